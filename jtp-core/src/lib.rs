@@ -1,0 +1,15 @@
+//! JTP, the Jason Transfer Protocol, as pure state machines: bytes in, bytes out.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+mod image;
+mod time;
+pub mod wire;
+
+pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
+pub use time::Time;

@@ -1,0 +1,176 @@
+//! A catalog entry: `id:u64 flags:u8 nameLen:u16 name size:varint`.
+
+use alloc::vec::Vec;
+
+use super::{DecodeResult, Decoded, WireError, varint};
+use crate::image::{Flags, Image, ImageId};
+
+/// The bytes before the name.
+pub const FIXED_LEN: usize = 8 + 1 + 2;
+
+/// The longest name, in bytes. // S14
+pub const MAX_NAME_LEN: usize = u16::MAX as usize;
+
+/// The longest entry, in bytes.
+pub const MAX_LEN: usize = FIXED_LEN + MAX_NAME_LEN + varint::MAX_LEN;
+
+/// One entry of a catalog, borrowed from the bytes it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Entry<'a> {
+    /// The image's ID.
+    pub id: ImageId,
+    /// Type, and whether it travels compressed.
+    pub flags: Flags,
+    /// The file name as it came: UTF-8, not necessarily NFC, and never to be used as a path. // W6 R5
+    pub name: &'a str,
+    /// The length of the image's packet (deployed servers: of the raw image). // S6
+    pub size: u32,
+}
+
+impl Entry<'_> {
+    /// The image's part of the entry.
+    #[must_use]
+    pub const fn image(&self) -> Image {
+        Image {
+            id: self.id,
+            flags: self.flags,
+            length: self.size,
+        }
+    }
+}
+
+/// How many bytes an entry takes whose name has `name_len` bytes.
+#[must_use]
+pub const fn encoded_len(name_len: usize, size: u32) -> usize {
+    FIXED_LEN + name_len + varint::encoded_len(size)
+}
+
+/// Appends an entry.
+///
+/// # Errors
+///
+/// [`NameTooLong`] for a name over 65,535 bytes; nothing is appended then. // S14
+pub fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), NameTooLong> {
+    let name_len = u16::try_from(entry.name.len()).map_err(|_| NameTooLong)?;
+    out.extend_from_slice(&entry.id.to_be_bytes());
+    out.push(entry.flags.bits());
+    out.extend_from_slice(&name_len.to_be_bytes());
+    out.extend_from_slice(entry.name.as_bytes());
+    varint::encode(entry.size, out);
+    Ok(())
+}
+
+/// A name over 65,535 bytes. // S14
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the file name is longer than 65,535 bytes")]
+pub struct NameTooLong;
+
+/// Reads an entry from the start of `input`.
+///
+/// # Errors
+///
+/// A reserved flag (bits 4 to 7), a name that is not UTF-8, a bad size. // R1
+pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
+    let Some((fixed, rest)) = input.split_first_chunk::<FIXED_LEN>() else {
+        // At least the size's one byte follows an empty name.
+        return Ok(Decoded::Incomplete {
+            need: FIXED_LEN + 1 - input.len(),
+        });
+    };
+    let [i0, i1, i2, i3, i4, i5, i6, i7, bits, n0, n1] = *fixed;
+    if bits & 0xf0 != 0 {
+        return Err(WireError::EntryFlags(bits));
+    }
+    let name_len = usize::from(u16::from_be_bytes([n0, n1]));
+    let Some((name, rest)) = rest.split_at_checked(name_len) else {
+        return Ok(Decoded::Incomplete {
+            need: name_len + 1 - rest.len(),
+        });
+    };
+    let (size, used) = match varint::decode(rest)? {
+        Decoded::Complete { value, used } => (value, used),
+        Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
+    };
+    let name = core::str::from_utf8(name).map_err(|_| WireError::Name)?;
+    let id = ImageId::from_be_bytes([i0, i1, i2, i3, i4, i5, i6, i7]);
+    let value = Entry {
+        id,
+        flags: Flags::from_bits(bits),
+        name,
+        size,
+    };
+    Ok(Decoded::Complete {
+        value,
+        used: FIXED_LEN + name_len + used,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::FileType;
+    use alloc::string::String;
+
+    const BYTES: &[u8] = &[
+        1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 5, b'a', b'.', b'p', b'n', b'g', 0xb4, 0x24,
+    ];
+
+    #[test]
+    fn an_entry_has_its_bytes_and_reads_back_from_any_cut() {
+        let entry = Entry {
+            id: ImageId(0x0102_0304_0506_0708),
+            flags: Flags::new(FileType::Png, false),
+            name: "a.png",
+            size: 4660,
+        };
+        let mut out = Vec::new();
+        encode(&entry, &mut out).unwrap();
+        assert_eq!(out, BYTES);
+        assert_eq!(out.len(), encoded_len(5, 4660));
+        assert_eq!(
+            decode(BYTES),
+            Ok(Decoded::Complete {
+                value: entry,
+                used: BYTES.len()
+            })
+        );
+        for cut in 0..BYTES.len() {
+            match decode(&BYTES[..cut]) {
+                Ok(Decoded::Incomplete { need }) => {
+                    assert!((1..=BYTES.len() - cut).contains(&need))
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn r1_reserved_flags_bad_names_and_bad_sizes_are_refused() {
+        let with = |at: usize, byte: u8| {
+            let mut bytes = BYTES.to_vec();
+            bytes[at] = byte;
+            bytes
+        };
+        assert_eq!(decode(&with(8, 0x10)), Err(WireError::EntryFlags(0x10)));
+        assert_eq!(decode(&with(8, 0x80)), Err(WireError::EntryFlags(0x80)));
+        assert_eq!(decode(&with(12, 0xff)), Err(WireError::Name));
+        assert_eq!(decode(&with(17, 0x00)), Err(WireError::Varint));
+    }
+
+    #[test]
+    fn s14_a_name_over_65535_bytes_cannot_be_framed() {
+        let name = String::from("x").repeat(MAX_NAME_LEN + 1);
+        let mut entry = Entry {
+            id: ImageId(0),
+            flags: Flags::from_bits(0),
+            name: &name,
+            size: 0,
+        };
+        let mut out = Vec::new();
+        assert_eq!(encode(&entry, &mut out), Err(NameTooLong));
+        assert!(out.is_empty());
+        entry.name = &name[1..];
+        encode(&entry, &mut out).unwrap();
+        assert!(matches!(decode(&out), Ok(Decoded::Complete { value, .. }) if value == entry));
+    }
+}

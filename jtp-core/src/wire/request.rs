@@ -1,0 +1,248 @@
+//! Requests: a type, flags, and for two of them IDs behind a count.
+//!
+//! | type | name | bytes |
+//! |---|---|---|
+//! | 0 | `GET_BY_ID` | `00 flags count:u8 id:u64 × count` |
+//! | 1 | `LIST` | `01 flags` |
+//! | 2 | `BATCH` | `02 flags have:varint id:u64 × have` |
+//! | 3 | `CANCEL` | `03 00` |
+//! | 4 | `WATCH` | `04 00` |
+//! | 5 | `LIST_AND_GET` | `05 flags` |
+//!
+//! The head is all but the IDs: those are streamed, since a million may follow.
+
+use alloc::vec::Vec;
+
+use super::{DecodeResult, Decoded, WireError, varint};
+use crate::image::ImageId;
+
+/// The type byte of CANCEL.
+pub const CANCEL: u8 = 3;
+
+/// The type byte of WATCH.
+pub const WATCH: u8 = 4;
+
+/// The most IDs one `GET_BY_ID` can ask for.
+pub const MAX_GET: usize = 255;
+
+/// The longest request head, in bytes: BATCH with a five-byte count.
+pub const MAX_HEAD_LEN: usize = 2 + varint::MAX_LEN;
+
+/// What a request asks, without its IDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// These images, in this order.
+    GetById {
+        /// How many IDs follow the head.
+        count: u8,
+    },
+    /// The catalog.
+    List,
+    /// Every image but those whose IDs follow.
+    Batch {
+        /// How many IDs follow the head.
+        have: u32,
+    },
+    /// Stop the response under way, or end WATCH.
+    Cancel,
+    /// News of each new image from now on.
+    Watch,
+    /// Every image.
+    ListAndGet,
+}
+
+impl RequestKind {
+    /// The type byte.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            RequestKind::GetById { .. } => 0,
+            RequestKind::List => 1,
+            RequestKind::Batch { .. } => 2,
+            RequestKind::Cancel => CANCEL,
+            RequestKind::Watch => WATCH,
+            RequestKind::ListAndGet => 5,
+        }
+    }
+
+    /// The protocol's name of the request.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            RequestKind::GetById { .. } => "GET_BY_ID",
+            RequestKind::List => "LIST",
+            RequestKind::Batch { .. } => "BATCH",
+            RequestKind::Cancel => "CANCEL",
+            RequestKind::Watch => "WATCH",
+            RequestKind::ListAndGet => "LIST_AND_GET",
+        }
+    }
+
+    /// How many IDs follow the head.
+    #[must_use]
+    pub const fn ids(self) -> u32 {
+        match self {
+            RequestKind::GetById { count } => count as u32,
+            RequestKind::Batch { have } => have,
+            _ => 0,
+        }
+    }
+}
+
+/// A request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestHead {
+    /// What is asked.
+    pub kind: RequestKind,
+    /// Whether the connection stays open after the response. CANCEL and WATCH do not use it. // W7
+    pub keep_alive: bool,
+}
+
+impl RequestHead {
+    /// Appends the head; the IDs, if any, are to follow. // W7
+    ///
+    /// CANCEL and WATCH are sent with flags 0.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let flags = match self.kind {
+            RequestKind::Cancel | RequestKind::Watch => 0,
+            _ => u8::from(self.keep_alive),
+        };
+        out.extend_from_slice(&[self.kind.code(), flags]);
+        match self.kind {
+            RequestKind::GetById { count } => out.push(count),
+            RequestKind::Batch { have } => varint::encode(have, out),
+            _ => {}
+        }
+    }
+
+    /// Reads a head from the start of `input`.
+    ///
+    /// # Errors
+    ///
+    /// An unassigned type (judged first, from one byte), a reserved flag, a bad `have`. // S10
+    pub fn decode(input: &[u8]) -> DecodeResult<RequestHead> {
+        let Some(&code) = input.first() else {
+            return Ok(Decoded::Incomplete { need: 1 });
+        };
+        if code > 5 {
+            return Err(WireError::UnknownRequest(code));
+        }
+        let Some(&flags) = input.get(1) else {
+            return Ok(Decoded::Incomplete { need: 1 });
+        };
+        if flags > 1 {
+            return Err(WireError::RequestFlags(flags));
+        }
+        let rest = input.get(2..).unwrap_or_default();
+        let (kind, used) = match code {
+            0 => match rest.first() {
+                Some(&count) => (RequestKind::GetById { count }, 3),
+                None => return Ok(Decoded::Incomplete { need: 1 }),
+            },
+            1 => (RequestKind::List, 2),
+            2 => match varint::decode(rest)? {
+                Decoded::Complete { value, used } => (RequestKind::Batch { have: value }, 2 + used),
+                Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
+            },
+            3 => (RequestKind::Cancel, 2),
+            4 => (RequestKind::Watch, 2),
+            _ => (RequestKind::ListAndGet, 2),
+        };
+        Ok(Decoded::Complete {
+            value: RequestHead {
+                kind,
+                keep_alive: flags & 1 != 0,
+            },
+            used,
+        })
+    }
+}
+
+/// Appends IDs as they follow a head.
+pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
+    out.reserve(ids.len() * 8);
+    for id in ids {
+        out.extend_from_slice(&id.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(kind: RequestKind, keep_alive: bool) -> RequestHead {
+        RequestHead { kind, keep_alive }
+    }
+
+    #[test]
+    fn every_head_has_its_bytes_and_reads_back_from_any_cut() {
+        let cases: [(RequestHead, &[u8]); 7] = [
+            (head(RequestKind::GetById { count: 2 }, true), &[0, 1, 2]),
+            (head(RequestKind::List, false), &[1, 0]),
+            (head(RequestKind::List, true), &[1, 1]),
+            (
+                head(RequestKind::Batch { have: 4660 }, true),
+                &[2, 1, 0xb4, 0x24],
+            ),
+            (head(RequestKind::Cancel, false), &[3, 0]),
+            (head(RequestKind::Watch, false), &[4, 0]),
+            (head(RequestKind::ListAndGet, true), &[5, 1]),
+        ];
+        for (value, bytes) in cases {
+            let mut out = Vec::new();
+            value.encode(&mut out);
+            assert_eq!(out, bytes);
+            let used = bytes.len();
+            assert_eq!(
+                RequestHead::decode(bytes),
+                Ok(Decoded::Complete { value, used })
+            );
+            for cut in 0..used {
+                assert_eq!(
+                    RequestHead::decode(&bytes[..cut]),
+                    Ok(Decoded::Incomplete { need: 1 })
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn w7_cancel_and_watch_are_sent_with_flags_zero_whatever_is_asked() {
+        let mut out = Vec::new();
+        head(RequestKind::Cancel, true).encode(&mut out);
+        head(RequestKind::Watch, true).encode(&mut out);
+        assert_eq!(out, [3, 0, 4, 0]);
+    }
+
+    #[test]
+    fn s10_the_type_is_judged_first_then_the_flags() {
+        assert_eq!(RequestHead::decode(&[6]), Err(WireError::UnknownRequest(6)));
+        assert_eq!(
+            RequestHead::decode(&[255, 255]),
+            Err(WireError::UnknownRequest(255))
+        );
+        for code in 0..=5 {
+            assert_eq!(
+                RequestHead::decode(&[code, 2]),
+                Err(WireError::RequestFlags(2))
+            );
+            assert_eq!(
+                RequestHead::decode(&[code, 0x80]),
+                Err(WireError::RequestFlags(0x80))
+            );
+        }
+        assert_eq!(
+            RequestHead::decode(&[2, 0, 0x80, 0]),
+            Err(WireError::Varint)
+        );
+        // Bit 0 on CANCEL and WATCH is ignored.
+        assert!(matches!(
+            RequestHead::decode(&[3, 1]),
+            Ok(Decoded::Complete { used: 2, .. })
+        ));
+        assert!(matches!(
+            RequestHead::decode(&[4, 1]),
+            Ok(Decoded::Complete { used: 2, .. })
+        ));
+    }
+}

@@ -1,0 +1,379 @@
+//! Response headers, counts, and the two frames that stand alone: `JTPC` and `JTPE`.
+//!
+//! | header | answers | bytes after the header |
+//! |---|---|---|
+//! | `JTPL` | LIST | `count:varint entry × count` |
+//! | `JTPD` | `GET_BY_ID` | `count:u8 packet × count` |
+//! | `JTPB` | BATCH | `missing:varint packet × missing` |
+//! | `JTPG` | `LIST_AND_GET` | `count:varint packet × count` |
+//! | `JTPC` | CANCEL | nothing |
+//! | `JTPW` | WATCH, one per new image | one entry |
+//! | `JTPE` | anything | `code:u8 messageLen:u16 message` |
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{DecodeResult, Decoded, WireError, varint};
+
+/// The length of every header, in bytes.
+pub const HEADER_LEN: usize = 4;
+
+/// The longest header with its count, in bytes.
+pub const MAX_HEAD_LEN: usize = HEADER_LEN + varint::MAX_LEN;
+
+/// The longest `JTPE`, in bytes, its header included.
+pub const MAX_ERROR_LEN: usize = HEADER_LEN + 3 + u16::MAX as usize;
+
+/// One of the seven headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Header {
+    /// `JTPL`, answers LIST.
+    List,
+    /// `JTPD`, answers `GET_BY_ID`.
+    Data,
+    /// `JTPB`, answers BATCH.
+    Batch,
+    /// `JTPG`, answers `LIST_AND_GET`.
+    ListAndGet,
+    /// `JTPC`, answers CANCEL.
+    Cancelled,
+    /// `JTPW`, tells a watcher of one new image.
+    Watch,
+    /// `JTPE`, an error.
+    Error,
+}
+
+impl Header {
+    /// The four bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; HEADER_LEN] {
+        match self {
+            Header::List => *b"JTPL",
+            Header::Data => *b"JTPD",
+            Header::Batch => *b"JTPB",
+            Header::ListAndGet => *b"JTPG",
+            Header::Cancelled => *b"JTPC",
+            Header::Watch => *b"JTPW",
+            Header::Error => *b"JTPE",
+        }
+    }
+
+    /// Reads a header from the start of `input`.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::UnknownHeader`], as soon as no header begins like this (the bytes not yet there as 0).
+    pub fn decode(input: &[u8]) -> DecodeResult<Header> {
+        let known = [
+            Header::List,
+            Header::Data,
+            Header::Batch,
+            Header::ListAndGet,
+            Header::Cancelled,
+            Header::Watch,
+            Header::Error,
+        ];
+        let seen = input.get(..HEADER_LEN).unwrap_or(input);
+        match known
+            .into_iter()
+            .find(|header| header.bytes().starts_with(seen))
+        {
+            Some(value) if seen.len() == HEADER_LEN => Ok(Decoded::Complete {
+                value,
+                used: HEADER_LEN,
+            }),
+            Some(_) => Ok(Decoded::Incomplete {
+                need: HEADER_LEN - seen.len(),
+            }),
+            None => {
+                let mut bytes = [0; HEADER_LEN];
+                bytes
+                    .iter_mut()
+                    .zip(seen)
+                    .for_each(|(to, from)| *to = *from);
+                Err(WireError::UnknownHeader(bytes))
+            }
+        }
+    }
+}
+
+/// Appends a header with the count that follows it in `JTPL`, `JTPB` and `JTPG`.
+pub fn encode_head(header: Header, count: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&header.bytes());
+    varint::encode(count, out);
+}
+
+/// Appends `JTPD` with its one-byte count.
+pub fn encode_data_head(count: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(&Header::Data.bytes());
+    out.push(count);
+}
+
+/// Reads the count behind a header: one byte after `JTPD`, a varint after `JTPL`, `JTPB` and `JTPG`; the
+/// other headers have none, which reads as 1 for `JTPW` and 0 for `JTPC` and `JTPE`.
+///
+/// # Errors
+///
+/// [`WireError::Varint`].
+pub fn decode_count(header: Header, input: &[u8]) -> DecodeResult<u32> {
+    match header {
+        Header::List | Header::Batch | Header::ListAndGet => varint::decode(input),
+        Header::Data => Ok(match input.first() {
+            Some(&count) => Decoded::Complete {
+                value: u32::from(count),
+                used: 1,
+            },
+            None => Decoded::Incomplete { need: 1 },
+        }),
+        Header::Watch => Ok(Decoded::Complete { value: 1, used: 0 }),
+        Header::Cancelled | Header::Error => Ok(Decoded::Complete { value: 0, used: 0 }),
+    }
+}
+
+/// The code of a `JTPE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// 1
+    NotFound,
+    /// 2
+    InvalidRequest,
+    /// 3
+    ServerError,
+    /// 4
+    UnsupportedFeature,
+    /// 5
+    RateLimited,
+}
+
+impl ErrorCode {
+    /// The byte on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            ErrorCode::NotFound => 1,
+            ErrorCode::InvalidRequest => 2,
+            ErrorCode::ServerError => 3,
+            ErrorCode::UnsupportedFeature => 4,
+            ErrorCode::RateLimited => 5,
+        }
+    }
+
+    /// The code of a byte.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::UnknownErrorCode`]. // R1
+    pub const fn from_code(code: u8) -> Result<ErrorCode, WireError> {
+        match code {
+            1 => Ok(ErrorCode::NotFound),
+            2 => Ok(ErrorCode::InvalidRequest),
+            3 => Ok(ErrorCode::ServerError),
+            4 => Ok(ErrorCode::UnsupportedFeature),
+            5 => Ok(ErrorCode::RateLimited),
+            unknown => Err(WireError::UnknownErrorCode(unknown)),
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ErrorCode::NotFound => "NotFound",
+            ErrorCode::InvalidRequest => "InvalidRequest",
+            ErrorCode::ServerError => "ServerError",
+            ErrorCode::UnsupportedFeature => "UnsupportedFeature",
+            ErrorCode::RateLimited => "RateLimited",
+        })
+    }
+}
+
+/// What a `JTPE` says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ErrorFrame<'a> {
+    /// Its code.
+    pub code: ErrorCode,
+    /// Its message. Bytes that are not UTF-8 were replaced by U+FFFD.
+    pub message: Cow<'a, str>,
+}
+
+impl ErrorFrame<'_> {
+    /// Appends the whole frame, header included. A message over 65,535 bytes is cut at a character.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let message = cut(&self.message, u16::MAX);
+        out.extend_from_slice(&Header::Error.bytes());
+        out.push(self.code.code());
+        out.extend_from_slice(&message.1.to_be_bytes());
+        out.extend_from_slice(message.0.as_bytes());
+    }
+
+    /// Reads what follows the header `JTPE`.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::UnknownErrorCode`]. // R1
+    pub fn decode_body(input: &[u8]) -> DecodeResult<ErrorFrame<'_>> {
+        if let Some(&code) = input.first() {
+            ErrorCode::from_code(code)?;
+        }
+        let Some((&[code, n0, n1], rest)) = input.split_first_chunk::<3>() else {
+            return Ok(Decoded::Incomplete {
+                need: 3 - input.len(),
+            });
+        };
+        let length = usize::from(u16::from_be_bytes([n0, n1]));
+        let Some(message) = rest.get(..length) else {
+            return Ok(Decoded::Incomplete {
+                need: length - rest.len(),
+            });
+        };
+        let value = ErrorFrame {
+            code: ErrorCode::from_code(code)?,
+            message: String::from_utf8_lossy(message),
+        };
+        Ok(Decoded::Complete {
+            value,
+            used: 3 + length,
+        })
+    }
+}
+
+/// The longest start of `text` of at most `limit` bytes that ends at a character, with its length.
+fn cut(text: &str, limit: u16) -> (&str, u16) {
+    match u16::try_from(text.len()) {
+        Ok(length) if length <= limit => (text, length),
+        _ => {
+            let end = (0..=limit)
+                .rev()
+                .find(|&at| text.is_char_boundary(usize::from(at)));
+            let end = end.unwrap_or(0);
+            (text.get(..usize::from(end)).unwrap_or_default(), end)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_read_back_and_an_unknown_one_is_seen_at_its_first_wrong_byte() {
+        for header in [
+            Header::List,
+            Header::Data,
+            Header::Batch,
+            Header::ListAndGet,
+            Header::Cancelled,
+            Header::Watch,
+            Header::Error,
+        ] {
+            let bytes = header.bytes();
+            assert_eq!(
+                Header::decode(&bytes),
+                Ok(Decoded::Complete {
+                    value: header,
+                    used: 4
+                })
+            );
+            for cut in 0..4 {
+                assert_eq!(
+                    Header::decode(&bytes[..cut]),
+                    Ok(Decoded::Incomplete { need: 4 - cut })
+                );
+            }
+        }
+        assert_eq!(
+            Header::decode(b"JX"),
+            Err(WireError::UnknownHeader(*b"JX\0\0"))
+        );
+        assert_eq!(
+            Header::decode(b"HTTP/1.1"),
+            Err(WireError::UnknownHeader(*b"HTTP"))
+        );
+        assert_eq!(
+            Header::decode(b"JTPA"),
+            Err(WireError::UnknownHeader(*b"JTPA"))
+        );
+    }
+
+    #[test]
+    fn counts_are_one_byte_after_jtpd_and_a_varint_after_the_others() {
+        let mut out = Vec::new();
+        encode_data_head(255, &mut out);
+        encode_head(Header::Batch, 4660, &mut out);
+        assert_eq!(out, b"JTPD\xffJTPB\xb4\x24");
+        assert_eq!(
+            decode_count(Header::Data, &[255]),
+            Ok(Decoded::Complete {
+                value: 255,
+                used: 1
+            })
+        );
+        assert_eq!(
+            decode_count(Header::List, &[0xb4, 0x24]),
+            Ok(Decoded::Complete {
+                value: 4660,
+                used: 2
+            })
+        );
+        assert_eq!(
+            decode_count(Header::List, &[0x80, 0]),
+            Err(WireError::Varint)
+        );
+    }
+
+    #[test]
+    fn an_error_frame_reads_back_from_any_cut() {
+        let frame = ErrorFrame {
+            code: ErrorCode::RateLimited,
+            message: "slow down".into(),
+        };
+        let mut out = Vec::new();
+        frame.encode(&mut out);
+        assert_eq!(out, b"JTPE\x05\x00\x09slow down");
+        let body = &out[4..];
+        for cut in 0..body.len() {
+            match ErrorFrame::decode_body(&body[..cut]) {
+                Ok(Decoded::Incomplete { need }) => assert!((1..=body.len() - cut).contains(&need)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let used = body.len();
+        assert_eq!(
+            ErrorFrame::decode_body(body),
+            Ok(Decoded::Complete { value: frame, used })
+        );
+    }
+
+    #[test]
+    fn r1_an_unknown_error_code_is_refused_and_bad_utf8_is_replaced() {
+        assert_eq!(
+            ErrorFrame::decode_body(&[0]),
+            Err(WireError::UnknownErrorCode(0))
+        );
+        assert_eq!(
+            ErrorFrame::decode_body(&[6]),
+            Err(WireError::UnknownErrorCode(6))
+        );
+        match ErrorFrame::decode_body(&[3, 0, 1, 0xff]) {
+            Ok(Decoded::Complete { value, .. }) => assert_eq!(value.message, "\u{fffd}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_over_65535_bytes_is_cut_at_a_character() {
+        let message = "é".repeat(40_000);
+        let mut out = Vec::new();
+        ErrorFrame {
+            code: ErrorCode::ServerError,
+            message: Cow::Owned(message),
+        }
+        .encode(&mut out);
+        match ErrorFrame::decode_body(&out[4..]) {
+            Ok(Decoded::Complete { value, .. }) => assert_eq!(value.message.len(), 65_534),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The varint: unsigned LEB128 of a `u32`, shortest form only. // W1 W2
+
+use alloc::vec::Vec;
+
+use super::{DecodeResult, Decoded, WireError};
+
+/// The longest varint, in bytes.
+pub const MAX_LEN: usize = 5;
+
+/// Appends the shortest varint of a number. // W2
+pub fn encode(value: u32, out: &mut Vec<u8>) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// How many bytes the shortest varint of a number takes: 1 to 5.
+#[must_use]
+pub const fn encoded_len(value: u32) -> usize {
+    match value {
+        0..=0x7f => 1,
+        0x80..=0x3fff => 2,
+        0x4000..=0x1f_ffff => 3,
+        0x20_0000..=0xfff_ffff => 4,
+        _ => 5,
+    }
+}
+
+/// Reads a varint from the start of `input`.
+///
+/// # Errors
+///
+/// [`WireError::Varint`] for a longer form than needed, a sixth byte, or a fifth byte over `0x0F`. // W2
+pub fn decode(input: &[u8]) -> DecodeResult<u32> {
+    let mut value = 0u32;
+    for (index, &byte) in input.iter().take(MAX_LEN).enumerate() {
+        let last = byte & 0x80 == 0;
+        // The fifth byte holds the top four bits and nothing else.
+        if index == MAX_LEN - 1 && byte > 0x0f {
+            return Err(WireError::Varint);
+        }
+        value |= u32::from(byte & 0x7f) << (7 * index);
+        if last {
+            // A last byte of zero adds nothing: the form without it is shorter.
+            if byte == 0 && index > 0 {
+                return Err(WireError::Varint);
+            }
+            return Ok(Decoded::Complete {
+                value,
+                used: index + 1,
+            });
+        }
+    }
+    Ok(Decoded::Incomplete { need: 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn w1_least_significant_group_first() {
+        for (value, bytes) in [
+            (0u32, &[0x00][..]),
+            (127, &[0x7f]),
+            (128, &[0x80, 0x01]),
+            (4660, &[0xb4, 0x24]),
+            (u32::MAX, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+        ] {
+            let mut out = Vec::new();
+            encode(value, &mut out);
+            assert_eq!(out, bytes);
+            assert_eq!(encoded_len(value), bytes.len());
+            assert_eq!(
+                decode(bytes),
+                Ok(Decoded::Complete {
+                    value,
+                    used: bytes.len()
+                })
+            );
+            for cut in 0..bytes.len() {
+                assert_eq!(decode(&bytes[..cut]), Ok(Decoded::Incomplete { need: 1 }));
+            }
+        }
+    }
+
+    #[test]
+    fn w2_longer_forms_are_refused() {
+        for bad in [
+            &[0x80, 0x00][..],
+            &[0xff, 0x80, 0x00],
+            &[0x80, 0x80, 0x80, 0x80, 0x00],
+            &[0xff, 0xff, 0xff, 0xff, 0x10],
+            &[0xff, 0xff, 0xff, 0xff, 0x8f],
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
+        ] {
+            assert_eq!(decode(bad), Err(WireError::Varint), "{bad:02x?}");
+        }
+    }
+
+    #[test]
+    fn encoded_len_changes_where_a_group_is_full() {
+        for shift in [7, 14, 21, 28] {
+            let edge = 1u32 << shift;
+            assert_eq!(encoded_len(edge - 1) + 1, encoded_len(edge));
+        }
+    }
+}
