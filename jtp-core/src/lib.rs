@@ -7,9 +7,14 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod catalog;
+pub mod compress;
 mod image;
+mod name;
 mod time;
 pub mod wire;
 
+pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
+pub use name::nfc;
 pub use time::Time;

@@ -46,19 +46,6 @@ pub enum Decoded<T> {
     },
 }
 
-impl<T> Decoded<T> {
-    /// The same with the value changed.
-    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Decoded<U> {
-        match self {
-            Decoded::Complete { value, used } => Decoded::Complete {
-                value: f(value),
-                used,
-            },
-            Decoded::Incomplete { need } => Decoded::Incomplete { need },
-        }
-    }
-}
-
 /// The answer of a decoder.
 pub type DecodeResult<T> = Result<Decoded<T>, WireError>;
 

@@ -1,0 +1,162 @@
+//! A run of neighbouring entries, kept as they stand in a LIST.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::image::{Flags, Image, ImageId};
+use crate::wire::entry::{self, Entry, FIXED_LEN, NameTooLong};
+use crate::wire::{Decoded, varint};
+
+/// A chunk of more entries than this is split.
+const MAX_ENTRIES: usize = 512;
+
+/// A chunk of more bytes than this is split, unless it is one entry.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Entries in catalog order, encoded. The encoding is the only copy of a name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Chunk {
+    /// Where the spine's table of places knows it.
+    pub(super) slot: usize,
+    bytes: Vec<u8>,
+    /// Where each entry begins; a chunk is far below 4 GiB.
+    starts: Vec<u32>,
+}
+
+impl Chunk {
+    pub(super) fn new(slot: usize) -> Chunk {
+        Chunk {
+            slot,
+            ..Chunk::default()
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn from(&self, index: usize) -> Option<&[u8]> {
+        let start = usize::try_from(*self.starts.get(index)?).ok()?;
+        self.bytes.get(start..)
+    }
+
+    pub(super) fn entry(&self, index: usize) -> Option<Entry<'_>> {
+        match entry::decode(self.from(index)?) {
+            Ok(Decoded::Complete { value, .. }) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The entry's image, without looking at the name.
+    pub(super) fn image(&self, index: usize) -> Option<Image> {
+        let (fixed, rest) = self.from(index)?.split_first_chunk::<FIXED_LEN>()?;
+        let [id @ .., bits, n0, n1] = *fixed;
+        let name_len = usize::from(u16::from_be_bytes([n0, n1]));
+        match varint::decode(rest.get(name_len..)?) {
+            Ok(Decoded::Complete { value: length, .. }) => Some(Image {
+                id: ImageId::from_be_bytes(id),
+                flags: Flags::from_bits(bits),
+                length,
+            }),
+            _ => None,
+        }
+    }
+
+    fn id(&self, index: usize) -> Option<ImageId> {
+        self.from(index)?
+            .first_chunk::<8>()
+            .copied()
+            .map(ImageId::from_be_bytes)
+    }
+
+    pub(super) fn index_of(&self, id: ImageId) -> Option<usize> {
+        (0..self.len()).find(|&index| self.id(index) == Some(id))
+    }
+
+    /// How the entry at `index` stands to a key, in catalog order. // S5
+    pub(super) fn compare(&self, index: usize, name: &str, id: ImageId) -> Ordering {
+        match self.entry(index) {
+            Some(entry) => (entry.name.as_bytes(), entry.id).cmp(&(name.as_bytes(), id)),
+            None => Ordering::Less,
+        }
+    }
+
+    fn place(&self, name: &str, id: ImageId) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.compare(middle, name, id) == Ordering::Less {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    pub(super) fn insert(&mut self, new: &Entry<'_>) -> Result<(), NameTooLong> {
+        let index = self.place(new.name, new.id);
+        let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.size));
+        entry::encode(new, &mut encoded)?;
+        let start = self.start(index);
+        let grown = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
+        self.bytes.splice(start..start, encoded);
+        for later in self.starts.iter_mut().skip(index) {
+            *later += grown;
+        }
+        self.starts
+            .insert(index, u32::try_from(start).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, index: usize) {
+        let (start, end) = (self.start(index), self.start(index + 1));
+        self.bytes.drain(start..end);
+        if index < self.starts.len() {
+            self.starts.remove(index);
+        }
+        let shrunk = u32::try_from(end - start).unwrap_or(u32::MAX);
+        for later in self.starts.iter_mut().skip(index) {
+            *later -= shrunk;
+        }
+    }
+
+    /// Where the entry at `index` begins, or would begin at the end.
+    fn start(&self, index: usize) -> usize {
+        self.starts
+            .get(index)
+            .and_then(|&at| usize::try_from(at).ok())
+            .unwrap_or(self.bytes.len())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len() > MAX_ENTRIES || (self.bytes.len() > MAX_BYTES && self.len() > 1)
+    }
+
+    /// Moves the later half of the entries into a chunk of its own.
+    pub(super) fn split(&mut self, slot: usize) -> Chunk {
+        let middle = self.len() / 2;
+        let at = self.start(middle);
+        let base = u32::try_from(at).unwrap_or(u32::MAX);
+        let bytes = self.bytes.split_off(at);
+        let starts = self
+            .starts
+            .split_off(middle)
+            .into_iter()
+            .map(|start| start - base)
+            .collect();
+        Chunk {
+            slot,
+            bytes,
+            starts,
+        }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ImageId> + '_ {
+        (0..self.len()).filter_map(|index| self.id(index))
+    }
+}

@@ -1,0 +1,132 @@
+//! Lookup by ID: sorted shards, shared between snapshots until one changes.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::image::ImageId;
+
+/// The index grows when its shards hold more than this on average.
+const SHARD_LEN: usize = 512;
+
+/// Which chunk holds an image.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    id: ImageId,
+    slot: u32,
+}
+
+/// From ID to chunk. An ID is uniformly spread, so its top bits choose the shard.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    bits: u32,
+    shards: Vec<Arc<Vec<Record>>>,
+    len: usize,
+}
+
+impl Index {
+    pub(super) fn new() -> Index {
+        Index {
+            bits: 0,
+            shards: vec![Arc::default()],
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn shard_of(&self, id: ImageId) -> usize {
+        // A shift by 64 is no shift of a u64: no bits, one shard.
+        let top = id.0.checked_shr(u64::BITS - self.bits).unwrap_or(0);
+        usize::try_from(top).unwrap_or(0)
+    }
+
+    fn find(&self, id: ImageId) -> Option<(usize, Result<usize, usize>)> {
+        let shard = self.shard_of(id);
+        Some((
+            shard,
+            self.shards
+                .get(shard)?
+                .binary_search_by_key(&id, |record| record.id),
+        ))
+    }
+
+    /// The slot of the chunk that holds the image.
+    pub(super) fn slot(&self, id: ImageId) -> Option<usize> {
+        let (shard, place) = self.find(id)?;
+        let record = self.shards.get(shard)?.get(place.ok()?)?;
+        usize::try_from(record.slot).ok()
+    }
+
+    /// Where the image stands in the order of IDs, given [`Index::starts`].
+    pub(super) fn ordinal(&self, id: ImageId, starts: &[usize]) -> Option<usize> {
+        let (shard, place) = self.find(id)?;
+        Some(starts.get(shard)? + place.ok()?)
+    }
+
+    /// How many IDs stand before each shard.
+    pub(super) fn starts(&self) -> Vec<usize> {
+        self.shards
+            .iter()
+            .scan(0, |total, shard| {
+                let start = *total;
+                *total += shard.len();
+                Some(start)
+            })
+            .collect()
+    }
+
+    /// Puts an image into a chunk, wherever it was before.
+    pub(super) fn set(&mut self, id: ImageId, slot: usize) {
+        let Ok(slot) = u32::try_from(slot) else {
+            return;
+        };
+        let Some((shard, place)) = self.find(id) else {
+            return;
+        };
+        let Some(shard) = self.shards.get_mut(shard) else {
+            return;
+        };
+        let shard = Arc::make_mut(shard);
+        match place {
+            Ok(at) => {
+                if let Some(record) = shard.get_mut(at) {
+                    record.slot = slot;
+                }
+            }
+            Err(at) => {
+                shard.insert(at, Record { id, slot });
+                self.len += 1;
+                if self.len > self.shards.len() * SHARD_LEN {
+                    self.grow();
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: ImageId) {
+        if let Some((shard, Ok(at))) = self.find(id) {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                Arc::make_mut(shard).remove(at);
+                self.len -= 1;
+            }
+        }
+    }
+
+    /// Splits every shard in two.
+    fn grow(&mut self) {
+        self.bits += 1;
+        let bit = u64::BITS - self.bits;
+        self.shards = self
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                let middle = shard.partition_point(|record| (record.id.0 >> bit) & 1 == 0);
+                let (low, high) = shard.split_at(middle);
+                [Arc::new(low.to_vec()), Arc::new(high.to_vec())]
+            })
+            .collect();
+    }
+}

@@ -1,0 +1,424 @@
+//! Making the next snapshot of a catalog.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use super::chunk::Chunk;
+use super::{Catalog, Cursor, Shape};
+use crate::image::{Flags, Image, ImageId};
+use crate::name::nfc;
+use crate::wire::entry::{self, Entry};
+use crate::wire::response::Header;
+
+/// Why an image cannot enter a catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatalogError {
+    /// The name is over 65,535 bytes in NFC. // S14
+    #[error("the file name is longer than 65,535 bytes")]
+    NameTooLong,
+    /// There are 4,294,967,295 images already: a response could not count one more.
+    #[error("the catalog is full")]
+    Full,
+}
+
+/// The one that writes a catalog: collects changes, and publishes them as the next snapshot.
+///
+/// An image whose ID was in no snapshot before the publishing, or not in the last one, is an event of the
+/// history, which watchers are told; a new name or form for an ID that was there is none. // N1 S9
+#[derive(Debug)]
+pub struct CatalogWriter {
+    shape: Shape,
+    /// Slots of chunks that are gone.
+    free: Vec<usize>,
+    published: Arc<Catalog>,
+    /// IDs inserted since then, in order; what was there before is sorted out at publishing.
+    inserted: Vec<ImageId>,
+    changed: bool,
+}
+
+impl CatalogWriter {
+    /// A writer whose published catalog is empty.
+    #[must_use]
+    pub fn new() -> CatalogWriter {
+        let published = Arc::new(Catalog::new(Shape::new(), 0, Cursor::start()));
+        CatalogWriter {
+            shape: published.shape.clone(),
+            free: Vec::new(),
+            published,
+            inserted: Vec::new(),
+            changed: false,
+        }
+    }
+
+    /// The last published snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Catalog> {
+        &self.published
+    }
+
+    /// How many images the next snapshot holds as it stands.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.index.len()
+    }
+
+    /// Whether the next snapshot holds no image as it stands.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entry of an ID, as the next snapshot holds it so far.
+    #[must_use]
+    pub fn entry(&self, id: ImageId) -> Option<Entry<'_>> {
+        let (place, index) = self.shape.find(id)?;
+        self.shape.spine.get(place)?.entry(index)
+    }
+
+    /// Puts an image under a name, normalised to NFC. One of the same ID is replaced, whatever its name and
+    /// form. Reserved flags and types are not taken over. // S4 W4 W5 W6
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError`]; the catalog stays as it was.
+    pub fn insert(&mut self, name: &str, image: Image) -> Result<(), CatalogError> {
+        let name = nfc(name);
+        if name.len() > entry::MAX_NAME_LEN {
+            return Err(CatalogError::NameTooLong);
+        }
+        let flags = Flags::new(image.flags.file_type(), image.flags.is_compressed());
+        let new = Entry {
+            id: image.id,
+            flags,
+            name: &name,
+            size: image.length,
+        };
+        match self.entry(image.id) {
+            Some(old) if old == new => return Ok(()),
+            Some(_) => self.take_out(image.id),
+            None if u32::try_from(self.len()).is_ok_and(|len| len < u32::MAX) => {
+                self.inserted.push(image.id);
+            }
+            None => return Err(CatalogError::Full),
+        }
+        self.changed = true;
+        self.put_in(&new)
+    }
+
+    /// Takes the image of an ID out; whether there was one.
+    pub fn remove(&mut self, id: ImageId) -> bool {
+        let there = self.shape.index.slot(id).is_some();
+        if there {
+            self.take_out(id);
+            self.changed = true;
+        }
+        there
+    }
+
+    /// Makes the changes since the last publishing visible, all at once. Without any, the last snapshot
+    /// stands.
+    pub fn publish(&mut self) -> Arc<Catalog> {
+        if core::mem::take(&mut self.changed) {
+            let (events, frames) = self.news();
+            let latest = match events {
+                0 => self.published.latest.clone(),
+                _ => self.published.latest.append(events, frames),
+            };
+            let generation = self.published.generation + 1;
+            self.published = Arc::new(Catalog::new(self.shape.clone(), generation, latest));
+        }
+        Arc::clone(&self.published)
+    }
+
+    /// The events of this publishing: how many, and their frames.
+    fn news(&mut self) -> (u64, Vec<u8>) {
+        let (mut events, mut frames) = (0, Vec::new());
+        let mut told = alloc::collections::BTreeSet::new();
+        for id in core::mem::take(&mut self.inserted) {
+            if self.published.contains(id) || !told.insert(id) {
+                continue;
+            }
+            if let Some(entry) = self.entry(id) {
+                frames.extend_from_slice(&Header::Watch.bytes());
+                if entry::encode(&entry, &mut frames).is_ok() {
+                    events += 1;
+                }
+            }
+        }
+        (events, frames)
+    }
+
+    fn put_in(&mut self, new: &Entry<'_>) -> Result<(), CatalogError> {
+        // The last chunk that begins at or before the new entry, or the first one.
+        let spine = &self.shape.spine;
+        let after =
+            spine.partition_point(|chunk| chunk.compare(0, new.name, new.id) != Ordering::Greater);
+        let place = after.saturating_sub(1);
+        if spine.is_empty() {
+            let slot = self.slot();
+            self.shape.spine.push(Arc::new(Chunk::new(slot)));
+            self.renumber(0);
+        }
+        let Some(chunk) = self.shape.spine.get_mut(place) else {
+            return Ok(());
+        };
+        let chunk = Arc::make_mut(chunk);
+        chunk.insert(new).map_err(|_| CatalogError::NameTooLong)?;
+        self.shape.index.set(new.id, chunk.slot);
+        if chunk.is_full() {
+            self.split(place);
+        }
+        Ok(())
+    }
+
+    fn split(&mut self, place: usize) {
+        let slot = self.slot();
+        let Some(chunk) = self.shape.spine.get_mut(place) else {
+            return;
+        };
+        let later = Arc::make_mut(chunk).split(slot);
+        for id in later.ids() {
+            self.shape.index.set(id, slot);
+        }
+        self.shape.spine.insert(place + 1, Arc::new(later));
+        self.renumber(place + 1);
+    }
+
+    fn take_out(&mut self, id: ImageId) {
+        let Some((place, index)) = self.shape.find(id) else {
+            return;
+        };
+        let Some(chunk) = self.shape.spine.get_mut(place) else {
+            return;
+        };
+        let chunk = Arc::make_mut(chunk);
+        chunk.remove(index);
+        self.shape.index.remove(id);
+        if chunk.len() == 0 {
+            self.free.push(chunk.slot);
+            self.shape.spine.remove(place);
+            self.renumber(place);
+        }
+    }
+
+    /// A slot for a new chunk.
+    fn slot(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.shape.places.push(0);
+            self.shape.places.len() - 1
+        })
+    }
+
+    /// Notes the places of the chunks from `first` on.
+    fn renumber(&mut self, first: usize) {
+        for (place, chunk) in self.shape.spine.iter().enumerate().skip(first) {
+            if let Some(known) = self.shape.places.get_mut(chunk.slot) {
+                *known = place;
+            }
+        }
+    }
+}
+
+impl Default for CatalogWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::FileType;
+    use alloc::collections::{BTreeMap, BTreeSet};
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::string::ToString;
+    use proptest::prelude::*;
+
+    fn image(id: u64) -> Image {
+        Image {
+            id: ImageId(id),
+            flags: Flags::new(FileType::Png, false),
+            length: 1,
+        }
+    }
+
+    fn names(catalog: &Catalog) -> Vec<String> {
+        catalog
+            .entries()
+            .map(|entry| entry.name.to_string())
+            .collect()
+    }
+
+    /// The names in the frames between two places of a history.
+    fn events(from: &Cursor) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut at = from.clone();
+        while let Some(mut frames) = at.frames() {
+            while let Some(rest) = frames.strip_prefix(b"JTPW") {
+                let Ok(crate::wire::Decoded::Complete { value, used }) = entry::decode(rest) else {
+                    panic!("a broken frame");
+                };
+                names.push(value.name.to_string());
+                frames = &rest[used..];
+            }
+            assert!(frames.is_empty());
+            at = at.next().unwrap();
+        }
+        names
+    }
+
+    #[test]
+    fn s5_entries_are_in_the_order_of_name_bytes_then_id() {
+        let mut writer = CatalogWriter::new();
+        for (name, id) in [("b", 1), ("a", 9), ("é", 4), ("a", 2), ("Z", 5)] {
+            writer.insert(name, image(id)).unwrap();
+        }
+        let catalog = writer.publish();
+        let order: Vec<_> = catalog.entries().map(|e| (e.name, e.id.0)).collect();
+        assert_eq!(order, [("Z", 5), ("a", 2), ("a", 9), ("b", 1), ("é", 4)]);
+    }
+
+    #[test]
+    fn w6_names_are_nfc_and_s14_long_ones_refused() {
+        let mut writer = CatalogWriter::new();
+        writer.insert("cafe\u{301}", image(1)).unwrap();
+        assert_eq!(
+            writer.insert(&"x".repeat(65_536), image(2)),
+            Err(CatalogError::NameTooLong)
+        );
+        assert_eq!(names(&writer.publish()), ["café"]);
+    }
+
+    #[test]
+    fn s3_a_snapshot_stays_as_it_was() {
+        let mut writer = CatalogWriter::new();
+        writer.insert("a", image(1)).unwrap();
+        let first = writer.publish();
+        writer.insert("b", image(2)).unwrap();
+        writer.remove(ImageId(1));
+        let second = writer.publish();
+        assert_eq!(names(&first), ["a"]);
+        assert_eq!(names(&second), ["b"]);
+        assert_eq!((first.generation(), second.generation()), (1, 2));
+        assert_eq!(
+            writer.publish().generation(),
+            2,
+            "nothing changed, nothing new"
+        );
+    }
+
+    #[test]
+    fn n1_an_event_is_an_id_going_from_absent_to_present() {
+        let mut writer = CatalogWriter::new();
+        writer.insert("old", image(1)).unwrap();
+        let first = writer.publish();
+        writer.insert("renamed", image(1)).unwrap(); // A rename is not told,
+        writer.insert("new", image(2)).unwrap();
+        writer.insert("brief", image(3)).unwrap(); // nor what was never visible.
+        writer.remove(ImageId(3));
+        writer.publish();
+        writer.remove(ImageId(2)); // One removed before it was told still is,
+        writer.publish();
+        writer.insert("again", image(2)).unwrap(); // and one added again is told again.
+        let compressed = Image {
+            flags: Flags::new(FileType::Bmp, true),
+            length: 0,
+            ..image(1)
+        };
+        writer.insert("renamed", compressed).unwrap(); // S9: a change of form is not told.
+        writer.publish();
+        writer.remove(ImageId(1)); // Out and in between two snapshots: never absent.
+        writer.insert("back", image(1)).unwrap();
+        writer.publish();
+        assert_eq!(events(first.latest()), ["new", "again"]);
+        assert!(events(writer.snapshot().latest()).is_empty());
+    }
+
+    #[test]
+    fn w5_reserved_types_and_flags_do_not_enter() {
+        let mut writer = CatalogWriter::new();
+        let strange = Image {
+            flags: Flags::from_bits(0b1111_0101),
+            ..image(1)
+        };
+        writer.insert("a", strange).unwrap();
+        assert_eq!(writer.publish().get(ImageId(1)).unwrap().flags.bits(), 7);
+    }
+
+    #[test]
+    fn many_images_are_found_by_id_and_listed_in_order() {
+        let mut writer = CatalogWriter::new();
+        let mut seed = 1u64;
+        for n in 0..5_000u64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
+            writer
+                .insert(&format!("{:016x}.png", seed.rotate_left(17)), image(seed))
+                .unwrap();
+        }
+        let catalog = writer.publish();
+        assert_eq!(catalog.len(), 5_000);
+        assert!(names(&catalog).is_sorted());
+        let ordinals: BTreeSet<_> = catalog
+            .entries()
+            .map(|entry| catalog.ordinal(entry.id).unwrap())
+            .collect();
+        assert_eq!(ordinals.len(), 5_000);
+        assert_eq!(ordinals.last(), Some(&4_999));
+        let mut at = super::super::Place::default();
+        for entry in catalog.entries() {
+            assert_eq!(catalog.next_image(&mut at), Some(entry.image()));
+            assert_eq!(catalog.entry(entry.id), Some(entry));
+        }
+        assert_eq!(catalog.next_image(&mut at), None);
+    }
+
+    proptest! {
+        /// Against the plainest model there is: a map from ID to name.
+        #[test]
+        fn a_writer_does_what_a_map_does(
+            steps in prop::collection::vec((0..60u64, 0..3u8, "[a-c]{0,3}"), 0..200)
+        ) {
+            let mut writer = CatalogWriter::new();
+            let mut model = BTreeMap::new();
+            let mut told = Vec::new();
+            let start = writer.snapshot().latest().clone();
+            let mut before: BTreeMap<u64, String> = BTreeMap::new();
+            let mut fresh: Vec<u64> = Vec::new();
+            for (id, step, name) in steps {
+                // Spread the IDs over the shards.
+                let id = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                match step {
+                    0 => {
+                        writer.insert(&name, image(id)).unwrap();
+                        fresh.push(id);
+                        model.insert(id, name);
+                    }
+                    1 => prop_assert_eq!(writer.remove(ImageId(id)), model.remove(&id).is_some()),
+                    _ => {
+                        let catalog = writer.publish();
+                        let mut seen = BTreeSet::new();
+                        // In the order in which each ID last became absent-to-present.
+                        for id in fresh.drain(..) {
+                            if model.contains_key(&id) && !before.contains_key(&id) && seen.insert(id) {
+                                told.push(id);
+                            }
+                        }
+                        before.clone_from(&model);
+                        let mut expected: Vec<_> =
+                            model.iter().map(|(id, name)| (name.clone(), *id)).collect();
+                        expected.sort();
+                        let listed: Vec<_> =
+                            catalog.entries().map(|e| (e.name.to_string(), e.id.0)).collect();
+                        prop_assert_eq!(listed, expected);
+                        let list: Vec<u8> = catalog.list().flatten().copied().collect();
+                        prop_assert!(list.starts_with(b"JTPL"));
+                    }
+                }
+            }
+            prop_assert_eq!(start.behind(writer.snapshot().latest()), told.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Which images travel compressed, and at which level. // S9
+//!
+//! The policy alone: whoever holds the bytes compresses them, once for each image and not per request.
+
+use crate::image::FileType;
+
+/// Images over this many bytes are tried on a sample of as many bytes first. // S9
+pub const SAMPLE_LEN: u64 = 1024 * 1024;
+
+/// The threshold of a server that sets none. // S9
+pub const DEFAULT_THRESHOLD: f64 = 0.95;
+
+/// Whether an image is worth a try: BMP and "other" only, and never an empty one. // S9
+#[must_use]
+pub const fn is_eligible(file_type: FileType, raw_len: u64) -> bool {
+    let bulky = match file_type {
+        FileType::Bmp | FileType::Reserved5 | FileType::Reserved6 | FileType::Other => true,
+        FileType::Png | FileType::Jpeg | FileType::WebP | FileType::Gif => false,
+    };
+    bulky && raw_len > 0
+}
+
+/// The Zstd level for an image of so many bytes: 6 under 100 KiB, 3 up to 1 MiB, 1 above. // S9
+#[must_use]
+pub const fn level(raw_len: u64) -> i32 {
+    const SMALL: u64 = 100 * 1024;
+    const MEDIUM: u64 = 1024 * 1024;
+    if raw_len < SMALL {
+        6
+    } else if raw_len <= MEDIUM {
+        3
+    } else {
+        1
+    }
+}
+
+/// Below which ratio of compressed to raw length the compressed form is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold(f64);
+
+impl Threshold {
+    /// A threshold from 0 (never compress) to 1; `None` outside of that.
+    #[must_use]
+    pub fn new(ratio: f64) -> Option<Threshold> {
+        (0.0..=1.0).contains(&ratio).then_some(Threshold(ratio))
+    }
+
+    /// Whether compression is switched off.
+    #[must_use]
+    pub fn is_off(self) -> bool {
+        self.0 <= 0.0
+    }
+
+    /// Whether a form of `compressed` bytes stands for `raw` bytes. // S9
+    #[must_use]
+    pub fn accepts(self, raw: u64, compressed: u64) -> bool {
+        // Both are exact in an f64: no image is near 2^53 bytes (S14).
+        raw > 0 && (compressed as f64) < self.0 * raw as f64
+    }
+}
+
+impl Default for Threshold {
+    fn default() -> Threshold {
+        Threshold(DEFAULT_THRESHOLD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_only_bmp_and_other_are_tried_and_an_empty_image_is_not() {
+        for code in 0..8 {
+            let file_type = FileType::from_code(code);
+            assert_eq!(
+                is_eligible(file_type, 1),
+                matches!(code, 3 | 5 | 6 | 7),
+                "{file_type:?}"
+            );
+            assert!(!is_eligible(file_type, 0));
+        }
+    }
+
+    #[test]
+    fn s9_levels_by_size() {
+        assert_eq!(level(100 * 1024 - 1), 6);
+        assert_eq!(level(100 * 1024), 3);
+        assert_eq!(level(1024 * 1024), 3);
+        assert_eq!(level(1024 * 1024 + 1), 1);
+        assert_eq!(level(u64::MAX), 1);
+    }
+
+    #[test]
+    fn s9_a_form_is_used_only_below_the_threshold() {
+        let usual = Threshold::default();
+        assert!(usual.accepts(100, 94));
+        assert!(!usual.accepts(100, 95));
+        assert!(!usual.accepts(0, 0));
+        let off = Threshold::new(0.0).unwrap();
+        assert!(off.is_off() && !off.accepts(100, 1));
+        assert_eq!(Threshold::new(1.1), None);
+        assert_eq!(Threshold::new(-0.1), None);
+        assert_eq!(Threshold::new(f64::NAN), None);
+    }
+}
