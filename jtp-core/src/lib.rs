@@ -11,10 +11,13 @@ pub mod catalog;
 pub mod compress;
 mod image;
 mod name;
+mod rate;
+pub mod server;
 mod time;
 pub mod wire;
 
 pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
 pub use name::nfc;
+pub use rate::RateLimiter;
 pub use time::Time;

@@ -1,0 +1,155 @@
+//! The server's clocks. // T4
+
+use core::time::Duration;
+
+use super::watching::Ending;
+use super::{CloseReason, ServerConnection, State, Timeout};
+use crate::time::Time;
+
+/// How fast a request comes: its bytes, and since when, the time left out in which the server did not read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RequestClock {
+    started: Time,
+    paused: Option<Time>,
+    bytes: u64,
+}
+
+impl RequestClock {
+    /// The request's turn has come.
+    pub(super) fn start(&mut self, now: Time) {
+        *self = RequestClock {
+            started: now,
+            paused: None,
+            bytes: 0,
+        };
+    }
+
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// The server does not read.
+    pub(super) fn pause(&mut self, now: Time) {
+        self.paused = Some(now);
+    }
+
+    /// The server reads again.
+    pub(super) fn resume(&mut self, now: Time) {
+        if let Some(paused) = self.paused.take() {
+            self.started = self.started + now.saturating_since(paused);
+        }
+    }
+
+    /// When more bytes must have come: `bytes ≥ rate × (t − grace)`.
+    fn deadline(&self, grace: Duration, rate: u32) -> Time {
+        let seconds = Duration::from_secs(self.bytes / u64::from(rate));
+        // The remainder is below the rate, which is a u32; so the nanoseconds are below a second.
+        let nanos = (self.bytes % u64::from(rate)) * 1_000_000_000 / u64::from(rate);
+        self.started + grace + seconds + Duration::from_nanos(nanos)
+    }
+}
+
+impl ServerConnection {
+    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing happens before; none while only the
+    /// application or nobody is to act.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.next_timeout().map(|(deadline, _)| deadline)
+    }
+
+    /// Ends the connection if the deadline has passed; harmless before.
+    ///
+    /// No error frame is sent. Where the peer does not take output the connection is closed at once.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let Some((deadline, what)) = self.next_timeout() else {
+            return;
+        };
+        if now < deadline {
+            return;
+        }
+        match (what, &mut self.state) {
+            (None, _) => self.state = State::Closed, // S11: the lingering is over.
+            (Some(what @ Timeout::Write), _) => {
+                self.reason.get_or_insert(CloseReason::Timeout(what));
+                self.state = State::Closed;
+            }
+            (Some(what), State::Watching(watching)) => {
+                watching
+                    .ending
+                    .get_or_insert(Ending::Close(CloseReason::Timeout(what)));
+                self.progress(now);
+            }
+            (Some(what), _) => self.close(CloseReason::Timeout(what), now),
+        }
+    }
+
+    /// The next deadline and what passes with it; `None` for the lingering's end.
+    fn next_timeout(&self) -> Option<(Time, Option<Timeout>)> {
+        let config = &self.config;
+        let after = |timeout: Option<Duration>, what: Timeout| {
+            timeout.map(|timeout| (self.since + timeout, Some(what)))
+        };
+        let request = || {
+            let grace = config.request_grace?;
+            let deadline = self.request_clock.deadline(grace, config.request_rate);
+            Some((deadline, Some(Timeout::Request)))
+        };
+        let write = || after(config.write_timeout, Timeout::Write);
+        match &self.state {
+            State::Head { len: 0, .. } if self.heard => after(config.idle_timeout, Timeout::Idle),
+            State::Head { len: 0, .. } => after(config.first_byte_timeout, Timeout::FirstByte),
+            State::Head { .. } | State::Ids(_) => request(),
+            State::Deciding { .. } | State::Closed => None,
+            State::Responding(_) if self.transmit().is_empty() => None,
+            State::Responding(_) | State::Flushing | State::Finishing => write(),
+            State::Watching(watching) => {
+                // N4: without output or a CANCEL begun there is none.
+                let cancel = match (watching.cancel_begun, watching.ending) {
+                    (Some(begun), None) => config
+                        .cancel_timeout
+                        .map(|timeout| (begun + timeout, Some(Timeout::Cancel))),
+                    _ => None,
+                };
+                let write = if watching.output().is_empty() {
+                    None
+                } else {
+                    write()
+                };
+                [cancel, write]
+                    .into_iter()
+                    .flatten()
+                    .min_by_key(|(deadline, _)| *deadline)
+            }
+            State::Lingering { .. } => Some((self.since + config.linger_timeout, None)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t4_the_request_clock_allows_the_grace_and_then_the_rate() {
+        let mut clock = RequestClock::default();
+        let (grace, rate) = (Duration::from_secs(10), 16 * 1024);
+        clock.start(Time::ZERO + Duration::from_secs(5));
+        assert_eq!(
+            clock.deadline(grace, rate).elapsed(),
+            Duration::from_secs(15)
+        );
+        clock.count(16 * 1024 + 8 * 1024);
+        assert_eq!(
+            clock.deadline(grace, rate).elapsed(),
+            Duration::from_millis(16_500)
+        );
+        clock.pause(Time::ZERO + Duration::from_secs(6));
+        clock.resume(Time::ZERO + Duration::from_secs(60));
+        assert_eq!(
+            clock.deadline(grace, rate).elapsed(),
+            Duration::from_millis(70_500)
+        );
+    }
+}

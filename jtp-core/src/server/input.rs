@@ -1,0 +1,363 @@
+//! What comes from the client.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::packets::{Had, Source};
+use super::watching::Ending;
+use super::{CloseReason, Received, Responding, ServerConnection, State};
+use crate::catalog::Catalog;
+use crate::image::{Image, ImageId};
+use crate::time::Time;
+use crate::wire::request::{CANCEL, RequestHead, RequestKind};
+use crate::wire::response::{ErrorCode, Header};
+use crate::wire::{Decoded, WireError};
+
+/// A `GET_BY_ID` or BATCH whose IDs are being read: matched as they arrive, never kept. // S8
+#[derive(Debug)]
+pub(super) struct Ids {
+    catalog: Arc<Catalog>,
+    keep_alive: bool,
+    /// How many bytes of IDs are still to come.
+    bytes_left: u64,
+    /// An ID that is not whole yet.
+    partial: [u8; 8],
+    partial_len: usize,
+    matched: Matched,
+}
+
+#[derive(Debug)]
+enum Matched {
+    /// The known images, in the order asked; at most 255. // S7
+    Asked(Vec<Image>),
+    /// A bit for each image of the catalog. // S8
+    Had(Had),
+}
+
+impl Ids {
+    pub(super) fn new(head: &RequestHead, catalog: Arc<Catalog>) -> Ids {
+        let matched = match head.kind {
+            RequestKind::Batch { .. } => Matched::Had(Had::none(&catalog)),
+            _ => Matched::Asked(Vec::new()),
+        };
+        Ids {
+            catalog,
+            keep_alive: head.keep_alive,
+            bytes_left: u64::from(head.kind.ids()) * 8,
+            partial: [0; 8],
+            partial_len: 0,
+            matched,
+        }
+    }
+
+    /// Takes what is part of the IDs; how much that was.
+    fn take(&mut self, input: &[u8]) -> usize {
+        let limit = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
+        let input = input.get(..limit).unwrap_or(input);
+        let mut rest = input;
+        if self.partial_len > 0 {
+            rest = self.complete_partial(rest);
+        }
+        let mut whole = rest.chunks_exact(8);
+        for chunk in &mut whole {
+            if let Some(bytes) = chunk.first_chunk::<8>() {
+                self.matched
+                    .take(&self.catalog, ImageId::from_be_bytes(*bytes));
+            }
+        }
+        let left = self.complete_partial(whole.remainder());
+        debug_assert!(left.is_empty());
+        self.bytes_left -= u64::try_from(input.len()).unwrap_or(self.bytes_left);
+        input.len()
+    }
+
+    /// Adds bytes to the ID that is not whole; the bytes after it.
+    fn complete_partial<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
+        let need = self.partial.len() - self.partial_len;
+        let (now, later) = input.split_at(need.min(input.len()));
+        for (to, from) in self.partial.iter_mut().skip(self.partial_len).zip(now) {
+            *to = *from;
+        }
+        self.partial_len += now.len();
+        if self.partial_len == self.partial.len() {
+            self.partial_len = 0;
+            self.matched
+                .take(&self.catalog, ImageId::from_be_bytes(self.partial));
+        }
+        later
+    }
+}
+
+impl Matched {
+    fn take(&mut self, catalog: &Catalog, id: ImageId) {
+        match self {
+            Matched::Asked(images) => images.extend(catalog.get(id)),
+            Matched::Had(had) => had.mark(catalog, id),
+        }
+    }
+}
+
+impl ServerConnection {
+    /// Looks at what the caller has read and not used, and uses what has its turn.
+    ///
+    /// Returns at the first request that needs a decision; call it again with the rest, also with none after
+    /// [`receive_eof`](Self::receive_eof). It never uses bytes of a later request while an earlier one is
+    /// under way, CANCEL excepted. // S1
+    pub fn receive(&mut self, input: &[u8], now: Time) -> Received {
+        let mut used = 0;
+        loop {
+            let rest = input.get(used..).unwrap_or_default();
+            let (more, request) = match &self.state {
+                State::Head { .. } => self.receive_head(rest, now),
+                State::Ids(_) => (self.receive_ids(rest, now), None),
+                State::Deciding { .. } | State::Responding(_) => (self.look_ahead(rest, now), None),
+                State::Watching(_) => (self.receive_watching(rest, now), None),
+                State::Lingering { .. } => (self.discard(rest), None),
+                State::Flushing | State::Finishing | State::Closed => (0, None),
+            };
+            used += more;
+            if more == 0 || request.is_some() {
+                return Received { used, request };
+            }
+        }
+    }
+
+    /// Nothing will come behind what the caller holds. It is no abort: what was asked is answered. // T5
+    ///
+    /// It takes effect with the [`receive`](Self::receive) that has used all input.
+    pub fn receive_eof(&mut self) {
+        self.input_ended = true;
+        if let State::Lingering { .. } = self.state {
+            self.state = State::Closed;
+        }
+    }
+
+    /// Whether to read more, given what the caller has read and not used. // S1
+    ///
+    /// While a response is under way only a CANCEL is looked for: with anything else next, reading stops.
+    #[must_use]
+    pub fn wants_read(&self, unused: &[u8]) -> bool {
+        if self.input_ended {
+            return false;
+        }
+        match &self.state {
+            State::Head { .. } | State::Ids(_) | State::Lingering { .. } => true,
+            State::Watching(watching) => watching.ending.is_none(),
+            State::Deciding {
+                head, cancelled, ..
+            } => !cancelled && head.kind.ids() == 0 && may_be_cancel(unused),
+            State::Responding(responding) => !responding.cancelled && may_be_cancel(unused),
+            State::Flushing | State::Finishing | State::Closed => false,
+        }
+    }
+
+    fn receive_head(&mut self, input: &[u8], now: Time) -> (usize, Option<RequestHead>) {
+        let State::Head { bytes, len } = &mut self.state else {
+            return (0, None);
+        };
+        for (index, &byte) in input.iter().enumerate() {
+            self.heard = true;
+            if *len == 0 {
+                self.request_clock.start(now);
+            }
+            self.request_clock.count(1);
+            if let Some(place) = bytes.get_mut(*len) {
+                *place = byte;
+                *len += 1;
+            }
+            let used = index + 1;
+            match RequestHead::decode(bytes.get(..*len).unwrap_or(bytes)) {
+                Ok(Decoded::Incomplete { .. }) => {}
+                Ok(Decoded::Complete { value, .. }) => {
+                    let rest = input.get(used..).unwrap_or_default();
+                    return (used, self.head_complete(value, rest, now));
+                }
+                Err(error) => {
+                    self.invalid(error, now);
+                    return (used, None);
+                }
+            }
+        }
+        if self.input_ended {
+            // S10: inside a request the connection closes unanswered.
+            let inside = *len > 0;
+            let reason = if inside {
+                CloseReason::TruncatedRequest
+            } else {
+                CloseReason::PeerClosed
+            };
+            self.close(reason, now);
+        }
+        (input.len(), None)
+    }
+
+    /// S10
+    fn invalid(&mut self, error: WireError, now: Time) {
+        let code = match error {
+            WireError::UnknownRequest(_) => ErrorCode::UnsupportedFeature,
+            _ => ErrorCode::InvalidRequest,
+        };
+        let message = alloc::format!("{error}");
+        self.error(code, &message, CloseReason::Invalid(error), now);
+    }
+
+    fn head_complete(&mut self, head: RequestHead, rest: &[u8], now: Time) -> Option<RequestHead> {
+        let refusal = match head.kind {
+            RequestKind::Cancel if self.cancellable => {
+                // C1 C3
+                self.cancel_answered(now);
+                return None;
+            }
+            RequestKind::Cancel => (ErrorCode::InvalidRequest, CloseReason::StrayCancel), // C4
+            RequestKind::Watch if !self.config.watch => {
+                (ErrorCode::UnsupportedFeature, CloseReason::WatchOff) // S10
+            }
+            RequestKind::Batch { have } if have > self.config.max_have => {
+                let max = self.config.max_have; // S8
+                (
+                    ErrorCode::InvalidRequest,
+                    CloseReason::TooManyIds { have, max },
+                )
+            }
+            kind => {
+                if kind != RequestKind::Watch {
+                    self.watch_from = None;
+                }
+                self.cancellable |= head.keep_alive || kind == RequestKind::Watch;
+                self.request_clock.pause(now);
+                self.state = State::Deciding {
+                    head,
+                    cancelled: false,
+                    watch_follows: watch_follows(&head, rest),
+                };
+                return Some(head);
+            }
+        };
+        let (code, reason) = refusal;
+        let message = alloc::format!("{reason}");
+        self.error(code, &message, reason, now);
+        None
+    }
+
+    fn receive_ids(&mut self, input: &[u8], now: Time) -> usize {
+        let State::Ids(ids) = &mut self.state else {
+            return 0;
+        };
+        let used = ids.take(input);
+        self.request_clock.count(used);
+        self.ids_complete(now);
+        if self.input_ended && matches!(self.state, State::Ids(_)) {
+            self.close(CloseReason::TruncatedRequest, now);
+        }
+        used
+    }
+
+    /// Begins the response once all IDs have come.
+    pub(super) fn ids_complete(&mut self, now: Time) {
+        if !matches!(&self.state, State::Ids(ids) if ids.bytes_left == 0) {
+            return;
+        }
+        let State::Ids(ids) = core::mem::replace(&mut self.state, State::IDLE) else {
+            return;
+        };
+        let what = match ids.matched {
+            Matched::Asked(images) => {
+                let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
+                self.packets(Header::Data, count, Source::Asked(images.into_iter()))
+            }
+            Matched::Had(had) => {
+                let missing = had.missing(&ids.catalog);
+                let source = Source::Missing(ids.catalog, Default::default(), had);
+                self.packets(Header::Batch, missing, source)
+            }
+        };
+        self.respond(ids.keep_alive, false, what, now);
+    }
+
+    /// Uses a CANCEL that directly follows the request under way, and nothing else. // C2 C5
+    fn look_ahead(&mut self, input: &[u8], now: Time) -> usize {
+        let cancelled = match &mut self.state {
+            State::Deciding {
+                head,
+                cancelled,
+                watch_follows: follows,
+            } => {
+                *follows = watch_follows(head, input);
+                if head.kind.ids() > 0 {
+                    return 0; // These are IDs.
+                }
+                cancelled
+            }
+            State::Responding(Responding { cancelled, .. }) => cancelled,
+            _ => return 0,
+        };
+        match RequestHead::decode(input) {
+            Ok(Decoded::Complete { value, used })
+                if value.kind == RequestKind::Cancel && !*cancelled =>
+            {
+                *cancelled = true;
+                self.boundary(now);
+                used
+            }
+            _ => 0,
+        }
+    }
+
+    /// Only CANCEL may follow a WATCH. // N3
+    fn receive_watching(&mut self, input: &[u8], now: Time) -> usize {
+        let State::Watching(watching) = &mut self.state else {
+            return 0;
+        };
+        if watching.ending.is_some() {
+            return 0;
+        }
+        let mut used = 0;
+        for &byte in input {
+            used += 1;
+            let ending = match watching.cancel_begun {
+                None if byte == CANCEL => {
+                    watching.cancel_begun = Some(now);
+                    continue;
+                }
+                None => Ending::Close(CloseReason::DuringWatch),
+                Some(_) if byte > 1 => {
+                    Ending::Close(CloseReason::Invalid(WireError::RequestFlags(byte)))
+                }
+                Some(_) => Ending::Cancel,
+            };
+            watching.ending = Some(ending);
+            break;
+        }
+        if watching.ending.is_none() && self.input_ended {
+            watching.ending = Some(Ending::Close(CloseReason::PeerClosed)); // N6
+        }
+        self.progress(now);
+        used
+    }
+
+    /// S11
+    fn discard(&mut self, input: &[u8]) -> usize {
+        let State::Lingering { bytes } = &mut self.state else {
+            return 0;
+        };
+        *bytes = bytes.saturating_add(u64::try_from(input.len()).unwrap_or(u64::MAX));
+        if *bytes > self.config.linger_bytes {
+            self.state = State::Closed;
+        }
+        input.len()
+    }
+}
+
+/// Whether what comes next is, or can become, a CANCEL.
+fn may_be_cancel(unused: &[u8]) -> bool {
+    matches!(unused, [] | [CANCEL])
+}
+
+/// Whether a WATCH stands in the input behind a LIST. // N5
+fn watch_follows(head: &RequestHead, rest: &[u8]) -> bool {
+    head.kind == RequestKind::List
+        && matches!(
+            RequestHead::decode(rest),
+            Ok(Decoded::Complete { value, .. }) if value.kind == RequestKind::Watch
+        )
+}
