@@ -12,6 +12,8 @@
 //!    └── latest ─► place in the history: what WATCH tells from here on
 //! ```
 
+#![cfg_attr(not(feature = "std"), allow(clippy::arc_with_non_send_sync))]
+
 mod chunk;
 mod history;
 mod index;

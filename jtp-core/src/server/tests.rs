@@ -145,7 +145,7 @@ impl Scene {
     }
 
     fn id(&self, n: u8) -> ImageId {
-        ImageId::of(&vec![n; 100])
+        ImageId::of(&[n; 100])
     }
 
     /// Takes all that was got, read as frames and written as text.
@@ -350,7 +350,7 @@ fn s8_too_many_ids_are_refused_before_any_is_read() {
 
 #[test]
 fn s8_ids_are_matched_however_they_are_cut() {
-    let ids: Vec<ImageId> = (0..4).map(|n| ImageId::of(&vec![n; 100])).collect();
+    let ids: Vec<ImageId> = (0..4).map(|n| ImageId::of(&[n; 100])).collect();
     let whole = batch(true, &ids);
     for size in 1..whole.len() {
         let mut scene = Scene::new(6);
