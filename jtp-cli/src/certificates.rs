@@ -187,7 +187,7 @@ fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode));
     #[cfg(not(unix))]
     let _ = mode;
-    let mut file = builder.tempfile_in(folder).map_err(without_path)?;
+    let mut file = builder.tempfile_in(folder).map_err(|error| without_path(&error))?;
     file.write_all(content.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
@@ -195,7 +195,7 @@ fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
 }
 
 /// `tempfile` adds the temporary file's path, which would only confuse.
-fn without_path(error: io::Error) -> io::Error {
+fn without_path(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::from(error.kind()),
