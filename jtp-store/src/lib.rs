@@ -15,10 +15,14 @@ mod hash;
 mod live;
 mod load;
 mod memory;
+mod name;
+mod output;
 mod store;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, Progress};
 pub use live::{LiveCatalog, Watch};
 pub use load::{LoadError, Loaded, load};
 pub use memory::{InsertError, MemoryStore};
+pub use name::{FileName, MAX_FILE_NAME_LEN, NamePlan};
+pub use output::{OutputError, OutputFolder, PendingFile, Scan};
 pub use store::{ImageBody, ImageStore, OpenError, ReadError};
