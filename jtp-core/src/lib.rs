@@ -7,9 +7,18 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod body;
+pub mod client;
 mod image;
+mod name;
 mod time;
 pub mod wire;
+#[cfg(feature = "zstd")]
+mod zstd_frame;
+#[cfg(feature = "zstd")]
+mod zstd_stream;
 
+pub use body::{BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, ImageFault, Piece};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
+pub use name::nfc;
 pub use time::Time;
