@@ -72,6 +72,7 @@ pub enum ImageFault {
 /// ```
 pub struct BodyReceiver {
     max_size: u64,
+    #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     max_window: u32,
     image: Option<Image>,
     /// The bytes of the packet that have not come yet.
