@@ -66,14 +66,17 @@ mod event;
 mod receive;
 mod request;
 mod send;
+mod transfer;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 pub use config::{ClientConfig, DEFAULT_RESPONSE_TIMEOUT};
 pub use error::{ClientError, Misuse, PeerError, Place, ServerError};
 pub use event::{CatalogEntry, Event, Received, ResponseKind};
 pub use request::{HaveSet, HaveSetTooLarge, Request};
+pub use transfer::{DEFAULT_RETRIES, Retry, Transfer};
 
 use crate::body::BodyReceiver;
 use crate::image::Image;
@@ -134,6 +137,8 @@ pub struct ClientConnection {
     /// Whether the frame in `head` was told, and is to be dropped at the next call.
     head_told: bool,
     body: BodyReceiver,
+    /// Where in its input the last event's data stood; `None` if they are in the body's buffer.
+    data_at: Option<Range<usize>>,
     /// A request without keep-alive was made. // S2
     last: bool,
     /// CANCEL was asked for, at any time. // R7
@@ -169,6 +174,7 @@ impl ClientConnection {
             head: Vec::new(),
             head_told: false,
             body: BodyReceiver::new(config.max_image_size(), config.max_window()),
+            data_at: None,
             last: false,
             cancelled: false,
             eof: false,

@@ -53,6 +53,7 @@ impl ClientConnection {
         if !input.is_empty() {
             self.progress(now);
         }
+        self.data_at = None;
         let mut used = 0;
         let found = loop {
             let rest = input.get(used..).unwrap_or_default();
@@ -75,7 +76,12 @@ impl ClientConnection {
             }
         };
         let event = match found {
-            Found::Event(event) => Some(event),
+            Found::Event(event) => {
+                if let Event::Data(data) = &event {
+                    self.data_at = Some(used.saturating_sub(data.len())..used);
+                }
+                Some(event)
+            }
             Found::BufferedData => Some(Event::Data(self.body.buffer())),
             Found::HeldEntry { news } => match entry::decode(&self.head) {
                 Ok(Decoded::Complete { value, .. }) if news => Some(Event::NewImage(value.into())),
@@ -86,6 +92,16 @@ impl ClientConnection {
             Found::More | Found::Next => None,
         };
         Ok(Received { used, event })
+    }
+
+    /// The bytes of the [`Event::Data`] that the last [`receive`](Self::receive) told, looked at once more:
+    /// for a caller whose loop cannot hold on to the event. `input` is what that call was given.
+    #[must_use]
+    pub fn data<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        match &self.data_at {
+            Some(at) => input.get(at.clone()).unwrap_or_default(),
+            None => self.body.buffer(),
+        }
     }
 
     /// Takes the news that no more bytes will come.

@@ -81,8 +81,14 @@ fn receive(connection: &mut ClientConnection, mut input: &[u8], log: &mut Vec<Lo
     loop {
         match connection.receive(input, NOW) {
             Ok(Received { used, event }) => {
+                let given = input;
                 input = &input[used..];
                 match event {
+                    Some(Event::Data(data)) => {
+                        let data = data.to_vec();
+                        assert_eq!(connection.data(given), data, "looked at once more");
+                        push(log, Event::Data(&data));
+                    }
                     Some(event) => push(log, event),
                     None => {
                         assert!(input.is_empty(), "no event, and input left");
