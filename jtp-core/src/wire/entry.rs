@@ -137,7 +137,7 @@ mod tests {
         for cut in 0..BYTES.len() {
             match decode(&BYTES[..cut]) {
                 Ok(Decoded::Incomplete { need }) => {
-                    assert!((1..=BYTES.len() - cut).contains(&need))
+                    assert!((1..=BYTES.len() - cut).contains(&need));
                 }
                 other => panic!("{other:?}"),
             }
