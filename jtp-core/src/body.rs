@@ -49,7 +49,9 @@ pub enum ImageFault {
 /// ones; the decoder needs the frame's window beside it, at most the limit. Data are bounded by the limits,
 /// never by what a peer declares. // R3 R4
 ///
-/// What comes out, and the verdict, never depend on the pieces in which the bytes came.
+/// What comes out, and the verdict, do not depend on the pieces in which the bytes came. (Compressed data that
+/// reach back beyond their own window can decode to anything that the decoder's memory held: one more reason to
+/// show nobody an image before its verdict.)
 ///
 /// ```
 /// use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageId};

@@ -273,6 +273,8 @@ mod compressed {
             let verdict = outcome_with(&mut body, ImageId::of(&data), true, &frame[..end]).1;
             assert_eq!(verdict.is_ok(), end == frame.len());
         }
+        let verdict = outcome_with(&mut body, ImageId::of(b""), true, SKIPPABLE).1;
+        assert_eq!(verdict, Err(ImageFault::Broken("no frame of data")));
     }
 
     #[test]
@@ -367,6 +369,51 @@ mod compressed {
     }
 
     #[test]
+    fn w8_references_beyond_the_window_decode_the_same_however_cut() {
+        // Frames whose header claims a smaller window than their matches reach back: what such a match finds
+        // depends on where the library's ring buffer wrapped, and on what was in it before. The latter cannot
+        // be helped, so that each frame is decoded twice before the ways to cut it are compared.
+        let mut body = BodyReceiver::new(LIMIT, 1 << 10);
+        let noise = noise(40_000);
+        for seed in 0..40 {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 9).unwrap();
+            encoder.window_log(17).unwrap();
+            encoder.include_checksum(false).unwrap();
+            let mut data = Vec::new();
+            for at in 0..8 {
+                let random = usize::from(noise[seed * 8 + at]);
+                let fresh = &noise[1000 * (at + 1)..][..300 + 2 * random];
+                let copied = match data.len() {
+                    0 => vec![],
+                    length => data[length * random / 300..]
+                        .iter()
+                        .copied()
+                        .take(400)
+                        .collect(),
+                };
+                for part in [fresh.to_vec(), copied] {
+                    encoder.write_all(&part).unwrap();
+                    encoder.flush().unwrap();
+                    data.extend(part);
+                }
+            }
+            let mut wire = encoder.finish().unwrap();
+            assert_eq!(wire[4..6], [0, 7 << 3]);
+            wire[5] = 0;
+            let id = ImageId::of(&data);
+            let image = image_of(id, true, &wire);
+            let _ = feed(&mut body, image, &wire, || usize::MAX / 2);
+            let whole = feed(&mut body, image, &wire, || usize::MAX / 2);
+            for size in [1, 5, 64, 300, 700, 1000, 4096] {
+                assert!(
+                    feed(&mut body, image, &wire, || size) == whole,
+                    "seed {seed}, pieces of {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn r4_a_bomb_is_stopped_at_the_limit() {
         let zeros = vec![0; 8 << 20];
         let id = ImageId::of(&zeros);
@@ -376,6 +423,13 @@ mod compressed {
         let (out, verdict) = outcome_with(&mut body, id, true, &compress(&zeros, 3));
         assert_eq!((out.len(), verdict), (0, too_large));
         let (out, verdict) = outcome_with(&mut body, id, true, &compress_stream(&zeros, 20, false));
+        assert_eq!((out.len(), verdict), (1 << 20, too_large));
+        let (out, verdict) = outcome_with(
+            &mut body,
+            id,
+            true,
+            &compress_stream(&zeros[..(1 << 20) + 1], 20, false),
+        );
         assert_eq!((out.len(), verdict), (1 << 20, too_large));
         // Many frames add up.
         let frame = compress(&zeros[..700_000], 3);
@@ -410,6 +464,8 @@ mod compressed {
             }
             let image = image_of(id, true, &wire);
             let mut body = BodyReceiver::new(1 << 16, 1 << 14);
+            // Twice, as above.
+            let _ = feed(&mut body, image, &wire, || usize::MAX / 2);
             let whole = feed(&mut body, image, &wire, || usize::MAX / 2);
             let mut pieces = cuts.iter().copied().cycle();
             let cut = feed(&mut body, image, &wire, || pieces.next().unwrap());
@@ -437,6 +493,8 @@ mod compressed {
             }
             let image = image_of(ImageId(0), true, &wire);
             let mut body = BodyReceiver::new(1 << 16, 1 << 14);
+            // Twice, as above.
+            let _ = feed(&mut body, image, &wire, || usize::MAX / 2);
             let whole = feed(&mut body, image, &wire, || usize::MAX / 2);
             let mut pieces = cuts.iter().copied().cycle();
             let cut = feed(&mut body, image, &wire, || pieces.next().unwrap());

@@ -179,7 +179,7 @@ mod tests {
         for cut in 0..bytes.len() {
             match decode_header(&bytes[..cut]) {
                 Ok(Decoded::Incomplete { need }) => {
-                    assert!((1..=bytes.len() - cut).contains(&need))
+                    assert!((1..=bytes.len() - cut).contains(&need));
                 }
                 other => panic!("{other:?}"),
             }

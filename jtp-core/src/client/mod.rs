@@ -250,8 +250,8 @@ impl ClientConnection {
 
     /// Whether the server owes something, or is owed something. // T6
     fn is_due(&self) -> bool {
-        let watching = |request: &Pending| request.is_watching() && request.is_sent();
-        !self.output.is_empty() || self.pending.front().is_some_and(|front| !watching(front))
+        // A WATCH that is not wholly sent shows in the output.
+        !self.output.is_empty() || self.pending.front().is_some_and(|p| !p.is_watching())
     }
 
     fn progress(&mut self, now: Time) {

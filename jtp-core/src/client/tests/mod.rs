@@ -77,19 +77,33 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
 }
 
 /// Feeds one piece until nothing more comes of it.
-fn receive(connection: &mut ClientConnection, mut input: &[u8], log: &mut Vec<Log>) {
+fn receive(connection: &mut ClientConnection, input: &[u8], log: &mut Vec<Log>) {
+    receive_and(connection, input, log, &mut |_| {});
+}
+
+/// The same, with something done after each event.
+fn receive_and(
+    connection: &mut ClientConnection,
+    mut input: &[u8],
+    log: &mut Vec<Log>,
+    after: &mut dyn FnMut(&mut ClientConnection),
+) {
     loop {
         match connection.receive(input, NOW) {
             Ok(Received { used, event }) => {
                 let given = input;
                 input = &input[used..];
                 match event {
-                    Some(Event::Data(data)) => {
-                        let data = data.to_vec();
-                        assert_eq!(connection.data(given), data, "looked at once more");
-                        push(log, Event::Data(&data));
+                    Some(event) => {
+                        if let Event::Data(data) = event {
+                            let data = data.to_vec();
+                            assert_eq!(connection.data(given), data, "looked at once more");
+                            push(log, Event::Data(&data));
+                        } else {
+                            push(log, event);
+                        }
+                        after(connection);
                     }
-                    Some(event) => push(log, event),
                     None => {
                         assert!(input.is_empty(), "no event, and input left");
                         return;
@@ -128,8 +142,8 @@ pub(super) fn run(config: ClientConfig, steps: &[Step], cut: &mut dyn FnMut() ->
                 let mut rest = &bytes[..];
                 while !rest.is_empty() {
                     let (piece, later) = rest.split_at(cut().clamp(1, rest.len()));
-                    receive(&mut connection, piece, &mut log);
-                    send(&mut connection, &mut sent);
+                    let after = &mut |connection: &mut _| send(connection, &mut sent);
+                    receive_and(&mut connection, piece, &mut log, after);
                     rest = later;
                 }
                 Ok(())

@@ -35,8 +35,10 @@ fn s8_a_long_batch_is_encoded_as_it_is_sent() {
             let some = step.min(shown.len());
             sent.extend_from_slice(&shown[..some]);
             connection.transmitted(some, NOW).unwrap();
-            // What was shown stays in front.
+            // What was shown stays in front, and is refilled before it runs out.
             assert!(connection.transmit().starts_with(&shown[some..]));
+            let left = expected.len().saturating_sub(2 + sent.len());
+            assert!(connection.transmit().len() >= (WINDOW / 2).min(left));
             if !cancelled && sent.len() > 800_000 - WINDOW {
                 cancelled = connection.cancel(NOW).is_ok();
             }
@@ -274,6 +276,14 @@ fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
     let end = Log::ImageEnd(id(A), Ok(()));
     assert_eq!(log, [end, Log::End(ResponseKind::GetById)]);
     assert_eq!(connection.receive_eof(NOW), Ok(()));
+
+    // But not while JTPC is due behind them.
+    let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
+    connection.request(Request::List, true, NOW).unwrap();
+    connection.cancel(NOW).unwrap();
+    let answer = head(Header::List, 0);
+    assert_eq!(connection.receive(&answer, NOW).unwrap().used, 5);
+    assert_eq!(connection.receive_eof(NOW), Err(ClientError::EarlyEof));
 }
 
 #[test]
