@@ -187,7 +187,9 @@ fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode));
     #[cfg(not(unix))]
     let _ = mode;
-    let mut file = builder.tempfile_in(folder).map_err(|error| without_path(&error))?;
+    let mut file = builder
+        .tempfile_in(folder)
+        .map_err(|error| without_path(&error))?;
     file.write_all(content.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;

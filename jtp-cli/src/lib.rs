@@ -9,12 +9,21 @@
 
 pub mod address;
 pub mod certificates;
+pub mod client;
 pub mod client_args;
+pub mod connect;
 pub mod escape;
 pub mod exit;
+pub mod fetch;
+pub mod job;
+pub mod list;
 pub mod logging;
+pub mod progress;
+pub mod queue;
+pub mod server;
 pub mod server_args;
 pub mod signals;
 pub mod terminal;
 pub mod trust;
 pub mod units;
+pub mod watch;
