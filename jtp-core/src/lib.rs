@@ -7,7 +7,9 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod body;
 pub mod catalog;
+pub mod client;
 pub mod compress;
 mod image;
 mod name;
@@ -15,7 +17,12 @@ mod rate;
 pub mod server;
 mod time;
 pub mod wire;
+#[cfg(feature = "zstd")]
+mod zstd_frame;
+#[cfg(feature = "zstd")]
+mod zstd_stream;
 
+pub use body::{BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, ImageFault, Piece};
 pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
 pub use name::nfc;

@@ -46,6 +46,20 @@ pub enum Decoded<T> {
     },
 }
 
+impl<T> Decoded<T> {
+    /// The same with the value changed.
+    #[must_use]
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Decoded<U> {
+        match self {
+            Decoded::Complete { value, used } => Decoded::Complete {
+                value: change(value),
+                used,
+            },
+            Decoded::Incomplete { need } => Decoded::Incomplete { need },
+        }
+    }
+}
+
 /// The answer of a decoder.
 pub type DecodeResult<T> = Result<Decoded<T>, WireError>;
 

@@ -1,0 +1,104 @@
+//! What a client connection is told beforehand.
+
+use core::time::Duration;
+
+use crate::body::{DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW};
+
+/// The default time without a byte while a response is due. // T6
+pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The settings of a [`ClientConnection`](super::ClientConnection).
+///
+/// ```
+/// use std::time::Duration;
+/// use jtp_core::client::ClientConfig;
+///
+/// let config = ClientConfig::default()
+///     .with_response_timeout(Some(Duration::from_secs(5)))
+///     .with_max_image_size(64 << 20);
+/// assert_eq!(config.max_image_size(), 64 << 20);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientConfig {
+    response_timeout: Option<Duration>,
+    max_image_size: u64,
+    max_window: u32,
+    pipeline: bool,
+}
+
+impl ClientConfig {
+    /// The protocol's defaults: 60 s, 4 GiB − 1, a window of 8 MiB, no pipelining.
+    #[must_use]
+    pub const fn new() -> ClientConfig {
+        ClientConfig {
+            response_timeout: Some(DEFAULT_RESPONSE_TIMEOUT),
+            max_image_size: DEFAULT_MAX_IMAGE_SIZE,
+            max_window: DEFAULT_MAX_WINDOW,
+            pipeline: false,
+        }
+    }
+
+    /// How long no byte may move while a response is due or a request is being sent; `None` is for ever. It
+    /// does not run while watching. Default: 60 s. // T6
+    #[must_use]
+    pub const fn with_response_timeout(mut self, timeout: Option<Duration>) -> ClientConfig {
+        self.response_timeout = timeout;
+        self
+    }
+
+    /// The most bytes of one decoded image. A longer one is thrown away and reported in its place. Default:
+    /// 4 GiB − 1, for images that are streamed; 1 GiB is advised where they are collected in memory. // R4
+    #[must_use]
+    pub const fn with_max_image_size(mut self, bytes: u64) -> ClientConfig {
+        self.max_image_size = bytes;
+        self
+    }
+
+    /// The largest Zstd window, in bytes: the memory that a compressed image may cost. Default: 8 MiB, which
+    /// is also what the format's specification asks every decoder to support. The decoder itself stops at
+    /// 2 GiB. // W8
+    #[must_use]
+    pub const fn with_max_window(mut self, bytes: u32) -> ClientConfig {
+        self.max_window = bytes;
+        self
+    }
+
+    /// Whether the server is known to look for requests while it answers `GET_BY_ID`, and to read CANCEL
+    /// whole. Default: `false`, since deployed servers do neither: then nothing but CANCEL is sent behind an
+    /// unfinished `GET_BY_ID` or WATCH, and a connection is not used again after CANCEL. // R7
+    #[must_use]
+    pub const fn with_pipeline(mut self, pipeline: bool) -> ClientConfig {
+        self.pipeline = pipeline;
+        self
+    }
+
+    /// See [`with_response_timeout`](ClientConfig::with_response_timeout).
+    #[must_use]
+    pub const fn response_timeout(&self) -> Option<Duration> {
+        self.response_timeout
+    }
+
+    /// See [`with_max_image_size`](ClientConfig::with_max_image_size).
+    #[must_use]
+    pub const fn max_image_size(&self) -> u64 {
+        self.max_image_size
+    }
+
+    /// See [`with_max_window`](ClientConfig::with_max_window).
+    #[must_use]
+    pub const fn max_window(&self) -> u32 {
+        self.max_window
+    }
+
+    /// See [`with_pipeline`](ClientConfig::with_pipeline).
+    #[must_use]
+    pub const fn pipeline(&self) -> bool {
+        self.pipeline
+    }
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        ClientConfig::new()
+    }
+}

@@ -1,0 +1,115 @@
+//! Any bytes, in any pieces, with any requests out: no panic, and the same answer however cut.
+
+use super::*;
+use proptest::prelude::*;
+
+fn request() -> impl Strategy<Value = Request> {
+    let ids = || proptest::collection::vec((0u64..4).prop_map(ImageId), 0..5);
+    prop_oneof![
+        Just(Request::List),
+        ids().prop_map(Request::GetById),
+        ids().prop_map(|ids| Request::Batch(HaveSet::try_from(ids).unwrap())),
+        Just(Request::ListAndGet),
+        Just(Request::Watch),
+        Just(many()),
+    ]
+}
+
+/// A BATCH of more than one window of output.
+fn many() -> Request {
+    Request::Batch(HaveSet::try_from_iter((100..3000).map(ImageId)).unwrap())
+}
+
+/// Parts of a stream: most of them such that a script can get somewhere.
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    let header = prop::sample::select(vec![
+        Header::List,
+        Header::Data,
+        Header::Batch,
+        Header::ListAndGet,
+        Header::Cancelled,
+        Header::Watch,
+    ]);
+    let whole_head = (header.clone(), 0u32..4).prop_map(|(header, count)| match header {
+        Header::Cancelled | Header::Watch => header.bytes().to_vec(),
+        header => head(header, count),
+    });
+    let data = || proptest::collection::vec(any::<u8>(), 0..20);
+    let sent = (0u8..32, 0u64..4, data())
+        .prop_map(|(flags, id, data)| packet_of(flags, ImageId(id), &data));
+    let good = prop::sample::select(vec![&b""[..], A, B]).prop_map(packet);
+    let some_entry = "[a-zé\u{301}]{0,6}".prop_map(|name| super::entry(&name));
+    prop_oneof![
+        6 => whole_head,
+        4 => some_entry,
+        3 => sent,
+        3 => good,
+        1 => header.prop_map(|header| header.bytes().to_vec()),
+        1 => "[a-z]{0,9}".prop_map(|text| error_frame(ErrorCode::NotFound, &text)),
+        1 => data(),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => request().prop_map(Step::Ask),
+        1 => request().prop_map(Step::AskLast),
+        2 => Just(Step::Cancel),
+        8 => proptest::collection::vec(part(), 1..6).prop_map(|parts| Step::Bytes(parts.concat())),
+        1 => Just(Step::Eof),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_script_gives_the_same_however_cut(
+        first in request(),
+        steps in proptest::collection::vec(step(), 0..12),
+        pipeline in any::<bool>(),
+        cuts in proptest::collection::vec(1usize..24, 1..30),
+    ) {
+        let config = ClientConfig::default().with_pipeline(pipeline).with_max_image_size(18);
+        let steps = [&[Step::Ask(first)][..], &steps].concat();
+        let whole = run(config, &steps, &mut || usize::MAX);
+        prop_assert_eq!(&run(config, &steps, &mut || 1), &whole);
+        let mut pieces = cuts.into_iter().cycle();
+        prop_assert_eq!(&run(config, &steps, &mut || pieces.next().unwrap()), &whole);
+    }
+
+    #[test]
+    fn any_order_of_calls_is_valid(
+        calls in proptest::collection::vec((0u8..9, any::<u16>(), part(), request()), 0..40),
+    ) {
+        let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
+        let mut seconds = 0;
+        for (call, number, bytes, request) in calls {
+            // Time goes backwards too.
+            seconds = (seconds + u64::from(number % 50)).saturating_sub(10);
+            let now = Time::since_epoch(core::time::Duration::from_secs(seconds));
+            let before = connection.fault().cloned();
+            let shown = connection.transmit().to_vec();
+            match call {
+                0 => drop(connection.request(request, number % 2 == 0, now)),
+                1 => drop(connection.cancel(now)),
+                2 => drop(connection.transmitted(usize::from(number), now)),
+                3 => drop(connection.transmitted(shown.len().min(usize::from(number)), now)),
+                // With input left unused now and then, and the same or other bytes after it.
+                4 | 5 => drop(connection.receive(&bytes, now).map(|received| received.used)),
+                6 => drop(connection.handle_timeout(now)),
+                7 => connection.wait(now),
+                _ if number % 8 == 0 => drop(connection.receive_eof(now)),
+                _ => {}
+            }
+            let _ = (connection.deadline(), connection.is_reusable(), connection.outstanding());
+            prop_assert!(connection.transmit().len() < 20_000);
+            if let Some(error) = before {
+                prop_assert_eq!(connection.fault(), Some(&error), "an error is sticky");
+            }
+            if connection.fault().is_none() && !(2..=3).contains(&call) && call != 8 {
+                prop_assert!(connection.transmit().starts_with(&shown), "output is only appended to");
+            }
+        }
+    }
+}

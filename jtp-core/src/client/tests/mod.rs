@@ -1,0 +1,304 @@
+//! The connection's tests: scripts of what the application does and what the server sends, each run with the
+//! bytes whole, one at a time, and split at every point.
+
+mod fuzz;
+mod rules;
+mod sending;
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::body::ImageFault;
+use crate::image::{FileType, Flags, ImageId};
+use crate::wire::WireError;
+use crate::wire::entry::{self, Entry};
+use crate::wire::packet;
+use crate::wire::response::{ErrorCode, ErrorFrame, Header, encode_data_head, encode_head};
+
+/// What the application does, and what it gets from the server.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Ask(Request),
+    AskLast(Request),
+    Cancel,
+    Bytes(Vec<u8>),
+    Eof,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Log {
+    Begin(ResponseKind, u32),
+    Entry(CatalogEntry<'static>),
+    Image(ImageId),
+    Data(Vec<u8>),
+    ImageEnd(ImageId, Result<(), ImageFault>),
+    NewImage(CatalogEntry<'static>),
+    End(ResponseKind),
+    Cancelled(ResponseKind),
+    Failed(ClientError),
+    Closed,
+    Misused(Misuse),
+}
+
+/// Everything that can be seen of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    pub(super) log: Vec<Log>,
+    pub(super) sent: Vec<u8>,
+    pub(super) idle: bool,
+    pub(super) reusable: bool,
+    pub(super) outstanding: usize,
+}
+
+pub(super) const NOW: Time = Time::ZERO;
+
+fn push(log: &mut Vec<Log>, event: Event<'_>) {
+    let entry = match event {
+        Event::Begin { kind, count } => Log::Begin(kind, count),
+        Event::Entry(entry) => Log::Entry(entry.into_owned()),
+        Event::Image(image) => Log::Image(image.id),
+        Event::Data(bytes) => {
+            assert!(!bytes.is_empty());
+            if let Some(Log::Data(before)) = log.last_mut() {
+                before.extend_from_slice(bytes);
+                return;
+            }
+            Log::Data(bytes.to_vec())
+        }
+        Event::ImageEnd { image, verdict } => Log::ImageEnd(image.id, verdict),
+        Event::NewImage(entry) => Log::NewImage(entry.into_owned()),
+        Event::End { kind } => Log::End(kind),
+        Event::Cancelled { kind } => Log::Cancelled(kind),
+    };
+    log.push(entry);
+}
+
+/// Feeds one piece until nothing more comes of it.
+fn receive(connection: &mut ClientConnection, input: &[u8], log: &mut Vec<Log>) {
+    receive_and(connection, input, log, &mut |_| {});
+}
+
+/// The same, with something done after each event.
+fn receive_and(
+    connection: &mut ClientConnection,
+    mut input: &[u8],
+    log: &mut Vec<Log>,
+    after: &mut dyn FnMut(&mut ClientConnection),
+) {
+    loop {
+        match connection.receive(input, NOW) {
+            Ok(Received { used, event }) => {
+                let given = input;
+                input = &input[used..];
+                match event {
+                    Some(event) => {
+                        if let Event::Data(data) = event {
+                            let data = data.to_vec();
+                            assert_eq!(connection.data(given), data, "looked at once more");
+                            push(log, Event::Data(&data));
+                        } else {
+                            push(log, event);
+                        }
+                        after(connection);
+                    }
+                    None => {
+                        assert!(input.is_empty(), "no event, and input left");
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                assert_eq!(connection.fault(), Some(&error));
+                assert!(connection.transmit().is_empty());
+                if !matches!(log.last(), Some(Log::Failed(_))) {
+                    log.push(Log::Failed(error));
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn send(connection: &mut ClientConnection, sent: &mut Vec<u8>) {
+    while !connection.transmit().is_empty() {
+        let some = connection.transmit().len().div_ceil(2);
+        sent.extend_from_slice(&connection.transmit()[..some]);
+        connection.transmitted(some, NOW).unwrap();
+    }
+}
+
+pub(super) fn run(config: ClientConfig, steps: &[Step], cut: &mut dyn FnMut() -> usize) -> Run {
+    let mut connection = ClientConnection::new(config, NOW);
+    let (mut log, mut sent) = (Vec::new(), Vec::new());
+    for step in steps {
+        let done = match step {
+            Step::Ask(request) => connection.request(request.clone(), true, NOW),
+            Step::AskLast(request) => connection.request(request.clone(), false, NOW),
+            Step::Cancel => connection.cancel(NOW),
+            Step::Bytes(bytes) => {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let (piece, later) = rest.split_at(cut().clamp(1, rest.len()));
+                    let after = &mut |connection: &mut _| send(connection, &mut sent);
+                    receive_and(&mut connection, piece, &mut log, after);
+                    rest = later;
+                }
+                Ok(())
+            }
+            Step::Eof => {
+                match connection.receive_eof(NOW) {
+                    Ok(()) => log.push(Log::Closed),
+                    Err(error) if !matches!(log.last(), Some(Log::Failed(_))) => {
+                        log.push(Log::Failed(error));
+                    }
+                    Err(_) => {}
+                }
+                Ok(())
+            }
+        };
+        if let Err(misuse) = done {
+            log.push(Log::Misused(misuse));
+        }
+        send(&mut connection, &mut sent);
+    }
+    Run {
+        log,
+        sent,
+        idle: connection.is_idle(),
+        reusable: connection.is_reusable(),
+        outstanding: connection.outstanding(),
+    }
+}
+
+/// Runs a script in every way to cut it, which must all be the same.
+pub(super) fn play_with(config: ClientConfig, steps: &[Step]) -> Run {
+    let whole = run(config, steps, &mut || usize::MAX);
+    let longest = steps.iter().map(|step| match step {
+        Step::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    });
+    let longest = longest.max().unwrap_or(0);
+    assert_eq!(run(config, steps, &mut || 1), whole, "one byte at a time");
+    for at in 1..longest.min(600) {
+        let mut first = true;
+        let mut cut = || {
+            if core::mem::take(&mut first) {
+                at
+            } else {
+                usize::MAX
+            }
+        };
+        assert_eq!(run(config, steps, &mut cut), whole, "split at {at}");
+        assert_eq!(run(config, steps, &mut || at), whole, "pieces of {at}");
+    }
+    whole
+}
+
+pub(super) fn play(steps: &[Step]) -> Run {
+    play_with(ClientConfig::default(), steps)
+}
+
+pub(super) fn logs(steps: &[Step]) -> Vec<Log> {
+    play(steps).log
+}
+
+/// The error that a script must end with.
+pub(super) fn failure(steps: &[Step]) -> ClientError {
+    match play(steps).log.pop() {
+        Some(Log::Failed(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) const PIPELINE: ClientConfig = ClientConfig::new().with_pipeline(true);
+
+pub(super) const A: &[u8] = b"the first image";
+pub(super) const B: &[u8] = b"another one, a bit longer";
+
+pub(super) fn id(image: &[u8]) -> ImageId {
+    ImageId::of(image)
+}
+
+pub(super) fn get(images: &[&[u8]]) -> Request {
+    Request::GetById(images.iter().map(|image| id(image)).collect())
+}
+
+pub(super) fn batch(images: &[&[u8]]) -> Request {
+    Request::Batch(HaveSet::try_from_iter(images.iter().map(|image| id(image))).unwrap())
+}
+
+pub(super) fn bytes(parts: &[&[u8]]) -> Step {
+    Step::Bytes(parts.concat())
+}
+
+pub(super) fn head(header: Header, count: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    match header {
+        Header::Data => encode_data_head(u8::try_from(count).unwrap(), &mut out),
+        header => encode_head(header, count, &mut out),
+    }
+    out
+}
+
+/// A packet with these data, whatever they are.
+pub(super) fn packet_of(flags: u8, id: ImageId, data: &[u8]) -> Vec<u8> {
+    let image = Image {
+        id,
+        flags: Flags::from_bits(flags),
+        length: u32::try_from(data.len()).unwrap(),
+    };
+    let mut out = Vec::new();
+    packet::encode_head(&image, &mut out);
+    out.extend_from_slice(data);
+    out
+}
+
+/// A raw image's packet.
+pub(super) fn packet(image: &[u8]) -> Vec<u8> {
+    packet_of(0, id(image), image)
+}
+
+/// What a raw image's packet is told as.
+pub(super) fn told(image: &[u8]) -> Vec<Log> {
+    let (begin, end) = (Log::Image(id(image)), Log::ImageEnd(id(image), Ok(())));
+    if image.is_empty() {
+        return vec![begin, end];
+    }
+    vec![begin, Log::Data(image.to_vec()), end]
+}
+
+pub(super) fn entry(name: &str) -> Vec<u8> {
+    let entry = Entry {
+        id: ImageId(7),
+        flags: Flags::new(FileType::Gif, false),
+        name,
+        size: 4660,
+    };
+    let mut out = Vec::new();
+    entry::encode(&entry, &mut out).unwrap();
+    out
+}
+
+pub(super) fn told_entry(name: &str) -> CatalogEntry<'static> {
+    CatalogEntry {
+        id: ImageId(7),
+        flags: Flags::new(FileType::Gif, false),
+        name: String::from(name).into(),
+        size: 4660,
+    }
+}
+
+pub(super) fn error_frame(code: ErrorCode, message: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let message = message.into();
+    ErrorFrame { code, message }.encode(&mut out);
+    out
+}
+
+pub(super) fn server_error(code: ErrorCode, message: &str) -> ClientError {
+    let message = message.into();
+    ServerError { code, message }.into()
+}

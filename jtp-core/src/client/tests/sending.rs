@@ -1,0 +1,295 @@
+//! The rules of the sending half, of misuse, and of time.
+
+use super::*;
+use crate::client::send::WINDOW;
+use Step::{Ask, AskLast, Cancel, Eof};
+use core::time::Duration;
+
+fn connection(config: ClientConfig) -> ClientConnection {
+    ClientConnection::new(config, NOW)
+}
+
+fn at(seconds: u64) -> Time {
+    Time::since_epoch(Duration::from_secs(seconds))
+}
+
+fn many(count: u64) -> Request {
+    Request::Batch(HaveSet::try_from_iter((0..count).map(ImageId)).unwrap())
+}
+
+#[test]
+fn s8_a_long_batch_is_encoded_as_it_is_sent() {
+    let mut expected = vec![2, 1, 0xa0, 0x8d, 0x06];
+    (0..100_000u64).for_each(|id| expected.extend(id.to_be_bytes()));
+    expected.extend([1, 1, 3, 0]);
+    for step in [1000, WINDOW, 7] {
+        let mut connection = connection(ClientConfig::default());
+        connection.request(many(100_000), true, NOW).unwrap();
+        connection.request(Request::List, true, NOW).unwrap();
+        let mut sent = Vec::new();
+        let mut cancelled = false;
+        while !connection.transmit().is_empty() {
+            let shown = connection.transmit().to_vec();
+            assert!(shown.len() <= 2 * WINDOW);
+            assert_eq!(shown, connection.transmit(), "looking twice");
+            let some = step.min(shown.len());
+            sent.extend_from_slice(&shown[..some]);
+            connection.transmitted(some, NOW).unwrap();
+            // What was shown stays in front, and is refilled before it runs out.
+            assert!(connection.transmit().starts_with(&shown[some..]));
+            let left = expected.len().saturating_sub(2 + sent.len());
+            assert!(connection.transmit().len() >= (WINDOW / 2).min(left));
+            if !cancelled && sent.len() > 800_000 - WINDOW {
+                cancelled = connection.cancel(NOW).is_ok();
+            }
+        }
+        assert_eq!(sent, expected);
+    }
+}
+
+#[test]
+fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
+    let mut connection = connection(ClientConfig::default());
+    connection.request(many(100_000), true, NOW).unwrap();
+    connection.transmitted(10_000, NOW).unwrap();
+    let frame = error_frame(ErrorCode::InvalidRequest, "no");
+    let error = server_error(ErrorCode::InvalidRequest, "no");
+    assert!(connection.receive(&frame, NOW).is_err());
+    assert!(connection.transmit().is_empty());
+    // A write that was under way may still be acknowledged.
+    assert_eq!(connection.transmitted(5000, NOW), Ok(()));
+    // Sticky.
+    assert_eq!(connection.receive(b"JTPB", NOW), Err(error.clone()));
+    assert_eq!(connection.receive(b"", NOW), Err(error.clone()));
+    assert_eq!(connection.receive_eof(NOW), Err(error.clone()));
+    assert_eq!(connection.handle_timeout(at(1000)), Err(error.clone()));
+    assert_eq!(
+        connection.request(Request::List, true, NOW),
+        Err(Misuse::Closed)
+    );
+    assert_eq!(connection.cancel(NOW), Err(Misuse::Closed));
+    assert_eq!(
+        (connection.fault(), connection.deadline()),
+        (Some(&error), None)
+    );
+    assert!(!connection.is_idle() && !connection.is_reusable());
+    assert_eq!(connection.outstanding(), 1);
+}
+
+#[test]
+fn r1_a_response_before_its_request_was_sent_is_unasked() {
+    let mut connection = connection(ClientConfig::default());
+    connection.request(many(100_000), true, NOW).unwrap();
+    let error = connection.receive(b"JTPB\0", NOW).unwrap_err();
+    assert_eq!(error, PeerError::DataUnasked.into());
+}
+
+#[test]
+fn r7_only_cancel_goes_out_behind_an_unfinished_get() {
+    let answer = || bytes(&[&head(Header::Data, 0)]);
+    let run = play(&[Ask(get(&[A])), Ask(Request::List)]);
+    assert_eq!(run.sent.len(), 3 + 8);
+    assert_eq!(run.outstanding, 2);
+    let run = play(&[Ask(get(&[A])), Ask(Request::List), answer()]);
+    assert_eq!(run.sent[11..], [1, 1]);
+    let run = play(&[Ask(get(&[A])), Cancel]);
+    assert_eq!(run.sent[11..], [3, 0]);
+    // LIST, BATCH and LIST_AND_GET hold nothing back, and the option lifts it for GET_BY_ID.
+    let run = play(&[
+        Ask(Request::List),
+        Ask(batch(&[])),
+        Ask(Request::ListAndGet),
+        Ask(get(&[])),
+    ]);
+    assert_eq!(run.sent, [1, 1, 2, 1, 0, 5, 1, 0, 1, 0]);
+    let run = play_with(
+        PIPELINE,
+        &[Ask(get(&[])), Ask(Request::List), AskLast(get(&[]))],
+    );
+    assert_eq!(run.sent, [0, 1, 0, 1, 1, 0, 0, 0]);
+}
+
+#[test]
+fn r7_no_request_follows_a_cancel_but_with_the_option() {
+    let steps = [Ask(batch(&[])), Cancel, Ask(Request::List)];
+    let run = play(&steps);
+    assert_eq!(run.log, [Log::Misused(Misuse::AfterCancel)]);
+    assert!(!run.reusable);
+    // With it the request waits for JTPC.
+    let run = play_with(PIPELINE, &steps);
+    assert_eq!((run.sent, run.log.len()), (vec![2, 1, 0, 3, 0], 0));
+    let steps = [&steps[..], &[bytes(&[b"JTPC"])]].concat();
+    let run = play_with(PIPELINE, &steps);
+    assert_eq!(run.sent, [2, 1, 0, 3, 0, 1, 1]);
+    assert!(run.reusable);
+    // Those behind the cancelled one wait too; without the option they would wait for ever.
+    let steps = [
+        Ask(Request::Watch),
+        Cancel,
+        Ask(get(&[])),
+        Ask(Request::List),
+        Cancel,
+    ];
+    let run = play_with(PIPELINE, &steps);
+    assert_eq!(run.log, [Log::Misused(Misuse::NothingToCancel)]);
+    let run = play(&[Ask(get(&[])), Ask(Request::List), Cancel]);
+    assert_eq!(run.log, [Log::Misused(Misuse::RequestsQueued)]);
+}
+
+#[test]
+fn misuse_is_told_and_changes_nothing() {
+    let misused = |steps: &[Step]| match play(steps).log.pop() {
+        Some(Log::Misused(misuse)) => misuse,
+        other => panic!("{other:?}"),
+    };
+    let too_many = Request::GetById(vec![ImageId(1); 256]);
+    assert_eq!(misused(&[Ask(too_many)]), Misuse::TooManyIds(256));
+    assert_eq!(
+        misused(&[AskLast(Request::List), Ask(Request::List)]),
+        Misuse::LastRequest
+    ); // S2
+    assert_eq!(
+        misused(&[Ask(Request::Watch), Ask(Request::List)]),
+        Misuse::Watching
+    ); // N3
+    assert_eq!(misused(&[Cancel]), Misuse::NothingToCancel);
+    assert_eq!(
+        misused(&[Ask(Request::List), Cancel, Cancel]),
+        Misuse::NothingToCancel
+    );
+    assert_eq!(
+        misused(&[AskLast(Request::List), Cancel]),
+        Misuse::NotCancellable
+    ); // C4
+    assert_eq!(misused(&[Eof, Ask(Request::List)]), Misuse::Closed);
+    // WATCH keeps the connection open by itself. // S2
+    assert_eq!(play(&[AskLast(Request::Watch), Cancel]).sent, [4, 0, 3, 0]);
+
+    let mut connection = connection(ClientConfig::default());
+    connection.request(get(&[]), true, NOW).unwrap();
+    let (acknowledged, shown) = (4, 3);
+    let misuse = Misuse::Overacknowledged {
+        acknowledged,
+        shown,
+    };
+    assert_eq!(connection.transmitted(4, NOW), Err(misuse));
+    assert_eq!(connection.transmit(), [0, 1, 0]);
+    assert_eq!(connection.transmitted(0, NOW), Ok(()));
+    assert!(connection.is_reusable());
+    assert!(HaveSet::try_from_iter((0..=1_000_000).map(ImageId)).is_err()); // S8
+    assert_eq!(
+        HaveSet::try_from_iter((0..1_000_000).map(ImageId))
+            .unwrap()
+            .len(),
+        HaveSet::MAX
+    );
+}
+
+#[test]
+fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
+    let mut connection = connection(ClientConfig::default());
+    assert_eq!(connection.deadline(), None);
+    assert_eq!(connection.handle_timeout(at(1000)), Ok(()));
+    // The clock begins with the request, and a second one does not wind it up.
+    connection.request(Request::List, true, at(1000)).unwrap();
+    assert_eq!(connection.deadline(), Some(at(1060)));
+    connection.request(Request::List, true, at(1010)).unwrap();
+    assert_eq!(connection.deadline(), Some(at(1060)));
+    // Bytes in either direction do.
+    connection.transmitted(1, at(1020)).unwrap();
+    assert_eq!(connection.deadline(), Some(at(1080)));
+    connection.transmitted(3, at(1021)).unwrap();
+    let answer = [&head(Header::List, 0)[..], b"J"].concat();
+    let mut input = &answer[..];
+    loop {
+        let Received { used, event } = connection.receive(input, at(1030)).unwrap();
+        input = &input[used..];
+        if event.is_none() {
+            break;
+        }
+    }
+    assert_eq!(connection.deadline(), Some(at(1090)));
+    // No bytes, no news; an earlier time is no time at all.
+    assert_eq!(connection.receive(b"", at(1050)).unwrap().event, None);
+    connection.wait(at(5));
+    assert_eq!(connection.deadline(), Some(at(1090)));
+    // The application's own time does not count.
+    connection.wait(at(1060));
+    assert_eq!(connection.handle_timeout(at(1119)), Ok(()));
+    assert_eq!(
+        connection.handle_timeout(at(1120)),
+        Err(ClientError::TimedOut)
+    );
+    assert_eq!(
+        connection.receive(b"TPL", at(1121)),
+        Err(ClientError::TimedOut)
+    );
+
+    let mut idle = ClientConnection::new(ClientConfig::default(), NOW);
+    idle.request(Request::List, true, NOW).unwrap();
+    idle.transmitted(2, NOW).unwrap();
+    let mut log = Vec::new();
+    receive(&mut idle, &head(Header::List, 0), &mut log);
+    assert_eq!(idle.deadline(), None);
+
+    let endless = ClientConfig::default().with_response_timeout(None);
+    let mut endless = ClientConnection::new(endless, NOW);
+    endless.request(Request::List, true, NOW).unwrap();
+    assert_eq!(endless.deadline(), None);
+}
+
+#[test]
+fn t6_no_clock_while_watching_but_one_for_its_end() {
+    let mut connection = connection(ClientConfig::default());
+    connection.request(Request::List, true, NOW).unwrap();
+    connection.request(Request::Watch, true, NOW).unwrap();
+    connection.transmitted(4, NOW).unwrap();
+    assert_eq!(connection.deadline(), Some(at(60)), "LIST is due");
+    let mut log = Vec::new();
+    receive(&mut connection, &head(Header::List, 0), &mut log);
+    assert_eq!(connection.deadline(), None);
+    assert_eq!(connection.handle_timeout(at(100_000)), Ok(()));
+    connection.cancel(at(100_000)).unwrap();
+    assert_eq!(connection.deadline(), Some(at(100_060)));
+    connection.transmitted(2, at(100_001)).unwrap();
+    receive(&mut connection, b"JTPC", &mut log);
+    assert_eq!(connection.deadline(), None);
+
+    // Until WATCH itself is sent, its time runs.
+    let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
+    connection.request(Request::Watch, true, NOW).unwrap();
+    assert_eq!(connection.deadline(), Some(at(60)));
+}
+
+#[test]
+fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
+    let mut connection = connection(ClientConfig::default());
+    connection.request(get(&[A]), false, NOW).unwrap();
+    let answer = [&head(Header::Data, 1)[..], &packet(A)].concat();
+    let mut input = &answer[..];
+    while !input.is_empty() {
+        input = &input[connection.receive(input, NOW).unwrap().used..];
+    }
+    assert_eq!(connection.receive_eof(NOW), Ok(()));
+    let mut log = Vec::new();
+    receive(&mut connection, b"bytes behind the end", &mut log);
+    let end = Log::ImageEnd(id(A), Ok(()));
+    assert_eq!(log, [end, Log::End(ResponseKind::GetById)]);
+    assert_eq!(connection.receive_eof(NOW), Ok(()));
+
+    // But not while JTPC is due behind them.
+    let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
+    connection.request(Request::List, true, NOW).unwrap();
+    connection.cancel(NOW).unwrap();
+    let answer = head(Header::List, 0);
+    assert_eq!(connection.receive(&answer, NOW).unwrap().used, 5);
+    assert_eq!(connection.receive_eof(NOW), Err(ClientError::EarlyEof));
+}
+
+#[test]
+fn a_connection_can_go_to_another_thread() {
+    fn check<T: Send + Sync>() {}
+    check::<ClientConnection>();
+    check::<HaveSet>();
+    check::<ClientError>();
+}

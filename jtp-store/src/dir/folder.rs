@@ -1,0 +1,196 @@
+//! The folder itself: opening it, scanning it, noticing that it went or is another.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, DirEntry};
+
+use super::Follow;
+#[cfg(target_os = "linux")]
+use super::events::Events;
+use super::index::Name;
+use super::keeper::Keeper;
+use super::schedule::Notice;
+use crate::fingerprint::Fingerprint;
+
+/// How often the folder is scanned although the system tells its news.
+const SAFETY: Duration = Duration::from_secs(60);
+
+/// How often it is scanned when the system does not, and how often a folder that is gone is looked for.
+const FALLBACK: Duration = Duration::from_secs(1);
+
+/// The system's news of the folder, if it gives any.
+#[derive(Default)]
+pub(super) struct News {
+    #[cfg(target_os = "linux")]
+    events: Option<Events>,
+}
+
+impl News {
+    #[cfg(target_os = "linux")]
+    fn are_told(&self) -> bool {
+        self.events.is_some()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self)]
+    fn are_told(&self) -> bool {
+        false
+    }
+}
+
+impl Keeper {
+    /// Finds out by names and fingerprints what has to be looked at. Reads no file.
+    pub(super) fn rescan(&mut self, now: Instant) {
+        if let Err(e) = self.open_folder().and_then(|()| self.scan(now)) {
+            if self.dir.take().is_some() || self.first.is_some() {
+                tracing::error!(
+                    folder = %self.settings.folder.display(), error = %e,
+                    "the images folder cannot be read: its images go until it is back"
+                );
+            }
+            self.lose_folder(now);
+        }
+        let interval = match self.settings.follow {
+            Follow::Never => None,
+            _ if self.dir.is_none() => Some(FALLBACK),
+            Follow::Events if self.news.are_told() => Some(SAFETY),
+            Follow::Events => Some(FALLBACK),
+            Follow::Interval(interval) => Some(interval),
+        };
+        self.rescan_at = interval.and_then(|interval| Instant::now().checked_add(interval));
+    }
+
+    /// Opens the folder, again if its path leads to another one by now.
+    fn open_folder(&mut self) -> io::Result<()> {
+        let path = self.settings.folder.clone();
+        let there = Fingerprint::of(&std::fs::metadata(&path)?);
+        if let Some(dir) = &self.dir {
+            if is_folder(dir, &there)? {
+                if self.settings.follow == Follow::Events && !self.news.are_told() {
+                    self.hear_news(&path);
+                }
+                return Ok(());
+            }
+            tracing::info!(folder = %path.display(), "the images folder is another one now");
+        }
+        // News first: nothing is missed that happens while it is scanned.
+        self.news = News::default();
+        if self.settings.follow == Follow::Events {
+            self.hear_news(&path);
+        }
+        let dir = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
+        self.shared.set_dir(Some(Arc::clone(&dir)));
+        self.dir = Some(dir);
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn hear_news(&mut self, path: &Path) {
+        match Events::start(path, self.outbox.clone()) {
+            Ok(events) => self.news.events = Some(events),
+            Err(e) if self.first.is_some() => tracing::warn!(
+                folder = %path.display(), error = %e,
+                "the system tells no news of the images folder: it is scanned each second instead"
+            ),
+            Err(_) => {}
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self)]
+    fn hear_news(&mut self, _: &Path) {}
+
+    fn lose_folder(&mut self, now: Instant) {
+        self.news = News::default();
+        self.shared.set_dir(None);
+        self.dir = None;
+        self.schedule.clear();
+        self.refused.clear();
+        let names: Vec<Name> = self.index.names().cloned().collect();
+        for name in names {
+            self.detach(&name, now);
+        }
+        if let Some(first) = self.first.as_mut().filter(|first| first.is_new()) {
+            first.begin(std::iter::empty());
+        }
+    }
+
+    fn scan(&mut self, now: Instant) -> io::Result<()> {
+        let Some(dir) = self.dir.clone() else {
+            return Ok(());
+        };
+        if let Some(first) = self.first.as_mut().filter(|first| first.is_new()) {
+            let mut names = Vec::new();
+            for entry in dir.entries()? {
+                let entry = entry?;
+                if let Some(name) = candidate(&self.settings.selection, &entry) {
+                    names.push(name);
+                }
+            }
+            first.begin(names.iter().cloned());
+            for name in names {
+                self.hear(&name, Notice::First, now);
+            }
+            return Ok(());
+        }
+        let mut there = HashSet::new();
+        for entry in dir.entries()? {
+            let entry = entry?;
+            let Some(name) = candidate(&self.settings.selection, &entry) else {
+                continue;
+            };
+            let fingerprint = fingerprint(&dir, &entry);
+            if self.known(&name) != fingerprint || fingerprint.is_none() {
+                self.hear(&name, Notice::Seen, now);
+            }
+            there.insert(name);
+        }
+        let missing = |name: &&Name| !there.contains(*name);
+        let gone: Vec<Name> = self.index.names().filter(missing).cloned().collect();
+        for name in gone {
+            self.hear(&name, Notice::Gone, now);
+        }
+        let gone: Vec<Name> = self.refused.keys().filter(missing).cloned().collect();
+        for name in gone {
+            self.forget_refusal(&name);
+        }
+        Ok(())
+    }
+
+    /// The fingerprint with which a file was last read or refused.
+    fn known(&self, name: &Name) -> Option<Fingerprint> {
+        match self.index.file(name) {
+            Some(record) => Some(record.fingerprint),
+            None => self.refused.get(name)?.fingerprint,
+        }
+    }
+}
+
+fn candidate(selection: &super::select::Selection, entry: &DirEntry) -> Option<Name> {
+    let name = entry.file_name();
+    let is_dir = || entry.file_type().is_ok_and(|file_type| file_type.is_dir());
+    (selection.takes(&name) && !is_dir()).then(|| Name::from(name))
+}
+
+fn fingerprint(dir: &Dir, entry: &DirEntry) -> Option<Fingerprint> {
+    let is_link = entry
+        .file_type()
+        .is_ok_and(|file_type| file_type.is_symlink());
+    let metadata = if is_link {
+        dir.metadata(entry.file_name())
+    } else {
+        entry.metadata()
+    };
+    metadata.ok().map(|metadata| Fingerprint::of_cap(&metadata))
+}
+
+fn is_folder(dir: &Dir, there: &Fingerprint) -> io::Result<bool> {
+    let here = Fingerprint::of_cap(&dir.dir_metadata()?);
+    // Where the system tells no inodes, a folder is known by its path alone.
+    Ok(cfg!(not(unix)) || here.is_same_file(there))
+}

@@ -1,0 +1,594 @@
+//! The one thread that knows the folder: it hears news, sends looks to the pool, and publishes.
+//!
+//! ```text
+//!  inotify ─┐                  ┌─► hashing threads ─┐
+//!  scans   ─┼─► schedule ─────►│                    ├─► index ─► catalog
+//!  bodies  ─┘   (until quiet)  └─► compressing ─────┘   (collected, then published as one snapshot)
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use cap_std::fs::Dir;
+use jtp_core::ImageId;
+
+use super::first::FirstIndex;
+use super::index::{FileRecord, Index, Name};
+#[cfg(feature = "zstd")]
+use super::press::{PressJob, Pressed, Presser};
+use super::schedule::{Look, Notice, Schedule};
+use super::work::{Found, Job, Pool, Task};
+use super::{Settings, Shared, select};
+use crate::fingerprint::Fingerprint;
+
+/// How long a file that is gone is listed on, while others are being read: it may have been renamed, and a
+/// rename is no event (N1).
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// How long changes are collected at most before they are published.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// A look that is due within this is waited for before publishing.
+const SOON: Duration = Duration::from_millis(300);
+
+/// How long an image is listed whose file is being changed and cannot be read yet.
+const STALE: Duration = Duration::from_secs(1);
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// News of one file.
+    Heard(Name, Notice),
+    /// News were lost, or concern the folder itself.
+    Rescan,
+    /// There will be no more news.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    EventsFailed,
+    /// A job of the pool is done.
+    Found(Name, Found),
+    /// An image was compressed, or not.
+    #[cfg(feature = "zstd")]
+    Pressed(Name, ImageId, Pressed),
+    /// The store is dropped.
+    Stop,
+}
+
+/// A file that a thread is reading.
+struct AtWork {
+    look: Look,
+    /// What was heard of it meanwhile.
+    again: Option<Look>,
+    /// What it holds, while that is compared with another file. // S4
+    claim: Option<FileRecord>,
+}
+
+/// A file that cannot be listed.
+pub(super) struct Refused {
+    pub(super) fingerprint: Option<Fingerprint>,
+    why: String,
+    /// The ID that another file of other bytes has. // S4
+    collides: Option<ImageId>,
+}
+
+pub(super) struct Keeper {
+    pub(super) settings: Settings,
+    pub(super) shared: Arc<Shared>,
+    inbox: Receiver<Message>,
+    pub(super) outbox: Sender<Message>,
+    pool: Pool,
+    #[cfg(feature = "zstd")]
+    presser: Option<Presser>,
+    /// Images that are being compressed, and the room kept for each.
+    #[cfg(feature = "zstd")]
+    pressing: HashMap<ImageId, u64>,
+    pub(super) news: super::folder::News,
+    pub(super) dir: Option<Arc<Dir>>,
+    pub(super) index: Index,
+    pub(super) schedule: Schedule,
+    at_work: HashMap<Name, AtWork>,
+    pub(super) refused: HashMap<Name, Refused>,
+    collisions: usize,
+    leaving: HashMap<Name, Instant>,
+    unpublished: Option<Instant>,
+    pub(super) first: Option<FirstIndex>,
+    pub(super) rescan_at: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        (outbox, inbox): (Sender<Message>, Receiver<Message>),
+        first: FirstIndex,
+    ) -> std::io::Result<Keeper> {
+        let pool = Pool::start(settings.hashing_threads, &shared, &outbox)?;
+        #[cfg(feature = "zstd")]
+        let presser = match settings.threshold {
+            threshold if threshold.is_off() || settings.room_for_forms == 0 => None,
+            threshold => Some(Presser::start(
+                settings.compressing_threads,
+                threshold,
+                &shared,
+                &outbox,
+            )?),
+        };
+        #[cfg(feature = "zstd")]
+        let compress = presser.is_some();
+        #[cfg(not(feature = "zstd"))]
+        let compress = false;
+        Ok(Keeper {
+            settings,
+            shared,
+            inbox,
+            outbox,
+            pool,
+            #[cfg(feature = "zstd")]
+            presser,
+            #[cfg(feature = "zstd")]
+            pressing: HashMap::new(),
+            news: super::folder::News::default(),
+            dir: None,
+            index: Index::new(compress),
+            schedule: Schedule::default(),
+            at_work: HashMap::new(),
+            refused: HashMap::new(),
+            collisions: 0,
+            leaving: HashMap::new(),
+            unpublished: None,
+            first: Some(first),
+            rescan_at: None,
+        })
+    }
+
+    /// Keeps the catalog until the store is dropped.
+    pub(super) fn run(mut self) {
+        self.rescan(Instant::now());
+        loop {
+            let now = Instant::now();
+            if self.rescan_at.is_some_and(|at| at <= now) {
+                self.rescan(now);
+            }
+            while let Some((name, look)) = self.schedule.pop(now) {
+                self.look(name, look, now);
+            }
+            self.finish_first_index();
+            self.settle(now);
+            #[cfg(feature = "zstd")]
+            self.press();
+            let first = match self.next_wake() {
+                Some(at) => {
+                    match self
+                        .inbox
+                        .recv_timeout(at.saturating_duration_since(Instant::now()))
+                    {
+                        Ok(message) => Some(message),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+                None => match self.inbox.recv() {
+                    Ok(message) => Some(message),
+                    Err(_) => return,
+                },
+            };
+            let mut next = first;
+            while let Some(message) = next {
+                if self.shared.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                self.receive(message);
+                next = self.inbox.try_recv().ok();
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let wakes = [
+            self.rescan_at,
+            self.schedule.next_due(),
+            self.unpublished.map(|since| since + GATHER),
+            self.leaving.values().min().copied(),
+        ];
+        wakes.into_iter().flatten().min()
+    }
+
+    fn receive(&mut self, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Heard(name, notice) => {
+                if self.settings.selection.takes(&name) {
+                    self.hear(&name, notice, now);
+                }
+            }
+            Message::Rescan => self.rescan_at = Some(now),
+            Message::EventsFailed => self.news = super::folder::News::default(),
+            Message::Found(name, found) => self.found(&name, found, now),
+            #[cfg(feature = "zstd")]
+            Message::Pressed(name, id, pressed) => self.pressed(&name, id, pressed, now),
+            Message::Stop => {}
+        }
+    }
+
+    pub(super) fn hear(&mut self, name: &Name, notice: Notice, now: Instant) {
+        match self.at_work.get_mut(name) {
+            Some(work) => match &mut work.again {
+                Some(look) => look.hear(notice, now),
+                None => work.again = Some(Look::new(notice, now)),
+            },
+            None => self.schedule.hear(name, notice, now),
+        }
+    }
+
+    fn look(&mut self, name: Name, look: Look, now: Instant) {
+        if let Some(work) = self.at_work.get_mut(&name) {
+            work.again = Some(look);
+            return;
+        }
+        let Some(dir) = self.dir.clone() else {
+            self.gone(name, now);
+            return;
+        };
+        let known = self.index.file(&name).map(|record| record.fingerprint);
+        let task = Task::Look {
+            quiet: look.quiet,
+            known: known.filter(|_| !look.force),
+            seen: look.seen,
+        };
+        self.at_work.insert(
+            Arc::clone(&name),
+            AtWork {
+                look,
+                again: None,
+                claim: None,
+            },
+        );
+        self.pool.send(Job { dir, name, task });
+    }
+
+    fn found(&mut self, name: &Name, found: Found, now: Instant) {
+        let Some(work) = self.at_work.remove(name) else {
+            return;
+        };
+        let AtWork {
+            mut look,
+            again,
+            claim,
+        } = work;
+        // What was read while someone wrote is read once more.
+        let overtaken = again.is_some_and(|again| again.force);
+        match (found, claim) {
+            (Found::Stopped, _) => return,
+            (Found::Unsettled { fingerprint, wait }, _) => {
+                let outlived = now.duration_since(look.since) > STALE;
+                let other_size =
+                    |record: &FileRecord| record.fingerprint.size != fingerprint.size || outlived;
+                if self.index.file(name).is_some_and(other_size) {
+                    self.detach(name, now);
+                }
+                if outlived {
+                    self.first_done(name, None);
+                }
+                look = look.again(now + wait, now, fingerprint);
+                self.schedule.insert(name, look);
+            }
+            (Found::Same, _) => {
+                self.leaving.remove(name);
+                self.forget_refusal(name);
+                self.first_done(name, None);
+            }
+            (Found::Gone, _) => self.gone(Arc::clone(name), now),
+            (Found::Refused { fingerprint, why }, _) => {
+                self.refuse(
+                    name,
+                    Refused {
+                        fingerprint,
+                        why,
+                        collides: None,
+                    },
+                    now,
+                );
+            }
+            (Found::New { .. }, _) if overtaken => self.first_done(name, None),
+            (
+                Found::New {
+                    fingerprint,
+                    length,
+                    id,
+                    file_type,
+                },
+                _,
+            ) => {
+                match select::listed_name(name) {
+                    Some(listed) => {
+                        let listed = listed.into_boxed_str();
+                        let record = FileRecord {
+                            id,
+                            fingerprint,
+                            length,
+                            file_type,
+                            listed,
+                        };
+                        self.claim(name, record, look, now);
+                    }
+                    None => {
+                        // S14
+                        let why = "its name is longer than 65,535 bytes".to_owned();
+                        let fingerprint = Some(fingerprint);
+                        self.refuse(
+                            name,
+                            Refused {
+                                fingerprint,
+                                why,
+                                collides: None,
+                            },
+                            now,
+                        );
+                    }
+                }
+            }
+            (Found::Equal, Some(record)) => self.attach(name, record, now),
+            (Found::OtherChanged, Some(record)) => {
+                let (id, again) = (record.id, Notice::Touched);
+                if let Some((other, _)) = self.index.holder(id, |other| other != name) {
+                    let other = Arc::clone(other);
+                    self.hear(&other, again, now);
+                }
+                self.attach(name, record, now);
+            }
+            (Found::Different, Some(record)) => {
+                // S4: the later one of two files with one ID and different bytes.
+                let why = format!("another file of other bytes has the same ID, {}", record.id);
+                let fingerprint = Some(record.fingerprint);
+                let collides = Some(record.id);
+                self.refuse(
+                    name,
+                    Refused {
+                        fingerprint,
+                        why,
+                        collides,
+                    },
+                    now,
+                );
+            }
+            (Found::Equal | Found::OtherChanged | Found::Different, None) => {}
+        }
+        if let Some(again) = again {
+            match self.at_work.get_mut(name) {
+                Some(work) => work.again = Some(again),
+                None => self.schedule.insert(name, again),
+            }
+        }
+    }
+
+    /// A file says that it has an ID. Taken at its word only if no other file has the ID. // S4
+    fn claim(&mut self, name: &Name, record: FileRecord, look: Look, now: Instant) {
+        if let Some(first) = &mut self.first {
+            if first.collect(name, &record, look) {
+                return;
+            }
+        }
+        self.claim_now(name, record, look, now);
+    }
+
+    pub(super) fn claim_now(&mut self, name: &Name, record: FileRecord, look: Look, now: Instant) {
+        if self.index.file(name).is_some_and(|old| old.id == record.id) {
+            self.attach(name, record, now);
+            return;
+        }
+        let usable = |other: &Name| other != name && !self.leaving.contains_key(other);
+        let other = self.index.holder(record.id, usable);
+        let (Some((other, other_record)), Some(dir)) = (other, self.dir.clone()) else {
+            self.attach(name, record, now);
+            return;
+        };
+        let task = Task::Compare {
+            fingerprint: record.fingerprint,
+            other: Arc::clone(other),
+            other_fingerprint: other_record.fingerprint,
+        };
+        let work = AtWork {
+            look,
+            again: None,
+            claim: Some(record),
+        };
+        self.at_work.insert(Arc::clone(name), work);
+        self.pool.send(Job {
+            dir,
+            name: Arc::clone(name),
+            task,
+        });
+    }
+
+    fn attach(&mut self, name: &Name, record: FileRecord, now: Instant) {
+        if name.to_str().is_none() && self.index.file(name).is_none() {
+            // W6
+            tracing::warn!(file = ?name, listed = &*record.listed, "a file name is not UTF-8");
+        }
+        self.leaving.remove(name);
+        self.forget_refusal(name);
+        let old = self.index.file(name).map(|old| old.id);
+        self.first_done(name, Some(u64::from(record.length)));
+        self.index.attach(name, record);
+        self.retry_collided(old, now);
+    }
+
+    pub(super) fn detach(&mut self, name: &Name, now: Instant) {
+        self.leaving.remove(name);
+        let gone = self.index.detach(name);
+        self.retry_collided(gone, now);
+    }
+
+    /// An ID that is gone may be had by a file that was refused for it.
+    fn retry_collided(&mut self, gone: Option<ImageId>, now: Instant) {
+        let Some(id) = gone.filter(|id| self.collisions > 0 && !self.index.holds(*id)) else {
+            return;
+        };
+        let collided = |(name, refused): (&Name, &Refused)| {
+            (refused.collides == Some(id)).then(|| Arc::clone(name))
+        };
+        let names: Vec<Name> = self.refused.iter().filter_map(collided).collect();
+        for name in names {
+            self.hear(&name, Notice::Touched, now);
+        }
+    }
+
+    fn gone(&mut self, name: Name, now: Instant) {
+        self.forget_refusal(&name);
+        self.first_done(&name, None);
+        // Another link to the file has a new ctime by this.
+        for link in self.index.links(&name) {
+            self.hear(&link, Notice::Touched, now);
+        }
+        if self.index.file(&name).is_some() {
+            self.leaving.entry(name).or_insert(now + LEAVING);
+        }
+    }
+
+    fn refuse(&mut self, name: &Name, refused: Refused, now: Instant) {
+        self.first_done(name, None);
+        self.detach(name, now);
+        let before = self.forget_refusal(name);
+        if before.is_none_or(|before| before.why != refused.why) {
+            tracing::warn!(file = ?name, why = refused.why, "a file is left out of the catalog");
+        }
+        self.collisions += usize::from(refused.collides.is_some());
+        self.refused.insert(Arc::clone(name), refused);
+    }
+
+    pub(super) fn forget_refusal(&mut self, name: &Name) -> Option<Refused> {
+        let refused = self.refused.remove(name)?;
+        self.collisions -= usize::from(refused.collides.is_some());
+        Some(refused)
+    }
+
+    fn first_done(&mut self, name: &Name, bytes: Option<u64>) {
+        if let Some(first) = &mut self.first {
+            first.done(name, bytes);
+        }
+    }
+
+    fn finish_first_index(&mut self) {
+        let Some(first) = &mut self.first else {
+            return;
+        };
+        let now = Instant::now();
+        for (name, record, look) in first.collected() {
+            self.claim_now(&name, record, look, now);
+        }
+        if self.first.as_ref().is_some_and(FirstIndex::is_complete) {
+            self.publish();
+            if let Some(first) = self.first.take() {
+                first.tell();
+            }
+        }
+    }
+
+    /// Publishes what has changed, when nothing more is to be expected soon or it has waited long enough.
+    fn settle(&mut self, now: Instant) {
+        if self.first.is_some() {
+            return;
+        }
+        let idle =
+            self.at_work.is_empty() && self.schedule.next_due().is_none_or(|due| due > now + SOON);
+        let ripe =
+            |(name, until): (&Name, &Instant)| (idle || *until <= now).then(|| Arc::clone(name));
+        let left: Vec<Name> = self.leaving.iter().filter_map(ripe).collect();
+        for name in left {
+            self.detach(&name, now);
+        }
+        if !self.index.is_dirty() {
+            self.unpublished = None;
+            return;
+        }
+        let since = *self.unpublished.get_or_insert(now);
+        if idle || now >= since + GATHER {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.unpublished = None;
+        let dirty = self.index.take_dirty();
+        if dirty.is_empty() {
+            return;
+        }
+        // What a snapshot lists can be opened: the new ones before it is published, the old ones until then.
+        let mut gone = Vec::new();
+        self.shared.edit_images(|images| {
+            for id in &dirty {
+                match self.index.listing(*id) {
+                    Some((_, _, located)) => {
+                        images.insert(*id, located);
+                    }
+                    None => {
+                        gone.push(*id);
+                    }
+                }
+            }
+        });
+        self.shared.live.edit(|writer| {
+            for id in &dirty {
+                match self.index.listing(*id) {
+                    Some((listed, image, _)) => {
+                        if let Err(e) = writer.insert(listed, image) {
+                            tracing::warn!(name = listed, error = %e, "an image is left out");
+                        }
+                    }
+                    None => {
+                        writer.remove(*id);
+                    }
+                }
+            }
+        });
+        self.shared.edit_images(|images| {
+            for id in &gone {
+                images.remove(id);
+            }
+        });
+        let images = self.shared.live.snapshot().len();
+        tracing::debug!(changes = dirty.len(), images, "the catalog changed");
+    }
+}
+
+#[cfg(feature = "zstd")]
+impl Keeper {
+    /// Gives the compressing threads what they can take. // S9
+    fn press(&mut self) {
+        let (Some(presser), Some(dir), None) = (&self.presser, &self.dir, &self.first) else {
+            return;
+        };
+        while self.pressing.len() < presser.threads() {
+            let taken = self.index.form_bytes() + self.pressing.values().sum::<u64>();
+            let room = self.settings.room_for_forms.saturating_sub(taken);
+            if room == 0 {
+                return;
+            }
+            let Some((name, record)) = self.index.next_to_press() else {
+                return;
+            };
+            let room = room.min(u64::from(record.length));
+            self.pressing.insert(record.id, room);
+            presser.send(PressJob {
+                dir: Arc::clone(dir),
+                name,
+                record,
+                room,
+            });
+        }
+    }
+
+    fn pressed(&mut self, name: &Name, id: ImageId, pressed: Pressed, now: Instant) {
+        self.pressing.remove(&id);
+        match pressed {
+            Pressed::Form(form) => self.index.pressed(id, Some(form)),
+            Pressed::Raw => self.index.pressed(id, None),
+            Pressed::Changed => {
+                self.index.not_pressed(id);
+                self.hear(name, Notice::Touched, now);
+            }
+        }
+    }
+}

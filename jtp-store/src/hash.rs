@@ -1,0 +1,138 @@
+//! Opening and hashing files that someone else may be writing.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cap_std::fs::{Dir, OpenOptions};
+use jtp_core::{ImageHasher, ImageId};
+
+/// What a thread reads at once; all the memory that a file costs, whatever its size.
+pub(crate) const BUFFER_LEN: usize = 256 * 1024;
+
+/// The first bytes that tell a type.
+pub(crate) const START_LEN: usize = 12;
+
+/// Whether a symlink is followed, inside the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    Follow,
+    Refuse,
+}
+
+/// Opens a file for reading; never one outside `dir`, whatever links say, and never waiting for the other end
+/// of a pipe.
+pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use cap_std::fs::OpenOptionsExt;
+        use rustix::fs::OFlags;
+        let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        if links == Links::Refuse {
+            flags |= OFlags::NOFOLLOW;
+        }
+        // The kernel's flags are a C int.
+        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    }
+    #[cfg(not(unix))]
+    if links == Links::Refuse && dir.symlink_metadata(name)?.is_symlink() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(dir.open_with(Path::new(name), &options)?.into_std())
+}
+
+/// A file's ID and first bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hashed {
+    pub(crate) id: ImageId,
+    start: [u8; START_LEN],
+    /// The bytes read.
+    pub(crate) length: u64,
+}
+
+impl Hashed {
+    pub(crate) fn start(&self) -> &[u8] {
+        let known = usize::try_from(self.length)
+            .unwrap_or(START_LEN)
+            .min(START_LEN);
+        self.start.get(..known).unwrap_or_default()
+    }
+}
+
+/// Hashes an open file from its beginning. `None` if `stop` was set meanwhile.
+pub(crate) fn hash(
+    file: &File,
+    buffer: &mut Vec<u8>,
+    stop: &AtomicBool,
+) -> io::Result<Option<Hashed>> {
+    let mut hasher = ImageHasher::new();
+    let mut start = [0; START_LEN];
+    let mut length = 0;
+    let mut reader = Chunks::new(file, buffer);
+    while let Some(chunk) = reader.next()? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if length == 0 {
+            for (known, byte) in start.iter_mut().zip(chunk) {
+                *known = *byte;
+            }
+        }
+        hasher.update(chunk);
+        length += u64::try_from(chunk.len()).unwrap_or(0);
+    }
+    Ok(Some(Hashed {
+        id: hasher.id(),
+        start,
+        length,
+    }))
+}
+
+/// Reads a file in full buffers; only the last one may be shorter.
+pub(crate) struct Chunks<'a> {
+    file: &'a File,
+    buffer: &'a mut Vec<u8>,
+}
+
+impl<'a> Chunks<'a> {
+    pub(crate) fn new(file: &'a File, buffer: &'a mut Vec<u8>) -> Chunks<'a> {
+        buffer.resize(BUFFER_LEN, 0);
+        Chunks { file, buffer }
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        let mut filled = 0;
+        while let Some(rest) = self
+            .buffer
+            .get_mut(filled..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match self.file.read(rest) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(self.buffer.get(..filled).filter(|chunk| !chunk.is_empty()))
+    }
+}
+
+/// Reads at a place, without moving the file's own. May read less than asked for.
+pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        #[cfg(unix)]
+        let result = std::os::unix::fs::FileExt::read_at(file, buf, offset);
+        #[cfg(windows)]
+        let result = std::os::windows::fs::FileExt::seek_read(file, buf, offset);
+        match result {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

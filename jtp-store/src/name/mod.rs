@@ -1,0 +1,284 @@
+//! File names that a peer may choose without harm. // R5
+
+mod plan;
+
+use std::borrow::Borrow;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+
+use jtp_core::{FileType, ImageId, nfc};
+
+pub use plan::NamePlan;
+
+/// The longest name that is made, in bytes of UTF-8. File systems allow 255; the rest is room for what other
+/// programs add to names of temporary files beside ours.
+pub const MAX_FILE_NAME_LEN: usize = 240;
+
+/// An extension of more bytes than this, dot included, is cut like any other part of a name.
+const MAX_EXTENSION_LEN: usize = 17;
+
+/// A name that can stand in any folder of any system: one path component in NFC, visible, without characters
+/// or words that mean something to a system, of at most [`MAX_FILE_NAME_LEN`] bytes. // R5
+///
+/// ```
+/// use jtp_core::{FileType, ImageId};
+/// use jtp_store::FileName;
+///
+/// let name = |from| FileName::new(from, ImageId(0xab), FileType::Png).to_string();
+/// assert_eq!(name("../../etc/passwd"), "___.._etc_passwd");
+/// assert_eq!(name("con.png"), "_con.png");
+/// assert_eq!(name(""), "00000000000000ab.png");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(String);
+
+impl FileName {
+    /// The harmless form of a name from a catalog; `<id>.<ext>` for an empty one. A name that is harmless
+    /// stays as it is.
+    #[must_use]
+    pub fn new(name: &str, id: ImageId, file_type: FileType) -> FileName {
+        // NFC first: what composes afterwards are only characters that are kept.
+        let mut safe: String = nfc(name)
+            .chars()
+            .map(|c| if is_harmful(c) { '_' } else { c })
+            .collect();
+        let dots = safe.bytes().take_while(|&b| b == b'.').count();
+        // "..", and names that would be hidden.
+        safe.replace_range(..dots, &"_".repeat(dots));
+        trim_end(&mut safe);
+        if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
+            return FileName::of_id(id, file_type);
+        }
+        if is_device(&safe) {
+            safe.insert(0, '_');
+        }
+        FileName(fit(&safe, ""))
+    }
+
+    /// `<id>.<ext>`: the name of an image that has no other. // R5
+    #[must_use]
+    pub fn of_id(id: ImageId, file_type: FileType) -> FileName {
+        FileName(format!("{id}.{}", file_type.extension()))
+    }
+
+    /// The name with `-<id>` before its extension: that of no other image. A name that ends like that
+    /// already stays as it is. // R5
+    #[must_use]
+    pub fn with_id(&self, id: ImageId) -> FileName {
+        if self.suffix_id() == Some(id) {
+            return self.clone();
+        }
+        FileName(fit(&self.0, &format!("-{id}")))
+    }
+
+    /// `<id>` with the extension of this name: for a file system that takes no long names.
+    pub(crate) fn shortened(&self, id: ImageId) -> FileName {
+        FileName(format!("{id}{}", split(&self.0).1))
+    }
+
+    /// The ID in a name that ends in `-<id>` before its extension.
+    fn suffix_id(&self) -> Option<ImageId> {
+        let (stem, _) = split(&self.0);
+        let (_, id) = stem.rsplit_once('-')?;
+        id.parse().ok()
+    }
+
+    /// The name as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Equal for names that some file system takes for the same: case does not count, in any script.
+    fn folded(&self) -> String {
+        // Up and down again, each character by itself: ß, ẞ and ss meet, and so do σ and ς.
+        let folded: String = self
+            .0
+            .chars()
+            .flat_map(char::to_uppercase)
+            .flat_map(char::to_lowercase)
+            .collect();
+        nfc(&folded).into_owned()
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for FileName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<OsStr> for FileName {
+    fn as_ref(&self) -> &OsStr {
+        OsStr::new(&self.0)
+    }
+}
+
+impl AsRef<Path> for FileName {
+    fn as_ref(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl Borrow<str> for FileName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Separators and reserved characters of any system, control characters, and characters that make a name look
+/// like another one: those that turn the direction of text, and invisible ones.
+fn is_harmful(c: char) -> bool {
+    matches!(c, '/' | '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*')
+        || c.is_control()
+        || matches!(c,
+            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// Takes off what Windows takes off by itself.
+fn trim_end(name: &mut String) {
+    let len = name.trim_end_matches(['.', ' ']).len();
+    name.truncate(len);
+}
+
+/// Whether Windows takes the name for a device: with any extension, in any case.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
+    let stem = stem.to_ascii_uppercase();
+    if matches!(
+        stem.as_str(),
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$"
+    ) {
+        return true;
+    }
+    let number = stem
+        .strip_prefix("COM")
+        .or_else(|| stem.strip_prefix("LPT"));
+    let mut number = number.unwrap_or_default().chars();
+    matches!(
+        (number.next(), number.next()),
+        (Some('0'..='9' | '\u{b9}' | '\u{b2}' | '\u{b3}'), None)
+    )
+}
+
+/// A name's stem, and its extension with the dot; without one if there is none or it is unusually long.
+fn split(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 && name.len() - dot <= MAX_EXTENSION_LEN => name.split_at(dot),
+        _ => (name, ""),
+    }
+}
+
+/// The name with `suffix` before its extension, its stem cut so that all of it fits.
+fn fit(name: &str, suffix: &str) -> String {
+    let (stem, extension) = split(name);
+    let room = MAX_FILE_NAME_LEN - suffix.len() - extension.len();
+    let mut end = stem.len().min(room);
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut fitted = stem.get(..end).unwrap_or_default().to_owned();
+    fitted.push_str(suffix);
+    fitted.push_str(extension);
+    trim_end(&mut fitted);
+    fitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: ImageId = ImageId(0x0123_4567_89ab_cdef);
+
+    fn safe(name: &str) -> String {
+        FileName::new(name, ID, FileType::Jpeg).to_string()
+    }
+
+    #[test]
+    fn r5_hostile_names_are_made_harmless() {
+        for (name, expected) in [
+            ("a.png", "a.png"),
+            ("été 2026 (1).jpg", "été 2026 (1).jpg"),
+            ("e\u{301}.png", "é.png"),
+            ("../../x.png", "___.._x.png"),
+            ("..", "0123456789abcdef.jpg"),
+            (".", "0123456789abcdef.jpg"),
+            ("", "0123456789abcdef.jpg"),
+            (" . .", "0123456789abcdef.jpg"),
+            ("/etc/passwd", "_etc_passwd"),
+            ("C:\\x.png", "C__x.png"),
+            ("a.png:stream", "a.png_stream"),
+            ("a\0b\n\u{1b}[31m.png", "a_b__[31m.png"),
+            (".hidden.png", "_hidden.png"),
+            ("...png", "___png"),
+            ("a.png. . ", "a.png"),
+            ("a<>\"|?*.png", "a______.png"),
+            ("CON", "_CON"),
+            ("nul.tar.png", "_nul.tar.png"),
+            ("com1 .png", "_com1 .png"),
+            ("LPT\u{b2}.gif", "_LPT\u{b2}.gif"),
+            ("com10.png", "com10.png"),
+            ("console.png", "console.png"),
+            ("a\u{202e}gnp.exe", "a_gnp.exe"),
+            ("~", "~"),
+        ] {
+            assert_eq!(safe(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn r5_long_names_are_cut_between_characters_and_keep_their_extension() {
+        let name = safe(&format!("{}.jpeg", "é".repeat(300)));
+        assert!(name.len() <= MAX_FILE_NAME_LEN && name.len() > MAX_FILE_NAME_LEN - 2);
+        assert!(name.ends_with("é.jpeg"));
+        assert_eq!(safe(&"x".repeat(65_535)).len(), MAX_FILE_NAME_LEN);
+        assert_eq!(
+            safe(&format!("a.{}", "x".repeat(300))).len(),
+            MAX_FILE_NAME_LEN
+        );
+        let long = FileName::new(&format!("{}.png", "x".repeat(300)), ID, FileType::Png);
+        let suffixed = long.with_id(ID);
+        assert!(suffixed.as_str().ends_with("x-0123456789abcdef.png"));
+        assert_eq!(suffixed.as_str().len(), MAX_FILE_NAME_LEN);
+        assert_eq!(suffixed.with_id(ID), suffixed);
+    }
+
+    #[test]
+    fn r5_names_that_differ_only_in_case_fold_to_the_same() {
+        let folded = |name: &str| FileName::new(name, ID, FileType::Png).folded();
+        for (a, b) in [
+            ("A.PNG", "a.png"),
+            ("É", "e\u{301}"),
+            ("straße", "STRASSE"),
+            ("ΟΔΟΣ", "οδος"),
+        ] {
+            assert_eq!(folded(a), folded(b));
+        }
+        assert_ne!(folded("a"), folded("á"));
+    }
+
+    proptest! {
+        #[test]
+        fn r5_a_name_is_one_visible_component_and_stays_when_made_safe_again(name in "\\PC{0,40}|.{0,300}") {
+            let once = FileName::new(&name, ID, FileType::Png);
+            let text = once.as_str();
+            prop_assert!(!text.is_empty() && text.len() <= MAX_FILE_NAME_LEN);
+            prop_assert!(!text.starts_with('.') && !text.ends_with(['.', ' ']));
+            prop_assert!(!text.chars().any(is_harmful) && !is_device(text));
+            prop_assert_eq!(nfc(text), text);
+            prop_assert_eq!(Path::new(text).components().count(), 1);
+            prop_assert_eq!(&FileName::new(text, ID, FileType::Png), &once);
+            let suffixed = once.with_id(ID);
+            prop_assert_eq!(&FileName::new(suffixed.as_str(), ID, FileType::Png), &suffixed);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The folder that a client fills.
+
+mod error;
+mod pending;
+mod scan;
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use cap_std::fs::Dir;
+use jtp_core::Image;
+
+use crate::fingerprint::Fingerprint;
+pub use error::OutputError;
+pub use pending::PendingFile;
+pub use scan::Scan;
+
+/// What temporary files are called: hidden, and ours.
+const TEMPORARY_PREFIX: &str = ".jtp-";
+const TEMPORARY_SUFFIX: &str = ".part";
+
+/// Where it cannot be told whether another client is at work in the folder, temporaries older than this are
+/// stale.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A folder that images are written to. A handle: clones are the same folder.
+///
+/// An image appears under its name whole and verified, or not at all: it is written to a hidden
+/// temporary file in the same folder, which is renamed when the image is committed. Nothing is ever
+/// written, replaced or removed outside the folder, whatever is in it: the folder is held open, names
+/// are single components ([`FileName`](crate::FileName)), and links in it are replaced, never followed. // R2 R5
+///
+/// What was committed is left to the system to write to the disk in its own time, as rsync does it.
+///
+/// ```no_run
+/// use jtp_core::{FileType, Flags, Image, ImageId};
+/// use jtp_store::{FileName, OutputFolder};
+///
+/// let folder = OutputFolder::open("output")?;
+/// let image = Image { id: ImageId::of(b"pixels"), flags: Flags::new(FileType::Png, false), length: 6 };
+/// let mut file = folder.begin(&image);
+/// file.append(b"pixels")?;
+/// let name = FileName::new("a.png", image.id, FileType::Png);
+/// file.commit(&name, ImageId::of(b"pixels"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct OutputFolder(Arc<Inner>);
+
+pub(super) struct Inner {
+    dir: Dir,
+    path: PathBuf,
+    /// What tells this client's temporaries from those of others.
+    run: u64,
+    counter: AtomicU64,
+}
+
+impl OutputFolder {
+    /// Opens the folder, which is made if it is missing, and removes what crashed clients left in it.
+    /// Temporaries of clients that are at work stay: each holds a shared lock on the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: it cannot be made or opened, or is no folder.
+    pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
+        let path = path.into();
+        let failed = |e| OutputError::new(&path, e);
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        let dir = open_dir(&path).map_err(failed)?;
+        let alone = lock(&dir);
+        remove_stale(&dir, alone).map_err(failed)?;
+        share_lock(&dir);
+        let run = std::hash::BuildHasher::hash_one(
+            &std::collections::hash_map::RandomState::new(),
+            std::process::id(),
+        );
+        let counter = AtomicU64::new(0);
+        Ok(OutputFolder(Arc::new(Inner {
+            dir,
+            path,
+            run,
+            counter,
+        })))
+    }
+
+    /// The folder, as it was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The IDs of the regular files in the folder, under whatever name, hidden ones excepted. Reads all of
+    /// them, on as many threads as there are processors. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`] if the folder cannot be listed; files that cannot be read are in
+    /// [`Scan::unreadable`].
+    pub fn scan(&self) -> Result<Scan, OutputError> {
+        self.scan_until(&AtomicBool::new(false))
+    }
+
+    /// The same; setting `stop` breaks it off with an error of kind `Interrupted`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputFolder::scan`].
+    pub fn scan_until(&self, stop: &AtomicBool) -> Result<Scan, OutputError> {
+        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        scan::scan(&self.0.dir, threads, stop).map_err(|e| OutputError::new(&self.0.path, e))
+    }
+
+    /// Begins an image. Nothing is made on the disk before there is enough to write.
+    #[must_use]
+    pub fn begin(&self, image: &Image) -> PendingFile {
+        PendingFile::new(Arc::clone(&self.0), image.id)
+    }
+}
+
+impl fmt::Debug for OutputFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputFolder")
+            .field("path", &self.0.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn temporary_name(&self) -> String {
+        let n = self.counter.fetch_add(1, Ordering::Relaxed);
+        format!("{TEMPORARY_PREFIX}{:016x}-{n}{TEMPORARY_SUFFIX}", self.run)
+    }
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX)
+}
+
+#[cfg(unix)]
+fn open_dir(path: &Path) -> io::Result<Dir> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // Not by cap-std, whose handle is for looking up names only and cannot be locked.
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    Ok(Dir::from_std_file(file))
+}
+
+#[cfg(not(unix))]
+fn open_dir(path: &Path) -> io::Result<Dir> {
+    Dir::open_ambient_dir(path, cap_std::ambient_authority())
+}
+
+/// Whether no other client is at work in the folder; `None` if that cannot be told.
+#[cfg(unix)]
+fn lock(dir: &Dir) -> Option<bool> {
+    use rustix::fs::{FlockOperation, flock};
+    match flock(dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Some(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// Tells other clients that this one is at work, until the folder is closed. Another one may have the lock alone
+/// for as long as it cleans up.
+#[cfg(unix)]
+fn share_lock(dir: &Dir) {
+    let _ = rustix::fs::flock(dir, rustix::fs::FlockOperation::LockShared);
+}
+
+#[cfg(not(unix))]
+fn lock(_: &Dir) -> Option<bool> {
+    None
+}
+
+#[cfg(not(unix))]
+fn share_lock(_: &Dir) {}
+
+fn remove_stale(dir: &Dir, alone: Option<bool>) -> io::Result<()> {
+    if alone == Some(false) {
+        return Ok(());
+    }
+    for entry in dir.entries()? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(is_temporary) {
+            continue;
+        }
+        let is_stale = alone == Some(true)
+            || entry.metadata().is_ok_and(|metadata| {
+                Fingerprint::of_cap(&metadata)
+                    .age(SystemTime::now())
+                    .is_some_and(|age| age > STALE)
+            });
+        // A link is removed itself; a folder of that name is none of ours, and stays.
+        if is_stale {
+            let _ = dir.remove_file(&name);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What the tests of folders need.
+#![allow(dead_code, unreachable_pub)]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jtp_core::{Catalog, Image, ImageId};
+use jtp_store::{DirStore, ImageStore, LoadError, load};
+
+/// Far longer than anything takes: only a failing test waits for so long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until the catalog is as wanted, and says how long it took.
+#[track_caller]
+pub fn wait_for(store: &impl ImageStore, wanted: impl Fn(&Catalog) -> bool) -> Duration {
+    let begun = Instant::now();
+    let mut watch = store.catalog().watch();
+    let mut catalog = store.catalog().snapshot();
+    while !wanted(&catalog) {
+        match watch.wait_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+            Some(next) => catalog = next,
+            None => panic!("not in time; there is {:?}", names(&catalog)),
+        }
+    }
+    begun.elapsed()
+}
+
+#[track_caller]
+pub fn wait_for_names(store: &impl ImageStore, wanted: &[&str]) -> Duration {
+    wait_for(store, |catalog| names(catalog) == wanted)
+}
+
+pub fn names(catalog: &Catalog) -> Vec<String> {
+    catalog
+        .entries()
+        .map(|entry| entry.name.to_owned())
+        .collect()
+}
+
+pub fn listed(store: &impl ImageStore) -> Vec<String> {
+    names(&store.catalog().snapshot())
+}
+
+pub fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> ImageId {
+    fs::write(folder.join(name), bytes.as_ref()).unwrap();
+    ImageId::of(bytes.as_ref())
+}
+
+pub fn open_store(folder: &Path) -> DirStore {
+    DirStore::open_folder(folder).unwrap()
+}
+
+pub fn image(store: &impl ImageStore, id: ImageId) -> Image {
+    store
+        .catalog()
+        .snapshot()
+        .get(id)
+        .expect("the image is listed")
+}
+
+/// The bytes that travel.
+pub fn body(store: &impl ImageStore, image: Image) -> Result<Vec<u8>, LoadError> {
+    load(store, &[image], usize::MAX).remove(0).map(|loaded| {
+        assert!(loaded.body.is_none());
+        loaded.first
+    })
+}
+
+/// Bytes that no compressor makes smaller, different for each seed.
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
+
+/// How many times an image entered the catalog since it was made.
+pub fn events(store: &impl ImageStore) -> u64 {
+    store.catalog().snapshot().latest().events()
+}
+
+/// Two different images of 16 bytes with the same ID: xxHash64 takes each 8 bytes in an invertible step, so
+/// for any first half there is a second half that leads to any state wanted.
+pub fn collision() -> (Vec<u8>, Vec<u8>) {
+    const P1: u64 = 0x9e37_79b1_85eb_ca87;
+    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
+    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
+    const P5: u64 = 0x27d4_eb2f_1656_67c5;
+    let inverse = |n: u64| {
+        (0..6).fold(n, |x, _| {
+            x.wrapping_mul(2u64.wrapping_sub(n.wrapping_mul(x)))
+        })
+    };
+    let round = |lane: u64| lane.wrapping_mul(P2).rotate_left(31).wrapping_mul(P1);
+    let unround = |r: u64| {
+        r.wrapping_mul(inverse(P1))
+            .rotate_right(31)
+            .wrapping_mul(inverse(P2))
+    };
+    let after = |lane: u64| {
+        (P5.wrapping_add(16) ^ round(lane))
+            .rotate_left(27)
+            .wrapping_mul(P1)
+            .wrapping_add(P4)
+    };
+    let (a1, a2, b1) = (1u64, 2u64, 3u64);
+    let b2 = unround(after(a1) ^ after(b1) ^ round(a2));
+    let join = |x: u64, y: u64| [x.to_le_bytes(), y.to_le_bytes()].concat();
+    let pair = (join(a1, a2), join(b1, b2));
+    assert_eq!(ImageId::of(&pair.0), ImageId::of(&pair.1));
+    assert_ne!(pair.0, pair.1);
+    pair
+}
+
+pub fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+pub type Shared<T> = Arc<std::sync::Mutex<T>>;

@@ -1,0 +1,406 @@
+//! What a served folder lists, and that it never serves anything else.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, symlink};
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use jtp_core::compress::Threshold;
+use jtp_core::{FileType, Image};
+use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, LoadError, OpenError, ReadError};
+
+#[test]
+fn s5_the_images_right_in_the_folder_are_listed_in_order_and_served() {
+    let folder = temp();
+    let png = write(folder.path(), "b.PNG", b"\x89PNG\r\n\x1a\nrest");
+    write(folder.path(), "a.jpeg", b"not really");
+    write(folder.path(), "z.heic", b"");
+    write(folder.path(), ".hidden.png", b"1");
+    write(folder.path(), "text.txt", b"2");
+    write(folder.path(), "c.png.part", b"3");
+    fs::create_dir(folder.path().join("dir.png")).unwrap();
+    write(&folder.path().join("dir.png"), "inner.png", b"4");
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&reports);
+    let store = DirStore::builder(folder.path())
+        .progress(move |progress| heard.lock().unwrap().push(progress))
+        .open()
+        .unwrap();
+    assert_eq!(listed(&store), ["a.jpeg", "b.PNG", "z.heic"]);
+    let b = image(&store, png);
+    assert_eq!((b.flags.file_type(), b.length), (FileType::Png, 12));
+    assert_eq!(body(&store, b).unwrap(), b"\x89PNG\r\n\x1a\nrest");
+    let last = *reports.lock().unwrap().last().unwrap();
+    assert_eq!((last.files_done, last.files_total, last.bytes), (3, 3, 22));
+}
+
+#[test]
+fn only_takes_a_part_of_the_names() {
+    let folder = temp();
+    write(folder.path(), "Holiday-1.png", b"1");
+    write(folder.path(), "work.png", b"2");
+    let store = DirStore::builder(folder.path())
+        .only("HOLIDAY")
+        .open()
+        .unwrap();
+    assert_eq!(listed(&store), ["Holiday-1.png"]);
+}
+
+#[test]
+fn a_missing_folder_is_an_error_that_names_it() {
+    let folder = temp();
+    let missing = folder.path().join("nowhere");
+    let error = DirStore::open_folder(&missing).unwrap_err();
+    assert!(matches!(error, DirStoreError::Folder { .. }));
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    let file = folder.path().join("file");
+    File::create(&file).unwrap();
+    assert!(DirStore::open_folder(&file).is_err());
+}
+
+#[test]
+fn links_are_followed_inside_the_folder_only() {
+    let (folder, outside) = (temp(), temp());
+    write(outside.path(), "secret.png", b"secret");
+    write(folder.path(), "a.png", b"a");
+    write(folder.path(), ".kept", b"kept");
+    symlink(".kept", folder.path().join("inside.png")).unwrap();
+    symlink(
+        outside.path().join("secret.png"),
+        folder.path().join("absolute.png"),
+    )
+    .unwrap();
+    let up = format!(
+        "../{}/secret.png",
+        outside.path().file_name().unwrap().to_str().unwrap()
+    );
+    symlink(up, folder.path().join("relative.png")).unwrap();
+    symlink("nowhere", folder.path().join("dangling.png")).unwrap();
+    symlink("loop.png", folder.path().join("loop.png")).unwrap();
+    symlink("/dev/zero", folder.path().join("device.png")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        folder.path().join("pipe.png"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let store = open_store(folder.path());
+    assert_eq!(listed(&store), ["a.png", "inside.png"]);
+}
+
+#[test]
+fn w6_a_name_that_is_not_utf8_is_listed_with_replacement_characters_and_served() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = temp();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.png");
+    fs::write(folder.path().join(name), b"x").unwrap();
+    fs::write(folder.path().join("e\u{301}.png"), b"y").unwrap();
+    let store = open_store(folder.path());
+    assert_eq!(listed(&store), ["caf\u{fffd}.png", "é.png"]);
+    for entry in store.catalog().snapshot().entries() {
+        assert_eq!(body(&store, entry.image()).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn w5_the_type_comes_from_the_first_bytes_else_from_the_extension() {
+    let folder = temp();
+    let gif = write(folder.path(), "a.png", b"GIF89a...");
+    let other = write(folder.path(), "b.svg", b"<svg/>");
+    let store = open_store(folder.path());
+    assert_eq!(image(&store, gif).flags.file_type(), FileType::Gif);
+    assert_eq!(image(&store, other).flags.bits(), 7);
+}
+
+#[test]
+fn s14_a_file_that_no_packet_can_carry_is_left_out() {
+    let folder = temp();
+    write(folder.path(), "a.png", b"a");
+    // Sparse: it takes no room, and is not read.
+    File::create(folder.path().join("huge.png"))
+        .unwrap()
+        .set_len(4_294_967_296)
+        .unwrap();
+    let store = open_store(folder.path());
+    assert_eq!(listed(&store), ["a.png"]);
+    File::options()
+        .write(true)
+        .open(folder.path().join("huge.png"))
+        .unwrap()
+        .set_len(3)
+        .unwrap();
+    wait_for_names(&store, &["a.png", "huge.png"]);
+}
+
+#[test]
+fn s4_two_files_of_the_same_bytes_are_one_image_and_the_next_takes_over() {
+    let folder = temp();
+    let id = write(folder.path(), "b.png", b"same");
+    write(folder.path(), "a.png", b"same");
+    write(folder.path(), "c.png", b"same");
+    fs::hard_link(folder.path().join("c.png"), folder.path().join("d.png")).unwrap();
+    let store = open_store(folder.path());
+    assert_eq!(listed(&store), ["a.png"]);
+    for next in ["b.png", "c.png", "d.png"] {
+        let first = listed(&store).remove(0);
+        fs::remove_file(folder.path().join(first)).unwrap();
+        wait_for_names(&store, &[next]);
+        assert_eq!(body(&store, image(&store, id)).unwrap(), b"same");
+    }
+    assert_eq!(events(&store), 1, "N1: it was never absent");
+}
+
+#[test]
+fn s4_of_two_files_with_one_id_the_later_is_refused_until_the_first_is_gone() {
+    let (one, other) = collision();
+    let folder = temp();
+    // In the order of names, whichever is hashed first.
+    let id = write(folder.path(), "a.png", &one);
+    write(folder.path(), "b.png", &other);
+    write(folder.path(), "c.png", &other);
+    let store = open_store(folder.path());
+    assert_eq!(listed(&store), ["a.png"]);
+    assert_eq!(body(&store, image(&store, id)).unwrap(), one);
+    // In the order of coming, whatever the names.
+    write(folder.path(), "0.png", &other);
+    let marker = write(folder.path(), "marker.png", b"marker");
+    wait_for(&store, |catalog| catalog.contains(marker));
+    assert_eq!(listed(&store), ["a.png", "marker.png"]);
+    fs::remove_file(folder.path().join("a.png")).unwrap();
+    wait_for(&store, |catalog| names(catalog)[0] != "a.png");
+    wait_for(&store, |catalog| names(catalog) == ["0.png", "marker.png"]);
+    assert_eq!(body(&store, image(&store, id)).unwrap(), other);
+}
+
+/// What can happen to a file between the opening and the last byte.
+const ATTACKS: &[(&str, fn(&std::path::Path))] = &[
+    ("truncated", |path| {
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_len(10)
+            .unwrap()
+    }),
+    ("emptied and written anew", |path| {
+        fs::write(path, noise(300_000, 9)).unwrap()
+    }),
+    ("changed in one byte", |path| {
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .write_all_at(b"!", 299_999)
+            .unwrap();
+    }),
+    ("changed behind the reader", |path| {
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .write_all_at(b"!", 0)
+            .unwrap();
+    }),
+    ("made longer", |path| {
+        File::options()
+            .append(true)
+            .open(path)
+            .unwrap()
+            .write_all(b"!")
+            .unwrap()
+    }),
+    ("changed, with its time set back", |path| {
+        let file = File::options().write(true).open(path).unwrap();
+        let before = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(b"!", 0).unwrap();
+        file.set_modified(before).unwrap();
+    }),
+];
+
+#[test]
+fn s13_a_body_is_never_completed_with_other_bytes() {
+    for (what, attack) in ATTACKS {
+        let folder = temp();
+        let bytes = noise(300_000, 1);
+        let id = write(folder.path(), "a.png", &bytes);
+        let store = DirStore::builder(folder.path())
+            .follow(Follow::Never)
+            .open()
+            .unwrap();
+        let listed = image(&store, id);
+        let mut open = store.open(&listed).unwrap();
+        let mut buf = vec![0; 100_000];
+        assert_eq!(open.read_at(0, &mut buf).unwrap(), 100_000, "{what}");
+        attack(&folder.path().join("a.png"));
+        let mut at = 100_000;
+        let error = loop {
+            match open.read_at(at, &mut buf) {
+                Ok(n) => at += n as u64,
+                Err(e) => break e,
+            }
+            assert!(at < 300_000, "{what}: the last byte was given");
+        };
+        assert!(matches!(error, ReadError::Changed(_)), "{what}: {error}");
+        // The catalog is corrected, although it does not follow the folder.
+        wait_for(&store, |catalog| !catalog.contains(id));
+        assert!(
+            matches!(
+                store.open(&listed),
+                Err(OpenError::Gone(_) | OpenError::Changed(_))
+            ),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn s13_a_file_that_was_replaced_or_deleted_while_open_is_served_whole_or_not_at_all() {
+    let folder = temp();
+    let bytes = noise(300_000, 1);
+    let id = write(folder.path(), "a.png", &bytes);
+    let store = DirStore::builder(folder.path())
+        .follow(Follow::Never)
+        .open()
+        .unwrap();
+    let listed = image(&store, id);
+    for replace in [true, false] {
+        let mut open = store.open(&listed);
+        if replace {
+            write(folder.path(), "new", noise(300_000, 2));
+            fs::rename(folder.path().join("new"), folder.path().join("a.png")).unwrap();
+        }
+        // The inode's ctime changes with its last link: what was open is told to have changed.
+        if let Ok(open) = &mut open {
+            let mut buf = vec![0; 300_000];
+            match open.read_at(0, &mut buf) {
+                Ok(_) => assert_eq!(buf, bytes),
+                Err(e) => assert!(matches!(e, ReadError::Changed(_)), "{e}"),
+            }
+        }
+        let again = store.open(&listed).map(|_| ());
+        assert!(
+            matches!(again, Err(OpenError::Changed(_) | OpenError::Gone(_))),
+            "{again:?}"
+        );
+    }
+    wait_for(&store, |catalog| {
+        !catalog.contains(id) && catalog.len() == 1
+    });
+}
+
+#[test]
+fn s13_an_open_finds_that_the_file_is_another_and_the_catalog_is_corrected() {
+    let folder = temp();
+    let id = write(folder.path(), "a.png", b"one");
+    let gone = write(folder.path(), "b.png", b"two");
+    let store = DirStore::builder(folder.path())
+        .follow(Follow::Never)
+        .open()
+        .unwrap();
+    let (a, b) = (image(&store, id), image(&store, gone));
+    let new = write(folder.path(), "a.png", b"eno");
+    fs::remove_file(folder.path().join("b.png")).unwrap();
+    assert!(matches!(store.open(&a), Err(OpenError::Changed(_))));
+    match body(&store, b) {
+        Err(LoadError::Open(e @ OpenError::Io { .. })) => assert!(e.to_string().contains("b.png")),
+        other => panic!("{other:?}"),
+    }
+    wait_for(&store, |c| c.len() == 1 && c.contains(new));
+    assert_eq!(body(&store, image(&store, new)).unwrap(), b"eno");
+}
+
+#[test]
+fn s9_s6_bmp_and_other_images_travel_compressed_once_that_is_ready_and_it_is_no_event() {
+    let folder = temp();
+    let small = vec![1; 10_000];
+    let large: Vec<u8> = (0..3_000_000u32).map(|n| (n / 1000) as u8).collect();
+    let ids = [
+        write(folder.path(), "a.bmp", &small),
+        write(folder.path(), "b.tif", &large),
+    ];
+    let left = [
+        write(folder.path(), "c.png", vec![2; 10_000]),
+        write(folder.path(), "d.bmp", noise(10_000, 3)),
+        write(folder.path(), "e.tif", noise(3_000_000, 4)),
+        write(folder.path(), "f.svg", b""),
+    ];
+    let store = open_store(folder.path());
+    let raw = image(&store, ids[0]);
+    wait_for(&store, |c| {
+        ids.iter()
+            .all(|id| c.get(*id).unwrap().flags.is_compressed())
+    });
+    for (id, bytes) in ids.iter().zip([&small, &large]) {
+        let form = body(&store, image(&store, *id)).unwrap();
+        assert_eq!(form.len(), image(&store, *id).length as usize);
+        assert_eq!(&zstd::decode_all(form.as_slice()).unwrap(), bytes);
+    }
+    if !raw.flags.is_compressed() {
+        assert_eq!(
+            body(&store, raw).unwrap(),
+            small,
+            "S3: an older snapshot's form is served on"
+        );
+    }
+    assert_eq!(events(&store), 6);
+    // The queue is worked off in order, so the others were tried before this one.
+    let last = write(folder.path(), "z.bmp", vec![9; 10_000]);
+    wait_for(&store, |c| {
+        c.get(last).is_some_and(|i| i.flags.is_compressed())
+    });
+    for id in left {
+        assert!(!image(&store, id).flags.is_compressed());
+    }
+    // A form outlives its file for those who have it open.
+    let mut open = store.open(&image(&store, ids[0])).unwrap();
+    fs::remove_file(folder.path().join("a.bmp")).unwrap();
+    wait_for(&store, |c| !c.contains(ids[0]));
+    let mut form = vec![0; 10_000];
+    let n = open.read_at(0, &mut form).unwrap();
+    assert_eq!(zstd::decode_all(&form[..n]).unwrap(), small);
+}
+
+#[test]
+fn s9_compression_is_switched_off_by_a_threshold_of_0_and_bounded_by_room() {
+    let folder = temp();
+    let id = write(folder.path(), "a.bmp", vec![1; 100_000]);
+    let off = Threshold::new(0.0).unwrap();
+    let builders = [
+        DirStore::builder(folder.path()).compression(off),
+        DirStore::builder(folder.path()).room_for_compressed(10),
+    ];
+    for builder in builders {
+        let store = builder.open().unwrap();
+        let marker = write(folder.path(), "m.png", b"marker");
+        wait_for(&store, |c| c.contains(marker));
+        assert!(!image(&store, id).flags.is_compressed());
+        let compressed = Image {
+            flags: jtp_core::Flags::from_bits(0b1011),
+            ..image(&store, id)
+        };
+        assert!(matches!(
+            store.open(&compressed),
+            Err(OpenError::Changed(_))
+        ));
+        fs::remove_file(folder.path().join("m.png")).unwrap();
+    }
+}
+
+#[test]
+fn dropping_a_store_ends_its_threads_and_open_bodies_stay_good() {
+    let folder = temp();
+    let id = write(folder.path(), "a.png", b"pixels");
+    let store = open_store(folder.path());
+    let mut open = store.open(&image(&store, id)).unwrap();
+    let begun = std::time::Instant::now();
+    drop(store);
+    assert!(begun.elapsed() < PATIENCE / 4);
+    let mut buf = [0; 6];
+    assert_eq!(open.read_at(0, &mut buf).unwrap(), 6);
+    assert_eq!(&buf, b"pixels");
+}
