@@ -56,12 +56,12 @@ where
             break;
         }
         let loaded = load_one(store, image, length.min(left));
-        let failed = loaded.is_err();
-        left = left.saturating_sub(length);
+        let goes_on = loaded.as_ref().is_ok_and(|loaded| loaded.body.is_none());
         results.push(loaded);
-        if failed {
+        if !goes_on {
             break;
         }
+        left -= length;
     }
     results
 }

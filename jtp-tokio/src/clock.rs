@@ -23,7 +23,9 @@ impl Clock {
     fn instant(&self, time: Time) -> Instant {
         // A deadline beyond what the clock can tell is never reached; a day is as good.
         let day = std::time::Duration::from_secs(86_400);
-        self.0.checked_add(time.elapsed()).unwrap_or_else(|| Instant::now() + day)
+        self.0
+            .checked_add(time.elapsed())
+            .unwrap_or_else(|| Instant::now() + day)
     }
 }
 

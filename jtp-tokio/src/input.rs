@@ -21,7 +21,12 @@ pub(crate) struct Input {
 impl Input {
     /// A buffer of at most `most` bytes. // S1
     pub(crate) fn new(most: usize) -> Input {
-        Input { data: Vec::new(), start: 0, end: 0, most }
+        Input {
+            data: Vec::new(),
+            start: 0,
+            end: 0,
+            most,
+        }
     }
 
     pub(crate) fn unused(&self) -> &[u8] {

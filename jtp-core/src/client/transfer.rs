@@ -62,7 +62,11 @@ impl Retry {
         if self.tries >= self.limit {
             return None;
         }
-        let first = if rate_limited { FIRST_RATE_PAUSE } else { FIRST_PAUSE };
+        let first = if rate_limited {
+            FIRST_RATE_PAUSE
+        } else {
+            FIRST_PAUSE
+        };
         let pause = first.saturating_mul(1u32.checked_shl(self.tries).unwrap_or(u32::MAX));
         self.tries += 1;
         Some(pause.min(LONGEST_PAUSE))
@@ -90,7 +94,10 @@ impl ClientError {
     pub const fn is_rate_limited(&self) -> bool {
         matches!(
             self,
-            ClientError::Server(ServerError { code: ErrorCode::RateLimited, .. })
+            ClientError::Server(ServerError {
+                code: ErrorCode::RateLimited,
+                ..
+            })
         )
     }
 }
@@ -162,13 +169,24 @@ impl Transfer {
     /// Fetches all images but those, by BATCH.
     #[must_use]
     pub fn missing(have: HaveSet) -> Transfer {
-        Transfer::new(Some(Rest { have, came: Vec::new(), whole: false }), VecDeque::new())
+        Transfer::new(
+            Some(Rest {
+                have,
+                came: Vec::new(),
+                whole: false,
+            }),
+            VecDeque::new(),
+        )
     }
 
     /// Fetches all images, by `LIST_AND_GET`.
     #[must_use]
     pub fn all() -> Transfer {
-        let rest = Rest { have: HaveSet::new(), came: Vec::new(), whole: true };
+        let rest = Rest {
+            have: HaveSet::new(),
+            came: Vec::new(),
+            whole: true,
+        };
         Transfer::new(Some(rest), VecDeque::new())
     }
 
@@ -241,7 +259,10 @@ impl Transfer {
     pub fn connection_lost(&mut self) {
         while let Some(asked) = self.asked.pop_back() {
             match asked {
-                Asked::Ids(ids) => ids.into_iter().rev().for_each(|id| self.queue.push_front(id)),
+                Asked::Ids(ids) => ids
+                    .into_iter()
+                    .rev()
+                    .for_each(|id| self.queue.push_front(id)),
                 Asked::Rest => {
                     if let Some(rest) = &mut self.rest {
                         rest.whole &= rest.came.is_empty();
@@ -275,8 +296,14 @@ mod tests {
     #[test]
     fn certain_images_are_asked_for_255_at_a_time() {
         let mut transfer = Transfer::of(ids(0..300));
-        assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(ids(0..255)))));
-        assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(ids(255..300)))));
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::GetById(ids(0..255))))
+        );
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::GetById(ids(255..300))))
+        );
         assert_eq!(transfer.next_request(), Ok(None));
         for id in ids(0..250) {
             assert!(transfer.image_end(id, true));
@@ -297,9 +324,16 @@ mod tests {
         assert_eq!(transfer.next_request(), Ok(Some(Request::ListAndGet)));
         assert!(transfer.image_end(ImageId(1), true));
         assert!(!transfer.image_end(ImageId(2), false));
-        assert_eq!(transfer.next_request(), Ok(None), "not before the response is complete");
+        assert_eq!(
+            transfer.next_request(),
+            Ok(None),
+            "not before the response is complete"
+        );
         transfer.response_end();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(ids([2])))));
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::GetById(ids([2]))))
+        );
         assert!(transfer.image_end(ImageId(2), false), "now it counts");
         transfer.response_end();
         assert!(transfer.is_done());
@@ -310,14 +344,21 @@ mod tests {
         let mut transfer = Transfer::all();
         transfer.next_request().unwrap();
         transfer.connection_lost();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::ListAndGet)), "nothing has come");
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::ListAndGet)),
+            "nothing has come"
+        );
         transfer.image_end(ImageId(1), true);
         transfer.image_end(ImageId(2), false);
         transfer.connection_lost();
         let have = HaveSet::try_from(ids([1, 2])).unwrap();
         assert_eq!(transfer.next_request(), Ok(Some(Request::Batch(have))));
         transfer.response_end();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(ids([2])))));
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::GetById(ids([2]))))
+        );
 
         let mut transfer = Transfer::of(ids(0..600));
         transfer.next_request().unwrap();
@@ -326,7 +367,10 @@ mod tests {
             transfer.image_end(id, true);
         }
         transfer.connection_lost();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(ids(100..355)))));
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::GetById(ids(100..355))))
+        );
     }
 
     #[test]
@@ -335,7 +379,10 @@ mod tests {
         transfer.next_request().unwrap();
         transfer.image_end(ImageId(1), true);
         transfer.connection_lost();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(ids([1])))));
+        assert_eq!(
+            transfer.next_request(),
+            Ok(Some(Request::GetById(ids([1]))))
+        );
     }
 
     #[test]
@@ -350,7 +397,12 @@ mod tests {
 
     #[test]
     fn r6_what_a_new_connection_may_help_against() {
-        let server = |code| ClientError::Server(ServerError { code, message: "".into() });
+        let server = |code| {
+            ClientError::Server(ServerError {
+                code,
+                message: "".into(),
+            })
+        };
         assert!(ClientError::EarlyEof.is_transient());
         assert!(server(ErrorCode::ServerError).is_transient());
         assert!(server(ErrorCode::RateLimited).is_rate_limited());

@@ -6,6 +6,9 @@ use super::watching::Ending;
 use super::{CloseReason, ServerConnection, State, Timeout};
 use crate::time::Time;
 
+/// The longest lingering of a server that is shutting down. // S16
+const DRAINING_LINGER: Duration = Duration::from_secs(1);
+
 /// How fast a request comes: its bytes, and since when, the time left out in which the server did not read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RequestClock {
@@ -122,7 +125,15 @@ impl ServerConnection {
                     .flatten()
                     .min_by_key(|(deadline, _)| *deadline)
             }
-            State::Lingering { .. } => Some((self.since + config.linger_timeout, None)),
+            State::Lingering { .. } => {
+                // S16: a server that shuts down waits for no idle client to notice.
+                let most = if self.draining {
+                    DRAINING_LINGER
+                } else {
+                    Duration::MAX
+                };
+                Some((self.since + config.linger_timeout.min(most), None))
+            }
         }
     }
 }

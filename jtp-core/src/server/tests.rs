@@ -476,6 +476,8 @@ fn s16_shutdown_closes_idle_connections_and_finishes_the_response_under_way() {
     scene.connection.shutdown(scene.now);
     scene.run();
     assert!(scene.half_closed && scene.frames().is_empty());
+    scene.pass(SECOND);
+    assert!(scene.connection.is_closed());
 
     let mut scene = Scene::new(2);
     scene.loads = false;

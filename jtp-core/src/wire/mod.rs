@@ -51,7 +51,10 @@ impl<T> Decoded<T> {
     #[must_use]
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Decoded<U> {
         match self {
-            Decoded::Complete { value, used } => Decoded::Complete { value: change(value), used },
+            Decoded::Complete { value, used } => Decoded::Complete {
+                value: change(value),
+                used,
+            },
             Decoded::Incomplete { need } => Decoded::Incomplete { need },
         }
     }

@@ -96,6 +96,28 @@ impl Index {
         Some((name, self.files.get(name)?))
     }
 
+    /// The other names of a file, as far as they are known.
+    pub(super) fn links(&self, name: &Name) -> Vec<Name> {
+        let Some(record) = self.files.get(name) else {
+            return Vec::new();
+        };
+        let is_link = |other: &&Name| {
+            let other_record = self.files.get(*other);
+            *other != name
+                && other_record.is_some_and(|o| o.fingerprint.is_same_file(&record.fingerprint))
+        };
+        let holders = self
+            .held
+            .get(&record.id)
+            .into_iter()
+            .flat_map(|held| &held.holders);
+        holders
+            .map(|(_, other)| other)
+            .filter(is_link)
+            .cloned()
+            .collect()
+    }
+
     /// Notes what a file holds, in place of what it held.
     pub(super) fn attach(&mut self, name: &Name, record: FileRecord) {
         if self

@@ -438,6 +438,10 @@ impl Keeper {
     fn gone(&mut self, name: Name, now: Instant) {
         self.forget_refusal(&name);
         self.first_done(&name, None);
+        // Another link to the file has a new ctime by this.
+        for link in self.index.links(&name) {
+            self.hear(&link, Notice::Touched, now);
+        }
         if self.index.file(&name).is_some() {
             self.leaving.entry(name).or_insert(now + LEAVING);
         }

@@ -83,7 +83,9 @@ impl Target {
     #[cfg(feature = "tls")]
     fn tls_error(&self, source: io::Error) -> Error {
         let address = self.address.clone();
-        let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let inner = source
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             // Bytes that are no TLS record: the server answered in another tongue.
             Some(rustls::Error::InvalidMessage(_)) => Error::PlainServer { address },

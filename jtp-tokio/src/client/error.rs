@@ -80,7 +80,9 @@ impl Error {
                 _ => false,
             };
         if wants_tls {
-            Error::TlsServer { address: address.to_owned() }
+            Error::TlsServer {
+                address: address.to_owned(),
+            }
         } else {
             Error::Protocol(error)
         }

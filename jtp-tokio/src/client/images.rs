@@ -3,7 +3,7 @@
 use jtp_core::client::{Retry, Transfer};
 use jtp_core::{Image, ImageId};
 
-use super::link::Told;
+use super::link::{Link, Told};
 use super::{Client, Error, ImageError};
 
 /// The images of a request, one after another: over one connection or several, each verified before its end
@@ -32,7 +32,15 @@ const PIPELINED: usize = 2;
 impl<'c> Images<'c> {
     pub(super) fn new(client: &'c mut Client, transfer: Transfer) -> Images<'c> {
         let retry = client.retry();
-        Images { client, transfer, retry, open: None, lost: None, under_way: 0, promised: 0 }
+        Images {
+            client,
+            transfer,
+            retry,
+            open: None,
+            lost: None,
+            under_way: 0,
+            promised: 0,
+        }
     }
 
     /// The next image; `None` when all have come. What is left of an image that was not read to its end is
@@ -49,7 +57,13 @@ impl<'c> Images<'c> {
                 self.client.recover(&mut self.retry, error).await?;
             }
             match self.step().await {
-                Ok(Some(image)) => return Ok(Some(Incoming { images: self, image, ended: false })),
+                Ok(Some(image)) => {
+                    return Ok(Some(Incoming {
+                        images: self,
+                        image,
+                        ended: false,
+                    }));
+                }
                 Ok(None) => return Ok(None),
                 Err(error) => self.lose(error),
             }
@@ -77,7 +91,9 @@ impl<'c> Images<'c> {
     ///
     /// [`Error`], when the connection is lost before the server's answer.
     pub async fn cancel(self) -> Result<(), Error> {
-        let Some(link) = &mut self.client.link else { return Ok(()) };
+        let Some(link) = &mut self.client.link else {
+            return Ok(());
+        };
         let pipelines = self.client.options.config.pipeline();
         if self.under_way == 0 && self.open.is_none() {
             return Ok(());
@@ -144,8 +160,12 @@ impl<'c> Images<'c> {
                 }
                 self.client.link().await?;
             }
-            let Some(request) = self.transfer.next_request()? else { return Ok(()) };
-            let Some(link) = &mut self.client.link else { return Ok(()) };
+            let Some(request) = self.transfer.next_request()? else {
+                return Ok(());
+            };
+            let Some(link) = &mut self.client.link else {
+                return Ok(());
+            };
             if let Err(misuse) = link.request(request, keep_alive) {
                 self.transfer.connection_lost();
                 return Err(misuse.into());
@@ -230,7 +250,7 @@ impl Incoming<'_, '_> {
                 }
             }
         }
-        Ok(self.images.client.link.as_ref().map(|link| link.data()))
+        Ok(self.images.client.link.as_ref().map(Link::data))
     }
 
     /// All of it, verified, in memory; at most `limit` bytes (R4), beyond which it counts as broken.

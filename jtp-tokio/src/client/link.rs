@@ -23,11 +23,16 @@ const READ: usize = 256 * 1024;
 /// An event that borrows nothing; the bytes of `Data` are at [`Link::data`].
 #[derive(Debug)]
 pub(crate) enum Told {
-    Begin { count: u32 },
+    Begin {
+        count: u32,
+    },
     Entry(CatalogEntry<'static>),
     Image(Image),
     Data,
-    ImageEnd { image: Image, verdict: Result<(), ImageFault> },
+    ImageEnd {
+        image: Image,
+        verdict: Result<(), ImageFault>,
+    },
     NewImage(CatalogEntry<'static>),
     End,
     Cancelled,
@@ -55,7 +60,9 @@ pub(crate) struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("machine", &self.machine).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +162,11 @@ impl Link {
                 Poll::Pending if wrote => continue,
                 Poll::Pending => {}
             }
-            if self.alarm.poll(cx, &self.clock, self.machine.deadline()).is_pending() {
+            if self
+                .alarm
+                .poll(cx, &self.clock, self.machine.deadline())
+                .is_pending()
+            {
                 return Poll::Pending;
             }
             if let Err(error) = self.machine.handle_timeout(self.clock.now()) {

@@ -110,7 +110,12 @@ impl ClientBuilder {
     /// The client. It connects when it first has something to ask.
     #[must_use]
     pub fn build(self) -> Client {
-        Client { target: Some(self.target), options: self.options, link: None, connected: false }
+        Client {
+            target: Some(self.target),
+            options: self.options,
+            link: None,
+            connected: false,
+        }
     }
 }
 
@@ -159,9 +164,17 @@ impl Client {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let options = Options { config, ..Options::default() };
+        let options = Options {
+            config,
+            ..Options::default()
+        };
         let link = Link::new(Box::new(stream), config, "the server".to_owned(), true);
-        Client { target: None, options, link: Some(link), connected: true }
+        Client {
+            target: None,
+            options,
+            link: Some(link),
+            connected: true,
+        }
     }
 
     /// Connects, if there is no usable connection.
@@ -274,7 +287,11 @@ impl Client {
     }
 
     fn retry(&self) -> Retry {
-        Retry::new(if self.target.is_some() { self.options.retries } else { 0 })
+        Retry::new(if self.target.is_some() {
+            self.options.retries
+        } else {
+            0
+        })
     }
 
     /// Waits for the next try, if there is to be one. // R6
@@ -283,7 +300,9 @@ impl Client {
         if !error.is_transient() || !self.connected {
             return Err(error);
         }
-        let Some(pause) = retry.pause(error.is_rate_limited()) else { return Err(error) };
+        let Some(pause) = retry.pause(error.is_rate_limited()) else {
+            return Err(error);
+        };
         tracing::debug!(%error, ?pause, "trying again");
         sleep(pause).await;
         Ok(())
@@ -316,7 +335,10 @@ impl Client {
 
     /// After a response: without keep-alive the connection has served. // S2
     async fn response_done(&mut self) {
-        let reusable = self.link.as_ref().is_some_and(|link| link.machine.is_reusable());
+        let reusable = self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.machine.is_reusable());
         if !reusable && self.target.is_some() {
             self.close().await;
         }

@@ -17,12 +17,15 @@ const PIECE: usize = 256 * 1024;
 /// The most images that one trip to the disk opens.
 const MOST_IMAGES: usize = 128;
 
+/// A piece of an open image, and the image for the next one.
+type Piece = (Box<dyn ImageBody>, Result<Vec<u8>, LoadError>);
+
 /// What a blocking task brings back.
 enum Job {
     /// The next images, from the first on.
     Load(JoinHandle<Vec<Result<Loaded, LoadError>>>),
     /// The next piece of the open image.
-    Read(JoinHandle<(Box<dyn ImageBody>, Result<Vec<u8>, LoadError>)>),
+    Read(JoinHandle<Piece>),
 }
 
 /// The images of a response on their way through memory.
@@ -52,13 +55,20 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
 
     /// The next bytes of the body that are in memory.
     pub(super) fn piece(&self) -> &[u8] {
-        self.pieces.front().and_then(|piece| piece.get(self.sent..)).unwrap_or_default()
+        self.pieces
+            .front()
+            .and_then(|piece| piece.get(self.sent..))
+            .unwrap_or_default()
     }
 
     /// So many bytes of [`Bodies::piece`] were sent.
     pub(super) fn sent(&mut self, count: usize) {
         self.sent += count;
-        if self.pieces.front().is_some_and(|piece| self.sent >= piece.len()) {
+        if self
+            .pieces
+            .front()
+            .is_some_and(|piece| self.sent >= piece.len())
+        {
             self.pieces.pop_front();
             self.sent = 0;
         }
@@ -144,14 +154,18 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
             return;
         }
         let store = Arc::clone(&self.store);
-        self.job = Some(Job::Load(spawn_blocking(move || load(&*store, &images, PIECE))));
+        self.job = Some(Job::Load(spawn_blocking(move || {
+            load(&*store, &images, PIECE)
+        })));
     }
 
     fn start_read(&mut self, wanted: BodyWanted) {
         if self.job.is_some() {
             return;
         }
-        let Some(mut body) = self.open.take() else { return };
+        let Some(mut body) = self.open.take() else {
+            return;
+        };
         let left = wanted.image.length - wanted.offset;
         let count = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
         self.job = Some(Job::Read(spawn_blocking(move || {

@@ -45,7 +45,9 @@ pub(super) struct Connection<'a, S: ImageStore + ?Sized, T> {
 
 impl<S: ImageStore + ?Sized, T> fmt::Debug for Connection<'_, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("machine", &self.machine).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,7 +110,11 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
     /// Time, news of the catalog, and the server's shutdown.
     fn poll_signals(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        if self.alarm.poll(cx, &self.clock, self.machine.deadline()).is_ready() {
+        if self
+            .alarm
+            .poll(cx, &self.clock, self.machine.deadline())
+            .is_ready()
+        {
             self.machine.handle_timeout(self.clock.now());
             moved = true;
         }
@@ -135,7 +141,9 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             let now = self.clock.now();
             let received = self.machine.receive(self.input.unused(), now);
             self.input.consume(received.used);
-            let Some(request) = received.request else { return };
+            let Some(request) = received.request else {
+                return;
+            };
             tracing::debug!(peer = %self.peer, request = request.kind.name(), "request");
             let answered = match self.shared.decide(self.peer, &request) {
                 Decision::Accept => {
@@ -156,7 +164,9 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
     fn poll_bodies(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         loop {
-            let Poll::Ready(loaded) = self.bodies.poll(cx, &self.machine) else { return moved };
+            let Poll::Ready(loaded) = self.bodies.poll(cx, &self.machine) else {
+                return moved;
+            };
             let now = self.clock.now();
             let noted = match loaded {
                 Ok(count) => self.machine.body_loaded(count, now),
@@ -182,7 +192,11 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             }
             let frames = shown.bytes.len();
             let slices = [IoSlice::new(shown.bytes), IoSlice::new(self.bodies.piece())];
-            let slices = if shown.body.is_some() { &slices[..] } else { &slices[..1] };
+            let slices = if shown.body.is_some() {
+                &slices[..]
+            } else {
+                &slices[..1]
+            };
             let slices = if frames == 0 { &slices[1..] } else { slices };
             match Pin::new(&mut self.io).poll_write_vectored(cx, slices) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),

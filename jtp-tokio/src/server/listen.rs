@@ -33,7 +33,10 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
     let mut connections = JoinSet::new();
-    let door = Arc::new(Door::new(shared.options.max_connections, shared.options.max_per_address));
+    let door = Arc::new(Door::new(
+        shared.options.max_connections,
+        shared.options.max_per_address,
+    ));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -43,7 +46,9 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(pass) = door.admit(address.ip()) else { continue };
+                let Some(pass) = door.admit(address.ip()) else {
+                    continue;
+                };
                 let shared = Arc::clone(shared);
                 connections.spawn(async move {
                     let peer = Peer::new(Some(address));
@@ -78,7 +83,10 @@ async fn drain<S: ?Sized>(shared: &Shared<S>, mut connections: JoinSet<()>) {
         }
     };
     if !in_time {
-        tracing::warn!(connections = connections.len(), "closed before they were done");
+        tracing::warn!(
+            connections = connections.len(),
+            "closed before they were done"
+        );
         connections.shutdown().await;
     }
     shared.shutdown.send_replace(false);
@@ -97,7 +105,9 @@ async fn serve_tcp<S: ImageStore + ?Sized>(
     let clock = Clock::new();
     let machine = ServerConnection::new(shared.options.config, clock.now());
     let shutdown = shared.shutdown.subscribe();
-    Connection::new(shared, &peer, stream, machine, clock, shutdown).run().await
+    Connection::new(shared, &peer, stream, machine, clock, shutdown)
+        .run()
+        .await
 }
 
 /// Counts the open connections.
@@ -125,7 +135,11 @@ struct Pass {
 
 impl Door {
     fn new(max: Option<NonZeroUsize>, max_per_address: Option<NonZeroUsize>) -> Door {
-        Door { max, max_per_address, open: Mutex::default() }
+        Door {
+            max,
+            max_per_address,
+            open: Mutex::default(),
+        }
     }
 
     fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Pass> {
@@ -148,13 +162,20 @@ impl Door {
         if self.max_per_address.is_some() {
             *open.by_address.entry(address).or_default() += 1;
         }
-        Some(Pass { door: Arc::clone(self), address })
+        Some(Pass {
+            door: Arc::clone(self),
+            address,
+        })
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut open = self.door.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .door
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
         if let Entry::Occupied(mut here) = open.by_address.entry(self.address) {
             *here.get_mut() -= 1;
@@ -191,10 +212,17 @@ async fn serve_tls<S: ImageStore + ?Sized>(
         Opening::Tls => {
             let handshake = within(shared.options.handshake, acceptor.accept(stream));
             let stream = handshake.await?;
-            let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+            let certificates = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .unwrap_or_default()
+                .to_vec();
             peer.tls = Some(super::TlsPeer { certificates });
             let machine = ServerConnection::new(config, clock.now());
-            return Connection::new(shared, &peer, stream, machine, clock, shutdown).run().await;
+            return Connection::new(shared, &peer, stream, machine, clock, shutdown)
+                .run()
+                .await;
         }
         Opening::Plain => ServerConnection::new(config, clock.now()),
         Opening::RefusePlain => {
@@ -202,7 +230,9 @@ async fn serve_tls<S: ImageStore + ?Sized>(
             ServerConnection::refused(config, code, TLS_NEEDED, clock.now())
         }
     };
-    Connection::new(shared, &peer, stream, machine, clock, shutdown).run().await
+    Connection::new(shared, &peer, stream, machine, clock, shutdown)
+        .run()
+        .await
 }
 
 /// T4
@@ -212,7 +242,9 @@ async fn within<T>(
     work: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
     match limit {
-        Some(limit) => timeout(limit, work).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+        Some(limit) => timeout(limit, work)
+            .await
+            .unwrap_or(Err(io::ErrorKind::TimedOut.into())),
         None => work.await,
     }
 }

@@ -40,7 +40,10 @@ impl Peer {
     /// A peer of whom only the address is known.
     #[must_use]
     pub fn new(address: Option<SocketAddr>) -> Peer {
-        Peer { address, ..Peer::default() }
+        Peer {
+            address,
+            ..Peer::default()
+        }
     }
 
     fn ip(&self) -> Option<IpAddr> {
@@ -248,7 +251,9 @@ impl<S: ?Sized> Shared<S> {
                 );
             }
         }
-        self.hook.as_ref().map_or(Decision::Accept, |hook| hook(peer, request))
+        self.hook
+            .as_ref()
+            .map_or(Decision::Accept, |hook| hook(peer, request))
     }
 }
 
@@ -259,13 +264,17 @@ pub struct Server<S: ?Sized> {
 
 impl<S: ?Sized> Clone for Server<S> {
     fn clone(&self) -> Self {
-        Server { shared: Arc::clone(&self.shared) }
+        Server {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<S: ?Sized> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("options", &self.shared.options).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -305,6 +314,8 @@ impl<S: ImageStore + ?Sized> Server<S> {
         let clock = Clock::new();
         let machine = ServerConnection::new(self.shared.options.config, clock.now());
         let shutdown = self.shared.shutdown.subscribe();
-        Connection::new(&self.shared, peer, stream, machine, clock, shutdown).run().await
+        Connection::new(&self.shared, peer, stream, machine, clock, shutdown)
+            .run()
+            .await
     }
 }

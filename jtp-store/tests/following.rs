@@ -1,0 +1,204 @@
+//! The catalog follows the folder: within 2 s of a file being completely written (cli.md).
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use jtp_store::{DirStore, Follow, ImageStore};
+
+const SOON: Duration = Duration::from_secs(2);
+
+/// By the system's news and by scans.
+fn stores(folder: &std::path::Path) -> [DirStore; 2] {
+    let often = Follow::Interval(Duration::from_millis(100));
+    [
+        open_store(folder),
+        DirStore::builder(folder).follow(often).open().unwrap(),
+    ]
+}
+
+#[test]
+fn files_that_appear_change_and_go_are_reflected_within_2_s() {
+    let folder = temp();
+    for store in stores(folder.path()) {
+        assert!(store.catalog().snapshot().is_empty());
+        let first = write(folder.path(), "a.png", b"one");
+        assert!(wait_for(&store, |c| c.contains(first)) < SOON);
+        let second = write(folder.path(), "a.png", b"another");
+        assert!(wait_for(&store, |c| c.contains(second) && c.len() == 1) < SOON);
+        assert_eq!(body(&store, image(&store, second)).unwrap(), b"another");
+        fs::remove_file(folder.path().join("a.png")).unwrap();
+        assert!(wait_for(&store, jtp_core::Catalog::is_empty) < SOON);
+        assert_eq!(events(&store), 2);
+    }
+}
+
+#[test]
+fn n1_a_rename_or_a_touch_is_no_event_and_a_changed_file_is() {
+    let folder = temp();
+    for store in stores(folder.path()) {
+        let id = write(folder.path(), "a.png", b"same");
+        wait_for(&store, |c| c.contains(id));
+        fs::rename(folder.path().join("a.png"), folder.path().join("b.png")).unwrap();
+        assert!(wait_for_names(&store, &["b.png"]) < SOON);
+        let file = File::options()
+            .write(true)
+            .open(folder.path().join("b.png"))
+            .unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+        drop(file);
+        // The same bytes under the same name, by way of a temporary file.
+        write(folder.path(), ".tmp", b"same");
+        fs::rename(folder.path().join(".tmp"), folder.path().join("b.png")).unwrap();
+        let marker = write(folder.path(), "marker.png", b"marker");
+        wait_for(&store, |c| c.contains(marker) && c.contains(id));
+        assert_eq!(events(&store), 2);
+        for name in ["b.png", "marker.png"] {
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        wait_for(&store, jtp_core::Catalog::is_empty);
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_into_place_replaces_the_old_one_in_one_snapshot() {
+    let folder = temp();
+    let old = write(folder.path(), "a.png", b"old");
+    let store = open_store(folder.path());
+    let new = write(folder.path(), ".a.png.tmp", b"new");
+    let mut watch = store.catalog().watch();
+    fs::rename(
+        folder.path().join(".a.png.tmp"),
+        folder.path().join("a.png"),
+    )
+    .unwrap();
+    let next = watch.wait_timeout(PATIENCE).unwrap();
+    assert!(next.contains(new) && !next.contains(old));
+}
+
+#[test]
+fn a_burst_of_files_is_published_in_a_few_snapshots() {
+    let folder = temp();
+    let store = open_store(folder.path());
+    let before = store.catalog().snapshot().generation();
+    for n in 0..500 {
+        write(folder.path(), &format!("{n:03}.png"), format!("image {n}"));
+    }
+    assert!(wait_for(&store, |c| c.len() == 500) < SOON);
+    let snapshots = store.catalog().snapshot().generation() - before;
+    assert!(snapshots <= 10, "{snapshots} snapshots");
+    assert_eq!(events(&store), 500);
+    for n in 0..500 {
+        fs::remove_file(folder.path().join(format!("{n:03}.png"))).unwrap();
+    }
+    assert!(wait_for(&store, jtp_core::Catalog::is_empty) < SOON);
+}
+
+#[test]
+fn a_file_that_is_written_slowly_is_listed_once_with_its_final_content() {
+    let folder = temp();
+    for store in stores(folder.path()) {
+        let mut file = File::create(folder.path().join("slow.png")).unwrap();
+        let bytes = noise(40_000, 5);
+        for piece in bytes.chunks(1000) {
+            file.write_all(piece).unwrap();
+            // The pace of a slow writer; nothing waits for it.
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(store.catalog().snapshot().is_empty());
+        drop(file);
+        assert!(wait_for(&store, |c| !c.is_empty()) < SOON);
+        assert_eq!(events(&store), 1);
+        assert!(
+            store
+                .catalog()
+                .snapshot()
+                .contains(jtp_core::ImageId::of(&bytes))
+        );
+        fs::remove_file(folder.path().join("slow.png")).unwrap();
+        wait_for(&store, jtp_core::Catalog::is_empty);
+    }
+}
+
+#[test]
+fn a_writer_that_never_closes_its_file_is_not_waited_for_for_ever() {
+    let folder = temp();
+    let store = open_store(folder.path());
+    let mut file = File::create(folder.path().join("open.png")).unwrap();
+    file.write_all(b"complete").unwrap();
+    assert!(wait_for_names(&store, &["open.png"]) < SOON);
+    drop(file);
+}
+
+#[test]
+fn s13_an_image_that_is_being_overwritten_leaves_the_catalog_at_once() {
+    let folder = temp();
+    let old = write(folder.path(), "a.png", b"the old picture");
+    let store = open_store(folder.path());
+    let mut file = File::create(folder.path().join("a.png")).unwrap();
+    file.write_all(b"the new").unwrap();
+    assert!(wait_for(&store, |c| !c.contains(old)) < SOON);
+    file.write_all(b" picture").unwrap();
+    drop(file);
+    wait_for(&store, |c| {
+        c.contains(jtp_core::ImageId::of(b"the new picture"))
+    });
+}
+
+#[test]
+fn a_folder_that_goes_takes_its_images_and_brings_them_back() {
+    let parent = temp();
+    let (here, away) = (parent.path().join("images"), parent.path().join("away"));
+    fs::create_dir(&here).unwrap();
+    let id = write(&here, "a.png", b"a");
+    for store in stores(&here) {
+        fs::rename(&here, &away).unwrap();
+        wait_for(&store, jtp_core::Catalog::is_empty);
+        fs::rename(&away, &here).unwrap();
+        wait_for(&store, |c| c.contains(id));
+        assert_eq!(body(&store, image(&store, id)).unwrap(), b"a");
+        // Another folder in its place.
+        fs::rename(&here, &away).unwrap();
+        fs::create_dir(&here).unwrap();
+        let other = write(&here, "b.png", b"b");
+        wait_for(&store, |c| c.contains(other) && !c.contains(id));
+        let later = write(&here, "c.png", b"c");
+        wait_for(&store, |c| c.contains(later));
+        fs::remove_dir_all(&here).unwrap();
+        wait_for(&store, jtp_core::Catalog::is_empty);
+        fs::rename(&away, &here).unwrap();
+        wait_for(&store, |c| c.contains(id));
+    }
+}
+
+#[test]
+fn links_that_appear_are_noticed() {
+    let folder = temp();
+    write(folder.path(), ".hidden", b"x");
+    let store = open_store(folder.path());
+    std::os::unix::fs::symlink(".hidden", folder.path().join("a.png")).unwrap();
+    wait_for_names(&store, &["a.png"]);
+    fs::hard_link(folder.path().join(".hidden"), folder.path().join("0.png")).unwrap();
+    assert!(wait_for_names(&store, &["0.png"]) < SOON);
+}
+
+#[test]
+fn one_thread_is_enough_and_nothing_is_followed_if_so_asked() {
+    let folder = temp();
+    write(folder.path(), "a.png", b"a");
+    let store = DirStore::builder(folder.path())
+        .hashing_threads(NonZeroUsize::MIN)
+        .follow(Follow::Never)
+        .open()
+        .unwrap();
+    write(folder.path(), "b.png", b"b");
+    let mut watch = store.catalog().watch();
+    assert!(watch.wait_timeout(Duration::from_millis(300)).is_none());
+    assert_eq!(listed(&store), ["a.png"]);
+}

@@ -1,0 +1,291 @@
+//! The output folder: whole and verified or not at all, and never outside.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use common::*;
+use jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_store::{FileName, OutputError, OutputFolder, PendingFile};
+
+fn begin(folder: &OutputFolder, bytes: &[u8]) -> (PendingFile, ImageId) {
+    let id = ImageId::of(bytes);
+    let image = Image {
+        id,
+        flags: Flags::new(FileType::Png, false),
+        length: bytes.len() as u32,
+    };
+    let mut file = folder.begin(&image);
+    file.append(bytes).unwrap();
+    (file, id)
+}
+
+fn put(folder: &OutputFolder, name: &str, bytes: &[u8]) -> Result<FileName, OutputError> {
+    let (file, id) = begin(folder, bytes);
+    file.commit(&FileName::new(name, id, FileType::Png), id)
+}
+
+fn all(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_image_appears_whole_under_its_name_and_replaces_what_was_there() {
+    let temp = temp();
+    let path = temp.path().join("made/when/missing");
+    let folder = OutputFolder::open(&path).unwrap();
+    for bytes in [&b"one"[..], b"two", b"", &noise(1_000_000, 1)] {
+        assert_eq!(put(&folder, "a.png", bytes).unwrap().as_str(), "a.png");
+        assert_eq!(fs::read(path.join("a.png")).unwrap(), bytes);
+        assert_eq!(all(&path), ["a.png"]);
+    }
+}
+
+#[test]
+fn r2_nothing_is_visible_before_it_is_verified_and_nothing_stays_of_what_is_not() {
+    let temp = temp();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    put(&folder, "a.png", b"old").unwrap();
+    for bytes in [b"new".to_vec(), noise(600_000, 2)] {
+        let (file, id) = begin(&folder, &bytes);
+        assert!(
+            all(temp.path())
+                .iter()
+                .all(|name| name == "a.png" || name.starts_with(".jtp-"))
+        );
+        let name = FileName::new("a.png", id, FileType::Png);
+        let wrong = ImageId(1);
+        match file.commit(&name, wrong) {
+            Err(OutputError::NotVerified { expected, found }) => {
+                assert_eq!((expected, found), (id, wrong));
+            }
+            other => panic!("{other:?}"),
+        }
+        let (file, _) = begin(&folder, &bytes);
+        drop(file);
+        assert_eq!(all(temp.path()), ["a.png"]);
+        assert_eq!(fs::read(temp.path().join("a.png")).unwrap(), b"old");
+    }
+}
+
+#[test]
+fn small_images_touch_no_disk_before_they_are_committed() {
+    let temp = temp();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    let (mut file, _) = begin(&folder, &noise(1000, 1));
+    assert!(!file.would_block(1000) && file.would_block(1_000_000));
+    assert!(all(temp.path()).is_empty());
+    file.write_all(&noise(300_000, 2)).unwrap();
+    assert_eq!(all(temp.path()).len(), 1);
+}
+
+#[test]
+fn r5_hostile_names_stay_in_the_folder() {
+    let temp = temp();
+    let inside = temp.path().join("out");
+    let folder = OutputFolder::open(&inside).unwrap();
+    let hostile = [
+        "../escape.png",
+        "/tmp/jtp-escape.png",
+        "..",
+        ".",
+        "",
+        "a/../../b.png",
+        "a\0.png",
+        "..\\..\\c.png",
+        ".bashrc",
+        "CON",
+        "x\n.png",
+        "....//d.png",
+    ];
+    for (n, name) in hostile.iter().enumerate() {
+        let name = put(&folder, name, format!("image {n}").as_bytes()).unwrap();
+        assert_eq!(
+            fs::read(inside.join(name.as_str())).unwrap(),
+            format!("image {n}").as_bytes()
+        );
+    }
+    assert_eq!(all(temp.path()), ["out"]);
+    assert_eq!(all(&inside).len(), hostile.len());
+    assert!(all(&inside).iter().all(|name| !name.starts_with('.')));
+    assert!(!Path::new("/tmp/jtp-escape.png").exists());
+}
+
+#[test]
+fn r5_links_in_the_folder_are_replaced_and_never_followed() {
+    let (temp, outside) = (temp(), temp());
+    write(outside.path(), "victim.png", b"precious");
+    symlink(outside.path().join("victim.png"), temp.path().join("a.png")).unwrap();
+    symlink(outside.path(), temp.path().join("b.png")).unwrap();
+    symlink(outside.path().join("new.png"), temp.path().join("c.png")).unwrap();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    for name in ["a.png", "b.png", "c.png"] {
+        assert_eq!(put(&folder, name, b"new").unwrap().as_str(), name);
+        assert!(
+            fs::symlink_metadata(temp.path().join(name))
+                .unwrap()
+                .is_file()
+        );
+    }
+    assert_eq!(all(outside.path()), ["victim.png"]);
+    assert_eq!(
+        fs::read(outside.path().join("victim.png")).unwrap(),
+        b"precious"
+    );
+}
+
+#[test]
+fn r5_a_folder_in_the_way_is_left_alone_and_the_name_gets_the_id() {
+    let temp = temp();
+    fs::create_dir(temp.path().join("a.png")).unwrap();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    let name = put(&folder, "a.png", b"new").unwrap();
+    assert_eq!(name.as_str(), format!("a-{}.png", ImageId::of(b"new")));
+    assert_eq!(fs::read(temp.path().join(name.as_str())).unwrap(), b"new");
+    assert!(temp.path().join("a.png").is_dir());
+    assert_eq!(all(temp.path()).len(), 2);
+}
+
+#[test]
+fn r5_the_folder_stays_the_same_one_when_it_is_renamed() {
+    let temp = temp();
+    let (here, away) = (temp.path().join("out"), temp.path().join("away"));
+    let folder = OutputFolder::open(&here).unwrap();
+    fs::rename(&here, &away).unwrap();
+    symlink("/nonexistent", &here).unwrap();
+    put(&folder, "a.png", b"a").unwrap();
+    assert_eq!(all(&away), ["a.png"]);
+}
+
+#[test]
+fn stale_temporaries_are_removed_but_not_those_of_a_client_at_work() {
+    let temp = temp();
+    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(temp.path(), ".jtp-index", b"not a temporary");
+    write(temp.path(), ".other.part", b"someone else's");
+    symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
+    let first = OutputFolder::open(temp.path()).unwrap();
+    assert_eq!(all(temp.path()), [".jtp-index", ".other.part"]);
+    let bytes = noise(600_000, 1);
+    let (file, id) = begin(&first, &bytes);
+    assert_eq!(all(temp.path()).len(), 3);
+    let second = OutputFolder::open(temp.path()).unwrap();
+    assert_eq!(all(temp.path()).len(), 3, "the first client is at work");
+    file.commit(&FileName::new("a.png", id, FileType::Png), id)
+        .unwrap();
+    let (left, _) = begin(&first, &bytes);
+    std::mem::forget(left); // A crash, as far as the folder is concerned; but it holds the lock.
+    drop((first, second));
+    OutputFolder::open(temp.path()).unwrap();
+    assert_eq!(
+        all(temp.path())
+            .iter()
+            .filter(|name| name.ends_with(".part"))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn r2_a_scan_tells_the_ids_of_regular_files_under_whatever_name() {
+    let temp = temp();
+    let same = write(temp.path(), "a.png", b"same");
+    write(temp.path(), "b.txt", b"same");
+    let large = write(temp.path(), "large", noise(700_000, 1));
+    let empty = write(temp.path(), "empty", b"");
+    write(temp.path(), ".hidden", b"hidden");
+    symlink("a.png", temp.path().join("link")).unwrap();
+    fs::create_dir(temp.path().join("dir")).unwrap();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    let scan = folder.scan().unwrap();
+    assert_eq!(scan.ids.len(), 3);
+    assert_eq!(scan.ids[&same].len(), 2);
+    assert!(scan.contains(large) && scan.contains(empty) && !scan.contains(ImageId(1)));
+    assert!(scan.unreadable.is_empty());
+    assert!(folder.scan_until(&AtomicBool::new(true)).is_err());
+}
+
+#[test]
+fn many_threads_can_fill_one_folder() {
+    let temp = temp();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let folder = folder.clone();
+            scope.spawn(move || {
+                for n in 0..100 {
+                    let name = format!("{thread}-{n}.png");
+                    put(&folder, &name, name.as_bytes()).unwrap();
+                    put(&folder, "contended.png", name.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(all(temp.path()).len(), 401);
+}
+
+#[test]
+fn errors_are_told_apart() {
+    let temp = temp();
+    write(temp.path(), "file", b"");
+    assert!(OutputFolder::open(temp.path().join("file")).is_err());
+    let path = temp.path().join("out");
+    let folder = OutputFolder::open(&path).unwrap();
+    fs::remove_dir(&path).unwrap();
+    let error = put(&folder, "a.png", b"a").unwrap_err();
+    assert!(matches!(error, OutputError::Vanished { .. }), "{error}");
+    assert!(error.to_string().contains("a.png"), "{error}");
+}
+
+/// A file system of 64 KiB; `None` where that is not allowed.
+fn tiny(path: &Path) -> Option<Mounted<'_>> {
+    use rustix::mount::{MountFlags, mount};
+    fs::create_dir(path).unwrap();
+    mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(c"size=64k"),
+    )
+    .ok()?;
+    Some(Mounted(path))
+}
+
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_one_are_told_and_leave_nothing_behind() {
+    use rustix::mount::{MountFlags, mount_remount};
+    let temp = temp();
+    let path = temp.path().join("tiny");
+    let Some(mounted) = tiny(&path) else {
+        eprintln!("skipped: mounting is not allowed here");
+        return;
+    };
+    let folder = OutputFolder::open(&path).unwrap();
+    let error = put(&folder, "a.png", &noise(100_000, 1)).unwrap_err();
+    assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
+    assert!(all(&path).is_empty());
+    put(&folder, "b.png", b"small").unwrap();
+    mount_remount(&path, MountFlags::RDONLY, "").unwrap();
+    let error = put(&folder, "c.png", b"small").unwrap_err();
+    assert!(matches!(error, OutputError::ReadOnly { .. }), "{error}");
+    drop(mounted);
+}
