@@ -58,7 +58,11 @@ fn s1_pipelined_requests_are_answered_in_order() {
             peer.expect_end();
         };
         let peer = served.peer();
-        whole(if secure { peer.tls(tls().client()) } else { peer });
+        whole(if secure {
+            peer.tls(tls().client())
+        } else {
+            peer
+        });
     }
     // One byte at a time is the same.
     let mut peer = served.peer();
@@ -103,7 +107,7 @@ fn s10_what_is_no_request_gets_its_error_and_the_end() {
         (have(&[0xff, 0xff, 0xff, 0xff, 0x1f]), INVALID_REQUEST), // W2: over a u32
         (have(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), INVALID_REQUEST), // W2: a sixth byte
         (have(&varint(1_000_001)), INVALID_REQUEST), // S8
-        (CANCEL.to_vec(), INVALID_REQUEST),          // C4
+        (CANCEL.to_vec(), INVALID_REQUEST),     // C4
     ] {
         let mut peer = served.peer();
         peer.send(&bytes);
@@ -145,7 +149,7 @@ fn s6_the_list_is_truthful_before_and_after_compression() {
         // Both from one write; a form may become ready in between, so only equal snapshots are compared.
         loop {
             peer.send([LIST, KEEP, LIST_AND_GET, KEEP, LIST, KEEP]);
-            let mut list = |peer: &mut crate::support::peer::Peer| {
+            let list = |peer: &mut crate::support::peer::Peer| {
                 peer.expect(b"JTPL");
                 (0..peer.varint()).map(|_| peer.entry()).collect::<Vec<_>>()
             };

@@ -120,7 +120,11 @@ fn an_empty_folder_answers_everything() -> Result {
         let mut client = served.client().build();
         assert!(client.list().await?.is_empty());
         assert!(fetch(client.list_and_get(), &[]).await?.is_empty());
-        assert!(fetch(client.batch(HaveSet::default()), &[]).await?.is_empty());
+        assert!(
+            fetch(client.batch(HaveSet::default()), &[])
+                .await?
+                .is_empty()
+        );
         assert!(fetch(client.get([ImageId(1)]), &[]).await?.is_empty());
         Ok(())
     }))

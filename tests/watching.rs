@@ -39,13 +39,26 @@ fn n1_each_image_that_enters_is_told_once_and_nothing_else() {
     peer.expect(news(&put(&served, "added.png", &noise(6000, 3))));
 
     // Renamed: not told.
-    fs::rename(served.path().join("aurora.jpg"), served.path().join("zz.jpg")).unwrap();
+    fs::rename(
+        served.path().join("aurora.jpg"),
+        served.path().join("zz.jpg"),
+    )
+    .unwrap();
     served.wait_for(|c| c.entries().any(|e| e.name == "zz.jpg"));
     // Touched: not told.
-    let touched = fs::File::options().append(true).open(served.path().join("maze.bmp"));
-    touched.unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let touched = fs::File::options()
+        .append(true)
+        .open(served.path().join("maze.bmp"));
+    touched
+        .unwrap()
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
     // The same bytes under another name: not told. // S4
-    fs::copy(served.path().join("maze.bmp"), served.path().join("maze-2.bmp")).unwrap();
+    fs::copy(
+        served.path().join("maze.bmp"),
+        served.path().join("maze-2.bmp"),
+    )
+    .unwrap();
     // Removed: not told.
     let removed = fs::read(served.path().join("tiles.bmp")).unwrap();
     fs::remove_file(served.path().join("tiles.bmp")).unwrap();

@@ -128,7 +128,11 @@ impl Peer {
     pub(crate) fn expect_end(&mut self) {
         let rest = self.read_to_end();
         let shown = &rest[..rest.len().min(40)];
-        assert!(rest.is_empty(), "{} bytes more came: {shown:02x?}", rest.len());
+        assert!(
+            rest.is_empty(),
+            "{} bytes more came: {shown:02x?}",
+            rest.len()
+        );
     }
 
     /// A whole `JTPE` with this code, then the end; its message.

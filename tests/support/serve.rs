@@ -71,10 +71,18 @@ impl<S: ImageStore> Served<S> {
         store: S,
         setup: impl FnOnce(ServerBuilder<S>) -> ServerBuilder<S>,
     ) -> Served<S> {
+        Served::store_on(SocketAddr::from(([127, 0, 0, 1], 0)), store, setup)
+    }
+
+    pub(crate) fn store_on(
+        address: SocketAddr,
+        store: S,
+        setup: impl FnOnce(ServerBuilder<S>) -> ServerBuilder<S>,
+    ) -> Served<S> {
         let store = Arc::new(store);
         let builder = Server::builder(Arc::clone(&store)).drain_timeout(Some(PATIENCE));
         let server = setup(builder).build();
-        let listener = listener();
+        let listener = listener(address);
         let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -152,12 +160,11 @@ impl<S> Drop for Served<S> {
 
 /// On loopback, with small buffers in the system, which connections inherit: so little is under way
 /// unseen, and the moment of what a test does is known to some hundred kilobytes.
-fn listener() -> std::net::TcpListener {
+fn listener(address: SocketAddr) -> std::net::TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(32 * 1024).unwrap();
     socket.set_recv_buffer_size(32 * 1024).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
+    socket.bind(&address.into()).unwrap();
     socket.listen(128).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket.into()
@@ -165,7 +172,7 @@ fn listener() -> std::net::TcpListener {
 
 /// What a test may wait in all.
 pub(crate) fn in_time<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-    async { 
+    async {
         let limit: Duration = PATIENCE;
         tokio::time::timeout(limit, work).await.expect("in time")
     }
