@@ -94,7 +94,10 @@ pub(super) struct Keeper {
     leaving: HashMap<Name, Instant>,
     unpublished: Option<Instant>,
     pub(super) first: Option<FirstIndex>,
+    /// When the folder is to be seen to.
     pub(super) rescan_at: Option<Instant>,
+    /// When it is to be scanned at the earliest.
+    pub(super) scan_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -140,6 +143,7 @@ impl Keeper {
             unpublished: None,
             first: Some(first),
             rescan_at: None,
+            scan_at: None,
         })
     }
 
@@ -203,8 +207,11 @@ impl Keeper {
                     self.hear(&name, notice, now);
                 }
             }
-            Message::Rescan => self.rescan_at = Some(now),
-            Message::EventsFailed => self.news = super::folder::News::default(),
+            Message::Rescan => (self.rescan_at, self.scan_at) = (Some(now), None),
+            Message::EventsFailed => {
+                self.news = super::folder::News::default();
+                self.scan_at = None;
+            }
             Message::Found(name, found) => self.found(&name, found, now),
             #[cfg(feature = "zstd")]
             Message::Pressed(name, id, pressed) => self.pressed(&name, id, pressed, now),
