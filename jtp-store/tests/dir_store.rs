@@ -177,18 +177,20 @@ fn s4_of_two_files_with_one_id_the_later_is_refused_until_the_first_is_gone() {
     assert_eq!(body(&store, image(&store, id)).unwrap(), other);
 }
 
+type Attack = fn(&std::path::Path);
+
 /// What can happen to a file between the opening and the last byte.
-const ATTACKS: &[(&str, fn(&std::path::Path))] = &[
+const ATTACKS: &[(&str, Attack)] = &[
     ("truncated", |path| {
         File::options()
             .write(true)
             .open(path)
             .unwrap()
             .set_len(10)
-            .unwrap()
+            .unwrap();
     }),
     ("emptied and written anew", |path| {
-        fs::write(path, noise(300_000, 9)).unwrap()
+        fs::write(path, noise(300_000, 9)).unwrap();
     }),
     ("changed in one byte", |path| {
         File::options()
@@ -212,7 +214,7 @@ const ATTACKS: &[(&str, fn(&std::path::Path))] = &[
             .open(path)
             .unwrap()
             .write_all(b"!")
-            .unwrap()
+            .unwrap();
     }),
     ("changed, with its time set back", |path| {
         let file = File::options().write(true).open(path).unwrap();

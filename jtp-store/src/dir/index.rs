@@ -35,6 +35,7 @@ pub(super) struct Located {
 
 /// The compressed form of an image. // S9
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "zstd"), allow(dead_code))]
 enum Form {
     /// Not tried with the files that are known now.
     Untried,
@@ -202,7 +203,10 @@ impl Index {
         dirty.retain(|id| seen.insert(*id));
         dirty
     }
+}
 
+#[cfg(feature = "zstd")]
+impl Index {
     pub(super) fn form_bytes(&self) -> u64 {
         self.form_bytes
     }

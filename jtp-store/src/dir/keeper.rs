@@ -18,7 +18,7 @@ use jtp_core::ImageId;
 use super::first::FirstIndex;
 use super::index::{FileRecord, Index, Name};
 #[cfg(feature = "zstd")]
-use super::press::{PressJob, Pressed, Presser};
+use super::press::{Pressed, Presser};
 use super::schedule::{Look, Notice, Schedule};
 use super::work::{Found, Job, Pool, Task};
 use super::{Settings, Shared, select};
@@ -29,10 +29,7 @@ use crate::fingerprint::Fingerprint;
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// How long changes are collected at most before they are published.
-const GATHER: Duration = Duration::from_millis(250);
-
-/// A look that is due within this is waited for before publishing.
-const SOON: Duration = Duration::from_millis(300);
+pub(super) const GATHER: Duration = Duration::from_millis(250);
 
 /// How long an image is listed whose file is being changed and cannot be read yet.
 const STALE: Duration = Duration::from_secs(1);
@@ -57,7 +54,7 @@ pub(super) enum Message {
 }
 
 /// A file that a thread is reading.
-struct AtWork {
+pub(super) struct AtWork {
     look: Look,
     /// What was heard of it meanwhile.
     again: Option<Look>,
@@ -80,19 +77,19 @@ pub(super) struct Keeper {
     pub(super) outbox: Sender<Message>,
     pool: Pool,
     #[cfg(feature = "zstd")]
-    presser: Option<Presser>,
+    pub(super) presser: Option<Presser>,
     /// Images that are being compressed, and the room kept for each.
     #[cfg(feature = "zstd")]
-    pressing: HashMap<ImageId, u64>,
+    pub(super) pressing: HashMap<ImageId, u64>,
     pub(super) news: super::folder::News,
     pub(super) dir: Option<Arc<Dir>>,
     pub(super) index: Index,
     pub(super) schedule: Schedule,
-    at_work: HashMap<Name, AtWork>,
+    pub(super) at_work: HashMap<Name, AtWork>,
     pub(super) refused: HashMap<Name, Refused>,
     collisions: usize,
-    leaving: HashMap<Name, Instant>,
-    unpublished: Option<Instant>,
+    pub(super) leaving: HashMap<Name, Instant>,
+    pub(super) unpublished: Option<Instant>,
     pub(super) first: Option<FirstIndex>,
     /// When the folder is to be seen to.
     pub(super) rescan_at: Option<Instant>,
@@ -489,112 +486,6 @@ impl Keeper {
             self.publish();
             if let Some(first) = self.first.take() {
                 first.tell();
-            }
-        }
-    }
-
-    /// Publishes what has changed, when nothing more is to be expected soon or it has waited long enough.
-    fn settle(&mut self, now: Instant) {
-        if self.first.is_some() {
-            return;
-        }
-        let idle =
-            self.at_work.is_empty() && self.schedule.next_due().is_none_or(|due| due > now + SOON);
-        let ripe =
-            |(name, until): (&Name, &Instant)| (idle || *until <= now).then(|| Arc::clone(name));
-        let left: Vec<Name> = self.leaving.iter().filter_map(ripe).collect();
-        for name in left {
-            self.detach(&name, now);
-        }
-        if !self.index.is_dirty() {
-            self.unpublished = None;
-            return;
-        }
-        let since = *self.unpublished.get_or_insert(now);
-        if idle || now >= since + GATHER {
-            self.publish();
-        }
-    }
-
-    fn publish(&mut self) {
-        self.unpublished = None;
-        let dirty = self.index.take_dirty();
-        if dirty.is_empty() {
-            return;
-        }
-        // What a snapshot lists can be opened: the new ones before it is published, the old ones until then.
-        let mut gone = Vec::new();
-        self.shared.edit_images(|images| {
-            for id in &dirty {
-                match self.index.listing(*id) {
-                    Some((_, _, located)) => {
-                        images.insert(*id, located);
-                    }
-                    None => {
-                        gone.push(*id);
-                    }
-                }
-            }
-        });
-        self.shared.live.edit(|writer| {
-            for id in &dirty {
-                match self.index.listing(*id) {
-                    Some((listed, image, _)) => {
-                        if let Err(e) = writer.insert(listed, image) {
-                            tracing::warn!(name = listed, error = %e, "an image is left out");
-                        }
-                    }
-                    None => {
-                        writer.remove(*id);
-                    }
-                }
-            }
-        });
-        self.shared.edit_images(|images| {
-            for id in &gone {
-                images.remove(id);
-            }
-        });
-        let images = self.shared.live.snapshot().len();
-        tracing::debug!(changes = dirty.len(), images, "the catalog changed");
-    }
-}
-
-#[cfg(feature = "zstd")]
-impl Keeper {
-    /// Gives the compressing threads what they can take. // S9
-    fn press(&mut self) {
-        let (Some(presser), Some(dir), None) = (&self.presser, &self.dir, &self.first) else {
-            return;
-        };
-        while self.pressing.len() < presser.threads() {
-            let taken = self.index.form_bytes() + self.pressing.values().sum::<u64>();
-            let room = self.settings.room_for_forms.saturating_sub(taken);
-            if room == 0 {
-                return;
-            }
-            let Some((name, record)) = self.index.next_to_press() else {
-                return;
-            };
-            let room = room.min(u64::from(record.length));
-            self.pressing.insert(record.id, room);
-            presser.send(PressJob {
-                dir: Arc::clone(dir),
-                name,
-                record,
-                room,
-            });
-        }
-    }
-
-    fn pressed(&mut self, name: &Name, id: ImageId, pressed: Pressed, now: Instant) {
-        self.pressing.remove(&id);
-        match pressed {
-            Pressed::Form(form) => self.index.pressed(id, Some(form)),
-            Pressed::Raw => self.index.pressed(id, None),
-            Pressed::Changed => {
-                self.index.not_pressed(id);
-                self.hear(name, Notice::Touched, now);
             }
         }
     }

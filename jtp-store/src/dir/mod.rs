@@ -9,6 +9,7 @@ mod index;
 mod keeper;
 #[cfg(feature = "zstd")]
 mod press;
+mod publish;
 mod schedule;
 mod select;
 mod work;
