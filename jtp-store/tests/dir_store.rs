@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::*;
 use jtp_core::compress::Threshold;
-use jtp_core::{FileType, Image};
+use jtp_core::{FileType, Image, ImageId};
 use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, LoadError, OpenError, ReadError};
 
 #[test]
@@ -391,6 +391,37 @@ fn s9_compression_is_switched_off_by_a_threshold_of_0_and_bounded_by_room() {
         ));
         fs::remove_file(folder.path().join("m.png")).unwrap();
     }
+}
+
+#[test]
+fn an_index_file_saves_reading_unchanged_files() {
+    let (folder, cache) = (temp(), temp());
+    let index = cache.path().join("made/index");
+    let a = write(folder.path(), "a.png", b"GIF89a");
+    let open = |anew| {
+        let builder = DirStore::builder(folder.path())
+            .index_file(&index)
+            .read_anew(anew);
+        builder.open().unwrap()
+    };
+    drop(open(false));
+    // An index that lies shows that it is asked.
+    let mut bytes = fs::read(&index).unwrap();
+    let (id_at, sum_at) = (bytes.len() - 17, bytes.len() - 8);
+    bytes[id_at..id_at + 8].copy_from_slice(&ImageId(42).to_be_bytes());
+    let checksum = ImageId::of(&bytes[..sum_at]).to_be_bytes();
+    bytes[sum_at..].copy_from_slice(&checksum);
+    fs::write(&index, &bytes).unwrap();
+    let store = open(false);
+    assert_eq!(image(&store, ImageId(42)).flags.file_type(), FileType::Gif);
+    // What changes is read.
+    let b = write(folder.path(), "a.png", b"GIF89b");
+    wait_for(&store, |c| c.contains(b) && c.len() == 1);
+    drop(store);
+    fs::write(&index, b"garbage").unwrap();
+    assert_eq!(image(&open(false), b).length, 6);
+    assert_eq!(image(&open(true), b).length, 6);
+    assert_ne!(a, b);
 }
 
 #[test]

@@ -51,6 +51,9 @@ impl Keeper {
         let result = self.open_folder().and_then(|is_new| {
             if is_new || self.scan_at.is_none_or(|at| at <= now) {
                 self.scan(now)?;
+                if self.first.is_none() {
+                    self.save_known();
+                }
                 self.scan_at = now.checked_add(SAFETY).filter(|_| self.news.are_told());
             }
             Ok(())

@@ -93,6 +93,8 @@ pub(super) struct Keeper {
     pub(super) first: Option<FirstIndex>,
     /// When the folder is to be seen to.
     pub(super) rescan_at: Option<Instant>,
+    /// Whether files were read since the index was saved.
+    pub(super) unsaved: bool,
     /// When it is to be scanned at the earliest.
     pub(super) scan_at: Option<Instant>,
 }
@@ -141,11 +143,19 @@ impl Keeper {
             first: Some(first),
             rescan_at: None,
             scan_at: None,
+            unsaved: false,
         })
     }
 
     /// Keeps the catalog until the store is dropped.
     pub(super) fn run(mut self) {
+        self.keep();
+        if self.first.is_none() {
+            self.save_known();
+        }
+    }
+
+    fn keep(&mut self) {
         self.rescan(Instant::now());
         loop {
             let now = Instant::now();
@@ -240,6 +250,7 @@ impl Keeper {
             quiet: look.quiet,
             known: known.filter(|_| !look.force),
             seen: look.seen,
+            anew: look.force,
         };
         self.at_work.insert(
             Arc::clone(&name),
@@ -300,8 +311,7 @@ impl Keeper {
                 Found::New {
                     fingerprint,
                     length,
-                    id,
-                    file_type,
+                    contents,
                 },
                 _,
             ) => {
@@ -309,10 +319,11 @@ impl Keeper {
                     Some(listed) => {
                         let listed = listed.into_boxed_str();
                         let record = FileRecord {
-                            id,
+                            id: contents.id,
                             fingerprint,
                             length,
-                            file_type,
+                            sniffed: contents.sniffed,
+                            file_type: select::file_type(contents.sniffed, name),
                             listed,
                         };
                         self.claim(name, record, look, now);
@@ -415,6 +426,7 @@ impl Keeper {
         self.forget_refusal(name);
         let old = self.index.file(name).map(|old| old.id);
         self.first_done(name, Some(u64::from(record.length)));
+        self.unsaved = true;
         self.index.attach(name, record);
         self.retry_collided(old, now);
     }
@@ -487,6 +499,9 @@ impl Keeper {
             if let Some(first) = self.first.take() {
                 first.tell();
             }
+            // What it held is in the index by now, or not true any more.
+            self.shared.forget_known();
+            self.save_known();
         }
     }
 }

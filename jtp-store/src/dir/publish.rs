@@ -1,5 +1,8 @@
 //! From what is known of the folder to the catalog.
 
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +40,19 @@ impl Keeper {
         let since = *self.unpublished.get_or_insert(now);
         if idle || now >= since + GATHER {
             self.publish();
+        }
+    }
+
+    /// Keeps the IDs for the next run. Without them that run only takes longer.
+    pub(super) fn save_known(&mut self) {
+        let Some(path) = self.settings.index_file.as_ref().filter(|_| self.unsaved) else {
+            return;
+        };
+        self.unsaved = false;
+        if let Err(e) = save(path, &self.index.known().encode()) {
+            tracing::warn!(file = %path.display(), error = %e, "the index of IDs cannot be kept");
+            // Said once; it will hardly be better in a minute.
+            self.settings.index_file = None;
         }
     }
 
@@ -122,4 +138,21 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Replaces a file in one step.
+fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        fs::create_dir_all(parent)?;
+    }
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.part", std::process::id()));
+    let result = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result
 }

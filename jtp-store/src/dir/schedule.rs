@@ -5,11 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::index::Name;
-use crate::fingerprint::Fingerprint;
-
-/// A file is hashed only when its ctime is older than this: a change within the same tick of the clock
-/// would leave no trace. Kernels tick every 1 to 10 ms.
-pub(super) const SETTLE: Duration = Duration::from_millis(50);
+use crate::fingerprint::{Fingerprint, SETTLE};
 
 /// How long news of one file are collected before it is looked at.
 const COLLECT: Duration = Duration::from_millis(100);
