@@ -1,4 +1,5 @@
 //! What a served folder lists, and that it never serves anything else.
+#![cfg(target_os = "linux")]
 
 mod common;
 
@@ -8,8 +9,11 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::sync::{Arc, Mutex};
 
 use common::*;
+#[cfg(feature = "zstd")]
+use jtp_core::Image;
+#[cfg(feature = "zstd")]
 use jtp_core::compress::Threshold;
-use jtp_core::{FileType, Image, ImageId};
+use jtp_core::{FileType, ImageId};
 use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, LoadError, OpenError, ReadError};
 
 #[test]
@@ -317,6 +321,7 @@ fn s13_an_open_finds_that_the_file_is_another_and_the_catalog_is_corrected() {
 }
 
 #[test]
+#[cfg(feature = "zstd")]
 fn s9_s6_bmp_and_other_images_travel_compressed_once_that_is_ready_and_it_is_no_event() {
     let folder = temp();
     let small = vec![1; 10_000];
@@ -368,6 +373,7 @@ fn s9_s6_bmp_and_other_images_travel_compressed_once_that_is_ready_and_it_is_no_
 }
 
 #[test]
+#[cfg(feature = "zstd")]
 fn s9_compression_is_switched_off_by_a_threshold_of_0_and_bounded_by_room() {
     let folder = temp();
     let id = write(folder.path(), "a.bmp", vec![1; 100_000]);

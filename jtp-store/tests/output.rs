@@ -1,4 +1,5 @@
 //! The output folder: whole and verified or not at all, and never outside.
+#![cfg(target_os = "linux")]
 
 mod common;
 
