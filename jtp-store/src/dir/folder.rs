@@ -24,6 +24,9 @@ const SAFETY: Duration = Duration::from_secs(60);
 /// was removed is not told as long as it is open here. One system call.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// The shortest interval between scans.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// The system's news of the folder, if it gives any.
 #[derive(Default)]
 pub(super) struct News {
@@ -69,8 +72,9 @@ impl Keeper {
         }
         let interval = match self.settings.follow {
             Follow::Never => None,
-            Follow::Interval(interval) if self.dir.is_some() => Some(interval),
-            Follow::Events | Follow::Interval(_) => Some(GLANCE),
+            Follow::Interval(interval) if self.dir.is_some() => Some(interval.max(SHORTEST)),
+            // A large or slow folder is not scanned all the time.
+            Follow::Events | Follow::Interval(_) => Some(GLANCE.max(now.elapsed() * 3)),
         };
         self.rescan_at = interval.and_then(|interval| Instant::now().checked_add(interval));
     }
@@ -101,6 +105,15 @@ impl Keeper {
 
     #[cfg(target_os = "linux")]
     fn hear_news(&mut self, path: &Path) {
+        if super::events::is_remote(path) {
+            if self.first.is_some() {
+                tracing::info!(
+                    folder = %path.display(),
+                    "others may change the images folder unheard: it is scanned each second"
+                );
+            }
+            return;
+        }
         match Events::start(path, self.outbox.clone()) {
             Ok(events) => self.news.events = Some(events),
             Err(e) if self.first.is_some() => tracing::warn!(

@@ -34,6 +34,9 @@ pub(super) const GATHER: Duration = Duration::from_millis(250);
 /// How long an image is listed whose file is being changed and cannot be read yet.
 const STALE: Duration = Duration::from_secs(1);
 
+/// How many messages are taken before the clock is looked at again.
+const MESSAGES: usize = 1024;
+
 /// What the keeper is told.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -185,25 +188,27 @@ impl Keeper {
                     Err(_) => return,
                 },
             };
-            let mut next = first;
-            while let Some(message) = next {
+            let waiting = std::iter::from_fn(|| self.inbox.try_recv().ok());
+            // Not all at once: there is more to do than to listen.
+            let messages: Vec<Message> = first.into_iter().chain(waiting.take(MESSAGES)).collect();
+            for message in messages {
                 if self.shared.stop.load(Ordering::Relaxed) {
                     return;
                 }
                 self.receive(message);
-                next = self.inbox.try_recv().ok();
             }
         }
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let wakes = [
-            self.rescan_at,
-            self.schedule.next_due(),
+        let looks = [self.rescan_at, self.schedule.next_due()];
+        let publishing = [
             self.unpublished.map(|since| since + GATHER),
             self.leaving.values().min().copied(),
         ];
-        wakes.into_iter().flatten().min()
+        // Nothing is published before the first index is complete.
+        let publishing = publishing.into_iter().filter(|_| self.first.is_none());
+        looks.into_iter().chain(publishing).flatten().min()
     }
 
     fn receive(&mut self, message: Message) {

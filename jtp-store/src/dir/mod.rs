@@ -49,10 +49,11 @@ use select::Selection;
 #[non_exhaustive]
 pub enum Follow {
     /// From the system (inotify), and by a scan of names and times every minute in case something was
-    /// missed. Where the system tells nothing (not Linux, or its limit is reached): by a scan each second.
+    /// missed. Where the system does not tell all (network file systems, not Linux, its limit is reached): by a
+    /// scan each second, or less often if the scans take long.
     #[default]
     Events,
-    /// By a scan of names and times at this interval alone.
+    /// By a scan of names and times at this interval alone, at least 10 ms.
     Interval(Duration),
     /// Not at all, except for files that turn out to be changed when they are opened.
     Never,
