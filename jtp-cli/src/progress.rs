@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{
-    HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+    HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState,
+    ProgressStyle,
 };
 use jtp_core::ImageId;
 use jtp_store::FileName;
@@ -181,10 +182,10 @@ impl Progress {
         let images = self.images.load(Ordering::Relaxed);
         let plural = if images == 1 { "" } else { "s" };
         let mut line = format!(
-            "fetched {} image{plural} ({}) in {:.1} s; {} already there; {} failed",
+            "fetched {} image{plural} ({}) in {}; {} already there; {} failed",
             HumanCount(images),
             HumanBytes(self.bytes.load(Ordering::Relaxed)),
-            time.as_secs_f64(),
+            shown(time),
             HumanCount(rest.already),
             HumanCount(failed.values().sum()),
         );
@@ -199,6 +200,15 @@ impl Progress {
             line += &format!("; {} not fetched", HumanCount(rest.unfetched));
         }
         line
+    }
+}
+
+/// A time to three digits or so.
+fn shown(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
+        seconds => HumanDuration(Duration::from_secs(seconds)).to_string(),
     }
 }
 
@@ -233,7 +243,7 @@ mod tests {
                 },
                 Duration::from_millis(50)
             ),
-            "fetched 0 images (0 B) in 0.1 s; 12 already there; 0 failed"
+            "fetched 0 images (0 B) in 50 ms; 12 already there; 0 failed"
         );
         assert_eq!(progress.exit(), Exit::Success);
         progress.placed(&name, 1 << 20);

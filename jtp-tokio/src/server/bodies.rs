@@ -83,6 +83,13 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         self.sent = 0;
     }
 
+    /// Nothing more can be loaded. What is loaded is still to be sent: the machine counts on it. // S13
+    pub(super) fn failed(&mut self) {
+        self.job = None;
+        self.ahead.clear();
+        self.open = None;
+    }
+
     /// Gets ready what comes next; `Ready` with the answer to a wanted body when there is one.
     pub(super) fn poll(
         &mut self,
