@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use jtp_store::ImageStore;
+
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
@@ -180,5 +182,55 @@ fn s12_s13_a_file_that_vanishes_before_its_turn_is_an_error_where_its_packet_wou
         served.wait_for(|catalog| catalog.get(jtp_core::ImageId(gone.id)).is_none());
         fs::remove_file(served.path().join(&gone.name)).ok();
         served.wait_for_pictures(&served.pictures());
+    }
+}
+
+#[test]
+fn s13_what_was_read_ahead_of_a_cancel_is_not_served_from_later() {
+    let served = Served::folder(crate::support::files::generated(6, LEN));
+    let pictures = served.pictures();
+    let mut peer = served.peer();
+    for _ in 0..3 {
+        peer.send([LIST_AND_GET, KEEP]);
+        peer.expect(head(b"JTPG", 6));
+        peer.send(CANCEL);
+        let mut next = 0;
+        loop {
+            let first = peer.read(1)[0];
+            if first == b'J' {
+                peer.expect(b"TPC");
+                break;
+            }
+            assert_eq!(peer.packet_after(first).id, pictures[next].id);
+            next += 1;
+        }
+        // Each file is touched: the same image, but the proof of an old handle would fail.
+        for picture in &pictures {
+            let path = served.path().join(&picture.name);
+            let file = File::options().append(true).open(path).unwrap();
+            let time = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(time + std::time::Duration::from_secs(5))
+                .unwrap();
+        }
+        for picture in &pictures {
+            let image = served
+                .store
+                .catalog()
+                .snapshot()
+                .get(jtp_core::ImageId(picture.id));
+            let image = image.expect("a touched file stays in the catalog");
+            let begun = std::time::Instant::now();
+            while served.store.open(&image).is_err() {
+                assert!(
+                    begun.elapsed() < crate::support::PATIENCE,
+                    "the store follows"
+                );
+                std::thread::yield_now();
+            }
+        }
+        let all: Vec<&Picture> = pictures.iter().collect();
+        let ids: Vec<u64> = all.iter().map(|p| p.id).collect();
+        peer.send(get(KEEP, &ids[next.min(5)..]));
+        peer.expect(data_of(&all[next.min(5)..]));
     }
 }
