@@ -146,6 +146,18 @@ impl Peer {
         String::from_utf8(message).unwrap()
     }
 
+    /// A byte, if one is there; of plain TCP only.
+    pub(crate) fn look(&mut self) -> Option<u8> {
+        self.tcp.set_nonblocking(true).unwrap();
+        let mut byte = [0];
+        let read = self.stream.read(&mut byte);
+        self.tcp.set_nonblocking(false).unwrap();
+        match read {
+            Ok(1) => Some(byte[0]),
+            _ => None,
+        }
+    }
+
     #[track_caller]
     pub(crate) fn varint(&mut self) -> u32 {
         let mut value = 0;

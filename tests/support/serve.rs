@@ -177,3 +177,9 @@ pub(crate) fn in_time<T>(work: impl Future<Output = T>) -> impl Future<Output = 
         tokio::time::timeout(limit, work).await.expect("in time")
     }
 }
+
+/// Runs a client where the server is a scripted one.
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap().block_on(work)
+}
