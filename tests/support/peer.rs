@@ -32,7 +32,7 @@ impl Peer {
     /// Connects, with a small receive buffer: what is not read stays with the server.
     pub(crate) fn connect(address: SocketAddr) -> Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        socket.set_recv_buffer_size(128 * 1024).unwrap();
         socket.connect(&address.into()).unwrap();
         Peer::on(socket.into())
     }

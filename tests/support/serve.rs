@@ -162,8 +162,8 @@ impl<S> Drop for Served<S> {
 /// unseen, and the moment of what a test does is known to some hundred kilobytes.
 fn listener(address: SocketAddr) -> std::net::TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_send_buffer_size(32 * 1024).unwrap();
-    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    socket.set_send_buffer_size(128 * 1024).unwrap();
+    socket.set_recv_buffer_size(128 * 1024).unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(128).unwrap();
     socket.set_nonblocking(true).unwrap();
