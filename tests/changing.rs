@@ -14,8 +14,11 @@ use crate::support::tls::tls;
 
 const LEN: usize = 1 << 20;
 
+/// A change, and what to call it.
+type Change = (&'static str, fn(&Path));
+
 /// What happens to the file. All write bytes that make another image.
-const CHANGES: [(&str, fn(&Path)); 8] = [
+const CHANGES: [Change; 8] = [
     ("truncated", |path| {
         File::options()
             .write(true)
