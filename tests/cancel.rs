@@ -63,7 +63,7 @@ fn c2_cancel_in_the_middle_stops_at_a_packet_boundary_and_the_framing_is_exact()
                 peer.send(&request);
                 peer.expect(&head);
                 peer.expect(&packets[..read]);
-                peer.send(CANCEL);
+                peer.send_and_be_read(CANCEL);
                 expect_cancelled(&mut peer, &pictures, read);
                 // C1: ready for the next request, and nothing else came.
                 peer.send([LIST, KEEP]);
@@ -85,7 +85,7 @@ fn c6_little_is_queued_behind_a_cancel() {
     let mut peer = served.peer();
     peer.send([LIST_AND_GET, KEEP]);
     peer.expect(head(b"JTPG", 40));
-    peer.send(CANCEL);
+    peer.send_and_be_read(CANCEL);
     let mut came = 0;
     loop {
         let first = peer.read(1)[0];
@@ -157,18 +157,19 @@ fn c4_cancel_without_keep_alive_is_invalid() {
     let mut peer = served.peer();
     peer.send([LIST_AND_GET, 0]);
     peer.expect(head(b"JTPG", 12));
-    peer.send(CANCEL);
-    for n in 0.. {
+    peer.send_and_be_read(CANCEL);
+    for picture in &pictures {
         let first = peer.read(1)[0];
         if first == b'J' {
-            assert!(n < 12, "at the next packet boundary");
+            // At the next packet boundary.
             peer.expect(b"TPE");
             peer.expect([INVALID_REQUEST]);
             peer.read_to_end();
-            break;
+            return;
         }
-        assert_eq!(peer.packet_after(first).id, pictures[n].id);
+        assert_eq!(peer.packet_after(first).id, picture.id);
     }
+    panic!("C4: all packets came, and CANCEL was not seen in between");
 }
 
 #[test]

@@ -69,6 +69,37 @@ impl Peer {
         self.stream.flush()
     }
 
+    /// Sends, and waits until the other end's program has read it: the system says so on Linux. What this end
+    /// has not read stays unread meanwhile, so the moment is known on a busy machine too.
+    #[track_caller]
+    pub(crate) fn send_and_be_read(&mut self, bytes: impl AsRef<[u8]>) {
+        self.send(bytes);
+        let hex = |address: SocketAddr| match address.ip() {
+            std::net::IpAddr::V4(ip) => {
+                format!(
+                    "{:08X}:{:04X}",
+                    u32::from_ne_bytes(ip.octets()),
+                    address.port()
+                )
+            }
+            std::net::IpAddr::V6(_) => panic!("tests use IPv4"),
+        };
+        let there = hex(self.tcp.peer_addr().unwrap());
+        let here = hex(self.tcp.local_addr().unwrap());
+        super::process::eventually("the other end reads", || {
+            let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else {
+                return true;
+            };
+            sockets.lines().all(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let its = fields.get(1) == Some(&&*there) && fields.get(2) == Some(&&*here);
+                !its || fields
+                    .get(4)
+                    .is_none_or(|queues| queues.ends_with(":00000000"))
+            })
+        });
+    }
+
     /// Closes this direction.
     pub(crate) fn half_close(&mut self) {
         self.tcp.shutdown(Shutdown::Write).unwrap();

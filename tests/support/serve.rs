@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jtp_core::Catalog;
 use jtp_core::compress::Threshold;
@@ -171,11 +171,8 @@ fn listener(address: SocketAddr) -> std::net::TcpListener {
 }
 
 /// What a test may wait in all.
-pub(crate) fn in_time<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-    async {
-        let limit: Duration = PATIENCE;
-        tokio::time::timeout(limit, work).await.expect("in time")
-    }
+pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("in time")
 }
 
 /// Runs a client where the server is a scripted one.
