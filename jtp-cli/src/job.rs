@@ -293,7 +293,7 @@ impl Run {
 async fn scan(folder: &OutputFolder, stop: &Stop) -> Result<Scan, Failure> {
     let enough = Arc::new(AtomicBool::new(false));
     let (folder, until) = (folder.clone(), Arc::clone(&enough));
-    let mut scanning = tokio::task::spawn_blocking(move || folder.scan_until(&until));
+    let mut scanning = tokio::task::spawn_blocking(move || folder.scan_until(false, &until));
     let mut stop = stop.clone();
     let scanned = tokio::select! {
         scanned = &mut scanning => scanned,
