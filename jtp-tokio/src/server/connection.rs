@@ -21,6 +21,9 @@ use crate::input::Input;
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
 
+/// What an idle connection reads into.
+const READ_LEAST: usize = 512;
+
 /// The turns that a connection takes before it lets others have theirs.
 const TURNS: usize = 64;
 
@@ -73,7 +76,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             machine,
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ_AHEAD),
+            input: Input::new(READ_LEAST, READ_AHEAD),
             news: None,
             unflushed: false,
             shutdown,
