@@ -77,13 +77,11 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         }
     }
 
-    /// Drops what was read ahead once no response wants it.
-    pub(super) fn clear(&mut self) {
+    /// Nothing more can be loaded. What is loaded is still to be sent: the machine counts on it. // S13
+    pub(super) fn failed(&mut self) {
         self.job = None;
         self.ahead.clear();
         self.open = None;
-        self.pieces.clear();
-        self.sent = 0;
         self.spare = None;
     }
 
@@ -125,6 +123,11 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
                 }
             }
             None => {
+                // What was read ahead for a response that CANCEL has ended is of no use to a later one: its
+                // files may have been changed by then.
+                if connection.upcoming().next().is_none() {
+                    self.ahead.clear();
+                }
                 // While the last of what is loaded goes out, the next images come in.
                 if self.job.is_none() && self.ahead.is_empty() && self.open.is_none() {
                     self.start_load(connection.upcoming());

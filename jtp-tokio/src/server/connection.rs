@@ -175,7 +175,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
                 Ok(count) => self.machine.body_loaded(count, now),
                 Err(error) => {
                     tracing::warn!(peer = %self.peer, %error, "an image cannot be sent");
-                    self.bodies.clear();
+                    self.bodies.failed();
                     self.machine.body_failed("an image cannot be read", now)
                 }
             };

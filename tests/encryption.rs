@@ -1,0 +1,122 @@
+//! TLS: ALPN, versions, and one port for both tongues.
+
+use std::net::SocketAddr;
+
+use jtp_core::server::PlainPolicy;
+use jtp_tokio::Error;
+
+use crate::support::Result;
+use crate::support::bytes::*;
+use crate::support::files::samples;
+use crate::support::peer::Peer;
+use crate::support::serve::{Served, in_time};
+use crate::support::tls::{localhost, tls};
+
+fn secure(plain: PlainPolicy) -> Served {
+    Served::folder_with(samples(), |s| s.tls(tls().server.clone()).plain(plain))
+}
+
+#[test]
+fn t1_alpn_jtp_1_or_none_and_tls_1_2_or_1_3() {
+    let served = secure(PlainPolicy::Refuse);
+    let list = list_of(&served.pictures());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for alpn in [
+            &[][..],
+            &[&b"jtp/1"[..]],
+            &[b"h2", b"jtp/1"],
+            &[b"jtp/1", b"http/1.1"],
+        ] {
+            let mut peer = served.peer().tls(tls().client_with(alpn, version));
+            peer.send([LIST, 0]);
+            peer.expect(&list);
+            peer.expect_end(); // S11: close_notify came, or this would fail.
+        }
+        for alpn in [&[&b"h2"[..]][..], &[b"jtp/2", b"JTP/1"]] {
+            let mut peer = served.peer().tls(tls().client_with(alpn, version));
+            let refused = peer.try_send([LIST, 0]);
+            assert!(refused.is_err(), "{alpn:?} is refused in the handshake");
+        }
+    }
+}
+
+#[test]
+fn t2_one_port_speaks_both_tongues() {
+    let served = secure(PlainPolicy::Loopback);
+    let list = list_of(&served.pictures());
+    let mut plain = served.peer();
+    let mut encrypted = served.peer().tls(tls().client());
+    for _ in 0..3 {
+        for peer in [&mut plain, &mut encrypted] {
+            peer.send([LIST, KEEP]);
+            peer.expect(&list);
+        }
+    }
+    // Bytes that are neither: an unknown request on plain TCP, and a broken handshake.
+    let mut peer = served.peer();
+    peer.send([0x15, 3, 3, 0, 2, 1, 0]);
+    peer.expect_error(UNSUPPORTED_FEATURE); // S10
+    let mut peer = served.peer();
+    peer.send([0x16, 0xff, 0xff, 0xff, 0xff, 0, 0, 0]);
+    assert!(!peer.read_up_to(100).starts_with(b"JTP"));
+}
+
+#[test]
+fn t2_who_may_not_speak_plain_is_told_of_tls() -> Result {
+    let served = secure(PlainPolicy::Refuse);
+    for sent in [&[LIST, KEEP][..], &[LIST], &[0x55; 100_000]] {
+        let mut peer = served.peer();
+        peer.send(sent);
+        let message = peer.expect_error(UNSUPPORTED_FEATURE);
+        assert!(message.contains("TLS"), "{message}");
+    }
+    // Our client says it in its own words.
+    let refused = served.block_on(in_time(async { served.client().build().list().await }));
+    assert!(
+        matches!(refused, Err(Error::TlsServer { .. })),
+        "{refused:?}"
+    );
+
+    // From elsewhere than loopback too: another address of this machine, if it has one.
+    if let Some(address) = address_of_this_machine() {
+        let server = |plain| {
+            let store = crate::support::serve::raw_store(&crate::support::files::samples_folder());
+            let setup = |s: jtp_tokio::ServerBuilder<_>| s.tls(tls().server.clone()).plain(plain);
+            Served::store_on(address, store, setup)
+        };
+        let served = server(PlainPolicy::Loopback);
+        let mut peer = Peer::connect(served.address);
+        peer.send([LIST, 0]);
+        assert!(peer.expect_error(UNSUPPORTED_FEATURE).contains("TLS"));
+        let served = server(PlainPolicy::Allow);
+        let mut peer = Peer::connect(served.address);
+        peer.send([LIST, 0]);
+        peer.expect(b"JTPL");
+        peer.read_to_end();
+    }
+    Ok(())
+}
+
+/// An IPv4 address of this machine that is not loopback. Nothing is sent.
+fn address_of_this_machine() -> Option<SocketAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let mut address = socket.local_addr().ok()?;
+    address.set_port(0);
+    (!address.ip().is_loopback() && !address.ip().is_unspecified()).then_some(address)
+}
+
+#[test]
+fn t1_certificates_are_verified() -> Result {
+    let served = secure(PlainPolicy::Refuse);
+    served.block_on(in_time(async {
+        let wrong_name = rustls::pki_types::ServerName::try_from("example.org")?;
+        let mut client = served.client().tls(tls().client(), wrong_name).build();
+        let refused = client.list().await;
+        assert!(matches!(refused, Err(Error::Tls { .. })), "{refused:?}");
+        let mut client = served.client().tls(tls().client(), localhost()).build();
+        assert_eq!(client.list().await?.len(), 14);
+        client.close().await;
+        Ok(())
+    }))
+}

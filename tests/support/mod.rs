@@ -1,0 +1,16 @@
+//! What the tests share.
+
+pub(crate) mod bytes;
+pub(crate) mod files;
+pub(crate) mod peer;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod serve;
+pub(crate) mod tls;
+
+use std::time::Duration;
+
+pub(crate) type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Far longer than anything takes: only a failing test waits for so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

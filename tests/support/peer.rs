@@ -1,0 +1,203 @@
+//! A scripted peer: sends bytes, expects bytes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use socket2::{Domain, Socket, Type};
+
+use super::PATIENCE;
+
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+/// One end of a connection, by hand.
+pub(crate) struct Peer {
+    stream: Box<dyn Stream>,
+    /// The same socket.
+    tcp: TcpStream,
+}
+
+/// A packet as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) flags: u8,
+    pub(crate) id: u64,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Peer {
+    /// Connects, with a small receive buffer: what is not read stays with the server.
+    pub(crate) fn connect(address: SocketAddr) -> Peer {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(128 * 1024).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Peer::on(socket.into())
+    }
+
+    /// Of a connection that was accepted, or made otherwise.
+    pub(crate) fn on(tcp: TcpStream) -> Peer {
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Peer {
+            stream: Box::new(tcp.try_clone().unwrap()),
+            tcp,
+        }
+    }
+
+    /// Speaks TLS from here on, as a client.
+    pub(crate) fn tls(self, config: Arc<rustls::ClientConfig>) -> Peer {
+        let name = ServerName::try_from("localhost").unwrap();
+        let session = rustls::ClientConnection::new(config, name).unwrap();
+        let stream = rustls::StreamOwned::new(session, self.tcp.try_clone().unwrap());
+        Peer {
+            stream: Box::new(stream),
+            tcp: self.tcp,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the other end takes it");
+    }
+
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
+    }
+
+    /// Closes this direction.
+    pub(crate) fn half_close(&mut self) {
+        self.tcp.shutdown(Shutdown::Write).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).expect("so much comes");
+        bytes
+    }
+
+    /// As many bytes as there are, up to `count`; fewer only at the end of the stream.
+    #[track_caller]
+    pub(crate) fn read_up_to(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut got = 0;
+        while got < count {
+            match self.stream.read(&mut bytes[got..]) {
+                Ok(0) => break,
+                Ok(n) => got += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("after {got} bytes: {error}"),
+            }
+        }
+        bytes.truncate(got);
+        bytes
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, wanted: impl AsRef<[u8]>) {
+        let wanted = wanted.as_ref();
+        let got = self.read_up_to(wanted.len());
+        if got != wanted {
+            let same = got.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+            panic!(
+                "{} bytes were due and {} came; from byte {same} on {:02x?} was due and {:02x?} came",
+                wanted.len(),
+                got.len(),
+                &wanted[same..wanted.len().min(same + 24)],
+                &got[same..got.len().min(same + 24)],
+            );
+        }
+    }
+
+    /// The rest, to an orderly end: not a reset. // S11
+    #[track_caller]
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut bytes) {
+            panic!("no orderly end after {} bytes: {error}", bytes.len());
+        }
+        bytes
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        let rest = self.read_to_end();
+        let shown = &rest[..rest.len().min(40)];
+        assert!(
+            rest.is_empty(),
+            "{} bytes more came: {shown:02x?}",
+            rest.len()
+        );
+    }
+
+    /// A whole `JTPE` with this code, then the end; its message.
+    #[track_caller]
+    pub(crate) fn expect_error(&mut self, code: u8) -> String {
+        self.expect(b"JTPE");
+        self.expect([code]);
+        let length = self.read(2);
+        let message = self.read(usize::from(u16::from_be_bytes([length[0], length[1]])));
+        self.expect_end();
+        String::from_utf8(message).unwrap()
+    }
+
+    /// A byte, if one is there; of plain TCP only.
+    pub(crate) fn look(&mut self) -> Option<u8> {
+        self.tcp.set_nonblocking(true).unwrap();
+        let mut byte = [0];
+        let read = self.stream.read(&mut byte);
+        self.tcp.set_nonblocking(false).unwrap();
+        match read {
+            Ok(1) => Some(byte[0]),
+            _ => None,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn varint(&mut self) -> u32 {
+        let mut value = 0;
+        for shift in (0..).step_by(7) {
+            let byte = self.read(1)[0];
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        value
+    }
+
+    #[track_caller]
+    pub(crate) fn u64(&mut self) -> u64 {
+        u64::from_be_bytes(self.read(8).try_into().unwrap())
+    }
+
+    /// A packet whose flags byte has been read.
+    #[track_caller]
+    pub(crate) fn packet_after(&mut self, flags: u8) -> Packet {
+        let length = usize::try_from(self.varint()).unwrap();
+        let id = self.u64();
+        let data = self.read(length);
+        Packet { flags, id, data }
+    }
+
+    #[track_caller]
+    pub(crate) fn packet(&mut self) -> Packet {
+        let flags = self.read(1)[0];
+        self.packet_after(flags)
+    }
+
+    /// An entry: flags, ID, name, size.
+    #[track_caller]
+    pub(crate) fn entry(&mut self) -> (u8, u64, String, u32) {
+        let id = self.u64();
+        let flags = self.read(1)[0];
+        let length = self.read(2);
+        let name = self.read(usize::from(u16::from_be_bytes([length[0], length[1]])));
+        (flags, id, String::from_utf8(name).unwrap(), self.varint())
+    }
+}

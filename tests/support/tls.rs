@@ -1,0 +1,63 @@
+//! A certificate, and who trusts it.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+
+/// A server's configuration, and what its clients need.
+pub(crate) struct Tls {
+    pub(crate) server: Arc<rustls::ServerConfig>,
+    certificate: CertificateDer<'static>,
+}
+
+/// Made once a run.
+pub(crate) fn tls() -> &'static Tls {
+    static TLS: OnceLock<Tls> = OnceLock::new();
+    TLS.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let certificate = made.cert.der().clone();
+        let server = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.into())
+            .unwrap();
+        Tls {
+            server: Arc::new(server),
+            certificate,
+        }
+    })
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+impl Tls {
+    /// A client that trusts the certificate and offers these protocols, in this version of TLS.
+    pub(crate) fn client_with(
+        &self,
+        alpn: &[&[u8]],
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// The usual client.
+    pub(crate) fn client(&self) -> Arc<rustls::ClientConfig> {
+        self.client_with(&[b"jtp/1"], &rustls::version::TLS13)
+    }
+}
+
+pub(crate) fn localhost() -> ServerName<'static> {
+    ServerName::try_from("localhost").unwrap()
+}
