@@ -928,6 +928,9 @@ fn calls_that_do_not_fit_answer_misuse_and_change_nothing() {
     scene.loads = false;
     scene.send(GET_ALL);
     assert_eq!(scene.connection.body_loaded(101, now), Err(Misuse::NoBody));
+    scene.connection.body_loaded(100, now).unwrap();
+    assert_eq!(scene.connection.wants_body(), None);
+    assert_eq!(scene.connection.body_loaded(0, now), Err(Misuse::NoBody));
     scene.loads = true;
     scene.run().send(LIST);
     assert_eq!(scene.frames(), ["JTPG 1", "packet 0", "JTPL 000"]);
