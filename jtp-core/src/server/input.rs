@@ -18,6 +18,8 @@ use crate::wire::{Decoded, WireError};
 pub(super) struct Ids {
     catalog: Arc<Catalog>,
     keep_alive: bool,
+    /// Whether its CANCEL has come already: there are no IDs then. // C5
+    cancelled: bool,
     /// How many bytes of IDs are still to come.
     bytes_left: u64,
     /// An ID that is not whole yet.
@@ -35,7 +37,7 @@ enum Matched {
 }
 
 impl Ids {
-    pub(super) fn new(head: &RequestHead, catalog: Arc<Catalog>) -> Ids {
+    pub(super) fn new(head: &RequestHead, cancelled: bool, catalog: Arc<Catalog>) -> Ids {
         let matched = match head.kind {
             RequestKind::Batch { .. } => Matched::Had(Had::none(&catalog)),
             _ => Matched::Asked(Vec::new()),
@@ -43,6 +45,7 @@ impl Ids {
         Ids {
             catalog,
             keep_alive: head.keep_alive,
+            cancelled,
             bytes_left: u64::from(head.kind.ids()) * 8,
             partial: [0; 8],
             partial_len: 0,
@@ -271,7 +274,7 @@ impl ServerConnection {
                 self.packets(Header::Batch, missing, source)
             }
         };
-        self.respond(ids.keep_alive, false, what, now);
+        self.respond(ids.keep_alive, ids.cancelled, what, now);
     }
 
     /// Uses a CANCEL that directly follows the request under way, and nothing else. // C2 C5

@@ -232,7 +232,7 @@ impl ServerConnection {
         let catalog = Arc::clone(catalog);
         let what = match head.kind {
             RequestKind::GetById { .. } | RequestKind::Batch { .. } => {
-                self.state = State::Ids(Ids::new(&head, catalog));
+                self.state = State::Ids(Ids::new(&head, cancelled, catalog));
                 self.ids_complete(now);
                 return Ok(());
             }

@@ -937,6 +937,32 @@ fn calls_that_do_not_fit_answer_misuse_and_change_nothing() {
 }
 
 #[test]
+fn c1_a_cancel_that_came_before_the_decision_is_answered_for_every_request() {
+    for request in [
+        LIST.to_vec(),
+        get(true, &[]),
+        batch(true, &[]),
+        GET_ALL.to_vec(),
+    ] {
+        let mut scene = Scene::new(1);
+        scene.decides = false;
+        scene.send(&request).send(CANCEL);
+        assert!(
+            scene.input.is_empty(),
+            "the CANCEL is looked at ahead of its turn"
+        );
+        scene
+            .connection
+            .accept(scene.writer.snapshot(), scene.now)
+            .unwrap();
+        scene.run();
+        let frames = scene.frames();
+        assert_eq!(frames.len(), 2, "{frames:?}");
+        assert_eq!(frames[1], "JTPC");
+    }
+}
+
+#[test]
 fn an_empty_catalog_and_an_empty_image_travel() {
     let mut scene = Scene::new(0);
     scene.send(LIST).send(GET_ALL).send(&batch(true, &[]));
