@@ -285,7 +285,8 @@ impl ServerConnection {
                 cancelled,
                 watch_follows: follows,
             } => {
-                *follows = watch_follows(head, input);
+                // Behind a CANCEL it does not follow directly. // N5
+                *follows = !*cancelled && watch_follows(head, input);
                 if head.kind.ids() > 0 {
                     return 0; // These are IDs.
                 }

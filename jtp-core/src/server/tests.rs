@@ -963,6 +963,30 @@ fn c1_a_cancel_that_came_before_the_decision_is_answered_for_every_request() {
 }
 
 #[test]
+fn n5_a_watch_behind_a_cancelled_list_does_not_directly_follow_it() {
+    let mut scene = Scene::new(1);
+    scene.decides = false;
+    scene.send(&[1, 1, 3, 0, 4, 0]).run();
+    scene
+        .connection
+        .accept(scene.writer.snapshot(), scene.now)
+        .unwrap();
+    scene.add("new.png", vec![9; 10]);
+    scene.writer.publish();
+    scene.decides = true;
+    scene.run();
+    assert_eq!(
+        scene.frames(),
+        ["JTPL 000", "JTPC"],
+        "it is in the catalog already"
+    );
+    scene.add("newer.png", vec![8; 10]);
+    scene.publish();
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPW newer.png"]);
+}
+
+#[test]
 fn an_empty_catalog_and_an_empty_image_travel() {
     let mut scene = Scene::new(0);
     scene.send(LIST).send(GET_ALL).send(&batch(true, &[]));
