@@ -161,7 +161,7 @@ impl ServerConnection {
         for (index, &byte) in input.iter().enumerate() {
             self.heard = true;
             if *len == 0 {
-                self.request_clock.start(now);
+                self.request_clock.start(self.since.max(now));
             }
             self.request_clock.count(1);
             if let Some(place) = bytes.get_mut(*len) {
@@ -309,6 +309,7 @@ impl ServerConnection {
 
     /// Only CANCEL may follow a WATCH. // N3
     fn receive_watching(&mut self, input: &[u8], now: Time) -> usize {
+        let begun = self.since.max(now);
         let State::Watching(watching) = &mut self.state else {
             return 0;
         };
@@ -320,7 +321,7 @@ impl ServerConnection {
             used += 1;
             let ending = match watching.cancel_begun {
                 None if byte == CANCEL => {
-                    watching.cancel_begun = Some(now);
+                    watching.cancel_begun = Some(begun);
                     continue;
                 }
                 None => Ending::Close(CloseReason::DuringWatch),

@@ -143,7 +143,7 @@ impl ServerConnection {
             return Ok(());
         }
         let frames = shown.bytes.len().min(count);
-        self.since = now;
+        self.since = self.since.max(now);
         let body = u32::try_from(count - frames).unwrap_or(u32::MAX);
         match &mut self.state {
             State::Responding(Responding {
@@ -257,7 +257,7 @@ impl ServerConnection {
             }
         }
         if waiting {
-            self.since = now; // The disk's time is not the peer's. // T4
+            self.since = self.since.max(now); // The disk's time is not the peer's. // T4
         }
         Ok(())
     }
@@ -307,7 +307,7 @@ impl ServerConnection {
         if !self.wants_finish() {
             return Err(Misuse::NoFinish);
         }
-        self.since = now;
+        self.since = self.since.max(now);
         self.state = if self.input_ended {
             State::Closed
         } else {
@@ -399,7 +399,7 @@ impl ServerConnection {
             (true, false) if self.draining => self.close(CloseReason::Shutdown, now), // S16
             (true, false) => {
                 self.state = State::IDLE;
-                self.since = now;
+                self.since = self.since.max(now);
             }
         }
     }

@@ -987,6 +987,18 @@ fn n5_a_watch_behind_a_cancelled_list_does_not_directly_follow_it() {
 }
 
 #[test]
+fn an_earlier_time_is_taken_as_no_time_having_passed() {
+    let mut scene = Scene::new(1);
+    scene.now = Time::ZERO + 100 * SECOND;
+    scene.loads = false;
+    scene.send(GET_ALL);
+    let connection = &mut scene.connection;
+    connection.body_loaded(100, Time::ZERO).unwrap();
+    connection.transmitted(1, Time::ZERO).unwrap();
+    assert_eq!(connection.deadline(), Some(Time::ZERO + 130 * SECOND));
+}
+
+#[test]
 fn an_empty_catalog_and_an_empty_image_travel() {
     let mut scene = Scene::new(0);
     scene.send(LIST).send(GET_ALL).send(&batch(true, &[]));
