@@ -928,9 +928,74 @@ fn calls_that_do_not_fit_answer_misuse_and_change_nothing() {
     scene.loads = false;
     scene.send(GET_ALL);
     assert_eq!(scene.connection.body_loaded(101, now), Err(Misuse::NoBody));
+    scene.connection.body_loaded(100, now).unwrap();
+    assert_eq!(scene.connection.wants_body(), None);
+    assert_eq!(scene.connection.body_loaded(0, now), Err(Misuse::NoBody));
     scene.loads = true;
     scene.run().send(LIST);
     assert_eq!(scene.frames(), ["JTPG 1", "packet 0", "JTPL 000"]);
+}
+
+#[test]
+fn c1_a_cancel_that_came_before_the_decision_is_answered_for_every_request() {
+    for request in [
+        LIST.to_vec(),
+        get(true, &[]),
+        batch(true, &[]),
+        GET_ALL.to_vec(),
+    ] {
+        let mut scene = Scene::new(1);
+        scene.decides = false;
+        scene.send(&request).send(CANCEL);
+        assert!(
+            scene.input.is_empty(),
+            "the CANCEL is looked at ahead of its turn"
+        );
+        scene
+            .connection
+            .accept(scene.writer.snapshot(), scene.now)
+            .unwrap();
+        scene.run();
+        let frames = scene.frames();
+        assert_eq!(frames.len(), 2, "{frames:?}");
+        assert_eq!(frames[1], "JTPC");
+    }
+}
+
+#[test]
+fn n5_a_watch_behind_a_cancelled_list_does_not_directly_follow_it() {
+    let mut scene = Scene::new(1);
+    scene.decides = false;
+    scene.send(&[1, 1, 3, 0, 4, 0]).run();
+    scene
+        .connection
+        .accept(scene.writer.snapshot(), scene.now)
+        .unwrap();
+    scene.add("new.png", vec![9; 10]);
+    scene.writer.publish();
+    scene.decides = true;
+    scene.run();
+    assert_eq!(
+        scene.frames(),
+        ["JTPL 000", "JTPC"],
+        "it is in the catalog already"
+    );
+    scene.add("newer.png", vec![8; 10]);
+    scene.publish();
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPW newer.png"]);
+}
+
+#[test]
+fn an_earlier_time_is_taken_as_no_time_having_passed() {
+    let mut scene = Scene::new(1);
+    scene.now = Time::ZERO + 100 * SECOND;
+    scene.loads = false;
+    scene.send(GET_ALL);
+    let connection = &mut scene.connection;
+    connection.body_loaded(100, Time::ZERO).unwrap();
+    connection.transmitted(1, Time::ZERO).unwrap();
+    assert_eq!(connection.deadline(), Some(Time::ZERO + 130 * SECOND));
 }
 
 #[test]
