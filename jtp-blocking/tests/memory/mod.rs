@@ -24,6 +24,15 @@ pub(crate) struct End {
     to: Arc<Pipe>,
 }
 
+impl End {
+    /// Waits until the other end has read all that was written.
+    pub(crate) fn wait_taken(&self) {
+        let state = self.to.state.lock().unwrap();
+        let wait = |state: &mut State| !state.bytes.is_empty();
+        drop(self.to.moved.wait_while(state, wait).unwrap());
+    }
+}
+
 struct Pipe {
     capacity: usize,
     state: Mutex<State>,
