@@ -49,6 +49,10 @@ impl<'c> Images<'c> {
     /// # Errors
     ///
     /// [`Error`], for good: what can be tried again has been.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the async crates' name; and each image borrows this, which an iterator's item cannot"
+    )]
     pub fn next(&mut self) -> Result<Option<Incoming<'_, 'c>>, Error> {
         loop {
             if let Some(error) = self.lost.take() {

@@ -7,6 +7,7 @@ mod link;
 
 use std::fmt;
 use std::io::{self, Read, Write};
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -368,6 +369,10 @@ impl Watch<'_> {
     /// # Errors
     ///
     /// [`Error`], when the connection is lost or refused. What came in between is then in the next LIST. // N5
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the async crates' name; and news has no end but an error"
+    )]
     pub fn next(&mut self) -> Result<CatalogEntry<'static>, Error> {
         loop {
             if let Some(entry) = self.next_until(None)? {

@@ -84,7 +84,7 @@ fn serve_connection<S: ImageStore + ?Sized>(
     drain: Arc<Drain>,
 ) {
     let peer = Peer::new(Some(address));
-    match serve_tcp(shared, stream, peer, drain) {
+    match serve_tcp(shared, stream, &peer, drain) {
         Ok(Some(reason)) => tracing::debug!(%address, %reason, "closed"),
         Ok(None) => {}
         Err(error) => tracing::debug!(%address, %error, "connection lost"),
@@ -94,7 +94,7 @@ fn serve_connection<S: ImageStore + ?Sized>(
 fn serve_tcp<S: ImageStore + ?Sized>(
     shared: &Shared<S>,
     stream: TcpStream,
-    peer: Peer,
+    peer: &Peer,
     drain: Arc<Drain>,
 ) -> io::Result<Option<CloseReason>> {
     stream.set_nonblocking(true)?;
@@ -105,7 +105,7 @@ fn serve_tcp<S: ImageStore + ?Sized>(
     }
     let clock = Clock::new();
     let machine = ServerConnection::new(shared.options.config, clock.now());
-    Connection::new(shared, &peer, stream, machine, clock, drain).run()
+    Connection::new(shared, peer, stream, machine, clock, drain).run()
 }
 
 /// Counts the open connections.
@@ -212,7 +212,7 @@ fn serve_tls<S: ImageStore + ?Sized>(
     shared: &Shared<S>,
     tls: &Arc<rustls::ServerConfig>,
     stream: TcpStream,
-    mut peer: Peer,
+    peer: &Peer,
     drain: Arc<Drain>,
 ) -> io::Result<Option<CloseReason>> {
     use jtp_core::server::{Opening, TLS_NEEDED};
@@ -239,6 +239,7 @@ fn serve_tls<S: ImageStore + ?Sized>(
             let mut stream = Tls::new(connection, stream);
             stream.handshake(after(shared.options.handshake), &[&drain.bell])?;
             let certificates = stream.connection().peer_certificates();
+            let mut peer = peer.clone();
             peer.tls = Some(super::TlsPeer {
                 certificates: certificates.unwrap_or_default().to_vec(),
             });
@@ -251,7 +252,7 @@ fn serve_tls<S: ImageStore + ?Sized>(
             ServerConnection::refused(config, code, TLS_NEEDED, clock.now())
         }
     };
-    Connection::new(shared, &peer, stream, machine, clock, drain).run()
+    Connection::new(shared, peer, stream, machine, clock, drain).run()
 }
 
 /// Looks at the first byte; none if none comes, or the server shuts down. // T2 T4
