@@ -7,7 +7,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::Error;
 use crate::clock::within;
-use crate::runtime::{TcpStream, resolve};
+use crate::runtime::{Tcp, TcpStream, resolve};
 
 /// Whatever bytes go over.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -66,13 +66,13 @@ impl Target {
     }
 
     /// Tries all addresses of the name, each for as long as T6 says.
-    async fn connect_tcp(&self) -> io::Result<TcpStream> {
+    async fn connect_tcp(&self) -> io::Result<Tcp> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in resolve(&self.address).await? {
             match within(self.connect_timeout, TcpStream::connect(address)).await {
                 Ok(stream) => {
                     stream.set_nodelay(self.tcp_nodelay)?;
-                    return Ok(stream);
+                    return Ok(Tcp(stream));
                 }
                 Err(error) => last = error,
             }

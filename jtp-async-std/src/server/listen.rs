@@ -10,14 +10,14 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_lite::future::or;
+use futures_lite::future::{or, yield_now};
 use jtp_core::server::{CloseReason, ServerConnection};
 use jtp_store::ImageStore;
 
 use super::connection::Connection;
 use super::{Peer, Shared};
 use crate::clock::{Clock, within};
-use crate::runtime::{TcpListener, TcpStream, sleep};
+use crate::runtime::{Tcp, TcpListener, TcpStream, sleep};
 use crate::tasks::Tasks;
 
 /// How long accepting pauses after an error that will not go away by itself (no file descriptors).
@@ -60,6 +60,8 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
                     }
                     drop(pass);
                 });
+                // Connections that come without a pause leave the executor to those that are here.
+                yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -101,7 +103,7 @@ async fn serve_tcp<S: ImageStore + ?Sized>(
     }
     let clock = Clock::new();
     let machine = ServerConnection::new(shared.options.config, clock.now());
-    Connection::new(shared, &peer, stream, machine, clock)
+    Connection::new(shared, &peer, Tcp(stream), machine, clock)
         .run()
         .await
 }
@@ -208,7 +210,7 @@ async fn serve_tls<S: ImageStore + ?Sized>(
     let config = shared.options.config;
     let machine = match shared.options.plain.judge(first[0], loopback) {
         Opening::Tls => {
-            let handshake = within(shared.options.handshake, acceptor.accept(stream));
+            let handshake = within(shared.options.handshake, acceptor.accept(Tcp(stream)));
             let stream = handshake.await?;
             let certificates = stream
                 .get_ref()
@@ -228,7 +230,7 @@ async fn serve_tls<S: ImageStore + ?Sized>(
             ServerConnection::refused(config, code, TLS_NEEDED, clock.now())
         }
     };
-    Connection::new(shared, &peer, stream, machine, clock)
+    Connection::new(shared, &peer, Tcp(stream), machine, clock)
         .run()
         .await
 }
