@@ -3,6 +3,10 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
+/// A file's contents are known for good only if its ctime was older than this when it was hashed: a change
+/// within the same tick of the clock would leave no trace. Kernels tick every 1 to 10 ms.
+pub(crate) const SETTLE: Duration = Duration::from_millis(50);
+
 /// What the system says of a file; it changes whenever the contents do. // S13
 ///
 /// On Unix: device, inode, size, mtime and ctime. The kernel sets a ctime before it changes a byte and
@@ -76,7 +80,38 @@ impl Fingerprint {
     }
 }
 
+/// The bytes of a fingerprint that is kept in a file.
+pub(crate) const ENCODED_LEN: usize = 7 * 8;
+
 impl Fingerprint {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.device, self.inode, self.size] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        for number in [
+            self.modified.0,
+            self.modified.1,
+            self.changed.0,
+            self.changed.1,
+        ] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8; ENCODED_LEN]) -> Fingerprint {
+        let mut numbers = bytes
+            .chunks_exact(8)
+            .map(|chunk| <[u8; 8]>::try_from(chunk).unwrap_or_default());
+        let mut next = || numbers.next().unwrap_or_default();
+        Fingerprint {
+            device: u64::from_be_bytes(next()),
+            inode: u64::from_be_bytes(next()),
+            size: u64::from_be_bytes(next()),
+            modified: (i64::from_be_bytes(next()), i64::from_be_bytes(next())),
+            changed: (i64::from_be_bytes(next()), i64::from_be_bytes(next())),
+        }
+    }
+
     pub(crate) fn of_file(file: &std::fs::File) -> io::Result<Fingerprint> {
         Ok(Fingerprint::of(&file.metadata()?))
     }

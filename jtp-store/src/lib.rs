@@ -12,6 +12,7 @@
 mod dir;
 mod fingerprint;
 mod hash;
+mod known;
 mod live;
 mod load;
 mod memory;

@@ -34,7 +34,7 @@ pub trait ImageBody: Send {
     /// never beyond the image's length. Blocking.
     ///
     /// Bytes that include the image's last one are only given after a second look found the file as it was
-    /// indexed, so a body whose last byte was given is that image's, all of it. Nothing is ever padded. // S13
+    /// indexed, so a body that was read in order and whose last byte was given is that image's, all of it. Nothing is ever padded. // S13
     ///
     /// # Errors
     ///

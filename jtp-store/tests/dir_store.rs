@@ -1,4 +1,5 @@
 //! What a served folder lists, and that it never serves anything else.
+#![cfg(target_os = "linux")]
 
 mod common;
 
@@ -8,8 +9,11 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::sync::{Arc, Mutex};
 
 use common::*;
+#[cfg(feature = "zstd")]
+use jtp_core::Image;
+#[cfg(feature = "zstd")]
 use jtp_core::compress::Threshold;
-use jtp_core::{FileType, Image};
+use jtp_core::{FileType, ImageId};
 use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, LoadError, OpenError, ReadError};
 
 #[test]
@@ -177,18 +181,20 @@ fn s4_of_two_files_with_one_id_the_later_is_refused_until_the_first_is_gone() {
     assert_eq!(body(&store, image(&store, id)).unwrap(), other);
 }
 
+type Attack = fn(&std::path::Path);
+
 /// What can happen to a file between the opening and the last byte.
-const ATTACKS: &[(&str, fn(&std::path::Path))] = &[
+const ATTACKS: &[(&str, Attack)] = &[
     ("truncated", |path| {
         File::options()
             .write(true)
             .open(path)
             .unwrap()
             .set_len(10)
-            .unwrap()
+            .unwrap();
     }),
     ("emptied and written anew", |path| {
-        fs::write(path, noise(300_000, 9)).unwrap()
+        fs::write(path, noise(300_000, 9)).unwrap();
     }),
     ("changed in one byte", |path| {
         File::options()
@@ -212,7 +218,7 @@ const ATTACKS: &[(&str, fn(&std::path::Path))] = &[
             .open(path)
             .unwrap()
             .write_all(b"!")
-            .unwrap()
+            .unwrap();
     }),
     ("changed, with its time set back", |path| {
         let file = File::options().write(true).open(path).unwrap();
@@ -315,6 +321,7 @@ fn s13_an_open_finds_that_the_file_is_another_and_the_catalog_is_corrected() {
 }
 
 #[test]
+#[cfg(feature = "zstd")]
 fn s9_s6_bmp_and_other_images_travel_compressed_once_that_is_ready_and_it_is_no_event() {
     let folder = temp();
     let small = vec![1; 10_000];
@@ -366,6 +373,7 @@ fn s9_s6_bmp_and_other_images_travel_compressed_once_that_is_ready_and_it_is_no_
 }
 
 #[test]
+#[cfg(feature = "zstd")]
 fn s9_compression_is_switched_off_by_a_threshold_of_0_and_bounded_by_room() {
     let folder = temp();
     let id = write(folder.path(), "a.bmp", vec![1; 100_000]);
@@ -389,6 +397,37 @@ fn s9_compression_is_switched_off_by_a_threshold_of_0_and_bounded_by_room() {
         ));
         fs::remove_file(folder.path().join("m.png")).unwrap();
     }
+}
+
+#[test]
+fn an_index_file_saves_reading_unchanged_files() {
+    let (folder, cache) = (temp(), temp());
+    let index = cache.path().join("made/index");
+    let a = write(folder.path(), "a.png", b"GIF89a");
+    let open = |anew| {
+        let builder = DirStore::builder(folder.path())
+            .index_file(&index)
+            .read_anew(anew);
+        builder.open().unwrap()
+    };
+    drop(open(false));
+    // An index that lies shows that it is asked.
+    let mut bytes = fs::read(&index).unwrap();
+    let (id_at, sum_at) = (bytes.len() - 17, bytes.len() - 8);
+    bytes[id_at..id_at + 8].copy_from_slice(&ImageId(42).to_be_bytes());
+    let checksum = ImageId::of(&bytes[..sum_at]).to_be_bytes();
+    bytes[sum_at..].copy_from_slice(&checksum);
+    fs::write(&index, &bytes).unwrap();
+    let store = open(false);
+    assert_eq!(image(&store, ImageId(42)).flags.file_type(), FileType::Gif);
+    // What changes is read.
+    let b = write(folder.path(), "a.png", b"GIF89b");
+    wait_for(&store, |c| c.contains(b) && c.len() == 1);
+    drop(store);
+    fs::write(&index, b"garbage").unwrap();
+    assert_eq!(image(&open(false), b).length, 6);
+    assert_eq!(image(&open(true), b).length, 6);
+    assert_ne!(a, b);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The catalog follows the folder: within 2 s of a file being completely written (cli.md).
+#![cfg(target_os = "linux")]
 
 mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -13,57 +15,101 @@ use jtp_store::{DirStore, Follow, ImageStore};
 
 const SOON: Duration = Duration::from_secs(2);
 
-/// By the system's news and by scans.
-fn stores(folder: &std::path::Path) -> [DirStore; 2] {
-    let often = Follow::Interval(Duration::from_millis(100));
-    [
-        open_store(folder),
-        DirStore::builder(folder).follow(often).open().unwrap(),
-    ]
-}
-
-#[test]
-fn files_that_appear_change_and_go_are_reflected_within_2_s() {
-    let folder = temp();
-    for store in stores(folder.path()) {
-        assert!(store.catalog().snapshot().is_empty());
-        let first = write(folder.path(), "a.png", b"one");
-        assert!(wait_for(&store, |c| c.contains(first)) < SOON);
-        let second = write(folder.path(), "a.png", b"another");
-        assert!(wait_for(&store, |c| c.contains(second) && c.len() == 1) < SOON);
-        assert_eq!(body(&store, image(&store, second)).unwrap(), b"another");
-        fs::remove_file(folder.path().join("a.png")).unwrap();
-        assert!(wait_for(&store, jtp_core::Catalog::is_empty) < SOON);
-        assert_eq!(events(&store), 2);
-    }
-}
-
-#[test]
-fn n1_a_rename_or_a_touch_is_no_event_and_a_changed_file_is() {
-    let folder = temp();
-    for store in stores(folder.path()) {
-        let id = write(folder.path(), "a.png", b"same");
-        wait_for(&store, |c| c.contains(id));
-        fs::rename(folder.path().join("a.png"), folder.path().join("b.png")).unwrap();
-        assert!(wait_for_names(&store, &["b.png"]) < SOON);
-        let file = File::options()
-            .write(true)
-            .open(folder.path().join("b.png"))
-            .unwrap();
-        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
-            .unwrap();
-        drop(file);
-        // The same bytes under the same name, by way of a temporary file.
-        write(folder.path(), ".tmp", b"same");
-        fs::rename(folder.path().join(".tmp"), folder.path().join("b.png")).unwrap();
-        let marker = write(folder.path(), "marker.png", b"marker");
-        wait_for(&store, |c| c.contains(marker) && c.contains(id));
-        assert_eq!(events(&store), 2);
-        for name in ["b.png", "marker.png"] {
-            fs::remove_file(folder.path().join(name)).unwrap();
+/// Makes two tests of one: with the system's news, and with scans alone.
+macro_rules! both {
+    ($(fn $name:ident($folder:ident, $store:ident) $body:block)*) => {
+        $(fn $name($folder: &Path, $store: &DirStore) $body)*
+        mod by_news {
+            $(#[test] fn $name() {
+                let folder = super::images();
+                super::$name(&folder.path().join("images"), &super::open_store(&folder.path().join("images")));
+            })*
         }
-        wait_for(&store, jtp_core::Catalog::is_empty);
+        mod by_scans {
+            $(#[test] fn $name() {
+                let folder = super::images();
+                super::$name(&folder.path().join("images"), &super::scanning(&folder.path().join("images")));
+            })*
+        }
+    };
+}
+
+fn images() -> tempfile::TempDir {
+    let parent = temp();
+    fs::create_dir(parent.path().join("images")).unwrap();
+    parent
+}
+
+fn scanning(folder: &Path) -> DirStore {
+    let often = Follow::Interval(Duration::from_millis(100));
+    DirStore::builder(folder).follow(often).open().unwrap()
+}
+
+both! {
+fn files_that_appear_change_and_go_are_reflected_within_2_s(folder, store) {
+    assert!(store.catalog().snapshot().is_empty());
+    let first = write(folder, "a.png", b"one");
+    assert!(wait_for(store, |c| c.contains(first)) < SOON);
+    let second = write(folder, "a.png", b"another");
+    assert!(wait_for(store, |c| c.contains(second) && c.len() == 1) < SOON);
+    assert_eq!(body(store, image(store, second)).unwrap(), b"another");
+    fs::remove_file(folder.join("a.png")).unwrap();
+    assert!(wait_for(store, jtp_core::Catalog::is_empty) < SOON);
+    assert_eq!(events(store), 2);
+}
+
+fn n1_a_rename_or_a_touch_is_no_event_and_a_changed_file_is(folder, store) {
+    let id = write(folder, "a.png", b"same");
+    wait_for(store, |c| c.contains(id));
+    fs::rename(folder.join("a.png"), folder.join("b.png")).unwrap();
+    assert!(wait_for_names(store, &["b.png"]) < SOON);
+    let file = File::options().write(true).open(folder.join("b.png")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    drop(file);
+    // The same bytes under the same name, by way of a temporary file.
+    write(folder, ".tmp", b"same");
+    fs::rename(folder.join(".tmp"), folder.join("b.png")).unwrap();
+    let marker = write(folder, "marker.png", b"marker");
+    wait_for(store, |c| c.contains(marker) && c.contains(id));
+    assert_eq!(events(store), 2);
+}
+
+fn a_file_that_is_written_slowly_is_listed_once_with_its_final_content(folder, store) {
+    let mut file = File::create(folder.join("slow.png")).unwrap();
+    let bytes = noise(40_000, 5);
+    for piece in bytes.chunks(1000) {
+        file.write_all(piece).unwrap();
+        // The pace of a slow writer; nothing waits for it.
+        thread::sleep(Duration::from_millis(20));
     }
+    assert!(store.catalog().snapshot().is_empty());
+    drop(file);
+    assert!(wait_for(store, |c| !c.is_empty()) < SOON);
+    assert_eq!(events(store), 1);
+    assert!(store.catalog().snapshot().contains(jtp_core::ImageId::of(&bytes)));
+}
+
+fn a_folder_that_goes_takes_its_images_and_brings_them_back(here, store) {
+    let away = here.with_file_name("away");
+    let id = write(here, "a.png", b"a");
+    wait_for(store, |c| c.contains(id));
+    fs::rename(here, &away).unwrap();
+    wait_for(store, jtp_core::Catalog::is_empty);
+    fs::rename(&away, here).unwrap();
+    wait_for(store, |c| c.contains(id));
+    assert_eq!(body(store, image(store, id)).unwrap(), b"a");
+    // Another folder in its place.
+    fs::rename(here, &away).unwrap();
+    fs::create_dir(here).unwrap();
+    let other = write(here, "b.png", b"b");
+    wait_for(store, |c| c.contains(other) && !c.contains(id));
+    let later = write(here, "c.png", b"c");
+    wait_for(store, |c| c.contains(later));
+    fs::remove_dir_all(here).unwrap();
+    wait_for(store, jtp_core::Catalog::is_empty);
+    fs::rename(&away, here).unwrap();
+    wait_for(store, |c| c.contains(id));
+}
 }
 
 #[test]
@@ -101,32 +147,6 @@ fn a_burst_of_files_is_published_in_a_few_snapshots() {
 }
 
 #[test]
-fn a_file_that_is_written_slowly_is_listed_once_with_its_final_content() {
-    let folder = temp();
-    for store in stores(folder.path()) {
-        let mut file = File::create(folder.path().join("slow.png")).unwrap();
-        let bytes = noise(40_000, 5);
-        for piece in bytes.chunks(1000) {
-            file.write_all(piece).unwrap();
-            // The pace of a slow writer; nothing waits for it.
-            thread::sleep(Duration::from_millis(20));
-        }
-        assert!(store.catalog().snapshot().is_empty());
-        drop(file);
-        assert!(wait_for(&store, |c| !c.is_empty()) < SOON);
-        assert_eq!(events(&store), 1);
-        assert!(
-            store
-                .catalog()
-                .snapshot()
-                .contains(jtp_core::ImageId::of(&bytes))
-        );
-        fs::remove_file(folder.path().join("slow.png")).unwrap();
-        wait_for(&store, jtp_core::Catalog::is_empty);
-    }
-}
-
-#[test]
 fn a_writer_that_never_closes_its_file_is_not_waited_for_for_ever() {
     let folder = temp();
     let store = open_store(folder.path());
@@ -149,32 +169,6 @@ fn s13_an_image_that_is_being_overwritten_leaves_the_catalog_at_once() {
     wait_for(&store, |c| {
         c.contains(jtp_core::ImageId::of(b"the new picture"))
     });
-}
-
-#[test]
-fn a_folder_that_goes_takes_its_images_and_brings_them_back() {
-    let parent = temp();
-    let (here, away) = (parent.path().join("images"), parent.path().join("away"));
-    fs::create_dir(&here).unwrap();
-    let id = write(&here, "a.png", b"a");
-    for store in stores(&here) {
-        fs::rename(&here, &away).unwrap();
-        wait_for(&store, jtp_core::Catalog::is_empty);
-        fs::rename(&away, &here).unwrap();
-        wait_for(&store, |c| c.contains(id));
-        assert_eq!(body(&store, image(&store, id)).unwrap(), b"a");
-        // Another folder in its place.
-        fs::rename(&here, &away).unwrap();
-        fs::create_dir(&here).unwrap();
-        let other = write(&here, "b.png", b"b");
-        wait_for(&store, |c| c.contains(other) && !c.contains(id));
-        let later = write(&here, "c.png", b"c");
-        wait_for(&store, |c| c.contains(later));
-        fs::remove_dir_all(&here).unwrap();
-        wait_for(&store, jtp_core::Catalog::is_empty);
-        fs::rename(&away, &here).unwrap();
-        wait_for(&store, |c| c.contains(id));
-    }
 }
 
 #[test]

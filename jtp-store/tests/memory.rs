@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
+#[cfg(feature = "zstd")]
 use jtp_core::compress::Threshold;
 use jtp_core::{Flags, Image, ImageId};
 use jtp_store::{ImageStore, InsertError, LoadError, MemoryStore, OpenError, ReadError, load};
@@ -92,6 +93,7 @@ fn s4_the_same_bytes_are_one_image_and_a_collision_is_refused() {
 }
 
 #[test]
+#[cfg(feature = "zstd")]
 fn s6_s9_a_compressing_store_lists_the_form_that_travels() {
     let store = MemoryStore::compressing(Threshold::default());
     let raw = vec![7; 50_000];

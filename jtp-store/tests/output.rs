@@ -1,4 +1,5 @@
 //! The output folder: whole and verified or not at all, and never outside.
+#![cfg(target_os = "linux")]
 
 mod common;
 
@@ -212,7 +213,62 @@ fn r2_a_scan_tells_the_ids_of_regular_files_under_whatever_name() {
     assert_eq!(scan.ids[&same].len(), 2);
     assert!(scan.contains(large) && scan.contains(empty) && !scan.contains(ImageId(1)));
     assert!(scan.unreadable.is_empty());
-    assert!(folder.scan_until(&AtomicBool::new(true)).is_err());
+    assert!(folder.scan_until(false, &AtomicBool::new(true)).is_err());
+}
+
+/// Waits until the file system's clock is so far that files of now are settled.
+fn settle(folder: &Path) {
+    let probe = folder.join(".probe");
+    let time = |path: &Path| {
+        fs::write(path, b"").unwrap();
+        fs::metadata(path).unwrap().modified().unwrap()
+    };
+    let begun = time(&probe);
+    while time(&probe).duration_since(begun).unwrap() < std::time::Duration::from_millis(60) {
+        thread::sleep(std::time::Duration::from_millis(5));
+    }
+    fs::remove_file(probe).unwrap();
+}
+
+#[test]
+fn a_scan_reads_only_what_changed_since_the_last_one() {
+    let temp = temp();
+    let id = write(temp.path(), "a.png", b"a");
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    folder.scan().unwrap();
+    settle(temp.path());
+    let id_of = |anew| {
+        let scan = folder.scan_until(anew, &AtomicBool::new(false)).unwrap();
+        assert_eq!(scan.ids.len(), 1);
+        *scan.ids.keys().next().unwrap()
+    };
+    assert_eq!(id_of(false), id);
+    // An index that lies shows that it is asked, and that it can be passed over.
+    let index = temp.path().join(".jtp-index");
+    let mut bytes = fs::read(&index).unwrap();
+    let at = bytes.len() - 8 - 9;
+    bytes[at..at + 8].copy_from_slice(&ImageId(42).to_be_bytes());
+    let sum = bytes.len() - 8;
+    let checksum = ImageId::of(&bytes[..sum]).to_be_bytes();
+    bytes[sum..].copy_from_slice(&checksum);
+    fs::write(&index, &bytes).unwrap();
+    assert_eq!(id_of(false), ImageId(42));
+    assert_eq!(id_of(true), id);
+    assert_eq!(id_of(false), id, "it was written anew");
+    // A change is noticed although size and mtime are the same.
+    let before = fs::metadata(temp.path().join("a.png"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    let new = write(temp.path(), "a.png", b"b");
+    let file = fs::File::options()
+        .write(true)
+        .open(temp.path().join("a.png"))
+        .unwrap();
+    file.set_modified(before).unwrap();
+    assert_eq!(id_of(false), new);
+    fs::write(&index, b"garbage").unwrap();
+    assert_eq!(id_of(false), new);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_io::AsyncWrite;
+use futures_lite::future::yield_now;
 use jtp_core::client::{
     CatalogEntry, ClientConfig, ClientConnection, ClientError, Event, Misuse, Request,
 };
@@ -19,6 +20,10 @@ use crate::input::Input;
 
 /// How much is read at once, at most.
 const READ: usize = 256 * 1024;
+
+/// The reads after each other that did not have to wait, before others have their turn: neither runtime
+/// makes a task stop by itself.
+const TURNS: u32 = 64;
 
 /// An event that borrows nothing; the bytes of `Data` are at [`Link::data`].
 #[derive(Debug)]
@@ -52,6 +57,7 @@ pub(crate) struct Link {
     /// Whether the caller has been busy with an event since the last wait. // T6
     paused: bool,
     unflushed: bool,
+    turns: u32,
     /// A failed write: what the server says at last is read all the same. // R1
     write_error: Option<io::Error>,
     address: String,
@@ -83,6 +89,7 @@ impl Link {
             held: 0,
             paused: true,
             unflushed: false,
+            turns: 0,
             write_error: None,
             address,
             tls,
@@ -104,6 +111,10 @@ impl Link {
 
     /// The next event. Dropped before it is ready, it loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Told, Error> {
+        if self.turns >= TURNS {
+            self.turns = 0;
+            yield_now().await;
+        }
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
@@ -150,7 +161,10 @@ impl Link {
             let wrote = self.poll_write(cx);
             match self.input.poll_fill(cx, &mut self.io) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.ended()),
-                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Ok(_)) => {
+                    self.turns += 1;
+                    continue;
+                }
                 // T1: no close_notify. Whether bytes are missing the machine knows.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Poll::Ready(self.ended());
@@ -160,7 +174,7 @@ impl Link {
                     return Poll::Ready(Err(Error::Io(error)));
                 }
                 Poll::Pending if wrote => continue,
-                Poll::Pending => {}
+                Poll::Pending => self.turns = 0,
             }
             if self
                 .alarm

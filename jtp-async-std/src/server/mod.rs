@@ -286,6 +286,8 @@ impl<S: ImageStore + ?Sized> Server<S> {
     /// Accepts and serves connections until `shutdown` is ready; then gracefully ends: no new connections,
     /// idle ones close at once, what is under way is finished within the drain time. // S16
     ///
+    /// Each connection is a task of the runtime. They end when this future is dropped.
+    ///
     /// # Errors
     ///
     /// None at present: accepting goes on after any error (each is logged), since those of one connection,
@@ -301,6 +303,9 @@ impl<S: ImageStore + ?Sized> Server<S> {
     /// Serves one connection over any stream, as it is: whatever encrypts it has been set up before.
     ///
     /// The rate limit and the shutdown of [`serve`](Self::serve) apply; connection limits do not.
+    ///
+    /// The stream's `poll_close` is to half-close it, so that the peer sees the end (S11). smol's `TcpStream`
+    /// does; async-std's only flushes, and its peer sees the end once the connection is dropped.
     ///
     /// # Errors
     ///

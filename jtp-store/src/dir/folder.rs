@@ -20,8 +20,12 @@ use crate::fingerprint::Fingerprint;
 /// How often the folder is scanned although the system tells its news.
 const SAFETY: Duration = Duration::from_secs(60);
 
-/// How often it is scanned when the system does not, and how often a folder that is gone is looked for.
-const FALLBACK: Duration = Duration::from_secs(1);
+/// How often it is scanned when the system does not, and else asked for whether it is still the same one: that it
+/// was removed is not told as long as it is open here. One system call.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// The shortest interval between scans.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// The system's news of the folder, if it gives any.
 #[derive(Default)]
@@ -44,10 +48,21 @@ impl News {
 }
 
 impl Keeper {
-    /// Finds out by names and fingerprints what has to be looked at. Reads no file.
+    /// Sees whether the folder is still the same, and if the system tells no news of it, or not just now,
+    /// finds out by names and fingerprints what has to be looked at. Reads no file.
     pub(super) fn rescan(&mut self, now: Instant) {
-        if let Err(e) = self.open_folder().and_then(|()| self.scan(now)) {
-            if self.dir.take().is_some() || self.first.is_some() {
+        let result = self.open_folder().and_then(|is_new| {
+            if is_new || self.scan_at.is_none_or(|at| at <= now) {
+                self.scan(now)?;
+                if self.first.is_none() {
+                    self.save_known();
+                }
+                self.scan_at = now.checked_add(SAFETY).filter(|_| self.news.are_told());
+            }
+            Ok(())
+        });
+        if let Err(e) = result {
+            if self.dir.is_some() || self.first.is_some() {
                 tracing::error!(
                     folder = %self.settings.folder.display(), error = %e,
                     "the images folder cannot be read: its images go until it is back"
@@ -57,16 +72,15 @@ impl Keeper {
         }
         let interval = match self.settings.follow {
             Follow::Never => None,
-            _ if self.dir.is_none() => Some(FALLBACK),
-            Follow::Events if self.news.are_told() => Some(SAFETY),
-            Follow::Events => Some(FALLBACK),
-            Follow::Interval(interval) => Some(interval),
+            Follow::Interval(interval) if self.dir.is_some() => Some(interval.max(SHORTEST)),
+            // A large or slow folder is not scanned all the time.
+            Follow::Events | Follow::Interval(_) => Some(GLANCE.max(now.elapsed() * 3)),
         };
         self.rescan_at = interval.and_then(|interval| Instant::now().checked_add(interval));
     }
 
-    /// Opens the folder, again if its path leads to another one by now.
-    fn open_folder(&mut self) -> io::Result<()> {
+    /// Opens the folder, again if its path leads to another one by now; whether it did.
+    fn open_folder(&mut self) -> io::Result<bool> {
         let path = self.settings.folder.clone();
         let there = Fingerprint::of(&std::fs::metadata(&path)?);
         if let Some(dir) = &self.dir {
@@ -74,7 +88,7 @@ impl Keeper {
                 if self.settings.follow == Follow::Events && !self.news.are_told() {
                     self.hear_news(&path);
                 }
-                return Ok(());
+                return Ok(false);
             }
             tracing::info!(folder = %path.display(), "the images folder is another one now");
         }
@@ -86,11 +100,20 @@ impl Keeper {
         let dir = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
         self.shared.set_dir(Some(Arc::clone(&dir)));
         self.dir = Some(dir);
-        Ok(())
+        Ok(true)
     }
 
     #[cfg(target_os = "linux")]
     fn hear_news(&mut self, path: &Path) {
+        if super::events::is_remote(path) {
+            if self.first.is_some() {
+                tracing::info!(
+                    folder = %path.display(),
+                    "others may change the images folder unheard: it is scanned each second"
+                );
+            }
+            return;
+        }
         match Events::start(path, self.outbox.clone()) {
             Ok(events) => self.news.events = Some(events),
             Err(e) if self.first.is_some() => tracing::warn!(

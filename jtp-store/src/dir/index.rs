@@ -8,6 +8,7 @@ use jtp_core::compress::is_eligible;
 use jtp_core::{FileType, Flags, Image, ImageId};
 
 use crate::fingerprint::Fingerprint;
+use crate::known::{Contents, Known};
 
 /// A file name in the folder.
 pub(super) type Name = Arc<OsStr>;
@@ -19,6 +20,8 @@ pub(super) struct FileRecord {
     pub(super) fingerprint: Fingerprint,
     /// Its length: a file that no packet can carry has no record. // S14
     pub(super) length: u32,
+    /// The type that its first bytes tell.
+    pub(super) sniffed: Option<FileType>,
     pub(super) file_type: FileType,
     /// Its name in the catalog. // W6
     pub(super) listed: Box<str>,
@@ -35,6 +38,7 @@ pub(super) struct Located {
 
 /// The compressed form of an image. // S9
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "zstd"), allow(dead_code))]
 enum Form {
     /// Not tried with the files that are known now.
     Untried,
@@ -75,6 +79,19 @@ impl Index {
 
     pub(super) fn file(&self, name: &OsStr) -> Option<&FileRecord> {
         self.files.get(name)
+    }
+
+    /// All that is known of contents, to be kept for the next run.
+    pub(super) fn known(&self) -> Known {
+        let mut known = Known::default();
+        for record in self.files.values() {
+            let contents = Contents {
+                id: record.id,
+                sniffed: record.sniffed,
+            };
+            known.insert(record.fingerprint, contents);
+        }
+        known
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
@@ -202,7 +219,10 @@ impl Index {
         dirty.retain(|id| seen.insert(*id));
         dirty
     }
+}
 
+#[cfg(feature = "zstd")]
+impl Index {
     pub(super) fn form_bytes(&self) -> u64 {
         self.form_bytes
     }

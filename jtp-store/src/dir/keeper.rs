@@ -18,7 +18,7 @@ use jtp_core::ImageId;
 use super::first::FirstIndex;
 use super::index::{FileRecord, Index, Name};
 #[cfg(feature = "zstd")]
-use super::press::{PressJob, Pressed, Presser};
+use super::press::{Pressed, Presser};
 use super::schedule::{Look, Notice, Schedule};
 use super::work::{Found, Job, Pool, Task};
 use super::{Settings, Shared, select};
@@ -29,13 +29,13 @@ use crate::fingerprint::Fingerprint;
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// How long changes are collected at most before they are published.
-const GATHER: Duration = Duration::from_millis(250);
-
-/// A look that is due within this is waited for before publishing.
-const SOON: Duration = Duration::from_millis(300);
+pub(super) const GATHER: Duration = Duration::from_millis(250);
 
 /// How long an image is listed whose file is being changed and cannot be read yet.
 const STALE: Duration = Duration::from_secs(1);
+
+/// How many messages are taken before the clock is looked at again.
+const MESSAGES: usize = 1024;
 
 /// What the keeper is told.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) enum Message {
 }
 
 /// A file that a thread is reading.
-struct AtWork {
+pub(super) struct AtWork {
     look: Look,
     /// What was heard of it meanwhile.
     again: Option<Look>,
@@ -80,21 +80,26 @@ pub(super) struct Keeper {
     pub(super) outbox: Sender<Message>,
     pool: Pool,
     #[cfg(feature = "zstd")]
-    presser: Option<Presser>,
+    pub(super) presser: Option<Presser>,
     /// Images that are being compressed, and the room kept for each.
     #[cfg(feature = "zstd")]
-    pressing: HashMap<ImageId, u64>,
+    pub(super) pressing: HashMap<ImageId, u64>,
     pub(super) news: super::folder::News,
     pub(super) dir: Option<Arc<Dir>>,
     pub(super) index: Index,
     pub(super) schedule: Schedule,
-    at_work: HashMap<Name, AtWork>,
+    pub(super) at_work: HashMap<Name, AtWork>,
     pub(super) refused: HashMap<Name, Refused>,
     collisions: usize,
-    leaving: HashMap<Name, Instant>,
-    unpublished: Option<Instant>,
+    pub(super) leaving: HashMap<Name, Instant>,
+    pub(super) unpublished: Option<Instant>,
     pub(super) first: Option<FirstIndex>,
+    /// When the folder is to be seen to.
     pub(super) rescan_at: Option<Instant>,
+    /// Whether files were read since the index was saved.
+    pub(super) unsaved: bool,
+    /// When it is to be scanned at the earliest.
+    pub(super) scan_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -140,11 +145,20 @@ impl Keeper {
             unpublished: None,
             first: Some(first),
             rescan_at: None,
+            scan_at: None,
+            unsaved: false,
         })
     }
 
     /// Keeps the catalog until the store is dropped.
     pub(super) fn run(mut self) {
+        self.keep();
+        if self.first.is_none() {
+            self.save_known();
+        }
+    }
+
+    fn keep(&mut self) {
         self.rescan(Instant::now());
         loop {
             let now = Instant::now();
@@ -174,25 +188,27 @@ impl Keeper {
                     Err(_) => return,
                 },
             };
-            let mut next = first;
-            while let Some(message) = next {
+            let waiting = std::iter::from_fn(|| self.inbox.try_recv().ok());
+            // Not all at once: there is more to do than to listen.
+            let messages: Vec<Message> = first.into_iter().chain(waiting.take(MESSAGES)).collect();
+            for message in messages {
                 if self.shared.stop.load(Ordering::Relaxed) {
                     return;
                 }
                 self.receive(message);
-                next = self.inbox.try_recv().ok();
             }
         }
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let wakes = [
-            self.rescan_at,
-            self.schedule.next_due(),
+        let looks = [self.rescan_at, self.schedule.next_due()];
+        let publishing = [
             self.unpublished.map(|since| since + GATHER),
             self.leaving.values().min().copied(),
         ];
-        wakes.into_iter().flatten().min()
+        // Nothing is published before the first index is complete.
+        let publishing = publishing.into_iter().filter(|_| self.first.is_none());
+        looks.into_iter().chain(publishing).flatten().min()
     }
 
     fn receive(&mut self, message: Message) {
@@ -203,8 +219,11 @@ impl Keeper {
                     self.hear(&name, notice, now);
                 }
             }
-            Message::Rescan => self.rescan_at = Some(now),
-            Message::EventsFailed => self.news = super::folder::News::default(),
+            Message::Rescan => (self.rescan_at, self.scan_at) = (Some(now), None),
+            Message::EventsFailed => {
+                self.news = super::folder::News::default();
+                self.scan_at = None;
+            }
             Message::Found(name, found) => self.found(&name, found, now),
             #[cfg(feature = "zstd")]
             Message::Pressed(name, id, pressed) => self.pressed(&name, id, pressed, now),
@@ -236,6 +255,7 @@ impl Keeper {
             quiet: look.quiet,
             known: known.filter(|_| !look.force),
             seen: look.seen,
+            anew: look.force,
         };
         self.at_work.insert(
             Arc::clone(&name),
@@ -296,8 +316,7 @@ impl Keeper {
                 Found::New {
                     fingerprint,
                     length,
-                    id,
-                    file_type,
+                    contents,
                 },
                 _,
             ) => {
@@ -305,10 +324,11 @@ impl Keeper {
                     Some(listed) => {
                         let listed = listed.into_boxed_str();
                         let record = FileRecord {
-                            id,
+                            id: contents.id,
                             fingerprint,
                             length,
-                            file_type,
+                            sniffed: contents.sniffed,
+                            file_type: select::file_type(contents.sniffed, name),
                             listed,
                         };
                         self.claim(name, record, look, now);
@@ -411,6 +431,7 @@ impl Keeper {
         self.forget_refusal(name);
         let old = self.index.file(name).map(|old| old.id);
         self.first_done(name, Some(u64::from(record.length)));
+        self.unsaved = true;
         self.index.attach(name, record);
         self.retry_collided(old, now);
     }
@@ -483,112 +504,9 @@ impl Keeper {
             if let Some(first) = self.first.take() {
                 first.tell();
             }
-        }
-    }
-
-    /// Publishes what has changed, when nothing more is to be expected soon or it has waited long enough.
-    fn settle(&mut self, now: Instant) {
-        if self.first.is_some() {
-            return;
-        }
-        let idle =
-            self.at_work.is_empty() && self.schedule.next_due().is_none_or(|due| due > now + SOON);
-        let ripe =
-            |(name, until): (&Name, &Instant)| (idle || *until <= now).then(|| Arc::clone(name));
-        let left: Vec<Name> = self.leaving.iter().filter_map(ripe).collect();
-        for name in left {
-            self.detach(&name, now);
-        }
-        if !self.index.is_dirty() {
-            self.unpublished = None;
-            return;
-        }
-        let since = *self.unpublished.get_or_insert(now);
-        if idle || now >= since + GATHER {
-            self.publish();
-        }
-    }
-
-    fn publish(&mut self) {
-        self.unpublished = None;
-        let dirty = self.index.take_dirty();
-        if dirty.is_empty() {
-            return;
-        }
-        // What a snapshot lists can be opened: the new ones before it is published, the old ones until then.
-        let mut gone = Vec::new();
-        self.shared.edit_images(|images| {
-            for id in &dirty {
-                match self.index.listing(*id) {
-                    Some((_, _, located)) => {
-                        images.insert(*id, located);
-                    }
-                    None => {
-                        gone.push(*id);
-                    }
-                }
-            }
-        });
-        self.shared.live.edit(|writer| {
-            for id in &dirty {
-                match self.index.listing(*id) {
-                    Some((listed, image, _)) => {
-                        if let Err(e) = writer.insert(listed, image) {
-                            tracing::warn!(name = listed, error = %e, "an image is left out");
-                        }
-                    }
-                    None => {
-                        writer.remove(*id);
-                    }
-                }
-            }
-        });
-        self.shared.edit_images(|images| {
-            for id in &gone {
-                images.remove(id);
-            }
-        });
-        let images = self.shared.live.snapshot().len();
-        tracing::debug!(changes = dirty.len(), images, "the catalog changed");
-    }
-}
-
-#[cfg(feature = "zstd")]
-impl Keeper {
-    /// Gives the compressing threads what they can take. // S9
-    fn press(&mut self) {
-        let (Some(presser), Some(dir), None) = (&self.presser, &self.dir, &self.first) else {
-            return;
-        };
-        while self.pressing.len() < presser.threads() {
-            let taken = self.index.form_bytes() + self.pressing.values().sum::<u64>();
-            let room = self.settings.room_for_forms.saturating_sub(taken);
-            if room == 0 {
-                return;
-            }
-            let Some((name, record)) = self.index.next_to_press() else {
-                return;
-            };
-            let room = room.min(u64::from(record.length));
-            self.pressing.insert(record.id, room);
-            presser.send(PressJob {
-                dir: Arc::clone(dir),
-                name,
-                record,
-                room,
-            });
-        }
-    }
-
-    fn pressed(&mut self, name: &Name, id: ImageId, pressed: Pressed, now: Instant) {
-        self.pressing.remove(&id);
-        match pressed {
-            Pressed::Form(form) => self.index.pressed(id, Some(form)),
-            Pressed::Raw => self.index.pressed(id, None),
-            Pressed::Changed => {
-                self.index.not_pressed(id);
-                self.hear(name, Notice::Touched, now);
-            }
+            // What it held is in the index by now, or not true any more.
+            self.shared.forget_known();
+            self.save_known();
         }
     }
 }

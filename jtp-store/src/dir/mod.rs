@@ -9,12 +9,14 @@ mod index;
 mod keeper;
 #[cfg(feature = "zstd")]
 mod press;
+mod publish;
 mod schedule;
 mod select;
 mod work;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use jtp_core::{Image, ImageId};
 
 use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
+use crate::known::{Contents, Known};
 use crate::memory::MemoryBody;
 use crate::{ImageBody, ImageStore, LiveCatalog, OpenError};
 use body::FileBody;
@@ -46,10 +49,11 @@ use select::Selection;
 #[non_exhaustive]
 pub enum Follow {
     /// From the system (inotify), and by a scan of names and times every minute in case something was
-    /// missed. Where the system tells nothing (not Linux, or its limit is reached): by a scan each second.
+    /// missed. Where the system does not tell all (network file systems, not Linux, its limit is reached): by a
+    /// scan each second, or less often if the scans take long.
     #[default]
     Events,
-    /// By a scan of names and times at this interval alone.
+    /// By a scan of names and times at this interval alone, at least 10 ms.
     Interval(Duration),
     /// Not at all, except for files that turn out to be changed when they are opened.
     Never,
@@ -102,6 +106,8 @@ struct Settings {
     compressing_threads: usize,
     #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     room_for_forms: u64,
+    index_file: Option<PathBuf>,
+    read_anew: bool,
 }
 
 /// Why a [`DirStore`] cannot begin.
@@ -164,6 +170,23 @@ impl DirStoreBuilder {
         self
     }
 
+    /// Keeps the IDs of the files in this file, by device, inode, size, mtime and ctime, so that files that did
+    /// not change are not read again by the next run. One file for each folder that is served; what
+    /// leads to it is made. If it is missing, broken or cannot be written, all files are read, and no more
+    /// than that is lost. Default: none.
+    ///
+    /// Who can write this file can make the server offer wrong bytes under an ID, which every client refuses.
+    pub fn index_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.index_file = Some(path.into());
+        self
+    }
+
+    /// Reads all files, whatever the index file says; it is written anew. Default: no.
+    pub fn read_anew(mut self, anew: bool) -> Self {
+        self.settings.read_anew = anew;
+        self
+    }
+
     /// Calls `report` from a thread of the store for each file of the first index that is done.
     pub fn progress(mut self, report: impl FnMut(Progress) + Send + 'static) -> Self {
         self.report = Some(Box::new(report));
@@ -184,7 +207,16 @@ impl DirStoreBuilder {
         };
         std::fs::read_dir(&path).map_err(folder)?;
         let (outbox, inbox) = mpsc::channel();
+        let index_file = self
+            .settings
+            .index_file
+            .as_ref()
+            .filter(|_| !self.settings.read_anew);
+        let known = index_file
+            .and_then(|path| File::open(path).ok())
+            .map(Known::read);
         let shared = Arc::new(Shared {
+            known: RwLock::new(known.unwrap_or_default()),
             live: LiveCatalog::new(),
             folder: path.clone(),
             dir: RwLock::new(None),
@@ -226,6 +258,8 @@ impl DirStore {
                 threshold: Threshold::default(),
                 compressing_threads: 1,
                 room_for_forms: 256 * 1024 * 1024,
+                index_file: None,
+                read_anew: false,
             },
             report: None,
         }
@@ -325,6 +359,8 @@ struct Shared {
     /// The open folder; none while it is gone.
     dir: RwLock<Option<Arc<Dir>>>,
     images: RwLock<HashMap<ImageId, Located>>,
+    /// What the index file told, until the first index is complete.
+    known: RwLock<Known>,
     suspects: Sender<Message>,
     stop: AtomicBool,
 }
@@ -351,6 +387,17 @@ impl Shared {
 
     fn edit_images(&self, edit: impl FnOnce(&mut HashMap<ImageId, Located>)) {
         edit(&mut self.images.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn known(&self, fingerprint: &Fingerprint) -> Option<Contents> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(fingerprint)
+    }
+
+    fn forget_known(&self) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
     }
 
     /// Has a file looked at that is not what it was indexed as. // S13

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::index::Name;
-use crate::fingerprint::Fingerprint;
-
-/// A file is hashed only when its ctime is older than this: a change within the same tick of the clock
-/// would leave no trace. Kernels tick every 1 to 10 ms.
-pub(super) const SETTLE: Duration = Duration::from_millis(50);
+use crate::fingerprint::{Fingerprint, SETTLE};
 
 /// How long news of one file are collected before it is looked at.
 const COLLECT: Duration = Duration::from_millis(100);
+
+/// How long the look at a file is put off at most by further news of it.
+const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// A file that nobody told to be complete is taken for it when it has been quiet for so long.
 pub(super) const QUIET: Duration = Duration::from_millis(400);
@@ -81,7 +80,8 @@ impl Look {
             Notice::Complete | Notice::Gone => {
                 self.open = false;
                 self.quiet = SETTLE;
-                self.due = now + COLLECT;
+                // A file that is closed again and again is looked at all the same.
+                self.due = (now + COLLECT).min(self.since + PUT_OFF).max(now);
             }
             Notice::Written => {
                 // The time of a long write() is that of its beginning.
@@ -161,5 +161,38 @@ impl Schedule {
     pub(super) fn clear(&mut self) {
         self.looks.clear();
         self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_put_a_look_off_but_not_for_ever() {
+        let mut schedule = Schedule::default();
+        let name = Name::from(std::ffi::OsStr::new("a.png"));
+        let begun = Instant::now();
+        let step = Duration::from_millis(50);
+        for n in 0..100 {
+            schedule.hear(&name, Notice::Complete, begun + step * n);
+            assert_eq!(schedule.order.len(), 1);
+            assert!(schedule.next_due().unwrap() <= begun + (step * n).max(PUT_OFF));
+        }
+        assert!(schedule.pop(begun).is_none());
+        assert!(schedule.pop(begun + step * 100).is_some());
+        assert!(schedule.next_due().is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_open_for_writing_is_given_longer_until_it_is_closed() {
+        let now = Instant::now();
+        let mut look = Look::new(Notice::Created, now);
+        assert_eq!((look.quiet, look.force), (QUIET, false));
+        look.hear(Notice::Written, now);
+        look.hear(Notice::Touched, now);
+        assert_eq!((look.quiet, look.force), (QUIET_WHILE_OPEN, true));
+        look.hear(Notice::Complete, now);
+        assert_eq!((look.quiet, look.force), (SETTLE, true));
     }
 }

@@ -8,13 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::{FileType, ImageId};
+use jtp_core::FileType;
 
+use super::Shared;
 use super::index::Name;
 use super::keeper::Message;
-use super::{Shared, select};
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Chunks, Links};
+use crate::known::Contents;
 
 /// What is to be found out about a file.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) enum Task {
         known: Option<Fingerprint>,
         /// What an earlier look saw, and when: the way to tell quiet where clocks disagree.
         seen: Option<(Fingerprint, Instant)>,
+        /// Whether it is to be read although it is known from an earlier run.
+        anew: bool,
     },
     /// Whether its bytes are those of another file. // S4
     Compare {
@@ -52,8 +55,7 @@ pub(super) enum Found {
     New {
         fingerprint: Fingerprint,
         length: u32,
-        id: ImageId,
-        file_type: FileType,
+        contents: Contents,
     },
     /// It changed just now.
     Unsettled {
@@ -152,7 +154,12 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn run(&mut self, job: &Job) -> Found {
         let result = match &job.task {
-            Task::Look { quiet, known, seen } => self.look(job, *quiet, *known, *seen),
+            Task::Look {
+                quiet,
+                known,
+                seen,
+                anew,
+            } => self.look(job, *quiet, *known, *seen, *anew),
             Task::Compare {
                 fingerprint,
                 other,
@@ -179,6 +186,7 @@ impl Worker<'_> {
         quiet: Duration,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
+        anew: bool,
     ) -> io::Result<Found> {
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let metadata = file.metadata()?;
@@ -201,6 +209,13 @@ impl Worker<'_> {
         if let Some(wait) = unsettled(fingerprint, quiet, seen) {
             return Ok(Found::Unsettled { fingerprint, wait });
         }
+        if let Some(contents) = self.shared.known(&fingerprint).filter(|_| !anew) {
+            return Ok(Found::New {
+                fingerprint,
+                length,
+                contents,
+            });
+        }
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.shared.stop)? else {
             return Ok(Found::Stopped);
         };
@@ -211,12 +226,14 @@ impl Worker<'_> {
                 wait: quiet,
             });
         }
-        let file_type = select::file_type(hashed.start(), &job.name);
+        let contents = Contents {
+            id: hashed.id,
+            sniffed: FileType::sniff(hashed.start()),
+        };
         Ok(Found::New {
             fingerprint,
             length,
-            id: hashed.id,
-            file_type,
+            contents,
         })
     }
 
@@ -258,7 +275,7 @@ impl Worker<'_> {
         if now != fingerprint {
             return Ok(Found::Unsettled {
                 fingerprint: now,
-                wait: super::schedule::SETTLE,
+                wait: SETTLE,
             });
         }
         if !Fingerprint::of_file(&there).is_ok_and(|now| now == other_fingerprint) {

@@ -4,6 +4,7 @@ mod error;
 mod pending;
 mod scan;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
@@ -17,8 +18,11 @@ use cap_std::fs::Dir;
 use jtp_core::Image;
 
 use crate::fingerprint::Fingerprint;
+use crate::hash::{self, Links};
+use crate::known::Known;
 pub use error::OutputError;
 pub use pending::PendingFile;
+use pending::Temporary;
 pub use scan::Scan;
 
 /// What temporary files are called: hidden, and ours.
@@ -95,25 +99,50 @@ impl OutputFolder {
         &self.0.path
     }
 
-    /// The IDs of the regular files in the folder, under whatever name, hidden ones excepted. Reads all of
-    /// them, on as many threads as there are processors. Blocking.
+    /// The IDs of the regular files in the folder, under whatever name, hidden ones excepted. Blocking.
+    ///
+    /// Files that an earlier scan read, and that did not change since (by device, inode, size, mtime and
+    /// ctime), are not read again: their IDs are in the hidden file `.jtp-index`, which is rebuilt when it is lost.
+    /// The others are read on as many threads as there are processors.
     ///
     /// # Errors
     ///
     /// [`OutputError`] if the folder cannot be listed; files that cannot be read are in
     /// [`Scan::unreadable`].
     pub fn scan(&self) -> Result<Scan, OutputError> {
-        self.scan_until(&AtomicBool::new(false))
+        self.scan_until(false, &AtomicBool::new(false))
     }
 
-    /// The same; setting `stop` breaks it off with an error of kind `Interrupted`.
+    /// The same, with `anew` reading all files whatever the index says; setting `stop` breaks it off with an
+    /// error of kind `Interrupted`.
     ///
     /// # Errors
     ///
     /// See [`OutputFolder::scan`].
-    pub fn scan_until(&self, stop: &AtomicBool) -> Result<Scan, OutputError> {
+    pub fn scan_until(&self, anew: bool, stop: &AtomicBool) -> Result<Scan, OutputError> {
+        let failed = |e| OutputError::new(&self.0.path, e);
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        scan::scan(&self.0.dir, threads, stop).map_err(|e| OutputError::new(&self.0.path, e))
+        let index = hash::open(&self.0.dir, OsStr::new(scan::INDEX_NAME), Links::Refuse);
+        let before = index
+            .ok()
+            .filter(|_| !anew)
+            .map(Known::read)
+            .unwrap_or_default();
+        let (scan, known) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
+        // All that is known now but was not before is new.
+        if !known.is_part_of(&before) {
+            if let Err(e) = self.save_index(&known) {
+                // A read-only folder can be compared all the same.
+                tracing::debug!(folder = %self.0.path.display(), error = %e, "no index was written");
+            }
+        }
+        Ok(scan)
+    }
+
+    fn save_index(&self, known: &Known) -> io::Result<()> {
+        let mut temporary = Temporary::create(&self.0)?;
+        temporary.write_all(&known.encode())?;
+        temporary.rename(scan::INDEX_NAME)
     }
 
     /// Begins an image. Nothing is made on the disk before there is enough to write.

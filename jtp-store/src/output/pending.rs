@@ -28,7 +28,7 @@ pub struct PendingFile {
 }
 
 /// A file that is removed when it is dropped.
-struct Temporary {
+pub(super) struct Temporary {
     folder: Arc<Inner>,
     name: String,
     file: File,
@@ -87,16 +87,19 @@ impl PendingFile {
         let Some(mut temporary) = self.temporary.take() else {
             return Err(failed(io::ErrorKind::NotFound.into()));
         };
-        let first = match temporary.rename(name) {
+        let first = match temporary.rename(name.as_str()) {
             Ok(()) => return Ok(name.clone()),
             Err(e) => e,
         };
         let suffixed = name.with_id(self.id);
-        if suffixed != *name && self.is_in_the_way(name) && temporary.rename(&suffixed).is_ok() {
+        if suffixed != *name
+            && self.is_in_the_way(name)
+            && temporary.rename(suffixed.as_str()).is_ok()
+        {
             return Ok(suffixed);
         }
         let short = name.shortened(self.id);
-        if is_too_long(&first) && temporary.rename(&short).is_ok() {
+        if is_too_long(&first) && temporary.rename(short.as_str()).is_ok() {
             return Ok(short);
         }
         Err(failed(first))
@@ -151,7 +154,7 @@ impl Write for PendingFile {
 }
 
 impl Temporary {
-    fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
+    pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();
         // A new file: a link of that name is an error and not followed.
@@ -165,9 +168,13 @@ impl Temporary {
         })
     }
 
-    fn rename(&mut self, to: &FileName) -> io::Result<()> {
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    pub(super) fn rename(&mut self, to: &str) -> io::Result<()> {
         let dir = &self.folder.dir;
-        dir.rename(Path::new(&self.name), dir, to.as_str())?;
+        dir.rename(Path::new(&self.name), dir, to)?;
         self.renamed = true;
         Ok(())
     }

@@ -1,18 +1,21 @@
 //! What an output folder holds already.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::SystemTime;
 
 use cap_std::fs::Dir;
-use jtp_core::ImageId;
+use jtp_core::{FileType, ImageId};
 
+use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Links};
+use crate::known::{Contents, Known};
 
 /// The images in an output folder, by ID. // R2
 #[derive(Debug, Default)]
@@ -32,20 +35,38 @@ impl Scan {
     }
 }
 
-/// Hashes the regular files right in the folder that are not hidden. `stop` breaks it off.
-pub(super) fn scan(dir: &Dir, threads: NonZeroUsize, stop: &AtomicBool) -> io::Result<Scan> {
+/// The index of IDs: hidden, and no name that an image can get.
+pub(super) const INDEX_NAME: &str = ".jtp-index";
+
+/// Finds the IDs of the regular files right in the folder that are not hidden, and reads those that `before` does not
+/// know. Gives also what is known then. `stop` breaks it off.
+pub(super) fn scan(
+    dir: &Dir,
+    threads: NonZeroUsize,
+    before: &Known,
+    stop: &AtomicBool,
+) -> io::Result<(Scan, Known)> {
+    let mut found = Found::default();
     let mut names = Vec::new();
     for entry in dir.entries()? {
         let entry = entry?;
         let name = entry.file_name();
         let hidden = name.as_encoded_bytes().starts_with(b".");
-        if !hidden && entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
-            names.push(name);
+        if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
+            continue;
+        }
+        let fingerprint = entry
+            .metadata()
+            .ok()
+            .map(|metadata| Fingerprint::of_cap(&metadata));
+        match fingerprint.and_then(|print| Some((print, before.get(&print)?))) {
+            Some((print, contents)) => found.add(name, contents, Some(print)),
+            None => names.push(name),
         }
     }
     let threads = threads.get().min(names.len());
     let queue = Mutex::new(names.into_iter());
-    let found = Mutex::new(Scan::default());
+    let found = Mutex::new(found);
     thread::scope(|scope| {
         let work = || {
             let mut buffer = Vec::new();
@@ -54,15 +75,14 @@ pub(super) fn scan(dir: &Dir, threads: NonZeroUsize, stop: &AtomicBool) -> io::R
                 let Some(name) = next else {
                     return;
                 };
-                let hashed = hash::open(dir, &name, Links::Refuse)
-                    .and_then(|file| hash::hash(&file, &mut buffer, stop));
+                let read = read(dir, &name, &mut buffer, stop);
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                match hashed {
-                    Ok(Some(hashed)) => found.ids.entry(hashed.id).or_default().push(name),
+                match read {
+                    Ok(Some((contents, print))) => found.add(name, contents, print),
                     Ok(None) => {}
                     // Gone since it was listed: it is not held, and that is all.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => found.unreadable.push((name, e)),
+                    Err(e) => found.scan.unreadable.push((name, e)),
                 }
             }
         };
@@ -74,5 +94,47 @@ pub(super) fn scan(dir: &Dir, threads: NonZeroUsize, stop: &AtomicBool) -> io::R
     if stop.load(Ordering::Relaxed) {
         return Err(io::ErrorKind::Interrupted.into());
     }
-    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((found.scan, found.known))
+}
+
+#[derive(Default)]
+struct Found {
+    scan: Scan,
+    known: Known,
+}
+
+impl Found {
+    fn add(&mut self, name: OsString, contents: Contents, print: Option<Fingerprint>) {
+        self.scan.ids.entry(contents.id).or_default().push(name);
+        if let Some(print) = print {
+            self.known.insert(print, contents);
+        }
+    }
+}
+
+/// Reads a file; its fingerprint comes with it if its contents can be known by that for good.
+fn read(
+    dir: &Dir,
+    name: &OsStr,
+    buffer: &mut Vec<u8>,
+    stop: &AtomicBool,
+) -> io::Result<Option<(Contents, Option<Fingerprint>)>> {
+    let file = hash::open(dir, name, Links::Refuse)?;
+    let before = Fingerprint::of_file(&file)?;
+    let settled = before
+        .age(SystemTime::now())
+        .is_some_and(|age| age >= SETTLE);
+    let Some(hashed) = hash::hash(&file, buffer, stop)? else {
+        return Ok(None);
+    };
+    let contents = Contents {
+        id: hashed.id,
+        sniffed: FileType::sniff(hashed.start()),
+    };
+    let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
+    Ok(Some((
+        contents,
+        Some(before).filter(|_| settled && unchanged),
+    )))
 }

@@ -1,0 +1,160 @@
+//! The main job from end to end, in one process: a folder of images is served over TLS on loopback, fetched,
+//! and kept in step when an image is added.
+//!
+//! `cargo run --release --example sync [FOLDER]`; the folder is `images` if none is given, and stays as it is.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jtp_core::client::{CatalogEntry, HaveSet};
+use jtp_core::{ImageHasher, ImageId};
+use jtp_store::{DirStore, ImageStore, NamePlan, OutputFolder};
+use jtp_tokio::{Client, Images, Server};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
+
+#[tokio::main]
+async fn main() -> Result {
+    let source = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("images"), PathBuf::from);
+    let work = tempfile::tempdir()?;
+    let (shared, fetched) = (work.path().join("shared"), work.path().join("fetched"));
+    copy_folder(&source, &shared)?;
+
+    // The server: a folder, a certificate made for this run, a port of the system's choice.
+    let store = Arc::new(DirStore::open_folder(&shared)?);
+    let (server_tls, client_tls) = tls()?;
+    let server = Server::builder(Arc::clone(&store)).tls(server_tls).build();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        server.serve(listener, async { drop(stopped.await) }).await
+    });
+    println!("serving {} images on {address}, over TLS", store.catalog().snapshot().len());
+
+    // The client: everything the server has.
+    let name = ServerName::try_from("localhost")?;
+    let mut client = Client::builder(address.to_string()).tls(client_tls, name).build();
+    let output = OutputFolder::open(&fetched)?;
+    let catalog = client.list().await?;
+    for entry in &catalog {
+        let form = if entry.flags.is_compressed() { "compressed" } else { "as it is" };
+        println!("  {}  {:>7} bytes {form}  {}", entry.id, entry.size, entry.name);
+    }
+    let started = Instant::now();
+    let came = save(client.list_and_get(), &catalog, &output).await?;
+    println!("fetched {came} images in {:.1?}, each verified by its ID", started.elapsed());
+
+    // News: an image appears in the folder, the watcher hears of it, and BATCH sends just the difference.
+    let (_, mut watch) = client.list_and_watch().await?;
+    std::fs::write(shared.join("added.bmp"), gradient(320, 200))?;
+    let news = watch.next().await?;
+    println!("news: {} has appeared with ID {}", news.name, news.id);
+    drop(watch);
+    client.close().await;
+
+    let have = HaveSet::try_from_iter(output.scan()?.ids.into_keys())?;
+    println!("the client has {} images and asks for the rest", have.len());
+    let catalog = client.list().await?;
+    let came = save(client.batch(have), &catalog, &output).await?;
+    println!("fetched {came} image: {}", news.name);
+
+    drop(client);
+    let _ = stop.send(());
+    serving.await??;
+    compare(&shared, &fetched)?;
+    println!("both folders hold the same images");
+    Ok(())
+}
+
+/// Writes images under the names that the catalog gives them, made harmless. What is broken never appears.
+async fn save(
+    mut images: Images<'_>,
+    catalog: &[CatalogEntry<'_>],
+    output: &OutputFolder,
+) -> Result<usize> {
+    let mut names = NamePlan::new();
+    for entry in catalog {
+        names.add(entry.id, &entry.name, entry.flags.file_type());
+    }
+    let mut came = 0;
+    while let Some(mut incoming) = images.next().await? {
+        let image = incoming.image();
+        let mut file = output.begin(&image);
+        while let Some(bytes) = incoming.chunk().await? {
+            file.append(bytes)?;
+        }
+        file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
+        came += 1;
+    }
+    Ok(came)
+}
+
+/// A certificate for `localhost`, and configurations for both sides.
+fn tls() -> Result<(rustls::ServerConfig, rustls::ClientConfig)> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone())?;
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok((server, client))
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result {
+    let entries = std::fs::read_dir(from).map_err(|e| format!("{}: {e}", from.display()))?;
+    std::fs::create_dir(to)?;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails unless every file of one folder is in the other.
+fn compare(shared: &Path, fetched: &Path) -> Result {
+    let id = |path: &Path| -> Result<ImageId> {
+        let mut hasher = ImageHasher::new();
+        hasher.update(&std::fs::read(path)?);
+        Ok(hasher.id())
+    };
+    for entry in std::fs::read_dir(shared)? {
+        let entry = entry?;
+        if id(&entry.path())? != id(&fetched.join(entry.file_name()))? {
+            return Err(format!("{} differs", entry.path().display()).into());
+        }
+    }
+    Ok(())
+}
+
+/// A BMP of 24 bits a pixel.
+fn gradient(width: u32, height: u32) -> Vec<u8> {
+    let row = (width * 3).next_multiple_of(4);
+    let size = 54 + row * height;
+    let mut bmp = b"BM".to_vec();
+    for field in [size, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 2835, 2835, 0, 0] {
+        bmp.extend_from_slice(&field.to_le_bytes());
+    }
+    for y in 0..height {
+        let start = bmp.len();
+        for x in 0..width {
+            bmp.extend([x * 255 / width, y * 255 / height, 128].map(|c| c.to_le_bytes()[0]));
+        }
+        bmp.resize(start + row as usize, 0);
+    }
+    bmp
+}

@@ -1,0 +1,99 @@
+//! Text that a peer sent, made harmless for a terminal and for a log of one line per message.
+
+use std::fmt::{self, Write};
+
+/// Shows `text` with everything escaped that moves the cursor, ends the line, turns the direction of writing
+/// or cannot be seen, as in `\u{202e}`. A backslash is doubled, so that the text can be told from the escapes.
+///
+/// ```
+/// use jtp_cli::escape::escaped;
+/// assert_eq!(escaped("Zürich.png").to_string(), "Zürich.png");
+/// assert_eq!(escaped("a\x1b[2J\n.png").to_string(), r"a\u{1b}[2J\n.png");
+/// ```
+#[must_use]
+pub fn escaped(text: &str) -> Escaped<'_> {
+    Escaped(text)
+}
+
+/// See [`escaped`].
+#[derive(Debug, Clone, Copy)]
+pub struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(is_unsafe) {
+            let (plain, from) = rest.split_at(at);
+            f.write_str(plain)?;
+            let mut chars = from.chars();
+            match chars.next() {
+                Some('\n') => f.write_str("\\n")?,
+                Some('\r') => f.write_str("\\r")?,
+                Some('\t') => f.write_str("\\t")?,
+                Some('\\') => f.write_str("\\\\")?,
+                Some(c) => write!(f, "{}", c.escape_unicode())?,
+                None => {}
+            }
+            rest = chars.as_str();
+        }
+        f.write_str(rest)
+    }
+}
+
+/// Escapes while writing: for errors that contain what a peer said.
+///
+/// ```
+/// use jtp_cli::escape::escaped_display;
+/// assert_eq!(escaped_display(&"a\nb"), "a\\nb");
+/// ```
+#[must_use]
+pub fn escaped_display(value: &dyn fmt::Display) -> String {
+    let mut text = String::new();
+    // Writing to a String only fails when `value` says so, and then what came by then is shown.
+    let _ = write!(text, "{value}");
+    escaped(&text).to_string()
+}
+
+fn is_unsafe(c: char) -> bool {
+    c == '\\'
+        || c.is_control()
+        || matches!(c,
+            // Marks, embeddings, overrides and isolates of the writing direction.
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            // Line and paragraph separators, invisible operators, the byte order mark, annotations.
+            | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{200b}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{00ad}' | '\u{180e}'
+            // Tags: a whole invisible alphabet.
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_hides_or_turns_is_escaped_and_the_rest_stands() {
+        for plain in [
+            "",
+            "a b.png",
+            "Überfahrt—1.jpg",
+            "写真.png",
+            "صورة.png",
+            "👨\u{200d}👩.gif",
+        ] {
+            assert_eq!(escaped(plain).to_string(), plain);
+        }
+        for (bad, good) in [
+            ("\0", r"\u{0}"),
+            ("\x1b]0;title\x07", r"\u{1b}]0;title\u{7}"),
+            ("a\r\nb\t", r"a\r\nb\t"),
+            ("\u{7f}\u{9b}31m", r"\u{7f}\u{9b}31m"),
+            ("gnp.\u{202e}exe", r"gnp.\u{202e}exe"),
+            ("\u{2066}x\u{2069}", r"\u{2066}x\u{2069}"),
+            (r"\u{202e}", r"\\u{202e}"),
+            ("\u{e0041}", r"\u{e0041}"),
+        ] {
+            assert_eq!(escaped(bad).to_string(), good);
+        }
+    }
+}

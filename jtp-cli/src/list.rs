@@ -1,0 +1,71 @@
+//! The catalog as `--list` prints it.
+
+use std::io::{self, BufWriter, Write};
+
+use jtp_core::Flags;
+use jtp_core::client::CatalogEntry;
+
+use crate::escape::escaped;
+use crate::exit::{Exit, Failure};
+
+/// Prints the catalog to stdout: ID, size in bytes as it travels, type, name. That nobody reads on, as in
+/// `client --list | head`, is no error.
+///
+/// # Errors
+///
+/// Stdout cannot be written.
+pub fn print(entries: &[CatalogEntry<'_>]) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(entries, &mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Exit::Disk,
+            format!("cannot write the list: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn write(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
+    let largest = entries.iter().map(|entry| entry.size).max().unwrap_or(0);
+    let width = largest.to_string().len();
+    for entry in entries {
+        let (id, size, kind) = (entry.id, entry.size, kind(entry.flags));
+        writeln!(
+            out,
+            "{id}  {size:>width$}  {kind:<10}  {}",
+            escaped(&entry.name)
+        )?;
+    }
+    Ok(())
+}
+
+/// The type, and whether it travels compressed.
+fn kind(flags: Flags) -> String {
+    let compressed = if flags.is_compressed() { "+zstd" } else { "" };
+    format!("{}{compressed}", flags.file_type())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jtp_core::{FileType, ImageId};
+
+    #[test]
+    fn columns_are_aligned_and_names_are_escaped() {
+        let entry = |id, file_type, compressed, name: &'static str, size| CatalogEntry {
+            id: ImageId(id),
+            flags: Flags::new(file_type, compressed),
+            name: name.into(),
+            size,
+        };
+        let mut out = Vec::new();
+        let entries = [
+            entry(1, FileType::Png, false, "a b.png", 5),
+            entry(2, FileType::Other, true, "x\x1b[2J\u{202e}", 12_345),
+        ];
+        write(&entries, &mut out).unwrap();
+        let lines = "0000000000000001      5  PNG         a b.png\n\
+                     0000000000000002  12345  other+zstd  x\\u{1b}[2J\\u{202e}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
+    }
+}

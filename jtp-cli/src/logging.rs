@@ -1,0 +1,52 @@
+//! Logs: to stderr, as much as `-v` or `RUST_LOG` asks for.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use crate::terminal::{Stderr, note_line};
+
+/// How much is logged without any `-v`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// Errors only: the client reports by itself.
+    Quiet,
+    /// What an operator wants to see.
+    Operator,
+}
+
+/// Starts logging. `RUST_LOG` wins over `verbose`.
+pub fn start(base: Base, verbose: u8) {
+    let level = match (base, verbose) {
+        (Base::Quiet, 0) => LevelFilter::ERROR,
+        (Base::Quiet, 1) | (Base::Operator, 0) => LevelFilter::INFO,
+        (Base::Quiet, 2) | (Base::Operator, 1) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|wanted| !wanted.trim().is_empty());
+    let (filter, wrong) = match wanted.map(|wanted| EnvFilter::builder().parse(wanted)) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (
+            EnvFilter::default().add_directive(level.into()),
+            Some(error),
+        ),
+        None => (EnvFilter::default().add_directive(level.into()), None),
+    };
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    // It fails when a test has started logging before: then there is nothing to do.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .with_target(verbose > 1)
+        .log_internal_errors(false)
+        .with_writer(|| Stderr)
+        .try_init();
+    if let Some(error) = wrong {
+        note_line(format_args!(
+            "warning: RUST_LOG is not understood ({error}); logging at {level}"
+        ));
+    }
+}

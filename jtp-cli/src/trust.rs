@@ -1,0 +1,243 @@
+//! Whom the client trusts: the certificates of a file, or the system's roots.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_platform_verifier::BuilderVerifierExt;
+
+use crate::address::Address;
+use crate::certificates::{ALPN, provider, read_certificates};
+use crate::exit::{Exit, Failure};
+
+/// The TLS configuration of a client: it trusts the certificates in `cert`, or the system's roots. // T1
+///
+/// # Errors
+///
+/// The file is no PEM file of certificates, or the system has no roots.
+pub fn client_config(cert: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
+    let provider = provider();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::new(Exit::Tls, format!("cannot set up TLS: {error}")))?;
+    let builder = match cert {
+        Some(path) => {
+            let verifier = Pinned::new(read_certificates(path)?, provider).map_err(|error| {
+                Failure::new(Exit::Tls, format!("cannot use {}: {error}", path.display()))
+            })?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+        }
+        None => builder.with_platform_verifier().map_err(|error| {
+            Failure::new(
+                Exit::Tls,
+                format!(
+                    "cannot use the system's certificates: {error}; give the server's with --cert"
+                ),
+            )
+        })?,
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+/// The name to verify and to send: the one given, else the host, where an address on loopback is `localhost`.
+///
+/// # Errors
+///
+/// It is neither a name nor an address.
+pub fn server_name(given: Option<&str>, address: &Address) -> Result<ServerName<'static>, Failure> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => match address.ip() {
+            Some(ip) if ip.is_loopback() => "localhost".to_owned(),
+            // The zone of fe80::1%eth0 is nothing that a certificate could tell.
+            _ => address
+                .host
+                .split('%')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        },
+    };
+    ServerName::try_from(name).map_err(|_| {
+        Failure::new(
+            Exit::Tls,
+            format!(
+                "{address} has no name that a certificate could hold; give one with --server-name"
+            ),
+        )
+    })
+}
+
+/// Trusts the certificates of a file as authorities, and each of them as a server's own certificate.
+///
+/// The second matters for certificates that are signed by their own key and call themselves an authority, as
+/// `openssl req -x509` makes them: as a server's certificate such a one is refused, though it is the very
+/// file that the user has given.
+#[derive(Debug)]
+struct Pinned {
+    inner: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl Pinned {
+    fn new(
+        trusted: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Pinned, String> {
+        let mut roots = RootCertStore::empty();
+        for certificate in &trusted {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| error.to_string())?;
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Pinned { inner, trusted })
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verdict {
+            // Told only once the certificate's dates have been found good. The name has not been looked at.
+            Err(error)
+                if is_authority(&error) && self.trusted.iter().any(|own| own == end_entity) =>
+            {
+                let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
+                rustls::client::verify_server_name(&parsed, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn is_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    matches!(
+        other.0.downcast_ref(),
+        Some(webpki::Error::CaUsedAsEndEntity)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(
+        made: &rcgen::CertificateParams,
+        trusted: &rcgen::CertificateParams,
+        name: &str,
+    ) -> Result<(), Error> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let shown = made.self_signed(&key).unwrap();
+        let same = std::ptr::eq(made, trusted);
+        let trusted = if same {
+            shown.clone()
+        } else {
+            trusted.self_signed(&key).unwrap()
+        };
+        Pinned::new(vec![trusted.der().clone()], provider())
+            .unwrap()
+            .verify_server_cert(
+                shown.der(),
+                &[],
+                &ServerName::try_from(name).unwrap(),
+                &[],
+                UnixTime::now(),
+            )
+            .map(drop)
+    }
+
+    fn params(is_ca: rcgen::IsCa) -> rcgen::CertificateParams {
+        let mut params =
+            rcgen::CertificateParams::new(vec!["pictures.example".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        params
+    }
+
+    #[test]
+    fn a_certificate_signed_by_its_own_key_is_trusted_for_its_name_only() {
+        let ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        for is_ca in [rcgen::IsCa::NoCa, rcgen::IsCa::ExplicitNoCa, ca] {
+            let params = params(is_ca);
+            verdict(&params, &params, "pictures.example").unwrap();
+            assert!(verdict(&params, &params, "other.example").is_err());
+        }
+    }
+
+    #[test]
+    fn an_authority_that_is_not_the_one_given_or_has_expired_is_refused() {
+        let ca = params(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        let mut other = ca.clone();
+        other.serial_number = Some(7_u64.into());
+        assert!(verdict(&ca, &other, "pictures.example").is_err());
+        let mut expired = ca;
+        expired.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        assert!(verdict(&expired, &expired, "pictures.example").is_err());
+    }
+
+    #[test]
+    fn the_name_is_the_hosts_and_localhost_on_loopback() {
+        for (address, given, name) in [
+            ("127.0.0.1", None, "localhost"),
+            ("[::1]", None, "localhost"),
+            ("192.0.2.1", None, "192.0.2.1"),
+            ("pictures.example", None, "pictures.example"),
+            ("127.0.0.1", Some("pictures.example"), "pictures.example"),
+            ("127.0.0.1", Some("127.0.0.1"), "127.0.0.1"),
+            ("fe80::1%eth0", None, "fe80::1"),
+        ] {
+            let name_found = server_name(given, &address.parse().unwrap()).unwrap();
+            assert_eq!(name_found.to_str(), name);
+        }
+        assert!(server_name(Some("a b"), &"x".parse().unwrap()).is_err());
+    }
+}

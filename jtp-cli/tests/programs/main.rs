@@ -1,0 +1,11 @@
+//! The programs `server` and `client` as processes: what they do, print, and exit with.
+#![cfg(unix)]
+
+mod failures;
+mod fetching;
+mod server;
+mod signals;
+mod support;
+mod tls;
+mod usage;
+mod watching;
