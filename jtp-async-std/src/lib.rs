@@ -45,12 +45,12 @@
 //!
 //! # async-std is discontinued
 //!
-//! async-std has had no maintainer since March 2025 ([RUSTSEC-2025-0052]): nobody mends a fault that is found
-//! in it, a security fault included, and `cargo audit` and `cargo deny` report every program that depends on
-//! it. Its authors name smol as the successor. So this crate asks little of it: everything is written against
-//! the traits of futures-io, and TLS is futures-rustls; only sockets, tasks, timers and blocking threads are
-//! async-std's, and most of async-std's own work there is done by the same crates as smol's, which are
-//! maintained.
+//! Its authors ended async-std in February 2025, and tell programs and libraries to go to smol
+//! ([RUSTSEC-2025-0052]). That means: nobody mends a fault that is found in it, a security fault included, and
+//! `cargo audit` and `cargo deny` report every program that depends on it. So this crate asks little of it:
+//! everything is written against the traits of futures-io, and TLS is futures-rustls; only sockets, tasks,
+//! timers and blocking threads are async-std's, where it is a thin layer over crates that smol uses too and
+//! that are maintained.
 //!
 //! - A program on async-std uses this crate as it is, and knows the advisory.
 //! - A program on smol, or a new one, takes `default-features = false` and the feature `smol`. Then async-std

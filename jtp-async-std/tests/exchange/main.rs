@@ -1,30 +1,27 @@
 //! Client and server over real sockets, plain and TLS, and over streams in memory.
 
 mod rt;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls;
 
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future::zip;
+use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use jtp_async_std::{
-    Client, ClientBuilder, Decision, Error, ImageError, Peer, Server, ServerBuilder,
-};
+use jtp_async_std::{Client, ClientBuilder, Decision, Error, ImageError, Peer, Server};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
-use jtp_core::server::{CloseReason, PlainPolicy, ServerConfig};
+use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
-use jtp_core::{FileType, ImageId};
-use jtp_store::{ImageStore, MemoryStore};
+use jtp_core::{FileType, Image, ImageId};
+use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError};
 use rt::{JoinHandle, TcpListener, TcpStream, block_on, channel, duplex, spawn};
-use rustls::pki_types::ServerName;
-
-#[cfg(feature = "aws-lc-rs")]
-use rustls::crypto::aws_lc_rs as provider;
-#[cfg(not(feature = "aws-lc-rs"))]
-use rustls::crypto::ring as provider;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// A deadline that the test waits for; the others are of seconds.
+const SHORT: Option<Duration> = Some(Duration::from_millis(50));
 
 fn store(count: u32) -> Arc<MemoryStore> {
     let store = MemoryStore::new();
@@ -33,6 +30,14 @@ fn store(count: u32) -> Arc<MemoryStore> {
         store.insert(&format!("{n:04}.png"), bytes).unwrap();
     }
     Arc::new(store)
+}
+
+fn big_images() -> Result<Arc<MemoryStore>> {
+    let store = MemoryStore::new();
+    for n in 0..50u8 {
+        store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
+    }
+    Ok(Arc::new(store))
 }
 
 struct Running {
@@ -139,11 +144,7 @@ fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
 #[test]
 fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
     block_on(async {
-        let store = MemoryStore::new();
-        for n in 0..50u8 {
-            store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
-        }
-        let running = Running::start(Server::builder(Arc::new(store)).build()).await;
+        let running = Running::start(Server::builder(big_images()?).build()).await;
         for pipeline in [false, true] {
             let config = ClientConfig::new().with_pipeline(pipeline);
             let mut client = running.client().config(config).build();
@@ -192,6 +193,113 @@ fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
             matches!(ended, Err(Error::Protocol(ClientError::EarlyEof))),
             "{ended:?}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn s16_the_response_under_way_is_finished() -> Result {
+    block_on(async {
+        // The client does not look at the connection again, so the lingering takes its time. // S11
+        let config = ServerConfig::new().with_linger(Duration::from_millis(50), 1024);
+        let server = Server::builder(big_images()?)
+            .config(config)
+            .drain_timeout(None)
+            .build();
+        let running = Running::start(server).await;
+        let mut client = running.client().build();
+        let mut images = client.list_and_get();
+        let first = images.next().await?.unwrap().bytes(1 << 20).await?;
+        assert_eq!(first.len(), 1 << 20);
+        let ((), rest) = zip(running.stop(), collect(&mut images)).await;
+        assert_eq!(rest?.len(), 49);
+        Ok(())
+    })
+}
+
+#[test]
+fn s16_after_the_drain_time_everything_closes() -> Result {
+    block_on(async {
+        let server = Server::builder(big_images()?).drain_timeout(SHORT).build();
+        let running = Running::start(server).await;
+        let mut client = running.client().retries(0).build();
+        let mut images = client.list_and_get();
+        let mut first = images.next().await?.unwrap();
+        assert!(first.chunk().await?.is_some());
+        // Nobody reads what comes; the write timeout is of 30 s.
+        running.stop().await;
+        assert!(collect(&mut images).await.is_err());
+        Ok(())
+    })
+}
+
+#[test]
+fn connections_end_when_serving_is_dropped() -> Result {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+        let server = Server::builder(store(0)).build();
+        let serving = async {
+            server.serve(listener, std::future::pending()).await?;
+            Ok(())
+        };
+        let asking = async {
+            stream.write_all(&[1, 1]).await?;
+            let mut got = [0; 5];
+            stream.read_exact(&mut got).await?;
+            assert_eq!(&got, b"JTPL\0");
+            Ok::<_, std::io::Error>(())
+        };
+        or(serving, asking).await?;
+        assert_eq!(stream.read(&mut [0]).await?, 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn s11_the_peer_sees_the_end_while_the_server_lingers() -> Result {
+    let hour = Duration::from_secs(3600);
+    let config = ServerConfig::new().with_linger(hour, u64::MAX);
+    block_on(async {
+        let running = Running::start(Server::builder(store(1)).config(config).build()).await;
+        let mut stream = TcpStream::connect(&running.address).await?;
+        stream.write_all(&[6, 0]).await?;
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await?;
+        assert_eq!(got[..5], *b"JTPE\x04");
+        drop(stream);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// Two images, of which the second takes the thread that reads it down.
+struct Panics(MemoryStore);
+
+impl ImageStore for Panics {
+    fn catalog(&self) -> &LiveCatalog {
+        self.0.catalog()
+    }
+
+    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
+        assert_ne!(image.length, 11, "a test of what a panic takes with it");
+        self.0.open(image)
+    }
+}
+
+#[test]
+fn a_store_that_panics_takes_only_the_connection_with_it() -> Result {
+    let store = MemoryStore::new();
+    let good = store.insert("a.png", b"good".as_slice())?;
+    let bad = store.insert("b.png", b"panics here".as_slice())?;
+    block_on(async {
+        let running = Running::start(Server::builder(Arc::new(Panics(store))).build()).await;
+        let mut client = running.client().retries(0).build();
+        let failed = collect(&mut client.get([bad])).await.unwrap_err();
+        assert!(failed.to_string().contains("early"), "{failed}");
+        assert_eq!(collect(&mut client.get([good])).await?, [good]);
+        drop(client);
+        running.stop().await;
         Ok(())
     })
 }
@@ -277,93 +385,6 @@ fn over_any_stream() -> Result {
         client.close().await;
         drop(client);
         assert_eq!(serving.await?, Some(CloseReason::PeerClosed));
-        Ok(())
-    })
-}
-
-struct Tls {
-    server: Arc<rustls::ServerConfig>,
-    client: Arc<rustls::ClientConfig>,
-}
-
-fn tls() -> Tls {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(provider::default_provider());
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
-        .unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Tls {
-        server: Arc::new(server),
-        client: Arc::new(client),
-    }
-}
-
-fn localhost() -> ServerName<'static> {
-    ServerName::try_from("localhost").unwrap()
-}
-
-fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
-    Server::builder(store(count)).tls(Arc::clone(&tls.server))
-}
-
-#[test]
-fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
-    block_on(async {
-        let tls = tls();
-        let running = Running::start(with_tls(&tls, 100).build()).await;
-        let mut secure = running
-            .client()
-            .tls(Arc::clone(&tls.client), localhost())
-            .build();
-        assert_eq!(collect(&mut secure.list_and_get()).await?.len(), 100);
-        let mut plain = running.client().build();
-        assert_eq!(collect(&mut plain.list_and_get()).await?.len(), 100);
-        let mut stranger = {
-            let roots = rustls::RootCertStore::empty();
-            let provider = Arc::new(provider::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            running.client().tls(config, localhost()).build()
-        };
-        let refused = stranger.list().await.unwrap_err();
-        assert!(matches!(refused, Error::Tls { .. }), "{refused}");
-        drop((secure, plain, stranger));
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
-    block_on(async {
-        let tls = tls();
-        let running = Running::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build()).await;
-        let refused = running.client().build().list().await.unwrap_err();
-        assert!(matches!(refused, Error::TlsServer { .. }), "{refused}");
-        running.stop().await;
-
-        let running = Running::start(Server::builder(store(1)).build()).await;
-        let mut client = running
-            .client()
-            .tls(Arc::clone(&tls.client), localhost())
-            .build();
-        let refused = client.list().await.unwrap_err();
-        assert!(matches!(refused, Error::PlainServer { .. }), "{refused}");
-        drop(client);
-        running.stop().await;
         Ok(())
     })
 }
@@ -506,9 +527,6 @@ fn t6_a_silent_server_is_given_up() -> Result {
     })
 }
 
-/// A deadline that the test waits for; the others are of seconds.
-const SHORT: Option<Duration> = Some(Duration::from_millis(50));
-
 #[test]
 fn t4_each_clock_ends_the_connection() -> Result {
     let config = ServerConfig::new();
@@ -554,24 +572,6 @@ fn t4_each_clock_ends_the_connection() -> Result {
             reason.unwrap().to_string(),
             "timed out: the peer takes no output"
         );
-        Ok(())
-    })
-}
-
-#[test]
-fn t4_a_tls_handshake_has_its_clock() -> Result {
-    block_on(async {
-        let tls = tls();
-        let running =
-            Running::start(with_tls(&tls, 1).handshake_timeouts(SHORT, SHORT).build()).await;
-        for sent in [&[][..], &[0x16, 3, 1]] {
-            let mut stream = TcpStream::connect(&running.address).await?;
-            stream.write_all(sent).await?;
-            let mut got = Vec::new();
-            let _ = stream.read_to_end(&mut got).await;
-            assert!(got.is_empty());
-        }
-        running.stop().await;
         Ok(())
     })
 }
