@@ -49,7 +49,12 @@ async fn main() -> Result {
     println!("| LIST | p50 | p99 | worst |\n|---|---|---|---|");
     for (name, times) in names.iter().zip([&before, &during]) {
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        println!("| {name} | {:.1?} | {:.1?} | {:.1?} |", at(0.5), at(0.99), at(1.0));
+        println!(
+            "| {name} | {:.1?} | {:.1?} | {:.1?} |",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
     }
     let p99 = |times: &[Duration]| times[(times.len() - 1) * 99 / 100].as_secs_f64();
     println!("p99 ratio: {:.2}", p99(&during) / p99(&before));

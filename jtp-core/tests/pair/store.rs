@@ -153,9 +153,9 @@ impl Store {
         };
         let raw: Vec<u8> = (0..len).map(|_| byte()).collect();
         let id = ImageId::of(&raw);
-        if !self.forms.contains_key(&id) {
+        if let std::collections::hash_map::Entry::Vacant(e) = self.forms.entry(id) {
             let packed = pack(&raw, dice.one_in(4));
-            self.forms.insert(id, Form { raw, packed });
+            e.insert(Form { raw, packed });
             self.ids.push(id);
         }
         id
