@@ -14,8 +14,11 @@ use crate::support::tls::tls;
 
 const LEN: usize = 1 << 20;
 
+/// A change, and what to call it.
+type Change = (&'static str, fn(&Path));
+
 /// What happens to the file. All write bytes that make another image.
-const CHANGES: [(&str, fn(&Path)); 8] = [
+const CHANGES: [Change; 8] = [
     ("truncated", |path| {
         File::options()
             .write(true)
@@ -233,4 +236,34 @@ fn s13_what_was_read_ahead_of_a_cancel_is_not_served_from_later() {
         peer.send(get(KEEP, &ids[next.min(5)..]));
         peer.expect(data_of(&all[next.min(5)..]));
     }
+}
+
+#[test]
+fn s3_a_response_is_of_one_snapshot_whatever_happens_meanwhile() {
+    let served = Served::folder(crate::support::files::generated(6, LEN));
+    let before = served.pictures();
+    let answer = images_of(b"JTPG", &before);
+    let mut peer = served.peer();
+    peer.send([LIST_AND_GET, KEEP, LIST, KEEP]);
+    peer.expect(&answer[..100]);
+    // One more, in the middle of what is still to be sent.
+    fs::write(served.path().join("0002a.png"), noise(99, 1)).unwrap();
+    served.wait_for(|catalog| catalog.len() == 7);
+    peer.expect(&answer[100..]);
+    // The request behind it has a snapshot of its own, from when its turn came.
+    peer.expect(list_of(&served.pictures()));
+}
+
+#[test]
+fn s14_an_image_that_no_packet_can_carry_is_left_out() {
+    let folder = crate::support::files::samples();
+    let before = crate::support::files::pictures(folder.path());
+    let huge = File::create(folder.path().join("huge.png")).unwrap();
+    huge.set_len(1 << 32).unwrap(); // All of it a hole.
+    let served = Served::folder(folder);
+    let mut peer = served.peer();
+    peer.send([LIST, KEEP, LIST_AND_GET, 0]);
+    peer.expect(list_of(&before));
+    peer.expect(images_of(b"JTPG", &before));
+    peer.expect_end();
 }

@@ -1,6 +1,7 @@
 //! R1 R2 R6: our client against servers that break the protocol, or break off.
 
 use std::fmt::Debug;
+use std::slice::from_ref;
 
 use jtp_core::ImageId;
 use jtp_core::client::{ClientError, HaveSet};
@@ -100,22 +101,22 @@ fn violations() -> Vec<(&'static str, Ask, Vec<u8>)> {
         (
             "the answer to another request",
             List,
-            images_of(b"JTPG", &[one.clone()]),
+            images_of(b"JTPG", from_ref(&one)),
         ),
         (
             "the answer to another request",
             Get,
-            list_of(&[one.clone()]),
+            list_of(from_ref(&one)),
         ),
         (
             "the answer to another request",
             Batch,
-            images_of(b"JTPG", &[one.clone()]),
+            images_of(b"JTPG", from_ref(&one)),
         ),
         (
             "the answer to another request",
             ListAndGet,
-            images_of(b"JTPB", &[one.clone()]),
+            images_of(b"JTPB", from_ref(&one)),
         ),
         ("the answer to another request", Watch, list_of(&[])),
         ("JTPC without CANCEL", List, b"JTPC".to_vec()),
@@ -165,7 +166,7 @@ fn violations() -> Vec<(&'static str, Ask, Vec<u8>)> {
         (
             "data behind the response",
             ListAndGet,
-            [images_of(b"JTPG", &[one.clone()]), vec![0]].concat(),
+            [images_of(b"JTPG", from_ref(&one)), vec![0]].concat(),
         ),
     ];
     for bit in 4..8 {
@@ -324,7 +325,7 @@ fn r1_r6_the_end_at_every_byte_of_a_response() -> Result {
             let first_whole = cut >= 5 + one.packet().len();
             // The rest is asked for on a new connection: all again, or what is missing.
             let rest = if first_whole {
-                images_of(b"JTPB", &[two.clone()])
+                images_of(b"JTPB", from_ref(&two))
             } else {
                 whole.clone()
             };

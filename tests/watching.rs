@@ -1,6 +1,10 @@
 //! WATCH on a folder that changes.
 
 use std::fs;
+use std::time::Duration;
+
+use jtp_core::server::ServerConfig;
+use jtp_store::MemoryStore;
 
 use crate::support::Result;
 use crate::support::bytes::*;
@@ -159,4 +163,60 @@ fn our_client_is_told_over_tls_and_fetches_what_is_new() -> Result {
         fetching.close().await;
         Ok(())
     }))
+}
+
+#[test]
+fn n4_idle_timeouts_do_not_end_a_watch() {
+    let config = ServerConfig::new().with_idle_timeout(Some(Duration::from_millis(50)));
+    let served = Served::folder_with(samples(), |s| s.config(config));
+    let list = list_of(&served.pictures());
+    let mut watching = served.peer();
+    watching.send([&[LIST, KEEP][..], &WATCH].concat());
+    watching.expect(&list);
+    let mut idle = served.peer();
+    idle.send([LIST, KEEP]);
+    idle.expect(&list);
+    idle.expect_end(); // T4: its time is over, and the watch was idle for longer.
+    watching.expect(news(&put(&served, "new.png", &noise(10, 1))));
+    // An ordinary connection again, it has the same limit.
+    watching.send(CANCEL);
+    watching.expect(b"JTPC");
+    watching.expect_end();
+}
+
+/// Images of 100 bytes with names of 1000, put into the store; what a watcher is told of them.
+fn many_events(served: &Served<MemoryStore>, count: u32) -> Vec<u8> {
+    let put = |n: u32| {
+        let name = format!("{n:08}{}.png", "x".repeat(1000));
+        let bytes = noise(100, u64::from(n));
+        served.store.insert(&name, bytes.clone()).unwrap();
+        news(&Picture::new(&name, bytes))
+    };
+    (0..count).flat_map(put).collect()
+}
+
+#[test]
+fn n2_a_watcher_that_reads_late_misses_nothing() {
+    let served = Served::store(MemoryStore::new(), |server| server);
+    let mut peer = served.peer();
+    peer.send([&[LIST, KEEP][..], &WATCH].concat());
+    peer.expect(list_of(&[]));
+    // Far more than the system's buffers hold.
+    let told = many_events(&served, 3000);
+    peer.expect(told);
+    peer.send(CANCEL);
+    peer.expect(b"JTPC");
+}
+
+#[test]
+fn n2_a_watcher_beyond_the_history_is_disconnected_and_skips_nothing() {
+    let config = ServerConfig::new().with_max_watch_lag(10);
+    let served = Served::store(MemoryStore::new(), |server| server.config(config));
+    let mut peer = served.peer();
+    peer.send([&[LIST, KEEP][..], &WATCH].concat());
+    peer.expect(list_of(&[]));
+    let told = many_events(&served, 3000);
+    let got = peer.read_to_end();
+    assert!(got.len() < told.len(), "it was disconnected");
+    assert!(told.starts_with(&got), "what came is what was first");
 }

@@ -29,16 +29,16 @@ fn program(name: &str) -> PathBuf {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build
-            // As `cargo test` selects features, so that little is built twice; and without the network.
+            // With the test beside them the features are those of `cargo test --test integration`, so that
+            // no library is built twice; and without the network.
+            .args(["build", "--quiet", "--offline", "--workspace", "--bins"])
             .args([
-                "build",
-                "--quiet",
-                "--offline",
-                "--package",
-                "jtp-cli",
-                "--bins",
+                "--test",
+                "integration",
+                "--profile",
+                profile,
+                "--target-dir",
             ])
-            .args(["--profile", profile, "--target-dir"])
             .arg(folder.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         // What cargo set for this test is not for that build: it would only make it build anew.
@@ -167,7 +167,7 @@ pub(crate) struct Ended {
 impl Ended {
     #[track_caller]
     pub(crate) fn well(&self) -> &Ended {
-        assert_eq!(self.code, Some(0), "{self:?}");
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self
     }
 
