@@ -11,7 +11,7 @@ use super::bodies::Bodies;
 use super::signals::{Drain, News};
 use super::{Decision, Peer, Shared};
 use crate::clock::{Clock, shorter};
-use crate::input::Input;
+use crate::input::{Input, fill};
 use crate::stream::{Stream, is_blocked, wait};
 
 /// How much is read ahead while a response is under way. // S1
@@ -95,6 +95,7 @@ impl<'a, S: ImageStore + ?Sized, T: Stream> Connection<'a, S, T> {
         if !output {
             // Nothing is kept for a connection at rest.
             self.bodies.clear();
+            self.input.rest();
         }
         let deadline = self.machine.deadline();
         let mut limit = deadline.map(|deadline| self.clock.until(deadline));
@@ -236,7 +237,7 @@ impl<'a, S: ImageStore + ?Sized, T: Stream> Connection<'a, S, T> {
         if !self.wants_read() {
             return Ok(false);
         }
-        match self.input.fill(&mut self.io) {
+        match fill(&mut self.input, &mut self.io) {
             Ok(0) => self.machine.receive_eof(),
             Ok(_) => {}
             // T1: a TLS peer that just goes away is no error of ours.
