@@ -11,7 +11,7 @@ use jtp_core::{Image, ImageFault};
 
 use super::Error;
 use crate::clock::{Clock, left, shorter};
-use crate::input::Input;
+use crate::input::{Input, fill};
 use crate::stream::{Stream, is_blocked, wait};
 
 /// How much is read at once, at most.
@@ -74,7 +74,7 @@ impl Link {
             io,
             machine: ClientConnection::new(config, clock.now()),
             clock,
-            input: Input::new(READ),
+            input: Input::new(READ, READ),
             held: 0,
             paused: true,
             unflushed: false,
@@ -148,7 +148,7 @@ impl Link {
                 Err(error) => return Err(self.error(error)),
             }
             let wrote = self.write();
-            match self.input.fill(&mut self.io) {
+            match fill(&mut self.input, &mut self.io) {
                 Ok(0) => return self.ended().map(Some),
                 Ok(_) => continue,
                 // T1: no close_notify. Whether bytes are missing the machine knows.
@@ -171,6 +171,9 @@ impl Link {
 
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
         let deadline = self.machine.deadline();
+        if deadline.is_none() {
+            self.input.rest(); // Nothing is due. // T6
+        }
         let limit = shorter(
             deadline.map(|deadline| self.clock.until(deadline)),
             until.map(left),

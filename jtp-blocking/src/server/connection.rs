@@ -11,8 +11,11 @@ use super::bodies::Bodies;
 use super::signals::{Drain, News};
 use super::{Decision, Peer, Shared};
 use crate::clock::{Clock, shorter};
-use crate::input::Input;
+use crate::input::{Input, fill};
 use crate::stream::{Stream, is_blocked, wait};
+/// What an idle connection reads into.
+const READ_LEAST: usize = 512;
+
 
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
@@ -60,7 +63,7 @@ impl<'a, S: ImageStore + ?Sized, T: Stream> Connection<'a, S, T> {
             io,
             machine,
             clock,
-            input: Input::new(READ_AHEAD),
+            input: Input::new(READ_LEAST, READ_AHEAD),
             news: None,
             unflushed: false,
             drain,
@@ -95,6 +98,7 @@ impl<'a, S: ImageStore + ?Sized, T: Stream> Connection<'a, S, T> {
         if !output {
             // Nothing is kept for a connection at rest.
             self.bodies.clear();
+            self.input.rest();
         }
         let deadline = self.machine.deadline();
         let mut limit = deadline.map(|deadline| self.clock.until(deadline));
@@ -236,7 +240,7 @@ impl<'a, S: ImageStore + ?Sized, T: Stream> Connection<'a, S, T> {
         if !self.wants_read() {
             return Ok(false);
         }
-        match self.input.fill(&mut self.io) {
+        match fill(&mut self.input, &mut self.io) {
             Ok(0) => self.machine.receive_eof(),
             Ok(_) => {}
             // T1: a TLS peer that just goes away is no error of ours.
