@@ -85,7 +85,7 @@ impl Link {
             machine: ClientConnection::new(config, clock.now()),
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ),
+            input: Input::new(READ, READ),
             held: 0,
             paused: true,
             unflushed: false,

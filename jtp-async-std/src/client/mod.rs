@@ -6,6 +6,7 @@ mod images;
 mod link;
 
 use std::fmt;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 

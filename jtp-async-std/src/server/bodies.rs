@@ -40,6 +40,8 @@ pub(super) struct Bodies<S: ?Sized> {
     /// Pieces that are loaded and not sent; of the first one `sent` bytes are.
     pieces: VecDeque<Vec<u8>>,
     sent: usize,
+    /// A piece that was sent, for the next one: new memory would have to be cleared each time.
+    spare: Option<Vec<u8>>,
 }
 
 impl<S: ImageStore + ?Sized> Bodies<S> {
@@ -51,6 +53,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
             open: None,
             pieces: VecDeque::new(),
             sent: 0,
+            spare: None,
         }
     }
 
@@ -70,18 +73,17 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
             .front()
             .is_some_and(|piece| self.sent >= piece.len())
         {
-            self.pieces.pop_front();
+            self.spare = self.pieces.pop_front();
             self.sent = 0;
         }
     }
 
-    /// Drops what was read ahead once no response wants it.
-    pub(super) fn clear(&mut self) {
+    /// Nothing more can be loaded. What is loaded is still to be sent: the machine counts on it. // S13
+    pub(super) fn failed(&mut self) {
         self.job = None;
         self.ahead.clear();
         self.open = None;
-        self.pieces.clear();
-        self.sent = 0;
+        self.spare = None;
     }
 
     /// Gets ready what comes next; `Ready` with the answer to a wanted body when there is one.
@@ -122,6 +124,11 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
                 }
             }
             None => {
+                // What was read ahead for a response that CANCEL has ended is of no use to a later one: its
+                // files may have been changed by then.
+                if connection.upcoming().next().is_none() {
+                    self.ahead.clear();
+                }
                 // While the last of what is loaded goes out, the next images come in.
                 if self.job.is_none() && self.ahead.is_empty() && self.open.is_none() {
                     self.start_load(connection.upcoming());
@@ -169,8 +176,9 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         };
         let left = wanted.image.length - wanted.offset;
         let count = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        let mut piece = self.spare.take().unwrap_or_default();
         self.job = Some(Job::Read(spawn_blocking(move || {
-            let mut piece = vec![0; count];
+            piece.resize(count, 0);
             let read = body.read_at(u64::from(wanted.offset), &mut piece);
             let result = read.map_err(LoadError::from).map(|count| {
                 piece.truncate(count);

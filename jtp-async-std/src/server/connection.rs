@@ -20,6 +20,9 @@ use crate::input::Input;
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
 
+/// What an idle connection reads into.
+const READ_LEAST: usize = 512;
+
 /// The turns that a connection takes before it lets others have theirs.
 const TURNS: usize = 64;
 
@@ -66,7 +69,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             machine,
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ_AHEAD),
+            input: Input::new(READ_LEAST, READ_AHEAD),
             news: None,
             unflushed: false,
             shutdown: Box::pin(shared.shutdown.wait()),
@@ -165,7 +168,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
                 Ok(count) => self.machine.body_loaded(count, now),
                 Err(error) => {
                     tracing::warn!(peer = %self.peer, %error, "an image cannot be sent");
-                    self.bodies.clear();
+                    self.bodies.failed();
                     self.machine.body_failed("an image cannot be read", now)
                 }
             };
