@@ -124,11 +124,7 @@ mod tests {
         }
         assert_eq!(sizes, [512, 8192, 65536, 65536, 65536]);
         input.rest();
-        assert_eq!(
-            input.room().len(),
-            512,
-            "what a burst needed is given back"
-        );
+        assert_eq!(input.room().len(), 512, "what a burst needed is given back");
     }
 
     #[test]

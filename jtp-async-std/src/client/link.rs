@@ -16,7 +16,7 @@ use jtp_core::{Image, ImageFault};
 use super::Error;
 use super::connect::Stream;
 use crate::clock::{Alarm, Clock};
-use crate::input::Input;
+use crate::input::{Input, poll_fill};
 
 /// How much is read at once, at most.
 const READ: usize = 256 * 1024;
@@ -159,7 +159,7 @@ impl Link {
                 Err(error) => return Poll::Ready(Err(self.error(error))),
             }
             let wrote = self.poll_write(cx);
-            match self.input.poll_fill(cx, &mut self.io) {
+            match poll_fill(&mut self.input, cx, &mut self.io) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.ended()),
                 Poll::Ready(Ok(_)) => {
                     self.turns += 1;

@@ -15,7 +15,7 @@ use jtp_store::{ImageStore, Watch};
 use super::bodies::Bodies;
 use super::{Decision, Peer, Shared};
 use crate::clock::{Alarm, Clock};
-use crate::input::Input;
+use crate::input::{Input, poll_fill};
 
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
@@ -224,7 +224,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
         if self.input.is_full() || !self.machine.wants_read(self.input.unused()) {
             return Ok(false);
         }
-        match self.input.poll_fill(cx, &mut self.io) {
+        match poll_fill(&mut self.input, cx, &mut self.io) {
             Poll::Ready(Ok(0)) => self.machine.receive_eof(),
             Poll::Ready(Ok(_)) => {}
             // T1: a TLS peer that just goes away is no error of ours.

@@ -16,7 +16,6 @@ use crate::stream::{Stream, is_blocked, wait};
 /// What an idle connection reads into.
 const READ_LEAST: usize = 512;
 
-
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
 
