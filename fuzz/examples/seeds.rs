@@ -12,7 +12,9 @@ use jtp_fuzz::IMAGES;
 
 fn main() {
     let save = |target: &str, name: &str, bytes: &[u8]| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("seeds")
+            .join(target);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(name), bytes).unwrap();
     };
@@ -21,7 +23,10 @@ fn main() {
         RequestHead { kind, keep_alive }.encode(&mut out);
         out
     };
-    let ids: Vec<ImageId> = IMAGES.into_iter().map(|(_, bytes)| ImageId::of(bytes)).collect();
+    let ids: Vec<ImageId> = IMAGES
+        .into_iter()
+        .map(|(_, bytes)| ImageId::of(bytes))
+        .collect();
     let with_ids = |kind, ids: &[ImageId]| {
         let mut out = head(kind, true);
         request::encode_ids(ids, &mut out);
@@ -56,8 +61,20 @@ fn main() {
         ("cut", get[..7].to_vec()),
     ];
     for (name, bytes) in exchanges.iter().chain(&bad) {
-        save("server_bytes", name, &[&[1, 0, 3, 0, 90], &bytes[..]].concat());
-        save("server_chunks", name, &[&[1, 1, 2, 3, 5, 8, 13, 21, 34, 0, 9, 0, 1, 40, 3, 0, 2], &bytes[..]].concat());
+        save(
+            "server_bytes",
+            name,
+            &[&[1, 0, 3, 0, 90], &bytes[..]].concat(),
+        );
+        save(
+            "server_chunks",
+            name,
+            &[
+                &[1, 1, 2, 3, 5, 8, 13, 21, 34, 0, 9, 0, 1, 40, 3, 0, 2],
+                &bytes[..],
+            ]
+            .concat(),
+        );
         save("wire_decode", &format!("request_{name}"), bytes);
     }
 
@@ -87,13 +104,27 @@ fn main() {
     let mut entries = Vec::new();
     for (index, (name, _)) in IMAGES.into_iter().enumerate() {
         let image = image(index);
-        let entry = entry::Entry { id: image.id, flags: image.flags, name, size: image.length };
+        let entry = entry::Entry {
+            id: image.id,
+            flags: image.flags,
+            name,
+            size: image.length,
+        };
         entry::encode(&entry, &mut entries).unwrap();
     }
     let mut error = Vec::new();
-    ErrorFrame { code: ErrorCode::ServerError, message: "a disk failed".into() }.encode(&mut error);
+    ErrorFrame {
+        code: ErrorCode::ServerError,
+        message: "a disk failed".into(),
+    }
+    .encode(&mut error);
     let mut one = Vec::new();
-    let named = entry::Entry { id: ids[0], flags: Flags::new(FileType::Gif, true), name: "cafe\u{301}.gif", size: 4660 };
+    let named = entry::Entry {
+        id: ids[0],
+        flags: Flags::new(FileType::Gif, true),
+        name: "cafe\u{301}.gif",
+        size: 4660,
+    };
     entry::encode(&named, &mut one).unwrap();
     let plain = [9; 60];
     let small = zstd::bulk::compress(&plain, 3).unwrap();
@@ -114,14 +145,34 @@ fn main() {
     let told: [(&str, &[u8], Vec<u8>); 11] = [
         ("list", &[0x03, 0], answered_list.clone()),
         ("get", &[0x03, 0b0010_1001], answered_get.clone()),
-        ("batch", &[0x03, 0b0001_1011], counted(Header::Batch, 2, &packets(&[2, 3]))),
+        (
+            "batch",
+            &[0x03, 0b0001_1011],
+            counted(Header::Batch, 2, &packets(&[2, 3])),
+        ),
         ("all", &[0x03, 4], answered_all.clone()),
-        ("packed", &[0x03, 4], counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat())),
-        ("pipelined", &[0x05, 0, 4], [&answered_list[..], &answered_all].concat()),
+        (
+            "packed",
+            &[0x03, 4],
+            counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat()),
+        ),
+        (
+            "pipelined",
+            &[0x05, 0, 4],
+            [&answered_list[..], &answered_all].concat(),
+        ),
         ("watch", &[0x13, 5], [&news[..], &news, b"JTPC"].concat()),
         ("cancelled", &[0x13, 4], [&cut_short[..], b"JTPC"].concat()),
-        ("cancelled_late", &[0x13, 0], [&answered_list[..], b"JTPC"].concat()),
-        ("error_inside", &[0x03, 4], [&cut_short[..], &error].concat()),
+        (
+            "cancelled_late",
+            &[0x13, 0],
+            [&answered_list[..], b"JTPC"].concat(),
+        ),
+        (
+            "error_inside",
+            &[0x03, 4],
+            [&cut_short[..], &error].concat(),
+        ),
         ("error", &[0x03, 0], error.clone()),
     ];
     for (name, settings, bytes) in told {
@@ -161,32 +212,86 @@ fn main() {
     // Bodies: a mode, four cuts, then what the mode takes.
     let body = |mode: u8, bytes: &[u8]| [&[mode, 1, 7, 100, 3], bytes].concat();
     save("body", "frame", &body(0, &small));
-    save("body", "two_frames", &body(0, &[&small[..], &small].concat()));
-    save("body", "skippable", &body(0, &[&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2], &small[..]].concat()));
-    save("body", "checksum", &body(0, &{
-        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.include_checksum(true).unwrap();
-        std::io::Write::write_all(&mut encoder, b"a body with a checksum behind it").unwrap();
-        encoder.finish().unwrap()
-    }));
-    save("body", "window", &body(0, &[0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 1, 0, 0]));
-    save("body", "bomb", &body(1, &[0x03, 0xff, 0x0f, 0, 0x02, 0, 0x10, 0, 0x02, 0, 0x10, 0]));
-    save("body", "raw_block", &body(1, &[&[0x29, 0, 0][..], b"hello"].concat()));
+    save(
+        "body",
+        "two_frames",
+        &body(0, &[&small[..], &small].concat()),
+    );
+    save(
+        "body",
+        "skippable",
+        &body(
+            0,
+            &[&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2], &small[..]].concat(),
+        ),
+    );
+    save(
+        "body",
+        "checksum",
+        &body(0, &{
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.include_checksum(true).unwrap();
+            std::io::Write::write_all(&mut encoder, b"a body with a checksum behind it").unwrap();
+            encoder.finish().unwrap()
+        }),
+    );
+    save(
+        "body",
+        "window",
+        &body(0, &[0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 1, 0, 0]),
+    );
+    save(
+        "body",
+        "bomb",
+        &body(
+            1,
+            &[0x03, 0xff, 0x0f, 0, 0x02, 0, 0x10, 0, 0x02, 0, 0x10, 0],
+        ),
+    );
+    save(
+        "body",
+        "raw_block",
+        &body(1, &[&[0x29, 0, 0][..], b"hello"].concat()),
+    );
     save("body", "plain", &body(2, IMAGES[3].1));
-    save("body", "plain_split", &body(0x1a, b"so many words, so many words, so many words"));
-    save("body", "changed", &body(3, &[&[9, 0x40], IMAGES[1].1].concat()));
+    save(
+        "body",
+        "plain_split",
+        &body(0x1a, b"so many words, so many words, so many words"),
+    );
+    save(
+        "body",
+        "changed",
+        &body(3, &[&[9, 0x40], IMAGES[1].1].concat()),
+    );
 
     // Names: one whole, and entries of an ID, a length and a name.
     let hostile = [
-        "../../etc/passwd", "con.png", "COM\u{b9}.gif", ".hidden", "a.png. . ", "C:\\x.png", "a\0b\n.png",
-        "e\u{301}.png", "a\u{202e}gnp.exe", "", "...", "stra\u{df}e.png", "\u{212b}.png",
+        "../../etc/passwd",
+        "con.png",
+        "COM\u{b9}.gif",
+        ".hidden",
+        "a.png. . ",
+        "C:\\x.png",
+        "a\0b\n.png",
+        "e\u{301}.png",
+        "a\u{202e}gnp.exe",
+        "",
+        "...",
+        "stra\u{df}e.png",
+        "\u{212b}.png",
     ];
     for (index, name) in hostile.iter().enumerate() {
         save("names", &format!("hostile_{index:02}"), name.as_bytes());
     }
     save("names", "long", "é".repeat(300).as_bytes());
     let mut meeting = Vec::new();
-    for (id, name) in [(1, "a.png"), (2, "A.PNG"), (3, "a-0000000000000001.png"), (4, "0000000000000005.gif")] {
+    for (id, name) in [
+        (1, "a.png"),
+        (2, "A.PNG"),
+        (3, "a-0000000000000001.png"),
+        (4, "0000000000000005.gif"),
+    ] {
         meeting.extend_from_slice(&[id, name.len() as u8]);
         meeting.extend_from_slice(name.as_bytes());
     }

@@ -41,16 +41,26 @@ pub fn run(data: &[u8]) {
     let whole = receive(&mut receiver, image(ImageId(0)), &wire, &mut || usize::MAX);
     // A receiver that has seen other images gives the same.
     let mut cuts = cuts.iter().map(|cut| usize::from(*cut)).cycle();
-    let pieces = receive(&mut receiver, image(ImageId(0)), &wire, &mut || cuts.next().unwrap_or(1));
+    let pieces = receive(&mut receiver, image(ImageId(0)), &wire, &mut || {
+        cuts.next().unwrap_or(1)
+    });
     assert_eq!(pieces.1, whole.1);
     assert!(pieces.0 == whole.0, "other bytes in other pieces");
 
     let Err(ImageFault::WrongId { actual, .. }) = whole.1 else {
         assert!(whole.1.is_err() || whole.1 == Ok(ImageId(0)));
-        assert!(plain.is_none(), "what the library compressed is {:?}", whole.1);
+        assert!(
+            plain.is_none(),
+            "what the library compressed is {:?}",
+            whole.1
+        );
         return;
     };
-    assert_eq!(ImageId::of(&whole.0), actual, "the ID is not that of the bytes told");
+    assert_eq!(
+        ImageId::of(&whole.0),
+        actual,
+        "the ID is not that of the bytes told"
+    );
     let again = receive(&mut receiver, image(actual), &wire, &mut || 1);
     assert_eq!(again.1, Ok(actual));
     if let Some(plain) = plain {
@@ -59,7 +69,10 @@ pub fn run(data: &[u8]) {
     // The library agrees.
     let mut decoder = zstd::stream::Decoder::new(&wire[..]).unwrap();
     let mut by_library = Vec::new();
-    let read = decoder.by_ref().take(MAX_SIZE + 1).read_to_end(&mut by_library);
+    let read = decoder
+        .by_ref()
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut by_library);
     if read.is_ok() {
         assert!(by_library == whole.0, "the library decodes something else");
     }
@@ -69,12 +82,19 @@ pub fn run(data: &[u8]) {
         flags: Flags::new(FileType::Png, false),
         length: u32::try_from(whole.0.len()).unwrap(),
     };
-    assert_eq!(receive(&mut receiver, raw, &whole.0, &mut || 7).1, Ok(actual));
+    assert_eq!(
+        receive(&mut receiver, raw, &whole.0, &mut || 7).1,
+        Ok(actual)
+    );
 }
 
 fn compressed(mode: u8, plain: &[u8]) -> Vec<u8> {
     let level = i32::from(mode >> 4) + 1;
-    let middle = if mode & 8 == 0 { plain.len() } else { plain.len() / 2 };
+    let middle = if mode & 8 == 0 {
+        plain.len()
+    } else {
+        plain.len() / 2
+    };
     let (first, second) = plain.split_at(middle);
     let mut wire = zstd::bulk::compress(first, level).unwrap();
     if mode & 8 != 0 {
@@ -100,7 +120,10 @@ fn receive(
         rest = later;
         while !piece.is_empty() {
             let received = receiver.receive(piece);
-            assert!(received.used > 0 || !received.data.is_empty(), "no progress");
+            assert!(
+                received.used > 0 || !received.data.is_empty(),
+                "no progress"
+            );
             assert!(received.used <= piece.len());
             out.extend_from_slice(received.data);
             assert!(out.len() as u64 <= MAX_SIZE, "R4");

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request, ResponseKind};
+use jtp_core::client::{
+    ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request, ResponseKind,
+};
 use jtp_core::{ImageHasher, ImageId, Time};
 
 use crate::{Choices, IMAGES};
@@ -22,7 +24,10 @@ pub fn config(pipeline: bool) -> ClientConfig {
 /// A request from one byte.
 pub fn request(choice: u8) -> Request {
     let ids = |mask: u8| {
-        let mut ids: Vec<ImageId> = IMAGES.into_iter().map(|(_, bytes)| ImageId::of(bytes)).collect();
+        let mut ids: Vec<ImageId> = IMAGES
+            .into_iter()
+            .map(|(_, bytes)| ImageId::of(bytes))
+            .collect();
         ids.push(ImageId(7));
         let mut bit = 0;
         ids.retain(|_| {
@@ -46,8 +51,16 @@ pub fn request(choice: u8) -> Request {
 #[derive(Debug)]
 enum At {
     Between,
-    Within { kind: ResponseKind, left: u32 },
-    Image { kind: ResponseKind, left: u32, hasher: ImageHasher, length: u64 },
+    Within {
+        kind: ResponseKind,
+        left: u32,
+    },
+    Image {
+        kind: ResponseKind,
+        left: u32,
+        hasher: ImageHasher,
+        length: u64,
+    },
 }
 
 pub fn run(data: &[u8]) {
@@ -113,7 +126,10 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
     match (at, event) {
         (At::Between, Event::Begin { kind, count }) => {
             assert_ne!(kind, ResponseKind::Watch);
-            assert!(kind != ResponseKind::GetById || count <= 10, "more than was asked for");
+            assert!(
+                kind != ResponseKind::GetById || count <= 10,
+                "more than was asked for"
+            );
             At::Within { kind, left: count }
         }
         (At::Between, Event::NewImage(entry)) => {
@@ -125,13 +141,29 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             *answers += usize::from(kind == ResponseKind::Watch);
             At::Between
         }
-        (At::Within { kind: ResponseKind::List, left }, Event::Entry(entry)) if left > 0 => {
+        (
+            At::Within {
+                kind: ResponseKind::List,
+                left,
+            },
+            Event::Entry(entry),
+        ) if left > 0 => {
             assert!(entry.flags.bits() < 16);
-            At::Within { kind: ResponseKind::List, left: left - 1 }
+            At::Within {
+                kind: ResponseKind::List,
+                left: left - 1,
+            }
         }
-        (At::Within { kind, left }, Event::Image(image)) if left > 0 && kind != ResponseKind::List => {
+        (At::Within { kind, left }, Event::Image(image))
+            if left > 0 && kind != ResponseKind::List =>
+        {
             assert!(!image.flags.has_reserved());
-            At::Image { kind, left: left - 1, hasher: ImageHasher::new(), length: 0 }
+            At::Image {
+                kind,
+                left: left - 1,
+                hasher: ImageHasher::new(),
+                length: 0,
+            }
         }
         (At::Within { kind, left }, Event::Cancelled { kind: cancelled }) => {
             assert!(kind == cancelled && kind != ResponseKind::List && left > 0);
@@ -143,15 +175,36 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             *answers += 1;
             At::Between
         }
-        (At::Image { kind, left, mut hasher, length }, Event::Data(data)) => {
+        (
+            At::Image {
+                kind,
+                left,
+                mut hasher,
+                length,
+            },
+            Event::Data(data),
+        ) => {
             assert!(!data.is_empty());
             hasher.update(data);
             let length = length + data.len() as u64;
             assert!(length <= MAX_IMAGE, "over the limit: R4");
-            At::Image { kind, left, hasher, length }
+            At::Image {
+                kind,
+                left,
+                hasher,
+                length,
+            }
         }
-        (At::Image { kind, left, hasher, .. }, Event::ImageEnd { image, verdict }) => {
-            assert!(verdict.is_err() || hasher.id() == image.id, "a wrong image called good: R2");
+        (
+            At::Image {
+                kind, left, hasher, ..
+            },
+            Event::ImageEnd { image, verdict },
+        ) => {
+            assert!(
+                verdict.is_err() || hasher.id() == image.id,
+                "a wrong image called good: R2"
+            );
             At::Within { kind, left }
         }
         (at, event) => panic!("{event:?} in {at:?}, {used} bytes"),

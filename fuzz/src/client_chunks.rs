@@ -1,7 +1,7 @@
 //! A client's connection tells the same of the same bytes, whole and in pieces.
 
-use jtp_core::client::{ClientConnection, ClientError, Event};
 use jtp_core::Time;
+use jtp_core::client::{ClientConnection, ClientError, Event};
 
 use crate::Choices;
 use crate::client_bytes::{config, request};
@@ -30,7 +30,10 @@ pub fn run(data: &[u8]) {
     let whole = play(settings, requests, input, &mut || usize::MAX);
     assert_eq!(play(settings, requests, input, &mut || 1), whole);
     let mut cuts = cuts.iter().map(|cut| usize::from(*cut)).cycle();
-    assert_eq!(play(settings, requests, input, &mut || cuts.next().unwrap_or(3)), whole);
+    assert_eq!(
+        play(settings, requests, input, &mut || cuts.next().unwrap_or(3)),
+        whole
+    );
 }
 
 fn play(settings: u8, requests: &[u8], mut input: &[u8], cut: &mut dyn FnMut() -> usize) -> Seen {

@@ -54,10 +54,17 @@ fn plan<'a>(entries: impl Iterator<Item = (&'a ImageId, &'a String)>) -> NamePla
 }
 
 fn stable(name: &FileName, id: ImageId) {
-    assert_eq!(&FileName::new(name.as_str(), id, FileType::Gif), name, "not stable");
+    assert_eq!(
+        &FileName::new(name.as_str(), id, FileType::Gif),
+        name,
+        "not stable"
+    );
     let suffixed = name.with_id(id);
     safe(suffixed.as_str());
-    assert_eq!(FileName::new(suffixed.as_str(), id, FileType::Gif), suffixed);
+    assert_eq!(
+        FileName::new(suffixed.as_str(), id, FileType::Gif),
+        suffixed
+    );
     assert_eq!(suffixed.with_id(id), suffixed);
 }
 
@@ -68,20 +75,40 @@ fn fold(name: &str) -> String {
 
 /// What has to hold of a name on Linux, macOS and Windows; written down anew, not taken from the store.
 fn safe(name: &str) {
-    assert!(!name.is_empty() && name.len() <= MAX_FILE_NAME_LEN, "{name:?}");
+    assert!(
+        !name.is_empty() && name.len() <= MAX_FILE_NAME_LEN,
+        "{name:?}"
+    );
     assert!(is_nfc(name), "{name:?}");
     let mut components = Path::new(name).components();
-    assert!(matches!(components.next(), Some(Component::Normal(part)) if part == name), "{name:?}");
+    assert!(
+        matches!(components.next(), Some(Component::Normal(part)) if part == name),
+        "{name:?}"
+    );
     assert_eq!(components.next(), None);
-    assert!(!name.starts_with('.') && !name.ends_with(['.', ' ']), "{name:?}");
-    assert!(!name.contains(['/', '\\', ':', '<', '>', '"', '|', '?', '*']), "{name:?}");
+    assert!(
+        !name.starts_with('.') && !name.ends_with(['.', ' ']),
+        "{name:?}"
+    );
+    assert!(
+        !name.contains(['/', '\\', ':', '<', '>', '"', '|', '?', '*']),
+        "{name:?}"
+    );
     assert!(!name.chars().any(char::is_control), "{name:?}");
     // Windows takes 255 UTF-16 units, which are never more than the bytes.
-    let stem = name.split('.').next().unwrap().trim_end_matches(' ').to_uppercase();
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap()
+        .trim_end_matches(' ')
+        .to_uppercase();
     let devices = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"];
     assert!(!devices.contains(&stem.as_str()), "{name:?}");
     for port in ["COM", "LPT"] {
         let number = stem.strip_prefix(port).unwrap_or_default();
-        assert!(!(number.chars().count() == 1 && number.contains(|c: char| c.is_numeric())), "{name:?}");
+        assert!(
+            !(number.chars().count() == 1 && number.contains(|c: char| c.is_numeric())),
+            "{name:?}"
+        );
     }
 }

@@ -27,7 +27,11 @@ pub fn catalog() -> Arc<Catalog> {
 }
 
 pub fn body(id: ImageId) -> &'static [u8] {
-    IMAGES.into_iter().find(|(_, bytes)| ImageId::of(bytes) == id).unwrap().1
+    IMAGES
+        .into_iter()
+        .find(|(_, bytes)| ImageId::of(bytes) == id)
+        .unwrap()
+        .1
 }
 
 /// What can be seen of a connection from its beginning to its end.
@@ -41,8 +45,15 @@ pub struct Seen {
 /// Feeds all the input, whose pieces are as long as `cut` says, then its end. Output moves, as much at once
 /// as `step` says, only when the input as it is brings nothing more: so what comes does not depend on the
 /// pieces.
-pub fn serve(watch: bool, input: &[u8], cut: &mut dyn FnMut() -> usize, step: &mut Choices<'_>) -> Seen {
-    let config = ServerConfig::new().with_watch(watch).with_max_have(MAX_HAVE);
+pub fn serve(
+    watch: bool,
+    input: &[u8],
+    cut: &mut dyn FnMut() -> usize,
+    step: &mut Choices<'_>,
+) -> Seen {
+    let config = ServerConfig::new()
+        .with_watch(watch)
+        .with_max_have(MAX_HAVE);
     let mut server = ServerConnection::new(config, NOW);
     let catalog = catalog();
     let (mut output, mut requests, mut shown) = (Vec::new(), Vec::new(), Vec::new());
@@ -105,7 +116,10 @@ pub fn serve(watch: bool, input: &[u8], cut: &mut dyn FnMut() -> usize, step: &m
             break;
         }
     }
-    assert!(server.is_closed(), "the input has ended, and the connection has not: {server:?}");
+    assert!(
+        server.is_closed(),
+        "the input has ended, and the connection has not: {server:?}"
+    );
     let reason = server.close_reason();
     assert!(reason.is_some());
     // The end is the end.

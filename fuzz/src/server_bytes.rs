@@ -17,7 +17,12 @@ pub fn run(data: &[u8]) {
     let seen = serve(watch, input, &mut || usize::MAX, &mut steps);
     let (expected, error, requests) = reference(watch, input);
     assert_eq!(seen.requests, requests);
-    assert!(seen.output.starts_with(&expected), "{:?}\n{:?}", seen, expected);
+    assert!(
+        seen.output.starts_with(&expected),
+        "{:?}\n{:?}",
+        seen,
+        expected
+    );
     let rest = &seen.output[expected.len()..];
     match error {
         None => assert!(rest.is_empty(), "more than was promised: {rest:?}"),
@@ -25,7 +30,11 @@ pub fn run(data: &[u8]) {
             let body = rest.strip_prefix(b"JTPE").expect("JTPE");
             match response::ErrorFrame::decode_body(body) {
                 Ok(Decoded::Complete { value, used }) => {
-                    assert_eq!((value.code, used), (code, body.len()), "S11: something behind it");
+                    assert_eq!(
+                        (value.code, used),
+                        (code, body.len()),
+                        "S11: something behind it"
+                    );
                 }
                 other => panic!("{other:?}"),
             }
@@ -88,9 +97,11 @@ fn reference(watch: bool, mut input: &[u8]) -> Answer {
             .collect();
         let images: Vec<Image> = match head.kind {
             RequestKind::GetById { .. } => ids.iter().filter_map(|id| catalog.get(*id)).collect(),
-            RequestKind::Batch { .. } => {
-                all.iter().filter(|image| !ids.contains(&image.id)).copied().collect()
-            }
+            RequestKind::Batch { .. } => all
+                .iter()
+                .filter(|image| !ids.contains(&image.id))
+                .copied()
+                .collect(),
             _ => all.clone(),
         };
         let count = u32::try_from(images.len()).unwrap();
@@ -98,7 +109,9 @@ fn reference(watch: bool, mut input: &[u8]) -> Answer {
             RequestKind::GetById { .. } => response::encode_data_head(count as u8, &mut out),
             RequestKind::Batch { .. } => response::encode_head(Header::Batch, count, &mut out),
             RequestKind::ListAndGet => response::encode_head(Header::ListAndGet, count, &mut out),
-            _ => catalog.list().for_each(|piece| out.extend_from_slice(piece)),
+            _ => catalog
+                .list()
+                .for_each(|piece| out.extend_from_slice(piece)),
         }
         // A CANCEL that directly follows is seen before the first packet: here the whole input is. // C2 C5
         if let [CANCEL, 0..=1, rest @ ..] = input {

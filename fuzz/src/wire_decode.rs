@@ -3,10 +3,14 @@
 use std::fmt::Debug;
 
 use jtp_core::wire::response::{self, ErrorFrame, Header};
-use jtp_core::wire::{DecodeResult, Decoded, WireError, entry, packet, request::RequestHead, varint};
+use jtp_core::wire::{
+    DecodeResult, Decoded, WireError, entry, packet, request::RequestHead, varint,
+};
 
 pub fn run(data: &[u8]) {
-    check(data, varint::decode, |value, out| varint::encode(*value, out));
+    check(data, varint::decode, |value, out| {
+        varint::encode(*value, out)
+    });
     check(data, RequestHead::decode, |head, out| {
         head.encode(out);
         if let Some(flags) = out.get_mut(1) {
@@ -19,7 +23,9 @@ pub fn run(data: &[u8]) {
         assert_eq!(out.len(), entry::encoded_len(entry.name.len(), entry.size));
     });
     check(data, packet::decode_head, packet::encode_head);
-    check(data, Header::decode, |header, out| out.extend_from_slice(&header.bytes()));
+    check(data, Header::decode, |header, out| {
+        out.extend_from_slice(&header.bytes())
+    });
     for header in [Header::List, Header::Batch, Header::ListAndGet] {
         let decode = |bytes: &_| response::decode_count(header, bytes);
         check(data, decode, |count, out| {
@@ -27,19 +33,28 @@ pub fn run(data: &[u8]) {
             out.drain(..response::HEADER_LEN);
         });
     }
-    check(data, |bytes| response::decode_count(Header::Data, bytes), |count, out| {
-        out.push(u8::try_from(*count).unwrap());
-    });
-    check(data, |bytes: &[u8]| Ok(own(ErrorFrame::decode_body(bytes)?)), |frame, out| {
-        frame.encode(out);
-        out.drain(..response::HEADER_LEN);
-        if frame.message.contains('\u{fffd}') {
-            // It may stand for bytes that were no UTF-8.
-            out.clear();
-        }
-    });
+    check(
+        data,
+        |bytes| response::decode_count(Header::Data, bytes),
+        |count, out| {
+            out.push(u8::try_from(*count).unwrap());
+        },
+    );
+    check(
+        data,
+        |bytes: &[u8]| Ok(own(ErrorFrame::decode_body(bytes)?)),
+        |frame, out| {
+            frame.encode(out);
+            out.drain(..response::HEADER_LEN);
+            if frame.message.contains('\u{fffd}') {
+                // It may stand for bytes that were no UTF-8.
+                out.clear();
+            }
+        },
+    );
     // S12: what begins a packet begins no header.
-    if let (Ok(Decoded::Complete { .. }), Ok(_)) = (packet::decode_head(data), Header::decode(data)) {
+    if let (Ok(Decoded::Complete { .. }), Ok(_)) = (packet::decode_head(data), Header::decode(data))
+    {
         panic!("a packet and a header");
     }
 }
@@ -63,8 +78,15 @@ fn check<'a, T: PartialEq + Debug>(
             assert!(*used <= data.len() && *used > 0);
             let mut out = Vec::new();
             encode(value, &mut out);
-            assert!(out.is_empty() || out == data[..*used], "{value:?} is not what was read");
-            assert_eq!(decode(&data[..*used]), whole, "what follows makes a difference");
+            assert!(
+                out.is_empty() || out == data[..*used],
+                "{value:?} is not what was read"
+            );
+            assert_eq!(
+                decode(&data[..*used]),
+                whole,
+                "what follows makes a difference"
+            );
             (*used, true)
         }
         Ok(Decoded::Incomplete { need }) => {
@@ -82,7 +104,10 @@ fn check<'a, T: PartialEq + Debug>(
             }
             Ok(Decoded::Incomplete { need }) => {
                 assert!(need > 0 && failed.is_none(), "an error was taken back");
-                assert!(!complete || need <= needed - cut, "asks for more than there is");
+                assert!(
+                    !complete || need <= needed - cut,
+                    "asks for more than there is"
+                );
                 // With fewer bytes than it needs the answer stays the same kind, unless it is an error.
                 if let Some(bytes) = data.get(..cut + need - 1) {
                     assert!(!matches!(decode(bytes), Ok(Decoded::Complete { .. })));

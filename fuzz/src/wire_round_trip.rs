@@ -9,11 +9,30 @@ use jtp_core::{Flags, Image, ImageId};
 #[derive(Debug, Arbitrary)]
 enum Frame<'a> {
     Varint(u32),
-    Request { kind: u8, count: u32, keep_alive: bool },
-    Entry { id: u64, flags: u8, name: &'a str, size: u32 },
-    Packet { id: u64, flags: u8, length: u32 },
-    Head { kind: u8, count: u32 },
-    Error { code: u8, message: &'a str },
+    Request {
+        kind: u8,
+        count: u32,
+        keep_alive: bool,
+    },
+    Entry {
+        id: u64,
+        flags: u8,
+        name: &'a str,
+        size: u32,
+    },
+    Packet {
+        id: u64,
+        flags: u8,
+        length: u32,
+    },
+    Head {
+        kind: u8,
+        count: u32,
+    },
+    Error {
+        code: u8,
+        message: &'a str,
+    },
 }
 
 pub fn run(data: &[u8]) {
@@ -33,15 +52,19 @@ pub fn run(data: &[u8]) {
 }
 
 fn header(kind: u8) -> Header {
-    [Header::List, Header::Data, Header::Batch, Header::ListAndGet, Header::Cancelled, Header::Watch]
-        [usize::from(kind % 6)]
+    [
+        Header::List,
+        Header::Data,
+        Header::Batch,
+        Header::ListAndGet,
+        Header::Cancelled,
+        Header::Watch,
+    ][usize::from(kind % 6)]
 }
 
 fn head(kind: u8, count: u32, keep_alive: bool) -> RequestHead {
     let kind = match kind % 6 {
-        0 => RequestKind::GetById {
-            count: count as u8,
-        },
+        0 => RequestKind::GetById { count: count as u8 },
         1 => RequestKind::List,
         2 => RequestKind::Batch { have: count },
         3 => RequestKind::Cancel,
@@ -75,7 +98,13 @@ fn same<T: PartialEq + std::fmt::Debug>(read: DecodeResult<T>, written: &T) -> u
 
 impl Frame<'_> {
     fn entry(&self) -> entry::Entry<'_> {
-        let Frame::Entry { id, flags, name, size } = *self else {
+        let Frame::Entry {
+            id,
+            flags,
+            name,
+            size,
+        } = *self
+        else {
             unreachable!()
         };
         entry::Entry {
@@ -99,12 +128,18 @@ impl Frame<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         match *self {
             Frame::Varint(value) => varint::encode(value, out),
-            Frame::Request { kind, count, keep_alive } => head(kind, count, keep_alive).encode(out),
+            Frame::Request {
+                kind,
+                count,
+                keep_alive,
+            } => head(kind, count, keep_alive).encode(out),
             Frame::Entry { .. } => {
                 // A longer name cannot be framed, and then nothing is written. // S14
                 let _ = entry::encode(&self.entry(), out);
             }
-            Frame::Packet { id, flags, length } => packet::encode_head(&image(id, flags & 0x1f, length), out),
+            Frame::Packet { id, flags, length } => {
+                packet::encode_head(&image(id, flags & 0x1f, length), out)
+            }
             Frame::Head { kind, count } => match header(kind) {
                 Header::Data => response::encode_data_head(count as u8, out),
                 bare @ (Header::Cancelled | Header::Watch) => out.extend_from_slice(&bare.bytes()),
@@ -121,9 +156,11 @@ impl Frame<'_> {
                 assert_eq!(used, varint::encoded_len(value));
                 used
             }
-            Frame::Request { kind, count, keep_alive } => {
-                same(RequestHead::decode(rest), &head(kind, count, keep_alive))
-            }
+            Frame::Request {
+                kind,
+                count,
+                keep_alive,
+            } => same(RequestHead::decode(rest), &head(kind, count, keep_alive)),
             Frame::Entry { .. } => {
                 let entry = self.entry();
                 if entry.name.len() > entry::MAX_NAME_LEN {

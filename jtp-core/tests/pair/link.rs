@@ -419,7 +419,7 @@ impl Link {
                 panic!("a good client refused: {:?}", self.server)
             }
             Some(CloseReason::TooManyIds { have, max }) => {
-                assert!(have > max && max == self.max_have)
+                assert!(have > max && max == self.max_have);
             }
             Some(CloseReason::WatchOff) => assert!(!self.watch),
             Some(CloseReason::Lag) => assert!(self.max_lag < 1_000),
@@ -480,7 +480,7 @@ impl Link {
         match reason {
             None | Some(CloseReason::NoKeepAlive) => self.model.check_complete(store),
             Some(CloseReason::PeerClosed | CloseReason::Shutdown) => {
-                self.model.check_accepted(false)
+                self.model.check_accepted(false);
             }
             Some(CloseReason::TruncatedRequest) => self.model.check_accepted(true),
             Some(_) => {}
