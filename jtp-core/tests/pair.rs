@@ -37,7 +37,7 @@ fn play(seed: u64) {
     };
     let plan = Plan {
         links: [1, 3, 12][usize::try_from(seed % 3).unwrap()],
-        steps: 300,
+        steps: 200,
     };
     world::run(plan, &mut Dice(&mut roll));
     drop(name);
@@ -53,4 +53,20 @@ fn s1_s3_c1_n2_t5_every_seeded_world_comes_out_right() {
         return play(seed);
     }
     (0..number("JTP_PAIR_SEEDS").unwrap_or(SEEDS)).for_each(play);
+}
+
+#[test]
+fn t3_neither_side_speaks_before_it_is_asked() {
+    use jtp_core::Time;
+    use jtp_core::client::{ClientConfig, ClientConnection, Request};
+    use jtp_core::server::{ServerConfig, ServerConnection};
+
+    let mut client = ClientConnection::new(ClientConfig::new(), Time::ZERO);
+    let mut server = ServerConnection::new(ServerConfig::new(), Time::ZERO);
+    assert!(client.transmit().is_empty() && server.transmit().is_empty());
+    // The first bytes are a request's type and flags.
+    client.request(Request::List, true, Time::ZERO).unwrap();
+    assert_eq!(client.transmit(), [1, 1]);
+    let received = server.receive(client.transmit(), Time::ZERO);
+    assert!(received.used == 2 && received.request.is_some());
 }

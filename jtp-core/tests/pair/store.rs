@@ -1,6 +1,7 @@
 //! The server's images, and a model of its catalog that shares nothing with the real one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -9,13 +10,13 @@ use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, nfc};
 use super::Dice;
 
 /// An entry of the model's catalog.
-pub(crate) type Entry = (String, Image);
+pub(crate) type Listed = (String, Image);
 
 /// What one snapshot is to answer.
 #[derive(Debug)]
 pub(crate) struct Shown {
     /// In catalog order. // S5
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Listed>,
     /// How many events there were by then. // N1
     pub(crate) told: usize,
 }
@@ -40,12 +41,12 @@ pub(crate) struct Store {
     /// Every image there ever was.
     forms: HashMap<ImageId, Form>,
     ids: Vec<ImageId>,
-    draft: BTreeMap<ImageId, Entry>,
+    draft: BTreeMap<ImageId, Listed>,
     /// IDs that went from absent to present since the last publishing, in order.
     fresh: Vec<ImageId>,
     shown: Rc<Shown>,
     /// Every event there ever was.
-    pub(crate) history: Vec<Entry>,
+    pub(crate) history: Vec<Listed>,
     snapshots: Vec<Weak<Catalog>>,
     made: u32,
 }
@@ -153,16 +154,16 @@ impl Store {
         };
         let raw: Vec<u8> = (0..len).map(|_| byte()).collect();
         let id = ImageId::of(&raw);
-        if let std::collections::hash_map::Entry::Vacant(e) = self.forms.entry(id) {
+        if let Entry::Vacant(free) = self.forms.entry(id) {
             let packed = pack(&raw, dice.one_in(4));
-            e.insert(Form { raw, packed });
+            free.insert(Form { raw, packed });
             self.ids.push(id);
         }
         id
     }
 
     pub(crate) fn publish(&mut self) {
-        let mut entries: Vec<Entry> = self.draft.values().cloned().collect();
+        let mut entries: Vec<Listed> = self.draft.values().cloned().collect();
         entries.sort_by(|(a, x), (b, y)| (a.as_bytes(), x.id).cmp(&(b.as_bytes(), y.id)));
         for id in std::mem::take(&mut self.fresh) {
             if let (Some(entry), None) = (self.draft.get(&id), self.shown.get(id)) {
