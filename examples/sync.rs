@@ -20,7 +20,9 @@ type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> Result {
-    let source = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("images"), PathBuf::from);
+    let source = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from("images"), PathBuf::from);
     let work = tempfile::tempdir()?;
     let (shared, fetched) = (work.path().join("shared"), work.path().join("fetched"));
     copy_folder(&source, &shared)?;
@@ -32,23 +34,37 @@ async fn main() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(async move {
-        server.serve(listener, async { drop(stopped.await) }).await
-    });
-    println!("serving {} images on {address}, over TLS", store.catalog().snapshot().len());
+    let serving =
+        tokio::spawn(async move { server.serve(listener, async { drop(stopped.await) }).await });
+    println!(
+        "serving {} images on {address}, over TLS",
+        store.catalog().snapshot().len()
+    );
 
     // The client: everything the server has.
     let name = ServerName::try_from("localhost")?;
-    let mut client = Client::builder(address.to_string()).tls(client_tls, name).build();
+    let mut client = Client::builder(address.to_string())
+        .tls(client_tls, name)
+        .build();
     let output = OutputFolder::open(&fetched)?;
     let catalog = client.list().await?;
     for entry in &catalog {
-        let form = if entry.flags.is_compressed() { "compressed" } else { "as it is" };
-        println!("  {}  {:>7} bytes {form}  {}", entry.id, entry.size, entry.name);
+        let form = if entry.flags.is_compressed() {
+            "compressed"
+        } else {
+            "as it is"
+        };
+        println!(
+            "  {}  {:>7} bytes {form}  {}",
+            entry.id, entry.size, entry.name
+        );
     }
     let started = Instant::now();
     let came = save(client.list_and_get(), &catalog, &output).await?;
-    println!("fetched {came} images in {:.1?}, each verified by its ID", started.elapsed());
+    println!(
+        "fetched {came} images in {:.1?}, each verified by its ID",
+        started.elapsed()
+    );
 
     // News: an image appears in the folder, the watcher hears of it, and BATCH sends just the difference.
     let (_, mut watch) = client.list_and_watch().await?;
@@ -146,7 +162,21 @@ fn gradient(width: u32, height: u32) -> Vec<u8> {
     let row = (width * 3).next_multiple_of(4);
     let size = 54 + row * height;
     let mut bmp = b"BM".to_vec();
-    for field in [size, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 2835, 2835, 0, 0] {
+    for field in [
+        size,
+        0,
+        54,
+        40,
+        width,
+        height,
+        1 | 24 << 16,
+        0,
+        row * height,
+        2835,
+        2835,
+        0,
+        0,
+    ] {
         bmp.extend_from_slice(&field.to_le_bytes());
     }
     for y in 0..height {

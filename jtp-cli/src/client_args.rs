@@ -15,6 +15,7 @@ Examples:
   client --addr jtp://pictures.example --parallel 4 --keep-alive
   client --batch --watch
 
+Every image is checked before its file appears: whole, or not at all.
 Seconds are plain numbers, or have a unit: 500ms, 30s, 5m; 0 means none. Sizes: 64KiB, 10GiB, 5MB.
 Exit codes: 0 all well, 1 other error, 2 wrong usage, 3 some images failed (the rest are in place),
 4 cannot connect, 5 TLS or certificate, 6 protocol error by the server, 7 rate-limited,
@@ -27,7 +28,7 @@ pub const MAX_PARALLEL: u8 = 32;
 ///
 /// Every image is checked against its ID before its file appears in the output folder: whole, or not at all.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "client", version, after_help = EXAMPLES, max_term_width = 100, args_override_self = true)]
+#[command(name = "client", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ClientArgs {
     /// Server to fetch from; without a port, 8443
     #[arg(

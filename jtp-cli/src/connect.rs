@@ -22,7 +22,6 @@ const DEFAULT_CERT: &str = "cert.pem";
 #[derive(Debug, Clone)]
 pub struct Connector {
     builder: ClientBuilder,
-    retries: u32,
 }
 
 impl Connector {
@@ -43,18 +42,10 @@ impl Connector {
             .retries(args.retries)
             .tcp_nodelay(!args.no_tcp_nodelay);
         if args.tls {
-            let default = Path::new(DEFAULT_CERT);
-            let cert = args
-                .cert
-                .as_deref()
-                .or_else(|| default.is_file().then_some(default));
             let name = trust::server_name(args.server_name.as_deref(), &args.addr)?;
-            builder = builder.tls(trust::client_config(cert)?, name);
+            builder = builder.tls(trust::client_config(trusted_file(args))?, name);
         }
-        Ok(Connector {
-            builder,
-            retries: args.retries,
-        })
+        Ok(Connector { builder })
     }
 
     /// A client that connects when it first has something to ask.
@@ -68,12 +59,14 @@ impl Connector {
     pub fn impatient_client(&self) -> Client {
         self.builder.clone().retries(0).build()
     }
+}
 
-    /// How often a request is tried again.
-    #[must_use]
-    pub const fn retries(&self) -> u32 {
-        self.retries
-    }
+/// The file of the certificates to trust; none for the system's.
+fn trusted_file(args: &ClientArgs) -> Option<&Path> {
+    let default = Path::new(DEFAULT_CERT);
+    args.cert
+        .as_deref()
+        .or_else(|| default.is_file().then_some(default))
 }
 
 /// What an error means to the user.
@@ -125,9 +118,17 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(error)) => match error {
-            CertificateError::UnknownIssuer => format!(
-                "the certificate of {at} is not trusted: give the server's certificate with --cert"
-            ),
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                match trusted_file(args) {
+                    Some(path) => format!(
+                        "the certificate of {at} is not trusted by {}: give the server's own with --cert",
+                        path.display()
+                    ),
+                    None => format!(
+                        "the certificate of {at} is not trusted by this system: give the server's own with --cert"
+                    ),
+                }
+            }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!(
                     "the certificate of {at} is for another name: give its name with --server-name"

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
+use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use crate::progress::{LOCAL_DISK, Progress};
 use crate::queue::Queue;
@@ -140,12 +141,12 @@ impl Fetch {
                         told.complete();
                         self.failed(image, kind(&fault), &fault);
                     } else {
-                        tracing::info!(id = %image.id, %fault, "asking once more");
+                        tracing::debug!(id = %image.id, %fault, "asking once more");
                     }
                     return Ok(());
                 }
                 Err(ImageError::Interrupted) => {
-                    tracing::info!(id = %image.id, "the connection was lost; it will come again");
+                    tracing::debug!(id = %image.id, "the connection was lost; it will come again");
                     return Ok(());
                 }
                 Err(ImageError::Fatal(error)) => return Err(connect::failure(&error, &self.args)),
@@ -156,6 +157,7 @@ impl Fetch {
             Ok(name) => {
                 told.complete();
                 self.settle(image.id);
+                tracing::debug!(id = %image.id, name = %escaped(name.as_str()), bytes, "in place");
                 self.progress.placed(&name, bytes);
                 Ok(())
             }

@@ -89,7 +89,7 @@ impl Run {
     /// What ended it early. Images that were complete by then are in place, and the last line has been printed.
     pub async fn job(&mut self, client: &mut Client) -> Result<Done, Failure> {
         let entries = self.list(client).await?;
-        tracing::info!(images = entries.len(), "the catalog is here");
+        tracing::debug!(images = entries.len(), "the catalog is here");
         // Only now: whoever mistypes the address gets no empty folder.
         let folder = self.folder()?;
         let style = if self.args.quiet {

@@ -15,24 +15,31 @@ pub enum Base {
     Operator,
 }
 
+/// The crates whose messages are ours.
+const OURS: [&str; 4] = ["jtp_cli", "jtp_core", "jtp_store", "jtp_tokio"];
+
 /// Starts logging. `RUST_LOG` wins over `verbose`.
 pub fn start(base: Base, verbose: u8) {
-    let level = match (base, verbose) {
-        (Base::Quiet, 0) => LevelFilter::ERROR,
-        (Base::Quiet, 1) | (Base::Operator, 0) => LevelFilter::INFO,
-        (Base::Quiet, 2) | (Base::Operator, 1) => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+    let (ours, others) = match (base, verbose) {
+        (Base::Quiet, 0) => (LevelFilter::ERROR, LevelFilter::ERROR),
+        (Base::Operator, 0) => (LevelFilter::INFO, LevelFilter::WARN),
+        (_, 1) => (LevelFilter::DEBUG, LevelFilter::WARN),
+        _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
+    };
+    let usual = || {
+        let all = EnvFilter::default().add_directive(others.into());
+        let ours = OURS
+            .iter()
+            .filter_map(|name| format!("{name}={ours}").parse().ok());
+        ours.fold(all, EnvFilter::add_directive)
     };
     let wanted = std::env::var("RUST_LOG")
         .ok()
         .filter(|wanted| !wanted.trim().is_empty());
     let (filter, wrong) = match wanted.map(|wanted| EnvFilter::builder().parse(wanted)) {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (
-            EnvFilter::default().add_directive(level.into()),
-            Some(error),
-        ),
-        None => (EnvFilter::default().add_directive(level.into()), None),
+        Some(Err(error)) => (usual(), Some(error)),
+        None => (usual(), None),
     };
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
@@ -45,8 +52,6 @@ pub fn start(base: Base, verbose: u8) {
         .with_writer(|| Stderr)
         .try_init();
     if let Some(error) = wrong {
-        note_line(format_args!(
-            "warning: RUST_LOG is not understood ({error}); logging at {level}"
-        ));
+        note_line(format_args!("warning: RUST_LOG is not understood: {error}"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub fn main(args: &ServerArgs) -> Exit {
 
 fn run(args: &ServerArgs) -> Result<(), Failure> {
     let stop = signals::listen(Exit::Other)?;
+    // Looked at first: whoever mistypes the folder gets no certificate in the wrong place.
+    std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
     let tls = if args.no_tls {
         None
     } else {
@@ -170,15 +173,19 @@ async fn index(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
     let opened = tokio::task::spawn_blocking(move || builder.open()).await;
     match opened {
         Ok(Ok(store)) => Ok(Arc::new(store)),
-        Ok(Err(DirStoreError::Folder { path, source })) => Err(Failure::other(format!(
-            "cannot read the images folder {}: {source}; choose another with --images",
-            path.display()
-        ))),
+        Ok(Err(DirStoreError::Folder { path, source })) => Err(folder_failure(&path, &source)),
         Ok(Err(error)) => Err(Failure::other(error.to_string())),
         Err(error) => Err(Failure::other(format!(
             "reading the images failed: {error}"
         ))),
     }
+}
+
+fn folder_failure(path: &Path, error: &io::Error) -> Failure {
+    Failure::other(format!(
+        "cannot read the images folder {}: {error}; choose another with --images",
+        path.display()
+    ))
 }
 
 async fn bind(address: &Address) -> Result<TcpSocket, Failure> {

@@ -14,6 +14,7 @@ Examples:
   server --images ~/Pictures --bind '[::]:8443' --require-tls --rate-limit 20
   server --images scans --only .bmp --bind 127.0.0.1:0
 
+Images are the files right in the folder that have a known extension; the folder is followed.
 Seconds are plain numbers, or have a unit: 500ms, 30s, 5m. For times and rates 0 means none.
 Ctrl-C or SIGTERM finishes what is under way and ends; a second one ends at once.
 Exit codes: 0 all well, 1 error, 2 wrong usage.";
@@ -23,7 +24,7 @@ Exit codes: 0 all well, 1 error, 2 wrong usage.";
 /// The images are the files right in the folder that have a known extension. What appears, changes or goes
 /// while the server runs is noticed.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, args_override_self = true)]
+#[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ServerArgs {
     /// Folder whose images are shared
     #[arg(

@@ -4,84 +4,26 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+pub(crate) use jtp_core::InputBuffer as Input;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The least that is read at once: an idle connection holds no more than this.
-const LEAST: usize = 512;
-
-/// A buffer that is small for small requests and grows while the peer fills it.
-#[derive(Debug)]
-pub(crate) struct Input {
-    data: Vec<u8>,
-    start: usize,
-    end: usize,
-    most: usize,
-}
-
-impl Input {
-    /// A buffer of at most `most` bytes. // S1
-    pub(crate) fn new(most: usize) -> Input {
-        Input {
-            data: Vec::new(),
-            start: 0,
-            end: 0,
-            most,
+/// Reads what is there. `Ready(0)` is the end.
+pub(crate) fn poll_fill<T: AsyncRead + Unpin>(
+    input: &mut Input,
+    cx: &mut Context<'_>,
+    io: &mut T,
+) -> Poll<io::Result<usize>> {
+    let mut read = ReadBuf::new(input.room());
+    match Pin::new(io).poll_read(cx, &mut read) {
+        Poll::Ready(Ok(())) => {
+            let count = read.filled().len();
+            input.filled(count);
+            Poll::Ready(Ok(count))
         }
-    }
-
-    pub(crate) fn unused(&self) -> &[u8] {
-        self.data.get(self.start..self.end).unwrap_or_default()
-    }
-
-    pub(crate) fn consume(&mut self, used: usize) {
-        self.start = self.end.min(self.start + used);
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.end - self.start >= self.most
-    }
-
-    /// Reads what is there. `Ready(0)` is the end.
-    pub(crate) fn poll_fill<T: AsyncRead + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        io: &mut T,
-    ) -> Poll<io::Result<usize>> {
-        if self.end == self.data.len() {
-            self.make_room();
-        }
-        let room = self.data.get_mut(self.end..).unwrap_or_default();
-        let mut read = ReadBuf::new(room);
-        match Pin::new(io).poll_read(cx, &mut read) {
-            Poll::Ready(Ok(())) => {
-                let count = read.filled().len();
-                self.end += count;
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                if self.start == self.end && self.data.len() > LEAST {
-                    // Do not keep what a burst needed.
-                    *self = Input::new(self.most);
-                }
-                Poll::Pending
-            }
-        }
-    }
-
-    fn make_room(&mut self) {
-        if self.start > 0 {
-            self.data.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end == self.data.len() {
-            let size = (self.data.len() * 4).clamp(LEAST, self.most);
-            self.data.resize(size.max(self.data.len()), 0);
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => {
+            input.rest();
+            Poll::Pending
         }
     }
 }

@@ -215,7 +215,7 @@ fn a_full_disk_is_code_8_and_leaves_nothing_partial() {
     }
     let ended = place.fetch(&server, &["--out", "disk"]);
     let names = place.names("disk");
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::empty()).unwrap();
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
     ended.failed(8, &["no space left", "disk", "--out"]);
     ended.says("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
     assert_eq!(names, ["a.png"]);

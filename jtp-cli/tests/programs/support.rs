@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// The visible and hidden files of a folder with what they hold, in order; none if it is missing.
-    pub(crate) fn files(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn files(&self, folder: &str) -> Vec<(String, ImageId)> {
         files(&self.path(folder))
     }
 
@@ -99,18 +99,17 @@ impl Place {
     }
 }
 
-pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
+    /// What the store remembers of the folder between two runs.
+    const INDEX: &str = ".jtp-index";
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
     let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap())
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read(entry.path()).unwrap_or_default(),
-            )
-        })
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .filter(|(name, _)| name != INDEX)
+        .map(|(name, path)| (name, ImageId::of(&fs::read(path).unwrap_or_default())))
         .collect();
     files.sort();
     files

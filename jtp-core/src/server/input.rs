@@ -18,6 +18,8 @@ use crate::wire::{Decoded, WireError};
 pub(super) struct Ids {
     catalog: Arc<Catalog>,
     keep_alive: bool,
+    /// Whether its CANCEL has come already: there are no IDs then. // C5
+    cancelled: bool,
     /// How many bytes of IDs are still to come.
     bytes_left: u64,
     /// An ID that is not whole yet.
@@ -35,7 +37,7 @@ enum Matched {
 }
 
 impl Ids {
-    pub(super) fn new(head: &RequestHead, catalog: Arc<Catalog>) -> Ids {
+    pub(super) fn new(head: &RequestHead, cancelled: bool, catalog: Arc<Catalog>) -> Ids {
         let matched = match head.kind {
             RequestKind::Batch { .. } => Matched::Had(Had::none(&catalog)),
             _ => Matched::Asked(Vec::new()),
@@ -43,6 +45,7 @@ impl Ids {
         Ids {
             catalog,
             keep_alive: head.keep_alive,
+            cancelled,
             bytes_left: u64::from(head.kind.ids()) * 8,
             partial: [0; 8],
             partial_len: 0,
@@ -158,7 +161,7 @@ impl ServerConnection {
         for (index, &byte) in input.iter().enumerate() {
             self.heard = true;
             if *len == 0 {
-                self.request_clock.start(now);
+                self.request_clock.start(self.since.max(now));
             }
             self.request_clock.count(1);
             if let Some(place) = bytes.get_mut(*len) {
@@ -271,7 +274,7 @@ impl ServerConnection {
                 self.packets(Header::Batch, missing, source)
             }
         };
-        self.respond(ids.keep_alive, false, what, now);
+        self.respond(ids.keep_alive, ids.cancelled, what, now);
     }
 
     /// Uses a CANCEL that directly follows the request under way, and nothing else. // C2 C5
@@ -282,7 +285,8 @@ impl ServerConnection {
                 cancelled,
                 watch_follows: follows,
             } => {
-                *follows = watch_follows(head, input);
+                // Behind a CANCEL it does not follow directly. // N5
+                *follows = !*cancelled && watch_follows(head, input);
                 if head.kind.ids() > 0 {
                     return 0; // These are IDs.
                 }
@@ -305,6 +309,7 @@ impl ServerConnection {
 
     /// Only CANCEL may follow a WATCH. // N3
     fn receive_watching(&mut self, input: &[u8], now: Time) -> usize {
+        let begun = self.since.max(now);
         let State::Watching(watching) = &mut self.state else {
             return 0;
         };
@@ -316,7 +321,7 @@ impl ServerConnection {
             used += 1;
             let ending = match watching.cancel_begun {
                 None if byte == CANCEL => {
-                    watching.cancel_begun = Some(now);
+                    watching.cancel_begun = Some(begun);
                     continue;
                 }
                 None => Ending::Close(CloseReason::DuringWatch),

@@ -141,6 +141,7 @@ pub struct ServerConnection {
     /// Where a WATCH begins that was in the input when the LIST before it began. // N5
     watch_from: Option<Cursor>,
     /// When the present wait began: for input, for output to move, for the end of the lingering.
+    /// Never goes back.
     since: Time,
     request_clock: RequestClock,
     reason: Option<CloseReason>,
@@ -227,12 +228,12 @@ impl ServerConnection {
             return Err(Misuse::NoRequest);
         };
         self.request_clock.resume(now);
-        self.since = now;
+        self.since = self.since.max(now);
         let watch_from = self.watch_from.take();
         let catalog = Arc::clone(catalog);
         let what = match head.kind {
             RequestKind::GetById { .. } | RequestKind::Batch { .. } => {
-                self.state = State::Ids(Ids::new(&head, catalog));
+                self.state = State::Ids(Ids::new(&head, cancelled, catalog));
                 self.ids_complete(now);
                 return Ok(());
             }
@@ -301,7 +302,7 @@ impl ServerConnection {
             }
             watching.advance();
             if idle {
-                self.since = now;
+                self.since = self.since.max(now);
             }
             self.progress(now);
         }
@@ -348,7 +349,7 @@ impl ServerConnection {
     /// Ends the connection once what is queued is sent. // S11
     fn close(&mut self, reason: CloseReason, now: Time) {
         self.reason.get_or_insert(reason);
-        self.since = now;
+        self.since = self.since.max(now);
         self.state = if self.out_sent < self.out.len() {
             State::Flushing
         } else {
@@ -358,7 +359,7 @@ impl ServerConnection {
 
     /// Begins a response. What it consists of is in `what` and in `out`.
     fn respond(&mut self, keep_alive: bool, cancelled: bool, what: What, now: Time) {
-        self.since = now;
+        self.since = self.since.max(now);
         self.state = State::Responding(Responding {
             keep_alive,
             cancelled,

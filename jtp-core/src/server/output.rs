@@ -143,7 +143,7 @@ impl ServerConnection {
             return Ok(());
         }
         let frames = shown.bytes.len().min(count);
-        self.since = now;
+        self.since = self.since.max(now);
         let body = u32::try_from(count - frames).unwrap_or(u32::MAX);
         match &mut self.state {
             State::Responding(Responding {
@@ -225,23 +225,26 @@ impl ServerConnection {
     /// [`Misuse::NoBody`] if no body is wanted, or fewer bytes of it.
     pub fn body_loaded(&mut self, count: u32, now: Time) -> Result<(), Misuse> {
         let waiting = self.transmit().is_empty();
-        let State::Responding(Responding {
+        let left = self
+            .wants_body()
+            .map(|wanted| wanted.image.length - wanted.offset);
+        if left.is_none_or(|left| count > left) {
+            return Err(Misuse::NoBody);
+        }
+        if let State::Responding(Responding {
             what:
                 What::Packets {
                     source,
                     next,
                     current,
-                    failed: false,
+                    ..
                 },
             ..
         }) = &mut self.state
-        else {
-            return Err(Misuse::NoBody);
-        };
-        match current {
-            Some(packet) if count <= packet.image.length - packet.loaded => packet.loaded += count,
-            None => match *next {
-                Some(image) if count <= image.length => {
+        {
+            match (current, *next) {
+                (Some(packet), _) => packet.loaded += count,
+                (current, Some(image)) => {
                     packet::encode_head(&image, &mut self.out);
                     *current = Some(Current {
                         image,
@@ -250,12 +253,11 @@ impl ServerConnection {
                     });
                     *next = source.next();
                 }
-                _ => return Err(Misuse::NoBody),
-            },
-            Some(_) => return Err(Misuse::NoBody),
+                (None, None) => {}
+            }
         }
         if waiting {
-            self.since = now; // The disk's time is not the peer's. // T4
+            self.since = self.since.max(now); // The disk's time is not the peer's. // T4
         }
         Ok(())
     }
@@ -305,7 +307,7 @@ impl ServerConnection {
         if !self.wants_finish() {
             return Err(Misuse::NoFinish);
         }
-        self.since = now;
+        self.since = self.since.max(now);
         self.state = if self.input_ended {
             State::Closed
         } else {
@@ -397,7 +399,7 @@ impl ServerConnection {
             (true, false) if self.draining => self.close(CloseReason::Shutdown, now), // S16
             (true, false) => {
                 self.state = State::IDLE;
-                self.since = now;
+                self.since = self.since.max(now);
             }
         }
     }

@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use super::Error;
 use super::connect::Stream;
 use crate::clock::{Alarm, Clock};
-use crate::input::Input;
+use crate::input::{Input, poll_fill};
 
 /// How much is read at once, at most.
 const READ: usize = 256 * 1024;
@@ -79,7 +79,7 @@ impl Link {
             machine: ClientConnection::new(config, clock.now()),
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ),
+            input: Input::new(READ, READ),
             held: 0,
             paused: true,
             unflushed: false,
@@ -148,7 +148,7 @@ impl Link {
                 Err(error) => return Poll::Ready(Err(self.error(error))),
             }
             let wrote = self.poll_write(cx);
-            match self.input.poll_fill(cx, &mut self.io) {
+            match poll_fill(&mut self.input, cx, &mut self.io) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.ended()),
                 Poll::Ready(Ok(_)) => continue,
                 // T1: no close_notify. Whether bytes are missing the machine knows.

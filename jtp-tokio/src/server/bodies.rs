@@ -39,6 +39,8 @@ pub(super) struct Bodies<S: ?Sized> {
     /// Pieces that are loaded and not sent; of the first one `sent` bytes are.
     pieces: VecDeque<Vec<u8>>,
     sent: usize,
+    /// A piece that was sent, for the next one: new memory would have to be cleared each time.
+    spare: Option<Vec<u8>>,
 }
 
 impl<S: ImageStore + ?Sized> Bodies<S> {
@@ -50,6 +52,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
             open: None,
             pieces: VecDeque::new(),
             sent: 0,
+            spare: None,
         }
     }
 
@@ -69,7 +72,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
             .front()
             .is_some_and(|piece| self.sent >= piece.len())
         {
-            self.pieces.pop_front();
+            self.spare = self.pieces.pop_front();
             self.sent = 0;
         }
     }
@@ -79,6 +82,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         self.job = None;
         self.ahead.clear();
         self.open = None;
+        self.spare = None;
     }
 
     /// Gets ready what comes next; `Ready` with the answer to a wanted body when there is one.
@@ -172,8 +176,9 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         };
         let left = wanted.image.length - wanted.offset;
         let count = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        let mut piece = self.spare.take().unwrap_or_default();
         self.job = Some(Job::Read(spawn_blocking(move || {
-            let mut piece = vec![0; count];
+            piece.resize(count, 0);
             let read = body.read_at(u64::from(wanted.offset), &mut piece);
             let result = read.map_err(LoadError::from).map(|count| {
                 piece.truncate(count);

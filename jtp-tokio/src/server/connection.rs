@@ -16,10 +16,13 @@ use tokio::sync::watch;
 use super::bodies::Bodies;
 use super::{Decision, Peer, Shared};
 use crate::clock::{Alarm, Clock};
-use crate::input::Input;
+use crate::input::{Input, poll_fill};
 
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
+
+/// What an idle connection reads into.
+const READ_LEAST: usize = 512;
 
 /// The turns that a connection takes before it lets others have theirs.
 const TURNS: usize = 64;
@@ -73,7 +76,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             machine,
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ_AHEAD),
+            input: Input::new(READ_LEAST, READ_AHEAD),
             news: None,
             unflushed: false,
             shutdown,
@@ -228,7 +231,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
         if self.input.is_full() || !self.machine.wants_read(self.input.unused()) {
             return Ok(false);
         }
-        match self.input.poll_fill(cx, &mut self.io) {
+        match poll_fill(&mut self.input, cx, &mut self.io) {
             Poll::Ready(Ok(0)) => self.machine.receive_eof(),
             Poll::Ready(Ok(_)) => {}
             // T1: a TLS peer that just goes away is no error of ours.

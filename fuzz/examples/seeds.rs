@@ -1,0 +1,299 @@
+//! Writes the seeds: `cargo run --example seeds` in `fuzz/`. Real exchanges, made by the machines themselves,
+//! and frames made by hand after RFC.md.
+
+use std::fs;
+use std::path::Path;
+
+use jtp_core::wire::request::{self, RequestHead, RequestKind};
+use jtp_core::wire::response::{ErrorCode, ErrorFrame, Header, encode_data_head, encode_head};
+use jtp_core::wire::{entry, packet, varint};
+use jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_fuzz::IMAGES;
+
+fn main() {
+    let save = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("seeds")
+            .join(target);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+    };
+    let head = |kind, keep_alive| {
+        let mut out = Vec::new();
+        RequestHead { kind, keep_alive }.encode(&mut out);
+        out
+    };
+    let ids: Vec<ImageId> = IMAGES
+        .into_iter()
+        .map(|(_, bytes)| ImageId::of(bytes))
+        .collect();
+    let with_ids = |kind, ids: &[ImageId]| {
+        let mut out = head(kind, true);
+        request::encode_ids(ids, &mut out);
+        out
+    };
+    let get = with_ids(RequestKind::GetById { count: 3 }, &[ids[2], ids[0], ids[2]]);
+    let batch = with_ids(RequestKind::Batch { have: 2 }, &ids[..2]);
+    let list = head(RequestKind::List, true);
+    let all = head(RequestKind::ListAndGet, true);
+    let cancel = head(RequestKind::Cancel, false);
+    let watch = head(RequestKind::Watch, false);
+    let last = head(RequestKind::ListAndGet, false);
+
+    // Requests.
+    let exchanges: [(&str, Vec<u8>); 10] = [
+        ("list", list.clone()),
+        ("get", get.clone()),
+        ("batch", batch.clone()),
+        ("pipelined", [&list[..], &get, &batch, &all].concat()),
+        ("cancel", [&all[..], &cancel, &get, &cancel, &list].concat()),
+        ("cancel_twice", [&list[..], &cancel, &cancel].concat()),
+        ("watch", [&list[..], &watch, &cancel, &list].concat()),
+        ("watch_then_list", [&watch[..], &list].concat()),
+        ("last", [&last[..], &cancel].concat()),
+        ("stray_cancel", cancel.clone()),
+    ];
+    let bad = [
+        ("bad_type", vec![6]),
+        ("bad_flags", vec![1, 0x82]),
+        ("bad_varint", vec![2, 1, 0x80, 0]),
+        ("too_many", [&[2, 1][..], &[0xc1, 0x84, 0x3d]].concat()),
+        ("cut", get[..7].to_vec()),
+    ];
+    for (name, bytes) in exchanges.iter().chain(&bad) {
+        save(
+            "server_bytes",
+            name,
+            &[&[1, 0, 3, 0, 90], &bytes[..]].concat(),
+        );
+        save(
+            "server_chunks",
+            name,
+            &[
+                &[1, 1, 2, 3, 5, 8, 13, 21, 34, 0, 9, 0, 1, 40, 3, 0, 2],
+                &bytes[..],
+            ]
+            .concat(),
+        );
+        save("wire_decode", &format!("request_{name}"), bytes);
+    }
+
+    // Responses.
+    let image = |index: usize| Image {
+        id: ids[index],
+        flags: Flags::new(FileType::Png, false),
+        length: u32::try_from(IMAGES[index].1.len()).unwrap(),
+    };
+    let packets = |indices: &[usize]| {
+        let mut out = Vec::new();
+        for &index in indices {
+            packet::encode_head(&image(index), &mut out);
+            out.extend_from_slice(IMAGES[index].1);
+        }
+        out
+    };
+    let counted = |header, count, rest: &[u8]| {
+        let mut out = Vec::new();
+        match header {
+            Header::Data => encode_data_head(count as u8, &mut out),
+            header => encode_head(header, count, &mut out),
+        }
+        out.extend_from_slice(rest);
+        out
+    };
+    let mut entries = Vec::new();
+    for (index, (name, _)) in IMAGES.into_iter().enumerate() {
+        let image = image(index);
+        let entry = entry::Entry {
+            id: image.id,
+            flags: image.flags,
+            name,
+            size: image.length,
+        };
+        entry::encode(&entry, &mut entries).unwrap();
+    }
+    let mut error = Vec::new();
+    ErrorFrame {
+        code: ErrorCode::ServerError,
+        message: "a disk failed".into(),
+    }
+    .encode(&mut error);
+    let mut one = Vec::new();
+    let named = entry::Entry {
+        id: ids[0],
+        flags: Flags::new(FileType::Gif, true),
+        name: "cafe\u{301}.gif",
+        size: 4660,
+    };
+    entry::encode(&named, &mut one).unwrap();
+    let plain = [9; 60];
+    let small = zstd::bulk::compress(&plain, 3).unwrap();
+    let packed = Image {
+        id: ImageId::of(&plain),
+        flags: Flags::new(FileType::Bmp, true),
+        length: u32::try_from(small.len()).unwrap(),
+    };
+    let mut packed_head = Vec::new();
+    packet::encode_head(&packed, &mut packed_head);
+
+    let answered_list = counted(Header::List, 4, &entries);
+    let answered_get = counted(Header::Data, 2, &packets(&[2, 0]));
+    let answered_all = counted(Header::ListAndGet, 4, &packets(&[0, 1, 2, 3]));
+    let cut_short = counted(Header::ListAndGet, 4, &packets(&[0, 1]));
+    let news = [&b"JTPW"[..], &one].concat();
+    // The first bytes: settings, then the requests (see `client_bytes::request`).
+    let told: [(&str, &[u8], Vec<u8>); 11] = [
+        ("list", &[0x03, 0], answered_list.clone()),
+        ("get", &[0x03, 0b0010_1001], answered_get.clone()),
+        (
+            "batch",
+            &[0x03, 0b0001_1011],
+            counted(Header::Batch, 2, &packets(&[2, 3])),
+        ),
+        ("all", &[0x03, 4], answered_all.clone()),
+        (
+            "packed",
+            &[0x03, 4],
+            counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat()),
+        ),
+        (
+            "pipelined",
+            &[0x05, 0, 4],
+            [&answered_list[..], &answered_all].concat(),
+        ),
+        ("watch", &[0x13, 5], [&news[..], &news, b"JTPC"].concat()),
+        ("cancelled", &[0x13, 4], [&cut_short[..], b"JTPC"].concat()),
+        (
+            "cancelled_late",
+            &[0x13, 0],
+            [&answered_list[..], b"JTPC"].concat(),
+        ),
+        (
+            "error_inside",
+            &[0x03, 4],
+            [&cut_short[..], &error].concat(),
+        ),
+        ("error", &[0x03, 0], error.clone()),
+    ];
+    for (name, settings, bytes) in told {
+        save("client_bytes", name, &[settings, &bytes].concat());
+        let chunks = [settings, &[1, 2, 3, 5, 8, 13, 21, 34], &bytes[..]].concat();
+        save("client_chunks", name, &chunks);
+        save("wire_decode", &format!("response_{name}"), &bytes);
+    }
+    save("wire_decode", "entry", &one);
+    save("wire_decode", "packet", &packets(&[0]));
+    save("wire_decode", "error_body", &error[4..]);
+    save("wire_decode", "counts", &[0xb4, 0x24]);
+    let mut most = Vec::new();
+    varint::encode(u32::MAX, &mut most);
+    save("wire_decode", "varint_most", &most);
+
+    // Values: `arbitrary` makes what it likes of them.
+    let counting: Vec<u8> = (0..=255).collect();
+    for (name, stride) in [("ascending", 1), ("sevens", 7), ("large", 251)] {
+        let bytes: Vec<u8> = counting.iter().map(|n| n.wrapping_mul(stride)).collect();
+        save("wire_round_trip", name, &bytes);
+    }
+
+    // Dice for the pair.
+    for seed in 1..=8u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_be_bytes()[3]
+        };
+        let bytes: Vec<u8> = (0..700).map(|_| byte()).collect();
+        save("pair", &format!("seed_{seed}"), &bytes);
+    }
+
+    // Bodies: a mode, four cuts, then what the mode takes.
+    let body = |mode: u8, bytes: &[u8]| [&[mode, 1, 7, 100, 3], bytes].concat();
+    save("body", "frame", &body(0, &small));
+    save(
+        "body",
+        "two_frames",
+        &body(0, &[&small[..], &small].concat()),
+    );
+    save(
+        "body",
+        "skippable",
+        &body(
+            0,
+            &[&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2], &small[..]].concat(),
+        ),
+    );
+    save(
+        "body",
+        "checksum",
+        &body(0, &{
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.include_checksum(true).unwrap();
+            std::io::Write::write_all(&mut encoder, b"a body with a checksum behind it").unwrap();
+            encoder.finish().unwrap()
+        }),
+    );
+    save(
+        "body",
+        "window",
+        &body(0, &[0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 1, 0, 0]),
+    );
+    save(
+        "body",
+        "bomb",
+        &body(
+            1,
+            &[0x03, 0xff, 0x0f, 0, 0x02, 0, 0x10, 0, 0x02, 0, 0x10, 0],
+        ),
+    );
+    save(
+        "body",
+        "raw_block",
+        &body(1, &[&[0x29, 0, 0][..], b"hello"].concat()),
+    );
+    save("body", "plain", &body(2, IMAGES[3].1));
+    save(
+        "body",
+        "plain_split",
+        &body(0x1a, b"so many words, so many words, so many words"),
+    );
+    save(
+        "body",
+        "changed",
+        &body(3, &[&[9, 0x40], IMAGES[1].1].concat()),
+    );
+
+    // Names: one whole, and entries of an ID, a length and a name.
+    let hostile = [
+        "../../etc/passwd",
+        "con.png",
+        "COM\u{b9}.gif",
+        ".hidden",
+        "a.png. . ",
+        "C:\\x.png",
+        "a\0b\n.png",
+        "e\u{301}.png",
+        "a\u{202e}gnp.exe",
+        "",
+        "...",
+        "stra\u{df}e.png",
+        "\u{212b}.png",
+    ];
+    for (index, name) in hostile.iter().enumerate() {
+        save("names", &format!("hostile_{index:02}"), name.as_bytes());
+    }
+    save("names", "long", "é".repeat(300).as_bytes());
+    let mut meeting = Vec::new();
+    for (id, name) in [
+        (1, "a.png"),
+        (2, "A.PNG"),
+        (3, "a-0000000000000001.png"),
+        (4, "0000000000000005.gif"),
+    ] {
+        meeting.extend_from_slice(&[id, name.len() as u8]);
+        meeting.extend_from_slice(name.as_bytes());
+    }
+    save("names", "meeting", &meeting);
+}

@@ -1,0 +1,223 @@
+//! A client's connection fed any bytes, with requests outstanding: whatever comes, the events keep their
+//! grammar and the peer's counts, bodies keep their limits and are what their verdict says, and an error is
+//! the last thing that happens.
+
+use std::time::Duration;
+
+use jtp_core::client::{
+    ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request, ResponseKind,
+};
+use jtp_core::{ImageHasher, ImageId, Time};
+
+use crate::{Choices, IMAGES};
+
+/// The largest image that the client takes here.
+pub const MAX_IMAGE: u64 = 400;
+
+pub fn config(pipeline: bool) -> ClientConfig {
+    ClientConfig::new()
+        .with_pipeline(pipeline)
+        .with_max_image_size(MAX_IMAGE)
+        .with_max_window(1 << 16)
+}
+
+/// A request from one byte.
+pub fn request(choice: u8) -> Request {
+    let ids = |mask: u8| {
+        let mut ids: Vec<ImageId> = IMAGES
+            .into_iter()
+            .map(|(_, bytes)| ImageId::of(bytes))
+            .collect();
+        ids.push(ImageId(7));
+        let mut bit = 0;
+        ids.retain(|_| {
+            bit += 1;
+            mask >> (bit - 1) & 1 != 0
+        });
+        ids
+    };
+    match choice & 7 {
+        0 => Request::List,
+        1 => Request::GetById(ids(choice >> 3)),
+        2 => Request::GetById([ids(choice >> 3), ids(choice >> 3)].concat()),
+        3 => Request::Batch(HaveSet::try_from(ids(choice >> 3)).unwrap()),
+        4 => Request::ListAndGet,
+        5 => Request::Watch,
+        _ => Request::GetById(Vec::new()),
+    }
+}
+
+/// Where in a response the events are.
+#[derive(Debug)]
+enum At {
+    Between,
+    Within {
+        kind: ResponseKind,
+        left: u32,
+    },
+    Image {
+        kind: ResponseKind,
+        left: u32,
+        hasher: ImageHasher,
+        length: u64,
+    },
+}
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    let settings = choices.byte();
+    let mut client = ClientConnection::new(config(settings & 1 != 0), Time::ZERO);
+    let (mut asked, mut cancels, mut answers) = (0, 0, 0);
+    for _ in 0..settings >> 1 & 3 {
+        let choice = choices.byte();
+        asked += usize::from(client.request(request(choice), true, Time::ZERO).is_ok());
+        send(&mut client);
+    }
+    if settings & 0x10 != 0 && client.cancel(Time::ZERO).is_ok() {
+        cancels += 1;
+    }
+    if settings & 0x20 == 0 {
+        send(&mut client);
+    }
+    let mut input = choices.0;
+    let mut at = At::Between;
+    let fault = loop {
+        let before = input.len();
+        let received = match client.receive(input, Time::ZERO) {
+            Ok(received) => received,
+            Err(fault) => break Some(fault),
+        };
+        input = &input[received.used..];
+        let Some(event) = received.event else {
+            assert!(input.is_empty());
+            break None;
+        };
+        at = next(at, event, before - input.len(), &mut answers);
+        // What is held back can go now.
+        send(&mut client);
+    };
+    assert!(answers <= asked, "more answers than requests");
+    assert!(client.outstanding() <= asked);
+    let fault = fault.or_else(|| client.receive_eof(Time::ZERO).err());
+    let done = matches!(at, At::Between);
+    match fault {
+        None => {
+            let waits = client.outstanding();
+            assert!(waits <= 1, "an end, and {waits} requests are open");
+            // The last event may still be there to be fetched.
+            while client.receive(&[], Time::ZERO).unwrap().event.is_some() {}
+            assert_eq!(client.outstanding(), 0);
+            assert!(client.is_idle() || cancels == 0);
+        }
+        Some(fault) => {
+            assert!(done || !matches!(fault, ClientError::TimedOut));
+            sticky(&mut client, &fault);
+        }
+    }
+}
+
+fn send(client: &mut ClientConnection) {
+    let shown = client.transmit().len();
+    client.transmitted(shown, Time::ZERO).unwrap();
+}
+
+/// The grammar of events.
+fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
+    match (at, event) {
+        (At::Between, Event::Begin { kind, count }) => {
+            assert_ne!(kind, ResponseKind::Watch);
+            assert!(
+                kind != ResponseKind::GetById || count <= 10,
+                "more than was asked for"
+            );
+            At::Within { kind, left: count }
+        }
+        (At::Between, Event::NewImage(entry)) => {
+            assert!(entry.flags.bits() < 16 && entry.name.len() <= 3 * 65_535);
+            At::Between
+        }
+        (At::Between, Event::Cancelled { kind }) => {
+            // After a WATCH, or a response that was complete, or in place of one.
+            *answers += usize::from(kind == ResponseKind::Watch);
+            At::Between
+        }
+        (
+            At::Within {
+                kind: ResponseKind::List,
+                left,
+            },
+            Event::Entry(entry),
+        ) if left > 0 => {
+            assert!(entry.flags.bits() < 16);
+            At::Within {
+                kind: ResponseKind::List,
+                left: left - 1,
+            }
+        }
+        (At::Within { kind, left }, Event::Image(image))
+            if left > 0 && kind != ResponseKind::List =>
+        {
+            assert!(!image.flags.has_reserved());
+            At::Image {
+                kind,
+                left: left - 1,
+                hasher: ImageHasher::new(),
+                length: 0,
+            }
+        }
+        (At::Within { kind, left }, Event::Cancelled { kind: cancelled }) => {
+            assert!(kind == cancelled && kind != ResponseKind::List && left > 0);
+            *answers += 1;
+            At::Between
+        }
+        (At::Within { kind, left: 0 }, Event::End { kind: ended }) => {
+            assert_eq!(kind, ended);
+            *answers += 1;
+            At::Between
+        }
+        (
+            At::Image {
+                kind,
+                left,
+                mut hasher,
+                length,
+            },
+            Event::Data(data),
+        ) => {
+            assert!(!data.is_empty());
+            hasher.update(data);
+            let length = length + data.len() as u64;
+            assert!(length <= MAX_IMAGE, "over the limit: R4");
+            At::Image {
+                kind,
+                left,
+                hasher,
+                length,
+            }
+        }
+        (
+            At::Image {
+                kind, left, hasher, ..
+            },
+            Event::ImageEnd { image, verdict },
+        ) => {
+            assert!(
+                verdict.is_err() || hasher.id() == image.id,
+                "a wrong image called good: R2"
+            );
+            At::Within { kind, left }
+        }
+        (at, event) => panic!("{event:?} in {at:?}, {used} bytes"),
+    }
+}
+
+fn sticky(client: &mut ClientConnection, fault: &ClientError) {
+    let late = Time::since_epoch(Duration::from_secs(1 << 40));
+    assert!(client.transmit().is_empty() && client.deadline().is_none());
+    assert!(!client.is_idle() && !client.is_reusable());
+    assert_eq!(client.receive(b"JTPC", late).unwrap_err(), *fault);
+    assert_eq!(client.receive_eof(late).unwrap_err(), *fault);
+    assert_eq!(client.handle_timeout(late).unwrap_err(), *fault);
+    assert!(client.request(Request::List, true, late).is_err() && client.cancel(late).is_err());
+    assert_eq!(client.fault(), Some(fault));
+}

@@ -1,0 +1,70 @@
+//! The fuzz targets of JTP: each module has a `run` that takes the fuzzer's bytes and panics where an
+//! invariant does not hold. The same functions run over the seeds in an ordinary test (`tests/seeds.rs`).
+
+pub mod body;
+pub mod client_bytes;
+pub mod client_chunks;
+pub mod names;
+pub mod pair;
+mod serve;
+pub mod server_bytes;
+pub mod server_chunks;
+pub mod wire_decode;
+pub mod wire_round_trip;
+
+/// A target's function.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("wire_decode", wire_decode::run),
+    ("wire_round_trip", wire_round_trip::run),
+    ("server_bytes", server_bytes::run),
+    ("server_chunks", server_chunks::run),
+    ("client_bytes", client_bytes::run),
+    ("client_chunks", client_chunks::run),
+    ("pair", pair::run),
+    ("body", body::run),
+    ("names", names::run),
+];
+
+/// Choices from the front of the fuzzer's bytes.
+#[derive(Debug, Clone)]
+pub struct Choices<'a>(pub &'a [u8]);
+
+impl<'a> Choices<'a> {
+    /// The next byte; 0 when none is left.
+    pub fn byte(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((first, rest)) => {
+                self.0 = rest;
+                *first
+            }
+            None => 0,
+        }
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: u32) -> u32 {
+        let mut number = u32::from(self.byte());
+        if limit > 256 {
+            number = number << 8 | u32::from(self.byte());
+        }
+        number % limit.max(1)
+    }
+
+    /// Up to so many bytes.
+    pub fn take(&mut self, count: usize) -> &'a [u8] {
+        let (piece, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        piece
+    }
+}
+
+/// Images that the targets' catalogs hold.
+pub const IMAGES: [(&str, &[u8]); 4] = [
+    ("a.png", b"the first image"),
+    ("b.png", b"another one, a bit longer"),
+    ("c.png", b""),
+    ("d.bmp", &[7; 300]),
+];

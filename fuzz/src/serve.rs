@@ -1,0 +1,146 @@
+//! A server's connection fed with bytes, for the targets `server_bytes` and `server_chunks`.
+
+use std::sync::Arc;
+
+use jtp_core::server::{CloseReason, ServerConfig, ServerConnection};
+use jtp_core::wire::request::RequestHead;
+use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Time};
+
+use crate::{Choices, IMAGES};
+
+/// The most IDs of a BATCH here.
+pub const MAX_HAVE: u32 = 1_000;
+
+const NOW: Time = Time::ZERO;
+
+pub fn catalog() -> Arc<Catalog> {
+    let mut writer = CatalogWriter::new();
+    for (name, bytes) in IMAGES {
+        let image = Image {
+            id: ImageId::of(bytes),
+            flags: Flags::new(FileType::from_extension(&name[2..]), false),
+            length: u32::try_from(bytes.len()).unwrap(),
+        };
+        writer.insert(name, image).unwrap();
+    }
+    writer.publish()
+}
+
+pub fn body(id: ImageId) -> &'static [u8] {
+    IMAGES
+        .into_iter()
+        .find(|(_, bytes)| ImageId::of(bytes) == id)
+        .unwrap()
+        .1
+}
+
+/// What can be seen of a connection from its beginning to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub output: Vec<u8>,
+    pub requests: Vec<RequestHead>,
+    pub reason: Option<CloseReason>,
+}
+
+/// Feeds all the input, whose pieces are as long as `cut` says, then its end. Output moves, as much at once
+/// as `step` says, only when the input as it is brings nothing more: so what comes does not depend on the
+/// pieces.
+pub fn serve(
+    watch: bool,
+    input: &[u8],
+    cut: &mut dyn FnMut() -> usize,
+    step: &mut Choices<'_>,
+) -> Seen {
+    let config = ServerConfig::new()
+        .with_watch(watch)
+        .with_max_have(MAX_HAVE);
+    let mut server = ServerConnection::new(config, NOW);
+    let catalog = catalog();
+    let (mut output, mut requests, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut read, mut used, mut ended) = (0, 0, false);
+    loop {
+        // What was shown and is not sent yet only grows.
+        let bytes = transmitted(&server);
+        assert!(bytes.starts_with(&shown), "output taken back");
+        shown = bytes;
+
+        let received = server.receive(&input[used..read], NOW);
+        assert!(received.used <= read - used);
+        used += received.used;
+        if let Some(head) = received.request {
+            assert!(server.close_reason().is_none(), "a request after the end");
+            requests.push(head);
+            server.accept(&catalog, NOW).unwrap();
+            continue;
+        }
+        if received.used > 0 {
+            continue;
+        }
+        if read < input.len() && server.wants_read(&input[used..read]) {
+            read = input.len().min(read + cut().max(1));
+            continue;
+        }
+        if read == input.len() && !ended {
+            ended = true;
+            server.receive_eof();
+            assert!(!server.wants_read(&input[used..read]));
+            continue;
+        }
+        if let Some(wanted) = server.wants_body() {
+            let rest = wanted.image.length - wanted.offset;
+            let count = rest.min(match step.byte() {
+                0 => rest,
+                some => u32::from(some),
+            });
+            server.body_loaded(count, NOW).unwrap();
+            if count < rest && shown.len() < transmitted(&server).len() {
+                continue;
+            }
+        }
+        let bytes = transmitted(&server);
+        if !bytes.is_empty() {
+            let count = bytes.len().min(match step.byte() {
+                0 => usize::MAX,
+                some => usize::from(some),
+            });
+            output.extend_from_slice(&bytes[..count]);
+            server.transmitted(count, NOW).unwrap();
+            shown = bytes[count..].to_vec();
+            continue;
+        }
+        if server.wants_finish() {
+            server.finished(NOW).unwrap();
+            continue;
+        }
+        if server.wants_body().is_none() {
+            break;
+        }
+    }
+    assert!(
+        server.is_closed(),
+        "the input has ended, and the connection has not: {server:?}"
+    );
+    let reason = server.close_reason();
+    assert!(reason.is_some());
+    // The end is the end.
+    assert_eq!(server.receive(&[1, 1], NOW).used, 0);
+    server.shutdown(NOW);
+    server.handle_timeout(NOW);
+    assert!(server.is_closed() && transmitted(&server).is_empty() && server.deadline().is_none());
+    assert_eq!(server.close_reason(), reason);
+    Seen {
+        output,
+        requests,
+        reason,
+    }
+}
+
+fn transmitted(server: &ServerConnection) -> Vec<u8> {
+    let shown = server.transmit();
+    let mut bytes = shown.bytes.to_vec();
+    if let Some(span) = shown.body {
+        bytes.extend_from_slice(&body(span.image.id)[span.range()]);
+    }
+    assert_eq!(bytes.len(), shown.len());
+    bytes
+}

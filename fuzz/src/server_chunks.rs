@@ -1,0 +1,18 @@
+//! A server's connection answers the same bytes the same way, whole and in pieces.
+
+use crate::Choices;
+use crate::serve::serve;
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    let watch = choices.byte() % 8 != 0;
+    let cuts = choices.take(8);
+    let mut steps = Choices(choices.take(8));
+    let input = choices.0;
+    let whole = serve(watch, input, &mut || usize::MAX, &mut Choices(&[]));
+    let bytewise = serve(watch, input, &mut || 1, &mut Choices(&[]));
+    assert_eq!(bytewise, whole);
+    let mut cuts = cuts.iter().map(|cut| usize::from(*cut)).cycle();
+    let pieces = serve(watch, input, &mut || cuts.next().unwrap_or(3), &mut steps);
+    assert_eq!(pieces, whole);
+}

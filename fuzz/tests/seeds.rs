@@ -1,0 +1,21 @@
+//! Every committed seed through its target, without a fuzzer.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_seed_passes() {
+    for (name, run) in jtp_fuzz::TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("seeds")
+            .join(name);
+        let mut count = 0;
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            run(&fs::read(path).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "no seeds for {name}");
+    }
+}

@@ -1,0 +1,86 @@
+//! JTP, the Jason Transfer Protocol, on futures-io: server and client for async-std and smol, plain and TLS.
+//!
+//! All that the protocol says is decided in [`jtp_core`]; images come from a [`jtp_store::ImageStore`]. This
+//! crate waits, reads and writes. Its types, methods and errors are those of `jtp-tokio` and, but for the
+//! `.await`s, of `jtp-blocking`.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! # #[cfg(not(feature = "async-std"))]
+//! # mod async_std {
+//! #     pub(crate) use smol::net;
+//! #     pub(crate) mod task { pub(crate) use smol::{block_on, spawn}; }
+//! # }
+//! use async_std::net::TcpListener;
+//! use async_std::task;
+//! use jtp_async_std::{Client, Server};
+//! use jtp_store::MemoryStore;
+//!
+//! # type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+//! # fn main() -> Result {
+//! task::block_on(async {
+//!     let store = Arc::new(MemoryStore::new());
+//!     let id = store.insert("a.png", b"pixels".as_slice())?;
+//!
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let address = listener.local_addr()?.to_string();
+//!     let server = Server::builder(store).build();
+//!     let serving = task::spawn(async move {
+//!         let shutdown = std::future::pending(); // for ever
+//!         server.serve(listener, shutdown).await
+//!     });
+//!
+//!     let mut client = Client::builder(address).build();
+//!     let mut images = client.list_and_get();
+//!     while let Some(image) = images.next().await? {
+//!         assert_eq!(image.image().id, id);
+//!         assert_eq!(image.bytes(1024).await?, b"pixels");
+//!     }
+//! #   drop(serving);
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! # async-std is discontinued
+//!
+//! Its authors ended async-std in February 2025, and tell programs and libraries to go to smol
+//! ([RUSTSEC-2025-0052]). That means: nobody mends a fault that is found in it, a security fault included, and
+//! `cargo audit` and `cargo deny` report every program that depends on it. So this crate asks little of it:
+//! everything is written against the traits of futures-io, and TLS is futures-rustls; only sockets, tasks,
+//! timers and blocking threads are async-std's, where it is a thin layer over crates that smol uses too and
+//! that are maintained.
+//!
+//! - A program on async-std uses this crate as it is, and knows the advisory.
+//! - A program on smol, or a new one, takes `default-features = false` and the feature `smol`. Then async-std
+//!   is not in the dependency tree, and nothing else changes.
+//! - A new program without a reason for either takes `jtp-tokio`.
+//!
+//! [RUSTSEC-2025-0052]: https://rustsec.org/advisories/RUSTSEC-2025-0052.html
+//!
+//! # Features
+//!
+//! - `async-std` (default) or `smol`: the runtime. One is needed; if both are on, it is async-std. Connections
+//!   are spawned on its global executor, which for smol has one thread unless `SMOL_THREADS` says more.
+//! - `tls` (default), with `aws-lc-rs` (default) or `ring` as the provider. The caller makes the rustls
+//!   configuration, and names the provider there.
+//! - `zstd` (default): compressed images.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(any(feature = "async-std", feature = "smol")))]
+compile_error!("jtp-async-std needs a runtime: turn on the feature `async-std` or `smol`");
+
+pub mod client;
+mod clock;
+mod input;
+mod runtime;
+pub mod server;
+mod tasks;
+
+pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use server::{Decision, Peer, Server, ServerBuilder};
+
+/// The protocol's name in TLS ALPN. // T1
+pub const ALPN: &[u8] = b"jtp/1";

@@ -1,0 +1,595 @@
+//! Client and server over real sockets, plain and TLS, and over streams in memory.
+
+mod rt;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls;
+
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::{or, zip};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use jtp_async_std::{Client, ClientBuilder, Decision, Error, ImageError, Peer, Server};
+use jtp_core::client::{ClientConfig, ClientError, HaveSet};
+use jtp_core::server::{CloseReason, ServerConfig};
+use jtp_core::wire::response::ErrorCode;
+use jtp_core::{FileType, Image, ImageId};
+use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError};
+use rt::{JoinHandle, TcpListener, TcpStream, block_on, channel, duplex, spawn};
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// A deadline that the test waits for; the others are of seconds.
+const SHORT: Option<Duration> = Some(Duration::from_millis(50));
+
+fn store(count: u32) -> Arc<MemoryStore> {
+    let store = MemoryStore::new();
+    for n in 0..count {
+        let bytes: Vec<u8> = n.to_be_bytes().repeat(1 + n as usize * 10);
+        store.insert(&format!("{n:04}.png"), bytes).unwrap();
+    }
+    Arc::new(store)
+}
+
+fn big_images() -> Result<Arc<MemoryStore>> {
+    let store = MemoryStore::new();
+    for n in 0..50u8 {
+        store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
+    }
+    Ok(Arc::new(store))
+}
+
+struct Running {
+    address: String,
+    stop: channel::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start<S: ImageStore>(server: Server<S>) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stop, stopped) = channel::bounded(1);
+        let task = spawn(async move {
+            let stopped = async { _ = stopped.recv().await };
+            server.serve(listener, stopped).await.unwrap();
+        });
+        Running {
+            address,
+            stop,
+            task,
+        }
+    }
+
+    fn client(&self) -> ClientBuilder {
+        Client::builder(&self.address)
+    }
+
+    async fn stop(self) {
+        drop(self.stop);
+        self.task.await;
+    }
+}
+
+async fn collect(images: &mut jtp_async_std::Images<'_>) -> Result<Vec<ImageId>> {
+    let mut ids = Vec::new();
+    while let Some(image) = images.next().await? {
+        let id = image.image().id;
+        let bytes = image.bytes(1 << 30).await?;
+        assert_eq!(ImageId::of(&bytes), id);
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+#[test]
+fn every_request_over_one_connection() -> Result {
+    block_on(async {
+        let store = store(300);
+        let catalog = store.catalog().snapshot();
+        let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
+        let running = Running::start(Server::builder(store).build()).await;
+        let mut client = running.client().build();
+
+        let listed = client.list().await?;
+        assert_eq!(listed.iter().map(|entry| entry.id).collect::<Vec<_>>(), all);
+        assert_eq!(listed[7].name, "0007.png");
+
+        assert_eq!(collect(&mut client.list_and_get()).await?, all);
+
+        let have = HaveSet::try_from(all[..200].to_vec())?;
+        assert_eq!(collect(&mut client.batch(have)).await?, all[200..]);
+
+        let mut images = client.get([all[3], ImageId(1), all[1]]);
+        assert_eq!(collect(&mut images).await?, [all[3], all[1]]);
+        assert_eq!(images.absent(), [ImageId(1)]);
+
+        // More than one request's worth.
+        assert_eq!(collect(&mut client.get(all.clone())).await?, all);
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn without_keep_alive_each_request_has_its_connection() -> Result {
+    block_on(async {
+        let running = Running::start(Server::builder(store(3)).build()).await;
+        let mut client = running.client().keep_alive(false).build();
+        assert_eq!(client.list().await?.len(), 3);
+        assert_eq!(collect(&mut client.list_and_get()).await?.len(), 3);
+        assert_eq!(client.list().await?.len(), 3);
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
+    block_on(async {
+        let running = Running::start(Server::builder(store(600)).build()).await;
+        let config = ClientConfig::new().with_pipeline(true);
+        let mut client = running.client().config(config).build();
+        let ids: Vec<ImageId> = client.list().await?.iter().map(|entry| entry.id).collect();
+        assert_eq!(collect(&mut client.get(ids.clone())).await?, ids);
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
+    block_on(async {
+        let running = Running::start(Server::builder(big_images()?).build()).await;
+        for pipeline in [false, true] {
+            let config = ClientConfig::new().with_pipeline(pipeline);
+            let mut client = running.client().config(config).build();
+            let mut images = client.list_and_get();
+            let mut first = images.next().await?.unwrap();
+            assert!(!first.chunk().await?.unwrap().is_empty());
+            images.cancel().await?;
+            assert_eq!(client.list().await?.len(), 50);
+        }
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
+    block_on(async {
+        let store = store(2);
+        let running = Running::start(Server::builder(Arc::clone(&store)).build()).await;
+        let config = ClientConfig::new().with_pipeline(true);
+        let mut client = running.client().config(config).build();
+        let (listed, mut watch) = client.list_and_watch().await?;
+        assert_eq!(listed.len(), 2);
+        let id = store.insert("new.gif", b"GIF89a".as_slice())?;
+        let news = watch.next().await?;
+        assert_eq!((news.id, &*news.name), (id, "new.gif"));
+        assert_eq!(news.flags.file_type(), FileType::Gif);
+        watch.cancel().await?;
+        assert_eq!(client.list().await?.len(), 3);
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
+    block_on(async {
+        let running = Running::start(Server::builder(store(2)).build()).await;
+        let mut idle = running.client().build();
+        assert_eq!(idle.list().await?.len(), 2);
+        let mut watching = running.client().retries(0).build();
+        let (_, mut watch) = watching.list_and_watch().await?;
+        let ((), ended) = zip(running.stop(), watch.next()).await;
+        assert!(
+            matches!(ended, Err(Error::Protocol(ClientError::EarlyEof))),
+            "{ended:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn s16_the_response_under_way_is_finished() -> Result {
+    block_on(async {
+        // The client does not look at the connection again, so the lingering takes its time. // S11
+        let config = ServerConfig::new().with_linger(Duration::from_millis(50), 1024);
+        let server = Server::builder(big_images()?)
+            .config(config)
+            .drain_timeout(None)
+            .build();
+        let running = Running::start(server).await;
+        let mut client = running.client().build();
+        let mut images = client.list_and_get();
+        let first = images.next().await?.unwrap().bytes(1 << 20).await?;
+        assert_eq!(first.len(), 1 << 20);
+        let ((), rest) = zip(running.stop(), collect(&mut images)).await;
+        assert_eq!(rest?.len(), 49);
+        Ok(())
+    })
+}
+
+#[test]
+fn s16_after_the_drain_time_everything_closes() -> Result {
+    block_on(async {
+        let server = Server::builder(big_images()?).drain_timeout(SHORT).build();
+        let running = Running::start(server).await;
+        let mut client = running.client().retries(0).build();
+        let mut images = client.list_and_get();
+        let mut first = images.next().await?.unwrap();
+        assert!(first.chunk().await?.is_some());
+        // Nobody reads what comes; the write timeout is of 30 s.
+        running.stop().await;
+        assert!(collect(&mut images).await.is_err());
+        Ok(())
+    })
+}
+
+#[test]
+fn connections_end_when_serving_is_dropped() -> Result {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+        let server = Server::builder(store(0)).build();
+        let serving = async {
+            server.serve(listener, std::future::pending()).await?;
+            Ok(())
+        };
+        let asking = async {
+            stream.write_all(&[1, 1]).await?;
+            let mut got = [0; 5];
+            stream.read_exact(&mut got).await?;
+            assert_eq!(&got, b"JTPL\0");
+            Ok::<_, std::io::Error>(())
+        };
+        or(serving, asking).await?;
+        assert_eq!(stream.read(&mut [0]).await?, 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn s11_the_peer_sees_the_end_while_the_server_lingers() -> Result {
+    let hour = Duration::from_secs(3600);
+    let config = ServerConfig::new().with_linger(hour, u64::MAX);
+    block_on(async {
+        let running = Running::start(Server::builder(store(1)).config(config).build()).await;
+        let mut stream = TcpStream::connect(&running.address).await?;
+        stream.write_all(&[6, 0]).await?;
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await?;
+        assert_eq!(got[..5], *b"JTPE\x04");
+        drop(stream);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// Two images, of which the second takes the thread that reads it down.
+struct Panics(MemoryStore);
+
+impl ImageStore for Panics {
+    fn catalog(&self) -> &LiveCatalog {
+        self.0.catalog()
+    }
+
+    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
+        assert_ne!(image.length, 11, "a test of what a panic takes with it");
+        self.0.open(image)
+    }
+}
+
+#[test]
+fn a_store_that_panics_takes_only_the_connection_with_it() -> Result {
+    let store = MemoryStore::new();
+    let good = store.insert("a.png", b"good".as_slice())?;
+    let bad = store.insert("b.png", b"panics here".as_slice())?;
+    block_on(async {
+        let running = Running::start(Server::builder(Arc::new(Panics(store))).build()).await;
+        let mut client = running.client().retries(0).build();
+        let failed = collect(&mut client.get([bad])).await.unwrap_err();
+        assert!(failed.to_string().contains("early"), "{failed}");
+        assert_eq!(collect(&mut client.get([good])).await?, [good]);
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn s15_rate_limited_clients_are_told() -> Result {
+    block_on(async {
+        let server = Server::builder(store(1))
+            .rate_limit(2, Duration::from_secs(3600))
+            .build();
+        let running = Running::start(server).await;
+        let mut client = running.client().retries(0).build();
+        client.list().await?;
+        client.list().await?;
+        let refused = client.list().await.unwrap_err();
+        assert!(refused.is_rate_limited(), "{refused}");
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn an_embedder_sees_the_peer_and_decides() -> Result {
+    block_on(async {
+        let server = Server::builder(store(1))
+            .on_request(|peer: &Peer, request| {
+                assert!(peer.address.unwrap().ip().is_loopback());
+                match request.kind.name() {
+                    "LIST" => Decision::Accept,
+                    _ => Decision::Refuse(ErrorCode::UnsupportedFeature, "only LIST".into()),
+                }
+            })
+            .build();
+        let running = Running::start(server).await;
+        let mut client = running.client().build();
+        client.list().await?;
+        let refused = collect(&mut client.list_and_get()).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the server reports UnsupportedFeature: only LIST"
+        );
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Result {
+    block_on(async {
+        for server in [
+            Server::builder(store(1)).max_connections(1).build(),
+            Server::builder(store(1)).max_connections_per_ip(1).build(),
+        ] {
+            let running = Running::start(server).await;
+            let mut first = running.client().build();
+            first.list().await?;
+            let mut second = running.client().retries(0).build();
+            assert!(second.list().await.is_err());
+            first.list().await?;
+            first.close().await;
+            drop(first);
+            // The place is free again once the server has seen the end.
+            let mut third = running.client().retries(10).build();
+            third.list().await?;
+            drop((second, third));
+            running.stop().await;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn over_any_stream() -> Result {
+    block_on(async {
+        let server = Server::builder(store(20)).build();
+        let (near, far) = duplex(64);
+        let serving = spawn(async move { server.serve_stream(far, &Peer::default()).await });
+        let mut client = Client::over(near, ClientConfig::new());
+        assert_eq!(client.list().await?.len(), 20);
+        assert_eq!(collect(&mut client.list_and_get()).await?.len(), 20);
+        client.close().await;
+        drop(client);
+        assert_eq!(serving.await?, Some(CloseReason::PeerClosed));
+        Ok(())
+    })
+}
+
+/// A server that answers with the given bytes, connection by connection, and closes.
+async fn scripted(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let task = spawn(async move {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let count = stream.read(&mut request).await.unwrap();
+            request.truncate(count);
+            asked.push(request);
+            stream.write_all(&answer).await.unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let _ = stream.read(&mut [0; 64]).await;
+        }
+        asked
+    });
+    (address, task)
+}
+
+fn packet(bytes: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0, u8::try_from(bytes.len()).unwrap()];
+    packet.extend_from_slice(&ImageId::of(bytes).to_be_bytes());
+    packet.extend_from_slice(bytes);
+    packet
+}
+
+#[test]
+fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> Result {
+    block_on(async {
+        let (a, b) = (packet(b"first"), packet(b"second"));
+        let cut = [b"JTPG\x02".to_vec(), a.clone(), b[..12].to_vec()].concat();
+        let rest = [b"JTPB\x01".to_vec(), b.clone()].concat();
+        let (address, asked) = scripted(vec![cut, rest]).await;
+        let mut client = Client::builder(address).build();
+        let mut images = client.list_and_get();
+        let mut got = Vec::new();
+        let mut interrupted = 0;
+        while let Some(image) = images.next().await? {
+            match image.bytes(100).await {
+                Ok(bytes) => got.push(bytes),
+                Err(ImageError::Interrupted) => interrupted += 1,
+                Err(other) => return Err(other.into()),
+            }
+        }
+        assert_eq!(got, [b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!(interrupted, 1);
+        client.close().await;
+        let asked = asked.await;
+        assert_eq!(asked[0], [5, 1]);
+        let mut batch = vec![2, 1, 1];
+        batch.extend_from_slice(&ImageId::of(b"first").to_be_bytes());
+        assert_eq!(asked[1], batch);
+        Ok(())
+    })
+}
+
+#[test]
+fn r2_a_broken_image_is_asked_for_once_more() -> Result {
+    block_on(async {
+        let good = packet(b"an image");
+        let mut bad = good.clone();
+        bad[12] ^= 1;
+        let answers = vec![
+            [b"JTPG\x01".to_vec(), bad.clone()].concat(),
+            [b"JTPD\x01".to_vec(), bad].concat(),
+        ];
+        let (address, asked) = scripted(answers).await;
+        let mut client = Client::builder(address).keep_alive(false).build();
+        let mut images = client.list_and_get();
+        let mut last = Vec::new();
+        while let Some(image) = images.next().await? {
+            match image.bytes(100).await {
+                Err(ImageError::Fault { last: is_last, .. }) => last.push(is_last),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(last, [false, true]);
+        let mut get = vec![0, 0, 1];
+        get.extend_from_slice(&ImageId::of(b"an image").to_be_bytes());
+        assert_eq!(asked.await[1], get);
+        Ok(())
+    })
+}
+
+#[test]
+fn r6_after_three_tries_without_progress_it_is_a_failure() -> Result {
+    block_on(async {
+        let (address, asked) = scripted(vec![b"JTPL".to_vec(); 4]).await;
+        let mut client = Client::builder(address).build();
+        let failed = client.list().await.unwrap_err();
+        assert!(
+            matches!(failed, Error::Protocol(ClientError::EarlyEof)),
+            "{failed}"
+        );
+        assert_eq!(asked.await.len(), 4);
+        Ok(())
+    })
+}
+
+#[test]
+fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
+    block_on(async {
+        let running = Running::start(Server::builder(store(30)).build()).await;
+        let mut client = running.client().catalog_limits(29, usize::MAX).build();
+        assert!(matches!(
+            client.list().await,
+            Err(Error::CatalogTooLarge { .. })
+        ));
+        let mut client = running.client().catalog_limits(30, 100).build();
+        assert!(matches!(
+            client.list().await,
+            Err(Error::CatalogTooLarge { .. })
+        ));
+        let mut client = running.client().catalog_limits(30, usize::MAX).build();
+        assert_eq!(client.list().await?.len(), 30);
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn t6_a_silent_server_is_given_up() -> Result {
+    block_on(async {
+        let (near, _far) = duplex(64);
+        let config = ClientConfig::new().with_response_timeout(SHORT);
+        let mut client = Client::over(near, config);
+        let failed = client.list().await.unwrap_err();
+        assert!(
+            matches!(failed, Error::Protocol(ClientError::TimedOut)),
+            "{failed}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn t4_each_clock_ends_the_connection() -> Result {
+    let config = ServerConfig::new();
+    block_on(async {
+        for (sent, config, expected) in [
+            (
+                &[][..],
+                config.with_first_byte_timeout(SHORT),
+                "timed out: no byte came",
+            ),
+            (
+                &[1, 1],
+                config.with_idle_timeout(SHORT),
+                "timed out: no request came",
+            ),
+            (
+                &[1],
+                config.with_request_clock(SHORT, 16 * 1024),
+                "timed out: a request came too slowly",
+            ),
+            (
+                &[4, 0, 3],
+                config.with_cancel_timeout(SHORT),
+                "timed out: a CANCEL was begun and not completed",
+            ),
+        ] {
+            let server = Server::builder(store(1)).config(config).build();
+            let (mut near, far) = duplex(64);
+            near.write_all(sent).await?;
+            let serving = spawn(async move { server.serve_stream(far, &Peer::default()).await });
+            let mut got = Vec::new();
+            near.read_to_end(&mut got).await?;
+            drop(near); // Else the server lingers. // S11
+            assert_eq!(serving.await?.unwrap().to_string(), expected);
+        }
+        // Output that does not move: the stream holds 64 bytes and nobody reads.
+        let config = config.with_write_timeout(SHORT);
+        let server = Server::builder(store(100)).config(config).build();
+        let (mut near, far) = duplex(64);
+        near.write_all(&[5, 1]).await?;
+        let reason = server.serve_stream(far, &Peer::default()).await?;
+        assert_eq!(
+            reason.unwrap().to_string(),
+            "timed out: the peer takes no output"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn s10_watch_can_be_switched_off() -> Result {
+    block_on(async {
+        let config = ServerConfig::new().with_watch(false);
+        let running = Running::start(Server::builder(store(1)).config(config).build()).await;
+        let mut client = running.client().build();
+        let mut watch = client.watch().await?;
+        let refused = watch.next().await.unwrap_err();
+        assert!(
+            refused.to_string().contains("UnsupportedFeature"),
+            "{refused}"
+        );
+        drop(client);
+        running.stop().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,68 @@
+//! What the tests take from the runtime under test, and a stream in memory.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+#[cfg(feature = "async-std")]
+pub(crate) use async_std::{
+    channel,
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, block_on, spawn},
+};
+use futures_io::{AsyncRead, AsyncWrite};
+#[cfg(not(feature = "async-std"))]
+pub(crate) use smol::{
+    Task as JoinHandle, block_on, channel,
+    net::{TcpListener, TcpStream},
+    spawn,
+};
+
+/// One end of a stream in memory.
+pub(crate) struct Duplex {
+    reader: piper::Reader,
+    writer: piper::Writer,
+}
+
+/// Two ends of a stream that holds so many bytes each way.
+pub(crate) fn duplex(capacity: usize) -> (Duplex, Duplex) {
+    let (near_reader, far_writer) = piper::pipe(capacity);
+    let (far_reader, near_writer) = piper::pipe(capacity);
+    let near = Duplex {
+        reader: near_reader,
+        writer: near_writer,
+    };
+    let far = Duplex {
+        reader: far_reader,
+        writer: far_writer,
+    };
+    (near, far)
+}
+
+impl AsyncRead for Duplex {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.reader).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Duplex {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writer).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_close(cx)
+    }
+}

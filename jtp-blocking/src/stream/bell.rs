@@ -1,0 +1,123 @@
+//! What wakes a thread that waits for a socket.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
+
+use rustix::fd::{AsFd, BorrowedFd};
+
+/// A flag that can be waited for together with sockets: by one thread, or, if nobody clears it, by any
+/// number.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    wire: wire::Wire,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Bell> {
+        Ok(Bell {
+            wire: wire::Wire::new()?,
+            rung: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
+            // It fits in always: there is hardly ever a byte before.
+            let _ = self.wire.send();
+        }
+    }
+
+    pub(crate) fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
+    }
+
+    /// To be called by the one who waits, before looking at what it may have rung for.
+    pub(crate) fn clear(&self) {
+        // The flag last: who rings in between need not send, for the look comes after.
+        self.wire.receive();
+        self.rung.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
+    }
+}
+
+#[cfg(unix)]
+mod wire {
+    use std::io::{self, Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fd::{AsFd, BorrowedFd};
+
+    #[derive(Debug)]
+    pub(super) struct Wire {
+        from: UnixStream,
+        to: UnixStream,
+    }
+
+    impl Wire {
+        pub(super) fn new() -> io::Result<Wire> {
+            let (from, to) = UnixStream::pair()?;
+            from.set_nonblocking(true)?;
+            to.set_nonblocking(true)?;
+            Ok(Wire { from, to })
+        }
+
+        pub(super) fn send(&self) -> io::Result<usize> {
+            (&self.to).write(&[1])
+        }
+
+        pub(super) fn receive(&self) {
+            let _ = (&self.from).read(&mut [0; 64]);
+        }
+
+        pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+            self.from.as_fd()
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod wire {
+    use std::io;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use rustix::fd::{AsFd, BorrowedFd};
+
+    /// A socket that sends to itself and hears nobody else.
+    #[derive(Debug)]
+    pub(super) struct Wire(UdpSocket);
+
+    impl Wire {
+        pub(super) fn new() -> io::Result<Wire> {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            socket.connect(socket.local_addr()?)?;
+            socket.set_nonblocking(true)?;
+            Ok(Wire(socket))
+        }
+
+        pub(super) fn send(&self) -> io::Result<usize> {
+            self.0.send(&[1])
+        }
+
+        pub(super) fn receive(&self) {
+            while self.0.recv(&mut [0]).is_ok() {}
+        }
+
+        pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+}

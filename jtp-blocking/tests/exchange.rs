@@ -1,0 +1,711 @@
+//! Client and server over real sockets, plain and TLS, and over streams in memory.
+
+mod memory;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use jtp_blocking::{Client, ClientBuilder, Close, Decision, Error, ImageError, Peer};
+use jtp_blocking::{Server, ServerBuilder, Shutdown};
+use jtp_core::client::{ClientConfig, ClientError, HaveSet};
+use jtp_core::server::{CloseReason, PlainPolicy, ServerConfig};
+use jtp_core::wire::response::ErrorCode;
+use jtp_core::{FileType, ImageId};
+use jtp_store::{ImageStore, MemoryStore};
+use memory::{End, duplex};
+use rustls::pki_types::ServerName;
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+fn store(count: u32) -> Arc<MemoryStore> {
+    let store = MemoryStore::new();
+    for n in 0..count {
+        let bytes: Vec<u8> = n.to_be_bytes().repeat(1 + n as usize * 10);
+        store.insert(&format!("{n:04}.png"), bytes).unwrap();
+    }
+    Arc::new(store)
+}
+
+struct Running {
+    address: String,
+    stop: Shutdown,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start<S: ImageStore>(server: Server<S>) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = Shutdown::new().unwrap();
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || server.serve(listener, &stopped).unwrap());
+        Running {
+            address,
+            stop,
+            thread,
+        }
+    }
+
+    fn client(&self) -> ClientBuilder {
+        Client::builder(&self.address)
+    }
+
+    fn stop(self) {
+        self.stop.begin();
+        self.thread.join().unwrap();
+    }
+}
+
+fn collect(images: &mut jtp_blocking::Images<'_>) -> Result<Vec<ImageId>> {
+    let mut ids = Vec::new();
+    while let Some(image) = images.next()? {
+        let id = image.image().id;
+        let bytes = image.bytes(1 << 30)?;
+        assert_eq!(ImageId::of(&bytes), id);
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+#[test]
+fn every_request_over_one_connection() -> Result {
+    let store = store(300);
+    let catalog = store.catalog().snapshot();
+    let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
+    let running = Running::start(Server::builder(store).build());
+    let mut client = running.client().build();
+
+    let listed = client.list()?;
+    assert_eq!(listed.iter().map(|entry| entry.id).collect::<Vec<_>>(), all);
+    assert_eq!(listed[7].name, "0007.png");
+
+    assert_eq!(collect(&mut client.list_and_get())?, all);
+
+    let have = HaveSet::try_from(all[..200].to_vec())?;
+    assert_eq!(collect(&mut client.batch(have))?, all[200..]);
+
+    let mut images = client.get([all[3], ImageId(1), all[1]]);
+    assert_eq!(collect(&mut images)?, [all[3], all[1]]);
+    assert_eq!(images.absent(), [ImageId(1)]);
+
+    // More than one request's worth.
+    assert_eq!(collect(&mut client.get(all.clone()))?, all);
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn without_keep_alive_each_request_has_its_connection() -> Result {
+    let running = Running::start(Server::builder(store(3)).build());
+    let mut client = running.client().keep_alive(false).build();
+    assert_eq!(client.list()?.len(), 3);
+    assert_eq!(collect(&mut client.list_and_get())?.len(), 3);
+    assert_eq!(client.list()?.len(), 3);
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
+    let running = Running::start(Server::builder(store(600)).build());
+    let config = ClientConfig::new().with_pipeline(true);
+    let mut client = running.client().config(config).build();
+    let ids: Vec<ImageId> = client.list()?.iter().map(|entry| entry.id).collect();
+    assert_eq!(collect(&mut client.get(ids.clone()))?, ids);
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
+    let store = MemoryStore::new();
+    for n in 0..50u8 {
+        store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
+    }
+    let running = Running::start(Server::builder(Arc::new(store)).build());
+    for pipeline in [false, true] {
+        let config = ClientConfig::new().with_pipeline(pipeline);
+        let mut client = running.client().config(config).build();
+        let mut images = client.list_and_get();
+        let mut first = images.next()?.unwrap();
+        assert!(!first.chunk()?.unwrap().is_empty());
+        images.cancel()?;
+        assert_eq!(client.list()?.len(), 50);
+    }
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
+    let store = store(2);
+    let running = Running::start(Server::builder(Arc::clone(&store)).build());
+    let config = ClientConfig::new().with_pipeline(true);
+    let mut client = running.client().config(config).build();
+    let (listed, mut watch) = client.list_and_watch()?;
+    assert_eq!(listed.len(), 2);
+    let id = store.insert("new.gif", b"GIF89a".as_slice())?;
+    let news = watch.next()?;
+    assert_eq!((news.id, &*news.name), (id, "new.gif"));
+    assert_eq!(news.flags.file_type(), FileType::Gif);
+    watch.cancel()?;
+    assert_eq!(client.list()?.len(), 3);
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
+    let running = Running::start(Server::builder(store(2)).build());
+    let mut idle = running.client().build();
+    assert_eq!(idle.list()?.len(), 2);
+    let mut watching = running.client().retries(0).build();
+    let (_, mut watch) = watching.list_and_watch()?;
+    running.stop();
+    let ended = watch.next();
+    assert!(
+        matches!(ended, Err(Error::Protocol(ClientError::EarlyEof))),
+        "{ended:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn s15_rate_limited_clients_are_told() -> Result {
+    let server = Server::builder(store(1))
+        .rate_limit(2, Duration::from_secs(3600))
+        .build();
+    let running = Running::start(server);
+    let mut client = running.client().retries(0).build();
+    client.list()?;
+    client.list()?;
+    let refused = client.list().unwrap_err();
+    assert!(refused.is_rate_limited(), "{refused}");
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn an_embedder_sees_the_peer_and_decides() -> Result {
+    let server = Server::builder(store(1))
+        .on_request(|peer: &Peer, request| {
+            assert!(peer.address.unwrap().ip().is_loopback());
+            match request.kind.name() {
+                "LIST" => Decision::Accept,
+                _ => Decision::Refuse(ErrorCode::UnsupportedFeature, "only LIST".into()),
+            }
+        })
+        .build();
+    let running = Running::start(server);
+    let mut client = running.client().build();
+    client.list()?;
+    let refused = collect(&mut client.list_and_get()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the server reports UnsupportedFeature: only LIST"
+    );
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Result {
+    for server in [
+        Server::builder(store(1)).max_connections(1).build(),
+        Server::builder(store(1)).max_connections_per_ip(1).build(),
+    ] {
+        let running = Running::start(server);
+        let mut first = running.client().build();
+        first.list()?;
+        let mut second = running.client().retries(0).build();
+        assert!(second.list().is_err());
+        first.list()?;
+        first.close();
+        drop(first);
+        // The place is free again once the server has seen the end.
+        let mut third = running.client().retries(10).build();
+        third.list()?;
+        drop((second, third));
+        running.stop();
+    }
+    Ok(())
+}
+
+#[test]
+fn over_any_stream() -> Result {
+    let server = Server::builder(store(20)).build();
+    let (near, far) = duplex(64);
+    let serving = serving(server, &far);
+    let mut client = over(&near, ClientConfig::new())?;
+    assert_eq!(client.list()?.len(), 20);
+    assert_eq!(collect(&mut client.list_and_get())?.len(), 20);
+    client.close();
+    drop(client);
+    let reason = serving.join().unwrap()?;
+    assert_eq!(reason, Some(CloseReason::PeerClosed));
+    Ok(())
+}
+
+type Serving = JoinHandle<std::io::Result<Option<CloseReason>>>;
+
+fn serving<S: ImageStore>(server: Server<S>, end: &End) -> Serving {
+    let (reader, writer, closer) = (end.clone(), end.clone(), end.clone());
+    thread::spawn(move || server.serve_stream(reader, writer, closer, &Peer::default()))
+}
+
+fn over(end: &End, config: ClientConfig) -> std::io::Result<Client> {
+    Client::over(end.clone(), end.clone(), end.clone(), config)
+}
+
+struct Tls {
+    server: Arc<rustls::ServerConfig>,
+    client: Arc<rustls::ClientConfig>,
+}
+
+fn tls() -> Tls {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Tls {
+        server: Arc::new(server),
+        client: Arc::new(client),
+    }
+}
+
+fn localhost() -> ServerName<'static> {
+    ServerName::try_from("localhost").unwrap()
+}
+
+fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
+    Server::builder(store(count)).tls(Arc::clone(&tls.server))
+}
+
+#[test]
+fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
+    let tls = tls();
+    let running = Running::start(with_tls(&tls, 100).build());
+    let mut secure = running
+        .client()
+        .tls(Arc::clone(&tls.client), localhost())
+        .build();
+    assert_eq!(collect(&mut secure.list_and_get())?.len(), 100);
+    let mut plain = running.client().build();
+    assert_eq!(collect(&mut plain.list_and_get())?.len(), 100);
+    let mut stranger = {
+        let roots = rustls::RootCertStore::empty();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        running.client().tls(config, localhost()).build()
+    };
+    let refused = stranger.list().unwrap_err();
+    assert!(matches!(refused, Error::Tls { .. }), "{refused}");
+    drop((secure, plain, stranger));
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
+    let tls = tls();
+    let running = Running::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build());
+    let refused = running.client().build().list().unwrap_err();
+    assert!(matches!(refused, Error::TlsServer { .. }), "{refused}");
+    running.stop();
+
+    let running = Running::start(Server::builder(store(1)).build());
+    let mut client = running
+        .client()
+        .tls(Arc::clone(&tls.client), localhost())
+        .build();
+    let refused = client.list().unwrap_err();
+    assert!(matches!(refused, Error::PlainServer { .. }), "{refused}");
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+type Asked = JoinHandle<Vec<Vec<u8>>>;
+
+/// A server that answers with the given bytes, connection by connection, and closes.
+fn scripted(answers: Vec<Vec<u8>>) -> (String, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let count = stream.read(&mut request).unwrap();
+            request.truncate(count);
+            asked.push(request);
+            stream.write_all(&answer).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read(&mut [0; 64]);
+        }
+        asked
+    });
+    (address, thread)
+}
+
+fn packet(bytes: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0, u8::try_from(bytes.len()).unwrap()];
+    packet.extend_from_slice(&ImageId::of(bytes).to_be_bytes());
+    packet.extend_from_slice(bytes);
+    packet
+}
+
+#[test]
+fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> Result {
+    let (a, b) = (packet(b"first"), packet(b"second"));
+    let cut = [b"JTPG\x02".to_vec(), a.clone(), b[..12].to_vec()].concat();
+    let rest = [b"JTPB\x01".to_vec(), b.clone()].concat();
+    let (address, asked) = scripted(vec![cut, rest]);
+    let mut client = Client::builder(address).build();
+    let mut images = client.list_and_get();
+    let mut got = Vec::new();
+    let mut interrupted = 0;
+    while let Some(image) = images.next()? {
+        match image.bytes(100) {
+            Ok(bytes) => got.push(bytes),
+            Err(ImageError::Interrupted) => interrupted += 1,
+            Err(other) => return Err(other.into()),
+        }
+    }
+    assert_eq!(got, [b"first".to_vec(), b"second".to_vec()]);
+    assert_eq!(interrupted, 1);
+    client.close();
+    let asked = asked.join().unwrap();
+    assert_eq!(asked[0], [5, 1]);
+    let mut batch = vec![2, 1, 1];
+    batch.extend_from_slice(&ImageId::of(b"first").to_be_bytes());
+    assert_eq!(asked[1], batch);
+    Ok(())
+}
+
+#[test]
+fn r2_a_broken_image_is_asked_for_once_more() -> Result {
+    let good = packet(b"an image");
+    let mut bad = good.clone();
+    bad[12] ^= 1;
+    let answers = vec![
+        [b"JTPG\x01".to_vec(), bad.clone()].concat(),
+        [b"JTPD\x01".to_vec(), bad].concat(),
+    ];
+    let (address, asked) = scripted(answers);
+    let mut client = Client::builder(address).keep_alive(false).build();
+    let mut images = client.list_and_get();
+    let mut last = Vec::new();
+    while let Some(image) = images.next()? {
+        match image.bytes(100) {
+            Err(ImageError::Fault { last: is_last, .. }) => last.push(is_last),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(last, [false, true]);
+    let mut get = vec![0, 0, 1];
+    get.extend_from_slice(&ImageId::of(b"an image").to_be_bytes());
+    assert_eq!(asked.join().unwrap()[1], get);
+    Ok(())
+}
+
+#[test]
+fn r6_after_three_tries_without_progress_it_is_a_failure() -> Result {
+    let (address, asked) = scripted(vec![b"JTPL".to_vec(); 4]);
+    let mut client = Client::builder(address).build();
+    let failed = client.list().unwrap_err();
+    assert!(
+        matches!(failed, Error::Protocol(ClientError::EarlyEof)),
+        "{failed}"
+    );
+    assert_eq!(asked.join().unwrap().len(), 4);
+    Ok(())
+}
+
+#[test]
+fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
+    let running = Running::start(Server::builder(store(30)).build());
+    let mut client = running.client().catalog_limits(29, usize::MAX).build();
+    assert!(matches!(client.list(), Err(Error::CatalogTooLarge { .. })));
+    let mut client = running.client().catalog_limits(30, 100).build();
+    assert!(matches!(client.list(), Err(Error::CatalogTooLarge { .. })));
+    let mut client = running.client().catalog_limits(30, usize::MAX).build();
+    assert_eq!(client.list()?.len(), 30);
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+/// Short, and asserted by what it leads to, never by how long it took.
+const SOON: Option<Duration> = Some(Duration::from_millis(50));
+
+#[test]
+fn t6_a_silent_server_is_given_up() -> Result {
+    let (near, _far) = duplex(64);
+    let config = ClientConfig::new().with_response_timeout(SOON);
+    let failed = over(&near, config)?.list().unwrap_err();
+    assert!(
+        matches!(failed, Error::Protocol(ClientError::TimedOut)),
+        "{failed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn t4_each_clock_ends_the_connection() -> Result {
+    let config = ServerConfig::new()
+        .with_first_byte_timeout(SOON)
+        .with_idle_timeout(SOON)
+        .with_request_clock(SOON, 16 * 1024)
+        .with_write_timeout(SOON)
+        .with_cancel_timeout(SOON);
+    for (sent, expected) in [
+        (&[][..], "timed out: no byte came"),
+        (&[1, 1], "timed out: no request came"),
+        (&[1], "timed out: a request came too slowly"),
+        (
+            &[4, 0, 3],
+            "timed out: a CANCEL was begun and not completed",
+        ),
+    ] {
+        let server = Server::builder(store(1)).config(config).build();
+        let (mut near, far) = duplex(64);
+        near.write_all(sent)?;
+        let serving = serving(server, &far);
+        let mut got = Vec::new();
+        near.read_to_end(&mut got)?;
+        near.finish()?;
+        let reason = serving.join().unwrap()?;
+        assert_eq!(reason.unwrap().to_string(), expected);
+    }
+    // Output that does not move: the stream holds 64 bytes and nobody reads.
+    let server = Server::builder(store(100)).config(config).build();
+    let (mut near, far) = duplex(64);
+    near.write_all(&[5, 1])?;
+    let reason = serving(server, &far).join().unwrap()?;
+    assert_eq!(
+        reason.unwrap().to_string(),
+        "timed out: the peer takes no output"
+    );
+    Ok(())
+}
+
+#[test]
+fn t4_a_tls_handshake_has_its_clock() -> Result {
+    let tls = tls();
+    let server = with_tls(&tls, 1).handshake_timeouts(SOON, SOON).build();
+    let running = Running::start(server);
+    for sent in [&[][..], &[0x16, 3, 1]] {
+        let mut stream = TcpStream::connect(&running.address)?;
+        stream.write_all(sent)?;
+        let mut got = Vec::new();
+        let _ = stream.read_to_end(&mut got);
+        assert!(got.is_empty());
+    }
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn s10_watch_can_be_switched_off() -> Result {
+    let config = ServerConfig::new().with_watch(false);
+    let running = Running::start(Server::builder(store(1)).config(config).build());
+    let mut client = running.client().build();
+    let mut watch = client.watch()?;
+    let refused = watch.next().unwrap_err();
+    assert!(
+        refused.to_string().contains("UnsupportedFeature"),
+        "{refused}"
+    );
+    drop(client);
+    running.stop();
+    Ok(())
+}
+
+/// The packets of a `JTPG` that CANCEL cut short, all of images of `length` bytes.
+fn packets_before_cancelled(stream: &mut impl Read, length: usize) -> Result<usize> {
+    let head = packet_head_len(length);
+    for count in 0.. {
+        let mut begun = [0; 4];
+        stream.read_exact(&mut begun)?;
+        if &begun == b"JTPC" {
+            return Ok(count);
+        }
+        let rest = u64::try_from(head - begun.len() + length)?;
+        let skipped = std::io::copy(&mut stream.take(rest), &mut std::io::sink())?;
+        assert_eq!(skipped, rest);
+    }
+    unreachable!("the loop has no end");
+}
+
+fn packet_head_len(length: usize) -> usize {
+    let bits = usize::BITS - length.leading_zeros();
+    1 + bits.div_ceil(7) as usize + 8
+}
+
+fn store_of(count: u8, length: usize) -> Arc<MemoryStore> {
+    let store = MemoryStore::new();
+    for n in 0..count {
+        store
+            .insert(&format!("{n:03}.png"), vec![n; length])
+            .unwrap();
+    }
+    Arc::new(store)
+}
+
+#[test]
+fn s1_c2_cancel_is_seen_while_a_write_blocks() -> Result {
+    // The stream holds 64 bytes, so every packet blocks.
+    let (mut near, far) = duplex(64);
+    let serving = serving(Server::builder(store_of(100, 1000)).build(), &far);
+    near.write_all(&[5, 1])?;
+    let mut head = [0; 5];
+    near.read_exact(&mut head)?;
+    assert_eq!(&head, b"JTPG\x64");
+    near.write_all(&[3, 0])?;
+    near.wait_taken();
+    assert!(packets_before_cancelled(&mut near, 1000)? < 10);
+    near.close();
+    let _ = serving.join().unwrap();
+    Ok(())
+}
+
+#[test]
+fn s1_c2_cancel_is_seen_while_a_socket_is_full() -> Result {
+    // More than sockets hold, so that the first packet blocks until the client reads.
+    const LENGTH: usize = 32 << 20;
+    let running = Running::start(Server::builder(store_of(3, LENGTH)).build());
+    let mut stream = TcpStream::connect(&running.address)?;
+    stream.write_all(&[5, 1])?;
+    let mut head = [0; 5];
+    stream.read_exact(&mut head)?;
+    assert_eq!(&head, b"JTPG\x03");
+    stream.write_all(&[3, 0])?;
+    assert_eq!(packets_before_cancelled(&mut stream, LENGTH)?, 1);
+    drop(stream);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn n1_many_watchers_are_told_each_change_once() -> Result {
+    let store = store(1);
+    let running = Running::start(Server::builder(Arc::clone(&store)).build());
+    let mut clients: Vec<Client> = (0..20).map(|_| running.client().build()).collect();
+    let mut watches = Vec::new();
+    for client in &mut clients {
+        watches.push(client.list_and_watch()?.1);
+    }
+    for n in 0..20 {
+        let id = store.insert(&format!("new{n}.gif"), vec![n; 100])?;
+        for watch in &mut watches {
+            assert_eq!(watch.next()?.id, id);
+        }
+    }
+    let in_vain = watches[0].next_timeout(Duration::from_millis(1))?;
+    assert_eq!(in_vain, None);
+    drop(watches);
+    drop(clients);
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn s16_a_response_under_way_is_finished() -> Result {
+    const LENGTH: usize = 32 << 20;
+    let running = Running::start(Server::builder(store_of(2, LENGTH)).build());
+    let mut client = running.client().build();
+    let mut images = client.list_and_get();
+    let mut first = images.next()?.unwrap();
+    assert!(first.chunk()?.is_some());
+    running.stop.begin();
+    let rest = first.bytes(LENGTH)?.len();
+    assert!(rest > 0);
+    assert_eq!(collect(&mut images)?.len(), 1);
+    client.close();
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn s16_after_the_drain_time_everything_closes() -> Result {
+    let server = Server::builder(store_of(2, 32 << 20))
+        .drain_timeout(SOON)
+        .build();
+    let running = Running::start(server);
+    let mut client = running.client().retries(0).build();
+    let mut images = client.list_and_get();
+    let mut first = images.next()?.unwrap();
+    assert!(first.chunk()?.is_some());
+    // The client takes nothing more, and the server ends all the same.
+    running.stop();
+    assert!(matches!(first.bytes(1 << 30), Err(ImageError::Interrupted)));
+    Ok(())
+}
+
+#[test]
+fn t1_large_images_over_tls_and_cancel_in_the_middle() -> Result {
+    let tls = tls();
+    let store = store_of(20, 5_000_000);
+    let server = Server::builder(store).tls(Arc::clone(&tls.server)).build();
+    let running = Running::start(server);
+    let config = ClientConfig::new().with_pipeline(true);
+    let builder = running.client().config(config);
+    let mut client = builder.tls(Arc::clone(&tls.client), localhost()).build();
+    assert_eq!(collect(&mut client.list_and_get())?.len(), 20);
+    let mut images = client.list_and_get();
+    let mut first = images.next()?.unwrap();
+    assert!(first.chunk()?.is_some());
+    images.cancel()?;
+    assert_eq!(client.list()?.len(), 20);
+    client.close();
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn s1_large_requests_and_large_responses_do_not_wait_for_each_other() -> Result {
+    // 8 MB of IDs come in while 64 MB go out; neither side stops to read.
+    let running = Running::start(Server::builder(store_of(64, 1 << 20)).build());
+    let have = HaveSet::try_from_iter((0..1_000_000).map(ImageId))?;
+    let mut client = running.client().build();
+    assert_eq!(collect(&mut client.batch(have))?.len(), 64);
+    client.close();
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn a_server_serves_again_after_a_shutdown() -> Result {
+    let server = Server::builder(store(3)).build();
+    for _ in 0..2 {
+        let running = Running::start(server.clone());
+        assert_eq!(running.client().build().list()?.len(), 3);
+        running.stop();
+    }
+    Ok(())
+}

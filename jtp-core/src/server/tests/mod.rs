@@ -1,0 +1,257 @@
+//! The server's machine against scripted clients, on simulated time.
+
+mod cancel;
+mod clocks;
+mod requests;
+mod watch;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::*;
+use crate::catalog::CatalogWriter;
+use crate::image::{FileType, Flags, ImageId};
+use crate::wire::{Decoded, entry, packet, varint};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server in memory with its machine, a client's bytes, and what the client got.
+struct Scene {
+    writer: CatalogWriter,
+    images: BTreeMap<ImageId, Vec<u8>>,
+    connection: ServerConnection,
+    now: Time,
+    input: Vec<u8>,
+    got: Vec<u8>,
+    half_closed: bool,
+    /// The application answers requests and loads bodies by itself.
+    decides: bool,
+    loads: bool,
+    /// So many bytes of output are taken at once.
+    step: usize,
+    requests: Vec<RequestHead>,
+}
+
+impl Scene {
+    fn new(count: u8) -> Scene {
+        Scene::with(count, ServerConfig::new())
+    }
+
+    fn with(count: u8, config: ServerConfig) -> Scene {
+        let mut scene = Scene {
+            writer: CatalogWriter::new(),
+            images: BTreeMap::new(),
+            connection: ServerConnection::new(config, Time::ZERO),
+            now: Time::ZERO,
+            input: Vec::new(),
+            got: Vec::new(),
+            half_closed: false,
+            decides: true,
+            loads: true,
+            step: usize::MAX,
+            requests: Vec::new(),
+        };
+        for n in 0..count {
+            scene.add(&format!("{n:03}.png"), vec![n; 100]);
+        }
+        scene.writer.publish();
+        scene
+    }
+
+    fn add(&mut self, name: &str, bytes: Vec<u8>) -> ImageId {
+        let id = ImageId::of(&bytes);
+        let length = u32::try_from(bytes.len()).unwrap();
+        let image = Image {
+            id,
+            flags: Flags::new(FileType::Png, false),
+            length,
+        };
+        self.writer.insert(name, image).unwrap();
+        self.images.insert(id, bytes);
+        id
+    }
+
+    fn publish(&mut self) {
+        let catalog = self.writer.publish();
+        self.connection.catalog_changed(&catalog, self.now);
+    }
+
+    /// The client sends, and everything that can happen happens.
+    fn send(&mut self, bytes: &[u8]) -> &mut Scene {
+        if self.connection.wants_read(&self.input) || self.input.len() < 64 * 1024 {
+            self.input.extend_from_slice(bytes);
+        }
+        self.run()
+    }
+
+    fn feed(&mut self) {
+        loop {
+            let received = self.connection.receive(&self.input, self.now);
+            self.input.drain(..received.used);
+            let Some(request) = received.request else {
+                return;
+            };
+            self.requests.push(request);
+            if !self.decides {
+                return;
+            }
+            self.connection
+                .accept(self.writer.snapshot(), self.now)
+                .unwrap();
+        }
+    }
+
+    /// Takes one step of output; whether there was any.
+    fn take(&mut self) -> bool {
+        if self.loads {
+            if let Some(wanted) = self.connection.wants_body() {
+                let count = wanted.image.length - wanted.offset;
+                self.connection.body_loaded(count, self.now).unwrap();
+            }
+        }
+        let shown = self.connection.transmit();
+        let mut bytes = shown.bytes.to_vec();
+        if let Some(span) = shown.body {
+            bytes.extend_from_slice(&self.images[&span.image.id][span.range()]);
+        }
+        bytes.truncate(self.step);
+        self.got.extend_from_slice(&bytes);
+        self.connection.transmitted(bytes.len(), self.now).unwrap();
+        !bytes.is_empty()
+    }
+
+    fn run(&mut self) -> &mut Scene {
+        self.feed();
+        while self.take() {
+            self.feed();
+        }
+        if self.connection.wants_finish() {
+            self.half_closed = true;
+            self.connection.finished(self.now).unwrap();
+            self.feed();
+        }
+        self
+    }
+
+    fn eof(&mut self) -> &mut Scene {
+        self.connection.receive_eof();
+        self.run()
+    }
+
+    fn pass(&mut self, time: Duration) -> &mut Scene {
+        self.now = self.now + time;
+        self.connection.handle_timeout(self.now);
+        self.run()
+    }
+
+    fn id(&self, n: u8) -> ImageId {
+        ImageId::of(&[n; 100])
+    }
+
+    /// Takes all that was got, read as frames and written as text.
+    fn frames(&mut self) -> Vec<String> {
+        let got = core::mem::take(&mut self.got);
+        let mut texts = Vec::new();
+        let mut rest = &got[..];
+        let mut packets = 0;
+        while !rest.is_empty() {
+            if packets > 0 && rest[0] != b'J' {
+                packets -= 1;
+                let Decoded::Complete { value, used } = packet::decode_head(rest).unwrap() else {
+                    texts.push(format!("cut in a head ({})", rest.len()));
+                    break;
+                };
+                let end = used + value.length as usize;
+                let Some(body) = rest.get(used..end) else {
+                    texts.push(format!("cut in a body ({})", rest.len() - used));
+                    break;
+                };
+                assert_eq!(
+                    ImageId::of(body),
+                    value.id,
+                    "S13: never a packet of wrong bytes"
+                );
+                texts.push(format!("packet {}", body.first().copied().unwrap_or(0)));
+                rest = &rest[end..];
+                continue;
+            }
+            let (header, after) = rest.split_at(4);
+            rest = after;
+            match header {
+                b"JTPC" => texts.push("JTPC".into()),
+                b"JTPE" => {
+                    let Decoded::Complete { value, used } = ErrorFrame::decode_body(rest).unwrap()
+                    else {
+                        panic!("a cut error frame")
+                    };
+                    texts.push(format!("JTPE {}", value.code));
+                    rest = &rest[used..];
+                }
+                b"JTPW" => {
+                    let Decoded::Complete { value, used } = entry::decode(rest).unwrap() else {
+                        panic!("a cut event")
+                    };
+                    texts.push(format!("JTPW {}", value.name));
+                    rest = &rest[used..];
+                }
+                b"JTPL" => {
+                    let Decoded::Complete { value, used } = varint::decode(rest).unwrap() else {
+                        panic!("a cut count")
+                    };
+                    rest = &rest[used..];
+                    let mut names = Vec::new();
+                    for _ in 0..value {
+                        let Decoded::Complete { value, used } = entry::decode(rest).unwrap() else {
+                            panic!("a cut entry")
+                        };
+                        names.push(String::from(value.name.trim_end_matches(".png")));
+                        rest = &rest[used..];
+                    }
+                    texts.push(format!("JTPL {}", names.join(" ")));
+                }
+                b"JTPD" => {
+                    packets = u32::from(rest[0]);
+                    rest = &rest[1..];
+                    texts.push(format!("JTPD {packets}"));
+                }
+                b"JTPB" | b"JTPG" => {
+                    let Decoded::Complete { value, used } = varint::decode(rest).unwrap() else {
+                        panic!("a cut count")
+                    };
+                    packets = value;
+                    rest = &rest[used..];
+                    texts.push(format!("{} {packets}", header.escape_ascii()));
+                }
+                other => panic!("no header: {}", other.escape_ascii()),
+            }
+        }
+        texts
+    }
+
+    fn reason(&self) -> Option<CloseReason> {
+        self.connection.close_reason()
+    }
+}
+
+const LIST: &[u8] = &[1, 1];
+const CANCEL: &[u8] = &[3, 0];
+const WATCH: &[u8] = &[4, 0];
+const GET_ALL: &[u8] = &[5, 1];
+
+fn get(keep_alive: bool, ids: &[ImageId]) -> Vec<u8> {
+    let mut bytes = vec![0, u8::from(keep_alive), u8::try_from(ids.len()).unwrap()];
+    request::encode_ids(ids, &mut bytes);
+    bytes
+}
+
+fn batch(keep_alive: bool, ids: &[ImageId]) -> Vec<u8> {
+    let mut bytes = vec![2, u8::from(keep_alive)];
+    varint::encode(u32::try_from(ids.len()).unwrap(), &mut bytes);
+    request::encode_ids(ids, &mut bytes);
+    bytes
+}
