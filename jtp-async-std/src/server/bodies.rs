@@ -128,6 +128,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
                 // files may have been changed by then.
                 if connection.upcoming().next().is_none() {
                     self.ahead.clear();
+                    self.job.take_if(|job| matches!(job, Job::Load(_)));
                 }
                 // While the last of what is loaded goes out, the next images come in.
                 if self.job.is_none() && self.ahead.is_empty() && self.open.is_none() {
