@@ -80,7 +80,13 @@ impl World {
         if self.links.is_empty() || (self.links.len() < plan.links && dice.one_in(12)) {
             self.links.push(Link::new(dice, self.now));
         }
-        let (store, now) = (&self.store, self.now);
+        let store = &self.store;
+        // An earlier time is to be harmless.
+        let now = if dice.one_in(20) {
+            Time::ZERO
+        } else {
+            self.now
+        };
         let at = dice.index(self.links.len());
         let link = &mut self.links[at];
         match dice.below(28) {
