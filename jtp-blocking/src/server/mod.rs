@@ -304,7 +304,7 @@ impl<S: ImageStore + ?Sized> Server<S> {
 
     /// Accepts and serves connections until `shutdown` begins, each on a thread of its own; then gracefully
     /// ends: no new connections, idle ones close at once, what is under way is finished within the drain
-    /// time. Blocks until then. // S16
+    /// time. Blocks until then. The listener is put into non-blocking mode. // S16
     ///
     /// A thread that a store or a hook holds up beyond the drain time is left behind.
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::BorrowedFd;
 
 /// A flag that can be waited for together with sockets: by one thread, or, if nobody clears it, by any
 /// number.
@@ -40,17 +40,16 @@ impl Bell {
         self.wire.receive();
         self.rung.store(false, Ordering::SeqCst);
     }
+
+    /// What can be read once it has rung.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.wire.fd()
+    }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.ring();
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.as_fd()
     }
 }
 
@@ -83,7 +82,7 @@ mod wire {
             let _ = (&self.from).read(&mut [0; 64]);
         }
 
-        pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        pub(super) fn fd(&self) -> BorrowedFd<'_> {
             self.from.as_fd()
         }
     }
@@ -116,7 +115,7 @@ mod wire {
             while self.0.recv(&mut [0]).is_ok() {}
         }
 
-        pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        pub(super) fn fd(&self) -> BorrowedFd<'_> {
             self.0.as_fd()
         }
     }

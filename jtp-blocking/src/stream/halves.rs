@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::event::PollFlags;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::BorrowedFd;
 
 use super::{Bell, Stream};
 use crate::STACK;
@@ -21,7 +21,7 @@ const PIECE: usize = 16 * 1024;
 /// one as this.
 pub trait Close: Send {
     /// Nothing more will be written: the peer is to see the end of the stream. The half that is written to
-    /// has been dropped. // S11
+    /// is dropped as well, where that is enough. // S11
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl Stream for Halves {
     }
 
     fn interest(&self, _: bool, _: bool) -> (BorrowedFd<'_>, PollFlags) {
-        (self.bell.as_fd(), PollFlags::IN)
+        (self.bell.fd(), PollFlags::IN)
     }
 
     fn woken(&mut self) {

@@ -85,7 +85,9 @@ pub(crate) fn wait_for(
     bells: &[&Bell],
     limit: Option<Duration>,
 ) -> io::Result<()> {
-    let bells = bells.iter().map(|bell| PollFd::new(*bell, PollFlags::IN));
+    let bells = bells
+        .iter()
+        .map(|bell| PollFd::from_borrowed_fd(bell.fd(), PollFlags::IN));
     let mut fds: Vec<PollFd<'_>> = own.into_iter().chain(bells).collect();
     let limit = limit.unwrap_or(LONGEST).min(LONGEST);
     let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
