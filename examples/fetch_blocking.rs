@@ -55,7 +55,8 @@ fn fetch() -> Result {
     }
     client.close();
     println!("fetched {fetched} images, each verified; {failed} failed");
-    (failed == 0)
-        .then_some(())
-        .ok_or_else(|| format!("{failed} images failed").into())
+    if failed > 0 {
+        return Err(format!("{failed} of the images failed").into());
+    }
+    Ok(())
 }

@@ -57,7 +57,8 @@ async fn fetch() -> Result {
     }
     client.close().await;
     println!("fetched {fetched} images, each verified; {failed} failed");
-    (failed == 0)
-        .then_some(())
-        .ok_or_else(|| format!("{failed} images failed").into())
+    if failed > 0 {
+        return Err(format!("{failed} of the images failed").into());
+    }
+    Ok(())
 }

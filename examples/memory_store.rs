@@ -12,14 +12,15 @@ use std::sync::Arc;
 use std::thread;
 
 use jtp_blocking::{Client, Server, Shutdown};
-use jtp_core::{FileType, Flags, Image, ImageHasher, ImageId};
+use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_examples::{Result, exit};
 use jtp_store::{ImageBody, ImageStore, LiveCatalog, OpenError, ReadError};
 
 const SIDE: u32 = 256;
-const LENGTH: u32 = 54 + SIDE * SIDE * 3;
+const HEADER: &[u8; 15] = b"P6 256 256 255\n";
+const LENGTH: u32 = 15 + SIDE * SIDE * 3;
 
-/// A BMP of 256 × 256 pixels of 24 bits, as a function of the place.
+/// A PPM of 256 × 256 pixels: each byte is a function of its place.
 #[derive(Clone, Copy)]
 struct Picture {
     id: ImageId,
@@ -28,31 +29,12 @@ struct Picture {
 
 impl Picture {
     fn byte(self, at: u32) -> u8 {
-        let Some(at) = at.checked_sub(54) else {
-            // "BM", the file's size, where the pixels begin; the format's size, width, height, planes and bits.
-            let words = [
-                LENGTH,
-                0,
-                54,
-                40,
-                SIDE,
-                SIDE,
-                1 | 24 << 16,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0,
-            ];
-            let mut header = b"BM"
-                .iter()
-                .copied()
-                .chain(words.into_iter().flat_map(u32::to_le_bytes));
-            return header.nth(at as usize).unwrap_or(0);
-        };
+        if let Some(byte) = HEADER.get(at as usize) {
+            return *byte;
+        }
+        let at = at - 15;
         let (x, y) = (at / 3 % SIDE, at / 3 / SIDE);
-        [x ^ y, x + self.shade, y][at as usize % 3].to_le_bytes()[0]
+        [x, y, (x ^ y) + self.shade][at as usize % 3].to_le_bytes()[0]
     }
 }
 
@@ -88,14 +70,12 @@ impl Gallery {
             id: ImageId(0),
             shade,
         };
-        let mut hasher = ImageHasher::new();
-        hasher.update(&(0..LENGTH).map(|at| picture.byte(at)).collect::<Vec<_>>());
-        picture.id = hasher.id();
+        let bytes: Vec<u8> = (0..LENGTH).map(|at| picture.byte(at)).collect();
+        picture.id = ImageId::of(&bytes);
         self.pictures.insert(picture.id, picture);
-        let flags = Flags::new(FileType::Bmp, false);
         let image = Image {
             id: picture.id,
-            flags,
+            flags: Flags::new(FileType::Other, false),
             length: LENGTH,
         };
         Ok(self.catalog.edit(|writer| writer.insert(name, image))?)
@@ -123,7 +103,7 @@ fn main() -> ExitCode {
 fn run() -> Result {
     let mut gallery = Gallery::default();
     for shade in [0, 64, 128, 192] {
-        gallery.add(&format!("shade-{shade}.bmp"), shade)?;
+        gallery.add(&format!("shade-{shade}.ppm"), shade)?;
     }
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut client = Client::builder(listener.local_addr()?.to_string()).build();

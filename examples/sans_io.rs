@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use jtp_core::client::{ClientConfig, ClientConnection, Event, Request};
 use jtp_core::server::{ServerConfig, ServerConnection};
+use jtp_core::wire::request::CANCEL;
 use jtp_core::{CatalogWriter, FileType, Flags, Image, ImageId, Time};
 use jtp_examples::{Result, exit};
 
@@ -77,9 +78,11 @@ impl Pair {
         to_server.extend_from_slice(client.transmit());
         client.transmitted(client.transmit().len(), NOW)?;
         let received = server.receive(to_server, NOW);
-        let what = received
-            .request
-            .map_or("IDs, or CANCEL".to_owned(), |head| format!("{head:?}"));
+        let what = match received.request {
+            Some(head) => format!("{head:?}"),
+            None if to_server.starts_with(&[CANCEL, 0]) => "CANCEL".to_owned(),
+            None => "the IDs".to_owned(),
+        };
         if received.used > 0 {
             print("client → server", to_server.drain(..received.used), &what);
         }
