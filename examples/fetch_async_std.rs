@@ -1,0 +1,64 @@
+//! Fetches everything that a server has into a folder, on async-std.
+//!
+//! `cargo run --example fetch_async_std -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
+
+use std::process::ExitCode;
+
+use async_std::task;
+use jtp_async_std::{Client, ImageError};
+use jtp_examples::{FetchArgs, Result, client_tls, exit};
+use jtp_store::{NamePlan, OutputFolder};
+
+fn main() -> ExitCode {
+    exit(task::block_on(fetch()))
+}
+
+async fn fetch() -> Result {
+    let args = FetchArgs::parse()?;
+    let mut client = Client::builder(&args.addr);
+    if let Some(cert) = &args.cert {
+        client = client.tls(client_tls(cert)?, args.server_name()?);
+    }
+    let mut client = client.build();
+    let output = OutputFolder::open(&args.out)?;
+
+    // The catalog has the names; the plan makes them harmless, and different from each other.
+    let mut names = NamePlan::new();
+    for entry in client.list().await? {
+        names.add(entry.id, &entry.name, entry.flags.file_type());
+    }
+    let (mut fetched, mut failed) = (0, 0);
+    let mut images = client.list_and_get();
+    while let Some(mut incoming) = images.next().await? {
+        let image = incoming.image();
+        // Writing and committing wait for the disk: a program with other tasks does it on `spawn_blocking`.
+        let mut file = output.begin(&image);
+        let end = loop {
+            match incoming.chunk().await {
+                Ok(Some(bytes)) => file.append(bytes)?,
+                Ok(None) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+        };
+        match end {
+            // All of it came and was verified: only now does it appear in the folder.
+            Ok(()) => {
+                file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
+                fetched += 1;
+            }
+            Err(ImageError::Fault { fault, last: true }) => {
+                eprintln!("{}: {fault}", image.id);
+                failed += 1;
+            }
+            Err(ImageError::Fatal(e)) => return Err(e.into()),
+            // It comes again.
+            Err(e) => eprintln!("{}: {e}", image.id),
+        }
+    }
+    client.close().await;
+    println!("fetched {fetched} images, each verified; {failed} failed");
+    if failed > 0 {
+        return Err(format!("{failed} of the images failed").into());
+    }
+    Ok(())
+}

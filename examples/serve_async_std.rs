@@ -1,0 +1,32 @@
+//! Serves a folder of images on async-std, until it is killed.
+//!
+//! `cargo run --example serve_async_std -- --bind 127.0.0.1:8443 --images images [--tls]`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use async_std::net::TcpListener;
+use async_std::task;
+use jtp_async_std::Server;
+use jtp_core::server::PlainPolicy;
+use jtp_examples::{Result, ServeArgs, exit, server_tls};
+use jtp_store::DirStore;
+
+fn main() -> ExitCode {
+    exit(task::block_on(serve()))
+}
+
+async fn serve() -> Result {
+    let args = ServeArgs::parse()?;
+    let store = DirStore::open_folder(args.images)?;
+    let mut server = Server::builder(Arc::new(store));
+    if args.tls {
+        server = server.tls(server_tls()?).plain(PlainPolicy::Refuse);
+    }
+    let listener = TcpListener::bind(args.bind).await?;
+    println!("listening on {}", listener.local_addr()?);
+    // Any future ends it, gracefully: what is under way is finished first. This one never does.
+    let shutdown = std::future::pending();
+    server.build().serve(listener, shutdown).await?;
+    Ok(())
+}

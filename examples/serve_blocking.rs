@@ -1,0 +1,31 @@
+//! Serves a folder of images on plain threads, until it is killed.
+//!
+//! `cargo run --example serve_blocking -- --bind 127.0.0.1:8443 --images images [--tls]`
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use jtp_blocking::{Server, Shutdown};
+use jtp_core::server::PlainPolicy;
+use jtp_examples::{Result, ServeArgs, exit, server_tls};
+use jtp_store::DirStore;
+
+fn main() -> ExitCode {
+    exit(serve())
+}
+
+fn serve() -> Result {
+    let args = ServeArgs::parse()?;
+    let store = DirStore::open_folder(args.images)?;
+    let mut server = Server::builder(Arc::new(store));
+    if args.tls {
+        server = server.tls(server_tls()?).plain(PlainPolicy::Refuse);
+    }
+    let listener = TcpListener::bind(args.bind)?;
+    println!("listening on {}", listener.local_addr()?);
+    // A clone's `begin` on another thread ends it, gracefully: what is under way is finished first.
+    let shutdown = Shutdown::new()?;
+    server.build().serve(listener, &shutdown)?;
+    Ok(())
+}

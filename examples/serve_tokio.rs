@@ -1,0 +1,32 @@
+//! Serves a folder of images on tokio, until Ctrl-C.
+//!
+//! `cargo run --example serve_tokio -- --bind 127.0.0.1:8443 --images images [--tls]`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use jtp_core::server::PlainPolicy;
+use jtp_examples::{Result, ServeArgs, exit, server_tls};
+use jtp_store::DirStore;
+use jtp_tokio::Server;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit(serve().await)
+}
+
+async fn serve() -> Result {
+    let args = ServeArgs::parse()?;
+    let store = DirStore::open_folder(args.images)?;
+    let mut server = Server::builder(Arc::new(store));
+    if args.tls {
+        server = server.tls(server_tls()?).plain(PlainPolicy::Refuse);
+    }
+    let listener = TcpListener::bind(args.bind).await?;
+    println!("listening on {}", listener.local_addr()?);
+    // Any future ends it, gracefully: what is under way is finished first.
+    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+    server.build().serve(listener, interrupted).await?;
+    Ok(())
+}
