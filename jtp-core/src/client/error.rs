@@ -99,15 +99,29 @@ impl fmt::Display for Place {
     }
 }
 
-/// What a `JTPE` said.
+/// What a `JTPE` said. Shown, it has everything escaped that a terminal or a log of lines would obey.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the server reports {code}: {message}")]
+#[error("the server reports {code}: {}", Harmless(message))]
 pub struct ServerError {
     /// Its code.
     pub code: ErrorCode,
     /// Its message, at most 65,535 bytes of it as they came (bytes that are not UTF-8 replaced): it may hold
     /// control characters that a terminal should not see.
     pub message: String,
+}
+
+/// What a peer said, for whoever shows an error without looking into it.
+struct Harmless<'a>(&'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        self.0.chars().try_for_each(|c| match c {
+            // These do no harm, and a message is full of them.
+            '\'' | '"' => f.write_char(c),
+            c => write!(f, "{}", c.escape_debug()),
+        })
+    }
 }
 
 /// A call that makes no sense now. It changed nothing, and the connection goes on.
@@ -147,4 +161,21 @@ pub enum Misuse {
         /// What `transmit` showed.
         shown: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r1_what_a_server_said_is_shown_without_what_a_terminal_obeys() {
+        let error = ClientError::from(ServerError {
+            code: ErrorCode::ServerError,
+            message: "can't \"read\"\n\u{1b}[2J\u{202e}\u{9b}31m C:\\x.png Zürich".into(),
+        });
+        assert_eq!(
+            alloc::format!("{error}"),
+            r#"the server reports ServerError: can't "read"\n\u{1b}[2J\u{202e}\u{9b}31m C:\\x.png Zürich"#
+        );
+    }
 }

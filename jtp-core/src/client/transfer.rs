@@ -23,6 +23,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The first pause after `RateLimited`.
 const FIRST_RATE_PAUSE: Duration = Duration::from_secs(1);
 
+/// The most bad images of a job that are asked for once more: a server that sends nothing else must not fill
+/// the memory with their IDs. // R2 R3
+const MOST_FAULTED: usize = 100_000;
+
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -196,7 +200,8 @@ impl Transfer {
     ///
     /// # Errors
     ///
-    /// [`HaveSetTooLarge`] if, after a loss, a BATCH would have to name more images than it can.
+    /// None at present: where, after a loss, a BATCH would have to name more images than it can, it names as
+    /// many as it can, and the others come again. // R6 S8
     pub fn next_request(&mut self) -> Result<Option<Request>, HaveSetTooLarge> {
         if let Some(rest) = &mut self.rest {
             if !self.asked.is_empty() {
@@ -224,12 +229,16 @@ impl Transfer {
         Ok(Some(Request::GetById(ids)))
     }
 
-    /// An image has come, good or bad. Answers whether that is final: a bad one is asked for once more. // R2
+    /// An image has come, good or bad. Answers whether that is final: a bad one is asked for once more, unless
+    /// there were 100,000 others. // R2 R3
     pub fn image_end(&mut self, id: ImageId, good: bool) -> bool {
         match self.asked.front_mut() {
             Some(Asked::Rest) => {
+                // No BATCH can name more: after a loss the others come again. // R6
                 if let Some(rest) = &mut self.rest {
-                    rest.came.push(id);
+                    if rest.have.len() + rest.came.len() < HaveSet::MAX {
+                        rest.came.push(id);
+                    }
                 }
             }
             Some(Asked::Ids(ids)) => {
@@ -239,7 +248,7 @@ impl Transfer {
             }
             None => {}
         }
-        if good || !self.faulted.insert(id) {
+        if good || self.faulted.len() >= MOST_FAULTED || !self.faulted.insert(id) {
             return true;
         }
         self.queue.push_back(id);
@@ -371,6 +380,36 @@ mod tests {
             transfer.next_request(),
             Ok(Some(Request::GetById(ids(100..355))))
         );
+    }
+
+    #[test]
+    fn r6_after_a_loss_a_batch_names_as_much_as_it_can() {
+        let most = HaveSet::MAX as u64;
+        let mut transfer = Transfer::missing(HaveSet::try_from(ids(0..most - 1)).unwrap());
+        transfer.next_request().unwrap();
+        for id in ids(most..most + 3) {
+            transfer.image_end(id, true);
+        }
+        transfer.connection_lost();
+        let Ok(Some(Request::Batch(have))) = transfer.next_request() else {
+            panic!("the rest can be asked for");
+        };
+        assert_eq!(have.len(), HaveSet::MAX);
+    }
+
+    #[test]
+    fn r3_what_a_server_sends_bounds_what_is_remembered_of_it() {
+        let mut transfer = Transfer::all();
+        transfer.next_request().unwrap();
+        let most = MOST_FAULTED as u64;
+        for id in ids(0..most) {
+            assert!(!transfer.image_end(id, false), "it is asked for once more");
+        }
+        for id in ids(most..most + 1000) {
+            assert!(transfer.image_end(id, false), "too many to ask again");
+        }
+        assert_eq!(transfer.faulted.len(), MOST_FAULTED);
+        assert_eq!(transfer.queue.len(), MOST_FAULTED);
     }
 
     #[test]

@@ -239,8 +239,14 @@ impl ServerConnection {
             }
             RequestKind::Watch => {
                 let from = watch_from.unwrap_or_else(|| catalog.latest().clone());
-                let mut watching = Watching::new(from);
-                watching.ending = cancelled.then_some(Ending::Cancel);
+                let mut watching = if from.behind(catalog.latest()) > self.config.max_watch_lag {
+                    Watching::ending(from, Ending::Close(CloseReason::Lag)) // N2
+                } else {
+                    Watching::new(from)
+                };
+                if cancelled {
+                    watching.ending.get_or_insert(Ending::Cancel);
+                }
                 self.state = State::Watching(watching);
                 self.progress(now);
                 return Ok(());

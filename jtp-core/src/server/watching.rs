@@ -45,6 +45,17 @@ impl Watching {
         watching
     }
 
+    /// One that tells nothing and ends at once.
+    pub(super) fn ending(cursor: Cursor, ending: Ending) -> Watching {
+        Watching {
+            cursor,
+            sent: 0,
+            offered: 0,
+            cancel_begun: None,
+            ending: Some(ending),
+        }
+    }
+
     pub(super) fn cursor(&self) -> &Cursor {
         &self.cursor
     }

@@ -33,6 +33,24 @@ fn n2_a_watcher_that_falls_too_far_behind_is_disconnected() {
 }
 
 #[test]
+fn n2_a_watch_that_begins_too_far_behind_is_disconnected() {
+    let mut scene = Scene::with(0, ServerConfig::new().with_max_watch_lag(2));
+    scene.step = 0;
+    let mut input = LIST.to_vec();
+    input.extend_from_slice(WATCH);
+    scene.send(&input);
+    for n in 0..4 {
+        scene.add(&format!("{n}.png"), vec![n]);
+        scene.publish();
+    }
+    // It begins at the LIST's snapshot (N5), and nothing is published after that.
+    scene.step = usize::MAX;
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPL "]);
+    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+}
+
+#[test]
 fn n2_a_watcher_that_takes_nothing_for_30_s_is_disconnected() {
     let mut scene = Scene::new(0);
     scene.send(WATCH).pass(1000 * SECOND);
