@@ -1,32 +1,38 @@
 //! Tasks that end together, and a signal that many wait for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use event_listener::Event;
 use futures_lite::future::or;
 
 use crate::runtime::spawn;
 
-/// A flag to wait for.
+/// A signal that can be given again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
-    given: AtomicBool,
+    given: AtomicUsize,
     changed: Event,
 }
 
 impl Signal {
-    pub(crate) fn set(&self, given: bool) {
-        self.given.store(given, Ordering::SeqCst);
+    pub(crate) fn give(&self) {
+        self.given.fetch_add(1, Ordering::SeqCst);
         self.changed.notify(usize::MAX);
     }
 
-    /// Ready once the flag is set.
-    pub(crate) async fn wait(&self) {
-        while !self.given.load(Ordering::SeqCst) {
+    /// How often it was given.
+    pub(crate) fn count(&self) -> usize {
+        self.given.load(Ordering::SeqCst)
+    }
+
+    /// Ready once it was given more often than `seen` times: who knows the count from before hears of it,
+    /// however late it looks.
+    pub(crate) async fn wait(&self, seen: usize) {
+        while self.count() == seen {
             // The listener first, then the look: what comes between the two wakes the listener.
             let listener = self.changed.listen();
-            if !self.given.load(Ordering::SeqCst) {
+            if self.count() == seen {
                 listener.await;
             }
         }
@@ -60,7 +66,7 @@ impl Tasks {
         self.0.running.fetch_add(1, Ordering::SeqCst);
         let running = Running(Arc::clone(&self.0));
         spawn(async move {
-            or(running.0.stop.wait(), task).await;
+            or(running.0.stop.wait(0), task).await;
             drop(running);
         });
     }
@@ -81,13 +87,13 @@ impl Tasks {
 
     /// Ends all tasks where they wait.
     pub(crate) async fn stop(&self) {
-        self.0.stop.set(true);
+        self.0.stop.give();
         self.done().await;
     }
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.0.stop.set(true);
+        self.0.stop.give();
     }
 }

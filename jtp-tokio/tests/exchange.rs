@@ -176,6 +176,34 @@ async fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
 }
 
 #[tokio::test]
+async fn s16_shutdown_reaches_streams_that_the_caller_brought() -> Result {
+    let server = Server::builder(store(1)).build();
+    let (mut near, far) = tokio::io::duplex(1024);
+    let embedded = server.clone();
+    let task =
+        tokio::spawn(async move { embedded.serve_stream(far, &Peer::new(None)).await.unwrap() });
+    tokio::task::yield_now().await; // The connection is idle now.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    server.serve(listener, async {}).await?;
+    let mut got = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), near.read_to_end(&mut got)).await??;
+    drop(near);
+    assert_eq!(task.await?, Some(CloseReason::Shutdown));
+    Ok(())
+}
+
+#[tokio::test]
+async fn s16_shutdown_does_not_wait_for_a_tls_handshake() -> Result {
+    let server = with_tls(&tls(), 1).handshake_timeouts(None, None).build();
+    let running = Running::start(server).await;
+    let mut stream = TcpStream::connect(&running.address).await?;
+    stream.write_all(&[0x16, 3, 1]).await?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::timeout(Duration::from_secs(5), running.stop()).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn s15_rate_limited_clients_are_told() -> Result {
     let server = Server::builder(store(1))
         .rate_limit(2, Duration::from_secs(3600))

@@ -60,6 +60,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
         io: T,
         machine: ServerConnection,
         clock: Clock,
+        begun: usize,
     ) -> Connection<'a, S, T> {
         Connection {
             bodies: Bodies::new(Arc::clone(&shared.store)),
@@ -72,7 +73,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             input: Input::new(READ_LEAST, READ_AHEAD),
             news: None,
             unflushed: false,
-            shutdown: Box::pin(shared.shutdown.wait()),
+            shutdown: Box::pin(shared.shutdown.wait(begun)),
             draining: false,
         }
     }

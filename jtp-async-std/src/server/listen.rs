@@ -33,6 +33,8 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
     let connections = Tasks::default();
+    // Before any connection: one that is accepted at the last moment is told as well.
+    let begun = shared.shutdown.count();
     let door = Arc::new(Door::new(
         shared.options.max_connections,
         shared.options.max_per_address,
@@ -53,7 +55,7 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
                 let shared = Arc::clone(shared);
                 connections.spawn(async move {
                     let peer = Peer::new(Some(address));
-                    match serve_tcp(&shared, stream, peer).await {
+                    match serve_tcp(&shared, stream, peer, begun).await {
                         Ok(Some(reason)) => tracing::debug!(%address, %reason, "closed"),
                         Ok(None) => {}
                         Err(error) => tracing::debug!(%address, %error, "connection lost"),
@@ -76,7 +78,7 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
 
 /// S16
 async fn drain<S: ?Sized>(shared: &Shared<S>, connections: &Tasks) {
-    shared.shutdown.set(true);
+    shared.shutdown.give();
     let all_done = async {
         connections.done().await;
         Ok(())
@@ -88,22 +90,22 @@ async fn drain<S: ?Sized>(shared: &Shared<S>, connections: &Tasks) {
         );
         connections.stop().await;
     }
-    shared.shutdown.set(false);
 }
 
 async fn serve_tcp<S: ImageStore + ?Sized>(
     shared: &Shared<S>,
     stream: TcpStream,
     peer: Peer,
+    begun: usize,
 ) -> io::Result<Option<CloseReason>> {
     stream.set_nodelay(shared.options.tcp_nodelay)?;
     #[cfg(feature = "tls")]
     if let Some(acceptor) = &shared.tls {
-        return serve_tls(shared, acceptor, stream, peer).await;
+        return serve_tls(shared, acceptor, stream, peer, begun).await;
     }
     let clock = Clock::new();
     let machine = ServerConnection::new(shared.options.config, clock.now());
-    Connection::new(shared, &peer, Tcp(stream), machine, clock)
+    Connection::new(shared, &peer, Tcp(stream), machine, clock, begun)
         .run()
         .await
 }
@@ -190,6 +192,7 @@ async fn serve_tls<S: ImageStore + ?Sized>(
     acceptor: &futures_rustls::TlsAcceptor,
     stream: TcpStream,
     mut peer: Peer,
+    begun: usize,
 ) -> io::Result<Option<CloseReason>> {
     use jtp_core::server::{Opening, TLS_NEEDED};
     use jtp_core::wire::response::ErrorCode;
@@ -197,7 +200,7 @@ async fn serve_tls<S: ImageStore + ?Sized>(
     let mut first = [0];
     let peeked = within(shared.options.first_byte, stream.peek(&mut first));
     let shutdown = async {
-        shared.shutdown.wait().await;
+        shared.shutdown.wait(begun).await;
         Ok(None)
     };
     match or(async { peeked.await.map(Some) }, shutdown).await? {
@@ -211,7 +214,14 @@ async fn serve_tls<S: ImageStore + ?Sized>(
     let machine = match shared.options.plain.judge(first[0], loopback) {
         Opening::Tls => {
             let handshake = within(shared.options.handshake, acceptor.accept(Tcp(stream)));
-            let stream = handshake.await?;
+            // S16: a handshake is no response under way.
+            let shutdown = async {
+                shared.shutdown.wait(begun).await;
+                Ok(None)
+            };
+            let Some(stream) = or(async { handshake.await.map(Some) }, shutdown).await? else {
+                return Ok(Some(CloseReason::Shutdown));
+            };
             let certificates = stream
                 .get_ref()
                 .1
@@ -220,7 +230,7 @@ async fn serve_tls<S: ImageStore + ?Sized>(
                 .to_vec();
             peer.tls = Some(super::TlsPeer { certificates });
             let machine = ServerConnection::new(config, clock.now());
-            return Connection::new(shared, &peer, stream, machine, clock)
+            return Connection::new(shared, &peer, stream, machine, clock, begun)
                 .run()
                 .await;
         }
@@ -230,7 +240,7 @@ async fn serve_tls<S: ImageStore + ?Sized>(
             ServerConnection::refused(config, code, TLS_NEEDED, clock.now())
         }
     };
-    Connection::new(shared, &peer, Tcp(stream), machine, clock)
+    Connection::new(shared, &peer, Tcp(stream), machine, clock, begun)
         .run()
         .await
 }

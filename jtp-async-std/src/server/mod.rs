@@ -317,7 +317,8 @@ impl<S: ImageStore + ?Sized> Server<S> {
     {
         let clock = Clock::new();
         let machine = ServerConnection::new(self.shared.options.config, clock.now());
-        Connection::new(&self.shared, peer, stream, machine, clock)
+        let begun = self.shared.shutdown.count();
+        Connection::new(&self.shared, peer, stream, machine, clock, begun)
             .run()
             .await
     }

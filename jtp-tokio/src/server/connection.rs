@@ -61,10 +61,10 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
         io: T,
         machine: ServerConnection,
         clock: Clock,
-        mut shutdown: watch::Receiver<bool>,
+        mut shutdown: watch::Receiver<()>,
     ) -> Connection<'a, S, T> {
         let shutdown = Box::pin(async move {
-            if shutdown.wait_for(|begun| *begun).await.is_err() {
+            if shutdown.changed().await.is_err() {
                 std::future::pending::<()>().await; // Nobody is left who could begin it.
             }
         });

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jtp_core::server::{CloseReason, ServerConnection};
 use jtp_store::ImageStore;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -33,6 +34,8 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
     let mut connections = JoinSet::new();
+    // Before any connection: one that is accepted at the last moment is told as well.
+    let begun = shared.shutdown.subscribe();
     let door = Arc::new(Door::new(
         shared.options.max_connections,
         shared.options.max_per_address,
@@ -49,10 +52,10 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
                 let Some(pass) = door.admit(address.ip()) else {
                     continue;
                 };
-                let shared = Arc::clone(shared);
+                let (shared, begun) = (Arc::clone(shared), begun.clone());
                 connections.spawn(async move {
                     let peer = Peer::new(Some(address));
-                    match serve_tcp(&shared, stream, peer).await {
+                    match serve_tcp(&shared, stream, peer, begun).await {
                         Ok(Some(reason)) => tracing::debug!(%address, %reason, "closed"),
                         Ok(None) => {}
                         Err(error) => tracing::debug!(%address, %error, "connection lost"),
@@ -73,7 +76,7 @@ pub(super) async fn serve<S: ImageStore + ?Sized>(
 
 /// S16
 async fn drain<S: ?Sized>(shared: &Shared<S>, mut connections: JoinSet<()>) {
-    shared.shutdown.send_replace(true);
+    shared.shutdown.send_replace(());
     let all_done = async { while connections.join_next().await.is_some() {} };
     let in_time = match shared.options.drain {
         Some(limit) => timeout(limit, all_done).await.is_ok(),
@@ -89,22 +92,21 @@ async fn drain<S: ?Sized>(shared: &Shared<S>, mut connections: JoinSet<()>) {
         );
         connections.shutdown().await;
     }
-    shared.shutdown.send_replace(false);
 }
 
 async fn serve_tcp<S: ImageStore + ?Sized>(
     shared: &Shared<S>,
     stream: TcpStream,
     peer: Peer,
+    shutdown: watch::Receiver<()>,
 ) -> io::Result<Option<CloseReason>> {
     stream.set_nodelay(shared.options.tcp_nodelay)?;
     #[cfg(feature = "tls")]
     if let Some(acceptor) = &shared.tls {
-        return serve_tls(shared, acceptor, stream, peer).await;
+        return serve_tls(shared, acceptor, stream, peer, shutdown).await;
     }
     let clock = Clock::new();
     let machine = ServerConnection::new(shared.options.config, clock.now());
-    let shutdown = shared.shutdown.subscribe();
     Connection::new(shared, &peer, stream, machine, clock, shutdown)
         .run()
         .await
@@ -192,15 +194,15 @@ async fn serve_tls<S: ImageStore + ?Sized>(
     acceptor: &tokio_rustls::TlsAcceptor,
     stream: TcpStream,
     mut peer: Peer,
+    mut shutdown: watch::Receiver<()>,
 ) -> io::Result<Option<CloseReason>> {
     use jtp_core::server::{Opening, TLS_NEEDED};
     use jtp_core::wire::response::ErrorCode;
 
-    let mut shutdown = shared.shutdown.subscribe();
     let mut first = [0];
     let peeked = tokio::select! {
         peeked = within(shared.options.first_byte, stream.peek(&mut first)) => peeked?,
-        _ = shutdown.wait_for(|begun| *begun) => return Ok(Some(CloseReason::Shutdown)),
+        _ = shutdown.changed() => return Ok(Some(CloseReason::Shutdown)),
     };
     if peeked == 0 {
         return Ok(Some(CloseReason::PeerClosed));
@@ -211,7 +213,11 @@ async fn serve_tls<S: ImageStore + ?Sized>(
     let machine = match shared.options.plain.judge(first[0], loopback) {
         Opening::Tls => {
             let handshake = within(shared.options.handshake, acceptor.accept(stream));
-            let stream = handshake.await?;
+            // S16: a handshake is no response under way.
+            let stream = tokio::select! {
+                stream = handshake => stream?,
+                _ = shutdown.changed() => return Ok(Some(CloseReason::Shutdown)),
+            };
             let certificates = stream
                 .get_ref()
                 .1

@@ -212,7 +212,7 @@ impl<S: ImageStore + ?Sized> ServerBuilder<S> {
     /// The server.
     #[must_use]
     pub fn build(self) -> Server<S> {
-        let (shutdown, _) = watch::channel(false);
+        let (shutdown, _) = watch::channel(());
         Server {
             shared: Arc::new(Shared {
                 store: self.store,
@@ -234,7 +234,8 @@ struct Shared<S: ?Sized> {
     hook: Option<Box<Hook>>,
     rate: Option<Mutex<RateLimiter>>,
     clock: Clock,
-    shutdown: watch::Sender<bool>,
+    /// Told once for each shutdown: who subscribed before it hears of it, however late it looks. // S16
+    shutdown: watch::Sender<()>,
     #[cfg(feature = "tls")]
     tls: Option<tokio_rustls::TlsAcceptor>,
     store: Arc<S>,
