@@ -87,6 +87,19 @@ impl FirstIndex {
         }
     }
 
+    /// The folder is gone: only files that a thread is reading, of which it will tell, are waited for.
+    pub(super) fn lose(&mut self, is_read: impl Fn(&Name) -> bool) {
+        self.state = match self.state {
+            State::New => State::Reading,
+            State::Reading | State::Comparing => {
+                self.collected.clear();
+                self.waiting.retain(|name| is_read(name));
+                return;
+            }
+        };
+        self.tell_progress();
+    }
+
     /// Once all files were read: what they hold, in the order of names.
     pub(super) fn collected(&mut self) -> Vec<(Name, FileRecord, Look)> {
         if self.state != State::Reading || !self.waiting.is_empty() {
@@ -118,5 +131,24 @@ impl FirstIndex {
         if let Some(report) = &mut self.report {
             report(self.progress);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_folder_that_goes_while_it_is_first_read_ends_the_wait_for_its_files() {
+        let name = |name: &str| Name::from(OsStr::new(name));
+        let (ready, _is_ready) = mpsc::channel();
+        let mut first = FirstIndex::new(None, ready);
+        first.begin([name("put off.png"), name("being read.png")].into_iter());
+        first.lose(|file| **file == *OsStr::new("being read.png"));
+        assert!(first.collected().is_empty() && !first.is_complete());
+        first.done(&name("being read.png"), None);
+        assert!(first.collected().is_empty() && first.is_complete());
     }
 }

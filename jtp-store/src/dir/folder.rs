@@ -138,8 +138,10 @@ impl Keeper {
         for name in names {
             self.detach(&name, now);
         }
-        if let Some(first) = self.first.as_mut().filter(|first| first.is_new()) {
-            first.begin(std::iter::empty());
+        if let Some(first) = &mut self.first {
+            // The looks that were put off will not be made.
+            let at_work = &self.at_work;
+            first.lose(|name| at_work.contains_key(name));
         }
     }
 

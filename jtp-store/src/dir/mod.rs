@@ -150,8 +150,8 @@ impl DirStoreBuilder {
         self
     }
 
-    /// How many bytes of compressed forms are kept in memory; images beyond that travel raw. Default:
-    /// 256 MiB.
+    /// How many bytes of compressed forms are kept in memory; images beyond that travel raw, and so do those
+    /// whose form is over 16 MiB. Default: 256 MiB.
     pub fn room_for_compressed(mut self, bytes: u64) -> Self {
         self.settings.room_for_forms = bytes;
         self

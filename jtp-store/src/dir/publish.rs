@@ -100,6 +100,11 @@ impl Keeper {
     }
 }
 
+/// The largest compressed form that is kept in memory: a served image of any size passes through a server of
+/// constant memory.
+#[cfg(feature = "zstd")]
+const LARGEST_FORM: u64 = 16 * 1024 * 1024;
+
 #[cfg(feature = "zstd")]
 impl Keeper {
     /// Gives the compressing threads what they can take. // S9
@@ -116,7 +121,7 @@ impl Keeper {
             let Some((name, record)) = self.index.next_to_press() else {
                 return;
             };
-            let room = room.min(u64::from(record.length));
+            let room = room.min(u64::from(record.length)).min(LARGEST_FORM);
             self.pressing.insert(record.id, room);
             presser.send(PressJob {
                 dir: Arc::clone(dir),
