@@ -47,12 +47,17 @@ async fn work(mut run: Run) -> Result<Exit, Failure> {
             list::print(&run.list(&mut client).await?)?;
             continue;
         }
-        let done = run.job(&mut client).await?;
+        let done = run
+            .job(&mut client)
+            .await
+            .map_err(|failure| failure.after(exit))?;
         exit = exit.max(done.exit);
         last = Some(done);
     }
     match last {
-        Some(done) if run.args.watch => watch::follow(run, client, done.have).await,
+        Some(done) if run.args.watch => watch::follow(run, client, done.have)
+            .await
+            .map_err(|failure| failure.after(exit)),
         _ => {
             client.close().await;
             Ok(exit)

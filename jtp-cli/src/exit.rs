@@ -89,6 +89,15 @@ impl Failure {
         }
     }
 
+    /// The same, with the code of what happened before it if that comes first.
+    #[must_use]
+    pub fn after(self, before: Exit) -> Failure {
+        Failure {
+            exit: self.exit.max(before),
+            ..self
+        }
+    }
+
     /// The one of the two that the program is to end with.
     #[must_use]
     pub fn or_worse(self, other: Failure) -> Failure {
@@ -127,5 +136,7 @@ mod tests {
         let worst = Failure::new(Exit::SomeFailed, "a").or_worse(Failure::new(Exit::Disk, "b"));
         assert_eq!(worst.message, "b");
         assert_eq!(worst.or_worse(Failure::other("c")).exit, Exit::Disk);
+        let after = |exit| Failure::new(exit, "d").after(Exit::SomeFailed).exit.code();
+        assert_eq!([Exit::Other, Exit::Connect].map(after), [3, 4]);
     }
 }
