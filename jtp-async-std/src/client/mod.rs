@@ -221,7 +221,8 @@ impl Client {
         Images::new(self, Transfer::all())
     }
 
-    /// News of each image that enters the catalog from now on. // N1
+    /// News of each image that enters the catalog. The request goes out with the first wait for news, and the
+    /// server does not acknowledge it: who must miss nothing uses [`list_and_watch`](Self::list_and_watch). // N1 N5
     ///
     /// # Errors
     ///
