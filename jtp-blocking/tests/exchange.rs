@@ -447,6 +447,23 @@ fn r6_after_three_tries_without_progress_it_is_a_failure() -> Result {
 }
 
 #[test]
+fn r1_data_behind_the_promised_response_is_an_error_and_a_jtpe_there_is_not() -> Result {
+    for keep_alive in [false, true] {
+        let (address, _asked) = scripted(vec![b"JTPL\x00GARBAGE".to_vec()]);
+        let mut client = Client::builder(address).keep_alive(keep_alive).build();
+        let failed = client.list().unwrap_err();
+        assert!(
+            matches!(failed, Error::Protocol(ClientError::Peer(_))),
+            "{failed}"
+        );
+        let (address, _asked) = scripted(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]);
+        let mut client = Client::builder(address).keep_alive(keep_alive).build();
+        assert!(client.list()?.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
 fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
     let running = Running::start(Server::builder(store(30)).build());
     let mut client = running.client().catalog_limits(29, usize::MAX).build();

@@ -151,6 +151,10 @@ impl Link {
                         }
                         Some(told) => {
                             self.input.consume(used);
+                            let ended = matches!(told, Told::End | Told::Cancelled);
+                            if let Some(error) = ended.then(|| self.surplus()).flatten() {
+                                return Poll::Ready(Err(error));
+                            }
                             return Poll::Ready(Ok(told));
                         }
                         None => self.input.consume(used),
@@ -186,6 +190,23 @@ impl Link {
             if let Err(error) = self.machine.handle_timeout(self.clock.now()) {
                 return Poll::Ready(Err(self.error(error)));
             }
+        }
+    }
+
+    /// What stands behind the last response that was asked for is no part of anything. // R1
+    fn surplus(&mut self) -> Option<Error> {
+        if self.machine.outstanding() > 0 || self.input.unused().is_empty() {
+            return None;
+        }
+        match self.machine.receive(self.input.unused(), self.clock.now()) {
+            Ok(received) => {
+                let used = received.used;
+                self.input.consume(used);
+                None
+            }
+            Err(error @ ClientError::Peer(_)) => Some(self.error(error)),
+            // The server says why it closes an idle connection: that concerns the next request. // R6
+            Err(_) => None,
         }
     }
 

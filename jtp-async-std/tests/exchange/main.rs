@@ -491,6 +491,26 @@ fn r6_after_three_tries_without_progress_it_is_a_failure() -> Result {
 }
 
 #[test]
+fn r1_data_behind_the_promised_response_is_an_error_and_a_jtpe_there_is_not() -> Result {
+    block_on(async {
+        for keep_alive in [false, true] {
+            let (address, _asked) = scripted(vec![b"JTPL\x00GARBAGE".to_vec()]).await;
+            let mut client = Client::builder(address).keep_alive(keep_alive).build();
+            let failed = client.list().await.unwrap_err();
+            assert!(
+                matches!(failed, Error::Protocol(ClientError::Peer(_))),
+                "{failed}"
+            );
+            let answer = b"JTPL\x00JTPE\x03\x00\x03bye".to_vec();
+            let (address, _asked) = scripted(vec![answer]).await;
+            let mut client = Client::builder(address).keep_alive(keep_alive).build();
+            assert!(client.list().await?.is_empty());
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
     block_on(async {
         let running = Running::start(Server::builder(store(30)).build()).await;
