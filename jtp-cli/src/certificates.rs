@@ -34,37 +34,60 @@ pub fn make_if_missing(cert: &Path, key: &Path) -> Result<bool, Failure> {
         path.try_exists()
             .map_err(|error| Failure::other(format!("cannot look for {}: {error}", path.display())))
     };
+    let lonely = |here: &Path, missing: &Path| {
+        Err(Failure::other(format!(
+            "{} is there, but {} is missing: put it back, or remove {} to have both made anew",
+            here.display(),
+            missing.display(),
+            here.display()
+        )))
+    };
     match (there(cert)?, there(key)?) {
         (true, true) => return Ok(false),
+        (true, false) => return lonely(cert, key),
+        // Perhaps another server that starts at the same moment is between the two.
+        (false, true) if appears(cert) => return Ok(false),
+        (false, true) => return lonely(key, cert),
         (false, false) => {}
-        (has_cert, _) => {
-            let (here, missing) = if has_cert { (cert, key) } else { (key, cert) };
-            return Err(Failure::new(
-                Exit::Other,
-                format!(
-                    "{} is there, but {} is missing: put it back, or remove {} to have both made anew",
-                    here.display(),
-                    missing.display(),
-                    here.display()
-                ),
-            ));
-        }
     }
     let (cert_pem, key_pem) = generate(machine_name().as_deref())
         .map_err(|error| Failure::other(format!("cannot make a certificate: {error}")))?;
-    // The key first: whoever finds the certificate finds the key as well.
-    let written = write_new(key, &key_pem, 0o600)
-        .map_err(|error| (key, error))
-        .and_then(|()| write_new(cert, &cert_pem, 0o644).map_err(|error| (cert, error)));
-    match written {
-        Ok(()) => Ok(true),
-        // Another server that starts at the same moment was faster.
-        Err((_, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err((path, error)) => Err(Failure::other(format!(
+    let failed = |path: &Path, error: &io::Error| {
+        Err(Failure::other(format!(
             "cannot write {}: {error}; choose a place with --cert and --key, or use --no-tls",
             path.display()
-        ))),
+        )))
+    };
+    // The key first: whoever finds the certificate finds the key as well.
+    match write_new(key, &key_pem, 0o600) {
+        Ok(()) => {}
+        // Another server that starts at the same moment was faster: its certificate follows.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return if appears(cert) {
+                Ok(false)
+            } else {
+                lonely(key, cert)
+            };
+        }
+        Err(error) => return failed(key, &error),
     }
+    if let Err(error) = write_new(cert, &cert_pem, 0o644) {
+        // A key alone would only be in the way of the next start.
+        let _ = std::fs::remove_file(key);
+        return failed(cert, &error);
+    }
+    Ok(true)
+}
+
+/// Whether a file is there, or comes within a second: as long as another server may take to write it.
+fn appears(path: &Path) -> bool {
+    (0..100).any(|_| {
+        let there = path.exists();
+        if !there {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        there
+    })
 }
 
 /// The TLS configuration of a server with this certificate: TLS 1.2 and 1.3, ALPN `jtp/1`. // T1
@@ -181,6 +204,8 @@ fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
+    // Said in the system's words, which do not come through from below.
+    fs::metadata(folder)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".jtp-").suffix(".tmp");
     #[cfg(unix)]
@@ -207,6 +232,33 @@ fn without_path(error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_that_start_at_once_in_one_folder_share_what_the_first_makes() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+            let made = std::thread::scope(|scope| {
+                let start = || {
+                    let made = make_if_missing(&cert, &key).unwrap();
+                    server_config(&cert, &key).unwrap();
+                    made
+                };
+                let servers = [(); 4].map(|()| scope.spawn(start));
+                servers.map(|server| server.join().unwrap())
+            });
+            assert_eq!(made.iter().filter(|made| **made).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_written_leaves_no_key_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("no/c.pem"), folder.path().join("k.pem"));
+        let failed = make_if_missing(&cert, &key).unwrap_err().to_string();
+        assert!(failed.contains("No such file or directory"), "{failed}");
+        assert!(!key.exists());
+    }
 
     #[test]
     fn both_are_made_once_and_kept() {
