@@ -74,7 +74,11 @@ impl OutputFolder {
     /// [`OutputError`]: it cannot be made or opened, or is no folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
         let path = path.into();
-        let failed = |e| OutputError::new(&path, e);
+        let failed = |e| match OutputError::new(&path, e) {
+            // What was never there has not been taken away.
+            OutputError::Vanished { path, source } => OutputError::Io { path, source },
+            other => other,
+        };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
         let alone = lock(&dir);
