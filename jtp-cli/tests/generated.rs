@@ -1,0 +1,134 @@
+//! The man pages in `man/` and the shell completions in `completions/` are what the programs' own command lines
+//! say. `UPDATE=1 cargo test -p jtp-cli --test generated` writes them anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, italic, roman};
+use jtp_cli::client_args::ClientArgs;
+use jtp_cli::server_args::ServerArgs;
+
+const SHELLS: [Shell; 4] = [Shell::Bash, Shell::Fish, Shell::PowerShell, Shell::Zsh];
+
+fn programs() -> [Command; 2] {
+    [ClientArgs::command(), ServerArgs::command()]
+}
+
+/// Compares a file with what it should hold, or writes it.
+fn check(file: &str, expected: &[u8]) {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, expected).unwrap();
+        return;
+    }
+    let held = fs::read(&path).unwrap_or_default();
+    assert!(
+        held == expected,
+        "{file} is not what the command line says: UPDATE=1 cargo test -p jtp-cli --test generated"
+    );
+}
+
+#[test]
+fn completions_are_current() {
+    for mut command in programs() {
+        let name = command.get_name().to_owned();
+        for shell in SHELLS {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, &name, &mut text);
+            // The generators leave blanks at the ends of some lines.
+            let text = String::from_utf8(text).unwrap();
+            let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
+            let extension = match shell {
+                Shell::Bash => "bash",
+                Shell::Fish => "fish",
+                Shell::PowerShell => "ps1",
+                _ => "zsh",
+            };
+            check(
+                &format!("completions/{name}.{extension}"),
+                (lines.join("\n") + "\n").as_bytes(),
+            );
+        }
+    }
+}
+
+#[test]
+fn man_pages_are_current() {
+    for command in programs() {
+        let page = man_page(&command);
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let long = arg.get_long().unwrap().replace('-', "\\-");
+            assert!(page.contains(&format!("\\-\\-{long}")), "--{long}");
+        }
+        check(&format!("man/{}.1", command.get_name()), page.as_bytes());
+    }
+}
+
+/// What `--help` says, with its last part in the sections that a man page has for it.
+fn man_page(command: &Command) -> String {
+    let name = command.get_name();
+    let title = format!("jtp-{}", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).manual("JTP").source(title);
+    let mut page = Vec::new();
+    man.render_title(&mut page).unwrap();
+    man.render_name_section(&mut page).unwrap();
+    man.render_synopsis_section(&mut page).unwrap();
+    let mut description = Roff::new();
+    description.control("SH", ["DESCRIPTION"]);
+    let long = command.get_long_about().or(command.get_about()).unwrap();
+    description.text([roman(long.to_string().replace('\n', " "))]);
+    description.to_writer(&mut page).unwrap();
+    man.render_options_section(&mut page).unwrap();
+
+    let mut rest = Roff::new();
+    let tail = command.get_after_help().unwrap().to_string();
+    for part in tail.split("\n\n") {
+        if let Some(examples) = part.strip_prefix("Examples:\n") {
+            rest.control("SH", ["EXAMPLES"]);
+            rest.control("nf", []);
+            for line in examples.lines() {
+                rest.text([bold(line.trim())]);
+            }
+            rest.control("fi", []);
+            continue;
+        }
+        let (notes, codes) = part.split_once("Exit codes: ").unwrap_or((part, ""));
+        rest.control("SH", ["NOTES"]);
+        rest.text([roman(notes.trim().replace('\n', " "))]);
+        if !codes.is_empty() {
+            rest.control("SH", ["EXIT STATUS"]);
+            for code in codes.trim_end_matches('.').replace('\n', " ").split(", ") {
+                let (number, meaning) = code.split_once(' ').unwrap();
+                assert!(number.parse::<u8>().is_ok(), "{code:?}");
+                rest.control("TP", []);
+                rest.text([bold(number)]);
+                rest.text([roman(meaning)]);
+            }
+        }
+    }
+    rest.control("SH", ["ENVIRONMENT"]);
+    rest.control("TP", []);
+    rest.text([bold("RUST_LOG")]);
+    rest.text([
+        roman("what is logged to stderr, as directives such as "),
+        italic("info"),
+        roman(" or "),
+        italic("jtp_store=debug"),
+        roman("; "),
+        bold("--verbose"),
+        roman(" is the short way"),
+    ]);
+    rest.control("SH", ["SEE ALSO"]);
+    let other = if name == "client" { "server" } else { "client" };
+    rest.text([bold(other), roman("(1)")]);
+    rest.to_writer(&mut page).unwrap();
+
+    // One sentence stays one line, but no line ends in blanks.
+    let text = String::from_utf8(page).unwrap();
+    let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
+    lines.join("\n") + "\n"
+}
