@@ -29,6 +29,9 @@ const GATHER: Duration = Duration::from_millis(50);
 /// The most news that are fetched together: what one request can ask for.
 const GATHER_MOST: usize = 255;
 
+/// The most news, and bytes of their names, that are remembered while images are fetched.
+const REMEMBERED: (usize, usize) = (10_000, 8 << 20);
+
 /// Why the watch over one connection is over.
 enum End {
     /// The user wants to stop.
@@ -155,25 +158,33 @@ impl Follower {
         entries: &[CatalogEntry<'static>],
         watch: &mut Watch<'_>,
     ) -> Result<End, End> {
-        self.reconcile(entries).await?;
+        let mut heard = Heard::default();
+        heard.during(self.reconcile(entries), watch).await?;
         let mut stop = self.run.stop.clone();
         let mut due = Instant::now() + RECONCILE_EVERY;
         loop {
+            if std::mem::take(&mut heard.too_much) {
+                let reconcile = async {
+                    let entries = self.run.list(&mut self.client).await?;
+                    self.reconcile(&entries).await
+                };
+                heard.during(reconcile, watch).await?;
+                due = Instant::now() + RECONCILE_EVERY;
+                continue;
+            }
+            if !heard.news.is_empty() {
+                let news = std::mem::take(&mut heard.news);
+                heard.during(self.announce(&news), watch).await?;
+                continue;
+            }
+            if let Some(error) = &heard.lost {
+                return Ok(End::of_error(error, &self.run));
+            }
             tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(End::Stopped),
-                first = watch.next() => {
-                    let (news, lost) = gather(first, watch).await;
-                    self.announce(&news).await?;
-                    if let Some(error) = lost {
-                        return Ok(End::of_error(&error, &self.run));
-                    }
-                }
-                () = sleep_until(due) => {
-                    let entries = self.run.list(&mut self.client).await?;
-                    self.reconcile(&entries).await?;
-                    due = Instant::now() + RECONCILE_EVERY;
-                }
+                first = watch.next() => heard.gather(first, watch).await,
+                () = sleep_until(due) => heard.too_much = true,
             }
         }
     }
@@ -231,24 +242,57 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The first of several new images, and what comes right behind it; and how the watch ended, if it did.
-async fn gather(
-    first: Result<CatalogEntry<'static>, Error>,
-    watch: &mut Watch<'_>,
-) -> (Vec<CatalogEntry<'static>>, Option<Error>) {
-    let mut news = Vec::new();
-    let mut next = first;
-    loop {
+/// What the watching connection has told and nobody has acted on.
+#[derive(Default)]
+struct Heard {
+    news: Vec<CatalogEntry<'static>>,
+    /// The bytes of their names.
+    bytes: usize,
+    /// Whether there was more than is remembered: the whole catalog tells as much.
+    too_much: bool,
+    /// How the watch ended.
+    lost: Option<Error>,
+}
+
+impl Heard {
+    fn note(&mut self, next: Result<CatalogEntry<'static>, Error>) {
         match next {
-            Ok(entry) => news.push(entry),
-            Err(error) => return (news, Some(error)),
+            Ok(_) if self.too_much => {}
+            Ok(entry) => {
+                if self.news.is_empty() {
+                    self.bytes = 0;
+                }
+                self.bytes += entry.name.len();
+                self.news.push(entry);
+                if self.news.len() > REMEMBERED.0 || self.bytes > REMEMBERED.1 {
+                    self.too_much = true;
+                    self.news.clear();
+                }
+            }
+            Err(error) => self.lost = Some(error),
         }
-        if news.len() == GATHER_MOST {
-            return (news, None);
+    }
+
+    /// Works, and goes on listening: a server gives up a watcher that does not read. // N2
+    async fn during<T>(&mut self, work: impl Future<Output = T>, watch: &mut Watch<'_>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                next = watch.next(), if self.lost.is_none() => self.note(next),
+            }
         }
-        next = match timeout(GATHER, watch.next()).await {
-            Ok(next) => next,
-            Err(_) => return (news, None),
-        };
+    }
+
+    /// Takes in the first of several new images, and what comes right behind it.
+    async fn gather(&mut self, first: Result<CatalogEntry<'static>, Error>, watch: &mut Watch<'_>) {
+        self.note(first);
+        while self.lost.is_none() && self.news.len() < GATHER_MOST {
+            match timeout(GATHER, watch.next()).await {
+                Ok(next) => self.note(next),
+                Err(_) => return,
+            }
+        }
     }
 }
