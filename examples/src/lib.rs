@@ -27,6 +27,11 @@
 //! `--cert cert.pem`.
 #![forbid(unsafe_code)]
 
+/// The programs that README.md shows compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -279,6 +279,26 @@ fn an_image_that_stays_broken_is_a_failure() {
 fn the_main_job_ends_well() {
     let said = Process::start("sync", &[], &root()).succeeds();
     assert_eq!(said.last().unwrap(), "both folders hold the same images");
+    // README.md shows the same, but for the port, the time, and the pictures that … stands for.
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, shown) = readme
+        .split_once("$ cargo run --release --example sync\n")
+        .unwrap();
+    let shown: Vec<&str> = shown.split("```").next().unwrap().lines().collect();
+    let words = |line: &str| -> Vec<String> {
+        let is_fixed = |word: &&str| !word.contains(':') && !word.contains("ms,");
+        line.split_whitespace()
+            .filter(is_fixed)
+            .map(str::to_owned)
+            .collect()
+    };
+    let gap = shown.iter().position(|line| line.trim() == "…").unwrap();
+    let behind = shown.len() - gap - 1;
+    let ends = [&said[..gap], &said[said.len() - behind..]].concat();
+    let shown = [&shown[..gap], &shown[gap + 1..]].concat();
+    for (said, shown) in ends.iter().zip(shown) {
+        assert_eq!(words(said), words(shown));
+    }
 }
 
 #[test]

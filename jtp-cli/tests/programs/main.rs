@@ -3,6 +3,7 @@
 
 mod failures;
 mod fetching;
+mod readme;
 mod server;
 mod signals;
 mod support;
