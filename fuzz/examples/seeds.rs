@@ -196,7 +196,7 @@ fn main() {
         save("wire_round_trip", name, &bytes);
     }
 
-    // Dice for the pair.
+    // Dice for the pair, and for each machine alone.
     for seed in 1..=8u64 {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut byte = || {
@@ -207,6 +207,11 @@ fn main() {
         };
         let bytes: Vec<u8> = (0..700).map(|_| byte()).collect();
         save("pair", &format!("seed_{seed}"), &bytes);
+        save(
+            "calls",
+            &format!("seed_{seed}"),
+            &[&[(seed % 2) as u8], &bytes[..]].concat(),
+        );
     }
 
     // Bodies: a mode, four cuts, then what the mode takes.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use jtp_core::client::{
     ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request, ResponseKind,
 };
+use jtp_core::wire::Decoded;
+use jtp_core::wire::request::{self, RequestHead, RequestKind};
 use jtp_core::{ImageHasher, ImageId, Time};
 
 use crate::{Choices, IMAGES};
@@ -67,17 +69,19 @@ pub fn run(data: &[u8]) {
     let mut choices = Choices(data);
     let settings = choices.byte();
     let mut client = ClientConnection::new(config(settings & 1 != 0), Time::ZERO);
-    let (mut asked, mut cancels, mut answers) = (0, 0, 0);
+    let (mut asked, mut sent, mut cancels, mut answers) = (Vec::new(), Vec::new(), 0, 0);
     for _ in 0..settings >> 1 & 3 {
-        let choice = choices.byte();
-        asked += usize::from(client.request(request(choice), true, Time::ZERO).is_ok());
-        send(&mut client);
+        let request = request(choices.byte());
+        if client.request(request.clone(), true, Time::ZERO).is_ok() {
+            asked.push(request);
+        }
+        send(&mut client, &mut sent);
     }
     if settings & 0x10 != 0 && client.cancel(Time::ZERO).is_ok() {
         cancels += 1;
     }
     if settings & 0x20 == 0 {
-        send(&mut client);
+        send(&mut client, &mut sent);
     }
     let mut input = choices.0;
     let mut at = At::Between;
@@ -94,10 +98,11 @@ pub fn run(data: &[u8]) {
         };
         at = next(at, event, before - input.len(), &mut answers);
         // What is held back can go now.
-        send(&mut client);
+        send(&mut client, &mut sent);
     };
-    assert!(answers <= asked, "more answers than requests");
-    assert!(client.outstanding() <= asked);
+    assert!(answers <= asked.len(), "more answers than requests");
+    assert!(client.outstanding() <= asked.len());
+    check_sent(&sent, &asked, cancels);
     let fault = fault.or_else(|| client.receive_eof(Time::ZERO).err());
     let done = matches!(at, At::Between);
     match fault {
@@ -116,9 +121,37 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn send(client: &mut ClientConnection) {
+fn send(client: &mut ClientConnection, sent: &mut Vec<u8>) {
+    sent.extend_from_slice(client.transmit());
     let shown = client.transmit().len();
     client.transmitted(shown, Time::ZERO).unwrap();
+}
+
+/// Whatever comes, a client sends the requests that were made, in order and each once, and no more CANCELs
+/// than it agreed to.
+fn check_sent(mut sent: &[u8], asked: &[Request], cancels: usize) {
+    let (mut asked, mut cancelled) = (asked.iter(), 0);
+    while let Ok(Decoded::Complete { value: head, used }) = RequestHead::decode(sent) {
+        sent = &sent[used..];
+        if head.kind == RequestKind::Cancel {
+            cancelled += 1;
+            continue;
+        }
+        let ids = match (asked.next().expect("more than was asked"), head.kind) {
+            (Request::GetById(ids), RequestKind::GetById { .. }) => &ids[..],
+            (Request::Batch(have), RequestKind::Batch { .. }) => have.as_slice(),
+            (Request::List, RequestKind::List)
+            | (Request::ListAndGet, RequestKind::ListAndGet)
+            | (Request::Watch, RequestKind::Watch) => &[],
+            (asked, kind) => panic!("{kind:?} for {asked:?}"),
+        };
+        let mut due = Vec::new();
+        request::encode_ids(ids, &mut due);
+        assert_eq!(head.kind.ids() as usize, ids.len());
+        sent = sent.strip_prefix(&due[..]).expect("the request's IDs");
+    }
+    assert!(sent.is_empty(), "half a request");
+    assert!(cancelled <= cancels, "a CANCEL that nobody asked for");
 }
 
 /// The grammar of events.

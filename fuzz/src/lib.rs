@@ -2,6 +2,7 @@
 //! invariant does not hold. The same functions run over the seeds in an ordinary test (`tests/seeds.rs`).
 
 pub mod body;
+pub mod calls;
 pub mod client_bytes;
 pub mod client_chunks;
 pub mod names;
@@ -16,7 +17,7 @@ pub mod wire_round_trip;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("wire_decode", wire_decode::run),
     ("wire_round_trip", wire_round_trip::run),
     ("server_bytes", server_bytes::run),
@@ -24,6 +25,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("client_bytes", client_bytes::run),
     ("client_chunks", client_chunks::run),
     ("pair", pair::run),
+    ("calls", calls::run),
     ("body", body::run),
     ("names", names::run),
 ];

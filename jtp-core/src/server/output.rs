@@ -104,7 +104,8 @@ pub(super) struct Current {
 }
 
 impl ServerConnection {
-    /// What to send next. Looking again shows the same, or the same and more.
+    /// What to send next. Looking again shows the same, or the same and more; nothing any more once the
+    /// connection [is closed](Self::is_closed).
     pub fn transmit(&self) -> Transmit<'_> {
         let queued = self.out.get(self.out_sent..).unwrap_or_default();
         let (bytes, body) = match &self.state {
@@ -124,6 +125,8 @@ impl ServerConnection {
                 What::Packets { current, .. } => (queued, current.and_then(Current::span)),
             },
             State::Watching(watching) => (watching.output(), None),
+            // After a write timeout there may be something left, and nobody to take it. // T4
+            State::Closed => (&[][..], None),
             _ => (queued, None),
         };
         Transmit { bytes, body }

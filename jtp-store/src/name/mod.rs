@@ -43,9 +43,13 @@ impl FileName {
             .chars()
             .map(|c| if is_harmful(c) { '_' } else { c })
             .collect();
-        let dots = safe.bytes().take_while(|&b| b == b'.').count();
-        // "..", and names that would be hidden.
-        safe.replace_range(..dots, &"_".repeat(dots));
+        // "..", and names that would be hidden, also where joiners are not seen.
+        let dots = |&c: &char| c == '.' || is_joiner(c);
+        let (count, len) = safe
+            .chars()
+            .take_while(dots)
+            .fold((0, 0), |(count, len), c| (count + 1, len + c.len_utf8()));
+        safe.replace_range(..len, &"_".repeat(count));
         trim_end(&mut safe);
         if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
             return FileName::of_id(id, file_type);
@@ -96,6 +100,7 @@ impl FileName {
         let folded: String = self
             .0
             .chars()
+            .filter(|c| !is_joiner(*c))
             .flat_map(char::to_uppercase)
             .flat_map(char::to_lowercase)
             .collect();
@@ -141,6 +146,11 @@ fn is_harmful(c: char) -> bool {
         || matches!(c,
             '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// The joiners of scripts and emoji. They stay in names, but HFS+ compares as if they were not there.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
 }
 
 /// Takes off what Windows takes off by itself.
@@ -229,6 +239,10 @@ mod tests {
             ("com10.png", "com10.png"),
             ("console.png", "console.png"),
             ("a\u{202e}gnp.exe", "a_gnp.exe"),
+            ("\u{200d}.jtp", "__jtp"),
+            (".\u{200c}.\u{200d}", "____"),
+            ("\u{200d}", "_"),
+            ("👩\u{200d}💻.png", "👩\u{200d}💻.png"),
             ("~", "~"),
         ] {
             assert_eq!(safe(name), expected, "{name:?}");
@@ -260,6 +274,8 @@ mod tests {
             ("É", "e\u{301}"),
             ("straße", "STRASSE"),
             ("ΟΔΟΣ", "οδος"),
+            ("a\u{200d}b", "ab"),
+            ("e\u{200c}\u{301}", "é"),
         ] {
             assert_eq!(folded(a), folded(b));
         }

@@ -77,9 +77,12 @@ fn t4_output_must_move_in_30_s_but_the_disk_may_work_as_long_as_it_likes() {
         scene.connection.handle_timeout(scene.now);
         assert!(!scene.connection.is_closed());
     }
+    assert!(!scene.connection.transmit().is_empty());
     scene.now = scene.now + 30 * SECOND;
     scene.connection.handle_timeout(scene.now);
     assert!(scene.connection.is_closed());
+    // What is left is for nobody.
+    assert!(scene.connection.transmit().is_empty());
 }
 
 #[test]

@@ -1,0 +1,207 @@
+//! Whole exchanges of both machines: cut into any pieces they are the same exchange, and the answers are
+//! what sets and maps say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jtp_core::client::{ClientConfig, ClientConnection, Event, HaveSet, Request, ResponseKind};
+use jtp_core::server::{ServerConfig, ServerConnection};
+use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Time};
+use proptest::prelude::*;
+
+const NOW: Time = Time::ZERO;
+
+/// What an exchange consists of, whatever the pieces it comes in.
+#[derive(Debug, Default, PartialEq)]
+struct Exchange {
+    up: Vec<u8>,
+    down: Vec<u8>,
+    /// The answers in order: of which kind, and the IDs of their entries or images.
+    answers: Vec<(ResponseKind, Vec<ImageId>)>,
+    names: Vec<String>,
+    bodies: Vec<Vec<u8>>,
+}
+
+type Bodies = BTreeMap<ImageId, Vec<u8>>;
+
+fn catalog(images: &BTreeMap<String, Vec<u8>>) -> (Arc<Catalog>, Bodies) {
+    let (mut writer, mut bodies) = (CatalogWriter::new(), Bodies::new());
+    for (name, bytes) in images {
+        let image = Image {
+            id: ImageId::of(bytes),
+            flags: Flags::new(FileType::Png, false),
+            length: u32::try_from(bytes.len()).unwrap(),
+        };
+        writer.insert(name, image).unwrap();
+        bodies.insert(image.id, bytes.clone());
+    }
+    (writer.publish(), bodies)
+}
+
+/// Plays it, with pieces as long as `cut` says, to the end that the client makes.
+fn play(
+    catalog: &Arc<Catalog>,
+    bodies: &Bodies,
+    requests: &[Request],
+    cut: &mut dyn FnMut() -> usize,
+) -> Exchange {
+    let config = ClientConfig::new().with_pipeline(true);
+    let mut client = ClientConnection::new(config, NOW);
+    let mut server = ServerConnection::new(ServerConfig::new(), NOW);
+    for request in requests {
+        client.request(request.clone(), true, NOW).unwrap();
+    }
+    let mut exchange = Exchange::default();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    loop {
+        let mut moved = false;
+        let count = client.transmit().len().min(cut());
+        if count > 0 && server.wants_read(&up) {
+            up.extend_from_slice(&client.transmit()[..count]);
+            exchange.up.extend_from_slice(&client.transmit()[..count]);
+            client.transmitted(count, NOW).unwrap();
+            moved = true;
+        }
+        let received = server.receive(&up, NOW);
+        up.drain(..received.used);
+        moved |= received.used > 0;
+        if received.request.is_some() {
+            server.accept(catalog, NOW).unwrap();
+        }
+        if let Some(wanted) = server.wants_body() {
+            let rest = wanted.image.length - wanted.offset;
+            let count = rest.min(u32::try_from(cut()).unwrap_or(rest));
+            server.body_loaded(count, NOW).unwrap();
+            moved = true;
+        }
+        let shown = server.transmit();
+        let mut bytes = shown.bytes.to_vec();
+        if let Some(span) = shown.body {
+            bytes.extend_from_slice(&bodies[&span.image.id][span.range()]);
+        }
+        bytes.truncate(cut());
+        server.transmitted(bytes.len(), NOW).unwrap();
+        moved |= !bytes.is_empty();
+        exchange.down.extend_from_slice(&bytes);
+        down.extend_from_slice(&bytes);
+        let mut piece: Vec<u8> = down.drain(..down.len().min(cut())).collect();
+        moved |= !piece.is_empty();
+        loop {
+            let received = client.receive(&piece, NOW).unwrap();
+            let used = received.used;
+            let Some(event) = received.event else { break };
+            exchange.told(event);
+            piece.drain(..used);
+        }
+        if !moved {
+            break;
+        }
+    }
+    assert!(client.is_idle() && up.is_empty(), "{client:?}\n{server:?}");
+    exchange
+}
+
+impl Exchange {
+    fn told(&mut self, event: Event<'_>) {
+        match event {
+            Event::Begin { kind, .. } => self.answers.push((kind, Vec::new())),
+            Event::Entry(entry) => {
+                self.answers.last_mut().unwrap().1.push(entry.id);
+                self.names.push(entry.name.to_string());
+            }
+            Event::Image(image) => {
+                self.answers.last_mut().unwrap().1.push(image.id);
+                self.bodies.push(Vec::new());
+            }
+            Event::Data(data) => self.bodies.last_mut().unwrap().extend_from_slice(data),
+            Event::ImageEnd { image, verdict } => {
+                assert_eq!(verdict, Ok(()));
+                assert_eq!(ImageId::of(self.bodies.last().unwrap()), image.id);
+            }
+            Event::End { kind } => assert_eq!(kind, self.answers.last().unwrap().0),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Images by name; few bytes, so that some are the same image.
+fn images() -> impl Strategy<Value = BTreeMap<String, Vec<u8>>> {
+    let bytes = prop_oneof![
+        4 => proptest::collection::vec(0u8..3, 0..6),
+        1 => proptest::collection::vec(any::<u8>(), 0..1_200),
+    ];
+    proptest::collection::btree_map("[a-e]{1,3}\\.png", bytes, 0..40)
+}
+
+/// IDs that may be the catalog's, by place, and others, some of them twice.
+fn picks() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
+    proptest::collection::vec(
+        (any::<prop::sample::Index>(), prop::bool::weighted(0.8)),
+        0..50,
+    )
+}
+
+fn picked(bodies: &Bodies, picks: &[(prop::sample::Index, bool)]) -> Vec<ImageId> {
+    let ids: Vec<ImageId> = bodies.keys().copied().collect();
+    let pick = |(at, known): &(prop::sample::Index, bool)| match *known && !ids.is_empty() {
+        true => *at.get(&ids),
+        false => ImageId(at.index(1_000) as u64),
+    };
+    picks.iter().map(pick).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn s1_s3_s5_s7_s8_an_exchange_is_the_same_in_any_pieces(
+        images in images(),
+        asked in proptest::collection::vec((0u8..4, picks()), 1..6),
+        cuts in proptest::collection::vec(1usize..60, 1..40),
+    ) {
+        let (catalog, bodies) = catalog(&images);
+        let requests: Vec<Request> = asked.iter().map(|(kind, picks)| match kind {
+            0 => Request::List,
+            1 => Request::GetById(picked(&bodies, picks)),
+            2 => Request::Batch(HaveSet::try_from(picked(&bodies, picks)).unwrap()),
+            _ => Request::ListAndGet,
+        }).collect();
+        let whole = play(&catalog, &bodies, &requests, &mut || usize::MAX);
+        let mut cuts = cuts.into_iter().cycle();
+        let pieces = play(&catalog, &bodies, &requests, &mut || cuts.next().unwrap());
+        prop_assert_eq!(&pieces, &whole);
+        prop_assert_eq!(&play(&catalog, &bodies, &requests, &mut || 1), &whole);
+
+        // S7: in the order asked, unknown IDs left out, an ID asked twice sent twice.
+        prop_assert_eq!(whole.answers.len(), requests.len());
+        for (request, (kind, ids)) in requests.iter().zip(&whole.answers) {
+            prop_assert_eq!(*kind, request.kind());
+            if let Request::GetById(asked) = request {
+                let known: Vec<ImageId> =
+                    asked.iter().filter(|id| bodies.contains_key(id)).copied().collect();
+                prop_assert_eq!(ids, &known);
+            }
+        }
+    }
+
+    #[test]
+    fn s8_a_batch_brings_the_difference_of_the_sets(images in images(), had in picks()) {
+        let (catalog, bodies) = catalog(&images);
+        let had = picked(&bodies, &had);
+        let batch = Request::Batch(HaveSet::try_from(had.clone()).unwrap());
+        let exchange = play(&catalog, &bodies, &[batch, Request::List], &mut || usize::MAX);
+        let (missing, listed) = (&exchange.answers[0].1, &exchange.answers[1].1);
+        let had: BTreeSet<ImageId> = had.into_iter().collect();
+        let all: BTreeSet<ImageId> = bodies.keys().copied().collect();
+        let brought: BTreeSet<ImageId> = missing.iter().copied().collect();
+        prop_assert_eq!(brought.len(), missing.len(), "S4: one of them twice");
+        prop_assert_eq!(&brought, &all.difference(&had).copied().collect());
+        // S5: in the catalog's order.
+        let in_order: Vec<ImageId> =
+            listed.iter().filter(|id| !had.contains(id)).copied().collect();
+        prop_assert_eq!(missing, &in_order);
+        for (id, body) in missing.iter().zip(&exchange.bodies) {
+            prop_assert_eq!(&bodies[id], body);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The laws of the codec: what any bytes decode to, and that any value comes back.
+
+#[path = "laws/decode.rs"]
+mod decode;
+
+use jtp_core::wire::request::{RequestHead, RequestKind};
+use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, HEADER_LEN, Header};
+use jtp_core::wire::{DecodeResult, Decoded, entry, packet, varint};
+use jtp_core::{Flags, Image, ImageId};
+use proptest::prelude::*;
+
+fn whole<T>(read: DecodeResult<T>, bytes: &[u8]) -> T {
+    match read.unwrap() {
+        Decoded::Complete { value, used } if used == bytes.len() => value,
+        _ => panic!("not the whole frame"),
+    }
+}
+
+/// All 32 bits, small numbers, and the edges of the varint's lengths. // W1 W2
+fn number() -> impl Strategy<Value = u32> {
+    let edges = (0u32..5, 0u32..3).prop_map(|(groups, more)| (1 << (groups * 7)) - 1 + more);
+    prop_oneof![any::<u32>(), 0u32..300, edges]
+}
+
+fn image() -> impl Strategy<Value = Image> {
+    (any::<u64>(), 0u8..32, number()).prop_map(|(id, flags, length)| Image {
+        id: ImageId(id),
+        flags: Flags::from_bits(flags),
+        length,
+    })
+}
+
+fn head() -> impl Strategy<Value = RequestHead> {
+    let kind = prop_oneof![
+        any::<u8>().prop_map(|count| RequestKind::GetById { count }),
+        number().prop_map(|have| RequestKind::Batch { have }),
+        Just(RequestKind::List),
+        Just(RequestKind::ListAndGet),
+        Just(RequestKind::Cancel),
+        Just(RequestKind::Watch),
+    ];
+    (kind, any::<bool>()).prop_map(|(kind, keep_alive)| {
+        let flagged = !matches!(kind, RequestKind::Cancel | RequestKind::Watch);
+        let keep_alive = keep_alive && flagged; // S10
+        RequestHead { kind, keep_alive }
+    })
+}
+
+proptest! {
+    #[test]
+    fn w2_s10_r1_what_any_bytes_decode_to_holds_for_every_cut(
+        start in prop::sample::select(vec![&b""[..], b"JTPE", b"JTPL", b"JTP", b"\x02\x01", b"\0\0", b"\x01\x02"]),
+        bytes in proptest::collection::vec(any::<u8>(), 0..80),
+    ) {
+        decode::run(&[start, &bytes].concat());
+    }
+
+    #[test]
+    fn w1_w2_any_number_comes_back(value in number()) {
+        let mut out = Vec::new();
+        varint::encode(value, &mut out);
+        prop_assert_eq!(whole(varint::decode(&out), &out), value);
+        decode::run(&out);
+    }
+
+    #[test]
+    fn w7_any_request_comes_back(head in head()) {
+        let mut out = Vec::new();
+        head.encode(&mut out);
+        prop_assert_eq!(whole(RequestHead::decode(&out), &out), head);
+        decode::run(&out);
+    }
+
+    #[test]
+    fn w4_any_packet_and_any_entry_come_back(image in image(), name in "\\PC{0,40}|.{0,300}") {
+        let mut out = Vec::new();
+        packet::encode_head(&image, &mut out);
+        prop_assert_eq!(whole(packet::decode_head(&out), &out), image);
+        decode::run(&out);
+
+        let entry = entry::Entry {
+            id: image.id,
+            flags: Flags::from_bits(image.flags.bits() & 15),
+            name: &name,
+            size: image.length,
+        };
+        out.clear();
+        entry::encode(&entry, &mut out).unwrap();
+        prop_assert_eq!(whole(entry::decode(&out), &out), entry);
+        decode::run(&out);
+    }
+
+    #[test]
+    fn s12_any_head_and_any_error_come_back(
+        count in number(),
+        code in 1u8..6,
+        message in ".{0,200}",
+    ) {
+        let mut out = Vec::new();
+        for header in [Header::List, Header::Batch, Header::ListAndGet] {
+            out.clear();
+            response::encode_head(header, count, &mut out);
+            let (start, rest) = out.split_at(HEADER_LEN);
+            prop_assert_eq!(whole(Header::decode(start), start), header);
+            prop_assert_eq!(whole(response::decode_count(header, rest), rest), count);
+            decode::run(rest);
+        }
+        let frame = ErrorFrame {
+            code: ErrorCode::from_code(code).unwrap(),
+            message: message.into(),
+        };
+        out.clear();
+        frame.encode(&mut out);
+        let (start, rest) = out.split_at(HEADER_LEN);
+        prop_assert_eq!(whole(Header::decode(start), start), Header::Error);
+        prop_assert_eq!(whole(ErrorFrame::decode_body(rest), rest), frame);
+        decode::run(rest);
+    }
+}
