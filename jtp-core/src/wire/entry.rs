@@ -8,6 +8,9 @@ use crate::image::{Flags, Image, ImageId};
 /// The bytes before the name.
 pub const FIXED_LEN: usize = 8 + 1 + 2;
 
+/// Where the flags stand.
+const FLAGS_AT: usize = 8;
+
 /// The longest name, in bytes. // S14
 pub const MAX_NAME_LEN: usize = u16::MAX as usize;
 
@@ -71,6 +74,10 @@ pub struct NameTooLong;
 ///
 /// A reserved flag (bits 4 to 7), a name that is not UTF-8, a bad size. // R1
 pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
+    // What is wrong is told by its own byte, as in all frames.
+    if let Some(&bits) = input.get(FLAGS_AT).filter(|&bits| bits & 0xf0 != 0) {
+        return Err(WireError::EntryFlags(bits));
+    }
     let Some((fixed, rest)) = input.split_first_chunk::<FIXED_LEN>() else {
         // At least the size's one byte follows an empty name.
         return Ok(Decoded::Incomplete {
@@ -78,20 +85,17 @@ pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
         });
     };
     let [i0, i1, i2, i3, i4, i5, i6, i7, bits, n0, n1] = *fixed;
-    if bits & 0xf0 != 0 {
-        return Err(WireError::EntryFlags(bits));
-    }
     let name_len = usize::from(u16::from_be_bytes([n0, n1]));
     let Some((name, rest)) = rest.split_at_checked(name_len) else {
         return Ok(Decoded::Incomplete {
             need: name_len + 1 - rest.len(),
         });
     };
+    let name = core::str::from_utf8(name).map_err(|_| WireError::Name)?;
     let (size, used) = match varint::decode(rest)? {
         Decoded::Complete { value, used } => (value, used),
         Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
     };
-    let name = core::str::from_utf8(name).map_err(|_| WireError::Name)?;
     let id = ImageId::from_be_bytes([i0, i1, i2, i3, i4, i5, i6, i7]);
     let value = Entry {
         id,
@@ -155,6 +159,18 @@ mod tests {
         assert_eq!(decode(&with(8, 0x80)), Err(WireError::EntryFlags(0x80)));
         assert_eq!(decode(&with(12, 0xff)), Err(WireError::Name));
         assert_eq!(decode(&with(17, 0x00)), Err(WireError::Varint));
+    }
+
+    #[test]
+    fn r1_what_is_wrong_is_told_by_its_own_byte() {
+        let mut bytes = BYTES.to_vec();
+        bytes[8] = 0x20;
+        bytes[12] = 0xff;
+        assert_eq!(decode(&bytes[..8]), Ok(Decoded::Incomplete { need: 4 }));
+        assert_eq!(decode(&bytes[..9]), Err(WireError::EntryFlags(0x20)));
+        bytes[8] = 0;
+        assert_eq!(decode(&bytes[..15]), Ok(Decoded::Incomplete { need: 2 }));
+        assert_eq!(decode(&bytes[..16]), Err(WireError::Name));
     }
 
     #[test]

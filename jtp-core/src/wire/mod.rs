@@ -2,8 +2,8 @@
 //!
 //! Nothing here has state. `encode` appends a frame to a buffer; `decode` looks at the start of a slice and
 //! answers [`Decoded::Complete`] with the value and the bytes it took, [`Decoded::Incomplete`] with the least
-//! number of further bytes that can change the answer, or an error. An error is final: no further bytes can
-//! make the frame good. Whoever writes a proxy or a dissector needs nothing else of this crate.
+//! number of further bytes that can complete the frame, or an error. An error comes with the first byte that no
+//! good frame has there, and is final: no further bytes can make the frame good. Whoever writes a proxy or a dissector needs nothing else of this crate.
 //!
 //! | frame | module |
 //! |---|---|
@@ -41,7 +41,8 @@ pub enum Decoded<T> {
     },
     /// The slice ends inside the frame.
     Incomplete {
-        /// With fewer than so many further bytes the answer stays the same; at least 1.
+        /// With fewer than so many further bytes the frame is not complete, though it may turn out to be none;
+        /// at least 1.
         need: usize,
     },
 }

@@ -1,0 +1,89 @@
+"""File names from a catalog: RFC.md, section 9.2. And types: section 3, W5."""
+
+import re
+import unicodedata
+
+from .wire import EXTENSIONS, nfc
+
+MOST = 240
+FORBIDDEN = set('/\\:<>"|?*') | set("\u061c\u200b\u200e\u200f\ufeff")
+FORBIDDEN |= {chr(c) for low, high in ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB)) for c in range(low, high + 1)}
+DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3])")
+
+
+def split(name):
+    """Stem and extension, the dot with the extension."""
+    dot = name.rfind(".")
+    if dot > 0 and len(name[dot:].encode()) <= 17:
+        return name[:dot], name[dot:]
+    return name, ""
+
+
+def fit(name, suffix=""):
+    stem, extension = split(name)
+    room = MOST - len((suffix + extension).encode())
+    stem = stem.encode()[:room].decode("utf-8", "ignore")
+    return (stem + suffix + extension).rstrip(". ")
+
+
+def of_id(id_, file_type):
+    return f"{id_}.{EXTENSIONS[file_type & 7]}"
+
+
+def file_name(told, id_, file_type):
+    if not told.strip(". "):
+        return of_id(id_, file_type)
+    harmless = "".join("_" if c in FORBIDDEN or unicodedata.category(c) == "Cc" else c for c in nfc(told))
+    rest = harmless.lstrip(".")
+    harmless = ("_" * (len(harmless) - len(rest)) + rest).rstrip(". ")
+    upper = "".join(chr(ord(c) - 32) if "a" <= c <= "z" else c for c in harmless.split(".")[0].rstrip(" "))
+    if DEVICE.fullmatch(upper):
+        harmless = "_" + harmless
+    return fit(harmless)
+
+
+def folded(name):
+    upper = "".join(c.upper() for c in name)
+    return nfc("".join(c.lower() for c in upper))
+
+
+def suffix_id(name):
+    """The ID in a name that ends with one already."""
+    found = re.search(r"-([0-9a-fA-F]{16})\Z", split(name)[0])
+    return found and found.group(1).lower()
+
+
+def with_id(name, id_):
+    return name if suffix_id(name) == id_ else fit(name, f"-{id_}")
+
+
+def plan(files):
+    """The file names of images, each an ID, a name from the catalog or None, and a type."""
+    safe = {id_: file_name(told, id_, kind) for id_, told, kind in files if told is not None}
+    meeting = {}
+    for id_, name in safe.items():
+        meeting.setdefault(folded(name), set()).add(id_)
+    names = {}
+    for id_, told, kind in files:
+        name = safe.get(id_, of_id(id_, kind))
+        others = meeting.get(folded(name), set()) - {id_}
+        like = suffix_id(name)
+        if like and like != id_ and like in safe and folded(with_id(safe[like], like)) == folded(name):
+            others.add(like)
+        names[id_] = with_id(name, id_) if others else name
+    return names
+
+
+def file_type(start, extension):
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return 0
+    if start.startswith(b"\xff\xd8\xff"):
+        return 1
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return 2
+    if start.startswith(b"BM"):
+        return 3
+    if start[:6] in (b"GIF87a", b"GIF89a"):
+        return 4
+    known = {"png": 0, "jpg": 1, "jpeg": 1, "webp": 2, "bmp": 3, "gif": 4}
+    return known.get((extension or "").lower(), 7)

@@ -1,0 +1,195 @@
+"""The server's side of a connection, without a socket: RFC.md, sections 6 to 8."""
+
+from . import wire
+from .wire import Incomplete, Reader, Refused
+
+READ_AHEAD = 64 << 10  # S1
+
+
+class Image:
+    def __init__(self, name, flags, id_, data):
+        self.name, self.flags, self.id, self.data = name, flags, id_, data
+        self.readable = True
+
+    def entry(self, habits=()):
+        if "raw sizes" in habits and self.flags & wire.COMPRESSED:
+            return wire.entry(self.id, self.flags & 7, self.name, self.raw_size)
+        return wire.entry(self.id, self.flags, self.name, len(self.data))
+
+    def packet(self):
+        return wire.packet_head(self.flags, len(self.data), self.id) + self.data
+
+
+class Store:
+    """The catalog, and its history: the images that entered it, in order (N2)."""
+
+    def __init__(self, images=()):
+        self.images, self.history = {image.id: image for image in images}, []
+
+    def snapshot(self):
+        return sorted(self.images.values(), key=lambda image: (image.name.encode(), image.id))  # S5
+
+    def insert(self, image):
+        if image.id not in self.images:
+            self.images[image.id] = image
+            self.history.append(image)
+
+    def remove(self, name):
+        self.images = {id_: image for id_, image in self.images.items() if image.name != name}
+
+
+class Server:
+    """One connection. `habits` are those of deployed servers (R7), and what a test wants to go wrong."""
+
+    def __init__(self, store, watch=True, habits=()):
+        self.store, self.watch, self.habits = store, watch, habits
+        self.input, self.input_ended = bytearray(), False
+        self.state, self.cancellable, self.watch_from = "idle", False, None
+        self.requests = 0
+
+    def wants_input(self):
+        """S1: while a response is under way only a CANCEL is looked for."""
+        if self.state == "responding":
+            return len(self.input) < READ_AHEAD and (not self.input or self.input[:1] == b"\3")
+        return self.state != "closing"
+
+    def receive(self, data):
+        self.input += data
+
+    def end(self):
+        self.input_ended = True
+
+    def output(self):
+        """The next bytes to send; none if there are none now. After each of them the input is looked at."""
+        while True:
+            before = self.state, len(self.input)
+            out = getattr(self, self.state)()
+            if out or self.state == "closing" or (self.state, len(self.input)) == before:
+                return out
+
+    def closing(self):
+        return b""
+
+    def close(self, out=b""):
+        self.state = "closing"
+        return out
+
+    def error(self, code, message):
+        return self.close(wire.error(code, message))  # S11
+
+    # Between requests.
+
+    def idle(self):
+        reader = Reader(self.input)
+        try:
+            kind, bit0, count = wire.read_request_head(reader)
+        except Incomplete:
+            return self.close() if self.input_ended else b""  # S10
+        except Refused as refused:
+            unknown = refused.reason == "request_type"
+            code = wire.UNSUPPORTED_FEATURE if unknown else wire.INVALID_REQUEST
+            return self.error(code, refused.reason)
+        del self.input[:reader.used]
+        if kind == wire.CANCEL:
+            if self.cancellable:
+                return b"JTPC"  # C3
+            return self.error(wire.INVALID_REQUEST, "nothing to cancel")  # C4
+        if kind == wire.WATCH and not self.watch:
+            return self.error(wire.UNSUPPORTED_FEATURE, "WATCH is not offered")
+        if kind == wire.BATCH and count > wire.MOST_HAVE:
+            return self.error(wire.INVALID_REQUEST, "too many IDs")  # S8
+        self.requests += 1
+        self.cancellable = self.cancellable or bit0 or kind == wire.WATCH
+        watch_from, self.watch_from = self.watch_from, None
+        if kind == wire.WATCH:
+            self.state = "watching"
+            self.place = len(self.store.history) if watch_from is None else watch_from
+            return b""
+        self.kind, self.keep_alive, self.left = kind, bit0, 8 * (count or 0)
+        self.catalog = self.store.snapshot()  # S3
+        self.wanted, self.had = [], set()
+        self.state = "reading_ids"
+        follows = bit0 and self.input[:1] == b"\4" and "gap before WATCH" not in self.habits
+        if kind == wire.LIST and follows:
+            self.watch_from = len(self.store.history)  # N5
+        return b""
+
+    def reading_ids(self):
+        """S8: IDs are matched as they come and not kept."""
+        known = {image.id: image for image in self.catalog}
+        whole = min(self.left, len(self.input) // 8 * 8)
+        for at in range(0, whole, 8):
+            id_ = bytes(self.input[at:at + 8]).hex()
+            if id_ in known:
+                self.had.add(id_)
+                if self.kind == wire.GET_BY_ID:
+                    self.wanted.append(known[id_])
+        del self.input[:whole]
+        self.left -= whole
+        if self.left:
+            return self.close() if self.input_ended else b""
+        self.state, self.cancelled = "responding", False
+        self.frames = self.respond()
+        return next(self.frames)
+
+    # Responses: each piece ends at a packet boundary.
+
+    def respond(self):
+        if self.kind == wire.LIST:
+            entries = b"".join(image.entry(self.habits) for image in self.catalog)
+            yield wire.head(b"JTPL", len(self.catalog)) + entries
+            return
+        if self.kind == wire.GET_BY_ID:
+            images, header = self.wanted, b"JTPD"
+        elif self.kind == wire.BATCH:
+            images, header = [image for image in self.catalog if image.id not in self.had], b"JTPB"
+        else:
+            images, header = self.catalog, b"JTPG"
+        yield wire.head(header, len(images))
+        for image in images:
+            if not image.readable:
+                yield self.error(wire.SERVER_ERROR, "image unavailable")  # S12
+                return
+            yield image.packet()
+
+    def responding(self):
+        self.look_for_cancel()
+        early = self.kind == wire.GET_BY_ID or "cancel at the end" not in self.habits
+        out = None if self.cancelled and early and self.kind != wire.LIST else next(self.frames, None)
+        if out is not None:
+            return out
+        if self.cancelled and not self.keep_alive:
+            return self.error(wire.INVALID_REQUEST, "nothing to cancel")  # C4
+        if not self.keep_alive or "closes" in self.habits:
+            return self.close()  # S2
+        self.state = "idle"
+        return b"JTPC" if self.cancelled else b""
+
+    def look_for_cancel(self):
+        """C5: only one that directly follows."""
+        if self.kind == wire.GET_BY_ID and "swallows a byte" in self.habits:
+            if self.input:
+                self.cancelled |= self.input[0] == wire.CANCEL
+                del self.input[0]
+        elif len(self.input) >= 2 and self.input[0] == wire.CANCEL and self.input[1] < 2 and not self.cancelled:
+            self.cancelled = True
+            del self.input[:2]
+
+    def watching(self):
+        if self.input:
+            if self.input[0] != wire.CANCEL:
+                return self.error(wire.INVALID_REQUEST, "only CANCEL may follow WATCH")  # N3
+            if "leaves a byte" in self.habits:
+                del self.input[0]
+                self.state = "idle"
+                return b"JTPC"
+            if len(self.input) > 1:
+                if self.input[1] > 1:
+                    return self.error(wire.INVALID_REQUEST, "reserved request flag")
+                del self.input[:2]
+                self.state = "idle"
+                return b"JTPC"
+        if self.place < len(self.store.history):
+            self.place += 1
+            return b"JTPW" + self.store.history[self.place - 1].entry(self.habits)  # N1
+        return self.close() if self.input_ended else b""  # N6

@@ -1,0 +1,15 @@
+//! The vectors of `tests/vectors`, which peers in other languages read too: frames, images, names, and whole
+//! exchanges with the core's two machines; and that the examples of RFC.md are those vectors.
+
+#[path = "vectors/rust/client.rs"]
+mod client;
+#[path = "vectors/rust/frames.rs"]
+mod frames;
+#[path = "vectors/rust/images.rs"]
+mod images;
+#[path = "vectors/rust/read.rs"]
+mod read;
+#[path = "vectors/rust/rfc.rs"]
+mod rfc;
+#[path = "vectors/rust/server.rs"]
+mod server;

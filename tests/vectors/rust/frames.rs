@@ -1,0 +1,296 @@
+//! Frames: each is read whole and from any cut, and written again.
+
+use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, Header};
+use jtp_core::wire::{DecodeResult, Decoded, WireError};
+use jtp_core::wire::{entry, packet, request, varint};
+use jtp_core::{FileType, Flags, Image, ImageId, nfc};
+use serde_json::{Value, json};
+
+use crate::read::{Vector, vectors};
+
+/// Up to so many bytes a frame is cut everywhere.
+const SHORT: usize = 4096;
+
+/// Checks a vector: `read` gives the frame's value as the vectors write it, `write` the bytes of a value.
+fn check(
+    vector: &Vector,
+    read: impl Fn(&[u8]) -> DecodeResult<Value>,
+    write: impl Fn(&Value) -> Vec<u8>,
+) {
+    let (label, frame) = (&vector.label, vector.bytes("bytes"));
+    let error = vector.get("error").map(|_| vector.str("error"));
+    let end = match error {
+        Some(_) => usize::try_from(vector.number("error_at")).unwrap(),
+        None => frame.len() - 1,
+    };
+    let step = if end > SHORT { 997 } else { 1 };
+    for cut in (0..=end).step_by(step).chain([end]) {
+        match read(&frame[..cut]) {
+            Ok(Decoded::Incomplete { need }) => {
+                let possible = error.is_some() || cut + need <= frame.len();
+                assert!(need > 0 && possible, "{label} at {cut}: {need}");
+            }
+            other => panic!("{label} at {cut}: {other:?}"),
+        }
+    }
+    if let Some(error) = error {
+        for cut in end + 1..=frame.len() {
+            assert_eq!(read(&frame[..cut]).map_err(name), Err(error), "{label}");
+        }
+        return;
+    }
+    let value = vector.get("value").unwrap().clone();
+    let mut and_more = frame.clone();
+    if vector.get("then").is_some() {
+        and_more.extend(vector.bytes("then"));
+    }
+    for input in [&frame, &and_more] {
+        let whole = Decoded::Complete {
+            value: value.clone(),
+            used: frame.len(),
+        };
+        assert_eq!(read(input), Ok(whole), "{label}");
+    }
+    if vector.get("encode") != Some(&false.into()) {
+        assert_eq!(write(&value), frame, "{label}");
+    }
+}
+
+fn name(error: WireError) -> &'static str {
+    match error {
+        WireError::Varint => "varint",
+        WireError::UnknownRequest(_) => "request_type",
+        WireError::RequestFlags(_) => "request_flags",
+        WireError::UnknownHeader(_) => "header",
+        WireError::EntryFlags(_) => "entry_flags",
+        WireError::PacketFlags(_) => "packet_flags",
+        WireError::Name => "name",
+        WireError::UnknownErrorCode(_) => "error_code",
+        _ => "another",
+    }
+}
+
+fn u32_of(value: &Value) -> u32 {
+    u32::try_from(value.as_u64().unwrap()).unwrap()
+}
+
+fn u8_of(value: &Value) -> u8 {
+    u8::try_from(value.as_u64().unwrap()).unwrap()
+}
+
+fn id_of(value: &Value) -> ImageId {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// The type's name in the vectors.
+fn type_name(flags: Flags) -> &'static str {
+    match flags.file_type() {
+        FileType::Png => "PNG",
+        FileType::Jpeg => "JPEG",
+        FileType::WebP => "WebP",
+        FileType::Bmp => "BMP",
+        FileType::Gif => "GIF",
+        FileType::Reserved5 | FileType::Reserved6 => "reserved",
+        FileType::Other => "other",
+    }
+}
+
+#[test]
+fn w1_w2_varints() {
+    for vector in vectors("varint") {
+        let read = |input: &[u8]| Ok(varint::decode(input)?.map(Value::from));
+        check(&vector, read, |value| {
+            let mut out = Vec::new();
+            varint::encode(u32_of(value), &mut out);
+            assert_eq!(out.len(), varint::encoded_len(u32_of(value)));
+            out
+        });
+    }
+}
+
+#[test]
+fn w7_s10_requests() {
+    use request::{RequestHead, RequestKind};
+    for vector in vectors("request") {
+        let with_ids = vector.get("value").is_some_and(|v| v.get("ids").is_some());
+        let read = |input: &[u8]| {
+            let (head, mut used) = match RequestHead::decode(input)? {
+                Decoded::Complete { value, used } => (value, used),
+                Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
+            };
+            let mut value = json!({"request": head.kind.name(), "keep_alive": head.keep_alive});
+            if let RequestKind::GetById { .. } | RequestKind::Batch { .. } = head.kind {
+                value["count"] = head.kind.ids().into();
+            }
+            if with_ids {
+                let count = usize::try_from(head.kind.ids()).unwrap();
+                let Some(ids) = input.get(used..used + 8 * count) else {
+                    let need = used + 8 * count - input.len();
+                    return Ok(Decoded::Incomplete { need });
+                };
+                used += ids.len();
+                let text = |id: &[u8]| ImageId::from_be_bytes(id.try_into().unwrap()).to_string();
+                value["ids"] = ids.chunks(8).map(text).collect();
+            }
+            Ok(Decoded::Complete { value, used })
+        };
+        check(&vector, read, |value| {
+            let kind = match value["request"].as_str().unwrap() {
+                "GET_BY_ID" => RequestKind::GetById {
+                    count: u8_of(&value["count"]),
+                },
+                "LIST" => RequestKind::List,
+                "BATCH" => RequestKind::Batch {
+                    have: u32_of(&value["count"]),
+                },
+                "CANCEL" => RequestKind::Cancel,
+                "WATCH" => RequestKind::Watch,
+                "LIST_AND_GET" => RequestKind::ListAndGet,
+                other => panic!("{other}"),
+            };
+            let keep_alive = value["keep_alive"].as_bool().unwrap();
+            let mut out = Vec::new();
+            RequestHead { kind, keep_alive }.encode(&mut out);
+            let ids = value.get("ids").and_then(Value::as_array);
+            let ids: Vec<ImageId> = ids.into_iter().flatten().map(id_of).collect();
+            request::encode_ids(&ids, &mut out);
+            out
+        });
+    }
+}
+
+#[test]
+fn r1_headers_and_counts() {
+    let named = |header: Header| String::from_utf8(header.bytes().to_vec()).unwrap();
+    for vector in vectors("head") {
+        let read = |input: &[u8]| {
+            let (header, used) = match Header::decode(input)? {
+                Decoded::Complete { value, used } => (value, used),
+                Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
+            };
+            let value = json!({"header": named(header)});
+            if let Header::Cancelled | Header::Watch | Header::Error = header {
+                return Ok(Decoded::Complete { value, used });
+            }
+            Ok(match response::decode_count(header, &input[used..])? {
+                Decoded::Complete {
+                    value: count,
+                    used: more,
+                } => Decoded::Complete {
+                    value: json!({"header": named(header), "count": count}),
+                    used: used + more,
+                },
+                Decoded::Incomplete { need } => Decoded::Incomplete { need },
+            })
+        };
+        check(&vector, read, |value| {
+            let mut out = Vec::new();
+            let bytes = value["header"].as_str().unwrap().as_bytes();
+            match Header::decode(bytes) {
+                Ok(Decoded::Complete { value: header, .. }) => match header {
+                    Header::Data => response::encode_data_head(u8_of(&value["count"]), &mut out),
+                    Header::List | Header::Batch | Header::ListAndGet => {
+                        response::encode_head(header, u32_of(&value["count"]), &mut out);
+                    }
+                    _ => out.extend_from_slice(&header.bytes()),
+                },
+                other => panic!("{other:?}"),
+            }
+            out
+        });
+    }
+}
+
+#[test]
+fn w6_r1_entries() {
+    for vector in vectors("entry") {
+        let shown = vector.get("value").and_then(|value| value.get("nfc"));
+        let read = |input: &[u8]| {
+            Ok(entry::decode(input)?.map(|entry| {
+                let mut value = json!({
+                    "id": entry.id.to_string(),
+                    "flags": entry.flags.bits(),
+                    "type": type_name(entry.flags),
+                    "compressed": entry.flags.is_compressed(),
+                    "name": entry.name,
+                    "size": entry.size,
+                });
+                if nfc(entry.name) != entry.name || shown.is_some() {
+                    value["nfc"] = nfc(entry.name).into();
+                }
+                value
+            }))
+        };
+        check(&vector, read, |value| {
+            let entry = entry::Entry {
+                id: id_of(&value["id"]),
+                flags: Flags::from_bits(u8_of(&value["flags"])),
+                name: value["name"].as_str().unwrap(),
+                size: u32_of(&value["size"]),
+            };
+            let sent = Flags::new(entry.flags.file_type(), entry.flags.is_compressed());
+            assert_eq!(entry.flags, sent, "W4 W5");
+            let mut out = Vec::new();
+            entry::encode(&entry, &mut out).unwrap();
+            out
+        });
+    }
+}
+
+#[test]
+fn w4_r1_packet_heads() {
+    for vector in vectors("packet") {
+        let read = |input: &[u8]| {
+            Ok(packet::decode_head(input)?.map(|image| {
+                json!({
+                    "flags": image.flags.bits(),
+                    "type": type_name(image.flags),
+                    "compressed": image.flags.is_compressed(),
+                    "encrypted": image.flags.is_encrypted(),
+                    "length": image.length,
+                    "id": image.id.to_string(),
+                })
+            }))
+        };
+        check(&vector, read, |value| {
+            let image = Image {
+                id: id_of(&value["id"]),
+                flags: Flags::from_bits(u8_of(&value["flags"])),
+                length: u32_of(&value["length"]),
+            };
+            let mut out = Vec::new();
+            packet::encode_head(&image, &mut out);
+            out
+        });
+    }
+}
+
+#[test]
+fn r1_error_frames() {
+    for vector in vectors("error") {
+        let read = |input: &[u8]| {
+            let body = match Header::decode(input)? {
+                Decoded::Complete { used, .. } => &input[used..],
+                Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
+            };
+            Ok(match ErrorFrame::decode_body(body)? {
+                Decoded::Complete { value, used } => Decoded::Complete {
+                    used: response::HEADER_LEN + used,
+                    value: json!({
+                        "code": value.code.code(),
+                        "code_name": value.code.to_string(),
+                        "message": value.message,
+                    }),
+                },
+                Decoded::Incomplete { need } => Decoded::Incomplete { need },
+            })
+        };
+        check(&vector, read, |value| {
+            let mut out = Vec::new();
+            let code = ErrorCode::from_code(u8_of(&value["code"])).unwrap();
+            let message = value["message"].as_str().unwrap().into();
+            ErrorFrame { code, message }.encode(&mut out);
+            out
+        });
+    }
+}

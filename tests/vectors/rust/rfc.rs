@@ -1,0 +1,1 @@
+//! RFC.md shows these vectors and no other bytes.

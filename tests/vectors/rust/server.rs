@@ -1,0 +1,198 @@
+//! Exchanges with the server's machine: the input cut in several ways, the output taken in several ways.
+
+use std::collections::{HashMap, HashSet};
+
+use jtp_core::server::{ServerConfig, ServerConnection};
+use jtp_core::{CatalogWriter, FileType, Flags, Image, ImageId, Time};
+use serde_json::Value;
+
+use crate::read::{Vector, bytes, vectors};
+
+const NOW: Time = Time::ZERO;
+
+/// A store in memory, the machine, and what came out of it.
+struct Scene {
+    writer: CatalogWriter,
+    images: HashMap<ImageId, Vec<u8>>,
+    ids: HashMap<String, ImageId>,
+    unreadable: HashSet<ImageId>,
+    connection: ServerConnection,
+    input: Vec<u8>,
+    got: Vec<u8>,
+    ended: bool,
+    /// The bytes of input that come at once, and of output that go.
+    cut: (usize, usize),
+}
+
+impl Scene {
+    fn new(vector: &Vector, cut: (usize, usize)) -> Scene {
+        let option = vector
+            .get("options")
+            .and_then(|options| options["watch"].as_bool());
+        let config = ServerConfig::new().with_watch(option.unwrap_or(true));
+        let mut scene = Scene {
+            writer: CatalogWriter::new(),
+            images: HashMap::new(),
+            ids: HashMap::new(),
+            unreadable: HashSet::new(),
+            connection: ServerConnection::new(config, NOW),
+            input: Vec::new(),
+            got: Vec::new(),
+            ended: false,
+            cut,
+        };
+        let named = format!("catalog/{}", vector.str("catalog"));
+        let catalogs = vectors("catalog");
+        let catalog = catalogs.iter().find(|catalog| catalog.label == named);
+        for file in catalog.expect("the catalog is there").list("files") {
+            scene.insert(file);
+        }
+        scene.writer.publish();
+        scene
+    }
+
+    fn insert(&mut self, file: &Value) {
+        let text = |field: &str| file.get(field).and_then(Value::as_str);
+        let name = text("name").unwrap();
+        let compressed = text("compressed");
+        let image = bytes(text("image").unwrap());
+        let travels = compressed.map_or_else(|| image.clone(), bytes);
+        let code = u8::try_from(file["type"].as_u64().unwrap()).unwrap();
+        let id = ImageId::of(&image);
+        assert_eq!(Some(&*id.to_string()), text("id"), "{name}");
+        let entry = Image {
+            id,
+            flags: Flags::new(FileType::from_code(code), compressed.is_some()),
+            length: u32::try_from(travels.len()).unwrap(),
+        };
+        self.writer.insert(name, entry).unwrap();
+        self.images.insert(id, travels);
+        self.ids.insert(name.to_owned(), id);
+    }
+
+    fn publish(&mut self) {
+        let catalog = self.writer.publish();
+        self.connection.catalog_changed(&catalog, NOW);
+        self.run();
+    }
+
+    fn feed(&mut self) {
+        loop {
+            let received = self.connection.receive(&self.input, NOW);
+            self.input.drain(..received.used);
+            if received.request.is_none() {
+                return;
+            }
+            self.connection.accept(self.writer.snapshot(), NOW).unwrap();
+        }
+    }
+
+    /// Gives what can be given.
+    fn run(&mut self) {
+        loop {
+            self.feed();
+            if let Some(wanted) = self.connection.wants_body() {
+                if self.unreadable.contains(&wanted.image.id) {
+                    self.connection.body_failed("unreadable", NOW).unwrap();
+                } else {
+                    let count = wanted.image.length - wanted.offset;
+                    self.connection.body_loaded(count, NOW).unwrap();
+                }
+            }
+            let shown = self.connection.transmit();
+            let mut some = shown.bytes.to_vec();
+            if let Some(span) = shown.body {
+                some.extend_from_slice(&self.images[&span.image.id][span.range()]);
+            }
+            some.truncate(self.cut.1);
+            self.connection.transmitted(some.len(), NOW).unwrap();
+            self.got.extend_from_slice(&some);
+            if self.connection.wants_finish() {
+                self.ended = true;
+                self.connection.finished(NOW).unwrap();
+            } else if some.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Value, label: &str) {
+        let (what, with) = step.as_object().unwrap().iter().next().unwrap();
+        match (what.as_str(), with) {
+            ("client", Value::String(text)) => {
+                for piece in bytes(text).chunks(self.cut.0) {
+                    self.input.extend_from_slice(piece);
+                    self.run();
+                }
+            }
+            ("client_ends", _) => {
+                self.connection.receive_eof();
+                self.run();
+            }
+            ("server", Value::Array(parts)) => {
+                let rest = expect(&self.got, parts);
+                let rest = rest.unwrap_or_else(|| panic!("{label}: {:02x?}", self.got));
+                self.got = rest.to_vec();
+            }
+            ("server_any", Value::Array(answers)) => {
+                // The longest that fits: one may begin like another.
+                let rests = answers
+                    .iter()
+                    .filter_map(|a| expect(&self.got, a.as_array().unwrap()));
+                let rest = rests.min_by_key(|rest| rest.len());
+                let rest = rest.unwrap_or_else(|| panic!("{label}: {:02x?}", self.got));
+                self.got = rest.to_vec();
+            }
+            ("server_ends", _) => assert!(self.ended && self.got.is_empty(), "{label}"),
+            ("appear", file) => {
+                self.insert(file);
+                self.publish();
+            }
+            ("disappear", Value::String(name)) => {
+                self.writer.remove(self.ids[name]);
+                self.publish();
+            }
+            ("unreadable", Value::String(name)) => {
+                self.unreadable.insert(self.ids[name]);
+            }
+            other => panic!("{label}: no step {other:?}"),
+        }
+    }
+}
+
+/// What is left behind these parts, if `got` begins with them.
+fn expect<'a>(got: &'a [u8], parts: &[Value]) -> Option<&'a [u8]> {
+    parts.iter().try_fold(got, |got, part| match part {
+        Value::String(text) => got.strip_prefix(&*bytes(text)),
+        // An error of that code; its message is the server's own.
+        error => {
+            let code = u8::try_from(error["error"].as_u64()?).ok()?;
+            let rest = got.strip_prefix(b"JTPE")?.strip_prefix(&[code])?;
+            let (length, rest) = rest.split_first_chunk()?;
+            rest.get(usize::from(u16::from_be_bytes(*length))..)
+        }
+    })
+}
+
+#[test]
+fn exchanges_of_a_server() {
+    const MUCH: usize = 1 << 20;
+    for vector in vectors("server") {
+        let steps = vector.list("steps");
+        let long = steps
+            .iter()
+            .any(|step| step["client"].as_str().is_some_and(|c| c.contains("*9")));
+        let sizes = if long { MUCH..MUCH + 1 } else { 1..40 };
+        let cuts = sizes.flat_map(|size| [(size, MUCH), (size, 1), (MUCH, size)]);
+        for cut in cuts.chain([(MUCH, MUCH)]) {
+            let label = format!("{}, cut by {cut:?}", vector.label);
+            let mut scene = Scene::new(&vector, cut);
+            for step in steps {
+                scene.step(step, &label);
+            }
+            assert!(scene.got.is_empty(), "{label}: {:02x?}", scene.got);
+            let ends = steps.iter().any(|step| step.get("server_ends").is_some());
+            assert_eq!(scene.ended, ends, "{label}");
+        }
+    }
+}
