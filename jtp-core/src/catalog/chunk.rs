@@ -104,6 +104,14 @@ impl Chunk {
         entry::encode(new, &mut encoded)?;
         let start = self.start(index);
         let grown = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
+        // An eighth more, not twice as much: there are thousands of chunks, and most stay as they are.
+        if self.bytes.capacity() - self.bytes.len() < encoded.len() {
+            self.bytes
+                .reserve_exact(encoded.len() + self.bytes.len() / 8);
+        }
+        if self.starts.capacity() == self.starts.len() {
+            self.starts.reserve_exact(self.starts.len() / 8 + 4);
+        }
         self.bytes.splice(start..start, encoded);
         for later in self.starts.iter_mut().skip(index) {
             *later += grown;
@@ -143,12 +151,15 @@ impl Chunk {
         let at = self.start(middle);
         let base = u32::try_from(at).unwrap_or(u32::MAX);
         let bytes = self.bytes.split_off(at);
+        // Images often come in the order of their names: then this half is not added to any more.
+        self.bytes.shrink_to_fit();
         let starts = self
             .starts
             .split_off(middle)
             .into_iter()
             .map(|start| start - base)
             .collect();
+        self.starts.shrink_to_fit();
         Chunk {
             slot,
             bytes,

@@ -29,6 +29,7 @@ use crate::wire::response::{self, Header};
 
 use chunk::Chunk;
 pub use history::Cursor;
+pub(crate) use history::Batch;
 use index::Index;
 pub use writer::{CatalogError, CatalogWriter};
 

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use super::chunk::Chunk;
-use super::{Catalog, Cursor, Shape};
+use super::history::History;
+use super::{Catalog, Shape};
 use crate::image::{Flags, Image, ImageId};
 use crate::name::nfc;
 use crate::wire::entry::{self, Entry};
@@ -33,6 +34,7 @@ pub struct CatalogWriter {
     /// Slots of chunks that are gone.
     free: Vec<usize>,
     published: Arc<Catalog>,
+    history: History,
     /// IDs inserted since then, in order; what was there before is sorted out at publishing.
     inserted: Vec<ImageId>,
     changed: bool,
@@ -42,14 +44,24 @@ impl CatalogWriter {
     /// A writer whose published catalog is empty.
     #[must_use]
     pub fn new() -> CatalogWriter {
-        let published = Arc::new(Catalog::new(Shape::new(), 0, Cursor::start()));
+        let history = History::new();
+        let published = Arc::new(Catalog::new(Shape::new(), 0, history.last().clone()));
         CatalogWriter {
             shape: published.shape.clone(),
             free: Vec::new(),
             published,
+            history,
             inserted: Vec::new(),
             changed: false,
         }
+    }
+
+    /// How many events of the history are kept for whoever is behind, 1,000,000 by default: not more, whatever
+    /// old snapshots and slow watchers there are. A watcher that is further behind is disconnected. // N2
+    ///
+    /// With 0 what is published is no news to anyone, for a first publishing that nobody can have waited for.
+    pub fn set_history(&mut self, events: u64) {
+        self.history.set_bound(events);
     }
 
     /// The last published snapshot.
@@ -122,11 +134,12 @@ impl CatalogWriter {
     pub fn publish(&mut self) -> Arc<Catalog> {
         if core::mem::take(&mut self.changed) {
             let (events, frames) = self.news();
-            let latest = match events {
-                0 => self.published.latest.clone(),
-                _ => self.published.latest.append(events, frames),
-            };
             let generation = self.published.generation + 1;
+            // The place before is the old snapshot's: who holds neither needs no events.
+            if events > 0 {
+                self.history.append(events, frames);
+            }
+            let latest = self.history.last().clone();
             self.published = Arc::new(Catalog::new(self.shape.clone(), generation, latest));
         }
         Arc::clone(&self.published)
@@ -134,17 +147,21 @@ impl CatalogWriter {
 
     /// The events of this publishing: how many, and their frames.
     fn news(&mut self) -> (u64, Vec<u8>) {
-        let (mut events, mut frames) = (0, Vec::new());
-        let mut told = alloc::collections::BTreeSet::new();
-        for id in core::mem::take(&mut self.inserted) {
-            if self.published.contains(id) || !told.insert(id) {
-                continue;
-            }
-            if let Some(entry) = self.entry(id) {
+        let mut news = core::mem::take(&mut self.inserted);
+        news.retain(|id| !self.published.contains(*id) && self.shape.index.slot(*id).is_some());
+        // Each once, where it came first.
+        let mut order: Vec<u32> = (0..u32::try_from(news.len()).unwrap_or(u32::MAX)).collect();
+        let id_at = |at: u32| usize::try_from(at).ok().and_then(|at| news.get(at).copied());
+        order.sort_by_key(|&at| id_at(at));
+        order.dedup_by_key(|at| id_at(*at));
+        order.sort_unstable();
+        let events = u64::try_from(order.len()).unwrap_or(u64::MAX);
+        let mut frames = Vec::new();
+        if self.history.keeps(events) {
+            for entry in order.into_iter().filter_map(|at| self.entry(id_at(at)?)) {
                 frames.extend_from_slice(&Header::Watch.bytes());
-                if entry::encode(&entry, &mut frames).is_ok() {
-                    events += 1;
-                }
+                // What is in the catalog has a name that fits.
+                let _ = entry::encode(&entry, &mut frames);
             }
         }
         (events, frames)
@@ -229,6 +246,7 @@ impl Default for CatalogWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Cursor;
     use super::*;
     use crate::image::FileType;
     use alloc::collections::{BTreeMap, BTreeSet};
@@ -256,7 +274,8 @@ mod tests {
     fn events(from: &Cursor) -> Vec<String> {
         let mut names = Vec::new();
         let mut at = from.clone();
-        while let Some(mut frames) = at.frames() {
+        while let Some(batch) = at.next() {
+            let mut frames = batch.frames();
             while let Some(rest) = frames.strip_prefix(b"JTPW") {
                 let Ok(crate::wire::Decoded::Complete { value, used }) = entry::decode(rest) else {
                     panic!("a broken frame");
@@ -265,7 +284,7 @@ mod tests {
                 frames = &rest[used..];
             }
             assert!(frames.is_empty());
-            at = at.next().unwrap();
+            at = batch.end();
         }
         names
     }

@@ -1,7 +1,9 @@
 //! A connection during WATCH: a place in the catalog's history, and how much of it is on its way.
 
+use alloc::sync::Arc;
+
 use super::CloseReason;
-use crate::catalog::Cursor;
+use crate::catalog::{Batch, Cursor};
 use crate::time::Time;
 use crate::wire::response::HEADER_LEN;
 use crate::wire::{Decoded, entry};
@@ -21,8 +23,10 @@ pub(super) enum Ending {
 
 #[derive(Debug)]
 pub(super) struct Watching {
-    /// The events before this place are told; those of the batch behind it are being told.
+    /// The events before this place are told;
     cursor: Cursor,
+    /// those of the batch behind it are being told.
+    batch: Option<Arc<Batch>>,
     /// Of that batch's frames: acknowledged up to here,
     sent: usize,
     /// offered up to here.
@@ -36,6 +40,7 @@ impl Watching {
     pub(super) fn new(cursor: Cursor) -> Watching {
         let mut watching = Watching {
             cursor,
+            batch: None,
             sent: 0,
             offered: 0,
             cancel_begun: None,
@@ -49,6 +54,7 @@ impl Watching {
     pub(super) fn ending(cursor: Cursor, ending: Ending) -> Watching {
         Watching {
             cursor,
+            batch: None,
             sent: 0,
             offered: 0,
             cancel_begun: None,
@@ -62,9 +68,9 @@ impl Watching {
 
     /// What is offered and not acknowledged yet: it ends at an event boundary.
     pub(super) fn output(&self) -> &[u8] {
-        self.cursor
-            .frames()
-            .and_then(|frames| frames.get(self.sent..self.offered))
+        self.batch
+            .as_ref()
+            .and_then(|batch| batch.frames().get(self.sent..self.offered))
             .unwrap_or(&[])
     }
 
@@ -76,17 +82,21 @@ impl Watching {
     /// Offers the next events once all that was offered is sent, unless the WATCH is ending.
     pub(super) fn advance(&mut self) {
         while self.sent == self.offered && self.ending.is_none() {
-            let Some(frames) = self.cursor.frames() else {
+            if self.batch.is_none() {
+                self.batch = self.cursor.next();
+            }
+            let Some(batch) = &self.batch else {
+                if self.cursor.is_cut() {
+                    self.ending = Some(Ending::Close(CloseReason::Lag)); // N2
+                }
                 return;
             };
-            if self.offered < frames.len() {
-                self.offered = window(frames, self.offered);
+            if self.offered < batch.frames().len() {
+                self.offered = window(batch.frames(), self.offered);
                 return;
             }
-            let Some(next) = self.cursor.next() else {
-                return;
-            };
-            self.cursor = next;
+            self.cursor = batch.end();
+            self.batch = None;
             self.sent = 0;
             self.offered = 0;
         }

@@ -196,3 +196,42 @@ fn n5_a_watch_behind_a_cancelled_list_does_not_directly_follow_it() {
     scene.run();
     assert_eq!(scene.frames(), ["JTPW newer.png"]);
 }
+
+#[test]
+fn n2_a_watch_whose_list_crawled_beyond_the_history_is_disconnected_and_keeps_nothing() {
+    let mut scene = Scene::new(1);
+    scene.writer.set_history(5);
+    scene.step = 0;
+    let mut input = LIST.to_vec();
+    input.extend_from_slice(WATCH);
+    scene.send(&input);
+    for n in 0..6 {
+        scene.add(&format!("{n}.png"), vec![n; 9]);
+        scene.publish();
+    }
+    scene.step = usize::MAX;
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPL 000"]);
+    assert!(scene.half_closed);
+    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+}
+
+#[test]
+fn n2_a_watcher_behind_the_history_ends_at_an_event_boundary() {
+    let mut scene = Scene::new(0);
+    scene.writer.set_history(3);
+    scene.send(WATCH);
+    scene.step = 3;
+    scene.add("first.png", vec![1]);
+    scene.publish();
+    scene.take();
+    scene.step = 0;
+    for n in 2..9 {
+        scene.add(&format!("{n}.png"), vec![n]);
+        scene.writer.publish();
+    }
+    scene.step = usize::MAX;
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPW first.png"]);
+    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+}
