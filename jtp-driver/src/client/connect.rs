@@ -1,47 +1,74 @@
 //! Reaching a server.
 
 use std::io;
+use std::marker::PhantomData;
+#[cfg(feature = "tls")]
+use std::pin::Pin;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
-
 use super::Error;
-
-/// Whatever bytes go over.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+#[cfg(feature = "tls")]
+use crate::runtime::TlsRuntime;
+use crate::runtime::{BoxTransport, Runtime, Socket};
+use crate::wait::within;
 
 /// How a server is reached.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct Target<R: Runtime> {
     /// `HOST:PORT`
     pub(crate) address: String,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) tcp_nodelay: bool,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Tls<R>>,
     #[cfg(feature = "tls")]
     pub(crate) tls_timeout: Option<Duration>,
+    pub(crate) runtime: PhantomData<R>,
 }
+
+/// Makes TLS handshakes: what a runtime with TLS does, also for those that may have none.
+#[cfg(feature = "tls")]
+type Connect<R> = dyn Fn(<R as Runtime>::Socket) -> Connecting + Send + Sync;
+
+#[cfg(feature = "tls")]
+type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxTransport>> + Send>>;
 
 #[cfg(feature = "tls")]
 #[derive(Clone)]
-pub(crate) struct Tls {
-    pub(crate) connector: tokio_rustls::TlsConnector,
-    pub(crate) name: rustls::pki_types::ServerName<'static>,
+pub(crate) struct Tls<R: Runtime> {
+    connect: Arc<Connect<R>>,
+    name: rustls::pki_types::ServerName<'static>,
 }
 
 #[cfg(feature = "tls")]
-impl std::fmt::Debug for Tls {
+impl<R: TlsRuntime> Tls<R> {
+    pub(crate) fn new(
+        mut config: rustls::ClientConfig,
+        name: rustls::pki_types::ServerName<'static>,
+    ) -> Tls<R> {
+        config.alpn_protocols = vec![crate::ALPN.to_vec()];
+        let config = Arc::new(config);
+        let of = name.clone();
+        let connect = move |socket| -> Connecting {
+            Box::pin(R::connect_tls(Arc::clone(&config), of.clone(), socket))
+        };
+        Tls {
+            connect: Arc::new(connect),
+            name,
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl<R: Runtime> std::fmt::Debug for Tls<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Tls").field(&self.name).finish()
     }
 }
 
-impl Target {
+impl<R: Runtime> Target<R> {
     pub(crate) fn is_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -49,27 +76,25 @@ impl Target {
         false
     }
 
-    pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
+    pub(crate) async fn connect(&self) -> Result<BoxTransport, Error> {
         let stream = self.connect_tcp().await.map_err(|source| Error::Connect {
             address: self.address.clone(),
             source,
         })?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let handshake = tls.connector.connect(tls.name.clone(), stream);
-            return match within(self.tls_timeout, handshake).await {
-                Ok(stream) => Ok(Box::new(stream)),
-                Err(error) => Err(self.tls_error(error)),
-            };
+            let handshake = within::<R, _>(self.tls_timeout, (tls.connect)(stream));
+            return handshake.await.map_err(|error| self.tls_error(error));
         }
         Ok(Box::new(stream))
     }
 
     /// Tries all addresses of the name, each for as long as T6 says.
-    async fn connect_tcp(&self) -> io::Result<TcpStream> {
+    async fn connect_tcp(&self) -> io::Result<R::Socket> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in lookup_host(&self.address).await? {
-            match within(self.connect_timeout, TcpStream::connect(address)).await {
+        for address in R::resolve(&self.address).await? {
+            let connecting = R::connect(address, self.connect_timeout);
+            match within::<R, _>(self.connect_timeout, connecting).await {
                 Ok(stream) => {
                     stream.set_nodelay(self.tcp_nodelay)?;
                     return Ok(stream);
@@ -91,17 +116,5 @@ impl Target {
             Some(rustls::Error::InvalidMessage(_)) => Error::PlainServer { address },
             _ => Error::Tls { address, source },
         }
-    }
-}
-
-async fn within<T>(
-    limit: Option<Duration>,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    match limit {
-        Some(limit) => timeout(limit, work)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"))),
-        None => work.await,
     }
 }

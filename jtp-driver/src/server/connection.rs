@@ -1,22 +1,22 @@
 //! Driving the core's server machine over a stream.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use jtp_core::Catalog;
 use jtp_core::server::{CloseReason, ServerConnection};
-use jtp_store::{ImageStore, Watch};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use jtp_store::ImageStore;
 
 use super::bodies::Bodies;
-use super::{Decision, Peer, Shared};
+use super::drain::Drain;
+use super::news::News;
+use super::{Decision, Peer, Rung, Shared};
 use crate::clock::{Alarm, Clock};
 use crate::input::{Input, poll_fill};
+use crate::runtime::{Bell, Runtime, Transport};
 
 /// How much is read ahead while a response is under way. // S1
 const READ_AHEAD: usize = 64 * 1024;
@@ -27,26 +27,30 @@ const READ_LEAST: usize = 512;
 /// The turns that a connection takes before it lets others have theirs.
 const TURNS: usize = 64;
 
-type News = Pin<Box<dyn Future<Output = (Watch, Arc<Catalog>)> + Send>>;
+/// The writes after which the peer is listened to, however well they go.
+const WRITES: usize = 16;
 
 /// One connection: the machine, its stream, and all that it waits for.
-pub(super) struct Connection<'a, S: ImageStore + ?Sized, T> {
-    shared: &'a Shared<S>,
+pub(super) struct Connection<'a, R: Runtime, S: ImageStore + ?Sized, T> {
+    shared: &'a Shared<R, S>,
     peer: &'a Peer,
     io: T,
     machine: ServerConnection,
-    clock: Clock,
-    alarm: Alarm,
+    clock: Clock<R>,
+    alarm: Alarm<R>,
     input: Input,
-    bodies: Bodies<S>,
+    bodies: Bodies<R, S>,
     news: Option<News>,
     /// Whether something written may still be held back by the stream (TLS).
     unflushed: bool,
-    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    draining: bool,
+    drain: Arc<Drain<R::Bell>>,
+    /// The drain's beginning; none once it has come.
+    shutdown: Option<Rung>,
+    /// When everything is to be over.
+    until: Option<Instant>,
 }
 
-impl<S: ImageStore + ?Sized, T> fmt::Debug for Connection<'_, S, T> {
+impl<R: Runtime, S: ImageStore + ?Sized, T> fmt::Debug for Connection<'_, R, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("machine", &self.machine)
@@ -54,20 +58,15 @@ impl<S: ImageStore + ?Sized, T> fmt::Debug for Connection<'_, S, T> {
     }
 }
 
-impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'a, S, T> {
+impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, T> {
     pub(super) fn new(
-        shared: &'a Shared<S>,
+        shared: &'a Shared<R, S>,
         peer: &'a Peer,
         io: T,
         machine: ServerConnection,
-        clock: Clock,
-        mut shutdown: watch::Receiver<()>,
-    ) -> Connection<'a, S, T> {
-        let shutdown = Box::pin(async move {
-            if shutdown.changed().await.is_err() {
-                std::future::pending::<()>().await; // Nobody is left who could begin it.
-            }
-        });
+        clock: Clock<R>,
+        drain: Arc<Drain<R::Bell>>,
+    ) -> Self {
         Connection {
             bodies: Bodies::new(Arc::clone(&shared.store)),
             shared,
@@ -79,28 +78,31 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             input: Input::new(READ_LEAST, READ_AHEAD),
             news: None,
             unflushed: false,
-            shutdown,
-            draining: false,
+            shutdown: Some(Box::pin(Arc::clone(&drain.bell).rung())),
+            drain,
+            until: None,
         }
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn run(mut self) -> io::Result<Option<CloseReason>> {
-        poll_fn(|cx| self.poll(cx)).await?;
-        Ok(self.machine.close_reason())
+    /// Serves the connection to its end. (By value, it would be in the future twice.)
+    pub(super) async fn run(&mut self) -> io::Result<Option<CloseReason>> {
+        poll_fn(|cx| self.poll(cx)).await
     }
 
     /// Always looks at everything that can happen: a blocked write stops no read. // S1
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<CloseReason>>> {
         for _ in 0..TURNS {
-            let mut moved = self.poll_signals(cx);
+            let mut moved = self.poll_signals(cx)?;
             self.feed();
             moved |= self.poll_bodies(cx);
             moved |= self.poll_write(cx)?;
             moved |= self.poll_read(cx)?;
             moved |= self.poll_finish(cx);
             if self.machine.is_closed() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(self.machine.close_reason()));
+            }
+            if self.until.is_some_and(|until| until <= R::now()) {
+                return Poll::Ready(Ok(Some(CloseReason::Shutdown))); // S16
             }
             if !moved {
                 return Poll::Pending;
@@ -111,31 +113,33 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
     }
 
     /// Time, news of the catalog, and the server's shutdown.
-    fn poll_signals(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
-        if self
-            .alarm
-            .poll(cx, &self.clock, self.machine.deadline())
-            .is_ready()
-        {
+        let until = self.until.map(|until| self.clock.time(until));
+        let deadline = self.machine.deadline().into_iter().chain(until).min();
+        if self.alarm.poll(cx, &self.clock, deadline).is_ready() {
             self.machine.handle_timeout(self.clock.now());
             moved = true;
         }
-        if !self.draining && self.shutdown.as_mut().poll(cx).is_ready() {
-            self.draining = true;
-            self.machine.shutdown(self.clock.now());
-            moved = true;
+        if let Some(shutdown) = &mut self.shutdown {
+            if shutdown.as_mut().poll(cx).is_ready() {
+                self.shutdown = None;
+                self.until = self.drain.until();
+                self.machine.shutdown(self.clock.now());
+                moved = true;
+            }
         }
         if !self.machine.is_watching() {
             self.news = None;
         } else if let Some(news) = &mut self.news {
-            if let Poll::Ready((watch, catalog)) = news.as_mut().poll(cx) {
+            let live = self.shared.store.catalog();
+            if let Poll::Ready(catalog) = news.poll(cx, &self.shared.newsroom, live) {
+                let catalog = catalog?;
                 self.machine.catalog_changed(&catalog, self.clock.now());
-                self.news = Some(next_news(watch));
                 moved = true;
             }
         }
-        moved
+        Ok(moved)
     }
 
     /// Gives the machine what was read, and decides on the requests that it finds.
@@ -150,11 +154,11 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             tracing::debug!(peer = %self.peer, request = request.kind.name(), "request");
             let answered = match self.shared.decide(self.peer, &request) {
                 Decision::Accept => {
-                    let snapshot = self.shared.store.catalog().snapshot();
+                    let live = self.shared.store.catalog();
+                    let snapshot = live.snapshot();
                     let accepted = self.machine.accept(&snapshot, now);
                     if self.machine.is_watching() {
-                        let live = self.shared.store.catalog();
-                        self.news = Some(next_news(live.watch_since(snapshot.generation())));
+                        self.news = Some(News::since(live, snapshot.generation()));
                     }
                     accepted
                 }
@@ -187,11 +191,10 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut moved = false;
-        loop {
+        for turn in 0..WRITES {
             let shown = self.machine.transmit();
             if shown.is_empty() {
-                break;
+                return self.poll_flush(cx).map(|()| turn > 0);
             }
             let frames = shown.bytes.len();
             let slices = [IoSlice::new(shown.bytes), IoSlice::new(self.bodies.piece())];
@@ -201,30 +204,31 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
                 &slices[..1]
             };
             let slices = if frames == 0 { &slices[1..] } else { slices };
-            match Pin::new(&mut self.io).poll_write_vectored(cx, slices) {
+            match self.io.poll_write_vectored(cx, slices) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     self.bodies.sent(count.saturating_sub(frames));
                     let noted = self.machine.transmitted(count, self.clock.now());
                     debug_assert!(noted.is_ok(), "no more was sent than was shown");
                     self.unflushed = true;
-                    moved = true;
                     self.feed();
-                    if self.poll_bodies(cx) {
-                        continue;
-                    }
+                    self.poll_bodies(cx);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(turn > 0),
             }
         }
+        Ok(true)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.unflushed {
-            if let Poll::Ready(flushed) = Pin::new(&mut self.io).poll_flush(cx) {
+            if let Poll::Ready(flushed) = self.io.poll_flush(cx) {
                 flushed?;
                 self.unflushed = false;
             }
         }
-        Ok(moved)
+        Ok(())
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
@@ -250,7 +254,7 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
         if !self.machine.wants_finish() {
             return false;
         }
-        match Pin::new(&mut self.io).poll_shutdown(cx) {
+        match self.io.poll_close(cx) {
             Poll::Ready(_) => {
                 // A peer that has gone needs no half-close.
                 self.machine.finished(self.clock.now()).is_ok()
@@ -258,11 +262,4 @@ impl<'a, S: ImageStore + ?Sized, T: AsyncRead + AsyncWrite + Unpin> Connection<'
             Poll::Pending => false,
         }
     }
-}
-
-fn next_news(mut watch: Watch) -> News {
-    Box::pin(async move {
-        let catalog = watch.changed().await;
-        (watch, catalog)
-    })
 }

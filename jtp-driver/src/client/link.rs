@@ -2,23 +2,26 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use jtp_core::client::{
     CatalogEntry, ClientConfig, ClientConnection, ClientError, Event, Misuse, Request,
 };
 use jtp_core::{Image, ImageFault};
-use tokio::io::AsyncWrite;
 
 use super::Error;
-use super::connect::Stream;
 use crate::clock::{Alarm, Clock};
 use crate::input::{Input, poll_fill};
+use crate::runtime::{BoxTransport, Runtime};
+use crate::wait::yield_now;
 
 /// How much is read at once, at most.
 const READ: usize = 256 * 1024;
+
+/// The reads after each other that did not have to wait, before others have their turn: not every runtime
+/// makes a task stop by itself.
+const TURNS: u32 = 64;
 
 /// An event that borrows nothing; the bytes of `Data` are at [`Link::data`].
 #[derive(Debug)]
@@ -41,11 +44,11 @@ pub(crate) enum Told {
 }
 
 /// One connection to a server.
-pub(crate) struct Link {
-    io: Box<dyn Stream>,
+pub(crate) struct Link<R: Runtime> {
+    io: BoxTransport,
     pub(crate) machine: ClientConnection,
-    clock: Clock,
-    alarm: Alarm,
+    clock: Clock<R>,
+    alarm: Alarm<R>,
     input: Input,
     /// How much of the input the last event used, while the caller may still look at its data.
     held: usize,
@@ -56,9 +59,10 @@ pub(crate) struct Link {
     write_error: Option<io::Error>,
     address: String,
     tls: bool,
+    turns: u32,
 }
 
-impl fmt::Debug for Link {
+impl<R: Runtime> fmt::Debug for Link<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("machine", &self.machine)
@@ -66,13 +70,13 @@ impl fmt::Debug for Link {
     }
 }
 
-impl Link {
+impl<R: Runtime> Link<R> {
     pub(crate) fn new(
-        io: Box<dyn Stream>,
+        io: BoxTransport,
         config: ClientConfig,
         address: String,
         tls: bool,
-    ) -> Link {
+    ) -> Link<R> {
         let clock = Clock::new();
         Link {
             io,
@@ -86,6 +90,7 @@ impl Link {
             write_error: None,
             address,
             tls,
+            turns: 0,
         }
     }
 
@@ -104,6 +109,10 @@ impl Link {
 
     /// The next event. Dropped before it is ready, it loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Told, Error> {
+        if self.turns >= TURNS {
+            self.turns = 0;
+            yield_now().await;
+        }
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
@@ -154,7 +163,10 @@ impl Link {
             let wrote = self.poll_write(cx);
             match poll_fill(&mut self.input, cx, &mut self.io) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.ended()),
-                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Ok(_)) => {
+                    self.turns += 1;
+                    continue;
+                }
                 // T1: no close_notify. Whether bytes are missing the machine knows.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Poll::Ready(self.ended());
@@ -164,7 +176,7 @@ impl Link {
                     return Poll::Ready(Err(Error::Io(error)));
                 }
                 Poll::Pending if wrote => continue,
-                Poll::Pending => {}
+                Poll::Pending => self.turns = 0,
             }
             if self
                 .alarm
@@ -214,7 +226,8 @@ impl Link {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while self.write_error.is_none() && !self.machine.transmit().is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, self.machine.transmit()) {
+            let output = [IoSlice::new(self.machine.transmit())];
+            match self.io.poll_write_vectored(cx, &output) {
                 Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     let noted = self.machine.transmitted(count, self.clock.now());
@@ -227,7 +240,7 @@ impl Link {
             }
         }
         if self.unflushed && self.write_error.is_none() {
-            match Pin::new(&mut self.io).poll_flush(cx) {
+            match self.io.poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.unflushed = false,
                 Poll::Ready(Err(error)) => self.write_error = Some(error),
                 Poll::Pending => {}
@@ -239,7 +252,7 @@ impl Link {
     /// Says good-bye as far as that does not wait.
     pub(crate) async fn close(mut self) {
         poll_fn(|cx| {
-            let _ = Pin::new(&mut self.io).poll_shutdown(cx);
+            let _ = self.io.poll_close(cx);
             Poll::Ready(())
         })
         .await;

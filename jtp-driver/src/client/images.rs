@@ -5,6 +5,7 @@ use jtp_core::{Image, ImageId};
 
 use super::link::{Link, Told};
 use super::{Client, Error, ImageError};
+use crate::runtime::Runtime;
 
 /// The images of a request, one after another: over one connection or several, each verified before its end
 /// is told.
@@ -13,8 +14,8 @@ use super::{Client, Error, ImageError};
 /// a new one (R6). An image may so appear again, after an [`ImageError`] that said so.
 #[derive(Debug)]
 #[must_use]
-pub struct Images<'c> {
-    client: &'c mut Client,
+pub struct Images<'c, R: Runtime> {
+    client: &'c mut Client<R>,
     transfer: Transfer,
     retry: Retry,
     /// The image whose end has not been told.
@@ -29,8 +30,8 @@ pub struct Images<'c> {
 /// How many requests are made ahead of their turn where the client may pipeline. // R7
 const PIPELINED: usize = 2;
 
-impl<'c> Images<'c> {
-    pub(super) fn new(client: &'c mut Client, transfer: Transfer) -> Images<'c> {
+impl<'c, R: Runtime> Images<'c, R> {
+    pub(super) fn new(client: &'c mut Client<R>, transfer: Transfer) -> Self {
         let retry = client.retry();
         Images {
             client,
@@ -51,7 +52,7 @@ impl<'c> Images<'c> {
     /// # Errors
     ///
     /// [`Error`], for good: what can be tried again has been.
-    pub async fn next(&mut self) -> Result<Option<Incoming<'_, 'c>>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Incoming<'_, 'c, R>>, Error> {
         loop {
             if let Some(error) = self.lost.take() {
                 self.client.recover(&mut self.retry, error).await?;
@@ -205,13 +206,13 @@ impl<'c> Images<'c> {
 /// An image that is coming in.
 #[derive(Debug)]
 #[must_use]
-pub struct Incoming<'a, 'c> {
-    images: &'a mut Images<'c>,
+pub struct Incoming<'a, 'c, R: Runtime> {
+    images: &'a mut Images<'c, R>,
     image: Image,
     ended: bool,
 }
 
-impl Incoming<'_, '_> {
+impl<R: Runtime> Incoming<'_, '_, R> {
     /// What its packet's head says.
     #[must_use]
     pub fn image(&self) -> Image {

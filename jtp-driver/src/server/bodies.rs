@@ -1,7 +1,6 @@
 //! Bringing images from the store into memory, a piece at a time, while earlier pieces are being sent.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use jtp_core::Image;
 use jtp_core::server::{BodyWanted, ServerConnection};
 use jtp_store::{ImageBody, ImageStore, LoadError, Loaded, load};
-use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::runtime::Runtime;
 
 /// The bytes of one piece. Two of them keep disk and network busy at once.
 const PIECE: usize = 256 * 1024;
@@ -21,17 +21,17 @@ const MOST_IMAGES: usize = 128;
 type Piece = (Box<dyn ImageBody>, Result<Vec<u8>, LoadError>);
 
 /// What a blocking task brings back.
-enum Job {
+enum Job<R: Runtime> {
     /// The next images, from the first on.
-    Load(JoinHandle<Vec<Result<Loaded, LoadError>>>),
+    Load(R::Job<Vec<Result<Loaded, LoadError>>>),
     /// The next piece of the open image.
-    Read(JoinHandle<Piece>),
+    Read(R::Job<Piece>),
 }
 
 /// The images of a response on their way through memory.
-pub(super) struct Bodies<S: ?Sized> {
+pub(super) struct Bodies<R: Runtime, S: ?Sized> {
     store: Arc<S>,
-    job: Option<Job>,
+    job: Option<Job<R>>,
     /// Images that were read ahead.
     ahead: VecDeque<Result<Loaded, LoadError>>,
     /// The rest of the image that is being sent.
@@ -43,8 +43,8 @@ pub(super) struct Bodies<S: ?Sized> {
     spare: Option<Vec<u8>>,
 }
 
-impl<S: ImageStore + ?Sized> Bodies<S> {
-    pub(super) fn new(store: Arc<S>) -> Bodies<S> {
+impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
+    pub(super) fn new(store: Arc<S>) -> Self {
         Bodies {
             store,
             job: None,
@@ -91,6 +91,9 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         cx: &mut Context<'_>,
         connection: &ServerConnection,
     ) -> Poll<Result<u32, LoadError>> {
+        if !R::LOADS_ASIDE && !self.piece().is_empty() {
+            return Poll::Pending;
+        }
         match connection.wants_body() {
             Some(BodyWanted { image, offset: 0 }) => loop {
                 if let Some(next) = self.ahead.pop_front() {
@@ -123,14 +126,17 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
                 }
             }
             None => {
+                // All of the image is loaded, and its file is not held open for a connection at rest.
+                self.open = None;
                 // What was read ahead for a response that CANCEL has ended is of no use to a later one: its
-                // files may have been changed by then.
+                // files may have been changed by then. Nor is memory kept at rest.
                 if connection.upcoming().next().is_none() {
-                    self.ahead.clear();
+                    self.ahead = VecDeque::new();
+                    self.spare = None;
                     self.job.take_if(|job| matches!(job, Job::Load(_)));
                 }
                 // While the last of what is loaded goes out, the next images come in.
-                if self.job.is_none() && self.ahead.is_empty() && self.open.is_none() {
+                if self.job.is_none() && self.ahead.is_empty() {
                     self.start_load(connection.upcoming());
                 }
                 if self.job.is_some() {
@@ -162,7 +168,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
             return;
         }
         let store = Arc::clone(&self.store);
-        self.job = Some(Job::Load(spawn_blocking(move || {
+        self.job = Some(Job::Load(R::spawn_blocking(move || {
             load(&*store, &images, PIECE)
         })));
     }
@@ -177,7 +183,7 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         let left = wanted.image.length - wanted.offset;
         let count = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
         let mut piece = self.spare.take().unwrap_or_default();
-        self.job = Some(Job::Read(spawn_blocking(move || {
+        self.job = Some(Job::Read(R::spawn_blocking(move || {
             piece.resize(count, 0);
             let read = body.read_at(u64::from(wanted.offset), &mut piece);
             let result = read.map_err(LoadError::from).map(|count| {
@@ -188,37 +194,23 @@ impl<S: ImageStore + ?Sized> Bodies<S> {
         })));
     }
 
-    /// Takes in what the job under way has brought.
+    /// Takes in what the job under way has brought. A store that panics takes the connection with it, and
+    /// nothing else.
     fn poll_job(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LoadError>> {
         match &mut self.job {
-            Some(Job::Load(handle)) => {
-                let loaded = ready!(Pin::new(handle).poll(cx));
+            Some(Job::Load(job)) => {
+                let loaded = ready!(Pin::new(job).poll(cx));
                 self.job = None;
-                match loaded {
-                    Ok(loaded) => self.ahead.extend(loaded),
-                    Err(error) => resume(error),
-                }
+                self.ahead.extend(loaded);
             }
-            Some(Job::Read(handle)) => {
-                let read = ready!(Pin::new(handle).poll(cx));
+            Some(Job::Read(job)) => {
+                let (body, piece) = ready!(Pin::new(job).poll(cx));
                 self.job = None;
-                match read {
-                    Ok((body, piece)) => {
-                        self.open = Some(body);
-                        self.pieces.push_back(piece?);
-                    }
-                    Err(error) => resume(error),
-                }
+                self.open = Some(body);
+                self.pieces.push_back(piece?);
             }
             None => {}
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A store that panics takes the connection with it and nothing else.
-fn resume(error: tokio::task::JoinError) {
-    if let Ok(panic) = error.try_into_panic() {
-        std::panic::resume_unwind(panic);
     }
 }
