@@ -1,55 +1,66 @@
 //! What wakes a thread that waits for a socket.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::task::Poll;
 
 use rustix::fd::BorrowedFd;
 
-/// A flag that can be waited for together with sockets: by one thread, or, if nobody clears it, by any
-/// number.
+use crate::wait::{PollFlags, Source, wait_for};
+
+/// A flag that any number of threads can wait for together with their sockets.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub struct Bell {
     wire: wire::Wire,
     rung: AtomicBool,
 }
 
-impl Bell {
-    pub(crate) fn new() -> io::Result<Bell> {
+impl jtp_driver::Bell for Bell {
+    fn new() -> io::Result<Bell> {
         Ok(Bell {
             wire: wire::Wire::new()?,
             rung: AtomicBool::new(false),
         })
     }
 
-    pub(crate) fn ring(&self) {
+    fn ring(&self) {
         if !self.rung.swap(true, Ordering::SeqCst) {
             // It fits in always: there is hardly ever a byte before.
             let _ = self.wire.send();
         }
     }
 
-    pub(crate) fn is_rung(&self) -> bool {
+    fn is_rung(&self) -> bool {
         self.rung.load(Ordering::SeqCst)
     }
 
-    /// To be called by the one who waits, before looking at what it may have rung for.
+    async fn rung(self: Arc<Self>) {
+        poll_fn(|_| {
+            if self.is_rung() {
+                return Poll::Ready(());
+            }
+            wait_for(Arc::clone(&self) as Arc<dyn Source>, PollFlags::IN)
+        })
+        .await;
+    }
+}
+
+impl Bell {
+    /// Makes it as if it had never rung: for one who waits for it alone, and before looking at what it may
+    /// have rung for.
     pub(crate) fn clear(&self) {
         // The flag last: who rings in between need not send, for the look comes after.
         self.wire.receive();
         self.rung.store(false, Ordering::SeqCst);
     }
-
-    /// What can be read once it has rung.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.wire.fd()
-    }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
+impl Source for Bell {
+    /// What can be read once it has rung.
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.wire.fd()
     }
 }
 

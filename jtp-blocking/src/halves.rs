@@ -4,13 +4,15 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread;
 
-use rustix::event::PollFlags;
+use jtp_driver::{Bell as _, Transport};
 use rustix::fd::BorrowedFd;
 
-use super::{Bell, Stream};
 use crate::STACK;
+use crate::bell::Bell;
+use crate::wait::{PollFlags, Source, wait_for};
 
 /// How much goes to a half at once. It comes on top of what is read ahead (S1).
 const PIECE: usize = 16 * 1024;
@@ -59,7 +61,7 @@ impl Close for std::os::unix::net::UnixStream {
 /// Bytes count as written when the half has taken them, not before: a peer that takes no output is noticed
 /// (T4), and nothing is queued that CANCEL could not overtake (C6).
 pub(crate) struct Halves {
-    bell: Arc<Bell>,
+    bell: Arc<Knock>,
     reader: Arc<Half>,
     writer: Arc<Half>,
     closer: Box<dyn Close>,
@@ -81,7 +83,7 @@ impl Halves {
         mut writer: impl Write + Send + 'static,
         closer: Box<dyn Close>,
     ) -> io::Result<Halves> {
-        let bell = Arc::new(Bell::new()?);
+        let bell = Arc::new(Knock(Bell::new()?));
         let read = move |buffer: &mut Vec<u8>| {
             buffer.resize(PIECE, 0);
             let count = reader.read(buffer)?;
@@ -107,15 +109,21 @@ impl Halves {
     }
 }
 
-impl Read for Halves {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+impl Halves {
+    fn wait<T>(&self) -> Poll<T> {
+        wait_for(Arc::clone(&self.bell) as Arc<dyn Source>, PollFlags::IN)
+    }
+}
+
+impl Transport for Halves {
+    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.at == self.read.len() {
             if self.ended {
-                return Ok(0);
+                return Poll::Ready(Ok(0));
             }
             let Some((buffer, read)) = self.reader.done() else {
                 self.reader.ask(|_| {});
-                return Err(io::ErrorKind::WouldBlock.into());
+                return self.wait();
             };
             self.ended = read? == 0;
             self.read = buffer;
@@ -124,19 +132,16 @@ impl Read for Halves {
         let mut rest = self.read.get(self.at..).unwrap_or_default();
         let count = rest.read(buf)?;
         self.at += count;
-        Ok(count)
-    }
-}
-
-impl Write for Halves {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(buf)])
+        Poll::Ready(Ok(count))
     }
 
-    /// The same bytes, or more, have to be offered until they are taken.
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn poll_write_vectored(
+        &mut self,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if let Some((_, written)) = self.writer.done() {
-            return written;
+            return Poll::Ready(written);
         }
         self.writer.ask(|buffer| {
             buffer.clear();
@@ -145,26 +150,29 @@ impl Write for Halves {
                 buffer.extend_from_slice(buf.get(..room).unwrap_or_default());
             }
         });
-        Err(io::ErrorKind::WouldBlock.into())
+        self.wait()
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.close();
+        Poll::Ready(self.closer.finish())
     }
 }
 
-impl Stream for Halves {
-    fn finish(&mut self) -> io::Result<()> {
-        self.writer.close();
-        self.closer.finish()
+/// The halves' bell: they ring again and again, and one thread hears them.
+struct Knock(Bell);
+
+impl Source for Knock {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
     }
 
-    fn interest(&self, _: bool, _: bool) -> (BorrowedFd<'_>, PollFlags) {
-        (self.bell.fd(), PollFlags::IN)
-    }
-
-    fn woken(&mut self) {
-        self.bell.clear();
+    fn woken(&self) {
+        self.0.clear();
     }
 }
 
@@ -180,7 +188,7 @@ impl Drop for Halves {
 struct Half {
     state: Mutex<State>,
     asked: Condvar,
-    bell: Arc<Bell>,
+    bell: Arc<Knock>,
 }
 
 enum State {
@@ -193,7 +201,7 @@ enum State {
 }
 
 impl Half {
-    fn new(bell: &Arc<Bell>) -> Half {
+    fn new(bell: &Arc<Knock>) -> Half {
         Half {
             state: Mutex::new(State::Idle(Vec::new())),
             asked: Condvar::new(),
@@ -228,7 +236,7 @@ impl Half {
             let mut state = self.lock();
             if let State::Busy = *state {
                 *state = State::Done(buffer, result);
-                self.bell.ring();
+                self.bell.0.ring();
             }
         }
     }
