@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jtp_core::server::{CloseReason, ServerConnection};
 use jtp_store::ImageStore;
@@ -45,42 +45,45 @@ pub(super) async fn serve<R: Runtime, S: ImageStore + ?Sized>(
         let Some(accepted) = or(begun, async { Some(R::accept(&listener).await) }).await else {
             break;
         };
-        let failed = match accepted {
-            Ok((socket, address)) => {
-                let Some(pass) = door.admit(address.ip(), R::now()) else {
-                    continue;
-                };
-                let (shared, drain) = (Arc::clone(shared), Arc::clone(&drain));
-                let spawned = connections.spawn::<R>(format_args!("jtp {address}"), async move {
-                    let peer = Peer::new(Some(address));
-                    match serve_tcp(&shared, socket, peer, drain).await {
-                        Ok(Some(reason)) => tracing::debug!(%address, %reason, "closed"),
-                        Ok(None) => {}
-                        Err(error) => tracing::debug!(%address, %error, "connection lost"),
-                    }
-                    drop(pass);
-                });
-                // Connections that come without a pause leave the executor to those that are here.
-                yield_now().await;
-                spawned
-            }
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
+                log_failure(&mut failures, &error, R::now());
                 let pause = timeout::<R, _>(Some(ACCEPT_PAUSE), shutdown.as_mut());
                 if pause.await.is_some() {
                     break;
                 }
-                Err(error)
+                continue;
             }
         };
-        if let Err(error) = failed {
-            if let Some(count) = failures.happened(R::now()) {
-                tracing::warn!(%error, count, "cannot accept a connection");
+        let Some(pass) = door.admit(address.ip(), R::now()) else {
+            continue;
+        };
+        let (shared, drain) = (Arc::clone(shared), Arc::clone(&drain));
+        let spawned = connections.spawn::<R>(format_args!("jtp {address}"), async move {
+            let peer = Peer::new(Some(address));
+            match serve_tcp(&shared, socket, peer, drain).await {
+                Ok(Some(reason)) => tracing::debug!(%address, %reason, "closed"),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%address, %error, "connection lost"),
             }
+            drop(pass);
+        });
+        if let Err(error) = spawned {
+            log_failure(&mut failures, &error, R::now());
         }
+        // Connections that come without a pause leave the executor to those that are here.
+        yield_now().await;
     }
     drop(listener);
     finish(shared, &connections).await;
     Ok(())
+}
+
+fn log_failure(failures: &mut Seldom, error: &io::Error, now: Instant) {
+    if let Some(count) = failures.happened(now) {
+        tracing::warn!(%error, count, "cannot accept a connection");
+    }
 }
 
 /// S16
