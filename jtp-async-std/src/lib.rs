@@ -1,8 +1,10 @@
 //! JTP, the Jason Transfer Protocol, on futures-io: server and client for async-std and smol, plain and TLS.
 //!
-//! All that the protocol says is decided in [`jtp_core`]; images come from a [`jtp_store::ImageStore`]. This
-//! crate waits, reads and writes. Its types, methods and errors are those of `jtp-tokio` and, but for the
-//! `.await`s, of `jtp-blocking`.
+//! A [`Server`] shows an [`ImageStore`](jtp_store::ImageStore); a [`Client`] asks it for its catalog and its
+//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`], and what waits,
+//! reads and writes for it on any runtime in [`jtp_driver`], whose types these are; here is what is the
+//! runtime's. So types, methods and errors are those of `jtp-tokio` and, but for the `.await`s, of
+//! `jtp-blocking`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -48,9 +50,8 @@
 //! Its authors ended async-std in February 2025, and tell programs and libraries to go to smol
 //! ([RUSTSEC-2025-0052]). That means: nobody mends a fault that is found in it, a security fault included, and
 //! `cargo audit` and `cargo deny` report every program that depends on it. So this crate asks little of it:
-//! everything is written against the traits of futures-io, and TLS is futures-rustls; only sockets, tasks,
-//! timers and blocking threads are async-std's, where it is a thin layer over crates that smol uses too and
-//! that are maintained.
+//! streams are those of futures-io, and TLS is futures-rustls; only sockets, tasks, timers and blocking
+//! threads are async-std's, where it is a thin layer over crates that smol uses too and that are maintained.
 //!
 //! - A program on async-std uses this crate as it is, and knows the advisory.
 //! - A program on smol, or a new one, takes `default-features = false` and the feature `smol`. Then async-std
@@ -58,6 +59,18 @@
 //! - A new program without a reason for either takes `jtp-tokio`.
 //!
 //! [RUSTSEC-2025-0052]: https://rustsec.org/advisories/RUSTSEC-2025-0052.html
+//!
+//! # Streams of one's own
+//!
+//! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::over`](jtp_driver::Client::over) take
+//! any stream of futures-io. Its `poll_close` is to half-close it, so that the peer sees the end (S11). smol's
+//! `TcpStream` does; async-std's only flushes, and its peer sees the end once the connection is dropped.
+//!
+//! # Limits and clocks
+//!
+//! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
+//! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images holds at most two pieces of
+//! the image under way and what was read ahead.
 //!
 //! # Features
 //!
@@ -73,14 +86,11 @@
 compile_error!("jtp-async-std needs a runtime: turn on the feature `async-std` or `smol`");
 
 pub mod client;
-mod clock;
-mod input;
-mod runtime;
+pub mod runtime;
 pub mod server;
-mod tasks;
+
+pub use jtp_driver::ALPN;
 
 pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use runtime::Global;
 pub use server::{Decision, Peer, Server, ServerBuilder};
-
-/// The protocol's name in TLS ALPN. // T1
-pub const ALPN: &[u8] = b"jtp/1";

@@ -1,8 +1,9 @@
 //! JTP, the Jason Transfer Protocol, on plain threads: no async runtime.
 //!
 //! A [`Server`] shows an [`ImageStore`](jtp_store::ImageStore); a [`Client`] asks it for its catalog and its
-//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`]; this crate waits,
-//! reads and writes for it.
+//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`], and what waits,
+//! reads and writes for it on any runtime in [`jtp_driver`]; here is how a thread does that, and the same types
+//! and methods without `.await`.
 //!
 //! ```
 //! use std::net::TcpListener;
@@ -49,8 +50,8 @@
 //!   the protocol lets it read, for room to write, for the server's shutdown, for news of the catalog while
 //!   it watches, and for the next deadline. So it sees CANCEL while it sends, tells news at once, and
 //!   a connection at rest uses no CPU at all: nothing ticks.
-//! - A connection costs one file descriptor, watching or not; the shutdown and the news are two more pairs
-//!   for the whole server. At rest on plain TCP it costs a thread and some 5 KiB of memory that is really
+//! - A connection costs one file descriptor, watching or not; the shutdown, the end and the news are a few more
+//!   pairs for the whole server. At rest on plain TCP it costs a thread and some 5 KiB of memory that is really
 //!   used (512 bytes of it a buffer), besides what the system keeps; TLS has its own state in addition.
 //! - Images are read on the connection's thread, 256 KiB at a time: a slow disk delays the connection that
 //!   waits for it and no other. While it blocks, that connection sees neither CANCEL nor shutdown.
@@ -76,18 +77,21 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod bell;
 pub mod client;
-mod clock;
-mod input;
+mod halves;
+pub mod runtime;
 pub mod server;
-mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+mod wait;
+
+pub use jtp_driver::ALPN;
 
 pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use halves::Close;
+pub use runtime::Threads;
 pub use server::{Decision, Peer, Server, ServerBuilder, Shutdown};
-pub use stream::Close;
-
-/// The protocol's name in TLS ALPN. // T1
-pub const ALPN: &[u8] = b"jtp/1";
 
 /// The stack of each thread that is started here.
 const STACK: usize = 256 * 1024;

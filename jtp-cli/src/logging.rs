@@ -16,7 +16,13 @@ pub enum Base {
 }
 
 /// The crates whose messages are ours.
-const OURS: [&str; 4] = ["jtp_cli", "jtp_core", "jtp_store", "jtp_tokio"];
+const OURS: [&str; 5] = [
+    "jtp_cli",
+    "jtp_core",
+    "jtp_driver",
+    "jtp_store",
+    "jtp_tokio",
+];
 
 /// Starts logging. `RUST_LOG` wins over `verbose`.
 pub fn start(base: Base, verbose: u8) {

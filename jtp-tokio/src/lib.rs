@@ -1,8 +1,8 @@
 //! JTP, the Jason Transfer Protocol, on tokio.
 //!
 //! A [`Server`] shows an [`ImageStore`](jtp_store::ImageStore); a [`Client`] asks it for its catalog and its
-//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`]; this crate waits,
-//! reads and writes for it.
+//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`], and what waits,
+//! reads and writes for it on any runtime in [`jtp_driver`], whose types these are; here is what is tokio's.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -62,14 +62,14 @@
 //! | `ring` | no | rustls with that provider |
 //! | `zstd` | yes | compressed images |
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod client;
-mod clock;
-mod input;
+pub mod runtime;
 pub mod server;
 
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
-pub use server::{Decision, Peer, Server, ServerBuilder};
+pub use jtp_driver::ALPN;
 
-/// The protocol's name in TLS ALPN. // T1
-pub const ALPN: &[u8] = b"jtp/1";
+pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use runtime::Tokio;
+pub use server::{Decision, Peer, Server, ServerBuilder};

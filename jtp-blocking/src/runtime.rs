@@ -1,0 +1,122 @@
+//! What threads are to the driver.
+
+use std::fmt;
+use std::future::{Ready, poll_fn, ready};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jtp_driver::{Over, Runtime, Socket, Transport};
+
+pub use crate::bell::Bell;
+use crate::halves::Halves;
+pub use crate::wait::Sleep;
+use crate::wait::{PollFlags, attempt, block_on};
+use crate::{Client, STACK, Server};
+
+/// Threads as [`jtp_driver`] knows them: each runs one future, and waits for it by poll(2).
+#[derive(Debug, Clone, Copy)]
+pub struct Threads;
+
+impl Runtime for Threads {
+    type Bell = Bell;
+    type Sleep = Sleep;
+    type Job<T: Send + 'static> = Ready<T>;
+    type Socket = Tcp;
+    type Listener = Arc<TcpListener>;
+    type Server<S: ?Sized> = Server<S>;
+    type Client = Client;
+
+    /// The connection's own thread reads from the disk: what is ready goes out first.
+    const LOADS_ASIDE: bool = false;
+
+    fn sleep_until(at: Instant) -> Sleep {
+        Sleep::until(at)
+    }
+
+    fn spawn(
+        name: impl fmt::Display,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name.to_string());
+        // In a box, since it is moved about on a small stack.
+        let task = Box::pin(task);
+        thread.stack_size(STACK).spawn(move || block_on(task))?;
+        Ok(())
+    }
+
+    fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Ready<T> {
+        ready(work())
+    }
+
+    async fn accept(listener: &Arc<TcpListener>) -> io::Result<(Tcp, SocketAddr)> {
+        let accept = || listener.accept();
+        let (stream, address) = poll_fn(|_| attempt(listener, PollFlags::IN, accept)).await?;
+        Ok((Tcp::new(stream)?, address))
+    }
+
+    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(address.to_socket_addrs()?.collect())
+    }
+
+    async fn connect(address: SocketAddr, limit: Option<Duration>) -> io::Result<Tcp> {
+        Tcp::new(match limit {
+            Some(limit) => TcpStream::connect_timeout(&address, limit)?,
+            None => TcpStream::connect(address)?,
+        })
+    }
+}
+
+impl Over<Halves> for Threads {
+    type Transport = Halves;
+
+    fn over(stream: Halves) -> Halves {
+        stream
+    }
+}
+
+/// Plain TCP, in non-blocking mode.
+#[derive(Debug)]
+pub struct Tcp(pub(crate) Arc<TcpStream>);
+
+impl Tcp {
+    fn new(stream: TcpStream) -> io::Result<Tcp> {
+        stream.set_nonblocking(true)?;
+        Ok(Tcp(Arc::new(stream)))
+    }
+}
+
+impl Transport for Tcp {
+    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        attempt(&self.0, PollFlags::IN, || (&*self.0).read(buf))
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        attempt(&self.0, PollFlags::OUT, || (&*self.0).write_vectored(bufs))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.shutdown(Shutdown::Write))
+    }
+}
+
+impl Socket for Tcp {
+    fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.0.set_nodelay(nodelay)
+    }
+
+    async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|_| attempt(&self.0, PollFlags::IN, || self.0.peek(buf))).await
+    }
+}

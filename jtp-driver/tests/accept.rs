@@ -1,0 +1,170 @@
+//! Accepting while the system has no file descriptors left, on simulated time.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::future::{Ready, ready};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use jtp_driver::{EventBell, Runtime, Server, Socket, Transport};
+use jtp_store::MemoryStore;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+thread_local! {
+    static NOW: Cell<Instant> = Cell::new(Instant::now());
+    /// What the future waits for.
+    static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
+    static ACCEPTS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Simulated;
+
+impl Runtime for Simulated {
+    type Bell = EventBell;
+    type Sleep = Sleep;
+    type Job<T: Send + 'static> = Ready<T>;
+    type Socket = Never;
+    type Listener = ();
+    type Server<S: ?Sized> = Server<Simulated, S>;
+    type Client = jtp_driver::Client<Simulated>;
+
+    fn now() -> Instant {
+        NOW.get()
+    }
+
+    fn sleep_until(at: Instant) -> Sleep {
+        Sleep(at)
+    }
+
+    fn spawn(_: impl Display, _: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Ready<T> {
+        ready(work())
+    }
+
+    async fn accept((): &()) -> io::Result<(Never, SocketAddr)> {
+        ACCEPTS.set(ACCEPTS.get() + 1);
+        Err(io::Error::other("no file descriptors"))
+    }
+
+    async fn resolve(_: &str) -> io::Result<Vec<SocketAddr>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn connect(_: SocketAddr, _: Option<Duration>) -> io::Result<Never> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+struct Sleep(Instant);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.0 <= NOW.get() {
+            return Poll::Ready(());
+        }
+        NEXT.set(Some(NEXT.get().map_or(self.0, |next| next.min(self.0))));
+        Poll::Pending
+    }
+}
+
+impl jtp_driver::Sleep for Sleep {
+    fn reset(&mut self, at: Instant) {
+        self.0 = at;
+    }
+}
+
+/// Lets time pass until it is done.
+fn simulate<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(done) = future.as_mut().poll(&mut cx) {
+            return done;
+        }
+        NOW.set(NEXT.take().expect("it waits for a time"));
+    }
+}
+
+/// No connection ever comes.
+enum Never {}
+
+impl Transport for Never {
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        match *self {}
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match *self {}
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+}
+
+impl Socket for Never {
+    fn set_nodelay(&self, _: bool) -> io::Result<()> {
+        match *self {}
+    }
+
+    async fn peek(&self, _: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+}
+
+/// Counts warnings.
+struct Warnings(Arc<AtomicUsize>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn accepting_goes_on_after_errors_and_they_are_logged_once_in_ten_seconds() {
+    let warnings = Arc::new(AtomicUsize::new(0));
+    let server = Server::<Simulated, _>::builder(Arc::new(MemoryStore::new())).build();
+    let stop = Simulated::sleep_until(NOW.get() + Duration::from_millis(34_950));
+    tracing::subscriber::with_default(Warnings(Arc::clone(&warnings)), || {
+        simulate(server.serve((), stop)).unwrap();
+    });
+    assert_eq!(ACCEPTS.get(), 350, "one in 100 ms");
+    assert_eq!(warnings.load(Ordering::SeqCst), 4, "at 0, 10, 20 and 30 s");
+}
