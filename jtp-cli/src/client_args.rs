@@ -79,6 +79,10 @@ pub struct ClientArgs {
     #[arg(long, visible_alias = "delta", help_heading = "What to do")]
     pub batch: bool,
 
+    /// With --batch: read every file in the folder anew, whatever the index there says
+    #[arg(long, help_heading = "What to do")]
+    pub checksum: bool,
+
     /// Fetch, then stay and fetch each new image, until Ctrl-C
     #[arg(long, short, help_heading = "What to do")]
     pub watch: bool,
@@ -175,17 +179,19 @@ mod tests {
         assert_eq!(args.max_image_size, u64::from(u32::MAX));
         assert_eq!(args.timeout, Duration::from_secs(60));
         assert_eq!(args.connect_timeout, Duration::from_secs(10));
+        assert!(!args.checksum);
         assert!(!args.tls && !args.batch && !args.keep_alive && !args.watch && !args.list);
     }
 
     #[test]
     fn aliases_work_and_the_last_of_tls_and_plain_wins() {
-        let args =
-            parse("--addr jtp://h --output o --delta -k -p 32 -w -vv --max-image-size 64KiB")
-                .unwrap();
+        let args = parse(
+            "--addr jtp://h --output o --delta --checksum -k -p 32 -w -vv --max-image-size 64KiB",
+        )
+        .unwrap();
         assert_eq!(args.addr.to_string(), "h:8443");
         assert_eq!(args.out, PathBuf::from("o"));
-        assert!(args.batch && args.keep_alive && args.watch);
+        assert!(args.batch && args.checksum && args.keep_alive && args.watch);
         assert_eq!(
             (args.parallel, args.verbose, args.max_image_size),
             (32, 2, 65_536)

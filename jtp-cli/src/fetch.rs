@@ -171,19 +171,23 @@ impl Fetch {
         names.name(image.id, image.flags.file_type())
     }
 
-    fn settle(&self, id: ImageId) {
+    /// Whether the image was wanted; it is not any more.
+    fn settle(&self, id: ImageId) -> bool {
         self.wanted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+            .remove(&id)
+            .is_some()
     }
 
     fn failed(&self, image: Image, kind: &'static str, why: &dyn std::fmt::Display) {
-        self.settle(image.id);
-        self.failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(image.id);
+        // A server may send what it did not list, without end: that is counted, and not kept. // R3
+        if self.settle(image.id) {
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(image.id);
+        }
         self.progress.failed(image.id, &self.name(image), kind, why);
     }
 

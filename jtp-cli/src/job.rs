@@ -100,7 +100,7 @@ impl Run {
         let mut progress = Progress::new(style);
         let held = if self.args.batch {
             progress.preparing(&format!("reading what {} holds", self.args.out.display()));
-            let held = scan(&folder, &self.stop).await;
+            let held = scan(&folder, self.args.checksum, &self.stop).await;
             if held.is_err() {
                 progress.hide();
             }
@@ -290,10 +290,10 @@ impl Run {
 }
 
 /// Reads what the folder holds, on threads that the user's wish to stop ends.
-async fn scan(folder: &OutputFolder, stop: &Stop) -> Result<Scan, Failure> {
+async fn scan(folder: &OutputFolder, anew: bool, stop: &Stop) -> Result<Scan, Failure> {
     let enough = Arc::new(AtomicBool::new(false));
     let (folder, until) = (folder.clone(), Arc::clone(&enough));
-    let mut scanning = tokio::task::spawn_blocking(move || folder.scan_until(false, &until));
+    let mut scanning = tokio::task::spawn_blocking(move || folder.scan_until(anew, &until));
     let mut stop = stop.clone();
     let scanned = tokio::select! {
         scanned = &mut scanning => scanned,

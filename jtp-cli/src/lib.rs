@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod cache;
 pub mod certificates;
 pub mod client;
 pub mod client_args;
@@ -16,6 +17,7 @@ pub mod escape;
 pub mod exit;
 pub mod fetch;
 pub mod job;
+pub mod limits;
 pub mod list;
 pub mod logging;
 pub mod progress;

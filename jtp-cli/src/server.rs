@@ -14,8 +14,10 @@ use jtp_tokio::Server;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::address::Address;
+use crate::cache;
 use crate::certificates;
 use crate::exit::{Exit, Failure};
+use crate::limits;
 use crate::logging::{self, Base};
 use crate::server_args::ServerArgs;
 use crate::signals::{self, Stop};
@@ -51,12 +53,12 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
     } else {
         Some(tls_config(args)?)
     };
-    raise_file_limit();
+    let files = limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(serve(args, tls, stop));
+    let result = runtime.block_on(serve(args, tls, files, stop));
     // An index that was broken off is not waited for.
     runtime.shutdown_background();
     result
@@ -65,6 +67,7 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
 async fn serve(
     args: &ServerArgs,
     tls: Option<rustls::ServerConfig>,
+    files: Option<u64>,
     mut stop: Stop,
 ) -> Result<(), Failure> {
     // Bound before the index, so that a port in use is told at once; open for connections only after it.
@@ -82,7 +85,7 @@ async fn serve(
     let address = listener
         .local_addr()
         .map_err(|error| listen_failure(&args.bind, &error))?;
-    let server = build(args, tls, Arc::clone(&store));
+    let server = build(args, tls, files, Arc::clone(&store));
     tell_start(args, &store, address);
     // Whoever started this may not read it.
     let _ = result_line(format_args!("listening on {address}"));
@@ -106,6 +109,7 @@ async fn run_until_stopped(
 fn build(
     args: &ServerArgs,
     tls: Option<rustls::ServerConfig>,
+    files: Option<u64>,
     store: Arc<DirStore>,
 ) -> Server<DirStore> {
     let config = ServerConfig::new()
@@ -114,7 +118,7 @@ fn build(
     let mut builder = Server::builder(store)
         .config(config)
         .plain(plain_policy(args))
-        .max_connections(args.max_connections)
+        .max_connections(limits::connections(args.max_connections, files))
         .max_connections_per_ip(args.max_connections_per_ip)
         .tcp_nodelay(!args.no_tcp_nodelay)
         .drain_timeout(unless_zero(args.drain_timeout));
@@ -154,7 +158,9 @@ async fn index(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
     let folder = args.images.clone();
     let mut builder = DirStore::builder(&folder)
         .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
-        .follow(args.rescan().map_or(Follow::Events, Follow::Interval));
+        .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
+        .read_anew(args.checksum);
+    builder = cache::set_up(builder, args);
     if let Some(only) = &args.only {
         builder = builder.only(only);
     }
@@ -255,22 +261,4 @@ fn tell_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
         HumanBytes(bytes),
         args.images.display()
     );
-}
-
-/// A connection needs a file descriptor, and another while an image is sent.
-fn raise_file_limit() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        /// Beyond this some systems refuse the whole request.
-        const ENOUGH: u64 = 1 << 20;
-        let mut limit = getrlimit(Resource::Nofile);
-        let wanted = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
-        if limit.current.is_some_and(|current| current < wanted) {
-            limit.current = Some(wanted);
-            if let Err(error) = setrlimit(Resource::Nofile, limit) {
-                tracing::debug!(%error, "the limit of open files stays as it is");
-            }
-        }
-    }
 }

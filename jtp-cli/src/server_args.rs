@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 
 use crate::address::Address;
-use crate::units::{parse_seconds, unless_zero};
+use crate::units::{parse_seconds, parse_size, unless_zero};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +15,7 @@ Examples:
   server --images scans --only .bmp --bind 127.0.0.1:0
 
 Images are the files right in the folder that have a known extension; the folder is followed.
-Seconds are plain numbers, or have a unit: 500ms, 30s, 5m. For times and rates 0 means none.
+Seconds are plain numbers, or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates 0 means none.
 Ctrl-C or SIGTERM finishes what is under way and ends; a second one ends at once.
 Exit codes: 0 all well, 1 error, 2 wrong usage.";
 
@@ -67,6 +67,18 @@ pub struct ServerArgs {
     /// Look through the folder at this interval, rather than be told of changes by the system
     #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Images")]
     pub watch_interval: Option<Duration>,
+
+    /// Folder for the index of IDs and for compressed images [default: jtp in the user's cache folder]
+    #[arg(long, value_name = "DIR", help_heading = "Cache")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Room for compressed images there; those used least recently go first. 0 keeps them in memory
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_size, help_heading = "Cache")]
+    pub cache_size: u64,
+
+    /// Read every file anew, whatever the index says
+    #[arg(long, help_heading = "Cache")]
+    pub checksum: bool,
 
     /// Address and port to listen on; port 0 picks a free one
     #[arg(
@@ -215,6 +227,8 @@ mod tests {
             ("cert.pem".into(), "key.pem".into())
         );
         assert_eq!(args.rescan(), None);
+        assert_eq!((args.cache_dir, args.cache_size), (None, 10 << 30));
+        assert!(!args.checksum);
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 
@@ -222,7 +236,7 @@ mod tests {
     fn aliases_and_units_are_understood() {
         let args = parse(
             "--images-dir a --name-contains b --compress-threshold 0 --plain --rate-limit 5 \
-             --rate-limit-window 500ms --watch --watch-interval 2 -vv --bind [::1]",
+             --cache-dir c --cache-size 64KiB --checksum --rate-limit-window 500ms --watch --watch-interval 2 -vv --bind [::1]",
         )
         .unwrap();
         assert_eq!(args.images, PathBuf::from("a"));
@@ -231,6 +245,11 @@ mod tests {
         assert_eq!(args.rate_limit(), Some((5, Duration::from_millis(500))));
         assert_eq!(args.rescan(), Some(Duration::from_secs(2)));
         assert_eq!(args.verbose, 2);
+        assert_eq!(
+            (args.cache_dir, args.cache_size),
+            (Some("c".into()), 65_536)
+        );
+        assert!(args.checksum);
         assert_eq!(args.bind.to_string(), "[::1]:8443");
         assert!(parse("--watch --no-watch").unwrap().no_watch);
         assert!(!parse("--no-watch --watch").unwrap().no_watch);
@@ -255,6 +274,8 @@ mod tests {
             "--rate-limit -1",
             "--rate-limit many",
             "--max-connections x",
+            "--cache-size big",
+            "--cache-dir",
             "--no-tls --require-tls",
             "--allow-plain --require-tls",
             "--images",

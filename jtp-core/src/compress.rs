@@ -51,6 +51,13 @@ impl Threshold {
         self.0 <= 0.0
     }
 
+    /// The threshold in ten-thousandths, rounded up: to note at which one an image was found not to be worth it.
+    #[must_use]
+    pub fn ten_thousandths(self) -> u16 {
+        // At most 10,000.0, and never negative.
+        (self.0 * 10_000.0).ceil() as u16
+    }
+
     /// Whether a form of `compressed` bytes stands for `raw` bytes. // S9
     #[must_use]
     pub fn accepts(self, raw: u64, compressed: u64) -> bool {
@@ -97,7 +104,9 @@ mod tests {
         assert!(usual.accepts(100, 94));
         assert!(!usual.accepts(100, 95));
         assert!(!usual.accepts(0, 0));
+        assert_eq!(usual.ten_thousandths(), 9500);
         let off = Threshold::new(0.0).unwrap();
+        assert_eq!(off.ten_thousandths(), 0);
         assert!(off.is_off() && !off.accepts(100, 1));
         assert_eq!(Threshold::new(1.1), None);
         assert_eq!(Threshold::new(-0.1), None);

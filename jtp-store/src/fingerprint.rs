@@ -13,13 +13,19 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(50);
 /// nobody can set it back, so equal fingerprints mean equal contents once the ctime is older than the clock's
 /// tick ([`Fingerprint::age`]). Writing through a memory map is the exception: the times move at the first
 /// write after a sync, not at each. Elsewhere size, mtime and the time of creation have to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fingerprint {
-    device: u64,
-    inode: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
     pub(crate) size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    /// Nanoseconds since 1970, as far as an i64 goes: until 2262. What lies outside is taken for the nearest
+    /// that does not, which an mtime may be (anyone can set it) and a ctime is not.
+    pub(crate) modified: i64,
+    pub(crate) changed: i64,
+}
+
+fn nanoseconds(seconds: i64, nanos: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 #[cfg(unix)]
@@ -30,8 +36,8 @@ impl Fingerprint {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
@@ -41,8 +47,8 @@ impl Fingerprint {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -61,15 +67,13 @@ impl Fingerprint {
     }
 
     fn portable(size: u64, times: (Option<SystemTime>, Option<SystemTime>)) -> Fingerprint {
-        let split = |time: Option<SystemTime>| {
+        let since_1970 = |time: Option<SystemTime>| {
             let since = time?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            Some((
-                i64::try_from(since.as_secs()).ok()?,
-                i64::from(since.subsec_nanos()),
-            ))
+            let seconds = i64::try_from(since.as_secs()).ok()?;
+            Some(nanoseconds(seconds, i64::from(since.subsec_nanos())))
         };
-        let modified = split(times.0).unwrap_or_default();
-        let created = split(times.1).unwrap_or_default();
+        let modified = since_1970(times.0).unwrap_or_default();
+        let created = since_1970(times.1).unwrap_or_default();
         Fingerprint {
             device: 0,
             inode: 0,
@@ -81,19 +85,14 @@ impl Fingerprint {
 }
 
 /// The bytes of a fingerprint that is kept in a file.
-pub(crate) const ENCODED_LEN: usize = 7 * 8;
+pub(crate) const ENCODED_LEN: usize = 5 * 8;
 
 impl Fingerprint {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         for number in [self.device, self.inode, self.size] {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        for number in [
-            self.modified.0,
-            self.modified.1,
-            self.changed.0,
-            self.changed.1,
-        ] {
+        for number in [self.modified, self.changed] {
             out.extend_from_slice(&number.to_be_bytes());
         }
     }
@@ -107,8 +106,8 @@ impl Fingerprint {
             device: u64::from_be_bytes(next()),
             inode: u64::from_be_bytes(next()),
             size: u64::from_be_bytes(next()),
-            modified: (i64::from_be_bytes(next()), i64::from_be_bytes(next())),
-            changed: (i64::from_be_bytes(next()), i64::from_be_bytes(next())),
+            modified: i64::from_be_bytes(next()),
+            changed: i64::from_be_bytes(next()),
         }
     }
 
@@ -119,12 +118,9 @@ impl Fingerprint {
     /// How long ago the file changed last; `None` if that lies in the future (a clock was set back, or the
     /// file system's clock is another machine's).
     pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
-        let (seconds, nanos) = self.changed;
-        let nanos = u32::try_from(nanos).ok()?;
-        let changed = match u64::try_from(seconds) {
-            Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))?,
-            Err(_) => SystemTime::UNIX_EPOCH,
-        };
+        // Before 1970 is long ago.
+        let since = Duration::from_nanos(u64::try_from(self.changed).unwrap_or(0));
+        let changed = SystemTime::UNIX_EPOCH.checked_add(since)?;
         now.duration_since(changed).ok()
     }
 

@@ -45,6 +45,24 @@ pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
 }
 
+/// Opens a file that is there to be added to; a link is refused.
+pub(crate) fn open_to_add(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    #[cfg(unix)]
+    {
+        use cap_std::fs::OpenOptionsExt;
+        use rustix::fs::OFlags;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    }
+    #[cfg(not(unix))]
+    if dir.symlink_metadata(name)?.is_symlink() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(dir.open_with(Path::new(name), &options)?.into_std())
+}
+
 /// A file's ID and first bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hashed {

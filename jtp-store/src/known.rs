@@ -1,17 +1,25 @@
 //! IDs kept from one run to the next, so that an unchanged folder is not read again.
+//!
+//! A log: a magic number, then blocks of records, each block with a checksum of its own. A block says what is
+//! true of some files for as long as their fingerprints stand, whatever else the file holds; so what is new is
+//! appended, and a block that is broken or half written is where the reading ends, and no more. Records of files
+//! that are no more do no harm, and are left out when the log is written anew.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read, Write};
 
-use jtp_core::{FileType, ImageHasher, ImageId};
+use jtp_core::{FileType, ImageId};
 
 use crate::fingerprint::{self, Fingerprint};
 
-const MAGIC: &[u8; 8] = b"JTPidx\x00\x01";
-const CHECKSUM_LEN: usize = 8;
-const RECORD_LEN: usize = fingerprint::ENCODED_LEN + 8 + 1;
+/// The last byte is the format's version: an older one is not read.
+const MAGIC: &[u8; 8] = b"JTPidx\x00\x02";
+const BLOCK_HEAD_LEN: usize = 4 + 8;
+const RECORD_LEN: usize = fingerprint::ENCODED_LEN + 8 + 1 + 2;
 
-/// A larger file is none of ours: that is some 14 million files.
+/// Records in a block: what is read, checked and written at once.
+pub(crate) const BLOCK: usize = 4096;
+
+/// A larger file is none of ours: that is some 20 million files.
 const MAX_LEN: u64 = 1024 * 1024 * 1024;
 
 /// What the first bytes of a file did not tell. // W5
@@ -23,112 +31,243 @@ pub(crate) struct Contents {
     pub(crate) id: ImageId,
     /// The type that the first bytes tell.
     pub(crate) sniffed: Option<FileType>,
+    /// At which threshold, in ten-thousandths, compressing was found not to be worth it; 0 if not tried. // S9
+    pub(crate) unworthy: u16,
 }
+
+/// A file's fingerprint and contents.
+pub(crate) type Record = (Fingerprint, Contents);
 
 /// Contents by fingerprint. A fingerprint has the inode and the ctime in it, so names do not matter.
 #[derive(Debug, Default)]
-pub(crate) struct Known(HashMap<Fingerprint, Contents>);
+pub(crate) struct Known {
+    /// In order, each fingerprint once.
+    records: Vec<Record>,
+    /// How many records the log had.
+    pub(crate) logged: usize,
+    /// How long the log is, if all of it could be read: what may be added to.
+    pub(crate) whole: Option<u64>,
+}
 
 impl Known {
     pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
         // Without inodes (not Unix) two files of one size and time could not be told apart.
-        self.0.get(fingerprint).copied().filter(|_| cfg!(unix))
-    }
-
-    pub(crate) fn insert(&mut self, fingerprint: Fingerprint, contents: Contents) {
-        self.0.insert(fingerprint, contents);
-    }
-
-    pub(crate) fn is_part_of(&self, other: &Known) -> bool {
-        self.0
-            .iter()
-            .all(|(fingerprint, contents)| other.0.get(fingerprint) == Some(contents))
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Reads what [`Known::encode`] made. Anything else, however it came about, is nothing known: it is an
-    /// index of what can be read again.
-    pub(crate) fn read(from: impl Read) -> Known {
-        let mut bytes = Vec::new();
-        match from.take(MAX_LEN + 1).read_to_end(&mut bytes) {
-            Ok(len) if u64::try_from(len).is_ok_and(|len| len <= MAX_LEN) => {
-                Known::decode(&bytes).unwrap_or_default()
-            }
-            _ => Known::default(),
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Known> {
-        let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_LEN>()?;
-        if ImageId::of(content).to_be_bytes() != *checksum {
+        if cfg!(not(unix)) {
             return None;
         }
-        let records = content.strip_prefix(MAGIC)?;
-        let mut known = HashMap::with_capacity(records.len() / RECORD_LEN);
-        let mut records = records.chunks_exact(RECORD_LEN);
-        for record in &mut records {
-            let (fingerprint, rest) = record.split_first_chunk()?;
-            let (id, sniffed) = rest.split_first_chunk()?;
-            let sniffed = match sniffed {
-                [NO_TYPE] => None,
-                [code @ 0..=7] => Some(FileType::from_code(*code)),
-                _ => return None,
-            };
-            let contents = Contents {
-                id: ImageId::from_be_bytes(*id),
-                sniffed,
-            };
-            known.insert(Fingerprint::decode(fingerprint), contents);
-        }
-        records.remainder().is_empty().then_some(Known(known))
+        let place = self
+            .records
+            .binary_search_by_key(fingerprint, |(print, _)| *print);
+        self.records.get(place.ok()?).map(|(_, contents)| *contents)
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(MAGIC.len() + self.0.len() * RECORD_LEN + CHECKSUM_LEN);
-        bytes.extend_from_slice(MAGIC);
-        for (fingerprint, contents) in &self.0 {
-            fingerprint.encode(&mut bytes);
-            bytes.extend_from_slice(&contents.id.to_be_bytes());
-            bytes.push(contents.sniffed.map_or(NO_TYPE, FileType::code));
-        }
-        let mut hasher = ImageHasher::new();
-        hasher.update(&bytes);
-        bytes.extend_from_slice(&hasher.id().to_be_bytes());
-        bytes
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
     }
+
+    /// Reads what [`write`] made, as far as it is whole. Anything else, however it came about, is nothing known:
+    /// it is an index of what can be read again.
+    pub(crate) fn read(from: impl Read) -> Known {
+        let mut known = Known::default();
+        let mut from = from.take(MAX_LEN + 1);
+        let mut magic = [0; MAGIC.len()];
+        if from.read_exact(&mut magic).is_err() || magic != *MAGIC {
+            return known;
+        }
+        let mut buffer = Vec::new();
+        while let Some(true) = known.read_block(&mut from, &mut buffer) {}
+        known.logged = known.records.len();
+        // What was said last of a fingerprint stands: a stable sort, from the end.
+        known.records.reverse();
+        known.records.sort_by_key(|(print, _)| *print);
+        known.records.dedup_by_key(|(print, _)| *print);
+        known
+    }
+
+    /// `None` if there is no whole block; `Some(false)` at the end.
+    fn read_block(&mut self, from: &mut io::Take<impl Read>, buffer: &mut Vec<u8>) -> Option<bool> {
+        let mut head = [0; BLOCK_HEAD_LEN];
+        let at = MAX_LEN + 1 - from.limit();
+        if !read_or_end(from, &mut head).ok()? {
+            self.whole = Some(at);
+            return Some(false);
+        }
+        let (count, checksum) = head.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_be_bytes(*count)).ok()?;
+        if count == 0 || count > BLOCK {
+            return None;
+        }
+        buffer.resize(count * RECORD_LEN, 0);
+        from.read_exact(buffer).ok()?;
+        if ImageId::of(buffer).to_be_bytes() != *checksum {
+            return None;
+        }
+        let mut records = Vec::with_capacity(count);
+        for record in buffer.chunks_exact(RECORD_LEN) {
+            records.push(decode(record)?);
+        }
+        self.records.append(&mut records);
+        Some(true)
+    }
+}
+
+/// Fills the buffer; `false` if there is nothing more at all.
+fn read_or_end(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) if filled == 0 => return Ok(false),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(true)
+}
+
+fn decode(record: &[u8]) -> Option<Record> {
+    let (fingerprint, rest) = record.split_first_chunk()?;
+    let (id, rest) = rest.split_first_chunk()?;
+    let (&sniffed, unworthy) = rest.split_first()?;
+    let sniffed = match sniffed {
+        NO_TYPE => None,
+        code @ 0..=7 => Some(FileType::from_code(code)),
+        _ => return None,
+    };
+    let contents = Contents {
+        id: ImageId::from_be_bytes(*id),
+        sniffed,
+        unworthy: u16::from_be_bytes(*unworthy.first_chunk()?),
+    };
+    Some((Fingerprint::decode(fingerprint), contents))
+}
+
+/// Writes a whole log and says how long it is.
+pub(crate) fn write(records: impl Iterator<Item = Record>, to: &mut impl Write) -> io::Result<u64> {
+    to.write_all(MAGIC)?;
+    let length = append(records, to)?;
+    Ok(length + 8)
+}
+
+/// Writes blocks to follow a log, and says how long they are.
+pub(crate) fn append(
+    records: impl Iterator<Item = Record>,
+    to: &mut impl Write,
+) -> io::Result<u64> {
+    let mut records = records.peekable();
+    let mut length = 0;
+    let mut block = Vec::new();
+    while records.peek().is_some() {
+        block.clear();
+        let mut count = 0u32;
+        for (fingerprint, contents) in records.by_ref().take(BLOCK) {
+            fingerprint.encode(&mut block);
+            block.extend_from_slice(&contents.id.to_be_bytes());
+            block.push(contents.sniffed.map_or(NO_TYPE, FileType::code));
+            block.extend_from_slice(&contents.unworthy.to_be_bytes());
+            count += 1;
+        }
+        to.write_all(&count.to_be_bytes())?;
+        to.write_all(&ImageId::of(&block).to_be_bytes())?;
+        to.write_all(&block)?;
+        length += u64::try_from(BLOCK_HEAD_LEN + block.len()).unwrap_or(0);
+    }
+    Ok(length)
+}
+
+/// Whether a log of so many records about so many files should be written anew: it then gets a third shorter, at
+/// the least, so that each record is written three times on an average at most.
+pub(crate) fn is_overgrown(logged: usize, files: usize) -> bool {
+    logged > files + files / 2 + BLOCK
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_written_is_read_back_and_anything_else_is_nothing() {
-        let file = tempfile::tempfile().unwrap();
-        let fingerprint = Fingerprint::of_file(&file).unwrap();
-        let mut known = Known::default();
-        let contents = Contents {
-            id: ImageId(7),
-            sniffed: Some(FileType::Gif),
+    fn record(n: u64) -> Record {
+        let fingerprint = Fingerprint {
+            device: 1,
+            inode: n,
+            size: n,
+            modified: -5,
+            changed: i64::MAX,
         };
-        known.insert(fingerprint, contents);
-        let bytes = known.encode();
-        assert_eq!(
-            Known::read(bytes.as_slice()).get(&fingerprint),
-            Some(contents)
-        );
-        assert_eq!(Known::read(Known::default().encode().as_slice()).len(), 0);
+        let contents = Contents {
+            id: ImageId(n * 7),
+            sniffed: (n % 2 == 0).then_some(FileType::Gif),
+            unworthy: 9500,
+        };
+        (fingerprint, contents)
+    }
+
+    fn log(records: impl Iterator<Item = Record>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let length = write(records, &mut bytes).unwrap();
+        assert_eq!(length, bytes.len() as u64);
+        bytes
+    }
+
+    fn knows(bytes: &[u8]) -> Vec<u64> {
+        let known = Known::read(bytes);
+        (0..10_000)
+            .filter(|n| known.get(&record(*n).0) == Some(record(*n).1))
+            .collect()
+    }
+
+    #[test]
+    fn what_was_written_and_added_is_read_back() {
+        let mut bytes = log((0..9000).map(record));
+        append([record(9500)].into_iter(), &mut bytes).unwrap();
+        let known = Known::read(bytes.as_slice());
+        assert_eq!(known.whole, Some(bytes.len() as u64));
+        assert_eq!((known.logged, known.records.len()), (9001, 9001));
+        assert_eq!(knows(&bytes), (0..9000).chain([9500]).collect::<Vec<_>>());
+        let none = log(std::iter::empty());
+        assert_eq!(Known::read(none.as_slice()).whole, Some(8));
+    }
+
+    #[test]
+    fn what_was_said_last_stands() {
+        let (print, contents) = record(1);
+        let tried = Contents {
+            unworthy: 100,
+            ..contents
+        };
+        let bytes = log([(print, contents), record(2), (print, tried)].into_iter());
+        let known = Known::read(bytes.as_slice());
+        assert_eq!(known.get(&print), Some(tried));
+        assert_eq!((known.logged, known.records.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_broken_log_is_read_up_to_the_break_and_never_beyond() {
+        let first = log((0..3).map(record));
+        let mut bytes = first.clone();
+        append((3..5).map(record), &mut bytes).unwrap();
         for cut in 0..bytes.len() {
-            assert_eq!(Known::read(&bytes[..cut]).len(), 0, "cut at {cut}");
+            let whole = match cut {
+                cut if cut < first.len() => Vec::new(),
+                _ => vec![0, 1, 2],
+            };
+            assert_eq!(knows(&bytes[..cut]), whole, "cut at {cut}");
+            let ends_between = cut == 8 || cut == first.len();
+            let read = Known::read(&bytes[..cut]);
+            assert_eq!(read.whole.is_some(), ends_between, "cut at {cut}");
         }
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert_eq!(Known::read(bad.as_slice()).len(), 0, "changed at {at}");
+            let whole = if at < first.len() {
+                vec![]
+            } else {
+                vec![0, 1, 2]
+            };
+            assert_eq!(knows(&bad), whole, "changed at {at}");
+            assert_eq!(Known::read(bad.as_slice()).whole, None, "changed at {at}");
         }
+        let older = [b"JTPidx\x00\x01".as_slice(), &bytes[8..]].concat();
+        assert!(Known::read(older.as_slice()).is_empty());
     }
 }

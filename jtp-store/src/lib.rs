@@ -11,6 +11,8 @@
 
 mod dir;
 mod fingerprint;
+#[cfg(feature = "zstd")]
+mod forms;
 mod hash;
 mod known;
 mod live;
@@ -18,9 +20,12 @@ mod load;
 mod memory;
 mod name;
 mod output;
+mod private;
 mod store;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, Progress};
+#[cfg(feature = "zstd")]
+pub use forms::FormCache;
 pub use live::{LiveCatalog, Watch};
 pub use load::{LoadError, Loaded, load};
 pub use memory::{InsertError, MemoryStore};

@@ -1,6 +1,7 @@
 //! The programs `server` and `client` as processes: what they do, print, and exit with.
 #![cfg(unix)]
 
+mod caching;
 mod failures;
 mod fetching;
 mod readme;

@@ -54,6 +54,8 @@ impl Place {
             .current_dir(self.0.path())
             .stdin(Stdio::null());
         command.env_remove("RUST_LOG").env_remove("SSL_CERT_FILE");
+        // Not the cache of whoever runs the tests.
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 

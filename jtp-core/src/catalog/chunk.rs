@@ -79,13 +79,26 @@ impl Chunk {
 
     /// How the entry at `index` stands to a key, in catalog order. // S5
     pub(super) fn compare(&self, index: usize, name: &str, id: ImageId) -> Ordering {
-        match self.entry(index) {
-            Some(entry) => (entry.name.as_bytes(), entry.id).cmp(&(name.as_bytes(), id)),
-            None => Ordering::Less,
-        }
+        let key = self.from(index).and_then(|entry| {
+            let (fixed, rest) = entry.split_first_chunk::<FIXED_LEN>()?;
+            let [id @ .., _, n0, n1] = *fixed;
+            let name = rest.get(..usize::from(u16::from_be_bytes([n0, n1])))?;
+            Some((name, ImageId::from_be_bytes(id)))
+        });
+        key.map_or(Ordering::Less, |key| key.cmp(&(name.as_bytes(), id)))
+    }
+
+    /// Whether all entries stand before a key.
+    pub(super) fn is_before(&self, name: &str, id: ImageId) -> bool {
+        self.len()
+            .checked_sub(1)
+            .is_none_or(|last| self.compare(last, name, id) == Ordering::Less)
     }
 
     fn place(&self, name: &str, id: ImageId) -> usize {
+        if self.is_before(name, id) {
+            return self.len();
+        }
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;

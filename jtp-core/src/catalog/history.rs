@@ -16,9 +16,6 @@ use core::cell::RefCell;
 #[cfg(feature = "std")]
 use std::sync::{Mutex, PoisonError};
 
-/// How many events the history keeps for the hindmost place. // N2
-pub(super) const DEFAULT_BOUND: u64 = 1_000_000;
-
 #[derive(Debug)]
 struct Node {
     /// How many events there were up to here.
@@ -147,7 +144,7 @@ impl History {
         History {
             last: Cursor::start(),
             held: VecDeque::new(),
-            bound: DEFAULT_BOUND,
+            bound: super::CatalogWriter::HISTORY,
         }
     }
 
@@ -191,9 +188,7 @@ impl History {
                 }
                 if let Some(node) = node.upgrade() {
                     // Dropped outside the lock: it may be a long chain.
-                    let cut = node
-                        .next
-                        .with(|link| core::mem::replace(link, Link::Cut));
+                    let cut = node.next.with(|link| core::mem::replace(link, Link::Cut));
                     drop(cut);
                 }
             }

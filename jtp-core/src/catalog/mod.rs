@@ -28,8 +28,8 @@ use crate::wire::entry::Entry;
 use crate::wire::response::{self, Header};
 
 use chunk::Chunk;
-pub use history::Cursor;
 pub(crate) use history::Batch;
+pub use history::Cursor;
 use index::Index;
 pub use writer::{CatalogError, CatalogWriter};
 

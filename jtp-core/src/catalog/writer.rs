@@ -41,6 +41,9 @@ pub struct CatalogWriter {
 }
 
 impl CatalogWriter {
+    /// How many events the history keeps unless [`CatalogWriter::set_history`] says otherwise. // N2
+    pub const HISTORY: u64 = 1_000_000;
+
     /// A writer whose published catalog is empty.
     #[must_use]
     pub fn new() -> CatalogWriter {
@@ -151,7 +154,11 @@ impl CatalogWriter {
         news.retain(|id| !self.published.contains(*id) && self.shape.index.slot(*id).is_some());
         // Each once, where it came first.
         let mut order: Vec<u32> = (0..u32::try_from(news.len()).unwrap_or(u32::MAX)).collect();
-        let id_at = |at: u32| usize::try_from(at).ok().and_then(|at| news.get(at).copied());
+        let id_at = |at: u32| {
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| news.get(at).copied())
+        };
         order.sort_by_key(|&at| id_at(at));
         order.dedup_by_key(|at| id_at(*at));
         order.sort_unstable();
@@ -168,11 +175,14 @@ impl CatalogWriter {
     }
 
     fn put_in(&mut self, new: &Entry<'_>) -> Result<(), CatalogError> {
-        // The last chunk that begins at or before the new entry, or the first one.
+        // The last chunk that begins at or before the new entry, or the first one. Often images come in order.
         let spine = &self.shape.spine;
-        let after =
-            spine.partition_point(|chunk| chunk.compare(0, new.name, new.id) != Ordering::Greater);
-        let place = after.saturating_sub(1);
+        let place = match spine.last() {
+            Some(last) if last.is_before(new.name, new.id) => spine.len() - 1,
+            _ => spine
+                .partition_point(|chunk| chunk.compare(0, new.name, new.id) != Ordering::Greater)
+                .saturating_sub(1),
+        };
         if spine.is_empty() {
             let slot = self.slot();
             self.shape.spine.push(Arc::new(Chunk::new(slot)));

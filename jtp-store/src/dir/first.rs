@@ -1,11 +1,9 @@
 //! The first index: nothing is served before it is complete.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::mpsc::Sender;
 
-use super::index::{FileRecord, Name};
-use super::schedule::Look;
+use super::index::Name;
 
 /// How far the first index is. // cli.md: `listening on` comes after it
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,11 +19,12 @@ pub struct Progress {
 
 pub(super) type Report = Box<dyn FnMut(Progress) + Send>;
 
-/// Collects what the first look at each file found, so that names are taken in order whatever thread was
+/// Waits for what the first look at each file finds, so that names are taken in order whatever thread was
 /// faster: the first of two files with one ID is the first by name. // S4
 pub(super) struct FirstIndex {
+    /// Files that nobody looks at yet.
+    todo: Vec<Name>,
     waiting: HashSet<Name>,
-    collected: HashMap<Name, (FileRecord, Look)>,
     state: State,
     progress: Progress,
     report: Option<Report>,
@@ -45,8 +44,8 @@ enum State {
 impl FirstIndex {
     pub(super) fn new(report: Option<Report>, ready: Sender<()>) -> FirstIndex {
         FirstIndex {
+            todo: Vec::new(),
             waiting: HashSet::new(),
-            collected: HashMap::new(),
             state: State::New,
             progress: Progress::default(),
             report,
@@ -59,27 +58,34 @@ impl FirstIndex {
         self.state == State::New
     }
 
-    pub(super) fn begin(&mut self, names: impl Iterator<Item = Name>) {
+    /// Begins it: what is to be read, and how many files are known without.
+    pub(super) fn begin(&mut self, todo: Vec<Name>, known: usize) {
         self.state = State::Reading;
-        self.waiting.extend(names);
-        self.progress.files_total = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+        self.progress.files_total = count(todo.len() + known);
+        self.progress.files_done = count(known);
+        self.todo = todo;
+        // The last one is taken first.
+        self.todo.reverse();
         self.tell_progress();
     }
 
-    /// Keeps what a file holds until all files were read; `false` if they were.
-    pub(super) fn collect(&mut self, name: &Name, record: &FileRecord, look: Look) -> bool {
-        if self.state == State::Comparing {
-            return false;
+    /// The next file to look at.
+    pub(super) fn next(&mut self) -> Option<Name> {
+        let name = self.todo.pop()?;
+        if self.todo.len() * 4 < self.todo.capacity() {
+            self.todo.shrink_to_fit();
         }
-        self.done(name, Some(u64::from(record.length)));
-        self.collected
-            .insert(Arc::clone(name), (record.clone(), look));
-        true
+        self.waiting.insert(Name::clone(&name));
+        Some(name)
+    }
+
+    /// Whether files are noted as they are found, to be compared when all were read.
+    pub(super) fn collects(&self) -> bool {
+        self.state == State::Reading
     }
 
     /// Nothing more is to be waited for from that file.
     pub(super) fn done(&mut self, name: &Name, bytes: Option<u64>) {
-        self.collected.remove(name);
         if self.waiting.remove(name) && self.state == State::Reading {
             self.progress.files_done += 1;
             self.progress.bytes += bytes.unwrap_or(0);
@@ -89,10 +95,10 @@ impl FirstIndex {
 
     /// The folder is gone: only files that a thread is reading, of which it will tell, are waited for.
     pub(super) fn lose(&mut self, is_read: impl Fn(&Name) -> bool) {
+        self.todo.clear();
         self.state = match self.state {
             State::New => State::Reading,
             State::Reading | State::Comparing => {
-                self.collected.clear();
                 self.waiting.retain(|name| is_read(name));
                 return;
             }
@@ -100,22 +106,18 @@ impl FirstIndex {
         self.tell_progress();
     }
 
-    /// Once all files were read: what they hold, in the order of names.
-    pub(super) fn collected(&mut self) -> Vec<(Name, FileRecord, Look)> {
-        if self.state != State::Reading || !self.waiting.is_empty() {
-            return Vec::new();
+    /// Once all files were read: they are to be compared now.
+    pub(super) fn all_read(&mut self) -> bool {
+        if self.state != State::Reading || !self.todo.is_empty() || !self.waiting.is_empty() {
+            return false;
         }
         self.state = State::Comparing;
-        let collected = std::mem::take(&mut self.collected).into_iter();
-        let mut collected: Vec<_> = collected
-            .map(|(name, (rec, look))| (name, rec, look))
-            .collect();
-        collected.sort_by(|(a, left, _), (b, right, _)| {
-            (left.listed.as_bytes(), a).cmp(&(right.listed.as_bytes(), b))
-        });
-        self.waiting
-            .extend(collected.iter().map(|(name, ..)| Arc::clone(name)));
-        collected
+        true
+    }
+
+    /// A file that is being compared is waited for.
+    pub(super) fn wait_for(&mut self, name: &Name) {
+        self.waiting.insert(Name::clone(name));
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -134,6 +136,10 @@ impl FirstIndex {
     }
 }
 
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,10 +151,13 @@ mod tests {
         let name = |name: &str| Name::from(OsStr::new(name));
         let (ready, _is_ready) = mpsc::channel();
         let mut first = FirstIndex::new(None, ready);
-        first.begin([name("put off.png"), name("being read.png")].into_iter());
+        let names = ["being read.png", "put off.png", "not begun.png"].map(name);
+        first.begin(names.to_vec(), 0);
+        assert_eq!(first.next(), Some(name("being read.png")));
+        assert_eq!(first.next(), Some(name("put off.png")));
         first.lose(|file| **file == *OsStr::new("being read.png"));
-        assert!(first.collected().is_empty() && !first.is_complete());
+        assert!(!first.all_read() && !first.is_complete());
         first.done(&name("being read.png"), None);
-        assert!(first.collected().is_empty() && first.is_complete());
+        assert!(first.all_read() && first.is_complete());
     }
 }

@@ -1,10 +1,11 @@
 //! The folder itself: opening it, scanning it, noticing that it went or is another.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirEntry};
@@ -12,10 +13,12 @@ use cap_std::fs::{Dir, DirEntry};
 use super::Follow;
 #[cfg(target_os = "linux")]
 use super::events::Events;
-use super::index::Name;
-use super::keeper::Keeper;
+use super::first::FirstIndex;
+use super::index::{FileRecord, Name};
+use super::keeper::{Keeper, warn_of_name};
 use super::schedule::Notice;
-use crate::fingerprint::Fingerprint;
+use super::select::listed_name;
+use crate::fingerprint::{Fingerprint, SETTLE};
 
 /// How often the folder is scanned although the system tells its news.
 const SAFETY: Duration = Duration::from_secs(60);
@@ -105,8 +108,9 @@ impl Keeper {
 
     #[cfg(target_os = "linux")]
     fn hear_news(&mut self, path: &Path) {
+        let said = std::mem::replace(&mut self.said_scanning, true);
         if super::events::is_remote(path) {
-            if self.first.is_some() {
+            if !said {
                 tracing::info!(
                     folder = %path.display(),
                     "others may change the images folder unheard: it is scanned each second"
@@ -115,8 +119,12 @@ impl Keeper {
             return;
         }
         match Events::start(path, self.outbox.clone()) {
-            Ok(events) => self.news.events = Some(events),
-            Err(e) if self.first.is_some() => tracing::warn!(
+            Ok(events) => {
+                self.news.events = Some(events);
+                // Should they end one day, that is to be said.
+                self.said_scanning = false;
+            }
+            Err(e) if !said => tracing::warn!(
                 folder = %path.display(), error = %e,
                 "the system tells no news of the images folder: it is scanned each second instead"
             ),
@@ -134,7 +142,7 @@ impl Keeper {
         self.dir = None;
         self.schedule.clear();
         self.refused.clear();
-        let names: Vec<Name> = self.index.names().cloned().collect();
+        let names: Vec<Name> = self.shared.index().names().map(Name::from).collect();
         for name in names {
             self.detach(&name, now);
         }
@@ -149,37 +157,43 @@ impl Keeper {
         let Some(dir) = self.dir.clone() else {
             return Ok(());
         };
-        if let Some(first) = self.first.as_mut().filter(|first| first.is_new()) {
-            let mut names = Vec::new();
-            for entry in dir.entries()? {
-                let entry = entry?;
-                if let Some(name) = candidate(&self.settings.selection, &entry) {
-                    names.push(name);
-                }
-            }
-            first.begin(names.iter().cloned());
-            for name in names {
-                self.hear(&name, Notice::First, now);
-            }
-            return Ok(());
+        if self.first.as_ref().is_some_and(FirstIndex::is_new) {
+            return self.first_scan(&dir);
         }
-        let mut there = HashSet::new();
+        // Held on: the keeper alone writes it, and does not here.
+        let shared = Arc::clone(&self.shared);
+        let index = shared.index();
+        let mut there = vec![false; index.slots_end()];
+        let mut refused_there = HashSet::new();
         for entry in dir.entries()? {
             let entry = entry?;
-            let Some(name) = candidate(&self.settings.selection, &entry) else {
+            let name = entry.file_name();
+            if !is_candidate(&self.settings.selection, &entry, &name) {
                 continue;
-            };
-            let fingerprint = fingerprint(&dir, &entry);
-            if self.known(&name) != fingerprint || fingerprint.is_none() {
-                self.hear(&name, Notice::Seen, now);
             }
-            there.insert(name);
+            let fingerprint = fingerprint(&dir, &entry);
+            let slot = index.slot(&name);
+            let known = match slot.and_then(|slot| index.at(slot)) {
+                Some((_, record)) => Some(record.fingerprint),
+                None => self.refused.get(&*name).and_then(|refused| {
+                    refused_there.insert(Name::from(&*name));
+                    refused.fingerprint
+                }),
+            };
+            if let Some(there) = slot.and_then(|slot| there.get_mut(to_index(slot))) {
+                *there = true;
+            }
+            if known != fingerprint || fingerprint.is_none() {
+                self.hear(&Name::from(name), Notice::Seen, now);
+            }
         }
-        let missing = |name: &&Name| !there.contains(*name);
-        let gone: Vec<Name> = self.index.names().filter(missing).cloned().collect();
-        for name in gone {
-            self.hear(&name, Notice::Gone, now);
+        for slot in index.slots() {
+            if let (Some(false), Some((name, _))) = (there.get(to_index(slot)), index.at(slot)) {
+                self.hear(&Name::from(name), Notice::Gone, now);
+            }
         }
+        drop(index);
+        let missing = |name: &&Name| !refused_there.contains(*name);
         let gone: Vec<Name> = self.refused.keys().filter(missing).cloned().collect();
         for name in gone {
             self.forget_refusal(&name);
@@ -187,19 +201,52 @@ impl Keeper {
         Ok(())
     }
 
-    /// The fingerprint with which a file was last read or refused.
-    fn known(&self, name: &Name) -> Option<Fingerprint> {
-        match self.index.file(name) {
-            Some(record) => Some(record.fingerprint),
-            None => self.refused.get(name)?.fingerprint,
+    /// Finds what is to be read. What an earlier run read and nobody changed since is only looked at.
+    fn first_scan(&mut self, dir: &Dir) -> io::Result<()> {
+        let now = SystemTime::now();
+        let knows = |print: &Fingerprint| {
+            let settled = print.age(now).is_some_and(|age| age >= SETTLE);
+            let contents = self.shared.known(print).filter(|_| settled)?;
+            let length = u32::try_from(print.size).ok()?; // S14
+            Some(FileRecord::new(*print, length, contents))
+        };
+        let (mut todo, mut known) = (Vec::new(), 0);
+        let none_is_known = self.shared.knows_nothing();
+        for entry in dir.entries()? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !is_candidate(&self.settings.selection, &entry, &name) {
+                continue;
+            }
+            let print = match none_is_known {
+                true => None,
+                false => fingerprint(dir, &entry),
+            };
+            match print.as_ref().and_then(knows) {
+                Some(record)
+                    if listed_name(&name).is_some()
+                        && self.shared.index_mut().collect(&name, &record) =>
+                {
+                    warn_of_name(&name);
+                    known += 1;
+                }
+                _ => todo.push(Name::from(name)),
+            }
         }
+        if let Some(first) = &mut self.first {
+            first.begin(todo, known);
+        }
+        Ok(())
     }
 }
 
-fn candidate(selection: &super::select::Selection, entry: &DirEntry) -> Option<Name> {
-    let name = entry.file_name();
+fn is_candidate(selection: &super::select::Selection, entry: &DirEntry, name: &OsStr) -> bool {
     let is_dir = || entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-    (selection.takes(&name) && !is_dir()).then(|| Name::from(name))
+    selection.takes(name) && !is_dir()
+}
+
+fn to_index(slot: super::table::Slot) -> usize {
+    usize::try_from(slot).unwrap_or(usize::MAX)
 }
 
 fn fingerprint(dir: &Dir, entry: &DirEntry) -> Option<Fingerprint> {

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -16,7 +17,8 @@ use cap_std::fs::Dir;
 use jtp_core::ImageId;
 
 use super::first::FirstIndex;
-use super::index::{FileRecord, Index, Name};
+use super::index::{FileRecord, Name};
+use super::index_file::IndexFile;
 #[cfg(feature = "zstd")]
 use super::press::{Pressed, Presser};
 use super::schedule::{Look, Notice, Schedule};
@@ -33,6 +35,9 @@ pub(super) const GATHER: Duration = Duration::from_millis(250);
 
 /// How long an image is listed whose file is being changed and cannot be read yet.
 const STALE: Duration = Duration::from_secs(1);
+
+/// How many files the pool is given at once: enough that no thread waits, and no more than is to be held.
+const AT_WORK: usize = 1024;
 
 /// How many messages are taken before the clock is looked at again.
 const MESSAGES: usize = 1024;
@@ -52,6 +57,12 @@ pub(super) enum Message {
     /// An image was compressed, or not.
     #[cfg(feature = "zstd")]
     Pressed(Name, ImageId, Pressed),
+    /// A form in the cache is not there any more.
+    #[cfg(feature = "zstd")]
+    LostForm(ImageId),
+    /// A form in the cache is not what it was. // S13
+    #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
+    DamagedForm(ImageId),
     /// The store is dropped.
     Stop,
 }
@@ -86,7 +97,7 @@ pub(super) struct Keeper {
     pub(super) pressing: HashMap<ImageId, u64>,
     pub(super) news: super::folder::News,
     pub(super) dir: Option<Arc<Dir>>,
-    pub(super) index: Index,
+    pub(super) index_file: Option<IndexFile>,
     pub(super) schedule: Schedule,
     pub(super) at_work: HashMap<Name, AtWork>,
     pub(super) refused: HashMap<Name, Refused>,
@@ -96,8 +107,11 @@ pub(super) struct Keeper {
     pub(super) first: Option<FirstIndex>,
     /// When the folder is to be seen to.
     pub(super) rescan_at: Option<Instant>,
-    /// Whether files were read since the index was saved.
-    pub(super) unsaved: bool,
+    /// When forms were looked for at last.
+    #[cfg(feature = "zstd")]
+    pub(super) forms_seen: Option<Instant>,
+    /// Whether it was said that the folder is scanned for want of news.
+    pub(super) said_scanning: bool,
     /// When it is to be scanned at the earliest.
     pub(super) scan_at: Option<Instant>,
 }
@@ -108,11 +122,12 @@ impl Keeper {
         shared: Arc<Shared>,
         (outbox, inbox): (Sender<Message>, Receiver<Message>),
         first: FirstIndex,
+        index_file: Option<IndexFile>,
     ) -> std::io::Result<Keeper> {
         let pool = Pool::start(settings.hashing_threads, &shared, &outbox)?;
         #[cfg(feature = "zstd")]
         let presser = match settings.threshold {
-            threshold if threshold.is_off() || settings.room_for_forms == 0 => None,
+            _ if settings.ten_thousandths() == 0 => None,
             threshold => Some(Presser::start(
                 settings.compressing_threads,
                 threshold,
@@ -120,10 +135,6 @@ impl Keeper {
                 &outbox,
             )?),
         };
-        #[cfg(feature = "zstd")]
-        let compress = presser.is_some();
-        #[cfg(not(feature = "zstd"))]
-        let compress = false;
         Ok(Keeper {
             settings,
             shared,
@@ -136,7 +147,7 @@ impl Keeper {
             pressing: HashMap::new(),
             news: super::folder::News::default(),
             dir: None,
-            index: Index::new(compress),
+            index_file,
             schedule: Schedule::default(),
             at_work: HashMap::new(),
             refused: HashMap::new(),
@@ -146,16 +157,17 @@ impl Keeper {
             first: Some(first),
             rescan_at: None,
             scan_at: None,
-            unsaved: false,
+            #[cfg(feature = "zstd")]
+            forms_seen: None,
+            said_scanning: false,
         })
     }
 
     /// Keeps the catalog until the store is dropped.
     pub(super) fn run(mut self) {
         self.keep();
-        if self.first.is_none() {
-            self.save_known();
-        }
+        // Also what a first index that was broken off has found out.
+        self.save_known();
     }
 
     fn keep(&mut self) {
@@ -165,9 +177,7 @@ impl Keeper {
             if self.rescan_at.is_some_and(|at| at <= now) {
                 self.rescan(now);
             }
-            while let Some((name, look)) = self.schedule.pop(now) {
-                self.look(name, look, now);
-            }
+            self.give_work(now);
             self.finish_first_index();
             self.settle(now);
             #[cfg(feature = "zstd")]
@@ -200,8 +210,24 @@ impl Keeper {
         }
     }
 
+    /// Has files looked at that are due, as many as the pool is to have.
+    fn give_work(&mut self, now: Instant) {
+        while self.at_work.len() < AT_WORK {
+            if let Some((name, look)) = self.schedule.pop(now) {
+                self.look(name, look, now);
+            } else if let Some(name) = self.first.as_mut().and_then(FirstIndex::next) {
+                self.look(name, Look::new(Notice::First, now), now);
+            } else {
+                return;
+            }
+        }
+    }
+
     fn next_wake(&self) -> Option<Instant> {
-        let looks = [self.rescan_at, self.schedule.next_due()];
+        // When the pool has its fill, the next answer of its makes room.
+        let due = self.schedule.next_due();
+        let due = due.filter(|_| self.at_work.len() < AT_WORK);
+        let looks = [self.rescan_at, due];
         let publishing = [
             self.unpublished.map(|since| since + GATHER),
             self.leaving.values().min().copied(),
@@ -227,6 +253,12 @@ impl Keeper {
             Message::Found(name, found) => self.found(&name, found, now),
             #[cfg(feature = "zstd")]
             Message::Pressed(name, id, pressed) => self.pressed(&name, id, pressed, now),
+            #[cfg(feature = "zstd")]
+            Message::LostForm(id) => self.look_for_forms(id, now),
+            #[cfg(feature = "zstd")]
+            Message::DamagedForm(id) => self.throw_form_away(id),
+            #[cfg(not(feature = "zstd"))]
+            Message::DamagedForm(_) => {}
             Message::Stop => {}
         }
     }
@@ -250,7 +282,8 @@ impl Keeper {
             self.gone(name, now);
             return;
         };
-        let known = self.index.file(&name).map(|record| record.fingerprint);
+        let known = self.shared.index().file(&name);
+        let known = known.map(|record| record.fingerprint);
         let task = Task::Look {
             quiet: look.quiet,
             known: known.filter(|_| !look.force),
@@ -285,7 +318,8 @@ impl Keeper {
                 let outlived = now.duration_since(look.since) > STALE;
                 let other_size =
                     |record: &FileRecord| record.fingerprint.size != fingerprint.size || outlived;
-                if self.index.file(name).is_some_and(other_size) {
+                let listed = self.shared.index().file(name);
+                if listed.as_ref().is_some_and(other_size) {
                     self.detach(name, now);
                 }
                 if outlived {
@@ -321,16 +355,8 @@ impl Keeper {
                 _,
             ) => {
                 match select::listed_name(name) {
-                    Some(listed) => {
-                        let listed = listed.into_boxed_str();
-                        let record = FileRecord {
-                            id: contents.id,
-                            fingerprint,
-                            length,
-                            sniffed: contents.sniffed,
-                            file_type: select::file_type(contents.sniffed, name),
-                            listed,
-                        };
+                    Some(_) => {
+                        let record = FileRecord::new(fingerprint, length, contents);
                         self.claim(name, record, look, now);
                     }
                     None => {
@@ -352,8 +378,8 @@ impl Keeper {
             (Found::Equal, Some(record)) => self.attach(name, record, now),
             (Found::OtherChanged, Some(record)) => {
                 let (id, again) = (record.id, Notice::Touched);
-                if let Some((other, _)) = self.index.holder(id, |other| other != name) {
-                    let other = Arc::clone(other);
+                let other = self.shared.index().holder(id, |other| other != name);
+                if let Some((other, _)) = other {
                     self.hear(&other, again, now);
                 }
                 self.attach(name, record, now);
@@ -385,28 +411,50 @@ impl Keeper {
 
     /// A file says that it has an ID. Taken at its word only if no other file has the ID. // S4
     fn claim(&mut self, name: &Name, record: FileRecord, look: Look, now: Instant) {
-        if let Some(first) = &mut self.first {
-            if first.collect(name, &record, look) {
-                return;
+        self.note_known(&record);
+        if self.first.as_ref().is_some_and(FirstIndex::collects) {
+            let length = Some(u64::from(record.length));
+            if self.shared.index_mut().collect(name, &record) {
+                self.forget_refusal(name);
+                warn_of_name(name);
+                self.first_done(name, length);
+            } else {
+                self.no_room_for(name, &record, now);
             }
+            return;
         }
         self.claim_now(name, record, look, now);
     }
 
-    pub(super) fn claim_now(&mut self, name: &Name, record: FileRecord, look: Look, now: Instant) {
-        if self.index.file(name).is_some_and(|old| old.id == record.id) {
+    fn no_room_for(&mut self, name: &Name, record: &FileRecord, now: Instant) {
+        let refused = Refused {
+            fingerprint: Some(record.fingerprint),
+            why: "there are too many files".to_owned(),
+            collides: None,
+        };
+        self.refuse(name, refused, now);
+    }
+
+    fn claim_now(&mut self, name: &Name, record: FileRecord, look: Look, now: Instant) {
+        let index = self.shared.index();
+        if index.is_holder(name, record.id) {
+            drop(index);
             self.attach(name, record, now);
             return;
         }
         let usable = |other: &Name| other != name && !self.leaving.contains_key(other);
-        let other = self.index.holder(record.id, usable);
+        let other = index.holder(record.id, usable);
+        drop(index);
         let (Some((other, other_record)), Some(dir)) = (other, self.dir.clone()) else {
             self.attach(name, record, now);
             return;
         };
+        if let Some(first) = &mut self.first {
+            first.wait_for(name);
+        }
         let task = Task::Compare {
             fingerprint: record.fingerprint,
-            other: Arc::clone(other),
+            other,
             other_fingerprint: other_record.fingerprint,
         };
         let work = AtWork {
@@ -423,28 +471,34 @@ impl Keeper {
     }
 
     fn attach(&mut self, name: &Name, record: FileRecord, now: Instant) {
-        if name.to_str().is_none() && self.index.file(name).is_none() {
-            // W6
-            tracing::warn!(file = ?name, listed = &*record.listed, "a file name is not UTF-8");
+        let mut index = self.shared.index_mut();
+        let old = index.file(name).map(|old| old.id);
+        let is_new = old.is_none();
+        let attached = index.attach(name, &record);
+        drop(index);
+        if !attached {
+            self.no_room_for(name, &record, now);
+            return;
+        }
+        if is_new {
+            warn_of_name(name);
         }
         self.leaving.remove(name);
         self.forget_refusal(name);
-        let old = self.index.file(name).map(|old| old.id);
         self.first_done(name, Some(u64::from(record.length)));
-        self.unsaved = true;
-        self.index.attach(name, record);
         self.retry_collided(old, now);
     }
 
     pub(super) fn detach(&mut self, name: &Name, now: Instant) {
         self.leaving.remove(name);
-        let gone = self.index.detach(name);
+        let gone = self.shared.index_mut().detach(name);
         self.retry_collided(gone, now);
     }
 
     /// An ID that is gone may be had by a file that was refused for it.
     fn retry_collided(&mut self, gone: Option<ImageId>, now: Instant) {
-        let Some(id) = gone.filter(|id| self.collisions > 0 && !self.index.holds(*id)) else {
+        let Some(id) = gone.filter(|id| self.collisions > 0 && !self.shared.index().holds(*id))
+        else {
             return;
         };
         let collided = |(name, refused): (&Name, &Refused)| {
@@ -460,10 +514,14 @@ impl Keeper {
         self.forget_refusal(&name);
         self.first_done(&name, None);
         // Another link to the file has a new ctime by this.
-        for link in self.index.links(&name) {
+        let links = self.shared.index().links(&name);
+        for link in links {
             self.hear(&link, Notice::Touched, now);
         }
-        if self.index.file(&name).is_some() {
+        let is_known = self.shared.index().file(&name).is_some();
+        if self.first.as_ref().is_some_and(FirstIndex::collects) {
+            self.detach(&name, now);
+        } else if is_known {
             self.leaving.entry(name).or_insert(now + LEAVING);
         }
     }
@@ -495,12 +553,22 @@ impl Keeper {
         let Some(first) = &mut self.first else {
             return;
         };
-        let now = Instant::now();
-        for (name, record, look) in first.collected() {
-            self.claim_now(&name, record, look, now);
+        if first.all_read() {
+            let now = Instant::now();
+            let contended = self.shared.index_mut().claim_collected();
+            for slot in contended {
+                let index = self.shared.index();
+                let found = index
+                    .at(slot)
+                    .map(|(name, record)| (Name::from(name), record));
+                drop(index);
+                if let Some((name, record)) = found {
+                    self.claim_now(&name, record, Look::new(Notice::First, now), now);
+                }
+            }
         }
         if self.first.as_ref().is_some_and(FirstIndex::is_complete) {
-            self.publish();
+            self.publish_first();
             if let Some(first) = self.first.take() {
                 first.tell();
             }
@@ -508,5 +576,13 @@ impl Keeper {
             self.shared.forget_known();
             self.save_known();
         }
+    }
+}
+
+/// Says under which name a file is listed whose own is no text. // W6
+pub(super) fn warn_of_name(name: &OsStr) {
+    if name.to_str().is_none() {
+        let listed = select::listed_name(name);
+        tracing::warn!(file = ?name, listed, "a file name is not UTF-8");
     }
 }

@@ -6,40 +6,48 @@ mod events;
 mod first;
 mod folder;
 mod index;
+mod index_file;
 mod keeper;
 #[cfg(feature = "zstd")]
 mod press;
 mod publish;
 mod schedule;
 mod select;
+mod table;
 mod work;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
+#[cfg(feature = "zstd")]
+use jtp_core::ImageHasher;
 use jtp_core::compress::Threshold;
 use jtp_core::{Image, ImageId};
 
 use crate::fingerprint::Fingerprint;
+#[cfg(feature = "zstd")]
+use crate::forms::{FormCache, Lists, Whole};
 use crate::hash::{self, Links};
 use crate::known::{Contents, Known};
+#[cfg(feature = "zstd")]
 use crate::memory::MemoryBody;
 use crate::{ImageBody, ImageStore, LiveCatalog, OpenError};
 use body::FileBody;
+#[cfg(feature = "zstd")]
+use body::FormBody;
 use first::FirstIndex;
 pub use first::Progress;
 use first::Report;
-use index::{Located, Name};
+use index::{Form, Index, Located, Name};
+use index_file::IndexFile;
 use keeper::{Keeper, Message};
 use schedule::Notice;
 use select::Selection;
@@ -66,7 +74,8 @@ pub enum Follow {
 ///   closed or has been quiet for a while; one that appears, changes or goes is reflected within 2 s of that.
 /// - Two files of the same bytes are one image under the first name; of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
-/// - BMP and other images are compressed once, in the background, and kept in memory up to a bound. // S9
+/// - BMP and other images are compressed once, in the background, and kept in memory up to a bound, or in a
+///   [`FormCache`](crate::FormCache) on disk. // S9
 /// - An opened image is proved to be the indexed file, before its first and before its last byte. // S13
 /// - Hidden files, folders, links that lead out of the folder, files over 4,294,967,295 bytes and unreadable
 ///   ones are left out; what was left out is tried again when it changes. // S14
@@ -106,6 +115,8 @@ struct Settings {
     compressing_threads: usize,
     #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     room_for_forms: u64,
+    #[cfg(feature = "zstd")]
+    forms: Option<FormCache>,
     index_file: Option<PathBuf>,
     read_anew: bool,
 }
@@ -150,8 +161,16 @@ impl DirStoreBuilder {
         self
     }
 
-    /// How many bytes of compressed forms are kept in memory; images beyond that travel raw, and so do those
-    /// whose form is over 16 MiB. Default: 256 MiB.
+    /// Keeps compressed forms in this cache on disk, rather than in memory: of any length, and for other runs and
+    /// other stores too. Default: none.
+    #[cfg(feature = "zstd")]
+    pub fn forms(mut self, cache: FormCache) -> Self {
+        self.settings.forms = Some(cache);
+        self
+    }
+
+    /// How many bytes of compressed forms are kept in memory where there is no [`FormCache`]; images beyond that
+    /// travel raw, and so do those whose form is over 16 MiB. Default: 256 MiB.
     pub fn room_for_compressed(mut self, bytes: u64) -> Self {
         self.settings.room_for_forms = bytes;
         self
@@ -207,28 +226,43 @@ impl DirStoreBuilder {
         };
         std::fs::read_dir(&path).map_err(folder)?;
         let (outbox, inbox) = mpsc::channel();
-        let index_file = self
+        let kept = self
             .settings
             .index_file
-            .as_ref()
-            .filter(|_| !self.settings.read_anew);
-        let known = index_file
-            .and_then(|path| File::open(path).ok())
-            .map(Known::read);
+            .clone()
+            .map(|path| IndexFile::open(path, self.settings.read_anew));
+        let (index_file, known) = kept.unzip();
         let shared = Arc::new(Shared {
             known: RwLock::new(known.unwrap_or_default()),
             live: LiveCatalog::new(),
             folder: path.clone(),
             dir: RwLock::new(None),
-            images: RwLock::new(HashMap::new()),
-            suspects: outbox.clone(),
+            index: RwLock::new(Index::new(self.settings.ten_thousandths())),
+            #[cfg(feature = "zstd")]
+            forms: self.settings.forms.clone(),
+            #[cfg(feature = "zstd")]
+            threshold: self.settings.threshold,
+            #[cfg(feature = "zstd")]
+            making: std::sync::Mutex::new(()),
+            keeper: outbox.clone(),
             stop: AtomicBool::new(false),
         });
+        #[cfg(feature = "zstd")]
+        if let Some(forms) = &shared.forms {
+            let lists: Arc<dyn Lists> = Arc::clone(&shared) as _;
+            forms.ask(Arc::downgrade(&lists));
+        }
         let (ready, is_ready) = mpsc::channel();
         let first = FirstIndex::new(self.report, ready);
         let channel = (outbox.clone(), inbox);
-        let keeper = Keeper::new(self.settings, Arc::clone(&shared), channel, first)
-            .map_err(DirStoreError::Thread)?;
+        let keeper = Keeper::new(
+            self.settings,
+            Arc::clone(&shared),
+            channel,
+            first,
+            index_file,
+        )
+        .map_err(DirStoreError::Thread)?;
         let keeper = thread::Builder::new()
             .name("jtp-keeper".to_owned())
             .spawn(move || keeper.run())
@@ -258,6 +292,8 @@ impl DirStore {
                 threshold: Threshold::default(),
                 compressing_threads: 1,
                 room_for_forms: 256 * 1024 * 1024,
+                #[cfg(feature = "zstd")]
+                forms: None,
                 index_file: None,
                 read_anew: false,
             },
@@ -293,14 +329,15 @@ impl ImageStore for DirStore {
         };
         if image.flags.is_compressed() {
             // A form is the image's, whatever became of its file: it was decompressed and hashed.
-            let of_that_length = |form: &Arc<[u8]>| u32::try_from(form.len()) == Ok(image.length);
-            let bytes = located
-                .form
-                .filter(of_that_length)
-                .ok_or(OpenError::Changed(id))?;
-            return Ok(Box::new(MemoryBody { id, bytes }));
+            return match &located.form {
+                Some(form) if form.length() == Some(image.length) => {
+                    self.shared.open_form(form, &located)
+                }
+                _ => Err(OpenError::Changed(id)),
+            };
         }
-        if image.length != located.raw_length {
+        let record = located.record;
+        if image.length != record.length {
             return Err(OpenError::Changed(id));
         }
         let failed = |source| {
@@ -310,14 +347,14 @@ impl ImageStore for DirStore {
         };
         let dir = self.shared.dir().ok_or(OpenError::Gone(id))?;
         let file = hash::open(&dir, &located.name, Links::Follow).map_err(failed)?;
-        if Fingerprint::of_file(&file).map_err(failed)? != located.fingerprint {
+        if Fingerprint::of_file(&file).map_err(failed)? != record.fingerprint {
             self.shared.suspect(&located.name);
             return Err(OpenError::Changed(id));
         }
         Ok(Box::new(FileBody {
             id,
             file,
-            fingerprint: located.fingerprint,
+            fingerprint: record.fingerprint,
             name: located.name,
             shared: Arc::clone(&self.shared),
         }))
@@ -352,17 +389,43 @@ impl fmt::Debug for DirStoreBuilder {
     }
 }
 
+impl Settings {
+    /// The threshold as it is kept in the index; 0 if nothing is compressed.
+    fn ten_thousandths(&self) -> u16 {
+        #[cfg(feature = "zstd")]
+        if self.room_for_forms > 0 || self.forms.is_some() {
+            return self.threshold.ten_thousandths();
+        }
+        0
+    }
+}
+
 /// What the store's threads and open bodies have in common.
 struct Shared {
     live: LiveCatalog,
     folder: PathBuf,
     /// The open folder; none while it is gone.
     dir: RwLock<Option<Arc<Dir>>>,
-    images: RwLock<HashMap<ImageId, Located>>,
+    /// Written by the keeper alone.
+    index: RwLock<Index>,
     /// What the index file told, until the first index is complete.
     known: RwLock<Known>,
-    suspects: Sender<Message>,
+    #[cfg(feature = "zstd")]
+    forms: Option<FormCache>,
+    #[cfg(feature = "zstd")]
+    threshold: Threshold,
+    /// Held by whoever makes a form that is needed now.
+    #[cfg(feature = "zstd")]
+    making: std::sync::Mutex<()>,
+    keeper: Sender<Message>,
     stop: AtomicBool,
+}
+
+#[cfg(feature = "zstd")]
+impl Lists for Shared {
+    fn lists(&self, id: ImageId) -> bool {
+        self.index().lists_cached(id)
+    }
 }
 
 impl Shared {
@@ -377,16 +440,17 @@ impl Shared {
         *self.dir.write().unwrap_or_else(PoisonError::into_inner) = dir;
     }
 
-    fn located(&self, id: ImageId) -> Option<Located> {
-        self.images
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn edit_images(&self, edit: impl FnOnce(&mut HashMap<ImageId, Located>)) {
-        edit(&mut self.images.write().unwrap_or_else(PoisonError::into_inner));
+    /// Not to be called by a thread that has the index open.
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn located(&self, id: ImageId) -> Option<Located> {
+        self.index().located(id)
     }
 
     fn known(&self, fingerprint: &Fingerprint) -> Option<Contents> {
@@ -396,15 +460,96 @@ impl Shared {
             .get(fingerprint)
     }
 
+    fn knows_nothing(&self) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.is_empty()
+    }
+
     fn forget_known(&self) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
     }
 
+    fn tell(&self, message: Message) {
+        // Without a keeper there is no catalog to correct.
+        let _ = self.keeper.send(message);
+    }
+
     /// Has a file looked at that is not what it was indexed as. // S13
     fn suspect(&self, name: &Name) {
-        // Without a keeper there is no catalog to correct.
-        let _ = self
-            .suspects
-            .send(Message::Heard(Arc::clone(name), Notice::Touched));
+        self.tell(Message::Heard(Arc::clone(name), Notice::Touched));
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    fn open_form(&self, _: &Form, located: &Located) -> Result<Box<dyn ImageBody>, OpenError> {
+        Err(OpenError::Changed(located.record.id))
+    }
+
+    /// Opens the compressed form of an image.
+    #[cfg(feature = "zstd")]
+    fn open_form(
+        self: &Arc<Self>,
+        form: &Form,
+        located: &Located,
+    ) -> Result<Box<dyn ImageBody>, OpenError> {
+        let id = located.record.id;
+        match form {
+            Form::Memory(bytes) => {
+                let bytes = Arc::clone(bytes);
+                Ok(Box::new(MemoryBody { id, bytes }))
+            }
+            Form::Cached { length, checksum } => {
+                let mut whole = Whole {
+                    length: *length,
+                    checksum: *checksum,
+                };
+                let forms = self.forms.as_ref().ok_or(OpenError::Changed(id))?;
+                let key = press::form_key(&located.record);
+                let file = match forms.open_form(key, whole) {
+                    Ok(file) => file,
+                    Err(_) => {
+                        whole = self
+                            .make_again(forms, located, whole)
+                            .ok_or(OpenError::Changed(id))?;
+                        let changed = |_| OpenError::Changed(id);
+                        forms.open_form(key, whole).map_err(changed)?
+                    }
+                };
+                Ok(Box::new(FormBody {
+                    id,
+                    file,
+                    length: whole.length,
+                    checksum: whole.checksum,
+                    hasher: ImageHasher::new(),
+                    hashed: 0,
+                    shared: Arc::clone(self),
+                }))
+            }
+        }
+    }
+
+    /// Makes a form that is listed and was let go by another program, or that was damaged. One at a time: the
+    /// response waits for it.
+    #[cfg(feature = "zstd")]
+    fn make_again(&self, forms: &FormCache, located: &Located, lost: Whole) -> Option<Whole> {
+        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = located.record.id;
+        // There may be more of them.
+        self.tell(Message::LostForm(id));
+        let job = press::PressJob {
+            dir: self.dir()?,
+            name: Arc::clone(&located.name),
+            record: located.record,
+            cache: Some(forms.clone()).filter(|forms| !forms.is_off()),
+            room: 0,
+        };
+        match press::press(&job, self.threshold, &mut Vec::new(), self) {
+            Ok(press::Pressed::Form(form)) => {
+                let same = form.whole().filter(|made| made.length == lost.length);
+                let made = press::Pressed::Form(form);
+                self.tell(Message::Pressed(Arc::clone(&located.name), id, made));
+                same
+            }
+            _ => None,
+        }
     }
 }

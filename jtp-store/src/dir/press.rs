@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use cap_std::fs::Dir;
-use jtp_core::ImageHasher;
 use jtp_core::compress::{SAMPLE_LEN, Threshold, level};
+use jtp_core::{ImageHasher, ImageId};
 
 use super::Shared;
-use super::index::{FileRecord, Name};
+use super::index::{FileRecord, Form, Name};
 use super::keeper::Message;
 use crate::fingerprint::Fingerprint;
+use crate::forms::{FormCache, FormKey, NewForm, Whole};
 use crate::hash::{self, BUFFER_LEN, Chunks, Links};
 
 /// An image to be compressed.
@@ -23,19 +24,40 @@ pub(super) struct PressJob {
     pub(super) dir: Arc<Dir>,
     pub(super) name: Name,
     pub(super) record: FileRecord,
-    /// The most bytes that its form may have.
+    /// Where the form goes; without a cache, into memory.
+    pub(super) cache: Option<FormCache>,
+    /// The most bytes that a form in memory may have.
     pub(super) room: u64,
+}
+
+impl PressJob {
+    fn key(&self) -> FormKey {
+        form_key(&self.record)
+    }
+}
+
+/// The form that an image's file leads to.
+pub(super) fn form_key(record: &FileRecord) -> FormKey {
+    FormKey {
+        id: record.id,
+        level: level(u64::from(record.length)),
+        raw: record.length,
+    }
 }
 
 /// How it went.
 #[derive(Debug)]
 pub(super) enum Pressed {
     /// The form, which was decompressed once and found to be the image.
-    Form(Arc<[u8]>),
-    /// Not worth it, or there is no room.
-    Raw,
+    Form(Form),
+    /// Not worth it at this threshold.
+    Unworthy,
+    /// There is no room.
+    NoRoom,
     /// The file is not the indexed one any more.
     Changed,
+    /// The store is being dropped.
+    Stopped,
 }
 
 /// The compressing threads. Dropping it waits for them; they end at their next buffer when the store stops.
@@ -115,55 +137,61 @@ fn work(
     }
 }
 
-fn press(
+/// Finds or makes the form of an image.
+pub(super) fn press(
     job: &PressJob,
     threshold: Threshold,
     buffer: &mut Vec<u8>,
     shared: &Shared,
 ) -> io::Result<Pressed> {
-    let file = hash::open(&job.dir, &job.name, Links::Follow)?;
     let raw = u64::from(job.record.length);
+    let found = |cache: &FormCache| cache.find(job.key(), &shared.stop);
+    if let Some(whole) = job.cache.as_ref().and_then(found) {
+        let Whole { length, checksum } = whole;
+        return Ok(if threshold.accepts(raw, u64::from(length)) {
+            Pressed::Form(Form::Cached { length, checksum })
+        } else {
+            Pressed::Unworthy
+        });
+    }
+    let file = hash::open(&job.dir, &job.name, Links::Follow)?;
     if Fingerprint::of_file(&file)? != job.record.fingerprint {
         return Ok(Pressed::Changed);
     }
     if raw > SAMPLE_LEN && !sample_is_worth_it(&file, raw, threshold)? {
-        return Ok(Pressed::Raw);
+        return Ok(Pressed::Unworthy);
     }
-    let form = Bounded {
+    let sink = Sink {
         bytes: Vec::new(),
-        room: job.room,
+        length: 0,
         raw,
         threshold,
+        cache: job.cache.clone(),
+        room: job.room,
+        form: None,
+        full: None,
     };
-    let mut encoder = zstd::stream::write::Encoder::new(form, level(raw))?;
+    let mut encoder = zstd::stream::write::Encoder::new(sink, level(raw))?;
     encoder.set_pledged_src_size(Some(raw))?;
     let mut reader = Chunks::new(&file, buffer);
-    while let Some(chunk) = reader.next()? {
+    let mut written = Ok(());
+    while let (Ok(()), Some(chunk)) = (&written, reader.next()?) {
         if shared.stop.load(Ordering::Relaxed) {
-            return Ok(Pressed::Raw);
+            return Ok(Pressed::Stopped);
         }
-        match encoder.write_all(chunk) {
-            Ok(()) => {}
-            Err(_) if encoder.get_ref().is_full() => return Ok(Pressed::Raw),
-            Err(e) => return Err(e),
-        }
+        written = encoder.write_all(chunk);
     }
-    let mut end = encoder.do_finish();
-    if encoder.get_ref().is_full() {
-        end = Ok(());
+    if written.is_ok() {
+        written = encoder.do_finish();
     }
-    end?;
-    let form = encoder.get_ref();
-    if form.is_full() {
-        return Ok(Pressed::Raw);
+    if let Some(full) = encoder.get_mut().full.take() {
+        return Ok(full);
     }
+    written?;
     if Fingerprint::of_file(&file)? != job.record.fingerprint {
         return Ok(Pressed::Changed);
     }
-    if !is_form_of(&form.bytes, job, shared)? {
-        return Ok(Pressed::Changed);
-    }
-    Ok(Pressed::Form(Arc::from(form.bytes.as_slice())))
+    encoder.get_mut().finish(job, shared)
 }
 
 /// Compresses as much as [`SAMPLE_LEN`] from the middle: the beginning is often unlike the rest.
@@ -183,16 +211,16 @@ fn sample_is_worth_it(file: &File, raw: u64, threshold: Threshold) -> io::Result
 }
 
 /// Whether the form gives the image back, within the window that every receiver takes. // W8
-fn is_form_of(form: &[u8], job: &PressJob, shared: &Shared) -> io::Result<bool> {
+fn is_form_of(form: impl Read, id: ImageId, shared: &Shared) -> io::Result<bool> {
     const WINDOW_LOG_MAX: u32 = 23;
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(form)?;
+    let mut decoder = zstd::stream::read::Decoder::new(form)?;
     decoder.window_log_max(WINDOW_LOG_MAX)?;
     let mut hasher = ImageHasher::new();
     let mut buffer = vec![0; BUFFER_LEN];
     loop {
         let n = decoder.read(&mut buffer)?;
         if n == 0 {
-            return Ok(hasher.id() == job.record.id);
+            return Ok(hasher.id() == id);
         }
         if shared.stop.load(Ordering::Relaxed) {
             return Ok(false);
@@ -201,27 +229,96 @@ fn is_form_of(form: &[u8], job: &PressJob, shared: &Shared) -> io::Result<bool> 
     }
 }
 
-/// Takes bytes as long as they are worth it and there is room.
-struct Bounded {
+/// What a form has in memory before it goes to the cache.
+const SPILL: usize = 1024 * 1024;
+
+/// Takes bytes as long as they are worth it and there is room: into memory, or by way of it into the cache.
+struct Sink {
     bytes: Vec<u8>,
-    room: u64,
+    length: u64,
     raw: u64,
     threshold: Threshold,
+    cache: Option<FormCache>,
+    room: u64,
+    form: Option<NewForm>,
+    /// Why it takes no more.
+    full: Option<Pressed>,
 }
 
-impl Bounded {
-    /// Whether it has more than it should: it is then not to be used.
-    fn is_full(&self) -> bool {
-        let len = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
-        len > self.room || !self.threshold.accepts(self.raw, len)
+impl Sink {
+    /// Moves what is in memory into the cache. An error of the cache is none of the image's.
+    fn spill(&mut self, cache: &FormCache) -> io::Result<()> {
+        let mut spilt = || {
+            if self.form.is_none() {
+                self.form = Some(cache.begin()?);
+            }
+            match &mut self.form {
+                Some(form) => form.append(&self.bytes),
+                None => Ok(false),
+            }
+        };
+        let spilt = spilt();
+        self.bytes.clear();
+        self.no_room_unless(cache, spilt)
+    }
+
+    fn no_room_unless(&mut self, cache: &FormCache, room: io::Result<bool>) -> io::Result<()> {
+        match room {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(e) => cache.fail(&e),
+        }
+        self.full = Some(Pressed::NoRoom);
+        Err(io::ErrorKind::WriteZero.into())
+    }
+
+    /// Checks the form and keeps it.
+    fn finish(&mut self, job: &PressJob, shared: &Shared) -> io::Result<Pressed> {
+        let id = job.record.id;
+        let Some(cache) = self.cache.clone() else {
+            return Ok(if is_form_of(self.bytes.as_slice(), id, shared)? {
+                Pressed::Form(Form::Memory(Arc::from(self.bytes.as_slice())))
+            } else {
+                Pressed::Changed
+            });
+        };
+        if self.spill(&cache).is_err() {
+            return Ok(Pressed::NoRoom);
+        }
+        let Some(mut form) = self.form.take() else {
+            return Ok(Pressed::NoRoom);
+        };
+        if !is_form_of(form.read_back()?, id, shared)? {
+            return Ok(Pressed::Changed);
+        }
+        match form.keep(job.key()) {
+            Ok(Some(Whole { length, checksum })) => {
+                Ok(Pressed::Form(Form::Cached { length, checksum }))
+            }
+            Ok(None) => Ok(Pressed::NoRoom),
+            Err(e) => {
+                cache.fail(&e);
+                Ok(Pressed::NoRoom)
+            }
+        }
     }
 }
 
-impl Write for Bounded {
+impl Write for Sink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.bytes.extend_from_slice(buf);
-        if self.is_full() {
+        self.length += u64::try_from(buf.len()).unwrap_or(u64::MAX);
+        let in_memory_too_long = self.cache.is_none() && self.length > self.room;
+        if !self.threshold.accepts(self.raw, self.length) {
+            self.full = Some(Pressed::Unworthy);
+        } else if in_memory_too_long {
+            self.full = Some(Pressed::NoRoom);
+        }
+        if self.full.is_some() {
             return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.bytes.extend_from_slice(buf);
+        if let Some(cache) = self.cache.clone().filter(|_| self.bytes.len() >= SPILL) {
+            self.spill(&cache)?;
         }
         Ok(buf.len())
     }

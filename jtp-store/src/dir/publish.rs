@@ -1,18 +1,19 @@
 //! From what is known of the folder to the catalog.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+#[cfg(feature = "zstd")]
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jtp_core::CatalogWriter;
 #[cfg(feature = "zstd")]
 use jtp_core::ImageId;
 
-use super::index::Name;
+#[cfg(feature = "zstd")]
+use super::index::Form;
+use super::index::{FileRecord, Name};
 use super::keeper::{GATHER, Keeper};
 #[cfg(feature = "zstd")]
-use super::press::{PressJob, Pressed};
+use super::press::{PressJob, Pressed, form_key};
 #[cfg(feature = "zstd")]
 use super::schedule::Notice;
 
@@ -33,7 +34,7 @@ impl Keeper {
         for name in left {
             self.detach(&name, now);
         }
-        if !self.index.is_dirty() {
+        if !self.shared.index().is_dirty() {
             self.unpublished = None;
             return;
         }
@@ -43,44 +44,55 @@ impl Keeper {
         }
     }
 
+    /// Has what a file holds kept for the next run.
+    pub(super) fn note_known(&mut self, record: &FileRecord) {
+        // What came from there is there.
+        if self.first.is_some() && self.shared.known(&record.fingerprint).is_some() {
+            return;
+        }
+        let file = self.index_file.as_mut();
+        if file.is_some_and(|file| file.note(record.known())) {
+            self.save_known();
+        }
+    }
+
     /// Keeps the IDs for the next run. Without them that run only takes longer.
     pub(super) fn save_known(&mut self) {
-        let Some(path) = self.settings.index_file.as_ref().filter(|_| self.unsaved) else {
+        let Some(file) = &mut self.index_file else {
             return;
         };
-        self.unsaved = false;
-        if let Err(e) = save(path, &self.index.known().encode()) {
-            tracing::warn!(file = %path.display(), error = %e, "the index of IDs cannot be kept");
+        let index = self.shared.index();
+        let saved = file.save(index.len(), |write| write(&mut index.known()));
+        drop(index);
+        if let Err(e) = saved {
+            tracing::warn!(file = %file.path().display(), error = %e, "the index of IDs cannot be kept");
             // Said once; it will hardly be better in a minute.
-            self.settings.index_file = None;
+            self.index_file = None;
         }
+    }
+
+    /// The first publishing: nobody can have waited for it.
+    pub(super) fn publish_first(&mut self) {
+        self.shared.live.edit(|writer| writer.set_history(0));
+        self.publish();
+        self.shared
+            .live
+            .edit(|writer| writer.set_history(CatalogWriter::HISTORY));
     }
 
     pub(super) fn publish(&mut self) {
         self.unpublished = None;
-        let dirty = self.index.take_dirty();
+        let dirty = self.shared.index_mut().take_dirty();
         if dirty.is_empty() {
             return;
         }
-        // What a snapshot lists can be opened: the new ones before it is published, the old ones until then.
-        let mut gone = Vec::new();
-        self.shared.edit_images(|images| {
-            for id in &dirty {
-                match self.index.listing(*id) {
-                    Some((_, _, located)) => {
-                        images.insert(*id, located);
-                    }
-                    None => {
-                        gone.push(*id);
-                    }
-                }
-            }
-        });
+        // What a snapshot lists can be opened, if the folder has it: the index has it before.
+        let index = self.shared.index();
         self.shared.live.edit(|writer| {
             for id in &dirty {
-                match self.index.listing(*id) {
-                    Some((listed, image, _)) => {
-                        if let Err(e) = writer.insert(listed, image) {
+                match index.listing(*id) {
+                    Some((listed, image)) => {
+                        if let Err(e) = writer.insert(&listed, image) {
                             tracing::warn!(name = listed, error = %e, "an image is left out");
                         }
                     }
@@ -90,11 +102,7 @@ impl Keeper {
                 }
             }
         });
-        self.shared.edit_images(|images| {
-            for id in &gone {
-                images.remove(id);
-            }
-        });
+        drop(index);
         let images = self.shared.live.snapshot().len();
         tracing::debug!(changes = dirty.len(), images, "the catalog changed");
     }
@@ -105,6 +113,10 @@ impl Keeper {
 #[cfg(feature = "zstd")]
 const LARGEST_FORM: u64 = 16 * 1024 * 1024;
 
+/// How often it is looked which forms in the cache are still there, at most.
+#[cfg(feature = "zstd")]
+const LOOK_FOR_FORMS: Duration = Duration::from_secs(5);
+
 #[cfg(feature = "zstd")]
 impl Keeper {
     /// Gives the compressing threads what they can take. // S9
@@ -112,21 +124,29 @@ impl Keeper {
         let (Some(presser), Some(dir), None) = (&self.presser, &self.dir, &self.first) else {
             return;
         };
+        let cache = self.shared.forms.as_ref().filter(|cache| !cache.is_off());
         while self.pressing.len() < presser.threads() {
-            let taken = self.index.form_bytes() + self.pressing.values().sum::<u64>();
-            let room = self.settings.room_for_forms.saturating_sub(taken);
-            if room == 0 {
+            if cache.is_some_and(|cache| !cache.has_hope()) {
                 return;
             }
-            let Some((name, record)) = self.index.next_to_press() else {
+            let mut index = self.shared.index_mut();
+            let taken = index.form_bytes() + self.pressing.values().sum::<u64>();
+            let room = self.settings.room_for_forms.saturating_sub(taken);
+            if cache.is_none() && room == 0 {
+                return;
+            }
+            let Some((name, record)) = index.next_to_press() else {
                 return;
             };
+            drop(index);
             let room = room.min(u64::from(record.length)).min(LARGEST_FORM);
-            self.pressing.insert(record.id, room);
+            let in_memory = if cache.is_some() { 0 } else { room };
+            self.pressing.insert(record.id, in_memory);
             presser.send(PressJob {
                 dir: Arc::clone(dir),
                 name,
                 record,
+                cache: cache.cloned(),
                 room,
             });
         }
@@ -134,30 +154,74 @@ impl Keeper {
 
     pub(super) fn pressed(&mut self, name: &Name, id: ImageId, pressed: Pressed, now: Instant) {
         self.pressing.remove(&id);
-        match pressed {
-            Pressed::Form(form) => self.index.pressed(id, Some(form)),
-            Pressed::Raw => self.index.pressed(id, None),
-            Pressed::Changed => {
-                self.index.not_pressed(id);
-                self.hear(name, Notice::Touched, now);
+        let mut index = self.shared.index_mut();
+        let known = match pressed {
+            Pressed::Form(form) => {
+                index.pressed(id, form);
+                return;
             }
+            Pressed::NoRoom => {
+                index.no_room(id);
+                return;
+            }
+            Pressed::Stopped => return,
+            Pressed::Unworthy => index.unworthy(id),
+            Pressed::Changed => {
+                index.not_pressed(id);
+                drop(index);
+                self.hear(name, Notice::Touched, now);
+                return;
+            }
+        };
+        drop(index);
+        let file = self.index_file.as_mut();
+        let file = file.filter(|_| !known.is_empty());
+        if file.is_some_and(|file| known.into_iter().fold(false, |_, record| file.note(record))) {
+            self.save_known();
         }
     }
-}
 
-/// Replaces a file in one step.
-fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        fs::create_dir_all(parent)?;
+    /// A form is not in the cache any more, and others may have gone with it: those travel raw until they are
+    /// made again.
+    pub(super) fn look_for_forms(&mut self, id: ImageId, now: Instant) {
+        let just_seen = |seen: Instant| now.duration_since(seen) < LOOK_FOR_FORMS;
+        let Some(cache) = &self.shared.forms else {
+            return;
+        };
+        if self.forms_seen.is_some_and(just_seen) {
+            return;
+        }
+        self.forms_seen = Some(now);
+        let index = self.shared.index();
+        let cached: Vec<ImageId> = index.cached().collect();
+        drop(index);
+        let mut lost = 0;
+        for other in cached.into_iter().filter(|other| *other != id) {
+            let key = self.shared.located(other).map(|at| form_key(&at.record));
+            if key.is_some_and(|key| !cache.holds(key)) {
+                self.shared.index_mut().lost_form(other);
+                lost += 1;
+            }
+        }
+        if lost > 0 {
+            tracing::info!(
+                lost,
+                "compressed forms that another program let go are made again"
+            );
+        }
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.part", std::process::id()));
-    let result = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
+
+    /// A form is not what it was: it is made again. // S13
+    pub(super) fn throw_form_away(&mut self, id: ImageId) {
+        let Some(cache) = &self.shared.forms else {
+            return;
+        };
+        tracing::warn!(%id, "a compressed form was damaged; it is made again");
+        if let Some(located) = self.shared.located(id) {
+            if matches!(located.form, Some(Form::Cached { .. })) {
+                cache.discard(form_key(&located.record));
+            }
+        }
+        self.shared.index_mut().lost_form(id);
     }
-    result
 }

@@ -229,6 +229,7 @@ impl Worker<'_> {
         let contents = Contents {
             id: hashed.id,
             sniffed: FileType::sniff(hashed.start()),
+            unworthy: 0,
         };
         Ok(Found::New {
             fingerprint,

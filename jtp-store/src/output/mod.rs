@@ -6,7 +6,7 @@ mod scan;
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use jtp_core::Image;
 
 use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
-use crate::known::Known;
+use crate::known::{self, Known};
 pub use error::OutputError;
 pub use pending::PendingFile;
 use pending::Temporary;
@@ -129,24 +129,59 @@ impl OutputFolder {
         let index = hash::open(&self.0.dir, OsStr::new(scan::INDEX_NAME), Links::Refuse);
         let before = index
             .ok()
-            .filter(|_| !anew)
+            // A pipe or a device would never end.
+            .filter(|file| !anew && file.metadata().is_ok_and(|there| there.is_file()))
             .map(Known::read)
             .unwrap_or_default();
-        let (scan, known) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
-        // All that is known now but was not before is new.
-        if !known.is_part_of(&before) {
-            if let Err(e) = self.save_index(&known) {
-                // A read-only folder can be compared all the same.
-                tracing::debug!(folder = %self.0.path.display(), error = %e, "no index was written");
-            }
+        let (scan, seen) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
+        if let Err(e) = self.save_index(&before, &seen) {
+            // A read-only folder can be compared all the same.
+            tracing::debug!(folder = %self.0.path.display(), error = %e, "no index was written");
+        }
+        if seen.broken_off {
+            return Err(failed(io::ErrorKind::Interrupted.into()));
         }
         Ok(scan)
     }
 
-    fn save_index(&self, known: &Known) -> io::Result<()> {
+    fn save_index(&self, before: &Known, seen: &scan::Seen) -> io::Result<()> {
+        let files = seen.known.len() + seen.fresh.len();
+        let logged = before.logged + seen.fresh.len();
+        // What was broken off has not seen all files.
+        let overgrown = !seen.broken_off && known::is_overgrown(logged, files);
+        if let Some(whole) = before.whole.filter(|_| !overgrown) {
+            if seen.fresh.is_empty() {
+                return Ok(());
+            }
+            if self.add_to_index(whole, &seen.fresh)? {
+                return Ok(());
+            }
+        }
+        if files == 0 && before.logged == 0 {
+            return Ok(());
+        }
         let mut temporary = Temporary::create(&self.0)?;
-        temporary.write_all(&known.encode())?;
+        let records = seen.known.iter().chain(&seen.fresh).copied();
+        let mut to = BufWriter::new(&mut temporary);
+        known::write(records, &mut to)?;
+        to.flush()?;
+        drop(to);
         temporary.rename(scan::INDEX_NAME)
+    }
+
+    /// Adds to the index if it is still the one that was read; whether it was.
+    fn add_to_index(&self, whole: u64, fresh: &[known::Record]) -> io::Result<bool> {
+        let Ok(file) = hash::open_to_add(&self.0.dir, OsStr::new(scan::INDEX_NAME)) else {
+            return Ok(false);
+        };
+        let there = file.metadata()?;
+        if !there.is_file() || there.len() != whole {
+            return Ok(false);
+        }
+        let mut bytes = Vec::new();
+        known::append(fresh.iter().copied(), &mut bytes)?;
+        (&file).write_all(&bytes)?;
+        Ok(true)
     }
 
     /// Begins an image. Nothing is made on the disk before there is enough to write.

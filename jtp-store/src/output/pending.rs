@@ -168,14 +168,20 @@ impl Temporary {
         })
     }
 
-    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
-    }
-
     pub(super) fn rename(&mut self, to: &str) -> io::Result<()> {
         let dir = &self.folder.dir;
         dir.rename(Path::new(&self.name), dir, to)?;
         self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Write for Temporary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use jtp_core::{FileType, ImageId};
 
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Links};
-use crate::known::{Contents, Known};
+use crate::known::{Contents, Known, Record};
 
 /// The images in an output folder, by ID. // R2
 #[derive(Debug, Default)]
@@ -38,15 +38,27 @@ impl Scan {
 /// The index of IDs: hidden, and no name that an image can get.
 pub(super) const INDEX_NAME: &str = ".jtp-index";
 
+/// What is known of the files that were seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What was known before,
+    pub(super) known: Vec<Record>,
+    /// and what was not.
+    pub(super) fresh: Vec<Record>,
+    /// Whether there may be more files.
+    pub(super) broken_off: bool,
+}
+
 /// Finds the IDs of the regular files right in the folder that are not hidden, and reads those that `before` does not
-/// know. Gives also what is known then. `stop` breaks it off.
+/// know. `stop` breaks it off.
 pub(super) fn scan(
     dir: &Dir,
     threads: NonZeroUsize,
     before: &Known,
     stop: &AtomicBool,
-) -> io::Result<(Scan, Known)> {
-    let mut found = Found::default();
+) -> io::Result<(Scan, Seen)> {
+    let mut scan = Scan::default();
+    let mut seen = Seen::default();
     let mut names = Vec::new();
     for entry in dir.entries()? {
         let entry = entry?;
@@ -55,18 +67,22 @@ pub(super) fn scan(
         if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
             continue;
         }
-        let fingerprint = entry
-            .metadata()
-            .ok()
-            .map(|metadata| Fingerprint::of_cap(&metadata));
-        match fingerprint.and_then(|print| Some((print, before.get(&print)?))) {
-            Some((print, contents)) => found.add(name, contents, Some(print)),
+        let known = || {
+            let print = Fingerprint::of_cap(&entry.metadata().ok()?);
+            Some((print, before.get(&print)?))
+        };
+        let known = if before.is_empty() { None } else { known() };
+        match known {
+            Some((print, contents)) => {
+                scan.ids.entry(contents.id).or_default().push(name);
+                seen.known.push((print, contents));
+            }
             None => names.push(name),
         }
     }
     let threads = threads.get().min(names.len());
     let queue = Mutex::new(names.into_iter());
-    let found = Mutex::new(found);
+    let found = Mutex::new((scan, seen));
     thread::scope(|scope| {
         let work = || {
             let mut buffer = Vec::new();
@@ -77,12 +93,16 @@ pub(super) fn scan(
                 };
                 let read = read(dir, &name, &mut buffer, stop);
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                let (scan, seen) = &mut *found;
                 match read {
-                    Ok(Some((contents, print))) => found.add(name, contents, print),
+                    Ok(Some((contents, print))) => {
+                        scan.ids.entry(contents.id).or_default().push(name);
+                        seen.fresh.extend(print.map(|print| (print, contents)));
+                    }
                     Ok(None) => {}
                     // Gone since it was listed: it is not held, and that is all.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => found.scan.unreadable.push((name, e)),
+                    Err(e) => scan.unreadable.push((name, e)),
                 }
             }
         };
@@ -91,26 +111,9 @@ pub(super) fn scan(
         }
         work();
     });
-    if stop.load(Ordering::Relaxed) {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((found.scan, found.known))
-}
-
-#[derive(Default)]
-struct Found {
-    scan: Scan,
-    known: Known,
-}
-
-impl Found {
-    fn add(&mut self, name: OsString, contents: Contents, print: Option<Fingerprint>) {
-        self.scan.ids.entry(contents.id).or_default().push(name);
-        if let Some(print) = print {
-            self.known.insert(print, contents);
-        }
-    }
+    let (scan, mut seen) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    seen.broken_off = stop.load(Ordering::Relaxed);
+    Ok((scan, seen))
 }
 
 /// Reads a file; its fingerprint comes with it if its contents can be known by that for good.
@@ -131,6 +134,7 @@ fn read(
     let contents = Contents {
         id: hashed.id,
         sniffed: FileType::sniff(hashed.start()),
+        unworthy: 0,
     };
     let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
     Ok(Some((

@@ -124,3 +124,13 @@ pub fn temp() -> tempfile::TempDir {
 }
 
 pub type Shared<T> = Arc<std::sync::Mutex<T>>;
+
+/// Changes the ID in an index of one file, checksum and all.
+pub fn make_index_lie(index: &Path, id: ImageId) {
+    let mut bytes = fs::read(index).unwrap();
+    assert_eq!(bytes.len(), 71, "one record");
+    bytes[60..68].copy_from_slice(&id.to_be_bytes());
+    let checksum = ImageId::of(&bytes[20..]).to_be_bytes();
+    bytes[12..20].copy_from_slice(&checksum);
+    fs::write(index, &bytes).unwrap();
+}

@@ -1,0 +1,265 @@
+//! The catalog under much news at once: it ends up true, in few snapshots, and watchers miss nothing (N1, N2).
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::*;
+use jtp_core::server::{ServerConfig, ServerConnection};
+use jtp_core::{ImageId, Time};
+use jtp_store::{DirStore, Follow, ImageStore};
+
+/// One at a time: they measure time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What a machine that does other things as well is given beyond the 2 s of cli.md, for 10,000 files.
+const SOON: Duration = Duration::from_secs(10);
+
+fn scanning(folder: &Path) -> DirStore {
+    let often = Follow::Interval(Duration::from_millis(100));
+    DirStore::builder(folder).follow(often).open().unwrap()
+}
+
+/// A client that watches, and takes all it is told: a server's own connection, without a socket.
+struct Watcher<'a> {
+    store: &'a DirStore,
+    connection: ServerConnection,
+    told: Vec<ImageId>,
+}
+
+impl Watcher<'_> {
+    fn new(store: &DirStore) -> Watcher<'_> {
+        let mut connection = ServerConnection::new(ServerConfig::new(), Time::ZERO);
+        let received = connection.receive(&[4, 0], Time::ZERO);
+        assert!(received.request.is_some());
+        let snapshot = store.catalog().snapshot();
+        connection.accept(&snapshot, Time::ZERO).unwrap();
+        Watcher {
+            store,
+            connection,
+            told: Vec::new(),
+        }
+    }
+
+    /// Listens until the catalog is as wanted, and all that was told of it.
+    #[track_caller]
+    fn until(&mut self, wanted: impl Fn(&jtp_core::Catalog) -> bool) -> Duration {
+        let begun = Instant::now();
+        let mut watch = self.store.catalog().watch_since(0);
+        loop {
+            let catalog = watch.wait_timeout(PATIENCE.saturating_sub(begun.elapsed()));
+            let catalog = catalog.expect("in time");
+            self.connection.catalog_changed(&catalog, Time::ZERO);
+            self.take();
+            if wanted(&catalog) {
+                return begun.elapsed();
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        loop {
+            let mut frames = self.connection.transmit().bytes;
+            let length = frames.len();
+            if length == 0 {
+                assert!(self.connection.is_watching());
+                return;
+            }
+            while let Some(rest) = frames.strip_prefix(b"JTPW") {
+                let id = *rest.first_chunk::<8>().unwrap();
+                self.told.push(ImageId::from_be_bytes(id));
+                let name = usize::from(u16::from_be_bytes([rest[9], rest[10]]));
+                let size = &rest[11 + name..];
+                let size_len = size.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+                frames = &size[size_len..];
+            }
+            assert!(frames.is_empty());
+            self.connection.transmitted(length, Time::ZERO).unwrap();
+        }
+    }
+}
+
+fn a_burst_of_10_000_comes_and_goes(folder: &Path, store: &DirStore) {
+    let mut watcher = Watcher::new(store);
+    let before = store.catalog().snapshot().generation();
+    let ids: BTreeSet<ImageId> = (0..10_000)
+        .map(|n| write(folder, &format!("{n:05}.png"), format!("image {n}")))
+        .collect();
+    let took = watcher.until(|catalog| catalog.len() == 10_000);
+    assert!(took < SOON, "{took:?}");
+    // N1: each once, in the order of entering.
+    assert_eq!(watcher.told.len(), 10_000);
+    assert_eq!(watcher.told.iter().copied().collect::<BTreeSet<_>>(), ids);
+    let snapshots = store.catalog().snapshot().generation() - before;
+    assert!(snapshots < 100, "{snapshots} snapshots");
+    // Thousands are removed, and some stay.
+    for n in 100..10_000 {
+        fs::remove_file(folder.join(format!("{n:05}.png"))).unwrap();
+    }
+    let took = watcher.until(|catalog| catalog.len() == 100);
+    assert!(took < SOON, "{took:?}");
+    assert_eq!(watcher.told.len(), 10_000);
+}
+
+#[test]
+fn n1_ten_thousand_files_dropped_in_and_removed_by_news() {
+    let _alone = ALONE.lock();
+    let folder = temp();
+    let store = open_store(folder.path());
+    a_burst_of_10_000_comes_and_goes(folder.path(), &store);
+}
+
+#[test]
+fn n1_ten_thousand_files_dropped_in_and_removed_by_scans() {
+    let _alone = ALONE.lock();
+    let folder = temp();
+    let store = scanning(folder.path());
+    a_burst_of_10_000_comes_and_goes(folder.path(), &store);
+}
+
+#[test]
+fn n1_ten_thousand_files_renamed_in_one_by_one_from_elsewhere() {
+    let _alone = ALONE.lock();
+    let parent = temp();
+    let (stage, images) = (parent.path().join("stage"), parent.path().join("images"));
+    fs::create_dir(&stage).unwrap();
+    fs::create_dir(&images).unwrap();
+    for n in 0..10_000 {
+        write(&stage, &format!("{n:05}.png"), format!("image {n}"));
+    }
+    let store = open_store(&images);
+    let mut watcher = Watcher::new(&store);
+    for n in 0..10_000 {
+        let name = format!("{n:05}.png");
+        fs::rename(stage.join(&name), images.join(&name)).unwrap();
+    }
+    assert!(watcher.until(|catalog| catalog.len() == 10_000) < SOON);
+    assert_eq!(watcher.told.len(), 10_000);
+}
+
+#[test]
+fn n1_a_folder_that_is_replaced_by_rename_is_told_as_what_is_new_in_it() {
+    let _alone = ALONE.lock();
+    let parent = temp();
+    let path = |name: &str| parent.path().join(name);
+    for (folder, range) in [("images", 0..2000), ("next", 1000..3000)] {
+        fs::create_dir(path(folder)).unwrap();
+        for n in range {
+            write(&path(folder), &format!("{n}.png"), format!("image {n}"));
+        }
+    }
+    let store = open_store(&path("images"));
+    let mut watcher = Watcher::new(&store);
+    fs::rename(path("images"), path("old")).unwrap();
+    fs::rename(path("next"), path("images")).unwrap();
+    let last = ImageId::of(b"image 2999");
+    watcher.until(|catalog| catalog.contains(last) && catalog.len() == 2000);
+    let told: BTreeSet<_> = watcher.told.iter().copied().collect();
+    for n in 2000..3000 {
+        assert!(
+            told.contains(&ImageId::of(format!("image {n}").as_bytes())),
+            "{n}"
+        );
+    }
+    // Back again, as a link of that name is turned round.
+    fs::rename(path("images"), path("next")).unwrap();
+    fs::rename(path("old"), path("images")).unwrap();
+    let first = ImageId::of(b"image 0");
+    watcher.until(|catalog| catalog.contains(first) && catalog.len() == 2000);
+    let later = write(&path("images"), "later.png", b"later");
+    watcher.until(|catalog| catalog.contains(later));
+    assert_eq!(watcher.told.last(), Some(&later));
+}
+
+#[test]
+fn files_that_are_rewritten_in_place_again_and_again_are_never_listed_as_what_they_are_not() {
+    let _alone = ALONE.lock();
+    let folder = temp();
+    let names: Vec<String> = (0..20).map(|n| format!("{n}.png")).collect();
+    let version = |n: usize, name: &str| format!("version {n} of {name}").repeat(50);
+    for name in &names {
+        write(folder.path(), name, version(0, name));
+    }
+    let store = open_store(folder.path());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=40 {
+                for name in &names {
+                    write(folder.path(), name, version(n, name));
+                    // The pace of the writers; nothing waits for it.
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut served = 0;
+        while !done.load(Ordering::Relaxed) {
+            for entry in store.catalog().snapshot().entries() {
+                // What is sent is what is listed, or it is not sent to its end. // S13
+                if let Ok(bytes) = body(&store, entry.image()) {
+                    assert_eq!(ImageId::of(&bytes), entry.id);
+                    served += 1;
+                }
+            }
+        }
+        assert!(served > 0);
+    });
+    let last: Vec<ImageId> = names
+        .iter()
+        .map(|name| ImageId::of(version(40, name).as_bytes()))
+        .collect();
+    let took = wait_for(&store, |catalog| {
+        catalog.len() == last.len() && last.iter().all(|id| catalog.contains(*id))
+    });
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn where_the_system_has_no_more_watches_the_folder_is_scanned() {
+    use rustix::fs::inotify::{CreateFlags, init};
+    let _alone = ALONE.lock();
+    // All instances that this user may have; a few hundred at most where it is not root or in a container.
+    let mut instances = Vec::new();
+    while let Ok(instance) = init(CreateFlags::CLOEXEC) {
+        instances.push(instance);
+        if instances.len() > 2000 {
+            eprintln!("skipped: there is no limit of inotify instances here");
+            return;
+        }
+    }
+    let folder = temp();
+    let store = open_store(folder.path());
+    let id = write(folder.path(), "a.png", b"a");
+    assert!(wait_for(&store, |catalog| catalog.contains(id)) < Duration::from_secs(3));
+    fs::remove_file(folder.path().join("a.png")).unwrap();
+    wait_for(&store, jtp_core::Catalog::is_empty);
+    // When there are some again, they are used.
+    drop(instances);
+    let id = write(folder.path(), "b.png", b"b");
+    wait_for(&store, |catalog| catalog.contains(id));
+}
+
+#[test]
+fn a_network_folder_that_tells_no_news_is_scanned() {
+    // A file system made by a program, as far as the system can tell: it has no inotify for what others change.
+    let _alone = ALONE.lock();
+    let folder = temp();
+    let store = DirStore::builder(folder.path())
+        .follow(Follow::Interval(Duration::from_millis(200)))
+        .open()
+        .unwrap();
+    let mut watcher = Watcher::new(&store);
+    for n in 0..50 {
+        write(folder.path(), &format!("{n}.png"), format!("image {n}"));
+    }
+    watcher.until(|catalog| catalog.len() == 50);
+    assert_eq!(watcher.told.len(), 50);
+}
