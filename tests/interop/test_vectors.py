@@ -66,7 +66,8 @@ class Frames(unittest.TestCase):
     def test_entry(self):
         def read(reader, _):
             id_, flags, name, size = wire.read_entry(reader)
-            value = {"id": id_, "flags": flags, "type": wire.TYPES[flags & 7], "compressed": bool(flags & 8), "name": name, "size": size}
+            kind = {"flags": flags, "type": wire.TYPES[flags & 7], "compressed": bool(flags & 8)}
+            value = {"id": id_, **kind, "name": name, "size": size}
             return value if wire.nfc(name) == name else {**value, "nfc": wire.nfc(name)}
 
         self.check("entry", read, lambda v: wire.entry(v["id"], v["flags"], v["name"], v["size"]))

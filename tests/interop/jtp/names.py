@@ -7,7 +7,8 @@ from .wire import EXTENSIONS, nfc
 
 MOST = 240
 FORBIDDEN = set('/\\:<>"|?*') | set("\u061c\u200b\u200e\u200f\ufeff")
-FORBIDDEN |= {chr(c) for low, high in ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB)) for c in range(low, high + 1)}
+RANGES = ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB))
+FORBIDDEN |= {chr(code) for low, high in RANGES for code in range(low, high + 1)}
 DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3])")
 
 

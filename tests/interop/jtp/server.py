@@ -45,7 +45,7 @@ class Server:
         self.store, self.watch, self.habits = store, watch, habits
         self.input, self.input_ended = bytearray(), False
         self.state, self.cancellable, self.watch_from = "idle", False, None
-        self.requests = 0
+        self.requests, self.mishaps = 0, []
 
     def wants_input(self):
         """S1: while a response is under way only a CANCEL is looked for."""
@@ -145,8 +145,19 @@ class Server:
             images, header = [image for image in self.catalog if image.id not in self.had], b"JTPB"
         else:
             images, header = self.catalog, b"JTPG"
-        yield wire.head(header, len(images))
+        mishap = self.mishaps.pop(0) if self.mishaps and images else None
+        yield wire.head(header, len(images)) if mishap != "other header" else b"JTPX"
         for image in images:
+            if mishap == "error" and image is images[len(images) // 2]:
+                yield self.error(wire.SERVER_ERROR, "mishap")  # S12
+                return
+            if mishap == "cut" and image is images[len(images) // 2]:
+                yield self.close(image.packet()[:-1])  # S13
+                return
+            if mishap == "damage" and image is images[len(images) // 2]:
+                packet = image.packet()
+                yield packet[:-1] + bytes((packet[-1] ^ 1,))
+                continue
             if not image.readable:
                 yield self.error(wire.SERVER_ERROR, "image unavailable")  # S12
                 return
