@@ -11,6 +11,7 @@ complete -c client -l max-image-size -d 'Refuse images that are larger than this
 complete -c client -l tls -l secure -d 'Speak TLS'
 complete -c client -l no-tls -l plain -d 'Speak plain TCP (this is the default; the last of --tls and --no-tls wins)'
 complete -c client -l batch -l delta -d 'Fetch only what the folder lacks'
+complete -c client -l checksum -d 'With --batch: read every file in the folder anew, whatever the index there says'
 complete -c client -s w -l watch -d 'Fetch, then stay and fetch each new image, until Ctrl-C'
 complete -c client -l list -d 'Print ID, size, type and name of each image of the server, and fetch nothing'
 complete -c client -s k -l keep-alive -d 'Use a connection for many requests'

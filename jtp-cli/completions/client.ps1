@@ -39,6 +39,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--plain', '--plain', [CompletionResultType]::ParameterName, 'Speak plain TCP (this is the default; the last of --tls and --no-tls wins)')
             [CompletionResult]::new('--batch', '--batch', [CompletionResultType]::ParameterName, 'Fetch only what the folder lacks')
             [CompletionResult]::new('--delta', '--delta', [CompletionResultType]::ParameterName, 'Fetch only what the folder lacks')
+            [CompletionResult]::new('--checksum', '--checksum', [CompletionResultType]::ParameterName, 'With --batch: read every file in the folder anew, whatever the index there says')
             [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Fetch, then stay and fetch each new image, until Ctrl-C')
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Fetch, then stay and fetch each new image, until Ctrl-C')
             [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'Print ID, size, type and name of each image of the server, and fetch nothing')

@@ -33,6 +33,7 @@ _client() {
 '--plain[Speak plain TCP (this is the default; the last of --tls and --no-tls wins)]' \
 '--batch[Fetch only what the folder lacks]' \
 '--delta[Fetch only what the folder lacks]' \
+'--checksum[With --batch\: read every file in the folder anew, whatever the index there says]' \
 '-w[Fetch, then stay and fetch each new image, until Ctrl-C]' \
 '--watch[Fetch, then stay and fetch each new image, until Ctrl-C]' \
 '(--batch -w --watch)--list[Print ID, size, type and name of each image of the server, and fetch nothing]' \

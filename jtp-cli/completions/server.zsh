@@ -22,6 +22,8 @@ _server() {
 '--compression-threshold=[Compress a BMP or other image if that brings it below this share of its size; 0 never compresses]:R:_default' \
 '--compress-threshold=[Compress a BMP or other image if that brings it below this share of its size; 0 never compresses]:R:_default' \
 '--watch-interval=[Look through the folder at this interval, rather than be told of changes by the system]:SEC:_default' \
+'--cache-dir=[Folder for the index of IDs and for compressed images \[default\: jtp in the user'\''s cache folder\]]:DIR:_files' \
+'--cache-size=[Room for compressed images there; those used least recently go first. 0 keeps them in memory]:SIZE:_default' \
 '--bind=[Address and port to listen on; port 0 picks a free one]:ADDR:_default' \
 '--cert=[Certificate (PEM); made with its key on the first start if neither is there \[default\: cert.pem\]]:PATH:_files' \
 '--key=[Private key of the certificate (PEM) \[default\: key.pem\]]:PATH:_files' \
@@ -33,6 +35,7 @@ _server() {
 '--drain-timeout=[How long the end waits for what is under way]:SEC:_default' \
 '--watch[Let clients wait for new images (this is the default)]' \
 '--no-watch[Refuse clients that want to wait for new images; the folder is followed all the same]' \
+'--checksum[Read every file anew, whatever the index says]' \
 '--no-tcp-nodelay[Send small packets late, to send fewer]' \
 '(--require-tls)--no-tls[Plain TCP alone, without TLS]' \
 '(--require-tls)--plain[Plain TCP alone, without TLS]' \
