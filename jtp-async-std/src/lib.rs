@@ -70,7 +70,7 @@
 //!
 //! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
 //! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images holds at most two pieces of
-//! the image under way and what was read ahead.
+//! the image under way and what was read ahead; an idle one some 5 KiB in all.
 //!
 //! # Features
 //!

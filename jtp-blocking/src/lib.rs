@@ -51,8 +51,9 @@
 //!   it watches, and for the next deadline. So it sees CANCEL while it sends, tells news at once, and
 //!   a connection at rest uses no CPU at all: nothing ticks.
 //! - A connection costs one file descriptor, watching or not; the shutdown, the end and the news are a few more
-//!   pairs for the whole server. At rest on plain TCP it costs a thread and some 5 KiB of memory that is really
-//!   used (512 bytes of it a buffer), besides what the system keeps; TLS has its own state in addition.
+//!   pairs for the whole server. At rest on plain TCP it costs a thread and some 22 KiB of memory that is really
+//!   used (most of it stack; 512 bytes are a buffer), besides what the system keeps; TLS has its own state in
+//!   addition.
 //! - Images are read on the connection's thread, 256 KiB at a time: a slow disk delays the connection that
 //!   waits for it and no other. While it blocks, that connection sees neither CANCEL nor shutdown.
 //! - The limit is the system's number of threads; [`ServerBuilder::max_connections`] (4096 by default) keeps
