@@ -217,11 +217,12 @@ class Large(unittest.TestCase):
 
 
 class Exchanges(unittest.TestCase):
-    """The exchanges of server.json, as far as they do not need a catalog of bytes made by hand."""
+    """The exchanges of server.json and server_states.json, as far as they do not need a catalog of bytes made by hand."""
 
     def test_vectors(self):
         done = 0
-        found = [v for v in vectors.load("server") if v["catalog"] in ("raw", "empty")]
+        found = vectors.load("server") + vectors.load("server_states")
+        found = [v for v in found if v["catalog"] in ("raw", "empty")]
         found = [v for v in found if not any("unreadable" in step for step in v["steps"])]
         changing = [v for v in found if any("appear" in step for step in v["steps"])]
         for name in "raw", "empty":

@@ -129,7 +129,7 @@ def to_serve(file):
 
 class Exchanges(unittest.TestCase):
     def test_server(self):
-        for vector in load("server"):
+        for vector in load("server") + load("server_states"):
             for cut in 1, 2, 5, 1 << 20:
                 if cut < 1 << 20 and any("*99" in step.get("client", "") for step in vector["steps"]):
                     continue
@@ -176,7 +176,7 @@ class Exchanges(unittest.TestCase):
         self.assertEqual(server.state == "closing", ended)
 
     def test_client(self):
-        for vector in load("client"):
+        for vector in load("client") + load("client_states"):
             for cut in 1, 3, 1 << 20:
                 with self.subTest(f"{vector['name']}, cut by {cut}"):
                     self.ask(vector, cut)

@@ -226,7 +226,7 @@ fn failure(error: &ClientError) -> Value {
 
 #[test]
 fn exchanges_of_a_client() {
-    for vector in vectors("client") {
+    for vector in ["client", "client_states"].into_iter().flat_map(vectors) {
         for cut in (1..60).chain([usize::MAX]) {
             let label = format!("{}, cut by {cut}", vector.label);
             let mut scene = Scene::new(&vector, cut);

@@ -25,7 +25,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(vector: &Vector, cut: (usize, usize)) -> Scene {
+    fn new(vector: &Vector, catalogs: &[Vector], cut: (usize, usize)) -> Scene {
         let option = vector
             .get("options")
             .and_then(|options| options["watch"].as_bool());
@@ -42,7 +42,6 @@ impl Scene {
             cut,
         };
         let named = format!("catalog/{}", vector.str("catalog"));
-        let catalogs = vectors("catalog");
         let catalog = catalogs.iter().find(|catalog| catalog.label == named);
         for file in catalog.expect("the catalog is there").list("files") {
             scene.insert(file);
@@ -177,7 +176,8 @@ fn expect<'a>(got: &'a [u8], parts: &[Value]) -> Option<&'a [u8]> {
 #[test]
 fn exchanges_of_a_server() {
     const MUCH: usize = 1 << 20;
-    for vector in vectors("server") {
+    let catalogs = vectors("catalog");
+    for vector in ["server", "server_states"].into_iter().flat_map(vectors) {
         let steps = vector.list("steps");
         let long = steps
             .iter()
@@ -186,7 +186,7 @@ fn exchanges_of_a_server() {
         let cuts = sizes.flat_map(|size| [(size, MUCH), (size, 1), (MUCH, size)]);
         for cut in cuts.chain([(MUCH, MUCH)]) {
             let label = format!("{}, cut by {cut:?}", vector.label);
-            let mut scene = Scene::new(&vector, cut);
+            let mut scene = Scene::new(&vector, &catalogs, cut);
             for step in steps {
                 scene.step(step, &label);
             }
