@@ -2,5 +2,9 @@
 
 #[path = "behaviour/mod.rs"]
 mod suite;
-#[allow(dead_code, unused_imports, reason = "shared with the other test targets")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with the other test targets"
+)]
 mod support;

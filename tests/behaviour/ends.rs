@@ -90,6 +90,7 @@ pub(crate) trait Stage {
     fn hold(&self);
     fn stall(&self);
     fn await_end(&self);
+    fn outlast(&self, time: std::time::Duration);
     /// Lets the beacon blink until [`Stage::beacon_seen`].
     fn beacon(&self);
     fn beacon_seen(&self);

@@ -25,18 +25,8 @@ pub(crate) struct Diff<'a> {
 impl fmt::Display for Diff<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "(- the bare cores, + the adapters)")?;
-        part(
-            f,
-            "client",
-            &self.reference.client,
-            &self.adapters.client,
-        )?;
-        part(
-            f,
-            "server",
-            &self.reference.server,
-            &self.adapters.server,
-        )
+        part(f, "client", &self.reference.client, &self.adapters.client)?;
+        part(f, "server", &self.reference.server, &self.adapters.server)
     }
 }
 

@@ -16,7 +16,7 @@ mod transport;
 use std::time::Duration;
 
 /// Far longer than anything takes: only a failing test waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A test for each pair of adapters, plain and TLS, of each scenario: a function without arguments that makes a
 /// [`Script`](script::Script).

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jtp_core::client::HaveSet;
 use jtp_core::{Image, ImageHasher, ImageId};
 
-use super::ends::{Ask, ClientEnd, Entry, Next, News, Seen, Stage, Then};
+use super::ends::{Ask, ClientEnd, Entry, News, Next, Seen, Stage, Then};
 use super::script::{Act, Deed, Fetch, Script, Step, Watch, Watching, When, Which};
 use super::store::{BEACON, Store};
 
@@ -61,6 +61,7 @@ fn perform(deed: &Deed, stage: &dyn Stage, diary: &Diary) {
         Deed::Hold => stage.hold(),
         Deed::Stall => stage.stall(),
         Deed::AwaitEnd => stage.await_end(),
+        Deed::Outlast(time) => stage.outlast(*time),
         deed => stage.store().change(deed),
     }
 }
@@ -203,6 +204,10 @@ impl Fetching<'_> {
                 Some(Act::Cancel) => {
                     self.diary.note("    cancel".into());
                     self.stage.hold();
+                    return Next::Cancel;
+                }
+                Some(Act::CancelFromAfar) => {
+                    self.diary.note("    cancel".into());
                     return Next::Cancel;
                 }
                 Some(Act::Skip) => {

@@ -1,6 +1,6 @@
 //! Runs a script on a pair of adapters, over each transport and shape, and compares with the reference.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::PATIENCE;
 use super::adapters::{Adapter, Serve, ServerEnd};
 use super::court::Court;
 use super::ends::Stage;
@@ -17,10 +18,9 @@ use super::play::{Diary, play};
 use super::reference::{self, Mode};
 use super::script::Script;
 use super::store::{BEACON, Store};
+use super::transport::Shape;
 use super::transport::pipe::{Wire, ends};
 use super::transport::proxy::{Proxy, listener};
-use super::transport::Shape;
-use super::PATIENCE;
 use crate::support::bytes::{KEEP, LIST};
 use crate::support::peer::Peer;
 
@@ -47,8 +47,7 @@ pub(crate) struct Run {
 
 /// The test of one scenario on one pair.
 pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapter, tls: bool) {
-    let over = reference::tell(script, Mode::Over);
-    let net = reference::tell(script, Mode::Net);
+    let net = reference::recall(name, script, Mode::Net);
     let bytes = net.up + net.down;
     let seed = seed(name, server.name, client.name);
     let mut runs = Vec::new();
@@ -91,10 +90,11 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
     }
     for run in runs {
         // The reference itself does what the scenario is about.
-        let expected = match run.transport {
-            Transport::Memory => &over.log,
-            _ => &net.log,
+        let told = match run.transport {
+            Transport::Memory => reference::recall(name, script, Mode::Over),
+            _ => Arc::clone(&net),
         };
+        let expected = &told.log;
         for line in &script.must {
             assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
         }
@@ -112,9 +112,11 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
 /// A seed for each test, always the same unless another is wanted.
 fn seed(name: &str, server: &str, client: &str) -> u64 {
     let wanted = std::env::var("JTP_SUITE_SEED").ok();
-    wanted.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        jtp_core::ImageId::of(format!("{name} {server} {client}").as_bytes()).0 >> 32
-    })
+    wanted
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| {
+            jtp_core::ImageId::of(format!("{name} {server} {client}").as_bytes()).0 >> 32
+        })
 }
 
 pub(crate) fn describe(name: &str, run: Run) -> String {
@@ -179,7 +181,6 @@ pub(crate) struct Scene {
     beacon: Arc<Beacon>,
     blinking: RefCell<Option<JoinHandle<()>>>,
     address: SocketAddr,
-    shut: Cell<bool>,
 }
 
 impl Scene {
@@ -214,7 +215,6 @@ impl Scene {
             beacon: Arc::default(),
             blinking: RefCell::new(None),
             address,
-            shut: Cell::new(false),
         }
     }
 
@@ -303,10 +303,13 @@ impl Stage for Scene {
     }
 
     fn shutdown(&self) {
-        self.shut.set(true);
         self.server.borrow_mut().as_mut().unwrap().shut_down();
-        let mut witness = self.witness.borrow_mut();
-        witness.as_mut().unwrap().expect_end();
+        let mut witness = self.witness.borrow_mut().take().unwrap();
+        witness.expect_end();
+        drop(witness); // Its connection is not waited for.
+        if let Some(proxy) = &self.proxy {
+            proxy.close();
+        }
     }
 
     fn hold(&self) {
@@ -327,6 +330,10 @@ impl Stage for Scene {
 
     fn await_end(&self) {
         self.court.await_ends();
+    }
+
+    fn outlast(&self, time: Duration) {
+        thread::sleep(time);
     }
 
     fn beacon(&self) {

@@ -43,6 +43,12 @@ pub(crate) fn packed(name: &'static str, len: usize) -> Picture {
     }
 }
 
+/// So many small ones, with names in order.
+pub(crate) fn many(count: usize) -> Vec<Picture> {
+    let name = |n: usize| -> &'static str { Box::leak(format!("{n:04}.png").into_boxed_str()) };
+    (0..count).map(|n| png(name(n), 8 + n % 40)).collect()
+}
+
 /// One of `len` bytes that are not what its ID says.
 pub(crate) fn forged(name: &'static str, len: usize) -> Picture {
     Picture {
@@ -130,6 +136,8 @@ pub(crate) enum Deed {
     Stall,
     /// The server is done with its connection.
     AwaitEnd,
+    /// So much time passes: for clocks that are not to run.
+    Outlast(Duration),
 }
 
 /// Which images are asked for.
@@ -161,6 +169,8 @@ pub(crate) struct When {
 pub(crate) enum Act {
     /// `Images::cancel`; the server has read it before anything more comes.
     Cancel,
+    /// `Images::cancel`, where the server does not look for it yet.
+    CancelFromAfar,
     /// Drops this image unread, and goes on to the next.
     Skip,
     /// Drops the whole request.
@@ -189,10 +199,14 @@ pub(crate) enum Watching {
 impl Script {
     /// A server that has these images.
     pub(crate) fn of<const N: usize>(pictures: [Picture; N]) -> Script {
+        Script::of_all(pictures.to_vec())
+    }
+
+    pub(crate) fn of_all(pictures: Vec<Picture>) -> Script {
         Script {
             setup: Setup {
-                pictures: pictures.to_vec(),
-                there: N,
+                there: pictures.len(),
+                pictures,
                 server: ServerConfig::new(),
                 client: ClientConfig::new(),
                 keep_alive: true,
@@ -245,6 +259,11 @@ impl Script {
         self.setup(|setup| setup.client = setup.client.with_pipeline(true))
     }
 
+    /// Its image `b.png` comes before the others.
+    pub(crate) fn small_first(self) -> Script {
+        self.then(Deed::Rename("b.png", "0.png"))
+    }
+
     /// Says what has to be in the log.
     pub(crate) fn must(mut self, line: &'static str) -> Script {
         self.must.push(line);
@@ -264,6 +283,12 @@ impl Script {
 
     pub(crate) fn get<const N: usize>(self, names: [&'static str; N]) -> Script {
         self.fetch(Which::Get(names.to_vec()), [])
+    }
+
+    /// Every image there ever is, by its ID.
+    pub(crate) fn get_each<const N: usize>(self, when: [When; N]) -> Script {
+        let names = self.setup.pictures.iter().map(|p| p.name).collect();
+        self.fetch(Which::Get(names), when)
     }
 
     pub(crate) fn batch<const N: usize>(self, had: [&'static str; N]) -> Script {

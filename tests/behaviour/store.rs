@@ -28,7 +28,6 @@ struct Kept {
     image: Image,
     /// What travels.
     bytes: Arc<[u8]>,
-    raw: usize,
 }
 
 #[derive(Default)]
@@ -61,7 +60,6 @@ impl Kept {
                 length: u32::try_from(bytes.len()).unwrap(),
             },
             bytes: bytes.into(),
-            raw: picture.bytes.len(),
         }
     }
 }
@@ -110,11 +108,6 @@ impl Store {
         self.0.by_id.get(&id).copied().unwrap_or("?")
     }
 
-    /// How many bytes the image has.
-    pub(crate) fn raw_len(&self, id: ImageId) -> usize {
-        self.0.images.get(self.name(id)).map_or(0, |kept| kept.raw)
-    }
-
     pub(crate) fn add(&self, names: &[&str]) {
         self.0.live.edit(|writer| {
             for name in names {
@@ -151,7 +144,7 @@ impl Store {
     /// Whether the bytes up to `end` can be read without waiting.
     pub(crate) fn is_ready(&self, id: ImageId, end: u64) -> bool {
         let state = self.state();
-        state.gates.get(&id).is_none_or(|gate| end <= *gate)
+        state.over || state.gates.get(&id).is_none_or(|gate| end <= *gate)
     }
 }
 

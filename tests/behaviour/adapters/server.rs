@@ -28,12 +28,12 @@ macro_rules! build {
         let mut builder = Server::builder(::std::sync::Arc::new((*store).clone()))
             .config(setup.server)
             .drain_timeout(Some($crate::suite::PATIENCE))
-            .on_request(move |peer: &Peer, head| {
-                match court.decide(peer.address, head) {
+            .on_request(
+                move |peer: &Peer, head| match court.decide(peer.address, head) {
                     Some((code, message)) => Decision::Refuse(code, message.into()),
                     None => Decision::Accept,
-                }
-            });
+                },
+            );
         if let Some(rate) = setup.rate {
             builder = builder.rate_limit(rate, ::std::time::Duration::from_secs(3600));
         }

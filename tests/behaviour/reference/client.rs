@@ -127,8 +127,11 @@ impl RefClient {
         }
         while self.world.serve() {}
         let sim = self.world.sim.borrow();
-        let conn = &sim.conns[link.conn];
-        link.input.is_empty() && conn.down.bytes.is_empty() && !conn.down.ended
+        let down = &sim.conns[link.conn].down;
+        if down.is_at_end() {
+            let _ = link.machine.receive_eof(sim.now);
+        }
+        link.input.is_empty() && down.bytes.is_empty() && !down.ended
     }
 
     fn request(&mut self, request: Request, keep_alive: bool) -> Result<(), Fault> {

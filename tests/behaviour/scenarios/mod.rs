@@ -1,3 +1,16 @@
 //! The scenarios, by what they are about.
 
+mod bodies;
+mod cancel;
+mod changes;
+mod closing;
+mod deadlines;
+mod keep_alive;
+mod large;
+mod limits;
 mod requests;
+mod watch;
+
+/// More than lies between a server and a client: when the client has seen its first byte the server is still in
+/// the middle of it, and its first piece is not the last.
+const LARGE: usize = 1_500_000;

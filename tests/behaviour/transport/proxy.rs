@@ -1,9 +1,10 @@
 //! A connection over sockets: a proxy in between shapes it, and does to it what a script says.
 
+use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use socket2::{Domain, Socket, Type};
 
@@ -17,6 +18,7 @@ const BUFFER: usize = 64 * 1024;
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    accepting: RefCell<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -35,6 +37,7 @@ struct State {
     /// Nothing comes down until the server has read so many bytes.
     held: Option<u64>,
     stalled: bool,
+    closed: bool,
     over: bool,
 }
 
@@ -67,9 +70,9 @@ impl Proxy {
             changed: Condvar::new(),
         });
         let proxy = Arc::clone(&shared);
-        thread::spawn(move || {
+        let accepting = thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                if proxy.state().over {
+                if proxy.state().closed {
                     return;
                 }
                 let server = socket();
@@ -79,7 +82,21 @@ impl Proxy {
                 }
             }
         });
-        Proxy { address, shared }
+        Proxy {
+            address,
+            shared,
+            accepting: RefCell::new(Some(accepting)),
+        }
+    }
+
+    /// From now on nobody can connect; connections go on.
+    pub(crate) fn close(&self) {
+        if let Some(accepting) = self.accepting.borrow_mut().take() {
+            self.shared.state().closed = true;
+            // Wakes the thread.
+            drop(TcpStream::connect(self.address));
+            accepting.join().unwrap();
+        }
     }
 
     /// Until the server has read so many bytes more, nothing comes down.
@@ -96,12 +113,9 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        state.over = true;
-        drop(state);
+        self.shared.state().over = true;
         self.shared.changed.notify_all();
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect(self.address);
+        self.close();
     }
 }
 
