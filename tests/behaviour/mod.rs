@@ -6,6 +6,7 @@ mod ends;
 mod listening;
 mod log;
 mod play;
+mod raw;
 mod reference;
 mod run;
 mod scenarios;
@@ -61,4 +62,34 @@ macro_rules! pairs {
     )+};
 }
 
-use {each_pair, pairs};
+/// Scenarios that a function of their own runs, over memory, on each pair of adapters.
+macro_rules! each_pair_by {
+    ($run:path: $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use $crate::suite::adapters::{ASYNC_STD, BLOCKING, TOKIO};
+
+            $crate::suite::pairs_by! { $run, $name
+                tokio_tokio TOKIO TOKIO,
+                tokio_async_std TOKIO ASYNC_STD,
+                tokio_blocking TOKIO BLOCKING,
+                async_std_tokio ASYNC_STD TOKIO,
+                async_std_async_std ASYNC_STD ASYNC_STD,
+                async_std_blocking ASYNC_STD BLOCKING,
+                blocking_tokio BLOCKING TOKIO,
+                blocking_async_std BLOCKING ASYNC_STD,
+                blocking_blocking BLOCKING BLOCKING,
+            }
+        }
+    )+};
+}
+
+macro_rules! pairs_by {
+    ($run:path, $name:ident $($pair:ident $server:ident $client:ident),+ $(,)?) => {$(
+        #[test]
+        fn $pair() {
+            $run(stringify!($name), &super::$name(), $server, $client);
+        }
+    )+};
+}
+
+use {each_pair, each_pair_by, pairs, pairs_by};

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::PATIENCE;
+use super::adapters::fate;
 use super::adapters::{Adapter, Serve, ServerEnd};
 use super::court::Court;
 use super::ends::Stage;
@@ -109,8 +110,88 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
     }
 }
 
+/// One run over memory, which the script cuts.
+pub(crate) fn check_cut(
+    name: &str,
+    script: &Script,
+    server: Adapter,
+    client: Adapter,
+    expected: &Log,
+) {
+    let run = Run {
+        server,
+        client,
+        transport: Transport::Memory,
+        shape: Shape::Whole,
+        impatient: false,
+    };
+    let log = perform(name, script, run);
+    if log != *expected {
+        let diff = Diff {
+            reference: expected,
+            adapters: &log,
+        };
+        let cut = script.setup.cut;
+        panic!("{}, {cut:?}\n{diff}", describe(name, run));
+    }
+}
+
+/// A run whose client is dropped when it waits for that time; whether it came to that.
+pub(crate) fn check_dropped(
+    name: &str,
+    script: &Script,
+    server: Adapter,
+    client: Adapter,
+    at: usize,
+) -> bool {
+    let run = Run {
+        server,
+        client,
+        transport: Transport::Memory,
+        shape: Shape::Whole,
+        impatient: false,
+    };
+    let label = format!("{}, dropped at {at}", describe(name, run));
+    let (script, (done, finished)) = (script.clone(), channel());
+    thread::spawn(move || {
+        let scene = Scene::new(&script, run);
+        let diary = Diary::default();
+        let end = scene.stream();
+        let wire = Arc::clone(&scene.wire);
+        let dropped = fate::drop_at(at, &wire, || {
+            let mut client = (run.client.over)(&script.setup, end, false);
+            play(&script, &mut *client, &scene, &diary);
+        });
+        let up = wire.passed().0;
+        let log = Log {
+            client: diary.lines(),
+            server: scene.end(),
+        };
+        // The same bytes, and then the end.
+        let cut = script.clone().setup(|setup| setup.cut.up = Some(up));
+        let expected = reference::tell(&cut, Mode::Over).log;
+        let whole = reference::tell(&script, Mode::Over).log;
+        done.send((dropped, log, expected, whole)).unwrap();
+    });
+    let (dropped, log, expected, whole) = match finished.recv_timeout(PATIENCE) {
+        Ok(told) => told,
+        Err(why) => panic!("{label}: {why}"),
+    };
+    let diff = Diff {
+        reference: &expected,
+        adapters: &log,
+    };
+    assert!(log.server == expected.server, "{label}\n{diff}");
+    // One that was closed from outside has an error to tell.
+    if client.name != "blocking" {
+        let seen = whole.client.starts_with(&log.client);
+        assert!(seen, "{label}: {:#?} is not the beginning", log.client);
+    }
+    dropped
+}
+
 /// A seed for each test, always the same unless another is wanted.
-fn seed(name: &str, server: &str, client: &str) -> u64 {
+pub(crate) fn seed(name: &str, server: &str, client: &str) -> u64 {
     let wanted = std::env::var("JTP_SUITE_SEED").ok();
     wanted
         .and_then(|seed| seed.parse().ok())
@@ -235,8 +316,12 @@ impl Scene {
         client
     }
 
-    pub(crate) fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
+    /// A connection straight to the server.
+    pub(crate) fn connect(&self) -> TcpStream {
+        listening::listen(&self.court);
+        let stream = TcpStream::connect(self.address).unwrap();
+        self.court.begins(stream.local_addr().unwrap());
+        stream
     }
 
     fn play(self, script: &Script, diary: &Diary) -> Vec<String> {
@@ -272,7 +357,7 @@ impl Scene {
     }
 
     /// A client whose connection is idle: it will see that the shutdown has begun.
-    fn call_witness(&self) {
+    pub(crate) fn call_witness(&self) {
         let stream = TcpStream::connect(self.address).unwrap();
         self.court.ignore(stream.local_addr().unwrap());
         let mut witness = Peer::on(stream);

@@ -173,13 +173,14 @@ macro_rules! client {
 
 macro_rules! wait_tokio {
     ($call:expr) => {
-        $crate::suite::adapters::wait::runtime().block_on($call)
+        $crate::suite::adapters::wait::runtime()
+            .block_on($crate::suite::adapters::fate::Fated::new($call))
     };
 }
 
 macro_rules! wait_async_std {
     ($call:expr) => {
-        ::async_std::task::block_on($call)
+        ::async_std::task::block_on($crate::suite::adapters::fate::Fated::new($call))
     };
 }
 

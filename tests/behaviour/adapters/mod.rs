@@ -2,6 +2,7 @@
 //! once: what differs is how a call is waited for, and how a server is run.
 
 mod client;
+pub(crate) mod fate;
 mod server;
 mod wait;
 

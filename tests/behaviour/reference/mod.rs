@@ -159,7 +159,7 @@ impl World {
     }
 
     /// The server gets to the end of everything.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.store.end();
         self.sim.borrow_mut().stalled = false;
         while self.serve() || self.time_passes(None) {}

@@ -5,9 +5,14 @@ mod cancel;
 mod changes;
 mod closing;
 mod deadlines;
+mod dropped;
+mod eof;
 mod keep_alive;
 mod large;
 mod limits;
+mod raw_cancel;
+mod raw_clocks;
+mod raw_requests;
 mod requests;
 mod watch;
 

@@ -59,6 +59,8 @@ struct State {
     /// Nothing comes down until the server has read so many bytes.
     held: Option<u64>,
     stalled: bool,
+    /// How many operations the client may still begin that block.
+    sever_at: Option<usize>,
 }
 
 impl State {
@@ -99,6 +101,7 @@ impl Wire {
                 down: Direction::new(shape, 3, cut.down),
                 held: None,
                 stalled: false,
+                sever_at: None,
             }),
             changed: Condvar::new(),
         })
@@ -132,14 +135,33 @@ impl Wire {
         (state.up.written, state.down.read)
     }
 
-    /// The client's end is gone, whatever it does.
-    pub(crate) fn sever(&self) {
+    /// A client that can only block finds this closed when it reads or writes for that time.
+    pub(crate) fn sever_at(&self, operation: usize) {
+        self.state().sever_at = Some(operation);
+    }
+
+    pub(crate) fn is_severed(&self) -> bool {
+        self.state().sever_at == Some(0)
+    }
+
+    /// Counts down; whether the stream is closed now.
+    fn severs(&self) -> bool {
         let mut state = self.state();
-        state.up.ended = true;
-        state.down.deaf = true;
-        state.down.ended = true;
-        state.down.bytes.clear();
-        self.tell(&mut state);
+        match state.sever_at {
+            Some(0) => {
+                state.up.ended = true;
+                state.down.deaf = true;
+                state.down.ended = true;
+                state.down.bytes.clear();
+                self.tell(&mut state);
+                true
+            }
+            Some(left) => {
+                state.sever_at = Some(left - 1);
+                false
+            }
+            None => false,
+        }
     }
 
     /// Waits until the server has read all that was written.
@@ -281,6 +303,9 @@ impl End {
     /// Blocks.
     pub(crate) fn read_now(&self, buf: &mut [u8]) -> usize {
         let Handle { wire, side } = &*self.0;
+        if *side == Side::Client && wire.severs() {
+            return 0;
+        }
         loop {
             // Looked at and waited for under different locks: what changed between them is not missed, since
             // the second look comes under the lock that the wait gives up.
@@ -299,6 +324,9 @@ impl End {
     /// Blocks.
     pub(crate) fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
         let Handle { wire, side } = &*self.0;
+        if *side == Side::Client && wire.severs() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         loop {
             if let Some(result) = wire.write(*side, buf, false) {
                 return result;
