@@ -74,30 +74,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn send_and_be_read(&mut self, bytes: impl AsRef<[u8]>) {
         self.send(bytes);
-        let hex = |address: SocketAddr| match address.ip() {
-            std::net::IpAddr::V4(ip) => {
-                format!(
-                    "{:08X}:{:04X}",
-                    u32::from_ne_bytes(ip.octets()),
-                    address.port()
-                )
-            }
-            std::net::IpAddr::V6(_) => panic!("tests use IPv4"),
-        };
-        let there = hex(self.tcp.peer_addr().unwrap());
-        let here = hex(self.tcp.local_addr().unwrap());
-        super::process::eventually("the other end reads", || {
-            let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else {
-                return true;
-            };
-            sockets.lines().all(|line| {
-                let fields: Vec<&str> = line.split_whitespace().collect();
-                let its = fields.get(1) == Some(&&*there) && fields.get(2) == Some(&&*here);
-                !its || fields
-                    .get(4)
-                    .is_none_or(|queues| queues.ends_with(":00000000"))
-            })
-        });
+        await_read(&self.tcp);
     }
 
     /// Closes this direction.
@@ -231,4 +208,35 @@ impl Peer {
         let name = self.read(usize::from(u16::from_be_bytes([length[0], length[1]])));
         (flags, id, String::from_utf8(name).unwrap(), self.varint())
     }
+}
+
+/// Waits until the other end's program has read all that was sent: the system says so on Linux.
+#[track_caller]
+pub(crate) fn await_read(tcp: &TcpStream) {
+    let hex = |address: SocketAddr| match address.ip() {
+        std::net::IpAddr::V4(ip) => {
+            format!(
+                "{:08X}:{:04X}",
+                u32::from_ne_bytes(ip.octets()),
+                address.port()
+            )
+        }
+        std::net::IpAddr::V6(_) => panic!("tests use IPv4"),
+    };
+    let (Ok(there), Ok(here)) = (tcp.peer_addr(), tcp.local_addr()) else {
+        return; // The other end has gone.
+    };
+    let (there, here) = (hex(there), hex(here));
+    super::process::eventually("the other end reads", || {
+        let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else {
+            return true;
+        };
+        sockets.lines().all(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let its = fields.get(1) == Some(&&*there) && fields.get(2) == Some(&&*here);
+            !its || fields
+                .get(4)
+                .is_none_or(|queues| queues.ends_with(":00000000"))
+        })
+    });
 }

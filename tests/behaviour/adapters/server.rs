@@ -1,0 +1,231 @@
+//! The servers.
+
+use std::io;
+
+use jtp_core::server::CloseReason;
+
+/// What the log says of a connection's end.
+fn told(result: io::Result<Option<CloseReason>>) -> String {
+    match result {
+        Ok(Some(reason)) => reason.to_string(),
+        Ok(None) => "none".into(),
+        Err(error) => format!("lost: {:?}", error.kind()),
+    }
+}
+
+/// A server of one adapter, not yet running.
+macro_rules! build {
+    ($adapter:ident, $serve:expr) => {{
+        use $adapter::{Decision, Peer, Server};
+        let $crate::suite::adapters::Serve {
+            setup,
+            store,
+            court,
+            tls,
+            ..
+        } = $serve;
+        let court = ::std::sync::Arc::clone(court);
+        let mut builder = Server::builder(::std::sync::Arc::new((*store).clone()))
+            .config(setup.server)
+            .drain_timeout(Some($crate::suite::PATIENCE))
+            .on_request(
+                move |peer: &Peer, head| match court.decide(peer.address, head) {
+                    Some((code, message)) => Decision::Refuse(code, message.into()),
+                    None => Decision::Accept,
+                },
+            );
+        if let Some(rate) = setup.rate {
+            builder = builder.rate_limit(rate, ::std::time::Duration::from_secs(3600));
+        }
+        if *tls {
+            builder = builder.tls($crate::support::tls::tls().server.clone());
+        }
+        builder.build()
+    }};
+}
+
+pub(super) mod tokio {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use jtp_tokio::{Peer, Server};
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    use crate::suite::adapters::wait::runtime;
+    use crate::suite::adapters::{Serve, ServerEnd};
+    use crate::suite::court::Court;
+    use crate::suite::store::Store;
+    use crate::suite::transport::pipe::End;
+
+    struct Ours {
+        server: Server<Store>,
+        court: Arc<Court>,
+        stop: Option<oneshot::Sender<()>>,
+        task: JoinHandle<()>,
+    }
+
+    pub(in super::super) fn serve(serve: Serve<'_>) -> Box<dyn ServerEnd> {
+        let server = build!(jtp_tokio, &serve);
+        let (stop, stopped) = oneshot::channel();
+        let (running, listener) = (server.clone(), serve.listener);
+        let task = runtime().spawn(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = TcpListener::from_std(listener).unwrap();
+            let served = running.serve(listener, async { drop(stopped.await) });
+            served.await.unwrap();
+        });
+        Box::new(Ours {
+            server,
+            court: Arc::clone(serve.court),
+            stop: Some(stop),
+            task,
+        })
+    }
+
+    impl ServerEnd for Ours {
+        fn serve_stream(&self, end: End, address: SocketAddr) {
+            let (server, court) = (self.server.clone(), Arc::clone(&self.court));
+            runtime().spawn(async move {
+                let peer = Peer::new(Some(address));
+                let result = server.serve_stream(end, &peer).await;
+                court.ends(address, &super::told(result));
+            });
+        }
+
+        fn shut_down(&mut self) {
+            drop(self.stop.take());
+        }
+
+        fn join(self: Box<Self>) {
+            runtime().block_on(self.task).unwrap();
+        }
+    }
+}
+
+pub(super) mod async_std {
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::task::{Poll, Waker};
+
+    use async_std::net::TcpListener;
+    use async_std::task::JoinHandle;
+    use jtp_async_std::{Peer, Server};
+
+    use crate::suite::adapters::{Serve, ServerEnd};
+    use crate::suite::court::Court;
+    use crate::suite::store::Store;
+    use crate::suite::transport::pipe::End;
+
+    /// Whether the server is to stop, and who waits for that.
+    type Stop = Arc<Mutex<(bool, Option<Waker>)>>;
+
+    struct Ours {
+        server: Server<Store>,
+        court: Arc<Court>,
+        stop: Stop,
+        task: JoinHandle<()>,
+    }
+
+    pub(in super::super) fn serve(serve: Serve<'_>) -> Box<dyn ServerEnd> {
+        let server = build!(jtp_async_std, &serve);
+        let stop = Stop::default();
+        let (running, listener) = (server.clone(), serve.listener);
+        let stopped = Arc::clone(&stop);
+        let task = async_std::task::spawn(async move {
+            let stopped = std::future::poll_fn(move |cx| {
+                let mut state = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+                state.1 = Some(cx.waker().clone());
+                if state.0 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            });
+            let listener = TcpListener::from(listener);
+            running.serve(listener, stopped).await.unwrap();
+        });
+        Box::new(Ours {
+            server,
+            court: Arc::clone(serve.court),
+            stop,
+            task,
+        })
+    }
+
+    impl ServerEnd for Ours {
+        fn serve_stream(&self, end: End, address: SocketAddr) {
+            let (server, court) = (self.server.clone(), Arc::clone(&self.court));
+            async_std::task::spawn(async move {
+                let peer = Peer::new(Some(address));
+                let result = server.serve_stream(end, &peer).await;
+                court.ends(address, &super::told(result));
+            });
+        }
+
+        fn shut_down(&mut self) {
+            let mut state = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            if let Some(waker) = state.1.take() {
+                waker.wake();
+            }
+        }
+
+        fn join(self: Box<Self>) {
+            async_std::task::block_on(self.task);
+        }
+    }
+}
+
+pub(super) mod blocking {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::thread::{self, JoinHandle};
+
+    use jtp_blocking::{Peer, Server, Shutdown};
+
+    use crate::suite::adapters::{Serve, ServerEnd};
+    use crate::suite::court::Court;
+    use crate::suite::store::Store;
+    use crate::suite::transport::pipe::End;
+
+    struct Ours {
+        server: Server<Store>,
+        court: Arc<Court>,
+        stop: Shutdown,
+        thread: JoinHandle<()>,
+    }
+
+    pub(in super::super) fn serve(serve: Serve<'_>) -> Box<dyn ServerEnd> {
+        let server = build!(jtp_blocking, &serve);
+        let stop = Shutdown::new().unwrap();
+        let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
+        let thread = thread::spawn(move || running.serve(listener, &stopped).unwrap());
+        Box::new(Ours {
+            server,
+            court: Arc::clone(serve.court),
+            stop,
+            thread,
+        })
+    }
+
+    impl ServerEnd for Ours {
+        fn serve_stream(&self, end: End, address: SocketAddr) {
+            let (server, court) = (self.server.clone(), Arc::clone(&self.court));
+            thread::spawn(move || {
+                let peer = Peer::new(Some(address));
+                let result = server.serve_stream(end.clone(), end.clone(), end, &peer);
+                court.ends(address, &super::told(result));
+            });
+        }
+
+        fn shut_down(&mut self) {
+            self.stop.begin();
+        }
+
+        fn join(self: Box<Self>) {
+            self.thread.join().unwrap();
+        }
+    }
+}

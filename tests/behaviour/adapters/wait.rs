@@ -1,0 +1,40 @@
+//! Waiting for what an adapter does.
+
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+
+use tokio::runtime::{Builder, Runtime};
+
+/// The tokio runtime of all tests.
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap()
+    })
+}
+
+/// Polls a future once. If it is not ready it is dropped there and then; once it would have been woken that is
+/// told by `None`.
+pub(crate) struct Impatient<F> {
+    future: Option<Pin<Box<F>>>,
+}
+
+impl<F> Impatient<F> {
+    pub(crate) fn new(future: F) -> Impatient<F> {
+        let future = Some(Box::pin(future));
+        Impatient { future }
+    }
+}
+
+impl<F: Future> Future for Impatient<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(mut future) = self.future.take() else {
+            return Poll::Ready(None);
+        };
+        future.as_mut().poll(cx).map(Some)
+    }
+}

@@ -1,0 +1,52 @@
+//! The clocks of both ends. Each is set so short that it runs out, the others are as long as they are: which
+//! one it was shows in what is told. Those that need a slow client are in `raw`.
+
+use super::LARGE;
+use crate::suite::script::{Act, Deed, SOON, Script, Which, png, when};
+
+crate::suite::each_pair! { no_body_comes, the_client_takes_nothing, watching_has_no_clock }
+
+/// T6: the server waits for its disk, and for that it has no clock.
+fn no_body_comes() -> Script {
+    Script::of([png("a.png", LARGE), png("b.png", 9)])
+        .gate("a.png", 256 * 1024)
+        .setup(|setup| setup.client = setup.client.with_response_timeout(SOON))
+        .list()
+        .list_and_get()
+        .must("interrupted after 262144 bytes")
+        .must("error: protocol: no byte moved in time")
+}
+
+/// T4: its bytes wait for longer than allowed.
+fn the_client_takes_nothing() -> Script {
+    Script::of([png("a.png", 8 * LARGE)])
+        .setup(|setup| setup.server = setup.server.with_write_timeout(SOON))
+        .fetch(
+            Which::All,
+            [
+                when("a.png", 1, Act::Do(Deed::Stall)),
+                when("a.png", 1, Act::Do(Deed::AwaitEnd)),
+                when("a.png", 1, Act::Leave),
+            ],
+        )
+        .must("1: end: timed out: the peer takes no output")
+}
+
+/// N4 T6: neither the server's idle clock nor the client's.
+fn watching_has_no_clock() -> Script {
+    use crate::suite::script::Watching::{Cancel, Do, Next};
+
+    Script::of([])
+        .later([png("a.png", 5)])
+        .setup(|setup| {
+            setup.server = setup.server.with_idle_timeout(SOON);
+            setup.client = setup.client.with_response_timeout(SOON);
+        })
+        .watch([
+            Do(Deed::Outlast(SOON.unwrap() * 3)),
+            Do(Deed::Add("a.png")),
+            Next(1),
+            Cancel,
+        ])
+        .must("(a.png)")
+}

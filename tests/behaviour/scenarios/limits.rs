@@ -1,0 +1,101 @@
+//! Every limit, and every "no".
+
+use jtp_core::wire::request::RequestKind;
+use jtp_core::wire::response::ErrorCode;
+
+use crate::suite::script::{Script, png};
+
+crate::suite::each_pair! {
+    more_ids_than_allowed, as_many_ids_as_allowed, more_requests_than_allowed, refused_by_the_application,
+    rate_limited_and_tried_again, a_catalog_of_too_many_entries, a_catalog_of_too_many_bytes,
+}
+
+fn album() -> Script {
+    Script::of([png("a.png", 20), png("b.png", 10), png("c.png", 0)])
+}
+
+/// S8
+fn more_ids_than_allowed() -> Script {
+    album()
+        .setup(|setup| setup.server = setup.server.with_max_have(2))
+        .list()
+        .batch(["a.png", "b.png", "nobody"])
+        .must("the server reports InvalidRequest")
+        .must("1: end: BATCH names 3 images, over the limit of 2")
+}
+
+fn as_many_ids_as_allowed() -> Script {
+    album()
+        .setup(|setup| setup.server = setup.server.with_max_have(2))
+        .batch(["a.png", "nobody"])
+        .must("end, 2 promised")
+}
+
+/// S15: a refused one does not count.
+fn more_requests_than_allowed() -> Script {
+    album()
+        .setup(|setup| {
+            setup.rate = Some(2);
+            setup.connects = true;
+        })
+        .list()
+        .get(["b.png"])
+        .list()
+        .list()
+        .must("the server reports RateLimited")
+        .must("2: end: refused with RateLimited")
+}
+
+/// S11
+fn refused_by_the_application() -> Script {
+    album()
+        .setup(|setup| {
+            setup.refuse = |head| match head.kind {
+                RequestKind::GetById { .. } => Some((ErrorCode::NotFound, "not for you")),
+                _ => None,
+            };
+        })
+        .list()
+        .get(["a.png"])
+        .must("the server reports NotFound: not for you")
+}
+
+/// R6 S15
+fn rate_limited_and_tried_again() -> Script {
+    album()
+        .setup(|setup| {
+            setup.retries = 1;
+            setup.connects = true;
+            setup.refuse = |head| match head.kind {
+                RequestKind::Batch { .. } => Some((ErrorCode::ServerError, "not now")),
+                _ => None,
+            };
+        })
+        .batch(["a.png"])
+        .must("2: request BATCH (1) keep-alive")
+        .must("the server reports ServerError: not now")
+}
+
+/// R3
+fn a_catalog_of_too_many_entries() -> Script {
+    album()
+        .setup(|setup| {
+            setup.catalog_limits = Some((2, 1 << 20));
+            setup.connects = true;
+        })
+        .list()
+        .get(["a.png"])
+        .must("error: catalog too large")
+        .must("2: request GET_BY_ID (1) keep-alive")
+}
+
+/// R3
+fn a_catalog_of_too_many_bytes() -> Script {
+    album()
+        .setup(|setup| {
+            setup.catalog_limits = Some((100, 100));
+            setup.connects = true;
+        })
+        .list()
+        .must("error: catalog too large")
+}

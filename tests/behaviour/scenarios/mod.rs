@@ -1,0 +1,21 @@
+//! The scenarios, by what they are about.
+
+mod bodies;
+mod cancel;
+mod changes;
+mod closing;
+mod deadlines;
+mod dropped;
+mod eof;
+mod keep_alive;
+mod large;
+mod limits;
+mod raw_cancel;
+mod raw_clocks;
+mod raw_requests;
+mod requests;
+mod watch;
+
+/// More than lies between a server and a client: when the client has seen its first byte the server is still in
+/// the middle of it, and its first piece is not the last.
+const LARGE: usize = 1_500_000;
