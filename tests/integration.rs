@@ -3,7 +3,7 @@
 //! - `requests`: our client against our server, every request.
 //! - `exact`: a scripted client that sends and expects exact bytes; `cancel`, `changing`, `watching` and
 //!   `closing` do so for one matter each, `encryption` for TLS.
-//! - `deployed` and `misbehaving`: our client against scripted servers.
+//! - our clients against scripted servers: in the other target, `behaviour`.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
 //!
@@ -14,11 +14,9 @@ mod support;
 mod cancel;
 mod changing;
 mod closing;
-mod deployed;
 mod encryption;
 mod exact;
 mod large;
-mod misbehaving;
 mod programs;
 mod requests;
 mod watching;

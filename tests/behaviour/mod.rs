@@ -17,7 +17,7 @@ mod transport;
 use std::time::Duration;
 
 /// Far longer than anything takes: only a failing test waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A test for each pair of adapters, plain and TLS, of each scenario: a function without arguments that makes a
 /// [`Script`](script::Script).
@@ -92,4 +92,28 @@ macro_rules! pairs_by {
     )+};
 }
 
-use {each_pair, each_pair_by, pairs, pairs_by};
+/// Tests of each client on its own: functions of an [`Adapter`](adapters::Adapter).
+macro_rules! each_client {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use $crate::suite::adapters::{ASYNC_STD, BLOCKING, TOKIO};
+
+            #[test]
+            fn tokio() {
+                super::$name(TOKIO);
+            }
+
+            #[test]
+            fn async_std() {
+                super::$name(ASYNC_STD);
+            }
+
+            #[test]
+            fn blocking() {
+                super::$name(BLOCKING);
+            }
+        }
+    )+};
+}
+
+use {each_client, each_pair, each_pair_by, pairs, pairs_by};

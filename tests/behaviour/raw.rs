@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -130,8 +132,10 @@ trait RawEnd {
     fn both(&mut self, send: &[u8], count: usize) -> Vec<u8>;
 }
 
-fn play(script: &RawScript, end: &mut dyn RawEnd, stage: &dyn Stage) {
+/// Plays all steps; `at` says how far it has come.
+fn play(script: &RawScript, end: &mut dyn RawEnd, stage: &dyn Stage, at: &AtomicUsize) {
     for (n, step) in script.steps.iter().enumerate() {
+        at.store(n, Ordering::Relaxed);
         match step {
             Raw::Send(bytes) => end.send(bytes),
             Raw::SendRead(bytes) => {
@@ -155,6 +159,7 @@ fn play(script: &RawScript, end: &mut dyn RawEnd, stage: &dyn Stage) {
             Raw::Do(deed) => stage.store().change(deed),
         }
     }
+    at.store(script.steps.len(), Ordering::Relaxed);
 }
 
 #[track_caller]
@@ -326,7 +331,7 @@ fn reference(script: &RawScript) -> Log {
         conn,
         got: RefCell::default(),
     };
-    play(script, &mut end, &*world);
+    play(script, &mut end, &*world, &AtomicUsize::new(0));
     {
         let mut sim = world.sim.borrow_mut();
         let conn = &mut sim.conns[conn];
@@ -392,6 +397,8 @@ pub(crate) fn check(name: &str, script: &RawScript, server: Adapter, tls: bool) 
 fn perform(name: &str, script: &RawScript, run: Run) -> Log {
     let (done, finished) = channel();
     let script = script.clone();
+    let step = Arc::new(AtomicUsize::new(0));
+    let its_step = Arc::clone(&step);
     let thread = thread::spawn(move || {
         let scene = Scene::new(&script.script, run);
         if script
@@ -403,14 +410,14 @@ fn perform(name: &str, script: &RawScript, run: Run) -> Log {
         }
         if run.transport == Transport::Memory {
             let end = scene.stream();
-            play(&script, &mut (end, &scene), &scene);
+            play(&script, &mut (end, &scene), &scene, &its_step);
         } else {
             let stream = scene.connect();
             let mut peer = Peer::on(stream.try_clone().unwrap());
             if run.transport == Transport::Tls {
                 peer = peer.tls(tls().client());
             }
-            play(&script, &mut (peer, stream), &scene);
+            play(&script, &mut (peer, stream), &scene, &its_step);
         }
         done.send(scene.end()).unwrap();
     });
@@ -425,7 +432,7 @@ fn perform(name: &str, script: &RawScript, run: Run) -> Log {
                     Ok(message) => *message,
                     Err(_) => "it panicked".into(),
                 },
-                _ => why.to_string(),
+                _ => format!("{why} at step {}", step.load(Ordering::Relaxed)),
             };
             panic!("{}\n{why}", describe(name, run));
         }

@@ -125,7 +125,8 @@ pub(crate) fn check_cut(
         shape: Shape::Whole,
         impatient: false,
     };
-    let log = perform(name, script, run);
+    let log = perform(name, script, run).blurred();
+    let expected = &expected.clone().blurred();
     if log != *expected {
         let diff = Diff {
             reference: expected,
@@ -148,7 +149,12 @@ pub(crate) fn check_dropped(
         server,
         client,
         transport: Transport::Memory,
-        shape: Shape::Whole,
+        // So that it waits often.
+        shape: if script.setup.unshaped {
+            Shape::Whole
+        } else {
+            Shape::Stalls(seed(name, server.name, client.name))
+        },
         impatient: false,
     };
     let label = format!("{}, dropped at {at}", describe(name, run));

@@ -341,3 +341,6 @@ pub(crate) fn when(name: &'static str, bytes: usize, act: Act) -> When {
 
 /// A deadline that runs out while others do not: what it leads to tells which one it was.
 pub(crate) const SOON: Option<Duration> = Some(Duration::from_millis(60));
+
+/// The same where bytes have to move before it runs out, also on a machine that has much to do.
+pub(crate) const LATER: Option<Duration> = Some(Duration::from_millis(600));

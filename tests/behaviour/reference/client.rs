@@ -156,7 +156,10 @@ impl RefClient {
         if !sim.stalled {
             let down = &mut sim.conns[link.conn].down.bytes;
             moved |= !down.is_empty();
-            link.input.extend(down.drain(..));
+            let (first, second) = down.as_slices();
+            link.input.extend_from_slice(first);
+            link.input.extend_from_slice(second);
+            down.clear();
         }
         moved
     }

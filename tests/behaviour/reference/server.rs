@@ -164,7 +164,10 @@ impl Conn {
             return true;
         }
         let moved = !self.up.bytes.is_empty();
-        self.input.extend(self.up.bytes.drain(..));
+        let (first, second) = self.up.bytes.as_slices();
+        self.input.extend_from_slice(first);
+        self.input.extend_from_slice(second);
+        self.up.bytes.clear();
         moved
     }
 

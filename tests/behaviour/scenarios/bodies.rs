@@ -16,7 +16,7 @@ fn held_back() -> Script {
             [when("a.png", 128 * 1024, Act::Do(Deed::Open("a.png")))],
         )
         .list()
-        .must("good: 1500000 bytes")
+        .must("good: 1000000 bytes")
 }
 
 /// S12: said where the packet would begin.
@@ -24,7 +24,7 @@ fn gone() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 3), png("c.png", 4)])
         .setup(|setup| setup.broken.push(("b.png", None)))
         .list_and_get()
-        .must("good: 1500000 bytes")
+        .must("good: 1000000 bytes")
         .must("the server reports ServerError")
         .must("1: end: an image could not be read")
 }

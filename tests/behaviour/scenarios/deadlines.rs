@@ -2,7 +2,7 @@
 //! one it was shows in what is told. Those that need a slow client are in `raw`.
 
 use super::LARGE;
-use crate::suite::script::{Act, Deed, SOON, Script, Which, png, when};
+use crate::suite::script::{Act, Deed, LATER, SOON, Script, Which, png, when};
 
 crate::suite::each_pair! { no_body_comes, the_client_takes_nothing, watching_has_no_clock }
 
@@ -10,8 +10,8 @@ crate::suite::each_pair! { no_body_comes, the_client_takes_nothing, watching_has
 fn no_body_comes() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 9)])
         .gate("a.png", 256 * 1024)
-        .setup(|setup| setup.client = setup.client.with_response_timeout(SOON))
-        .list()
+        .setup(|setup| setup.client = setup.client.with_response_timeout(LATER))
+        .setup(|setup| setup.unshaped = true)
         .list_and_get()
         .must("interrupted after 262144 bytes")
         .must("error: protocol: no byte moved in time")
@@ -20,7 +20,8 @@ fn no_body_comes() -> Script {
 /// T4: its bytes wait for longer than allowed.
 fn the_client_takes_nothing() -> Script {
     Script::of([png("a.png", 8 * LARGE)])
-        .setup(|setup| setup.server = setup.server.with_write_timeout(SOON))
+        .setup(|setup| setup.server = setup.server.with_write_timeout(LATER))
+        .setup(|setup| setup.unshaped = true)
         .fetch(
             Which::All,
             [
@@ -34,19 +35,19 @@ fn the_client_takes_nothing() -> Script {
 
 /// N4 T6: neither the server's idle clock nor the client's.
 fn watching_has_no_clock() -> Script {
-    use crate::suite::script::Watching::{Cancel, Do, Next};
+    use crate::suite::script::Watching::{Do, Next};
 
     Script::of([])
         .later([png("a.png", 5)])
         .setup(|setup| {
             setup.server = setup.server.with_idle_timeout(SOON);
-            setup.client = setup.client.with_response_timeout(SOON);
+            setup.client = setup.client.with_response_timeout(LATER);
+            setup.unshaped = true;
         })
         .watch([
-            Do(Deed::Outlast(SOON.unwrap() * 3)),
+            Do(Deed::Outlast(LATER.unwrap() + SOON.unwrap())),
             Do(Deed::Add("a.png")),
             Next(1),
-            Cancel,
         ])
         .must("(a.png)")
 }

@@ -18,13 +18,18 @@ pub(super) fn each_byte(name: &str, script: &Script, server: Adapter, client: Ad
         up: Some(at),
         down: None,
     });
-    let down = (0..=whole.down).map(|at| Cut {
+    let down = (1..=whole.down).map(|at| Cut {
         up: None,
         down: Some(at),
     });
     for cut in up.chain(down) {
         let script = script.clone().setup(|setup| setup.cut = cut);
         let expected = reference::tell(&script, Mode::Over).log;
+        // Whether a client sees the end between two responses before it sends the next request is a race.
+        let first = expected.client.iter().find(|line| line.contains("error"));
+        if cut.down.is_some() && first.is_some_and(|line| line.contains("misuse")) {
+            continue;
+        }
         run::check_cut(name, &script, server, client, &expected);
     }
 }

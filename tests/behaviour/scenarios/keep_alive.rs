@@ -47,6 +47,7 @@ fn the_server_closes_between_requests() -> Script {
         .get(["a.png"])
         .then(Deed::AwaitEnd)
         .list()
+        .then(Deed::AwaitEnd)
         .must("1: end: timed out: no request came")
         .must("2: request LIST (0) keep-alive")
 }

@@ -43,9 +43,9 @@ fn during_the_response() -> RawScript {
     let answer = [head(b"JTPG", 2), known(&a).packet(), b"JTPC".to_vec()].concat();
     RawScript::of([a, b])
         .send([LIST_AND_GET, KEEP])
-        .expect(&answer[..1])
+        .expect(&answer[..100])
         .send_read(CANCEL)
-        .expect(&answer[1..])
+        .expect(&answer[100..])
         .send([GET, KEEP, 0])
         .expect(data_of(&[]))
 }
@@ -56,10 +56,10 @@ fn twice_during_the_response() -> RawScript {
     let answer = [head(b"JTPG", 2), known(&a).packet(), b"JTPCJTPC".to_vec()].concat();
     RawScript::of([a, b])
         .send([LIST_AND_GET, KEEP])
-        .expect(&answer[..1])
+        .expect(&answer[..100])
         .send_read(CANCEL)
         .send(CANCEL)
-        .expect(&answer[1..])
+        .expect(&answer[100..])
 }
 
 /// C4
@@ -68,9 +68,9 @@ fn during_the_last_response() -> RawScript {
     let answer = [head(b"JTPG", 2), known(&a).packet()].concat();
     RawScript::of([a, b])
         .send([LIST_AND_GET, 0])
-        .expect(&answer[..1])
+        .expect(&answer[..100])
         .send_read(CANCEL)
-        .expect(&answer[1..])
+        .expect(&answer[100..])
         .error(INVALID_REQUEST)
         .end()
         .must("1: end: CANCEL where there is nothing to cancel")

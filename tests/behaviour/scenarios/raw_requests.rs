@@ -88,6 +88,7 @@ fn half_closed_in_the_middle_of_a_response() -> RawScript {
 
 fn nothing_at_all() -> RawScript {
     RawScript::of([])
+        .plain_only()
         .half_close()
         .end()
         .must("1: end: the peer closed the connection")

@@ -174,6 +174,16 @@ impl Wire {
     }
 }
 
+/// Fills the buffer, whole slices at a time.
+fn take(bytes: &mut VecDeque<u8>, buf: &mut [u8]) {
+    let (first, second) = bytes.as_slices();
+    let count = first.len().min(buf.len());
+    let (head, tail) = buf.split_at_mut(count);
+    head.copy_from_slice(&first[..count]);
+    tail.copy_from_slice(&second[..tail.len()]);
+    bytes.drain(..buf.len());
+}
+
 /// One end. All its clones are the same end, which is gone with the last of them.
 #[derive(Clone)]
 pub(crate) struct End(Arc<Handle>);
@@ -228,9 +238,7 @@ impl Wire {
         }
         let most = incoming.reads.next();
         let count = incoming.bytes.len().min(buf.len()).min(most);
-        for (to, from) in buf.iter_mut().zip(incoming.bytes.drain(..count)) {
-            *to = from;
-        }
+        take(&mut incoming.bytes, &mut buf[..count]);
         incoming.read += u64::try_from(count).unwrap();
         self.tell(&mut state);
         Some(count)

@@ -1,4 +1,4 @@
-//! R7: our client against a server with the habits of deployed ones.
+//! R7: a server with the habits of deployed ones.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -7,16 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use jtp_core::ImageId;
-use jtp_core::client::HaveSet;
-use jtp_tokio::{Client, ClientBuilder};
-
-use crate::requests::fetch;
-use crate::support::Result;
-use crate::support::bytes::*;
-use crate::support::files::{noise, pictures, samples_folder};
-use crate::support::peer::Peer;
-use crate::support::serve::{in_time, run};
+use super::bytes::*;
+use super::peer::Peer;
 
 /// A server as they are deployed:
 /// - LIST gives raw sizes and no compressed bit, while BMPs travel compressed;
@@ -25,25 +17,25 @@ use crate::support::serve::{in_time, run};
 /// - WATCH ends by such a 3 as well;
 /// - `JTPB` and `JTPG` are sent to their end before CANCEL is answered;
 /// - it may say RateLimited at accept, before any request, and close keep-alive connections when it likes.
-struct Deployed {
-    pictures: Vec<Picture>,
+pub(crate) struct Deployed {
+    pub(crate) pictures: Vec<Picture>,
     /// So many connections are told RateLimited.
     rate_limited: AtomicUsize,
     /// The responses after which a keep-alive connection is closed.
     patience: usize,
     /// Bytes that got lost during `JTPD`.
-    lost: AtomicUsize,
-    connections: AtomicUsize,
+    pub(crate) lost: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
     /// What watchers are told.
     news: Mutex<Receiver<Picture>>,
 }
 
 /// The server, its address, and the way to tell its watchers of new images.
-type Started = (Arc<Deployed>, SocketAddr, Sender<Picture>);
+pub(crate) type Started = (Arc<Deployed>, SocketAddr, Sender<Picture>);
 
 impl Deployed {
     /// It runs until the test ends.
-    fn start(pictures: Vec<Picture>, rate_limited: usize, patience: usize) -> Started {
+    pub(crate) fn start(pictures: Vec<Picture>, rate_limited: usize, patience: usize) -> Started {
         let (tell, news) = channel();
         let deployed = Arc::new(Deployed {
             pictures,
@@ -156,135 +148,4 @@ fn travelling(picture: &Picture) -> Vec<u8> {
     } else {
         picture.packet()
     }
-}
-
-fn samples() -> Vec<Picture> {
-    pictures(&samples_folder())
-}
-
-fn ids(pictures: &[Picture]) -> Vec<u64> {
-    pictures.iter().map(|p| p.id).collect()
-}
-
-async fn everything(client: ClientBuilder, pictures: &[Picture]) -> Result {
-    let mut client: Client = client.build();
-    let all = ids(pictures);
-    assert_eq!(client.list().await?.len(), all.len());
-    assert_eq!(fetch(client.list_and_get(), pictures).await?, all);
-    let have = HaveSet::try_from(vec![ImageId(all[1])])?;
-    assert_eq!(
-        fetch(client.batch(have), pictures).await?.len(),
-        all.len() - 1
-    );
-    let wanted: Vec<ImageId> = all.iter().map(|id| ImageId(*id)).collect();
-    assert_eq!(fetch(client.get(wanted), pictures).await?, all);
-    client.close().await;
-    Ok(())
-}
-
-#[test]
-fn r7_every_image_comes_verified_from_a_deployed_server() -> Result {
-    for keep_alive in [true, false] {
-        let (server, address, _news) = Deployed::start(samples(), 0, usize::MAX);
-        let client = Client::builder(address.to_string()).keep_alive(keep_alive);
-        run(in_time(everything(client, &server.pictures)))?;
-        assert_eq!(server.lost.load(Ordering::Relaxed), 0, "R7");
-    }
-    Ok(())
-}
-
-#[test]
-fn r7_nothing_is_sent_behind_an_unfinished_get() -> Result {
-    // More images than one request can ask for.
-    let many: Vec<Picture> = (0..700)
-        .map(|n| Picture::new(&format!("{n}.png"), noise(300, n)))
-        .collect();
-    let (server, address, _news) = Deployed::start(many, 0, usize::MAX);
-    run(in_time(everything(
-        Client::builder(address.to_string()),
-        &server.pictures,
-    )))?;
-    assert_eq!(server.lost.load(Ordering::Relaxed), 0, "R7");
-    assert_eq!(server.connections.load(Ordering::Relaxed), 1);
-    Ok(())
-}
-
-#[test]
-fn r6_a_server_that_closes_between_responses_is_connected_to_again() -> Result {
-    for patience in [1, 2] {
-        let (server, address, _news) = Deployed::start(samples(), 0, patience);
-        run(in_time(everything(
-            Client::builder(address.to_string()),
-            &server.pictures,
-        )))?;
-    }
-    Ok(())
-}
-
-#[test]
-fn r7_r6_rate_limited_at_accept_before_any_request_is_tried_again() -> Result {
-    let (server, address, _news) = Deployed::start(samples(), 1, usize::MAX);
-    run(in_time(everything(
-        Client::builder(address.to_string()),
-        &server.pictures,
-    )))?;
-    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
-    // And told, where nothing is to be tried again.
-    let (_server, address, _news) = Deployed::start(samples(), 1, usize::MAX);
-    let mut client = Client::builder(address.to_string()).retries(0).build();
-    let refused = run(in_time(client.list())).unwrap_err();
-    assert!(refused.is_rate_limited(), "{refused}");
-    Ok(())
-}
-
-#[test]
-fn r7_after_a_cancel_everything_still_comes() -> Result {
-    let (server, address, _news) = Deployed::start(samples(), 0, usize::MAX);
-    let all: Vec<ImageId> = ids(&server.pictures).into_iter().map(ImageId).collect();
-    run(in_time(async {
-        let mut client = Client::builder(address.to_string()).build();
-        for n in 0..3 {
-            let mut images = match n {
-                0 => client.get(all.clone()),
-                1 => client.list_and_get(),
-                _ => client.batch(HaveSet::default()),
-            };
-            let mut first = images.next().await?.unwrap();
-            first.chunk().await?;
-            images.cancel().await?;
-            // On a new connection: whatever became of the CANCEL, it cannot spoil this.
-            assert_eq!(
-                fetch(client.list_and_get(), &server.pictures).await?.len(),
-                14
-            );
-            assert_eq!(
-                fetch(client.get(all.clone()), &server.pictures)
-                    .await?
-                    .len(),
-                14
-            );
-        }
-        Ok(())
-    }))
-}
-
-#[test]
-fn r7_a_watch_of_a_deployed_server_and_its_end() -> Result {
-    let (server, address, news) = Deployed::start(samples(), 0, usize::MAX);
-    run(in_time(async {
-        let mut client = Client::builder(address.to_string()).build();
-        let (listed, mut watch) = client.list_and_watch().await?;
-        assert_eq!(listed.len(), 14);
-        for n in 0..3 {
-            let new = Picture::new("new.png", noise(100, n));
-            news.send(new.clone())?;
-            assert_eq!(watch.next().await?.id.0, new.id);
-        }
-        watch.cancel().await?;
-        assert_eq!(
-            fetch(client.list_and_get(), &server.pictures).await?.len(),
-            14
-        );
-        Ok(())
-    }))
 }
