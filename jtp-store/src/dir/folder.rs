@@ -4,20 +4,23 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, DirEntry};
+use cap_std::fs::{Dir, DirEntry, ReadDir};
 
-use super::Follow;
+use super::claims::warn_of_name;
 #[cfg(target_os = "linux")]
 use super::events::Events;
 use super::first::FirstIndex;
 use super::index::{FileRecord, Name};
-use super::keeper::{Keeper, warn_of_name};
+use super::keeper::Keeper;
 use super::schedule::Notice;
-use super::select::listed_name;
+use super::select::{Selection, listed_name};
+use super::{Follow, Shared};
 use crate::fingerprint::{Fingerprint, SETTLE};
 
 /// How often the folder is scanned although the system tells its news.
@@ -201,38 +204,31 @@ impl Keeper {
         Ok(())
     }
 
-    /// Finds what is to be read. What an earlier run read and nobody changed since is only looked at.
+    /// Finds what is to be read. What an earlier run read and nobody changed since is only looked at, by several
+    /// threads: that is all that a restart waits for.
     fn first_scan(&mut self, dir: &Dir) -> io::Result<()> {
-        let now = SystemTime::now();
-        let knows = |print: &Fingerprint| {
-            let settled = print.age(now).is_some_and(|age| age >= SETTLE);
-            let contents = self.shared.known(print).filter(|_| settled)?;
-            let length = u32::try_from(print.size).ok()?; // S14
-            Some(FileRecord::new(*print, length, contents))
+        let scan = FirstScan {
+            shared: &self.shared,
+            selection: &self.settings.selection,
+            dir,
+            now: SystemTime::now(),
+            entries: Mutex::new(dir.entries()?),
+            found: Mutex::new((Vec::new(), 0, Ok(()))),
         };
-        let (mut todo, mut known) = (Vec::new(), 0);
-        let none_is_known = self.shared.knows_nothing();
-        for entry in dir.entries()? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if !is_candidate(&self.settings.selection, &entry, &name) {
-                continue;
-            }
-            let print = match none_is_known {
-                true => None,
-                false => fingerprint(dir, &entry),
+        thread::scope(|scope| {
+            // With nothing known there is nothing to look at.
+            let others = match self.shared.knows_nothing() {
+                true => 0,
+                false => self.settings.hashing_threads.saturating_sub(1),
             };
-            match print.as_ref().and_then(knows) {
-                Some(record)
-                    if listed_name(&name).is_some()
-                        && self.shared.index_mut().collect(&name, &record) =>
-                {
-                    warn_of_name(&name);
-                    known += 1;
-                }
-                _ => todo.push(Name::from(name)),
+            for _ in 0..others {
+                scope.spawn(|| scan.work());
             }
-        }
+            scan.work();
+        });
+        let found = scan.found.into_inner();
+        let (todo, known, listed) = found.unwrap_or_else(PoisonError::into_inner);
+        listed?;
         if let Some(first) = &mut self.first {
             first.begin(todo, known);
         }
@@ -240,7 +236,84 @@ impl Keeper {
     }
 }
 
-fn is_candidate(selection: &super::select::Selection, entry: &DirEntry, name: &OsStr) -> bool {
+/// How many files a thread of the first scan takes at once.
+const BATCH: usize = 256;
+
+/// The first scan: what its threads share.
+struct FirstScan<'a> {
+    shared: &'a Shared,
+    selection: &'a Selection,
+    dir: &'a Dir,
+    now: SystemTime,
+    entries: Mutex<ReadDir>,
+    /// What is to be read, and how many files are known without.
+    found: Mutex<(Vec<Name>, usize, io::Result<()>)>,
+}
+
+impl FirstScan<'_> {
+    fn work(&self) {
+        let knows_nothing = self.shared.knows_nothing();
+        loop {
+            let batch: Vec<_> = {
+                let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                entries.by_ref().take(BATCH).collect()
+            };
+            if batch.is_empty() || self.shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let (mut todo, mut known) = (Vec::new(), Vec::new());
+            let mut listed = Ok(());
+            for entry in batch {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(e) => {
+                        listed = Err(e);
+                        break;
+                    }
+                };
+                let name = entry.file_name();
+                if !is_candidate(self.selection, &entry, &name) {
+                    continue;
+                }
+                let print = match knows_nothing {
+                    true => None,
+                    false => fingerprint(self.dir, &entry),
+                };
+                match print.and_then(|print| self.known(print)) {
+                    Some(record) if listed_name(&name).is_some() => known.push((name, record)),
+                    _ => todo.push(Name::from(name)),
+                }
+            }
+            let mut index = self.shared.index_mut();
+            let mut count = 0;
+            for (name, record) in known {
+                if index.collect(&name, &record) {
+                    warn_of_name(&name);
+                    count += 1;
+                } else {
+                    todo.push(Name::from(name));
+                }
+            }
+            drop(index);
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.0.append(&mut todo);
+            found.1 += count;
+            if listed.is_err() {
+                found.2 = listed;
+                return;
+            }
+        }
+    }
+
+    fn known(&self, print: Fingerprint) -> Option<FileRecord> {
+        let settled = print.age(self.now).is_some_and(|age| age >= SETTLE);
+        let contents = self.shared.known(&print).filter(|_| settled)?;
+        let length = u32::try_from(print.size).ok()?; // S14
+        Some(FileRecord::new(print, length, contents))
+    }
+}
+
+fn is_candidate(selection: &Selection, entry: &DirEntry, name: &OsStr) -> bool {
     let is_dir = || entry.file_type().is_ok_and(|file_type| file_type.is_dir());
     selection.takes(name) && !is_dir()
 }

@@ -32,7 +32,7 @@ impl IndexFile {
         let file = IndexFile {
             path,
             whole: known.whole,
-            logged: known.logged,
+            logged: known.logged(),
             fresh: Vec::new(),
         };
         (file, known)

@@ -1,6 +1,7 @@
 //! A folder of images that is served.
 
 mod body;
+mod claims;
 #[cfg(target_os = "linux")]
 mod events;
 mod first;
@@ -13,6 +14,7 @@ mod press;
 mod publish;
 mod schedule;
 mod select;
+mod shared;
 mod table;
 mod work;
 
@@ -22,35 +24,27 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cap_std::fs::Dir;
-#[cfg(feature = "zstd")]
-use jtp_core::ImageHasher;
 use jtp_core::compress::Threshold;
-use jtp_core::{Image, ImageId};
+use jtp_core::Image;
 
 use crate::fingerprint::Fingerprint;
 #[cfg(feature = "zstd")]
-use crate::forms::{FormCache, Lists, Whole};
+use crate::forms::{FormCache, Lists};
 use crate::hash::{self, Links};
-use crate::known::{Contents, Known};
-#[cfg(feature = "zstd")]
-use crate::memory::MemoryBody;
 use crate::{ImageBody, ImageStore, LiveCatalog, OpenError};
 use body::FileBody;
-#[cfg(feature = "zstd")]
-use body::FormBody;
 use first::FirstIndex;
 pub use first::Progress;
 use first::Report;
-use index::{Form, Index, Located, Name};
+use index::Index;
 use index_file::IndexFile;
 use keeper::{Keeper, Message};
-use schedule::Notice;
 use select::Selection;
+use shared::Shared;
 
 /// How a [`DirStore`] learns of changes in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -397,159 +391,5 @@ impl Settings {
             return self.threshold.ten_thousandths();
         }
         0
-    }
-}
-
-/// What the store's threads and open bodies have in common.
-struct Shared {
-    live: LiveCatalog,
-    folder: PathBuf,
-    /// The open folder; none while it is gone.
-    dir: RwLock<Option<Arc<Dir>>>,
-    /// Written by the keeper alone.
-    index: RwLock<Index>,
-    /// What the index file told, until the first index is complete.
-    known: RwLock<Known>,
-    #[cfg(feature = "zstd")]
-    forms: Option<FormCache>,
-    #[cfg(feature = "zstd")]
-    threshold: Threshold,
-    /// Held by whoever makes a form that is needed now.
-    #[cfg(feature = "zstd")]
-    making: std::sync::Mutex<()>,
-    keeper: Sender<Message>,
-    stop: AtomicBool,
-}
-
-#[cfg(feature = "zstd")]
-impl Lists for Shared {
-    fn lists(&self, id: ImageId) -> bool {
-        self.index().lists_cached(id)
-    }
-}
-
-impl Shared {
-    fn dir(&self) -> Option<Arc<Dir>> {
-        self.dir
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set_dir(&self, dir: Option<Arc<Dir>>) {
-        *self.dir.write().unwrap_or_else(PoisonError::into_inner) = dir;
-    }
-
-    fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Not to be called by a thread that has the index open.
-    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn located(&self, id: ImageId) -> Option<Located> {
-        self.index().located(id)
-    }
-
-    fn known(&self, fingerprint: &Fingerprint) -> Option<Contents> {
-        self.known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(fingerprint)
-    }
-
-    fn knows_nothing(&self) -> bool {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.is_empty()
-    }
-
-    fn forget_known(&self) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
-    }
-
-    fn tell(&self, message: Message) {
-        // Without a keeper there is no catalog to correct.
-        let _ = self.keeper.send(message);
-    }
-
-    /// Has a file looked at that is not what it was indexed as. // S13
-    fn suspect(&self, name: &Name) {
-        self.tell(Message::Heard(Arc::clone(name), Notice::Touched));
-    }
-
-    #[cfg(not(feature = "zstd"))]
-    fn open_form(&self, _: &Form, located: &Located) -> Result<Box<dyn ImageBody>, OpenError> {
-        Err(OpenError::Changed(located.record.id))
-    }
-
-    /// Opens the compressed form of an image.
-    #[cfg(feature = "zstd")]
-    fn open_form(
-        self: &Arc<Self>,
-        form: &Form,
-        located: &Located,
-    ) -> Result<Box<dyn ImageBody>, OpenError> {
-        let id = located.record.id;
-        match form {
-            Form::Memory(bytes) => {
-                let bytes = Arc::clone(bytes);
-                Ok(Box::new(MemoryBody { id, bytes }))
-            }
-            Form::Cached { length, checksum } => {
-                let mut whole = Whole {
-                    length: *length,
-                    checksum: *checksum,
-                };
-                let forms = self.forms.as_ref().ok_or(OpenError::Changed(id))?;
-                let key = press::form_key(&located.record);
-                let file = match forms.open_form(key, whole) {
-                    Ok(file) => file,
-                    Err(_) => {
-                        whole = self
-                            .make_again(forms, located, whole)
-                            .ok_or(OpenError::Changed(id))?;
-                        let changed = |_| OpenError::Changed(id);
-                        forms.open_form(key, whole).map_err(changed)?
-                    }
-                };
-                Ok(Box::new(FormBody {
-                    id,
-                    file,
-                    length: whole.length,
-                    checksum: whole.checksum,
-                    hasher: ImageHasher::new(),
-                    hashed: 0,
-                    shared: Arc::clone(self),
-                }))
-            }
-        }
-    }
-
-    /// Makes a form that is listed and was let go by another program, or that was damaged. One at a time: the
-    /// response waits for it.
-    #[cfg(feature = "zstd")]
-    fn make_again(&self, forms: &FormCache, located: &Located, lost: Whole) -> Option<Whole> {
-        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = located.record.id;
-        // There may be more of them.
-        self.tell(Message::LostForm(id));
-        let job = press::PressJob {
-            dir: self.dir()?,
-            name: Arc::clone(&located.name),
-            record: located.record,
-            cache: Some(forms.clone()).filter(|forms| !forms.is_off()),
-            room: 0,
-        };
-        match press::press(&job, self.threshold, &mut Vec::new(), self) {
-            Ok(press::Pressed::Form(form)) => {
-                let same = form.whole().filter(|made| made.length == lost.length);
-                let made = press::Pressed::Form(form);
-                self.tell(Message::Pressed(Arc::clone(&located.name), id, made));
-                same
-            }
-            _ => None,
-        }
     }
 }

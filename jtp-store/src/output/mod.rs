@@ -146,7 +146,7 @@ impl OutputFolder {
 
     fn save_index(&self, before: &Known, seen: &scan::Seen) -> io::Result<()> {
         let files = seen.known.len() + seen.fresh.len();
-        let logged = before.logged + seen.fresh.len();
+        let logged = before.logged() + seen.fresh.len();
         // What was broken off has not seen all files.
         let overgrown = !seen.broken_off && known::is_overgrown(logged, files);
         if let Some(whole) = before.whole.filter(|_| !overgrown) {
@@ -157,7 +157,7 @@ impl OutputFolder {
                 return Ok(());
             }
         }
-        if files == 0 && before.logged == 0 {
+        if files == 0 && before.logged() == 0 {
             return Ok(());
         }
         let mut temporary = Temporary::create(&self.0)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, DirEntry};
 use jtp_core::{FileType, ImageId};
 
 use crate::fingerprint::{Fingerprint, SETTLE};
@@ -38,6 +38,9 @@ impl Scan {
 /// The index of IDs: hidden, and no name that an image can get.
 pub(super) const INDEX_NAME: &str = ".jtp-index";
 
+/// How many files a thread takes at once.
+const BATCH: usize = 64;
+
 /// What is known of the files that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -57,63 +60,99 @@ pub(super) fn scan(
     before: &Known,
     stop: &AtomicBool,
 ) -> io::Result<(Scan, Seen)> {
-    let mut scan = Scan::default();
-    let mut seen = Seen::default();
-    let mut names = Vec::new();
-    for entry in dir.entries()? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let hidden = name.as_encoded_bytes().starts_with(b".");
-        if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
-            continue;
-        }
-        let known = || {
-            let print = Fingerprint::of_cap(&entry.metadata().ok()?);
-            Some((print, before.get(&print)?))
-        };
-        let known = if before.is_empty() { None } else { known() };
-        match known {
-            Some((print, contents)) => {
-                scan.ids.entry(contents.id).or_default().push(name);
-                seen.known.push((print, contents));
-            }
-            None => names.push(name),
-        }
-    }
-    let threads = threads.get().min(names.len());
-    let queue = Mutex::new(names.into_iter());
-    let found = Mutex::new((scan, seen));
+    let entries = Mutex::new(dir.entries()?);
+    let found = Mutex::new((Scan::default(), Seen::default(), Ok(())));
     thread::scope(|scope| {
         let work = || {
             let mut buffer = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(name) = next else {
-                    return;
+                let batch: Vec<_> = {
+                    let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+                    entries.by_ref().take(BATCH).collect()
                 };
-                let read = read(dir, &name, &mut buffer, stop);
+                if batch.is_empty() {
+                    return;
+                }
+                let mut looked_at = Vec::with_capacity(batch.len());
+                for entry in batch {
+                    let entry = match entry {
+                        Ok(entry) => entry,
+                        Err(e) => {
+                            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                            found.2 = Err(e);
+                            return;
+                        }
+                    };
+                    let name = entry.file_name();
+                    let look = look(dir, &entry, &name, before, &mut buffer, stop);
+                    looked_at.push((name, look));
+                }
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                let (scan, seen) = &mut *found;
-                match read {
-                    Ok(Some((contents, print))) => {
-                        scan.ids.entry(contents.id).or_default().push(name);
-                        seen.fresh.extend(print.map(|print| (print, contents)));
+                let (scan, seen, _) = &mut *found;
+                for (name, look) in looked_at {
+                    match look {
+                        Ok(Look::Passed) => {}
+                        Ok(Look::Known(print, contents)) => {
+                            scan.ids.entry(contents.id).or_default().push(name);
+                            seen.known.push((print, contents));
+                        }
+                        Ok(Look::Read(contents, print)) => {
+                            scan.ids.entry(contents.id).or_default().push(name);
+                            seen.fresh.extend(print.map(|print| (print, contents)));
+                        }
+                        // Gone since it was listed: it is not held, and that is all.
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        Err(e) => scan.unreadable.push((name, e)),
                     }
-                    Ok(None) => {}
-                    // Gone since it was listed: it is not held, and that is all.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => scan.unreadable.push((name, e)),
                 }
             }
         };
-        for _ in 1..threads {
+        for _ in 1..threads.get() {
             scope.spawn(work);
         }
         work();
     });
-    let (scan, mut seen) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (scan, mut seen, listed) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    listed?;
     seen.broken_off = stop.load(Ordering::Relaxed);
     Ok((scan, seen))
+}
+
+/// What a look at a file found.
+enum Look {
+    /// It is no image, or the scan is broken off.
+    Passed,
+    Known(Fingerprint, Contents),
+    /// Its fingerprint comes with it if its contents can be known by that for good.
+    Read(Contents, Option<Fingerprint>),
+}
+
+fn look(
+    dir: &Dir,
+    entry: &DirEntry,
+    name: &OsStr,
+    before: &Known,
+    buffer: &mut Vec<u8>,
+    stop: &AtomicBool,
+) -> io::Result<Look> {
+    let hidden = name.as_encoded_bytes().starts_with(b".");
+    if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
+        return Ok(Look::Passed);
+    }
+    if !before.is_empty() {
+        let print = entry
+            .metadata()
+            .ok()
+            .map(|there| Fingerprint::of_cap(&there));
+        if let Some((print, contents)) = print.and_then(|print| Some((print, before.get(&print)?)))
+        {
+            return Ok(Look::Known(print, contents));
+        }
+    }
+    let read = read(dir, name, buffer, stop)?;
+    Ok(read.map_or(Look::Passed, |(contents, print)| {
+        Look::Read(contents, print)
+    }))
 }
 
 /// Reads a file; its fingerprint comes with it if its contents can be known by that for good.
