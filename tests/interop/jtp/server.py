@@ -164,9 +164,16 @@ class Server:
             yield image.packet()
 
     def responding(self):
-        self.look_for_cancel()
+        swallows = self.kind == wire.GET_BY_ID and "swallows a byte" in self.habits
+        if not swallows:
+            self.look_for_cancel()
         early = self.kind == wire.GET_BY_ID or "cancel at the end" not in self.habits
         out = None if self.cancelled and early and self.kind != wire.LIST else next(self.frames, None)
+        if swallows and out is not None and self.input:
+            # Before a packet, not behind the last: no client could use such a connection again.
+            self.cancelled = self.input[0] == wire.CANCEL
+            del self.input[0]
+            out = None if self.cancelled else out
         if out is not None:
             return out
         if self.cancelled and not self.keep_alive:
@@ -178,11 +185,7 @@ class Server:
 
     def look_for_cancel(self):
         """C5: only one that directly follows."""
-        if self.kind == wire.GET_BY_ID and "swallows a byte" in self.habits:
-            if self.input:
-                self.cancelled |= self.input[0] == wire.CANCEL
-                del self.input[0]
-        elif len(self.input) >= 2 and self.input[0] == wire.CANCEL and self.input[1] < 2 and not self.cancelled:
+        if len(self.input) >= 2 and self.input[0] == wire.CANCEL and self.input[1] < 2 and not self.cancelled:
             self.cancelled = True
             del self.input[:2]
 
