@@ -37,7 +37,7 @@ pub struct Run {
 /// How a job ended.
 #[derive(Debug)]
 pub struct Done {
-    /// The images that are in the folder now, as far as the catalog knows them.
+    /// With `--watch`: the images that are in the folder now, as far as the catalog knows them.
     pub have: HashSet<ImageId>,
     /// The code that the images lead to.
     pub exit: Exit,
@@ -108,8 +108,15 @@ impl Run {
         } else {
             Scan::default()
         };
-        let names = plan_names(&entries);
-        let lacking = lacking(&entries, &held, &names);
+        // Where nothing is lacking, nothing needs a name.
+        let complete = entries.iter().all(|entry| held.contains(entry.id));
+        let (names, lacking) = if complete {
+            (NamePlan::new(), HashMap::new())
+        } else {
+            let names = plan_names(&entries);
+            let lacking = lacking(&entries, &held, &names);
+            (names, lacking)
+        };
         let total = lacking.values().map(|size| u64::from(*size)).sum();
         progress.fetching(count(lacking.len()), total);
         let already = count(entries.len() - lacking.len());
@@ -146,6 +153,8 @@ impl Run {
             Ok(mut missing) => {
                 let failed = fetch.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 missing.extend(failed.iter().copied());
+                // Who does not stay needs to remember nothing.
+                let entries = if self.args.watch { &entries[..] } else { &[] };
                 let have = entries
                     .iter()
                     .map(|entry| entry.id)

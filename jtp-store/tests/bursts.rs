@@ -248,18 +248,26 @@ fn where_the_system_has_no_more_watches_the_folder_is_scanned() {
 }
 
 #[test]
-fn a_network_folder_that_tells_no_news_is_scanned() {
-    // A file system made by a program, as far as the system can tell: it has no inotify for what others change.
+fn a_folder_whose_news_nobody_tells_is_followed_by_scans() {
+    // As a network folder is: nothing but names and times tells that others wrote to it.
     let _alone = ALONE.lock();
     let folder = temp();
-    let store = DirStore::builder(folder.path())
-        .follow(Follow::Interval(Duration::from_millis(200)))
-        .open()
-        .unwrap();
+    let store = scanning(folder.path());
     let mut watcher = Watcher::new(&store);
     for n in 0..50 {
         write(folder.path(), &format!("{n}.png"), format!("image {n}"));
     }
     watcher.until(|catalog| catalog.len() == 50);
     assert_eq!(watcher.told.len(), 50);
+    for n in 0..25 {
+        fs::remove_file(folder.path().join(format!("{n}.png"))).unwrap();
+        write(
+            folder.path(),
+            &format!("{}.png", n + 25),
+            format!("new {n}"),
+        );
+    }
+    let last = ImageId::of(b"new 24");
+    watcher.until(|catalog| catalog.len() == 25 && catalog.contains(last));
+    assert_eq!(watcher.told.len(), 75);
 }

@@ -169,3 +169,173 @@ fn lock(file: &File) -> io::Result<()> {
 fn lock(_: &File) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::fingerprint::Fingerprint;
+    use crate::known::Contents;
+    use jtp_core::ImageId;
+    use std::io::Read;
+
+    fn record(n: u64) -> Record {
+        let fingerprint = Fingerprint {
+            device: 1,
+            inode: n,
+            size: n,
+            modified: 2,
+            changed: 3,
+        };
+        let contents = Contents {
+            id: ImageId(n),
+            sniffed: None,
+            unworthy: 0,
+        };
+        (fingerprint, contents)
+    }
+
+    struct Run {
+        file: IndexFile,
+        files: Vec<Record>,
+        /// Whether the last saving wrote all.
+        wrote_all: bool,
+    }
+
+    impl Run {
+        fn new(path: &Path) -> Run {
+            let (file, known) = IndexFile::open(path.to_owned(), false);
+            let files = (0..20_000).map(record);
+            Run {
+                file,
+                files: files
+                    .filter(|(print, _)| known.get(print).is_some())
+                    .collect(),
+                wrote_all: false,
+            }
+        }
+
+        fn find(&mut self, numbers: std::ops::Range<u64>) -> &mut Run {
+            for n in numbers {
+                self.files.push(record(n));
+                self.file.note(record(n));
+            }
+            self
+        }
+
+        fn save(&mut self) -> &mut Run {
+            let files = self.files.clone();
+            let mut wrote_all = false;
+            self.file
+                .save(files.len(), |write| {
+                    wrote_all = true;
+                    write(&mut files.iter().copied());
+                })
+                .unwrap();
+            self.wrote_all = wrote_all;
+            self
+        }
+    }
+
+    fn known(path: &Path) -> usize {
+        Run::new(path).files.len()
+    }
+
+    #[test]
+    fn what_is_new_is_added_and_the_log_written_anew_when_it_is_overgrown() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("made/index");
+        let mut run = Run::new(&path);
+        assert!(run.find(0..10_000).save().wrote_all);
+        assert!(!run.find(10_000..10_001).save().wrote_all);
+        let before = std::fs::metadata(&path).unwrap().len();
+        assert!(!run.save().wrote_all, "nothing new");
+        assert!(!run.find(10_001..10_002).save().wrote_all);
+        let after = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(after - before, 12 + 51, "one changed file, one record");
+        assert_eq!(known(&path), 10_002);
+        // All of them go, and others come.
+        run.files.clear();
+        assert!(run.find(12_000..14_000).save().wrote_all);
+        assert_eq!(known(&path), 2000);
+    }
+
+    #[test]
+    fn a_crash_in_the_middle_of_a_save_loses_that_save_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("index");
+        Run::new(&path).find(0..100).save();
+        let whole = std::fs::metadata(&path).unwrap().len();
+        Run::new(&path).find(100..200).save();
+        let mut bytes = Vec::new();
+        File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        for cut in [whole, whole + 1, whole + 12, whole + 500] {
+            std::fs::write(&path, &bytes[..usize::try_from(cut).unwrap()]).unwrap();
+            // What a crash in the middle of writing all leaves.
+            std::fs::write(&part, "half").unwrap();
+            let mut run = Run::new(&path);
+            assert_eq!(run.files.len(), 100, "cut at {cut}");
+            run.find(200..201).save();
+            assert_eq!(run.wrote_all, cut != whole, "cut at {cut}");
+            assert_eq!(known(&path), 101, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_locked_index_is_written_later_and_two_servers_may_add_to_one() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("index");
+        let mut one = Run::new(&path);
+        one.find(0..10).save();
+        let mut other = Run::new(&path);
+        let locked = File::open(&path).unwrap();
+        lock(&locked).unwrap();
+        one.find(10..20).save();
+        assert_eq!(known(&path), 10);
+        drop(locked);
+        other.find(20..30).save();
+        one.save();
+        assert!(!one.wrote_all);
+        assert_eq!(known(&path), 30);
+        // The file is replaced by something else, or goes.
+        std::fs::write(&path, "short").unwrap();
+        assert!(one.find(30..31).save().wrote_all);
+        std::fs::remove_file(&path).unwrap();
+        assert!(one.find(31..32).save().wrote_all);
+        assert_eq!(known(&path), 22, "what this one knows");
+    }
+
+    /// `JTP_RECORDS=1000000 cargo test --release -p jtp-store --lib index_file -- --nocapture` prints the figures.
+    #[test]
+    fn a_large_index_is_loaded_added_to_and_written_anew() {
+        use std::time::Instant;
+        let count = std::env::var("JTP_RECORDS").map_or(10_000, |n| n.parse().unwrap());
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("index");
+        let (mut file, _) = IndexFile::open(path.clone(), false);
+        let begun = Instant::now();
+        let all = |write: &mut dyn FnMut(&mut dyn Iterator<Item = Record>)| {
+            write(&mut (0..count).map(record));
+        };
+        let files = usize::try_from(count).unwrap();
+        file.note(record(0));
+        file.save(files, all).unwrap();
+        let written = begun.elapsed();
+        let begun = Instant::now();
+        let (mut file, known) = IndexFile::open(path.clone(), false);
+        let loaded = begun.elapsed();
+        let begun = Instant::now();
+        assert!((0..count).all(|n| known.get(&record(n).0) == Some(record(n).1)));
+        let found = begun.elapsed();
+        let begun = Instant::now();
+        file.note(record(count));
+        file.save(files, |_| panic!("only what is new")).unwrap();
+        let added = begun.elapsed();
+        println!(
+            "{count} records, {} bytes: written in {written:?}, loaded in {loaded:?}, all found in {found:?}, \
+             one added in {added:?}",
+            std::fs::metadata(&path).unwrap().len()
+        );
+    }
+}

@@ -56,7 +56,7 @@ pub(super) enum Message {
     #[cfg(feature = "zstd")]
     LostForm(ImageId),
     /// A form in the cache is not what it was. // S13
-    #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
+    #[cfg(feature = "zstd")]
     DamagedForm(ImageId),
     /// The store is dropped.
     Stop,
@@ -252,8 +252,6 @@ impl Keeper {
             Message::LostForm(id) => self.look_for_forms(id, now),
             #[cfg(feature = "zstd")]
             Message::DamagedForm(id) => self.throw_form_away(id),
-            #[cfg(not(feature = "zstd"))]
-            Message::DamagedForm(_) => {}
             Message::Stop => {}
         }
     }

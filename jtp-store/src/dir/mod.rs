@@ -6,6 +6,8 @@ mod claims;
 mod events;
 mod first;
 mod folder;
+#[cfg(feature = "zstd")]
+mod form_body;
 mod index;
 mod index_file;
 mod keeper;
@@ -15,6 +17,7 @@ mod publish;
 mod schedule;
 mod select;
 mod shared;
+mod small;
 mod table;
 mod work;
 
@@ -28,13 +31,14 @@ use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use jtp_core::compress::Threshold;
 use jtp_core::Image;
+use jtp_core::compress::Threshold;
 
 use crate::fingerprint::Fingerprint;
 #[cfg(feature = "zstd")]
 use crate::forms::{FormCache, Lists};
 use crate::hash::{self, Links};
+use crate::memory::MemoryBody;
 use crate::{ImageBody, ImageStore, LiveCatalog, OpenError};
 use body::FileBody;
 use first::FirstIndex;
@@ -45,6 +49,7 @@ use index_file::IndexFile;
 use keeper::{Keeper, Message};
 use select::Selection;
 use shared::Shared;
+use small::SmallImages;
 
 /// How a [`DirStore`] learns of changes in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +116,7 @@ struct Settings {
     room_for_forms: u64,
     #[cfg(feature = "zstd")]
     forms: Option<FormCache>,
+    room_for_small: u64,
     index_file: Option<PathBuf>,
     read_anew: bool,
 }
@@ -167,6 +173,13 @@ impl DirStoreBuilder {
     /// travel raw, and so do those whose form is over 16 MiB. Default: 256 MiB.
     pub fn room_for_compressed(mut self, bytes: u64) -> Self {
         self.settings.room_for_forms = bytes;
+        self
+    }
+
+    /// How many bytes of images of up to 16 KiB are kept in memory once they were sent, so that their files need
+    /// not be opened each time; 0 keeps none. Default: 32 MiB.
+    pub fn room_for_small_images(mut self, bytes: u64) -> Self {
+        self.settings.room_for_small = bytes;
         self
     }
 
@@ -231,6 +244,7 @@ impl DirStoreBuilder {
             live: LiveCatalog::new(),
             folder: path.clone(),
             dir: RwLock::new(None),
+            small: SmallImages::new(self.settings.room_for_small),
             index: RwLock::new(Index::new(self.settings.ten_thousandths())),
             #[cfg(feature = "zstd")]
             forms: self.settings.forms.clone(),
@@ -288,6 +302,7 @@ impl DirStore {
                 room_for_forms: 256 * 1024 * 1024,
                 #[cfg(feature = "zstd")]
                 forms: None,
+                room_for_small: 32 * 1024 * 1024,
                 index_file: None,
                 read_anew: false,
             },
@@ -321,6 +336,10 @@ impl ImageStore for DirStore {
         let Some(located) = self.shared.located(id) else {
             return Err(OpenError::Gone(id));
         };
+        if let Some(bytes) = self.shared.small.get(image, &located.record.fingerprint) {
+            // They were proved to be the image's, whatever became of its file.
+            return Ok(Box::new(MemoryBody { id, bytes }));
+        }
         if image.flags.is_compressed() {
             // A form is the image's, whatever became of its file: it was decompressed and hashed.
             return match &located.form {

@@ -42,6 +42,7 @@ pub(super) fn form_key(record: &FileRecord) -> FormKey {
         id: record.id,
         level: level(u64::from(record.length)),
         raw: record.length,
+        source: record.fingerprint,
     }
 }
 
@@ -146,12 +147,17 @@ pub(super) fn press(
 ) -> io::Result<Pressed> {
     let raw = u64::from(job.record.length);
     let found = |cache: &FormCache| cache.find(job.key(), &shared.stop);
-    if let Some(whole) = job.cache.as_ref().and_then(found) {
+    if let (Some(cache), Some((whole, same_file))) =
+        (&job.cache, job.cache.as_ref().and_then(found))
+    {
         let Whole { length, checksum } = whole;
-        return Ok(if threshold.accepts(raw, u64::from(length)) {
-            Pressed::Form(Form::Cached { length, checksum })
-        } else {
+        return Ok(if !threshold.accepts(raw, u64::from(length)) {
             Pressed::Unworthy
+        } else if !same_file && !is_of_these_bytes(cache, job, whole, buffer, shared)? {
+            // Of another file with the same ID: one of them has to do without. // S4
+            Pressed::NoRoom
+        } else {
+            Pressed::Form(Form::Cached { length, checksum })
         });
     }
     let file = hash::open(&job.dir, &job.name, Links::Follow)?;
@@ -192,6 +198,38 @@ pub(super) fn press(
         return Ok(Pressed::Changed);
     }
     encoder.get_mut().finish(job, shared)
+}
+
+/// Whether a form that was made from another file of the same ID is this one's too: the bytes tell. // S4
+fn is_of_these_bytes(
+    cache: &FormCache,
+    job: &PressJob,
+    whole: Whole,
+    buffer: &mut Vec<u8>,
+    shared: &Shared,
+) -> io::Result<bool> {
+    const WINDOW_LOG_MAX: u32 = 23;
+    let form = cache.open_form(job.key(), whole)?;
+    let form = form.take(u64::from(whole.length));
+    let mut decoder = zstd::stream::read::Decoder::new(form)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    let file = hash::open(&job.dir, &job.name, Links::Follow)?;
+    let mut theirs = vec![0; BUFFER_LEN];
+    let mut reader = Chunks::new(&file, buffer);
+    while let Some(chunk) = reader.next()? {
+        let theirs = theirs.get_mut(..chunk.len()).unwrap_or_default();
+        match decoder.read_exact(theirs) {
+            Ok(()) if *theirs == *chunk => {}
+            Ok(()) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        if shared.stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+    }
+    let ends = decoder.read(&mut theirs)? == 0;
+    Ok(ends && Fingerprint::of_file(&file)? == job.record.fingerprint)
 }
 
 /// Compresses as much as [`SAMPLE_LEN`] from the middle: the beginning is often unlike the rest.

@@ -1,6 +1,5 @@
 //! From what is known of the folder to the catalog.
 
-#[cfg(feature = "zstd")]
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

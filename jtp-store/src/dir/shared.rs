@@ -7,17 +7,19 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cap_std::fs::Dir;
 #[cfg(feature = "zstd")]
-use jtp_core::compress::Threshold;
+use jtp_core::ImageHasher;
+use jtp_core::ImageId;
 #[cfg(feature = "zstd")]
-use jtp_core::{ImageHasher, ImageId};
+use jtp_core::compress::Threshold;
 
 #[cfg(feature = "zstd")]
-use super::body::FormBody;
+use super::form_body::FormBody;
 use super::index::{Form, Index, Located, Name};
 use super::keeper::Message;
 #[cfg(feature = "zstd")]
 use super::press;
 use super::schedule::Notice;
+use super::small::SmallImages;
 use crate::fingerprint::Fingerprint;
 #[cfg(feature = "zstd")]
 use crate::forms::{FormCache, Lists, Whole};
@@ -34,6 +36,7 @@ pub(super) struct Shared {
     pub(super) dir: RwLock<Option<Arc<Dir>>>,
     /// Written by the keeper alone.
     pub(super) index: RwLock<Index>,
+    pub(super) small: SmallImages,
     /// What the index file told, until the first index is complete.
     pub(super) known: RwLock<Known>,
     #[cfg(feature = "zstd")]
@@ -149,6 +152,7 @@ impl Shared {
                     file,
                     length: whole.length,
                     checksum: whole.checksum,
+                    source: located.record.fingerprint,
                     hasher: ImageHasher::new(),
                     hashed: 0,
                     shared: Arc::clone(self),

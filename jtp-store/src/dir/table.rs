@@ -207,6 +207,7 @@ impl Table {
             .is_some_and(|file| file.state == State::Holder)
     }
 
+    #[cfg(feature = "zstd")]
     pub(super) fn set_unworthy(&mut self, slot: Slot, unworthy: u16) {
         if let Some(file) = self.packed_mut(slot) {
             file.unworthy = unworthy;

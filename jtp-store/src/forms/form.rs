@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jtp_core::{ImageHasher, ImageId};
 
 use super::{FormCache, SUFFIX};
+use crate::fingerprint::{ENCODED_LEN, Fingerprint};
 use crate::hash::{BUFFER_LEN, read_at};
 
 /// The last byte is the format's version.
 const MAGIC: &[u8; 8] = b"JTPform\x01";
-pub(super) const TRAILER_LEN: usize = 6 * 8;
+pub(super) const TRAILER_LEN: usize = 6 * 8 + ENCODED_LEN;
+
+/// Where in the trailer the source stands.
+const SOURCE_AT: usize = 5 * 8;
 
 /// Which form: of which image, at which level.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +25,8 @@ pub(crate) struct FormKey {
     pub(crate) level: i32,
     /// The length of the image itself.
     pub(crate) raw: u32,
+    /// The file that it is made from.
+    pub(crate) source: Fingerprint,
 }
 
 impl FormKey {
@@ -36,8 +42,13 @@ pub(crate) struct Whole {
     pub(crate) checksum: u64,
 }
 
-/// Reads a whole form. `None` if `stop` was set meanwhile; an error if it is not as it was made.
-pub(super) fn check(file: &mut File, key: FormKey, stop: &AtomicBool) -> io::Result<Option<Whole>> {
+/// Reads a whole form, and says whether it was made from this very file. `None` if `stop` was set meanwhile; an
+/// error if it is not as it was made.
+pub(super) fn check(
+    file: &mut File,
+    key: FormKey,
+    stop: &AtomicBool,
+) -> io::Result<Option<(Whole, bool)>> {
     let damaged = || io::Error::from(io::ErrorKind::InvalidData);
     let trailer_len = u64::try_from(TRAILER_LEN).unwrap_or(0);
     let length = file.metadata()?.len().checked_sub(trailer_len);
@@ -64,10 +75,15 @@ pub(super) fn check(file: &mut File, key: FormKey, stop: &AtomicBool) -> io::Res
         length: u32::try_from(length).map_err(|_| damaged())?,
         checksum: hasher.id().0,
     };
-    if trailer != encode_trailer(key, whole) {
+    let source = trailer
+        .get(SOURCE_AT..)
+        .and_then(|rest| rest.first_chunk())
+        .map(Fingerprint::decode)
+        .ok_or_else(damaged)?;
+    if trailer != encode_trailer(FormKey { source, ..key }, whole) {
         return Err(damaged());
     }
-    Ok(Some(whole))
+    Ok(Some((whole, source == key.source)))
 }
 
 fn encode_trailer(key: FormKey, whole: Whole) -> [u8; TRAILER_LEN] {
@@ -81,6 +97,7 @@ fn encode_trailer(key: FormKey, whole: Whole) -> [u8; TRAILER_LEN] {
     ] {
         trailer.extend_from_slice(&number.to_be_bytes());
     }
+    key.source.encode(&mut trailer);
     trailer.extend_from_slice(&ImageId::of(&trailer).to_be_bytes());
     trailer.try_into().unwrap_or([0; TRAILER_LEN])
 }

@@ -162,13 +162,14 @@ impl FormCache {
         listing.push(store);
     }
 
-    /// Looks for a form and reads all of it. One that is not as it was made is thrown away.
-    pub(crate) fn find(&self, key: FormKey, stop: &AtomicBool) -> Option<Whole> {
+    /// Looks for a form, reads all of it, and says whether it was made from this very file: another one of its ID
+    /// may have other bytes. One that is not as it was made is thrown away. // S4
+    pub(crate) fn find(&self, key: FormKey, stop: &AtomicBool) -> Option<(Whole, bool)> {
         let mut file = self.open_file(key).ok()?;
         match check(&mut file, key, stop) {
-            Ok(Some(whole)) => {
+            Ok(Some(found)) => {
                 stamp(&file);
-                Some(whole)
+                Some(found)
             }
             Ok(None) => None,
             Err(error) => {
