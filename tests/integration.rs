@@ -9,6 +9,7 @@
 //!
 //! What the peers send and expect is written by hand in `support::bytes`, without the project's codec.
 
+#[allow(dead_code, reason = "shared with the other test targets")]
 mod support;
 
 mod cancel;

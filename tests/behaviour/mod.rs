@@ -1,4 +1,63 @@
-//! The suite.
+//! The suite: each scenario is written once, and is a test for each pair of server and client adapter, plain and
+//! TLS. What the applications at the two ends see has to be what they see of two bare machines of `jtp-core`,
+//! joined in memory on simulated time.
+//!
+//! # A scenario
+//!
+//! is a function that makes a [`Script`](script::Script): the images, the settings, then one step after another.
+//!
+//! ```text
+//! crate::suite::each_pair! { during_a_get }
+//!
+//! /// C2: the packet under way is the last.
+//! fn during_a_get() -> Script {
+//!     Script::of([png("a.png", LARGE), png("b.png", 10)])     // what is there
+//!         .pipelining()                                       // how both ends are set
+//!         .fetch(                                             // a call of the client
+//!             Which::Get(vec!["a.png", "b.png"]),
+//!             [when("a.png", 1, Act::Cancel)],                // what its application does in the middle
+//!         )
+//!         .list()                                             // the next call
+//!         .must("cancelled, 2 promised")                      // what has to be in the log
+//! }
+//! ```
+//!
+//! [`play`](play::play) gives the steps their meaning, by two traits of [`ends`]: what a client can do, and what
+//! happens around it ([`Deed`](script::Deed): the catalog changes, a body is let go, the server shuts down, nothing
+//! comes through any more). The [`reference`] implements them over the bare machines, [`adapters`] and [`run`] over
+//! the public face of the adapters; so a script means the same to both. The log that each run leaves
+//! ([`log::Log`]) has the client's part (entries, images and verdicts, news, errors) and the server's (requests as
+//! the application was asked about them, and why each connection ended), and is compared as it is. `must` is
+//! checked on the reference: a scenario that is about something else than it says fails.
+//!
+//! # Races
+//!
+//! are decided by the script, never by sleeping:
+//!
+//! - a body is held back by [`Script::gate`](script::Script::gate) until [`Deed::Open`](script::Deed::Open) (its
+//!   grain is the piece that an adapter reads at once, 256 KiB);
+//! - an image of `LARGE` bytes does not fit between the two ends: when the client has seen its beginning the
+//!   server is in the middle of it;
+//! - [`Act::Cancel`](script::Act::Cancel) lets nothing more come down until the server has read the CANCEL;
+//! - [`Setup::on_request`](script::Setup::on_request) changes the catalog at the last moment before the snapshot;
+//! - a watch begins with an image that comes and goes until the watcher has told of it, and is in no log;
+//! - [`Deed::Shutdown`](script::Deed::Shutdown) returns when an idle connection has seen the shutdown;
+//! - clocks are set so short that they run out, while all others are long; what is told says which it was.
+//!
+//! # Transports and shapes
+//!
+//! Plain runs go over a socket, through a proxy, and over a pipe in memory (`serve_stream`, `Client::over`); TLS
+//! over the proxy. Each way is run as it comes, and shaped ([`transport::Shape`]): byte by byte where that is not
+//! too long, in seeded pieces, with writes and reads that stall; there the async clients also drop what they wait
+//! for whenever it is pending, and ask again. A failure names scenario, pair, transport, shape and seed, and shows
+//! the two logs as a diff; `JTP_SUITE_SEED=17 cargo test -p jtp-tests --test behaviour during_a_get` runs with that
+//! seed.
+//!
+//! # Peers that are none of ours
+//!
+//! [`raw`] is the low half of the language: a client that sends and expects exact bytes, against each server and
+//! the bare server machine (`each_server!`). `scenarios::deployed` and `scenarios::misbehaving` are servers of that
+//! kind, against each client (`each_client!`).
 
 mod adapters;
 mod court;

@@ -1,7 +1,6 @@
 //! Runs a script, whoever is at the ends, and writes down what the client's application saw.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jtp_core::client::HaveSet;
@@ -128,7 +127,7 @@ fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Di
     let ended = client.fetch(&ask, &mut |seen| fetching.sees(seen));
     match ended {
         Ok(end) => {
-            let absent: HashMap<_, _> = end.absent.iter().map(|id| (id, store.name(*id))).collect();
+            let absent: Vec<_> = end.absent.iter().map(|id| (id, store.name(*id))).collect();
             let how = if end.cancelled { "cancelled" } else { "end" };
             let promised = end.promised;
             diary.note(format!("  {how}, {promised} promised, absent: {absent:?}"));
@@ -173,8 +172,10 @@ impl Fetching<'_> {
                 *coming = None;
             }
             (Seen::Interrupted, Some(came)) => {
-                // How much of a decoded image was seen before depends on how its bytes came.
-                let bytes = match came.image.flags.is_compressed() {
+                // How much of a decoded image was seen before depends on how its bytes came; and a thread that
+                // waits for a body it serves may hold the last record of TLS back meanwhile.
+                let packed = came.image.flags.is_compressed();
+                let bytes = match packed || self.stage.store().holds_back() {
                     true => String::new(),
                     false => format!(" after {} bytes", came.bytes),
                 };

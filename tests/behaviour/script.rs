@@ -199,7 +199,7 @@ pub(crate) enum Watching {
 impl Script {
     /// A server that has these images.
     pub(crate) fn of<const N: usize>(pictures: [Picture; N]) -> Script {
-        Script::of_all(pictures.to_vec())
+        Script::of_all(pictures.into())
     }
 
     pub(crate) fn of_all(pictures: Vec<Picture>) -> Script {
@@ -300,7 +300,7 @@ impl Script {
     }
 
     pub(crate) fn fetch<const N: usize>(mut self, which: Which, when: [When; N]) -> Script {
-        let when = when.to_vec();
+        let when = when.into();
         self.steps.push(Step::Fetch(Fetch { which, when }));
         self
     }
@@ -319,7 +319,7 @@ impl Script {
         beacon: bool,
         then: [Watching; N],
     ) -> Script {
-        let then = then.to_vec();
+        let then = then.into();
         self.steps.push(Step::Watch(Watch { list, beacon, then }));
         self
     }

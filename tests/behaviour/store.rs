@@ -22,6 +22,7 @@ struct Inner {
     by_id: HashMap<ImageId, &'static str>,
     state: Mutex<State>,
     changed: Condvar,
+    holds_back: bool,
 }
 
 struct Kept {
@@ -86,6 +87,7 @@ impl Store {
             images,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            holds_back: !setup.gates.is_empty(),
         }));
         let there: Vec<_> = setup.pictures.iter().map(|p| p.name).collect();
         store.add(&there[..setup.there]);
@@ -133,6 +135,11 @@ impl Store {
         let id = self.id(name);
         assert!(self.state().gates.remove(&id).is_some(), "{name} is open");
         self.0.changed.notify_all();
+    }
+
+    /// Whether any body is held back at the beginning.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.0.holds_back
     }
 
     /// Lets everyone go.

@@ -1,7 +1,6 @@
 //! What the tests share.
 
 pub(crate) mod bytes;
-pub(crate) mod deployed;
 pub(crate) mod files;
 pub(crate) mod peer;
 pub(crate) mod process;

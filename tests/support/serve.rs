@@ -174,9 +174,3 @@ fn listener(address: SocketAddr) -> std::net::TcpListener {
 pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("in time")
 }
-
-/// Runs a client where the server is a scripted one.
-pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap().block_on(work)
-}

@@ -1,4 +1,4 @@
-//! CANCEL by the client's application. What no application can do is in `raw`.
+//! CANCEL by the client's application. What no application can do is in `raw_cancel`.
 
 use super::LARGE;
 use crate::suite::script::{Act, Script, Watching, Which, many, packed, png, when};

@@ -60,5 +60,5 @@ fn removed_before_it_was_sent() -> Script {
         )
         .get(["c.png"])
         .must("good: 70 bytes")
-        .must("absent: {")
+        .must("absent: [(")
 }

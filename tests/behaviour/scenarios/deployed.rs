@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use jtp_core::ImageId;
 use jtp_core::client::HaveSet;
 
+use super::deployed_server::Deployed;
 use crate::suite::adapters::Adapter;
 use crate::suite::ends::{Ask, ClientEnd, Failure, News, Next, Seen, Then};
 use crate::suite::script::{Script, Setup};
 use crate::support::bytes::*;
-use crate::support::deployed::Deployed;
 use crate::support::files::{noise, pictures, samples_folder};
 
 crate::suite::each_client! {

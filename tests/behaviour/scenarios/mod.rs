@@ -6,6 +6,7 @@ mod changes;
 mod closing;
 mod deadlines;
 mod deployed;
+mod deployed_server;
 mod dropped;
 mod eof;
 mod keep_alive;

@@ -141,7 +141,7 @@ fn a_watch_exactly() -> RawScript {
         .with(|script| script.later([b]))
         .setup(|setup| setup.unshaped = true)
         .send([&[LIST, KEEP][..], &WATCH].concat())
-        .expect(list_of(&[x.clone()]))
+        .expect(list_of(std::slice::from_ref(&x)))
         .then(Deed::Add("b.png"))
         .expect([&b"JTPW"[..], &y.entry()].concat())
         .send(CANCEL)

@@ -26,7 +26,7 @@ fn pipelined() -> RawScript {
     let answers = [
         list_of(&[x.clone(), y.clone()]),
         data_of(&[&y, &x, &y]),
-        images_of(b"JTPB", &[y.clone()]),
+        images_of(b"JTPB", std::slice::from_ref(&y)),
         images_of(b"JTPG", &[x.clone(), y.clone()]),
         data_of(&[]),
         list_of(&[x, y]),
@@ -55,7 +55,7 @@ fn half_closed_behind_requests() -> RawScript {
     RawScript::of([a])
         .send([LIST, KEEP, LIST_AND_GET, KEEP])
         .half_close()
-        .expect([list_of(&[x.clone()]), images_of(b"JTPG", &[x])].concat())
+        .expect([list_of(std::slice::from_ref(&x)), images_of(b"JTPG", &[x])].concat())
         .end()
         .must("1: end: the peer closed the connection")
 }

@@ -32,7 +32,7 @@ fn an_empty_catalog() -> Script {
         .batch([])
         .get(["nobody"])
         .must("0 entries")
-        .must("end, 0 promised, absent: {}")
+        .must("end, 0 promised, absent: []")
 }
 
 /// R7: one request after the other.

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::bytes::*;
-use super::peer::Peer;
+use crate::support::bytes::*;
+use crate::support::peer::Peer;
 
 /// A server as they are deployed:
 /// - LIST gives raw sizes and no compressed bit, while BMPs travel compressed;
