@@ -57,7 +57,7 @@
 //!
 //! [`raw`] is the low half of the language: a client that sends and expects exact bytes, against each server and
 //! the bare server machine (`each_server!`). `scenarios::deployed` and `scenarios::misbehaving` are servers of that
-//! kind, against each client (`each_client!`).
+//! kind, against each client (`each_adapter!`).
 
 mod adapters;
 mod court;
@@ -151,8 +151,8 @@ macro_rules! pairs_by {
     )+};
 }
 
-/// Tests of each client on its own: functions of an [`Adapter`](adapters::Adapter).
-macro_rules! each_client {
+/// Tests of each adapter on its own: functions of an [`Adapter`](adapters::Adapter).
+macro_rules! each_adapter {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
             use $crate::suite::adapters::{ASYNC_STD, BLOCKING, TOKIO};
@@ -175,4 +175,4 @@ macro_rules! each_client {
     )+};
 }
 
-use {each_client, each_pair, each_pair_by, pairs, pairs_by};
+use {each_adapter, each_pair, each_pair_by, pairs, pairs_by};

@@ -121,6 +121,12 @@ impl RawScript {
     }
 }
 
+impl From<RawScript> for Vec<RawScript> {
+    fn from(script: RawScript) -> Vec<RawScript> {
+        vec![script]
+    }
+}
+
 /// The end of a connection in the client's hand.
 trait RawEnd {
     fn send(&mut self, bytes: &[u8]);
@@ -346,7 +352,18 @@ fn reference(script: &RawScript) -> Log {
 }
 
 /// The test of a raw client on one server.
-pub(crate) fn check(name: &str, script: &RawScript, server: Adapter, tls: bool) {
+pub(crate) fn check(name: &str, scripts: impl Into<Vec<RawScript>>, server: Adapter, tls: bool) {
+    let scripts = scripts.into();
+    for (n, script) in scripts.iter().enumerate() {
+        let name = match scripts.len() {
+            1 => name.to_owned(),
+            _ => format!("{name} ({n})"),
+        };
+        check_one(&name, script, server, tls);
+    }
+}
+
+fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
     let expected = reference(script);
     for line in &script.script.must {
         assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
@@ -440,7 +457,7 @@ fn perform(name: &str, script: &RawScript, run: Run) -> Log {
 }
 
 /// A test for each server, plain and TLS, of each scenario: a function without arguments that makes a
-/// [`RawScript`].
+/// [`RawScript`], or several.
 macro_rules! each_server {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -448,17 +465,17 @@ macro_rules! each_server {
             use $crate::suite::raw::check;
 
             #[test]
-            fn tokio_plain() { check(stringify!($name), &super::$name(), TOKIO, false); }
+            fn tokio_plain() { check(stringify!($name), super::$name(), TOKIO, false); }
             #[test]
-            fn tokio_tls() { check(stringify!($name), &super::$name(), TOKIO, true); }
+            fn tokio_tls() { check(stringify!($name), super::$name(), TOKIO, true); }
             #[test]
-            fn async_std_plain() { check(stringify!($name), &super::$name(), ASYNC_STD, false); }
+            fn async_std_plain() { check(stringify!($name), super::$name(), ASYNC_STD, false); }
             #[test]
-            fn async_std_tls() { check(stringify!($name), &super::$name(), ASYNC_STD, true); }
+            fn async_std_tls() { check(stringify!($name), super::$name(), ASYNC_STD, true); }
             #[test]
-            fn blocking_plain() { check(stringify!($name), &super::$name(), BLOCKING, false); }
+            fn blocking_plain() { check(stringify!($name), super::$name(), BLOCKING, false); }
             #[test]
-            fn blocking_tls() { check(stringify!($name), &super::$name(), BLOCKING, true); }
+            fn blocking_tls() { check(stringify!($name), super::$name(), BLOCKING, true); }
         }
     )+};
 }

@@ -21,7 +21,7 @@ use super::script::Script;
 use super::store::{BEACON, Store};
 use super::transport::Shape;
 use super::transport::pipe::{Wire, ends};
-use super::transport::proxy::{Proxy, listener};
+use super::transport::proxy::{Proxy, connect, listener};
 use crate::support::bytes::{KEEP, LIST};
 use crate::support::peer::Peer;
 
@@ -322,10 +322,15 @@ impl Scene {
         client
     }
 
+    /// A connection that is none of the script's.
+    pub(crate) fn uninvited(&self) -> TcpStream {
+        connect(self.address).unwrap()
+    }
+
     /// A connection straight to the server.
     pub(crate) fn connect(&self) -> TcpStream {
         listening::listen(&self.court);
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = connect(self.address).unwrap();
         self.court.begins(stream.local_addr().unwrap());
         stream
     }
@@ -364,7 +369,7 @@ impl Scene {
 
     /// A client whose connection is idle: it will see that the shutdown has begun.
     pub(crate) fn call_witness(&self) {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = connect(self.address).unwrap();
         self.court.ignore(stream.local_addr().unwrap());
         let mut witness = Peer::on(stream);
         witness.send([LIST, KEEP]);

@@ -74,6 +74,11 @@ pub(crate) struct Setup {
     pub(crate) catalog_limits: Option<(usize, usize)>,
     /// The most requests, in an hour.
     pub(crate) rate: Option<u32>,
+    /// The most connections, in all and from one address.
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_per_address: Option<usize>,
+    /// How long a TLS handshake may take, and how long until it begins.
+    pub(crate) handshake: (Option<Duration>, Option<Duration>),
     /// The application's word on each request.
     pub(crate) refuse: fn(&RequestHead) -> Option<Refusal>,
     /// What happens when the server asks the application about the first such request.
@@ -213,6 +218,9 @@ impl Script {
                 retries: 0,
                 catalog_limits: None,
                 rate: None,
+                max_connections: None,
+                max_per_address: None,
+                handshake: (Some(Duration::from_secs(10)), Some(Duration::from_secs(60))),
                 refuse: |_| None,
                 on_request: Vec::new(),
                 connects: false,

@@ -37,8 +37,17 @@ macro_rules! build {
         if let Some(rate) = setup.rate {
             builder = builder.rate_limit(rate, ::std::time::Duration::from_secs(3600));
         }
+        if let Some(most) = setup.max_connections {
+            builder = builder.max_connections(most);
+        }
+        if let Some(most) = setup.max_per_address {
+            builder = builder.max_connections_per_ip(most);
+        }
         if *tls {
-            builder = builder.tls($crate::support::tls::tls().server.clone());
+            let (handshake, first_byte) = setup.handshake;
+            builder = builder
+                .tls($crate::support::tls::tls().server.clone())
+                .handshake_timeouts(handshake, first_byte);
         }
         builder.build()
     }};

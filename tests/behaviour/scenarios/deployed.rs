@@ -13,7 +13,7 @@ use crate::suite::script::{Script, Setup};
 use crate::support::bytes::*;
 use crate::support::files::{noise, pictures, samples_folder};
 
-crate::suite::each_client! {
+crate::suite::each_adapter! {
     r7_every_image_comes_verified, r7_nothing_is_sent_behind_an_unfinished_get,
     r6_a_server_that_closes_between_responses_is_connected_to_again,
     r7_r6_rate_limited_at_accept_before_any_request_is_tried_again,

@@ -14,7 +14,7 @@ use crate::suite::script::Script;
 use crate::support::Result;
 use crate::support::bytes::*;
 
-crate::suite::each_client! {
+crate::suite::each_adapter! {
     r1_each_violation_is_an_error_and_never_a_wrong_image,
     r1_jtpe_is_legal_wherever_a_frame_may_begin,
     r1_jtpe_while_a_large_request_is_being_sent_stops_it,

@@ -1,5 +1,6 @@
 //! The scenarios, by what they are about.
 
+mod accepting;
 mod bodies;
 mod cancel;
 mod changes;

@@ -7,7 +7,7 @@ use crate::support::bytes::*;
 
 crate::suite::raw::each_server! {
     pipelined, behind_the_last_request, half_closed_behind_requests, half_closed_inside_a_request,
-    half_closed_in_the_middle_of_a_response, nothing_at_all, no_request_types, reserved_flags, bad_counts,
+    half_closed_in_the_middle_of_a_response, nothing_at_all, no_requests,
     more_requests_than_are_read_ahead, two_batches_of_a_million, requests_behind_a_shutdown,
     a_body_that_is_gone, shutdown_before_any_request,
 }
@@ -94,32 +94,35 @@ fn nothing_at_all() -> RawScript {
         .must("1: end: the peer closed the connection")
 }
 
-/// S10: the type is judged first.
-fn no_request_types() -> RawScript {
-    RawScript::of([])
-        .send([LIST, KEEP, 6, 0x80])
-        .expect(list_of(&[]))
-        .error(UNSUPPORTED_FEATURE)
-        .end()
-        .must("1: end: invalid request")
-}
-
-fn reserved_flags() -> RawScript {
-    RawScript::of([])
-        .send([LIST, KEEP, LIST_AND_GET, 0x41])
-        .expect(list_of(&[]))
-        .error(INVALID_REQUEST)
-        .end()
-        .must("1: end: invalid request")
-}
-
-/// W2 S8
-fn bad_counts() -> RawScript {
-    RawScript::of([])
-        .send([BATCH, KEEP, 0x80, 0x00, 1, 2, 3])
-        .error(INVALID_REQUEST)
-        .end()
-        .must("1: end: invalid request")
+/// S10: behind a good request, and, but for CANCEL, as the first one.
+fn no_requests() -> Vec<RawScript> {
+    let have = |varint: &[u8]| [&[BATCH, KEEP], varint].concat();
+    let all = [
+        (vec![6, 0], UNSUPPORTED_FEATURE),
+        (vec![255, 255], UNSUPPORTED_FEATURE), // The type is judged first.
+        (vec![LIST, 2], INVALID_REQUEST),
+        (vec![LIST_AND_GET, 0x41], INVALID_REQUEST),
+        (vec![GET, 0x80, 0], INVALID_REQUEST),
+        (vec![CANCEL[0], 2], INVALID_REQUEST),
+        (vec![WATCH[0], 0x41], INVALID_REQUEST),
+        (have(&[0x80, 0x00]), INVALID_REQUEST), // W2: longer than needed
+        (have(&[0xff, 0xff, 0xff, 0xff, 0x1f]), INVALID_REQUEST), // W2: over a u32
+        (have(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), INVALID_REQUEST), // W2: a sixth byte
+        (have(&varint(1_000_001)), INVALID_REQUEST), // S8
+    ];
+    let both = all.into_iter().flat_map(|(bytes, code)| {
+        let behind = [&[LIST, KEEP], &bytes[..]].concat();
+        let first = RawScript::of([]).send(bytes).error(code).end();
+        let second = RawScript::of([]).send(behind).expect(list_of(&[]));
+        [
+            first,
+            second
+                .error(code)
+                .end()
+                .must("1: request LIST (0) keep-alive"),
+        ]
+    });
+    both.collect()
 }
 
 /// S1: over 64 KiB of requests, and as much in answers, so both directions are full at once.

@@ -1,7 +1,7 @@
 //! A connection over sockets: a proxy in between shapes it, and does to it what a script says.
 
 use std::cell::RefCell;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -51,6 +51,15 @@ pub(crate) fn listener() -> TcpListener {
     socket.into()
 }
 
+/// A connection to one of our servers. Its own port is no other connection's, also to another server: by that the
+/// servers' logs are told apart.
+pub(crate) fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.connect(&server.into())?;
+    Ok(socket.into())
+}
+
 fn socket() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(BUFFER).unwrap();
@@ -75,10 +84,9 @@ impl Proxy {
                 if proxy.state().closed {
                     return;
                 }
-                let server = socket();
                 // Where no server is, the client finds its connection closed.
-                if server.connect(&proxy.upstream.into()).is_ok() {
-                    proxy.relay(&client, &server.into());
+                if let Ok(server) = connect(proxy.upstream) {
+                    proxy.relay(&client, &server);
                 }
             }
         });
