@@ -328,6 +328,9 @@ pub fn plan_names(entries: &[CatalogEntry<'_>]) -> NamePlan {
 /// The images to fetch, with their sizes: what the folder lacks, and what it would lack afterwards since a file
 /// is replaced by another image of the same name.
 fn lacking(entries: &[CatalogEntry<'_>], held: &Scan, names: &NamePlan) -> HashMap<ImageId, u32> {
+    if held.ids.is_empty() {
+        return entries.iter().map(|entry| (entry.id, entry.size)).collect();
+    }
     let by_id: HashMap<ImageId, &CatalogEntry<'_>> =
         entries.iter().map(|entry| (entry.id, entry)).collect();
     let mut holders: HashMap<String, ImageId> = HashMap::new();
