@@ -177,7 +177,7 @@ impl Run {
         // One request for everything, as long as the server can be told what not to send.
         if workers == 1 && entries.len() <= HaveSet::MAX {
             if wanted.len() == entries.len() {
-                return fetch.drive(client.list_and_get()).await;
+                return fetch.all(client.list_and_get()).await;
             }
             let lacks: HashSet<ImageId> = wanted.iter().map(|(id, _)| *id).collect();
             let have = entries
@@ -185,7 +185,7 @@ impl Run {
                 .map(|entry| entry.id)
                 .filter(|id| !lacks.contains(id));
             if let Ok(have) = HaveSet::try_from_iter(have) {
-                return fetch.drive(client.batch(have)).await;
+                return fetch.all(client.batch(have)).await;
             }
         }
         let queue = Arc::new(Queue::new(wanted, workers));
