@@ -1,7 +1,7 @@
-//! Images on their way from a connection into the output folder.
+//! Images on their way from a connection to the output folder.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jtp_core::{Image, ImageFault, ImageId};
 use jtp_store::{FileName, NamePlan, OutputError, OutputFolder};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
+use crate::disk::{Disk, Gone};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use crate::progress::{LOCAL_DISK, Progress};
@@ -59,20 +60,39 @@ impl Fetch {
     ///
     /// The failure that ends the work of this connection. What it had taken is put back into the queue, for
     /// the others; if they cannot go on either, they are told.
-    pub async fn work(&self, client: &mut Client, queue: &Queue) -> Result<(), Failure> {
-        loop {
-            let ids = queue.take();
-            if ids.is_empty() {
-                return Ok(());
+    pub async fn work(self: &Arc<Self>, client: &mut Client, queue: &Queue) -> Result<(), Failure> {
+        let mut disk = Disk::start(self);
+        let mut taken = Vec::new();
+        let came = loop {
+            taken.extend(queue.take());
+            if taken.is_empty() {
+                break Ok(());
             }
-            if let Err(failure) = self.drive(client.get(ids.iter().copied())).await {
-                let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-                queue.give_back(ids.into_iter().filter(|id| wanted.contains_key(id)));
-                drop(wanted);
-                self.abort_unless_others_can_help(&failure);
-                return Err(failure);
+            let ids = taken.iter().copied();
+            if let Err(failure) = self.drive(client.get(ids), &mut disk).await {
+                break Err(failure);
             }
+            taken.clear();
+        };
+        let result = both(came, disk.finish().await);
+        if let Err(failure) = &result {
+            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.give_back(taken.into_iter().filter(|id| wanted.contains_key(id)));
+            drop(wanted);
+            self.abort_unless_others_can_help(failure);
         }
+        result
+    }
+
+    /// Puts the images of one request into the folder.
+    ///
+    /// # Errors
+    ///
+    /// The failure that ends it. Images that were complete by then are in place.
+    pub async fn all(self: &Arc<Self>, images: Images<'_>) -> Result<(), Failure> {
+        let mut disk = Disk::start(self);
+        let came = self.drive(images, &mut disk).await;
+        both(came, disk.finish().await)
     }
 
     fn abort_unless_others_can_help(&self, failure: &Failure) {
@@ -84,85 +104,116 @@ impl Fetch {
         }
     }
 
-    /// Puts the images that come into the folder, until all have come.
-    ///
-    /// # Errors
-    ///
-    /// The failure that ends it. Images that were complete by then are in place.
-    pub async fn drive(&self, mut images: Images<'_>) -> Result<(), Failure> {
+    /// Gives the images that come to the disk, until all have come or the disk takes no more.
+    async fn drive(
+        self: &Arc<Self>,
+        mut images: Images<'_>,
+        disk: &mut Disk,
+    ) -> Result<(), Failure> {
         let (mut stop, mut abort) = (self.stop.clone(), self.abort.1.clone());
         tokio::select! {
             biased;
             () = stop.requested() => Err(Failure::interrupted()),
             () = abort.requested() => Err(Failure::new(Exit::Success, "")),
-            done = self.take_all(&mut images) => done,
+            done = self.take_all(&mut images, disk) => done,
         }
     }
 
-    async fn take_all(&self, images: &mut Images<'_>) -> Result<(), Failure> {
-        while let Some(incoming) = images
-            .next()
-            .await
-            .map_err(|error| connect::failure(&error, &self.args))?
-        {
-            self.take(incoming).await?;
+    async fn take_all(
+        self: &Arc<Self>,
+        images: &mut Images<'_>,
+        disk: &mut Disk,
+    ) -> Result<(), Failure> {
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                next = images.next() => next,
+                // Nothing is there to be read.
+                handed = disk.hand_over() => match handed {
+                    Ok(()) => continue,
+                    Err(Gone) => return Ok(()),
+                },
+            };
+            let Some(incoming) = incoming.map_err(|error| connect::failure(&error, &self.args))?
+            else {
+                return Ok(());
+            };
+            if let Err(Gone) = self.take(incoming, disk).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        mut incoming: Incoming<'_, '_>,
+        disk: &mut Disk,
+    ) -> Result<Result<(), Gone>, Failure> {
+        let image = incoming.image();
+        let mut told = Told::new(self, image.id);
+        disk.begin(image);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                chunk = incoming.chunk() => chunk,
+                // What came before may be whole, and the rest of this may take long.
+                handed = disk.hand_over() => match handed {
+                    Ok(()) => continue,
+                    Err(Gone) => return Ok(Err(Gone)),
+                },
+            };
+            match chunk {
+                Ok(Some(chunk)) => {
+                    disk.append(chunk)?;
+                    told.add(u64::try_from(chunk.len()).unwrap_or(0));
+                }
+                Ok(None) => {
+                    disk.end(self.name(image), told)?;
+                    break;
+                }
+                Err(error) => {
+                    disk.give_up();
+                    self.did_not_come(image, error, told)?;
+                    break;
+                }
+            }
+            if disk.is_full() {
+                if let Err(Gone) = disk.hand_over().await {
+                    return Ok(Err(Gone));
+                }
+            }
+        }
+        if disk.is_full() {
+            return Ok(disk.hand_over().await);
+        }
+        Ok(Ok(()))
+    }
+
+    fn did_not_come(&self, image: Image, error: ImageError, mut told: Told) -> Result<(), Failure> {
+        match error {
+            ImageError::Fault { fault, last: true } => {
+                told.complete();
+                self.failed(image, kind(&fault), &fault);
+            }
+            ImageError::Fault { fault, last: false } => {
+                tracing::debug!(id = %image.id, %fault, "asking once more");
+            }
+            ImageError::Interrupted => {
+                tracing::debug!(id = %image.id, "the connection was lost; it will come again");
+            }
+            ImageError::Fatal(error) => return Err(connect::failure(&error, &self.args)),
+            error => return Err(Failure::other(error.to_string())),
         }
         Ok(())
     }
 
-    async fn take(&self, mut incoming: Incoming<'_, '_>) -> Result<(), Failure> {
-        let image = incoming.image();
-        let wanted = self
-            .wanted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&image.id)
-            .copied();
-        let mut told = Told {
-            progress: &self.progress,
-            listed: wanted.map_or(0, u64::from),
-            moved: 0,
-        };
-        let mut file = self.folder.begin(&image);
-        let mut bytes: u64 = 0;
-        loop {
-            match incoming.chunk().await {
-                Ok(Some(chunk)) => {
-                    if let Err(error) = file.append(chunk) {
-                        return self.failed_here(image, &error);
-                    }
-                    let length = u64::try_from(chunk.len()).unwrap_or(0);
-                    bytes += length;
-                    told.add(length);
-                }
-                Ok(None) => break,
-                Err(ImageError::Fault { fault, last }) => {
-                    if last {
-                        told.complete();
-                        self.failed(image, kind(&fault), &fault);
-                    } else {
-                        tracing::debug!(id = %image.id, %fault, "asking once more");
-                    }
-                    return Ok(());
-                }
-                Err(ImageError::Interrupted) => {
-                    tracing::debug!(id = %image.id, "the connection was lost; it will come again");
-                    return Ok(());
-                }
-                Err(ImageError::Fatal(error)) => return Err(connect::failure(&error, &self.args)),
-                Err(error) => return Err(Failure::other(error.to_string())),
-            }
-        }
-        match file.commit(&self.name(image), image.id) {
-            Ok(name) => {
-                told.complete();
-                self.settle(image.id);
-                tracing::debug!(id = %image.id, name = %escaped(name.as_str()), bytes, "in place");
-                self.progress.placed(&name, bytes);
-                Ok(())
-            }
-            Err(error) => self.failed_here(image, &error),
-        }
+    /// An image is in place.
+    pub(crate) fn placed(&self, image: Image, name: &FileName, mut told: Told) {
+        let bytes = told.bytes;
+        told.complete();
+        self.settle(image.id);
+        tracing::debug!(id = %image.id, name = %escaped(name.as_str()), bytes, "in place");
+        self.progress.placed(name, bytes);
     }
 
     /// The file name of an image. // R5
@@ -192,7 +243,11 @@ impl Fetch {
     }
 
     /// The disk did not take an image: if that is about the folder, the next would fare no better.
-    fn failed_here(&self, image: Image, error: &OutputError) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// That it is about the folder.
+    pub(crate) fn failed_here(&self, image: Image, error: &OutputError) -> Result<(), Failure> {
         match error {
             OutputError::DiskFull { .. }
             | OutputError::ReadOnly { .. }
@@ -216,31 +271,60 @@ pub fn disk_failure(error: &OutputError) -> Failure {
     Failure::new(Exit::Disk, format!("{error}{hint}"))
 }
 
-/// What of an image has been told to the bar: never more than the catalog said, so that the sum is right also
-/// where images travel compressed.
-struct Told<'a> {
-    progress: &'a Progress,
+/// The failure that two sides of the work have led to.
+fn both(one: Result<(), Failure>, other: Result<(), Failure>) -> Result<(), Failure> {
+    match (one, other) {
+        (Err(one), Err(other)) => Err(one.or_worse(other)),
+        (one, other) => one.and(other),
+    }
+}
+
+/// What came of an image, and what of that has been told to the bar: never more than the catalog said, so that the
+/// sum is right also where images travel compressed.
+pub(crate) struct Told {
+    fetch: Arc<Fetch>,
+    /// The bytes that came.
+    bytes: u64,
     listed: u64,
     moved: u64,
 }
 
-impl Told<'_> {
+impl Told {
+    fn new(fetch: &Arc<Fetch>, id: ImageId) -> Told {
+        let wanted = fetch.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = wanted.get(&id).copied().map_or(0, u64::from);
+        drop(wanted);
+        Told {
+            fetch: Arc::clone(fetch),
+            bytes: 0,
+            listed,
+            moved: 0,
+        }
+    }
+
     fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.show(bytes);
+    }
+
+    fn show(&mut self, bytes: u64) {
         let bytes = bytes.min(self.listed - self.moved);
         self.moved += bytes;
-        self.progress.moved(bytes);
+        self.fetch.progress.moved(bytes);
     }
 
     fn complete(&mut self) {
-        self.add(u64::MAX);
+        self.show(u64::MAX);
         self.listed = 0;
         self.moved = 0;
     }
 }
 
-impl Drop for Told<'_> {
+impl Drop for Told {
     fn drop(&mut self) {
-        self.progress.moved_back(self.moved);
+        if self.moved > 0 {
+            self.fetch.progress.moved_back(self.moved);
+        }
     }
 }
 

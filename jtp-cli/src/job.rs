@@ -186,7 +186,7 @@ impl Run {
         // One request for everything, as long as the server can be told what not to send.
         if workers == 1 && entries.len() <= HaveSet::MAX {
             if wanted.len() == entries.len() {
-                return fetch.drive(client.list_and_get()).await;
+                return fetch.all(client.list_and_get()).await;
             }
             let lacks: HashSet<ImageId> = wanted.iter().map(|(id, _)| *id).collect();
             let have = entries
@@ -194,7 +194,7 @@ impl Run {
                 .map(|entry| entry.id)
                 .filter(|id| !lacks.contains(id));
             if let Ok(have) = HaveSet::try_from_iter(have) {
-                return fetch.drive(client.batch(have)).await;
+                return fetch.all(client.batch(have)).await;
             }
         }
         let queue = Arc::new(Queue::new(wanted, workers));
@@ -337,6 +337,9 @@ pub fn plan_names(entries: &[CatalogEntry<'_>]) -> NamePlan {
 /// The images to fetch, with their sizes: what the folder lacks, and what it would lack afterwards since a file
 /// is replaced by another image of the same name.
 fn lacking(entries: &[CatalogEntry<'_>], held: &Scan, names: &NamePlan) -> HashMap<ImageId, u32> {
+    if held.ids.is_empty() {
+        return entries.iter().map(|entry| (entry.id, entry.size)).collect();
+    }
     let by_id: HashMap<ImageId, &CatalogEntry<'_>> =
         entries.iter().map(|entry| (entry.id, entry)).collect();
     let mut holders: HashMap<String, ImageId> = HashMap::new();

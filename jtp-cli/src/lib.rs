@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod client;
 pub mod client_args;
 pub mod connect;
+mod disk;
 pub mod escape;
 pub mod exit;
 pub mod fetch;

@@ -1,7 +1,7 @@
 //! `--watch`: stays, and fetches each new image. // N5
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jtp_core::ImageId;
@@ -76,7 +76,8 @@ pub async fn follow(mut run: Run, client: Client, have: HashSet<ImageId>) -> Res
         Style::Lines
     };
     let folder = run.folder()?;
-    let fetch = Fetch::new(&run.args, folder, Progress::new(style), &run.stop);
+    let progress = Progress::new(style);
+    let fetch = Arc::new(Fetch::new(&run.args, folder, progress, &run.stop));
     let mut follower = Follower {
         run,
         fetch,
@@ -111,7 +112,7 @@ pub async fn follow(mut run: Run, client: Client, have: HashSet<ImageId>) -> Res
 
 struct Follower {
     run: Run,
-    fetch: Fetch,
+    fetch: Arc<Fetch>,
     /// For the catalog and the images; the watching connection is another one.
     client: Client,
     have: HashSet<ImageId>,

@@ -1,12 +1,15 @@
 //! Listing and fetching.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use jtp_core::ImageId;
+use rustix::process::Signal;
 
-use crate::support::{CLIENT, Fake, Place, picture};
+use crate::support::{
+    CLIENT, Fake, Place, Running, eventually, list_response, packet, picture, varint,
+};
 
 #[test]
 fn the_list_has_a_line_for_each_image_and_nothing_is_fetched() {
@@ -140,4 +143,47 @@ fn an_empty_catalog_is_all_well() {
         .well("fetched 0 images (0 B); 0 already there; 0 failed");
     let listed = place.fetch(&server, &["--list"]);
     assert_eq!((listed.code, listed.out.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn what_has_come_is_in_place_while_the_server_pauses() {
+    let place = Place::new();
+    let (small, large) = (picture(1, 500), ImageId(7));
+    let list = list_response(&[
+        ("small.png", ImageId::of(&small), 500),
+        ("large.png", large, 2 << 20),
+    ]);
+    let first = packet(ImageId::of(&small), &small);
+    // The head of a large one, or less than that, and then nothing more.
+    let heads = [
+        vec![0],
+        [
+            vec![0],
+            varint(2 << 20),
+            large.to_be_bytes().to_vec(),
+            vec![9; 5],
+        ]
+        .concat(),
+    ];
+    for head in heads {
+        let (list, first) = (list.clone(), first.clone());
+        let fake = Fake::new(move |_, request, stream| {
+            if request == 1 {
+                let _ = stream.write_all(&list);
+                return;
+            }
+            let _ = stream.write_all(&[b"JTPG\x02", first.as_slice(), &head].concat());
+            let _ = stream.read(&mut [0]);
+        });
+        let client = Running::start(place.command(CLIENT, &["--addr", &fake.addr()]));
+        eventually("the first image", || {
+            place.names("output").contains(&"small.png".to_owned())
+        });
+        client.signal(Signal::INT);
+        let ended = client.end();
+        assert_eq!(ended.code, Some(130), "{ended:?}");
+        ended.says("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
+        assert_eq!(place.names("output"), ["small.png"]);
+        fs::remove_file(place.path("output/small.png")).unwrap();
+    }
 }

@@ -39,10 +39,13 @@ impl FileName {
     #[must_use]
     pub fn new(name: &str, id: ImageId, file_type: FileType) -> FileName {
         // NFC first: what composes afterwards are only characters that are kept.
-        let mut safe: String = nfc(name)
-            .chars()
-            .map(|c| if is_harmful(c) { '_' } else { c })
-            .collect();
+        let normal = nfc(name);
+        let mut safe = if normal.chars().any(is_harmful) {
+            let harmless = |c| if is_harmful(c) { '_' } else { c };
+            normal.chars().map(harmless).collect()
+        } else {
+            normal.into_owned()
+        };
         // "..", and names that would be hidden, also where joiners are not seen.
         let dots = |&c: &char| c == '.' || is_joiner(c);
         let (count, len) = safe
@@ -96,6 +99,9 @@ impl FileName {
 
     /// Equal for names that some file system takes for the same: case does not count, in any script.
     fn folded(&self) -> String {
+        if self.0.is_ascii() {
+            return self.0.to_ascii_lowercase();
+        }
         // Up and down again, each character by itself: ß, ẞ and ss meet, and so do σ and ς.
         let folded: String = self
             .0
