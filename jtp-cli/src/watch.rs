@@ -29,6 +29,9 @@ const GATHER: Duration = Duration::from_millis(50);
 /// The most news that are fetched together: what one request can ask for.
 const GATHER_MOST: usize = 255;
 
+/// How much memory news may take until the catalog is compared: a server can tell names without end. // R3
+const MOST_TOLD: usize = 32 * 1024 * 1024;
+
 /// Why the watch over one connection is over.
 enum End {
     /// The user wants to stop.
@@ -79,6 +82,7 @@ pub async fn follow(mut run: Run, client: Client, have: HashSet<ImageId>) -> Res
         fetch,
         client,
         have,
+        told: 0,
         was_up: false,
         said: false,
     };
@@ -112,6 +116,8 @@ struct Follower {
     /// For the catalog and the images; the watching connection is another one.
     client: Client,
     have: HashSet<ImageId>,
+    /// What is remembered of the news since the catalog was compared, in bytes.
+    told: usize,
     /// Whether a watch has stood since the last pause.
     was_up: bool,
     /// Whether the user has been told what goes on.
@@ -169,11 +175,13 @@ impl Follower {
                         return Ok(End::of_error(&error, &self.run));
                     }
                 }
-                () = sleep_until(due) => {
-                    let entries = self.run.list(&mut self.client).await?;
-                    self.reconcile(&entries).await?;
-                    due = Instant::now() + RECONCILE_EVERY;
-                }
+                () = sleep_until(due) => {}
+            }
+            // Also when news come without a pause.
+            if self.told > MOST_TOLD || due <= Instant::now() {
+                let entries = self.run.list(&mut self.client).await?;
+                self.reconcile(&entries).await?;
+                due = Instant::now() + RECONCILE_EVERY;
             }
         }
     }
@@ -188,6 +196,7 @@ impl Follower {
         // What the server has no more does not need to be remembered.
         let listed: HashSet<ImageId> = entries.iter().map(|entry| entry.id).collect();
         self.have.retain(|id| listed.contains(id));
+        self.told = 0;
         self.get(entries).await
     }
 
@@ -199,6 +208,8 @@ impl Follower {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             for entry in news {
+                // The name as it was told, and what is made of it.
+                self.told += entry.name.len() + 1024;
                 for replaced in names.announce(entry.id, &entry.name, entry.flags.file_type()) {
                     self.have.remove(&replaced);
                 }
