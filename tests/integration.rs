@@ -9,6 +9,8 @@
 //!
 //! What the peers send and expect is written by hand in `support::bytes`, without the project's codec.
 
+// Shared with `hostile`, which has needs of its own.
+#[allow(dead_code)]
 mod support;
 
 mod cancel;
