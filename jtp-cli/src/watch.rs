@@ -32,6 +32,9 @@ const GATHER_MOST: usize = 255;
 /// The most news, and bytes of their names, that are remembered while images are fetched.
 const REMEMBERED: (usize, usize) = (10_000, 8 << 20);
 
+/// How much memory news may take until the catalog is compared: a server can tell names without end. // R3
+const MOST_TOLD: usize = 32 * 1024 * 1024;
+
 /// Why the watch over one connection is over.
 enum End {
     /// The user wants to stop.
@@ -83,6 +86,7 @@ pub async fn follow(mut run: Run, client: Client, have: HashSet<ImageId>) -> Res
         fetch,
         client,
         have,
+        told: 0,
         was_up: false,
         said: false,
     };
@@ -116,6 +120,8 @@ struct Follower {
     /// For the catalog and the images; the watching connection is another one.
     client: Client,
     have: HashSet<ImageId>,
+    /// What is remembered of the news since the catalog was compared, in bytes.
+    told: usize,
     /// Whether a watch has stood since the last pause.
     was_up: bool,
     /// Whether the user has been told what goes on.
@@ -164,7 +170,9 @@ impl Follower {
         let mut stop = self.run.stop.clone();
         let mut due = Instant::now() + RECONCILE_EVERY;
         loop {
-            if std::mem::take(&mut heard.too_much) {
+            // Also when news come without a pause.
+            if std::mem::take(&mut heard.too_much) || self.told > MOST_TOLD || due <= Instant::now()
+            {
                 let reconcile = async {
                     let entries = self.run.list(&mut self.client).await?;
                     self.reconcile(&entries).await
@@ -185,7 +193,7 @@ impl Follower {
                 biased;
                 () = stop.requested() => return Ok(End::Stopped),
                 first = watch.next() => heard.gather(first, watch).await,
-                () = sleep_until(due) => heard.too_much = true,
+                () = sleep_until(due) => {}
             }
         }
     }
@@ -200,6 +208,7 @@ impl Follower {
         // What the server has no more does not need to be remembered.
         let listed: HashSet<ImageId> = entries.iter().map(|entry| entry.id).collect();
         self.have.retain(|id| listed.contains(id));
+        self.told = 0;
         self.get(entries).await
     }
 
@@ -211,6 +220,8 @@ impl Follower {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             for entry in news {
+                // The name as it was told, and what is made of it.
+                self.told += entry.name.len() + 1024;
                 for replaced in names.announce(entry.id, &entry.name, entry.flags.file_type()) {
                     self.have.remove(&replaced);
                 }

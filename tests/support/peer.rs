@@ -106,6 +106,15 @@ impl Peer {
         bytes
     }
 
+    /// As [`read_up_to`](Self::read_up_to), and nothing from a connection that is cut off.
+    pub(crate) fn read_up_to_or_gone(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        match self.stream.read_exact(&mut bytes) {
+            Ok(()) => bytes,
+            Err(_) => Vec::new(),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn expect(&mut self, wanted: impl AsRef<[u8]>) {
         let wanted = wanted.as_ref();

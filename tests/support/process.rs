@@ -15,7 +15,7 @@ use super::bytes::Picture;
 use super::files;
 
 /// Where the programs are, built as the tests were. Cargo tells a test only of its own package's programs.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         // target/PROFILE/deps/integration-HASH
@@ -88,7 +88,12 @@ impl Place {
         Picture::new(name, bytes.to_vec())
     }
 
-    fn command(&self, name: &str, args: &[&str]) -> Command {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A program, run in this place.
+    pub(crate) fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program(name));
         command
             .args(args)
@@ -189,6 +194,10 @@ impl Ended {
 pub(crate) struct Running(Child);
 
 impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
@@ -221,6 +230,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, and how it ended.
     #[track_caller]
     pub(crate) fn stop(mut self) -> ExitStatus {
@@ -241,12 +254,19 @@ impl Server {
     /// The most memory it has had, in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(Path::new(&path)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.unwrap().trim().trim_end_matches(" kB");
-        kib.parse::<u64>().unwrap() * 1024
+        peak_memory(self.child.id()).unwrap()
     }
+}
+
+/// The most memory that a process has had, in bytes; `None` once it is gone.
+#[cfg(target_os = "linux")]
+pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib = line.trim().trim_end_matches(" kB");
+    Some(kib.parse::<u64>().ok()? * 1024)
 }
 
 impl Drop for Server {

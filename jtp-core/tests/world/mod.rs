@@ -137,7 +137,9 @@ pub(crate) fn play(seed: u64) -> Counts {
         }
         if !calm && now >= next_change {
             trouble_happens(&mut shop, &mut people, now, &mut dice, &mut counts);
-            next_change = now + dice.millis(1_500);
+            // Now and then many changes come close together.
+            let longest = dice.pick(&[20, 200, 3_000]);
+            next_change = now + dice.millis(longest);
         }
         for person in &mut people {
             let mut rounds = 0;
