@@ -54,13 +54,13 @@ fn only_one(scene: Scene) {
 
 fn one_connection_too_many(server: Adapter) {
     only_one(scene(server, false, |setup| {
-        setup.max_connections = Some(1)
+        setup.max_connections = Some(1);
     }));
 }
 
 fn one_too_many_from_an_address(server: Adapter) {
     only_one(scene(server, false, |setup| {
-        setup.max_per_address = Some(1)
+        setup.max_per_address = Some(1);
     }));
 }
 
