@@ -215,7 +215,7 @@ impl Keeper {
         let Some(cache) = &self.shared.forms else {
             return;
         };
-        tracing::warn!(%id, "a compressed form was damaged; it is made again");
+        tracing::warn!(%id, "a compressed form is damaged or gone; it is made again");
         if let Some(located) = self.shared.located(id) {
             if matches!(located.form, Some(Form::Cached { .. })) {
                 cache.discard(form_key(&located.record));
