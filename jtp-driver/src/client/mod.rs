@@ -208,8 +208,9 @@ impl<R: Runtime> Client<R> {
     async fn link(&mut self) -> Result<&mut Link<R>, Error> {
         if let Some(link) = &mut self.link {
             if !link.is_fresh().await {
-                // A stream that the caller brought is all there is: let the request say why.
-                if self.target.is_some() {
+                // What is left of a response that was given up is no answer to another request. A stream that
+                // the caller brought is all there is, otherwise: let the request say why.
+                if self.target.is_some() || link.machine.outstanding() > 0 {
                     self.link = None;
                 }
             }

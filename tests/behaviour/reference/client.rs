@@ -108,8 +108,12 @@ impl RefClient {
     /// A connection on which a request can be made.
     fn link(&mut self) -> Result<&mut Link, Fault> {
         let over = self.world.mode == Mode::Over;
-        if self.link.is_some() && !self.is_fresh() && !over {
-            self.drop_link();
+        if self.link.is_some() && !self.is_fresh() {
+            // What is left of a response that was given up is no answer to another request.
+            let given_up = |link: &Link| link.machine.outstanding() > 0;
+            if !over || self.link.as_ref().is_some_and(given_up) {
+                self.drop_link();
+            }
         }
         if self.link.is_none() {
             if over {
