@@ -54,8 +54,10 @@ impl Threshold {
     /// The threshold in ten-thousandths, rounded up: to note at which one an image was found not to be worth it.
     #[must_use]
     pub fn ten_thousandths(self) -> u16 {
-        // At most 10,000.0, and never negative.
-        (self.0 * 10_000.0).ceil() as u16
+        // At most 10,000.0, and never negative. `ceil` is not in core.
+        let exact = self.0 * 10_000.0;
+        let down = exact as u16;
+        down + u16::from(f64::from(down) < exact)
     }
 
     /// Whether a form of `compressed` bytes stands for `raw` bytes. // S9
