@@ -5,7 +5,7 @@
 //! watcher missed an event or heard one twice, and all memory has come back.
 //!
 //! A seed that fails is printed. `JTP_WORLD_SEED=17 cargo test -p jtp-core --test world` runs that one alone,
-//! `JTP_WORLD_SEEDS=20000` so many of them. `pair` is beside it: there every call is rolled, here every
+//! `JTP_WORLD_SEEDS=2000` so many of them. `pair` is beside it: there every call is rolled, here every
 //! delay.
 
 #[path = "world/mod.rs"]
