@@ -13,6 +13,7 @@
 //! | `memory_store` | a store of one's own: images that no disk and no memory holds |
 //! | `sans_io` | the core alone: two machines joined in memory, with each byte explained |
 //! | `idle_load` | what idle and slow connections cost the others |
+//! | `benchmark_peer` | what `benchmark/run` compares the programs with: a bare copy over TCP, and hashing alone |
 //!
 //! Any server goes with any client:
 //!

@@ -1,0 +1,233 @@
+"""The folders of images: fetched from package registries once, kept in a cache, built from that."""
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+EMOJI_VERSION = "16.0.0"
+EMOJI = ["apple", "google", "twitter", "facebook"]
+WALLPAPERS = [
+    "gnome-backgrounds",
+    "lomiri-wallpapers-16.04",
+    "lomiri-wallpapers-20.04",
+    "mate-backgrounds",
+    "plasma-workspace-wallpapers",
+    "sway-backgrounds",
+    "ukui-wallpapers",
+    "xfdesktop4-data",
+]
+PNG = b"\x89PNG\r\n\x1a\n"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Unavailable(Exception):
+    """A corpus that cannot be had here."""
+
+
+def command(*argv, cwd=None):
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"{' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def with_comment(image, text):
+    """The same picture with a comment in it, so that its bytes differ; None for formats that this cannot do."""
+    if image.startswith(PNG):
+        # A tEXt chunk before IEND, whose 12 bytes are the last.
+        chunk = b"tEXtComment\0" + text.encode()
+        crc = zlib.crc32(chunk).to_bytes(4, "big")
+        return image[:-12] + (len(chunk) - 4).to_bytes(4, "big") + chunk + crc + image[-12:]
+    if image.startswith(b"\xff\xd8"):
+        # A COM segment right after SOI.
+        return image[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text.encode() + image[2:]
+    if image.startswith(b"BM"):
+        # The last bytes are pixels: of the corner, at the end of a line.
+        tail = hashlib.blake2s(text.encode(), digest_size=3).digest()
+        return image[:-3] + tail
+    return None
+
+
+def emoji(cache, vendor):
+    """The 64-pixel PNGs of one vendor: (name, bytes), each picture once."""
+    folder = cache / "npm"
+    folder.mkdir(parents=True, exist_ok=True)
+    package = f"emoji-datasource-{vendor}"
+    archive = folder / f"{package}-{EMOJI_VERSION}.tgz"
+    if not archive.exists():
+        print(f"fetching {package} from npm", file=sys.stderr)
+        command("npm", "pack", "--silent", f"{package}@{EMOJI_VERSION}", cwd=folder)
+    inside = f"package/img/{vendor}/64/"
+    seen = set()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile() and member.name.startswith(inside) and member.name.endswith(".png"):
+                image = tar.extractfile(member).read()
+                if image not in seen:
+                    seen.add(image)
+                    yield Path(member.name).name, image
+
+
+def wallpapers(cache):
+    """The photographs and drawings of Debian's wallpaper packages: paths, each picture once."""
+    folder = cache / "debs"
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = set()
+    for package in WALLPAPERS:
+        unpacked = folder / "x" / package
+        if not unpacked.exists():
+            print(f"fetching {package} from Debian", file=sys.stderr)
+            command("apt-get", "download", package, cwd=folder)
+            archive = next(folder.glob(f"{package}_*.deb"))
+            command("dpkg-deb", "-x", str(archive), str(unpacked))
+        for path in sorted(unpacked.rglob("*")):
+            is_image = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+            if is_image and path.is_file() and not path.is_symlink() and path.stat().st_size > 100_000:
+                digest = hashlib.sha256(path.read_bytes()).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    yield path
+
+
+def tiny(cache, into, count):
+    originals = [(f"{vendor}-{name}", image) for vendor in EMOJI for name, image in emoji(cache, vendor)]
+    made = 0
+    copy = 0
+    while made < count:
+        for name, image in originals[: count - made]:
+            data = with_comment(image, f"copy {copy:04}") if copy else image
+            (into / f"{copy:02}-{name}").write_bytes(data)
+            made += 1
+        copy += 1
+    return (
+        f"the {len(originals)} 64-pixel PNGs of the npm packages emoji-datasource-{{{','.join(EMOJI)}}} "
+        f"{EMOJI_VERSION}, and copies that differ by a tEXt chunk"
+    )
+
+
+def small(cache, into, count):
+    made = 0
+    for vendor in EMOJI:
+        for name, image in emoji(cache, vendor):
+            if made == count:
+                break
+            (into / f"{vendor}-{name}").write_bytes(image)
+            made += 1
+    return f"64-pixel PNGs of the npm packages emoji-datasource-* {EMOJI_VERSION}, as they are"
+
+
+def photos(cache, into, count):
+    originals = list(wallpapers(cache))
+    made = 0
+    copy = 0
+    while made < count:
+        before = made
+        for number, path in enumerate(originals):
+            image = path.read_bytes()
+            image = with_comment(image, f"copy {copy:04}") if copy else image
+            if image is not None and made < count:
+                (into / f"{copy}-{number:03}-{path.name}").write_bytes(image)
+                made += 1
+        if made == before:
+            raise Unavailable("no photograph among the wallpapers")
+        copy += 1
+    return (
+        f"the {len(originals)} photographs and wallpapers (JPEG, PNG, WebP) of the Debian packages "
+        f"{', '.join(WALLPAPERS)}, and copies that differ by a comment"
+    )
+
+
+def bmp(cache, into, count):
+    library = cache / "python"
+    if not library.exists():
+        print("fetching Pillow from PyPI", file=sys.stderr)
+        command(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(library), "pillow")
+    sys.path.insert(0, str(library))
+    from PIL import Image
+
+    made = 0
+    seen = set()
+    for path in wallpapers(cache):
+        if made == count:
+            break
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            image.thumbnail((2560, 1600))
+            whole = io.BytesIO()
+            image.save(whole, "BMP")
+        digest = hashlib.sha256(whole.getvalue()).digest()
+        # Two sizes of one picture may be one when made smaller.
+        if digest not in seen:
+            seen.add(digest)
+            (into / f"{made:03}-{path.stem}.bmp").write_bytes(whole.getvalue())
+            made += 1
+    return "of the same wallpapers the first ones as 24-bit BMP, at most 2560 x 1600 pixels"
+
+
+def repository(_cache, into, _count):
+    for path in sorted((REPOSITORY / "images").iterdir()):
+        shutil.copy(path, into)
+    return "the folder images/ of this repository"
+
+
+CORPORA = {
+    # name: (title, maker, images, images with --quick)
+    "tiny": ("100,000 tiny images", tiny, 100_000, 10_000),
+    "small": ("4,000 small images", small, 4_000, 1_000),
+    "photos": ("300 photographs", photos, 300, 60),
+    "bmp": ("60 BMPs", bmp, 60, 12),
+    "repository": ("the example images", repository, None, None),
+}
+
+
+class Corpus:
+    """A folder of images that stays as it is in the cache, and its copy that servers serve."""
+
+    def __init__(self, name, cache, quick):
+        title, maker, full, fewer = CORPORA[name]
+        count = fewer if quick else full
+        self.name = name
+        self.title = title if count == full else f"{title}, cut down to {count:,}"
+        kept = cache / "corpora" / f"{name}-{count or 'all'}"
+        about = kept.with_suffix(".txt")
+        if not about.exists():
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir(parents=True)
+            about.write_text(maker(cache, kept, count))
+        self.kept = kept
+        self.about = about.read_text()
+        sizes = [entry.stat().st_size for entry in os.scandir(kept)]
+        self.count = len(sizes)
+        self.bytes = sum(sizes)
+
+    def describe(self):
+        mean = self.bytes / self.count
+        size = f"{mean / 1e6:.1f} MB" if mean >= 1e6 else f"{mean / 1e3:.1f} kB"
+        return f"{self.count:,} files, {self.bytes / 1e6:,.0f} MB, {size} each on average: {self.about}"
+
+
+def change(folder, number):
+    """Changes one file in a hundred (at least one), the same ones whoever asks; returns their names."""
+    names = sorted(entry.name for entry in os.scandir(folder))
+    step = min(100, len(names))
+    chosen = names[number % step :: step]
+    changed = []
+    for name in chosen:
+        path = folder / name
+        image = with_comment(path.read_bytes(), f"change {number}")
+        if image is None:
+            continue
+        new = path.with_name(f".{name}.new")
+        new.write_bytes(image)
+        # Whole seconds apart from before, for those that compare no finer.
+        stat = path.stat()
+        os.utime(new, (stat.st_atime, stat.st_mtime + 2))
+        new.rename(path)
+        changed.append(name)
+    return changed

@@ -1,0 +1,249 @@
+"""The measurements as tables in Markdown and as bars in SVG."""
+
+import platform
+from html import escape
+from pathlib import Path
+from statistics import median
+
+from tools import CHANGED, FIRST, SAME
+
+JOBS = (FIRST, SAME, CHANGED)
+OURS = "JTP"
+LIMIT = "raw TCP copy (the limit)"
+
+
+def say(text):
+    print(text, flush=True)
+
+
+class Table:
+    """Medians over the timed rounds."""
+
+    def __init__(self, records):
+        self.cells = {}
+        for record in records:
+            if record["kind"] == "program":
+                self.cells.setdefault((record["corpus"], record["job"], record["tool"]), []).append(record)
+
+    def values(self, corpus, job, tool, what):
+        records = self.cells.get((corpus, job, tool), [])
+        timed = [record for record in records if record["round"]] if "memory" not in what else records
+        return [record[what] for record in timed if what in record]
+
+    def median(self, corpus, job, tool, what):
+        values = self.values(corpus, job, tool, what)
+        return median(values) if values else None
+
+
+def seconds(value):
+    if value is None:
+        return "–"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def megabytes(value):
+    if value is None:
+        return "–"
+    return f"{value / 1e6:,.0f} MB" if value >= 10e6 else f"{value / 1e6:,.1f} MB"
+
+
+def pair(one, other, show):
+    return f"{show(one)} / {show(other)}"
+
+
+def rows(table, corpus, tools):
+    for job in JOBS:
+        for tool in tools:
+            if table.values(corpus.name, job, tool.name, "wall"):
+                yield job, tool.name
+
+
+def tables(table, corpora, tools):
+    for corpus in corpora:
+        yield f"\n## {corpus.title[0].upper()}{corpus.title[1:]}\n\n{corpus.describe()}.\n"
+        for job in JOBS:
+            names = [name for found, name in rows(table, corpus, tools) if found == job]
+            if not names:
+                continue
+            yield f"\n**{job[0].upper()}{job[1:]}**\n\n"
+            yield "| | time | range | ratio to JTP | CPU, server / client | memory, server / client | on the wire |\n"
+            yield "|---|--:|--:|--:|--:|--:|--:|\n"
+            ours = table.median(corpus.name, job, OURS, "wall")
+            for name in names:
+
+                def get(what):
+                    return table.median(corpus.name, job, name, what)
+
+                walls = table.values(corpus.name, job, name, "wall")
+                ratio = f"{get('wall') / ours:.2f}" if ours else "–"
+                bold = "**" if name.startswith(OURS) else ""
+                yield (
+                    f"| {bold}{name}{bold} | {seconds(get('wall'))} | {seconds(min(walls))} to {seconds(max(walls))} | {ratio} "
+                    f"| {pair(get('server_cpu'), get('client_cpu'), seconds)} "
+                    f"| {pair(get('server_memory'), get('client_memory'), megabytes)} | {megabytes(get('wire'))} |\n"
+                )
+
+
+CLAIMS = {
+    "throughput": (
+        "Server to a reader that throws all away, against a copy by read and write alone: rate", 0.8, "at least"),
+    "listing": ("LIST over and over on one connection, against sending its bytes from a file: rate", 0.5, "at least"),
+    "unchanged": ("`--batch` when nothing has changed, against reading and hashing all files: time", 0.1, "at most"),
+    "restart": ("The server's second start, against reading and hashing all files: time", 0.1, "at most"),
+    "start": ("The server's first start, against reading and hashing all files: time", None, ""),
+}
+
+
+def verdict(value, wanted, sense):
+    if wanted is None:
+        return "–", ""
+    kept = value >= wanted if sense == "at least" else value <= wanted
+    return f"{sense} {wanted}", "yes" if kept else "**no**"
+
+
+def claims(records, table, corpora, tools):
+    found = {}
+    for record in records:
+        if record["kind"] == "claim":
+            key = (record["claim"], record["corpus"])
+            found.setdefault(key, []).append(record["ours"] / record["other"])
+    lines = []
+    for corpus in corpora:
+        if corpus.name == "repository":
+            continue
+        for key, (what, wanted, sense) in CLAIMS.items():
+            ratios = found.get((key, corpus.name))
+            if ratios:
+                goal, kept = verdict(median(ratios), wanted, sense)
+                lines.append(f"| {what} | {corpus.title} | {median(ratios):.2f} | {goal} | {kept} |\n")
+        # What the others do best.
+        ours = [
+            table.median(corpus.name, FIRST, name, "wall") for name in (OURS, f"{OURS}, 4 connections")
+        ]
+        others = [
+            (table.median(corpus.name, FIRST, tool.name, "wall"), tool.name)
+            for tool in tools
+            if not tool.name.startswith((OURS, "raw", "rclone"))
+        ]
+        others = [(wall, name) for wall, name in others if wall]
+        if others and ours[0]:
+            best, name = min(others)
+            goal, kept = verdict(ours[0] / best, 1.0, "at most")
+            lines.append(f"| First sync, against the best of the others ({name}): time | {corpus.title} | {ours[0] / best:.2f} | {goal} | {kept} |\n")
+        rsync = table.median(corpus.name, FIRST, "rsync", "wall")
+        if rsync and ours[0] and corpus.name == "tiny":
+            goal, kept = verdict(ours[0] / rsync, 0.5, "at most")
+            lines.append(f"| First sync, against rsync: time | {corpus.title} | {ours[0] / rsync:.2f} | {goal} | {kept} |\n")
+    if not lines:
+        return
+    yield "\n## What JTP is meant to reach\n\nRatios of medians, or medians of ratios, of two things measured in one run.\n\n"
+    yield "| | images | ratio | wanted | kept |\n|---|---|--:|---|---|\n"
+    yield from lines
+
+
+# --- the picture ---
+
+COLOURS = {"ours": "#2563c9", "other": "#9aa5b1", "limit": "#d9a441"}
+LABEL, PANEL, GAP, LINE, HEAD = 176, 290, 26, 19, 44
+
+
+def colour(name):
+    if name.startswith(OURS):
+        return COLOURS["ours"]
+    return COLOURS["limit"] if name == LIMIT else COLOURS["other"]
+
+
+def bars(table, corpus, job, names, left, top, width):
+    values = {name: table.median(corpus.name, job, name, "wall") for name in names}
+    known = sorted(value for value in values.values() if value)
+    if not known:
+        return
+    # What takes many times as long as the others would leave them no room: its bar is cut.
+    longest = min(known[-1], 4 * known[len(known) // 2])
+    room = width - 62
+    for row, name in enumerate(names):
+        value = values[name]
+        y = top + row * LINE
+        if value is None:
+            continue
+        length = max(1.5, min(value / longest, 1) * room)
+        yield f'<rect x="{left}" y="{y + 2.5}" width="{length:.1f}" height="{LINE - 5}" rx="2" fill="{colour(name)}"/>'
+        if value > longest:
+            x = left + length - 16
+            yield f'<path d="M{x} {y + LINE - 1}l5 {-LINE + 2}h5l-5 {LINE - 2}z" fill="#fff"/>'
+        yield f'<text x="{left + length + 5:.1f}" y="{y + LINE - 5.5}" class="value">{seconds(value)}</text>'
+
+
+def picture(table, corpora, tools, caption):
+    body, top = [], 78
+    width = LABEL + len(JOBS) * (PANEL + GAP)
+    for corpus in corpora:
+        names = [tool.name for tool in tools if any(table.values(corpus.name, job, tool.name, "wall") for job in JOBS)]
+        if not names:
+            continue
+        size = f"{corpus.count:,} files, {corpus.bytes / 1e6:,.0f} MB"
+        body.append(f'<text x="14" y="{top + 16}" class="title">{escape(corpus.title)}</text>')
+        body.append(f'<text x="14" y="{top + 33}" class="note">{size}</text>')
+        for column, job in enumerate(JOBS):
+            left = LABEL + column * (PANEL + GAP)
+            body.append(f'<text x="{left}" y="{top + 33}" class="job">{job}</text>')
+            body.append(f'<path d="M{left - .5} {top + HEAD - 2}v{len(names) * LINE + 4}" stroke="#c5ccd3"/>')
+            body += bars(table, corpus, job, names, left, top + HEAD, PANEL)
+        for row, name in enumerate(names):
+            y = top + HEAD + row * LINE + LINE - 5.5
+            weight = ' font-weight="600"' if name.startswith(OURS) else ""
+            body.append(f'<text x="{LABEL - 8}" y="{y}" text-anchor="end"{weight}>{escape(name)}</text>')
+        top += HEAD + len(names) * LINE + 26
+    legend = [("JTP", "ours"), ("others", "other"), ("the limit: the same bytes and files, nothing else", "limit")]
+    x, keys = LABEL, []
+    for text, key in legend:
+        keys.append(f'<rect x="{x}" y="52" width="11" height="11" rx="2" fill="{COLOURS[key]}"/>')
+        keys.append(f'<text x="{x + 16}" y="62">{text}</text>')
+        x += 40 + 6.2 * len(text)
+    style = (
+        "text{font:12px system-ui,'Segoe UI','DejaVu Sans',sans-serif;fill:#28323c}"
+        ".title{font-size:15px;font-weight:600}.head{font-size:18px;font-weight:600}.job{font-weight:600}"
+        ".note,.value{fill:#5b6771}.value{font-size:11px}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}" role="img" '
+        f'aria-label="Time to sync folders of images">\n<style>{style}</style>\n'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n'
+        f'<text x="14" y="28" class="head">Time to sync a folder of images: less is better</text>\n'
+        f'<text x="14" y="46" class="note">{escape(caption)}</text>\n' + "\n".join(keys + body) + "\n</svg>\n"
+    )
+
+
+def kernel_and_memory():
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    return f"Linux {platform.release()}", f"{int(total.split()[1]) / 2**20:.0f} GiB"
+
+
+def write(folder, records, tools, corpora, versions, processor, notes, args):
+    table = Table(records)
+    kernel, memory = kernel_and_memory()
+    dates = sorted({record["when"] for record in records}) or ["never"]
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    where = "a disk" if args.disk else "tmpfs"
+    rounds = max((record["round"] for record in records), default=0)
+    programs = "; ".join(versions[name] for name in sorted(versions))
+    machine = f"{processor}, {memory}, {kernel}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.svg").write_text(picture(table, corpora, tools, f"{machine}; {when}; medians of {rounds} rounds"))
+    text = [
+        "# Benchmark\n\n",
+        "Written by [`examples/benchmark/run`](run), which says what it needs; the same command makes it again.\n\n",
+        "![Time to sync, as bars](results.svg)\n\n",
+        f"- Machine: {machine}; client and server on it, over loopback; folders on {where}.\n",
+        f"- Date: {when}. Medians of {rounds} timed rounds, after one that is not timed, in which memory was watched and every byte of the copy compared. The programs take turns within a round; what took over 20 s was timed once.\n",
+        f"- Programs: {programs or 'none'}.\n",
+        "- JTP's client hashes every image and makes each file appear whole, by rename; rsync and rclone do that too, curl, tar and the raw copy do not. Servers are up before the clock starts: JTP's has read the folder (see “first start”) and has compressed BMPs by then.\n",
+        "- JTP's client writes its index at the end of a `--batch`: the one in “nothing changed” is the first after the fetch and reads the whole folder, those after it do not.\n",
+        "- curl has a list of URLs, which nobody else needs. With `If-Modified-Since` it asks for each file. tar writes into the connection itself.\n",
+        "- Memory: the most at once of all processes of a side, shared pages counted once. On the wire: IP packets with their heads, both directions.\n",
+    ]
+    text += [f"- {note}\n" for note in notes]
+    text += claims(records, table, corpora, tools)
+    text += tables(table, corpora, tools)
+    (folder / "RESULTS.md").write_text("".join(text))
+    say(f"wrote {folder / 'RESULTS.md'} and results.svg")
