@@ -2,6 +2,8 @@
 //!
 //! - [`ImageStore`] is what a server asks of a collection of images: a [`LiveCatalog`] and bodies that are
 //!   proved to be what the catalog says. [`DirStore`] is a folder, [`MemoryStore`] is memory.
+//!   What a folder's store has found out and made is kept from one run to the next, if so wanted: an index of IDs, and
+//!   a `FormCache` of compressed forms.
 //! - [`OutputFolder`] is where a client puts images: whole and verified or not at all, and never outside,
 //!   under names that [`NamePlan`] made harmless.
 //!

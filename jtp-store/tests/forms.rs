@@ -15,7 +15,10 @@ use jtp_store::{DirStore, FormCache, ImageStore, OpenError, ReadError};
 const MIB: u64 = 1024 * 1024;
 
 fn open(folder: &Path, cache: &FormCache) -> DirStore {
-    let builder = DirStore::builder(folder).forms(cache.clone());
+    // Not from memory: this is about the files.
+    let builder = DirStore::builder(folder)
+        .forms(cache.clone())
+        .room_for_small_images(0);
     builder.open().unwrap()
 }
 
@@ -205,6 +208,35 @@ fn a_form_that_another_program_let_go_is_made_again_when_it_is_needed() {
         matches!(error, OpenError::Changed(_) | OpenError::Gone(_)),
         "{error}"
     );
+}
+
+#[test]
+fn a_cache_that_is_deleted_while_it_is_used_is_done_without() {
+    let (folder, parent) = (temp(), temp());
+    let cache = parent.path().join("forms");
+    let forms = FormCache::open(&cache, MIB).unwrap();
+    let ids: Vec<_> = (0..3)
+        .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
+        .collect();
+    let store = open(folder.path(), &forms);
+    for id in &ids {
+        wait_compressed(&store, *id);
+    }
+    let listed = image(&store, ids[0]);
+    fs::remove_dir_all(&cache).unwrap();
+    // There is nowhere to keep the promise; then the form is made in memory.
+    let error = store.open(&listed).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Changed(_)), "{error}");
+    let mut watch = store.catalog().watch();
+    for (n, id) in (0..).zip(&ids) {
+        while body(&store, image(&store, *id)).is_err()
+            || !compressed(&store.catalog().snapshot(), *id)
+        {
+            watch.wait_timeout(Duration::from_millis(10));
+        }
+        assert_eq!(decoded(&store, *id), plain(n));
+    }
+    assert_eq!(events(&store), 3);
 }
 
 #[test]

@@ -163,6 +163,10 @@ impl Keeper {
                 index.no_room(id);
                 return;
             }
+            Pressed::NoCache => {
+                index.queue_again(id);
+                return;
+            }
             Pressed::Stopped => return,
             Pressed::Unworthy => index.unworthy(id),
             Pressed::Changed => {
@@ -215,7 +219,7 @@ impl Keeper {
         let Some(cache) = &self.shared.forms else {
             return;
         };
-        tracing::warn!(%id, "a compressed form was damaged; it is made again");
+        tracing::warn!(%id, "a compressed form is damaged or gone; it is made again");
         if let Some(located) = self.shared.located(id) {
             if matches!(located.form, Some(Form::Cached { .. })) {
                 cache.discard(form_key(&located.record));

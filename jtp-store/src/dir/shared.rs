@@ -183,7 +183,10 @@ impl Shared {
                 self.tell(Message::Pressed(Arc::clone(&located.name), id, made));
                 same
             }
-            _ => None,
+            _ => {
+                self.tell(Message::DamagedForm(id));
+                None
+            }
         }
     }
 }
