@@ -54,10 +54,10 @@ impl Threshold {
     /// The threshold in ten-thousandths, rounded up: to note at which one an image was found not to be worth it.
     #[must_use]
     pub fn ten_thousandths(self) -> u16 {
-        // At most 10,000.0, and never negative. `ceil` is not in core.
+        // At most 10,000.0, and never negative. Rounded by hand: `ceil` needs std.
         let exact = self.0 * 10_000.0;
-        let down = exact as u16;
-        down + u16::from(f64::from(down) < exact)
+        let whole = exact as u16;
+        whole + u16::from(f64::from(whole) < exact)
     }
 
     /// Whether a form of `compressed` bytes stands for `raw` bytes. // S9
@@ -107,6 +107,8 @@ mod tests {
         assert!(!usual.accepts(100, 95));
         assert!(!usual.accepts(0, 0));
         assert_eq!(usual.ten_thousandths(), 9500);
+        let odd = |ratio| Threshold::new(ratio).map(Threshold::ten_thousandths);
+        assert_eq!((odd(0.000_01), odd(1.0)), (Some(1), Some(10_000)));
         let off = Threshold::new(0.0).unwrap();
         assert_eq!(off.ten_thousandths(), 0);
         assert!(off.is_off() && !off.accepts(100, 1));

@@ -15,9 +15,11 @@ use jtp_store::{DirStore, FormCache, ImageStore, OpenError, ReadError};
 const MIB: u64 = 1024 * 1024;
 
 fn open(folder: &Path, cache: &FormCache) -> DirStore {
-    // What is kept in memory would hide what has become of the forms.
-    let builder = DirStore::builder(folder).forms(cache.clone());
-    builder.room_for_small_images(0).open().unwrap()
+    // Not from memory: this is about the files.
+    let builder = DirStore::builder(folder)
+        .forms(cache.clone())
+        .room_for_small_images(0);
+    builder.open().unwrap()
 }
 
 /// A picture of which little is left.

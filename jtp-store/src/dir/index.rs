@@ -478,6 +478,13 @@ impl Index {
         }
     }
 
+    /// An image is to be tried once more.
+    pub(super) fn queue_again(&mut self, id: ImageId) {
+        if matches!(self.pressing.get(&id), Some(Pressing::Queued)) {
+            self.queue.push_back(id);
+        }
+    }
+
     /// Compressing failed because the file changed: to be tried with what is found next.
     pub(super) fn not_pressed(&mut self, id: ImageId) {
         self.pressing.remove(&id);

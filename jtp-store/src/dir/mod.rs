@@ -74,7 +74,7 @@ pub enum Follow {
 /// - Two files of the same bytes are one image under the first name; of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
 /// - BMP and other images are compressed once, in the background, and kept in memory up to a bound, or in a
-///   [`FormCache`](crate::FormCache) on disk. // S9
+///   `FormCache` on disk. // S9
 /// - An opened image is proved to be the indexed file, before its first and before its last byte. // S13
 /// - Hidden files, folders, links that lead out of the folder, files over 4,294,967,295 bytes and unreadable
 ///   ones are left out; what was left out is tried again when it changes. // S14
@@ -169,7 +169,7 @@ impl DirStoreBuilder {
         self
     }
 
-    /// How many bytes of compressed forms are kept in memory where there is no [`FormCache`]; images beyond that
+    /// How many bytes of compressed forms are kept in memory where there is no `FormCache`; images beyond that
     /// travel raw, and so do those whose form is over 16 MiB. Default: 256 MiB.
     pub fn room_for_compressed(mut self, bytes: u64) -> Self {
         self.settings.room_for_forms = bytes;

@@ -55,6 +55,8 @@ pub(super) enum Pressed {
     Unworthy,
     /// There is no room.
     NoRoom,
+    /// The cache failed, and is done without from now on.
+    NoCache,
     /// The file is not the indexed one any more.
     Changed,
     /// The store is being dropped.
@@ -301,12 +303,11 @@ impl Sink {
     }
 
     fn no_room_unless(&mut self, cache: &FormCache, room: io::Result<bool>) -> io::Result<()> {
-        match room {
+        self.full = match room {
             Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(e) => cache.fail(&e),
-        }
-        self.full = Some(Pressed::NoRoom);
+            Ok(false) => Some(Pressed::NoRoom),
+            Err(e) => Some(failed(cache, &e)),
+        };
         Err(io::ErrorKind::WriteZero.into())
     }
 
@@ -320,11 +321,9 @@ impl Sink {
                 Pressed::Changed
             });
         };
-        if self.spill(&cache).is_err() {
-            return Ok(Pressed::NoRoom);
-        }
-        let Some(mut form) = self.form.take() else {
-            return Ok(Pressed::NoRoom);
+        let spilt = self.spill(&cache);
+        let (Ok(()), Some(mut form)) = (spilt, self.form.take()) else {
+            return Ok(self.full.take().unwrap_or(Pressed::NoRoom));
         };
         if !is_form_of(form.read_back()?, id, shared)? {
             return Ok(Pressed::Changed);
@@ -334,12 +333,14 @@ impl Sink {
                 Ok(Pressed::Form(Form::Cached { length, checksum }))
             }
             Ok(None) => Ok(Pressed::NoRoom),
-            Err(e) => {
-                cache.fail(&e);
-                Ok(Pressed::NoRoom)
-            }
+            Err(e) => Ok(failed(&cache, &e)),
         }
     }
+}
+
+fn failed(cache: &FormCache, error: &io::Error) -> Pressed {
+    cache.fail(error);
+    Pressed::NoCache
 }
 
 impl Write for Sink {

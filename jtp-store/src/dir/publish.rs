@@ -163,6 +163,10 @@ impl Keeper {
                 index.no_room(id);
                 return;
             }
+            Pressed::NoCache => {
+                index.queue_again(id);
+                return;
+            }
             Pressed::Stopped => return,
             Pressed::Unworthy => index.unworthy(id),
             Pressed::Changed => {
