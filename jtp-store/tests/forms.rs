@@ -6,7 +6,7 @@ mod common;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
 use jtp_core::{Catalog, ImageId};
@@ -43,6 +43,17 @@ fn decoded(store: &DirStore, id: ImageId) -> Vec<u8> {
     let form = body(store, image).unwrap();
     assert_eq!(form.len(), image.length as usize);
     zstd::decode_all(form.as_slice()).unwrap()
+}
+
+/// Waits for what no snapshot tells of.
+#[track_caller]
+fn eventually(store: &DirStore, mut is_so: impl FnMut() -> bool) {
+    let mut watch = store.catalog().watch();
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not in time");
+        watch.wait_timeout(Duration::from_millis(10));
+    }
 }
 
 fn form_files(cache: &Path) -> Vec<PathBuf> {
@@ -160,10 +171,9 @@ fn s13_a_form_that_is_damaged_while_it_is_listed_is_never_completed_and_made_aga
     };
     assert!(matches!(error, ReadError::Changed(_)), "{error}");
     // Until it is made again it is listed raw, or it was so quick that nobody saw it.
-    let mut watch = store.catalog().watch();
-    while !fs::read(&path).is_ok_and(|form| form[10..12] != *b"!?") {
-        watch.wait_timeout(Duration::from_millis(10));
-    }
+    eventually(&store, || {
+        fs::read(&path).is_ok_and(|form| form[10..12] != *b"!?")
+    });
     wait_compressed(&store, id);
     assert_eq!(decoded(&store, id), bytes);
     assert_eq!(events(&store), 1, "S9: a change of form is no event");
@@ -192,10 +202,7 @@ fn a_form_that_another_program_let_go_is_made_again_when_it_is_needed() {
     // What a snapshot promised is kept.
     assert_eq!(decoded(&store, ids[0]), plain(0));
     // The others are found to be gone as well, and made again; if that was quick, no snapshot tells of it.
-    let mut watch = store.catalog().watch();
-    while form_files(cache.path()).len() < 3 {
-        watch.wait_timeout(Duration::from_millis(10));
-    }
+    eventually(&store, || form_files(cache.path()).len() == 3);
     for id in &ids {
         wait_compressed(&store, *id);
     }
@@ -227,13 +234,11 @@ fn a_cache_that_is_deleted_while_it_is_used_is_done_without() {
     // There is nowhere to keep the promise; then the form is made in memory.
     let error = store.open(&listed).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Changed(_)), "{error}");
-    let mut watch = store.catalog().watch();
     for (n, id) in (0..).zip(&ids) {
-        while body(&store, image(&store, *id)).is_err()
-            || !compressed(&store.catalog().snapshot(), *id)
-        {
-            watch.wait_timeout(Duration::from_millis(10));
-        }
+        eventually(&store, || {
+            let catalog = store.catalog().snapshot();
+            compressed(&catalog, *id) && body(&store, image(&store, *id)).is_ok()
+        });
         assert_eq!(decoded(&store, *id), plain(n));
     }
     assert_eq!(events(&store), 3);
