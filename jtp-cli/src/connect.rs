@@ -111,6 +111,19 @@ fn connect_message(source: &io::Error, args: &ClientArgs) -> String {
     }
 }
 
+/// The first names of a certificate, for who has to choose one. rustls tells them as `DnsName("localhost")`.
+fn names(presented: &[String]) -> String {
+    let host = |name: &String| {
+        let name = name.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
+        Some(escaped(name).to_string())
+    };
+    let hosts: Vec<String> = presented.iter().filter_map(host).take(4).collect();
+    if hosts.is_empty() {
+        return "another name".to_owned();
+    }
+    hosts.join(", ")
+}
+
 fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
     let at = &args.addr;
     let inner = source
@@ -129,11 +142,15 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
                     ),
                 }
             }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            CertificateError::NotValidForName => {
                 format!(
                     "the certificate of {at} is for another name: give its name with --server-name"
                 )
             }
+            CertificateError::NotValidForNameContext { presented, .. } => format!(
+                "the certificate of {at} is for {}: give its name with --server-name",
+                names(presented)
+            ),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 format!("the certificate of {at} has expired: the server needs a new one")
             }

@@ -9,7 +9,7 @@ use crate::terminal::{Stderr, note_line};
 /// How much is logged without any `-v`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
-    /// Errors only: the client reports by itself.
+    /// Our errors only: the client reports by itself.
     Quiet,
     /// What an operator wants to see.
     Operator,
@@ -27,7 +27,7 @@ const OURS: [&str; 5] = [
 /// Starts logging. `RUST_LOG` wins over `verbose`.
 pub fn start(base: Base, verbose: u8) {
     let (ours, others) = match (base, verbose) {
-        (Base::Quiet, 0) => (LevelFilter::ERROR, LevelFilter::ERROR),
+        (Base::Quiet, 0) => (LevelFilter::ERROR, LevelFilter::OFF),
         (Base::Operator, 0) => (LevelFilter::INFO, LevelFilter::WARN),
         (_, 1) => (LevelFilter::DEBUG, LevelFilter::WARN),
         _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
