@@ -8,6 +8,42 @@
 //!   under names that [`NamePlan`] made harmless.
 //!
 //! No async runtime: what blocks says so. An async adapter calls [`load`] on a thread that may block.
+//!
+//! A folder as a server sees it, and another one as a client fills it, with nothing in between:
+//!
+//! ```
+//! use std::fs;
+//!
+//! use jtp_store::{DirStore, ImageStore, NamePlan, OutputFolder, load};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let temporary = tempfile::tempdir()?;
+//! # let (input, output) = (temporary.path().join("images"), temporary.path().join("output"));
+//! # fs::create_dir(&input)?;
+//! fs::write(input.join("a.png"), b"pixels")?;
+//! let store = DirStore::builder(&input).open()?; // Reads and hashes what is there.
+//! let catalog = store.catalog().snapshot(); // Later ones show what has changed since.
+//!
+//! let mut names = NamePlan::new();
+//! for entry in catalog.entries() {
+//!     names.add(entry.id, entry.name, entry.flags.file_type());
+//! }
+//! let folder = OutputFolder::open(&output)?;
+//! let images: Vec<_> = catalog.entries().map(|entry| entry.image()).collect();
+//! for loaded in load(&store, &images, 1 << 20) {
+//!     let loaded = loaded?;
+//!     let image = loaded.image;
+//!     let mut file = folder.begin(&image);
+//!     file.append(&loaded.first)?; // All of it, as it is short.
+//!     file.commit(&names.name(image.id, image.flags.file_type()), image.id)?; // Only now is it there.
+//! }
+//! assert_eq!(fs::read(output.join("a.png"))?, b"pixels");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Between the two a program puts `jtp-tokio`, `jtp-async-std` or `jtp-blocking`, whose server takes the store and
+//! whose client gives the images; a client decompresses and verifies what it gives.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
