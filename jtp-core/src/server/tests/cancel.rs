@@ -73,6 +73,16 @@ fn c2_cancel_while_the_application_holds_the_request() {
 }
 
 #[test]
+fn c3_c4_a_watch_is_enough_for_a_cancel_when_idle() {
+    let mut scene = Scene::new(1);
+    scene.send(WATCH).send(CANCEL);
+    assert_eq!(scene.frames(), ["JTPC"]);
+    assert!(!scene.connection.is_watching());
+    scene.send(CANCEL).send(&[1, 0]);
+    assert_eq!(scene.frames(), ["JTPC", "JTPL 000"]);
+}
+
+#[test]
 fn c4_cancel_without_anything_to_cancel_is_invalid() {
     let mut scene = Scene::new(1);
     scene.send(CANCEL);
