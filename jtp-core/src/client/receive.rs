@@ -235,7 +235,11 @@ impl ClientConnection {
         }
         self.state = match kind {
             ResponseKind::List => State::Entries { left: count },
-            _ => State::Packets { left: count },
+            ResponseKind::GetById | ResponseKind::Batch | ResponseKind::ListAndGet => {
+                State::Packets { left: count }
+            }
+            // `JTPW` has no count, and does not come here.
+            ResponseKind::Watch => State::News,
         };
         Ok((used, Found::Event(Event::Begin { kind, count })))
     }
