@@ -94,7 +94,7 @@ fn s11_who_has_sent_megabytes_still_gets_the_error_and_no_reset() {
     let served = Served::folder_with(samples(), |s| s.tls(tls().server.clone()));
     for secure in [false, true] {
         for (request, code) in [
-            (vec![6, 0], UNSUPPORTED_FEATURE),
+            (vec![255, 0], UNSUPPORTED_FEATURE),
             (vec![LIST, 0x80], INVALID_REQUEST),
             (
                 [vec![BATCH, KEEP], varint(2_000_000)].concat(),

@@ -263,7 +263,7 @@ fn s11_the_peer_sees_the_end_while_the_server_lingers() -> Result {
     block_on(async {
         let running = Running::start(Server::builder(store(1)).config(config).build()).await;
         let mut stream = TcpStream::connect(&running.address).await?;
-        stream.write_all(&[6, 0]).await?;
+        stream.write_all(&[255, 0]).await?;
         let mut got = Vec::new();
         stream.read_to_end(&mut got).await?;
         assert_eq!(got[..5], *b"JTPE\x04");

@@ -128,7 +128,7 @@ fn s11_a_tls_peer_sees_the_good_bye_while_the_server_lingers() -> Result {
         let mut stream = TlsConnector::from(tls.client)
             .connect(localhost(), stream)
             .await?;
-        stream.write_all(&[6, 0]).await?;
+        stream.write_all(&[255, 0]).await?;
         let mut got = Vec::new();
         // Without close_notify this were an error.
         stream.read_to_end(&mut got).await?;

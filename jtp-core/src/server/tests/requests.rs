@@ -167,7 +167,7 @@ fn s10_eof_inside_a_request_finishes_earlier_responses_and_closes_unanswered() {
 #[test]
 fn s11_every_close_is_a_lingering_one() {
     let mut scene = Scene::new(1);
-    scene.send(&[6]);
+    scene.send(&[255]);
     assert!(scene.half_closed && !scene.connection.is_closed());
     assert!(scene.connection.wants_read(&[]));
     assert_eq!(scene.connection.deadline(), Some(scene.now + 5 * SECOND));
@@ -180,11 +180,11 @@ fn s11_every_close_is_a_lingering_one() {
     assert!(scene.connection.is_closed(), "over 16 MiB");
 
     let mut scene = Scene::new(1);
-    scene.send(&[6]).pass(5 * SECOND);
+    scene.send(&[255]).pass(5 * SECOND);
     assert!(scene.connection.is_closed(), "over 5 s");
 
     let mut scene = Scene::new(1);
-    scene.send(&[6]).eof();
+    scene.send(&[255]).eof();
     assert!(scene.connection.is_closed(), "the client closed");
 }
 
