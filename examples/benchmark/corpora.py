@@ -1,7 +1,6 @@
 """The folders of images: fetched from package registries once, kept in a cache, built from that."""
 
 import hashlib
-import io
 import os
 import shutil
 import subprocess
@@ -143,7 +142,8 @@ def photos(cache, into, count):
     )
 
 
-def bmp(cache, into, count):
+def smaller(cache, size):
+    """The wallpapers made smaller: (path, picture), each picture once."""
     library = cache / "python"
     if not library.exists():
         print("fetching Pillow from PyPI", file=sys.stderr)
@@ -151,22 +151,30 @@ def bmp(cache, into, count):
     sys.path.insert(0, str(library))
     from PIL import Image
 
-    made = 0
     seen = set()
     for path in wallpapers(cache):
-        if made == count:
-            break
         with Image.open(path) as image:
             image = image.convert("RGB")
-            image.thumbnail((2560, 1600))
-            whole = io.BytesIO()
-            image.save(whole, "BMP")
-        digest = hashlib.sha256(whole.getvalue()).digest()
+            image.thumbnail(size)
+        digest = hashlib.sha256(image.tobytes()).digest()
         # Two sizes of one picture may be one when made smaller.
         if digest not in seen:
             seen.add(digest)
-            (into / f"{made:03}-{path.stem}.bmp").write_bytes(whole.getvalue())
-            made += 1
+            yield path, image
+
+
+def web(cache, into, _count):
+    """The originals alone: the copies are made where they are used, for they take 10 GB."""
+    for number, (path, image) in enumerate(smaller(cache, (1024, 768))):
+        image.save(into / f"{number:03}-{path.stem}.jpg", quality=92)
+    return "the same wallpapers as JPEGs of at most 1024 x 768 pixels, and copies that differ by a comment"
+
+
+def bmp(cache, into, count):
+    for number, (path, image) in enumerate(smaller(cache, (2560, 1600))):
+        if number == count:
+            break
+        image.save(into / f"{number:03}-{path.stem}.bmp")
     return "of the same wallpapers the first ones as 24-bit BMP, at most 2560 x 1600 pixels"
 
 
@@ -182,8 +190,13 @@ CORPORA = {
     "small": ("4,000 small images", small, 4_000, 1_000),
     "photos": ("300 photographs", photos, 300, 60),
     "bmp": ("60 BMPs", bmp, 60, 12),
+    "web": ("100,000 pictures for the web", web, 100_000, 10_000),
     "repository": ("the example images", repository, None, None),
 }
+
+
+# Too large to be copied by all tools in turn.
+CLAIMS_ONLY = "web"
 
 
 class Corpus:
@@ -203,8 +216,22 @@ class Corpus:
         self.kept = kept
         self.about = about.read_text()
         sizes = [entry.stat().st_size for entry in os.scandir(kept)]
-        self.count = len(sizes)
-        self.bytes = sum(sizes)
+        # With only the originals kept, as many copies as make up the rest.
+        self.copies = (count or len(sizes)) // len(sizes) if name == CLAIMS_ONLY else 1
+        self.count = len(sizes) * self.copies
+        self.bytes = sum(sizes) * self.copies
+
+    def lay_out(self, folder):
+        """Makes the folder that is served."""
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.copies == 1:
+            subprocess.run(["cp", "-r", self.kept, folder], check=True)
+            return
+        folder.mkdir()
+        originals = [(entry.name, Path(entry).read_bytes()) for entry in os.scandir(self.kept)]
+        for copy in range(self.copies):
+            for name, image in originals:
+                (folder / f"{copy:03}-{name}").write_bytes(with_comment(image, f"copy {copy:04}"))
 
     def describe(self):
         mean = self.bytes / self.count

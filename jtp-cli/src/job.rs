@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use jtp_core::ImageId;
 use jtp_core::client::{CatalogEntry, HaveSet};
-use jtp_store::{NamePlan, OutputFolder, Scan};
+use jtp_store::{NamePlan, OutputError, OutputFolder, Scan};
 use jtp_tokio::client::Client;
 
 use crate::client_args::ClientArgs;
@@ -88,9 +88,14 @@ impl Run {
     ///
     /// What ended it early. Images that were complete by then are in place, and the last line has been printed.
     pub async fn job(&mut self, client: &mut Client) -> Result<Done, Failure> {
+        // What is there is read while the catalog comes.
+        let scanning = match self.args.batch && self.args.out.is_dir() {
+            true => Some(Scanning::start(&self.folder()?, self.args.checksum)),
+            false => None,
+        };
         let entries = self.list(client).await?;
         tracing::debug!(images = entries.len(), "the catalog is here");
-        // Only now: whoever mistypes the address gets no empty folder.
+        // Made only now: whoever mistypes the address gets no empty folder.
         let folder = self.folder()?;
         let style = if self.args.quiet {
             Style::Quiet
@@ -98,15 +103,16 @@ impl Run {
             Style::Bar
         };
         let mut progress = Progress::new(style);
-        let held = if self.args.batch {
-            progress.preparing(&format!("reading what {} holds", self.args.out.display()));
-            let held = scan(&folder, self.args.checksum, &self.stop).await;
-            if held.is_err() {
-                progress.hide();
+        let held = match scanning {
+            Some(scanning) => {
+                progress.preparing(&format!("reading what {} holds", self.args.out.display()));
+                let held = scanning.held(&self.stop).await;
+                if held.is_err() {
+                    progress.hide();
+                }
+                held?
             }
-            held?
-        } else {
-            Scan::default()
+            None => Scan::default(),
         };
         // Where nothing is lacking, nothing needs a name.
         let complete = entries.iter().all(|entry| held.contains(entry.id));
@@ -298,30 +304,46 @@ impl Run {
     }
 }
 
-/// Reads what the folder holds, on threads that the user's wish to stop ends.
-async fn scan(folder: &OutputFolder, anew: bool, stop: &Stop) -> Result<Scan, Failure> {
-    let enough = Arc::new(AtomicBool::new(false));
-    let (folder, until) = (folder.clone(), Arc::clone(&enough));
-    let mut scanning = tokio::task::spawn_blocking(move || folder.scan_until(anew, &until));
-    let mut stop = stop.clone();
-    let scanned = tokio::select! {
-        scanned = &mut scanning => scanned,
-        () = stop.requested() => {
-            enough.store(true, Ordering::Relaxed);
-            let _ = scanning.await;
-            return Err(Failure::interrupted());
+/// A thread that reads what the folder holds, until it is dropped.
+struct Scanning {
+    enough: Arc<AtomicBool>,
+    thread: tokio::task::JoinHandle<Result<Scan, OutputError>>,
+}
+
+impl Scanning {
+    fn start(folder: &OutputFolder, anew: bool) -> Scanning {
+        let enough = Arc::new(AtomicBool::new(false));
+        let (folder, until) = (folder.clone(), Arc::clone(&enough));
+        Scanning {
+            enough,
+            thread: tokio::task::spawn_blocking(move || folder.scan_until(anew, &until)),
         }
-    };
-    let held = scanned
-        .map_err(|error| Failure::other(format!("reading the output folder failed: {error}")))?
-        .map_err(|error| disk_failure(&error))?;
-    for (name, error) in &held.unreadable {
-        note_line(format_args!(
-            "warning: cannot read {}: {error}; taken as not there",
-            escaped(&name.to_string_lossy())
-        ));
     }
-    Ok(held)
+
+    /// What was found, unless the user wants to stop before.
+    async fn held(mut self, stop: &Stop) -> Result<Scan, Failure> {
+        let mut stop = stop.clone();
+        let scanned = tokio::select! {
+            scanned = &mut self.thread => scanned,
+            () = stop.requested() => return Err(Failure::interrupted()),
+        };
+        let held = scanned
+            .map_err(|error| Failure::other(format!("reading the output folder failed: {error}")))?
+            .map_err(|error| disk_failure(&error))?;
+        for (name, error) in &held.unreadable {
+            note_line(format_args!(
+                "warning: cannot read {}: {error}; taken as not there",
+                escaped(&name.to_string_lossy())
+            ));
+        }
+        Ok(held)
+    }
+}
+
+impl Drop for Scanning {
+    fn drop(&mut self) {
+        self.enough.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The names of all images of a catalog. // R5

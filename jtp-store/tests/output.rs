@@ -176,25 +176,44 @@ fn stale_temporaries_are_removed_but_not_those_of_a_client_at_work() {
     write(temp.path(), ".other.part", b"someone else's");
     symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
     let first = OutputFolder::open(temp.path()).unwrap();
-    assert_eq!(all(temp.path()), [".jtp-index", ".other.part"]);
     let bytes = noise(600_000, 1);
     let (file, id) = begin(&first, &bytes);
-    assert_eq!(all(temp.path()).len(), 3);
+    let there = all(temp.path());
+    assert_eq!(there.len(), 3, "{there:?}");
+    assert!(there.contains(&".other.part".to_owned()) && there.contains(&".jtp-index".to_owned()));
     let second = OutputFolder::open(temp.path()).unwrap();
-    assert_eq!(all(temp.path()).len(), 3, "the first client is at work");
+    second.scan().unwrap();
+    let (other, _) = begin(&second, &bytes);
+    assert_eq!(all(temp.path()).len(), 4, "the first client is at work");
+    drop(other);
     file.commit(&FileName::new("a.png", id, FileType::Png), id)
         .unwrap();
     let (left, _) = begin(&first, &bytes);
     std::mem::forget(left); // A crash, as far as the folder is concerned; but it holds the lock.
     drop((first, second));
-    OutputFolder::open(temp.path()).unwrap();
-    assert_eq!(
-        all(temp.path())
-            .iter()
-            .filter(|name| name.ends_with(".part"))
-            .count(),
-        2
-    );
+    OutputFolder::open(temp.path()).unwrap().scan().unwrap();
+    assert_eq!(parts(temp.path()), 2);
+}
+
+fn parts(dir: &Path) -> usize {
+    let names = all(dir);
+    names.iter().filter(|name| name.ends_with(".part")).count()
+}
+
+#[test]
+fn stale_temporaries_go_with_a_scan_and_those_of_this_client_stay() {
+    let temp = temp();
+    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(temp.path(), ".jtp-0123456789abcdef-1.part", b"crashed");
+    symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
+    fs::create_dir(temp.path().join(".jtp-dir.part")).unwrap();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    folder.scan().unwrap();
+    assert_eq!(parts(temp.path()), 1, "the folder stays");
+    let (_file, _) = begin(&folder, &noise(600_000, 1));
+    assert_eq!(parts(temp.path()), 2);
+    folder.scan().unwrap();
+    assert_eq!(parts(temp.path()), 2);
 }
 
 #[test]

@@ -207,6 +207,8 @@ impl Keeper {
     /// Finds what is to be read. What an earlier run read and nobody changed since is only looked at, by several
     /// threads: that is all that a restart waits for.
     fn first_scan(&mut self, dir: &Dir) -> io::Result<()> {
+        let knows = self.shared.knows();
+        self.shared.index_mut().expect(knows);
         let scan = FirstScan {
             shared: &self.shared,
             selection: &self.settings.selection,
@@ -217,9 +219,9 @@ impl Keeper {
         };
         thread::scope(|scope| {
             // With nothing known there is nothing to look at.
-            let others = match self.shared.knows_nothing() {
-                true => 0,
-                false => self.settings.hashing_threads.saturating_sub(1),
+            let others = match knows {
+                0 => 0,
+                _ => self.settings.hashing_threads.saturating_sub(1),
             };
             for _ in 0..others {
                 scope.spawn(|| scan.work());
@@ -252,7 +254,7 @@ struct FirstScan<'a> {
 
 impl FirstScan<'_> {
     fn work(&self) {
-        let knows_nothing = self.shared.knows_nothing();
+        let knows_nothing = self.shared.knows() == 0;
         loop {
             let batch: Vec<_> = {
                 let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

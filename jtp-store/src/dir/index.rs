@@ -201,6 +201,11 @@ impl Index {
             .collect()
     }
 
+    /// Makes room for so many more files.
+    pub(super) fn expect(&mut self, files: usize) {
+        self.table.expect(files);
+    }
+
     /// Notes what a file holds that was read, and does not take it at its word yet: for the first index. `false`
     /// if it cannot be noted.
     pub(super) fn collect(&mut self, name: &OsStr, record: &FileRecord) -> bool {

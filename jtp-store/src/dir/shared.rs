@@ -89,9 +89,10 @@ impl Shared {
             .get(fingerprint)
     }
 
-    pub(super) fn knows_nothing(&self) -> bool {
+    /// Of how many files the contents are known, at most.
+    pub(super) fn knows(&self) -> usize {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.is_empty()
+        known.logged()
     }
 
     pub(super) fn forget_known(&self) {

@@ -73,16 +73,24 @@ impl Slots {
     }
 
     fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
-        // Three quarters at most.
-        if (self.len + 1) * 4 > self.places.len() * 3 {
-            let larger = vec![NONE; (self.places.len() * 2).max(8)];
-            let old = std::mem::replace(&mut self.places, larger);
+        self.reserve(1, hash_of);
+        self.put(hash, slot);
+        self.len += 1;
+    }
+
+    /// Makes room for so many more.
+    fn reserve(&mut self, more: usize, hash_of: impl Fn(Slot) -> u64) {
+        // Three quarters at most are in use.
+        let places = ((self.len + more) * 4)
+            .div_ceil(3)
+            .max(8)
+            .next_power_of_two();
+        if places > self.places.len() {
+            let old = std::mem::replace(&mut self.places, vec![NONE; places]);
             for slot in old.into_iter().filter(|slot| *slot != NONE) {
                 self.put(hash_of(slot), slot);
             }
         }
-        self.put(hash, slot);
-        self.len += 1;
     }
 
     fn put(&mut self, hash: u64, slot: Slot) {
@@ -140,6 +148,16 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn len(&self) -> usize {
         self.by_name.len
+    }
+
+    /// Makes room in the tables for so many more files, each with another ID: better at once than again and again.
+    pub(super) fn expect(&mut self, files: usize) {
+        let mut by_name = std::mem::take(&mut self.by_name);
+        by_name.reserve(files, |slot| self.name_hash(self.name_bytes(slot)));
+        self.by_name = by_name;
+        let mut by_id = std::mem::take(&mut self.by_id);
+        by_id.reserve(files, |slot| self.id_hash(slot));
+        self.by_id = by_id;
     }
 
     fn packed(&self, slot: Slot) -> Option<&Packed> {

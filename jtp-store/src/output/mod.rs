@@ -4,13 +4,13 @@ mod error;
 mod pending;
 mod scan;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -63,10 +63,13 @@ pub(super) struct Inner {
     /// What tells this client's temporaries from those of others.
     run: u64,
     counter: AtomicU64,
+    /// Whether it was seen to what crashed clients left.
+    cleaned: Once,
 }
 
 impl OutputFolder {
-    /// Opens the folder, which is made if it is missing, and removes what crashed clients left in it.
+    /// Opens the folder, which is made if it is missing. What crashed clients left in it is removed by the first
+    /// scan, or before the first image is written, whichever comes first: so a large folder is listed once.
     /// Temporaries of clients that are at work stay: each holds a shared lock on the folder.
     ///
     /// # Errors
@@ -81,8 +84,6 @@ impl OutputFolder {
         };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
-        let alone = lock(&dir);
-        remove_stale(&dir, alone).map_err(failed)?;
         share_lock(&dir);
         let run = std::hash::BuildHasher::hash_one(
             &std::collections::hash_map::RandomState::new(),
@@ -94,6 +95,7 @@ impl OutputFolder {
             path,
             run,
             counter,
+            cleaned: Once::new(),
         })))
     }
 
@@ -134,6 +136,9 @@ impl OutputFolder {
             .map(Known::read)
             .unwrap_or_default();
         let (scan, seen) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
+        if !seen.broken_off {
+            self.0.clean_up(|| Ok(seen.temporaries.clone()));
+        }
         if let Err(e) = self.save_index(&before, &seen) {
             // A read-only folder can be compared all the same.
             tracing::debug!(folder = %self.0.path.display(), error = %e, "no index was written");
@@ -200,14 +205,53 @@ impl fmt::Debug for OutputFolder {
 }
 
 impl Inner {
+    /// Removes what crashed clients left, once, and before there is a temporary of this client.
+    fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<OsString>>) {
+        self.cleaned.call_once(|| {
+            let alone = lock(&self.dir);
+            if alone != Some(false) {
+                // What could not be listed or removed does no harm, and the next client tries again.
+                for name in temporaries().unwrap_or_default() {
+                    self.remove_stale(&name, alone.is_some());
+                }
+            }
+            share_lock(&self.dir);
+        });
+    }
+
+    /// Lists the folder for it, where no scan did.
+    fn clean_up_unscanned(&self) {
+        self.clean_up(|| {
+            let names = self.dir.entries()?.map(|entry| Ok(entry?.file_name()));
+            names
+                .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
+                .collect()
+        });
+    }
+
+    /// Removes a temporary, if it is stale: of any age where nobody else is at work in the folder.
+    fn remove_stale(&self, name: &OsStr, alone: bool) {
+        let is_stale = alone
+            || self.dir.symlink_metadata(name).is_ok_and(|metadata| {
+                Fingerprint::of_cap(&metadata)
+                    .age(SystemTime::now())
+                    .is_some_and(|age| age > STALE)
+            });
+        // A link is removed itself; a folder of that name is none of ours, and stays.
+        if is_stale {
+            let _ = self.dir.remove_file(name);
+        }
+    }
+
     fn temporary_name(&self) -> String {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
         format!("{TEMPORARY_PREFIX}{:016x}-{n}{TEMPORARY_SUFFIX}", self.run)
     }
 }
 
-fn is_temporary(name: &str) -> bool {
-    name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX)
+fn is_temporary(name: &OsStr) -> bool {
+    let is_it = |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
+    name.to_str().is_some_and(is_it)
 }
 
 #[cfg(unix)]
@@ -252,27 +296,3 @@ fn lock(_: &Dir) -> Option<bool> {
 
 #[cfg(not(unix))]
 fn share_lock(_: &Dir) {}
-
-fn remove_stale(dir: &Dir, alone: Option<bool>) -> io::Result<()> {
-    if alone == Some(false) {
-        return Ok(());
-    }
-    for entry in dir.entries()? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !name.to_str().is_some_and(is_temporary) {
-            continue;
-        }
-        let is_stale = alone == Some(true)
-            || entry.metadata().is_ok_and(|metadata| {
-                Fingerprint::of_cap(&metadata)
-                    .age(SystemTime::now())
-                    .is_some_and(|age| age > STALE)
-            });
-        // A link is removed itself; a folder of that name is none of ours, and stays.
-        if is_stale {
-            let _ = dir.remove_file(&name);
-        }
-    }
-    Ok(())
-}

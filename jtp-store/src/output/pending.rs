@@ -155,6 +155,7 @@ impl Write for PendingFile {
 
 impl Temporary {
     pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
+        folder.clean_up_unscanned();
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();
         // A new file: a link of that name is an error and not followed.

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use cap_std::fs::{Dir, DirEntry};
 use jtp_core::{FileType, ImageId};
 
+use super::is_temporary;
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Links};
 use crate::known::{Contents, Known, Record};
@@ -48,6 +49,8 @@ pub(super) struct Seen {
     pub(super) known: Vec<Record>,
     /// and what was not.
     pub(super) fresh: Vec<Record>,
+    /// Hidden files that are called as temporaries are.
+    pub(super) temporaries: Vec<OsString>,
     /// Whether there may be more files.
     pub(super) broken_off: bool,
 }
@@ -91,6 +94,7 @@ pub(super) fn scan(
                 let (scan, seen, _) = &mut *found;
                 for (name, look) in looked_at {
                     match look {
+                        Ok(Look::Passed) if is_temporary(&name) => seen.temporaries.push(name),
                         Ok(Look::Passed) => {}
                         Ok(Look::Known(print, contents)) => {
                             scan.ids.entry(contents.id).or_default().push(name);
