@@ -46,7 +46,7 @@ pub(super) struct Options {
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(super) plain: PlainPolicy,
     pub(super) max_connections: Option<NonZeroUsize>,
-    pub(super) max_per_address: Option<NonZeroUsize>,
+    pub(super) max_per_client: Option<NonZeroUsize>,
     pub(super) tcp_nodelay: bool,
     pub(super) drain: Option<Duration>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
@@ -63,7 +63,7 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
                 config: ServerConfig::new(),
                 plain: PlainPolicy::default(),
                 max_connections: NonZeroUsize::new(4096),
-                max_per_address: None,
+                max_per_client: None,
                 tcp_nodelay: true,
                 drain: Some(Duration::from_secs(30)),
                 handshake: Some(Duration::from_secs(10)),
@@ -119,8 +119,8 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
         self
     }
 
-    /// At most `requests` in each `window` from one address; no limit by default, and none if either is
-    /// zero. // S15
+    /// At most `requests` in each `window` from one address, or from one /64 of IPv6; no limit by default,
+    /// and none if either is zero. // S15
     pub fn rate_limit(mut self, requests: u32, window: Duration) -> Self {
         self.rate = RateLimiter::new(requests, window);
         self
@@ -132,9 +132,10 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
         self
     }
 
-    /// The most connections at once from one address; no limit by default, nor with 0.
+    /// The most connections at once from one address, or from one /64 of IPv6; no limit by default, nor
+    /// with 0. Each [counts as](jtp_core::client_network) it does for the rate limit.
     pub fn max_connections_per_ip(mut self, max: usize) -> Self {
-        self.options.max_per_address = NonZeroUsize::new(max);
+        self.options.max_per_client = NonZeroUsize::new(max);
         self
     }
 

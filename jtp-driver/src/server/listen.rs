@@ -34,7 +34,7 @@ pub(super) async fn serve<R: Runtime, S: ImageStore + ?Sized>(
     let drain = shared.drain()?;
     let door = Arc::new(Door::new(
         shared.options.max_connections,
-        shared.options.max_per_address,
+        shared.options.max_per_client,
     ));
     let mut failures = Seldom::default();
     loop {
