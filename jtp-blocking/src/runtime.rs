@@ -32,6 +32,7 @@ impl Runtime for Threads {
 
     /// The connection's own thread reads from the disk: what is ready goes out first.
     const LOADS_ASIDE: bool = false;
+    const SHARES_THREADS: bool = false;
 
     fn sleep_until(at: Instant) -> Sleep {
         Sleep::until(at)

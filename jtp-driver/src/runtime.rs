@@ -135,6 +135,10 @@ pub trait Runtime: Copy + fmt::Debug + Send + Sync + 'static {
     /// loaded while there is something to send.
     const LOADS_ASIDE: bool = true;
 
+    /// Whether tasks take turns on the threads that there are. Otherwise each has its own, and the system sees
+    /// to it that all get on.
+    const SHARES_THREADS: bool = true;
+
     /// The time. Runtimes that can simulate it have their own.
     #[must_use]
     fn now() -> Instant {

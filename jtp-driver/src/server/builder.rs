@@ -15,6 +15,7 @@ use jtp_core::wire::request::RequestHead;
 use jtp_store::ImageStore;
 
 use super::news::Newsroom;
+use super::turns::Queue;
 use super::{Decision, Hook, Peer, Server, Shared};
 use crate::clock::Clock;
 use crate::runtime::Runtime;
@@ -171,6 +172,7 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
             clock: Clock::new(),
             drain: Mutex::new(None),
             newsroom: Newsroom::default(),
+            queue: Arc::new(Queue::new()),
             #[cfg(feature = "tls")]
             tls: self.tls,
         };

@@ -133,7 +133,10 @@ mod tests {
         let second = admit("2001:db8::ffff:2");
         assert!(first.is_some() && second.is_some());
         assert!(admit("2001:db8::3").is_none(), "one /64 is one client");
-        assert!(admit("2001:db8:0:1::1").is_some(), "the next /64 is another");
+        assert!(
+            admit("2001:db8:0:1::1").is_some(),
+            "the next /64 is another"
+        );
         // All of mapped IPv4 lies in one /64, and is not one client.
         let v4 = [admit("::ffff:192.0.2.1"), admit("192.0.2.1")];
         assert!(v4.iter().all(Option::is_some));
