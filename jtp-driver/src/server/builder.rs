@@ -173,6 +173,7 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
             drain: Mutex::new(None),
             newsroom: Newsroom::default(),
             queue: Arc::new(Queue::new()),
+            memory: Arc::default(),
             #[cfg(feature = "tls")]
             tls: self.tls,
         };

@@ -66,7 +66,7 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
         drain: Arc<Drain<R::Bell>>,
     ) -> Self {
         Connection {
-            bodies: Bodies::new(Arc::clone(&shared.store)),
+            bodies: Bodies::new(Arc::clone(&shared.store), Arc::clone(&shared.memory)),
             shared,
             peer,
             io,

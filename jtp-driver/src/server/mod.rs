@@ -25,6 +25,7 @@ use jtp_store::ImageStore;
 
 use crate::clock::Clock;
 use crate::runtime::{Over, Runtime};
+use bodies::Memory;
 use builder::Options;
 pub use builder::ServerBuilder;
 use connection::Connection;
@@ -58,6 +59,7 @@ struct Shared<R: Runtime, S: ?Sized> {
     drain: Mutex<Option<Arc<Drain<R::Bell>>>>,
     newsroom: Newsroom<R::Bell>,
     queue: Arc<Queue>,
+    memory: Arc<Memory>,
     #[cfg(feature = "tls")]
     tls: Option<builder::Accept<R>>,
     store: Arc<S>,
