@@ -161,7 +161,7 @@ impl<R: Runtime> Link<R> {
                 Err(error) => return Poll::Ready(Err(self.error(error))),
             }
             let wrote = self.poll_write(cx);
-            match poll_fill(&mut self.input, cx, &mut self.io, usize::MAX) {
+            match poll_fill(&mut self.input, cx, &mut self.io) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(self.ended()),
                 Poll::Ready(Ok(_)) => {
                     self.turns += 1;

@@ -19,9 +19,6 @@ use crate::clock::{Alarm, Clock};
 use crate::input::{Input, poll_fill};
 use crate::runtime::{Bell, Runtime, Transport};
 
-/// How much is read ahead while a response is under way. // S1
-const READ_AHEAD: usize = 64 * 1024;
-
 /// What an idle connection reads into.
 const READ_LEAST: usize = 512;
 
@@ -73,7 +70,7 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
             machine,
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ_LEAST, READ_AHEAD),
+            input: Input::new(READ_LEAST, Turn::READ),
             news: None,
             turn: Turn::begin(),
             ticket: None,
@@ -251,7 +248,7 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
         if self.input.is_full() || !self.machine.wants_read(self.input.unused()) {
             return Ok(false);
         }
-        match poll_fill(&mut self.input, cx, &mut self.io, Turn::most_read()) {
+        match poll_fill(&mut self.input, cx, &mut self.io) {
             Poll::Ready(Ok(0)) => self.machine.receive_eof(),
             Poll::Ready(Ok(count)) => self.turn.read(count),
             // T1: a TLS peer that just goes away is no error of ours.

@@ -29,17 +29,16 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// The most that is read at once, and so the most that is read ahead while a response is under way: whoever
+    /// waits for a turn holds no more. // S1
+    pub(super) const READ: usize = TURN;
+
     pub(super) fn begin() -> Turn {
         Turn { left: TURN }
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.left == 0
-    }
-
-    /// The most that is read at once.
-    pub(super) const fn most_read() -> usize {
-        TURN
     }
 
     pub(super) fn read(&mut self, count: usize) {
