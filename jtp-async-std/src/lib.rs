@@ -70,7 +70,8 @@
 //!
 //! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
 //! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images holds at most two pieces of
-//! the image under way and what was read ahead; an idle one some 5 KiB in all.
+//! the image under way and one of those that follow, of 256 KiB each while no more than 64 connections are sent
+//! images, of 32 KiB beyond that; an idle one some 5 KiB in all.
 //!
 //! # Features
 //!

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use jtp_driver::{EventBell, Over, Runtime, Socket, Transport};
+use jtp_driver::{EventBell, Over, Runtime, SockRef, Socket, Transport};
 
 pub use chosen::{Job, Sleep};
 use chosen::{TcpListener, TcpStream};
@@ -183,8 +183,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
 }
 
 impl Socket for Io<Tcp> {
-    fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.0.0.set_nodelay(nodelay)
+    fn options(&self) -> SockRef<'_> {
+        SockRef::from(&self.0.0)
     }
 
     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {

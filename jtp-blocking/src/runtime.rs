@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jtp_driver::{Over, Runtime, Socket, Transport};
+use jtp_driver::{Over, Runtime, SockRef, Socket, Transport};
 
 pub use crate::bell::Bell;
 use crate::halves::Halves;
@@ -32,6 +32,7 @@ impl Runtime for Threads {
 
     /// The connection's own thread reads from the disk: what is ready goes out first.
     const LOADS_ASIDE: bool = false;
+    const SHARES_THREADS: bool = false;
 
     fn sleep_until(at: Instant) -> Sleep {
         Sleep::until(at)
@@ -112,8 +113,8 @@ impl Transport for Tcp {
 }
 
 impl Socket for Tcp {
-    fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.0.set_nodelay(nodelay)
+    fn options(&self) -> SockRef<'_> {
+        SockRef::from(&*self.0)
     }
 
     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {

@@ -7,11 +7,11 @@ complete -c server -l cache-size -d 'Room for compressed images there; those use
 complete -c server -l bind -d 'Address and port to listen on; port 0 picks a free one' -r
 complete -c server -l cert -d 'Certificate (PEM); made with its key on the first start if neither is there [default: cert.pem]' -r -F
 complete -c server -l key -d 'Private key of the certificate (PEM) [default: key.pem]' -r -F
-complete -c server -l rate-limit -d 'Most requests of one client address in a window; 0 sets no limit' -r
+complete -c server -l rate-limit -d 'Most requests of one client address (IPv6: of one /64 network) in a window; 0 sets no limit' -r
 complete -c server -l rate-limit-window -d 'Length of that window' -r
 complete -c server -l keep-alive-timeout -d 'How long a connection may be idle between requests' -r
 complete -c server -l max-connections -d 'Most connections at a time' -r
-complete -c server -l max-connections-per-ip -d 'Most connections at a time of one client address; 0 sets no limit' -r
+complete -c server -l max-connections-per-ip -d 'Most connections at a time of one client address (IPv6: of one /64 network); 0 sets no limit' -r
 complete -c server -l drain-timeout -d 'How long the end waits for what is under way' -r
 complete -c server -l watch -d 'Let clients wait for new images (this is the default)'
 complete -c server -l no-watch -d 'Refuse clients that want to wait for new images; the folder is followed all the same'

@@ -27,11 +27,11 @@ _server() {
 '--bind=[Address and port to listen on; port 0 picks a free one]:ADDR:_default' \
 '--cert=[Certificate (PEM); made with its key on the first start if neither is there \[default\: cert.pem\]]:PATH:_files' \
 '--key=[Private key of the certificate (PEM) \[default\: key.pem\]]:PATH:_files' \
-'--rate-limit=[Most requests of one client address in a window; 0 sets no limit]:N:_default' \
+'--rate-limit=[Most requests of one client address (IPv6\: of one /64 network) in a window; 0 sets no limit]:N:_default' \
 '--rate-limit-window=[Length of that window]:SEC:_default' \
 '--keep-alive-timeout=[How long a connection may be idle between requests]:SEC:_default' \
 '--max-connections=[Most connections at a time]:N:_default' \
-'--max-connections-per-ip=[Most connections at a time of one client address; 0 sets no limit]:N:_default' \
+'--max-connections-per-ip=[Most connections at a time of one client address (IPv6\: of one /64 network); 0 sets no limit]:N:_default' \
 '--drain-timeout=[How long the end waits for what is under way]:SEC:_default' \
 '--watch[Let clients wait for new images (this is the default)]' \
 '--no-watch[Refuse clients that want to wait for new images; the folder is followed all the same]' \

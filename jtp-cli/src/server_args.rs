@@ -118,7 +118,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "PATH", requires = "cert", help_heading = "TLS")]
     pub key: Option<PathBuf>,
 
-    /// Most requests of one client address in a window; 0 sets no limit
+    /// Most requests of one client address (IPv6: of one /64 network) in a window; 0 sets no limit
     #[arg(
         long,
         value_name = "N",
@@ -145,7 +145,7 @@ pub struct ServerArgs {
     )]
     pub max_connections: usize,
 
-    /// Most connections at a time of one client address; 0 sets no limit
+    /// Most connections at a time of one client address (IPv6: of one /64 network); 0 sets no limit
     #[arg(
         long,
         value_name = "N",

@@ -113,5 +113,5 @@ pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
 pub use input::InputBuffer;
 pub use name::nfc;
-pub use rate::RateLimiter;
+pub use rate::{RateLimiter, client_network};
 pub use time::Time;

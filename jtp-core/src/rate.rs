@@ -74,7 +74,7 @@ impl RateLimiter {
         let part = u64::try_from(ticks).unwrap_or(u64::MAX);
         let oldest = part.saturating_sub(u64::from(PARTS));
         self.sweep(part, oldest);
-        let window = self.clients.entry(client(address)).or_default();
+        let window = self.clients.entry(client_network(address)).or_default();
         window.forget_before(oldest);
         if window.total >= self.limit {
             return false;
@@ -108,8 +108,18 @@ impl RateLimiter {
     }
 }
 
-/// Which addresses are one client: an IPv6 network of /64 is. // S15
-fn client(address: IpAddr) -> IpAddr {
+/// What stands for a client where addresses are counted: the network of an IPv6 address, since a /64 is what one
+/// client is given, and an IPv4 address itself, also one that is mapped into IPv6. // S15
+///
+/// ```
+/// use jtp_core::client_network;
+///
+/// let network = |address: &str| client_network(address.parse().unwrap()).to_string();
+/// assert_eq!(network("2001:db8::1:2:3:4"), "2001:db8::");
+/// assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+/// ```
+#[must_use]
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let network = v6.to_bits() & !u128::from(u64::MAX);

@@ -30,7 +30,7 @@
 //! use std::task::{Context, Poll};
 //! use std::time::{Duration, Instant};
 //!
-//! use jtp_driver::{EventBell, Over, Runtime, Sleep, Socket, Transport};
+//! use jtp_driver::{EventBell, Over, Runtime, Sleep, SockRef, Socket, Transport};
 //! use smol::io::{AsyncRead, AsyncWrite};
 //! use smol::net::{TcpListener, TcpStream};
 //!
@@ -116,8 +116,8 @@
 //! }
 //!
 //! impl Socket for Io<TcpStream> {
-//!     fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-//!         self.0.set_nodelay(nodelay)
+//!     fn options(&self) -> SockRef<'_> {
+//!         SockRef::from(&self.0)
 //!     }
 //!
 //!     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -176,13 +176,14 @@ mod bell;
 pub mod client;
 mod clock;
 mod input;
+mod keep_alive;
 mod runtime;
 pub mod server;
 mod wait;
 
 pub use bell::EventBell;
 pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
-pub use runtime::{Bell, BoxTransport, Over, Runtime, Sleep, Socket, Transport};
+pub use runtime::{Bell, BoxTransport, Over, Runtime, Sleep, SockRef, Socket, Transport};
 #[cfg(feature = "tls")]
 pub use runtime::{PeerCertificates, TlsRuntime};
 pub use server::{Decision, Peer, Server, ServerBuilder};

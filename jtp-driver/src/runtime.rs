@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+pub use socket2::SockRef;
+
 use crate::client::Client;
 use crate::server::Server;
 
@@ -74,12 +76,8 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
 /// A TCP connection.
 pub trait Socket: Transport + Send + Sync + 'static {
-    /// Sets `TCP_NODELAY`.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    fn set_nodelay(&self, nodelay: bool) -> io::Result<()>;
+    /// The socket, for its options: what is set is the same over every runtime.
+    fn options(&self) -> SockRef<'_>;
 
     /// Looks at bytes without taking them; 0 is the end of the stream. // T2
     fn peek(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
@@ -136,6 +134,10 @@ pub trait Runtime: Copy + fmt::Debug + Send + Sync + 'static {
     /// Whether [`spawn_blocking`](Runtime::spawn_blocking) returns before the work is done. Otherwise nothing is
     /// loaded while there is something to send.
     const LOADS_ASIDE: bool = true;
+
+    /// Whether tasks take turns on the threads that there are. Otherwise each has its own, and the system sees
+    /// to it that all get on.
+    const SHARES_THREADS: bool = true;
 
     /// The time. Runtimes that can simulate it have their own.
     #[must_use]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use jtp_driver::{EventBell, Runtime, Server, Socket, Transport};
+use jtp_driver::{EventBell, Runtime, Server, SockRef, Socket, Transport};
 use jtp_store::MemoryStore;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -123,7 +123,7 @@ impl Transport for Never {
 }
 
 impl Socket for Never {
-    fn set_nodelay(&self, _: bool) -> io::Result<()> {
+    fn options(&self) -> SockRef<'_> {
         match *self {}
     }
 

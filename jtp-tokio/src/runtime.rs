@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use jtp_driver::{EventBell, Over, Runtime, Socket, Transport};
+use jtp_driver::{EventBell, Over, Runtime, SockRef, Socket, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinHandle;
@@ -45,8 +45,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
 }
 
 impl Socket for Io<TcpStream> {
-    fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.0.set_nodelay(nodelay)
+    fn options(&self) -> SockRef<'_> {
+        SockRef::from(&self.0)
     }
 
     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {

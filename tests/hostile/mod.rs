@@ -9,6 +9,7 @@ mod images;
 mod readers;
 mod slow;
 mod tls;
+mod vanished;
 
 use std::fmt;
 use std::fs;

@@ -76,6 +76,12 @@ impl ServerConfig {
         self
     }
 
+    /// What [`with_write_timeout`](Self::with_write_timeout) has set.
+    #[must_use]
+    pub const fn write_timeout(&self) -> Option<Duration> {
+        self.write_timeout
+    }
+
     /// How long a CANCEL begun during WATCH may take to be whole; 10 s by default. // N3
     #[must_use]
     pub const fn with_cancel_timeout(mut self, timeout: Option<Duration>) -> Self {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
+use crate::keep_alive::look_after;
 #[cfg(feature = "tls")]
 use crate::runtime::TlsRuntime;
 use crate::runtime::{BoxTransport, Runtime, Socket};
@@ -96,7 +97,8 @@ impl<R: Runtime> Target<R> {
             let connecting = R::connect(address, self.connect_timeout);
             match within::<R, _>(self.connect_timeout, connecting).await {
                 Ok(stream) => {
-                    stream.set_nodelay(self.tcp_nodelay)?;
+                    stream.options().set_tcp_nodelay(self.tcp_nodelay)?;
+                    look_after(&stream.options());
                     return Ok(stream);
                 }
                 Err(error) => last = error,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use jtp_core::Image;
@@ -13,6 +14,13 @@ use crate::runtime::Runtime;
 
 /// The bytes of one piece. Two of them keep disk and network busy at once.
 const PIECE: usize = 256 * 1024;
+
+/// The bytes of one piece where many connections are sent images: slower for one, and no slower for all of them.
+const SMALL_PIECE: usize = 32 * 1024;
+
+/// How many connections of a server read in large pieces at a time. A reader that stops keeps what was read for
+/// it: two pieces, and one of the images that follow.
+const MOST_LARGE: usize = 64;
 
 /// The most images that one trip to the disk opens.
 const MOST_IMAGES: usize = 128;
@@ -28,9 +36,38 @@ enum Job<R: Runtime> {
     Read(R::Job<Piece>),
 }
 
+/// The memory that a server has for large pieces.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// How many connections use it.
+    used: AtomicUsize,
+}
+
+/// One connection's share of it; given back when dropped.
+#[derive(Debug)]
+struct Share(Arc<Memory>);
+
+impl Memory {
+    fn share(self: &Arc<Self>) -> Option<Share> {
+        let one_more = |used| (used < MOST_LARGE).then_some(used + 1);
+        let order = Ordering::Relaxed;
+        let shared = self.used.fetch_update(order, order, one_more);
+        shared.is_ok().then(|| Share(Arc::clone(self)))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The images of a response on their way through memory.
 pub(super) struct Bodies<R: Runtime, S: ?Sized> {
     store: Arc<S>,
+    memory: Arc<Memory>,
+    /// While a response is under way, if there was one to be had.
+    share: Option<Share>,
     job: Option<Job<R>>,
     /// Images that were read ahead.
     ahead: VecDeque<Result<Loaded, LoadError>>,
@@ -44,9 +81,11 @@ pub(super) struct Bodies<R: Runtime, S: ?Sized> {
 }
 
 impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
-    pub(super) fn new(store: Arc<S>) -> Self {
+    pub(super) fn new(store: Arc<S>, memory: Arc<Memory>) -> Self {
         Bodies {
             store,
+            memory,
+            share: None,
             job: None,
             ahead: VecDeque::new(),
             open: None,
@@ -134,6 +173,9 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
                     self.ahead = VecDeque::new();
                     self.spare = None;
                     self.job.take_if(|job| matches!(job, Job::Load(_)));
+                    if self.pieces.is_empty() {
+                        self.share = None;
+                    }
                 }
                 // While the last of what is loaded goes out, the next images come in.
                 if self.job.is_none() && self.ahead.is_empty() {
@@ -159,6 +201,18 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
         count
     }
 
+    /// How long the next piece may be.
+    fn budget(&mut self) -> usize {
+        if self.share.is_none() {
+            self.share = self.memory.share();
+        }
+        if self.share.is_some() {
+            PIECE
+        } else {
+            SMALL_PIECE
+        }
+    }
+
     fn start_load(&mut self, upcoming: impl Iterator<Item = Image>) {
         if self.job.is_some() {
             return;
@@ -167,9 +221,9 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
         if images.is_empty() {
             return;
         }
-        let store = Arc::clone(&self.store);
+        let (store, budget) = (Arc::clone(&self.store), self.budget());
         self.job = Some(Job::Load(R::spawn_blocking(move || {
-            load(&*store, &images, PIECE)
+            load(&*store, &images, budget)
         })));
     }
 
@@ -181,7 +235,8 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
             return;
         };
         let left = wanted.image.length - wanted.offset;
-        let count = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        let budget = self.budget();
+        let count = usize::try_from(left).map_or(budget, |left| left.min(budget));
         let mut piece = self.spare.take().unwrap_or_default();
         self.job = Some(Job::Read(R::spawn_blocking(move || {
             piece.resize(count, 0);
@@ -212,5 +267,21 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
             None => {}
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_have_a_share_and_a_next_one_when_one_is_given_back() {
+        let memory = Arc::new(Memory::default());
+        let mut shares: Vec<Share> = std::iter::from_fn(|| memory.share()).collect();
+        assert_eq!(shares.len(), MOST_LARGE);
+        drop(shares.pop());
+        assert!(memory.share().is_some());
+        drop(shares);
+        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
     }
 }

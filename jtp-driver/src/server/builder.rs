@@ -15,6 +15,7 @@ use jtp_core::wire::request::RequestHead;
 use jtp_store::ImageStore;
 
 use super::news::Newsroom;
+use super::turns::Queue;
 use super::{Decision, Hook, Peer, Server, Shared};
 use crate::clock::Clock;
 use crate::runtime::Runtime;
@@ -46,7 +47,7 @@ pub(super) struct Options {
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(super) plain: PlainPolicy,
     pub(super) max_connections: Option<NonZeroUsize>,
-    pub(super) max_per_address: Option<NonZeroUsize>,
+    pub(super) max_per_client: Option<NonZeroUsize>,
     pub(super) tcp_nodelay: bool,
     pub(super) drain: Option<Duration>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
@@ -63,7 +64,7 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
                 config: ServerConfig::new(),
                 plain: PlainPolicy::default(),
                 max_connections: NonZeroUsize::new(4096),
-                max_per_address: None,
+                max_per_client: None,
                 tcp_nodelay: true,
                 drain: Some(Duration::from_secs(30)),
                 handshake: Some(Duration::from_secs(10)),
@@ -119,8 +120,8 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
         self
     }
 
-    /// At most `requests` in each `window` from one address; no limit by default, and none if either is
-    /// zero. // S15
+    /// At most `requests` in each `window` from one address, or from one /64 of IPv6; no limit by default,
+    /// and none if either is zero. // S15
     pub fn rate_limit(mut self, requests: u32, window: Duration) -> Self {
         self.rate = RateLimiter::new(requests, window);
         self
@@ -132,9 +133,10 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
         self
     }
 
-    /// The most connections at once from one address; no limit by default, nor with 0.
+    /// The most connections at once from one address, or from one /64 of IPv6; no limit by default, nor
+    /// with 0. Each [counts as](jtp_core::client_network) it does for the rate limit.
     pub fn max_connections_per_ip(mut self, max: usize) -> Self {
-        self.options.max_per_address = NonZeroUsize::new(max);
+        self.options.max_per_client = NonZeroUsize::new(max);
         self
     }
 
@@ -170,6 +172,8 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
             clock: Clock::new(),
             drain: Mutex::new(None),
             newsroom: Newsroom::default(),
+            queue: Arc::new(Queue::new()),
+            memory: Arc::default(),
             #[cfg(feature = "tls")]
             tls: self.tls,
         };

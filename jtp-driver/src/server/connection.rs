@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use jtp_core::server::{CloseReason, ServerConnection};
@@ -13,22 +13,14 @@ use jtp_store::ImageStore;
 use super::bodies::Bodies;
 use super::drain::Drain;
 use super::news::News;
+use super::turns::{Ticket, Turn};
 use super::{Decision, Peer, Rung, Shared};
 use crate::clock::{Alarm, Clock};
 use crate::input::{Input, poll_fill};
 use crate::runtime::{Bell, Runtime, Transport};
 
-/// How much is read ahead while a response is under way. // S1
-const READ_AHEAD: usize = 64 * 1024;
-
 /// What an idle connection reads into.
 const READ_LEAST: usize = 512;
-
-/// The turns that a connection takes before it lets others have theirs.
-const TURNS: usize = 64;
-
-/// The writes after which the peer is listened to, however well they go.
-const WRITES: usize = 16;
 
 /// One connection: the machine, its stream, and all that it waits for.
 pub(super) struct Connection<'a, R: Runtime, S: ImageStore + ?Sized, T> {
@@ -41,6 +33,9 @@ pub(super) struct Connection<'a, R: Runtime, S: ImageStore + ?Sized, T> {
     input: Input,
     bodies: Bodies<R, S>,
     news: Option<News>,
+    turn: Turn,
+    /// While it waits for its next turn.
+    ticket: Option<Ticket>,
     /// Whether something written may still be held back by the stream (TLS).
     unflushed: bool,
     drain: Arc<Drain<R::Bell>>,
@@ -68,15 +63,17 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
         drain: Arc<Drain<R::Bell>>,
     ) -> Self {
         Connection {
-            bodies: Bodies::new(Arc::clone(&shared.store)),
+            bodies: Bodies::new(Arc::clone(&shared.store), Arc::clone(&shared.memory)),
             shared,
             peer,
             io,
             machine,
             clock,
             alarm: Alarm::default(),
-            input: Input::new(READ_LEAST, READ_AHEAD),
+            input: Input::new(READ_LEAST, Turn::READ),
             news: None,
+            turn: Turn::begin(),
+            ticket: None,
             unflushed: false,
             shutdown: Some(Box::pin(Arc::clone(&drain.bell).rung())),
             drain,
@@ -91,7 +88,12 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
 
     /// Always looks at everything that can happen: a blocked write stops no read. // S1
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<CloseReason>>> {
-        for _ in 0..TURNS {
+        if let Some(ticket) = &self.ticket {
+            ready!(ticket.poll(cx));
+        }
+        let called = self.ticket.take();
+        self.turn = Turn::begin();
+        loop {
             let mut moved = self.poll_signals(cx)?;
             self.feed();
             moved |= self.poll_bodies(cx);
@@ -107,8 +109,16 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
             if !moved {
                 return Poll::Pending;
             }
+            if self.turn.is_over() {
+                break;
+            }
         }
-        cx.waker().wake_by_ref();
+        drop(called);
+        if R::SHARES_THREADS {
+            self.ticket = Some(self.shared.queue.join(cx.waker()));
+        } else {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
@@ -191,10 +201,11 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        for turn in 0..WRITES {
+        let mut moved = false;
+        while !self.turn.is_over() {
             let shown = self.machine.transmit();
             if shown.is_empty() {
-                return self.poll_flush(cx).map(|()| turn > 0);
+                return self.poll_flush(cx).map(|()| moved);
             }
             let frames = shown.bytes.len();
             let slices = [IoSlice::new(shown.bytes), IoSlice::new(self.bodies.piece())];
@@ -207,6 +218,8 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
             match self.io.poll_write_vectored(cx, slices) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
+                    moved = true;
+                    self.turn.wrote(count);
                     self.bodies.sent(count.saturating_sub(frames));
                     let noted = self.machine.transmitted(count, self.clock.now());
                     debug_assert!(noted.is_ok(), "no more was sent than was shown");
@@ -215,7 +228,7 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
                     self.poll_bodies(cx);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(turn > 0),
+                Poll::Pending => return Ok(moved),
             }
         }
         Ok(true)
@@ -237,7 +250,7 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
         }
         match poll_fill(&mut self.input, cx, &mut self.io) {
             Poll::Ready(Ok(0)) => self.machine.receive_eof(),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(count)) => self.turn.read(count),
             // T1: a TLS peer that just goes away is no error of ours.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.machine.receive_eof();

@@ -7,6 +7,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jtp_core::client_network;
+
 /// What happens again and again is logged once in so long.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -34,14 +36,15 @@ impl Seldom {
 #[derive(Debug)]
 pub(super) struct Door {
     max: Option<NonZeroUsize>,
-    max_per_address: Option<NonZeroUsize>,
+    max_per_client: Option<NonZeroUsize>,
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    /// By [`client_network`].
+    by_client: HashMap<IpAddr, usize>,
     turned_away: Seldom,
 }
 
@@ -49,37 +52,38 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Pass {
     door: Arc<Door>,
-    address: IpAddr,
+    client: IpAddr,
 }
 
 impl Door {
-    pub(super) fn new(max: Option<NonZeroUsize>, max_per_address: Option<NonZeroUsize>) -> Door {
+    pub(super) fn new(max: Option<NonZeroUsize>, max_per_client: Option<NonZeroUsize>) -> Door {
         Door {
             max,
-            max_per_address,
+            max_per_client,
             open: Mutex::default(),
         }
     }
 
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Pass> {
-        let address = address.to_canonical();
+        let client = client_network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = open.by_address.get(&address).copied().unwrap_or(0);
+        let here = open.by_client.get(&client).copied().unwrap_or(0);
         let full = self.max.is_some_and(|max| open.total >= max.get())
-            || self.max_per_address.is_some_and(|max| here >= max.get());
+            || self.max_per_client.is_some_and(|max| here >= max.get());
         if full {
             if let Some(count) = open.turned_away.happened(now) {
+                let address = address.to_canonical();
                 tracing::warn!(%address, count, "too many connections: closed at accept");
             }
             return None;
         }
         open.total += 1;
-        if self.max_per_address.is_some() {
-            *open.by_address.entry(address).or_default() += 1;
+        if self.max_per_client.is_some() {
+            *open.by_client.entry(client).or_default() += 1;
         }
         Some(Pass {
             door: Arc::clone(self),
-            address,
+            client,
         })
     }
 }
@@ -92,7 +96,7 @@ impl Drop for Pass {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        if let Entry::Occupied(mut here) = open.by_address.entry(self.address) {
+        if let Entry::Occupied(mut here) = open.by_client.entry(self.client) {
             *here.get_mut() -= 1;
             if *here.get() == 0 {
                 here.remove();
@@ -121,7 +125,29 @@ mod tests {
     }
 
     #[test]
-    fn the_door_counts_in_all_and_by_address() {
+    fn an_ipv6_network_is_one_client_at_the_door_and_mapped_ipv4_is_ipv4() {
+        let now = Instant::now();
+        let door = Arc::new(Door::new(None, NonZeroUsize::new(2)));
+        let admit = |address: &str| door.admit(address.parse().unwrap(), now);
+        let first = admit("2001:db8::1");
+        let second = admit("2001:db8::ffff:2");
+        assert!(first.is_some() && second.is_some());
+        assert!(admit("2001:db8::3").is_none(), "one /64 is one client");
+        assert!(
+            admit("2001:db8:0:1::1").is_some(),
+            "the next /64 is another"
+        );
+        // All of mapped IPv4 lies in one /64, and is not one client.
+        let v4 = [admit("::ffff:192.0.2.1"), admit("192.0.2.1")];
+        assert!(v4.iter().all(Option::is_some));
+        assert!(admit("::ffff:192.0.2.1").is_none());
+        assert!(admit("::ffff:192.0.2.2").is_some());
+        drop((first, second, v4));
+        assert!(door.open.lock().unwrap().by_client.is_empty());
+    }
+
+    #[test]
+    fn the_door_counts_in_all_and_by_client() {
         let now = Instant::now();
         let door = Arc::new(Door::new(NonZeroUsize::new(3), NonZeroUsize::new(2)));
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -137,6 +163,6 @@ mod tests {
         drop(first);
         assert!(door.admit(mapped, now).is_some(), "a place is free again");
         drop((second, third));
-        assert!(door.open.lock().unwrap().by_address.is_empty());
+        assert!(door.open.lock().unwrap().by_client.is_empty());
     }
 }

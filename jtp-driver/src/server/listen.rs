@@ -14,6 +14,7 @@ use super::drain::Drain;
 use super::tasks::Tasks;
 use super::{Peer, Shared};
 use crate::clock::Clock;
+use crate::keep_alive::{give_up_unsent, look_after};
 use crate::runtime::{Runtime, Socket};
 use crate::wait::{or, timeout, yield_now};
 
@@ -34,7 +35,7 @@ pub(super) async fn serve<R: Runtime, S: ImageStore + ?Sized>(
     let drain = shared.drain()?;
     let door = Arc::new(Door::new(
         shared.options.max_connections,
-        shared.options.max_per_address,
+        shared.options.max_per_client,
     ));
     let mut failures = Seldom::default();
     loop {
@@ -109,7 +110,10 @@ async fn serve_tcp<R: Runtime, S: ImageStore + ?Sized>(
     peer: Peer,
     drain: Arc<Drain<R::Bell>>,
 ) -> io::Result<Option<CloseReason>> {
-    socket.set_nodelay(shared.options.tcp_nodelay)?;
+    let options = &shared.options;
+    socket.options().set_tcp_nodelay(options.tcp_nodelay)?;
+    look_after(&socket.options());
+    give_up_unsent(&socket.options(), options.config.write_timeout());
     #[cfg(feature = "tls")]
     if let Some(accept) = &shared.tls {
         // In a box, so that a plain connection does not carry what only a handshake needs.

@@ -9,6 +9,7 @@ mod listen;
 mod news;
 mod peer;
 mod tasks;
+mod turns;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +25,7 @@ use jtp_store::ImageStore;
 
 use crate::clock::Clock;
 use crate::runtime::{Over, Runtime};
+use bodies::Memory;
 use builder::Options;
 pub use builder::ServerBuilder;
 use connection::Connection;
@@ -32,6 +34,7 @@ use news::Newsroom;
 pub use peer::Peer;
 #[cfg(feature = "tls")]
 pub use peer::TlsPeer;
+use turns::Queue;
 
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,8 @@ struct Shared<R: Runtime, S: ?Sized> {
     clock: Clock<R>,
     drain: Mutex<Option<Arc<Drain<R::Bell>>>>,
     newsroom: Newsroom<R::Bell>,
+    queue: Arc<Queue>,
+    memory: Arc<Memory>,
     #[cfg(feature = "tls")]
     tls: Option<builder::Accept<R>>,
     store: Arc<S>,
