@@ -6,7 +6,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::thread::available_parallelism;
+use std::time::Duration;
 
+use jtp_core::server::CloseReason;
 use jtp_store::MemoryStore;
 use jtp_tokio::{Peer, Server};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -55,19 +58,28 @@ impl AsyncWrite for Greedy {
     }
 }
 
+fn greedy(request: Vec<u8>) -> Greedy {
+    Greedy {
+        request,
+        at: 0,
+        read: Arc::default(),
+        written: Arc::default(),
+    }
+}
+
+/// BATCH, keep-alive, a million IDs; again and again.
+fn ids_without_end() -> Vec<u8> {
+    [&[2, 1, 0xc0, 0x84, 0x3d][..], &[7; 8_000_000]].concat()
+}
+
 /// Serves one, until it has read and written so much; the most of both between two turns.
 async fn most_in_a_turn(request: Vec<u8>, until: usize) -> (usize, usize) {
     let store = MemoryStore::new();
     for n in 0..4u8 {
         store.insert(&format!("{n}.png"), vec![n; 3 << 20]).unwrap();
     }
-    let [read, written] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
-    let greedy = Greedy {
-        request,
-        at: 0,
-        read: Arc::clone(&read),
-        written: Arc::clone(&written),
-    };
+    let greedy = greedy(request);
+    let (read, written) = (Arc::clone(&greedy.read), Arc::clone(&greedy.written));
     let server = Server::builder(Arc::new(store)).build();
     let peer = Peer::default();
     let mut serving = pin!(server.serve_stream(greedy, &peer));
@@ -93,9 +105,7 @@ async fn most_in_a_turn(request: Vec<u8>, until: usize) -> (usize, usize) {
 
 #[tokio::test]
 async fn s8_ids_without_end_are_read_a_slice_a_turn() {
-    // BATCH, keep-alive, a million IDs; again and again.
-    let request = [&[2, 1, 0xc0, 0x84, 0x3d][..], &[7; 8_000_000]].concat();
-    let (read, _) = most_in_a_turn(request, 20_000_000).await;
+    let (read, _) = most_in_a_turn(ids_without_end(), 20_000_000).await;
     assert!(read <= 32 * 1024, "{read} bytes in a turn");
 }
 
@@ -104,4 +114,28 @@ async fn images_without_end_are_written_a_slice_a_turn() {
     // LIST_AND_GET, keep-alive.
     let (_, written) = most_in_a_turn(vec![5, 1], 200_000_000).await;
     assert!(written <= 512 * 1024, "{written} bytes in a turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t4_who_is_called_and_does_not_come_holds_up_no_deadline() {
+    let server = Server::builder(Arc::new(MemoryStore::new())).build();
+    let peer = Peer::default();
+    // As many as are called at a time, each polled once.
+    let mut called = Vec::new();
+    for _ in 0..available_parallelism().map_or(1, usize::from) {
+        let mut serving = Box::pin(server.serve_stream(greedy(ids_without_end()), &peer));
+        poll_fn(|cx| {
+            assert!(serving.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        called.push(serving);
+    }
+    let serving = server.serve_stream(greedy(ids_without_end()), &peer);
+    let reason = tokio::time::timeout(Duration::from_secs(3600), serving).await;
+    let reason = reason.expect("a deadline comes").unwrap();
+    assert!(
+        matches!(reason, Some(CloseReason::Timeout(_))),
+        "{reason:?}"
+    );
 }

@@ -88,7 +88,9 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
 
     /// Always looks at everything that can happen: a blocked write stops no read. // S1
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<CloseReason>>> {
-        if let Some(ticket) = &self.ticket {
+        // Deadlines and the shutdown wait for no turn.
+        let signalled = self.poll_signals(cx)?;
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| !signalled) {
             ready!(ticket.poll(cx));
         }
         let called = self.ticket.take();

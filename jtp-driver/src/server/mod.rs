@@ -132,6 +132,9 @@ impl<R: Runtime, S: ImageStore + ?Sized> Server<R, S> {
     /// The rate limit and the shutdown of [`serve`](Self::serve) apply, with its drain time; connection limits
     /// do not. To close the stream is to half-close it, so that the peer sees the end (S11).
     ///
+    /// Connections that always have more to do take turns: a future that is called for its turn and not polled (a
+    /// spawned task always is) holds others up, until their deadlines.
+    ///
     /// # Errors
     ///
     /// Those of the stream. A peer that breaks the protocol or is too slow is no error: the reason is the
