@@ -44,10 +44,11 @@ pub struct Seen {
 
 /// Feeds all the input, whose pieces are as long as `cut` says, then its end. Output moves, as much at once
 /// as `step` says, only when the input as it is brings nothing more: so what comes does not depend on the
-/// pieces.
+/// pieces. At each of the `pauses` of the input all output moves before anything behind it is read.
 pub fn serve(
     watch: bool,
     input: &[u8],
+    pauses: &[usize],
     cut: &mut dyn FnMut() -> usize,
     step: &mut Choices<'_>,
 ) -> Seen {
@@ -58,7 +59,9 @@ pub fn serve(
     let catalog = catalog();
     let (mut output, mut requests, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     let (mut read, mut used, mut ended) = (0, 0, false);
+    let mut ends = pauses.iter().copied().chain([input.len()]).peekable();
     loop {
+        let end = *ends.peek().unwrap();
         // What was shown and is not sent yet only grows.
         let bytes = transmitted(&server);
         assert!(bytes.starts_with(&shown), "output taken back");
@@ -76,8 +79,8 @@ pub fn serve(
         if received.used > 0 {
             continue;
         }
-        if read < input.len() && server.wants_read(&input[used..read]) {
-            read = input.len().min(read + cut().max(1));
+        if read < end && server.wants_read(&input[used..read]) {
+            read = end.min(read.saturating_add(cut().max(1)));
             continue;
         }
         if read == input.len() && !ended {
@@ -112,9 +115,14 @@ pub fn serve(
             server.finished(NOW).unwrap();
             continue;
         }
-        if server.wants_body().is_none() {
-            break;
+        if server.wants_body().is_some() {
+            continue;
         }
+        if read < input.len() && !server.is_closed() {
+            ends.next();
+            continue;
+        }
+        break;
     }
     assert!(
         server.is_closed(),

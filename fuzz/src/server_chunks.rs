@@ -2,17 +2,26 @@
 
 use crate::Choices;
 use crate::serve::serve;
+use crate::server_bytes::reference;
 
 pub fn run(data: &[u8]) {
     let mut choices = Choices(data);
-    let watch = choices.byte() % 8 != 0;
+    let first = choices.byte();
+    let (watch, late) = (first % 8 != 0, first / 8);
     let cuts = choices.take(8);
     let mut steps = Choices(choices.take(8));
     let input = choices.0;
-    let whole = serve(watch, input, &mut || usize::MAX, &mut Choices(&[]));
-    let bytewise = serve(watch, input, &mut || 1, &mut Choices(&[]));
+    let pauses = reference(watch, late, input).pauses;
+    let whole = serve(watch, input, &pauses, &mut || usize::MAX, &mut Choices(&[]));
+    let bytewise = serve(watch, input, &pauses, &mut || 1, &mut Choices(&[]));
     assert_eq!(bytewise, whole);
     let mut cuts = cuts.iter().map(|cut| usize::from(*cut)).cycle();
-    let pieces = serve(watch, input, &mut || cuts.next().unwrap_or(3), &mut steps);
+    let pieces = serve(
+        watch,
+        input,
+        &pauses,
+        &mut || cuts.next().unwrap_or(3),
+        &mut steps,
+    );
     assert_eq!(pieces, whole);
 }
