@@ -111,7 +111,8 @@ impl Chunk {
         low
     }
 
-    pub(super) fn insert(&mut self, new: &Entry<'_>) -> Result<(), NameTooLong> {
+    /// Puts an entry where it belongs; whether that is behind all others.
+    pub(super) fn insert(&mut self, new: &Entry<'_>) -> Result<bool, NameTooLong> {
         let index = self.place(new.name, new.id);
         let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.size));
         entry::encode(new, &mut encoded)?;
@@ -131,7 +132,7 @@ impl Chunk {
         }
         self.starts
             .insert(index, u32::try_from(start).unwrap_or(u32::MAX));
-        Ok(())
+        Ok(index + 1 == self.len())
     }
 
     pub(super) fn remove(&mut self, index: usize) {
@@ -158,17 +159,16 @@ impl Chunk {
         self.len() > MAX_ENTRIES || (self.bytes.len() > MAX_BYTES && self.len() > 1)
     }
 
-    /// Moves the later half of the entries into a chunk of its own.
-    pub(super) fn split(&mut self, slot: usize) -> Chunk {
-        let middle = self.len() / 2;
-        let at = self.start(middle);
+    /// Moves the entries from `index` on into a chunk of its own.
+    pub(super) fn split(&mut self, slot: usize, index: usize) -> Chunk {
+        let at = self.start(index);
         let base = u32::try_from(at).unwrap_or(u32::MAX);
         let bytes = self.bytes.split_off(at);
-        // Images often come in the order of their names: then this half is not added to any more.
+        // Images often come in the order of their names: then this one is not added to any more.
         self.bytes.shrink_to_fit();
         let starts = self
             .starts
-            .split_off(middle)
+            .split_off(index)
             .into_iter()
             .map(|start| start - base)
             .collect();

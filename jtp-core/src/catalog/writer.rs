@@ -192,20 +192,27 @@ impl CatalogWriter {
             return Ok(());
         };
         let chunk = Arc::make_mut(chunk);
-        chunk.insert(new).map_err(|_| CatalogError::NameTooLong)?;
+        let is_last = chunk.insert(new).map_err(|_| CatalogError::NameTooLong)?;
         self.shape.index.set(new.id, chunk.slot);
         if chunk.is_full() {
-            self.split(place);
+            // Images that come in order leave full chunks behind them, not half empty ones.
+            let in_order = is_last && place + 1 == self.shape.spine.len();
+            self.split(place, in_order);
         }
         Ok(())
     }
 
-    fn split(&mut self, place: usize) {
+    fn split(&mut self, place: usize, in_order: bool) {
         let slot = self.slot();
         let Some(chunk) = self.shape.spine.get_mut(place) else {
             return;
         };
-        let later = Arc::make_mut(chunk).split(slot);
+        let index = if in_order {
+            chunk.len() - 1
+        } else {
+            chunk.len() / 2
+        };
+        let later = Arc::make_mut(chunk).split(slot, index);
         for id in later.ids() {
             self.shape.index.set(id, slot);
         }
