@@ -169,6 +169,15 @@ fn r5_the_folder_stays_the_same_one_when_it_is_renamed() {
 }
 
 #[test]
+fn a_file_in_place_of_the_folder_is_said_to_be_none() {
+    let temp = temp();
+    write(temp.path(), "out", b"a file");
+    let error = OutputFolder::open(temp.path().join("out")).unwrap_err();
+    let said = error.to_string();
+    assert!(said.ends_with("out: not a directory"), "{said}");
+}
+
+#[test]
 fn stale_temporaries_are_removed_but_not_those_of_a_client_at_work() {
     let temp = temp();
     write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");

@@ -77,9 +77,14 @@ impl OutputFolder {
     /// [`OutputError`]: it cannot be made or opened, or is no folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
         let path = path.into();
-        let failed = |e| match OutputError::new(&path, e) {
+        let failed = |e: io::Error| match OutputError::new(&path, e) {
             // What was never there has not been taken away.
             OutputError::Vanished { path, source } => OutputError::Io { path, source },
+            // What is in the way is no folder, or it would do.
+            OutputError::Io { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {
+                let source = io::ErrorKind::NotADirectory.into();
+                OutputError::Io { path, source }
+            }
             other => other,
         };
         std::fs::create_dir_all(&path).map_err(failed)?;
