@@ -57,19 +57,10 @@ impl Bell for EventBell {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::task::{Context, Wake};
+    use std::task::{Context, Waker};
 
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::woken::Woken;
 
     #[test]
     fn it_wakes_the_task_that_polled_last_and_whoever_comes_later_is_told_at_once() {
@@ -82,7 +73,7 @@ mod tests {
             assert!(rung.as_mut().poll(&mut cx).is_pending());
         }
         bell.ring();
-        let woken = tasks.map(|task| task.0.load(Ordering::SeqCst));
+        let woken = tasks.map(|task| task.times());
         assert_eq!(woken, [0, 1]);
         let mut cx = Context::from_waker(&wakers[0]);
         assert!(rung.as_mut().poll(&mut cx).is_ready());

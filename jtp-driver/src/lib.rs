@@ -180,6 +180,8 @@ mod keep_alive;
 mod runtime;
 pub mod server;
 mod wait;
+#[cfg(test)]
+mod woken;
 
 pub use bell::EventBell;
 pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};

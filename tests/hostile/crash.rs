@@ -52,14 +52,16 @@ fn whole_files(place: &Place, wanted: &BTreeMap<String, Picture>) -> BTreeMap<St
     fetched.iter().map(inode).collect()
 }
 
+fn by_name(pictures: &[Picture]) -> BTreeMap<String, Picture> {
+    let named = |p: &Picture| (p.name.clone(), p.clone());
+    pictures.iter().map(named).collect()
+}
+
 #[test]
 fn r2_r6_killed_at_random_moments_nothing_unverified_shows_and_nothing_verified_is_lost() {
     let pictures = library();
     let place = Place::of(&pictures);
-    let wanted: BTreeMap<String, Picture> = pictures
-        .iter()
-        .map(|p| (p.name.clone(), p.clone()))
-        .collect();
+    let wanted = by_name(&pictures);
     let server = place.server(&["--no-tls"]);
     // How long a run may go on, in microseconds: all of it takes about so long.
     let begun = Instant::now();
@@ -150,10 +152,7 @@ fn hidden(place: &Place) -> usize {
 fn r2_an_output_folder_that_vanishes_is_a_failure_and_the_next_run_completes() {
     let pictures = library();
     let place = Place::of(&pictures);
-    let wanted: BTreeMap<String, Picture> = pictures
-        .iter()
-        .map(|p| (p.name.clone(), p.clone()))
-        .collect();
+    let wanted = by_name(&pictures);
     let server = place.server(&["--no-tls"]);
     let times = scale(6, 60);
     for n in 0..times {

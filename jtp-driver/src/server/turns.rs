@@ -183,19 +183,8 @@ impl fmt::Debug for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::woken::Woken;
 
     fn is_called(ticket: &Ticket) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
@@ -214,7 +203,7 @@ mod tests {
                 .map(|ticket| ticket.poll(&mut Context::from_waker(&waker)).is_ready())
                 .collect();
             assert_eq!(called, [true, true, false, false, false], "{turn}");
-            assert_eq!(woken.0.load(Ordering::Relaxed), 2 + turn);
+            assert_eq!(woken.times(), 2 + turn);
             tickets.pop_front();
             tickets.push_back(queue.join(&waker));
         }
@@ -245,7 +234,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&after));
         assert!(second.poll(&mut Context::from_waker(&waker)).is_pending());
         drop(first);
-        assert_eq!(before.0.load(Ordering::Relaxed), 0);
-        assert_eq!(after.0.load(Ordering::Relaxed), 1);
+        assert_eq!(before.times(), 0);
+        assert_eq!(after.times(), 1);
     }
 }
