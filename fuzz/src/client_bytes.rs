@@ -9,18 +9,21 @@ use jtp_core::client::{
 };
 use jtp_core::wire::Decoded;
 use jtp_core::wire::request::{self, RequestHead, RequestKind};
-use jtp_core::{ImageHasher, ImageId, Time};
+use jtp_core::{BodyReceiver, Image, ImageHasher, ImageId, Time};
 
 use crate::{Choices, IMAGES};
 
 /// The largest image that the client takes here.
 pub const MAX_IMAGE: u64 = 400;
 
+/// And the largest window.
+const MAX_WINDOW: u32 = 1 << 16;
+
 pub fn config(pipeline: bool) -> ClientConfig {
     ClientConfig::new()
         .with_pipeline(pipeline)
         .with_max_image_size(MAX_IMAGE)
-        .with_max_window(1 << 16)
+        .with_max_window(MAX_WINDOW)
 }
 
 /// A request from one byte.
@@ -60,8 +63,16 @@ enum At {
     Image {
         kind: ResponseKind,
         left: u32,
+        image: Image,
         hasher: ImageHasher,
         length: u64,
+    },
+    /// An image that is decoded here.
+    Packet {
+        kind: ResponseKind,
+        left: u32,
+        body: Box<BodyReceiver>,
+        length: u32,
     },
 }
 
@@ -97,6 +108,21 @@ pub fn run(data: &[u8]) {
             break None;
         };
         at = next(at, event, before - input.len(), &mut answers);
+        at = match at {
+            At::Image {
+                kind, left, image, ..
+            } if settings & 0x40 != 0 && client.leave_undecoded().is_ok() => {
+                let mut body = Box::new(BodyReceiver::new(MAX_IMAGE, MAX_WINDOW));
+                body.begin(image);
+                At::Packet {
+                    kind,
+                    left,
+                    body,
+                    length: 0,
+                }
+            }
+            at => at,
+        };
         // What is held back can go now.
         send(&mut client, &mut sent);
     };
@@ -194,6 +220,7 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             At::Image {
                 kind,
                 left: left - 1,
+                image,
                 hasher: ImageHasher::new(),
                 length: 0,
             }
@@ -209,9 +236,46 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             At::Between
         }
         (
+            At::Packet {
+                kind,
+                left,
+                mut body,
+                length,
+            },
+            Event::Data(data),
+        ) => {
+            assert!(!data.is_empty());
+            let (length, mut rest) = (length + data.len() as u32, data);
+            while !rest.is_empty() {
+                let piece = body.receive(rest);
+                assert!(piece.used > 0, "more than the packet's data");
+                rest = &rest[piece.used..];
+            }
+            At::Packet {
+                kind,
+                left,
+                body,
+                length,
+            }
+        }
+        (
+            At::Packet {
+                kind,
+                left,
+                body,
+                length,
+            },
+            Event::PacketEnd { image },
+        ) => {
+            assert_eq!(length, image.length);
+            assert!(body.verdict().is_some());
+            At::Within { kind, left }
+        }
+        (
             At::Image {
                 kind,
                 left,
+                image,
                 mut hasher,
                 length,
             },
@@ -224,6 +288,7 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             At::Image {
                 kind,
                 left,
+                image,
                 hasher,
                 length,
             }

@@ -15,5 +15,8 @@ pub type Images<'c> = jtp_driver::Images<'c, Global>;
 /// An image that is coming in. See [`jtp_driver::Incoming`].
 pub type Incoming<'a, 'c> = jtp_driver::Incoming<'a, 'c, Global>;
 
+/// An image that is coming in, as it travels. See [`jtp_driver::Undecoded`].
+pub type Undecoded<'a, 'c> = jtp_driver::Undecoded<'a, 'c, Global>;
+
 /// News of new images. See [`jtp_driver::Watch`].
 pub type Watch<'c> = jtp_driver::Watch<'c, Global>;

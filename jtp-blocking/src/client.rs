@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
+use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Misuse};
 use jtp_core::{Image, ImageId};
 pub use jtp_driver::{Error, ImageError};
 
@@ -161,11 +161,20 @@ impl<'c> Images<'c> {
 #[must_use]
 pub struct Incoming<'a, 'c>(jtp_driver::Incoming<'a, 'c, Threads>);
 
-impl Incoming<'_, '_> {
+impl<'a, 'c> Incoming<'a, 'c> {
     /// What its packet's head says.
     #[must_use]
     pub fn image(&self) -> Image {
         self.0.image()
+    }
+
+    /// Leaves it to the caller to decode and to verify, as on another thread: see [`jtp_driver::Undecoded`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoImageBegun`] after the first [`chunk`](Incoming::chunk).
+    pub fn undecoded(self) -> Result<Undecoded<'a, 'c>, Misuse> {
+        self.0.undecoded().map(Undecoded)
     }
 
     /// The next of its decoded bytes, up to 256 KiB; `None` once all have come and are verified to be the
@@ -185,6 +194,28 @@ impl Incoming<'_, '_> {
     /// [`ImageError`].
     pub fn bytes(self, limit: usize) -> Result<Vec<u8>, ImageError> {
         block_on(self.0.bytes(limit))
+    }
+}
+
+/// An image that is coming in, as it travels: neither decoded nor verified. See [`jtp_driver::Undecoded`].
+#[derive(Debug)]
+#[must_use]
+pub struct Undecoded<'a, 'c>(jtp_driver::Undecoded<'a, 'c, Threads>);
+
+impl Undecoded<'_, '_> {
+    /// What its packet's head says.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        self.0.image()
+    }
+
+    /// The next bytes of its packet, up to 256 KiB; `None` once all have come.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Interrupted`]: throw away what came of it; it will come again. // R6
+    pub fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
+        block_on(self.0.chunk())
     }
 }
 

@@ -89,7 +89,7 @@ mod wait;
 
 pub use jtp_driver::ALPN;
 
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
 pub use halves::Close;
 pub use runtime::Threads;
 pub use server::{Decision, Peer, Server, ServerBuilder, Shutdown};

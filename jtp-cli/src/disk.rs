@@ -1,18 +1,18 @@
-//! The disk's side of a transfer: files are made on a thread of their own while the next images come in.
+//! The disk's side of a transfer: images are decoded, verified and made into files on threads of their own while the
+//! next ones come in.
 //!
-//! What has come goes to that thread in batches, so that many small images cost one trip: a batch is handed over
-//! when the thread has room for one and nothing more is there to be read, or when it is full. Not more than three
-//! are in memory: one that is filled, one that waits, one that is written.
-//!
-//! A large image that has only to be written (no TLS, no Zstd) is written where it comes in: making its file costs
-//! little beside its bytes, and handing those over is a copy more, which costs a tenth of the time of a whole fetch
-//! of photographs (see `examples/benchmark`).
+//! What comes is handed to those threads in batches, an image to one of them from its beginning to its end: many small
+//! images are a batch, a large one is several. A batch goes when it is full, or as soon as somebody has nothing else to
+//! do and nothing more is there to be read. There are so many batches and no more, which bounds the memory: whoever
+//! fills them waits until one has been worked off.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use jtp_core::Image;
-use jtp_store::{FileName, PendingFile};
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image};
+use jtp_store::PendingFile;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::exit::Failure;
@@ -21,17 +21,24 @@ use crate::fetch::{Fetch, Told};
 /// A batch of so many bytes is full; so it is with [`FULL_STEPS`].
 const FULL_BYTES: usize = 256 * 1024;
 
-/// Beginning and end of a hundred images.
+/// Beginning, bytes and end of a hundred images.
 const FULL_STEPS: usize = 300;
 
-/// What the disk's thread does next.
+/// So many batches for a connection: enough that a compressed image of some megabytes does not keep the next one
+/// from another thread.
+const BATCHES: usize = 16;
+
+/// The most threads: beyond these the connection, or the disk, is what takes time.
+const MOST_THREADS: usize = 4;
+
+/// What a thread does next.
 enum Step {
     /// An image begins; one that was begun and not ended is given up.
     Begin(Image),
-    /// So many bytes of it.
+    /// So many bytes of its packet.
     Bytes(usize),
-    /// It is whole and verified.
-    End(FileName, Told),
+    /// All of it has come.
+    End(Told),
     /// It is not to be.
     GiveUp,
 }
@@ -43,198 +50,341 @@ struct Batch {
     steps: Vec<Step>,
 }
 
-/// Where a connection leaves what has come.
-pub(crate) struct Disk {
-    fetch: Arc<Fetch>,
-    /// The image in hand, where it is written here.
-    here: Option<Writer>,
-    batch: Batch,
-    batches: Sender<Batch>,
-    /// Batches that were written, for their memory.
-    spare: Receiver<Batch>,
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether it has no room for so many bytes more.
+    fn is_full(&self, more: u32) -> bool {
+        let more = usize::try_from(more).unwrap_or(usize::MAX);
+        self.bytes.len().saturating_add(more) > FULL_BYTES || self.steps.len() >= FULL_STEPS
+    }
+}
+
+/// One thread.
+struct Maker {
+    batches: mpsc::UnboundedSender<Batch>,
+    /// How many batches it has not worked off.
+    waiting: Arc<AtomicUsize>,
     thread: JoinHandle<Result<(), Failure>>,
 }
 
-/// The disk's thread has ended before its work: [`Disk::finish`] says why.
+/// Where a connection leaves what has come.
+pub(crate) struct Disk {
+    fetch: Arc<Fetch>,
+    makers: Vec<Maker>,
+    most_makers: usize,
+    /// What is being filled, and for whom: `None` until it is handed over for the first time.
+    batch: Batch,
+    maker: Option<usize>,
+    /// Whether an image is begun that has not ended.
+    open: bool,
+    /// Batches that were worked off, for their memory.
+    spare: mpsc::UnboundedReceiver<Batch>,
+    back: Back,
+}
+
+/// The way back from the threads.
+#[derive(Clone)]
+struct Back {
+    spare: mpsc::UnboundedSender<Batch>,
+    /// A batch was worked off, or a thread has ended.
+    moved: Arc<Notify>,
+}
+
+/// A thread has ended before its work: [`Disk::finish`] says why.
 pub(crate) struct Gone;
 
 impl Disk {
-    /// Starts the thread.
-    pub(crate) fn start(fetch: &Arc<Fetch>) -> Disk {
-        let (batches, queue) = mpsc::channel(1);
-        let (written, spare) = mpsc::channel(3);
-        let its_fetch = Arc::clone(fetch);
-        let thread = tokio::task::spawn_blocking(move || write(&its_fetch, queue, &written));
+    /// A disk for one of so many connections. Threads are started as they are needed.
+    pub(crate) fn new(fetch: &Arc<Fetch>, connections: usize) -> Disk {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let (to_spare, spare) = mpsc::unbounded_channel();
+        for _ in 1..BATCHES {
+            let _ = to_spare.send(Batch::default());
+        }
         Disk {
             fetch: Arc::clone(fetch),
-            here: None,
+            makers: Vec::new(),
+            most_makers: (processors / connections.max(1)).clamp(1, MOST_THREADS),
             batch: Batch::default(),
-            batches,
+            maker: None,
+            open: false,
             spare,
-            thread,
+            back: Back {
+                spare: to_spare,
+                moved: Arc::default(),
+            },
         }
     }
 
     /// An image begins.
-    pub(crate) fn begin(&mut self, image: Image) {
-        let costs_little_here =
-            usize::try_from(image.length).is_ok_and(|length| length > FULL_BYTES);
-        let is_all_there_is = !image.flags.is_compressed() && !self.fetch.args.tls;
-        if costs_little_here && is_all_there_is {
-            let mut writer = Writer::default();
-            writer.begin(&self.fetch, image);
-            self.here = Some(writer);
-        } else {
-            self.here = None;
-            self.batch.steps.push(Step::Begin(image));
-        }
-    }
-
-    /// The next bytes of the image.
     ///
     /// # Errors
     ///
-    /// The folder takes nothing any more.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if let Some(writer) = &mut self.here {
-            return writer.append(&self.fetch, bytes);
+    /// [`Gone`].
+    pub(crate) async fn begin(&mut self, image: Image) -> Result<(), Gone> {
+        // No image that is not small shares a batch with another, or one thread would get them all.
+        if self.maker.is_some() || self.batch.is_full(image.length) {
+            self.flush().await?;
         }
+        self.batch.steps.push(Step::Begin(image));
+        self.open = true;
+        Ok(())
+    }
+
+    /// The next bytes of its packet.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.batch.bytes.extend_from_slice(bytes);
         match self.batch.steps.last_mut() {
             // Long writes are cheaper.
             Some(Step::Bytes(count)) => *count += bytes.len(),
             _ => self.batch.steps.push(Step::Bytes(bytes.len())),
         }
-        Ok(())
     }
 
-    /// The image is whole and verified, and gets this name.
-    ///
-    /// # Errors
-    ///
-    /// The folder takes nothing any more.
-    pub(crate) fn end(&mut self, name: FileName, told: Told) -> Result<(), Failure> {
-        match &mut self.here {
-            Some(writer) => writer.end(&self.fetch, &name, told),
-            None => {
-                self.batch.steps.push(Step::End(name, told));
-                Ok(())
-            }
-        }
+    /// The packet is at its end.
+    pub(crate) fn end(&mut self, told: Told) {
+        self.batch.steps.push(Step::End(told));
+        self.open = false;
     }
 
     /// The image is thrown away.
     pub(crate) fn give_up(&mut self) {
-        match &mut self.here {
-            Some(writer) => writer.give_up(),
-            None => self.batch.steps.push(Step::GiveUp),
-        }
+        self.batch.steps.push(Step::GiveUp);
+        self.open = false;
     }
 
-    /// Whether it has to be handed over before more is taken.
-    pub(crate) fn is_full(&self) -> bool {
-        self.batch.bytes.len() >= FULL_BYTES || self.batch.steps.len() >= FULL_STEPS
-    }
-
-    /// Hands over what there is as soon as there is room for it; with nothing to hand over it waits for the thread's
-    /// early end. Dropped before it is ready, it loses nothing.
+    /// Hands over what there is as soon as somebody has nothing to do but that; with nothing to hand over it waits
+    /// for a thread's early end. Dropped before it is ready, it loses nothing.
     ///
     /// # Errors
     ///
     /// [`Gone`].
     pub(crate) async fn hand_over(&mut self) -> Result<(), Gone> {
-        if self.batch.steps.is_empty() {
-            self.batches.closed().await;
-            return Err(Gone);
+        loop {
+            self.check()?;
+            if !self.batch.is_empty() {
+                let maker = self.choose();
+                if self.makers[maker].is_idle() && self.send(maker) {
+                    return Ok(());
+                }
+            }
+            self.back.moved.notified().await;
         }
-        let room = self.batches.reserve().await.map_err(|_| Gone)?;
-        let next = self.spare.try_recv().unwrap_or_default();
-        room.send(std::mem::replace(&mut self.batch, next));
-        Ok(())
+    }
+
+    /// Hands over a full batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub(crate) async fn make_room(&mut self) -> Result<(), Gone> {
+        match self.batch.is_full(0) {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Hands over what there is, to whoever has the least to do.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        loop {
+            self.check()?;
+            if self.batch.is_empty() {
+                return Ok(());
+            }
+            let maker = self.choose();
+            if !self.send(maker) {
+                self.back.moved.notified().await;
+            }
+        }
     }
 
     /// Waits until all that came is in place, or has failed.
     ///
     /// # Errors
     ///
-    /// What ended the thread.
-    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
-        if !self.batch.steps.is_empty() {
-            // Why the thread may be gone is told below.
-            let _ = self.hand_over().await;
+    /// [`Gone`].
+    pub(crate) async fn settle(&mut self) -> Result<(), Gone> {
+        self.flush().await?;
+        loop {
+            self.check()?;
+            if self.makers.iter().all(Maker::is_idle) {
+                return Ok(());
+            }
+            self.back.moved.notified().await;
         }
-        drop(self.batches);
-        // What was not whole is not waited for.
-        drop(self.here);
-        self.thread
-            .await
-            .unwrap_or_else(|_| Err(Failure::other("the thread that writes files failed")))
+    }
+
+    /// The same, and ends the threads.
+    ///
+    /// # Errors
+    ///
+    /// What ended one of them before its time.
+    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+        // Why a thread may be gone is told below.
+        let _ = self.settle().await;
+        let mut result = Ok(());
+        for maker in self.makers {
+            drop(maker.batches);
+            let ended = maker
+                .thread
+                .await
+                .unwrap_or_else(|_| Err(Failure::other("a thread that makes files failed")));
+            result = both(result, ended);
+        }
+        result
+    }
+
+    fn check(&self) -> Result<(), Gone> {
+        match self.makers.iter().any(|maker| maker.batches.is_closed()) {
+            true => Err(Gone),
+            false => Ok(()),
+        }
+    }
+
+    /// Who gets the batch: whoever has the rest of its first image, or the least to do.
+    fn choose(&mut self) -> usize {
+        if let Some(maker) = self.maker {
+            return maker;
+        }
+        let waiting = |maker: &usize| self.makers[*maker].waiting.load(Ordering::Acquire);
+        match (0..self.makers.len()).min_by_key(waiting) {
+            Some(maker) if self.makers[maker].is_idle() => maker,
+            Some(maker) if self.makers.len() == self.most_makers => maker,
+            _ => {
+                self.makers.push(Maker::start(&self.fetch, &self.back));
+                self.makers.len() - 1
+            }
+        }
+    }
+
+    /// Whether there was another batch to go on with.
+    fn send(&mut self, maker: usize) -> bool {
+        let Ok(next) = self.spare.try_recv() else {
+            return false;
+        };
+        let batch = std::mem::replace(&mut self.batch, next);
+        let Maker {
+            batches, waiting, ..
+        } = &self.makers[maker];
+        waiting.fetch_add(1, Ordering::AcqRel);
+        // It may have ended just now, which the next look tells.
+        let _ = batches.send(batch);
+        self.maker = self.open.then_some(maker);
+        true
     }
 }
 
-/// What the thread does, until nobody hands anything over any more, or the folder takes nothing.
-fn write(
-    fetch: &Fetch,
-    mut queue: Receiver<Batch>,
-    written: &Sender<Batch>,
-) -> Result<(), Failure> {
-    let mut writer = Writer::default();
-    while let Some(mut batch) = queue.blocking_recv() {
+impl Maker {
+    fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    fn start(fetch: &Arc<Fetch>, back: &Back) -> Maker {
+        let (batches, mut queue) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (fetch, back, worked_off) = (Arc::clone(fetch), back.clone(), Arc::clone(&waiting));
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut work = Work::new(&fetch);
+            let mut result = Ok(());
+            while let Some(mut batch) = queue.blocking_recv() {
+                result = work.off(&mut batch);
+                if result.is_err() {
+                    break;
+                }
+                worked_off.fetch_sub(1, Ordering::AcqRel);
+                let _ = back.spare.send(batch);
+                back.moved.notify_one();
+            }
+            drop(queue);
+            back.moved.notify_one();
+            result
+        });
+        Maker {
+            batches,
+            waiting,
+            thread,
+        }
+    }
+}
+
+/// Decodes images, one after another, verifies them, and makes them files. All its errors are about the folder: an
+/// image that fails by itself is reported, and what still comes of it is thrown away.
+struct Work<'a> {
+    fetch: &'a Fetch,
+    body: BodyReceiver,
+    /// The image in hand, how many bytes it has, and the file, unless that has failed.
+    image: Option<(Image, u64, Option<PendingFile>)>,
+}
+
+impl Work<'_> {
+    fn new(fetch: &Fetch) -> Work<'_> {
+        Work {
+            fetch,
+            body: BodyReceiver::new(fetch.args.max_image_size, DEFAULT_MAX_WINDOW), // R4 W8
+            image: None,
+        }
+    }
+
+    fn off(&mut self, batch: &mut Batch) -> Result<(), Failure> {
         let mut rest = batch.bytes.as_slice();
         for step in batch.steps.drain(..) {
             match step {
-                Step::Begin(image) => writer.begin(fetch, image),
+                Step::Begin(image) => {
+                    self.body.begin(image);
+                    self.image = Some((image, 0, Some(self.fetch.folder.begin(&image))));
+                }
                 Step::Bytes(count) => {
                     let (bytes, after) = rest.split_at(count);
                     rest = after;
-                    writer.append(fetch, bytes)?;
+                    self.append(bytes)?;
                 }
-                Step::End(name, told) => writer.end(fetch, &name, told)?,
-                Step::GiveUp => writer.give_up(),
+                Step::End(told) => self.end(told)?,
+                Step::GiveUp => self.image = None,
             }
         }
         batch.bytes.clear();
-        // Nobody may want it any more.
-        let _ = written.try_send(batch);
-    }
-    Ok(())
-}
-
-/// Makes files, one after another. All its errors are about the folder: an image that fails by itself is reported,
-/// and what still comes of it is thrown away.
-#[derive(Default)]
-struct Writer {
-    /// The image in hand, unless it has failed.
-    file: Option<(Image, PendingFile)>,
-}
-
-impl Writer {
-    fn begin(&mut self, fetch: &Fetch, image: Image) {
-        self.file = Some((image, fetch.folder.begin(&image)));
+        Ok(())
     }
 
-    fn append(&mut self, fetch: &Fetch, bytes: &[u8]) -> Result<(), Failure> {
-        if let Some((image, file)) = &mut self.file {
-            if let Err(error) = file.append(bytes) {
-                let image = *image;
-                self.file = None;
-                fetch.failed_here(image, &error)?;
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        let Some((image, length, file)) = &mut self.image else {
+            return Ok(());
+        };
+        while let Some(open) = file.as_mut().filter(|_| !bytes.is_empty()) {
+            let piece = self.body.receive(bytes);
+            bytes = &bytes[piece.used..];
+            *length += u64::try_from(piece.data.len()).unwrap_or(0);
+            if let Err(error) = open.append(piece.data) {
+                *file = None;
+                self.fetch.failed_here(*image, &error)?;
             }
         }
         Ok(())
     }
 
-    fn end(&mut self, fetch: &Fetch, name: &FileName, told: Told) -> Result<(), Failure> {
-        if let Some((image, file)) = self.file.take() {
-            match file.commit(name, image.id) {
-                Ok(name) => fetch.placed(image, &name, told),
-                Err(error) => fetch.failed_here(image, &error)?,
-            }
+    fn end(&mut self, told: Told) -> Result<(), Failure> {
+        let Some((image, length, Some(file))) = self.image.take() else {
+            return Ok(());
+        };
+        match self.body.verdict() {
+            Some(Ok(id)) => match file.commit(&self.fetch.name(image), id) {
+                Ok(name) => self.fetch.placed(image, &name, length, told),
+                Err(error) => self.fetch.failed_here(image, &error)?,
+            },
+            Some(Err(fault)) => self.fetch.broken(image, &fault, told),
+            None => {}
         }
         Ok(())
     }
+}
 
-    fn give_up(&mut self) {
-        self.file = None;
+/// The failure that two sides of the work have led to.
+pub(crate) fn both(one: Result<(), Failure>, other: Result<(), Failure>) -> Result<(), Failure> {
+    match (one, other) {
+        (Err(one), Err(other)) => Err(one.or_worse(other)),
+        (one, other) => one.and(other),
     }
 }

@@ -10,12 +10,24 @@ use tokio::sync::watch;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
-use crate::disk::{Disk, Gone};
+use crate::disk::{Disk, Gone, both};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use crate::progress::{LOCAL_DISK, Progress};
 use crate::queue::Queue;
 use crate::signals::Stop;
+
+/// The most broken images of a job that are asked for once more. // R2 R3
+const MOST_BROKEN: usize = 100_000;
+
+/// Images that came broken. // R2
+#[derive(Debug, Default)]
+struct Broken {
+    /// What is to be asked for once more.
+    again: Vec<ImageId>,
+    /// What was, or is to be.
+    asked: HashSet<ImageId>,
+}
 
 /// What the connections of a job share.
 #[derive(Debug)]
@@ -30,6 +42,8 @@ pub struct Fetch {
     pub wanted: Mutex<HashMap<ImageId, u32>>,
     /// What came and could not be put in place.
     pub failed: Mutex<HashSet<ImageId>>,
+    /// What came broken.
+    broken: Mutex<Broken>,
     /// What is told to the user.
     pub progress: Progress,
     /// Whether the user wants to stop.
@@ -48,10 +62,21 @@ impl Fetch {
             names: RwLock::default(),
             wanted: Mutex::default(),
             failed: Mutex::default(),
+            broken: Mutex::default(),
             progress,
             stop: stop.clone(),
             abort: Stop::by_hand(),
         }
+    }
+
+    /// From now on these images are wanted, with the sizes that the catalog told; what became of others is forgotten.
+    pub fn want(&self, images: HashMap<ImageId, u32>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = images;
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Broken::default();
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Fetches what is in the queue over one connection at a time.
@@ -61,10 +86,13 @@ impl Fetch {
     /// The failure that ends the work of this connection. What it had taken is put back into the queue, for
     /// the others; if they cannot go on either, they are told.
     pub async fn work(self: &Arc<Self>, client: &mut Client, queue: &Queue) -> Result<(), Failure> {
-        let mut disk = Disk::start(self);
+        let mut disk = Disk::new(self, queue.connections());
         let mut taken = Vec::new();
         let came = loop {
             taken.extend(queue.take());
+            if taken.is_empty() {
+                taken = self.again(&mut disk).await;
+            }
             if taken.is_empty() {
                 break Ok(());
             }
@@ -89,10 +117,33 @@ impl Fetch {
     /// # Errors
     ///
     /// The failure that ends it. Images that were complete by then are in place.
-    pub async fn all(self: &Arc<Self>, images: Images<'_>) -> Result<(), Failure> {
-        let mut disk = Disk::start(self);
-        let came = self.drive(images, &mut disk).await;
+    pub async fn all(
+        self: &Arc<Self>,
+        client: &mut Client,
+        request: impl for<'c> FnOnce(&'c mut Client) -> Images<'c>,
+    ) -> Result<(), Failure> {
+        let mut disk = Disk::new(self, 1);
+        let mut came = self.drive(request(client), &mut disk).await;
+        while came.is_ok() {
+            let again = self.again(&mut disk).await;
+            if again.is_empty() {
+                break;
+            }
+            came = self.drive(client.get(again), &mut disk).await;
+        }
         both(came, disk.finish().await)
+    }
+
+    /// What came broken so far and is to be asked for once more, when all that came has been looked at; nothing if
+    /// the disk takes no more. // R2
+    async fn again(&self, disk: &mut Disk) -> Vec<ImageId> {
+        match disk.settle().await {
+            Ok(()) => {
+                let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut broken.again)
+            }
+            Err(Gone) => Vec::new(),
+        }
     }
 
     fn abort_unless_others_can_help(&self, failure: &Failure) {
@@ -146,12 +197,17 @@ impl Fetch {
 
     async fn take(
         self: &Arc<Self>,
-        mut incoming: Incoming<'_, '_>,
+        incoming: Incoming<'_, '_>,
         disk: &mut Disk,
     ) -> Result<Result<(), Gone>, Failure> {
         let image = incoming.image();
+        let mut incoming = incoming
+            .undecoded()
+            .map_err(|misuse| Failure::other(misuse.to_string()))?;
         let mut told = Told::new(self, image.id);
-        disk.begin(image);
+        if let Err(Gone) = disk.begin(image).await {
+            return Ok(Err(Gone));
+        }
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -164,52 +220,53 @@ impl Fetch {
             };
             match chunk {
                 Ok(Some(chunk)) => {
-                    disk.append(chunk)?;
+                    disk.append(chunk);
                     told.add(u64::try_from(chunk.len()).unwrap_or(0));
                 }
                 Ok(None) => {
-                    disk.end(self.name(image), told)?;
+                    disk.end(told);
                     break;
                 }
                 Err(error) => {
                     disk.give_up();
-                    self.did_not_come(image, error, told)?;
+                    self.did_not_come(image, error)?;
                     break;
                 }
             }
-            if disk.is_full() {
-                if let Err(Gone) = disk.hand_over().await {
-                    return Ok(Err(Gone));
-                }
+            if let Err(Gone) = disk.make_room().await {
+                return Ok(Err(Gone));
             }
-        }
-        if disk.is_full() {
-            return Ok(disk.hand_over().await);
         }
         Ok(Ok(()))
     }
 
-    fn did_not_come(&self, image: Image, error: ImageError, mut told: Told) -> Result<(), Failure> {
+    fn did_not_come(&self, image: Image, error: ImageError) -> Result<(), Failure> {
         match error {
-            ImageError::Fault { fault, last: true } => {
-                told.complete();
-                self.failed(image, kind(&fault), &fault);
-            }
-            ImageError::Fault { fault, last: false } => {
-                tracing::debug!(id = %image.id, %fault, "asking once more");
-            }
             ImageError::Interrupted => {
                 tracing::debug!(id = %image.id, "the connection was lost; it will come again");
+                Ok(())
             }
-            ImageError::Fatal(error) => return Err(connect::failure(&error, &self.args)),
-            error => return Err(Failure::other(error.to_string())),
+            ImageError::Fatal(error) => Err(connect::failure(&error, &self.args)),
+            error => Err(Failure::other(error.to_string())),
         }
-        Ok(())
+    }
+
+    /// An image came broken: it is asked for once more, or has failed. // R2
+    pub(crate) fn broken(&self, image: Image, fault: &ImageFault, mut told: Told) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        // A server that sends nothing else must not fill the memory with their IDs. // R3
+        if broken.asked.len() < MOST_BROKEN && broken.asked.insert(image.id) {
+            broken.again.push(image.id);
+            tracing::debug!(id = %image.id, %fault, "asking once more");
+            return;
+        }
+        drop(broken);
+        told.complete();
+        self.failed(image, kind(fault), fault);
     }
 
     /// An image is in place.
-    pub(crate) fn placed(&self, image: Image, name: &FileName, mut told: Told) {
-        let bytes = told.bytes;
+    pub(crate) fn placed(&self, image: Image, name: &FileName, bytes: u64, mut told: Told) {
         told.complete();
         self.settle(image.id);
         tracing::debug!(id = %image.id, name = %escaped(name.as_str()), bytes, "in place");
@@ -217,7 +274,7 @@ impl Fetch {
     }
 
     /// The file name of an image. // R5
-    fn name(&self, image: Image) -> FileName {
+    pub(crate) fn name(&self, image: Image) -> FileName {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.name(image.id, image.flags.file_type())
     }
@@ -271,20 +328,10 @@ pub fn disk_failure(error: &OutputError) -> Failure {
     Failure::new(Exit::Disk, format!("{error}{hint}"))
 }
 
-/// The failure that two sides of the work have led to.
-fn both(one: Result<(), Failure>, other: Result<(), Failure>) -> Result<(), Failure> {
-    match (one, other) {
-        (Err(one), Err(other)) => Err(one.or_worse(other)),
-        (one, other) => one.and(other),
-    }
-}
-
-/// What came of an image, and what of that has been told to the bar: never more than the catalog said, so that the
-/// sum is right also where images travel compressed.
+/// What of an image's bytes has been told to the bar: never more than the catalog said, so that the sum is right
+/// also where that is the size of what travels no longer. // S6
 pub(crate) struct Told {
     fetch: Arc<Fetch>,
-    /// The bytes that came.
-    bytes: u64,
     listed: u64,
     moved: u64,
 }
@@ -296,25 +343,19 @@ impl Told {
         drop(wanted);
         Told {
             fetch: Arc::clone(fetch),
-            bytes: 0,
             listed,
             moved: 0,
         }
     }
 
     fn add(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.show(bytes);
-    }
-
-    fn show(&mut self, bytes: u64) {
         let bytes = bytes.min(self.listed - self.moved);
         self.moved += bytes;
         self.fetch.progress.moved(bytes);
     }
 
     fn complete(&mut self) {
-        self.show(u64::MAX);
+        self.add(u64::MAX);
         self.listed = 0;
         self.moved = 0;
     }

@@ -128,7 +128,7 @@ impl Run {
         let already = count(entries.len() - lacking.len());
         let fetch = Arc::new(Fetch::new(&self.args, folder, progress, &self.stop));
         *fetch.names.write().unwrap_or_else(PoisonError::into_inner) = names;
-        *fetch.wanted.lock().unwrap_or_else(PoisonError::into_inner) = lacking;
+        fetch.want(lacking);
 
         let result = self.fetch(client, &fetch, &entries).await;
         let mut rest = Rest {
@@ -192,7 +192,7 @@ impl Run {
         // One request for everything, as long as the server can be told what not to send.
         if workers == 1 && entries.len() <= HaveSet::MAX {
             if wanted.len() == entries.len() {
-                return fetch.all(client.list_and_get()).await;
+                return fetch.all(client, Client::list_and_get).await;
             }
             let lacks: HashSet<ImageId> = wanted.iter().map(|(id, _)| *id).collect();
             let have = entries
@@ -200,7 +200,7 @@ impl Run {
                 .map(|entry| entry.id)
                 .filter(|id| !lacks.contains(id));
             if let Ok(have) = HaveSet::try_from_iter(have) {
-                return fetch.all(client.batch(have)).await;
+                return fetch.all(client, |client| client.batch(have)).await;
             }
         }
         let queue = Arc::new(Queue::new(wanted, workers));

@@ -36,6 +36,12 @@ impl Queue {
         }
     }
 
+    /// For how many connections it is.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.workers
+    }
+
     /// The next images for one connection; none if all are taken. A single connection gets them all.
     pub fn take(&self) -> Vec<ImageId> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);

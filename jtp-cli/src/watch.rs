@@ -239,8 +239,7 @@ impl Follower {
             return Ok(());
         }
         let ids: Vec<ImageId> = new.iter().map(|(id, _)| *id).collect();
-        *lock(&self.fetch.wanted) = new.iter().copied().collect();
-        lock(&self.fetch.failed).clear();
+        self.fetch.want(new.iter().copied().collect());
         let result = self.fetch.work(&mut self.client, &Queue::new(new, 1)).await;
         // What did not come is asked for again when the catalog is compared the next time, if it is there then.
         let (wanted, failed) = (lock(&self.fetch.wanted), lock(&self.fetch.failed));

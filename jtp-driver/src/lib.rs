@@ -184,7 +184,7 @@ mod wait;
 mod woken;
 
 pub use bell::EventBell;
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
 pub use runtime::{Bell, BoxTransport, Over, Runtime, Sleep, SockRef, Socket, Transport};
 #[cfg(feature = "tls")]
 pub use runtime::{PeerCertificates, TlsRuntime};

@@ -71,6 +71,6 @@ pub mod server;
 
 pub use jtp_driver::ALPN;
 
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Watch};
+pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
 pub use runtime::Tokio;
 pub use server::{Decision, Peer, Server, ServerBuilder};

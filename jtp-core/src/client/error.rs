@@ -153,6 +153,9 @@ pub enum Misuse {
     /// Requests wait behind the one to cancel, and after a CANCEL they could never be sent. // R7
     #[error("requests are queued behind the one to cancel")]
     RequestsQueued,
+    /// Only an image of which nothing was told yet can be left undecoded.
+    #[error("no image has just begun")]
+    NoImageBegun,
     /// More output was acknowledged than there was.
     #[error("{acknowledged} bytes were acknowledged, {shown} were shown")]
     Overacknowledged {

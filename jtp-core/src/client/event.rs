@@ -21,8 +21,8 @@ pub struct Received<'a> {
 /// One thing that happened on the connection.
 ///
 /// The order within one response: `Begin`, then the `Entry`s or the images (`Image`, any number of `Data`,
-/// `ImageEnd`), then `End`. `Cancelled` can stand in place of `Begin`, before any `Image` and in place of
-/// `End`, or after `End`. // C7
+/// `ImageEnd`, or `PacketEnd` if it was left undecoded), then `End`. `Cancelled` can stand in place of `Begin`,
+/// before any `Image` and in place of `End`, or after `End`. // C7
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -38,6 +38,8 @@ pub enum Event<'a> {
     /// A packet begins.
     Image(Image),
     /// Decoded bytes of that image, never empty. They are good only when `ImageEnd` says so. // R2
+    ///
+    /// Of an image that was [left undecoded](super::ClientConnection::leave_undecoded): the bytes of its packet.
     Data(&'a [u8]),
     /// The packet is at its end.
     ImageEnd {
@@ -45,6 +47,12 @@ pub enum Event<'a> {
         image: Image,
         /// Whether the bytes are that image. A fault is the image's alone: the response goes on. // R2
         verdict: Result<(), ImageFault>,
+    },
+    /// The packet of an image that was [left undecoded](super::ClientConnection::leave_undecoded) is at its
+    /// end. Nothing is known of the image: [`BodyReceiver`](crate::BodyReceiver) has the verdict. // R2
+    PacketEnd {
+        /// The image that `Image` told.
+        image: Image,
     },
     /// A new image, told to a watcher. // N1
     NewImage(CatalogEntry<'a>),

@@ -35,6 +35,9 @@
 //! | Packets | a packet's head, `JTPE` (S12); `JTPC` after CANCEL | [`PeerError::NotAPacket`] |
 //! | Body | any bytes; a bad image is told at its end | |
 //!
+//! (An image that is [left undecoded](ClientConnection::leave_undecoded) has a Body whose bytes are told as they
+//! are, and a `PacketEnd`.)
+//!
 //! # Sending
 //!
 //! Each request goes through these states; the response can come from Sent on.
@@ -51,7 +54,8 @@
 //!
 //! They come in four classes, and any order of them is valid:
 //!
-//! - what the application wants: [`request`](ClientConnection::request), [`cancel`](ClientConnection::cancel);
+//! - what the application wants: [`request`](ClientConnection::request), [`cancel`](ClientConnection::cancel),
+//!   [`leave_undecoded`](ClientConnection::leave_undecoded);
 //! - bytes out: [`transmit`](ClientConnection::transmit), [`transmitted`](ClientConnection::transmitted);
 //! - bytes in: [`receive`](ClientConnection::receive), [`receive_eof`](ClientConnection::receive_eof);
 //! - time: [`deadline`](ClientConnection::deadline), [`handle_timeout`](ClientConnection::handle_timeout),
@@ -153,11 +157,31 @@ pub struct ClientConnection {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Boundary,
-    Count { kind: ResponseKind },
-    Entries { left: u32 },
+    Count {
+        kind: ResponseKind,
+    },
+    Entries {
+        left: u32,
+    },
     News,
-    Packets { left: u32 },
-    Body { left: u32, image: Image },
+    Packets {
+        left: u32,
+    },
+    /// A packet's head has been told; who is to decode its data shows at the next call.
+    Begun {
+        left: u32,
+        image: Image,
+    },
+    Body {
+        left: u32,
+        image: Image,
+    },
+    /// A packet's data that the caller decodes.
+    Undecoded {
+        left: u32,
+        image: Image,
+        remaining: u32,
+    },
     Error,
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::error::{ClientError, PeerError, Place, ServerError};
+use super::error::{ClientError, Misuse, PeerError, Place, ServerError};
 use super::event::{CatalogEntry, Event, Received, ResponseKind};
 use super::request::{Cancel, Pending};
 use super::{ClientConnection, State, Time};
@@ -104,6 +104,29 @@ impl ClientConnection {
         }
     }
 
+    /// Leaves the image that [`Event::Image`] has just told as it travels: [`Event::Data`] tells the bytes of its
+    /// packet, neither decoded nor verified, and [`Event::PacketEnd`] their end. To decode and verify them is
+    /// then the caller's, by a [`BodyReceiver`](crate::BodyReceiver) that may live on another thread, and so is
+    /// asking for the image once more if it is broken. // R2
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoImageBegun`] unless the last event was [`Event::Image`].
+    pub fn leave_undecoded(&mut self) -> Result<(), Misuse> {
+        match self.state {
+            State::Begun { left, image } => {
+                let remaining = image.length;
+                self.state = State::Undecoded {
+                    left,
+                    image,
+                    remaining,
+                };
+                Ok(())
+            }
+            _ => Err(Misuse::NoImageBegun),
+        }
+    }
+
     /// Takes the news that no more bytes will come.
     ///
     /// # Errors
@@ -139,7 +162,13 @@ impl ClientConnection {
             State::Entries { left: 0 } | State::Packets { left: 0 } => {
                 self.head.is_empty() || self.head_told
             }
+            State::Begun { left: 0, image } => image.length == 0,
             State::Body { left: 0, .. } => self.body.verdict().is_some(),
+            State::Undecoded {
+                left: 0,
+                remaining: 0,
+                ..
+            } => true,
             _ => false,
         }
     }
@@ -164,7 +193,17 @@ impl ClientConnection {
                 Ok((used, found))
             }
             State::Packets { left } => self.packet(left, input),
+            State::Begun { left, image } => {
+                self.body.begin(image);
+                self.state = State::Body { left, image };
+                Ok((0, Found::Next))
+            }
             State::Body { left, image } => Ok(self.body(left, image, input)),
+            State::Undecoded {
+                left,
+                image,
+                remaining,
+            } => Ok(self.undecoded(left, image, remaining, input)),
             State::Error => {
                 let decode = |bytes: &[u8]| {
                     Ok(ErrorFrame::decode_body(bytes)?.map(|frame| ServerError {
@@ -304,9 +343,8 @@ impl ClientConnection {
         if !admitted {
             return Err(PeerError::ImageUnasked(image.id).into());
         }
-        self.body.begin(image);
         let left = left.saturating_sub(1);
-        self.state = State::Body { left, image };
+        self.state = State::Begun { left, image };
         Ok((used, Found::Event(Event::Image(image))))
     }
 
@@ -326,6 +364,32 @@ impl ClientConnection {
             Source::Nowhere => Found::Next,
         };
         (used, found)
+    }
+
+    /// The data of a packet as they are.
+    fn undecoded<'a>(
+        &mut self,
+        left: u32,
+        image: Image,
+        remaining: u32,
+        input: &'a [u8],
+    ) -> (usize, Found<'a>) {
+        if remaining == 0 {
+            self.state = State::Packets { left };
+            return (0, Found::Event(Event::PacketEnd { image }));
+        }
+        let most = usize::try_from(remaining).unwrap_or(usize::MAX);
+        let data = input.get(..most).unwrap_or(input);
+        if data.is_empty() {
+            return (0, Found::More);
+        }
+        let used = u32::try_from(data.len()).unwrap_or(remaining);
+        self.state = State::Undecoded {
+            left,
+            image,
+            remaining: remaining.saturating_sub(used),
+        };
+        (data.len(), Found::Event(Event::Data(data)))
     }
 
     /// The response under way is complete.

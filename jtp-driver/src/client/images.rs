@@ -1,6 +1,6 @@
 //! Images as they come.
 
-use jtp_core::client::{Retry, Transfer};
+use jtp_core::client::{Misuse, Retry, Transfer};
 use jtp_core::{Image, ImageId};
 
 use super::link::{Link, Told};
@@ -137,6 +137,9 @@ impl<'c, R: Runtime> Images<'c, R> {
                 Told::ImageEnd { image, verdict } => {
                     self.image_end(image, verdict.is_ok());
                 }
+                Told::PacketEnd { image } => {
+                    self.image_end(image, true);
+                }
                 Told::End => {
                     self.under_way -= 1;
                     self.transfer.response_end();
@@ -182,7 +185,7 @@ impl<'c, R: Runtime> Images<'c, R> {
                 Told::Closed => Err(Error::Protocol(jtp_core::client::ClientError::EarlyEof)),
                 told => Ok(told),
             },
-            None => Err(Error::Misuse(jtp_core::client::Misuse::Closed)),
+            None => Err(Error::Misuse(Misuse::Closed)),
         }
     }
 
@@ -212,11 +215,22 @@ pub struct Incoming<'a, 'c, R: Runtime> {
     ended: bool,
 }
 
-impl<R: Runtime> Incoming<'_, '_, R> {
+impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
     /// What its packet's head says.
     #[must_use]
     pub fn image(&self) -> Image {
         self.image
+    }
+
+    /// Leaves it to the caller to decode and to verify, as on another thread: see [`Undecoded`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoImageBegun`] after the first [`chunk`](Incoming::chunk).
+    pub fn undecoded(self) -> Result<Undecoded<'a, 'c, R>, Misuse> {
+        let link = self.images.client.link.as_mut().ok_or(Misuse::Closed)?;
+        link.leave_undecoded()?;
+        Ok(Undecoded(self))
     }
 
     /// The next of its decoded bytes, up to 256 KiB; `None` once all have come and are verified to be the
@@ -234,6 +248,11 @@ impl<R: Runtime> Incoming<'_, '_, R> {
         loop {
             match self.images.told().await {
                 Ok(Told::Data) => break,
+                Ok(Told::PacketEnd { image }) => {
+                    self.ended = true;
+                    self.images.image_end(image, true);
+                    return Ok(None);
+                }
                 Ok(Told::ImageEnd { image, verdict }) => {
                     self.ended = true;
                     let last = self.images.image_end(image, verdict.is_ok());
@@ -276,5 +295,34 @@ impl<R: Runtime> Incoming<'_, '_, R> {
             return Err(ImageError::Fault { fault, last: true });
         }
         Ok(bytes)
+    }
+}
+
+/// An image that is coming in, as it travels: neither decoded nor verified.
+///
+/// For a program with processors to spare: the thread that reads the connection hands the packets over to others, which
+/// decode them, hash them and write them. Nothing of it is to be shown to anyone before a
+/// [`BodyReceiver`](jtp_core::BodyReceiver), begun with [`image`](Undecoded::image) and given all that came, has said
+/// that it is the image; and a broken one is the caller's to ask for once more, by [`Client::get`]. // R2
+#[derive(Debug)]
+#[must_use]
+pub struct Undecoded<'a, 'c, R: Runtime>(Incoming<'a, 'c, R>);
+
+impl<R: Runtime> Undecoded<'_, '_, R> {
+    /// What its packet's head says.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        self.0.image()
+    }
+
+    /// The next bytes of its packet, up to 256 KiB; `None` once all have come.
+    ///
+    /// Dropped before it is ready, it loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Interrupted`]: throw away what came of it; it will come again. // R6
+    pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
+        self.0.chunk().await
     }
 }

@@ -36,6 +36,9 @@ pub(crate) enum Told {
         image: Image,
         verdict: Result<(), ImageFault>,
     },
+    PacketEnd {
+        image: Image,
+    },
     NewImage(CatalogEntry<'static>),
     End,
     Cancelled,
@@ -100,6 +103,11 @@ impl<R: Runtime> Link<R> {
 
     pub(crate) fn cancel(&mut self) -> Result<(), Misuse> {
         self.machine.cancel(self.clock.now())
+    }
+
+    /// The image that was just told is to come as it travels.
+    pub(crate) fn leave_undecoded(&mut self) -> Result<(), Misuse> {
+        self.machine.leave_undecoded()
     }
 
     /// The bytes of the [`Told::Data`] that [`Link::next`] has just told.
@@ -266,6 +274,7 @@ fn told(event: Event<'_>) -> Option<Told> {
         Event::Image(image) => Told::Image(image),
         Event::Data(_) => Told::Data,
         Event::ImageEnd { image, verdict } => Told::ImageEnd { image, verdict },
+        Event::PacketEnd { image } => Told::PacketEnd { image },
         Event::NewImage(entry) => Told::NewImage(entry.into_owned()),
         Event::End { .. } => Told::End,
         Event::Cancelled { .. } => Told::Cancelled,

@@ -18,7 +18,7 @@ pub use builder::ClientBuilder;
 use builder::Options;
 use connect::Target;
 pub use error::{Error, ImageError};
-pub use images::{Images, Incoming};
+pub use images::{Images, Incoming, Undecoded};
 use link::{Link, Told};
 pub use watch::Watch;
 

@@ -76,11 +76,13 @@ proptest! {
         prop_assert_eq!(&run(config, &steps, &mut || 1), &whole);
         let mut pieces = cuts.into_iter().cycle();
         prop_assert_eq!(&run(config, &steps, &mut || pieces.next().unwrap()), &whole);
+        let outside = run_undecoded(config, &steps, &mut || pieces.next().unwrap());
+        prop_assert_eq!(&outside, &whole, "decoded outside");
     }
 
     #[test]
     fn any_order_of_calls_is_valid(
-        calls in proptest::collection::vec((0u8..9, any::<u16>(), part(), request()), 0..40),
+        calls in proptest::collection::vec((0u8..10, any::<u16>(), part(), request()), 0..40),
     ) {
         let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
         let mut seconds = 0;
@@ -99,6 +101,7 @@ proptest! {
                 4 | 5 => drop(connection.receive(&bytes, now).map(|received| received.used)),
                 6 => drop(connection.handle_timeout(now)),
                 7 => connection.wait(now),
+                9 => drop(connection.leave_undecoded()),
                 _ if number % 8 == 0 => drop(connection.receive_eof(now)),
                 _ => {}
             }

@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::body::ImageFault;
+use crate::body::{BodyReceiver, ImageFault};
 use crate::image::{FileType, Flags, ImageId};
 use crate::wire::WireError;
 use crate::wire::entry::{self, Entry};
@@ -69,6 +69,7 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
             Log::Data(bytes.to_vec())
         }
         Event::ImageEnd { image, verdict } => Log::ImageEnd(image.id, verdict),
+        Event::PacketEnd { image } => panic!("nobody left {image:?} undecoded"),
         Event::NewImage(entry) => Log::NewImage(entry.into_owned()),
         Event::End { kind } => Log::End(kind),
         Event::Cancelled { kind } => Log::Cancelled(kind),
@@ -78,14 +79,16 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
 
 /// Feeds one piece until nothing more comes of it.
 fn receive(connection: &mut ClientConnection, input: &[u8], log: &mut Vec<Log>) {
-    receive_and(connection, input, log, &mut |_| {});
+    receive_and(connection, input, log, None, &mut |_| {});
 }
 
-/// The same, with something done after each event.
+/// The same, with something done after each event, and with images decoded outside of the connection where there is
+/// something to decode them: the log tells no difference.
 fn receive_and(
     connection: &mut ClientConnection,
     mut input: &[u8],
     log: &mut Vec<Log>,
+    mut decoder: Option<&mut BodyReceiver>,
     after: &mut dyn FnMut(&mut ClientConnection),
 ) {
     loop {
@@ -98,7 +101,20 @@ fn receive_and(
                         if let Event::Data(data) = event {
                             let data = data.to_vec();
                             assert_eq!(connection.data(given), data, "looked at once more");
-                            push(log, Event::Data(&data));
+                            match &mut decoder {
+                                Some(decoder) => decode(decoder, &data, log),
+                                None => push(log, Event::Data(&data)),
+                            }
+                        } else if let (Event::Image(image), Some(decoder)) = (&event, &mut decoder)
+                        {
+                            decoder.begin(*image);
+                            push(log, event);
+                            assert_eq!(connection.leave_undecoded(), Ok(()));
+                        } else if let (Event::PacketEnd { image }, Some(decoder)) =
+                            (&event, &mut decoder)
+                        {
+                            let verdict = decoder.verdict().expect("the whole packet");
+                            log.push(Log::ImageEnd(image.id, verdict.map(|_| ())));
                         } else {
                             push(log, event);
                         }
@@ -122,6 +138,17 @@ fn receive_and(
     }
 }
 
+/// What the connection does with the bytes of a packet, done outside of it.
+fn decode(decoder: &mut BodyReceiver, mut bytes: &[u8], log: &mut Vec<Log>) {
+    while !bytes.is_empty() {
+        let piece = decoder.receive(bytes);
+        bytes = &bytes[piece.used..];
+        if !piece.data.is_empty() {
+            push(log, Event::Data(piece.data));
+        }
+    }
+}
+
 fn send(connection: &mut ClientConnection, sent: &mut Vec<u8>) {
     while !connection.transmit().is_empty() {
         let some = connection.transmit().len().div_ceil(2);
@@ -131,6 +158,25 @@ fn send(connection: &mut ClientConnection, sent: &mut Vec<u8>) {
 }
 
 pub(super) fn run(config: ClientConfig, steps: &[Step], cut: &mut dyn FnMut() -> usize) -> Run {
+    run_with(config, steps, None, cut)
+}
+
+/// The same, with the images decoded outside of the connection.
+pub(super) fn run_undecoded(
+    config: ClientConfig,
+    steps: &[Step],
+    cut: &mut dyn FnMut() -> usize,
+) -> Run {
+    let mut decoder = BodyReceiver::new(config.max_image_size(), config.max_window());
+    run_with(config, steps, Some(&mut decoder), cut)
+}
+
+fn run_with(
+    config: ClientConfig,
+    steps: &[Step],
+    mut decoder: Option<&mut BodyReceiver>,
+    cut: &mut dyn FnMut() -> usize,
+) -> Run {
     let mut connection = ClientConnection::new(config, NOW);
     let (mut log, mut sent) = (Vec::new(), Vec::new());
     for step in steps {
@@ -143,7 +189,8 @@ pub(super) fn run(config: ClientConfig, steps: &[Step], cut: &mut dyn FnMut() ->
                 while !rest.is_empty() {
                     let (piece, later) = rest.split_at(cut().clamp(1, rest.len()));
                     let after = &mut |connection: &mut _| send(connection, &mut sent);
-                    receive_and(&mut connection, piece, &mut log, after);
+                    let decoder = decoder.as_deref_mut();
+                    receive_and(&mut connection, piece, &mut log, decoder, after);
                     rest = later;
                 }
                 Ok(())
@@ -193,6 +240,8 @@ pub(super) fn play_with(config: ClientConfig, steps: &[Step]) -> Run {
         };
         assert_eq!(run(config, steps, &mut cut), whole, "split at {at}");
         assert_eq!(run(config, steps, &mut || at), whole, "pieces of {at}");
+        let outside = run_undecoded(config, steps, &mut || at);
+        assert_eq!(outside, whole, "pieces of {at}, decoded outside");
     }
     whole
 }

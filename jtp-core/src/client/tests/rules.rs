@@ -375,6 +375,54 @@ fn r2_w8_compressed_images_are_decoded_and_checked() {
 }
 
 #[test]
+fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
+    let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
+    let none = Err(Misuse::NoImageBegun);
+    assert_eq!(connection.leave_undecoded(), none, "nothing was asked for");
+    connection.request(Request::ListAndGet, true, NOW).unwrap();
+    let mut sent = Vec::new();
+    send(&mut connection, &mut sent);
+    let compressed_and_wrong = packet_of(0b1011, id(A), b"no Zstd");
+    let empty = packet_of(0, id(b""), b"");
+    let stream = [
+        &head(Header::ListAndGet, 3)[..],
+        &compressed_and_wrong,
+        &empty,
+        &packet(B),
+    ]
+    .concat();
+    let mut input = &stream[..];
+    let mut told: Vec<String> = Vec::new();
+    loop {
+        let received = connection.receive(input, NOW).unwrap();
+        input = &input[received.used..];
+        let Some(event) = received.event else { break };
+        let (begun, event) = (matches!(event, Event::Image(_)), std::format!("{event:?}"));
+        // The last image is left to the connection.
+        let may = begun
+            && told
+                .iter()
+                .filter(|event| event.starts_with("Packet"))
+                .count()
+                < 2;
+        if may {
+            assert_eq!(connection.leave_undecoded(), Ok(()));
+        }
+        if !begun || may {
+            assert_eq!(connection.leave_undecoded(), none, "behind {event}");
+        }
+        told.push(event.split(['(', ' ']).next().unwrap().into());
+        if event.starts_with("Data") && told.len() == 3 {
+            assert_eq!(event, std::format!("Data({:?})", b"no Zstd"));
+        }
+    }
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    let due = "Begin Image Data PacketEnd Image PacketEnd Image Data ImageEnd End";
+    assert_eq!(told.join(" "), due);
+    assert!(connection.is_idle());
+}
+
+#[test]
 fn r3_counts_bound_no_buffer() {
     let most = u32::MAX;
     let log = logs(&[
