@@ -13,6 +13,7 @@ use jtp_store::ImageStore;
 use super::bodies::Bodies;
 use super::drain::Drain;
 use super::news::News;
+use super::staged::Staged;
 use super::turns::{Ticket, Turn};
 use super::{Decision, Peer, Rung, Shared};
 use crate::clock::{Alarm, Clock};
@@ -26,7 +27,7 @@ const READ_LEAST: usize = 512;
 pub(super) struct Connection<'a, R: Runtime, S: ImageStore + ?Sized, T> {
     shared: &'a Shared<R, S>,
     peer: &'a Peer,
-    io: T,
+    io: Staged<T>,
     machine: ServerConnection,
     clock: Clock<R>,
     alarm: Alarm<R>,
@@ -36,7 +37,7 @@ pub(super) struct Connection<'a, R: Runtime, S: ImageStore + ?Sized, T> {
     turn: Turn,
     /// While it waits for its next turn.
     ticket: Option<Ticket>,
-    /// Whether something written may still be held back by the stream (TLS).
+    /// Whether something written may still be held back.
     unflushed: bool,
     drain: Arc<Drain<R::Bell>>,
     /// The drain's beginning; none once it has come.
@@ -66,7 +67,7 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
             bodies: Bodies::new(Arc::clone(&shared.store), Arc::clone(&shared.memory)),
             shared,
             peer,
-            io,
+            io: Staged::new(io),
             machine,
             clock,
             alarm: Alarm::default(),

@@ -8,6 +8,7 @@ mod drain;
 mod listen;
 mod news;
 mod peer;
+mod staged;
 mod tasks;
 mod turns;
 

@@ -22,6 +22,9 @@ const WRITTEN_FOR_ONE: usize = 16;
 /// What a call to the system costs, however little it moves.
 const CALL: usize = 1024;
 
+/// What a write costs, however little: small ones share a call.
+const WRITE: usize = 256;
+
 /// What is left of a turn.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -48,7 +51,7 @@ impl Turn {
     pub(super) fn wrote(&mut self, count: usize) {
         self.left = self
             .left
-            .saturating_sub((count / WRITTEN_FOR_ONE).max(CALL));
+            .saturating_sub((count / WRITTEN_FOR_ONE).max(WRITE));
     }
 }
 
