@@ -133,7 +133,6 @@ fn more_requests_than_are_read_ahead() -> RawScript {
     let answers = data_of(&[&x; 255]).repeat(60);
     RawScript::of([a])
         .setup(|setup| setup.unshaped = true)
-        .plain_only()
         .both(requests, answers)
         .send([LIST, 0])
         .expect(list_of(&[x]))
@@ -147,7 +146,6 @@ fn two_batches_of_a_million() -> RawScript {
     let ids: Vec<u64> = (0..1_000_000).map(|n| n << 20).collect();
     RawScript::of([a])
         .setup(|setup| setup.unshaped = true)
-        .plain_only()
         .both(
             batch(KEEP, &ids).repeat(2),
             images_of(b"JTPB", &[x]).repeat(2),
