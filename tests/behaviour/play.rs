@@ -137,7 +137,11 @@ fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Di
     let ended = client.fetch(&ask, &mut |seen| fetching.sees(seen));
     match ended {
         Ok(end) => {
-            let absent: Vec<_> = end.absent.iter().map(|id| (id, stage.store().name(*id))).collect();
+            let absent: Vec<_> = end
+                .absent
+                .iter()
+                .map(|id| (id, stage.store().name(*id)))
+                .collect();
             let how = if end.cancelled { "cancelled" } else { "end" };
             let promised = end.promised;
             diary.note(format!("  {how}, {promised} promised, absent: {absent:?}"));

@@ -121,7 +121,10 @@ pub(crate) enum Step {
     List,
     Fetch(Fetch),
     /// `Images::cancel` where nothing is under way: before anything was asked for, or after all has come.
-    CancelNothing { which: Which, after: bool },
+    CancelNothing {
+        which: Which,
+        after: bool,
+    },
     Watch(Watch),
     Close,
     Do(Deed),

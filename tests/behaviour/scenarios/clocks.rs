@@ -26,7 +26,11 @@ fn the_drain_time_runs_out(server: Adapter) {
         let run = Run {
             server,
             client: BLOCKING, // It has no part in this.
-            transport: if secure { Transport::Tls } else { Transport::Tcp },
+            transport: if secure {
+                Transport::Tls
+            } else {
+                Transport::Tcp
+            },
             shape: Shape::Whole,
             impatient: false,
         };
@@ -35,7 +39,11 @@ fn the_drain_time_runs_out(server: Adapter) {
         scene.call_witness();
         let connect = || {
             let peer = Peer::on(scene.connect());
-            if secure { peer.tls(tls().client()) } else { peer }
+            if secure {
+                peer.tls(tls().client())
+            } else {
+                peer
+            }
         };
         let mut peer = connect();
         peer.send([LIST_AND_GET, KEEP]);
