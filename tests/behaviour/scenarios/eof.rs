@@ -49,15 +49,14 @@ pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, cli
         _ => 2,
     };
     let whole = reference::tell(script, Mode::Net);
-    let at = |up, down| script.clone().setup(|setup| setup.cut = Cut { up, down });
-    let ways: [(fn(u64) -> (Option<u64>, Option<u64>), u64); 2] = [
-        (|at| (Some(at), None), whole.up),
-        (|at| (None, Some(at)), whole.down),
-    ];
-    for (way, length) in ways {
+    for up in [true, false] {
+        let length = if up { whole.up } else { whole.down };
         let cut = |n| {
-            let (up, down) = way(n);
-            at(up, down)
+            let cut = Cut {
+                up: up.then_some(n),
+                down: (!up).then_some(n),
+            };
+            script.clone().setup(|setup| setup.cut = cut)
         };
         let possible: Vec<_> = (0..=length)
             .map(|n| reference::tell(&cut(n), Mode::Net).log)
@@ -77,9 +76,6 @@ pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, cli
             );
             begun += usize::from(asked);
         }
-        assert!(
-            begun > 0 || length == whole.up,
-            "{name}: never in a response"
-        );
+        assert!(begun > 0 || up, "{name}: never in a response");
     }
 }
