@@ -4,6 +4,7 @@
 //! - `exact`: a scripted client that sends and expects exact bytes; `cancel`, `changing`, `watching` and
 //!   `closing` do so for one matter each, `encryption` for TLS.
 //! - our clients against scripted servers: in the other target, `behaviour`.
+//! - `face`: the public names and methods of the adapters, against each other.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
 //!
@@ -17,6 +18,7 @@ mod changing;
 mod closing;
 mod encryption;
 mod exact;
+mod face;
 mod large;
 mod programs;
 mod requests;

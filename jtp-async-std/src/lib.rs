@@ -60,6 +60,12 @@
 //!
 //! [RUSTSEC-2025-0052]: https://rustsec.org/advisories/RUSTSEC-2025-0052.html
 //!
+//! # TLS
+//!
+//! [`ServerBuilder::tls`](server::ServerBuilder::tls) and [`ClientBuilder::tls`] take rustls configurations as they
+//! are but for ALPN; name the provider there (`rustls::ServerConfig::builder_with_provider`). A server with TLS
+//! answers plain TCP on the same port as its [policy](jtp_core::server::PlainPolicy) says (T2).
+//!
 //! # Streams of one's own
 //!
 //! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::over`](jtp_driver::Client::over) take
@@ -75,11 +81,17 @@
 //!
 //! # Features
 //!
-//! - `async-std` (default) or `smol`: the runtime. One is needed; if both are on, it is async-std. Connections
-//!   are spawned on its global executor, which for smol has one thread unless `SMOL_THREADS` says more.
-//! - `tls` (default), with `aws-lc-rs` (default) or `ring` as the provider. The caller makes the rustls
-//!   configuration, and names the provider there.
-//! - `zstd` (default): compressed images.
+//! | feature | default | what it does |
+//! |---|---|---|
+//! | `async-std` | yes | the runtime |
+//! | `smol` | no | smol as the runtime |
+//! | `tls` | yes | TLS through futures-rustls |
+//! | `aws-lc-rs` | yes | rustls with that provider |
+//! | `ring` | no | rustls with that provider |
+//! | `zstd` | yes | compressed images |
+//!
+//! One runtime is needed; if both are on, it is async-std. Connections are spawned on its global executor, which
+//! for smol has one thread unless `SMOL_THREADS` says more.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

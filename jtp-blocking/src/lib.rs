@@ -61,9 +61,33 @@
 //! - A [`Client`] has no thread; its calls do all that is due, and block while they wait. What they wait for
 //!   can be bounded: by [`ClientConfig`](jtp_core::client::ClientConfig)'s response timeout, and by
 //!   [`Watch::next_timeout`].
-//! - Streams that others bring ([`Server::serve_stream`], [`Client::over`]) can only block, so each half has
-//!   a thread, and the connection's own thread waits for those two. A half is asked to read at most 16 KiB
-//!   ahead of the 64 KiB of S1, and bytes count as sent when the half has taken them.
+//!
+//! # TLS
+//!
+//! [`ServerBuilder::tls`](server::ServerBuilder::tls) and [`ClientBuilder::tls`] take rustls configurations as they
+//! are but for ALPN; name the provider there (`rustls::ServerConfig::builder_with_provider`). A server with TLS
+//! answers plain TCP on the same port as its [policy](jtp_core::server::PlainPolicy) says (T2).
+//!
+//! # Streams of one's own
+//!
+//! [`Server::serve_stream`] and [`Client::over`] take any stream whose halves can be used at once, and a
+//! [`Close`], whose `finish` is to half-close it, so that the peer sees the end (S11). Halves can only block, so
+//! each has a thread, and the connection's own thread waits for those two. A half is asked to read at most 16 KiB
+//! ahead of the 64 KiB of S1, and bytes count as sent when the half has taken them.
+//!
+//! # Limits and clocks
+//!
+//! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
+//! [`ClientConfig`](jtp_core::client::ClientConfig). What a connection costs is said [above](#threads).
+//!
+//! # Features
+//!
+//! | feature | default | what it does |
+//! |---|---|---|
+//! | `tls` | yes | TLS through rustls |
+//! | `aws-lc-rs` | yes | rustls with that provider |
+//! | `ring` | no | rustls with that provider |
+//! | `zstd` | yes | compressed images |
 //!
 //! # Where it differs from the async crates
 //!

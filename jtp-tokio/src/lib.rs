@@ -47,6 +47,11 @@
 //! are but for ALPN; name the provider there (`rustls::ServerConfig::builder_with_provider`). A server with TLS
 //! answers plain TCP on the same port as its [policy](jtp_core::server::PlainPolicy) says (T2).
 //!
+//! # Streams of one's own
+//!
+//! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::over`](jtp_driver::Client::over) take
+//! any stream of tokio's traits. Its `poll_shutdown` is to half-close it, so that the peer sees the end (S11).
+//!
 //! # Limits and clocks
 //!
 //! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and

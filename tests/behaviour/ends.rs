@@ -73,6 +73,9 @@ pub(crate) trait ClientEnd {
         see: &mut dyn FnMut(Seen<'_>) -> Next,
     ) -> Result<Fetched, Failure>;
 
+    /// Cancels before anything was asked for, or after everything has come.
+    fn cancel_nothing(&mut self, ask: &Ask, after: bool) -> Result<(), Failure>;
+
     /// Until the application ends it or an error does; what CANCEL gave, if that ended it.
     fn watch(
         &mut self,

@@ -42,6 +42,13 @@ pub(crate) fn play(script: &Script, client: &mut dyn ClientEnd, stage: &dyn Stag
                 }
             }
             Step::Fetch(what) => fetch(what, client, stage, diary),
+            Step::CancelNothing { which, after } => {
+                let place = if *after { "after" } else { "before" };
+                diary.note(format!("cancel {place} {which:?}"));
+                if let Err(error) = client.cancel_nothing(&ask(which, stage.store()), *after) {
+                    diary.note(format!("  error: {error}"));
+                }
+            }
             Step::Watch(what) => watch(what, client, stage, diary),
             Step::Close => {
                 diary.note("close".into());
@@ -104,11 +111,9 @@ struct Fetching<'a> {
     coming: RefCell<Option<Coming>>,
 }
 
-fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Diary) {
-    let store = stage.store();
+fn ask(which: &Which, store: &Store) -> Ask {
     let ids = |names: &[&'static str]| names.iter().map(|n| store.id(n)).collect::<Vec<_>>();
-    diary.note(format!("{:?}", what.which));
-    let ask = match &what.which {
+    match which {
         Which::Get(names) => Ask::Get(ids(names)),
         Which::Batch(names) => Ask::Batch(HaveSet::try_from(ids(names)).unwrap()),
         Which::BatchOf(names, others) => {
@@ -117,7 +122,12 @@ fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Di
             Ask::Batch(HaveSet::try_from_iter(had).unwrap())
         }
         Which::All => Ask::All,
-    };
+    }
+}
+
+fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Diary) {
+    diary.note(format!("{:?}", what.which));
+    let ask = ask(&what.which, stage.store());
     let fetching = Fetching {
         stage,
         diary,
@@ -127,7 +137,11 @@ fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Di
     let ended = client.fetch(&ask, &mut |seen| fetching.sees(seen));
     match ended {
         Ok(end) => {
-            let absent: Vec<_> = end.absent.iter().map(|id| (id, store.name(*id))).collect();
+            let absent: Vec<_> = end
+                .absent
+                .iter()
+                .map(|id| (id, stage.store().name(*id)))
+                .collect();
             let how = if end.cancelled { "cancelled" } else { "end" };
             let promised = end.promised;
             diary.note(format!("  {how}, {promised} promised, absent: {absent:?}"));

@@ -137,6 +137,18 @@ pub(crate) fn check_cut(
     }
 }
 
+/// What comes of a run by TLS of which the records are cut off somewhere.
+pub(crate) fn run_cut_tls(name: &str, script: &Script, server: Adapter, client: Adapter) -> Log {
+    let run = Run {
+        server,
+        client,
+        transport: Transport::Tls,
+        shape: Shape::Whole,
+        impatient: false,
+    };
+    perform(name, script, run)
+}
+
 /// A run whose client is dropped when it waits for that time; whether it came to that.
 pub(crate) fn check_dropped(
     name: &str,
@@ -288,7 +300,8 @@ impl Scene {
             Transport::Memory => None,
             _ => {
                 listening::listen(&court);
-                Some(Proxy::start(address, run.shape, Arc::clone(&court)))
+                let (cut, court) = (script.setup.cut, Arc::clone(&court));
+                Some(Proxy::start(address, run.shape, cut, court))
             }
         };
         Scene {

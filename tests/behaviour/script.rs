@@ -77,6 +77,10 @@ pub(crate) struct Setup {
     /// The most connections, in all and from one address.
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_per_address: Option<usize>,
+    /// How long what is under way may take once the server shuts down.
+    pub(crate) drain: Duration,
+    /// How long connecting may take, TLS likewise.
+    pub(crate) connect_timeout: Option<Duration>,
     /// How long a TLS handshake may take, and how long until it begins.
     pub(crate) handshake: (Option<Duration>, Option<Duration>),
     /// The application's word on each request.
@@ -116,6 +120,11 @@ pub(crate) struct Script {
 pub(crate) enum Step {
     List,
     Fetch(Fetch),
+    /// `Images::cancel` where nothing is under way: before anything was asked for, or after all has come.
+    CancelNothing {
+        which: Which,
+        after: bool,
+    },
     Watch(Watch),
     Close,
     Do(Deed),
@@ -220,6 +229,8 @@ impl Script {
                 rate: None,
                 max_connections: None,
                 max_per_address: None,
+                drain: crate::suite::PATIENCE,
+                connect_timeout: Some(Duration::from_secs(10)),
                 handshake: (Some(Duration::from_secs(10)), Some(Duration::from_secs(60))),
                 refuse: |_| None,
                 on_request: Vec::new(),
@@ -253,7 +264,7 @@ impl Script {
                 .then
                 .iter()
                 .any(|then| matches!(then, Watching::Do(deed) if is_it(deed))),
-            Step::List | Step::Close => false,
+            Step::List | Step::CancelNothing { .. } | Step::Close => false,
         })
     }
 
@@ -310,6 +321,18 @@ impl Script {
     pub(crate) fn fetch<const N: usize>(mut self, which: Which, when: [When; N]) -> Script {
         let when = when.into();
         self.steps.push(Step::Fetch(Fetch { which, when }));
+        self
+    }
+
+    pub(crate) fn cancel_before(mut self, which: Which) -> Script {
+        let after = false;
+        self.steps.push(Step::CancelNothing { which, after });
+        self
+    }
+
+    pub(crate) fn cancel_after(mut self, which: Which) -> Script {
+        let after = true;
+        self.steps.push(Step::CancelNothing { which, after });
         self
     }
 

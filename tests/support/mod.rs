@@ -5,6 +5,7 @@ pub(crate) mod files;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod secure;
 pub(crate) mod serve;
 pub(crate) mod tls;
 

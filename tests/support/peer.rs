@@ -3,21 +3,18 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread;
 
-use rustls::pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
-
-trait Stream: Read + Write + Send {}
-
-impl<T: Read + Write + Send> Stream for T {}
+use super::secure::Secure;
 
 /// One end of a connection, by hand.
 pub(crate) struct Peer {
-    stream: Box<dyn Stream>,
-    /// The same socket.
     tcp: TcpStream,
+    /// Over the same socket.
+    tls: Option<Secure>,
 }
 
 /// A packet as it came.
@@ -26,6 +23,15 @@ pub(crate) struct Packet {
     pub(crate) flags: u8,
     pub(crate) id: u64,
     pub(crate) data: Vec<u8>,
+}
+
+/// What comes.
+struct In<'a>(&'a Peer);
+
+impl Read for In<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_some(buf)
+    }
 }
 
 impl Peer {
@@ -42,20 +48,29 @@ impl Peer {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp.set_write_timeout(Some(PATIENCE)).unwrap();
         tcp.set_nodelay(true).unwrap();
-        Peer {
-            stream: Box::new(tcp.try_clone().unwrap()),
-            tcp,
-        }
+        Peer { tcp, tls: None }
     }
 
     /// Speaks TLS from here on, as a client.
     pub(crate) fn tls(self, config: Arc<rustls::ClientConfig>) -> Peer {
-        let name = ServerName::try_from("localhost").unwrap();
-        let session = rustls::ClientConnection::new(config, name).unwrap();
-        let stream = rustls::StreamOwned::new(session, self.tcp.try_clone().unwrap());
+        let tls = Secure::new(self.tcp.try_clone().unwrap(), config);
         Peer {
-            stream: Box::new(stream),
-            tcp: self.tcp,
+            tls: Some(tls),
+            ..self
+        }
+    }
+
+    fn write_all(&self, bytes: &[u8]) -> std::io::Result<()> {
+        match &self.tls {
+            Some(tls) => (&mut &*tls).write_all(bytes),
+            None => (&self.tcp).write_all(bytes),
+        }
+    }
+
+    fn read_some(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+        match &self.tls {
+            Some(tls) => (&mut &*tls).read(buf),
+            None => (&self.tcp).read(buf),
         }
     }
 
@@ -65,8 +80,17 @@ impl Peer {
     }
 
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream.write_all(bytes.as_ref())?;
-        self.stream.flush()
+        self.write_all(bytes.as_ref())
+    }
+
+    /// Sends while it reads: both directions may be full.
+    #[track_caller]
+    pub(crate) fn send_and_read(&mut self, bytes: &[u8], count: usize) -> Vec<u8> {
+        let this = &*self;
+        thread::scope(|scope| {
+            scope.spawn(|| this.write_all(bytes).expect("the other end takes it"));
+            this.read_up_to(count)
+        })
     }
 
     /// Sends, and waits until the other end's program has read it: the system says so on Linux. What this end
@@ -77,25 +101,33 @@ impl Peer {
         await_read(&self.tcp);
     }
 
-    /// Closes this direction.
+    /// Closes this direction of the socket, without TLS's good-bye.
     pub(crate) fn half_close(&mut self) {
         self.tcp.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes this direction as the protocol in use does it: TLS by close_notify, and the socket stays open.
+    pub(crate) fn finish(&mut self) {
+        match &self.tls {
+            Some(tls) => tls.close_notify().unwrap(),
+            None => self.half_close(),
+        }
     }
 
     #[track_caller]
     pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.stream.read_exact(&mut bytes).expect("so much comes");
+        In(self).read_exact(&mut bytes).expect("so much comes");
         bytes
     }
 
     /// As many bytes as there are, up to `count`; fewer only at the end of the stream.
     #[track_caller]
-    pub(crate) fn read_up_to(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn read_up_to(&self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         let mut got = 0;
         while got < count {
-            match self.stream.read(&mut bytes[got..]) {
+            match self.read_some(&mut bytes[got..]) {
                 Ok(0) => break,
                 Ok(n) => got += n,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -109,7 +141,7 @@ impl Peer {
     /// As [`read_up_to`](Self::read_up_to), and nothing from a connection that is cut off.
     pub(crate) fn read_up_to_or_gone(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        match self.stream.read_exact(&mut bytes) {
+        match In(self).read_exact(&mut bytes) {
             Ok(()) => bytes,
             Err(_) => Vec::new(),
         }
@@ -135,7 +167,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Err(error) = self.stream.read_to_end(&mut bytes) {
+        if let Err(error) = In(self).read_to_end(&mut bytes) {
             panic!("no orderly end after {} bytes: {error}", bytes.len());
         }
         bytes
@@ -167,7 +199,7 @@ impl Peer {
     pub(crate) fn look(&mut self) -> Option<u8> {
         self.tcp.set_nonblocking(true).unwrap();
         let mut byte = [0];
-        let read = self.stream.read(&mut byte);
+        let read = self.read_some(&mut byte);
         self.tcp.set_nonblocking(false).unwrap();
         match read {
             Ok(1) => Some(byte[0]),

@@ -63,12 +63,13 @@ pub(super) async fn serve<R: Runtime, S: ImageStore + ?Sized>(
         let (shared, drain) = (Arc::clone(shared), Arc::clone(&drain));
         let spawned = connections.spawn::<R>(format_args!("jtp {address}"), async move {
             let peer = Peer::new(Some(address));
-            match serve_tcp(&shared, socket, peer, drain).await {
+            let served = serve_tcp(&shared, socket, peer, drain).await;
+            drop(pass); // Who is told of the end finds room.
+            match served {
                 Ok(Some(reason)) => tracing::debug!(%address, %reason, "closed"),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%address, %error, "connection lost"),
             }
-            drop(pass);
         });
         if let Err(error) = spawned {
             log_failure(&mut failures, &error, R::now());

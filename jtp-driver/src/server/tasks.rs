@@ -56,7 +56,8 @@ impl<B: Bell> Tasks<B> {
         let running = Task(Arc::clone(&self.running));
         let stop = Arc::clone(&self.stop);
         R::spawn(name, async move {
-            or(stop.rung(), task).await;
+            // The task first: one whose time is over as well says so itself.
+            or(task, stop.rung()).await;
             drop(running);
         })
     }

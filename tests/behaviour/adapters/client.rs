@@ -30,6 +30,7 @@ macro_rules! client {
             ) -> Box<dyn ClientEnd> {
                 let mut builder = Client::builder(address.to_string())
                     .config(setup.client)
+                    .connect_timeout(setup.connect_timeout)
                     .keep_alive(setup.keep_alive)
                     .retries(setup.retries);
                 if let Some((entries, bytes)) = setup.catalog_limits {
@@ -76,11 +77,7 @@ macro_rules! client {
                 ) -> Result<Fetched, Failure> {
                     #[allow(unused_variables, reason = "a blocked call cannot be dropped")]
                     let impatient = self.impatient;
-                    let mut images = match ask {
-                        Ask::Get(ids) => self.client.get(ids.iter().copied()),
-                        Ask::Batch(have) => self.client.batch(have.clone()),
-                        Ask::All => self.client.list_and_get(),
-                    };
+                    let mut images = images(&mut self.client, ask);
                     let mut next = Next::Go;
                     while matches!(next, Next::Go | Next::Skip) {
                         let image = $again!(impatient, images.next());
@@ -115,6 +112,17 @@ macro_rules! client {
                     Ok(fetched)
                 }
 
+                fn cancel_nothing(&mut self, ask: &Ask, after: bool) -> Result<(), Failure> {
+                    let mut images = images(&mut self.client, ask);
+                    while after {
+                        match $wait!(images.next()).map_err(|error| tell(&error))? {
+                            Some(incoming) => drop(incoming),
+                            None => break,
+                        }
+                    }
+                    $wait!(images.cancel()).map_err(|error| tell(&error))
+                }
+
                 fn watch(
                     &mut self,
                     list: bool,
@@ -146,6 +154,14 @@ macro_rules! client {
 
                 fn close(&mut self) {
                     $wait!(self.client.close());
+                }
+            }
+
+            fn images<'c>(client: &'c mut Client, ask: &Ask) -> Images<'c> {
+                match ask {
+                    Ask::Get(ids) => client.get(ids.iter().copied()),
+                    Ask::Batch(have) => client.batch(have.clone()),
+                    Ask::All => client.list_and_get(),
                 }
             }
 

@@ -27,7 +27,7 @@ macro_rules! build {
         let court = ::std::sync::Arc::clone(court);
         let mut builder = Server::builder(::std::sync::Arc::new((*store).clone()))
             .config(setup.server)
-            .drain_timeout(Some($crate::suite::PATIENCE))
+            .drain_timeout(Some(setup.drain))
             .on_request(
                 move |peer: &Peer, head| match court.decide(peer.address, head) {
                     Some((code, message)) => Decision::Refuse(code, message.into()),

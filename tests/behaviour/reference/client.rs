@@ -486,6 +486,13 @@ impl ClientEnd for RefClient {
         self.try_fetch(ask, see).map_err(|fault| fault.tell())
     }
 
+    fn cancel_nothing(&mut self, ask: &Ask, after: bool) -> Result<(), Failure> {
+        if after {
+            self.fetch(ask, &mut |_| Next::Go)?;
+        }
+        Ok(())
+    }
+
     fn watch(
         &mut self,
         list: bool,

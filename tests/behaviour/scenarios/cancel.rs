@@ -6,7 +6,7 @@ use crate::suite::script::{Act, Script, Watching, Which, many, packed, png, when
 crate::suite::each_pair! {
     during_a_get, during_a_batch, during_everything, with_the_last_byte_seen, twice_in_a_row,
     behind_a_pipelined_request, without_pipelining, left_in_the_middle, of_a_watch,
-    of_a_watch_without_pipelining, before_the_first_byte,
+    of_a_watch_without_pipelining, before_the_first_byte, where_nothing_is_under_way, of_a_watch_at_once,
 }
 
 fn album() -> Script {
@@ -121,5 +121,29 @@ fn before_the_first_byte() -> Script {
     album()
         .fetch(Which::All, [when("a.png", 0, Act::Cancel)])
         .list()
+        .must("cancelled")
+}
+
+/// Nothing is sent for it, and the connection is as good as before.
+fn where_nothing_is_under_way() -> Script {
+    album()
+        .cancel_before(Which::All)
+        .list()
+        .cancel_after(Which::Get(vec!["b.png", "c.bmp"]))
+        .cancel_before(Which::Batch(vec![]))
+        .list()
+        .cancel_after(Which::Get(vec![]))
+        .get(["b.png"])
+        .must("1: request GET_BY_ID (1) keep-alive")
+        .must("good: 10 bytes")
+}
+
+/// N3: WATCH and CANCEL in one write.
+fn of_a_watch_at_once() -> Script {
+    album()
+        .watching(false, false, [Watching::Cancel])
+        .watching(true, false, [Watching::Cancel])
+        .list()
+        .must("1: request WATCH (0)")
         .must("cancelled")
 }

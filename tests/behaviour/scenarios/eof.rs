@@ -6,6 +6,7 @@ use crate::suite::run;
 use crate::suite::script::{Cut, Script, png};
 
 crate::suite::each_pair_by! { super::each_byte: after_every_byte }
+crate::suite::each_pair_by! { super::each_byte_of_tls: inside_tls }
 
 fn after_every_byte() -> Script {
     Script::of([png("a.png", 5)]).list().get(["a.png"]).list()
@@ -31,5 +32,50 @@ pub(super) fn each_byte(name: &str, script: &Script, server: Adapter, client: Ad
             continue;
         }
         run::check_cut(name, &script, server, client, &expected);
+    }
+}
+
+fn inside_tls() -> Script {
+    Script::of([png("a.png", 5)]).get(["a.png"])
+}
+
+/// The bytes of the handshake and of the records, each on one of the nine pairs. Where in a record the stream
+/// ends makes no difference: what is seen is what is seen when the bytes that it protects end somewhere.
+pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, client: Adapter) {
+    const PAIRS: usize = 9;
+    let number = |adapter: Adapter| match adapter.name {
+        "tokio" => 0,
+        "async_std" => 1,
+        _ => 2,
+    };
+    let whole = reference::tell(script, Mode::Net);
+    for up in [true, false] {
+        let length = if up { whole.up } else { whole.down };
+        let cut = |n| {
+            let cut = Cut {
+                up: up.then_some(n),
+                down: (!up).then_some(n),
+            };
+            script.clone().setup(|setup| setup.cut = cut)
+        };
+        let possible: Vec<_> = (0..=length)
+            .map(|n| reference::tell(&cut(n), Mode::Net).log)
+            .collect();
+        let mut begun = 0;
+        for n in (3 * number(server) + number(client)..).step_by(PAIRS) {
+            assert!(n < 20_000, "{name}: it does not come to an end");
+            let log = run::run_cut_tls(name, &cut(n.try_into().unwrap()), server, client);
+            if log == whole.log {
+                break;
+            }
+            // Without a handshake there is nothing but an error.
+            let (asked, failed) = (log.has(": request"), log.has("  error: "));
+            assert!(
+                failed && (!asked || possible.contains(&log)),
+                "{n}: {log:#?}"
+            );
+            begun += usize::from(asked);
+        }
+        assert!(begun > 0 || up, "{name}: never in a response");
     }
 }

@@ -4,6 +4,7 @@ mod accepting;
 mod bodies;
 mod cancel;
 mod changes;
+mod clocks;
 mod closing;
 mod deadlines;
 mod deployed;

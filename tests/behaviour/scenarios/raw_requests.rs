@@ -7,7 +7,7 @@ use crate::support::bytes::*;
 
 crate::suite::raw::each_server! {
     pipelined, behind_the_last_request, half_closed_behind_requests, half_closed_inside_a_request,
-    half_closed_in_the_middle_of_a_response, nothing_at_all, no_requests,
+    half_closed_in_the_middle_of_a_response, half_closed_behind_every_byte, nothing_at_all, no_requests,
     more_requests_than_are_read_ahead, two_batches_of_a_million, requests_behind_a_shutdown,
     a_body_that_is_gone, shutdown_before_any_request,
 }
@@ -86,6 +86,32 @@ fn half_closed_in_the_middle_of_a_response() -> RawScript {
         .must("1: end: the peer closed the connection")
 }
 
+/// S10 T5: what is whole is answered, and what is torn is not.
+fn half_closed_behind_every_byte() -> Vec<RawScript> {
+    let a = png("a.png", 30);
+    let x = known(&a);
+    let conversation = [
+        (vec![LIST, KEEP], list_of(std::slice::from_ref(&x))),
+        (CANCEL.to_vec(), b"JTPC".to_vec()),
+        (get(KEEP, &[x.id]), data_of(&[&x])),
+        (batch(KEEP, &[x.id, 7]), images_of(b"JTPB", &[])),
+        (vec![LIST_AND_GET, KEEP], images_of(b"JTPG", &[x])),
+    ];
+    let requests: Vec<u8> = conversation.iter().flat_map(|c| c.0.clone()).collect();
+    let torn_at = |cut: usize| {
+        let (mut at, mut answers) = (0, Vec::new());
+        for (request, answer) in &conversation {
+            at += request.len();
+            if at <= cut {
+                answers.extend_from_slice(answer);
+            }
+        }
+        let script = RawScript::of([a.clone()]).send(&requests[..cut]);
+        script.half_close().expect(answers).end()
+    };
+    (1..=requests.len()).map(torn_at).collect()
+}
+
 fn nothing_at_all() -> RawScript {
     RawScript::of([])
         .plain_only()
@@ -133,7 +159,6 @@ fn more_requests_than_are_read_ahead() -> RawScript {
     let answers = data_of(&[&x; 255]).repeat(60);
     RawScript::of([a])
         .setup(|setup| setup.unshaped = true)
-        .plain_only()
         .both(requests, answers)
         .send([LIST, 0])
         .expect(list_of(&[x]))
@@ -147,7 +172,6 @@ fn two_batches_of_a_million() -> RawScript {
     let ids: Vec<u64> = (0..1_000_000).map(|n| n << 20).collect();
     RawScript::of([a])
         .setup(|setup| setup.unshaped = true)
-        .plain_only()
         .both(
             batch(KEEP, &ids).repeat(2),
             images_of(b"JTPB", &[x]).repeat(2),

@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Pieces, Shape};
 use crate::suite::court::Court;
+use crate::suite::script::Cut;
 use crate::support::peer::await_read;
 
 /// What the system keeps of each socket, so that a response is in the middle when a script says so.
@@ -24,6 +25,8 @@ pub(crate) struct Proxy {
 struct Shared {
     upstream: SocketAddr,
     shape: Shape,
+    /// Of each connection not more than this is let through, then it ends.
+    cut: Cut,
     court: Arc<Court>,
     state: Mutex<State>,
     changed: Condvar,
@@ -68,12 +71,13 @@ fn socket() -> Socket {
 }
 
 impl Proxy {
-    pub(crate) fn start(upstream: SocketAddr, shape: Shape, court: Arc<Court>) -> Proxy {
+    pub(crate) fn start(upstream: SocketAddr, shape: Shape, cut: Cut, court: Arc<Court>) -> Proxy {
         let listener = listener();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             upstream,
             shape,
+            cut,
             court,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -147,9 +151,10 @@ impl Shared {
     fn copy_up(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut pieces = Pieces::new(self.shape, 1);
         let mut buffer = vec![0; 16 * 1024];
+        let mut left = self.cut.up;
         loop {
             let most = pieces.next().min(buffer.len());
-            let count = read(&mut from, &mut buffer[..most]);
+            let count = read_within(&mut left, &mut from, &mut buffer[..most]);
             if count == 0 || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
@@ -167,14 +172,16 @@ impl Shared {
         self.state().held = None;
         self.changed.notify_all();
         let _ = to.shutdown(Shutdown::Write);
+        discard_beyond(left, &mut from);
     }
 
     fn copy_down(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut pieces = Pieces::new(self.shape, 2);
         let mut buffer = vec![0; 16 * 1024];
+        let mut left = self.cut.down;
         loop {
             let most = pieces.next().min(buffer.len());
-            let count = read(&mut from, &mut buffer[..most]);
+            let count = read_within(&mut left, &mut from, &mut buffer[..most]);
             let mut state = self.state();
             while !state.over && (state.stalled || state.held.is_some_and(|at| state.read < at)) {
                 let waited = self.changed.wait(state);
@@ -192,7 +199,27 @@ impl Shared {
             }
         }
         let _ = to.shutdown(Shutdown::Write);
+        discard_beyond(left, &mut from);
     }
+}
+
+/// No more than may still pass.
+fn read_within(left: &mut Option<u64>, from: &mut TcpStream, buffer: &mut [u8]) -> usize {
+    let Some(left) = left else {
+        return read(from, buffer);
+    };
+    let most = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
+    if most == 0 {
+        return 0;
+    }
+    let count = read(from, &mut buffer[..most]);
+    *left -= u64::try_from(count).unwrap();
+    count
+}
+
+/// Whoever was cut off does not notice.
+fn discard_beyond(left: Option<u64>, from: &mut TcpStream) {
+    while left == Some(0) && read(from, &mut [0; 4096]) > 0 {}
 }
 
 fn read(from: &mut TcpStream, buffer: &mut [u8]) -> usize {
