@@ -89,6 +89,8 @@ pub(crate) struct Setup {
     pub(crate) on_request: Vec<(&'static str, Deed)>,
     /// Whether the client has to be able to connect, also again: then it is not run over memory.
     pub(crate) connects: bool,
+    /// Whether the client decodes images itself, of which the log tells nothing.
+    pub(crate) undecoded: bool,
     /// Whether the moment at which the server reads two things together matters: then it is not shaped.
     pub(crate) unshaped: bool,
     /// Images whose bodies are held back: from this byte on, until [`Deed::Open`].
@@ -234,6 +236,7 @@ impl Script {
                 handshake: (Some(Duration::from_secs(10)), Some(Duration::from_secs(60))),
                 refuse: |_| None,
                 on_request: Vec::new(),
+                undecoded: false,
                 connects: false,
                 unshaped: false,
                 gates: Vec::new(),

@@ -62,7 +62,11 @@ impl Peer {
 
     fn write_all(&self, bytes: &[u8]) -> std::io::Result<()> {
         match &self.tls {
-            Some(tls) => (&mut &*tls).write_all(bytes),
+            Some(tls) => {
+                let mut tls = tls;
+                tls.write_all(bytes)?;
+                tls.flush()
+            }
             None => (&self.tcp).write_all(bytes),
         }
     }

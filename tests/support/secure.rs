@@ -94,7 +94,8 @@ impl Write for &Secure {
         Ok(some.len())
     }
 
+    /// Nothing is held back; but the handshake may still be to come.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.shake_hands()
     }
 }

@@ -7,7 +7,7 @@ macro_rules! client {
         pub(super) mod $name {
             use std::net::SocketAddr;
 
-            use jtp_core::Image;
+            use jtp_core::{BodyReceiver, Image};
             use $adapter::{Client, Error, ImageError, Images};
 
             use crate::suite::ends::{
@@ -21,6 +21,8 @@ macro_rules! client {
                 client: Client,
                 #[allow(dead_code, reason = "a blocked call cannot be dropped")]
                 impatient: bool,
+                /// What decodes images here, where they are to come as they travel.
+                decoder: Option<BodyReceiver>,
             }
 
             pub(in super::super) fn client(
@@ -42,6 +44,7 @@ macro_rules! client {
                 Box::new(Ours {
                     client: builder.build(),
                     impatient: false,
+                    decoder: decoder(setup),
                 })
             }
 
@@ -51,7 +54,11 @@ macro_rules! client {
                 impatient: bool,
             ) -> Box<dyn ClientEnd> {
                 let client = $over(end, setup.client);
-                Box::new(Ours { client, impatient })
+                Box::new(Ours {
+                    client,
+                    impatient,
+                    decoder: decoder(setup),
+                })
             }
 
             fn tell(error: &Error) -> Failure {
@@ -85,6 +92,27 @@ macro_rules! client {
                             Some(mut incoming) => {
                                 let image: Image = incoming.image();
                                 next = see(Seen::Image(image));
+                                if let (Some(body), Next::Go) = (&mut self.decoder, next) {
+                                    let mut packet = incoming.undecoded().unwrap();
+                                    assert_eq!(packet.image(), image);
+                                    body.begin(image);
+                                    while next == Next::Go {
+                                        let chunk = $again!(impatient, packet.chunk());
+                                        next = match chunk {
+                                            Ok(Some(bytes)) => decode(body, bytes, see),
+                                            Ok(None) => {
+                                                assert_eq!(body.verdict(), Some(Ok(image.id)));
+                                                next = see(Seen::Good);
+                                                break;
+                                            }
+                                            Err(error) => {
+                                                next = bad(error, see);
+                                                break;
+                                            }
+                                        };
+                                    }
+                                    continue;
+                                }
                                 while next == Next::Go {
                                     let chunk = $again!(impatient, incoming.chunk());
                                     next = match chunk {
@@ -163,6 +191,26 @@ macro_rules! client {
                     Ask::Batch(have) => client.batch(have.clone()),
                     Ask::All => client.list_and_get(),
                 }
+            }
+
+            fn decoder(setup: &Setup) -> Option<BodyReceiver> {
+                setup.undecoded.then(BodyReceiver::default)
+            }
+
+            fn decode(
+                body: &mut BodyReceiver,
+                mut bytes: &[u8],
+                see: &mut dyn FnMut(Seen<'_>) -> Next,
+            ) -> Next {
+                let mut next = Next::Go;
+                while next == Next::Go && !bytes.is_empty() {
+                    let piece = body.receive(bytes);
+                    bytes = &bytes[piece.used..];
+                    if !piece.data.is_empty() {
+                        next = see(Seen::Bytes(piece.data));
+                    }
+                }
+                next
             }
 
             fn bad(error: ImageError, see: &mut dyn FnMut(Seen<'_>) -> Next) -> Next {

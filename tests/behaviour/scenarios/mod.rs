@@ -19,6 +19,7 @@ mod raw_cancel;
 mod raw_clocks;
 mod raw_requests;
 mod requests;
+mod undecoded;
 mod watch;
 
 /// More than lies between a server and a client: when the client has seen its first byte the server is still in
