@@ -59,6 +59,7 @@ mod memory;
 mod name;
 mod output;
 mod private;
+mod ready;
 mod store;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, Progress};

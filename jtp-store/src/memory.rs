@@ -193,4 +193,8 @@ impl ImageBody for MemoryBody {
         }
         Ok(part.len())
     }
+
+    fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+        self.read_at(offset, buf).map(Some)
+    }
 }

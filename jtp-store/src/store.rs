@@ -40,6 +40,20 @@ pub trait ImageBody: Send {
     ///
     /// [`ReadError`]: the packet cannot be completed, and the connection has to close short. // S12 S13
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError>;
+
+    /// The same of bytes that are in memory, so that nobody waits for a disk; `None` if there are none, or if it
+    /// cannot be told. An async adapter then need not take the bytes to another thread and back, which costs
+    /// more than to read them.
+    ///
+    /// By default it is always `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ImageBody::read_at`].
+    fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+        let _ = (offset, buf);
+        Ok(None)
+    }
 }
 
 impl<S: ImageStore + ?Sized> ImageStore for Arc<S> {

@@ -25,8 +25,8 @@ const MOST_LARGE: usize = 64;
 /// The most images that one trip to the disk opens.
 const MOST_IMAGES: usize = 128;
 
-/// A piece of an open image, and the image for the next one.
-type Piece = (Box<dyn ImageBody>, Result<Vec<u8>, LoadError>);
+/// A piece of an open image, the image for the next one, and whether that may be there without a wait.
+type Piece = (Box<dyn ImageBody>, Result<Vec<u8>, LoadError>, bool);
 
 /// What a blocking task brings back.
 enum Job<R: Runtime> {
@@ -76,6 +76,9 @@ pub(super) struct Bodies<R: Runtime, S: ?Sized> {
     /// Pieces that are loaded and not sent; of the first one `sent` bytes are.
     pieces: VecDeque<Vec<u8>>,
     sent: usize,
+    /// Whether the next piece may be in memory: what has to wait for no disk is read here, when it can be sent, and
+    /// so is not taken from one processor to another.
+    ready: bool,
     /// A piece that was sent, for the next one: new memory would have to be cleared each time.
     spare: Option<Vec<u8>>,
 }
@@ -91,6 +94,7 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
             open: None,
             pieces: VecDeque::new(),
             sent: 0,
+            ready: R::LOADS_ASIDE,
             spare: None,
         }
     }
@@ -153,6 +157,15 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
             Some(wanted) => {
                 if self.pieces.len() >= 2 {
                     return Poll::Pending;
+                }
+                if self.ready && self.job.is_none() {
+                    if !self.piece().is_empty() {
+                        return Poll::Pending;
+                    }
+                    if let Some(read) = self.try_read(wanted).transpose() {
+                        return Poll::Ready(read);
+                    }
+                    self.ready = false;
                 }
                 self.start_read(wanted);
                 let before = self.pieces.len();
@@ -234,19 +247,47 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
         let Some(mut body) = self.open.take() else {
             return;
         };
-        let left = wanted.image.length - wanted.offset;
-        let budget = self.budget();
-        let count = usize::try_from(left).map_or(budget, |left| left.min(budget));
+        let count = self.next_len(wanted);
         let mut piece = self.spare.take().unwrap_or_default();
         self.job = Some(Job::Read(R::spawn_blocking(move || {
             piece.resize(count, 0);
-            let read = body.read_at(u64::from(wanted.offset), &mut piece);
+            let offset = u64::from(wanted.offset);
+            let (read, ready) = match body.try_read_at(offset, &mut piece) {
+                Ok(None) => (body.read_at(offset, &mut piece), false),
+                Ok(Some(count)) => (Ok(count), true),
+                Err(error) => (Err(error), true),
+            };
             let result = read.map_err(LoadError::from).map(|count| {
                 piece.truncate(count);
                 piece
             });
-            (body, result)
+            (body, result, ready)
         })));
+    }
+
+    /// The next piece, if it is in memory; how long it is.
+    fn try_read(&mut self, wanted: BodyWanted) -> Result<Option<u32>, LoadError> {
+        let Some(mut body) = self.open.take() else {
+            return Ok(None);
+        };
+        let mut piece = self.spare.take().unwrap_or_default();
+        piece.resize(self.next_len(wanted), 0);
+        let read = body.try_read_at(u64::from(wanted.offset), &mut piece);
+        self.open = Some(body);
+        let Some(count) = read? else {
+            self.spare = Some(piece);
+            return Ok(None);
+        };
+        piece.truncate(count);
+        self.pieces.push_back(piece);
+        Ok(Some(u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    /// How long the next piece is to be.
+    fn next_len(&mut self, wanted: BodyWanted) -> usize {
+        let left = wanted.image.length - wanted.offset;
+        let budget = self.budget();
+        usize::try_from(left).map_or(budget, |left| left.min(budget))
     }
 
     /// Takes in what the job under way has brought. A store that panics takes the connection with it, and
@@ -259,8 +300,9 @@ impl<R: Runtime, S: ImageStore + ?Sized> Bodies<R, S> {
                 self.ahead.extend(loaded);
             }
             Some(Job::Read(job)) => {
-                let (body, piece) = ready!(Pin::new(job).poll(cx));
+                let (body, piece, ready) = ready!(Pin::new(job).poll(cx));
                 self.job = None;
+                self.ready = ready && R::LOADS_ASIDE;
                 self.open = Some(body);
                 self.pieces.push_back(piece?);
             }

@@ -9,6 +9,7 @@ use jtp_core::{ImageHasher, ImageId};
 use super::keeper::Message;
 use super::shared::Shared;
 use crate::fingerprint::Fingerprint;
+use crate::ready::Ready;
 use crate::store::window;
 use crate::{ImageBody, ReadError, hash};
 
@@ -25,12 +26,42 @@ pub(super) struct FormBody {
     pub(super) hasher: ImageHasher,
     pub(super) hashed: u64,
     pub(super) shared: Arc<Shared>,
+    pub(super) ready: Ready,
 }
 
 impl FormBody {
     fn damaged(&self) -> ReadError {
         self.shared.tell(Message::DamagedForm(self.id));
         ReadError::Changed(self.id)
+    }
+
+    fn failed(&self, source: io::Error) -> ReadError {
+        ReadError::Io {
+            id: self.id,
+            source,
+        }
+    }
+
+    /// Hashes what was read at that place, and with the last byte says whether it is all as it was.
+    fn take(&mut self, offset: u64, read: &[u8]) -> Result<usize, ReadError> {
+        if read.is_empty() {
+            return Err(self.damaged());
+        }
+        let length = u64::from(self.length);
+        let end = u64::try_from(read.len()).map_or(u64::MAX, |n| offset.saturating_add(n));
+        if offset == self.hashed {
+            self.hash(read);
+        }
+        if end >= length {
+            self.catch_up(length).map_err(|e| self.failed(e))?;
+            if self.hasher.id().0 != self.checksum {
+                return Err(self.damaged());
+            }
+            if offset == 0 {
+                self.shared.small.put(self.id, true, &self.source, read);
+            }
+        }
+        Ok(read.len())
     }
 
     /// Hashes what a reader that does not go in order left out.
@@ -56,31 +87,28 @@ impl FormBody {
 
 impl ImageBody for FormBody {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let length = u64::from(self.length);
-        let (buf, _) = window(self.id, length, offset, buf)?;
+        let (buf, _) = window(self.id, u64::from(self.length), offset, buf)?;
         if buf.is_empty() {
             return Ok(0);
         }
-        let id = self.id;
-        let failed = |source| ReadError::Io { id, source };
-        let n = hash::read_at(&self.file, offset, buf).map_err(failed)?;
-        if n == 0 {
-            return Err(self.damaged());
+        let n = hash::read_at(&self.file, offset, buf).map_err(|e| self.failed(e))?;
+        self.take(offset, buf.get(..n).unwrap_or_default())
+    }
+
+    fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+        let (buf, _) = window(self.id, u64::from(self.length), offset, buf)?;
+        if buf.is_empty() {
+            return Ok(Some(0));
         }
-        let end = u64::try_from(n).map_or(u64::MAX, |n| offset.saturating_add(n));
-        if offset == self.hashed {
-            self.hash(buf.get(..n).unwrap_or_default());
+        if offset != self.hashed {
+            return Ok(None); // What was left out may have to be read.
         }
-        if end >= length {
-            self.catch_up(length).map_err(failed)?;
-            if self.hasher.id().0 != self.checksum {
-                return Err(self.damaged());
-            }
-            if offset == 0 {
-                let whole = buf.get(..n).unwrap_or_default();
-                self.shared.small.put(self.id, true, &self.source, whole);
-            }
+        let read = self.ready.read_at(&self.file, offset, buf);
+        match read.map_err(|e| self.failed(e))? {
+            Some(n) => self
+                .take(offset, buf.get(..n).unwrap_or_default())
+                .map(Some),
+            None => Ok(None),
         }
-        Ok(n)
     }
 }

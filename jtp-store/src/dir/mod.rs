@@ -39,6 +39,7 @@ use crate::fingerprint::Fingerprint;
 use crate::forms::{FormCache, Lists};
 use crate::hash::{self, Links};
 use crate::memory::MemoryBody;
+use crate::ready::Ready;
 use crate::{ImageBody, ImageStore, LiveCatalog, OpenError};
 use body::FileBody;
 use first::FirstIndex;
@@ -370,6 +371,7 @@ impl ImageStore for DirStore {
             fingerprint: record.fingerprint,
             name: located.name,
             shared: Arc::clone(&self.shared),
+            ready: Ready::default(),
         }))
     }
 }

@@ -26,6 +26,8 @@ use crate::forms::{FormCache, Lists, Whole};
 use crate::known::{Contents, Known};
 #[cfg(feature = "zstd")]
 use crate::memory::MemoryBody;
+#[cfg(feature = "zstd")]
+use crate::ready::Ready;
 use crate::{ImageBody, LiveCatalog, OpenError};
 
 /// What the store's threads and open bodies have in common.
@@ -157,6 +159,7 @@ impl Shared {
                     hasher: ImageHasher::new(),
                     hashed: 0,
                     shared: Arc::clone(self),
+                    ready: Ready::default(),
                 }))
             }
         }

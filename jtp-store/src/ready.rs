@@ -1,0 +1,102 @@
+//! Reading of a file what is in memory already, without ever waiting for a disk.
+
+use std::fs::File;
+use std::io;
+
+/// What is known of a file: whether reading it may wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Ready {
+    /// The system is asked each time.
+    #[default]
+    Ask,
+    /// It is on a file system that has no disk.
+    #[cfg(target_os = "linux")]
+    Always,
+    /// It cannot be told.
+    #[cfg(target_os = "linux")]
+    Unknown,
+}
+
+impl Ready {
+    /// Reads what is in memory; `None` if that is nothing, or cannot be told.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn read_at(
+        &mut self,
+        file: &File,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+        match self {
+            Ready::Ask => {
+                let mut bufs = [io::IoSliceMut::new(buf)];
+                match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
+                    Ok(count) => return Ok(Some(count)),
+                    Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+                    // Not by this system, or not of this file.
+                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                *self = match is_in_memory(file) {
+                    true => Ready::Always,
+                    false => Ready::Unknown,
+                };
+                self.read_at(file, offset, buf)
+            }
+            Ready::Always => crate::hash::read_at(file, offset, buf).map(Some),
+            Ready::Unknown => Ok(None),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+    pub(crate) fn read_at(&mut self, _: &File, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+}
+
+/// Whether the file is on tmpfs, which knows no reading without a wait since it never waits. (But for swap, as all
+/// memory.)
+#[cfg(target_os = "linux")]
+fn is_in_memory(file: &File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|there| u64::try_from(there.f_type) == Ok(TMPFS))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_was_just_written_is_in_memory_where_that_can_be_told() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let mut buf = [0; 4];
+        let mut ready = Ready::default();
+        for (offset, due) in [(0, &b"0123"[..]), (8, b"89"), (10, b"")] {
+            match ready.read_at(&file, offset, &mut buf).unwrap() {
+                Some(count) => assert_eq!(&buf[..count], due),
+                None => assert!(!is_in_memory(&file)),
+            }
+        }
+        // What has no place to read at is an error, and no reason to try again elsewhere.
+        let directory = File::open(std::env::temp_dir()).unwrap();
+        assert!(!matches!(
+            Ready::default().read_at(&directory, 0, &mut buf),
+            Ok(Some(_))
+        ));
+    }
+
+    #[test]
+    fn a_file_of_which_it_cannot_be_told_is_never_read() {
+        // The system reads it, and has no such thing as its being in memory.
+        let file = File::open("/proc/self/status").unwrap();
+        let mut ready = Ready::default();
+        for _ in 0..2 {
+            assert!(matches!(ready.read_at(&file, 0, &mut [0; 16]), Ok(None)));
+        }
+        assert!(matches!(ready, Ready::Unknown));
+    }
+}
