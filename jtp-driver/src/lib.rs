@@ -161,7 +161,11 @@
 //! - **Two signals come from other threads:** the server's shutdown, and news of the catalog. Each is a [`Bell`].
 //!   [`EventBell`] is one for runtimes whose wakers wake from anywhere.
 //! - **Tasks let others go on.** A connection gives way after some turns, also if its runtime would not make
-//!   it; no buffer is larger than 256 KiB, and at most two such pieces of an image are in memory.
+//!   it; no buffer is larger than 256 KiB, and at most two such pieces of an image are in memory. A piece that is
+//!   in the system's memory already is read by the task itself
+//!   ([`ImageBody::try_read_at`](jtp_store::ImageBody::try_read_at)); what may wait for a disk is read by
+//!   [`Runtime::spawn_blocking`].
+//! - **Small packets go out together**, up to 32 KiB of them, and before the task waits for anything.
 //! - **Nothing is lost by dropping.** Every future here can be dropped at any time; a request goes on where it
 //!   was. Dropping [`Server::serve`]'s ends its connections.
 //!
