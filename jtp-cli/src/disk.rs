@@ -6,14 +6,14 @@
 //! do and nothing more is there to be read. There are so many batches and no more, which bounds the memory: whoever
 //! fills them waits until one has been worked off.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image};
 use jtp_store::PendingFile;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::exit::Failure;
 use crate::fetch::{Fetch, Told};
@@ -24,9 +24,12 @@ const FULL_BYTES: usize = 256 * 1024;
 /// Beginning, bytes and end of a hundred images.
 const FULL_STEPS: usize = 300;
 
-/// So many batches for a connection: enough that a compressed image of some megabytes does not keep the next one
-/// from another thread.
+/// So many batches for one connection, or several together: enough that a compressed image of some megabytes does not
+/// keep the next one from another thread.
 const BATCHES: usize = 16;
+
+/// So many for each of many connections: one that is filled, two that wait, one that is worked off.
+const LEAST_BATCHES: usize = 4;
 
 /// The most threads: beyond these the connection, or the disk, is what takes time.
 const MOST_THREADS: usize = 4;
@@ -67,7 +70,21 @@ struct Maker {
     batches: mpsc::UnboundedSender<Batch>,
     /// How many batches it has not worked off.
     waiting: Arc<AtomicUsize>,
-    thread: JoinHandle<Result<(), Failure>>,
+    /// How it ended; nothing, if it panicked.
+    ended: oneshot::Receiver<Result<(), Failure>>,
+}
+
+/// What one thread is to work off. Its end is told however the thread ends: somebody may wait for it.
+struct Queue {
+    batches: mpsc::UnboundedReceiver<Batch>,
+    moved: Arc<Notify>,
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.batches.close();
+        self.moved.notify_one();
+    }
 }
 
 /// Where a connection leaves what has come.
@@ -75,6 +92,8 @@ pub(crate) struct Disk {
     fetch: Arc<Fetch>,
     makers: Vec<Maker>,
     most_makers: usize,
+    /// Why there is not even one of them.
+    no_thread: Option<io::Error>,
     /// What is being filled, and for whom: `None` until it is handed over for the first time.
     batch: Batch,
     maker: Option<usize>,
@@ -93,21 +112,30 @@ struct Back {
     moved: Arc<Notify>,
 }
 
-/// A thread has ended before its work: [`Disk::finish`] says why.
+/// A thread has ended before its work, or none could be started: [`Disk::finish`] says why.
+#[derive(Debug)]
 pub(crate) struct Gone;
 
 impl Disk {
     /// A disk for one of so many connections. Threads are started as they are needed.
     pub(crate) fn new(fetch: &Arc<Fetch>, connections: usize) -> Disk {
         let processors = thread::available_parallelism().map_or(1, usize::from);
+        let connections = connections.max(1);
+        let threads = (processors / connections).clamp(1, MOST_THREADS);
+        Disk::with(fetch, threads, (BATCHES / connections).max(LEAST_BATCHES))
+    }
+
+    /// A disk of at most so many threads, and of so many batches.
+    fn with(fetch: &Arc<Fetch>, most_makers: usize, batches: usize) -> Disk {
         let (to_spare, spare) = mpsc::unbounded_channel();
-        for _ in 1..BATCHES {
+        for _ in 1..batches {
             let _ = to_spare.send(Batch::default());
         }
         Disk {
             fetch: Arc::clone(fetch),
             makers: Vec::new(),
-            most_makers: (processors / connections.max(1)).clamp(1, MOST_THREADS),
+            most_makers,
+            no_thread: None,
             batch: Batch::default(),
             maker: None,
             open: false,
@@ -166,7 +194,7 @@ impl Disk {
         loop {
             self.check()?;
             if !self.batch.is_empty() {
-                let maker = self.choose();
+                let maker = self.choose()?;
                 if self.makers[maker].is_idle() && self.send(maker) {
                     return Ok(());
                 }
@@ -194,7 +222,7 @@ impl Disk {
             if self.batch.is_empty() {
                 return Ok(());
             }
-            let maker = self.choose();
+            let maker = self.choose()?;
             if !self.send(maker) {
                 self.back.moved.notified().await;
             }
@@ -225,11 +253,14 @@ impl Disk {
     pub(crate) async fn finish(mut self) -> Result<(), Failure> {
         // Why a thread may be gone is told below.
         let _ = self.settle().await;
-        let mut result = Ok(());
+        let mut result = match self.no_thread {
+            Some(error) => Err(Failure::other(format!("cannot start a thread: {error}"))),
+            None => Ok(()),
+        };
         for maker in self.makers {
             drop(maker.batches);
             let ended = maker
-                .thread
+                .ended
                 .await
                 .unwrap_or_else(|_| Err(Failure::other("a thread that makes files failed")));
             result = both(result, ended);
@@ -245,17 +276,33 @@ impl Disk {
     }
 
     /// Who gets the batch: whoever has the rest of its first image, or the least to do.
-    fn choose(&mut self) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`]: there is nobody, and no thread to be had.
+    fn choose(&mut self) -> Result<usize, Gone> {
         if let Some(maker) = self.maker {
-            return maker;
+            return Ok(maker);
         }
         let waiting = |maker: &usize| self.makers[*maker].waiting.load(Ordering::Acquire);
-        match (0..self.makers.len()).min_by_key(waiting) {
-            Some(maker) if self.makers[maker].is_idle() => maker,
-            Some(maker) if self.makers.len() == self.most_makers => maker,
-            _ => {
-                self.makers.push(Maker::start(&self.fetch, &self.back));
-                self.makers.len() - 1
+        let least = (0..self.makers.len()).min_by_key(waiting);
+        let full = self.makers.len() >= self.most_makers;
+        if let Some(maker) = least.filter(|maker| full || self.makers[*maker].is_idle()) {
+            return Ok(maker);
+        }
+        match (Maker::start(&self.fetch, &self.back), least) {
+            (Ok(maker), _) => {
+                self.makers.push(maker);
+                Ok(self.makers.len() - 1)
+            }
+            // Those that are there have to do.
+            (Err(_), Some(maker)) => {
+                self.most_makers = self.makers.len();
+                Ok(maker)
+            }
+            (Err(error), None) => {
+                self.no_thread = Some(error);
+                Err(Gone)
             }
         }
     }
@@ -282,32 +329,46 @@ impl Maker {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
-    fn start(fetch: &Arc<Fetch>, back: &Back) -> Maker {
-        let (batches, mut queue) = mpsc::unbounded_channel();
+    fn start(fetch: &Arc<Fetch>, back: &Back) -> io::Result<Maker> {
+        let (batches, queue) = mpsc::unbounded_channel();
+        let (end, ended) = oneshot::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let (fetch, back, worked_off) = (Arc::clone(fetch), back.clone(), Arc::clone(&waiting));
-        let thread = tokio::task::spawn_blocking(move || {
-            let mut work = Work::new(&fetch);
-            let mut result = Ok(());
-            while let Some(mut batch) = queue.blocking_recv() {
-                result = work.off(&mut batch);
-                if result.is_err() {
-                    break;
-                }
-                worked_off.fetch_sub(1, Ordering::AcqRel);
-                let _ = back.spare.send(batch);
-                back.moved.notify_one();
-            }
-            drop(queue);
-            back.moved.notify_one();
-            result
-        });
-        Maker {
+        let queue = Queue {
+            batches: queue,
+            moved: Arc::clone(&back.moved),
+        };
+        // Not one of the runtime's threads: where the system gives it no more, it would let this work wait for ever.
+        thread::Builder::new()
+            .name("files".to_owned())
+            .spawn(move || {
+                let result = work(&fetch, queue, &back, &worked_off);
+                // Who does not wait for the end needs to know nothing.
+                let _ = end.send(result);
+            })?;
+        Ok(Maker {
             batches,
             waiting,
-            thread,
-        }
+            ended,
+        })
     }
+}
+
+/// What a thread does, until nobody hands anything over any more, or the folder takes nothing.
+fn work(
+    fetch: &Fetch,
+    mut queue: Queue,
+    back: &Back,
+    waiting: &AtomicUsize,
+) -> Result<(), Failure> {
+    let mut work = Work::new(fetch);
+    while let Some(mut batch) = queue.batches.blocking_recv() {
+        work.off(&mut batch)?;
+        waiting.fetch_sub(1, Ordering::AcqRel);
+        let _ = back.spare.send(batch);
+        back.moved.notify_one();
+    }
+    Ok(())
 }
 
 /// Decodes images, one after another, verifies them, and makes them files. All its errors are about the folder: an
