@@ -144,7 +144,7 @@ impl Fetch {
 
     /// What came broken so far and is to be asked for once more, when all that came has been looked at; nothing if
     /// the disk takes no more. // R2
-    async fn again(&self, disk: &mut Disk) -> Vec<ImageId> {
+    pub(crate) async fn again(&self, disk: &mut Disk) -> Vec<ImageId> {
         match disk.settle().await {
             Ok(()) => {
                 let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -360,7 +360,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn new(fetch: &Arc<Fetch>, id: ImageId) -> Told {
+    pub(crate) fn new(fetch: &Arc<Fetch>, id: ImageId) -> Told {
         let wanted = fetch.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let listed = wanted.get(&id).copied().map_or(0, u64::from);
         drop(wanted);
