@@ -1,6 +1,7 @@
 //! Images on their way from a connection to the output folder.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jtp_core::{Image, ImageFault, ImageId};
@@ -97,16 +98,14 @@ impl Fetch {
                 break Ok(());
             }
             let ids = taken.iter().copied();
-            if let Err(failure) = self.drive(client.get(ids), &mut disk).await {
-                break Err(failure);
+            if let Err(end) = self.drive(client.get(ids), &mut disk).await {
+                break end.into();
             }
             taken.clear();
         };
         let result = both(came, disk.finish().await);
         if let Err(failure) = &result {
-            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.give_back(taken.into_iter().filter(|id| wanted.contains_key(id)));
-            drop(wanted);
+            queue.give_back(self.not_settled(&taken));
             self.abort_unless_others_can_help(failure);
         }
         result
@@ -131,12 +130,21 @@ impl Fetch {
             }
             came = self.drive(client.get(again), &mut disk).await;
         }
-        both(came, disk.finish().await)
+        both(came.or_else(End::into), disk.finish().await)
+    }
+
+    /// Those that are still to come and that nobody else will ask for.
+    fn not_settled(&self, ids: &[ImageId]) -> Vec<ImageId> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let again: HashSet<&ImageId> = broken.again.iter().collect();
+        let is_left = |id: &&ImageId| wanted.contains_key(*id) && !again.contains(id);
+        ids.iter().filter(is_left).copied().collect()
     }
 
     /// What came broken so far and is to be asked for once more, when all that came has been looked at; nothing if
     /// the disk takes no more. // R2
-    async fn again(&self, disk: &mut Disk) -> Vec<ImageId> {
+    pub(crate) async fn again(&self, disk: &mut Disk) -> Vec<ImageId> {
         match disk.settle().await {
             Ok(()) => {
                 let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,17 +163,13 @@ impl Fetch {
         }
     }
 
-    /// Gives the images that come to the disk, until all have come or the disk takes no more.
-    async fn drive(
-        self: &Arc<Self>,
-        mut images: Images<'_>,
-        disk: &mut Disk,
-    ) -> Result<(), Failure> {
+    /// Gives the images that come to the disk, until all have come.
+    async fn drive(self: &Arc<Self>, mut images: Images<'_>, disk: &mut Disk) -> Result<(), End> {
         let (mut stop, mut abort) = (self.stop.clone(), self.abort.1.clone());
         tokio::select! {
             biased;
-            () = stop.requested() => Err(Failure::interrupted()),
-            () = abort.requested() => Err(Failure::new(Exit::Success, "")),
+            () = stop.requested() => Err(Failure::interrupted().into()),
+            () = abort.requested() => Err(Failure::new(Exit::Success, "").into()),
             done = self.take_all(&mut images, disk) => done,
         }
     }
@@ -174,23 +178,12 @@ impl Fetch {
         self: &Arc<Self>,
         images: &mut Images<'_>,
         disk: &mut Disk,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), End> {
         loop {
-            let incoming = tokio::select! {
-                biased;
-                next = images.next() => next,
-                // Nothing is there to be read.
-                handed = disk.hand_over() => match handed {
-                    Ok(()) => continue,
-                    Err(Gone) => return Ok(()),
-                },
-            };
-            let Some(incoming) = incoming.map_err(|error| connect::failure(&error, &self.args))?
-            else {
-                return Ok(());
-            };
-            if let Err(Gone) = self.take(incoming, disk).await? {
-                return Ok(());
+            let next = beside(images.next(), disk).await?;
+            match next.map_err(|error| connect::failure(&error, &self.args))? {
+                Some(incoming) => self.take(incoming, disk).await?,
+                None => return Ok(()),
             }
         }
     }
@@ -199,45 +192,32 @@ impl Fetch {
         self: &Arc<Self>,
         incoming: Incoming<'_, '_>,
         disk: &mut Disk,
-    ) -> Result<Result<(), Gone>, Failure> {
+    ) -> Result<(), End> {
         let image = incoming.image();
         let mut incoming = incoming
             .undecoded()
             .map_err(|misuse| Failure::other(misuse.to_string()))?;
         let mut told = Told::new(self, image.id);
-        if let Err(Gone) = disk.begin(image).await {
-            return Ok(Err(Gone));
-        }
+        disk.begin(image).await?;
         loop {
-            let chunk = tokio::select! {
-                biased;
-                chunk = incoming.chunk() => chunk,
-                // What came before may be whole, and the rest of this may take long.
-                handed = disk.hand_over() => match handed {
-                    Ok(()) => continue,
-                    Err(Gone) => return Ok(Err(Gone)),
-                },
-            };
-            match chunk {
+            // What came before may be whole, and the rest of this may take long.
+            match beside(incoming.chunk(), disk).await? {
                 Ok(Some(chunk)) => {
                     disk.append(chunk);
                     told.add(u64::try_from(chunk.len()).unwrap_or(0));
+                    disk.make_room().await?;
                 }
                 Ok(None) => {
                     disk.end(told);
-                    break;
+                    return Ok(disk.make_room().await?);
                 }
                 Err(error) => {
                     disk.give_up();
                     self.did_not_come(image, error)?;
-                    break;
+                    return Ok(disk.make_room().await?);
                 }
             }
-            if let Err(Gone) = disk.make_room().await {
-                return Ok(Err(Gone));
-            }
         }
-        Ok(Ok(()))
     }
 
     fn did_not_come(&self, image: Image, error: ImageError) -> Result<(), Failure> {
@@ -318,6 +298,49 @@ impl Fetch {
     }
 }
 
+/// Why no more is taken from a connection.
+#[derive(Debug)]
+enum End {
+    Failed(Failure),
+    /// The disk takes no more, and says why at its end.
+    Gone,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> End {
+        End::Failed(failure)
+    }
+}
+
+impl From<Gone> for End {
+    fn from(Gone: Gone) -> End {
+        End::Gone
+    }
+}
+
+impl From<End> for Result<(), Failure> {
+    fn from(end: End) -> Result<(), Failure> {
+        match end {
+            End::Failed(failure) => Err(failure),
+            End::Gone => Ok(()),
+        }
+    }
+}
+
+/// Waits for what comes, and meanwhile hands over what has come. The wait goes on where it was: it may be for a new
+/// connection, or for the time to try one. // R6
+async fn beside<T>(coming: impl Future<Output = T>, disk: &mut Disk) -> Result<T, Gone> {
+    let mut coming = pin!(coming);
+    loop {
+        tokio::select! {
+            biased;
+            came = &mut coming => return Ok(came),
+            // Nothing is there to be read.
+            handed = disk.hand_over() => handed?,
+        }
+    }
+}
+
 /// What a folder's error means to the user.
 #[must_use]
 pub fn disk_failure(error: &OutputError) -> Failure {
@@ -337,7 +360,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn new(fetch: &Arc<Fetch>, id: ImageId) -> Told {
+    pub(crate) fn new(fetch: &Arc<Fetch>, id: ImageId) -> Told {
         let wanted = fetch.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let listed = wanted.get(&id).copied().map_or(0, u64::from);
         drop(wanted);

@@ -83,6 +83,8 @@ impl<T: Transport> Transport for Staged<T> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_held(cx))?;
+        // What lingers holds nothing either. // S11
+        self.held = Vec::new();
         self.io.poll_close(cx)
     }
 }
@@ -187,6 +189,7 @@ mod tests {
                 staged.io.room.push_back(room);
             }
             assert!(staged.io.took == due, "by {room}");
+            assert_eq!(staged.held.capacity(), 0, "no memory is kept to linger");
         }
     }
 }
