@@ -121,7 +121,7 @@ pub struct Images<'c>(jtp_driver::Images<'c, Threads>);
 
 impl<'c> Images<'c> {
     /// The next image; `None` when all have come. What is left of an image that was not read to its end is
-    /// thrown away, and it counts as fetched if it was good.
+    /// thrown away, and it counts as fetched if it was good, or was left undecoded.
     ///
     /// # Errors
     ///

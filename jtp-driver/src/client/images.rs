@@ -1,5 +1,7 @@
 //! Images as they come.
 
+use std::time::Instant;
+
 use jtp_core::client::{Misuse, Retry, Transfer};
 use jtp_core::{Image, ImageId};
 
@@ -22,6 +24,8 @@ pub struct Images<'c, R: Runtime> {
     open: Option<Image>,
     /// Why the connection was lost inside an image.
     lost: Option<Error>,
+    /// Until when the next try waits. // R6
+    pause: Option<Instant>,
     /// Requests made on this connection whose responses are not complete.
     under_way: usize,
     promised: u64,
@@ -39,15 +43,16 @@ impl<'c, R: Runtime> Images<'c, R> {
             retry,
             open: None,
             lost: None,
+            pause: None,
             under_way: 0,
             promised: 0,
         }
     }
 
     /// The next image; `None` when all have come. What is left of an image that was not read to its end is
-    /// thrown away, and it counts as fetched if it was good.
+    /// thrown away, and it counts as fetched if it was good, or was left undecoded.
     ///
-    /// Dropped before it is ready, it loses nothing.
+    /// Dropped before it is ready, it loses nothing but a connection that was being made.
     ///
     /// # Errors
     ///
@@ -55,7 +60,11 @@ impl<'c, R: Runtime> Images<'c, R> {
     pub async fn next(&mut self) -> Result<Option<Incoming<'_, 'c, R>>, Error> {
         loop {
             if let Some(error) = self.lost.take() {
-                self.client.recover(&mut self.retry, error).await?;
+                self.pause = self.client.next_try(&mut self.retry, error)?;
+            }
+            if let Some(until) = self.pause {
+                R::sleep_until(until).await;
+                self.pause = None;
             }
             match self.step().await {
                 Ok(Some(image)) => {

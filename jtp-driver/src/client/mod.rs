@@ -8,6 +8,7 @@ mod link;
 mod watch;
 
 use std::fmt;
+use std::time::Instant;
 
 use jtp_core::ImageId;
 use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Misuse, Request, Retry, Transfer};
@@ -190,6 +191,14 @@ impl<R: Runtime> Client<R> {
 
     /// Waits for the next try, if there is to be one. // R6
     async fn recover(&mut self, retry: &mut Retry, error: Error) -> Result<(), Error> {
+        if let Some(until) = self.next_try(retry, error)? {
+            R::sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    /// When the next try is to be made, if there is to be one. // R6
+    fn next_try(&mut self, retry: &mut Retry, error: Error) -> Result<Option<Instant>, Error> {
         self.link = None;
         if !error.is_transient() || !self.connected {
             return Err(error);
@@ -198,10 +207,7 @@ impl<R: Runtime> Client<R> {
             return Err(error);
         };
         tracing::debug!(%error, ?pause, "trying again");
-        if let Some(until) = after::<R>(Some(pause)) {
-            R::sleep_until(until).await;
-        }
-        Ok(())
+        Ok(after::<R>(Some(pause)))
     }
 
     /// A connection on which a request can be made.

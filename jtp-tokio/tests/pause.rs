@@ -1,0 +1,47 @@
+//! The pause before a new try.
+
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jtp_core::ImageId;
+use jtp_tokio::Client;
+
+/// R6: also when the wait for it is given up and begun again.
+#[tokio::test]
+async fn r6_a_pause_that_was_given_up_goes_on() -> Result<(), Box<dyn std::error::Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let id = ImageId::of(b"an image");
+    let serving = thread::spawn(move || -> std::io::Result<()> {
+        let mut answer = b"JTPD\x01\x00\x08".to_vec();
+        answer.extend(id.to_be_bytes());
+        answer.extend(b"an image");
+        // The first time it is lost inside the image.
+        for length in [answer.len() - 3, answer.len()] {
+            let (mut stream, _) = listener.accept()?;
+            stream.read_exact(&mut [0; 3 + 8])?;
+            stream.write_all(&answer[..length])?;
+        }
+        Ok(())
+    });
+    let mut client = Client::builder(address.to_string()).build();
+    let mut images = client.get([id]);
+    let lost = images.next().await?.ok_or("no image")?.bytes(100).await;
+    assert!(lost.is_err());
+    let began = Instant::now();
+    for _ in 0..3 {
+        let mut next = pin!(images.next());
+        let polled = next.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+    }
+    let image = images.next().await?.ok_or("no image")?;
+    assert!(began.elapsed() >= Duration::from_millis(250));
+    assert_eq!(image.bytes(100).await?, b"an image");
+    serving.join().unwrap()?;
+    Ok(())
+}
