@@ -56,7 +56,11 @@ fn play(settings: u8, requests: &[u8], mut input: &[u8], cut: &mut dyn FnMut() -
                 assert!(piece.is_empty());
                 break;
             };
+            let begun = matches!(event, Event::Image(_));
             tell(&mut events, event);
+            if begun && settings & 0x40 != 0 {
+                client.leave_undecoded().unwrap();
+            }
             send(&mut client, &mut sent);
         }
     }
@@ -97,6 +101,7 @@ fn tell(events: &mut Vec<Told>, event: Event<'_>) {
         Event::Begin { kind, count } => Event::Begin { kind, count },
         Event::Image(image) => Event::Image(image),
         Event::ImageEnd { image, verdict } => Event::ImageEnd { image, verdict },
+        Event::PacketEnd { image } => Event::PacketEnd { image },
         Event::End { kind } => Event::End { kind },
         Event::Cancelled { kind } => Event::Cancelled { kind },
         other => panic!("{other:?}"),

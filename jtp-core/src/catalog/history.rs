@@ -212,8 +212,10 @@ mod tests {
 
     #[test]
     fn n2_a_cursor_reads_on_from_its_place_and_a_long_chain_is_freed_without_recursion() {
-        let (first, history) = history(200_000);
-        assert_eq!(first.behind(history.last()), 200_000);
+        // Miri takes minutes for a long one.
+        let batches = if cfg!(miri) { 2_000 } else { 200_000 };
+        let (first, history) = history(batches);
+        assert_eq!(first.behind(history.last()), batches);
         let next = first.next().map(|batch| batch.end());
         assert_eq!(next.map(|next| next.events()), Some(1));
         assert!(history.last().next().is_none());

@@ -388,21 +388,22 @@ mod tests {
     fn many_images_are_found_by_id_and_listed_in_order() {
         let mut writer = CatalogWriter::new();
         let mut seed = 1u64;
-        for n in 0..5_000u64 {
+        let count: u32 = if cfg!(miri) { 200 } else { 5_000 };
+        for n in 0..u64::from(count) {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
             writer
                 .insert(&format!("{:016x}.png", seed.rotate_left(17)), image(seed))
                 .unwrap();
         }
         let catalog = writer.publish();
-        assert_eq!(catalog.len(), 5_000);
+        assert_eq!(catalog.len(), count);
         assert!(names(&catalog).is_sorted());
         let ordinals: BTreeSet<_> = catalog
             .entries()
             .map(|entry| catalog.ordinal(entry.id).unwrap())
             .collect();
-        assert_eq!(ordinals.len(), 5_000);
-        assert_eq!(ordinals.last(), Some(&4_999));
+        assert_eq!(ordinals.len(), count as usize);
+        assert_eq!(ordinals.last(), Some(&(count - 1)));
         let mut at = super::super::Place::default();
         for entry in catalog.entries() {
             assert_eq!(catalog.next_image(&mut at), Some(entry.image()));

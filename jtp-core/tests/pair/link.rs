@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientConnection, ClientError, HaveSet, Request};
+use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request};
 use jtp_core::server::{CloseReason, ServerConfig, ServerConnection, Timeout};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Time};
@@ -58,6 +58,8 @@ pub(crate) struct Link {
     max_have: u32,
     watch: bool,
     max_lag: u64,
+    /// The client leaves images as they travel.
+    undecoded: bool,
     /// What the server showed to send, as bytes.
     shown: Vec<u8>,
     /// When a byte of it went out last, or waiting for that began at the earliest.
@@ -75,6 +77,7 @@ impl Link {
             .with_watch(watch)
             .with_max_watch_lag(max_lag);
         let capacity = [1, 30, 1_000, 70_000][dice.index(4)];
+        let undecoded = dice.one_in(3);
         let pipe = || Pipe {
             capacity,
             ..Pipe::default()
@@ -91,6 +94,7 @@ impl Link {
             max_have,
             watch,
             max_lag,
+            undecoded,
             shown: Vec::new(),
             moved: now,
         }
@@ -315,7 +319,12 @@ impl Link {
             let told = match self.client.receive(rest, now) {
                 Ok(received) => {
                     rest = &rest[received.used..];
-                    received.event.map(|event| self.model.told(store, event))
+                    let begun = matches!(received.event, Some(Event::Image(_)));
+                    let told = received.event.map(|event| self.model.told(store, event));
+                    if begun && self.undecoded {
+                        self.client.leave_undecoded().unwrap();
+                    }
+                    told
                 }
                 Err(fault) => {
                     assert_eq!(self.client.fault(), Some(&fault));

@@ -258,6 +258,11 @@ impl Model {
                 assert!(asked.body == store.raw(image.id), "other bytes");
                 asked.told += 1;
             }
+            Event::PacketEnd { image } => {
+                assert_eq!(asked.image.take(), Some(image));
+                assert!(asked.body == store.wire(image), "other bytes");
+                asked.told += 1;
+            }
             Event::NewImage(entry) => {
                 assert!(asked.is_watch());
                 let (name, image) = &store.history[asked.from + asked.told];

@@ -69,7 +69,9 @@ fn n2_a_watcher_that_takes_nothing_for_30_s_is_disconnected() {
 fn n2_many_events_at_once_are_all_told_and_cancel_need_not_wait_for_all() {
     let mut scene = Scene::new(0);
     scene.send(WATCH);
-    for n in 0..2_000u32 {
+    // More than is encoded ahead.
+    let images: u32 = if cfg!(miri) { 1_000 } else { 2_000 };
+    for n in 0..images {
         scene.add(&format!("{n:04}.png"), n.to_be_bytes().to_vec());
     }
     scene.step = 1;
