@@ -388,8 +388,8 @@ mod tests {
     fn many_images_are_found_by_id_and_listed_in_order() {
         let mut writer = CatalogWriter::new();
         let mut seed = 1u64;
-        let count: u32 = if cfg!(miri) { 200 } else { 5_000 };
-        for n in 0..u64::from(count) {
+        let count: usize = if cfg!(miri) { 200 } else { 5_000 };
+        for n in 0..count as u64 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
             writer
                 .insert(&format!("{:016x}.png", seed.rotate_left(17)), image(seed))
@@ -402,7 +402,7 @@ mod tests {
             .entries()
             .map(|entry| catalog.ordinal(entry.id).unwrap())
             .collect();
-        assert_eq!(ordinals.len(), count as usize);
+        assert_eq!(ordinals.len(), count);
         assert_eq!(ordinals.last(), Some(&(count - 1)));
         let mut at = super::super::Place::default();
         for entry in catalog.entries() {
