@@ -5,6 +5,7 @@ use crate::suite::script::{Act, Deed, Script, Which, forged, packed, png, when};
 
 crate::suite::each_pair! {
     held_back, gone, gone_and_tried_again, broken_in_the_middle, not_what_the_id_says, over_the_limit,
+    over_the_window,
 }
 
 /// The first piece goes out while the second is not there; the answer to the next request waits for both.
@@ -72,4 +73,13 @@ fn over_the_limit() -> Script {
     .list_and_get()
     .must("the image is longer than 4999 bytes (last: true)")
     .must("good: 70 bytes")
+}
+
+/// W8
+fn over_the_window() -> Script {
+    Script::of([png("a.png", 50), packed("b.bmp", 90_000), png("c.png", 70)])
+        .setup(|setup| setup.client = setup.client.with_max_window(64 * 1024))
+        .list_and_get()
+        .must("the window is too large (last: true)")
+        .must("good: 70 bytes")
 }
