@@ -139,6 +139,7 @@ fn main() {
     let answered_list = counted(Header::List, 4, &entries);
     let answered_get = counted(Header::Data, 2, &packets(&[2, 0]));
     let answered_all = counted(Header::ListAndGet, 4, &packets(&[0, 1, 2, 3]));
+    let answered_packed = counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat());
     let cut_short = counted(Header::ListAndGet, 4, &packets(&[0, 1]));
     let news = [&b"JTPW"[..], &one].concat();
     // The first bytes: settings, then the requests (see `client_bytes::request`).
@@ -151,11 +152,7 @@ fn main() {
             counted(Header::Batch, 2, &packets(&[2, 3])),
         ),
         ("all", &[0x03, 4], answered_all.clone()),
-        (
-            "packed",
-            &[0x03, 4],
-            counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat()),
-        ),
+        ("packed", &[0x03, 4], answered_packed),
         (
             "pipelined",
             &[0x05, 0, 4],
@@ -176,9 +173,14 @@ fn main() {
         ("error", &[0x03, 0], error.clone()),
     ];
     for (name, settings, bytes) in told {
-        save("client_bytes", name, &[settings, &bytes].concat());
-        let chunks = [settings, &[1, 2, 3, 5, 8, 13, 21, 34], &bytes[..]].concat();
-        save("client_chunks", name, &chunks);
+        // As they are, and with images left undecoded.
+        for (prefix, bit) in [("", 0), ("undecoded_", 0x40)] {
+            let name = format!("{prefix}{name}");
+            let settings = [&[settings[0] | bit], &settings[1..]].concat();
+            save("client_bytes", &name, &[&settings[..], &bytes].concat());
+            let chunks = [&settings[..], &[1, 2, 3, 5, 8, 13, 21, 34], &bytes].concat();
+            save("client_chunks", &name, &chunks);
+        }
         save("wire_decode", &format!("response_{name}"), &bytes);
     }
     save("wire_decode", "entry", &one);
