@@ -6,23 +6,19 @@
 //! do and nothing more is there to be read. There are so many batches and no more, which bounds the memory: whoever
 //! fills them waits until one has been worked off.
 
+mod work;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image};
-use jtp_store::PendingFile;
+use jtp_core::Image;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::exit::Failure;
 use crate::fetch::{Fetch, Told};
-
-/// A batch of so many bytes is full; so it is with [`FULL_STEPS`].
-const FULL_BYTES: usize = 256 * 1024;
-
-/// Beginning, bytes and end of a hundred images.
-const FULL_STEPS: usize = 300;
+use work::{Batch, Step, Work};
 
 /// So many batches for one connection, or several together: enough that a compressed image of some megabytes does not
 /// keep the next one from another thread.
@@ -33,37 +29,6 @@ const LEAST_BATCHES: usize = 4;
 
 /// The most threads: beyond these the connection, or the disk, is what takes time.
 const MOST_THREADS: usize = 4;
-
-/// What a thread does next.
-enum Step {
-    /// An image begins; one that was begun and not ended is given up.
-    Begin(Image),
-    /// So many bytes of its packet.
-    Bytes(usize),
-    /// All of it has come.
-    End(Told),
-    /// It is not to be.
-    GiveUp,
-}
-
-/// What is to be done, and the bytes that it is about.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    steps: Vec<Step>,
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    /// Whether it has no room for so many bytes more.
-    fn is_full(&self, more: u32) -> bool {
-        let more = usize::try_from(more).unwrap_or(usize::MAX);
-        self.bytes.len().saturating_add(more) > FULL_BYTES || self.steps.len() >= FULL_STEPS
-    }
-}
 
 /// One thread.
 struct Maker {
@@ -371,77 +336,6 @@ fn work(
     Ok(())
 }
 
-/// Decodes images, one after another, verifies them, and makes them files. All its errors are about the folder: an
-/// image that fails by itself is reported, and what still comes of it is thrown away.
-struct Work<'a> {
-    fetch: &'a Fetch,
-    body: BodyReceiver,
-    /// The image in hand, how many bytes it has, and the file, unless that has failed.
-    image: Option<(Image, u64, Option<PendingFile>)>,
-}
-
-impl Work<'_> {
-    fn new(fetch: &Fetch) -> Work<'_> {
-        Work {
-            fetch,
-            body: BodyReceiver::new(fetch.args.max_image_size, DEFAULT_MAX_WINDOW), // R4 W8
-            image: None,
-        }
-    }
-
-    fn off(&mut self, batch: &mut Batch) -> Result<(), Failure> {
-        let mut rest = batch.bytes.as_slice();
-        for step in batch.steps.drain(..) {
-            match step {
-                Step::Begin(image) => {
-                    self.body.begin(image);
-                    self.image = Some((image, 0, Some(self.fetch.folder.begin(&image))));
-                }
-                Step::Bytes(count) => {
-                    let (bytes, after) = rest.split_at(count);
-                    rest = after;
-                    self.append(bytes)?;
-                }
-                Step::End(told) => self.end(told)?,
-                Step::GiveUp => self.image = None,
-            }
-        }
-        batch.bytes.clear();
-        Ok(())
-    }
-
-    fn append(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        let Some((image, length, file)) = &mut self.image else {
-            return Ok(());
-        };
-        while let Some(open) = file.as_mut().filter(|_| !bytes.is_empty()) {
-            let piece = self.body.receive(bytes);
-            bytes = &bytes[piece.used..];
-            *length += u64::try_from(piece.data.len()).unwrap_or(0);
-            if let Err(error) = open.append(piece.data) {
-                *file = None;
-                self.fetch.failed_here(*image, &error)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, told: Told) -> Result<(), Failure> {
-        let Some((image, length, Some(file))) = self.image.take() else {
-            return Ok(());
-        };
-        match self.body.verdict() {
-            Some(Ok(id)) => match file.commit(&self.fetch.name(image), id) {
-                Ok(name) => self.fetch.placed(image, &name, length, told),
-                Err(error) => self.fetch.failed_here(image, &error)?,
-            },
-            Some(Err(fault)) => self.fetch.broken(image, &fault, told),
-            None => {}
-        }
-        Ok(())
-    }
-}
-
 /// The failure that two sides of the work have led to.
 pub(crate) fn both(one: Result<(), Failure>, other: Result<(), Failure>) -> Result<(), Failure> {
     match (one, other) {
@@ -451,158 +345,4 @@ pub(crate) fn both(one: Result<(), Failure>, other: Result<(), Failure>) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use clap::Parser;
-    use jtp_core::{FileType, Flags, ImageId};
-    use jtp_store::OutputFolder;
-
-    use super::*;
-    use crate::client_args::ClientArgs;
-    use crate::exit::Exit;
-    use crate::progress::{Progress, Style};
-    use crate::signals::Stop;
-
-    fn fetch() -> (tempfile::TempDir, Arc<Fetch>) {
-        let place = tempfile::tempdir().unwrap();
-        let folder = OutputFolder::open(place.path().join("out")).unwrap();
-        let args = ClientArgs::parse_from(["client"]);
-        let progress = Progress::new(Style::Quiet);
-        let fetch = Fetch::new(&args, folder, progress, &Stop::by_hand().1);
-        (place, Arc::new(fetch))
-    }
-
-    fn image(id: ImageId, length: usize) -> Image {
-        let flags = Flags::new(FileType::Png, false);
-        let length = length.try_into().unwrap();
-        Image { id, flags, length }
-    }
-
-    fn names(fetch: &Fetch) -> Vec<String> {
-        let entries = std::fs::read_dir(fetch.folder.path()).unwrap();
-        let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-        let mut names: Vec<_> = entries
-            .map(|entry| name(entry).into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn name(id: ImageId) -> String {
-        format!("{id}.png")
-    }
-
-    async fn put(
-        disk: &mut Disk,
-        fetch: &Arc<Fetch>,
-        id: ImageId,
-        bytes: &[u8],
-    ) -> Result<(), Gone> {
-        disk.begin(image(id, bytes.len())).await?;
-        for chunk in bytes.chunks(100_000) {
-            disk.append(chunk);
-            disk.make_room().await?;
-        }
-        disk.end(Told::new(fetch, id));
-        Ok(())
-    }
-
-    /// Nothing here takes that long: a wait that does has no end.
-    fn run(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let test = async { tokio::time::timeout(Duration::from_secs(60), test).await };
-        runtime.block_on(test).expect("an end");
-    }
-
-    #[test]
-    fn large_images_are_spread_and_all_are_there_when_it_is_settled() {
-        run(async {
-            let (_place, fetch) = fetch();
-            let mut disk = Disk::with(&fetch, 3, 4);
-            let mut due = Vec::new();
-            for n in 0..12u8 {
-                let bytes = vec![n; 1_000_000 + usize::from(n)];
-                let id = ImageId::of(&bytes);
-                put(&mut disk, &fetch, id, &bytes).await.unwrap();
-                due.push(name(id));
-            }
-            disk.settle().await.unwrap();
-            due.sort();
-            assert_eq!(names(&fetch), due);
-            assert!((1..=3).contains(&disk.makers.len()));
-            let spare = std::iter::from_fn(|| disk.spare.try_recv().ok()).count();
-            assert_eq!(spare, 3, "no batch is lost, and none was added");
-            disk.finish().await.unwrap();
-        });
-    }
-
-    #[test]
-    fn r2_a_broken_image_is_asked_for_once_more_and_then_has_failed() {
-        run(async {
-            let (_place, fetch) = fetch();
-            let mut disk = Disk::with(&fetch, 1, 4);
-            put(&mut disk, &fetch, ImageId(7), b"others").await.unwrap();
-            assert_eq!(fetch.again(&mut disk).await, [ImageId(7)]);
-            assert_eq!(fetch.progress.exit(), Exit::Success);
-            put(&mut disk, &fetch, ImageId(7), b"others").await.unwrap();
-            assert_eq!(fetch.again(&mut disk).await, []);
-            assert_eq!(fetch.progress.exit(), Exit::SomeFailed);
-            disk.finish().await.unwrap();
-            assert_eq!(names(&fetch), [""; 0]);
-        });
-    }
-
-    #[test]
-    fn what_is_given_up_or_not_whole_leaves_nothing() {
-        run(async {
-            for given_up in [true, false] {
-                let (_place, fetch) = fetch();
-                let mut disk = Disk::with(&fetch, 2, 4);
-                disk.begin(image(ImageId(7), 2_000_000)).await.unwrap();
-                for _ in 0..10 {
-                    disk.append(&[1; 100_000]);
-                    disk.make_room().await.unwrap();
-                }
-                disk.settle().await.unwrap();
-                assert_eq!(names(&fetch).len(), 1, "a temporary");
-                if given_up {
-                    disk.give_up();
-                    disk.settle().await.unwrap();
-                    assert_eq!(names(&fetch), [""; 0]);
-                }
-                disk.finish().await.unwrap();
-                assert_eq!(names(&fetch), [""; 0]);
-            }
-        });
-    }
-
-    #[test]
-    fn a_thread_that_ends_early_ends_every_wait() {
-        run(async {
-            // The folder is gone.
-            let (_place, fetch) = fetch();
-            let mut disk = Disk::with(&fetch, 2, 4);
-            std::fs::remove_dir_all(fetch.folder.path()).unwrap();
-            let bytes = vec![1; 10_000_000];
-            let id = ImageId::of(&bytes);
-            let put = put(&mut disk, &fetch, id, &bytes).await;
-            assert!(put.is_err() || disk.settle().await.is_err());
-            assert_eq!(disk.finish().await.unwrap_err().exit, Exit::Disk);
-        });
-        run(async {
-            // It panics: there are fewer bytes than it is told.
-            let (_place, fetch) = fetch();
-            let mut disk = Disk::with(&fetch, 1, 4);
-            disk.batch.steps.push(Step::Bytes(1));
-            disk.settle().await.unwrap_err();
-            disk.hand_over().await.unwrap_err();
-            let failure = disk.finish().await.unwrap_err();
-            assert_eq!(failure.exit, Exit::Other);
-            assert!(failure.message.contains("failed"), "{failure}");
-        });
-    }
-}
+mod tests;
