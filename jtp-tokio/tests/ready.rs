@@ -1,13 +1,15 @@
 //! Bodies that are in memory now and then.
 
+mod common;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use jtp_core::Image;
-use jtp_core::client::ClientConfig;
 use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError, ReadError};
-use jtp_tokio::{Client, Peer, Server};
+
+use common::client_of;
 
 /// What was read where.
 #[derive(Debug, Default)]
@@ -84,10 +86,7 @@ async fn fetched(
     for n in 0..3 {
         store.store.insert(&format!("{n}.png"), picture(n))?;
     }
-    let server = Server::builder(Arc::new(store)).build();
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let serving = tokio::spawn(async move { server.serve_stream(far, &Peer::default()).await });
-    let mut client = Client::over(near, ClientConfig::new());
+    let (mut client, ended) = client_of(store);
     let mut images = client.list_and_get();
     let mut count = 0;
     while let Some(image) = images.next().await? {
@@ -96,7 +95,7 @@ async fn fetched(
     }
     assert_eq!(count, 3);
     drop(client);
-    serving.await??;
+    ended.await?;
     Ok(reads)
 }
 

@@ -1,12 +1,14 @@
 //! What a connection at rest keeps.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jtp_core::Image;
-use jtp_core::client::ClientConfig;
 use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError, ReadError};
-use jtp_tokio::{Client, Peer, Server};
+
+use common::client_of;
 
 /// A store that counts the images that are open.
 struct Counted {
@@ -51,10 +53,7 @@ async fn an_idle_connection_holds_no_image_open() -> Result<(), Box<dyn std::err
         // Of several pieces, so that it stays open between them.
         store.store.insert(&format!("{n}.png"), vec![n; 3 << 20])?;
     }
-    let server = Server::builder(Arc::new(store)).build();
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let serving = tokio::spawn(async move { server.serve_stream(far, &Peer::default()).await });
-    let mut client = Client::over(near, ClientConfig::new());
+    let (mut client, ended) = client_of(store);
     let mut images = client.list_and_get();
     let mut count = 0;
     while let Some(image) = images.next().await? {
@@ -65,6 +64,6 @@ async fn an_idle_connection_holds_no_image_open() -> Result<(), Box<dyn std::err
     client.list().await?; // By now the server has done with the images.
     assert_eq!(open.load(Ordering::SeqCst), 0);
     drop(client);
-    serving.await??;
+    ended.await?;
     Ok(())
 }
