@@ -50,7 +50,6 @@ mod error;
 mod input;
 mod output;
 mod packets;
-mod port;
 #[cfg(test)]
 mod tests;
 mod watching;
@@ -72,7 +71,6 @@ use input::Ids;
 pub use output::{BodySpan, BodyWanted, Transmit};
 use output::{Responding, What};
 use packets::Source;
-pub use port::{Opening, PlainPolicy, TLS_NEEDED};
 use watching::{Ending, Watching};
 
 /// What [`ServerConnection::receive`] made of the input.
