@@ -239,7 +239,8 @@ impl ServerConnection {
             }
             RequestKind::Watch => {
                 let from = watch_from.unwrap_or_else(|| catalog.latest().clone());
-                let mut watching = if from.behind(catalog.latest()) > self.config.max_watch_lag {
+                let lag = from.behind(catalog.latest()).unwrap_or(0);
+                let mut watching = if lag > self.config.max_watch_lag {
                     Watching::ending(from, Ending::Close(CloseReason::Lag)) // N2
                 } else {
                     Watching::new(from)
@@ -301,7 +302,8 @@ impl ServerConnection {
         let max_lag = self.config.max_watch_lag;
         if let State::Watching(watching) = &mut self.state {
             let idle = watching.output().is_empty();
-            if watching.cursor().behind(catalog.latest()) > max_lag {
+            let lag = watching.cursor().behind(catalog.latest());
+            if lag.is_some_and(|lag| lag > max_lag) {
                 watching
                     .ending
                     .get_or_insert(Ending::Close(CloseReason::Lag));
