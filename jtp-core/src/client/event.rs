@@ -116,7 +116,7 @@ impl<'a> From<Entry<'a>> for CatalogEntry<'a> {
             id: entry.id,
             flags: entry.flags,
             name: nfc(entry.name),
-            size: entry.size,
+            size: entry.length,
         }
     }
 }

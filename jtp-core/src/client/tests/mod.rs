@@ -320,12 +320,8 @@ pub(super) fn told(image: &[u8]) -> Vec<Log> {
 }
 
 pub(super) fn entry(name: &str) -> Vec<u8> {
-    let entry = Entry {
-        id: ImageId(7),
-        flags: Flags::new(FileType::Gif, false),
-        name,
-        size: 4660,
-    };
+    let image = Image::new(ImageId(7), Flags::new(FileType::Gif, false), 4660);
+    let entry = Entry::new(name, image);
     let mut out = Vec::new();
     entry::encode(&entry, &mut out).unwrap();
     out
