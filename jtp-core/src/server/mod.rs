@@ -238,7 +238,10 @@ impl ServerConnection {
                 return Ok(());
             }
             RequestKind::Watch => {
-                let from = watch_from.unwrap_or_else(|| catalog.latest().clone());
+                // N5 applies within one history; an application may answer LIST and WATCH from different catalogs.
+                let from = watch_from
+                    .filter(|from| from.same_history(catalog.latest()))
+                    .unwrap_or_else(|| catalog.latest().clone());
                 let lag = from.behind(catalog.latest()).unwrap_or(0);
                 let mut watching = if lag > self.config.max_watch_lag {
                     Watching::ending(from, Ending::Close(CloseReason::Lag)) // N2

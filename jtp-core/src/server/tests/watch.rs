@@ -237,3 +237,48 @@ fn n2_a_watcher_behind_the_history_ends_at_an_event_boundary() {
     assert_eq!(scene.frames(), ["JTPW first.png"]);
     assert_eq!(scene.reason(), Some(CloseReason::Lag));
 }
+
+#[test]
+fn n5_a_watch_of_another_catalog_than_the_list_starts_at_its_own_catalog() {
+    let mut scene = Scene::new(1);
+    let mut other = CatalogWriter::new();
+    other
+        .insert(
+            "other.png",
+            Image::new(ImageId(1), Flags::new(FileType::Png, false), 1),
+        )
+        .unwrap();
+    other.publish();
+
+    // Both requests are in the input, so the position of the LIST is remembered.
+    scene.decides = false;
+    scene.send(&[1, 1, 4, 0]);
+    scene
+        .connection
+        .accept(scene.writer.snapshot(), scene.now)
+        .unwrap();
+    scene.add("listed catalog.png", vec![1]);
+    scene.publish();
+    scene.run();
+    scene
+        .connection
+        .accept(other.snapshot(), scene.now)
+        .unwrap();
+    scene.run();
+    assert_eq!(
+        scene.frames(),
+        ["JTPL 000"],
+        "events of the listed catalog do not belong to this WATCH"
+    );
+
+    other
+        .insert(
+            "new.png",
+            Image::new(ImageId(2), Flags::new(FileType::Png, false), 1),
+        )
+        .unwrap();
+    let catalog = other.publish();
+    scene.connection.catalog_changed(&catalog, scene.now);
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPW new.png"]);
+}
