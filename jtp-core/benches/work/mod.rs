@@ -172,11 +172,11 @@ fn answer(catalog: &Arc<Catalog>, request: &[u8], socket: &mut [u8]) -> usize {
         let taken = unread.len().min(READ);
         let received = server.receive(&unread[..taken], NOW);
         unread = &unread[received.used..];
-        if received.request.is_some() {
+        if received.event.is_some() {
             server.accept(catalog, NOW).unwrap();
         }
         while let Some(wanted) = server.wants_body() {
-            let length = wanted.image.length - wanted.offset;
+            let length = wanted.remaining();
             server.body_loaded(length, NOW).unwrap();
             sent += send(&mut server, socket);
         }

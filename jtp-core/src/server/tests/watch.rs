@@ -29,7 +29,7 @@ fn n2_a_watcher_that_falls_too_far_behind_is_disconnected() {
     scene.step = usize::MAX;
     scene.run();
     assert_eq!(scene.frames(), ["JTPW 0.png"]);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn n2_a_watch_that_begins_too_far_behind_is_disconnected() {
     scene.step = usize::MAX;
     scene.run();
     assert_eq!(scene.frames(), ["JTPL "]);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn n2_a_watch_whose_list_crawled_beyond_the_history_is_disconnected_and_keeps_no
     scene.run();
     assert_eq!(scene.frames(), ["JTPL 000"]);
     assert!(scene.half_closed);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn n2_a_watcher_behind_the_history_ends_at_an_event_boundary() {
     scene.step = usize::MAX;
     scene.run();
     assert_eq!(scene.frames(), ["JTPW first.png"]);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
