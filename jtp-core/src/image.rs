@@ -322,6 +322,14 @@ pub struct Image {
     pub length: u32,
 }
 
+impl Image {
+    /// An image of `length` bytes on the wire: compressed bytes if `flags` say so. // S6
+    #[must_use]
+    pub const fn new(id: ImageId, flags: Flags, length: u32) -> Image {
+        Image { id, flags, length }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

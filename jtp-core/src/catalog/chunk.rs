@@ -57,11 +57,11 @@ impl Chunk {
         let [id @ .., bits, n0, n1] = *fixed;
         let name_len = usize::from(u16::from_be_bytes([n0, n1]));
         match varint::decode(rest.get(name_len..)?) {
-            Ok(Decoded::Complete { value: length, .. }) => Some(Image {
-                id: ImageId::from_be_bytes(id),
-                flags: Flags::from_bits(bits),
+            Ok(Decoded::Complete { value: length, .. }) => Some(Image::new(
+                ImageId::from_be_bytes(id),
+                Flags::from_bits(bits),
                 length,
-            }),
+            )),
             _ => None,
         }
     }
@@ -114,7 +114,7 @@ impl Chunk {
     /// Puts an entry where it belongs; whether that is behind all others.
     pub(super) fn insert(&mut self, new: &Entry<'_>) -> Result<bool, NameTooLong> {
         let index = self.place(new.name, new.id);
-        let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.size));
+        let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.length));
         entry::encode(new, &mut encoded)?;
         let start = self.start(index);
         let grown = u32::try_from(encoded.len()).unwrap_or(u32::MAX);

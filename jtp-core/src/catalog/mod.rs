@@ -41,7 +41,7 @@ pub use writer::{CatalogError, CatalogWriter};
 /// use jtp_core::{CatalogWriter, FileType, Flags, Image, ImageId};
 ///
 /// let mut writer = CatalogWriter::new();
-/// let image = Image { id: ImageId::of(b"pixels"), flags: Flags::new(FileType::Png, false), length: 6 };
+/// let image = Image::new(ImageId::of(b"pixels"), Flags::new(FileType::Png, false), 6);
 /// writer.insert("a.png", image)?;
 /// let catalog = writer.publish();
 /// assert_eq!(catalog.get(image.id), Some(image));

@@ -99,6 +99,12 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The head of a request. // W7
+    #[must_use]
+    pub const fn new(kind: RequestKind, keep_alive: bool) -> RequestHead {
+        RequestHead { kind, keep_alive }
+    }
+
     /// Appends the head; the IDs, if any, are to follow. // W7
     ///
     /// CANCEL and WATCH are sent with flags 0.
@@ -149,10 +155,7 @@ impl RequestHead {
             _ => (RequestKind::ListAndGet, 2),
         };
         Ok(Decoded::Complete {
-            value: RequestHead {
-                kind,
-                keep_alive: flags & 1 != 0,
-            },
+            value: RequestHead::new(kind, flags & 1 != 0),
             used,
         })
     }
