@@ -119,7 +119,7 @@ fn run() -> Result {
 
 fn fetch(client: &mut Client) -> Result {
     for entry in client.list()? {
-        println!("{}  {} bytes  {}", entry.id, entry.size, entry.name);
+        println!("{}  {} bytes  {}", entry.id, entry.length, entry.name);
     }
     let mut images = client.list_and_get();
     while let Some(incoming) = images.next()? {

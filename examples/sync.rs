@@ -56,7 +56,7 @@ async fn main() -> Result {
         };
         println!(
             "  {}  {:>7} bytes {form}  {}",
-            entry.id, entry.size, entry.name
+            entry.id, entry.length, entry.name
         );
     }
     let started = Instant::now();

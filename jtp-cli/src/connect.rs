@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientError, PeerError, Place};
+use jtp_core::client::{ClientConfig, ClientError, Location, PeerError};
 use jtp_core::wire::response::ErrorCode;
 use jtp_tokio::client::{Client, ClientBuilder, Error};
 use rustls::CertificateError;
@@ -185,7 +185,7 @@ fn protocol_failure(error: &ClientError, args: &ClientArgs) -> Failure {
             let is_greeting = matches!(
                 error,
                 PeerError::Wire {
-                    place: Place::Header,
+                    location: Location::Header,
                     ..
                 }
             );
@@ -258,10 +258,7 @@ mod tests {
         let address = "host:1".to_owned();
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let server = |code, message: &str| {
-            Error::Protocol(ClientError::Server(ServerError {
-                code,
-                message: message.to_owned(),
-            }))
+            Error::Protocol(ClientError::Server(ServerError::new(code, message)))
         };
         let untrusted = io::Error::other(rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer,

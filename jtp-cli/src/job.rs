@@ -360,7 +360,10 @@ pub fn plan_names(entries: &[CatalogEntry<'_>]) -> NamePlan {
 /// is replaced by another image of the same name.
 fn lacking(entries: &[CatalogEntry<'_>], held: &Scan, names: &NamePlan) -> HashMap<ImageId, u32> {
     if held.ids.is_empty() {
-        return entries.iter().map(|entry| (entry.id, entry.size)).collect();
+        return entries
+            .iter()
+            .map(|entry| (entry.id, entry.length))
+            .collect();
     }
     let by_id: HashMap<ImageId, &CatalogEntry<'_>> =
         entries.iter().map(|entry| (entry.id, entry)).collect();
@@ -380,7 +383,7 @@ fn lacking(entries: &[CatalogEntry<'_>], held: &Scan, names: &NamePlan) -> HashM
         let Some(entry) = by_id.get(&id) else {
             continue;
         };
-        if lacking.insert(id, entry.size).is_some() {
+        if lacking.insert(id, entry.length).is_some() {
             continue;
         }
         let name = names.name(id, entry.flags.file_type());
@@ -409,15 +412,13 @@ fn count(len: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jtp_core::{FileType, Flags};
+    use jtp_core::{FileType, Flags, Image};
 
     fn entries(list: &[(u64, &'static str)]) -> Vec<CatalogEntry<'static>> {
         list.iter()
-            .map(|(id, name)| CatalogEntry {
-                id: ImageId(*id),
-                flags: Flags::new(FileType::Png, false),
-                name: (*name).into(),
-                size: 10,
+            .map(|(id, name)| {
+                let flags = Flags::new(FileType::Png, false);
+                CatalogEntry::new(*name, Image::new(ImageId(*id), flags, 10))
             })
             .collect()
     }

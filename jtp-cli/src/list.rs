@@ -26,10 +26,10 @@ pub fn print(entries: &[CatalogEntry<'_>]) -> Result<(), Failure> {
 }
 
 fn write(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
-    let largest = entries.iter().map(|entry| entry.size).max().unwrap_or(0);
+    let largest = entries.iter().map(|entry| entry.length).max().unwrap_or(0);
     let width = largest.to_string().len();
     for entry in entries {
-        let (id, size, kind) = (entry.id, entry.size, kind(entry.flags));
+        let (id, size, kind) = (entry.id, entry.length, kind(entry.flags));
         writeln!(
             out,
             "{id}  {size:>width$}  {kind:<10}  {}",
@@ -48,15 +48,13 @@ fn kind(flags: Flags) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jtp_core::{FileType, ImageId};
+    use jtp_core::{FileType, Image, ImageId};
 
     #[test]
     fn columns_are_aligned_and_names_are_escaped() {
-        let entry = |id, file_type, compressed, name: &'static str, size| CatalogEntry {
-            id: ImageId(id),
-            flags: Flags::new(file_type, compressed),
-            name: name.into(),
-            size,
+        let entry = |id, file_type, compressed, name: &'static str, length| {
+            let flags = Flags::new(file_type, compressed);
+            CatalogEntry::new(name, Image::new(ImageId(id), flags, length))
         };
         let mut out = Vec::new();
         let entries = [

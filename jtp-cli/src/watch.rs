@@ -234,7 +234,7 @@ impl Follower {
         let lacking = entries
             .iter()
             .filter(|entry| !self.have.contains(&entry.id));
-        let new: Vec<(ImageId, u32)> = lacking.map(|entry| (entry.id, entry.size)).collect();
+        let new: Vec<(ImageId, u32)> = lacking.map(|entry| (entry.id, entry.length)).collect();
         if new.is_empty() {
             return Ok(());
         }

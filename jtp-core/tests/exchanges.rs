@@ -115,7 +115,7 @@ impl Exchange {
             }
             Event::Data(data) => self.bodies.last_mut().unwrap().extend_from_slice(data),
             Event::ImageEnd { image, verdict } => {
-                assert_eq!(verdict, Ok(()));
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image));
                 assert_eq!(ImageId::of(self.bodies.last().unwrap()), image.id);
             }
             Event::End { kind } => assert_eq!(kind, self.answers.last().unwrap().0),

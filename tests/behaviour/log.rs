@@ -20,7 +20,8 @@ impl Log {
     pub(crate) fn blurred(mut self) -> Log {
         for line in &mut self.client {
             if line.ends_with("error: misuse: the connection has ended") {
-                "  error: protocol: the connection ended early".clone_into(line);
+                "  error: protocol: the connection ended before the response was complete"
+                    .clone_into(line);
             }
         }
         self

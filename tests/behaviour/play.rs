@@ -78,7 +78,7 @@ fn shown(store: &Store, entry: &Entry) -> String {
         entry.id,
         entry.name,
         entry.flags.bits(),
-        entry.size,
+        entry.length,
         store.name(entry.id),
     )
 }

@@ -103,7 +103,7 @@ impl Work<'_> {
             return Ok(());
         };
         match self.body.verdict() {
-            Some(Ok(id)) => match file.commit(&self.fetch.name(image), id) {
+            Some(Ok(verified)) => match file.commit(&self.fetch.name(image), verified.id()) {
                 Ok(name) => self.fetch.placed(image, &name, length, told),
                 Err(error) => self.fetch.failed_here(image, &error)?,
             },

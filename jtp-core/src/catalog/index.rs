@@ -82,6 +82,15 @@ impl Index {
         Some(starts.get(shard)? + place.ok()?)
     }
 
+    /// [`Index::ordinal`] and [`Index::slot`] in one lookup.
+    pub(super) fn locate(&self, id: ImageId, starts: &[usize]) -> Option<(usize, usize)> {
+        let (shard, position) = self.find(id)?;
+        let position = position.ok()?;
+        let record = self.shards.get(shard)?.get(position)?;
+        let slot = usize::try_from(record.slot).ok()?;
+        Some((starts.get(shard)? + position, slot))
+    }
+
     /// How many IDs stand before each shard.
     pub(super) fn starts(&self) -> Vec<usize> {
         self.shards

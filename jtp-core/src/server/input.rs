@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::packets::{Had, Source};
+use super::packets::{HaveBitmap, ImageQueue};
 use super::watching::Ending;
 use super::{CloseReason, RequestOutcome, Responding, ServerConnection, State};
 use crate::catalog::Catalog;
@@ -34,13 +34,13 @@ enum Matched {
     /// The known images, in the order asked; at most 255. // S7
     Asked(Vec<Image>),
     /// A bit for each image of the catalog. // S8
-    Had(Had),
+    Have(HaveBitmap),
 }
 
 impl Ids {
     pub(super) fn new(head: &RequestHead, cancelled: bool, catalog: Arc<Catalog>) -> Ids {
         let matched = match head.kind {
-            RequestKind::Batch { .. } => Matched::Had(Had::none(&catalog)),
+            RequestKind::Batch { .. } => Matched::Have(HaveBitmap::new(&catalog)),
             _ => Matched::Asked(Vec::new()),
         };
         Ids {
@@ -96,7 +96,7 @@ impl Matched {
     fn take(&mut self, catalog: &Catalog, id: ImageId) {
         match self {
             Matched::Asked(images) => images.extend(catalog.get(id)),
-            Matched::Had(had) => had.mark(catalog, id),
+            Matched::Have(have) => have.mark(catalog, id),
         }
     }
 }
@@ -273,11 +273,15 @@ impl ServerConnection {
         let what = match ids.matched {
             Matched::Asked(images) => {
                 let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
-                self.packets(Header::Data, count, Source::Asked(images.into_iter()))
+                self.packets(
+                    Header::Data,
+                    count,
+                    ImageQueue::Requested(images.into_iter()),
+                )
             }
-            Matched::Had(had) => {
-                let missing = had.missing(&ids.catalog);
-                let source = Source::Missing(ids.catalog, Default::default(), had);
+            Matched::Have(have) => {
+                let missing = have.missing(&ids.catalog);
+                let source = ImageQueue::Missing(ids.catalog, Default::default(), have);
                 self.packets(Header::Batch, missing, source)
             }
         };

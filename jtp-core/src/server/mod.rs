@@ -75,7 +75,7 @@ pub use error::{CloseReason, Timeout};
 use input::Ids;
 pub use output::{BodyRequest, BodySpan, Transmit};
 use output::{Responding, What};
-use packets::Source;
+use packets::ImageQueue;
 use watching::{Ending, Watching};
 
 /// The server's side of one connection. The module's docs say how to drive it.
@@ -264,7 +264,7 @@ impl ServerConnection {
                 self.packets(
                     Header::ListAndGet,
                     count,
-                    Source::All(catalog, Default::default()),
+                    ImageQueue::All(catalog, Default::default()),
                 )
             }
             // A CANCEL is answered by itself.
@@ -391,7 +391,7 @@ impl ServerConnection {
     }
 
     /// Queues a header with its count, and the packets to follow.
-    fn packets(&mut self, header: Header, count: u32, mut source: Source) -> What {
+    fn packets(&mut self, header: Header, count: u32, mut source: ImageQueue) -> What {
         match (header, u8::try_from(count)) {
             (Header::Data, Ok(count)) => {
                 crate::wire::response::encode_data_head(count, &mut self.out);
@@ -418,6 +418,6 @@ impl ServerConnection {
             _ => (None, None),
         };
         next.into_iter()
-            .chain(source.into_iter().flat_map(Source::peek))
+            .chain(source.into_iter().flat_map(ImageQueue::peek))
     }
 }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use super::packets::Source;
+use super::packets::ImageQueue;
 use super::watching::Ending;
 use super::{CloseReason, RequestOutcome, ServerConnection, State};
 use crate::catalog::Catalog;
@@ -132,7 +132,7 @@ pub(super) enum What {
     },
     /// Packets.
     Packets {
-        source: Source,
+        source: ImageQueue,
         /// The image of the packet that comes next.
         next: Option<Image>,
         /// The packet that is being sent; its head is queued.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jtp_core::server::{CloseReason, Misuse, ServerConfig, ServerConnection};
+use jtp_core::server::{CloseReason, ServerConfig, ServerConnection};
 use jtp_core::wire::Decoded;
 use jtp_core::wire::request::{RequestHead, RequestKind};
 use jtp_core::wire::response::ErrorCode;
-use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Time};
+use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Misuse, Time};
 
 use super::output::Output;
 use super::{Dice, garbage, part};
@@ -37,7 +37,7 @@ pub(crate) fn play(steps: u32, dice: Dice<'_>) {
         .with_max_watch_lag([1_000_000, 2][dice(2) as usize])
         .with_first_request_timeout(some(dice, 60))
         .with_idle_timeout(some(dice, 30))
-        .with_request_clock(some(dice, 10), 16 * 1024)
+        .with_request_grace(some(dice, 10))
         .with_write_timeout(some(dice, 30))
         .with_cancel_timeout(some(dice, 10));
     let mut scene = Scene {

@@ -232,7 +232,7 @@ impl Link {
             moved = true;
         }
         let again = self.server.receive(&self.input, now);
-        assert!(again.used == 0 && again.request.is_none(), "not at rest");
+        assert!(again.used == 0 && again.event.is_none(), "not at rest");
         self.look();
         moved
     }

@@ -239,7 +239,11 @@ impl Model {
             Event::Entry(entry) => {
                 let (name, image) = &shown.entries[asked.told];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id));
-                assert_eq!((entry.flags, entry.size), (image.flags, image.length), "S6");
+                assert_eq!(
+                    (entry.flags, entry.length),
+                    (image.flags, image.length),
+                    "S6"
+                );
                 asked.told += 1;
             }
             Event::Image(image) => {
@@ -254,7 +258,7 @@ impl Model {
             }
             Event::ImageEnd { image, verdict } => {
                 assert_eq!(asked.image.take(), Some(image));
-                assert_eq!(verdict, Ok(()));
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image));
                 assert!(asked.body == store.raw(image.id), "other bytes");
                 asked.told += 1;
             }
@@ -267,7 +271,11 @@ impl Model {
                 assert!(asked.is_watch());
                 let (name, image) = &store.history[asked.from + asked.told];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id), "N1 N2");
-                assert_eq!((entry.flags, entry.size), (image.flags, image.length), "S6");
+                assert_eq!(
+                    (entry.flags, entry.length),
+                    (image.flags, image.length),
+                    "S6"
+                );
                 asked.told += 1;
             }
             Event::End { kind } => {

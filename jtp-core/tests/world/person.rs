@@ -145,7 +145,7 @@ impl Person {
         let Some(link) = &mut self.link else { return };
         match &mut self.job {
             Job::Fetch { transfer, .. } => {
-                while let Ok(Some(request)) = transfer.next_request() {
+                while let Some(request) = transfer.next_request() {
                     link.ask(request, now);
                 }
             }

@@ -101,7 +101,7 @@ macro_rules! client {
                                         next = match chunk {
                                             Ok(Some(bytes)) => decode(body, bytes, see),
                                             Ok(None) => {
-                                                assert_eq!(body.verdict(), Some(Ok(image.id)));
+                                                assert!(matches!(body.verdict(), Some(Ok(verified)) if verified.image() == image));
                                                 next = see(Seen::Good);
                                                 break;
                                             }

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use jtp_core::client::{ClientConnection, ClientError, Event, Misuse, Request, Retry, Transfer};
-use jtp_core::{Image, ImageFault};
+use jtp_core::client::{ClientConnection, ClientError, Event, Request, Retry, Transfer};
+use jtp_core::{Image, ImageFault, Misuse, Verified};
 
 use super::{Mode, World};
 use crate::suite::ends::{Ask, ClientEnd, Entry, Failure, Fetched, News, Next, Seen, Then};
@@ -14,7 +14,7 @@ enum Told {
     Entry(Entry),
     Image(Image),
     Data(Vec<u8>),
-    ImageEnd(Image, Result<(), ImageFault>),
+    ImageEnd(Image, Result<Verified, ImageFault>),
     NewImage(Entry),
     End,
     Cancelled,
@@ -322,7 +322,7 @@ impl RefClient {
                     let last = transfer.image_end(image.id, verdict.is_ok());
                     match verdict {
                         _ if skipping => Next::Go,
-                        Ok(()) => see(Seen::Good),
+                        Ok(_) => see(Seen::Good),
                         Err(fault) => {
                             let fault = fault.to_string();
                             see(Seen::Fault { fault, last })
@@ -377,7 +377,7 @@ impl RefClient {
                 }
                 self.link()?;
             }
-            let Some(request) = transfer.next_request().unwrap() else {
+            let Some(request) = transfer.next_request() else {
                 return Ok(());
             };
             let now = self.world.now();

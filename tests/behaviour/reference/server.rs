@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use jtp_core::client::ClientConnection;
-use jtp_core::server::{BodyWanted, ServerConnection};
+use jtp_core::server::{BodyRequest, ServerConnection};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{RateLimiter, Time};
 use jtp_store::{ImageBody, ImageStore};
@@ -225,7 +225,7 @@ impl Conn {
         true
     }
 
-    fn load(&mut self, store: &Store, wanted: BodyWanted, count: usize) -> Option<Vec<u8>> {
+    fn load(&mut self, store: &Store, wanted: BodyRequest, count: usize) -> Option<Vec<u8>> {
         if wanted.offset() == 0 {
             self.body = Some(store.open(&wanted.image()).ok()?);
         }

@@ -49,7 +49,7 @@ fn broken_in_the_middle() -> Script {
         .setup(|setup| setup.broken.push(("a.png", Some(2 * 256 * 1024))))
         .list_and_get()
         .must("interrupted after 524288 bytes")
-        .must("error: protocol: the connection ended early")
+        .must("error: protocol: the connection ended before the response was complete")
 }
 
 /// R2: asked for once more before it counts.

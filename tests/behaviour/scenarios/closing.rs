@@ -49,7 +49,7 @@ fn with_requests_behind() -> Script {
     Script::of_all(pictures)
         .pipelining()
         .get_each([when("0000.jpg", 1, Act::Do(Deed::Shutdown))])
-        .must("error: protocol: the connection ended early")
+        .must("error: protocol: the connection ended before the response was complete")
         .must("1: request GET_BY_ID (255) keep-alive")
         .must("1: end: the server is shutting down")
 }

@@ -14,7 +14,7 @@ fn no_body_comes() -> Script {
         .setup(|setup| setup.unshaped = true)
         .list_and_get()
         .must("interrupted")
-        .must("error: protocol: no byte moved in time")
+        .must("error: protocol: the server did not answer in time")
 }
 
 /// T4: its bytes wait for longer than allowed.
@@ -30,7 +30,7 @@ fn the_client_takes_nothing() -> Script {
                 when("a.png", 1, Act::Leave),
             ],
         )
-        .must("1: end: timed out: the peer takes no output")
+        .must("1: end: timed out: the peer accepted no output")
 }
 
 /// N4 T6: neither the server's idle clock nor the client's.

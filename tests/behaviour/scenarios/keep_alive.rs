@@ -42,13 +42,14 @@ fn the_server_closes_between_requests() -> Script {
             setup.server = setup
                 .server
                 .with_idle_timeout(SOON)
-                .with_linger(SOON.unwrap(), 1 << 20);
+                .with_linger_timeout(SOON.unwrap())
+                .with_linger_bytes(1 << 20);
         })
         .get(["a.png"])
         .then(Deed::AwaitEnd)
         .list()
         .then(Deed::AwaitEnd)
-        .must("1: end: timed out: no request came")
+        .must("1: end: timed out: the peer sent no further request")
         .must("2: request LIST (0) keep-alive")
 }
 
@@ -57,7 +58,9 @@ fn the_server_closes_before_any_request() -> Script {
     Script::of([png("a.png", 300)])
         .setup(|setup| {
             let server = setup.server.with_first_request_timeout(SOON);
-            setup.server = server.with_linger(SOON.unwrap(), 1 << 20);
+            setup.server = server
+                .with_linger_timeout(SOON.unwrap())
+                .with_linger_bytes(1 << 20);
         })
         .then(Deed::AwaitEnd)
         .close()

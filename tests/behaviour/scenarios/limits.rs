@@ -21,7 +21,7 @@ fn more_ids_than_allowed() -> Script {
         .list()
         .batch(["a.png", "b.png", "nobody"])
         .must("the server reports InvalidRequest")
-        .must("1: end: BATCH names 3 images, over the limit of 2")
+        .must("1: end: BATCH names 3 images, the limit is 2")
 }
 
 fn as_many_ids_as_allowed() -> Script {

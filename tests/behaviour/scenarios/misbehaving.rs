@@ -226,7 +226,7 @@ fn r1_each_violation_is_an_error_and_never_a_wrong_image(adapter: Adapter) {
         }
         let told = end.expect_err(&label);
         assert!(
-            told.starts_with("protocol: the server broke the protocol"),
+            told.starts_with("protocol: the server violated the protocol"),
             "{label}"
         );
         assert!(came.images.is_empty(), "{label}");
@@ -336,7 +336,7 @@ fn r1_r6_the_end_at_every_byte_of_a_response(adapter: Adapter) {
         let end = ask(&mut *first, Ask::ListAndGet, &[], &mut came);
         assert_eq!(
             end.unwrap_err(),
-            "protocol: the connection ended early",
+            "protocol: the connection ended before the response was complete",
             "{cut}"
         );
         assert_eq!(came.images, wanted[..usize::from(first_whole)], "{cut}");

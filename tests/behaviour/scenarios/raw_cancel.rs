@@ -22,7 +22,7 @@ fn before_anything() -> RawScript {
         .send(CANCEL)
         .error(INVALID_REQUEST)
         .end()
-        .must("1: end: CANCEL where there is nothing to cancel")
+        .must("1: end: CANCEL without a request to cancel")
 }
 
 /// C1 C3
@@ -73,7 +73,7 @@ fn during_the_last_response() -> RawScript {
         .expect(&answer[100..])
         .error(INVALID_REQUEST)
         .end()
-        .must("1: end: CANCEL where there is nothing to cancel")
+        .must("1: end: CANCEL without a request to cancel")
 }
 
 /// C5: it waits for the request that it follows, and cancels that.

@@ -14,7 +14,7 @@ fn no_first_byte() -> RawScript {
     RawScript::of([])
         .setup(|setup| setup.server = setup.server.with_first_request_timeout(SOON))
         .end()
-        .must("1: end: timed out: no byte came")
+        .must("1: end: timed out: the peer sent nothing")
 }
 
 fn no_next_request() -> RawScript {
@@ -23,23 +23,33 @@ fn no_next_request() -> RawScript {
         .send([LIST, KEEP])
         .expect(list_of(&[]))
         .end()
-        .must("1: end: timed out: no request came")
+        .must("1: end: timed out: the peer sent no further request")
 }
 
 fn a_request_too_slow() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_request_clock(SOON, 1 << 20))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_request_grace(SOON)
+                .with_request_rate(1 << 20)
+        })
         .send([LIST])
         .end()
-        .must("1: end: timed out: a request came too slowly")
+        .must("1: end: timed out: a request arrived too slowly")
 }
 
 fn ids_too_slow() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_request_clock(SOON, 1 << 20))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_request_grace(SOON)
+                .with_request_rate(1 << 20)
+        })
         .send(&batch(KEEP, &[1, 2, 3])[..20])
         .end()
-        .must("1: end: timed out: a request came too slowly")
+        .must("1: end: timed out: a request arrived too slowly")
 }
 
 fn a_cancel_begun() -> RawScript {
@@ -47,13 +57,18 @@ fn a_cancel_begun() -> RawScript {
         .setup(|setup| setup.server = setup.server.with_cancel_timeout(SOON))
         .send([WATCH[0], WATCH[1], CANCEL[0]])
         .end()
-        .must("1: end: timed out: a CANCEL was begun and not completed")
+        .must("1: end: timed out: a CANCEL was not completed")
 }
 
 /// The client has seen the end, and stays.
 fn a_lingering_client() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_linger(SOON.unwrap(), 1 << 20))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_linger_timeout(SOON.unwrap())
+                .with_linger_bytes(1 << 20)
+        })
         .send([LIST, 0])
         .expect(list_of(&[]))
         .end()
@@ -65,7 +80,12 @@ fn a_lingering_client() -> RawScript {
 fn a_client_that_does_not_stop() -> RawScript {
     let long = std::time::Duration::from_secs(3600);
     RawScript::of([png("a.png", 5)])
-        .setup(|setup| setup.server = setup.server.with_linger(long, 100))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_linger_timeout(long)
+                .with_linger_bytes(100)
+        })
         .send([LIST, 0])
         .expect(list_of(&[Picture::new("a.png", png("a.png", 5).bytes)]))
         .end()

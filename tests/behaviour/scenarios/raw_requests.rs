@@ -70,7 +70,7 @@ fn half_closed_inside_a_request() -> RawScript {
         .half_close()
         .expect(list_of(&[x]))
         .end()
-        .must("1: end: the connection ended inside a request")
+        .must("1: end: the peer closed the connection inside a request")
 }
 
 /// T5: it is no abort.

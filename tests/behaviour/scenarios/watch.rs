@@ -104,7 +104,7 @@ fn ended_by_the_shutdown() -> Script {
             Do(Deed::Shutdown),
             Next(1),
         ])
-        .must("error: protocol: the connection ended early")
+        .must("error: protocol: the connection ended before the response was complete")
         .must("1: end: the server is shutting down")
 }
 
@@ -118,8 +118,8 @@ fn ended_by_its_lag() -> Script {
             setup.on_request.push(("WATCH", three));
         })
         .watching(true, false, [Next(1)])
-        .must("error: protocol: the connection ended early")
-        .must("1: end: the watcher fell too far behind")
+        .must("error: protocol: the connection ended before the response was complete")
+        .must("1: end: the watching client fell too far behind")
 }
 
 /// S10

@@ -165,7 +165,7 @@ fn written(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
                 "id": entry.id.to_string(),
                 "flags": entry.flags.bits(),
                 "name": entry.name,
-                "size": entry.size,
+                "size": entry.length,
             });
             json!({if is_news { "new_image" } else { "entry" }: told})
         }
@@ -179,7 +179,7 @@ fn written(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
         }
         Event::ImageEnd { image, verdict } => {
             let mut told = json!({"image_end": image.id.to_string(), "verdict": match verdict {
-                Ok(()) => "good",
+                Ok(_) => "good",
                 Err(ImageFault::WrongId { .. }) => "wrong_id",
                 Err(ImageFault::Broken(_)) => "broken",
                 Err(ImageFault::TooLarge { .. }) => "too_large",

@@ -169,8 +169,8 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
 #[test]
 fn r1_unknown_headers_and_those_that_do_not_answer() {
     let unknown = |bytes: &[u8; 4], location| {
-        let source = WireError::UnknownHeader(*bytes);
-        peer(PeerError::Wire { source, location })
+        let error = WireError::UnknownHeader(*bytes);
+        peer(PeerError::Wire { error, location })
     };
     let list = |answer: &[u8]| failure(&[Ask(Request::List), bytes(&[answer])]);
     assert_eq!(list(b"HTTP/1.1 400"), unknown(b"H\0\0\0", Location::Header));
@@ -213,7 +213,7 @@ fn r1_unknown_headers_and_those_that_do_not_answer() {
 fn r1_bad_flags_varints_names_and_codes() {
     let list = |tail: &[u8]| failure(&[Ask(Request::List), bytes(&[b"JTPL", tail])]);
     let all = |tail: &[u8]| failure(&[Ask(Request::ListAndGet), bytes(&[b"JTPG\x01", tail])]);
-    let wire = |source, location| peer(PeerError::Wire { source, location });
+    let wire = |error, location| peer(PeerError::Wire { error, location });
     let with = |at: usize, byte: u8| {
         let mut entry = entry("x");
         entry[at] = byte;
