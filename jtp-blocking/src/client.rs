@@ -8,8 +8,8 @@ use jtp_core::{Image, ImageId};
 pub use jtp_driver::{Error, ImageError};
 
 use crate::halves::{Close, Halves};
+use crate::reactor::block_on;
 use crate::runtime::Threads;
-use crate::wait::block_on;
 
 /// Collects what a [`Client`] is to do. See [`jtp_driver::ClientBuilder`].
 pub type ClientBuilder = jtp_driver::ClientBuilder<Threads>;

@@ -102,14 +102,15 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod bell;
 pub mod client;
 mod halves;
+mod parker;
+mod reactor;
 pub mod runtime;
 pub mod server;
 #[cfg(feature = "tls")]
 mod tls;
-mod wait;
+mod wake_fd;
 
 pub use jtp_driver::ALPN;
 
@@ -119,4 +120,4 @@ pub use runtime::Threads;
 pub use server::{Decision, Peer, Server, ServerBuilder, Shutdown};
 
 /// The stack of each thread that is started here.
-const STACK: usize = 256 * 1024;
+const STACK_SIZE: usize = 256 * 1024;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use jtp_driver::{Over, Runtime, SockRef, Socket, Transport};
 
-pub use crate::bell::Bell;
 use crate::halves::Halves;
-pub use crate::wait::Sleep;
-use crate::wait::{PollFlags, attempt, block_on};
-use crate::{Client, STACK, Server};
+use crate::reactor::{PollFlags, attempt};
+pub use crate::reactor::{Sleep, block_on};
+use crate::{Client, STACK_SIZE, Server};
+pub use jtp_driver::EventBell as Bell;
 
 /// Threads as [`jtp_driver`] knows them: each runs one future, and waits for it by poll(2).
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,9 @@ impl Runtime for Threads {
         let thread = thread::Builder::new().name(name.to_string());
         // In a box, since it is moved about on a small stack.
         let task = Box::pin(task);
-        thread.stack_size(STACK).spawn(move || block_on(task))?;
+        thread
+            .stack_size(STACK_SIZE)
+            .spawn(move || block_on(task))?;
         Ok(())
     }
 
@@ -55,7 +57,7 @@ impl Runtime for Threads {
 
     async fn accept(listener: &Arc<TcpListener>) -> io::Result<(Tcp, SocketAddr)> {
         let accept = || listener.accept();
-        let (stream, address) = poll_fn(|_| attempt(listener, PollFlags::IN, accept)).await?;
+        let (stream, address) = poll_fn(|cx| attempt(listener, PollFlags::IN, cx, accept)).await?;
         Ok((Tcp::new(stream)?, address))
     }
 
@@ -91,16 +93,18 @@ impl Tcp {
 }
 
 impl Transport for Tcp {
-    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        attempt(&self.0, PollFlags::IN, || (&*self.0).read(buf))
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        attempt(&self.0, PollFlags::IN, cx, || (&*self.0).read(buf))
     }
 
     fn poll_write_vectored(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        attempt(&self.0, PollFlags::OUT, || (&*self.0).write_vectored(bufs))
+        attempt(&self.0, PollFlags::OUT, cx, || {
+            (&*self.0).write_vectored(bufs)
+        })
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,6 +122,6 @@ impl Socket for Tcp {
     }
 
     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|_| attempt(&self.0, PollFlags::IN, || self.0.peek(buf))).await
+        poll_fn(|cx| attempt(&self.0, PollFlags::IN, cx, || self.0.peek(buf))).await
     }
 }

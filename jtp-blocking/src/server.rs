@@ -6,16 +6,15 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use jtp_core::server::CloseReason;
-use jtp_driver::Bell as _;
 #[cfg(feature = "tls")]
 pub use jtp_driver::server::TlsPeer;
+use jtp_driver::{Bell as _, EventBell as Bell};
 pub use jtp_driver::{Decision, Peer};
 use jtp_store::ImageStore;
 
-use crate::bell::Bell;
 use crate::halves::{Close, Halves};
+use crate::reactor::block_on;
 use crate::runtime::Threads;
-use crate::wait::block_on;
 
 /// Collects what a [`Server`] is to do. See [`jtp_driver::ServerBuilder`].
 pub type ServerBuilder<S> = jtp_driver::ServerBuilder<Threads, S>;

@@ -10,8 +10,8 @@ use jtp_driver::{BoxTransport, PeerCertificates, TlsRuntime, Transport};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, ServerConnection};
 
+use crate::reactor::{PollFlags, attempt, wait_for};
 use crate::runtime::{Tcp, Threads};
-use crate::wait::{PollFlags, attempt, wait_for};
 
 /// How much is read from the socket at once.
 const READ: usize = 64 * 1024;
@@ -61,20 +61,21 @@ impl Tls {
             end: 0,
             closing: false,
         };
-        poll_fn(|_| tls.poll(PollFlags::IN, Tls::shake)).await?;
+        poll_fn(|cx| tls.poll(cx, PollFlags::IN, Tls::shake)).await?;
         Ok(tls)
     }
 
     /// Does what never waits; what it waits for is what rustls has for the socket, too.
     fn poll<T>(
         &mut self,
+        cx: &Context<'_>,
         flags: PollFlags,
         mut work: impl FnMut(&mut Tls) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         let socket = Arc::clone(&self.socket);
-        let done = attempt(&socket, flags, || work(self));
+        let done = attempt(&socket, flags, cx, || work(self));
         if done.is_pending() && self.connection.wants_write() {
-            return wait_for(socket, PollFlags::OUT);
+            return wait_for(&socket, PollFlags::OUT, cx);
         }
         done
     }
@@ -161,23 +162,23 @@ impl Tls {
 }
 
 impl Transport for Tls {
-    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll(PollFlags::IN, |tls| tls.read(buf))
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx, PollFlags::IN, |tls| tls.read(buf))
     }
 
     fn poll_write_vectored(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll(PollFlags::OUT, |tls| tls.write(bufs))
+        self.poll(cx, PollFlags::OUT, |tls| tls.write(bufs))
     }
 
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(PollFlags::OUT, Tls::send)
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, PollFlags::OUT, Tls::send)
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(PollFlags::OUT, Tls::close)
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, PollFlags::OUT, Tls::close)
     }
 }
