@@ -103,9 +103,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod client;
+mod connect;
 mod halves;
 mod parker;
 mod reactor;
+mod resolve;
 pub mod runtime;
 pub mod server;
 #[cfg(feature = "tls")]

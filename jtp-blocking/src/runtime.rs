@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Ready, poll_fn, ready};
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use jtp_driver::{Over, Runtime, SockRef, Socket, Transport};
 
+use crate::connect::connect;
 use crate::halves::Halves;
 use crate::reactor::{PollFlags, attempt};
 pub use crate::reactor::{Sleep, block_on};
+use crate::resolve::resolve;
 use crate::{Client, STACK_SIZE, Server};
 pub use jtp_driver::EventBell as Bell;
 
@@ -62,14 +64,12 @@ impl Runtime for Threads {
     }
 
     async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-        Ok(address.to_socket_addrs()?.collect())
+        resolve(address).await
     }
 
     async fn connect(address: SocketAddr, limit: Option<Duration>) -> io::Result<Tcp> {
-        Tcp::new(match limit {
-            Some(limit) => TcpStream::connect_timeout(&address, limit)?,
-            None => TcpStream::connect(address)?,
-        })
+        let _ = limit;
+        Ok(Tcp(connect(address).await?))
     }
 }
 
