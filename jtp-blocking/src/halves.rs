@@ -10,6 +10,7 @@ use std::thread;
 use jtp_driver::Transport;
 
 use crate::STACK_SIZE;
+use crate::cancel::Abort;
 
 /// The most bytes of one read or write of a half. The reader's come on top of the input buffer of S1.
 const CHUNK: usize = 16 * 1024;
@@ -58,7 +59,7 @@ impl Close for std::os::unix::net::UnixStream {
 pub(crate) struct Halves {
     reader: Arc<Half>,
     writer: Arc<Half>,
-    closer: Box<dyn Close>,
+    closer: Arc<Closer>,
     /// Bytes that were read; those before `position` are consumed.
     input: Vec<u8>,
     position: usize,
@@ -75,7 +76,7 @@ impl Halves {
     pub(crate) fn new(
         mut reader: impl Read + Send + 'static,
         mut writer: impl Write + Send + 'static,
-        closer: Box<dyn Close>,
+        closer: impl Close + 'static,
     ) -> io::Result<Halves> {
         let read = move |buffer: &mut Vec<u8>| {
             buffer.resize(CHUNK, 0);
@@ -90,7 +91,7 @@ impl Halves {
         let halves = Halves {
             reader: Arc::new(Half::new()),
             writer: Arc::new(Half::new()),
-            closer,
+            closer: Arc::new(Closer(Mutex::new(Box::new(closer)))),
             input: Vec::new(),
             position: 0,
             ended: false,
@@ -98,6 +99,34 @@ impl Halves {
         Half::start(&halves.reader, "jtp reader", read)?;
         Half::start(&halves.writer, "jtp writer", write)?;
         Ok(halves)
+    }
+
+    pub(crate) fn closer(&self) -> &Arc<Closer> {
+        &self.closer
+    }
+}
+
+/// The caller's closer, for the connection's thread and for a cancellation.
+pub(crate) struct Closer(Mutex<Box<dyn Close>>);
+
+impl fmt::Debug for Closer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closer").finish_non_exhaustive()
+    }
+}
+
+impl Closer {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Close>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Abort for Closer {
+    fn abort(&self) {
+        // Otherwise the connection's thread is about to finish or to close the stream.
+        if let Ok(mut closer) = self.0.try_lock() {
+            closer.close();
+        }
     }
 }
 
@@ -139,7 +168,7 @@ impl Transport for Halves {
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.writer.close();
-        Poll::Ready(self.closer.finish())
+        Poll::Ready(self.closer.lock().finish())
     }
 }
 
@@ -147,7 +176,7 @@ impl Drop for Halves {
     fn drop(&mut self) {
         self.reader.close();
         self.writer.close();
-        self.closer.close();
+        self.closer.lock().close();
     }
 }
 

@@ -102,6 +102,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cancel;
 pub mod client;
 mod connect;
 mod halves;
@@ -116,6 +117,7 @@ mod wake_fd;
 
 pub use jtp_driver::ALPN;
 
+pub use cancel::CancelHandle;
 pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
 pub use halves::Close;
 pub use runtime::Threads;

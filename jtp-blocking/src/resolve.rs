@@ -75,3 +75,44 @@ impl<T> Drop for Finisher<T> {
         waker.into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::reactor::{Sleep, block_on};
+
+    #[test]
+    fn addresses_and_names_are_resolved() {
+        let addresses = block_on(resolve("127.0.0.1:80")).unwrap();
+        assert_eq!(addresses, ["127.0.0.1:80".parse().unwrap()]);
+        let addresses = block_on(resolve("localhost:80")).unwrap();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback()));
+        assert!(!addresses.is_empty());
+        assert!(block_on(resolve("no port")).is_err());
+    }
+
+    #[test]
+    fn nobody_waits_for_work_whose_future_is_dropped() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let mut stalled = Box::pin(run("stalled", move || Ok(receiver.recv())));
+        let mut limit = pin!(Sleep::until(Instant::now() + Duration::from_millis(20)));
+        block_on(poll_fn(|cx| {
+            assert!(stalled.as_mut().poll(cx).is_pending());
+            limit.as_mut().poll(cx)
+        }));
+        drop(stalled);
+        sender.send(()).unwrap(); // The thread has waited until now.
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let panicking = run("panicking", || -> io::Result<()> {
+            panic!("expected by the test")
+        });
+        assert!(block_on(panicking).is_err());
+    }
+}

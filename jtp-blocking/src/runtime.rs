@@ -16,7 +16,7 @@ use crate::halves::Halves;
 use crate::reactor::{PollFlags, attempt};
 pub use crate::reactor::{Sleep, block_on};
 use crate::resolve::resolve;
-use crate::{Client, STACK_SIZE, Server};
+use crate::{Client, STACK_SIZE, Server, cancel};
 pub use jtp_driver::EventBell as Bell;
 
 /// Threads as [`jtp_driver`] knows them: each runs one future, and waits for it by poll(2).
@@ -64,12 +64,16 @@ impl Runtime for Threads {
     }
 
     async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+        cancel::check()?;
         resolve(address).await
     }
 
     async fn connect(address: SocketAddr, limit: Option<Duration>) -> io::Result<Tcp> {
         let _ = limit;
-        Ok(Tcp(connect(address).await?))
+        cancel::check()?;
+        let stream = connect(address).await?;
+        cancel::connected(&stream);
+        Ok(Tcp(stream))
     }
 }
 

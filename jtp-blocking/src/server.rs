@@ -83,7 +83,7 @@ impl<S: ImageStore + ?Sized> Server<S> {
         closer: impl Close + 'static,
         peer: &Peer,
     ) -> io::Result<Option<CloseReason>> {
-        let stream = Halves::new(reader, writer, Box::new(closer))?;
+        let stream = Halves::new(reader, writer, closer)?;
         block_on(self.0.serve_stream(stream, peer))
     }
 }

@@ -268,7 +268,7 @@ fn serving<S: ImageStore>(server: Server<S>, end: &End) -> Serving {
 }
 
 fn over(end: &End, config: ClientConfig) -> std::io::Result<Client> {
-    Client::over(end.clone(), end.clone(), end.clone(), config)
+    Client::from_stream(end.clone(), end.clone(), end.clone(), config)
 }
 
 struct Tls {
