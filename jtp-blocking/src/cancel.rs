@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
-use jtp_driver::Error;
+use jtp_driver::{Error, ImageError};
 
 use crate::reactor::block_on;
 
@@ -56,6 +56,23 @@ impl Abort for TcpStream {
     }
 }
 
+/// The error of a cancelled call.
+pub(crate) trait Cancelled {
+    fn cancelled() -> Self;
+}
+
+impl Cancelled for Error {
+    fn cancelled() -> Error {
+        Error::Cancelled
+    }
+}
+
+impl Cancelled for ImageError {
+    fn cancelled() -> ImageError {
+        ImageError::Fatal(Error::Cancelled)
+    }
+}
+
 thread_local! {
     /// That of the client whose future this thread runs.
     static CURRENT: RefCell<Option<CancelHandle>> = const { RefCell::new(None) };
@@ -81,12 +98,12 @@ impl CancelHandle {
     }
 
     /// Runs a future of the client until it ends or is cancelled.
-    pub(crate) fn run<T, E: From<Error>>(
+    pub(crate) fn run<T, E: Cancelled>(
         &self,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         if self.is_cancelled() {
-            return Err(Error::Cancelled.into());
+            return Err(E::cancelled());
         }
         let _current = Current::enter(self);
         let mut future = pin!(future);
@@ -96,7 +113,7 @@ impl CancelHandle {
             let mut state = self.lock();
             match result {
                 Poll::Ready(Err(_)) | Poll::Pending if state.is_cancelled => {
-                    Poll::Ready(Err(Error::Cancelled.into()))
+                    Poll::Ready(Err(E::cancelled()))
                 }
                 Poll::Pending => {
                     state.waker = Some(cx.waker().clone());

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Misuse};
-use jtp_core::{Image, ImageId};
+use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
+use jtp_core::{Image, ImageId, Misuse, Verified};
 pub use jtp_driver::{Error, ImageError};
 
 use crate::cancel::CancelHandle;
@@ -13,7 +13,7 @@ use crate::reactor::block_on;
 use crate::runtime::Threads;
 
 /// Configures a [`Client`]. See [`jtp_driver::ClientBuilder`].
-pub type ClientBuilder = jtp_driver::ClientBuilder<Threads>;
+pub type ClientBuilder = jtp_driver::ClientBuilder<Threads, Client>;
 
 /// Requests the catalog and images of one server, one request after another, over one connection at a time.
 ///
@@ -38,7 +38,7 @@ impl From<jtp_driver::Client<Threads>> for Client {
 impl Client {
     /// Configures a client of the server at `HOST:PORT`. All addresses of a name are tried.
     pub fn builder(address: impl Into<String>) -> ClientBuilder {
-        jtp_driver::Client::builder(address)
+        ClientBuilder::new(Threads::default(), address)
     }
 
     /// A client over a stream that is connected, and encrypted if it has to be. It cannot connect again, so it does
@@ -59,7 +59,7 @@ impl Client {
         let cancel = CancelHandle::default();
         let stream = Halves::new(reader, writer, closer)?;
         cancel.set_connection(stream.closer());
-        let inner = jtp_driver::Client::over(stream, config);
+        let inner = jtp_driver::Client::from_stream(stream, config);
         Ok(Client { inner, cancel })
     }
 
@@ -181,10 +181,10 @@ impl<'c> Images<'c> {
         self.inner.absent()
     }
 
-    /// The number of images that the server has announced up to now.
+    /// The number of images that the server has announced so far.
     #[must_use]
-    pub fn promised(&self) -> u64 {
-        self.inner.promised()
+    pub fn announced(&self) -> u64 {
+        self.inner.announced()
     }
 
     /// Cancels the request by CANCEL, and discards the images that still arrive; see
@@ -211,6 +211,18 @@ impl<'a, 'c> Incoming<'a, 'c> {
     #[must_use]
     pub fn image(&self) -> Image {
         self.inner.image()
+    }
+
+    /// The bytes of its packet's data that have arrived so far: see [`jtp_driver::Incoming::received`].
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.inner.received()
+    }
+
+    /// The proof that all bytes have arrived and are the image, once [`chunk`](Self::chunk) has returned `None`.
+    #[must_use]
+    pub fn verified(&self) -> Option<Verified> {
+        self.inner.verified()
     }
 
     /// Leaves decoding and verification to the caller, for example on another thread: see [`jtp_driver::Undecoded`].
@@ -263,7 +275,8 @@ impl Undecoded<'_, '_> {
     ///
     /// # Errors
     ///
-    /// [`ImageError::Interrupted`]: discard the bytes received of this image. // R6
+    /// [`ImageError::Interrupted`]: discard the bytes received of this image; it arrives again. [`ImageError::Fatal`]:
+    /// the request failed. // R6
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
         self.cancel.run(self.inner.chunk())
     }
@@ -303,7 +316,8 @@ impl Watch<'_> {
         &mut self,
         timeout: Duration,
     ) -> Result<Option<CatalogEntry<'static>>, Error> {
-        let next = jtp_driver::timeout::<Threads, _>(Some(timeout), self.inner.next());
+        let threads = Threads::default();
+        let next = jtp_driver::timeout(&threads, Some(timeout), self.inner.next());
         self.cancel.run(async { next.await.transpose() })
     }
 

@@ -7,10 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use jtp_driver::Transport;
+use jtp_driver::{Transport, WrapStream};
 
 use crate::STACK_SIZE;
+#[cfg(feature = "client")]
 use crate::cancel::Abort;
+use crate::runtime::Threads;
 
 /// The most bytes of one read or write of a half. The reader's come on top of the input buffer of S1.
 const CHUNK: usize = 16 * 1024;
@@ -101,6 +103,7 @@ impl Halves {
         Ok(halves)
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn closer(&self) -> &Arc<Closer> {
         &self.closer
     }
@@ -121,12 +124,21 @@ impl Closer {
     }
 }
 
+#[cfg(feature = "client")]
 impl Abort for Closer {
     fn abort(&self) {
         // Otherwise the connection's thread is about to finish or to close the stream.
         if let Ok(mut closer) = self.0.try_lock() {
             closer.close();
         }
+    }
+}
+
+impl WrapStream<Halves> for Threads {
+    type Transport = Halves;
+
+    fn wrap(stream: Halves) -> Halves {
+        stream
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use jtp_blocking::{CancelHandle, Client, Error, ImageError};
+use jtp_blocking::{CancelHandle, Client, ClientBuilder, Error, ImageError};
 use jtp_core::client::ClientConfig;
 
 /// How long a call may take to return, on a busy machine. What the client waits for takes longer.
@@ -14,24 +14,54 @@ const PROMPT: Duration = Duration::from_secs(2);
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
+/// A server that stops answering.
+struct StalledServer {
+    address: String,
+    thread: JoinHandle<()>,
+    /// Receives a message when the client waits for the server.
+    stalled: mpsc::Receiver<()>,
+}
+
 /// Accepts one connection, answers its first bytes with `answer`, and then waits for its end.
-fn stalled_server(answer: Vec<u8>) -> Result<(String, JoinHandle<()>)> {
+fn stalled_server(answer: Vec<u8>) -> Result<StalledServer> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
-    let server = thread::spawn(move || {
+    let (sender, stalled) = mpsc::channel();
+    let thread = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         assert_ne!(stream.read(&mut [0; 64]).unwrap(), 0);
         stream.write_all(&answer).unwrap();
-        // The end, or a reset: the client has closed the connection.
+        sender.send(()).unwrap();
+        // Until the end, or a reset: the client has closed the connection.
         while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
     });
-    Ok((address, server))
+    Ok(StalledServer {
+        address,
+        thread,
+        stalled,
+    })
+}
+
+impl StalledServer {
+    fn client(&self) -> ClientBuilder {
+        Client::builder(&self.address)
+    }
+
+    /// Cancels soon after the client waits. The thread returns the time of the cancellation.
+    fn cancel(self, handle: CancelHandle) -> (JoinHandle<Instant>, JoinHandle<()>) {
+        let stalled = self.stalled;
+        let cancelled = thread::spawn(move || {
+            stalled.recv().unwrap();
+            cancel_soon(handle).join().unwrap()
+        });
+        (cancelled, self.thread)
+    }
 }
 
 /// Cancels after a short while. The thread returns the time of the cancellation.
 fn cancel_soon(handle: CancelHandle) -> JoinHandle<Instant> {
     thread::spawn(move || {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(50));
         let now = Instant::now();
         handle.cancel();
         now
@@ -68,9 +98,9 @@ fn assert_stays_cancelled(client: &mut Client, server: JoinHandle<()>) {
 
 #[test]
 fn list_from_a_silent_server() -> Result {
-    let (address, server) = stalled_server(Vec::new())?;
-    let mut client = Client::builder(address).build();
-    let cancelled = cancel_soon(client.cancel_handle());
+    let server = stalled_server(Vec::new())?;
+    let mut client = server.client().build();
+    let (cancelled, server) = server.cancel(client.cancel_handle());
     assert_cancelled(client.list());
     assert_prompt(cancelled);
     assert_stays_cancelled(&mut client, server);
@@ -86,12 +116,13 @@ fn a_tls_handshake_with_a_silent_server() -> Result {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    let (address, server) = stalled_server(Vec::new())?;
-    let mut client = Client::builder(address)
+    let server = stalled_server(Vec::new())?;
+    let mut client = server
+        .client()
         .tls(config, ServerName::try_from("localhost")?)
         .connect_timeout(None)
         .build();
-    let cancelled = cancel_soon(client.cancel_handle());
+    let (cancelled, server) = server.cancel(client.cancel_handle());
     assert_cancelled(client.connect());
     assert_prompt(cancelled);
     assert_stays_cancelled(&mut client, server);
@@ -102,9 +133,9 @@ fn a_tls_handshake_with_a_silent_server() -> Result {
 fn a_body_that_stalls() -> Result {
     // One image of 100 bytes, of which 10 arrive.
     let head = [&b"JTPG\x01\x00\x64"[..], &[0; 8], &[7; 10]].concat();
-    let (address, server) = stalled_server(head)?;
-    let mut client = Client::builder(address).build();
-    let cancelled = cancel_soon(client.cancel_handle());
+    let server = stalled_server(head)?;
+    let mut client = server.client().build();
+    let (cancelled, server) = server.cancel(client.cancel_handle());
     let mut images = client.list_and_get();
     let mut image = images.next()?.ok_or("no image")?;
     let error = loop {
@@ -127,12 +158,12 @@ fn a_body_that_stalls() -> Result {
 
 #[test]
 fn a_watch_without_new_images() -> Result {
-    let (address, server) = stalled_server(b"JTPL\x00".to_vec())?;
-    let mut client = Client::builder(address).build();
+    let server = stalled_server(b"JTPL\x00".to_vec())?;
+    let mut client = server.client().build();
     let handle = client.cancel_handle();
     let (_, mut watch) = client.list_and_watch()?;
     assert_eq!(watch.next_timeout(Duration::from_millis(1))?, None);
-    let cancelled = cancel_soon(handle);
+    let (cancelled, server) = server.cancel(handle);
     assert_cancelled(watch.next());
     assert_prompt(cancelled);
     assert_cancelled(watch.next_timeout(Duration::from_secs(60)));
@@ -188,11 +219,11 @@ fn a_pause_between_retries() -> Result {
 
 #[test]
 fn a_stream_of_the_callers() -> Result {
-    let (address, server) = stalled_server(Vec::new())?;
-    let stream = TcpStream::connect(address)?;
+    let server = stalled_server(Vec::new())?;
+    let stream = TcpStream::connect(&server.address)?;
     let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);
     let mut client = Client::from_stream(reader, writer, stream, ClientConfig::new())?;
-    let cancelled = cancel_soon(client.cancel_handle());
+    let (cancelled, server) = server.cancel(client.cancel_handle());
     assert_cancelled(client.list());
     assert_prompt(cancelled);
     assert_stays_cancelled(&mut client, server);
@@ -201,8 +232,8 @@ fn a_stream_of_the_callers() -> Result {
 
 #[test]
 fn between_calls_the_connection_is_closed_at_once() -> Result {
-    let (address, server) = stalled_server(b"JTPL\x00".to_vec())?;
-    let mut client = Client::builder(address).build();
+    let server = stalled_server(b"JTPL\x00".to_vec())?;
+    let mut client = server.client().build();
     assert!(client.list()?.is_empty());
     let handle = client.cancel_handle();
     assert!(!handle.is_cancelled());
@@ -212,6 +243,6 @@ fn between_calls_the_connection_is_closed_at_once() -> Result {
         sent.send(handle.is_cancelled()).unwrap();
     });
     assert!(received.recv()?);
-    assert_stays_cancelled(&mut client, server);
+    assert_stays_cancelled(&mut client, server.thread);
     Ok(())
 }
