@@ -78,7 +78,7 @@ impl Pair {
         to_server.extend_from_slice(client.transmit());
         client.transmitted(client.transmit().len(), NOW)?;
         let received = server.receive(to_server, NOW);
-        let what = match received.request {
+        let what = match received.event {
             Some(head) => format!("{head:?}"),
             None if to_server.starts_with(&[CANCEL, 0]) => "CANCEL".to_owned(),
             None => "the IDs".to_owned(),
@@ -86,13 +86,13 @@ impl Pair {
         if received.used > 0 {
             print("client → server", to_server.drain(..received.used), &what);
         }
-        if received.request.is_some() {
+        if received.event.is_some() {
             server.accept(&catalog.publish(), NOW)?; // Or refuse it, or let it wait.
         }
 
         // The server says which part of which image it needs; where that comes from is the caller's affair.
         if let Some(wanted) = server.wants_body() {
-            server.body_loaded(wanted.image.length - wanted.offset, NOW)?;
+            server.body_loaded(wanted.remaining(), NOW)?;
         }
         let output = server.transmit();
         to_client.extend_from_slice(output.bytes);

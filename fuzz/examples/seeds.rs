@@ -104,12 +104,7 @@ fn main() {
     let mut entries = Vec::new();
     for (index, (name, _)) in IMAGES.into_iter().enumerate() {
         let image = image(index);
-        let entry = entry::Entry {
-            id: image.id,
-            flags: image.flags,
-            name,
-            size: image.length,
-        };
+        let entry = entry::Entry::new(name, image);
         entry::encode(&entry, &mut entries).unwrap();
     }
     let mut error = Vec::new();
@@ -119,12 +114,8 @@ fn main() {
     }
     .encode(&mut error);
     let mut one = Vec::new();
-    let named = entry::Entry {
-        id: ids[0],
-        flags: Flags::new(FileType::Gif, true),
-        name: "cafe\u{301}.gif",
-        size: 4660,
-    };
+    let image = Image::new(ids[0], Flags::new(FileType::Gif, true), 4660);
+    let named = entry::Entry::new("cafe\u{301}.gif", image);
     entry::encode(&named, &mut one).unwrap();
     let plain = [9; 60];
     let small = zstd::bulk::compress(&plain, 3).unwrap();

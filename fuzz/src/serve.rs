@@ -70,7 +70,7 @@ pub fn serve(
         let received = server.receive(&input[used..read], NOW);
         assert!(received.used <= read - used);
         used += received.used;
-        if let Some(head) = received.request {
+        if let Some(head) = received.event {
             assert!(server.close_reason().is_none(), "a request after the end");
             requests.push(head);
             server.accept(&catalog, NOW).unwrap();
@@ -90,7 +90,7 @@ pub fn serve(
             continue;
         }
         if let Some(wanted) = server.wants_body() {
-            let rest = wanted.image.length - wanted.offset;
+            let rest = wanted.remaining();
             let count = rest.min(match step.byte() {
                 0 => rest,
                 some => u32::from(some),

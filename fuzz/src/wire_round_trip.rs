@@ -18,7 +18,7 @@ enum Frame<'a> {
         id: u64,
         flags: u8,
         name: &'a str,
-        size: u32,
+        length: u32,
     },
     Packet {
         id: u64,
@@ -102,17 +102,13 @@ impl Frame<'_> {
             id,
             flags,
             name,
-            size,
+            length,
         } = *self
         else {
             unreachable!()
         };
-        entry::Entry {
-            id: ImageId(id),
-            flags: Flags::from_bits(flags & 0x0f),
-            name: name.get(..entry::MAX_NAME_LEN).unwrap_or(name),
-            size,
-        }
+        let name = name.get(..entry::MAX_NAME_LEN).unwrap_or(name);
+        entry::Entry::new(name, image(id, flags & 0x0f, length))
     }
 
     fn error(&self) -> ErrorFrame<'_> {

@@ -1,23 +1,19 @@
 //! JTP, the Jason Transfer Protocol, on futures-io: server and client for async-std and smol, plain and TLS.
 //!
-//! A [`Server`] shows an [`ImageStore`](jtp_store::ImageStore); a [`Client`] asks it for its catalog and its
-//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`], and what waits,
-//! reads and writes for it on any runtime in [`jtp_driver`], whose types these are; here is what is the
-//! runtime's. So types, methods and errors are those of `jtp-tokio` and, but for the `.await`s, of
-//! `jtp-blocking`.
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] asks it for its catalog and its images, each
+//! verified, and watches for new ones. The protocol is in [`jtp_core`], and what drives it over any runtime in
+//! `jtp-driver`, whose types these are; this crate adds the runtimes' sockets, timers and TLS. Types, methods and errors
+//! are those of `jtp-tokio`.
+//!
+//! The names at the root are for async-std, those in [`smol`] for smol. Both can be used in one program.
 //!
 //! ```
 //! use std::sync::Arc;
 //!
-//! # #[cfg(not(feature = "async-std"))]
-//! # mod async_std {
-//! #     pub(crate) use smol::net;
-//! #     pub(crate) mod task { pub(crate) use smol::{block_on, spawn}; }
-//! # }
 //! use async_std::net::TcpListener;
 //! use async_std::task;
+//! use jtp_async_std::store::MemoryStore;
 //! use jtp_async_std::{Client, Server};
-//! use jtp_store::MemoryStore;
 //!
 //! # type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 //! # fn main() -> Result {
@@ -29,8 +25,7 @@
 //!     let address = listener.local_addr()?.to_string();
 //!     let server = Server::builder(store).build();
 //!     let serving = task::spawn(async move {
-//!         let shutdown = std::future::pending(); // for ever
-//!         server.serve(listener, shutdown).await
+//!         server.serve(listener, std::future::pending()).await
 //!     });
 //!
 //!     let mut client = Client::builder(address).build();
@@ -47,63 +42,75 @@
 //!
 //! # async-std is discontinued
 //!
-//! Its authors ended async-std in February 2025, and tell programs and libraries to go to smol
-//! ([RUSTSEC-2025-0052]). That means: nobody mends a fault that is found in it, a security fault included, and
-//! `cargo audit` and `cargo deny` report every program that depends on it. So this crate asks little of it:
-//! streams are those of futures-io, and TLS is futures-rustls; only sockets, tasks, timers and blocking
-//! threads are async-std's, where it is a thin layer over crates that smol uses too and that are maintained.
+//! Its authors ended async-std in February 2025 and recommend smol instead ([RUSTSEC-2025-0052]). Faults in it, security
+//! faults included, are no longer fixed, and `cargo audit` and `cargo deny` report every program that depends on it. So
+//! this crate uses little of it: streams are those of futures-io, and TLS is futures-rustls; only sockets, tasks and
+//! timers are async-std's, which are thin layers over maintained crates that smol uses as well.
 //!
-//! - A program on async-std uses this crate as it is, and knows the advisory.
-//! - A program on smol, or a new one, takes `default-features = false` and the feature `smol`. Then async-std
-//!   is not in the dependency tree, and nothing else changes.
-//! - A new program without a reason for either takes `jtp-tokio`.
+//! - A program on async-std uses this crate as it is, and accepts the advisory.
+//! - A program on smol uses `default-features = false` with the features `smol`, `client`, `server`, `tls`, … Then
+//!   async-std is not in its dependency tree.
+//! - A new program without a reason for either uses `jtp-tokio`.
 //!
 //! [RUSTSEC-2025-0052]: https://rustsec.org/advisories/RUSTSEC-2025-0052.html
 //!
 //! # TLS
 //!
-//! [`ServerBuilder::tls`](server::ServerBuilder::tls) and [`ClientBuilder::tls`] take rustls configurations as they
-//! are but for ALPN; name the provider there (`rustls::ServerConfig::builder_with_provider`). A server with TLS
-//! answers plain TCP on the same port as its [policy](jtp_core::server::PlainPolicy) says (T2).
+//! [`ServerBuilder::tls`](jtp_driver::ServerBuilder::tls) and [`ClientBuilder::tls`](jtp_driver::ClientBuilder::tls) use
+//! rustls configurations unchanged, except for ALPN; name the provider there
+//! (`rustls::ServerConfig::builder_with_provider`). A server with TLS answers plain TCP on the same port as its
+//! [policy](jtp_driver::server::PlainPolicy) allows (T2).
 //!
-//! # Streams of one's own
+//! # Other streams
 //!
-//! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::over`](jtp_driver::Client::over) take
-//! any stream of futures-io. Its `poll_close` is to half-close it, so that the peer sees the end (S11). smol's
-//! `TcpStream` does; async-std's only flushes, and its peer sees the end once the connection is dropped.
+//! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)
+//! take any stream of futures-io. Its `poll_close` must close the write side only, so that the peer sees the end (S11).
+//! smol's `TcpStream` does; async-std's only flushes, and its peer sees the end once the connection is dropped.
+//! [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop.
 //!
 //! # Limits and clocks
 //!
 //! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
-//! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images holds at most two pieces of
-//! the image under way and one of those that follow, of 256 KiB each while no more than 64 connections are sent
-//! images, of 32 KiB beyond that; an idle one some 5 KiB in all.
+//! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images from a local store holds at most
+//! two chunks of the image under way and one of the next ones, of 256 KiB each while at most 64 connections are sent
+//! images, of 32 KiB beyond that; an idle connection holds about 5 KiB in all.
 //!
 //! # Features
 //!
 //! | feature | default | what it does |
 //! |---|---|---|
-//! | `async-std` | yes | the runtime |
-//! | `smol` | no | smol as the runtime |
+//! | `async-std` | yes | the names at the root |
+//! | `smol` | no | the module [`smol`] |
+//! | `client` | yes | the client |
+//! | `server` | yes | the server and its stores |
 //! | `tls` | yes | TLS through futures-rustls |
 //! | `aws-lc-rs` | yes | rustls with that provider |
 //! | `ring` | no | rustls with that provider |
 //! | `zstd` | yes | compressed images |
 //!
-//! One runtime is needed; if both are on, it is async-std. Connections are spawned on its global executor, which
-//! for smol has one thread unless `SMOL_THREADS` says more.
+//! Features add up: none changes the meaning of a name. Connections are tasks of the runtime's global executor, which
+//! for smol has one thread unless `SMOL_THREADS` says more, or of the executor in [`smol::Smol`].
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(not(any(feature = "async-std", feature = "smol")))]
-compile_error!("jtp-async-std needs a runtime: turn on the feature `async-std` or `smol`");
+#[cfg(feature = "async-std")]
+mod async_std;
+#[cfg(any(feature = "async-std", feature = "smol"))]
+mod futures_io;
+#[cfg(feature = "smol")]
+pub mod smol;
 
-pub mod client;
-pub mod runtime;
-pub mod server;
+/// The runtime async-std.
+#[cfg(feature = "async-std")]
+pub mod runtime {
+    pub use crate::async_std::{AsyncStd, Io, Sleep, Tcp};
+}
 
-pub use jtp_driver::ALPN;
+#[cfg(feature = "async-std")]
+pub use runtime::AsyncStd;
 
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
-pub use runtime::Global;
-pub use server::{Decision, Peer, Server, ServerBuilder};
+#[cfg(feature = "async-std")]
+jtp_driver::adapter!(crate::AsyncStd);
+
+#[cfg(not(feature = "async-std"))]
+jtp_driver::adapter_exports!();

@@ -292,7 +292,7 @@ mod tests {
             ),
             (Error::TlsServer { address }, Exit::Tls, "--tls"),
             (
-                Error::Protocol(ClientError::Peer(PeerError::DataUnasked)),
+                Error::Protocol(ClientError::Peer(PeerError::UnexpectedData)),
                 Exit::Protocol,
                 "broke the protocol",
             ),

@@ -243,7 +243,7 @@ fn listen_failure(address: &Address, error: &io::Error) -> Failure {
 
 fn tell_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     let catalog = store.catalog().snapshot();
-    let bytes: u64 = catalog.entries().map(|entry| u64::from(entry.size)).sum();
+    let bytes: u64 = catalog.entries().map(|entry| u64::from(entry.length)).sum();
     let tongue = match (args.no_tls, plain_policy(args)) {
         (true, _) => "plain TCP",
         (false, PlainPolicy::Refuse) => "TLS",

@@ -57,7 +57,7 @@ pub enum ImageFault {
 /// use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageId};
 ///
 /// let flags = Flags::new(FileType::Png, false);
-/// let image = Image { id: ImageId::of(b"an image"), flags, length: 8 };
+/// let image = Image::new(ImageId::of(b"an image"), flags, 8);
 ///
 /// let mut body = BodyReceiver::new(1 << 20, 8 << 20);
 /// body.begin(image);
@@ -70,7 +70,9 @@ pub enum ImageFault {
 ///     }
 /// }
 /// assert_eq!(got, b"an image");
-/// assert_eq!(body.verdict(), Some(Ok(image.id)));
+/// let verified = body.verdict().unwrap()?;
+/// assert_eq!(verified.image(), image);
+/// # Ok::<(), jtp_core::ImageFault>(())
 /// ```
 pub struct BodyReceiver {
     max_size: u64,
@@ -86,8 +88,30 @@ pub struct BodyReceiver {
     zstd: Option<ZstdStream>,
 }
 
+/// Proof that the bytes of an image were received and have its ID. // W3
+///
+/// Only receiving a body makes one: [`BodyReceiver::verdict`] and
+/// [`Event::ImageEnd`](crate::client::Event::ImageEnd). A function that demands one cannot store unverified bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Verified(Image);
+
+impl Verified {
+    /// The ID that the decoded bytes have.
+    #[must_use]
+    pub const fn id(&self) -> ImageId {
+        self.0.id
+    }
+
+    /// The packet's head: ID, flags and length on the wire.
+    #[must_use]
+    pub const fn image(&self) -> Image {
+        self.0
+    }
+}
+
 /// What [`BodyReceiver::receive`] made of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use]
 pub struct Piece<'a> {
     /// How many bytes of the input were used.
@@ -98,7 +122,7 @@ pub struct Piece<'a> {
 
 /// Where decoded bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum DataAt {
     Nowhere,
     /// They are the bytes of the input that were used.
     Input,
@@ -173,28 +197,28 @@ impl BodyReceiver {
     pub fn receive<'a>(&'a mut self, input: &'a [u8]) -> Piece<'a> {
         let (used, source) = self.advance(input);
         let data = match source {
-            Source::Nowhere => &[],
-            Source::Input => input.get(..used).unwrap_or_default(),
-            Source::Buffer => self.buffer(),
+            DataAt::Nowhere => &[],
+            DataAt::Input => input.get(..used).unwrap_or_default(),
+            DataAt::Buffer => self.buffer(),
         };
         Piece { used, data }
     }
 
     /// [`BodyReceiver::receive`] without the borrow. Bytes used without data: all of `input`, or the last of
     /// the packet.
-    pub(crate) fn advance(&mut self, input: &[u8]) -> (usize, Source) {
+    pub(crate) fn advance(&mut self, input: &[u8]) -> (usize, DataAt) {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let input = input.get(..left).unwrap_or(input);
         let compressed = self.image.is_some_and(|image| image.flags.is_compressed());
         let (mut used, source) = if self.fault.is_some() || input.is_empty() {
-            (input.len(), Source::Nowhere)
+            (input.len(), DataAt::Nowhere)
         } else if compressed {
             self.decode(input)
         } else {
             self.hasher.update(input);
-            (input.len(), Source::Input)
+            (input.len(), DataAt::Input)
         };
-        if self.fault.is_some() && source == Source::Nowhere {
+        if self.fault.is_some() && source == DataAt::Nowhere {
             used = input.len();
         }
         self.left = self
@@ -209,27 +233,27 @@ impl BodyReceiver {
     }
 
     #[cfg(feature = "zstd")]
-    fn decode(&mut self, input: &[u8]) -> (usize, Source) {
+    fn decode(&mut self, input: &[u8]) -> (usize, DataAt) {
         let room = self.max_size.saturating_sub(self.decoded);
         let Some(zstd) = &mut self.zstd else {
-            return (input.len(), Source::Nowhere);
+            return (input.len(), DataAt::Nowhere);
         };
         let (used, result) = zstd.advance(input, room, self.max_size);
         self.fault = result.err();
         let output = zstd.output();
         if output.is_empty() {
-            return (used, Source::Nowhere);
+            return (used, DataAt::Nowhere);
         }
         self.hasher.update(output);
         self.decoded = self
             .decoded
             .saturating_add(u64::try_from(output.len()).unwrap_or(u64::MAX));
-        (used, Source::Buffer)
+        (used, DataAt::Buffer)
     }
 
     #[cfg(not(feature = "zstd"))]
-    fn decode(&mut self, input: &[u8]) -> (usize, Source) {
-        (input.len(), Source::Nowhere)
+    fn decode(&mut self, input: &[u8]) -> (usize, DataAt) {
+        (input.len(), DataAt::Nowhere)
     }
 
     /// The decoded bytes of the last [`BodyReceiver::advance`] that said so.
@@ -248,7 +272,7 @@ impl BodyReceiver {
 
     /// Whether the image is good; `None` while its bytes have not all come, or none was begun.
     #[must_use]
-    pub fn verdict(&self) -> Option<Result<ImageId, ImageFault>> {
+    pub fn verdict(&self) -> Option<Result<Verified, ImageFault>> {
         let image = self.image?;
         if self.left > 0 {
             return None;
@@ -256,7 +280,7 @@ impl BodyReceiver {
         Some(match self.fault {
             Some(fault) => Err(fault),
             None => match self.hasher.id() {
-                actual if actual == image.id => Ok(actual),
+                actual if actual == image.id => Ok(Verified(image)),
                 actual => Err(ImageFault::WrongId {
                     expected: image.id,
                     actual,

@@ -7,11 +7,8 @@ use crate::image::{FileType, Flags};
 const LIMIT: u64 = 64 << 20;
 
 fn image_of(id: ImageId, compressed: bool, wire: &[u8]) -> Image {
-    Image {
-        id,
-        flags: Flags::new(FileType::Other, compressed),
-        length: u32::try_from(wire.len()).unwrap(),
-    }
+    let flags = Flags::new(FileType::Other, compressed);
+    Image::new(id, flags, u32::try_from(wire.len()).unwrap())
 }
 
 type Outcome = (Vec<u8>, Result<ImageId, ImageFault>);
@@ -41,8 +38,10 @@ fn feed(
             at -= piece.len();
         }
     }
-    assert_eq!(at, wire.len(), "not the body's length was used");
-    (out, body.verdict().unwrap())
+    assert_eq!(at, wire.len(), "the body's length was used");
+    let verdict = body.verdict().unwrap();
+    assert!(verdict.is_err() || verdict.is_ok_and(|verified| verified.image() == image));
+    (out, verdict.map(|verified| verified.id()))
 }
 
 /// The outcome, which must be the same for several ways to cut, and for a fresh and a used receiver.
@@ -99,7 +98,10 @@ fn w3_raw_data_are_the_callers_own_bytes_and_the_id_is_checked() {
     assert_eq!(body.remaining(), 8);
     let piece = body.receive(data);
     assert_eq!((piece.used, piece.data.as_ptr()), (8, data.as_ptr()));
-    assert_eq!(body.verdict(), Some(Ok(ImageId::of(b"an image"))));
+    assert_eq!(
+        body.verdict().unwrap().unwrap().id(),
+        ImageId::of(b"an image")
+    );
     let piece = body.receive(data);
     assert_eq!((piece.used, piece.data.len()), (0, 0));
 
@@ -127,11 +129,7 @@ fn calls_before_the_first_image_do_nothing() {
 fn r2_an_encrypted_image_is_thrown_away() {
     for bits in [0x10, 0x18] {
         let mut body = BodyReceiver::default();
-        let image = Image {
-            id: ImageId::of(b"abc"),
-            flags: Flags::from_bits(bits),
-            length: 3,
-        };
+        let image = Image::new(ImageId::of(b"abc"), Flags::from_bits(bits), 3);
         let end = feed(&mut body, image, b"abc", || 1);
         assert_eq!(end, (vec![], Err(ImageFault::Encrypted)));
     }

@@ -17,6 +17,9 @@ use core::str::FromStr;
 pub struct ImageId(pub u64);
 
 impl ImageId {
+    /// The length of an ID on the wire, in bytes. // W1
+    pub const LEN: usize = 8;
+
     /// The ID of an image held in memory.
     #[must_use]
     pub fn of(image: &[u8]) -> ImageId {
@@ -201,6 +204,22 @@ impl FileType {
         }
     }
 
+    /// The media type, as in HTTP's `Content-Type`; `application/octet-stream` for [`FileType::Other`] and the
+    /// reserved codes.
+    #[must_use]
+    pub const fn mime(self) -> &'static str {
+        match self {
+            FileType::Png => "image/png",
+            FileType::Jpeg => "image/jpeg",
+            FileType::WebP => "image/webp",
+            FileType::Bmp => "image/bmp",
+            FileType::Gif => "image/gif",
+            FileType::Reserved5 | FileType::Reserved6 | FileType::Other => {
+                "application/octet-stream"
+            }
+        }
+    }
+
     /// A file name extension for the type, without a dot; `img` where the type does not tell one.
     #[must_use]
     pub const fn extension(self) -> &'static str {
@@ -322,6 +341,14 @@ pub struct Image {
     pub length: u32,
 }
 
+impl Image {
+    /// An image of `length` bytes on the wire: compressed bytes if `flags` say so. // S6
+    #[must_use]
+    pub const fn new(id: ImageId, flags: Flags, length: u32) -> Image {
+        Image { id, flags, length }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +389,21 @@ mod tests {
         assert_eq!(Flags::new(FileType::Reserved5, false).bits(), 7);
         assert_eq!(Flags::new(FileType::Reserved6, true).bits(), 0b1111);
         assert_eq!(FileType::Reserved6.extension(), "img");
+        assert_eq!(FileType::Reserved6.mime(), FileType::Other.mime());
+    }
+
+    #[test]
+    fn media_types_are_the_registered_ones() {
+        let types = (0..=4).map(|code| FileType::from_code(code).mime());
+        let expected = [
+            "image/png",
+            "image/jpeg",
+            "image/webp",
+            "image/bmp",
+            "image/gif",
+        ];
+        assert!(types.eq(expected));
+        assert_eq!(FileType::Other.mime(), "application/octet-stream");
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let picture = b"the bytes of a picture";
-//! let image = Image { id: ImageId::of(picture), flags: Flags::new(FileType::Png, false), length: 22 };
+//! let image = Image::new(ImageId::of(picture), Flags::new(FileType::Png, false), 22);
 //! let mut writer = CatalogWriter::new();
 //! writer.insert("a.png", image)?;
 //! let catalog = writer.publish();
@@ -51,11 +51,11 @@
 //!     client.transmitted(client.transmit().len(), now)?;
 //!     let received = server.receive(&to_server, now);
 //!     to_server.drain(..received.used);
-//!     if received.request.is_some() {
+//!     if received.event.is_some() {
 //!         server.accept(&catalog, now)?; // Or refuse it, or let it wait.
 //!     }
 //!     if let Some(wanted) = server.wants_body() {
-//!         server.body_loaded(wanted.image.length - wanted.offset, now)?;
+//!         server.body_loaded(wanted.remaining(), now)?;
 //!     }
 //!     let output = server.transmit();
 //!     to_client.extend_from_slice(output.bytes);
@@ -66,7 +66,8 @@
 //!         let received = client.receive(&to_client, now)?;
 //!         match received.event {
 //!             Some(Event::Data(bytes)) => got.extend_from_slice(bytes),
-//!             Some(Event::ImageEnd { verdict, .. }) => verdict?, // Now, and not before, it is the image.
+//!             // The bytes are the image only if the verdict says so.
+//!             Some(Event::ImageEnd { verdict, .. }) => drop(verdict?),
 //!             Some(_) => {}
 //!             None => break to_client.clear(),
 //!         }
@@ -96,10 +97,9 @@ mod body;
 pub mod catalog;
 pub mod client;
 pub mod compress;
+mod connection;
 mod image;
-mod input;
 mod name;
-mod rate;
 pub mod server;
 mod time;
 pub mod wire;
@@ -108,10 +108,11 @@ mod zstd_frame;
 #[cfg(feature = "zstd")]
 mod zstd_stream;
 
-pub use body::{BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, ImageFault, Piece};
+pub use body::{
+    BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, ImageFault, Piece, Verified,
+};
 pub use catalog::{Catalog, CatalogError, CatalogWriter};
+pub use connection::{Misuse, Received};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
-pub use input::InputBuffer;
 pub use name::nfc;
-pub use rate::{RateLimiter, client_network};
 pub use time::Time;

@@ -65,11 +65,11 @@ fn play(
         let received = server.receive(&up, NOW);
         up.drain(..received.used);
         moved |= received.used > 0;
-        if received.request.is_some() {
+        if received.event.is_some() {
             server.accept(catalog, NOW).unwrap();
         }
         if let Some(wanted) = server.wants_body() {
-            let rest = wanted.image.length - wanted.offset;
+            let rest = wanted.remaining();
             let count = rest.min(u32::try_from(cut()).unwrap_or(rest));
             server.body_loaded(count, NOW).unwrap();
             moved = true;

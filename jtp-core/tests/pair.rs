@@ -68,5 +68,5 @@ fn t3_neither_side_speaks_before_it_is_asked() {
     client.request(Request::List, true, Time::ZERO).unwrap();
     assert_eq!(client.transmit(), [1, 1]);
     let received = server.receive(client.transmit(), Time::ZERO);
-    assert!(received.used == 2 && received.request.is_some());
+    assert!(received.used == 2 && received.event.is_some());
 }

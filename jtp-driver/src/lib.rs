@@ -1,76 +1,68 @@
-//! What the adapters of JTP, the Jason Transfer Protocol, share: server and client, over any runtime.
+//! What the adapters of JTP, the Jason Transfer Protocol, share: server and client over any runtime.
 //!
-//! Who uses JTP wants an adapter: `jtp-tokio`, `jtp-async-std` (also for smol) or `jtp-blocking`. Their types are
-//! those of this crate, with the runtime filled in. This page is for who writes an adapter for another runtime.
+//! Programs use an adapter: `jtp-tokio`, `jtp-async-std` (also for smol) or `jtp-blocking`. Their types are those of this
+//! crate, for one runtime. This page is for authors of stores ([`store`]) and of adapters for other runtimes.
 //!
 //! ```text
-//!   jtp-tokio     jtp-async-std     jtp-blocking     yours      what a runtime is: a Runtime
+//!   jtp-tokio     jtp-async-std     jtp-blocking     yours      a Runtime: sockets, timers, tasks, TLS
 //!        └──────────────┴──────┬───────┴───────────────┘
-//!                          jtp-driver                           when to read, write, load, wait; retries
-//!                        ┌─────┴─────┐
-//!                    jtp-core    jtp-store                      what the protocol says; images
+//!                         jtp-driver  ◄── jtp-store             drives the machines; images from an ImageStore
+//!                              │
+//!                          jtp-core                             the protocol, without I/O
 //! ```
 //!
-//! The protocol's rules and clocks are in [`jtp_core`]'s machines, which touch nothing. This crate drives them: it
-//! reads and writes, loads images from a [`jtp_store::ImageStore`] ahead of their turn, keeps the deadlines,
-//! accepts and counts connections, ends them gracefully, connects, and tries again. What it does not do is
-//! wait: for that it asks the [`Runtime`].
+//! The protocol's rules and clocks are in the machines of [`jtp_core`]. This crate drives them: it reads and writes,
+//! loads images from an [`ImageStore`](store::ImageStore) ahead of their turn, keeps the deadlines, admits and counts
+//! connections, shuts down gracefully, connects, and retries. Everything that waits for the system is the
+//! [`Runtime`]'s.
+//!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
 //! # An adapter
 //!
-//! It makes a type of its own a [`Runtime`], [`Over`] the streams of its world, and a `TlsRuntime` (feature `tls`)
-//! if it can; then it gives the names that users know to [`Client`], [`Server`] and the rest. This is one for
-//! smol, but for TLS:
+//! An adapter implements [`Runtime`], [`WrapStream`] for the streams of its world, and `TlsRuntime` (feature `tls`) if it
+//! can. It then names [`Client`], [`Server`] and the others for its runtime. This is one for smol, without TLS:
 //!
 //! ```
-//! use std::fmt::Display;
+//! use std::fmt;
 //! use std::io::{self, IoSlice};
-//! use std::net::{Shutdown, SocketAddr};
+//! use std::net::SocketAddr;
 //! use std::pin::Pin;
 //! use std::task::{Context, Poll};
-//! use std::time::{Duration, Instant};
+//! use std::time::Instant;
 //!
-//! use jtp_driver::{EventBell, Over, Runtime, Sleep, SockRef, Socket, Transport};
+//! use jtp_driver::{BoxFuture, Runtime, Sleep, SockRef, Socket, Transport, WrapStream};
 //! use smol::io::{AsyncRead, AsyncWrite};
 //! use smol::net::{TcpListener, TcpStream};
 //!
-//! #[derive(Debug, Clone, Copy)]
+//! #[derive(Debug, Clone, Copy, Default)]
 //! struct Smol;
 //!
 //! impl Runtime for Smol {
-//!     type Bell = EventBell;
 //!     type Sleep = Timer;
-//!     type Job<T: Send + 'static> = smol::Task<T>;
 //!     type Socket = Io<TcpStream>;
 //!     type Listener = TcpListener;
-//!     type Server<S: ?Sized> = jtp_driver::Server<Smol, S>;
-//!     type Client = jtp_driver::Client<Smol>;
 //!
-//!     fn sleep_until(at: Instant) -> Timer {
-//!         Timer(smol::Timer::at(at))
+//!     fn sleep_until(&self, deadline: Instant) -> Timer {
+//!         Timer(smol::Timer::at(deadline))
 //!     }
 //!
-//!     fn spawn(_: impl Display, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+//!     fn spawn(&self, _: fmt::Arguments<'_>, task: BoxFuture<()>) -> io::Result<()> {
 //!         smol::spawn(task).detach();
 //!         Ok(())
 //!     }
 //!
-//!     fn spawn_blocking<T: Send + 'static>(
-//!         work: impl FnOnce() -> T + Send + 'static,
-//!     ) -> smol::Task<T> {
-//!         smol::unblock(work)
-//!     }
-//!
-//!     async fn accept(listener: &TcpListener) -> io::Result<(Io<TcpStream>, SocketAddr)> {
+//!     async fn accept(&self, listener: &TcpListener) -> io::Result<(Io<TcpStream>, SocketAddr)> {
 //!         let (stream, address) = listener.accept().await?;
 //!         Ok((Io(stream), address))
 //!     }
 //!
-//!     async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+//!     async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
 //!         smol::net::resolve(address).await
 //!     }
 //!
-//!     async fn connect(address: SocketAddr, _: Option<Duration>) -> io::Result<Io<TcpStream>> {
+//!     async fn connect(&self, address: SocketAddr) -> io::Result<Io<TcpStream>> {
 //!         TcpStream::connect(address).await.map(Io)
 //!     }
 //! }
@@ -86,8 +78,8 @@
 //! }
 //!
 //! impl Sleep for Timer {
-//!     fn reset(&mut self, at: Instant) {
-//!         self.0.set_at(at);
+//!     fn reset(&mut self, deadline: Instant) {
+//!         self.0.set_at(deadline);
 //!     }
 //! }
 //!
@@ -125,20 +117,20 @@
 //!     }
 //! }
 //!
-//! impl<T: AsyncRead + AsyncWrite + Unpin> Over<T> for Smol {
+//! impl<T: AsyncRead + AsyncWrite + Unpin> WrapStream<T> for Smol {
 //!     type Transport = Io<T>;
 //!
-//!     fn over(stream: T) -> Io<T> {
+//!     fn wrap(stream: T) -> Io<T> {
 //!         Io(stream)
 //!     }
 //! }
 //!
 //! pub type Client = jtp_driver::Client<Smol>;
-//! pub type Server<S> = jtp_driver::Server<Smol, S>;
+//! pub type Server = jtp_driver::Server<Smol>;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # smol::block_on(async {
-//! let store = std::sync::Arc::new(jtp_store::MemoryStore::new());
+//! let store = jtp_driver::store::MemoryStore::new();
 //! let id = store.insert("a.png", b"pixels".as_slice())?;
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let address = listener.local_addr()?.to_string();
@@ -153,47 +145,85 @@
 //! # }
 //! ```
 //!
-//! # What it counts on
+//! # What the driver expects of a runtime
 //!
-//! - **Wakers.** A [`Transport`], a [`Sleep`] or a [`Runtime::Job`] that was `Pending` has its task polled once that
-//!   is worth it. A task polls all that it waits for each time, so a runtime may also wait by noting, while it
-//!   polls, what to wait for: `jtp-blocking` does, with one poll(2) a thread.
-//! - **Two signals come from other threads:** the server's shutdown, and news of the catalog. Each is a [`Bell`].
-//!   [`EventBell`] is one for runtimes whose wakers wake from anywhere.
-//! - **Tasks let others go on.** A connection gives way after some turns, also if its runtime would not make
-//!   it; no buffer is larger than 256 KiB, and at most two such pieces of an image are in memory. A piece that is
-//!   in the system's memory already is read by the task itself
-//!   ([`ImageBody::try_read_at`](jtp_store::ImageBody::try_read_at)); what may wait for a disk is read by
-//!   [`Runtime::spawn_blocking`].
-//! - **Small packets go out together**, up to 32 KiB of them, and before the task waits for anything.
-//! - **Nothing is lost by dropping.** Every future here can be dropped at any time; a request goes on where it
-//!   was. Dropping [`Server::serve`]'s ends its connections.
+//! - **Wakers work from any thread.** A [`Transport`] or a [`Sleep`] that returned `Pending` wakes its task when another
+//!   poll is useful. Stores, catalogs and shutdown signals wake from threads of their own.
+//! - **A spawned task is polled when it is woken.** Connections of [`Server::serve`] that use up a turn queue for the
+//!   next one, so that an occasional request does not wait behind hundreds of busy connections. Connections that the
+//!   caller drives ([`Server::serve_tcp`], [`Server::serve_stream`]) do not queue: one that is never polled delays no
+//!   other.
+//!
+//! # What a runtime can expect of the driver
+//!
+//! - **Bounded work.** A poll reads at most 16 KiB or writes some 256 KiB, then the task yields. No buffer is larger than
+//!   256 KiB. From a local store at most two chunks of the image under way and one of the next are in memory; a chunk is
+//!   256 KiB, or 32 KiB once 64 connections are sent images.
+//! - **No blocking call.** Bytes that are in memory are read by the task itself
+//!   ([`ImageBody::try_read`](store::ImageBody::try_read)); reads that may wait for a disk run on a
+//!   [`ReadPool`](store::ReadPool).
+//! - **Few system calls.** Small packets are joined, up to 32 KiB, and sent before the task waits.
+//! - **Cancellation by dropping.** Every future can be dropped at any time; each says whether that loses anything.
+//!   Dropping [`Server::serve`]'s ends its connections.
+//!
+//! # Logs
+//!
+//! Spans and events of the `tracing` crate have the targets `jtp_driver::server` and `jtp_driver::client` and their
+//! modules: a span `connection` (peer) and in it a span `request` (kind, images, bytes, outcome) at debug level; warnings
+//! for refused connections, throttled to one line in 10 s, and for images that cannot be sent.
 //!
 //! # Features
 //!
-//! `tls` (off by default): what concerns TLS, by the types of rustls. An adapter without it works on beside one
-//! that has turned it on.
+//! | feature | default | what it does |
+//! |---|---|---|
+//! | `client` | yes | [`client`] |
+//! | `server` | yes | [`server`] and [`store`] |
+//! | `tls` | no | what concerns TLS, by the types of rustls |
+//! | `zstd` | no | compressed images |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod bell;
+mod buffer;
+#[cfg(feature = "client")]
 pub mod client;
 mod clock;
-mod input;
-mod keep_alive;
-mod runtime;
-pub mod server;
-mod wait;
 #[cfg(test)]
-mod woken;
-
-pub use bell::EventBell;
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
-pub use runtime::{Bell, BoxTransport, Over, Runtime, Sleep, SockRef, Socket, Transport};
+mod counting_waker;
+mod face;
+mod runtime;
+#[cfg(feature = "server")]
+pub mod server;
+mod signal;
+mod socket;
+#[cfg(feature = "server")]
+pub mod store;
 #[cfg(feature = "tls")]
-pub use runtime::{PeerCertificates, TlsRuntime};
-pub use server::{Decision, Peer, Server, ServerBuilder};
+mod tls;
+mod wait;
+
+#[cfg(feature = "client")]
+pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
+#[cfg(feature = "tls")]
+pub use runtime::TlsRuntime;
+pub use runtime::{BoxTransport, Runtime, Sleep, SockRef, Socket, Transport, WrapStream};
+#[cfg(feature = "server")]
+pub use server::{Decision, Peer, Request, Server, ServerBuilder};
+pub use signal::ShutdownSignal;
+#[cfg(feature = "tls")]
+pub use tls::TlsPeer;
 pub use wait::timeout;
+
+// What a program needs beside this crate, so that it depends on one crate.
+pub use bytes;
+pub use jtp_core;
+#[cfg(feature = "tls")]
+pub use rustls;
+
+/// A future of any type that can move between threads.
+pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The protocol's name in TLS ALPN. // T1
 pub const ALPN: &[u8] = b"jtp/1";
+
+/// The message of `UnsupportedFeature` for plain TCP where the server requires TLS. // T2
+pub const TLS_REQUIRED: &str = "plain TCP is not served here: use TLS";

@@ -1,55 +1,56 @@
-//! What an adapter provides.
+//! What an adapter provides: sockets, timers, tasks, and TLS if it can.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use socket2::SockRef;
 
-use crate::client::Client;
-use crate::server::Server;
+use crate::BoxFuture;
 
-/// What bytes go over. `Pending` means that the task of `cx` is woken once it is worth another call.
+/// A byte stream. A method that returns `Pending` has registered the waker of `cx`.
 pub trait Transport {
-    /// Reads what is there. `Ready(Ok(0))` is the end of the stream.
+    /// Reads available bytes into `buf`. `Ready(Ok(0))` is the end of the stream.
     ///
     /// # Errors
     ///
-    /// Those of the stream. A TLS stream that ends without a good-bye gives [`io::ErrorKind::UnexpectedEof`]. // T1
+    /// Errors of the stream. A TLS stream that ends without close_notify returns
+    /// [`io::ErrorKind::UnexpectedEof`]. // T1
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// Writes from the beginning of `bufs`, as much as goes; how many bytes. After `Pending` the same bytes, or
-    /// more, are offered until they are taken.
+    /// Writes a prefix of `bufs` and returns the number of bytes taken. After `Pending` the caller offers the same
+    /// bytes, or those and more, until they are taken.
     ///
     /// # Errors
     ///
-    /// Those of the stream.
+    /// Errors of the stream.
     fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
 
-    /// Sends what writing may have held back.
+    /// Sends everything that earlier writes buffered.
     ///
     /// # Errors
     ///
-    /// Those of the stream.
+    /// Errors of the stream.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Half-closes: nothing more is written, and the peer is to see the end; reading goes on. TLS says good-bye
-    /// before. // S11
+    /// Closes the write side, so that the peer sees the end of the stream; reading continues. TLS sends close_notify
+    /// first. // S11
     ///
     /// # Errors
     ///
-    /// Those of the stream.
+    /// Errors of the stream.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// A transport whose type does not matter.
+/// A transport of any type.
 pub type BoxTransport = Box<dyn Transport + Send>;
 
 impl<T: Transport + ?Sized> Transport for Box<T> {
@@ -76,133 +77,86 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
 /// A TCP connection.
 pub trait Socket: Transport + Send + Sync + 'static {
-    /// The socket, for its options: what is set is the same over every runtime.
+    /// The socket, to set its options: the driver sets the same ones on every runtime.
     fn options(&self) -> SockRef<'_>;
 
-    /// Looks at bytes without taking them; 0 is the end of the stream. // T2
+    /// Reads bytes without consuming them. Returns 0 at the end of the stream. // T2
     fn peek(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
 }
 
-/// Rings once, for good, and any number of tasks wait for it.
-///
-/// [`EventBell`](crate::EventBell) is one for runtimes whose wakers wake from any thread.
-pub trait Bell: Sized + Send + Sync + 'static {
-    /// A bell that has not rung.
-    ///
-    /// # Errors
-    ///
-    /// What it needs of the system is not to be had.
-    fn new() -> io::Result<Self>;
-
-    /// Rings, from any thread.
-    fn ring(&self);
-
-    /// Whether it has rung.
-    fn is_rung(&self) -> bool;
-
-    /// Ready once it has rung, also when that was before.
-    fn rung(self: Arc<Self>) -> impl Future<Output = ()> + Send + 'static;
-}
-
-/// A timer: ready at its time, or soon after.
+/// A timer: completes at its deadline or soon after.
 pub trait Sleep: Future<Output = ()> + Send + Unpin {
-    /// Sets it anew, whether it was ready or not.
-    fn reset(&mut self, at: Instant);
+    /// Moves the deadline, whether or not the timer has completed.
+    fn reset(&mut self, deadline: Instant);
 }
 
-/// What JTP needs of a runtime.
+/// An asynchronous runtime, as far as JTP needs one.
 ///
-/// Functions that return futures may expect to be called, and polled, where the runtime is at hand.
-pub trait Runtime: Copy + fmt::Debug + Send + Sync + 'static {
-    /// See [`Bell`].
-    type Bell: Bell;
+/// It is a value, cheap to clone, so that it can carry an executor or a handle. Wakers may be called from any thread.
+pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// See [`Sleep`].
     type Sleep: Sleep;
-    /// Blocking work under way. Dropped, it need not be stopped; a panic in it goes on where it is polled.
-    type Job<T: Send + 'static>: Future<Output = T> + Send + Unpin;
     /// See [`Socket`].
     type Socket: Socket;
-    /// A socket that listens.
+    /// A listening socket.
     type Listener: Send + Sync;
-    /// What [`ServerBuilder::build`](crate::ServerBuilder::build) gives: [`Server`] itself, but for adapters
-    /// that show it in another way.
-    type Server<S: ?Sized>: From<Server<Self, S>>;
-    /// What [`ClientBuilder::build`](crate::ClientBuilder::build) gives: [`Client`] itself, but for adapters
-    /// that show it in another way.
-    type Client: From<Client<Self>>;
 
-    /// Whether [`spawn_blocking`](Runtime::spawn_blocking) returns before the work is done. Otherwise nothing is
-    /// loaded while there is something to send.
-    const LOADS_ASIDE: bool = true;
-
-    /// Whether tasks take turns on the threads that there are. Otherwise each has its own, and the system sees
-    /// to it that all get on.
-    const SHARES_THREADS: bool = true;
-
-    /// The time. Runtimes that can simulate it have their own.
+    /// The current time. A runtime that can simulate time returns its own.
     #[must_use]
-    fn now() -> Instant {
+    fn now(&self) -> Instant {
         Instant::now()
     }
 
-    /// A timer for that time.
-    fn sleep_until(at: Instant) -> Self::Sleep;
+    /// A timer that completes at `deadline`.
+    fn sleep_until(&self, deadline: Instant) -> Self::Sleep;
 
-    /// Starts a task and lets it run. The name is for those who look at threads.
+    /// Starts a detached task. `name` describes it, for runtimes that name threads.
     ///
     /// # Errors
     ///
-    /// It cannot be started; it is dropped.
-    fn spawn(
-        name: impl fmt::Display,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()>;
+    /// The task cannot be started; it is dropped.
+    fn spawn(&self, name: fmt::Arguments<'_>, task: BoxFuture<()>) -> io::Result<()>;
 
-    /// Does work that blocks where it is no harm.
-    fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
-    -> Self::Job<T>;
-
-    /// The next connection. Dropped before it is ready, it loses none.
+    /// Accepts the next connection. Cancel safe: a dropped future loses no connection.
     fn accept(
+        &self,
         listener: &Self::Listener,
     ) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
 
-    /// The addresses of `HOST:PORT`.
-    fn resolve(address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+    /// Resolves `HOST:PORT`.
+    fn resolve(&self, address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
-    /// Connects. After `limit` the future is dropped: only who cannot be stopped so has to look at it.
+    /// Connects to an address. The driver drops the future when its time is over.
     fn connect(
+        &self,
         address: SocketAddr,
-        limit: Option<Duration>,
     ) -> impl Future<Output = io::Result<Self::Socket>> + Send;
 }
 
-/// A runtime with TLS. The configurations are complete; the futures are dropped when their time is over.
+/// A runtime with TLS. The driver completes the configurations and drops the futures when their time is over.
 #[cfg(feature = "tls")]
 pub trait TlsRuntime: Runtime {
-    /// Makes the handshake of a server; the stream, and the certificates that the peer showed.
+    /// Performs the server's handshake. Returns the stream, and what TLS knows about the client.
     fn accept_tls(
+        &self,
         config: Arc<rustls::ServerConfig>,
         socket: Self::Socket,
-    ) -> impl Future<Output = io::Result<(BoxTransport, PeerCertificates)>> + Send + 'static;
+    ) -> impl Future<Output = io::Result<(BoxTransport, crate::TlsPeer)>> + Send + 'static;
 
-    /// Makes the handshake of a client.
+    /// Performs the client's handshake.
     fn connect_tls(
+        &self,
         config: Arc<rustls::ClientConfig>,
         name: rustls::pki_types::ServerName<'static>,
         socket: Self::Socket,
     ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static;
 }
 
-/// The certificates that a peer showed, its own first.
-#[cfg(feature = "tls")]
-pub type PeerCertificates = Vec<rustls::pki_types::CertificateDer<'static>>;
-
-/// A runtime that takes streams of type `T` from others.
-pub trait Over<T>: Runtime {
-    /// The stream as a transport.
+/// A runtime that can use streams of type `T` as transports.
+pub trait WrapStream<T>: Runtime {
+    /// The wrapped stream.
     type Transport: Transport;
 
-    /// Makes it one.
-    fn over(stream: T) -> Self::Transport;
+    /// Wraps a stream.
+    fn wrap(stream: T) -> Self::Transport;
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::clock::after;
 use crate::runtime::Runtime;
 
-/// What is ready first; `a` if both are. The other is dropped.
-pub(crate) async fn or<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
+/// The output of the future that is ready first; of `a` if both are. Drops the other one.
+pub(crate) async fn race<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
     let (mut a, mut b) = (pin!(a), pin!(b));
     poll_fn(|cx| match a.as_mut().poll(cx) {
         Poll::Pending => b.as_mut().poll(cx),
@@ -19,7 +19,7 @@ pub(crate) async fn or<T>(a: impl Future<Output = T>, b: impl Future<Output = T>
     .await
 }
 
-/// Lets others have their turn.
+/// Lets other tasks run once.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -32,28 +32,30 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// Waits for at most so long; `None` once that is over.
+/// Waits for `work`, at most for `limit`; `None` if the time ran out.
 pub async fn timeout<R: Runtime, T>(
+    runtime: &R,
     limit: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> Option<T> {
-    match after::<R>(limit) {
-        Some(until) => {
-            let over = async {
-                R::sleep_until(until).await;
+    match after(runtime, limit) {
+        Some(deadline) => {
+            let expired = async {
+                runtime.sleep_until(deadline).await;
                 None
             };
-            or(async { Some(work.await) }, over).await
+            race(async { Some(work.await) }, expired).await
         }
         None => Some(work.await),
     }
 }
 
-/// Does `work` for at most `limit`.
-pub(crate) async fn within<R: Runtime, T>(
+/// Waits for `work`, at most for `limit`.
+pub(crate) async fn timeout_io<R: Runtime, T>(
+    runtime: &R,
     limit: Option<Duration>,
     work: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
-    let over = || Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"));
-    timeout::<R, _>(limit, work).await.unwrap_or_else(over)
+    let expired = || Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"));
+    timeout(runtime, limit, work).await.unwrap_or_else(expired)
 }

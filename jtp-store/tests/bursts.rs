@@ -38,7 +38,7 @@ impl Watcher<'_> {
     fn new(store: &DirStore) -> Watcher<'_> {
         let mut connection = ServerConnection::new(ServerConfig::new(), Time::ZERO);
         let received = connection.receive(&[4, 0], Time::ZERO);
-        assert!(received.request.is_some());
+        assert!(received.event.is_some());
         let snapshot = store.catalog().snapshot();
         connection.accept(&snapshot, Time::ZERO).unwrap();
         Watcher {

@@ -1,16 +1,15 @@
 //! JTP, the Jason Transfer Protocol, on tokio.
 //!
-//! A [`Server`] shows an [`ImageStore`](jtp_store::ImageStore); a [`Client`] asks it for its catalog and its
-//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`], and what waits,
-//! reads and writes for it on any runtime in [`jtp_driver`], whose types these are; here is what is tokio's.
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] asks it for its catalog and its images, each
+//! verified, and watches for new ones. The protocol is in [`jtp_core`], and what drives it over any runtime in
+//! `jtp-driver`, whose types these are; this crate adds tokio's sockets, timers and TLS.
 //!
 //! ```
 //! use std::sync::Arc;
 //!
-//! use jtp_store::MemoryStore;
+//! use jtp_tokio::store::MemoryStore;
 //! use jtp_tokio::{Client, Server};
 //! use tokio::net::TcpListener;
-//! use tokio::sync::oneshot;
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,9 +19,9 @@
 //! let server = Server::builder(store).build();
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let address = listener.local_addr()?;
-//! let (stop, stopped) = oneshot::channel::<()>();
-//! let serving = tokio::spawn(async move {
-//!     server.serve(listener, async { drop(stopped.await) }).await
+//! let serving = tokio::spawn({
+//!     let server = server.clone();
+//!     async move { server.serve(listener, std::future::pending()).await }
 //! });
 //!
 //! let mut client = Client::builder(address.to_string()).build();
@@ -35,34 +34,40 @@
 //! }
 //! client.close().await;
 //!
-//! let _ = stop.send(());
+//! server.shutdown().await;
 //! serving.await??;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! A folder of images is a store too: `jtp_store::DirStore`.
+//!
 //! # TLS
 //!
-//! [`ServerBuilder::tls`](server::ServerBuilder::tls) and [`ClientBuilder::tls`] take rustls configurations as they
-//! are but for ALPN; name the provider there (`rustls::ServerConfig::builder_with_provider`). A server with TLS
-//! answers plain TCP on the same port as its [policy](jtp_core::server::PlainPolicy) says (T2).
+//! [`ServerBuilder::tls`](jtp_driver::ServerBuilder::tls) and [`ClientBuilder::tls`](jtp_driver::ClientBuilder::tls) use
+//! rustls configurations unchanged, except for ALPN; name the provider there
+//! (`rustls::ServerConfig::builder_with_provider`). A server with TLS answers plain TCP on the same port as its
+//! [policy](jtp_driver::server::PlainPolicy) allows (T2).
 //!
-//! # Streams of one's own
+//! # Other streams
 //!
-//! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::over`](jtp_driver::Client::over) take
-//! any stream of tokio's traits. Its `poll_shutdown` is to half-close it, so that the peer sees the end (S11).
+//! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)
+//! take any stream of tokio's traits. Its `poll_shutdown` must close the write side only, so that the peer sees the end
+//! (S11). [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop.
 //!
 //! # Limits and clocks
 //!
 //! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
-//! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images holds at most two pieces of
-//! the image under way and one of those that follow, of 256 KiB each while no more than 64 connections are sent
-//! images, of 32 KiB beyond that; an idle one some 5 KiB in all.
+//! [`ClientConfig`](jtp_core::client::ClientConfig). A connection that serves images from a local store holds at most
+//! two chunks of the image under way and one of the next ones, of 256 KiB each while at most 64 connections are sent
+//! images, of 32 KiB beyond that; an idle connection holds about 5 KiB in all.
 //!
 //! # Features
 //!
 //! | feature | default | what it does |
 //! |---|---|---|
+//! | `client` | yes | the client |
+//! | `server` | yes | the server and its stores |
 //! | `tls` | yes | TLS through tokio-rustls |
 //! | `aws-lc-rs` | yes | rustls with that provider |
 //! | `ring` | no | rustls with that provider |
@@ -70,12 +75,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod client;
 pub mod runtime;
-pub mod server;
 
-pub use jtp_driver::ALPN;
-
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
 pub use runtime::Tokio;
-pub use server::{Decision, Peer, Server, ServerBuilder};
+
+jtp_driver::adapter!(crate::Tokio);

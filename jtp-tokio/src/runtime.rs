@@ -1,24 +1,80 @@
-//! What tokio is to the driver.
+//! tokio as a runtime of the driver.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use jtp_driver::{EventBell, Over, Runtime, SockRef, Socket, Transport};
+use jtp_driver::{BoxFuture, Runtime, SockRef, Socket, Transport, WrapStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
 
-/// tokio, as [`jtp_driver`] knows it.
-#[derive(Debug, Clone, Copy)]
-pub struct Tokio;
+/// tokio: the runtime that the caller runs in, or another one by its handle.
+#[derive(Debug, Clone, Default)]
+pub struct Tokio {
+    handle: Option<Handle>,
+}
 
-/// A stream of tokio's world as a [`Transport`].
+impl Tokio {
+    /// Starts the tasks of connections on this runtime, wherever the server is called.
+    #[must_use]
+    pub fn with_handle(handle: Handle) -> Tokio {
+        Tokio {
+            handle: Some(handle),
+        }
+    }
+}
+
+impl Runtime for Tokio {
+    type Sleep = Sleep;
+    type Socket = Io<TcpStream>;
+    type Listener = TcpListener;
+
+    /// tokio's own clock, which tests can pause.
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        let _entered = self.handle.as_ref().map(Handle::enter);
+        Sleep(Box::pin(tokio::time::sleep_until(deadline.into())))
+    }
+
+    fn spawn(&self, _: fmt::Arguments<'_>, task: BoxFuture<()>) -> io::Result<()> {
+        // Dropping the join handle detaches the task.
+        drop(match &self.handle {
+            Some(handle) => handle.spawn(task),
+            None => tokio::spawn(task),
+        });
+        Ok(())
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(Io<TcpStream>, SocketAddr)> {
+        let (stream, address) = listener.accept().await?;
+        Ok((Io(stream), address))
+    }
+
+    async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(lookup_host(address).await?.collect())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Io<TcpStream>> {
+        TcpStream::connect(address).await.map(Io)
+    }
+}
+
+/// A stream of tokio's traits as a [`Transport`].
 #[derive(Debug)]
 pub struct Io<T>(T);
+
+impl From<TcpStream> for Io<TcpStream> {
+    fn from(stream: TcpStream) -> Io<TcpStream> {
+        Io(stream)
+    }
+}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -54,55 +110,11 @@ impl Socket for Io<TcpStream> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Over<T> for Tokio {
+impl<T: AsyncRead + AsyncWrite + Unpin> WrapStream<T> for Tokio {
     type Transport = Io<T>;
 
-    fn over(stream: T) -> Io<T> {
+    fn wrap(stream: T) -> Io<T> {
         Io(stream)
-    }
-}
-
-impl Runtime for Tokio {
-    type Bell = EventBell;
-    type Sleep = Sleep;
-    type Job<T: Send + 'static> = Job<T>;
-    type Socket = Io<TcpStream>;
-    type Listener = TcpListener;
-    type Server<S: ?Sized> = jtp_driver::Server<Tokio, S>;
-    type Client = jtp_driver::Client<Tokio>;
-
-    /// tokio's own: tests pause it.
-    fn now() -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
-
-    fn sleep_until(at: Instant) -> Sleep {
-        Sleep(Box::pin(tokio::time::sleep_until(at.into())))
-    }
-
-    fn spawn(
-        _: impl fmt::Display,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
-        drop(tokio::spawn(task)); // The handle, not the task.
-        Ok(())
-    }
-
-    fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<T> {
-        Job(tokio::task::spawn_blocking(work))
-    }
-
-    async fn accept(listener: &TcpListener) -> io::Result<(Io<TcpStream>, SocketAddr)> {
-        let (stream, address) = listener.accept().await?;
-        Ok((Io(stream), address))
-    }
-
-    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-        Ok(lookup_host(address).await?.collect())
-    }
-
-    async fn connect(address: SocketAddr, _: Option<Duration>) -> io::Result<Io<TcpStream>> {
-        TcpStream::connect(address).await.map(Io)
     }
 }
 
@@ -119,27 +131,8 @@ impl Future for Sleep {
 }
 
 impl jtp_driver::Sleep for Sleep {
-    fn reset(&mut self, at: Instant) {
-        self.0.as_mut().reset(at.into());
-    }
-}
-
-/// Blocking work under way.
-#[derive(Debug)]
-pub struct Job<T>(JoinHandle<T>);
-
-impl<T> Future for Job<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match ready!(Pin::new(&mut self.0).poll(cx)) {
-            Ok(done) => Poll::Ready(done),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going down, and this task with it.
-                Err(_) => Poll::Pending,
-            },
-        }
+    fn reset(&mut self, deadline: Instant) {
+        self.0.as_mut().reset(deadline.into());
     }
 }
 
@@ -147,30 +140,35 @@ impl<T> Future for Job<T> {
 mod tls {
     use std::sync::Arc;
 
-    use jtp_driver::{BoxTransport, PeerCertificates, TlsRuntime};
+    use jtp_driver::{BoxTransport, TlsPeer, TlsRuntime};
     use rustls::pki_types::ServerName;
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::{Io, TcpStream, Tokio, io};
 
     impl TlsRuntime for Tokio {
-        async fn accept_tls(
+        fn accept_tls(
+            &self,
             config: Arc<rustls::ServerConfig>,
             socket: Io<TcpStream>,
-        ) -> io::Result<(BoxTransport, PeerCertificates)> {
-            let stream = TlsAcceptor::from(config).accept(socket.0).await?;
-            let certificates = stream.get_ref().1.peer_certificates();
-            let certificates = certificates.unwrap_or_default().to_vec();
-            Ok((Box::new(Io(stream)), certificates))
+        ) -> impl Future<Output = io::Result<(BoxTransport, TlsPeer)>> + Send + 'static {
+            async move {
+                let stream = TlsAcceptor::from(config).accept(socket.0).await?;
+                let peer = TlsPeer::from(stream.get_ref().1);
+                Ok((Box::new(Io(stream)) as BoxTransport, peer))
+            }
         }
 
-        async fn connect_tls(
+        fn connect_tls(
+            &self,
             config: Arc<rustls::ClientConfig>,
             name: ServerName<'static>,
             socket: Io<TcpStream>,
-        ) -> io::Result<BoxTransport> {
-            let stream = TlsConnector::from(config).connect(name, socket.0).await?;
-            Ok(Box::new(Io(stream)))
+        ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
+            async move {
+                let stream = TlsConnector::from(config).connect(name, socket.0).await?;
+                Ok(Box::new(Io(stream)) as BoxTransport)
+            }
         }
     }
 }

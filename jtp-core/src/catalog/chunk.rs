@@ -51,17 +51,21 @@ impl Chunk {
         }
     }
 
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        (0..self.len()).filter_map(|index| self.entry(index))
+    }
+
     /// The entry's image, without looking at the name.
     pub(super) fn image(&self, index: usize) -> Option<Image> {
         let (fixed, rest) = self.from(index)?.split_first_chunk::<FIXED_LEN>()?;
         let [id @ .., bits, n0, n1] = *fixed;
         let name_len = usize::from(u16::from_be_bytes([n0, n1]));
         match varint::decode(rest.get(name_len..)?) {
-            Ok(Decoded::Complete { value: length, .. }) => Some(Image {
-                id: ImageId::from_be_bytes(id),
-                flags: Flags::from_bits(bits),
+            Ok(Decoded::Complete { value: length, .. }) => Some(Image::new(
+                ImageId::from_be_bytes(id),
+                Flags::from_bits(bits),
                 length,
-            }),
+            )),
             _ => None,
         }
     }
@@ -114,7 +118,7 @@ impl Chunk {
     /// Puts an entry where it belongs; whether that is behind all others.
     pub(super) fn insert(&mut self, new: &Entry<'_>) -> Result<bool, NameTooLong> {
         let index = self.place(new.name, new.id);
-        let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.size));
+        let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.length));
         entry::encode(new, &mut encoded)?;
         let start = self.start(index);
         let grown = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
@@ -145,6 +149,37 @@ impl Chunk {
         for later in self.starts.iter_mut().skip(index) {
             *later -= shrunk;
         }
+    }
+
+    /// The entries that `keep` accepts as a new chunk, and the IDs of the others; `None` if it accepts all.
+    pub(super) fn retained(
+        &self,
+        mut keep: impl FnMut(Entry<'_>) -> bool,
+    ) -> Option<(Chunk, Vec<ImageId>)> {
+        let mut removed = Vec::new();
+        let mut kept = Vec::new();
+        for (index, entry) in self.entries().enumerate() {
+            if keep(entry) {
+                kept.push(index);
+            } else {
+                removed.push(entry.id);
+            }
+        }
+        if removed.is_empty() {
+            return None;
+        }
+        let mut chunk = Chunk::new(self.slot);
+        for index in kept {
+            let (start, end) = (self.start(index), self.start(index + 1));
+            let at = u32::try_from(chunk.bytes.len()).unwrap_or(u32::MAX);
+            chunk.starts.push(at);
+            let bytes = self.bytes.get(start..end).unwrap_or_default();
+            chunk.bytes.extend_from_slice(bytes);
+        }
+        // Chunks live long and there are thousands: no unused capacity.
+        chunk.starts.shrink_to_fit();
+        chunk.bytes.shrink_to_fit();
+        Some((chunk, removed))
     }
 
     /// Where the entry at `index` begins, or would begin at the end.

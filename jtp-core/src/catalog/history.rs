@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 
 #[derive(Debug)]
 struct Node {
+    /// One allocation for each history, compared by address.
+    history: Arc<()>,
     /// How many events there were up to here.
     events: u64,
     next: Next,
@@ -94,11 +96,12 @@ pub struct Cursor(Arc<Node>);
 impl Cursor {
     /// The place before the first event.
     pub(super) fn start() -> Cursor {
-        Cursor::at(0)
+        Cursor::at(Arc::default(), 0)
     }
 
-    fn at(events: u64) -> Cursor {
+    fn at(history: Arc<()>, events: u64) -> Cursor {
         Cursor(Arc::new(Node {
+            history,
             events,
             next: Next::default(),
         }))
@@ -110,10 +113,20 @@ impl Cursor {
         self.0.events
     }
 
-    /// How many events lie between this place and a later one. // N2
+    /// Whether both cursors are positions in the history of one [`CatalogWriter`](super::CatalogWriter).
+    ///
+    /// Each [`Catalog::empty`](super::Catalog::empty) has a history of its own. Compares two addresses.
     #[must_use]
-    pub fn behind(&self, later: &Cursor) -> u64 {
-        later.0.events.saturating_sub(self.0.events)
+    pub fn same_history(&self, other: &Cursor) -> bool {
+        Arc::ptr_eq(&self.0.history, &other.0.history)
+    }
+
+    /// Number of events between this position and a later one; 0 if `later` is not later, `None` if the two
+    /// belong to different histories. // N2
+    #[must_use]
+    pub fn behind(&self, later: &Cursor) -> Option<u64> {
+        self.same_history(later)
+            .then(|| later.0.events.saturating_sub(self.0.events))
     }
 
     /// The batch that follows, if there is one yet and it is still kept.
@@ -165,7 +178,10 @@ impl History {
 
     /// Appends a batch behind the last place.
     pub(super) fn append(&mut self, events: u64, frames: Vec<u8>) {
-        let next = Cursor::at(self.last.events() + events);
+        let next = Cursor::at(
+            Arc::clone(&self.last.0.history),
+            self.last.events() + events,
+        );
         let batch = Arc::new(Batch {
             frames,
             node: Arc::clone(&next.0),
@@ -215,7 +231,7 @@ mod tests {
         // Miri takes minutes for a long one.
         let batches = if cfg!(miri) { 2_000 } else { 200_000 };
         let (first, history) = history(batches);
-        assert_eq!(first.behind(history.last()), batches);
+        assert_eq!(first.behind(history.last()), Some(batches));
         let next = first.next().map(|batch| batch.end());
         assert_eq!(next.map(|next| next.events()), Some(1));
         assert!(history.last().next().is_none());
@@ -237,6 +253,19 @@ mod tests {
         // One batch that is over the bound by itself reaches nobody.
         history.append(13, Vec::new());
         assert!(tenth.is_cut() && !history.last().is_cut());
+    }
+
+    #[test]
+    fn cursors_of_different_histories_do_not_compare() {
+        let (first, one) = history(3);
+        let (_, other) = history(5);
+        assert!(first.same_history(one.last()) && one.last().same_history(&first));
+        assert_eq!(first.behind(one.last()), Some(3));
+        assert_eq!(one.last().behind(&first), Some(0));
+        assert!(!first.same_history(other.last()));
+        assert_eq!(first.behind(other.last()), None);
+        // Two histories without events differ too.
+        assert!(!Cursor::start().same_history(&Cursor::start()));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 #![cfg_attr(not(feature = "std"), allow(clippy::arc_with_non_send_sync))]
 
+mod changes;
 mod chunk;
 mod history;
 mod index;
@@ -27,6 +28,7 @@ use crate::image::{Image, ImageId};
 use crate::wire::entry::Entry;
 use crate::wire::response::{self, Header};
 
+pub use changes::{CatalogChanges, Renamed, VariantChanged};
 use chunk::Chunk;
 pub(crate) use history::Batch;
 pub use history::Cursor;
@@ -41,7 +43,7 @@ pub use writer::{CatalogError, CatalogWriter};
 /// use jtp_core::{CatalogWriter, FileType, Flags, Image, ImageId};
 ///
 /// let mut writer = CatalogWriter::new();
-/// let image = Image { id: ImageId::of(b"pixels"), flags: Flags::new(FileType::Png, false), length: 6 };
+/// let image = Image::new(ImageId::of(b"pixels"), Flags::new(FileType::Png, false), 6);
 /// writer.insert("a.png", image)?;
 /// let catalog = writer.publish();
 /// assert_eq!(catalog.get(image.id), Some(image));
@@ -160,7 +162,7 @@ impl Catalog {
     /// All entries in catalog order. // S5
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let chunks = self.shape.spine.iter();
-        chunks.flat_map(|chunk| (0..chunk.len()).filter_map(|index| chunk.entry(index)))
+        chunks.flat_map(|chunk| chunk.entries())
     }
 
     /// The whole response to LIST in pieces: the header with the count, then each chunk's entries.

@@ -27,10 +27,10 @@
 //!
 //! | state | what may come | anything else |
 //! |---|---|---|
-//! | Boundary, nothing sent that is unanswered | `JTPE` | [`PeerError::DataUnasked`] |
-//! | Boundary, a response is due | its header, `JTPE`; `JTPC` after CANCEL | [`PeerError::NotTheAnswer`] |
-//! | Boundary, the response is complete and CANCEL was sent | `JTPC`, `JTPE` | [`PeerError::NotTheAnswer`] |
-//! | Boundary, watching | `JTPW`, `JTPE`; `JTPC` after CANCEL | [`PeerError::NotTheAnswer`] |
+//! | Boundary, nothing sent that is unanswered | `JTPE` | [`PeerError::UnexpectedData`] |
+//! | Boundary, a response is due | its header, `JTPE`; `JTPC` after CANCEL | [`PeerError::UnexpectedResponse`] |
+//! | Boundary, the response is complete and CANCEL was sent | `JTPC`, `JTPE` | [`PeerError::UnexpectedResponse`] |
+//! | Boundary, watching | `JTPW`, `JTPE`; `JTPC` after CANCEL | [`PeerError::UnexpectedResponse`] |
 //! | Count, Entries, News, Error | just that | [`PeerError::Wire`] |
 //! | Packets | a packet's head, `JTPE` (S12); `JTPC` after CANCEL | [`PeerError::NotAPacket`] |
 //! | Body | any bytes; a bad image is told at its end | |
@@ -61,7 +61,7 @@
 //! - time: [`deadline`](ClientConnection::deadline), [`handle_timeout`](ClientConnection::handle_timeout),
 //!   [`wait`](ClientConnection::wait).
 //!
-//! Misuse is told as [`Misuse`] and changes nothing. What the peer or the network did wrong is a
+//! Misuse is reported as [`Misuse`](crate::Misuse) and changes nothing. What the peer or the network did wrong is a
 //! [`ClientError`], which ends the connection for good.
 
 mod config;
@@ -77,8 +77,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 pub use config::{ClientConfig, DEFAULT_RESPONSE_TIMEOUT};
-pub use error::{ClientError, Misuse, PeerError, Place, ServerError};
-pub use event::{CatalogEntry, Event, Received, ResponseKind};
+pub use error::{ClientError, Location, PeerError, ServerError};
+pub use event::{CatalogEntry, Event, ResponseKind};
 pub use request::{HaveSet, HaveSetTooLarge, Request};
 pub use transfer::{DEFAULT_RETRIES, Retry, Transfer};
 
@@ -117,7 +117,7 @@ use send::Output;
 ///     input = &input[received.used..];
 ///     match received.event {
 ///         Some(Event::Data(bytes)) => image.extend_from_slice(bytes),
-///         Some(Event::ImageEnd { verdict, .. }) => verdict?,
+///         Some(Event::ImageEnd { verdict, .. }) => drop(verdict?),
 ///         Some(_) => {}
 ///         None => break, // all was used: here a program would read, or be done
 ///     }
@@ -138,8 +138,6 @@ pub struct ClientConnection {
     state: State,
     /// A frame that has not wholly come; shorter than the longest frame.
     head: Vec<u8>,
-    /// Whether the frame in `head` was told, and is to be dropped at the next call.
-    head_told: bool,
     body: BodyReceiver,
     /// Where in its input the last event's data stood; `None` if they are in the body's buffer.
     data_at: Option<Range<usize>>,
@@ -163,7 +161,7 @@ enum State {
     Entries {
         left: u32,
     },
-    News,
+    WatchEntry,
     Packets {
         left: u32,
     },
@@ -196,7 +194,6 @@ impl ClientConnection {
             output: Output::default(),
             state: State::Boundary,
             head: Vec::new(),
-            head_told: false,
             body: BodyReceiver::new(config.max_image_size(), config.max_window()),
             data_at: None,
             last: false,
@@ -294,7 +291,6 @@ impl ClientConnection {
         // Nothing more is sent, and nothing more will come. // R1
         self.output.clear();
         self.head = Vec::new();
-        self.head_told = false;
     }
 }
 

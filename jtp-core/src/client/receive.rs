@@ -2,100 +2,64 @@
 
 use alloc::vec::Vec;
 
-use super::error::{ClientError, Misuse, PeerError, Place, ServerError};
-use super::event::{CatalogEntry, Event, Received, ResponseKind};
-use super::request::{Cancel, Pending};
+use super::error::{ClientError, Location, PeerError, ServerError};
+use super::event::{CatalogEntry, Event, ResponseKind};
+use super::request::Cancel;
 use super::{ClientConnection, State, Time};
-use crate::body::Source;
+use crate::body::DataAt;
+use crate::connection::{Misuse, Received};
 use crate::image::Image;
 use crate::wire::response::{self, ErrorFrame, HEADER_LEN, Header};
 use crate::wire::{DecodeResult, Decoded, WireError, entry, packet};
 
-/// What a step found. What borrows from the machine is only said to be there: it is fetched at the end.
-enum Found<'a> {
-    /// All input was used, and more is needed.
-    More,
-    /// The state has changed, nothing to tell.
-    Next,
-    Event(Event<'a>),
-    /// An event about the entry in the head buffer.
-    HeldEntry {
-        news: bool,
-    },
-    /// Decoded data in the body's buffer.
-    BufferedData,
-}
-
-type Step<'a> = Result<(usize, Found<'a>), ClientError>;
+/// Number of bytes used, and the event that they complete. Nothing used and no event: more input is needed.
+///
+/// An empty `Event::Data` stands for the bytes in the body receiver's buffer, which a step cannot lend.
+type Step<'a> = Result<(usize, Option<Event<'a>>), ClientError>;
 
 impl ClientConnection {
-    /// Takes bytes from the server, from the front of `input`. Call again with what was not used, and with an
-    /// empty slice when all was, until there is no event: some events need no further bytes.
+    /// Uses bytes from the server, from the front of `input`, up to the next event. Call it again with the unused
+    /// rest, also if that is empty, until there is no event: some events need no further bytes.
     ///
     /// # Errors
     ///
-    /// The one that ends the connection; then always the same. Events told before it stand.
+    /// The error that ends the connection; every later call returns the same. Earlier events remain valid.
     pub fn receive<'a>(
         &'a mut self,
         input: &'a [u8],
         now: Time,
-    ) -> Result<Received<'a>, ClientError> {
+    ) -> Result<Received<Event<'a>>, ClientError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        if self.head_told {
-            self.head.clear();
-            self.head_told = false;
-        }
         let offered = input.len();
-        // Nothing comes behind the end.
+        // Bytes after the end of the stream are ignored.
         let input = if self.eof { &[] } else { input };
         if !input.is_empty() {
             self.progress(now);
         }
         self.data_at = None;
         let mut used = 0;
-        let found = loop {
-            let rest = input.get(used..).unwrap_or_default();
-            match self.step(rest) {
-                Ok((_, Found::More)) => {
-                    return Ok(Received {
-                        used: offered,
-                        event: None,
-                    });
-                }
-                Ok((more, Found::Next)) => used += more,
-                Ok((more, found)) => {
+        loop {
+            match self.step(input.get(used..).unwrap_or_default()) {
+                Ok((0, None)) => return Ok(Received::new(offered, None)),
+                Ok((more, None)) => used += more,
+                Ok((more, Some(Event::Data(data)))) => {
                     used += more;
-                    break found;
+                    self.data_at = (!data.is_empty()).then(|| used - data.len()..used);
+                    return Ok(Received::new(used, Some(Event::Data(self.data(input)))));
                 }
+                Ok((more, event)) => return Ok(Received::new(used + more, event)),
                 Err(error) => {
                     self.fail(error.clone());
                     return Err(error);
                 }
             }
-        };
-        let event = match found {
-            Found::Event(event) => {
-                if let Event::Data(data) = &event {
-                    self.data_at = Some(used.saturating_sub(data.len())..used);
-                }
-                Some(event)
-            }
-            Found::BufferedData => Some(Event::Data(self.body.buffer())),
-            Found::HeldEntry { news } => match entry::decode(&self.head) {
-                Ok(Decoded::Complete { value, .. }) if news => Some(Event::NewImage(value.into())),
-                Ok(Decoded::Complete { value, .. }) => Some(Event::Entry(value.into())),
-                // It was complete a moment ago.
-                _ => None,
-            },
-            Found::More | Found::Next => None,
-        };
-        Ok(Received { used, event })
+        }
     }
 
-    /// The bytes of the [`Event::Data`] that the last [`receive`](Self::receive) told, looked at once more:
-    /// for a caller whose loop cannot hold on to the event. `input` is what that call was given.
+    /// The bytes of the [`Event::Data`] that the last [`receive`](Self::receive) returned, for a caller that cannot
+    /// keep the event. `input` is what was passed to that call.
     #[must_use]
     pub fn data<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
         match &self.data_at {
@@ -104,10 +68,10 @@ impl ClientConnection {
         }
     }
 
-    /// Leaves the image that [`Event::Image`] has just told as it travels: [`Event::Data`] tells the bytes of its
-    /// packet, neither decoded nor verified, and [`Event::PacketEnd`] their end. To decode and verify them is
-    /// then the caller's, by a [`BodyReceiver`](crate::BodyReceiver) that may live on another thread, and so is
-    /// asking for the image once more if it is broken. // R2
+    /// Leaves the image that [`Event::Image`] has just announced undecoded: [`Event::Data`] gives the bytes of its
+    /// packet, neither decoded nor verified, and [`Event::PacketEnd`] their end. The caller then decodes and
+    /// verifies them with a [`BodyReceiver`](crate::BodyReceiver), which may be on another thread, and requests the
+    /// image again if it is broken. // R2
     ///
     /// # Errors
     ///
@@ -127,11 +91,11 @@ impl ClientConnection {
         }
     }
 
-    /// Takes the news that no more bytes will come.
+    /// Notes the end of the server's stream.
     ///
     /// # Errors
     ///
-    /// [`ClientError::EarlyEof`] if something was due, a frame was half there, or WATCH was on. // R1
+    /// [`ClientError::EarlyEof`] if a response was due, a frame was incomplete, or a WATCH was active. // R1
     pub fn receive_eof(&mut self, now: Time) -> Result<(), ClientError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
@@ -139,7 +103,7 @@ impl ClientConnection {
         self.progress(now);
         let complete = match self.pending.len() {
             0 => self.is_at_boundary(),
-            // The last event of the last response needs no more bytes.
+            // The last event of the last response may still be pending; it needs no more bytes.
             1 => self.is_at_end() && self.pending.iter().all(|p| p.cancel == Cancel::No),
             _ => false,
         };
@@ -151,17 +115,15 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Whether no frame is half there.
+    /// Whether no frame is incomplete.
     pub(super) fn is_at_boundary(&self) -> bool {
-        matches!(self.state, State::Boundary) && (self.head.is_empty() || self.head_told)
+        matches!(self.state, State::Boundary) && self.head.is_empty()
     }
 
-    /// Whether the response under way needs no more bytes.
+    /// Whether the current response needs no more bytes.
     fn is_at_end(&self) -> bool {
         match self.state {
-            State::Entries { left: 0 } | State::Packets { left: 0 } => {
-                self.head.is_empty() || self.head_told
-            }
+            State::Entries { left: 0 } | State::Packets { left: 0 } => self.head.is_empty(),
             State::Begun { left: 0, image } => image.length == 0,
             State::Body { left: 0, .. } => self.body.verdict().is_some(),
             State::Undecoded {
@@ -179,24 +141,24 @@ impl ClientConnection {
             State::Count { kind } => self.count(kind, input),
             State::Entries { left: 0 } | State::Packets { left: 0 } => Ok((0, self.end())),
             State::Entries { left } => {
-                let (used, found) = self.entry(false, input)?;
-                if !matches!(found, Found::More) {
+                let (used, entry) = self.entry(input)?;
+                if entry.is_some() {
                     self.state = State::Entries { left: left - 1 };
                 }
-                Ok((used, found))
+                Ok((used, entry.map(Event::Entry)))
             }
-            State::News => {
-                let (used, found) = self.entry(true, input)?;
-                if !matches!(found, Found::More) {
+            State::WatchEntry => {
+                let (used, entry) = self.entry(input)?;
+                if entry.is_some() {
                     self.state = State::Boundary;
                 }
-                Ok((used, found))
+                Ok((used, entry.map(Event::NewImage)))
             }
             State::Packets { left } => self.packet(left, input),
             State::Begun { left, image } => {
                 self.body.begin(image);
                 self.state = State::Body { left, image };
-                Ok((0, Found::Next))
+                Ok(self.body(left, image, input))
             }
             State::Body { left, image } => Ok(self.body(left, image, input)),
             State::Undecoded {
@@ -206,14 +168,12 @@ impl ClientConnection {
             } => Ok(self.undecoded(left, image, remaining, input)),
             State::Error => {
                 let decode = |bytes: &[u8]| {
-                    Ok(ErrorFrame::decode_body(bytes)?.map(|frame| ServerError {
-                        code: frame.code,
-                        message: frame.message.into_owned(),
-                    }))
+                    Ok(ErrorFrame::decode_body(bytes)?
+                        .map(|frame| ServerError::new(frame.code, frame.message)))
                 };
-                match self.take(input, Place::Error, decode)? {
+                match self.take(input, Location::Error, decode)? {
                     (_, Some(error)) => Err(error.into()),
-                    (used, None) => Ok((used, Found::More)),
+                    (used, None) => Ok((used, None)),
                 }
             }
         }
@@ -221,14 +181,14 @@ impl ClientConnection {
 
     /// Between responses: a header.
     fn boundary<'a>(&mut self, input: &'a [u8]) -> Step<'a> {
-        // Held-back and half-sent requests cannot be answered yet.
+        // A request that is queued or partly sent cannot be answered yet.
         let due = self.pending.front().filter(|request| request.is_sent());
         let due = due.map(|request| (request.kind(), request.answered, request.cancel));
-        let (used, header) = match self.take(input, Place::Header, decode_header) {
+        let (used, header) = match self.take(input, Location::Header, decode_header) {
             Ok((used, Some(header))) => (used, header),
-            Ok((used, None)) => return Ok((used, Found::More)),
-            // No bytes are right where nothing is due, of whatever kind. // R1
-            Err(_) if due.is_none() => return Err(PeerError::DataUnasked.into()),
+            Ok((used, None)) => return Ok((used, None)),
+            // Where nothing is due, any bytes are wrong. // R1
+            Err(_) if due.is_none() => return Err(PeerError::UnexpectedData.into()),
             Err(error) => return Err(error),
         };
         match (header, due) {
@@ -236,40 +196,44 @@ impl ClientConnection {
             (Header::Cancelled, Some((_, _, Cancel::Encoded))) => {
                 return Ok((used, self.cancelled()));
             }
-            (Header::Cancelled, _) => return Err(PeerError::CancelledUnasked.into()),
-            (Header::Watch, Some((ResponseKind::Watch, ..))) => self.state = State::News,
-            (Header::Watch, _) => return Err(PeerError::NewsUnasked.into()),
-            (_, None) => return Err(PeerError::DataUnasked.into()),
-            (came, Some((kind, answered, _))) => {
-                let due = if answered {
+            (Header::Cancelled, _) => return Err(PeerError::UnexpectedCancelled.into()),
+            (Header::Watch, Some((ResponseKind::Watch, ..))) => self.state = State::WatchEntry,
+            (Header::Watch, _) => return Err(PeerError::UnexpectedWatchEvent.into()),
+            (_, None) => return Err(PeerError::UnexpectedData.into()),
+            (received, Some((kind, answered, _))) => {
+                let expected = if answered {
                     Header::Cancelled
                 } else {
                     kind.header()
                 };
-                if came != due {
-                    return Err(PeerError::NotTheAnswer { due, came }.into());
+                if received != expected {
+                    return Err(PeerError::UnexpectedResponse { expected, received }.into());
                 }
                 self.state = State::Count { kind };
             }
         }
-        Ok((used, Found::Next))
+        Ok((used, None))
     }
 
     /// Behind a header: the count.
     fn count<'a>(&mut self, kind: ResponseKind, input: &'a [u8]) -> Step<'a> {
         let decode = |bytes: &[u8]| response::decode_count(kind.header(), bytes);
-        let (used, Some(count)) = self.take(input, Place::Count, decode)? else {
-            return Ok((input.len(), Found::More));
+        let (used, Some(count)) = self.take(input, Location::Count, decode)? else {
+            return Ok((input.len(), None));
         };
         if kind == ResponseKind::GetById {
-            let asked = self
+            let requested = self
                 .pending
                 .front()
                 .map_or(0, |request| request.ids().len());
-            let asked = u32::try_from(asked).unwrap_or(u32::MAX);
-            if count > asked {
-                let promised = count;
-                return Err(PeerError::TooManyImages { asked, promised }.into());
+            let requested = u32::try_from(requested).unwrap_or(u32::MAX);
+            if count > requested {
+                let announced = count;
+                return Err(PeerError::TooManyImages {
+                    requested,
+                    announced,
+                }
+                .into());
             }
         }
         self.state = match kind {
@@ -277,47 +241,34 @@ impl ClientConnection {
             ResponseKind::GetById | ResponseKind::Batch | ResponseKind::ListAndGet => {
                 State::Packets { left: count }
             }
-            // `JTPW` has no count, and does not come here.
-            ResponseKind::Watch => State::News,
+            // Not reached: `JTPW` has no count.
+            ResponseKind::Watch => State::WatchEntry,
         };
-        Ok((used, Found::Event(Event::Begin { kind, count })))
+        Ok((used, Some(Event::Begin { kind, count })))
     }
 
-    fn entry<'a>(&mut self, news: bool, input: &'a [u8]) -> Step<'a> {
-        let failed = |error| wire(error, Place::Entry);
+    fn entry<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<(usize, Option<CatalogEntry<'a>>), ClientError> {
         if self.head.is_empty() {
-            // The usual case: the whole entry is in the input, and is borrowed from there.
-            return match entry::decode(input).map_err(failed)? {
-                Decoded::Complete { value, used } => {
-                    let entry = CatalogEntry::from(value);
-                    let event = if news {
-                        Event::NewImage(entry)
-                    } else {
-                        Event::Entry(entry)
-                    };
-                    Ok((used, Found::Event(event)))
-                }
-                Decoded::Incomplete { .. } => {
-                    self.head.extend_from_slice(input);
-                    Ok((input.len(), Found::More))
-                }
-            };
+            // The usual case: the entry is completely in the input, and borrows from it.
+            let decoded = entry::decode(input).map_err(|error| wire(error, Location::Entry))?;
+            if let Decoded::Complete { value, used } = decoded {
+                return Ok((used, Some(value.into())));
+            }
         }
-        let decode = |bytes: &[u8]| Ok(entry::decode(bytes)?.map(|_| ()));
-        let (used, entry) = gather(&mut self.head, input, decode).map_err(failed)?;
-        if entry.is_none() {
-            return Ok((used, Found::More));
-        }
-        self.head_told = true;
-        Ok((used, Found::HeldEntry { news }))
+        self.take(input, Location::Entry, |bytes| {
+            Ok(entry::decode(bytes)?.map(|entry| CatalogEntry::from(entry).into_owned()))
+        })
     }
 
     /// Where a packet begins.
     fn packet<'a>(&mut self, left: u32, input: &'a [u8]) -> Step<'a> {
-        // No packet begins with J, and `JTPE` and `JTPC` do. // S12
+        // `JTPE` and `JTPC` begin with J, and no packet does. // S12
         if self.head.first().or(input.first()) == Some(&b'J') {
-            let (used, Some(header)) = self.take(input, Place::Packet, decode_header)? else {
-                return Ok((input.len(), Found::More));
+            let (used, Some(header)) = self.take(input, Location::Packet, decode_header)? else {
+                return Ok((input.len(), None));
             };
             let cancel = self
                 .pending
@@ -326,62 +277,58 @@ impl ClientConnection {
             return match header {
                 Header::Error => {
                     self.state = State::Error;
-                    Ok((used, Found::Next))
+                    Ok((used, None))
                 }
                 Header::Cancelled if cancel == Cancel::Encoded => Ok((used, self.cancelled())), // C2
-                Header::Cancelled => Err(PeerError::CancelledUnasked.into()),
+                Header::Cancelled => Err(PeerError::UnexpectedCancelled.into()),
                 other => Err(PeerError::NotAPacket(other).into()),
             };
         }
-        let (used, Some(image)) = self.take(input, Place::Packet, packet::decode_head)? else {
-            return Ok((input.len(), Found::More));
+        let (used, Some(image)) = self.take(input, Location::Packet, packet::decode_head)? else {
+            return Ok((input.len(), None));
         };
         let admitted = self
             .pending
             .front_mut()
             .is_some_and(|request| request.admits(image.id));
         if !admitted {
-            return Err(PeerError::ImageUnasked(image.id).into());
+            return Err(PeerError::UnrequestedImage(image.id).into());
         }
         let left = left.saturating_sub(1);
         self.state = State::Begun { left, image };
-        Ok((used, Found::Event(Event::Image(image))))
+        Ok((used, Some(Event::Image(image))))
     }
 
-    fn body<'a>(&mut self, left: u32, image: Image, input: &'a [u8]) -> (usize, Found<'a>) {
+    fn body<'a>(&mut self, left: u32, image: Image, input: &'a [u8]) -> (usize, Option<Event<'a>>) {
         if let Some(verdict) = self.body.verdict() {
             self.state = State::Packets { left };
-            let verdict = verdict.map(|_| ());
-            return (0, Found::Event(Event::ImageEnd { image, verdict }));
+            return (0, Some(Event::ImageEnd { image, verdict }));
         }
-        if input.is_empty() {
-            return (0, Found::More);
-        }
-        let (used, source) = self.body.advance(input);
-        let found = match source {
-            Source::Input => Found::Event(Event::Data(input.get(..used).unwrap_or_default())),
-            Source::Buffer => Found::BufferedData,
-            Source::Nowhere => Found::Next,
+        let (used, data_at) = self.body.advance(input);
+        let data = match data_at {
+            DataAt::Input => input.get(..used).unwrap_or_default(),
+            DataAt::Buffer => &[],
+            DataAt::Nowhere => return (used, None),
         };
-        (used, found)
+        (used, Some(Event::Data(data)))
     }
 
-    /// The data of a packet as they are.
+    /// The data of a packet, unchanged.
     fn undecoded<'a>(
         &mut self,
         left: u32,
         image: Image,
         remaining: u32,
         input: &'a [u8],
-    ) -> (usize, Found<'a>) {
+    ) -> (usize, Option<Event<'a>>) {
         if remaining == 0 {
             self.state = State::Packets { left };
-            return (0, Found::Event(Event::PacketEnd { image }));
+            return (0, Some(Event::PacketEnd { image }));
         }
         let most = usize::try_from(remaining).unwrap_or(usize::MAX);
         let data = input.get(..most).unwrap_or(input);
         if data.is_empty() {
-            return (0, Found::More);
+            return (0, None);
         }
         let used = u32::try_from(data.len()).unwrap_or(remaining);
         self.state = State::Undecoded {
@@ -389,34 +336,29 @@ impl ClientConnection {
             image,
             remaining: remaining.saturating_sub(used),
         };
-        (data.len(), Found::Event(Event::Data(data)))
+        (data.len(), Some(Event::Data(data)))
     }
 
-    /// The response under way is complete.
-    fn end(&mut self) -> Found<'static> {
+    /// The current response is complete.
+    fn end(&mut self) -> Option<Event<'static>> {
         self.state = State::Boundary;
-        let Some(request) = self.pending.front_mut() else {
-            return Found::Next;
-        };
+        let request = self.pending.front_mut()?;
         let kind = request.kind();
         if request.cancel == Cancel::No {
             self.pop();
         } else {
-            // The server finished before it saw CANCEL; its answer is still to come. // C3 C7
+            // The server finished before it saw CANCEL; the answer to that is still due. // C3 C7
             request.answered = true;
         }
-        Found::Event(Event::End { kind })
+        Some(Event::End { kind })
     }
 
-    /// `JTPC` has come.
-    fn cancelled(&mut self) -> Found<'static> {
+    /// `JTPC` was received.
+    fn cancelled(&mut self) -> Option<Event<'static>> {
         self.state = State::Boundary;
-        let kind = self.pending.front().map(Pending::kind);
+        let kind = self.pending.front()?.kind();
         self.pop();
-        match kind {
-            Some(kind) => Found::Event(Event::Cancelled { kind }),
-            None => Found::Next,
-        }
+        Some(Event::Cancelled { kind })
     }
 
     fn pop(&mut self) {
@@ -425,14 +367,15 @@ impl ClientConnection {
         self.fill();
     }
 
-    /// Reads a frame that borrows nothing, from the input or, if it came in pieces, from the head buffer.
+    /// Decodes a frame from the input or, if it arrives in several pieces, from the head buffer. The value borrows
+    /// nothing.
     fn take<T>(
         &mut self,
         input: &[u8],
-        place: Place,
+        location: Location,
         decode: impl Fn(&[u8]) -> DecodeResult<T>,
     ) -> Result<(usize, Option<T>), ClientError> {
-        let failed = |error| wire(error, place);
+        let failed = |error| wire(error, location);
         if self.head.is_empty() {
             return match decode(input).map_err(failed)? {
                 Decoded::Complete { value, used } => Ok((used, Some(value))),
@@ -450,7 +393,7 @@ impl ClientConnection {
     }
 }
 
-/// Adds bytes to `head` until it holds a frame, and none beyond it: `head` never grows past the longest frame.
+/// Adds bytes to `head` until it holds one frame, and none after it: `head` never exceeds the longest frame.
 fn gather<T>(
     head: &mut Vec<u8>,
     input: &[u8],
@@ -473,8 +416,8 @@ fn gather<T>(
     }
 }
 
-/// A header; what is not one is told by its first wrong byte, so that the answer is the same however the
-/// bytes are cut.
+/// Decodes a header. An invalid one is reported at its first wrong byte, so that the error does not depend on how
+/// the input is split.
 fn decode_header(input: &[u8]) -> DecodeResult<Header> {
     (1..HEADER_LEN)
         .filter_map(|length| input.get(..length))
@@ -482,6 +425,6 @@ fn decode_header(input: &[u8]) -> DecodeResult<Header> {
         .map_or_else(|| Header::decode(input), Err)
 }
 
-fn wire(error: WireError, place: Place) -> ClientError {
-    PeerError::Wire { error, place }.into()
+fn wire(source: WireError, location: Location) -> ClientError {
+    PeerError::Wire { source, location }.into()
 }

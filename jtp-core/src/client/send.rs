@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::error::Misuse;
 use super::request::{Cancel, Pending, Request};
 use super::{ClientConnection, Time};
+use crate::connection::Misuse;
 use crate::wire::request::MAX_GET;
 
 /// How much output is encoded ahead, in bytes. A BATCH of a million IDs is 8 MB: it is encoded as it is sent.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::error::{ClientError, ServerError};
-use super::request::{HaveSet, HaveSetTooLarge, Request};
+use super::request::{HaveSet, Request};
 use crate::image::ImageId;
 use crate::wire::request::MAX_GET;
 use crate::wire::response::ErrorCode;
@@ -118,10 +118,10 @@ impl ClientError {
 /// use jtp_core::ImageId;
 ///
 /// let mut transfer = Transfer::of([ImageId(1), ImageId(2)]);
-/// assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(vec![ImageId(1), ImageId(2)]))));
+/// assert_eq!(transfer.next_request(), Some(Request::GetById(vec![ImageId(1), ImageId(2)])));
 /// transfer.image_end(ImageId(1), true);
 /// transfer.connection_lost(); // Of the two one is there.
-/// assert_eq!(transfer.next_request(), Ok(Some(Request::GetById(vec![ImageId(2)]))));
+/// assert_eq!(transfer.next_request(), Some(Request::GetById(vec![ImageId(2)])));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Transfer {
@@ -198,35 +198,35 @@ impl Transfer {
     ///
     /// More than one request can be under way where only certain images are asked for.
     ///
-    /// # Errors
-    ///
-    /// None at present: where, after a loss, a BATCH would have to name more images than it can, it names as
-    /// many as it can, and the others come again. // R6 S8
-    pub fn next_request(&mut self) -> Result<Option<Request>, HaveSetTooLarge> {
+    /// A BATCH after a loss names at most [`HaveSet::MAX`] images: the server sends the others again. // R6 S8
+    pub fn next_request(&mut self) -> Option<Request> {
         if let Some(rest) = &mut self.rest {
             if !self.asked.is_empty() {
-                return Ok(None);
+                return None;
             }
             let request = if rest.whole {
                 Request::ListAndGet
             } else {
                 if !rest.came.is_empty() {
                     let all = rest.have.iter().chain(rest.came.iter().copied());
-                    rest.have = HaveSet::try_from_iter(all)?;
+                    // It fits: `image_end` keeps the sum within the limit.
+                    if let Ok(have) = HaveSet::try_from_iter(all) {
+                        rest.have = have;
+                    }
                     rest.came = Vec::new();
                 }
                 Request::Batch(rest.have.clone())
             };
             self.asked.push_back(Asked::Rest);
-            return Ok(Some(request));
+            return Some(request);
         }
         if self.queue.is_empty() {
-            return Ok(None);
+            return None;
         }
         let count = self.queue.len().min(MAX_GET);
         let ids: Vec<ImageId> = self.queue.drain(..count).collect();
         self.asked.push_back(Asked::Ids(ids.clone()));
-        Ok(Some(Request::GetById(ids)))
+        Some(Request::GetById(ids))
     }
 
     /// An image has come, good or bad. Answers whether that is final: a bad one is asked for once more, unless
@@ -305,15 +305,12 @@ mod tests {
     #[test]
     fn certain_images_are_asked_for_255_at_a_time() {
         let mut transfer = Transfer::of(ids(0..300));
+        assert_eq!(transfer.next_request(), Some(Request::GetById(ids(0..255))));
         assert_eq!(
             transfer.next_request(),
-            Ok(Some(Request::GetById(ids(0..255))))
+            Some(Request::GetById(ids(255..300)))
         );
-        assert_eq!(
-            transfer.next_request(),
-            Ok(Some(Request::GetById(ids(255..300))))
-        );
-        assert_eq!(transfer.next_request(), Ok(None));
+        assert_eq!(transfer.next_request(), None);
         for id in ids(0..250) {
             assert!(transfer.image_end(id, true));
         }
@@ -330,19 +327,16 @@ mod tests {
     #[test]
     fn r2_a_bad_image_is_asked_for_once_more_and_then_counts() {
         let mut transfer = Transfer::all();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::ListAndGet)));
+        assert_eq!(transfer.next_request(), Some(Request::ListAndGet));
         assert!(transfer.image_end(ImageId(1), true));
         assert!(!transfer.image_end(ImageId(2), false));
         assert_eq!(
             transfer.next_request(),
-            Ok(None),
+            None,
             "not before the response is complete"
         );
         transfer.response_end();
-        assert_eq!(
-            transfer.next_request(),
-            Ok(Some(Request::GetById(ids([2]))))
-        );
+        assert_eq!(transfer.next_request(), Some(Request::GetById(ids([2]))));
         assert!(transfer.image_end(ImageId(2), false), "now it counts");
         transfer.response_end();
         assert!(transfer.is_done());
@@ -355,19 +349,16 @@ mod tests {
         transfer.connection_lost();
         assert_eq!(
             transfer.next_request(),
-            Ok(Some(Request::ListAndGet)),
+            Some(Request::ListAndGet),
             "nothing has come"
         );
         transfer.image_end(ImageId(1), true);
         transfer.image_end(ImageId(2), false);
         transfer.connection_lost();
         let have = HaveSet::try_from(ids([1, 2])).unwrap();
-        assert_eq!(transfer.next_request(), Ok(Some(Request::Batch(have))));
+        assert_eq!(transfer.next_request(), Some(Request::Batch(have)));
         transfer.response_end();
-        assert_eq!(
-            transfer.next_request(),
-            Ok(Some(Request::GetById(ids([2]))))
-        );
+        assert_eq!(transfer.next_request(), Some(Request::GetById(ids([2]))));
 
         let mut transfer = Transfer::of(ids(0..600));
         transfer.next_request().unwrap();
@@ -378,7 +369,7 @@ mod tests {
         transfer.connection_lost();
         assert_eq!(
             transfer.next_request(),
-            Ok(Some(Request::GetById(ids(100..355))))
+            Some(Request::GetById(ids(100..355)))
         );
     }
 
@@ -391,7 +382,7 @@ mod tests {
             transfer.image_end(id, true);
         }
         transfer.connection_lost();
-        let Ok(Some(Request::Batch(have))) = transfer.next_request() else {
+        let Some(Request::Batch(have)) = transfer.next_request() else {
             panic!("the rest can be asked for");
         };
         assert_eq!(have.len(), HaveSet::MAX);
@@ -418,10 +409,7 @@ mod tests {
         transfer.next_request().unwrap();
         transfer.image_end(ImageId(1), true);
         transfer.connection_lost();
-        assert_eq!(
-            transfer.next_request(),
-            Ok(Some(Request::GetById(ids([1]))))
-        );
+        assert_eq!(transfer.next_request(), Some(Request::GetById(ids([1]))));
     }
 
     #[test]

@@ -74,10 +74,7 @@ impl ServerConnection {
         }
         match (what, &mut self.state) {
             (None, _) => self.state = State::Closed, // S11: the lingering is over.
-            (Some(what @ Timeout::Write), _) => {
-                self.reason.get_or_insert(CloseReason::Timeout(what));
-                self.state = State::Closed;
-            }
+            (Some(what @ Timeout::Write), _) => self.end(CloseReason::Timeout(what)),
             (Some(what), State::Watching(watching)) => {
                 watching
                     .ending
@@ -95,14 +92,16 @@ impl ServerConnection {
             timeout.map(|timeout| (self.since + timeout, Some(what)))
         };
         let request = || {
-            let grace = config.request_grace?;
-            let deadline = self.request_clock.deadline(grace, config.request_rate);
+            let grace = config.request_grace()?;
+            let deadline = self.request_clock.deadline(grace, config.request_rate());
             Some((deadline, Some(Timeout::Request)))
         };
-        let write = || after(config.write_timeout, Timeout::Write);
+        let write = || after(config.write_timeout(), Timeout::Write);
         match &self.state {
-            State::Head { len: 0, .. } if self.heard => after(config.idle_timeout, Timeout::Idle),
-            State::Head { len: 0, .. } => after(config.first_byte_timeout, Timeout::FirstByte),
+            State::Head { len: 0, .. } if self.heard => after(config.idle_timeout(), Timeout::Idle),
+            State::Head { len: 0, .. } => {
+                after(config.first_request_timeout(), Timeout::FirstRequest)
+            }
             State::Head { .. } | State::Ids(_) => request(),
             State::Deciding { .. } | State::Closed => None,
             State::Responding(_) if self.transmit().is_empty() => None,
@@ -111,7 +110,7 @@ impl ServerConnection {
                 // N4: without output or a CANCEL begun there is none.
                 let cancel = match (watching.cancel_begun, watching.ending) {
                     (Some(begun), None) => config
-                        .cancel_timeout
+                        .cancel_timeout()
                         .map(|timeout| (begun + timeout, Some(Timeout::Cancel))),
                     _ => None,
                 };
@@ -132,7 +131,7 @@ impl ServerConnection {
                 } else {
                     Duration::MAX
                 };
-                Some((self.since + config.linger_timeout.min(most), None))
+                Some((self.since + config.linger_timeout().min(most), None))
             }
         }
     }

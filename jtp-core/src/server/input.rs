@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::packets::{Had, Source};
 use super::watching::Ending;
-use super::{CloseReason, Received, Responding, ServerConnection, State};
+use super::{CloseReason, RequestOutcome, Responding, ServerConnection, State};
 use crate::catalog::Catalog;
+use crate::connection::Received;
 use crate::image::{Image, ImageId};
 use crate::time::Time;
 use crate::wire::request::{CANCEL, RequestHead, RequestKind};
@@ -103,10 +104,11 @@ impl Matched {
 impl ServerConnection {
     /// Looks at what the caller has read and not used, and uses what has its turn.
     ///
-    /// Returns at the first request that needs a decision; call it again with the rest, also with none after
+    /// Returns at the first request that needs a decision by [`accept`](Self::accept) or [`refuse`](Self::refuse);
+    /// it counts for the rate limit (S15), and is never a CANCEL. Call it again with the rest, also with none after
     /// [`receive_eof`](Self::receive_eof). It never uses bytes of a later request while an earlier one is
     /// under way, CANCEL excepted. // S1
-    pub fn receive(&mut self, input: &[u8], now: Time) -> Received {
+    pub fn receive(&mut self, input: &[u8], now: Time) -> Received<RequestHead> {
         let mut used = 0;
         loop {
             let rest = input.get(used..).unwrap_or_default();
@@ -120,7 +122,7 @@ impl ServerConnection {
             };
             used += more;
             if more == 0 || request.is_some() {
-                return Received { used, request };
+                return Received::new(used, request);
             }
         }
     }
@@ -201,7 +203,7 @@ impl ServerConnection {
             _ => ErrorCode::InvalidRequest,
         };
         let message = alloc::format!("{error}");
-        self.error(code, &message, CloseReason::Invalid(error), now);
+        self.error(code, &message, CloseReason::InvalidRequest(error), now);
     }
 
     fn head_complete(&mut self, head: RequestHead, rest: &[u8], now: Time) -> Option<RequestHead> {
@@ -212,11 +214,11 @@ impl ServerConnection {
                 return None;
             }
             RequestKind::Cancel => (ErrorCode::InvalidRequest, CloseReason::StrayCancel), // C4
-            RequestKind::Watch if !self.config.watch => {
-                (ErrorCode::UnsupportedFeature, CloseReason::WatchOff) // S10
+            RequestKind::Watch if !self.config.watch() => {
+                (ErrorCode::UnsupportedFeature, CloseReason::WatchDisabled) // S10
             }
-            RequestKind::Batch { have } if have > self.config.max_have => {
-                let max = self.config.max_have; // S8
+            RequestKind::Batch { have } if have > self.config.max_have() => {
+                let max = self.config.max_have(); // S8
                 (
                     ErrorCode::InvalidRequest,
                     CloseReason::TooManyIds { have, max },
@@ -228,6 +230,7 @@ impl ServerConnection {
                 }
                 self.cancellable |= head.keep_alive || kind == RequestKind::Watch;
                 self.request_clock.pause(now);
+                self.requests.begin(kind);
                 self.state = State::Deciding {
                     head,
                     cancelled: false,
@@ -237,6 +240,10 @@ impl ServerConnection {
             }
         };
         let (code, reason) = refusal;
+        if head.kind != RequestKind::Cancel {
+            self.requests.begin(head.kind);
+            self.requests.end(RequestOutcome::Refused(code));
+        }
         let message = alloc::format!("{reason}");
         self.error(code, &message, reason, now);
         None
@@ -324,9 +331,9 @@ impl ServerConnection {
                     watching.cancel_begun = Some(begun);
                     continue;
                 }
-                None => Ending::Close(CloseReason::DuringWatch),
+                None => Ending::Close(CloseReason::RequestDuringWatch),
                 Some(_) if byte > 1 => {
-                    Ending::Close(CloseReason::Invalid(WireError::RequestFlags(byte)))
+                    Ending::Close(CloseReason::InvalidRequest(WireError::RequestFlags(byte)))
                 }
                 Some(_) => Ending::Cancel,
             };
@@ -346,7 +353,7 @@ impl ServerConnection {
             return 0;
         };
         *bytes = bytes.saturating_add(u64::try_from(input.len()).unwrap_or(u64::MAX));
-        if *bytes > self.config.linger_bytes {
+        if *bytes > self.config.linger_bytes() {
             self.state = State::Closed;
         }
         input.len()

@@ -3,7 +3,7 @@
 //! # How it is driven
 //!
 //! The calls fall in four groups, and no group needs another to be finished first: any order is valid, and
-//! a call that does not fit answers [`Misuse`] and changes nothing.
+//! a call that does not fit answers [`Misuse`](crate::Misuse) and changes nothing.
 //!
 //! * **Input.** The caller owns the bytes it has read and not used. [`receive`](ServerConnection::receive)
 //!   looks at them, says how many it used, and returns a request that needs a decision; call it again after
@@ -45,12 +45,12 @@
 //! | Lingering | thrown away (S11) | none | linger | | | Closed |
 
 mod clock;
+mod completed;
 mod config;
 mod error;
 mod input;
 mod output;
 mod packets;
-mod port;
 #[cfg(test)]
 mod tests;
 mod watching;
@@ -60,31 +60,22 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::catalog::{Catalog, Cursor};
+use crate::connection::Misuse;
 use crate::image::Image;
 use crate::time::Time;
 use crate::wire::request::{self, RequestHead, RequestKind};
 use crate::wire::response::{ErrorCode, ErrorFrame, Header};
 
 use clock::RequestClock;
+use completed::RequestLog;
+pub use completed::{CompletedRequest, RequestOutcome};
 pub use config::ServerConfig;
-pub use error::{CloseReason, Misuse, Timeout};
+pub use error::{CloseReason, Timeout};
 use input::Ids;
-pub use output::{BodySpan, BodyWanted, Transmit};
+pub use output::{BodyRequest, BodySpan, Transmit};
 use output::{Responding, What};
 use packets::Source;
-pub use port::{Opening, PlainPolicy, TLS_NEEDED};
 use watching::{Ending, Watching};
-
-/// What [`ServerConnection::receive`] made of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub struct Received {
-    /// How many bytes it used. The rest stays with the caller.
-    pub used: usize,
-    /// A request that waits for [`ServerConnection::accept`] or [`ServerConnection::refuse`]. It counts for
-    /// the rate limit (S15); CANCEL never appears here.
-    pub request: Option<RequestHead>,
-}
 
 /// The server's side of one connection. The module's docs say how to drive it.
 ///
@@ -95,7 +86,7 @@ pub struct Received {
 /// let pixels = b"not quite a PNG";
 /// let mut writer = CatalogWriter::new();
 /// let flags = Flags::new(FileType::Png, false);
-/// writer.insert("a.png", Image { id: ImageId::of(pixels), flags, length: 15 })?;
+/// writer.insert("a.png", Image::new(ImageId::of(pixels), flags, 15))?;
 ///
 /// let now = Time::ZERO;
 /// let mut connection = ServerConnection::new(ServerConfig::new(), now);
@@ -104,11 +95,11 @@ pub struct Received {
 /// loop {
 ///     let received = connection.receive(input, now);
 ///     input = &input[received.used..];
-///     if received.request.is_some() {
+///     if received.event.is_some() {
 ///         connection.accept(&writer.publish(), now)?;
 ///     }
 ///     if let Some(body) = connection.wants_body() {
-///         connection.body_loaded(body.image.length - body.offset, now)?;
+///         connection.body_loaded(body.remaining(), now)?;
 ///     }
 ///     let output = connection.transmit();
 ///     sent.extend_from_slice(output.bytes);
@@ -144,6 +135,7 @@ pub struct ServerConnection {
     /// Never goes back.
     since: Time,
     request_clock: RequestClock,
+    requests: RequestLog,
     reason: Option<CloseReason>,
 }
 
@@ -199,6 +191,7 @@ impl ServerConnection {
             watch_from: None,
             since: now,
             request_clock: RequestClock::default(),
+            requests: RequestLog::default(),
             reason: None,
         }
     }
@@ -238,9 +231,13 @@ impl ServerConnection {
                 return Ok(());
             }
             RequestKind::Watch => {
-                let from = watch_from.unwrap_or_else(|| catalog.latest().clone());
-                let mut watching = if from.behind(catalog.latest()) > self.config.max_watch_lag {
-                    Watching::ending(from, Ending::Close(CloseReason::Lag)) // N2
+                // N5 applies within one history; an application may answer LIST and WATCH from different catalogs.
+                let from = watch_from
+                    .filter(|from| from.same_history(catalog.latest()))
+                    .unwrap_or_else(|| catalog.latest().clone());
+                let lag = from.behind(catalog.latest()).unwrap_or(0);
+                let mut watching = if lag > self.config.max_watch_lag() {
+                    Watching::ending(from, Ending::Close(CloseReason::WatchLag)) // N2
                 } else {
                     Watching::new(from)
                 };
@@ -285,6 +282,7 @@ impl ServerConnection {
         let State::Deciding { .. } = self.state else {
             return Err(Misuse::NoRequest);
         };
+        self.requests.end(RequestOutcome::Refused(code));
         self.error(code, message, CloseReason::Refused(code), now);
         Ok(())
     }
@@ -298,13 +296,14 @@ impl ServerConnection {
 
     /// A new snapshot was published. Between two calls any number may have been. // N1 N2
     pub fn catalog_changed(&mut self, catalog: &Catalog, now: Time) {
-        let max_lag = self.config.max_watch_lag;
+        let max_lag = self.config.max_watch_lag();
         if let State::Watching(watching) = &mut self.state {
             let idle = watching.output().is_empty();
-            if watching.cursor().behind(catalog.latest()) > max_lag {
+            let lag = watching.cursor().behind(catalog.latest());
+            if lag.is_some_and(|lag| lag > max_lag) {
                 watching
                     .ending
-                    .get_or_insert(Ending::Close(CloseReason::Lag));
+                    .get_or_insert(Ending::Close(CloseReason::WatchLag));
             }
             watching.advance();
             if idle {
@@ -328,6 +327,11 @@ impl ServerConnection {
             }
             _ => {}
         }
+    }
+
+    /// Ends the connection at once: the transport failed, or the caller gives up. Nothing more is sent.
+    pub fn abort(&mut self) {
+        self.end(CloseReason::Aborted);
     }
 
     /// Whether nothing is left to do: drop the transport.
@@ -354,13 +358,24 @@ impl ServerConnection {
 
     /// Ends the connection once what is queued is sent. // S11
     fn close(&mut self, reason: CloseReason, now: Time) {
-        self.reason.get_or_insert(reason);
+        self.note_end(reason);
         self.since = self.since.max(now);
         self.state = if self.out_sent < self.out.len() {
             State::Flushing
         } else {
             State::Finishing
         };
+    }
+
+    /// Ends the connection without sending what is queued.
+    fn end(&mut self, reason: CloseReason) {
+        self.note_end(reason);
+        self.state = State::Closed;
+    }
+
+    fn note_end(&mut self, reason: CloseReason) {
+        let reason = *self.reason.get_or_insert(reason);
+        self.requests.end(RequestOutcome::Aborted(reason));
     }
 
     /// Begins a response. What it consists of is in `what` and in `out`.

@@ -5,8 +5,9 @@ use core::ops::Range;
 
 use super::packets::Source;
 use super::watching::Ending;
-use super::{CloseReason, Misuse, ServerConnection, State};
+use super::{CloseReason, RequestOutcome, ServerConnection, State};
 use crate::catalog::Catalog;
+use crate::connection::Misuse;
 use crate::image::Image;
 use crate::time::Time;
 use crate::wire::packet;
@@ -14,6 +15,7 @@ use crate::wire::response::{ErrorCode, Header};
 
 /// What to send next: some bytes, then a piece of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use]
 pub struct Transmit<'a> {
     /// Frames, to be sent first. May be empty.
@@ -36,14 +38,18 @@ impl Transmit<'_> {
     }
 }
 
-/// A piece of an image as it travels. // S6
+/// A piece of an image's body: the bytes that are loaded and not acknowledged. // S6
+///
+/// The connection alone counts body bytes. A driver keeps the chunks that it loaded, each with its offset in the
+/// body. Those that end at or before `offset` are sent and can be dropped; without a `BodySpan` all are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BodySpan {
     /// The image.
     pub image: Image,
-    /// Where in its bytes the piece begins.
+    /// Where in the body the piece begins: the first byte that is not acknowledged.
     pub offset: u32,
-    /// How long it is: what was loaded and is not acknowledged yet.
+    /// Number of bytes in the piece; at least 1.
     pub length: u32,
 }
 
@@ -56,13 +62,53 @@ impl BodySpan {
     }
 }
 
-/// The part of an image to get ready next.
+/// The part of a body that the connection needs next.
+///
+/// [`ServerConnection::body_loaded`] and [`ServerConnection::body_failed`] answer both kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BodyWanted {
-    /// The image, in the form that its packet's head tells.
-    pub image: Image,
-    /// From where on; 0 also means: open it, and prove that it is the one indexed. // S13
-    pub offset: u32,
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a driver that leaves a request unanswered stalls, so a new one must not compile unnoticed"
+)]
+pub enum BodyRequest {
+    /// Open the image, and check that it is the one that the catalog names: the packet begins with the answer.
+    /// Any number of its bytes, also 0, can be loaded with it. // S13
+    Open {
+        /// The image as its packet's head describes it.
+        image: Image,
+    },
+    /// Load more of the image that was opened last.
+    Read {
+        /// The image.
+        image: Image,
+        /// Number of bytes loaded before: the position in the body of the next one.
+        offset: u32,
+    },
+}
+
+impl BodyRequest {
+    /// The image.
+    #[must_use]
+    pub const fn image(self) -> Image {
+        match self {
+            BodyRequest::Open { image } | BodyRequest::Read { image, .. } => image,
+        }
+    }
+
+    /// The position in the body of the first byte to load.
+    #[must_use]
+    pub const fn offset(self) -> u32 {
+        match self {
+            BodyRequest::Open { .. } => 0,
+            BodyRequest::Read { offset, .. } => offset,
+        }
+    }
+
+    /// Number of bytes from [`offset`](Self::offset) to the end of the body.
+    #[must_use]
+    pub const fn remaining(self) -> u32 {
+        self.image().length - self.offset()
+    }
 }
 
 /// A response under way.
@@ -136,11 +182,14 @@ impl ServerConnection {
     ///
     /// # Errors
     ///
-    /// [`Misuse::TooMuch`] if it showed fewer.
+    /// [`Misuse::Overacknowledged`] if it showed fewer.
     pub fn transmitted(&mut self, count: usize, now: Time) -> Result<(), Misuse> {
         let shown = self.transmit();
         if count > shown.len() {
-            return Err(Misuse::TooMuch);
+            return Err(Misuse::Overacknowledged {
+                acknowledged: count,
+                shown: shown.len(),
+            });
         }
         if count == 0 {
             return Ok(());
@@ -183,6 +232,7 @@ impl ServerConnection {
                 }) = state
                 {
                     packet.sent += body;
+                    self.requests.count_body(body);
                 }
             }
         }
@@ -194,7 +244,7 @@ impl ServerConnection {
     ///
     /// It may be asked for before all that was loaded is sent: whoever reads ahead keeps several pieces.
     #[must_use]
-    pub fn wants_body(&self) -> Option<BodyWanted> {
+    pub fn wants_body(&self) -> Option<BodyRequest> {
         match &self.state {
             State::Responding(Responding {
                 what:
@@ -207,12 +257,12 @@ impl ServerConnection {
                 ..
             }) => match current {
                 Some(Current { image, loaded, .. }) => {
-                    (*loaded < image.length).then_some(BodyWanted {
+                    (*loaded < image.length).then_some(BodyRequest::Read {
                         image: *image,
                         offset: *loaded,
                     })
                 }
-                None => next.map(|image| BodyWanted { image, offset: 0 }),
+                None => next.map(|image| BodyRequest::Open { image }),
             },
             _ => None,
         }
@@ -221,18 +271,17 @@ impl ServerConnection {
     /// So many bytes of what [`wants_body`](Self::wants_body) asked for are ready to be sent; the image's
     /// last byte only after a second look at what it was read from. // S13
     ///
-    /// For offset 0 this begins the packet: from here on its head is on its way.
+    /// For [`BodyRequest::Open`] this begins the packet: its head is queued.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoBody`] if no body is wanted, or fewer bytes of it.
+    /// [`Misuse::NoBody`] if no body is wanted, [`Misuse::ExcessBody`] if fewer bytes of it are missing.
     pub fn body_loaded(&mut self, count: u32, now: Time) -> Result<(), Misuse> {
         let waiting = self.transmit().is_empty();
-        let left = self
-            .wants_body()
-            .map(|wanted| wanted.image.length - wanted.offset);
-        if left.is_none_or(|left| count > left) {
-            return Err(Misuse::NoBody);
+        let missing = self.wants_body().ok_or(Misuse::NoBody)?.remaining();
+        if count > missing {
+            let loaded = count;
+            return Err(Misuse::ExcessBody { loaded, missing });
         }
         if let State::Responding(Responding {
             what:
@@ -289,7 +338,12 @@ impl ServerConnection {
                 *failed = true;
                 self.progress(now);
             }
-            _ => self.error(ErrorCode::ServerError, message, CloseReason::Body, now),
+            _ => self.error(
+                ErrorCode::ServerError,
+                message,
+                CloseReason::BodyFailed,
+                now,
+            ),
         }
         Ok(())
     }
@@ -336,7 +390,7 @@ impl ServerConnection {
                     if packet.sent == packet.image.length {
                         self.packet_sent(now);
                     } else if *failed && packet.sent == packet.loaded {
-                        self.close(CloseReason::Body, now); // S13
+                        self.close(CloseReason::BodyFailed, now); // S13
                     }
                 }
                 What::Packets { current: None, .. } => self.boundary(now),
@@ -359,6 +413,7 @@ impl ServerConnection {
         }) = &mut self.state
         {
             *current = None;
+            self.requests.count_image();
         }
         self.boundary(now);
     }
@@ -392,15 +447,25 @@ impl ServerConnection {
             return;
         };
         match (keep_alive, cancelled) {
-            (true, true) => self.cancel_answered(now), // C1 C2
+            (true, true) => {
+                self.requests.end(RequestOutcome::Cancelled);
+                self.cancel_answered(now); // C1 C2
+            }
             (false, true) => {
                 let reason = CloseReason::StrayCancel; // C4
                 let message = "CANCEL during a response without keep-alive";
                 self.error(ErrorCode::InvalidRequest, message, reason, now);
             }
-            (false, false) => self.close(CloseReason::NoKeepAlive, now), // S2
-            (true, false) if self.draining => self.close(CloseReason::Shutdown, now), // S16
+            (false, false) => {
+                self.requests.end(RequestOutcome::Answered);
+                self.close(CloseReason::NoKeepAlive, now); // S2
+            }
+            (true, false) if self.draining => {
+                self.requests.end(RequestOutcome::Answered);
+                self.close(CloseReason::Shutdown, now); // S16
+            }
             (true, false) => {
+                self.requests.end(RequestOutcome::Answered);
                 self.state = State::IDLE;
                 self.since = self.since.max(now);
             }
@@ -416,8 +481,13 @@ impl ServerConnection {
     /// At an event boundary.
     fn watch_ended(&mut self, ending: Ending, now: Time) {
         match ending {
-            Ending::Cancel => self.cancel_answered(now), // N3
-            Ending::Close(reason @ (CloseReason::DuringWatch | CloseReason::Invalid(_))) => {
+            Ending::Cancel => {
+                self.requests.end(RequestOutcome::Cancelled);
+                self.cancel_answered(now); // N3
+            }
+            Ending::Close(
+                reason @ (CloseReason::RequestDuringWatch | CloseReason::InvalidRequest(_)),
+            ) => {
                 let message = alloc::format!("{reason}");
                 self.error(ErrorCode::InvalidRequest, &message, reason, now); // N3
             }

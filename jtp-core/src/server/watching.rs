@@ -87,7 +87,7 @@ impl Watching {
             }
             let Some(batch) = &self.batch else {
                 if self.cursor.is_cut() {
-                    self.ending = Some(Ending::Close(CloseReason::Lag)); // N2
+                    self.ending = Some(Ending::Close(CloseReason::WatchLag)); // N2
                 }
                 return;
             };

@@ -27,25 +27,34 @@ pub struct Entry<'a> {
     /// The file name as it came: UTF-8, not necessarily NFC, and never to be used as a path. // W6 R5
     pub name: &'a str,
     /// The length of the image's packet (deployed servers: of the raw image). // S6
-    pub size: u32,
+    ///
+    /// RFC.md calls the field `size`.
+    pub length: u32,
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// An entry that lists `image` under `name`.
+    #[must_use]
+    pub const fn new(name: &'a str, image: Image) -> Entry<'a> {
+        Entry {
+            id: image.id,
+            flags: image.flags,
+            name,
+            length: image.length,
+        }
+    }
+
     /// The image's part of the entry.
     #[must_use]
     pub const fn image(&self) -> Image {
-        Image {
-            id: self.id,
-            flags: self.flags,
-            length: self.size,
-        }
+        Image::new(self.id, self.flags, self.length)
     }
 }
 
 /// How many bytes an entry takes whose name has `name_len` bytes.
 #[must_use]
-pub const fn encoded_len(name_len: usize, size: u32) -> usize {
-    FIXED_LEN + name_len + varint::encoded_len(size)
+pub const fn encoded_len(name_len: usize, length: u32) -> usize {
+    FIXED_LEN + name_len + varint::encoded_len(length)
 }
 
 /// Appends an entry.
@@ -59,7 +68,7 @@ pub fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), NameTooLong> {
     out.push(entry.flags.bits());
     out.extend_from_slice(&name_len.to_be_bytes());
     out.extend_from_slice(entry.name.as_bytes());
-    varint::encode(entry.size, out);
+    varint::encode(entry.length, out);
     Ok(())
 }
 
@@ -72,14 +81,14 @@ pub struct NameTooLong;
 ///
 /// # Errors
 ///
-/// A reserved flag (bits 4 to 7), a name that is not UTF-8, a bad size. // R1
+/// A reserved flag (bits 4 to 7), a name that is not UTF-8, a bad length. // R1
 pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
     // What is wrong is told by its own byte, as in all frames.
     if let Some(&bits) = input.get(FLAGS_AT).filter(|&bits| bits & 0xf0 != 0) {
         return Err(WireError::EntryFlags(bits));
     }
     let Some((fixed, rest)) = input.split_first_chunk::<FIXED_LEN>() else {
-        // At least the size's one byte follows an empty name.
+        // At least the length's one byte follows an empty name.
         return Ok(Decoded::Incomplete {
             need: FIXED_LEN + 1 - input.len(),
         });
@@ -92,7 +101,7 @@ pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
         });
     };
     let name = core::str::from_utf8(name).map_err(|_| WireError::Name)?;
-    let (size, used) = match varint::decode(rest)? {
+    let (length, used) = match varint::decode(rest)? {
         Decoded::Complete { value, used } => (value, used),
         Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
     };
@@ -101,7 +110,7 @@ pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
         id,
         flags: Flags::from_bits(bits),
         name,
-        size,
+        length,
     };
     Ok(Decoded::Complete {
         value,
@@ -121,12 +130,9 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_bytes_and_reads_back_from_any_cut() {
-        let entry = Entry {
-            id: ImageId(0x0102_0304_0506_0708),
-            flags: Flags::new(FileType::Png, false),
-            name: "a.png",
-            size: 4660,
-        };
+        let id = ImageId(0x0102_0304_0506_0708);
+        let image = Image::new(id, Flags::new(FileType::Png, false), 4660);
+        let entry = Entry::new("a.png", image);
         let mut out = Vec::new();
         encode(&entry, &mut out).unwrap();
         assert_eq!(out, BYTES);
@@ -176,12 +182,7 @@ mod tests {
     #[test]
     fn s14_a_name_over_65535_bytes_cannot_be_framed() {
         let name = String::from("x").repeat(MAX_NAME_LEN + 1);
-        let mut entry = Entry {
-            id: ImageId(0),
-            flags: Flags::from_bits(0),
-            name: &name,
-            size: 0,
-        };
+        let mut entry = Entry::new(&name, Image::new(ImageId(0), Flags::from_bits(0), 0));
         let mut out = Vec::new();
         assert_eq!(encode(&entry, &mut out), Err(NameTooLong));
         assert!(out.is_empty());

@@ -41,11 +41,7 @@ pub fn decode_head(input: &[u8]) -> DecodeResult<Image> {
     let rest = rest.get(used..).unwrap_or_default();
     match rest.first_chunk::<8>() {
         Some(id) => {
-            let value = Image {
-                id: ImageId::from_be_bytes(*id),
-                flags,
-                length,
-            };
+            let value = Image::new(ImageId::from_be_bytes(*id), flags, length);
             Ok(Decoded::Complete {
                 value,
                 used: 1 + used + 8,
@@ -64,11 +60,11 @@ mod tests {
 
     #[test]
     fn a_packet_head_has_its_bytes_and_reads_back_from_any_cut() {
-        let image = Image {
-            id: ImageId(0x0102_0304_0506_0708),
-            flags: Flags::new(FileType::Bmp, true),
-            length: 4660,
-        };
+        let image = Image::new(
+            ImageId(0x0102_0304_0506_0708),
+            Flags::new(FileType::Bmp, true),
+            4660,
+        );
         let mut out = Vec::new();
         encode_head(&image, &mut out);
         assert_eq!(out, [0x0b, 0xb4, 0x24, 1, 2, 3, 4, 5, 6, 7, 8]);

@@ -99,6 +99,12 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The head of a request. // W7
+    #[must_use]
+    pub const fn new(kind: RequestKind, keep_alive: bool) -> RequestHead {
+        RequestHead { kind, keep_alive }
+    }
+
     /// Appends the head; the IDs, if any, are to follow. // W7
     ///
     /// CANCEL and WATCH are sent with flags 0.
@@ -149,10 +155,7 @@ impl RequestHead {
             _ => (RequestKind::ListAndGet, 2),
         };
         Ok(Decoded::Complete {
-            value: RequestHead {
-                kind,
-                keep_alive: flags & 1 != 0,
-            },
+            value: RequestHead::new(kind, flags & 1 != 0),
             used,
         })
     }
@@ -160,10 +163,30 @@ impl RequestHead {
 
 /// Appends IDs as they follow a head.
 pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
-    out.reserve(ids.len() * 8);
+    out.reserve(ids.len() * ImageId::LEN);
     for id in ids {
         out.extend_from_slice(&id.to_be_bytes());
     }
+}
+
+/// The IDs in `input`, as [`encode_ids`] wrote them. An incomplete ID at the end is left out: up to 7 bytes that
+/// the caller keeps and completes.
+///
+/// ```
+/// use jtp_core::ImageId;
+/// use jtp_core::wire::request::{decode_ids, encode_ids};
+///
+/// let mut out = Vec::new();
+/// encode_ids(&[ImageId(7), ImageId(8)], &mut out);
+/// assert!(decode_ids(&out).eq([ImageId(7), ImageId(8)]));
+/// assert!(decode_ids(&out[..15]).eq([ImageId(7)]));
+/// ```
+pub fn decode_ids(
+    input: &[u8],
+) -> impl ExactSizeIterator<Item = ImageId> + DoubleEndedIterator + '_ {
+    let number = |id: u64, byte: &u8| id << 8 | u64::from(*byte);
+    let ids = input.chunks_exact(ImageId::LEN);
+    ids.map(move |id| ImageId(id.iter().fold(0, number)))
 }
 
 #[cfg(test)]
@@ -203,6 +226,23 @@ mod tests {
                     Ok(Decoded::Incomplete { need: 1 })
                 );
             }
+        }
+    }
+
+    #[test]
+    fn ids_read_back_and_an_incomplete_one_is_left_out() {
+        let ids = [
+            ImageId(0),
+            ImageId(0x0102_0304_0506_0708),
+            ImageId(u64::MAX),
+        ];
+        let mut out = Vec::new();
+        encode_ids(&ids, &mut out);
+        assert_eq!(&out[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
+        for cut in 0..=out.len() {
+            let read = decode_ids(&out[..cut]);
+            assert_eq!(read.len(), cut / 8);
+            assert!(read.eq(ids[..cut / 8].iter().copied()));
         }
     }
 

@@ -198,7 +198,13 @@ pub struct ErrorFrame<'a> {
     pub message: Cow<'a, str>,
 }
 
-impl ErrorFrame<'_> {
+impl<'a> ErrorFrame<'a> {
+    /// An error with its message for the user of the client.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'a, str>>) -> ErrorFrame<'a> {
+        let message = message.into();
+        ErrorFrame { code, message }
+    }
+
     /// Appends the whole frame, header included. A message over 65,535 bytes is cut at a character.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let message = cut(&self.message, u16::MAX);
@@ -228,10 +234,10 @@ impl ErrorFrame<'_> {
                 need: length - rest.len(),
             });
         };
-        let value = ErrorFrame {
-            code: ErrorCode::from_code(code)?,
-            message: String::from_utf8_lossy(message),
-        };
+        let value = ErrorFrame::new(
+            ErrorCode::from_code(code)?,
+            String::from_utf8_lossy(message),
+        );
         Ok(Decoded::Complete {
             value,
             used: 3 + length,
@@ -325,10 +331,7 @@ mod tests {
 
     #[test]
     fn an_error_frame_reads_back_from_any_cut() {
-        let frame = ErrorFrame {
-            code: ErrorCode::RateLimited,
-            message: "slow down".into(),
-        };
+        let frame = ErrorFrame::new(ErrorCode::RateLimited, "slow down");
         let mut out = Vec::new();
         frame.encode(&mut out);
         assert_eq!(out, b"JTPE\x05\x00\x09slow down");
@@ -366,11 +369,7 @@ mod tests {
     fn a_message_over_65535_bytes_is_cut_at_a_character() {
         let message = "é".repeat(40_000);
         let mut out = Vec::new();
-        ErrorFrame {
-            code: ErrorCode::ServerError,
-            message: Cow::Owned(message),
-        }
-        .encode(&mut out);
+        ErrorFrame::new(ErrorCode::ServerError, Cow::Owned(message)).encode(&mut out);
         match ErrorFrame::decode_body(&out[4..]) {
             Ok(Decoded::Complete { value, .. }) => assert_eq!(value.message.len(), 65_534),
             other => panic!("{other:?}"),

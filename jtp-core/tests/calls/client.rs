@@ -138,31 +138,24 @@ fn frame(dice: Dice<'_>, out: &mut Vec<u8>) {
         5 => out.extend_from_slice(b"JTPW"),
         6 | 7 => {
             let name = ["", "a.png", "../e\u{301}"][dice(3) as usize];
-            let entry = entry::Entry {
-                id: ImageId(dice(9).into()),
-                flags: Flags::from_bits(dice(20) as u8),
-                name,
-                size: dice(9),
-            };
+            let id = ImageId(dice(9).into());
+            let flags = Flags::from_bits(dice(20) as u8);
+            let entry = entry::Entry::new(name, Image::new(id, flags, dice(9)));
             entry::encode(&entry, out).unwrap();
         }
         8 | 9 => {
             let (id, body) = some_image(dice);
             let compressed = dice(6) == 0;
             let id = if dice(8) == 0 { ImageId(1) } else { id };
-            let image = Image {
+            let image = Image::new(
                 id,
-                flags: Flags::new(FileType::Bmp, compressed),
-                length: u32::try_from(body.len()).unwrap(),
-            };
+                Flags::new(FileType::Bmp, compressed),
+                u32::try_from(body.len()).unwrap(),
+            );
             packet::encode_head(&image, out);
             out.extend_from_slice(&body);
         }
-        10 if dice(4) == 0 => ErrorFrame {
-            code: ErrorCode::ServerError,
-            message: "no".into(),
-        }
-        .encode(out),
+        10 if dice(4) == 0 => ErrorFrame::new(ErrorCode::ServerError, "no").encode(out),
         _ if dice(4) == 0 => out.extend(garbage(dice, 8)),
         _ => {}
     }

@@ -35,7 +35,7 @@ pub(crate) fn play(steps: u32, dice: Dice<'_>) {
         .with_watch(dice(8) > 0)
         .with_max_have([1_000_000, 3][dice(2) as usize])
         .with_max_watch_lag([1_000_000, 2][dice(2) as usize])
-        .with_first_byte_timeout(some(dice, 60))
+        .with_first_request_timeout(some(dice, 60))
         .with_idle_timeout(some(dice, 30))
         .with_request_clock(some(dice, 10), 16 * 1024)
         .with_write_timeout(some(dice, 30))
@@ -135,7 +135,7 @@ impl Scene {
             }
             12..15 => {
                 let wanted = self.server.wants_body();
-                let rest = wanted.map_or(0, |wanted| wanted.image.length - wanted.offset);
+                let rest = wanted.map_or(0, |wanted| wanted.remaining());
                 let (failed, more) = (dice(32) == 0, dice(16) == 0);
                 let count = part(dice, rest as usize) as u32 + u32::from(more);
                 let fits = wanted.is_some() && (failed || count <= rest);
@@ -209,7 +209,7 @@ impl Scene {
             self.count_cancels();
         }
         self.input.drain(..received.used);
-        if let Some(head) = received.request {
+        if let Some(head) = received.event {
             assert!(
                 self.deciding.replace(head).is_none(),
                 "two requests at once"
@@ -259,8 +259,8 @@ impl Scene {
         }
         self.reason = self.server.close_reason();
         if let Some(wanted) = self.server.wants_body() {
-            let rest = wanted.image.length - wanted.offset;
-            assert!(rest > 0 || wanted.image.length == 0);
+            let rest = wanted.remaining();
+            assert!(rest > 0 || wanted.image().length == 0);
         }
     }
 
@@ -276,7 +276,7 @@ impl Scene {
                 self.output.accepted(head);
             }
             if let Some(wanted) = self.server.wants_body() {
-                let rest = wanted.image.length - wanted.offset;
+                let rest = wanted.remaining();
                 self.server.body_loaded(rest, now).unwrap();
             }
             self.check();
@@ -293,7 +293,7 @@ impl Scene {
         }
         match self.server.close_reason().unwrap() {
             // The peer did not take it, or a body broke off. // S13
-            CloseReason::Timeout(_) | CloseReason::Body => {}
+            CloseReason::Timeout(_) | CloseReason::BodyFailed => {}
             CloseReason::PeerClosed | CloseReason::NoKeepAlive | CloseReason::TruncatedRequest => {
                 self.output.check_whole(&self.server);
                 assert_eq!(self.output.cancelled, self.cancels, "C1: {:?}", self.server);

@@ -21,7 +21,10 @@ pub(crate) fn run(data: &[u8]) {
     check(data, entry::decode, |entry, out| {
         assert!(entry.name.len() <= entry::MAX_NAME_LEN);
         entry::encode(entry, out).unwrap();
-        assert_eq!(out.len(), entry::encoded_len(entry.name.len(), entry.size));
+        assert_eq!(
+            out.len(),
+            entry::encoded_len(entry.name.len(), entry.length)
+        );
     });
     check(data, packet::decode_head, packet::encode_head);
     check(data, Header::decode, |header, out| {
@@ -61,10 +64,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn own(frame: Decoded<ErrorFrame<'_>>) -> Decoded<ErrorFrame<'static>> {
-    frame.map(|frame| ErrorFrame {
-        code: frame.code,
-        message: frame.message.into_owned().into(),
-    })
+    frame.map(|frame| ErrorFrame::new(frame.code, frame.message.into_owned()))
 }
 
 /// The laws of a decoder. `encode` may leave its output empty where the bytes cannot be had again.

@@ -222,7 +222,7 @@ impl Link {
                 self.model
                     .used(received.used, || server.upcoming().next().is_none());
             }
-            if let Some(head) = received.request {
+            if let Some(head) = received.event {
                 assert!(!self.deciding, "two requests at once");
                 self.model.requested(head);
                 self.deciding = true;
@@ -258,8 +258,11 @@ impl Link {
         let Some(wanted) = self.server.wants_body() else {
             return false;
         };
-        let rest = wanted.image.length - wanted.offset;
-        assert_eq!(store.wire(wanted.image).len(), wanted.image.length as usize);
+        let rest = wanted.remaining();
+        assert_eq!(
+            store.wire(wanted.image()).len(),
+            wanted.image().length as usize
+        );
         if dice.one_in(80) {
             self.server.body_failed("the file is gone", now).unwrap();
             self.causes.body = true;
@@ -424,16 +427,20 @@ impl Link {
             );
         }
         match self.server.close_reason() {
-            Some(CloseReason::Invalid(_) | CloseReason::StrayCancel | CloseReason::DuringWatch) => {
+            Some(
+                CloseReason::InvalidRequest(_)
+                | CloseReason::StrayCancel
+                | CloseReason::RequestDuringWatch,
+            ) => {
                 panic!("a good client refused: {:?}", self.server)
             }
             Some(CloseReason::TooManyIds { have, max }) => {
                 assert!(have > max && max == self.max_have);
             }
-            Some(CloseReason::WatchOff) => assert!(!self.watch),
-            Some(CloseReason::Lag) => assert!(self.max_lag < 1_000),
+            Some(CloseReason::WatchDisabled) => assert!(!self.watch),
+            Some(CloseReason::WatchLag) => assert!(self.max_lag < 1_000),
             Some(CloseReason::Refused(code)) => assert_eq!(self.causes.refused, Some(code)),
-            Some(CloseReason::Body) => assert!(self.causes.body),
+            Some(CloseReason::BodyFailed) => assert!(self.causes.body),
             Some(CloseReason::Shutdown) => assert!(self.causes.shutdown),
             Some(CloseReason::PeerClosed | CloseReason::TruncatedRequest) => assert!(self.up.ended),
             _ => {}
@@ -467,13 +474,13 @@ impl Link {
             (Some(ClientError::Server(error)), Some(CloseReason::Refused(code))) => {
                 assert_eq!(error.code, code);
             }
-            (Some(ClientError::Server(error)), Some(CloseReason::Body)) => {
+            (Some(ClientError::Server(error)), Some(CloseReason::BodyFailed)) => {
                 assert_eq!(error.code, ErrorCode::ServerError);
             }
             (Some(ClientError::Server(error)), Some(CloseReason::TooManyIds { .. })) => {
                 assert_eq!(error.code, ErrorCode::InvalidRequest);
             }
-            (Some(ClientError::Server(error)), Some(CloseReason::WatchOff)) => {
+            (Some(ClientError::Server(error)), Some(CloseReason::WatchDisabled)) => {
                 assert_eq!(error.code, ErrorCode::UnsupportedFeature);
             }
             (Some(ClientError::EarlyEof), Some(CloseReason::NoKeepAlive) | None) => {

@@ -200,7 +200,7 @@ fn misuse(link: &mut Link, dice: &mut Dice<'_>, now: Time) {
         }
         1 => assert!(link.server.transmitted(more, now).is_err()),
         2 => {
-            let count = wanted.map_or(0, |wanted| wanted.image.length - wanted.offset + 1);
+            let count = wanted.map_or(0, |wanted| wanted.remaining() + 1);
             assert!(link.server.body_loaded(count, now).is_err());
         }
         3 if wanted.is_none() => assert!(link.server.body_failed("", now).is_err()),

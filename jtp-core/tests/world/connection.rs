@@ -204,7 +204,7 @@ impl Link {
         let received = self.server.receive(&self.input, now);
         self.input.drain(..received.used);
         moved |= received.used > 0;
-        if received.request.is_some() {
+        if received.event.is_some() {
             self.decides = Some(now + dice.millis(20));
         }
         if self.decides.is_some_and(|at| at <= now) {
@@ -249,7 +249,7 @@ impl Link {
             self.loads = None;
             return false;
         };
-        let rest = wanted.image.length - wanted.offset;
+        let rest = wanted.remaining();
         match self.loads {
             None => {
                 let count = rest.min(dice.pick(&[100, 60_000]));
@@ -259,7 +259,7 @@ impl Link {
             Some((at, count)) if at <= now => {
                 self.loads = None;
                 // S13: also before the last byte goes out.
-                if shop.is_on_disk(wanted.image.id) {
+                if shop.is_on_disk(wanted.image().id) {
                     self.server.body_loaded(count, now).unwrap();
                 } else {
                     self.server.body_failed("the file is gone", now).unwrap();

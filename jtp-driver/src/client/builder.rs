@@ -1,5 +1,6 @@
-//! What a client is to do.
+//! The configuration of a client.
 
+use std::fmt;
 use std::marker::PhantomData;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
@@ -15,16 +16,39 @@ use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
 use crate::runtime::TlsRuntime;
 
-/// Collects what a [`Client`] is to do. Every default is the protocol's.
-#[derive(Debug, Clone)]
+/// Configures a [`Client`]. Every default is the protocol's, and finite.
+///
+/// `B` is the type that [`build`](Self::build) returns: the client, or an adapter's wrapper of it.
 #[must_use]
-pub struct ClientBuilder<R: Runtime> {
+pub struct ClientBuilder<R: Runtime, B = Client<R>> {
+    runtime: R,
     target: Target<R>,
     options: Options,
+    built: PhantomData<fn() -> B>,
+}
+
+impl<R: Runtime, B> Clone for ClientBuilder<R, B> {
+    fn clone(&self) -> Self {
+        ClientBuilder {
+            runtime: self.runtime.clone(),
+            target: self.target.clone(),
+            options: self.options.clone(),
+            built: PhantomData,
+        }
+    }
+}
+
+impl<R: Runtime, B> fmt::Debug for ClientBuilder<R, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("target", &self.target)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Options {
+pub(super) struct Options {
     pub(super) config: ClientConfig,
     pub(super) keep_alive: bool,
     pub(super) retries: u32,
@@ -44,20 +68,22 @@ impl Default for Options {
     }
 }
 
-impl<R: Runtime> ClientBuilder<R> {
-    pub(super) fn new(address: String) -> Self {
+impl<R: Runtime, B> ClientBuilder<R, B> {
+    /// A client of the server at `HOST:PORT`, on this runtime.
+    pub fn new(runtime: R, address: impl Into<String>) -> Self {
         ClientBuilder {
+            runtime,
             target: Target {
-                address,
+                address: address.into(),
                 connect_timeout: Some(Duration::from_secs(10)),
                 tcp_nodelay: true,
                 #[cfg(feature = "tls")]
                 tls: None,
                 #[cfg(feature = "tls")]
                 tls_timeout: Some(Duration::from_secs(10)),
-                runtime: PhantomData,
             },
             options: Options::default(),
+            built: PhantomData,
         }
     }
 
@@ -67,8 +93,8 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// Speaks TLS to a server that proves to be `name`. The configuration is taken as it is but for ALPN,
-    /// which is set to `jtp/1`. // T1
+    /// Uses TLS, with a server that proves to be `name`. The configuration is used unchanged, except that ALPN is set to
+    /// `jtp/1`. // T1
     #[cfg(feature = "tls")]
     pub fn tls(
         mut self,
@@ -83,13 +109,14 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// Whether one connection carries many requests; it does by default.
+    /// Whether one connection carries many requests. Default: yes.
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.options.keep_alive = keep_alive;
         self
     }
 
-    /// How long each address is tried, and the TLS handshake after it; 10 s by default. // T6
+    /// The limit for connecting to each address, and for the TLS handshake after it. Default: 10 s; `None` for no
+    /// limit. // T6
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.target.connect_timeout = timeout;
         #[cfg(feature = "tls")]
@@ -99,32 +126,36 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// How often a new connection is tried without progress; 3 by default. // R6
+    /// The number of new connections that are tried without progress. Default: 3. // R6
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = retries;
         self
     }
 
-    /// Whether `TCP_NODELAY` is set; it is by default.
+    /// Whether to set `TCP_NODELAY`. Default: yes.
     pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
         self.target.tcp_nodelay = nodelay;
         self
     }
 
-    /// The largest catalog that [`Client::list`] collects: 10,000,000 entries and 1 GiB by default. // R3
+    /// Limits the catalog that [`Client::list`] collects. Default: 10,000,000 entries and 1 GiB. // R3
     pub fn catalog_limits(mut self, entries: usize, bytes: usize) -> Self {
         self.options.max_entries = entries;
         self.options.max_catalog_bytes = bytes;
         self
     }
 
-    /// The client. It connects when it first has something to ask.
+    /// Builds the client. It connects for its first request.
     #[must_use]
-    pub fn build(self) -> R::Client {
+    pub fn build(self) -> B
+    where
+        B: From<Client<R>>,
+    {
         Client {
+            runtime: self.runtime,
             target: Some(self.target),
             options: self.options,
-            link: None,
+            connection: None,
             connected: false,
         }
         .into()

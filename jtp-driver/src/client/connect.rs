@@ -1,59 +1,55 @@
-//! Reaching a server.
+//! Connecting to a server.
 
 use std::io;
-use std::marker::PhantomData;
-#[cfg(feature = "tls")]
-use std::pin::Pin;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use crate::keep_alive::look_after;
+use crate::socket::set_keep_alive;
 #[cfg(feature = "tls")]
 use crate::runtime::TlsRuntime;
 use crate::runtime::{BoxTransport, Runtime, Socket};
-use crate::wait::within;
+use crate::wait::timeout_io;
 
-/// How a server is reached.
+/// The server to connect to, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Target<R: Runtime> {
+pub(super) struct Target<R: Runtime> {
     /// `HOST:PORT`
-    pub(crate) address: String,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) tcp_nodelay: bool,
+    pub(super) address: String,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) tcp_nodelay: bool,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Tls<R>>,
+    pub(super) tls: Option<Tls<R>>,
     #[cfg(feature = "tls")]
-    pub(crate) tls_timeout: Option<Duration>,
-    pub(crate) runtime: PhantomData<R>,
+    pub(super) tls_timeout: Option<Duration>,
 }
 
-/// Makes TLS handshakes: what a runtime with TLS does, also for those that may have none.
+/// Performs TLS handshakes, for runtimes that may have no TLS.
 #[cfg(feature = "tls")]
-type Connect<R> = dyn Fn(<R as Runtime>::Socket) -> Connecting + Send + Sync;
+type Connect<R> = dyn Fn(&R, <R as Runtime>::Socket) -> Handshake + Send + Sync;
 
 #[cfg(feature = "tls")]
-type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxTransport>> + Send>>;
+type Handshake = crate::BoxFuture<io::Result<BoxTransport>>;
 
 #[cfg(feature = "tls")]
 #[derive(Clone)]
-pub(crate) struct Tls<R: Runtime> {
+pub(super) struct Tls<R: Runtime> {
     connect: Arc<Connect<R>>,
     name: rustls::pki_types::ServerName<'static>,
 }
 
 #[cfg(feature = "tls")]
 impl<R: TlsRuntime> Tls<R> {
-    pub(crate) fn new(
+    pub(super) fn new(
         mut config: rustls::ClientConfig,
         name: rustls::pki_types::ServerName<'static>,
     ) -> Tls<R> {
         config.alpn_protocols = vec![crate::ALPN.to_vec()];
         let config = Arc::new(config);
-        let of = name.clone();
-        let connect = move |socket| -> Connecting {
-            Box::pin(R::connect_tls(Arc::clone(&config), of.clone(), socket))
+        let server = name.clone();
+        let connect = move |runtime: &R, socket| -> Handshake {
+            Box::pin(runtime.connect_tls(Arc::clone(&config), server.clone(), socket))
         };
         Tls {
             connect: Arc::new(connect),
@@ -70,35 +66,35 @@ impl<R: Runtime> std::fmt::Debug for Tls<R> {
 }
 
 impl<R: Runtime> Target<R> {
-    pub(crate) fn is_tls(&self) -> bool {
+    pub(super) fn is_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]
         false
     }
 
-    pub(crate) async fn connect(&self) -> Result<BoxTransport, Error> {
-        let stream = self.connect_tcp().await.map_err(|source| Error::Connect {
+    pub(super) async fn connect(&self, runtime: &R) -> Result<BoxTransport, Error> {
+        let stream = self.connect_tcp(runtime).await.map_err(|source| Error::Connect {
             address: self.address.clone(),
             source,
         })?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let handshake = within::<R, _>(self.tls_timeout, (tls.connect)(stream));
+            let handshake = timeout_io(runtime, self.tls_timeout, (tls.connect)(runtime, stream));
             return handshake.await.map_err(|error| self.tls_error(error));
         }
         Ok(Box::new(stream))
     }
 
-    /// Tries all addresses of the name, each for as long as T6 says.
-    async fn connect_tcp(&self) -> io::Result<R::Socket> {
+    /// Tries all addresses of the name, each within its time limit. // T6
+    async fn connect_tcp(&self, runtime: &R) -> io::Result<R::Socket> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in R::resolve(&self.address).await? {
-            let connecting = R::connect(address, self.connect_timeout);
-            match within::<R, _>(self.connect_timeout, connecting).await {
+        for address in runtime.resolve(&self.address).await? {
+            let connecting = runtime.connect(address);
+            match timeout_io(runtime, self.connect_timeout, connecting).await {
                 Ok(stream) => {
                     stream.options().set_tcp_nodelay(self.tcp_nodelay)?;
-                    look_after(&stream.options());
+                    set_keep_alive(&stream.options());
                     return Ok(stream);
                 }
                 Err(error) => last = error,
@@ -110,11 +106,8 @@ impl<R: Runtime> Target<R> {
     #[cfg(feature = "tls")]
     fn tls_error(&self, source: io::Error) -> Error {
         let address = self.address.clone();
-        let inner = source
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match inner {
-            // Bytes that are no TLS record: the server answered in another tongue.
+        match super::error::tls_cause(&source) {
+            // The server answered with bytes that are no TLS record.
             Some(rustls::Error::InvalidMessage(_)) => Error::PlainServer { address },
             _ => Error::Tls { address, source },
         }

@@ -1,53 +1,56 @@
-//! What can go wrong for a client, told apart by whose fault it is.
+//! Errors of a client, by who is at fault.
 
 use std::io;
 
-use jtp_core::ImageFault;
-use jtp_core::client::{ClientError, HaveSetTooLarge, Misuse, PeerError};
-use jtp_core::server::TLS_NEEDED;
+use jtp_core::client::{ClientError, HaveSetTooLarge, PeerError};
 use jtp_core::wire::WireError;
 use jtp_core::wire::response::ErrorCode;
+use jtp_core::{ImageFault, Misuse};
+
+use crate::TLS_REQUIRED;
 
 /// Why a request failed for good.
+///
+/// Display says what failed; causes are in [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No address of the server could be reached.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}")]
     Connect {
-        /// The server, as it was named.
+        /// The server, as the caller named it.
         address: String,
-        /// What happened with the last address that was tried.
+        /// The error of the last address that was tried.
         source: io::Error,
     },
-    /// The TLS handshake failed, or the server's certificate is not trusted.
-    #[error("no TLS connection to {address}: {source}")]
+    /// The TLS handshake failed, or either side rejected the other's certificate. Not tried again.
+    #[error("no TLS connection to {address}")]
     Tls {
-        /// The server, as it was named.
+        /// The server, as the caller named it.
         address: String,
-        /// What happened.
+        /// The error.
         source: io::Error,
     },
-    /// This client speaks TLS, and the server plain TCP.
+    /// The client uses TLS, and the server plain TCP.
     #[error("{address} does not speak TLS")]
     PlainServer {
-        /// The server, as it was named.
+        /// The server, as the caller named it.
         address: String,
     },
-    /// This client speaks plain TCP, and the server TLS. // T2
-    #[error("{address} wants TLS")]
+    /// The client uses plain TCP, and the server requires TLS. // T2
+    #[error("{address} requires TLS")]
     TlsServer {
-        /// The server, as it was named.
+        /// The server, as the caller named it.
         address: String,
     },
-    /// The server broke the protocol (R1), reported an error, ended the connection early, or was silent for
-    /// too long (T6).
+    /// The server violated the protocol (R1), reported an error, ended the connection early, or was silent for too long
+    /// (T6).
     #[error(transparent)]
     Protocol(#[from] ClientError),
     /// The transport failed.
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed")]
     Io(#[source] io::Error),
-    /// The catalog is larger than what is collected in memory. // R3
+    /// The catalog is larger than the limit for one in memory. // R3
     #[error("the catalog is over the limit of {entries} entries or {bytes} bytes")]
     CatalogTooLarge {
         /// The limit in entries.
@@ -55,31 +58,37 @@ pub enum Error {
         /// The limit in bytes.
         bytes: usize,
     },
-    /// A BATCH would name more images than it can. // S8
+    /// A BATCH cannot name that many images. // S8
     #[error(transparent)]
     HaveSetTooLarge(#[from] HaveSetTooLarge),
-    /// The caller asked for what cannot be asked now.
+    /// A call does not fit the state of the client.
     #[error(transparent)]
     Misuse(#[from] Misuse),
+    /// The request has already failed: an earlier call returned the error.
+    #[error("the request has failed earlier")]
+    Failed,
+    /// The program cancelled the call.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 impl Error {
-    /// What a protocol error means on a connection that is plain or not.
-    pub(crate) fn on(error: ClientError, address: &str, tls: bool) -> Error {
+    /// The meaning of a protocol error, which on a plain connection may be that the server requires TLS.
+    pub(super) fn from_protocol(error: ClientError, address: &str, tls: bool) -> Error {
         /// The first byte of a TLS alert, which is how a TLS server answers plain bytes.
         const TLS_ALERT: u8 = 0x15;
-        let wants_tls = !tls
+        let requires_tls = !tls
             && match &error {
                 ClientError::Server(server) => {
-                    server.code == ErrorCode::UnsupportedFeature && server.message == TLS_NEEDED
+                    server.code == ErrorCode::UnsupportedFeature && server.message == TLS_REQUIRED
                 }
                 ClientError::Peer(PeerError::Wire {
-                    error: WireError::UnknownHeader(header),
+                    source: WireError::UnknownHeader(header),
                     ..
                 }) => header[0] == TLS_ALERT,
                 _ => false,
             };
-        if wants_tls {
+        if requires_tls {
             Error::TlsServer {
                 address: address.to_owned(),
             }
@@ -88,7 +97,19 @@ impl Error {
         }
     }
 
-    /// Whether the connection was lost in a way that a new one may mend. // R6
+    /// The meaning of a transport error, which may be one of TLS after the handshake: a TLS 1.3 server reports a missing
+    /// client certificate only then.
+    pub(super) fn from_io(source: io::Error, address: &str) -> Error {
+        #[cfg(feature = "tls")]
+        if tls_cause(&source).is_some() {
+            let address = address.to_owned();
+            return Error::Tls { address, source };
+        }
+        let _ = address;
+        Error::Io(source)
+    }
+
+    /// Whether the connection was lost in a way that a new connection may repair. // R6
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -98,29 +119,37 @@ impl Error {
         }
     }
 
-    /// Whether the server wants fewer requests. // S15
+    /// Whether the server refused the request because of its rate limit. // S15
     #[must_use]
     pub fn is_rate_limited(&self) -> bool {
         matches!(self, Error::Protocol(error) if error.is_rate_limited())
     }
 }
 
-/// Why an image did not come whole and good.
+/// The TLS error in an error of a stream.
+#[cfg(feature = "tls")]
+pub(super) fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Why an image did not arrive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// It came broken. The stream goes on. // R2
-    #[error("{fault}")]
+    /// It arrived broken. The response goes on. // R2
+    #[error("the image is broken")]
     Fault {
         /// What is wrong with it.
+        #[source]
         fault: ImageFault,
-        /// Whether it will not be asked for again: it was broken twice.
+        /// Whether it is final: the image is not asked for again.
         last: bool,
     },
-    /// The connection was lost in the middle of it. It will come again. // R6
-    #[error("the connection was lost in the middle of the image; it will come again")]
-    Interrupted,
-    /// The whole request failed.
+    /// The connection was lost inside the image. The client tries again: the image arrives again, or
+    /// [`Images::next`](super::Images::next) returns an error. // R6
+    #[error("the connection was lost inside the image")]
+    Interrupted(#[source] Error),
+    /// The whole request failed, inside this image. No more images arrive.
     #[error(transparent)]
-    Fatal(#[from] Error),
+    Fatal(Error),
 }

@@ -1,38 +1,44 @@
-//! Images as they come.
+//! The images of a response.
 
 use std::time::Instant;
 
-use jtp_core::client::{Misuse, Retry, Transfer};
-use jtp_core::{Image, ImageId};
+use jtp_core::client::{ClientError, Event, Retry, Transfer};
+use jtp_core::{Image, ImageFault, ImageId, Misuse, Verified};
 
-use super::link::{Link, Told};
+use super::connection::Connection;
 use super::{Client, Error, ImageError};
 use crate::runtime::Runtime;
 
-/// The images of a request, one after another: over one connection or several, each verified before its end
-/// is told.
+/// The images of a request, one after another, over one connection or several. Each is verified before its end is
+/// reported.
 ///
-/// An image that comes broken is asked for once more (R2); after a lost connection the rest is asked for on
-/// a new one (R6). An image may so appear again, after an [`ImageError`] that said so.
+/// A broken image is asked for once more (R2). After a lost connection the rest is asked for on a new one (R6). So an
+/// image may appear again after an [`ImageError`].
 #[derive(Debug)]
 #[must_use]
 pub struct Images<'c, R: Runtime> {
     client: &'c mut Client<R>,
     transfer: Transfer,
     retry: Retry,
-    /// The image whose end has not been told.
+    /// The image whose end was not reported yet.
     open: Option<Image>,
-    /// Why the connection was lost inside an image.
-    lost: Option<Error>,
-    /// Until when the next try waits. // R6
-    pause: Option<Instant>,
-    /// Requests made on this connection whose responses are not complete.
-    under_way: usize,
-    promised: u64,
+    state: State,
+    /// Requests on this connection whose responses are not complete.
+    outstanding: usize,
+    announced: u64,
 }
 
-/// How many requests are made ahead of their turn where the client may pipeline. // R7
-const PIPELINED: usize = 2;
+#[derive(Debug)]
+enum State {
+    Active,
+    /// The next try waits until then. // R6
+    Paused(Instant),
+    /// The error was reported inside an image.
+    Failed,
+}
+
+/// Requests that are made ahead of their turn if the client may pipeline. // R7
+const MAX_PIPELINED: usize = 2;
 
 impl<'c, R: Runtime> Images<'c, R> {
     pub(super) fn new(client: &'c mut Client<R>, transfer: Transfer) -> Self {
@@ -42,40 +48,43 @@ impl<'c, R: Runtime> Images<'c, R> {
             transfer,
             retry,
             open: None,
-            lost: None,
-            pause: None,
-            under_way: 0,
-            promised: 0,
+            state: State::Active,
+            outstanding: 0,
+            announced: 0,
         }
     }
 
-    /// The next image; `None` when all have come. What is left of an image that was not read to its end is
-    /// thrown away, and it counts as fetched if it was good, or was left undecoded.
+    /// The next image; `None` when all have arrived. If the image before it was not read to its end, the rest is
+    /// discarded, and the image counts as fetched if it was good, or was left undecoded.
     ///
-    /// Dropped before it is ready, it loses nothing but a connection that was being made.
+    /// Cancel safe: a dropped future loses at most a connection that was being made.
     ///
     /// # Errors
     ///
-    /// [`Error`], for good: what can be tried again has been.
+    /// [`Error`], after everything that may be tried again was tried.
     pub async fn next(&mut self) -> Result<Option<Incoming<'_, 'c, R>>, Error> {
         loop {
-            if let Some(error) = self.lost.take() {
-                self.pause = self.client.next_try(&mut self.retry, error)?;
-            }
-            if let Some(until) = self.pause {
-                R::sleep_until(until).await;
-                self.pause = None;
+            match self.state {
+                State::Active => {}
+                State::Paused(until) => {
+                    self.client.runtime.sleep_until(until).await;
+                    self.state = State::Active;
+                }
+                State::Failed => return Err(Error::Failed),
             }
             match self.step().await {
                 Ok(Some(image)) => {
+                    let begun = self.received();
                     return Ok(Some(Incoming {
                         images: self,
                         image,
+                        begun,
+                        verified: None,
                         ended: false,
                     }));
                 }
                 Ok(None) => return Ok(None),
-                Err(error) => self.lose(error),
+                Err(error) => self.lose(error)?,
             }
         }
     }
@@ -86,42 +95,44 @@ impl<'c, R: Runtime> Images<'c, R> {
         self.transfer.absent()
     }
 
-    /// How many images the server has promised so far.
+    /// The number of images that the server has announced so far.
     #[must_use]
-    pub fn promised(&self) -> u64 {
-        self.promised
+    pub fn announced(&self) -> u64 {
+        self.announced
     }
 
-    /// Stops by CANCEL, and throws away what is still on its way. // C1 C7
+    /// Stops the response by CANCEL, and discards what is still on its way. // C1 C7
     ///
-    /// Where a CANCEL cannot be sent (without keep-alive), or the connection would not be used again after
-    /// it (R7), the connection is closed instead.
+    /// If a CANCEL cannot be sent (without keep-alive), or the connection would not be used again after it (R7), the
+    /// connection is closed instead.
+    ///
+    /// Not cancel safe: a dropped future leaves the rest of the response to the next request, which discards it.
     ///
     /// # Errors
     ///
-    /// [`Error`], when the connection is lost before the server's answer.
+    /// [`Error`] if the connection is lost before the server's answer.
     pub async fn cancel(self) -> Result<(), Error> {
-        let Some(link) = &mut self.client.link else {
+        let Some(connection) = &mut self.client.connection else {
             return Ok(());
         };
         let pipelines = self.client.options.config.pipeline();
-        if self.under_way == 0 && self.open.is_none() {
+        if self.outstanding == 0 && self.open.is_none() {
             return Ok(());
         }
-        if !pipelines || link.cancel().is_err() {
+        if !pipelines || connection.cancel().is_err() {
             self.client.close().await;
             return Ok(());
         }
         loop {
-            match link.next().await {
-                Ok(Told::Cancelled) => break,
-                Ok(Told::Closed) => {
-                    self.client.link = None;
+            match connection.next().await {
+                Ok(Some(Event::Cancelled { .. })) => break,
+                Ok(None) => {
+                    self.client.connection = None;
                     break;
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.client.link = None;
+                    self.client.connection = None;
                     return Err(error);
                 }
             }
@@ -130,30 +141,30 @@ impl<'c, R: Runtime> Images<'c, R> {
         Ok(())
     }
 
-    /// Makes requests as long as any can be made, then waits for an image to begin.
+    /// Makes requests while any can be made, then waits for an image to begin.
     async fn step(&mut self) -> Result<Option<Image>, Error> {
         loop {
-            self.ask().await?;
-            if self.under_way == 0 {
+            self.make_requests().await?;
+            if self.outstanding == 0 {
                 return Ok(None);
             }
-            match self.told().await? {
-                Told::Begin { count } => self.promised += u64::from(count),
-                Told::Image(image) => {
+            match self.event().await? {
+                Event::Begin { count, .. } => self.announced += u64::from(count),
+                Event::Image(image) => {
                     self.open = Some(image);
                     return Ok(Some(image));
                 }
-                Told::ImageEnd { image, verdict } => {
+                Event::ImageEnd { image, verdict } => {
                     self.image_end(image, verdict.is_ok());
                 }
-                Told::PacketEnd { image } => {
+                Event::PacketEnd { image } => {
                     self.image_end(image, true);
                 }
-                Told::End => {
-                    self.under_way -= 1;
+                Event::End { .. } => {
+                    self.outstanding -= 1;
                     self.transfer.response_end();
                     self.retry.progress();
-                    if self.under_way == 0 {
+                    if self.outstanding == 0 {
                         self.client.response_done().await;
                     }
                 }
@@ -162,43 +173,48 @@ impl<'c, R: Runtime> Images<'c, R> {
         }
     }
 
-    async fn ask(&mut self) -> Result<(), Error> {
+    async fn make_requests(&mut self) -> Result<(), Error> {
         let keep_alive = self.client.options.keep_alive;
         let pipelines = keep_alive && self.client.options.config.pipeline();
-        let ahead = if pipelines { PIPELINED } else { 1 };
-        while self.under_way < ahead {
-            if self.under_way == 0 {
+        let ahead = if pipelines { MAX_PIPELINED } else { 1 };
+        while self.outstanding < ahead {
+            if self.outstanding == 0 {
                 if self.transfer.is_done() {
                     return Ok(());
                 }
-                self.client.link().await?;
+                self.client.connection().await?;
             }
-            let Some(request) = self.transfer.next_request()? else {
+            let Some(request) = self.transfer.next_request() else {
                 return Ok(());
             };
-            let Some(link) = &mut self.client.link else {
+            let Some(connection) = &mut self.client.connection else {
                 return Ok(());
             };
-            if let Err(misuse) = link.request(request, keep_alive) {
+            if let Err(misuse) = connection.request(request, keep_alive) {
                 self.transfer.connection_lost();
                 return Err(misuse.into());
             }
-            self.under_way += 1;
+            self.outstanding += 1;
         }
         Ok(())
     }
 
-    async fn told(&mut self) -> Result<Told, Error> {
-        match &mut self.client.link {
-            Some(link) => match link.next().await? {
-                Told::Closed => Err(Error::Protocol(jtp_core::client::ClientError::EarlyEof)),
-                told => Ok(told),
+    async fn event(&mut self) -> Result<Event<'static>, Error> {
+        match &mut self.client.connection {
+            Some(connection) => match connection.next().await? {
+                Some(event) => Ok(event),
+                None => Err(Error::Protocol(ClientError::EarlyEof)),
             },
             None => Err(Error::Misuse(Misuse::Closed)),
         }
     }
 
-    /// Notes an image's end; whether that is final.
+    fn received(&self) -> u64 {
+        let connection = self.client.connection.as_ref();
+        connection.map_or(0, Connection::received)
+    }
+
+    /// Records an image's end; whether that is final.
     fn image_end(&mut self, image: Image, good: bool) -> bool {
         self.open = None;
         if good {
@@ -207,82 +223,134 @@ impl<'c, R: Runtime> Images<'c, R> {
         self.transfer.image_end(image.id, good)
     }
 
-    fn lose(&mut self, error: Error) {
+    /// The connection was lost; the error if it is not tried again.
+    fn lose(&mut self, error: Error) -> Result<(), Error> {
         self.open = None;
-        self.under_way = 0;
+        self.outstanding = 0;
         self.transfer.connection_lost();
-        self.lost = Some(error);
+        match self.client.retry_at(&mut self.retry, &error) {
+            Some(at) => {
+                self.state = State::Paused(at);
+                Ok(())
+            }
+            None => {
+                self.state = State::Failed;
+                Err(error)
+            }
+        }
+    }
+
+    /// The connection was lost inside an image.
+    fn interrupt(&mut self, error: Error) -> ImageError {
+        self.open = None;
+        self.outstanding = 0;
+        self.transfer.connection_lost();
+        match self.client.retry_at(&mut self.retry, &error) {
+            Some(at) => {
+                self.state = State::Paused(at);
+                ImageError::Interrupted(error)
+            }
+            None => {
+                self.state = State::Failed;
+                ImageError::Fatal(error)
+            }
+        }
     }
 }
 
-/// An image that is coming in.
+/// An image that is arriving.
 #[derive(Debug)]
 #[must_use]
 pub struct Incoming<'a, 'c, R: Runtime> {
     images: &'a mut Images<'c, R>,
     image: Image,
+    /// What the connection had received when the image began.
+    begun: u64,
+    verified: Option<Verified>,
     ended: bool,
 }
 
 impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
-    /// What its packet's head says.
+    /// The image, as its packet's head describes it.
     #[must_use]
     pub fn image(&self) -> Image {
         self.image
     }
 
-    /// Leaves it to the caller to decode and to verify, as on another thread: see [`Undecoded`].
+    /// The bytes of its packet's data that have arrived so far, as they travel: at most
+    /// [`Image::length`](jtp_core::Image). A measure of progress that is exact for compressed images too.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        if self.ended {
+            return u64::from(self.image.length);
+        }
+        let received = self.images.received().saturating_sub(self.begun);
+        received.min(u64::from(self.image.length))
+    }
+
+    /// Leaves the image to the caller to decode and to verify, on another thread for example: see [`Undecoded`].
     ///
     /// # Errors
     ///
     /// [`Misuse::NoImageBegun`] after the first [`chunk`](Incoming::chunk).
     pub fn undecoded(self) -> Result<Undecoded<'a, 'c, R>, Misuse> {
-        let link = self.images.client.link.as_mut().ok_or(Misuse::Closed)?;
-        link.leave_undecoded()?;
+        let connection = self.images.client.connection.as_mut();
+        connection.ok_or(Misuse::Closed)?.leave_undecoded()?;
         Ok(Undecoded(self))
     }
 
-    /// The next of its decoded bytes, up to 256 KiB; `None` once all have come and are verified to be the
-    /// image's. Before that they are not to be relied on, nor shown to anyone. // R2
+    /// The next decoded bytes, up to 256 KiB; `None` once all have arrived and are verified to be the image. Before that
+    /// they are not to be relied on, nor shown to anyone. // R2
     ///
-    /// Dropped before it is ready, it loses nothing.
+    /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: throw away what came of it.
+    /// [`ImageError`]: discard what has arrived of it.
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
         if self.ended {
             return Ok(None);
         }
         loop {
-            match self.images.told().await {
-                Ok(Told::Data) => break,
-                Ok(Told::PacketEnd { image }) => {
+            match self.images.event().await {
+                Ok(Event::Data(_)) => break,
+                Ok(Event::PacketEnd { image }) => {
                     self.ended = true;
                     self.images.image_end(image, true);
                     return Ok(None);
                 }
-                Ok(Told::ImageEnd { image, verdict }) => {
+                Ok(Event::ImageEnd { image, verdict }) => {
                     self.ended = true;
                     let last = self.images.image_end(image, verdict.is_ok());
                     return match verdict {
-                        Ok(()) => Ok(None),
+                        Ok(verified) => {
+                            self.verified = Some(verified);
+                            Ok(None)
+                        }
                         Err(fault) => Err(ImageError::Fault { fault, last }),
                     };
                 }
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = true;
-                    // Whether it is the end of everything the next image's wait will tell.
-                    self.images.lose(error);
-                    return Err(ImageError::Interrupted);
+                    return Err(self.images.interrupt(error));
                 }
             }
         }
-        Ok(self.images.client.link.as_ref().map(Link::data))
+        let connection = self.images.client.connection.as_ref();
+        Ok(connection.map(Connection::data))
     }
 
-    /// All of it, verified, in memory; at most `limit` bytes (R4), beyond which it counts as broken.
+    /// The proof that all bytes have arrived and are the image, once [`chunk`](Self::chunk) has returned `None`.
+    /// jtp-store's `PendingFile::commit` demands it.
+    #[must_use]
+    pub fn verified(&self) -> Option<Verified> {
+        self.verified
+    }
+
+    /// The whole image, verified, in memory. An image of more than `limit` bytes is broken (R4).
+    ///
+    /// Not cancel safe: a dropped future discards the image.
     ///
     /// # Errors
     ///
@@ -300,37 +368,36 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
         }
         if over {
             let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-            let fault = jtp_core::ImageFault::TooLarge { limit };
+            let fault = ImageFault::TooLarge { limit };
             return Err(ImageError::Fault { fault, last: true });
         }
         Ok(bytes)
     }
 }
 
-/// An image that is coming in, as it travels: neither decoded nor verified.
+/// An image that is arriving, as it travels: neither decoded nor verified.
 ///
-/// For a program with processors to spare: the thread that reads the connection hands the packets over to others, which
-/// decode them, hash them and write them. Nothing of it is to be shown to anyone before a
-/// [`BodyReceiver`](jtp_core::BodyReceiver), begun with [`image`](Undecoded::image) and given all that came, has said
-/// that it is the image; and a broken one is the caller's to ask for once more, by [`Client::get`]. // R2
+/// For a program that decodes on several threads: the task that reads the connection passes the packets on, and others
+/// decode, hash and write them. Nothing of the image is to be shown to anyone before a
+/// [`BodyReceiver`](jtp_core::BodyReceiver), begun with [`image`](Undecoded::image) and given all bytes, has returned
+/// its verdict. The caller asks once more for a broken one, by [`Client::get`]. // R2
 #[derive(Debug)]
 #[must_use]
 pub struct Undecoded<'a, 'c, R: Runtime>(Incoming<'a, 'c, R>);
 
 impl<R: Runtime> Undecoded<'_, '_, R> {
-    /// What its packet's head says.
+    /// The image, as its packet's head describes it.
     #[must_use]
     pub fn image(&self) -> Image {
         self.0.image()
     }
 
-    /// The next bytes of its packet, up to 256 KiB; `None` once all have come.
-    ///
-    /// Dropped before it is ready, it loses nothing.
+    /// The next bytes of its packet, up to 256 KiB; `None` once all have arrived. Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`ImageError::Interrupted`]: throw away what came of it; it will come again. // R6
+    /// [`ImageError::Interrupted`]: discard what has arrived; the image arrives again. [`ImageError::Fatal`]: the
+    /// request failed. // R6
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
         self.0.chunk().await
     }

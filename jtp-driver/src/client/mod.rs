@@ -2,36 +2,37 @@
 
 mod builder;
 mod connect;
+mod connection;
 mod error;
 mod images;
-mod link;
 mod watch;
 
 use std::fmt;
 use std::time::Instant;
 
-use jtp_core::ImageId;
-use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Misuse, Request, Retry, Transfer};
+use jtp_core::client::{CatalogEntry, ClientConfig, Event, HaveSet, Request, Retry, Transfer};
+use jtp_core::{ImageId, Misuse};
 
 use crate::clock::after;
-use crate::runtime::{Over, Runtime};
+use crate::runtime::{Runtime, WrapStream};
 pub use builder::ClientBuilder;
 use builder::Options;
 use connect::Target;
+use connection::Connection;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
-use link::{Link, Told};
 pub use watch::Watch;
 
-/// Asks one server, one request after another, over one connection at a time.
+/// Makes requests to one server, one after another, over one connection at a time.
 ///
-/// A connection that the server closed between requests, or that was lost in the middle of one, is made
-/// anew, with back-off (R6).
+/// A connection that the server closed between requests, or that was lost during one, is replaced by a new one, with
+/// back-off (R6).
 pub struct Client<R: Runtime> {
+    runtime: R,
     /// `None` for a stream that the caller brought.
     target: Option<Target<R>>,
     options: Options,
-    link: Option<Link<R>>,
+    connection: Option<Connection<R>>,
     /// Whether there ever was a connection.
     connected: bool,
 }
@@ -40,47 +41,61 @@ impl<R: Runtime> fmt::Debug for Client<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("target", &self.target)
-            .field("link", &self.link)
+            .field("connection", &self.connection)
             .finish_non_exhaustive()
     }
 }
 
 impl<R: Runtime> Client<R> {
-    /// A client of the server at `HOST:PORT`, to be configured. All addresses of a name are tried.
-    pub fn builder(address: impl Into<String>) -> ClientBuilder<R> {
-        ClientBuilder::new(address.into())
+    /// Configures a client of the server at `HOST:PORT`, on the default of its runtime. All addresses of a name are
+    /// tried.
+    pub fn builder(address: impl Into<String>) -> ClientBuilder<R>
+    where
+        R: Default,
+    {
+        ClientBuilder::new(R::default(), address)
     }
 
-    /// A client over any stream, as it is: whatever encrypts it has been set up before. Once it is lost no
-    /// new one can be made, so nothing is tried again.
-    pub fn over<T>(stream: T, config: ClientConfig) -> Client<R>
+    /// Configures a client of the server at `HOST:PORT`, on this runtime.
+    pub fn builder_on(runtime: R, address: impl Into<String>) -> ClientBuilder<R> {
+        ClientBuilder::new(runtime, address)
+    }
+
+    /// A client over any stream. What encrypts it was set up before. A lost stream cannot be replaced, so nothing is
+    /// tried again.
+    pub fn from_stream<T>(stream: T, config: ClientConfig) -> Client<R>
     where
-        R: Over<T, Transport: Send + 'static>,
+        R: WrapStream<T, Transport: Send + 'static> + Default,
     {
+        let runtime = R::default();
         let options = Options {
             config,
             ..Options::default()
         };
-        let stream = Box::new(R::over(stream));
-        let link = Link::new(stream, config, "the server".to_owned(), true);
+        let stream = Box::new(R::wrap(stream));
+        let address = "the server".to_owned();
+        let connection = Connection::new(runtime.clone(), stream, config, address, true);
         Client {
+            runtime,
             target: None,
             options,
-            link: Some(link),
+            connection: Some(connection),
             connected: true,
         }
     }
 
-    /// Connects, if there is no usable connection.
+    /// Connects, if there is no usable connection. Cancel safe.
     ///
     /// # Errors
     ///
     /// [`Error::Connect`], [`Error::Tls`], [`Error::PlainServer`].
     pub async fn connect(&mut self) -> Result<(), Error> {
-        self.link().await.map(|_| ())
+        self.connection().await.map(|_| ())
     }
 
     /// The whole catalog, in the server's order. // S5
+    ///
+    /// Not cancel safe: a dropped future abandons the request, and the next request discards its response.
     ///
     /// # Errors
     ///
@@ -98,13 +113,12 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// These images, each verified. What the server does not have is left out (S7): see
-    /// [`Images::absent`].
+    /// These images, each verified. The server leaves out those that it does not have (S7): see [`Images::absent`].
     pub fn get(&mut self, ids: impl IntoIterator<Item = ImageId>) -> Images<'_, R> {
         Images::new(self, Transfer::of(ids))
     }
 
-    /// All images but those, each verified. // S8
+    /// All images but those in `have`, each verified. // S8
     pub fn batch(&mut self, have: HaveSet) -> Images<'_, R> {
         Images::new(self, Transfer::missing(have))
     }
@@ -114,25 +128,30 @@ impl<R: Runtime> Client<R> {
         Images::new(self, Transfer::all())
     }
 
-    /// News of each image that enters the catalog. The request goes out with the first wait for news, and the
-    /// server does not acknowledge it: who must miss nothing uses [`list_and_watch`](Self::list_and_watch). // N1 N5
+    /// Each image that enters the catalog from now on. The request is sent with the first wait for an event, and the
+    /// server does not acknowledge it: a client that must not miss events uses
+    /// [`list_and_watch`](Self::list_and_watch). // N1 N5
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`Error`], if the request cannot be made.
+    /// [`Error`] if the request cannot be made.
     pub async fn watch(&mut self) -> Result<Watch<'_, R>, Error> {
-        let link = self.link().await?;
-        link.request(Request::Watch, true)?;
+        let connection = self.connection().await?;
+        connection.request(Request::Watch, true)?;
         Ok(Watch { client: self })
     }
 
-    /// The catalog, and news of each image that enters it after that: the two are asked for in one write, so
-    /// that nothing falls between them where the server keeps N5. (Deployed servers may leave a gap: a
-    /// client that wants everything asks for the catalog again every few minutes.)
+    /// The catalog, and each image that enters it after that. Both requests are made in one write, so that nothing is
+    /// missed between them if the server keeps N5. (Deployed servers may miss images: a client that needs all of them
+    /// lists the catalog again every few minutes.)
+    ///
+    /// Not cancel safe: a dropped future abandons the requests.
     ///
     /// # Errors
     ///
-    /// As [`Client::list`] and [`Client::watch`].
+    /// As for [`Client::list`] and [`Client::watch`].
     pub async fn list_and_watch(
         &mut self,
     ) -> Result<(Vec<CatalogEntry<'static>>, Watch<'_, R>), Error> {
@@ -145,29 +164,29 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// Closes the connection, if there is one. Dropping the client does as much, without TLS's good-bye.
+    /// Closes the connection, if there is one. Dropping the client does the same without TLS's close_notify.
     pub async fn close(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.close().await;
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
         }
     }
 
     async fn try_list(&mut self, watch: bool) -> Result<Vec<CatalogEntry<'static>>, Error> {
         let (max_entries, max_bytes) = (self.options.max_entries, self.options.max_catalog_bytes);
         let keep_alive = self.options.keep_alive || watch;
-        let link = self.link().await?;
-        link.request(Request::List, keep_alive)?;
+        let connection = self.connection().await?;
+        connection.request(Request::List, keep_alive)?;
         if watch {
-            link.request(Request::Watch, true)?;
+            connection.request(Request::Watch, true)?;
         }
         let mut entries = Vec::new();
         let mut bytes = 0;
         loop {
-            match link.next().await? {
-                Told::Entry(entry) => {
+            match connection.next().await? {
+                Some(Event::Entry(entry)) => {
                     bytes += entry.name.len() + size_of::<CatalogEntry<'static>>();
                     if entries.len() >= max_entries || bytes > max_bytes {
-                        self.link = None;
+                        self.connection = None;
                         return Err(Error::CatalogTooLarge {
                             entries: max_entries,
                             bytes: max_bytes,
@@ -175,7 +194,7 @@ impl<R: Runtime> Client<R> {
                     }
                     entries.push(entry);
                 }
-                Told::End => return Ok(entries),
+                Some(Event::End { .. }) => return Ok(entries),
                 _ => {}
             }
         }
@@ -189,59 +208,79 @@ impl<R: Runtime> Client<R> {
         })
     }
 
-    /// Waits for the next try, if there is to be one. // R6
+    /// Waits for the next try; the error if there is none. // R6
     async fn recover(&mut self, retry: &mut Retry, error: Error) -> Result<(), Error> {
-        if let Some(until) = self.next_try(retry, error)? {
-            R::sleep_until(until).await;
+        match self.retry_at(retry, &error) {
+            Some(at) => {
+                self.runtime.sleep_until(at).await;
+                Ok(())
+            }
+            None => Err(error),
         }
-        Ok(())
     }
 
-    /// When the next try is to be made, if there is to be one. // R6
-    fn next_try(&mut self, retry: &mut Retry, error: Error) -> Result<Option<Instant>, Error> {
-        self.link = None;
+    /// The time of the next try; `None` if there is none. // R6
+    fn retry_at(&mut self, retry: &mut Retry, error: &Error) -> Option<Instant> {
+        self.connection = None;
         if !error.is_transient() || !self.connected {
-            return Err(error);
+            return None;
         }
-        let Some(pause) = retry.pause(error.is_rate_limited()) else {
-            return Err(error);
-        };
+        let pause = retry.pause(error.is_rate_limited())?;
         tracing::debug!(%error, ?pause, "trying again");
-        Ok(after::<R>(Some(pause)))
+        after(&self.runtime, Some(pause))
     }
 
-    /// A connection on which a request can be made.
-    async fn link(&mut self) -> Result<&mut Link<R>, Error> {
-        if let Some(link) = &mut self.link {
-            if !link.is_fresh().await {
-                // What is left of a response that was given up is no answer to another request. A stream that
-                // the caller brought is all there is, otherwise: let the request say why.
-                if self.target.is_some() || link.machine.outstanding() > 0 {
-                    self.link = None;
-                }
+    /// A connection that can carry a request.
+    async fn connection(&mut self) -> Result<&mut Connection<R>, Error> {
+        if self.target.is_none() {
+            self.discard_responses().await?;
+        }
+        if let Some(connection) = &mut self.connection {
+            // A caller's stream is all there is: the request then reports why it cannot be used.
+            if !connection.is_fresh().await && self.target.is_some() {
+                self.connection = None;
             }
         }
-        if self.link.is_none() {
+        if self.connection.is_none() {
             let Some(target) = &self.target else {
                 return Err(Error::Misuse(Misuse::Closed));
             };
-            let stream = target.connect().await?;
+            let stream = target.connect(&self.runtime).await?;
             let (address, tls) = (target.address.clone(), target.is_tls());
-            self.link = Some(Link::new(stream, self.options.config, address, tls));
+            let (runtime, config) = (self.runtime.clone(), self.options.config);
+            self.connection = Some(Connection::new(runtime, stream, config, address, tls));
             self.connected = true;
         }
-        match &mut self.link {
-            Some(link) => Ok(link),
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
             None => Err(Error::Misuse(Misuse::Closed)),
         }
     }
 
-    /// After a response: without keep-alive the connection has served. // S2
+    /// Reads the rest of responses that were abandoned: they answer no other request.
+    async fn discard_responses(&mut self) -> Result<(), Error> {
+        while let Some(connection) = &mut self.connection {
+            if connection.outstanding() == 0 || !connection.is_reusable() {
+                return Ok(());
+            }
+            match connection.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => self.connection = None,
+                Err(error) => {
+                    self.connection = None;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After a response. A connection without keep-alive is done. // S2
     async fn response_done(&mut self) {
         let reusable = self
-            .link
+            .connection
             .as_ref()
-            .is_some_and(|link| link.machine.is_reusable());
+            .is_some_and(Connection::is_reusable);
         if !reusable && self.target.is_some() {
             self.close().await;
         }

@@ -1,12 +1,12 @@
-//! News as it comes.
+//! Events of WATCH.
 
-use jtp_core::client::{CatalogEntry, ClientError, Misuse};
+use jtp_core::Misuse;
+use jtp_core::client::{CatalogEntry, ClientError, Event};
 
-use super::link::Told;
 use super::{Client, Error};
 use crate::runtime::Runtime;
 
-/// News of new images. // N1
+/// The stream of new images of a server. // N1
 #[derive(Debug)]
 #[must_use]
 pub struct Watch<'c, R: Runtime> {
@@ -14,47 +14,49 @@ pub struct Watch<'c, R: Runtime> {
 }
 
 impl<R: Runtime> Watch<'_, R> {
-    /// The next new image. Waits for as long as it takes; dropped before it is ready, it loses nothing.
+    /// The next new image. Waits without a limit. Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`Error`], when the connection is lost or refused. What came in between is then in the next LIST. // N5
+    /// [`Error`] when the connection is lost or refused. The next LIST has what was missed. // N5
     pub async fn next(&mut self) -> Result<CatalogEntry<'static>, Error> {
-        let Some(link) = &mut self.client.link else {
+        let Some(connection) = &mut self.client.connection else {
             return Err(Error::Misuse(Misuse::Closed));
         };
         loop {
-            match link.next().await {
-                Ok(Told::NewImage(entry)) => return Ok(entry),
-                Ok(Told::Closed) => {
-                    self.client.link = None;
+            match connection.next().await {
+                Ok(Some(Event::NewImage(entry))) => return Ok(entry),
+                Ok(None) => {
+                    self.client.connection = None;
                     return Err(Error::Protocol(ClientError::EarlyEof));
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.client.link = None;
+                    self.client.connection = None;
                     return Err(error);
                 }
             }
         }
     }
 
-    /// Ends the watch by CANCEL; the news that was still on its way. // N3 C7
+    /// Ends the watch by CANCEL. Returns the images that were still on their way. // N3 C7
+    ///
+    /// Not cancel safe: a dropped future loses those images.
     ///
     /// # Errors
     ///
-    /// [`Error`], when the connection is lost.
+    /// [`Error`] when the connection is lost.
     pub async fn cancel(self) -> Result<Vec<CatalogEntry<'static>>, Error> {
         let mut last = Vec::new();
-        if let Some(link) = &mut self.client.link {
-            link.cancel()?;
+        if let Some(connection) = &mut self.client.connection {
+            connection.cancel()?;
             loop {
-                match link.next().await {
-                    Ok(Told::NewImage(entry)) => last.push(entry),
-                    Ok(Told::Cancelled | Told::Closed) => break,
+                match connection.next().await {
+                    Ok(Some(Event::NewImage(entry))) => last.push(entry),
+                    Ok(Some(Event::Cancelled { .. }) | None) => break,
                     Ok(_) => {}
                     Err(error) => {
-                        self.client.link = None;
+                        self.client.connection = None;
                         return Err(error);
                     }
                 }

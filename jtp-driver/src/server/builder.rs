@@ -1,80 +1,91 @@
-//! What a server is to do.
+//! The configuration of a server.
 
-#[cfg(feature = "tls")]
-use std::io;
+use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 #[cfg(feature = "tls")]
-use std::pin::Pin;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jtp_core::RateLimiter;
-use jtp_core::server::{PlainPolicy, ServerConfig};
-use jtp_core::wire::request::RequestHead;
-use jtp_store::ImageStore;
+use jtp_core::server::ServerConfig;
 
-use super::news::Newsroom;
-use super::turns::Queue;
-use super::{Decision, Hook, Peer, Server, Shared};
+use super::limits::{ConnectionLimiter, RateLimiter};
+use super::observe::Observation;
+use super::request::Handler;
+use super::scheduler::FairScheduler;
+use super::{Decision, Observer, PlainPolicy, Request, Server, Shared};
+#[cfg(feature = "tls")]
+use crate::TlsPeer;
 use crate::clock::Clock;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
-use crate::runtime::{BoxTransport, PeerCertificates, TlsRuntime};
+use crate::runtime::{BoxTransport, TlsRuntime};
+use crate::store::{ImageStore, IntoStore};
 
-/// Collects what a [`Server`] is to do. Every default is the protocol's.
+/// Configures a [`Server`]. Every default is the protocol's, and finite.
+///
+/// `B` is the type that [`build`](Self::build) returns: the server, or an adapter's wrapper of it.
 #[must_use]
-pub struct ServerBuilder<R: Runtime, S: ?Sized> {
-    store: Arc<S>,
+pub struct ServerBuilder<R: Runtime, B = Server<R>> {
+    runtime: R,
+    store: Arc<dyn ImageStore>,
     options: Options,
-    hook: Option<Box<Hook>>,
+    handler: Option<Box<Handler>>,
+    observer: Option<Arc<dyn Observer>>,
     rate: Option<RateLimiter>,
     #[cfg(feature = "tls")]
-    tls: Option<Accept<R>>,
-    runtime: PhantomData<R>,
+    tls: Option<AcceptTls<R>>,
+    built: PhantomData<fn() -> B>,
 }
 
-/// Makes TLS handshakes: what a runtime with TLS does, also for those that may have none.
+/// Performs TLS handshakes, for runtimes that may have no TLS.
 #[cfg(feature = "tls")]
-pub(super) type Accept<R> = Box<dyn Fn(<R as Runtime>::Socket) -> Accepting + Send + Sync>;
+pub(super) type AcceptTls<R> =
+    Box<dyn Fn(&R, <R as Runtime>::Socket) -> Handshake + Send + Sync>;
 
 #[cfg(feature = "tls")]
-type Accepting = Pin<Box<dyn Future<Output = io::Result<(BoxTransport, PeerCertificates)>> + Send>>;
+type Handshake = crate::BoxFuture<io::Result<(BoxTransport, TlsPeer)>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) config: ServerConfig,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(super) plain: PlainPolicy,
-    pub(super) max_connections: Option<NonZeroUsize>,
-    pub(super) max_per_client: Option<NonZeroUsize>,
+    max_connections: Option<NonZeroUsize>,
+    max_connections_per_ip: Option<NonZeroUsize>,
     pub(super) tcp_nodelay: bool,
-    pub(super) drain: Option<Duration>,
+    pub(super) drain_timeout: Option<Duration>,
+    pub(super) decision_timeout: Option<Duration>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
-    pub(super) handshake: Option<Duration>,
+    pub(super) handshake_timeout: Option<Duration>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
-    pub(super) first_byte: Option<Duration>,
+    pub(super) first_byte_timeout: Option<Duration>,
 }
 
-impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
-    pub(super) fn new(store: Arc<S>) -> Self {
+impl<R: Runtime, B> ServerBuilder<R, B> {
+    /// A server of `store` on this runtime.
+    pub fn new(runtime: R, store: impl IntoStore) -> Self {
         ServerBuilder {
-            store,
+            runtime,
+            store: store.into_store(),
             options: Options {
                 config: ServerConfig::new(),
                 plain: PlainPolicy::default(),
                 max_connections: NonZeroUsize::new(4096),
-                max_per_client: None,
+                max_connections_per_ip: None,
                 tcp_nodelay: true,
-                drain: Some(Duration::from_secs(30)),
-                handshake: Some(Duration::from_secs(10)),
-                first_byte: Some(Duration::from_secs(60)),
+                drain_timeout: Some(Duration::from_secs(30)),
+                decision_timeout: Some(Duration::from_secs(60)),
+                handshake_timeout: Some(Duration::from_secs(10)),
+                first_byte_timeout: Some(Duration::from_secs(60)),
             },
-            hook: None,
+            handler: None,
+            observer: None,
             rate: None,
             #[cfg(feature = "tls")]
             tls: None,
-            runtime: PhantomData,
+            built: PhantomData,
         }
     }
 
@@ -84,8 +95,8 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
         self
     }
 
-    /// Serves TLS; plain TCP then as [`plain`](Self::plain) says. The configuration is taken as it is but for
-    /// ALPN, which is set to `jtp/1`. // T1
+    /// Serves TLS; plain TCP then as [`plain`](Self::plain) allows. The configuration is used unchanged, except that
+    /// ALPN is set to `jtp/1`. // T1
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<Arc<rustls::ServerConfig>>) -> Self
     where
@@ -94,90 +105,140 @@ impl<R: Runtime, S: ImageStore + ?Sized> ServerBuilder<R, S> {
         let mut config = Arc::unwrap_or_clone(config.into());
         config.alpn_protocols = vec![crate::ALPN.to_vec()];
         let config = Arc::new(config);
-        let accept =
-            move |socket| -> Accepting { Box::pin(R::accept_tls(Arc::clone(&config), socket)) };
+        let accept = move |runtime: &R, socket| -> Handshake {
+            Box::pin(runtime.accept_tls(Arc::clone(&config), socket))
+        };
         self.tls = Some(Box::new(accept));
         self
     }
 
-    /// Who may speak plain TCP to a server that has TLS: loopback by default. // T2
+    /// Which peers may use plain TCP on a server that has TLS. Default: those on loopback addresses. // T2
     #[cfg(feature = "tls")]
     pub fn plain(mut self, policy: PlainPolicy) -> Self {
         self.options.plain = policy;
         self
     }
 
-    /// How long a TLS handshake may take from its first byte, and a connection to its first byte; 10 s and
-    /// 60 s by default. On plain TCP the latter is [`ServerConfig`]'s. // T4
+    /// The limit for a TLS handshake, from its first byte. Default: 10 s; `None` for no limit. // T4
     #[cfg(feature = "tls")]
-    pub fn handshake_timeouts(
-        mut self,
-        handshake: Option<Duration>,
-        first_byte: Option<Duration>,
-    ) -> Self {
-        self.options.handshake = handshake;
-        self.options.first_byte = first_byte;
+    pub fn handshake_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.handshake_timeout = timeout;
         self
     }
 
-    /// At most `requests` in each `window` from one address, or from one /64 of IPv6; no limit by default,
-    /// and none if either is zero. // S15
+    /// The limit for the first byte of a connection to a server that has TLS. Default: 60 s; `None` for no limit. On
+    /// plain TCP the limit is that of [`ServerConfig`]. // T4
+    #[cfg(feature = "tls")]
+    pub fn first_byte_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.first_byte_timeout = timeout;
+        self
+    }
+
+    /// Limits the requests in each `window` from one address, or from one /64 of IPv6. Default: no limit, as with zero
+    /// for either. // S15
     pub fn rate_limit(mut self, requests: u32, window: Duration) -> Self {
         self.rate = RateLimiter::new(requests, window);
         self
     }
 
-    /// The most connections at once; 4096 by default, 0 for no limit. One over it is closed at accept.
+    /// Limits the open connections. Default: 4096; 0 for no limit. A connection over the limit is closed at accept.
     pub fn max_connections(mut self, max: usize) -> Self {
         self.options.max_connections = NonZeroUsize::new(max);
         self
     }
 
-    /// The most connections at once from one address, or from one /64 of IPv6; no limit by default, nor
-    /// with 0. Each [counts as](jtp_core::client_network) it does for the rate limit.
+    /// Limits the open connections from one address, or from one /64 of IPv6
+    /// ([`client_network`](super::limits::client_network)). Default: 0, no limit.
     pub fn max_connections_per_ip(mut self, max: usize) -> Self {
-        self.options.max_per_client = NonZeroUsize::new(max);
+        self.options.max_connections_per_ip = NonZeroUsize::new(max);
         self
     }
 
-    /// Whether `TCP_NODELAY` is set; it is by default.
+    /// Whether to set `TCP_NODELAY`. Default: yes.
     pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
         self.options.tcp_nodelay = nodelay;
         self
     }
 
-    /// How long a graceful shutdown waits for responses under way; 30 s by default, `None` for ever. // S16
+    /// How long a graceful shutdown waits for responses under way. Default: 30 s; `None` for no limit. // S16
     pub fn drain_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.options.drain = timeout;
+        self.options.drain_timeout = timeout;
         self
     }
 
-    /// Asks for each request but CANCEL whether it is answered, after the rate limit.
-    pub fn on_request(
-        mut self,
-        hook: impl Fn(&Peer, &RequestHead) -> Decision + Send + Sync + 'static,
-    ) -> Self {
-        self.hook = Some(Box::new(hook));
+    /// Decides about each request but CANCEL, after the rate limit. The handler is asynchronous: it may look something
+    /// up before it answers, within [`decision_timeout`](Self::decision_timeout). Default: every request is accepted.
+    ///
+    /// ```
+    /// # use jtp_core::wire::request::RequestKind;
+    /// # use jtp_core::wire::response::ErrorCode;
+    /// # use jtp_driver::{Runtime, ServerBuilder};
+    /// # fn configure<R: Runtime>(builder: ServerBuilder<R>) -> ServerBuilder<R> {
+    /// builder.on_request(|request| async move {
+    ///     match request.kind() {
+    ///         RequestKind::Watch => request.refuse(ErrorCode::UnsupportedFeature, "no WATCH here"),
+    ///         _ => request.accept(),
+    ///     }
+    /// })
+    /// # }
+    /// ```
+    pub fn on_request<F>(mut self, handler: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Decision> + Send + 'static,
+    {
+        self.handler = Some(Box::new(move |request| Box::pin(handler(request))));
         self
     }
 
-    /// The server.
+    /// How long the handler may hold a request. Default: 60 s; `None` for no limit. Beyond it the peer gets
+    /// ServerError.
+    pub fn decision_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.decision_timeout = timeout;
+        self
+    }
+
+    /// Notifies `observer` of connections and requests.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Builds the server. It serves nothing until it is asked to.
     #[must_use]
-    pub fn build(self) -> R::Server<S> {
+    pub fn build(self) -> B
+    where
+        B: From<Server<R>>,
+    {
+        let connections = ConnectionLimiter::new(
+            self.options.max_connections,
+            self.options.max_connections_per_ip,
+        );
         let shared = Shared {
+            clock: Clock::new(self.runtime.clone()),
+            runtime: self.runtime,
             store: self.store,
             options: self.options,
-            hook: self.hook,
+            handler: self.handler,
             rate: self.rate.map(Mutex::new),
-            clock: Clock::new(),
-            drain: Mutex::new(None),
-            newsroom: Newsroom::default(),
-            queue: Arc::new(Queue::new()),
+            connections: Arc::new(connections),
+            drain: Mutex::default(),
+            scheduler: Arc::new(FairScheduler::new()),
             memory: Arc::default(),
+            observation: Observation::new(self.observer),
             #[cfg(feature = "tls")]
             tls: self.tls,
         };
-        let shared = Arc::new(shared);
-        Server { shared }.into()
+        Server {
+            shared: Arc::new(shared),
+        }
+        .into()
+    }
+}
+
+impl<R: Runtime, B> fmt::Debug for ServerBuilder<R, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

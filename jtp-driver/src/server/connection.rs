@@ -1,52 +1,88 @@
-//! Driving the core's server machine over a stream.
+//! Drives the core's server machine over a stream.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use jtp_core::Time;
 use jtp_core::server::{CloseReason, ServerConnection};
-use jtp_store::ImageStore;
+use jtp_core::wire::request::RequestHead;
+use jtp_core::wire::response::ErrorCode;
+use tracing::Span;
 
-use super::bodies::Bodies;
+use super::coalescer::WriteCoalescer;
 use super::drain::Drain;
-use super::news::News;
-use super::staged::Staged;
-use super::turns::{Ticket, Turn};
-use super::{Decision, Peer, Rung, Shared};
-use crate::clock::{Alarm, Clock};
-use crate::input::{Input, poll_fill};
-use crate::runtime::{Bell, Runtime, Transport};
+use super::observe::WatcherGuard;
+use super::prefetch::{BodyReader, Loaded};
+use super::request::{Answer, Decision, Request};
+use super::scheduler::{NextTurn, Turn};
+use super::{Peer, Shared};
+use crate::BoxFuture;
+use crate::buffer::InputBuffer;
+use crate::clock::{Clock, DeadlineTimer};
+use crate::runtime::{Runtime, Transport};
+use crate::store::{ImageStore, Subscription};
 
-/// What an idle connection reads into.
-const READ_LEAST: usize = 512;
+/// The size of an idle connection's read buffer.
+const MIN_READ: usize = 512;
 
-/// One connection: the machine, its stream, and all that it waits for.
-pub(super) struct Connection<'a, R: Runtime, S: ImageStore + ?Sized, T> {
-    shared: &'a Shared<R, S>,
-    peer: &'a Peer,
-    io: Staged<T>,
-    machine: ServerConnection,
-    clock: Clock<R>,
-    alarm: Alarm<R>,
-    input: Input,
-    bodies: Bodies<R, S>,
-    news: Option<News>,
-    turn: Turn,
-    /// While it waits for its next turn.
-    ticket: Option<Ticket>,
-    /// Whether something written may still be held back.
-    unflushed: bool,
-    drain: Arc<Drain<R::Bell>>,
-    /// The drain's beginning; none once it has come.
-    shutdown: Option<Rung>,
-    /// When everything is to be over.
-    until: Option<Instant>,
+/// How a connection shares the server with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheduling {
+    /// After a turn it waits in the server's queue. Its task is certain to be polled when it is woken.
+    Queued,
+    /// After a turn it wakes itself. It may be polled late or never, and must not hold a place in the queue.
+    Independent,
 }
 
-impl<R: Runtime, S: ImageStore + ?Sized, T> fmt::Debug for Connection<'_, R, S, T> {
+/// A request that waits for the application's decision.
+struct Deciding {
+    decision: BoxFuture<Decision>,
+    deadline: Option<Time>,
+}
+
+/// A request that is being answered.
+struct Answering {
+    head: RequestHead,
+    since: Instant,
+    span: Span,
+}
+
+/// One connection: the machine, its stream, and everything that it waits for.
+pub(super) struct Connection<R: Runtime, T> {
+    shared: Arc<Shared<R>>,
+    peer: Arc<Peer>,
+    io: WriteCoalescer<T>,
+    machine: ServerConnection,
+    clock: Clock<R>,
+    timer: DeadlineTimer<R>,
+    input: InputBuffer,
+    bodies: BodyReader,
+    /// The store of the last accepted request.
+    store: Arc<dyn ImageStore>,
+    /// Changes of its catalog, while the connection watches.
+    subscription: Option<(Subscription, WatcherGuard)>,
+    deciding: Option<Deciding>,
+    answering: Option<Answering>,
+    scheduling: Scheduling,
+    turn: Turn,
+    /// Set while it waits for its next turn.
+    next_turn: Option<NextTurn>,
+    /// Whether written bytes may still be buffered.
+    unflushed: bool,
+    drain: Arc<Drain>,
+    /// The start of the drain; `None` once it has started.
+    shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// When the connection ends at the latest.
+    until: Option<Instant>,
+    span: Span,
+}
+
+impl<R: Runtime, T> fmt::Debug for Connection<R, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("machine", &self.machine)
@@ -54,184 +90,257 @@ impl<R: Runtime, S: ImageStore + ?Sized, T> fmt::Debug for Connection<'_, R, S, 
     }
 }
 
-impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, T> {
+impl<R: Runtime, T: Transport> Connection<R, T> {
     pub(super) fn new(
-        shared: &'a Shared<R, S>,
-        peer: &'a Peer,
+        shared: Arc<Shared<R>>,
+        peer: Arc<Peer>,
         io: T,
-        machine: ServerConnection,
-        clock: Clock<R>,
-        drain: Arc<Drain<R::Bell>>,
+        machine: impl FnOnce(Time) -> ServerConnection,
+        drain: Arc<Drain>,
+        scheduling: Scheduling,
     ) -> Self {
+        let clock = Clock::new(shared.runtime.clone());
         Connection {
-            bodies: Bodies::new(Arc::clone(&shared.store), Arc::clone(&shared.memory)),
-            shared,
-            peer,
-            io: Staged::new(io),
-            machine,
+            bodies: BodyReader::new(Arc::clone(&shared.memory)),
+            store: Arc::clone(&shared.store),
+            io: WriteCoalescer::new(io),
+            machine: machine(clock.now()),
             clock,
-            alarm: Alarm::default(),
-            input: Input::new(READ_LEAST, Turn::READ),
-            news: None,
+            timer: DeadlineTimer::default(),
+            input: InputBuffer::new(MIN_READ, Turn::MAX_READ),
+            subscription: None,
+            deciding: None,
+            answering: None,
+            scheduling,
             turn: Turn::begin(),
-            ticket: None,
+            next_turn: None,
             unflushed: false,
-            shutdown: Some(Box::pin(Arc::clone(&drain.bell).rung())),
+            shutdown: Some(Box::pin(drain.signal.wait())),
             drain,
             until: None,
+            span: tracing::debug_span!("connection", %peer),
+            peer,
+            shared,
         }
     }
 
-    /// Serves the connection to its end. (By value, it would be in the future twice.)
+    /// Serves the connection to its end. (By reference: by value it would be in the future twice.)
     pub(super) async fn run(&mut self) -> io::Result<Option<CloseReason>> {
-        poll_fn(|cx| self.poll(cx)).await
+        let result = poll_fn(|cx| {
+            let span = self.span.clone();
+            let _entered = span.enter();
+            self.poll(cx)
+        })
+        .await;
+        self.abandon_request();
+        result
     }
 
-    /// Always looks at everything that can happen: a blocked write stops no read. // S1
+    /// Looks at everything that can happen at each poll: a blocked write never stops reading. // S1
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<CloseReason>>> {
-        // Deadlines and the shutdown wait for no turn.
-        let signalled = self.poll_signals(cx)?;
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| !signalled) {
-            ready!(ticket.poll(cx));
+        // Deadlines and the shutdown need no turn.
+        let signalled = self.poll_signals(cx);
+        if let Some(next_turn) = self.next_turn.as_ref().filter(|_| !signalled) {
+            ready!(next_turn.poll(cx));
         }
-        let called = self.ticket.take();
+        let scheduled = self.next_turn.take();
         self.turn = Turn::begin();
         loop {
-            let mut moved = self.poll_signals(cx)?;
+            let mut progress = self.poll_signals(cx);
             self.feed();
-            moved |= self.poll_bodies(cx);
-            moved |= self.poll_write(cx)?;
-            moved |= self.poll_read(cx)?;
-            moved |= self.poll_finish(cx);
+            progress |= self.poll_decision(cx);
+            progress |= self.poll_bodies(cx);
+            progress |= self.poll_write(cx)?;
+            progress |= self.poll_read(cx)?;
+            progress |= self.poll_finish(cx);
             if self.machine.is_closed() {
                 return Poll::Ready(Ok(self.machine.close_reason()));
             }
-            if self.until.is_some_and(|until| until <= R::now()) {
+            if self
+                .until
+                .is_some_and(|until| until <= self.clock.instant_now())
+            {
                 return Poll::Ready(Ok(Some(CloseReason::Shutdown))); // S16
             }
-            if !moved {
+            if !progress {
                 return Poll::Pending;
             }
             if self.turn.is_over() {
                 break;
             }
         }
-        drop(called);
-        if R::SHARES_THREADS {
-            self.ticket = Some(self.shared.queue.join(cx.waker()));
-        } else {
-            cx.waker().wake_by_ref();
+        drop(scheduled);
+        match self.scheduling {
+            Scheduling::Queued => {
+                self.next_turn = Some(self.shared.scheduler.enqueue(cx.waker()));
+            }
+            Scheduling::Independent => cx.waker().wake_by_ref(),
         }
         Poll::Pending
     }
 
-    /// Time, news of the catalog, and the server's shutdown.
-    fn poll_signals(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut moved = false;
+    /// Deadlines, changes of the catalog, and the server's shutdown.
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
         let until = self.until.map(|until| self.clock.time(until));
-        let deadline = self.machine.deadline().into_iter().chain(until).min();
-        if self.alarm.poll(cx, &self.clock, deadline).is_ready() {
-            self.machine.handle_timeout(self.clock.now());
-            moved = true;
+        let hold = self.deciding.as_ref().and_then(|held| held.deadline);
+        let deadlines = [self.machine.deadline(), until, hold];
+        let deadline = deadlines.into_iter().flatten().min();
+        if self.timer.poll(cx, &self.clock, deadline).is_ready() {
+            let now = self.clock.now();
+            self.machine.handle_timeout(now);
+            if hold.is_some_and(|hold| hold <= now) {
+                self.deciding = None;
+                self.refuse(
+                    ErrorCode::ServerError,
+                    "the server took too long to decide about the request",
+                    now,
+                );
+            }
+            progress = true;
         }
         if let Some(shutdown) = &mut self.shutdown {
             if shutdown.as_mut().poll(cx).is_ready() {
                 self.shutdown = None;
-                self.until = self.drain.until();
+                self.until = self.drain.deadline();
                 self.machine.shutdown(self.clock.now());
-                moved = true;
+                progress = true;
             }
         }
         if !self.machine.is_watching() {
-            self.news = None;
-        } else if let Some(news) = &mut self.news {
-            let live = self.shared.store.catalog();
-            if let Poll::Ready(catalog) = news.poll(cx, &self.shared.newsroom, live) {
-                let catalog = catalog?;
+            self.subscription = None;
+        } else if let Some((subscription, _)) = &mut self.subscription {
+            if let Poll::Ready(catalog) = subscription.poll_changed(cx) {
                 self.machine.catalog_changed(&catalog, self.clock.now());
-                moved = true;
+                progress = true;
             }
         }
-        Ok(moved)
+        progress
     }
 
-    /// Gives the machine what was read, and decides on the requests that it finds.
+    /// Gives the machine what was read, and handles the requests that it finds.
     fn feed(&mut self) {
         loop {
             let now = self.clock.now();
             let received = self.machine.receive(self.input.unused(), now);
             self.input.consume(received.used);
-            let Some(request) = received.request else {
+            self.complete_request();
+            let Some(head) = received.event else {
                 return;
             };
-            tracing::debug!(peer = %self.peer, request = request.kind.name(), "request");
-            let answered = match self.shared.decide(self.peer, &request) {
-                Decision::Accept => {
-                    let live = self.shared.store.catalog();
-                    let snapshot = live.snapshot();
-                    let accepted = self.machine.accept(&snapshot, now);
-                    if self.machine.is_watching() {
-                        self.news = Some(News::since(live, snapshot.generation()));
-                    }
-                    accepted
-                }
-                Decision::Refuse(code, message) => self.machine.refuse(code, &message, now),
+            self.begin_request(head);
+            if !self.shared.allows(&self.peer, now) {
+                let message = "too many requests from this address: try again later";
+                self.refuse(ErrorCode::RateLimited, message, now); // S15
+                continue;
+            }
+            let Some(handler) = &self.shared.handler else {
+                let store = Arc::clone(&self.shared.store);
+                self.accept(store, now);
+                continue;
             };
-            debug_assert!(answered.is_ok(), "a request that waits can be answered");
+            let hold = self.shared.options.decision_timeout;
+            self.deciding = Some(Deciding {
+                decision: handler(Request::new(Arc::clone(&self.peer), head)),
+                deadline: hold.map(|hold| now + hold),
+            });
+            return;
         }
     }
 
+    fn poll_decision(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deciding) = &mut self.deciding else {
+            return false;
+        };
+        let Poll::Ready(decision) = deciding.decision.as_mut().poll(cx) else {
+            return false;
+        };
+        self.deciding = None;
+        let now = self.clock.now();
+        match decision.0 {
+            Answer::Accept(store) => {
+                let store = store.unwrap_or_else(|| Arc::clone(&self.shared.store));
+                self.accept(store, now);
+            }
+            Answer::Refuse(code, message) => self.refuse(code, &message, now),
+        }
+        self.feed();
+        true
+    }
+
+    fn accept(&mut self, store: Arc<dyn ImageStore>, now: Time) {
+        let snapshot = store.catalog().snapshot(); // S3
+        let accepted = self.machine.accept(&snapshot, now);
+        debug_assert!(accepted.is_ok(), "a request waits for a decision");
+        if self.machine.is_watching() {
+            let subscription = store.catalog().subscribe_since(snapshot.generation());
+            self.subscription = Some((subscription, self.shared.watcher()));
+        }
+        self.bodies.begin_response(Arc::clone(&store));
+        self.store = store;
+    }
+
+    fn refuse(&mut self, code: ErrorCode, message: &str, now: Time) {
+        let refused = self.machine.refuse(code, message, now);
+        debug_assert!(refused.is_ok(), "a request waits for a decision");
+    }
+
     fn poll_bodies(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
+        let mut progress = false;
         loop {
             let Poll::Ready(loaded) = self.bodies.poll(cx, &self.machine) else {
-                return moved;
+                return progress;
             };
             let now = self.clock.now();
-            let noted = match loaded {
-                Ok(count) => self.machine.body_loaded(count, now),
+            let accepted = match loaded {
+                Ok(Loaded::Opened(image, count)) => self.machine.body_opened(image, count, now),
+                Ok(Loaded::Read(count)) => self.machine.body_loaded(count, now),
                 Err(error) => {
-                    tracing::warn!(peer = %self.peer, %error, "an image cannot be sent");
-                    self.bodies.failed();
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(peer = %self.peer, %error, cause, "an image cannot be sent");
+                    self.bodies.fail();
                     self.machine.body_failed("an image cannot be read", now)
                 }
             };
-            moved = true;
-            if noted.is_err() {
-                return moved;
+            progress = true;
+            if accepted.is_err() {
+                return progress;
             }
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut moved = false;
+        let mut progress = false;
         while !self.turn.is_over() {
             let shown = self.machine.transmit();
             if shown.is_empty() {
-                return self.poll_flush(cx).map(|()| moved);
+                return self.poll_flush(cx).map(|()| progress);
             }
-            let frames = shown.bytes.len();
-            let slices = [IoSlice::new(shown.bytes), IoSlice::new(self.bodies.piece())];
-            let slices = if shown.body.is_some() {
-                &slices[..]
-            } else {
-                &slices[..1]
+            let body = shown.body.map(|span| self.bodies.chunk(span.offset));
+            let slices = [
+                IoSlice::new(shown.bytes),
+                IoSlice::new(body.unwrap_or_default()),
+            ];
+            let slices = match (shown.bytes.is_empty(), body.is_some()) {
+                (true, _) => &slices[1..],
+                (false, true) => &slices[..],
+                (false, false) => &slices[..1],
             };
-            let slices = if frames == 0 { &slices[1..] } else { slices };
             match self.io.poll_write_vectored(cx, slices) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
-                    moved = true;
+                    progress = true;
                     self.turn.wrote(count);
-                    self.bodies.sent(count.saturating_sub(frames));
-                    let noted = self.machine.transmitted(count, self.clock.now());
-                    debug_assert!(noted.is_ok(), "no more was sent than was shown");
+                    let sent = self.machine.transmitted(count, self.clock.now());
+                    debug_assert!(sent.is_ok(), "no more was sent than was shown");
+                    let unsent = self.machine.transmit().body.map(|span| span.offset);
+                    self.bodies.release(unsent);
                     self.unflushed = true;
                     self.feed();
                     self.poll_bodies(cx);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(progress),
             }
         }
         Ok(true)
@@ -251,10 +360,10 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
         if self.input.is_full() || !self.machine.wants_read(self.input.unused()) {
             return Ok(false);
         }
-        match poll_fill(&mut self.input, cx, &mut self.io) {
+        match self.input.poll_fill(cx, &mut self.io) {
             Poll::Ready(Ok(0)) => self.machine.receive_eof(),
             Poll::Ready(Ok(count)) => self.turn.read(count),
-            // T1: a TLS peer that just goes away is no error of ours.
+            // T1: the end of a TLS stream without close_notify is the end of the input.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.machine.receive_eof();
             }
@@ -272,10 +381,59 @@ impl<'a, R: Runtime, S: ImageStore + ?Sized, T: Transport> Connection<'a, R, S, 
         }
         match self.io.poll_close(cx) {
             Poll::Ready(_) => {
-                // A peer that has gone needs no half-close.
+                // An error says that the peer is gone, and needs no half-close.
                 self.machine.finished(self.clock.now()).is_ok()
             }
             Poll::Pending => false,
         }
+    }
+
+    /// A request begins: its span, and its time.
+    fn begin_request(&mut self, head: RequestHead) {
+        let kind = head.kind.name();
+        let span = tracing::debug_span!(
+            "request",
+            kind,
+            images = tracing::field::Empty,
+            bytes = tracing::field::Empty,
+            outcome = tracing::field::Empty,
+        );
+        span.in_scope(|| tracing::debug!(peer = %self.peer, request = kind, "request"));
+        self.answering = Some(Answering {
+            head,
+            since: self.clock.instant_now(),
+            span,
+        });
+    }
+}
+
+/// What is counted and reported at a request's end; without the transport's type.
+impl<R: Runtime, T> Connection<R, T> {
+    /// Reports the request that has ended, if one has.
+    fn complete_request(&mut self) {
+        while let Some(completed) = self.machine.take_completed() {
+            let Some(answering) = self.answering.take() else {
+                continue;
+            };
+            let span = &answering.span;
+            span.record("images", completed.images);
+            span.record("bytes", completed.body_bytes);
+            span.record("outcome", completed.outcome.as_str());
+            let elapsed = self
+                .clock
+                .instant_now()
+                .saturating_duration_since(answering.since);
+            self.shared.request_completed(
+                &self.peer,
+                &answering.head,
+                &completed,
+                elapsed,
+            );
+        }
+    }
+
+    /// The connection has ended: so has its request.
+    fn abandon_request(&mut self) {
+        self.complete_request();
     }
 }

@@ -1,57 +1,66 @@
-//! The graceful end, as connections see it. // S16
+//! The graceful end of a server, and the connections that it waits for. // S16
 
-use std::io;
-use std::sync::{Arc, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use super::Shared;
-use crate::clock::after;
-use crate::runtime::{Bell, Runtime};
+use event_listener::Event;
 
-/// Told to every connection that knew of it before, however late it looks.
+use crate::signal::ShutdownSignal;
+
+/// The connections that are served until a shutdown, and that shutdown. Connections that begin after it belong to
+/// another one.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    pub(super) signal: ShutdownSignal,
+    /// When everything closes; `None` in it for never. Set before the signal is given.
+    deadline: OnceLock<Option<Instant>>,
+    open: AtomicUsize,
+    closed: Event,
+}
+
+/// A connection that the shutdown waits for; counted until it is dropped, also by a panic.
 #[derive(Debug)]
-pub(super) struct Drain<B> {
-    pub(super) bell: Arc<B>,
-    /// When everything closes; none for never. Set before the bell rings.
-    until: OnceLock<Option<Instant>>,
-}
+pub(super) struct OpenConnection(Arc<Drain>);
 
-impl<B: Bell> Drain<B> {
-    fn new() -> io::Result<Drain<B>> {
-        Ok(Drain {
-            bell: Arc::new(B::new()?),
-            until: OnceLock::new(),
-        })
-    }
-
-    fn begin<R: Runtime>(&self, limit: Option<Duration>) {
-        self.until.get_or_init(|| after::<R>(limit));
-        self.bell.ring();
-    }
-
-    /// When connections are to be gone, once it has begun; none for as long as they like.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until.get().copied().flatten()
-    }
-}
-
-impl<R: Runtime, S: ?Sized> Shared<R, S> {
-    /// What tells connections that begin now of the end.
-    pub(super) fn drain(&self) -> io::Result<Arc<Drain<R::Bell>>> {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(drain) = &*drain {
-            return Ok(Arc::clone(drain));
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.closed.notify(usize::MAX);
         }
-        let new = Arc::new(Drain::new()?);
-        *drain = Some(Arc::clone(&new));
-        Ok(new)
+    }
+}
+
+impl Drain {
+    /// Counts a connection.
+    pub(super) fn connection(self: &Arc<Self>) -> OpenConnection {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        OpenConnection(Arc::clone(self))
     }
 
-    /// The end has come for all that there is; what begins from now on has another one.
-    pub(super) fn begin_drain(&self) {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(drain) = drain.take() {
-            drain.begin::<R>(self.options.drain);
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// Begins the shutdown.
+    pub(super) fn begin(&self, deadline: Option<Instant>) {
+        self.deadline.get_or_init(|| deadline);
+        self.signal.begin();
+    }
+
+    /// When connections have to be closed, once the shutdown has begun; `None` for no limit.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get().copied().flatten()
+    }
+
+    /// Ready once no connection is open.
+    pub(super) async fn all_closed(&self) {
+        loop {
+            let closed = self.closed.listen();
+            if self.open() == 0 {
+                return;
+            }
+            closed.await;
         }
     }
 }

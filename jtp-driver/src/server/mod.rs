@@ -1,94 +1,165 @@
 //! Serving a store.
 
-mod bodies;
 mod builder;
+mod coalescer;
 mod connection;
-mod door;
 mod drain;
-mod listen;
-mod news;
+pub mod limits;
+mod listener;
+mod observe;
+mod plain;
+mod prefetch;
+mod request;
+mod scheduler;
 mod peer;
-mod staged;
-mod tasks;
-mod turns;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use jtp_core::RateLimiter;
-use jtp_core::server::{CloseReason, ServerConnection};
+use jtp_core::Time;
+use jtp_core::server::{CloseReason, CompletedRequest, ServerConnection};
 use jtp_core::wire::request::RequestHead;
-use jtp_core::wire::response::ErrorCode;
-use jtp_store::ImageStore;
 
 use crate::clock::Clock;
-use crate::runtime::{Over, Runtime};
-use bodies::Memory;
+use crate::runtime::{Runtime, WrapStream};
+use crate::store::{ImageStore, IntoStore};
 use builder::Options;
 pub use builder::ServerBuilder;
-use connection::Connection;
+use connection::{Connection, Scheduling};
 use drain::Drain;
-use news::Newsroom;
+use limits::{ConnectionLimiter, Permit, RateLimiter};
+pub use observe::{ConnectionEnd, Counters, Observer, RequestSummary};
+use observe::{Observation, WatcherGuard};
 pub use peer::Peer;
-#[cfg(feature = "tls")]
-pub use peer::TlsPeer;
-use turns::Queue;
-
-/// The answer to a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// It is answered from the catalog as it is now. // S3
-    Accept,
-    /// It gets `JTPE` with this code and message, and the connection ends. // S11
-    Refuse(ErrorCode, Cow<'static, str>),
-}
-
-type Hook = dyn Fn(&Peer, &RequestHead) -> Decision + Send + Sync;
-
-/// A bell, waited for.
-type Rung = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub use plain::PlainPolicy;
+use prefetch::MemoryBudget;
+use request::Handler;
+pub use request::{Decision, Request};
+use scheduler::FairScheduler;
 
 /// What all connections of a server share.
-struct Shared<R: Runtime, S: ?Sized> {
+struct Shared<R: Runtime> {
+    runtime: R,
+    store: Arc<dyn ImageStore>,
     options: Options,
-    hook: Option<Box<Hook>>,
+    handler: Option<Box<Handler>>,
     rate: Option<Mutex<RateLimiter>>,
+    connections: Arc<ConnectionLimiter>,
     clock: Clock<R>,
-    drain: Mutex<Option<Arc<Drain<R::Bell>>>>,
-    newsroom: Newsroom<R::Bell>,
-    queue: Arc<Queue>,
-    memory: Arc<Memory>,
+    drain: Mutex<Arc<Drain>>,
+    scheduler: Arc<FairScheduler>,
+    memory: Arc<MemoryBudget>,
+    observation: Observation,
     #[cfg(feature = "tls")]
-    tls: Option<builder::Accept<R>>,
-    store: Arc<S>,
+    tls: Option<builder::AcceptTls<R>>,
 }
 
-impl<R: Runtime, S: ?Sized> Shared<R, S> {
-    fn decide(&self, peer: &Peer, request: &RequestHead) -> Decision {
-        if let (Some(rate), Some(ip)) = (&self.rate, peer.ip()) {
-            let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
-            if !rate.allow(ip, self.clock.now()) {
-                return Decision::Refuse(
-                    ErrorCode::RateLimited,
-                    "too many requests from this address: try again later".into(),
-                );
-            }
+/// A connection that was admitted. It is counted until it is dropped, whatever becomes of it.
+struct Admitted<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    peer: Peer,
+    permit: Option<Permit>,
+    ended: bool,
+}
+
+impl<R: Runtime> Admitted<R> {
+    fn new(shared: &Arc<Shared<R>>, peer: Peer, permit: Option<Permit>) -> Admitted<R> {
+        shared.observation.opened(&peer);
+        Admitted {
+            shared: Arc::clone(shared),
+            peer,
+            permit,
+            ended: false,
         }
-        self.hook
-            .as_ref()
-            .map_or(Decision::Accept, |hook| hook(peer, request))
+    }
+
+    /// Serves the connection, and reports how it ended.
+    async fn serve(
+        mut self,
+        connection: impl Future<Output = io::Result<Option<CloseReason>>>,
+    ) -> io::Result<Option<CloseReason>> {
+        let served = connection.await;
+        // Whoever learns of the end finds the permit free.
+        self.permit = None;
+        self.ended = true;
+        let end = listener::end_of(&served);
+        self.shared.observation.closed(&self.peer, Some(&end));
+        match &served {
+            Ok(Some(reason)) => tracing::debug!(peer = %self.peer, %reason, "closed"),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(peer = %self.peer, %error, "connection lost"),
+        }
+        served
+    }
+}
+
+impl<R: Runtime> Drop for Admitted<R> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.observation.closed(&self.peer, None);
+        }
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    /// S15
+    fn allows(&self, peer: &Peer, _: Time) -> bool {
+        let (Some(rate), Some(ip)) = (&self.rate, peer.ip()) else {
+            return true;
+        };
+        let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.allow(ip, self.clock.now())
+    }
+
+    /// Admits a connection from `address`, if the limits allow.
+    fn admit(self: &Arc<Self>, address: SocketAddr) -> Option<Admitted<R>> {
+        let permit = self.connections.admit(address.ip(), self.runtime.now());
+        if permit.is_none() {
+            self.observation.refused(address);
+            return None;
+        }
+        Some(Admitted::new(self, Peer::new(Some(address)), permit))
+    }
+
+    fn watcher(&self) -> WatcherGuard {
+        self.observation.watcher()
+    }
+
+    fn request_completed(
+        &self,
+        peer: &Peer,
+        head: &RequestHead,
+        completed: &CompletedRequest,
+        elapsed: Duration,
+    ) {
+        let summary = RequestSummary {
+            head,
+            completed,
+            elapsed,
+        };
+        self.observation.request_completed(peer, &summary);
+    }
+
+    /// The shutdown of connections that begin now.
+    fn drain(&self) -> Arc<Drain> {
+        Arc::clone(&self.drain.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The shutdown of all connections that began until now; later ones get another.
+    fn take_drain(&self) -> Arc<Drain> {
+        std::mem::take(&mut *self.drain.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Serves a store over TCP, TLS, or any stream. A handle: clones are the same server.
-pub struct Server<R: Runtime, S: ?Sized> {
-    shared: Arc<Shared<R, S>>,
+pub struct Server<R: Runtime> {
+    shared: Arc<Shared<R>>,
 }
 
-impl<R: Runtime, S: ?Sized> Clone for Server<R, S> {
+impl<R: Runtime> Clone for Server<R> {
     fn clone(&self) -> Self {
         Server {
             shared: Arc::clone(&self.shared),
@@ -96,7 +167,7 @@ impl<R: Runtime, S: ?Sized> Clone for Server<R, S> {
     }
 }
 
-impl<R: Runtime, S: ?Sized> fmt::Debug for Server<R, S> {
+impl<R: Runtime> fmt::Debug for Server<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("options", &self.shared.options)
@@ -104,52 +175,105 @@ impl<R: Runtime, S: ?Sized> fmt::Debug for Server<R, S> {
     }
 }
 
-impl<R: Runtime, S: ImageStore + ?Sized> Server<R, S> {
-    /// A server of `store`, to be configured.
-    pub fn builder(store: Arc<S>) -> ServerBuilder<R, S> {
-        ServerBuilder::new(store)
+impl<R: Runtime> Server<R> {
+    /// Configures a server of `store` on the default of its runtime.
+    pub fn builder(store: impl IntoStore) -> ServerBuilder<R>
+    where
+        R: Default,
+    {
+        ServerBuilder::new(R::default(), store)
     }
 
-    /// Accepts and serves connections until `shutdown` is ready; then gracefully ends: no new connections,
-    /// idle ones close at once, what is under way is finished within the drain time. // S16
+    /// Configures a server of `store` on this runtime.
+    pub fn builder_on(runtime: R, store: impl IntoStore) -> ServerBuilder<R> {
+        ServerBuilder::new(runtime, store)
+    }
+
+    /// Accepts and serves connections until `shutdown` is ready or [`shutdown`](Self::shutdown) is called, then ends
+    /// gracefully: no new connections, idle ones close at once, responses under way are finished within the drain
+    /// time. // S16
     ///
-    /// Each connection is a task of the runtime. They end when this future is dropped.
+    /// Each connection is a task of the runtime. Dropping this future ends them at once.
     ///
     /// # Errors
     ///
-    /// The runtime lacks what it needs to begin. Otherwise accepting goes on after any error (each kind is
-    /// logged now and then), since those of one connection, or a moment without file descriptors, are no
-    /// reason to stop serving.
+    /// None at present. Errors of accept are logged (each kind at most every 10 s) and accepting continues, since those
+    /// of one connection, or a moment without file descriptors, are no reason to stop serving.
     pub async fn serve(
         &self,
         listener: R::Listener,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        listen::serve(&self.shared, listener, shutdown).await
+        listener::serve(&self.shared, listener, shutdown).await
     }
 
-    /// Serves one connection over any stream, as it is: whatever encrypts it has been set up before.
+    /// Serves one TCP connection that the caller accepted, with everything that [`serve`](Self::serve) does for its own:
+    /// connection limits, TLS with its clocks, the policy for plain TCP, socket options.
     ///
-    /// The rate limit and the shutdown of [`serve`](Self::serve) apply, with its drain time; connection limits
-    /// do not. To close the stream is to half-close it, so that the peer sees the end (S11).
-    ///
-    /// Connections that always have more to do take turns: a future that is called for its turn and not polled (a
-    /// spawned task always is) holds others up, until their deadlines.
+    /// Returns [`CloseReason::Refused`] if a connection limit is reached. Dropping the future ends the connection.
     ///
     /// # Errors
     ///
-    /// Those of the stream. A peer that breaks the protocol or is too slow is no error: the reason is the
-    /// result.
-    pub async fn serve_stream<T>(&self, stream: T, peer: &Peer) -> io::Result<Option<CloseReason>>
+    /// Errors of the socket and of the TLS handshake. A peer that breaks the protocol or is too slow is no error: the
+    /// reason is the result.
+    pub async fn serve_tcp(
+        &self,
+        socket: R::Socket,
+        address: SocketAddr,
+    ) -> io::Result<Option<CloseReason>> {
+        let Some(admitted) = self.shared.admit(address) else {
+            let code = jtp_core::wire::response::ErrorCode::RateLimited;
+            return Ok(Some(CloseReason::Refused(code)));
+        };
+        let drain = self.shared.drain();
+        let _open = drain.connection();
+        let peer = Peer::new(Some(address));
+        let independent = Scheduling::Independent;
+        let served = listener::serve_tcp(&self.shared, socket, peer, drain, independent);
+        admitted.serve(served).await
+    }
+
+    /// Serves one connection over any stream. What encrypts it was set up before.
+    ///
+    /// The rate limit and the server's shutdown apply, with its drain time; connection limits do not. Closing the
+    /// stream must close its write side only, so that the peer sees the end (S11). Dropping the future ends the
+    /// connection; a future that is not polled delays no other connection.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the stream. A peer that breaks the protocol or is too slow is no error: the reason is the result.
+    pub async fn serve_stream<T>(
+        &self,
+        stream: T,
+        peer: Peer,
+    ) -> io::Result<Option<CloseReason>>
     where
-        R: Over<T>,
+        R: WrapStream<T>,
     {
-        let stream = R::over(stream);
-        let drain = self.shared.drain()?;
-        let clock = Clock::new();
-        let machine = ServerConnection::new(self.shared.options.config, clock.now());
-        Connection::new(&self.shared, peer, stream, machine, clock, drain)
-            .run()
-            .await
+        let drain = self.shared.drain();
+        let _open = drain.connection();
+        let config = self.shared.options.config;
+        let admitted = Admitted::new(&self.shared, peer.clone(), None);
+        let mut connection = Connection::new(
+            Arc::clone(&self.shared),
+            Arc::new(peer),
+            R::wrap(stream),
+            |now| ServerConnection::new(config, now),
+            drain,
+            Scheduling::Independent,
+        );
+        admitted.serve(connection.run()).await
+    }
+
+    /// Ends everything that the server serves now, gracefully (S16), and waits for it: every `serve`, `serve_tcp` and
+    /// `serve_stream`. What begins after this call is served.
+    pub async fn shutdown(&self) {
+        listener::finish(&self.shared).await;
+    }
+
+    /// The server's counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.observation.counters()
     }
 }

@@ -1,27 +1,38 @@
-//! Who asks.
+//! The client at the other end of a connection.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// Who is at the other end of a connection.
+#[cfg(feature = "tls")]
+use crate::TlsPeer;
+
+/// The client at the other end of a connection.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Its address, where the transport has one.
+    /// Its address, if the transport has one.
     pub address: Option<SocketAddr>,
-    /// What TLS knows of it; `None` on plain TCP.
+    /// What TLS knows about it; `None` on plain TCP.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsPeer>,
 }
 
 impl Peer {
-    /// A peer of whom only the address is known.
+    /// A peer with this address, or without one.
     #[must_use]
     pub fn new(address: Option<SocketAddr>) -> Peer {
         Peer {
             address,
             ..Peer::default()
         }
+    }
+
+    /// Adds what TLS knows about it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsPeer) -> Peer {
+        self.tls = Some(tls);
+        self
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {
@@ -42,13 +53,4 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Peer({self})")
     }
-}
-
-/// What TLS knows of a peer.
-#[cfg(feature = "tls")]
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TlsPeer {
-    /// Its certificates, its own first; empty if it showed none.
-    pub certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
 }

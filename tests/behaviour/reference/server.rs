@@ -183,7 +183,7 @@ impl Conn {
             let received = self.server.receive(&self.input, now);
             self.input.drain(..received.used);
             moved |= received.used > 0;
-            let Some(head) = received.request else {
+            let Some(head) = received.event else {
                 return moved;
             };
             let too_many = rate
@@ -209,10 +209,10 @@ impl Conn {
         let Some(wanted) = self.server.wants_body().filter(|_| self.loaded.is_empty()) else {
             return false;
         };
-        let count = (wanted.image.length - wanted.offset).min(PIECE);
-        let end = u64::from(wanted.offset + count);
+        let count = (wanted.remaining()).min(PIECE);
+        let end = u64::from(wanted.offset() + count);
         // An empty body is there at once, unless its image is held back as a whole.
-        if !store.is_ready(wanted.image.id, end) {
+        if !store.is_ready(wanted.image().id, end) {
             return false;
         }
         match self.load(store, wanted, usize::try_from(count).unwrap()) {
@@ -226,14 +226,14 @@ impl Conn {
     }
 
     fn load(&mut self, store: &Store, wanted: BodyWanted, count: usize) -> Option<Vec<u8>> {
-        if wanted.offset == 0 {
-            self.body = Some(store.open(&wanted.image).ok()?);
+        if wanted.offset() == 0 {
+            self.body = Some(store.open(&wanted.image()).ok()?);
         }
         let body = self.body.as_mut().unwrap();
         let mut bytes = vec![0; count];
         let mut at = 0;
         while at < count {
-            let offset = u64::from(wanted.offset) + u64::try_from(at).unwrap();
+            let offset = u64::from(wanted.offset()) + u64::try_from(at).unwrap();
             at += body.read_at(offset, &mut bytes[at..]).ok()?;
         }
         Some(bytes)

@@ -56,7 +56,7 @@ fn the_server_closes_between_requests() -> Script {
 fn the_server_closes_before_any_request() -> Script {
     Script::of([png("a.png", 300)])
         .setup(|setup| {
-            let server = setup.server.with_first_byte_timeout(SOON);
+            let server = setup.server.with_first_request_timeout(SOON);
             setup.server = server.with_linger(SOON.unwrap(), 1 << 20);
         })
         .then(Deed::AwaitEnd)

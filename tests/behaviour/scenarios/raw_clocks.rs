@@ -12,7 +12,7 @@ crate::suite::raw::each_server! {
 
 fn no_first_byte() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_first_byte_timeout(SOON))
+        .setup(|setup| setup.server = setup.server.with_first_request_timeout(SOON))
         .end()
         .must("1: end: timed out: no byte came")
 }

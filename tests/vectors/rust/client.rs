@@ -212,13 +212,13 @@ fn failure(error: &ClientError) -> Value {
             WireError::UnknownErrorCode(_) => "error_code",
             other => panic!("{other}"),
         },
-        ClientError::Peer(PeerError::NotTheAnswer { .. }) => "not_the_answer",
+        ClientError::Peer(PeerError::UnexpectedResponse { .. }) => "not_the_answer",
         ClientError::Peer(PeerError::NotAPacket(_)) => "not_a_packet",
-        ClientError::Peer(PeerError::CancelledUnasked) => "cancelled_unasked",
-        ClientError::Peer(PeerError::NewsUnasked) => "news_unasked",
-        ClientError::Peer(PeerError::DataUnasked) => "data_unasked",
+        ClientError::Peer(PeerError::UnexpectedCancelled) => "cancelled_unasked",
+        ClientError::Peer(PeerError::UnexpectedWatchEvent) => "news_unasked",
+        ClientError::Peer(PeerError::UnexpectedData) => "data_unasked",
         ClientError::Peer(PeerError::TooManyImages { .. }) => "too_many_images",
-        ClientError::Peer(PeerError::ImageUnasked(_)) => "image_unasked",
+        ClientError::Peer(PeerError::UnrequestedImage(_)) => "image_unasked",
         other => panic!("{other}"),
     };
     json!({"failed": why})

@@ -213,7 +213,7 @@ fn w6_r1_entries() {
                     "type": type_name(entry.flags),
                     "compressed": entry.flags.is_compressed(),
                     "name": entry.name,
-                    "size": entry.size,
+                    "size": entry.length,
                 });
                 if nfc(entry.name) != entry.name || shown.is_some() {
                     value["nfc"] = nfc(entry.name).into();
@@ -222,12 +222,12 @@ fn w6_r1_entries() {
             }))
         };
         check(&vector, read, |value| {
-            let entry = entry::Entry {
-                id: id_of(&value["id"]),
-                flags: Flags::from_bits(u8_of(&value["flags"])),
-                name: value["name"].as_str().unwrap(),
-                size: u32_of(&value["size"]),
-            };
+            let image = Image::new(
+                id_of(&value["id"]),
+                Flags::from_bits(u8_of(&value["flags"])),
+                u32_of(&value["size"]),
+            );
+            let entry = entry::Entry::new(value["name"].as_str().unwrap(), image);
             let sent = Flags::new(entry.flags.file_type(), entry.flags.is_compressed());
             assert_eq!(entry.flags, sent, "W4 W5");
             let mut out = Vec::new();

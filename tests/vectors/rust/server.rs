@@ -79,7 +79,7 @@ impl Scene {
         loop {
             let received = self.connection.receive(&self.input, NOW);
             self.input.drain(..received.used);
-            if received.request.is_none() {
+            if received.event.is_none() {
                 return;
             }
             self.connection.accept(self.writer.snapshot(), NOW).unwrap();
@@ -91,10 +91,10 @@ impl Scene {
         loop {
             self.feed();
             if let Some(wanted) = self.connection.wants_body() {
-                if self.unreadable.contains(&wanted.image.id) {
+                if self.unreadable.contains(&wanted.image().id) {
                     self.connection.body_failed("unreadable", NOW).unwrap();
                 } else {
-                    let count = wanted.image.length - wanted.offset;
+                    let count = wanted.remaining();
                     self.connection.body_loaded(count, NOW).unwrap();
                 }
             }

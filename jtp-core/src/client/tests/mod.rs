@@ -10,7 +10,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::body::{BodyReceiver, ImageFault};
+use crate::body::{BodyReceiver, ImageFault, Verified};
+use crate::connection::{Misuse, Received};
 use crate::image::{FileType, Flags, ImageId};
 use crate::wire::WireError;
 use crate::wire::entry::{self, Entry};
@@ -68,13 +69,19 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
             }
             Log::Data(bytes.to_vec())
         }
-        Event::ImageEnd { image, verdict } => Log::ImageEnd(image.id, verdict),
+        Event::ImageEnd { image, verdict } => Log::ImageEnd(image.id, verified(image, verdict)),
         Event::PacketEnd { image } => panic!("nobody left {image:?} undecoded"),
         Event::NewImage(entry) => Log::NewImage(entry.into_owned()),
         Event::End { kind } => Log::End(kind),
         Event::Cancelled { kind } => Log::Cancelled(kind),
     };
     log.push(entry);
+}
+
+fn verified(image: Image, verdict: Result<Verified, ImageFault>) -> Result<(), ImageFault> {
+    let verified = verdict?;
+    assert_eq!((verified.image(), verified.id()), (image, image.id));
+    Ok(())
 }
 
 /// Feeds one piece until nothing more comes of it.
@@ -114,7 +121,7 @@ fn receive_and(
                             (&event, &mut decoder)
                         {
                             let verdict = decoder.verdict().expect("the whole packet");
-                            log.push(Log::ImageEnd(image.id, verdict.map(|_| ())));
+                            log.push(Log::ImageEnd(image.id, verified(*image, verdict)));
                         } else {
                             push(log, event);
                         }
@@ -320,24 +327,16 @@ pub(super) fn told(image: &[u8]) -> Vec<Log> {
 }
 
 pub(super) fn entry(name: &str) -> Vec<u8> {
-    let entry = Entry {
-        id: ImageId(7),
-        flags: Flags::new(FileType::Gif, false),
-        name,
-        size: 4660,
-    };
+    let image = Image::new(ImageId(7), Flags::new(FileType::Gif, false), 4660);
+    let entry = Entry::new(name, image);
     let mut out = Vec::new();
     entry::encode(&entry, &mut out).unwrap();
     out
 }
 
 pub(super) fn told_entry(name: &str) -> CatalogEntry<'static> {
-    CatalogEntry {
-        id: ImageId(7),
-        flags: Flags::new(FileType::Gif, false),
-        name: String::from(name).into(),
-        size: 4660,
-    }
+    let image = Image::new(ImageId(7), Flags::new(FileType::Gif, false), 4660);
+    CatalogEntry::new(String::from(name), image)
 }
 
 pub(super) fn error_frame(code: ErrorCode, message: &str) -> Vec<u8> {
@@ -348,6 +347,5 @@ pub(super) fn error_frame(code: ErrorCode, message: &str) -> Vec<u8> {
 }
 
 pub(super) fn server_error(code: ErrorCode, message: &str) -> ClientError {
-    let message = message.into();
-    ServerError { code, message }.into()
+    ServerError::new(code, message).into()
 }

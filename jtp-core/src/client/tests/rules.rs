@@ -168,13 +168,13 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
 
 #[test]
 fn r1_unknown_headers_and_those_that_do_not_answer() {
-    let unknown = |bytes: &[u8; 4], place| {
-        let error = WireError::UnknownHeader(*bytes);
-        peer(PeerError::Wire { error, place })
+    let unknown = |bytes: &[u8; 4], location| {
+        let source = WireError::UnknownHeader(*bytes);
+        peer(PeerError::Wire { source, location })
     };
     let list = |answer: &[u8]| failure(&[Ask(Request::List), bytes(&[answer])]);
-    assert_eq!(list(b"HTTP/1.1 400"), unknown(b"H\0\0\0", Place::Header));
-    assert_eq!(list(b"JTPX"), unknown(b"JTPX", Place::Header));
+    assert_eq!(list(b"HTTP/1.1 400"), unknown(b"H\0\0\0", Location::Header));
+    assert_eq!(list(b"JTPX"), unknown(b"JTPX", Location::Header));
     let requests = [
         (Request::List, Header::List),
         (get(&[A]), Header::Data),
@@ -188,29 +188,32 @@ fn r1_unknown_headers_and_those_that_do_not_answer() {
                 continue;
             }
             let error = match came {
-                Header::Watch => PeerError::NewsUnasked,
-                &came => PeerError::NotTheAnswer { due: *due, came },
+                Header::Watch => PeerError::UnexpectedWatchEvent,
+                &received => PeerError::UnexpectedResponse {
+                    expected: *due,
+                    received,
+                },
             };
             let steps = [Ask(request.clone()), bytes(&[&came.bytes()])];
             assert_eq!(failure(&steps), peer(error));
         }
         let steps = [Ask(request.clone()), bytes(&[JTPC])];
-        assert_eq!(failure(&steps), peer(PeerError::CancelledUnasked));
+        assert_eq!(failure(&steps), peer(PeerError::UnexpectedCancelled));
     }
     // Where a packet begins. // S12
     let get_one =
         |packet: &[u8]| failure(&[Ask(get(&[A])), bytes(&[&head(Header::Data, 1), packet])]);
     assert_eq!(get_one(b"JTPD"), peer(PeerError::NotAPacket(Header::Data)));
     assert_eq!(get_one(JTPW), peer(PeerError::NotAPacket(Header::Watch)));
-    assert_eq!(get_one(JTPC), peer(PeerError::CancelledUnasked));
-    assert_eq!(get_one(b"JPEG"), unknown(b"JP\0\0", Place::Packet));
+    assert_eq!(get_one(JTPC), peer(PeerError::UnexpectedCancelled));
+    assert_eq!(get_one(b"JPEG"), unknown(b"JP\0\0", Location::Packet));
 }
 
 #[test]
 fn r1_bad_flags_varints_names_and_codes() {
     let list = |tail: &[u8]| failure(&[Ask(Request::List), bytes(&[b"JTPL", tail])]);
     let all = |tail: &[u8]| failure(&[Ask(Request::ListAndGet), bytes(&[b"JTPG\x01", tail])]);
-    let wire = |error, place| peer(PeerError::Wire { error, place });
+    let wire = |source, location| peer(PeerError::Wire { source, location });
     let with = |at: usize, byte: u8| {
         let mut entry = entry("x");
         entry[at] = byte;
@@ -218,27 +221,33 @@ fn r1_bad_flags_varints_names_and_codes() {
     };
     for bit in 4..8 {
         let error = WireError::EntryFlags(1 << bit);
-        assert_eq!(list(&with(8, 1 << bit)), wire(error, Place::Entry));
+        assert_eq!(list(&with(8, 1 << bit)), wire(error, Location::Entry));
     }
     for bit in [5, 7] {
         let error = WireError::PacketFlags(1 << bit);
-        assert_eq!(all(&[1 << bit]), wire(error, Place::Packet));
+        assert_eq!(all(&[1 << bit]), wire(error, Location::Packet));
     }
     assert_eq!(
         all(&[0x40]),
-        wire(WireError::PacketFlags(0x40), Place::Packet)
+        wire(WireError::PacketFlags(0x40), Location::Packet)
     );
-    assert_eq!(list(&with(11, 0xff)), wire(WireError::Name, Place::Entry));
-    assert_eq!(list(&[0x80, 0]), wire(WireError::Varint, Place::Count));
+    assert_eq!(
+        list(&with(11, 0xff)),
+        wire(WireError::Name, Location::Entry)
+    );
+    assert_eq!(list(&[0x80, 0]), wire(WireError::Varint, Location::Count));
     assert_eq!(
         list(&[0xff, 0xff, 0xff, 0xff, 0x10]),
-        wire(WireError::Varint, Place::Count)
+        wire(WireError::Varint, Location::Count)
     );
-    assert_eq!(all(&[0, 0x80, 0]), wire(WireError::Varint, Place::Packet));
+    assert_eq!(
+        all(&[0, 0x80, 0]),
+        wire(WireError::Varint, Location::Packet)
+    );
     for code in [0, 6, 255] {
         let steps = [bytes(&[b"JTPE", &[code, 0, 0]])];
         let error = WireError::UnknownErrorCode(code);
-        assert_eq!(failure(&steps), wire(error, Place::Error));
+        assert_eq!(failure(&steps), wire(error, Location::Error));
     }
 }
 
@@ -253,8 +262,13 @@ fn r1_more_images_or_others_than_asked_for() {
             .unwrap()
     };
     let failed = |error| Log::Failed(peer(error));
-    let unasked = |image| failed(PeerError::ImageUnasked(id(image)));
-    let too_many = |asked, promised| failed(PeerError::TooManyImages { asked, promised });
+    let unasked = |image| failed(PeerError::UnrequestedImage(id(image)));
+    let too_many = |requested, announced| {
+        failed(PeerError::TooManyImages {
+            requested,
+            announced,
+        })
+    };
     let end = Log::End(Kind::GetById);
     assert_eq!(answer(get(&[A]), Header::Data, &[A, A]), too_many(1, 2));
     assert_eq!(answer(get(&[]), Header::Data, &[A]), too_many(0, 1));
@@ -272,7 +286,7 @@ fn r1_more_images_or_others_than_asked_for() {
 
 #[test]
 fn r1_data_where_none_is_due() {
-    let unasked = peer(PeerError::DataUnasked);
+    let unasked = peer(PeerError::UnexpectedData);
     for data in [&b"\0"[..], b"JTPL\0", b"JTPD", b"Jx", b"HTTP/1.1"] {
         assert_eq!(failure(&[bytes(&[data])]), unasked, "before any request");
         let steps = [Ask(Request::List), bytes(&[&head(Header::List, 0), data])];
@@ -285,9 +299,12 @@ fn r1_data_where_none_is_due() {
     }
     assert_eq!(
         failure(&[bytes(&[JTPC])]),
-        peer(PeerError::CancelledUnasked)
+        peer(PeerError::UnexpectedCancelled)
     );
-    assert_eq!(failure(&[bytes(&[JTPW])]), peer(PeerError::NewsUnasked));
+    assert_eq!(
+        failure(&[bytes(&[JTPW])]),
+        peer(PeerError::UnexpectedWatchEvent)
+    );
 }
 
 #[test]
@@ -495,17 +512,20 @@ fn c7_cancel_is_answered_at_any_place() {
 fn c7_exactly_one_jtpc_and_nothing_else_in_its_place() {
     let ask = [Ask(batch(&[])), Cancel];
     let steps = [&ask[..], &[bytes(&[JTPC, JTPC])]].concat();
-    assert_eq!(failure(&steps), peer(PeerError::CancelledUnasked));
+    assert_eq!(failure(&steps), peer(PeerError::UnexpectedCancelled));
     let steps = [
         &ask[..],
         &[bytes(&[&head(Header::Batch, 0), &head(Header::Batch, 0)])],
     ]
     .concat();
-    let (due, came) = (Header::Cancelled, Header::Batch);
-    assert_eq!(failure(&steps), peer(PeerError::NotTheAnswer { due, came }));
+    let (expected, received) = (Header::Cancelled, Header::Batch);
+    assert_eq!(
+        failure(&steps),
+        peer(PeerError::UnexpectedResponse { expected, received })
+    );
     // The CANCEL is for the second of two: it cannot cut the first short. // C5
     let steps = [Ask(Request::List), Ask(batch(&[])), Cancel, bytes(&[JTPC])];
-    assert_eq!(failure(&steps), peer(PeerError::CancelledUnasked));
+    assert_eq!(failure(&steps), peer(PeerError::UnexpectedCancelled));
     let steps = [
         Ask(Request::List),
         Ask(batch(&[])),
@@ -545,7 +565,7 @@ fn n1_n3_watch_tells_images_until_jtpc() {
     assert!(run.idle && run.reusable);
     // No news after JTPC.
     let steps = [&watch[..], &[bytes(&[&news])]].concat();
-    assert_eq!(failure(&steps), peer(PeerError::NewsUnasked));
+    assert_eq!(failure(&steps), peer(PeerError::UnexpectedWatchEvent));
 }
 
 #[test]
@@ -565,5 +585,29 @@ fn n5_list_and_watch_go_out_in_one_write() {
     );
     // News cannot come before the catalog.
     let steps = [Ask(Request::List), Ask(Request::Watch), bytes(&[JTPW])];
-    assert_eq!(failure(&steps), peer(PeerError::NewsUnasked));
+    assert_eq!(failure(&steps), peer(PeerError::UnexpectedWatchEvent));
+}
+
+#[test]
+fn an_owned_event_is_the_same_event_and_its_data_can_be_read_from_the_connection() {
+    let input = [&head(Header::ListAndGet, 1)[..], &packet(A)].concat();
+    let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
+    connection.request(Request::ListAndGet, true, NOW).unwrap();
+    let (mut rest, mut data) = (&input[..], Vec::new());
+    while let Received {
+        used,
+        event: Some(event),
+    } = connection.receive(rest, NOW).unwrap()
+    {
+        let borrowed = event.clone();
+        match event.into_owned() {
+            Event::Data(bytes) => {
+                assert!(bytes.is_empty());
+                data.extend_from_slice(connection.data(rest));
+            }
+            owned => assert_eq!(owned, borrowed),
+        }
+        rest = &rest[used..];
+    }
+    assert_eq!(data, A);
 }

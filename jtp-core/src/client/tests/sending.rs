@@ -93,7 +93,7 @@ fn r1_a_response_before_its_request_was_sent_is_unasked() {
     let mut connection = connection(ClientConfig::default());
     connection.request(many(LONG), true, NOW).unwrap();
     let error = connection.receive(b"JTPB\0", NOW).unwrap_err();
-    assert_eq!(error, PeerError::DataUnasked.into());
+    assert_eq!(error, PeerError::UnexpectedData.into());
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn t4_silence_ends_a_connection() {
     assert!(scene.half_closed);
     assert_eq!(
         scene.reason(),
-        Some(CloseReason::Timeout(Timeout::FirstByte))
+        Some(CloseReason::Timeout(Timeout::FirstRequest))
     );
 
     let mut scene = Scene::new(1);

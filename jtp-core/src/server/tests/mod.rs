@@ -2,6 +2,7 @@
 
 mod cancel;
 mod clocks;
+mod completed;
 mod requests;
 mod watch;
 
@@ -66,11 +67,7 @@ impl Scene {
     fn add(&mut self, name: &str, bytes: Vec<u8>) -> ImageId {
         let id = ImageId::of(&bytes);
         let length = u32::try_from(bytes.len()).unwrap();
-        let image = Image {
-            id,
-            flags: Flags::new(FileType::Png, false),
-            length,
-        };
+        let image = Image::new(id, Flags::new(FileType::Png, false), length);
         self.writer.insert(name, image).unwrap();
         self.images.insert(id, bytes);
         id
@@ -93,7 +90,7 @@ impl Scene {
         loop {
             let received = self.connection.receive(&self.input, self.now);
             self.input.drain(..received.used);
-            let Some(request) = received.request else {
+            let Some(request) = received.event else {
                 return;
             };
             self.requests.push(request);
@@ -110,7 +107,7 @@ impl Scene {
     fn take(&mut self) -> bool {
         if self.loads {
             if let Some(wanted) = self.connection.wants_body() {
-                let count = wanted.image.length - wanted.offset;
+                let count = wanted.remaining();
                 self.connection.body_loaded(count, self.now).unwrap();
             }
         }

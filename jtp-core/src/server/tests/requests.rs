@@ -138,7 +138,7 @@ fn s10_watch_switched_off_is_unsupported_and_bit_0_of_watch_and_cancel_is_ignore
     let mut scene = Scene::with(1, ServerConfig::new().with_watch(false));
     scene.send(WATCH);
     assert_eq!(scene.frames(), ["JTPE UnsupportedFeature"]);
-    assert_eq!(scene.reason(), Some(CloseReason::WatchOff));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchDisabled));
     let mut scene = Scene::new(1);
     scene.send(&[4, 1, 3, 1]).send(LIST);
     assert_eq!(scene.frames(), ["JTPC", "JTPL 000"]);
@@ -195,14 +195,17 @@ fn s12_an_image_that_cannot_be_opened_is_an_error_where_its_packet_would_begin()
     scene.send(GET_ALL);
     scene.connection.body_loaded(100, scene.now).unwrap();
     scene.run();
-    assert_eq!(scene.connection.wants_body().unwrap().image.id, scene.id(1));
+    assert_eq!(
+        scene.connection.wants_body().unwrap().image().id,
+        scene.id(1)
+    );
     scene
         .connection
         .body_failed("001.png vanished", scene.now)
         .unwrap();
     scene.run();
     assert_eq!(scene.frames(), ["JTPG 3", "packet 0", "JTPE ServerError"]);
-    assert_eq!(scene.reason(), Some(CloseReason::Body));
+    assert_eq!(scene.reason(), Some(CloseReason::BodyFailed));
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn s13_an_image_that_changes_under_way_closes_the_connection_short() {
     scene.send(GET_ALL);
     scene.connection.body_loaded(40, scene.now).unwrap();
     scene.run();
-    assert_eq!(scene.connection.wants_body().unwrap().offset, 40);
+    assert_eq!(scene.connection.wants_body().unwrap().offset(), 40);
     scene.connection.body_loaded(9, scene.now).unwrap();
     scene.connection.body_failed("changed", scene.now).unwrap();
     assert_eq!(scene.connection.wants_body(), None);
@@ -298,12 +301,20 @@ fn calls_that_do_not_fit_answer_misuse_and_change_nothing() {
     );
     assert_eq!(connection.body_loaded(0, now), Err(Misuse::NoBody));
     assert_eq!(connection.body_failed("", now), Err(Misuse::NoBody));
-    assert_eq!(connection.transmitted(1, now), Err(Misuse::TooMuch));
+    let misuse = Misuse::Overacknowledged {
+        acknowledged: 1,
+        shown: 0,
+    };
+    assert_eq!(connection.transmitted(1, now), Err(misuse));
     assert_eq!(connection.finished(now), Err(Misuse::NoFinish));
     connection.catalog_changed(&catalog, now);
     scene.loads = false;
     scene.send(GET_ALL);
-    assert_eq!(scene.connection.body_loaded(101, now), Err(Misuse::NoBody));
+    let misuse = Misuse::ExcessBody {
+        loaded: 101,
+        missing: 100,
+    };
+    assert_eq!(scene.connection.body_loaded(101, now), Err(misuse));
     scene.connection.body_loaded(100, now).unwrap();
     assert_eq!(scene.connection.wants_body(), None);
     assert_eq!(scene.connection.body_loaded(0, now), Err(Misuse::NoBody));

@@ -29,7 +29,7 @@ fn n2_a_watcher_that_falls_too_far_behind_is_disconnected() {
     scene.step = usize::MAX;
     scene.run();
     assert_eq!(scene.frames(), ["JTPW 0.png"]);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn n2_a_watch_that_begins_too_far_behind_is_disconnected() {
     scene.step = usize::MAX;
     scene.run();
     assert_eq!(scene.frames(), ["JTPL "]);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn n2_a_watch_whose_list_crawled_beyond_the_history_is_disconnected_and_keeps_no
     scene.run();
     assert_eq!(scene.frames(), ["JTPL 000"]);
     assert!(scene.half_closed);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
@@ -235,5 +235,50 @@ fn n2_a_watcher_behind_the_history_ends_at_an_event_boundary() {
     scene.step = usize::MAX;
     scene.run();
     assert_eq!(scene.frames(), ["JTPW first.png"]);
-    assert_eq!(scene.reason(), Some(CloseReason::Lag));
+    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
+}
+
+#[test]
+fn n5_a_watch_of_another_catalog_than_the_list_starts_at_its_own_catalog() {
+    let mut scene = Scene::new(1);
+    let mut other = CatalogWriter::new();
+    other
+        .insert(
+            "other.png",
+            Image::new(ImageId(1), Flags::new(FileType::Png, false), 1),
+        )
+        .unwrap();
+    other.publish();
+
+    // Both requests are in the input, so the position of the LIST is remembered.
+    scene.decides = false;
+    scene.send(&[1, 1, 4, 0]);
+    scene
+        .connection
+        .accept(scene.writer.snapshot(), scene.now)
+        .unwrap();
+    scene.add("listed catalog.png", vec![1]);
+    scene.publish();
+    scene.run();
+    scene
+        .connection
+        .accept(other.snapshot(), scene.now)
+        .unwrap();
+    scene.run();
+    assert_eq!(
+        scene.frames(),
+        ["JTPL 000"],
+        "events of the listed catalog do not belong to this WATCH"
+    );
+
+    other
+        .insert(
+            "new.png",
+            Image::new(ImageId(2), Flags::new(FileType::Png, false), 1),
+        )
+        .unwrap();
+    let catalog = other.publish();
+    scene.connection.catalog_changed(&catalog, scene.now);
+    scene.run();
+    assert_eq!(scene.frames(), ["JTPW new.png"]);
 }

@@ -1,51 +1,51 @@
-//! Small writes put together: packets of small images go out many at a time, which saves a call to the system for
-//! each, on both sides, and over TLS a record.
+//! Joins small writes: packets of small images go out many at a time, which saves system calls on both sides, and TLS
+//! records.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use crate::runtime::Transport;
 
-/// How much is put together at most: what a CANCEL may have to wait for, beside the body in hand. // C6
-const MOST: usize = 32 * 1024;
+/// The most bytes that are held back. A CANCEL may have to wait for them, beside the body in hand. // C6
+const MAX_BUFFERED: usize = 32 * 1024;
 
-/// A longer write is not copied: what was put together before it goes out first.
-const SMALL: usize = 8 * 1024;
+/// Longer writes are not copied; buffered bytes go out before them.
+const MAX_SMALL: usize = 8 * 1024;
 
-/// A transport that holds back small writes until there are enough of them, or it is flushed.
-pub(super) struct Staged<T> {
+/// A transport that buffers small writes until there are enough of them, or it is flushed.
+pub(super) struct WriteCoalescer<T> {
     io: T,
-    /// Memory is taken when there is something to hold back, and kept until the next flush.
-    held: Vec<u8>,
-    /// How much of it was written.
+    /// Allocated for the first small write, released by the next flush.
+    buffer: Vec<u8>,
+    /// The number of bytes of `buffer` that were written.
     written: usize,
 }
 
-impl<T: Transport> Staged<T> {
+impl<T: Transport> WriteCoalescer<T> {
     pub(super) fn new(io: T) -> Self {
-        Staged {
+        WriteCoalescer {
             io,
-            held: Vec::new(),
+            buffer: Vec::new(),
             written: 0,
         }
     }
 
-    /// Writes what is held back, all of it.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.held.len() {
-            let rest = self.held.get(self.written..).unwrap_or_default();
+    /// Writes the whole buffer.
+    fn poll_buffer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.buffer.len() {
+            let rest = self.buffer.get(self.written..).unwrap_or_default();
             match ready!(self.io.poll_write_vectored(cx, &[IoSlice::new(rest)]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.written += count,
             }
         }
-        self.held.clear();
+        self.buffer.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: Transport> Transport for Staged<T> {
+impl<T: Transport> Transport for WriteCoalescer<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.io.poll_read(cx, buf)
     }
@@ -56,35 +56,35 @@ impl<T: Transport> Transport for Staged<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if length > SMALL && self.held.is_empty() {
+        if length > MAX_SMALL && self.buffer.is_empty() {
             return self.io.poll_write_vectored(cx, bufs);
         }
-        if self.held.len() + length > MOST {
-            ready!(self.poll_held(cx))?;
+        if self.buffer.len() + length > MAX_BUFFERED {
+            ready!(self.poll_buffer(cx))?;
         }
-        if length > SMALL {
-            ready!(self.poll_held(cx))?;
+        if length > MAX_SMALL {
+            ready!(self.poll_buffer(cx))?;
             return self.io.poll_write_vectored(cx, bufs);
         }
-        if self.held.capacity() == 0 {
-            self.held.reserve_exact(MOST);
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve_exact(MAX_BUFFERED);
         }
         for buf in bufs {
-            self.held.extend_from_slice(buf);
+            self.buffer.extend_from_slice(buf);
         }
         Poll::Ready(Ok(length))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_held(cx))?;
-        self.held = Vec::new();
+        ready!(self.poll_buffer(cx))?;
+        self.buffer = Vec::new();
         self.io.poll_flush(cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_held(cx))?;
-        // What lingers holds nothing either. // S11
-        self.held = Vec::new();
+        ready!(self.poll_buffer(cx))?;
+        // A lingering connection keeps no memory. // S11
+        self.buffer = Vec::new();
         self.io.poll_close(cx)
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::task::Waker;
 
-    /// Takes as many bytes at a call as it is told to, and then none.
+    /// Takes the next number of `room` bytes at each call, then returns `Pending`.
     #[derive(Default)]
     struct Wire {
         took: Vec<u8>,
@@ -141,55 +141,55 @@ mod tests {
     }
 
     #[test]
-    fn small_writes_go_out_together_and_long_ones_by_themselves() {
+    fn small_writes_are_joined_and_long_ones_are_not_copied() {
         let cx = &mut Context::from_waker(Waker::noop());
-        let mut staged = Staged::new(Wire::default());
-        staged.io.room = [usize::MAX; 100].into();
+        let mut coalescer = WriteCoalescer::new(Wire::default());
+        coalescer.io.room = [usize::MAX; 100].into();
         for n in 0..10 {
             let (head, body) = (bytes(n, 12), bytes(n, 2000));
             let slices = [IoSlice::new(&head), IoSlice::new(&body)];
-            let wrote = staged.poll_write_vectored(cx, &slices);
+            let wrote = coalescer.poll_write_vectored(cx, &slices);
             assert!(matches!(wrote, Poll::Ready(Ok(2012))));
         }
-        assert_eq!(staged.io.calls, 0, "held back");
-        assert!(staged.poll_flush(cx).is_ready());
-        let flushed = (staged.io.calls, staged.io.took.len(), staged.io.flushed);
+        assert_eq!(coalescer.io.calls, 0, "buffered");
+        assert!(coalescer.poll_flush(cx).is_ready());
+        let flushed = (coalescer.io.calls, coalescer.io.took.len(), coalescer.io.flushed);
         assert_eq!(flushed, (1, 20_120, 1));
-        assert_eq!(staged.held.capacity(), 0, "no memory is kept at rest");
-        let long = bytes(0, SMALL + 1);
-        let wrote = staged.poll_write_vectored(cx, &[IoSlice::new(&long)]);
+        assert_eq!(coalescer.buffer.capacity(), 0, "no memory is kept while idle");
+        let long = bytes(0, MAX_SMALL + 1);
+        let wrote = coalescer.poll_write_vectored(cx, &[IoSlice::new(&long)]);
         assert!(matches!(wrote, Poll::Ready(Ok(count)) if count == long.len()));
-        assert_eq!((staged.io.calls, staged.held.capacity()), (2, 0));
+        assert_eq!((coalescer.io.calls, coalescer.buffer.capacity()), (2, 0));
     }
 
     #[test]
-    fn c6_what_cannot_go_out_is_bounded_and_keeps_its_order() {
+    fn c6_the_buffer_is_bounded_and_keeps_the_order() {
         let cx = &mut Context::from_waker(Waker::noop());
         for room in [1, 7, 1000, 31_000, 40_000] {
-            let mut staged = Staged::new(Wire::default());
-            let mut due = Vec::new();
+            let mut coalescer = WriteCoalescer::new(Wire::default());
+            let mut expected = Vec::new();
             for n in 0..400 {
-                let length = [0, 1, 500, SMALL, SMALL + 1, 3, 12_345][n % 7];
+                let length = [0, 1, 500, MAX_SMALL, MAX_SMALL + 1, 3, 12_345][n % 7];
                 let data = bytes(n, length);
                 let mut rest = &data[..];
                 while !rest.is_empty() {
-                    match staged.poll_write_vectored(cx, &[IoSlice::new(rest)]) {
+                    match coalescer.poll_write_vectored(cx, &[IoSlice::new(rest)]) {
                         Poll::Ready(count) => {
                             let (gone, left) = rest.split_at(count.unwrap());
-                            due.extend_from_slice(gone);
+                            expected.extend_from_slice(gone);
                             rest = left;
                         }
-                        Poll::Pending => staged.io.room.push_back(room),
+                        Poll::Pending => coalescer.io.room.push_back(room),
                     }
-                    assert!(due.len() - staged.io.took.len() <= MOST);
-                    assert!(staged.held.capacity() <= MOST);
+                    assert!(expected.len() - coalescer.io.took.len() <= MAX_BUFFERED);
+                    assert!(coalescer.buffer.capacity() <= MAX_BUFFERED);
                 }
             }
-            while staged.poll_close(cx).is_pending() {
-                staged.io.room.push_back(room);
+            while coalescer.poll_close(cx).is_pending() {
+                coalescer.io.room.push_back(room);
             }
-            assert!(staged.io.took == due, "by {room}");
-            assert_eq!(staged.held.capacity(), 0, "no memory is kept to linger");
+            assert!(coalescer.io.took == expected, "by {room}");
+            assert_eq!(coalescer.buffer.capacity(), 0, "no memory is kept while lingering");
         }
     }
 }

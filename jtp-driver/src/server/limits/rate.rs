@@ -1,25 +1,30 @@
-//! How many requests a client address may make. // S15
+//! Request rate by client address. // S15
 
-use alloc::collections::{BTreeMap, VecDeque};
-use core::net::{IpAddr, Ipv6Addr};
-use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::time::Time;
+use jtp_core::Time;
 
-/// The window is counted in so many parts: a request counts until the part it came in has left the window,
-/// so at most one part longer than the window.
+use super::client_network;
+
+/// The window is counted in this many parts. A request counts until its part has left the window, so at most one part
+/// longer than the window.
 const PARTS: u32 = 64;
 
-/// The most addresses that are remembered. Beyond it the ones silent longest are forgotten.
+/// The number of addresses that are remembered. Beyond it those without a request for the longest time are forgotten.
 const MAX_ADDRESSES: usize = 65_536;
 
 /// Counts requests by client address (IPv6 by /64) in a sliding window. // S15
 ///
-/// It uses a few hundred bytes for an address at most, and forgets one that was silent for a window.
+/// It uses at most a few hundred bytes for an address, remembers at most 65,536 addresses, and forgets an address after a
+/// window without requests.
 ///
 /// ```
 /// use std::time::Duration;
-/// use jtp_core::{RateLimiter, Time};
+///
+/// use jtp_core::Time;
+/// use jtp_driver::server::limits::RateLimiter;
 ///
 /// let mut limiter = RateLimiter::new(2, Duration::from_secs(1)).unwrap();
 /// let (address, now) = ([192, 0, 2, 1].into(), Time::ZERO);
@@ -32,13 +37,13 @@ pub struct RateLimiter {
     limit: u32,
     part: Duration,
     clients: BTreeMap<IpAddr, Window>,
-    /// When the silent ones were last looked for.
+    /// The part in which idle addresses were last removed.
     swept: u64,
 }
 
 #[derive(Debug, Default)]
 struct Window {
-    /// Parts with requests, oldest first: which one, and how many.
+    /// Parts with requests, oldest first: the part's number, and its number of requests.
     parts: VecDeque<(u64, u32)>,
     total: u32,
 }
@@ -56,7 +61,7 @@ impl Window {
 }
 
 impl RateLimiter {
-    /// Allows `limit` requests in each window for an address; `None` if either is zero, which is no limit.
+    /// Allows `limit` requests in each window and address; `None` (no limit) if either is zero.
     #[must_use]
     pub fn new(limit: u32, window: Duration) -> Option<RateLimiter> {
         let part = (window / PARTS).max(Duration::from_nanos(1));
@@ -68,7 +73,7 @@ impl RateLimiter {
         })
     }
 
-    /// Counts a request, if it is allowed; one that is refused does not count.
+    /// Counts a request if it is allowed. A refused request does not count.
     pub fn allow(&mut self, address: IpAddr, now: Time) -> bool {
         let ticks = now.elapsed().as_nanos() / self.part.as_nanos();
         let part = u64::try_from(ticks).unwrap_or(u64::MAX);
@@ -87,14 +92,14 @@ impl RateLimiter {
         true
     }
 
-    /// Forgets the silent, once a window, or when there are too many.
+    /// Forgets idle addresses, once a window or when there are too many.
     fn sweep(&mut self, part: u64, oldest: u64) {
         let full = self.clients.len() >= MAX_ADDRESSES;
         if part.saturating_sub(self.swept) <= u64::from(PARTS) && !full {
             return;
         }
         self.swept = part;
-        // Under a flood of addresses half a window of silence is enough to be forgotten.
+        // When there are too many, half an idle window is enough to be forgotten.
         let oldest = if full {
             oldest.saturating_add(u64::from(PARTS / 2))
         } else {
@@ -105,27 +110,6 @@ impl RateLimiter {
         if self.clients.len() >= MAX_ADDRESSES {
             self.clients.clear();
         }
-    }
-}
-
-/// What stands for a client where addresses are counted: the network of an IPv6 address, since a /64 is what one
-/// client is given, and an IPv4 address itself, also one that is mapped into IPv6. // S15
-///
-/// ```
-/// use jtp_core::client_network;
-///
-/// let network = |address: &str| client_network(address.parse().unwrap()).to_string();
-/// assert_eq!(network("2001:db8::1:2:3:4"), "2001:db8::");
-/// assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
-/// ```
-#[must_use]
-pub fn client_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let network = v6.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        v4 => v4,
     }
 }
 

@@ -1,20 +1,20 @@
-//! For tests: a waker that counts.
+//! For tests: a waker that counts its wakes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
-/// How often a task was woken.
+/// The number of times a task was woken.
 #[derive(Debug, Default)]
-pub(crate) struct Woken(AtomicUsize);
+pub(crate) struct CountingWaker(AtomicUsize);
 
-impl Woken {
-    pub(crate) fn times(&self) -> usize {
+impl CountingWaker {
+    pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-impl Wake for Woken {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }

@@ -1,24 +1,27 @@
-//! The catalog as it lives: one writer, many readers, and news for those who wait.
+//! The catalog of a store that changes: one writer, many readers, and notification of changes.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use event_listener::{Event, Listener};
+use event_listener::{Event, EventListener, Listener};
 use jtp_core::{Catalog, CatalogWriter};
 
 /// A catalog that changes while it is served. A handle: clones are the same catalog.
 ///
 /// ```
 /// use jtp_core::{FileType, Flags, Image, ImageId};
-/// use jtp_store::LiveCatalog;
+/// use jtp_driver::store::LiveCatalog;
 ///
 /// let live = LiveCatalog::new();
-/// let mut watch = live.watch();
-/// assert!(watch.try_changed().is_none());
-/// let image = Image { id: ImageId(7), flags: Flags::new(FileType::Gif, false), length: 1 };
+/// let mut changes = live.subscribe();
+/// assert!(changes.try_changed().is_none());
+/// let image = Image::new(ImageId(7), Flags::new(FileType::Gif, false), 1);
 /// live.edit(|writer| writer.insert("a.gif", image))?;
-/// assert_eq!(watch.try_changed().unwrap().len(), 1);
+/// assert_eq!(changes.try_changed().unwrap().len(), 1);
 /// # Ok::<(), jtp_core::CatalogError>(())
 /// ```
 #[derive(Clone)]
@@ -42,23 +45,23 @@ impl LiveCatalog {
         }))
     }
 
-    /// The catalog as it is now. Cheap; never waits for an edit. // S3
+    /// The current snapshot. Cheap; does not wait for an edit. // S3
     #[must_use]
     pub fn snapshot(&self) -> Arc<Catalog> {
-        // A lock is only poisoned by a panic while an Arc was stored: what is there is whole.
+        // Only a panic while an Arc is stored poisons the lock: the value is always whole.
         let published = self.0.published.read();
         Arc::clone(&published.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes changes, publishes them as one snapshot, and tells everyone who waits. Changes that change
-    /// nothing publish nothing. Edits are made one after another.
+    /// Edits the catalog, publishes the result as one snapshot, and notifies all subscriptions. An edit without effect
+    /// publishes nothing. Edits run one after another.
     pub fn edit<T>(&self, change: impl FnOnce(&mut CatalogWriter) -> T) -> T {
         let mut writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut writer);
         let before = writer.snapshot().generation();
         let snapshot = writer.publish();
         if snapshot.generation() != before {
-            // Under the writer's lock, so that a later snapshot is never replaced by an earlier one.
+            // Under the writer's lock, so that an older snapshot never replaces a newer one.
             *self
                 .0
                 .published
@@ -70,18 +73,19 @@ impl LiveCatalog {
         result
     }
 
-    /// Waits for snapshots later than the one now.
+    /// A subscription to snapshots newer than the current one.
     #[must_use]
-    pub fn watch(&self) -> Watch {
-        self.watch_since(self.snapshot().generation())
+    pub fn subscribe(&self) -> Subscription {
+        self.subscribe_since(self.snapshot().generation())
     }
 
-    /// Waits for snapshots later than the one of `generation`, which the caller has seen.
+    /// A subscription to snapshots newer than that of `generation`, which the caller has seen.
     #[must_use]
-    pub fn watch_since(&self, generation: u64) -> Watch {
-        Watch {
+    pub fn subscribe_since(&self, generation: u64) -> Subscription {
+        Subscription {
             live: self.clone(),
             seen: generation,
+            listener: None,
         }
     }
 }
@@ -102,22 +106,29 @@ impl fmt::Debug for LiveCatalog {
 
 /// Waits for the next snapshot of a [`LiveCatalog`], in async code or on a thread.
 ///
-/// It knows the generation it has seen, so a change between two waits is never missed; several changes
-/// between two waits are told as one, by the last snapshot.
-#[derive(Debug, Clone)]
-pub struct Watch {
+/// It knows the generation it has seen, so it never misses a change between two waits. Several changes between two
+/// waits are reported as one, with the last snapshot.
+#[derive(Debug)]
+pub struct Subscription {
     live: LiveCatalog,
     seen: u64,
+    listener: Option<EventListener>,
 }
 
-impl Watch {
-    /// The generation of the last snapshot that this has given.
+impl Clone for Subscription {
+    fn clone(&self) -> Self {
+        self.live.subscribe_since(self.seen)
+    }
+}
+
+impl Subscription {
+    /// The generation of the last snapshot that this subscription returned.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// The snapshot, if it is a later one than was seen. Does not wait.
+    /// The current snapshot if it is newer than the last one seen. Does not wait.
     pub fn try_changed(&mut self) -> Option<Arc<Catalog>> {
         let snapshot = self.live.snapshot();
         (snapshot.generation() > self.seen).then(|| {
@@ -126,19 +137,34 @@ impl Watch {
         })
     }
 
-    /// Waits for a later snapshot. A future dropped before it is ready loses nothing.
+    /// Waits for a newer snapshot. Cancel safe: dropping the future loses nothing.
     pub async fn changed(&mut self) -> Arc<Catalog> {
+        poll_fn(|cx| self.poll_changed(cx)).await
+    }
+
+    /// [`changed`](Self::changed), to be polled.
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Arc<Catalog>> {
         loop {
-            // The listener first, then the look: what comes between the two wakes the listener.
-            let listener = self.live.0.changed.listen();
-            if let Some(snapshot) = self.try_changed() {
-                return snapshot;
+            // Listen first, then look: a change in between wakes the listener.
+            let changed = &self.live.0.changed;
+            let mut listener = match self.listener.take() {
+                Some(listener) => listener,
+                None => {
+                    let listener = changed.listen();
+                    if let Some(snapshot) = self.try_changed() {
+                        return Poll::Ready(snapshot);
+                    }
+                    listener
+                }
+            };
+            if Pin::new(&mut listener).poll(cx).is_pending() {
+                self.listener = Some(listener);
+                return Poll::Pending;
             }
-            listener.await;
         }
     }
 
-    /// Blocks for a later snapshot, at most for `timeout`; `None` if none came.
+    /// Blocks the thread for a newer snapshot, at most for `timeout`; `None` if there was none.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Arc<Catalog>> {
         let deadline = Instant::now().checked_add(timeout);
         loop {

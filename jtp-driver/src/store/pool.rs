@@ -1,0 +1,288 @@
+//! A bounded pool of threads for calls that block.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+/// A thread without work ends after this time.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Runs blocking reads of stores on a bounded number of threads. A handle: clones are the same pool.
+///
+/// It is JTP's own, so a backend that stalls takes no thread from the rest of the program. Threads start when there is
+/// work for them and end after 10 s without work. Work whose future was dropped before it began is skipped.
+#[derive(Clone)]
+pub struct ReadPool(Arc<Shared>);
+
+struct Shared {
+    max_threads: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Arc<dyn Task>>,
+    threads: usize,
+    idle: usize,
+}
+
+/// The pool's threads cannot be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cannot start a thread to read images")]
+pub struct PoolClosed;
+
+impl ReadPool {
+    /// The default number of threads.
+    pub const DEFAULT_THREADS: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+    /// A pool of at most `max_threads` threads.
+    #[must_use]
+    pub fn new(max_threads: NonZeroUsize) -> ReadPool {
+        ReadPool(Arc::new(Shared {
+            max_threads: max_threads.get(),
+            state: Mutex::default(),
+            work: Condvar::new(),
+        }))
+    }
+
+    /// Runs `work` on a thread of the pool. Dropping the future cancels work that has not begun. A panic of `work`
+    /// continues where the future is polled.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, PoolClosed>> + Send + Unpin + use<T> {
+        let job = Arc::new(Job(Mutex::new(JobState::Waiting(Box::new(work), None))));
+        let running = self.0.push(Arc::clone(&job) as Arc<dyn Task>);
+        Running {
+            job,
+            failed: !running,
+        }
+    }
+}
+
+impl Default for ReadPool {
+    fn default() -> Self {
+        ReadPool::new(ReadPool::DEFAULT_THREADS)
+    }
+}
+
+impl fmt::Debug for ReadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadPool")
+            .field("max_threads", &self.0.max_threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a task; `false` if no thread is there to do it.
+    fn push(self: &Arc<Self>, task: Arc<dyn Task>) -> bool {
+        let mut state = self.lock();
+        state.queue.push_back(task);
+        if state.idle >= state.queue.len() {
+            drop(state);
+            self.work.notify_one();
+            return true;
+        }
+        if state.threads >= self.max_threads {
+            return true;
+        }
+        state.threads += 1;
+        drop(state);
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name("jtp-read".to_owned());
+        if thread.spawn(move || shared.run()).is_ok() {
+            return true;
+        }
+        let mut state = self.lock();
+        state.threads -= 1;
+        if state.threads > 0 {
+            return true;
+        }
+        state.queue.clear();
+        false
+    }
+
+    /// A thread of the pool.
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.queue.pop_front() {
+                drop(state);
+                task.run();
+                drop(task);
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            let (woken, timeout) = self
+                .work
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if timeout.timed_out() && state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+trait Task: Send + Sync {
+    fn run(&self);
+}
+
+type Work<T> = Box<dyn FnOnce() -> T + Send>;
+
+enum JobState<T> {
+    Waiting(Work<T>, Option<Waker>),
+    Running(Option<Waker>),
+    Done(Result<T, Box<dyn Any + Send>>),
+    /// The output was taken, or the future was dropped.
+    Finished,
+}
+
+struct Job<T>(Mutex<JobState<T>>);
+
+impl<T> Job<T> {
+    fn lock(&self) -> MutexGuard<'_, JobState<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send> Task for Job<T> {
+    fn run(&self) {
+        let mut state = self.lock();
+        let JobState::Waiting(work, waker) = std::mem::replace(&mut *state, JobState::Finished)
+        else {
+            return;
+        };
+        *state = JobState::Running(waker);
+        drop(state);
+        let output = catch_unwind(AssertUnwindSafe(work));
+        let mut state = self.lock();
+        if let JobState::Running(waker) = &mut *state {
+            let waker = waker.take();
+            *state = JobState::Done(output);
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+struct Running<T> {
+    job: Arc<Job<T>>,
+    failed: bool,
+}
+
+impl<T> Future for Running<T> {
+    type Output = Result<T, PoolClosed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.failed {
+            return Poll::Ready(Err(PoolClosed));
+        }
+        let mut state = self.job.lock();
+        match &mut *state {
+            JobState::Waiting(_, waker) | JobState::Running(waker) => {
+                if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            JobState::Done(_) => match std::mem::replace(&mut *state, JobState::Finished) {
+                JobState::Done(Ok(output)) => Poll::Ready(Ok(output)),
+                JobState::Done(Err(panic)) => {
+                    drop(state);
+                    resume_unwind(panic)
+                }
+                _ => Poll::Ready(Err(PoolClosed)),
+            },
+            JobState::Finished => Poll::Ready(Err(PoolClosed)),
+        }
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        let abandoned = std::mem::replace(&mut *self.job.lock(), JobState::Finished);
+        drop(abandoned); // Outside the lock: the work may own anything.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn pool(threads: usize) -> ReadPool {
+        ReadPool::new(NonZeroUsize::new(threads).unwrap())
+    }
+
+    #[test]
+    fn at_most_max_threads_run_and_every_job_completes() {
+        let pool = pool(3);
+        let (running, peak) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let jobs: Vec<_> = (0..100)
+            .map(|n| {
+                let (running, peak) = (Arc::clone(&running), Arc::clone(&peak));
+                pool.run(move || {
+                    peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    n
+                })
+            })
+            .collect();
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(smol::block_on(job), Ok(n));
+        }
+        assert!((1..=3).contains(&peak.load(Ordering::SeqCst)));
+    }
+
+    #[test]
+    fn work_whose_future_is_dropped_before_it_begins_is_skipped() {
+        let pool = pool(1);
+        let (release, blocked) = mpsc::channel::<()>();
+        let first = pool.run(move || blocked.recv().is_ok());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let count = |ran: &Arc<AtomicUsize>| {
+            let ran = Arc::clone(ran);
+            move || ran.fetch_add(1, Ordering::SeqCst)
+        };
+        drop(pool.run(count(&ran)));
+        let last = pool.run(count(&ran));
+        release.send(()).unwrap();
+        assert_eq!(smol::block_on(first), Ok(true));
+        assert_eq!(smol::block_on(last), Ok(0), "the dropped one did not run");
+    }
+
+    #[test]
+    fn a_panic_continues_in_the_task_and_the_pool_survives() {
+        let pool = pool(1);
+        let job = pool.run(|| panic!("a store's fault"));
+        let caught = catch_unwind(AssertUnwindSafe(|| smol::block_on(job)));
+        assert!(caught.is_err());
+        assert_eq!(smol::block_on(pool.run(|| 7)), Ok(7));
+    }
+}

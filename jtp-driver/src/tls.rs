@@ -1,0 +1,39 @@
+//! What TLS knows about a client.
+
+use rustls::pki_types::CertificateDer;
+
+/// What TLS knows about a client.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct TlsPeer {
+    /// Its certificates, its own first; empty if it presented none.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// The server name that it asked for (SNI).
+    pub server_name: Option<String>,
+}
+
+impl TlsPeer {
+    /// A client that presented these certificates, its own first.
+    #[must_use]
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> TlsPeer {
+        TlsPeer {
+            certificates,
+            server_name: None,
+        }
+    }
+
+    /// Adds the server name that it asked for.
+    #[must_use]
+    pub fn with_server_name(mut self, name: Option<String>) -> TlsPeer {
+        self.server_name = name;
+        self
+    }
+}
+
+impl From<&rustls::ServerConnection> for TlsPeer {
+    fn from(connection: &rustls::ServerConnection) -> TlsPeer {
+        let certificates = connection.peer_certificates().unwrap_or_default().to_vec();
+        let name = connection.server_name().map(str::to_owned);
+        TlsPeer::new(certificates).with_server_name(name)
+    }
+}
