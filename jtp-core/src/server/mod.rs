@@ -53,6 +53,7 @@ mod output;
 mod packets;
 #[cfg(test)]
 mod tests;
+mod variant;
 mod watching;
 
 use alloc::borrow::Cow;

@@ -434,6 +434,7 @@ impl<R: Runtime, T> Connection<R, T> {
 
     /// The connection has ended: so has its request.
     fn abandon_request(&mut self) {
+        self.machine.abort();
         self.complete_request();
     }
 }

@@ -66,7 +66,7 @@ use crate::BoxFuture;
 pub use blocking::{Blocking, BlockingBody, BlockingStore};
 pub use live::{LiveCatalog, Subscription};
 pub use memory::{InsertError, MemoryStore};
-pub use pool::{PoolClosed, ReadPool};
+pub use pool::{PoolClosed, PoolJob, ReadPool};
 
 /// A collection of images that can be served.
 ///

@@ -58,10 +58,10 @@ impl ReadPool {
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, PoolClosed>> + Send + Unpin + use<T> {
+    ) -> PoolJob<T> {
         let job = Arc::new(Job(Mutex::new(JobState::Waiting(Box::new(work), None))));
         let running = self.0.push(Arc::clone(&job) as Arc<dyn Task>);
-        Running {
+        PoolJob {
             job,
             failed: !running,
         }
@@ -185,12 +185,14 @@ impl<T: Send> Task for Job<T> {
     }
 }
 
-struct Running<T> {
+/// Work on a [`ReadPool`]: a future of its output. Dropping it cancels work that has not begun.
+#[must_use]
+pub struct PoolJob<T> {
     job: Arc<Job<T>>,
     failed: bool,
 }
 
-impl<T> Future for Running<T> {
+impl<T> Future for PoolJob<T> {
     type Output = Result<T, PoolClosed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -218,7 +220,13 @@ impl<T> Future for Running<T> {
     }
 }
 
-impl<T> Drop for Running<T> {
+impl<T> fmt::Debug for PoolJob<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolJob").finish_non_exhaustive()
+    }
+}
+
+impl<T> Drop for PoolJob<T> {
     fn drop(&mut self) {
         let abandoned = std::mem::replace(&mut *self.job.lock(), JobState::Finished);
         drop(abandoned); // Outside the lock: the work may own anything.

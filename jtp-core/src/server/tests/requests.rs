@@ -281,7 +281,7 @@ fn the_application_can_refuse_a_request_or_a_whole_connection() {
     scene.connection = ServerConnection::refused(
         config,
         ErrorCode::UnsupportedFeature,
-        TLS_NEEDED,
+        "plain TCP is not served here: use TLS",
         Time::ZERO,
     );
     scene.send(LIST);
