@@ -66,8 +66,8 @@
 //!
 //! If a waker cannot be opened, because the process has no descriptors left, its thread polls every 20 ms.
 //!
-//! An idle connection on plain TCP uses some 22 KiB of resident memory, most of it stack, in addition to the kernel's. TLS
-//! has its own state in addition.
+//! An idle connection on plain TCP uses about 9 KiB of heap and the part of its stack that was touched: about 50 KiB in an
+//! unoptimized build, less in an optimized one. TLS has its own state in addition.
 //!
 //! # Cancellation
 //!
