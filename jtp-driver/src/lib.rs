@@ -182,6 +182,8 @@
 //! | `zstd` | no | compressed images |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Without client and server there is only what an adapter implements.
+#![cfg_attr(not(any(feature = "client", feature = "server")), allow(dead_code))]
 
 mod buffer;
 #[cfg(feature = "client")]

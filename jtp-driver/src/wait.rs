@@ -1,6 +1,7 @@
 //! Small futures.
 
 use std::future::poll_fn;
+#[cfg(any(feature = "client", feature = "tls"))]
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
@@ -51,6 +52,7 @@ pub async fn timeout<R: Runtime, T>(
 }
 
 /// Waits for `work`, at most for `limit`.
+#[cfg(any(feature = "client", feature = "tls"))]
 pub(crate) async fn timeout_io<R: Runtime, T>(
     runtime: &R,
     limit: Option<Duration>,

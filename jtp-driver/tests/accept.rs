@@ -1,8 +1,7 @@
 //! Accepting while the system has no file descriptors left, on simulated time.
 
 use std::cell::Cell;
-use std::fmt::Display;
-use std::future::{Ready, ready};
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -11,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use jtp_driver::{EventBell, Runtime, Server, SockRef, Socket, Transport};
-use jtp_store::MemoryStore;
+use jtp_driver::store::MemoryStore;
+use jtp_driver::{BoxFuture, Runtime, Server, SockRef, Socket, Transport};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
@@ -23,44 +22,36 @@ thread_local! {
     static ACCEPTS: Cell<usize> = const { Cell::new(0) };
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Simulated;
 
 impl Runtime for Simulated {
-    type Bell = EventBell;
     type Sleep = Sleep;
-    type Job<T: Send + 'static> = Ready<T>;
     type Socket = Never;
     type Listener = ();
-    type Server<S: ?Sized> = Server<Simulated, S>;
-    type Client = jtp_driver::Client<Simulated>;
 
-    fn now() -> Instant {
+    fn now(&self) -> Instant {
         NOW.get()
     }
 
-    fn sleep_until(at: Instant) -> Sleep {
-        Sleep(at)
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        Sleep(deadline)
     }
 
-    fn spawn(_: impl Display, _: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    fn spawn(&self, _: fmt::Arguments<'_>, _: BoxFuture<()>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Ready<T> {
-        ready(work())
-    }
-
-    async fn accept((): &()) -> io::Result<(Never, SocketAddr)> {
+    async fn accept(&self, (): &()) -> io::Result<(Never, SocketAddr)> {
         ACCEPTS.set(ACCEPTS.get() + 1);
         Err(io::Error::other("no file descriptors"))
     }
 
-    async fn resolve(_: &str) -> io::Result<Vec<SocketAddr>> {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<SocketAddr>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn connect(_: SocketAddr, _: Option<Duration>) -> io::Result<Never> {
+    async fn connect(&self, _: SocketAddr) -> io::Result<Never> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -160,8 +151,8 @@ impl Subscriber for Warnings {
 #[test]
 fn accepting_goes_on_after_errors_and_they_are_logged_once_in_ten_seconds() {
     let warnings = Arc::new(AtomicUsize::new(0));
-    let server = Server::<Simulated, _>::builder(Arc::new(MemoryStore::new())).build();
-    let stop = Simulated::sleep_until(NOW.get() + Duration::from_millis(34_950));
+    let server = Server::<Simulated>::builder(MemoryStore::new()).build();
+    let stop = Simulated.sleep_until(NOW.get() + Duration::from_millis(34_950));
     tracing::subscriber::with_default(Warnings(Arc::clone(&warnings)), || {
         simulate(server.serve((), stop)).unwrap();
     });

@@ -81,6 +81,7 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
                 tls: None,
                 #[cfg(feature = "tls")]
                 tls_timeout: Some(Duration::from_secs(10)),
+                runtime: PhantomData,
             },
             options: Options::default(),
             built: PhantomData,

@@ -1,6 +1,7 @@
 //! Connecting to a server.
 
 use std::io;
+use std::marker::PhantomData;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(super) struct Target<R: Runtime> {
     pub(super) tls: Option<Tls<R>>,
     #[cfg(feature = "tls")]
     pub(super) tls_timeout: Option<Duration>,
+    pub(super) runtime: PhantomData<fn() -> R>,
 }
 
 /// Performs TLS handshakes, for runtimes that may have no TLS.

@@ -7,6 +7,7 @@ mod drain;
 pub mod limits;
 mod listener;
 mod observe;
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod plain;
 mod prefetch;
 mod request;
