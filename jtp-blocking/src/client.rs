@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
+pub use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
 use jtp_core::{Image, ImageId, Misuse, Verified};
 pub use jtp_driver::{Error, ImageError};
 

@@ -1,4 +1,4 @@
-//! A stream of the caller's as two blocking halves, each on its own thread.
+//! A stream that the caller provides as two blocking halves. Each half has a thread.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -305,6 +305,6 @@ impl Half {
     fn close(&self) {
         let before = std::mem::replace(&mut *self.lock(), State::Closed);
         self.requested.notify_one();
-        drop(before); // Its waker is foreign code: the state is unlocked.
+        drop(before); // Dropping a waker may run any code, so the state is unlocked.
     }
 }

@@ -139,12 +139,6 @@ pub mod server;
 mod tls;
 mod wake_fd;
 
-#[cfg(feature = "tls")]
-pub use jtp_driver::rustls;
-#[cfg(feature = "server")]
-pub use jtp_driver::store;
-pub use jtp_driver::{ALPN, bytes, jtp_core};
-
 #[cfg(feature = "client")]
 pub use cancel::CancelHandle;
 #[cfg(feature = "client")]
@@ -154,6 +148,8 @@ pub use halves::Close;
 pub use runtime::Threads;
 #[cfg(feature = "server")]
 pub use server::{Decision, Peer, Request, Server, ServerBuilder, Shutdown};
+
+jtp_driver::adapter_exports!();
 
 /// The default stack size of each thread that a task runs on.
 const STACK_SIZE: usize = 256 * 1024;

@@ -25,8 +25,8 @@ use crate::wake_fd::WakeFd;
 /// The longest time in one poll(2).
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// How long a thread waits at most that cannot be woken, since its descriptor could not be opened, or that cannot call
-/// poll(2), since the system is out of memory.
+/// The longest wait of a thread that cannot be woken because its descriptor could not be opened, and the pause after a
+/// poll(2) that failed because the system is out of memory.
 const FALLBACK: Duration = Duration::from_millis(20);
 
 /// What poll(2) can wait for.
@@ -51,10 +51,24 @@ thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::default();
 }
 
-/// Runs a future to its end on this thread. Any future: its waker may be used from any thread, at any time.
+/// Runs a future to its end on this thread. Its waker can be used from any thread, at any time.
 ///
-/// It can be called from within a future that another `block_on` of the same thread runs, for example by a request
-/// handler. Sockets and timers of [`Threads`](crate::Threads) work only within `block_on`.
+/// Calls may be nested: a request handler, for example, may call it on the thread of its connection. Sockets and timers
+/// of [`Threads`](crate::Threads) work only within `block_on`.
+///
+/// ```
+/// use std::thread;
+///
+/// use jtp_blocking::ShutdownSignal;
+/// use jtp_blocking::runtime::block_on;
+///
+/// let signal = ShutdownSignal::new();
+/// thread::spawn({
+///     let signal = signal.clone();
+///     move || signal.begin()
+/// });
+/// block_on(signal.wait());
+/// ```
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let parker = PARKER.with(Arc::clone);
     let waker = Waker::from(Arc::clone(&parker));
@@ -110,7 +124,7 @@ fn wait(parker: &Parker) {
         parker.end_wait();
         fired
     });
-    // Not while the registry is borrowed: a waker is foreign code.
+    // A waker may run any code, so the registry must not be borrowed.
     fired.into_iter().for_each(Waker::wake);
 }
 
@@ -162,7 +176,7 @@ impl Registry {
         }
     }
 
-    /// Returns the registration that it replaces: its waker is foreign code, and is not dropped here.
+    /// Returns the registration that it replaces: dropping a waker may run any code, so it is not done here.
     fn add_timer(&mut self, id: u64, deadline: Instant, waker: &Waker) -> Option<Timer> {
         let timer = Timer {
             id,
@@ -180,7 +194,7 @@ impl Registry {
 
     /// Waits in poll(2), removes the registrations that fired, and returns their wakers.
     fn poll(&mut self, wake_fd: Option<&WakeFd>) -> Vec<Waker> {
-        // Also of sockets that were dropped: a waker is foreign code, and is not dropped here.
+        // Includes the wakers of dropped sockets: dropping a waker may run any code, so it is not done here.
         let mut fired = Vec::new();
         let mut open = Vec::with_capacity(self.interests.len());
         self.interests.retain(|interest| {

@@ -4,13 +4,16 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use jtp_core::server::CloseReason;
+pub use jtp_core::server::{CloseReason, ServerConfig};
+pub use jtp_core::wire::request::RequestKind;
+pub use jtp_core::wire::response::ErrorCode;
 pub use jtp_driver::ShutdownSignal as Shutdown;
 #[cfg(feature = "tls")]
 pub use jtp_driver::TlsPeer;
-pub use jtp_driver::server::{Counters, Observer, PlainPolicy, limits};
+pub use jtp_driver::server::{
+    ConnectionEnd, Counters, Decision, Observer, Peer, PlainPolicy, Request, RequestSummary, limits,
+};
 use jtp_driver::store::IntoStore;
-pub use jtp_driver::{Decision, Peer, Request};
 
 use crate::halves::{Close, Halves};
 use crate::reactor::block_on;

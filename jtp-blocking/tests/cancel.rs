@@ -107,7 +107,7 @@ fn list_from_a_silent_server() -> Result {
     Ok(())
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "aws-lc-rs")]
 #[test]
 fn a_tls_handshake_with_a_silent_server() -> Result {
     use rustls::pki_types::ServerName;

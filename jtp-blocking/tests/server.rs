@@ -97,7 +97,7 @@ fn a_request_handler_may_use_a_client() -> Result {
     Ok(())
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "aws-lc-rs")]
 #[test]
 fn t1_a_request_handler_sees_the_server_name_that_the_client_requested() -> Result {
     use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
