@@ -1,5 +1,7 @@
 //! The clocks, set short and told apart by their reasons, and what can be switched off. // T4 T6 S10
 
+use jtp_core::server::Timeout;
+
 use super::*;
 
 #[test]
@@ -17,19 +19,16 @@ fn t6_a_silent_server_is_given_up() -> Result {
 #[test]
 fn t4_each_clock_ends_the_connection() -> Result {
     let config = ServerConfig::new()
-        .with_first_byte_timeout(SOON)
+        .with_first_request_timeout(SOON)
         .with_idle_timeout(SOON)
-        .with_request_clock(SOON, 16 * 1024)
+        .with_request_grace(SOON)
         .with_write_timeout(SOON)
         .with_cancel_timeout(SOON);
     for (sent, expected) in [
-        (&[][..], "timed out: no byte came"),
-        (&[1, 1], "timed out: no request came"),
-        (&[1], "timed out: a request came too slowly"),
-        (
-            &[4, 0, 3],
-            "timed out: a CANCEL was begun and not completed",
-        ),
+        (&[][..], Timeout::FirstRequest),
+        (&[1, 1], Timeout::Idle),
+        (&[1], Timeout::Request),
+        (&[4, 0, 3], Timeout::Cancel),
     ] {
         let server = Server::builder(store(1)).config(config).build();
         let (mut near, far) = duplex(64);
@@ -39,24 +38,24 @@ fn t4_each_clock_ends_the_connection() -> Result {
         near.read_to_end(&mut got)?;
         near.finish()?;
         let reason = serving.join().unwrap()?;
-        assert_eq!(reason.unwrap().to_string(), expected);
+        assert_eq!(reason, Some(CloseReason::Timeout(expected)));
     }
     // Output that does not move: the stream holds 64 bytes and nobody reads.
     let server = Server::builder(store(100)).config(config).build();
     let (mut near, far) = duplex(64);
     near.write_all(&[5, 1])?;
     let reason = serving(server, &far).join().unwrap()?;
-    assert_eq!(
-        reason.unwrap().to_string(),
-        "timed out: the peer takes no output"
-    );
+    assert_eq!(reason, Some(CloseReason::Timeout(Timeout::Write)));
     Ok(())
 }
 
 #[test]
 fn t4_a_tls_handshake_has_its_clock() -> Result {
     let tls = tls();
-    let server = with_tls(&tls, 1).handshake_timeouts(SOON, SOON).build();
+    let server = with_tls(&tls, 1)
+        .handshake_timeout(SOON)
+        .first_byte_timeout(SOON)
+        .build();
     let running = Running::start(server);
     for sent in [&[][..], &[0x16, 3, 1]] {
         let mut stream = TcpStream::connect(&running.address)?;
