@@ -23,11 +23,14 @@
 //! assert_eq!(varint::decode(&out[..1]), Ok(Decoded::Incomplete { need: 1 }));
 //! ```
 
+mod dissector;
 pub mod entry;
 pub mod packet;
 pub mod request;
 pub mod response;
 pub mod varint;
+
+pub use dissector::{Dissector, Frame};
 
 /// What a decoder found at the start of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,4 +95,10 @@ pub enum WireError {
     /// An error code that is not one of the five. // R1
     #[error("unknown error code {0}")]
     UnknownErrorCode(u8),
+    /// A response header other than `JTPC` and `JTPE` in the place of a packet. // S12
+    #[error("response header {} where a packet is due", .0.bytes().escape_ascii())]
+    HeaderForPacket(response::Header),
+    /// Bytes after a `JTPE`, which ends the connection. // S11
+    #[error("bytes after an error that ends the connection")]
+    AfterError,
 }

@@ -181,6 +181,7 @@ pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
 /// assert!(decode_ids(&out).eq([ImageId(7), ImageId(8)]));
 /// assert!(decode_ids(&out[..15]).eq([ImageId(7)]));
 /// ```
+#[must_use]
 pub fn decode_ids(
     input: &[u8],
 ) -> impl ExactSizeIterator<Item = ImageId> + DoubleEndedIterator + '_ {
