@@ -71,15 +71,15 @@ impl Index {
 
     /// The slot of the chunk that holds the image.
     pub(super) fn slot(&self, id: ImageId) -> Option<usize> {
-        let (shard, place) = self.find(id)?;
-        let record = self.shards.get(shard)?.get(place.ok()?)?;
+        let (shard, position) = self.find(id)?;
+        let record = self.shards.get(shard)?.get(position.ok()?)?;
         usize::try_from(record.slot).ok()
     }
 
     /// The image's position in the order of IDs, given [`Index::starts`].
     pub(super) fn ordinal(&self, id: ImageId, starts: &[usize]) -> Option<usize> {
-        let (shard, place) = self.find(id)?;
-        Some(starts.get(shard)? + place.ok()?)
+        let (shard, position) = self.find(id)?;
+        Some(starts.get(shard)? + position.ok()?)
     }
 
     /// The number of IDs before each shard.
@@ -99,14 +99,14 @@ impl Index {
         let Ok(slot) = u32::try_from(slot) else {
             return;
         };
-        let Some((shard, place)) = self.find(id) else {
+        let Some((shard, position)) = self.find(id) else {
             return;
         };
         let Some(shard) = self.shards.get_mut(shard) else {
             return;
         };
         let shard = Arc::make_mut(shard);
-        match place {
+        match position {
             Ok(at) => {
                 if let Some(record) = shard.get_mut(at) {
                     record.slot = slot;
