@@ -137,7 +137,7 @@ fn text(argument: Option<OsString>) -> Option<String> {
 ///
 /// # Errors
 ///
-/// The file cannot be written, or there is a `key.pem` in the folder: then `cert.pem` is the one of the program `server`.
+/// The file cannot be written, or the folder has a `key.pem`: then `cert.pem` belongs to the program `server`.
 pub fn server_tls() -> Result<rustls::ServerConfig> {
     if Path::new("key.pem").exists() {
         return Err(

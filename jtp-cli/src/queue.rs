@@ -9,7 +9,7 @@ use jtp_core::ImageId;
 const MIN_BYTES: u64 = 64 * 1024;
 
 /// Maximum number of images in one GET_BY_ID.
-const MAX_IMAGES: usize = 255;
+pub const MAX_IMAGES: usize = 255;
 
 /// The images to fetch over a number of connections. Each connection takes a share that shrinks with the queue, so that
 /// all connections finish at about the same time.

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::fetch::FetchState;
 use crate::job::{Session, plan_names};
 use crate::progress::{Progress, Style};
-use crate::queue::DownloadQueue;
+use crate::queue::{DownloadQueue, MAX_IMAGES};
 use crate::terminal::stderr_line;
 
 /// How often the whole catalog is compared with the folder. // N5
@@ -23,11 +23,8 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Minimum and maximum delay before a reconnect.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Events that follow each other within this time are fetched with one request.
+/// Events that follow each other within this time are fetched with one request, up to [`MAX_IMAGES`].
 const GATHER_TIME: Duration = Duration::from_millis(50);
-
-/// Maximum number of events that are fetched with one request: the limit of GET_BY_ID.
-const MAX_GATHERED: usize = 255;
 
 /// Maximum number of events, and of bytes of their names, that are queued while images are fetched.
 const MAX_QUEUED: (usize, usize) = (10_000, 8 << 20);
@@ -319,7 +316,7 @@ impl EventQueue {
     /// Queues a first event and those that follow it closely.
     async fn gather(&mut self, first: Result<CatalogEntry<'static>, Error>, watch: &mut Watch<'_>) {
         self.push(first);
-        while self.error.is_none() && self.entries.len() < MAX_GATHERED {
+        while self.error.is_none() && self.entries.len() < MAX_IMAGES {
             match timeout(GATHER_TIME, watch.next()).await {
                 Ok(next) => self.push(next),
                 Err(_) => return,

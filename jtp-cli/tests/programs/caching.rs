@@ -101,15 +101,15 @@ fn server_runs_without_a_cache_folder_and_warns_once() {
     fs::write(dir.path("file"), "").unwrap();
     let server = dir.serve(&["--no-tls", "--cache-dir", "file/cache"]);
     dir.fetch(&server, &[])
-        .succeeded("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
     dir.add("late.png", b"late");
-    let finished = server.stop();
-    let warnings: Vec<_> = finished
+    let output = server.stop();
+    let warnings: Vec<_> = output
         .err
         .lines()
         .filter(|line| line.contains("cache"))
         .collect();
-    assert_eq!(warnings.len(), 1, "{finished:?}");
+    assert_eq!(warnings.len(), 1, "{output:?}");
     assert!(
         warnings[0].contains("file/cache") && warnings[0].contains("--cache-dir"),
         "{warnings:?}"
@@ -131,16 +131,16 @@ fn client_trusts_its_index_without_checksum_flag() {
     // A file modified too recently is not indexed, because it may change again within the clock's resolution.
     let index = dir.path("output/.jtp-index");
     wait_until("an index", || {
-        batch(&[]).summary_is("fetched 0 images (0 B); 1 already there; 0 failed");
+        batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
         index.exists()
     });
     falsify(&index);
-    batch(&["--checksum"]).summary_is("fetched 0 images (0 B); 1 already there; 0 failed");
+    batch(&["--checksum"]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     falsify(&index);
-    batch(&[]).summary_is("fetched 1 image (1000 B); 0 already there; 0 failed");
+    batch(&[]).assert_summary("fetched 1 image (1000 B); 0 already there; 0 failed");
     for broken in ["", "garbage"] {
         fs::write(&index, broken).unwrap();
-        batch(&[]).summary_is("fetched 0 images (0 B); 1 already there; 0 failed");
+        batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     }
 }
 
@@ -158,5 +158,5 @@ fn low_open_file_limit_reduces_connections_with_a_warning() {
     let warning = server.err.wait_for("limiting connections");
     assert!(warning.contains("ulimit -n"), "{warning}");
     let fetched = dir.run(CLIENT, &["--addr", address, "--parallel", "8"]);
-    fetched.succeeded("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, Finished, TestDir, jtpe, list_response, packet, random_image,
+    CLIENT, FakeServer, ProcessOutput, TestDir, jtpe, list_response, packet, random_image,
 };
 
 #[test]
@@ -19,9 +19,9 @@ fn connect_failure_exits_4_and_creates_no_folder() {
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
     dir.run(CLIENT, &["--addr", &address])
-        .failed_with(4, &[&address, "refused", "running"]);
+        .assert_failure(4, &[&address, "refused", "running"]);
     dir.run(CLIENT, &["--addr", "nohost.invalid"])
-        .failed_with(4, &["nohost.invalid:8443", "--addr"]);
+        .assert_failure(4, &["nohost.invalid:8443", "--addr"]);
     assert!(!dir.path("output").exists());
 }
 
@@ -37,7 +37,7 @@ fn r1_protocol_errors_exit_6() {
             let _ = stream.write_all(answer);
         });
         dir.run(CLIENT, &["--addr", &fake.addr()])
-            .failed_with(6, &[&fake.addr(), "protocol error by"]);
+            .assert_failure(6, &[&fake.addr(), "protocol error by"]);
     }
 }
 
@@ -48,7 +48,7 @@ fn r6_early_close_is_retried_then_exits_4() {
         let _ = stream.write_all(b"JTPL\x05");
     });
     dir.run(CLIENT, &["--addr", &fake.addr(), "--retries", "1"])
-        .failed_with(4, &["early", "--batch"]);
+        .assert_failure(4, &["early", "--batch"]);
     let silent = FakeServer::new(|_, _, stream| {
         let _ = std::io::Read::read(stream, &mut [0]);
     });
@@ -61,7 +61,7 @@ fn r6_early_close_is_retried_then_exits_4() {
         "200ms",
     ];
     dir.run(CLIENT, &args)
-        .failed_with(4, &["0.2 s", "--timeout"]);
+        .assert_failure(4, &["0.2 s", "--timeout"]);
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
     let good = random_image(1, 300);
     let (right, wrong) = (ImageId::of(&good), ImageId(7));
     let list = [("good.png", right, 300), ("bad.png", wrong, 300)];
-    let fake = FakeServer::with(&list, &[packet(right, &good), packet(wrong, &good)]);
-    // The retry asks for one ID. This server sends both images again, of which one was not requested.
+    // Answers the retry, which requests one ID, with both images again.
+    let careless = FakeServer::with(&list, &[packet(right, &good), packet(wrong, &good)]);
     let strict = FakeServer::new(move |n, request, stream| {
         let (list, packets) = (
             list_response(&list),
@@ -84,17 +84,18 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
         };
         let _ = stream.write_all(&answer);
     });
-    dir.run(CLIENT, &["--addr", &fake.addr(), "--out", "strict"])
-        .failed_with(6, &["protocol error by"]);
-    let finished = dir.run(CLIENT, &["--addr", &strict.addr()]);
-    assert_eq!(finished.code, Some(3), "{finished:?}");
-    finished.summary_is("fetched 1 image (300 B); 0 already there; 1 failed: 1 with wrong content");
-    assert_eq!(finished.err.lines().count(), 1, "{finished:?}");
+    dir.run(CLIENT, &["--addr", &careless.addr(), "--out", "careless"])
+        .assert_failure(6, &["protocol error by"]);
+    let output = dir.run(CLIENT, &["--addr", &strict.addr()]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    output
+        .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 with wrong content");
+    assert_eq!(output.err.lines().count(), 1, "{output:?}");
     assert!(
-        finished
+        output
             .err
             .starts_with("failed: bad.png (0000000000000007): "),
-        "{finished:?}"
+        "{output:?}"
     );
     assert_eq!(dir.names("output"), ["good.png"]);
 }
@@ -103,9 +104,9 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
 fn r4_an_image_over_the_size_limit_fails_alone() {
     let dir = TestDir::with_images();
     let server = dir.serve(&[]);
-    let finished = dir.fetch(&server, &["--max-image-size", "100KiB"]);
-    assert_eq!(finished.code, Some(3), "{finished:?}");
-    finished.summary_is("fetched 2 images (2.93 KiB); 0 already there; 1 failed: 1 too large");
+    let output = dir.fetch(&server, &["--max-image-size", "100KiB"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    output.assert_summary("fetched 2 images (2.93 KiB); 0 already there; 1 failed: 1 too large");
     assert_eq!(dir.names("output"), ["a.png", "b.jpg"]);
 }
 
@@ -118,11 +119,11 @@ fn listed_images_that_are_not_sent_are_reported() {
         &[("a.png", id, 300), ("never.png", never, 300)],
         &[packet(id, &image)],
     );
-    let finished = dir.run(CLIENT, &["--addr", &fake.addr()]);
-    assert_eq!(finished.code, Some(3), "{finished:?}");
-    finished.summary_is("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
+    let output = dir.run(CLIENT, &["--addr", &fake.addr()]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    output.assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
     // The second LIST no longer has the image: the server removed it, which is not a failure.
-    let gone = FakeServer::new(move |n, request, stream| {
+    let removed = FakeServer::new(move |n, request, stream| {
         let list = [("a.png", id, 300), ("never.png", never, 300)];
         let answer = match (n, request) {
             (0, 1) => list_response(&list),
@@ -131,8 +132,8 @@ fn listed_images_that_are_not_sent_are_reported() {
         };
         let _ = stream.write_all(&answer);
     });
-    let finished = dir.run(CLIENT, &["--addr", &gone.addr()]);
-    finished.succeeded(
+    let output = dir.run(CLIENT, &["--addr", &removed.addr()]);
+    output.assert_success(
         "fetched 1 image (300 B); 0 already there; 0 failed; 1 gone from the server meanwhile",
     );
 }
@@ -141,13 +142,13 @@ fn listed_images_that_are_not_sent_are_reported() {
 fn s15_rate_limited_requests_are_retried_then_exit_7() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--rate-limit", "1", "--rate-limit-window", "1h"]);
-    let finished = dir.fetch(&server, &["--retries", "0"]);
-    finished.failed_with(7, &["rate limit", "--keep-alive"]);
-    finished.summary_is("fetched 0 images (0 B); 0 already there; 0 failed; 3 not fetched");
+    let output = dir.fetch(&server, &["--retries", "0"]);
+    output.assert_failure(7, &["rate limit", "--keep-alive"]);
+    output.assert_summary("fetched 0 images (0 B); 0 already there; 0 failed; 3 not fetched");
     // With a short window, a retry succeeds.
     let server = dir.serve(&["--rate-limit", "1", "--rate-limit-window", "1"]);
     dir.fetch(&server, &[])
-        .succeeded("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn server_error_messages_are_escaped() {
         let _ = stream.write_all(&jtpe(2, "no\x1b[31m\nerror: fake"));
     });
     dir.run(CLIENT, &["--addr", &fake.addr()])
-        .failed_with(1, &[r"no\u{1b}[31m\nerror: fake"]);
+        .assert_failure(1, &[r"no\u{1b}[31m\nerror: fake"]);
 }
 
 #[test]
@@ -166,9 +167,9 @@ fn unwritable_output_folder_exits_8() {
     let server = dir.serve(&["--no-tls"]);
     fs::write(dir.path("file"), "").unwrap();
     dir.fetch(&server, &["--out", "file"])
-        .failed_with(8, &["file", "--out"]);
+        .assert_failure(8, &["file", "--out"]);
     dir.fetch(&server, &["--out", "/proc/here"])
-        .failed_with(8, &["/proc/here", "--out"]);
+        .assert_failure(8, &["/proc/here", "--out"]);
     let folder = dir.path("read-only");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
@@ -183,8 +184,8 @@ fn unwritable_output_folder_exits_8() {
         fs::set_permissions(dir.path("."), fs::Permissions::from_mode(0o755)).unwrap();
         command.uid(65534).gid(65534);
     }
-    let finished = Finished::of(&mut command);
-    finished.failed_with(8, &["read-only", "permission", "--out"]);
+    let output = ProcessOutput::of(&mut command);
+    output.assert_failure(8, &["read-only", "permission", "--out"]);
     assert_eq!(dir.names("read-only"), [""; 0]);
 }
 
@@ -207,10 +208,10 @@ fn full_disk_exits_8_and_leaves_no_partial_file() {
         eprintln!("skipped: cannot mount a tmpfs");
         return;
     }
-    let finished = dir.fetch(&server, &["--out", "disk"]);
+    let output = dir.fetch(&server, &["--out", "disk"]);
     let names = dir.names("disk");
     rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
-    finished.failed_with(8, &["no space left", "disk", "--out"]);
-    finished.summary_is("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
+    output.assert_failure(8, &["no space left", "disk", "--out"]);
+    output.assert_summary("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
     assert_eq!(names, ["a.png"]);
 }

@@ -15,7 +15,7 @@ use crate::support::{
 fn list_prints_one_line_per_image_and_fetches_nothing() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--compression-threshold", "0"]);
-    let finished = dir.fetch(&server, &["--list"]);
+    let output = dir.fetch(&server, &["--list"]);
     let id = |name: &str| ImageId::of(&fs::read(dir.path("images").join(name)).unwrap());
     let expected = format!(
         "{}    1000  PNG         a.png\n{}    2000  JPEG        b.jpg\n{}  200002  BMP         c.bmp\n",
@@ -23,7 +23,7 @@ fn list_prints_one_line_per_image_and_fetches_nothing() {
         id("b.jpg"),
         id("c.bmp")
     );
-    assert_eq!((finished.code, finished.out), (Some(0), expected));
+    assert_eq!((output.code, output.out), (Some(0), expected));
     assert!(!dir.path("output").exists());
 }
 
@@ -31,10 +31,10 @@ fn list_prints_one_line_per_image_and_fetches_nothing() {
 fn listed_names_are_escaped_and_closed_stdout_is_not_an_error() {
     let dir = TestDir::new();
     let fake = FakeServer::with(&[("a\x1b[2J\u{202e}\n.png", ImageId(1), 5)], &[]);
-    let finished = dir.run(CLIENT, &["--list", "--addr", &fake.addr()]);
-    assert_eq!(finished.code, Some(0));
+    let output = dir.run(CLIENT, &["--list", "--addr", &fake.addr()]);
+    assert_eq!(output.code, Some(0));
     assert_eq!(
-        finished.out,
+        output.out,
         "0000000000000001  5  PNG         a\\u{1b}[2J\\u{202e}\\n.png\n"
     );
 
@@ -63,20 +63,20 @@ fn batch_fetches_only_missing_images() {
     let dir = TestDir::with_images();
     let server = dir.serve(&[]);
     dir.fetch(&server, &["--batch"])
-        .succeeded("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
     dir.fetch(&server, &["--batch"])
-        .succeeded("fetched 0 images (0 B); 3 already there; 0 failed");
+        .assert_success("fetched 0 images (0 B); 3 already there; 0 failed");
     // A renamed file counts as present; damaged and deleted ones do not.
     fs::rename(dir.path("output/a.png"), dir.path("output/renamed.png")).unwrap();
     fs::remove_file(dir.path("output/b.jpg")).unwrap();
     fs::write(dir.path("output/c.bmp"), "damaged").unwrap();
     dir.fetch(&server, &["--delta"])
-        .succeeded("fetched 2 images (197.27 KiB); 1 already there; 0 failed");
+        .assert_success("fetched 2 images (197.27 KiB); 1 already there; 0 failed");
     assert_eq!(dir.names("output"), ["b.jpg", "c.bmp", "renamed.png"]);
     assert_eq!(dir.files("output")[1], dir.files("images")[2]);
     // Without --batch, all images are fetched again.
     dir.fetch(&server, &[])
-        .succeeded("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn renamed_and_replaced_names_on_the_server_lose_no_image() {
     dir.add("a.png", &random_image(9, 500));
     let server = dir.serve(&["--no-tls"]);
     dir.fetch(&server, &["--batch"])
-        .succeeded("fetched 2 images (1.46 KiB); 2 already there; 0 failed");
+        .assert_success("fetched 2 images (1.46 KiB); 2 already there; 0 failed");
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
@@ -112,16 +112,16 @@ fn all_connection_options_fetch_the_same_images() {
     .enumerate()
     {
         let out = format!("out{n}");
-        let finished = dir.fetch(&server, &[args, &["--out", &out]].concat());
-        finished.succeeded("fetched 300 images (306.59 KiB); 0 already there; 0 failed");
+        let output = dir.fetch(&server, &[args, &["--out", &out]].concat());
+        output.assert_success("fetched 300 images (306.59 KiB); 0 already there; 0 failed");
         assert_eq!(dir.files(&out), dir.files("images"), "{args:?}");
         let jobs = if args.contains(&"--repeat") { 2 } else { 1 };
-        assert_eq!(finished.out.lines().count(), jobs);
+        assert_eq!(output.out.lines().count(), jobs);
     }
     fs::remove_file(dir.path("out0/7.gif")).unwrap();
     fs::remove_file(dir.path("out0/8.gif")).unwrap();
-    let finished = dir.fetch(&server, &["--batch", "-p", "2", "--out", "out0"]);
-    finished.succeeded("fetched 2 images (105 B); 298 already there; 0 failed");
+    let output = dir.fetch(&server, &["--batch", "-p", "2", "--out", "out0"]);
+    output.assert_success("fetched 2 images (105 B); 298 already there; 0 failed");
     let quiet = dir.fetch(&server, &["--quiet", "--out", "quiet"]);
     assert_eq!(
         (quiet.code, quiet.out.as_str(), quiet.err.as_str()),
@@ -134,7 +134,7 @@ fn empty_catalog_is_a_success() {
     let dir = TestDir::new();
     let server = dir.serve(&["--no-tls"]);
     dir.fetch(&server, &[])
-        .succeeded("fetched 0 images (0 B); 0 already there; 0 failed");
+        .assert_success("fetched 0 images (0 B); 0 already there; 0 failed");
     let listed = dir.fetch(&server, &["--list"]);
     assert_eq!((listed.code, listed.out.as_str()), (Some(0), ""));
 }
@@ -174,9 +174,9 @@ fn received_images_are_stored_while_the_server_stalls() {
             dir.names("output").contains(&"small.png".to_owned())
         });
         client.signal(Signal::INT);
-        let finished = client.wait();
-        assert_eq!(finished.code, Some(130), "{finished:?}");
-        finished.summary_is("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
+        let output = client.wait();
+        assert_eq!(output.code, Some(130), "{output:?}");
+        output.assert_summary("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
         assert_eq!(dir.names("output"), ["small.png"]);
         fs::remove_file(dir.path("output/small.png")).unwrap();
     }

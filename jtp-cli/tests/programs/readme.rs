@@ -19,7 +19,7 @@ const TESTED_ELSEWHERE: [&str; 2] = [
 /// A command and its output in README.md.
 struct ReadmeCommand {
     command: String,
-    output: Vec<String>,
+    expected: Vec<String>,
 }
 
 fn readme_commands() -> Vec<ReadmeCommand> {
@@ -33,9 +33,9 @@ fn readme_commands() -> Vec<ReadmeCommand> {
             match line.strip_prefix("$ ") {
                 Some(command) => all.push(ReadmeCommand {
                     command: command.to_owned(),
-                    output: Vec::new(),
+                    expected: Vec::new(),
                 }),
-                None => all.last_mut().unwrap().output.push(line.to_owned()),
+                None => all.last_mut().unwrap().expected.push(line.to_owned()),
             }
         }
     }
@@ -83,7 +83,7 @@ fn readme_commands_print_the_shown_output() {
     }
     let mut servers: Vec<Process> = Vec::new();
     let mut run = 0;
-    for ReadmeCommand { command, output } in readme_commands() {
+    for ReadmeCommand { command, expected } in readme_commands() {
         if TESTED_ELSEWHERE.contains(&command.as_str()) {
             continue;
         }
@@ -91,7 +91,7 @@ fn readme_commands_print_the_shown_output() {
         let args: Vec<&str> = command.split_whitespace().skip(1).collect();
         if command.starts_with("server ") {
             let server = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
-            assert_eq!(output, ["listening on 0.0.0.0:8443"]);
+            assert_eq!(expected, ["listening on 0.0.0.0:8443"]);
             servers.push(server);
             continue;
         }
@@ -102,22 +102,22 @@ fn readme_commands_print_the_shown_output() {
         let address = servers.last().unwrap().address.as_str();
         let args = [&args[..], &["--addr", address]].concat();
         if !args.contains(&"--watch") {
-            let finished = dir.run(CLIENT, &args);
+            let output = dir.run(CLIENT, &args);
             assert_eq!(
-                (finished.code, finished.err.as_str()),
+                (output.code, output.err.as_str()),
                 (Some(0), ""),
                 "{command}"
             );
-            let printed: Vec<&str> = finished.out.lines().collect();
-            assert_output(&command, &output, &printed);
+            let printed: Vec<&str> = output.out.lines().collect();
+            assert_output(&command, &expected, &printed);
             continue;
         }
         // Adds each image that the README shows as fetched.
         let client = Process::start(dir.command(CLIENT, &args));
         client.err.wait_for("watching");
         let first = client.out.next_line();
-        assert_output(&command, &output[..1], &[&first]);
-        for line in &output[1..] {
+        assert_output(&command, &expected[..1], &[&first]);
+        for line in &expected[1..] {
             let new = line.split_whitespace().nth(1).unwrap();
             dir.add(new, new.as_bytes());
             assert_output(

@@ -9,11 +9,11 @@ use crate::support::{SERVER, TestDir};
 #[test]
 fn missing_images_folder_is_named_in_the_error() {
     let dir = TestDir::new();
-    let finished = dir.run(SERVER, &["--images", "nowhere", "--bind", "127.0.0.1:0"]);
-    finished.failed_with(1, &["nowhere", "No such file", "--images"]);
+    let output = dir.run(SERVER, &["--images", "nowhere", "--bind", "127.0.0.1:0"]);
+    output.assert_failure(1, &["nowhere", "No such file", "--images"]);
     fs::write(dir.path("file"), "").unwrap();
     dir.run(SERVER, &["--images", "file", "--bind", "127.0.0.1:0"])
-        .failed_with(1, &["file", "Not a directory"]);
+        .assert_failure(1, &["file", "Not a directory"]);
 }
 
 #[test]
@@ -21,12 +21,12 @@ fn bind_errors_are_reported_before_images_are_read() {
     let dir = TestDir::with_images();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let finished = dir.run(SERVER, &["--bind", &address]);
-    finished.failed_with(1, &[&address, "in use", "--bind"]);
+    let output = dir.run(SERVER, &["--bind", &address]);
+    output.assert_failure(1, &[&address, "in use", "--bind"]);
     dir.run(SERVER, &["--bind", "192.0.2.1:0"])
-        .failed_with(1, &["not an address of this machine"]);
+        .assert_failure(1, &["not an address of this machine"]);
     dir.run(SERVER, &["--bind", "nohost.invalid:0"])
-        .failed_with(1, &["nohost.invalid", "--bind"]);
+        .assert_failure(1, &["nohost.invalid", "--bind"]);
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn malformed_or_missing_certificate_and_key_are_named() {
     let dir = TestDir::with_images();
     let run = |args: &[&str]| dir.run(SERVER, &[&["--bind", "127.0.0.1:0"], args].concat());
     fs::write(dir.path("cert.pem"), "no certificate").unwrap();
-    run(&[]).failed_with(1, &["cert.pem exists", "key.pem is missing"]);
+    run(&[]).assert_failure(1, &["cert.pem exists", "key.pem is missing"]);
     fs::write(dir.path("key.pem"), "no key").unwrap();
-    run(&[]).failed_with(1, &["cert.pem does not contain a certificate"]);
+    run(&[]).assert_failure(1, &["cert.pem does not contain a certificate"]);
     run(&["--cert", "nowhere/c.pem", "--key", "nowhere/k.pem"])
-        .failed_with(1, &["nowhere/k.pem", "--no-tls"]);
-    run(&["--cert", "images", "--key", "key.pem"]).failed_with(1, &["cannot read images"]);
+        .assert_failure(1, &["nowhere/k.pem", "--no-tls"]);
+    run(&["--cert", "images", "--key", "key.pem"]).assert_failure(1, &["cannot read images"]);
 }
 
 #[test]

@@ -17,9 +17,9 @@ fn s16_server_exits_0_on_sigint_and_sigterm() {
         let server = dir.serve(&[]);
         let idle = TcpStream::connect(&server.address).unwrap();
         server.signal(signal);
-        let finished = server.wait();
-        assert_eq!(finished.code, Some(0), "{finished:?}");
-        assert!(finished.err.contains("stopped"), "{finished:?}");
+        let output = server.wait();
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.err.contains("stopped"), "{output:?}");
         drop(idle);
     }
 }
@@ -81,10 +81,10 @@ fn interrupted_client_leaves_no_partial_file_and_exits_130() {
                 .is_some_and(|name| name.starts_with('.'))
         });
         client.signal(signal);
-        let finished = client.wait();
-        assert_eq!(finished.code, Some(130), "{finished:?}");
-        assert_eq!(finished.err, "");
-        finished.summary_is("fetched 0 images (0 B); 0 already there; 0 failed; 1 not fetched");
+        let output = client.wait();
+        assert_eq!(output.code, Some(130), "{output:?}");
+        assert_eq!(output.err, "");
+        output.assert_summary("fetched 0 images (0 B); 0 already there; 0 failed; 1 not fetched");
         assert_eq!(dir.names("output"), [""; 0]);
     }
 }
@@ -118,7 +118,7 @@ fn killed_client_leaves_no_visible_file_and_the_next_run_cleans_up() {
     client.signal(Signal::KILL);
     assert_eq!(client.wait().code, None);
     assert!(dir.names("output").iter().all(|name| name.starts_with('.')));
-    let finished = dir.run(CLIENT, &["--addr", &fake.addr(), "--batch"]);
-    finished.succeeded("fetched 1 image (2.00 MiB); 0 already there; 0 failed");
+    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--batch"]);
+    output.assert_success("fetched 1 image (2.00 MiB); 0 already there; 0 failed");
     assert_eq!(dir.names("output"), ["a.png"]);
 }

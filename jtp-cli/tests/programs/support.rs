@@ -60,8 +60,8 @@ impl TestDir {
     }
 
     /// Runs a program until it exits.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Finished {
-        Finished::of(&mut self.command(program, args))
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> ProcessOutput {
+        ProcessOutput::of(&mut self.command(program, args))
     }
 
     /// Starts a server on a free port of 127.0.0.1, and waits until it listens.
@@ -81,7 +81,7 @@ impl TestDir {
     }
 
     /// Runs the client against a server.
-    pub(crate) fn fetch(&self, server: &Process, args: &[&str]) -> Finished {
+    pub(crate) fn fetch(&self, server: &Process, args: &[&str]) -> ProcessOutput {
         self.run(
             CLIENT,
             &[&["--addr", server.address.as_str()], args].concat(),
@@ -140,19 +140,19 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The exit code and output of a program.
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub(crate) struct ProcessOutput {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Finished {
-    pub(crate) fn of(command: &mut Command) -> Finished {
-        Finished::new(command.output().unwrap())
+impl ProcessOutput {
+    pub(crate) fn of(command: &mut Command) -> ProcessOutput {
+        ProcessOutput::new(command.output().unwrap())
     }
 
-    fn new(output: Output) -> Finished {
-        Finished {
+    fn new(output: Output) -> ProcessOutput {
+        ProcessOutput {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
@@ -161,15 +161,15 @@ impl Finished {
 
     /// Asserts success, this summary, and no output on stderr.
     #[track_caller]
-    pub(crate) fn succeeded(&self, last_line: &str) {
+    pub(crate) fn assert_success(&self, last_line: &str) {
         assert_eq!(self.code, Some(0), "{self:?}");
-        self.summary_is(last_line);
+        self.assert_summary(last_line);
         assert_eq!(self.err, "", "{self:?}");
     }
 
     /// Asserts the last line on stdout, ignoring the time.
     #[track_caller]
-    pub(crate) fn summary_is(&self, last_line: &str) {
+    pub(crate) fn assert_summary(&self, last_line: &str) {
         let line = self.out.lines().last().unwrap_or_default();
         let (fetched, rest) = line.split_once(" in ").unwrap_or((line, ""));
         let line = format!("{fetched}; {}", rest.split_once("; ").unwrap_or_default().1);
@@ -178,7 +178,7 @@ impl Finished {
 
     /// Asserts this exit code, and one error line on stderr that contains all of `words`.
     #[track_caller]
-    pub(crate) fn failed_with(&self, code: i32, words: &[&str]) {
+    pub(crate) fn assert_failure(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         let errors: Vec<_> = self
             .err
@@ -265,21 +265,21 @@ impl Process {
     }
 
     /// Waits for the exit. Returns the output that was not read yet.
-    pub(crate) fn wait(mut self) -> Finished {
+    pub(crate) fn wait(mut self) -> ProcessOutput {
         let until = Instant::now() + TIMEOUT;
         while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "the process does not exit");
             thread::sleep(Duration::from_millis(5));
         }
         let code = self.child.wait().unwrap().code();
-        Finished {
+        ProcessOutput {
             code,
             out: self.out.rest(),
             err: self.err.rest(),
         }
     }
 
-    pub(crate) fn stop(self) -> Finished {
+    pub(crate) fn stop(self) -> ProcessOutput {
         self.signal(Signal::TERM);
         self.wait()
     }

@@ -26,13 +26,10 @@ fn invalid_flags_are_reported_and_exit_2() {
         (CLIENT, &["--max-image-size", "huge"]),
         (CLIENT, &["--timeout", "-1"]),
     ] {
-        let finished = dir.run(program, args);
-        assert_eq!(finished.code, Some(2), "{args:?}: {finished:?}");
-        assert_eq!(finished.out, "");
-        assert!(
-            finished.err.starts_with("error: "),
-            "{args:?}: {finished:?}"
-        );
+        let output = dir.run(program, args);
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+        assert_eq!(output.out, "");
+        assert!(output.err.starts_with("error: "), "{args:?}: {output:?}");
     }
 }
 
@@ -64,13 +61,13 @@ fn help_has_groups_defaults_and_examples() {
         ),
     ] {
         for flag in ["--help", "-h"] {
-            let finished = dir.run(program, &[flag]);
-            assert_eq!(finished.code, Some(0));
+            let output = dir.run(program, &[flag]);
+            assert_eq!(output.code, Some(0));
             // Ignores line breaks.
-            let words_of_help: Vec<_> = finished.out.split_whitespace().collect();
+            let words_of_help: Vec<_> = output.out.split_whitespace().collect();
             let help = words_of_help.join(" ");
             for word in words {
-                assert!(help.contains(word), "{word}: {}", finished.out);
+                assert!(help.contains(word), "{word}: {}", output.out);
             }
         }
         let version = dir.run(program, &["--version"]);

@@ -58,9 +58,9 @@ fn n5_no_image_is_missed_across_a_reconnect() {
 fn s10_a_server_without_watch_is_an_error() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-watch"]);
-    let finished = dir.fetch(&server, &["--watch"]);
-    finished.failed_with(1, &["UnsupportedFeature"]);
-    finished.summary_is("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    let output = dir.fetch(&server, &["--watch"]);
+    output.assert_failure(1, &["UnsupportedFeature"]);
+    output.assert_summary("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }
 
 /// A WATCH event that announces an image.
