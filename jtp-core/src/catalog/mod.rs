@@ -203,19 +203,19 @@ impl Catalog {
 
     /// The image's [ordinal](Self::ordinal), and the position of its chunk.
     pub(crate) fn locate(&self, id: ImageId) -> Option<(usize, usize)> {
-        let (ordinal, slot) = self.shape.index.locate(id, &self.starts)?;
-        Some((ordinal, *self.shape.places.get(slot)?))
+        let (ordinal, slot) = self.contents.index.locate(id, &self.starts)?;
+        Some((ordinal, *self.contents.slots.get(slot)?))
     }
 
     /// Number of chunks.
     pub(crate) fn chunks(&self) -> usize {
-        self.shape.spine.len()
+        self.contents.spine.len()
     }
 
     /// Moves the place past each chunk that it is at the start of, while `skips` is true of that chunk's position
     /// and number of images.
     pub(crate) fn skip_chunks(&self, at: &mut Place, skips: impl Fn(usize, usize) -> bool) {
-        while let Some(chunk) = self.shape.spine.get(at.chunk) {
+        while let Some(chunk) = self.contents.spine.get(at.chunk) {
             if at.index < chunk.len() && (at.index > 0 || !skips(at.chunk, chunk.len())) {
                 return;
             }

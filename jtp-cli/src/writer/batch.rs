@@ -1,30 +1,29 @@
-//! What a thread does with a batch: decode, verify, write.
+//! What a writer thread does with a batch: decode, verify, write.
 
 use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image};
 use jtp_store::PendingFile;
 
 use crate::exit::Failure;
-use crate::fetch::{Fetch, Told};
+use crate::fetch::{FetchState, ImageProgress};
 
-/// A batch of so many bytes is full; so it is with [`FULL_STEPS`].
-const FULL_BYTES: usize = 256 * 1024;
+/// A batch with this many bytes is full.
+const MAX_BYTES: usize = 256 * 1024;
 
-/// Beginning, bytes and end of a hundred images.
-const FULL_STEPS: usize = 300;
+/// A batch with this many steps is full: begin, bytes and end of 100 images.
+const MAX_STEPS: usize = 300;
 
-/// What a thread does next.
 pub(super) enum Step {
-    /// An image begins; one that was begun and not ended is given up.
+    /// An image begins. An image that has begun and not ended is discarded.
     Begin(Image),
-    /// So many bytes of its packet.
+    /// This number of bytes of its packet.
     Bytes(usize),
-    /// All of it has come.
-    End(Told),
-    /// It is not to be.
-    GiveUp,
+    /// The packet is complete.
+    End(ImageProgress),
+    /// The image is discarded.
+    Discard,
 }
 
-/// What is to be done, and the bytes that it is about.
+/// Steps, and the bytes that they refer to.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
@@ -36,32 +35,34 @@ impl Batch {
         self.steps.is_empty()
     }
 
-    /// Whether it has no room for so many bytes more.
+    /// Whether the batch has no room for `more` additional bytes.
     pub(super) fn is_full(&self, more: u32) -> bool {
         let more = usize::try_from(more).unwrap_or(usize::MAX);
-        self.bytes.len().saturating_add(more) > FULL_BYTES || self.steps.len() >= FULL_STEPS
+        self.bytes.len().saturating_add(more) > MAX_BYTES || self.steps.len() >= MAX_STEPS
     }
 }
 
-/// Decodes images, one after another, verifies them, and makes them files. All its errors are about the folder: an
-/// image that fails by itself is reported, and what still comes of it is thrown away.
-pub(super) struct Work<'a> {
-    fetch: &'a Fetch,
+/// Decodes images one after another, verifies them and writes their files.
+///
+/// It fails only if the output folder cannot be written. If a single image fails, that is reported and the rest of its
+/// bytes are ignored.
+pub(super) struct BatchProcessor<'a> {
+    fetch: &'a FetchState,
     body: BodyReceiver,
-    /// The image in hand, how many bytes it has, and the file, unless that has failed.
+    /// The current image, its decoded length so far, and its file unless writing it has failed.
     image: Option<(Image, u64, Option<PendingFile>)>,
 }
 
-impl Work<'_> {
-    pub(super) fn new(fetch: &Fetch) -> Work<'_> {
-        Work {
+impl BatchProcessor<'_> {
+    pub(super) fn new(fetch: &FetchState) -> BatchProcessor<'_> {
+        BatchProcessor {
             fetch,
             body: BodyReceiver::new(fetch.args.max_image_size, DEFAULT_MAX_WINDOW), // R4 W8
             image: None,
         }
     }
 
-    pub(super) fn off(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+    pub(super) fn process(&mut self, batch: &mut Batch) -> Result<(), Failure> {
         let mut rest = batch.bytes.as_slice();
         for step in batch.steps.drain(..) {
             match step {
@@ -74,8 +75,8 @@ impl Work<'_> {
                     rest = after;
                     self.append(bytes)?;
                 }
-                Step::End(told) => self.end(told)?,
-                Step::GiveUp => self.image = None,
+                Step::End(progress) => self.end(progress)?,
+                Step::Discard => self.image = None,
             }
         }
         batch.bytes.clear();
@@ -92,22 +93,22 @@ impl Work<'_> {
             *length += u64::try_from(piece.data.len()).unwrap_or(0);
             if let Err(error) = open.append(piece.data) {
                 *file = None;
-                self.fetch.failed_here(*image, &error)?;
+                self.fetch.write_failed(*image, &error)?;
             }
         }
         Ok(())
     }
 
-    fn end(&mut self, told: Told) -> Result<(), Failure> {
+    fn end(&mut self, progress: ImageProgress) -> Result<(), Failure> {
         let Some((image, length, Some(file))) = self.image.take() else {
             return Ok(());
         };
         match self.body.verdict() {
             Some(Ok(verified)) => match file.commit(&self.fetch.name(image), verified.id()) {
-                Ok(name) => self.fetch.placed(image, &name, length, told),
-                Err(error) => self.fetch.failed_here(image, &error)?,
+                Ok(name) => self.fetch.image_stored(image, &name, length, progress),
+                Err(error) => self.fetch.write_failed(image, &error)?,
             },
-            Some(Err(fault)) => self.fetch.broken(image, &fault, told),
+            Some(Err(fault)) => self.fetch.image_broken(image, &fault, progress),
             None => {}
         }
         Ok(())
