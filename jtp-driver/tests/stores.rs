@@ -43,6 +43,13 @@ impl Calls {
     }
 }
 
+impl Call {
+    /// By value, so that a future that completes a call owns all of it.
+    fn complete(mut self) {
+        self.completed = true;
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         self.calls.running.fetch_sub(1, Ordering::SeqCst);
@@ -100,10 +107,10 @@ struct RemoteBody {
 
 impl ImageBody for RemoteBody {
     fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
-        let mut call = self.reads.begin();
+        let call = self.reads.begin();
         Box::pin(async move {
             Timer::after(self.delay).await;
-            call.completed = true;
+            call.complete();
             let at = usize::try_from(offset).unwrap();
             Ok(self.bytes.slice(at..at + length))
         })
@@ -120,10 +127,10 @@ impl ImageStore for Remote {
         image: Image,
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let mut call = self.opens.begin();
+        let call = self.opens.begin();
         Box::pin(async move {
             Timer::after(self.delay).await;
-            call.completed = true;
+            call.complete();
             if let Some(fail) = self.fail {
                 return Err(fail(image.id));
             }
