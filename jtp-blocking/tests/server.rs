@@ -41,6 +41,32 @@ fn s16_shutdown_ends_serve_and_waits_for_it() -> Result {
 }
 
 #[test]
+fn s16_shutdown_lets_serve_finish_a_response_under_way() -> Result {
+    const LENGTH: usize = 32 << 20; // More than sockets hold.
+    let store = MemoryStore::new();
+    store.insert("large.png", vec![1; LENGTH])?;
+    let server = Server::builder(Arc::new(store)).build();
+    let (listener, address) = listen()?;
+    let serving = thread::spawn({
+        let server = server.clone();
+        move || server.serve(listener, &Shutdown::new())
+    });
+    let mut client = Client::builder(address).build();
+    let mut images = client.list_and_get();
+    let mut image = images.next()?.ok_or("no image")?;
+    assert!(image.chunk()?.is_some());
+    let ending = thread::spawn(move || server.shutdown());
+    thread::sleep(std::time::Duration::from_millis(100));
+    assert!(!ending.is_finished() && !serving.is_finished());
+    while image.chunk()?.is_some() {}
+    assert!(images.next()?.is_none());
+    client.close();
+    ending.join().unwrap();
+    serving.join().unwrap()?;
+    Ok(())
+}
+
+#[test]
 fn s16_serve_tcp_serves_an_accepted_socket_until_shutdown() -> Result {
     let threads = Threads::default().with_stack_size(512 * 1024);
     let server = Server::builder_on(threads, store(3))

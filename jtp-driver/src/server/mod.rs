@@ -149,9 +149,12 @@ impl<R: Runtime> Shared<R> {
         Arc::clone(&self.drain.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The shutdown of all connections that began until now; later ones get another.
-    fn take_drain(&self) -> Arc<Drain> {
-        std::mem::take(&mut *self.drain.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Gives connections that begin now another shutdown than `drain`.
+    fn replace_drain(&self, drain: &Arc<Drain>) {
+        let mut current = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, drain) {
+            *current = Arc::default();
+        }
     }
 }
 
@@ -269,7 +272,7 @@ impl<R: Runtime> Server<R> {
     /// Ends everything that the server serves now, gracefully (S16), and waits for it: every `serve`, `serve_tcp` and
     /// `serve_stream`. What begins after this call is served.
     pub async fn shutdown(&self) {
-        listener::finish(&self.shared).await;
+        listener::finish(&self.shared, self.shared.drain()).await;
     }
 
     /// The server's counters.
