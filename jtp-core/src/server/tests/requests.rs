@@ -278,12 +278,8 @@ fn the_application_can_refuse_a_request_or_a_whole_connection() {
 
     let mut scene = Scene::new(1);
     let config = ServerConfig::new();
-    scene.connection = ServerConnection::refused(
-        config,
-        ErrorCode::UnsupportedFeature,
-        TLS_NEEDED,
-        Time::ZERO,
-    );
+    scene.connection =
+        ServerConnection::refused(config, ErrorCode::UnsupportedFeature, "use TLS", Time::ZERO);
     scene.send(LIST);
     assert_eq!(scene.frames(), ["JTPE UnsupportedFeature"]);
     assert!(scene.half_closed);
