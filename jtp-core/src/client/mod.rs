@@ -118,7 +118,9 @@ use send::Output;
 ///     input = &input[received.used..];
 ///     match received.event {
 ///         Some(Event::Data(bytes)) => image.extend_from_slice(bytes),
-///         Some(Event::ImageEnd { verdict, .. }) => drop(verdict?),
+///         Some(Event::ImageEnd { verdict, .. }) => {
+///             verdict?;
+///         }
 ///         Some(_) => {}
 ///         None => break, // All input is used: a program would read more here, or be done.
 ///     }
