@@ -92,6 +92,7 @@
 //! | `zstd` | yes | decodes compressed images (W8); without it they are reported as faults |
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
