@@ -397,7 +397,10 @@ fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
         let received = connection.receive(input, NOW).unwrap();
         input = &input[received.used..];
         let Some(event) = received.event else { break };
-        let (begun, event) = (matches!(event, Event::Image(_)), std::format!("{event:?}"));
+        let (begun, event) = (
+            matches!(event, Event::Image(_)),
+            alloc::format!("{event:?}"),
+        );
         // The last image is left to the connection.
         let may = begun
             && told
@@ -413,7 +416,7 @@ fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
         }
         told.push(event.split(['(', ' ']).next().unwrap().into());
         if event.starts_with("Data") && told.len() == 3 {
-            assert_eq!(event, std::format!("Data({:?})", b"no Zstd"));
+            assert_eq!(event, alloc::format!("Data({:?})", b"no Zstd"));
         }
     }
     let told: Vec<&str> = told.iter().map(String::as_str).collect();
