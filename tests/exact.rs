@@ -140,7 +140,7 @@ fn s6_the_list_is_truthful_before_and_after_compression() {
         if round == 2 {
             served.wait_for(|catalog| {
                 let raw_bmp = |e: jtp_core::wire::entry::Entry<'_>| {
-                    e.name.ends_with(".bmp") && e.size > 0 && !e.flags.is_compressed()
+                    e.name.ends_with(".bmp") && e.length > 0 && !e.flags.is_compressed()
                 };
                 !catalog.entries().any(raw_bmp)
             });

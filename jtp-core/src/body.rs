@@ -57,7 +57,7 @@ pub enum ImageFault {
 /// use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageId};
 ///
 /// let flags = Flags::new(FileType::Png, false);
-/// let image = Image { id: ImageId::of(b"an image"), flags, length: 8 };
+/// let image = Image::new(ImageId::of(b"an image"), flags, 8);
 ///
 /// let mut body = BodyReceiver::new(1 << 20, 8 << 20);
 /// body.begin(image);

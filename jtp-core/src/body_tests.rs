@@ -7,11 +7,11 @@ use crate::image::{FileType, Flags};
 const LIMIT: u64 = 64 << 20;
 
 fn image_of(id: ImageId, compressed: bool, wire: &[u8]) -> Image {
-    Image {
+    Image::new(
         id,
-        flags: Flags::new(FileType::Other, compressed),
-        length: u32::try_from(wire.len()).unwrap(),
-    }
+        Flags::new(FileType::Other, compressed),
+        u32::try_from(wire.len()).unwrap(),
+    )
 }
 
 type Outcome = (Vec<u8>, Result<ImageId, ImageFault>);
@@ -127,11 +127,7 @@ fn calls_before_the_first_image_do_nothing() {
 fn r2_an_encrypted_image_is_thrown_away() {
     for bits in [0x10, 0x18] {
         let mut body = BodyReceiver::default();
-        let image = Image {
-            id: ImageId::of(b"abc"),
-            flags: Flags::from_bits(bits),
-            length: 3,
-        };
+        let image = Image::new(ImageId::of(b"abc"), Flags::from_bits(bits), 3);
         let end = feed(&mut body, image, b"abc", || 1);
         assert_eq!(end, (vec![], Err(ImageFault::Encrypted)));
     }

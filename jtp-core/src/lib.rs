@@ -34,7 +34,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let picture = b"the bytes of a picture";
-//! let image = Image { id: ImageId::of(picture), flags: Flags::new(FileType::Png, false), length: 22 };
+//! let image = Image::new(ImageId::of(picture), Flags::new(FileType::Png, false), 22);
 //! let mut writer = CatalogWriter::new();
 //! writer.insert("a.png", image)?;
 //! let catalog = writer.publish();

@@ -95,7 +95,7 @@ pub struct Received {
 /// let pixels = b"not quite a PNG";
 /// let mut writer = CatalogWriter::new();
 /// let flags = Flags::new(FileType::Png, false);
-/// writer.insert("a.png", Image { id: ImageId::of(pixels), flags, length: 15 })?;
+/// writer.insert("a.png", Image::new(ImageId::of(pixels), flags, 15))?;
 ///
 /// let now = Time::ZERO;
 /// let mut connection = ServerConnection::new(ServerConfig::new(), now);
@@ -346,11 +346,7 @@ impl ServerConnection {
 
     /// Queues a `JTPE` and ends the connection. // S11
     fn error(&mut self, code: ErrorCode, message: &str, reason: CloseReason, now: Time) {
-        ErrorFrame {
-            code,
-            message: Cow::Borrowed(message),
-        }
-        .encode(&mut self.out);
+        ErrorFrame::new(code, Cow::Borrowed(message)).encode(&mut self.out);
         self.close(reason, now);
     }
 

@@ -72,11 +72,11 @@ impl Scene {
             return;
         }
         self.made += 1;
-        let image = Image {
-            id: ImageId(self.made.into()),
-            flags: Flags::new(FileType::Png, false),
-            length: [0, 1, 300, 70_000][dice(4) as usize],
-        };
+        let image = Image::new(
+            ImageId(self.made.into()),
+            Flags::new(FileType::Png, false),
+            [0, 1, 300, 70_000][dice(4) as usize],
+        );
         let name = format!("{}.png", dice(9));
         self.writer.insert(&name, image).unwrap();
     }

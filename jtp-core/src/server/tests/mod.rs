@@ -66,11 +66,7 @@ impl Scene {
     fn add(&mut self, name: &str, bytes: Vec<u8>) -> ImageId {
         let id = ImageId::of(&bytes);
         let length = u32::try_from(bytes.len()).unwrap();
-        let image = Image {
-            id,
-            flags: Flags::new(FileType::Png, false),
-            length,
-        };
+        let image = Image::new(id, Flags::new(FileType::Png, false), length);
         self.writer.insert(name, image).unwrap();
         self.images.insert(id, bytes);
         id
