@@ -12,6 +12,7 @@
 //!    └── latest ─► position in the history: WATCH sends the events after it
 //! ```
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(not(feature = "std"), allow(clippy::arc_with_non_send_sync))]
 
 mod changes;
