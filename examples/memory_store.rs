@@ -73,11 +73,7 @@ impl Gallery {
         let bytes: Vec<u8> = (0..LENGTH).map(|at| picture.byte(at)).collect();
         picture.id = ImageId::of(&bytes);
         self.pictures.insert(picture.id, picture);
-        let image = Image {
-            id: picture.id,
-            flags: Flags::new(FileType::Other, false),
-            length: LENGTH,
-        };
+        let image = Image::new(picture.id, Flags::new(FileType::Other, false), LENGTH);
         Ok(self.catalog.edit(|writer| writer.insert(name, image))?)
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "vectors/rust/client.rs"]
 mod client;
+#[path = "vectors/rust/dissector.rs"]
+mod dissector;
 #[path = "vectors/rust/frames.rs"]
 mod frames;
 #[path = "vectors/rust/images.rs"]

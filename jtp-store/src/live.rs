@@ -16,7 +16,7 @@ use jtp_core::{Catalog, CatalogWriter};
 /// let live = LiveCatalog::new();
 /// let mut watch = live.watch();
 /// assert!(watch.try_changed().is_none());
-/// let image = Image { id: ImageId(7), flags: Flags::new(FileType::Gif, false), length: 1 };
+/// let image = Image::new(ImageId(7), Flags::new(FileType::Gif, false), 1);
 /// live.edit(|writer| writer.insert("a.gif", image))?;
 /// assert_eq!(watch.try_changed().unwrap().len(), 1);
 /// # Ok::<(), jtp_core::CatalogError>(())

@@ -92,11 +92,7 @@ impl MemoryStore {
         let id = ImageId::of(&bytes);
         let raw_length = u32::try_from(bytes.len()).map_err(|_| InsertError::TooLarge)?;
         let raw = Stored {
-            image: Image {
-                id,
-                flags: Flags::new(file_type, false),
-                length: raw_length,
-            },
+            image: Image::new(id, Flags::new(file_type, false), raw_length),
             raw_length,
             bytes,
         };
@@ -135,11 +131,7 @@ impl MemoryStore {
         threshold
             .accepts(length, u64::from(form_length))
             .then(|| Stored {
-                image: Image {
-                    flags: Flags::new(file_type, true),
-                    length: form_length,
-                    ..raw.image
-                },
+                image: Image::new(raw.image.id, Flags::new(file_type, true), form_length),
                 raw_length: raw.raw_length,
                 bytes: form.into(),
             })

@@ -24,7 +24,7 @@ fn fetch() -> (tempfile::TempDir, Arc<Fetch>) {
 fn image(id: ImageId, length: usize) -> Image {
     let flags = Flags::new(FileType::Png, false);
     let length = length.try_into().unwrap();
-    Image { id, flags, length }
+    Image::new(id, flags, length)
 }
 
 fn names(fetch: &Fetch) -> Vec<String> {

@@ -228,7 +228,7 @@ impl Pending {
                 Request::Watch => RequestKind::Watch,
             };
             let keep_alive = self.keep_alive;
-            RequestHead { kind, keep_alive }.encode(out);
+            RequestHead::new(kind, keep_alive).encode(out);
             self.encoded = Encoded::Ids(0);
         }
         if let Encoded::Ids(done) = self.encoded {
@@ -242,10 +242,7 @@ impl Pending {
             self.encoded = Encoded::All;
         }
         if self.cancel == Cancel::Wanted {
-            let head = RequestHead {
-                kind: RequestKind::Cancel,
-                keep_alive: false,
-            };
+            let head = RequestHead::new(RequestKind::Cancel, false);
             head.encode(out);
             self.cancel = Cancel::Encoded;
         }

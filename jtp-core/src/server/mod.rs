@@ -54,6 +54,10 @@ mod error;
 mod input;
 mod output;
 mod packets;
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a listener must handle every policy and every kind of opening"
+)]
 mod port;
 #[cfg(test)]
 mod tests;
@@ -357,11 +361,7 @@ impl ServerConnection {
 
     /// Queues a `JTPE`, and closes the connection. // S11
     fn error(&mut self, code: ErrorCode, message: &str, reason: CloseReason, now: Time) {
-        ErrorFrame {
-            code,
-            message: Cow::Borrowed(message),
-        }
-        .encode(&mut self.out);
+        ErrorFrame::new(code, Cow::Borrowed(message)).encode(&mut self.out);
         self.close(reason, now);
     }
 

@@ -118,11 +118,7 @@ mod tests {
 
     fn change(live: &LiveCatalog, n: u64) {
         let flags = Flags::new(FileType::Png, false);
-        let image = Image {
-            id: ImageId(n),
-            flags,
-            length: 1,
-        };
+        let image = Image::new(ImageId(n), flags, 1);
         live.edit(|writer| writer.insert(&format!("{n}.png"), image).unwrap());
     }
 

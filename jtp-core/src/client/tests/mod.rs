@@ -302,11 +302,11 @@ pub(super) fn head(header: Header, count: u32) -> Vec<u8> {
 
 /// A packet with these data, which need not match the ID.
 pub(super) fn packet_of(flags: u8, id: ImageId, data: &[u8]) -> Vec<u8> {
-    let image = Image {
+    let image = Image::new(
         id,
-        flags: Flags::from_bits(flags),
-        length: u32::try_from(data.len()).unwrap(),
-    };
+        Flags::from_bits(flags),
+        u32::try_from(data.len()).unwrap(),
+    );
     let mut out = Vec::new();
     packet::encode_head(&image, &mut out);
     out.extend_from_slice(data);
@@ -342,8 +342,7 @@ pub(super) fn owned_entry(name: &str) -> CatalogEntry<'static> {
 
 pub(super) fn error_frame(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    let message = message.into();
-    ErrorFrame { code, message }.encode(&mut out);
+    ErrorFrame::new(code, message).encode(&mut out);
     out
 }
 

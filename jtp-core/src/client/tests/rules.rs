@@ -424,7 +424,10 @@ fn r2_an_image_left_undecoded_is_passed_on_unchanged_and_without_a_verdict() {
         let received = connection.receive(input, NOW).unwrap();
         input = &input[received.used..];
         let Some(event) = received.event else { break };
-        let (begins, event) = (matches!(event, Event::Image(_)), std::format!("{event:?}"));
+        let (begins, event) = (
+            matches!(event, Event::Image(_)),
+            alloc::format!("{event:?}"),
+        );
         // The connection decodes the last image.
         let may_leave = begins
             && events
@@ -440,7 +443,7 @@ fn r2_an_image_left_undecoded_is_passed_on_unchanged_and_without_a_verdict() {
         }
         events.push(event.split(['(', ' ']).next().unwrap().into());
         if event.starts_with("Data") && events.len() == 3 {
-            assert_eq!(event, std::format!("Data({:?})", b"no Zstd"));
+            assert_eq!(event, alloc::format!("Data({:?})", b"no Zstd"));
         }
     }
     let events: Vec<&str> = events.iter().map(String::as_str).collect();
