@@ -196,7 +196,7 @@ impl Transfer {
     ///
     /// If only certain images are fetched, several requests can be in progress.
     ///
-    /// A BATCH after a loss names at most [`HaveSet::MAX`] images: the server sends the others again. // R6 S8
+    /// A BATCH after a lost connection names at most [`HaveSet::MAX`] images: the server sends the others again. // R6 S8
     pub fn next_request(&mut self) -> Option<Request> {
         if let Some(bulk) = &mut self.bulk {
             if !self.in_progress.is_empty() {

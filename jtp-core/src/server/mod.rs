@@ -3,7 +3,7 @@
 //! # Calls
 //!
 //! The calls fall in four groups. Any order of them is valid; a call that does not fit the state returns
-//! [`Misuse`](crate::Misuse) and changes nothing.
+//! [`Misuse`] and changes nothing.
 //!
 //! * **Input.** The caller owns the bytes that it has read and that are not used.
 //!   [`receive`](ServerConnection::receive) uses some of them and returns a request that needs a decision; call it
