@@ -73,11 +73,7 @@ impl GeneratedStore {
         let bytes: Vec<u8> = (0..LENGTH).map(|offset| generated.byte(offset)).collect();
         generated.id = ImageId::of(&bytes);
         self.images.insert(generated.id, generated);
-        let image = Image {
-            id: generated.id,
-            flags: Flags::new(FileType::Other, false),
-            length: LENGTH,
-        };
+        let image = Image::new(generated.id, Flags::new(FileType::Other, false), LENGTH);
         Ok(self.catalog.edit(|writer| writer.insert(name, image))?)
     }
 }

@@ -33,7 +33,7 @@ fn run() -> Result {
     let flags = Flags::new(FileType::Gif, false);
     let length = u32::try_from(PICTURE.len())?;
     let mut catalog = CatalogWriter::new();
-    catalog.insert("a.gif", Image { id, flags, length })?;
+    catalog.insert("a.gif", Image::new(id, flags, length))?;
     let mut pair = Pair {
         client: ClientConnection::new(ClientConfig::new(), NOW),
         server: ServerConnection::new(ServerConfig::new(), NOW),
@@ -48,14 +48,7 @@ fn run() -> Result {
 
     println!("an image is added");
     let id = ImageId::of(b"");
-    catalog.insert(
-        "empty.gif",
-        Image {
-            id,
-            flags,
-            length: 0,
-        },
-    )?;
+    catalog.insert("empty.gif", Image::new(id, flags, 0))?;
     pair.server.catalog_changed(&catalog.publish(), NOW);
     while pair.step(&mut catalog)? {}
 

@@ -20,7 +20,7 @@ fn main() {
     };
     let head = |kind, keep_alive| {
         let mut out = Vec::new();
-        RequestHead { kind, keep_alive }.encode(&mut out);
+        RequestHead::new(kind, keep_alive).encode(&mut out);
         out
     };
     let ids: Vec<ImageId> = IMAGES
@@ -79,11 +79,7 @@ fn main() {
     }
 
     // Responses.
-    let image = |index: usize| Image {
-        id: ids[index],
-        flags: Flags::new(FileType::Png, false),
-        length: u32::try_from(IMAGES[index].1.len()).unwrap(),
-    };
+    let image = |index: usize| Image::new(ids[index], Flags::new(FileType::Png, false), u32::try_from(IMAGES[index].1.len()).unwrap());
     let packets = |indices: &[usize]| {
         let mut out = Vec::new();
         for &index in indices {
@@ -108,10 +104,7 @@ fn main() {
         entry::encode(&entry, &mut entries).unwrap();
     }
     let mut error = Vec::new();
-    ErrorFrame {
-        code: ErrorCode::ServerError,
-        message: "a disk failed".into(),
-    }
+    ErrorFrame::new(ErrorCode::ServerError, "a disk failed")
     .encode(&mut error);
     let mut one = Vec::new();
     let image = Image::new(ids[0], Flags::new(FileType::Gif, true), 4660);
@@ -119,11 +112,7 @@ fn main() {
     entry::encode(&named, &mut one).unwrap();
     let plain = [9; 60];
     let small = zstd::bulk::compress(&plain, 3).unwrap();
-    let packed = Image {
-        id: ImageId::of(&plain),
-        flags: Flags::new(FileType::Bmp, true),
-        length: u32::try_from(small.len()).unwrap(),
-    };
+    let packed = Image::new(ImageId::of(&plain), Flags::new(FileType::Bmp, true), u32::try_from(small.len()).unwrap());
     let mut packed_head = Vec::new();
     packet::encode_head(&packed, &mut packed_head);
 

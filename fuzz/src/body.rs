@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
     };
     let flags = Flags::new(FileType::Other, true);
     let length = u32::try_from(wire.len()).unwrap();
-    let image = |id| Image { id, flags, length };
+    let image = |id| Image::new(id, flags, length);
     let mut receiver = BodyReceiver::new(MAX_SIZE, MAX_WINDOW);
     let whole = receive(&mut receiver, image(ImageId(0)), &wire, &mut || usize::MAX);
     // A receiver that has seen other images gives the same.
@@ -77,11 +77,7 @@ pub fn run(data: &[u8]) {
         assert!(by_library == whole.0, "the library decodes something else");
     }
     // The same bytes raw.
-    let raw = Image {
-        id: actual,
-        flags: Flags::new(FileType::Png, false),
-        length: u32::try_from(whole.0.len()).unwrap(),
-    };
+    let raw = Image::new(actual, Flags::new(FileType::Png, false), u32::try_from(whole.0.len()).unwrap());
     assert_eq!(
         receive(&mut receiver, raw, &whole.0, &mut || 7).1,
         Ok(actual)

@@ -16,11 +16,7 @@ const NOW: Time = Time::ZERO;
 pub fn catalog() -> Arc<Catalog> {
     let mut writer = CatalogWriter::new();
     for (name, bytes) in IMAGES {
-        let image = Image {
-            id: ImageId::of(bytes),
-            flags: Flags::new(FileType::from_extension(&name[2..]), false),
-            length: u32::try_from(bytes.len()).unwrap(),
-        };
+        let image = Image::new(ImageId::of(bytes), Flags::new(FileType::from_extension(&name[2..]), false), u32::try_from(bytes.len()).unwrap());
         writer.insert(name, image).unwrap();
     }
     writer.publish()

@@ -72,18 +72,11 @@ fn head(kind: u8, count: u32, keep_alive: bool) -> RequestHead {
         _ => RequestKind::ListAndGet,
     };
     let unused = matches!(kind, RequestKind::Cancel | RequestKind::Watch);
-    RequestHead {
-        kind,
-        keep_alive: keep_alive && !unused,
-    }
+    RequestHead::new(kind, keep_alive && !unused)
 }
 
 fn image(id: u64, flags: u8, length: u32) -> Image {
-    Image {
-        id: ImageId(id),
-        flags: Flags::from_bits(flags),
-        length,
-    }
+    Image::new(ImageId(id), Flags::from_bits(flags), length)
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(read: DecodeResult<T>, written: &T) -> usize {
@@ -115,10 +108,7 @@ impl Frame<'_> {
         let Frame::Error { code, message } = *self else {
             unreachable!()
         };
-        ErrorFrame {
-            code: ErrorCode::from_code(code % 5 + 1).unwrap(),
-            message: message.get(..60_000).unwrap_or(message).into(),
-        }
+        ErrorFrame::new(ErrorCode::from_code(code % 5 + 1).unwrap(), message.get(..60_000).unwrap_or(message))
     }
 
     fn write(&self, out: &mut Vec<u8>) {

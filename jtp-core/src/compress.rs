@@ -2,6 +2,8 @@
 //!
 //! This module decides only. The store compresses, once for each image and not for each request.
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 use crate::image::FileType;
 
 /// Of a larger image, a sample of this many bytes is compressed first, to find out whether it is worth it. // S9

@@ -1,5 +1,7 @@
 //! Images as the protocol describes them: an ID, flags with the file type, and a length.
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 use core::fmt;
 use core::hash::Hasher;
 use core::str::FromStr;
@@ -14,6 +16,10 @@ use core::str::FromStr;
 /// assert_eq!("ef46db3751d8e999".parse(), Ok(ImageId::of(b"")));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "an ID is a number of 64 bits on the wire and nothing else"
+)]
 pub struct ImageId(pub u64);
 
 impl ImageId {
@@ -54,6 +60,7 @@ impl fmt::Debug for ImageId {
 /// The text is not 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an image ID: 16 hex digits are expected")]
+#[non_exhaustive]
 pub struct ParseImageIdError;
 
 impl FromStr for ImageId {
@@ -116,6 +123,10 @@ impl fmt::Debug for ImageHasher {
 ///
 /// A received reserved code keeps its value and is treated as [`Other`](Self::Other): a later draft assigns 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the eight variants are all values of the field's three bits"
+)]
 pub enum FileType {
     /// Code 0.
     Png,
@@ -333,6 +344,7 @@ impl fmt::Debug for Flags {
 
 /// An image as a snapshot of the catalog sends it: the fields of its packet's head. // S6
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Image {
     /// The ID.
     pub id: ImageId,

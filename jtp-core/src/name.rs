@@ -1,5 +1,7 @@
 //! Normalization of file names.
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 use alloc::borrow::Cow;
 use alloc::string::String;
 

@@ -1,5 +1,7 @@
 //! Points in time, passed in by the caller.
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 use core::ops::Add;
 use core::time::Duration;
 

@@ -44,11 +44,11 @@ fn name(n: u64) -> String {
 }
 
 fn image(n: u64) -> Image {
-    Image {
-        id: ImageId::of(&n.to_be_bytes()),
-        flags: Flags::new(FileType::Png, false),
-        length: 300_000,
-    }
+    Image::new(
+        ImageId::of(&n.to_be_bytes()),
+        Flags::new(FileType::Png, false),
+        300_000,
+    )
 }
 
 fn live() -> usize {

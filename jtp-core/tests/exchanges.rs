@@ -27,11 +27,11 @@ type Bodies = BTreeMap<ImageId, Vec<u8>>;
 fn catalog(images: &BTreeMap<String, Vec<u8>>) -> (Arc<Catalog>, Bodies) {
     let (mut writer, mut bodies) = (CatalogWriter::new(), Bodies::new());
     for (name, bytes) in images {
-        let image = Image {
-            id: ImageId::of(bytes),
-            flags: Flags::new(FileType::Png, false),
-            length: u32::try_from(bytes.len()).unwrap(),
-        };
+        let image = Image::new(
+            ImageId::of(bytes),
+            Flags::new(FileType::Png, false),
+            u32::try_from(bytes.len()).unwrap(),
+        );
         writer.insert(name, image).unwrap();
         bodies.insert(image.id, bytes.clone());
     }

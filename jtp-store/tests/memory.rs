@@ -80,14 +80,7 @@ fn s4_the_same_bytes_are_one_image_and_a_collision_is_refused() {
     assert_eq!(body(&store, image(&store, id)).unwrap(), one);
     assert!(store.remove(id) && !store.remove(id));
     assert!(matches!(
-        body(
-            &store,
-            Image {
-                id,
-                flags: Flags::from_bits(0),
-                length: 16
-            }
-        ),
+        body(&store, Image::new(id, Flags::from_bits(0), 16)),
         Err(LoadError::Open(OpenError::Gone(_)))
     ));
 }
@@ -107,11 +100,7 @@ fn s6_s9_a_compressing_store_lists_the_form_that_travels() {
     assert_eq!(zstd::decode_all(form.as_slice()).unwrap(), raw);
     assert!(!image(&store, png).flags.is_compressed());
     assert!(!image(&store, empty).flags.is_compressed());
-    let as_raw = Image {
-        flags: Flags::from_bits(3),
-        length: 50_000,
-        ..compressed
-    };
+    let as_raw = Image::new(id, Flags::from_bits(3), 50_000);
     assert!(matches!(
         body(&store, as_raw),
         Err(LoadError::Open(OpenError::Changed(_)))
@@ -166,10 +155,7 @@ fn load_takes_the_first_image_in_part_and_small_ones_that_follow_whole() {
     assert_eq!(firsts(&images, 0), [(0, false)]);
     assert_eq!(firsts(&images[1..], 0), [(0, true)]);
     assert_eq!(firsts(&[], 10), []);
-    let lost = Image {
-        id: ImageId(1),
-        ..images[0]
-    };
+    let lost = Image::new(ImageId(1), images[0].flags, images[0].length);
     let results = load(&store, &[images[0], lost, images[1]], 1000);
     assert_eq!(results.len(), 2, "a response ends at an error");
     assert!(matches!(

@@ -16,11 +16,7 @@ use jtp_store::{FileName, OutputError, OutputFolder, PendingFile};
 
 fn begin(folder: &OutputFolder, bytes: &[u8]) -> (PendingFile, ImageId) {
     let id = ImageId::of(bytes);
-    let image = Image {
-        id,
-        flags: Flags::new(FileType::Png, false),
-        length: bytes.len() as u32,
-    };
+    let image = Image::new(id, Flags::new(FileType::Png, false), bytes.len() as u32);
     let mut file = folder.begin(&image);
     file.append(bytes).unwrap();
     (file, id)

@@ -52,14 +52,14 @@ impl Kept {
             FileType::Png
         };
         Kept {
-            image: Image {
-                id: match picture.forged {
+            image: Image::new(
+                match picture.forged {
                     true => ImageId::of(picture.name.as_bytes()),
                     false => ImageId::of(&picture.bytes),
                 },
-                flags: Flags::new(kind, picture.packed),
-                length: u32::try_from(bytes.len()).unwrap(),
-            },
+                Flags::new(kind, picture.packed),
+                u32::try_from(bytes.len()).unwrap(),
+            ),
             bytes: bytes.into(),
         }
     }

@@ -12,6 +12,7 @@
 //!    └── latest ─► position in the history: WATCH sends the events after it
 //! ```
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(not(feature = "std"), allow(clippy::arc_with_non_send_sync))]
 
 mod changes;
@@ -201,7 +202,7 @@ impl Catalog {
         }
     }
 
-    /// The image's [ordinal](Self::ordinal), and the position of its chunk.
+    /// The image's [ordinal](Self::ordinal), and the index of its chunk.
     pub(crate) fn locate(&self, id: ImageId) -> Option<(usize, usize)> {
         let (ordinal, slot) = self.contents.index.locate(id, &self.starts)?;
         Some((ordinal, *self.contents.slots.get(slot)?))
@@ -212,8 +213,8 @@ impl Catalog {
         self.contents.spine.len()
     }
 
-    /// Moves the place past each chunk that it is at the start of, while `skips` is true of that chunk's position
-    /// and number of images.
+    /// Skips whole chunks from a position at the start of one, while `skips` is true of the chunk's index and number
+    /// of images.
     pub(crate) fn skip_chunks(&self, at: &mut Place, skips: impl Fn(usize, usize) -> bool) {
         while let Some(chunk) = self.contents.spine.get(at.chunk) {
             if at.index < chunk.len() && (at.index > 0 || !skips(at.chunk, chunk.len())) {

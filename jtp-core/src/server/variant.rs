@@ -1,6 +1,6 @@
 //! Images that are sent in another variant than the snapshot listed.
 
-use super::output::{Responding, What};
+use super::output::{Responding, ResponseBody};
 use super::{BodyRequest, ServerConnection, State};
 use crate::image::Image;
 use crate::Misuse;
@@ -26,7 +26,7 @@ impl ServerConnection {
             return Err(Misuse::ExcessBody { loaded, missing });
         }
         if let State::Responding(Responding {
-            what: What::Packets { next, .. },
+            body: ResponseBody::Packets { next, .. },
             ..
         }) = &mut self.state
         {

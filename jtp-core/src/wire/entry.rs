@@ -19,6 +19,7 @@ pub const MAX_LEN: usize = FIXED_LEN + MAX_NAME_LEN + varint::MAX_LEN;
 
 /// A catalog entry. The name borrows from the decoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Entry<'a> {
     /// The image's ID.
     pub id: ImageId,
@@ -74,6 +75,7 @@ pub fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), NameTooLong> {
 /// A name is longer than 65,535 bytes. // S14
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the file name is longer than 65,535 bytes")]
+#[non_exhaustive]
 pub struct NameTooLong;
 
 /// Reads an entry from the start of `input`.

@@ -26,6 +26,8 @@
 //! assert_eq!(varint::decode(&out[..1]), Ok(Decoded::Incomplete { need: 1 }));
 //! ```
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 mod dissector;
 pub mod entry;
 pub mod packet;
@@ -37,6 +39,10 @@ pub use dissector::{Dissector, Frame};
 
 /// What a decoder found at the start of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a frame is complete or incomplete, and errors are not in this type"
+)]
 pub enum Decoded<T> {
     /// A complete frame.
     Complete {

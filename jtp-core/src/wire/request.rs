@@ -30,6 +30,7 @@ pub const MAX_HEAD_LEN: usize = 2 + varint::MAX_LEN;
 
 /// The type of a request and the number of its IDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RequestKind {
     /// Requests the images with the IDs that follow, in that order. // S7
     GetById {
@@ -91,6 +92,7 @@ impl RequestKind {
 
 /// A request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct RequestHead {
     /// The type, and the number of IDs that follow.
     pub kind: RequestKind,

@@ -28,6 +28,7 @@ pub const MAX_ERROR_LEN: usize = HEADER_LEN + 3 + u16::MAX as usize;
 
 /// A response header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Header {
     /// `JTPL`, answers LIST.
     List,
@@ -151,6 +152,7 @@ pub fn decode_count(header: Header, input: &[u8]) -> DecodeResult<u32> {
 /// the server cannot do it for anyone. To hide single images from a peer, accept its request with a catalog that
 /// does not have them: unknown IDs are left out of the response. // S7
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorCode {
     /// 1: reserved. A server never sends it for an image that it does not have; the image is left out of the
     /// response. Final for clients. // S7
@@ -212,6 +214,7 @@ impl fmt::Display for ErrorCode {
 
 /// The contents of a `JTPE`. // S11
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ErrorFrame<'a> {
     /// The code, for the program.
     pub code: ErrorCode,

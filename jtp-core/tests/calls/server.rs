@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jtp_core::server::{CloseReason, ServerConfig, ServerConnection};
+use jtp_core::server::{BodyRequest, CloseReason, ServerConfig, ServerConnection};
 use jtp_core::wire::Decoded;
 use jtp_core::wire::request::{RequestHead, RequestKind};
 use jtp_core::wire::response::ErrorCode;
@@ -72,11 +72,11 @@ impl Scene {
             return;
         }
         self.made += 1;
-        let image = Image {
-            id: ImageId(self.made.into()),
-            flags: Flags::new(FileType::Png, false),
-            length: [0, 1, 300, 70_000][dice(4) as usize],
-        };
+        let image = Image::new(
+            ImageId(self.made.into()),
+            Flags::new(FileType::Png, false),
+            [0, 1, 300, 70_000][dice(4) as usize],
+        );
         let name = format!("{}.png", dice(9));
         self.writer.insert(&name, image).unwrap();
     }
@@ -135,7 +135,7 @@ impl Scene {
             }
             12..15 => {
                 let wanted = self.server.wants_body();
-                let rest = wanted.map_or(0, |wanted| wanted.remaining());
+                let rest = wanted.map_or(0, BodyRequest::remaining);
                 let (failed, more) = (dice(32) == 0, dice(16) == 0);
                 let count = part(dice, rest as usize) as u32 + u32::from(more);
                 let fits = wanted.is_some() && (failed || count <= rest);

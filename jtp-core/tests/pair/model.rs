@@ -46,10 +46,7 @@ impl Asked {
             Request::Watch => RequestKind::Watch,
             other => panic!("{other:?}"),
         };
-        RequestHead {
-            kind,
-            keep_alive: self.keep_alive && kind != RequestKind::Watch,
-        }
+        RequestHead::new(kind, self.keep_alive && kind != RequestKind::Watch)
     }
 
     fn bytes(&self) -> VecDeque<u8> {

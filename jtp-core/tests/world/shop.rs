@@ -113,11 +113,11 @@ impl Shop {
         }
         for (id, name) in &disk {
             if self.listed.get(id) != Some(name) {
-                let image = Image {
-                    id: *id,
-                    flags: Flags::new(FileType::Png, false),
-                    length: u32::try_from(self.images[id].len()).unwrap(),
-                };
+                let image = Image::new(
+                    *id,
+                    Flags::new(FileType::Png, false),
+                    u32::try_from(self.images[id].len()).unwrap(),
+                );
                 self.writer.insert(name, image).unwrap();
                 if !self.listed.contains_key(id) {
                     self.history.push(*id);

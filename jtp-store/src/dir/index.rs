@@ -339,11 +339,11 @@ impl Index {
         let file_type = select::file_type(record.sniffed, name);
         let form = self.form(id, file_type, &record);
         let form_length = form.and_then(Form::length);
-        let image = Image {
+        let image = Image::new(
             id,
-            flags: Flags::new(file_type, form_length.is_some()),
-            length: form_length.unwrap_or(record.length),
-        };
+            Flags::new(file_type, form_length.is_some()),
+            form_length.unwrap_or(record.length),
+        );
         Some((select::listed_name(name)?, image))
     }
 

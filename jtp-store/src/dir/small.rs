@@ -117,11 +117,7 @@ mod tests {
     use jtp_core::{FileType, Flags};
 
     fn image(n: u64, length: u32) -> Image {
-        Image {
-            id: ImageId(n),
-            flags: Flags::new(FileType::Bmp, false),
-            length,
-        }
+        Image::new(ImageId(n), Flags::new(FileType::Bmp, false), length)
     }
 
     const SOURCE: Fingerprint = Fingerprint {
@@ -162,10 +158,7 @@ mod tests {
         assert_eq!(small.get(&image(1, 4), &SOURCE), None);
         let other = Fingerprint { inode: 9, ..SOURCE };
         assert_eq!(small.get(&image(1, 3), &other), None, "S4");
-        let compressed = Image {
-            flags: Flags::new(FileType::Bmp, true),
-            ..image(1, 3)
-        };
+        let compressed = Image::new(ImageId(1), Flags::new(FileType::Bmp, true), 3);
         assert_eq!(small.get(&compressed, &SOURCE), None);
         small.put(ImageId(2), false, &SOURCE, &[0; SMALL + 1]);
         assert_eq!(small.get(&image(2, 16_385), &SOURCE), None);

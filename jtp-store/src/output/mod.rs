@@ -47,7 +47,7 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// use jtp_store::{FileName, OutputFolder};
 ///
 /// let folder = OutputFolder::open("output")?;
-/// let image = Image { id: ImageId::of(b"pixels"), flags: Flags::new(FileType::Png, false), length: 6 };
+/// let image = Image::new(ImageId::of(b"pixels"), Flags::new(FileType::Png, false), 6);
 /// let mut file = folder.begin(&image);
 /// file.append(b"pixels")?;
 /// let name = FileName::new("a.png", image.id, FileType::Png);

@@ -150,7 +150,7 @@ fn w7_s10_requests() {
             };
             let keep_alive = value["keep_alive"].as_bool().unwrap();
             let mut out = Vec::new();
-            RequestHead { kind, keep_alive }.encode(&mut out);
+            RequestHead::new(kind, keep_alive).encode(&mut out);
             let ids = value.get("ids").and_then(Value::as_array);
             let ids: Vec<ImageId> = ids.into_iter().flatten().map(id_of).collect();
             request::encode_ids(&ids, &mut out);
@@ -253,11 +253,11 @@ fn w4_r1_packet_heads() {
             }))
         };
         check(&vector, read, |value| {
-            let image = Image {
-                id: id_of(&value["id"]),
-                flags: Flags::from_bits(u8_of(&value["flags"])),
-                length: u32_of(&value["length"]),
-            };
+            let image = Image::new(
+                id_of(&value["id"]),
+                Flags::from_bits(u8_of(&value["flags"])),
+                u32_of(&value["length"]),
+            );
             let mut out = Vec::new();
             packet::encode_head(&image, &mut out);
             out
@@ -288,8 +288,8 @@ fn r1_error_frames() {
         check(&vector, read, |value| {
             let mut out = Vec::new();
             let code = ErrorCode::from_code(u8_of(&value["code"])).unwrap();
-            let message = value["message"].as_str().unwrap().into();
-            ErrorFrame { code, message }.encode(&mut out);
+            let message = value["message"].as_str().unwrap();
+            ErrorFrame::new(code, message).encode(&mut out);
             out
         });
     }

@@ -28,11 +28,11 @@ fn receive(vector: &Vector, data: &[u8], piece: usize) -> (Vec<u8>, &'static str
         limit("max_size").unwrap_or(DEFAULT_MAX_IMAGE_SIZE),
         max_window.unwrap_or(DEFAULT_MAX_WINDOW),
     );
-    receiver.begin(Image {
-        id: vector.str("id").parse().unwrap(),
-        flags: Flags::from_bits(u8::try_from(vector.number("flags")).unwrap()),
-        length: u32::try_from(data.len()).unwrap(),
-    });
+    receiver.begin(Image::new(
+        vector.str("id").parse().unwrap(),
+        Flags::from_bits(u8::try_from(vector.number("flags")).unwrap()),
+        u32::try_from(data.len()).unwrap(),
+    ));
     let mut decoded = Vec::new();
     for mut piece in data.chunks(piece) {
         while !piece.is_empty() {

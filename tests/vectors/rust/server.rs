@@ -59,11 +59,11 @@ impl Scene {
         let code = u8::try_from(file["type"].as_u64().unwrap()).unwrap();
         let id = ImageId::of(&image);
         assert_eq!(Some(&*id.to_string()), text("id"), "{name}");
-        let entry = Image {
+        let entry = Image::new(
             id,
-            flags: Flags::new(FileType::from_code(code), compressed.is_some()),
-            length: u32::try_from(travels.len()).unwrap(),
-        };
+            Flags::new(FileType::from_code(code), compressed.is_some()),
+            u32::try_from(travels.len()).unwrap(),
+        );
         self.writer.insert(name, entry).unwrap();
         self.images.insert(id, travels);
         self.ids.insert(name.to_owned(), id);
