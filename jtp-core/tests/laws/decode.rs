@@ -1,5 +1,5 @@
-//! Every decoder on the same bytes: what it says holds for every cut, and what it read encodes to itself. The
-//! test beside this folder feeds it, and the fuzz target `wire_decode`.
+//! Runs every decoder on the same bytes. The result must be consistent for every prefix, and a decoded value must
+//! encode to the bytes read. Used by the test `laws` and the fuzz target `wire_decode`.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) {
     check(data, RequestHead::decode, |head, out| {
         head.encode(out);
         if let Some(flags) = out.get_mut(1) {
-            *flags = u8::from(head.keep_alive); // CANCEL and WATCH are sent with 0 whatever came. // W7
+            *flags = u8::from(head.keep_alive); // CANCEL and WATCH are encoded with 0 whatever was received. // W7
         }
     });
     check(data, entry::decode, |entry, out| {
@@ -43,31 +43,31 @@ pub(crate) fn run(data: &[u8]) {
     );
     check(
         data,
-        |bytes: &[u8]| Ok(own(ErrorFrame::decode_body(bytes)?)),
+        |bytes: &[u8]| Ok(into_owned(ErrorFrame::decode_body(bytes)?)),
         |frame, out| {
             frame.encode(out);
             out.drain(..response::HEADER_LEN);
             if frame.message.contains('\u{fffd}') {
-                // It may stand for bytes that were no UTF-8.
+                // It may replace bytes that were not UTF-8.
                 out.clear();
             }
         },
     );
-    // S12: what begins a packet begins no header.
+    // S12: no bytes are both a packet head and a header.
     if let (Ok(Decoded::Complete { .. }), Ok(_)) = (packet::decode_head(data), Header::decode(data))
     {
-        panic!("a packet and a header");
+        panic!("both a packet head and a header");
     }
 }
 
-fn own(frame: Decoded<ErrorFrame<'_>>) -> Decoded<ErrorFrame<'static>> {
+fn into_owned(frame: Decoded<ErrorFrame<'_>>) -> Decoded<ErrorFrame<'static>> {
     frame.map(|frame| ErrorFrame {
         code: frame.code,
         message: frame.message.into_owned().into(),
     })
 }
 
-/// The laws of a decoder. `encode` may leave its output empty where the bytes cannot be had again.
+/// Checks one decoder. `encode` leaves its output empty if the value does not determine the bytes.
 fn check<'a, T: PartialEq + Debug>(
     data: &'a [u8],
     decode: impl Fn(&'a [u8]) -> DecodeResult<T>,
@@ -81,12 +81,12 @@ fn check<'a, T: PartialEq + Debug>(
             encode(value, &mut out);
             assert!(
                 out.is_empty() || out == data[..*used],
-                "{value:?} is not what was read"
+                "{value:?} does not encode to the bytes read"
             );
             assert_eq!(
                 decode(&data[..*used]),
                 whole,
-                "what follows makes a difference"
+                "the result depends on the bytes after it"
             );
             (*used, true)
         }
@@ -101,21 +101,24 @@ fn check<'a, T: PartialEq + Debug>(
     for cut in (0..needed).step_by(step) {
         match decode(&data[..cut]) {
             Ok(Decoded::Complete { .. }) => {
-                panic!("complete at {cut}, and not at {}: {whole:?}", data.len())
+                panic!("complete at {cut} but not at {}: {whole:?}", data.len())
             }
             Ok(Decoded::Incomplete { need }) => {
-                assert!(need > 0 && failed.is_none(), "an error was taken back");
+                assert!(
+                    need > 0 && failed.is_none(),
+                    "an error disappeared with more input"
+                );
                 assert!(
                     !complete || need <= needed - cut,
-                    "asks for more than there is"
+                    "`need` is larger than the frame"
                 );
-                // With fewer bytes than it needs the answer stays the same kind, unless it is an error.
+                // With fewer bytes than `need` the frame must not be complete.
                 if let Some(bytes) = data.get(..cut + need - 1) {
                     assert!(!matches!(decode(bytes), Ok(Decoded::Complete { .. })));
                 }
             }
             Err(error) => {
-                assert!(whole.is_err(), "an error was taken back");
+                assert!(whole.is_err(), "an error disappeared with more input");
                 failed = Some(error);
             }
         }

@@ -160,10 +160,10 @@ impl Connection {
             return None;
         }
         let mut moved = false;
-        let shown = self.client.transmit();
-        let count = shown.len().min(self.up.room());
+        let output = self.client.transmit();
+        let count = output.len().min(self.up.room());
         if count > 0 && !self.up.is_finished() {
-            self.up.send(&shown[..count], now);
+            self.up.send(&output[..count], now);
             self.client.transmitted(count, now).unwrap();
             moved = true;
         }
@@ -279,9 +279,9 @@ impl Connection {
     }
 
     fn server_sends(&mut self, store: &SimStore, now: Time) -> bool {
-        let shown = self.server.transmit();
-        let mut bytes = shown.bytes.to_vec();
-        if let Some(span) = shown.body {
+        let output = self.server.transmit();
+        let mut bytes = output.bytes.to_vec();
+        if let Some(span) = output.body {
             bytes.extend_from_slice(&store.images[&span.image.id][span.range()]);
         }
         bytes.truncate(self.down.room());
