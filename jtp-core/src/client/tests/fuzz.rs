@@ -1,4 +1,5 @@
-//! Any bytes, in any pieces, with any requests out: no panic, and the same answer however cut.
+//! Property tests: any input, split anywhere, with any requests outstanding. No panics, and the same events
+//! however the input is split.
 
 use super::*;
 use proptest::prelude::*;
@@ -15,12 +16,12 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// A BATCH of more than one window of output.
+/// A BATCH larger than one output window.
 fn many() -> Request {
     Request::Batch(HaveSet::try_from_iter((100..3000).map(ImageId)).unwrap())
 }
 
-/// Parts of a stream: most of them such that a script can get somewhere.
+/// Parts of a stream; most are valid frames, so that a script makes progress.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     let header = prop::sample::select(vec![
         Header::List,
@@ -37,13 +38,13 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
     let data = || proptest::collection::vec(any::<u8>(), 0..20);
     let sent = (0u8..32, 0u64..4, data())
         .prop_map(|(flags, id, data)| packet_of(flags, ImageId(id), &data));
-    let good = prop::sample::select(vec![&b""[..], A, B]).prop_map(packet);
+    let valid = prop::sample::select(vec![&b""[..], A, B]).prop_map(packet);
     let some_entry = "[a-zé\u{301}]{0,6}".prop_map(|name| super::entry(&name));
     prop_oneof![
         6 => whole_head,
         4 => some_entry,
         3 => sent,
-        3 => good,
+        3 => valid,
         1 => header.prop_map(|header| header.bytes().to_vec()),
         1 => "[a-z]{0,9}".prop_map(|text| error_frame(ErrorCode::NotFound, &text)),
         1 => data(),
@@ -64,7 +65,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 }))]
 
     #[test]
-    fn any_script_gives_the_same_however_cut(
+    fn events_do_not_depend_on_how_the_input_is_split(
         first in request(),
         steps in proptest::collection::vec(step(), 0..12),
         pipeline in any::<bool>(),
@@ -77,7 +78,7 @@ proptest! {
         let mut pieces = cuts.into_iter().cycle();
         prop_assert_eq!(&run(config, &steps, &mut || pieces.next().unwrap()), &whole);
         let outside = run_undecoded(config, &steps, &mut || pieces.next().unwrap());
-        prop_assert_eq!(&outside, &whole, "decoded outside");
+        prop_assert_eq!(&outside, &whole, "decoded outside the connection");
     }
 
     #[test]
@@ -87,17 +88,17 @@ proptest! {
         let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
         let mut seconds = 0;
         for (call, number, bytes, request) in calls {
-            // Time goes backwards too.
+            // Time may go backwards.
             seconds = (seconds + u64::from(number % 50)).saturating_sub(10);
             let now = Time::since_epoch(core::time::Duration::from_secs(seconds));
             let before = connection.fault().cloned();
-            let shown = connection.transmit().to_vec();
+            let output = connection.transmit().to_vec();
             match call {
                 0 => drop(connection.request(request, number % 2 == 0, now)),
                 1 => drop(connection.cancel(now)),
                 2 => drop(connection.transmitted(usize::from(number), now)),
-                3 => drop(connection.transmitted(shown.len().min(usize::from(number)), now)),
-                // With input left unused now and then, and the same or other bytes after it.
+                3 => drop(connection.transmitted(output.len().min(usize::from(number)), now)),
+                // Input may be left unconsumed and be followed by the same or other bytes.
                 4 | 5 => drop(connection.receive(&bytes, now).map(|received| received.used)),
                 6 => drop(connection.handle_timeout(now)),
                 7 => connection.wait(now),
@@ -108,10 +109,10 @@ proptest! {
             let _ = (connection.deadline(), connection.is_reusable(), connection.outstanding());
             prop_assert!(connection.transmit().len() < 20_000);
             if let Some(error) = before {
-                prop_assert_eq!(connection.fault(), Some(&error), "an error is sticky");
+                prop_assert_eq!(connection.fault(), Some(&error), "errors are sticky");
             }
             if connection.fault().is_none() && !(2..=3).contains(&call) && call != 8 {
-                prop_assert!(connection.transmit().starts_with(&shown), "output is only appended to");
+                prop_assert!(connection.transmit().starts_with(&output), "offered output was changed");
             }
         }
     }

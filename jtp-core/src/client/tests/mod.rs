@@ -1,5 +1,5 @@
-//! The connection's tests: scripts of what the application does and what the server sends, each run with the
-//! bytes whole, one at a time, and split at every point.
+//! Tests of the client connection. A script lists the application's calls and the server's bytes; it is run with
+//! the bytes whole, one at a time, and split at every point.
 
 mod fuzz;
 mod rules;
@@ -17,7 +17,7 @@ use crate::wire::entry::{self, Entry};
 use crate::wire::packet;
 use crate::wire::response::{ErrorCode, ErrorFrame, Header, encode_data_head, encode_head};
 
-/// What the application does, and what it gets from the server.
+/// A call of the application, or input from the server.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Ask(Request),
@@ -27,7 +27,7 @@ pub(super) enum Step {
     Eof,
 }
 
-/// What came of it.
+/// An event, or the result of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Log {
     Begin(ResponseKind, u32),
@@ -43,7 +43,7 @@ pub(super) enum Log {
     Misused(Misuse),
 }
 
-/// Everything that can be seen of a run.
+/// Everything observable about a run.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
     pub(super) log: Vec<Log>,
@@ -69,7 +69,7 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
             Log::Data(bytes.to_vec())
         }
         Event::ImageEnd { image, verdict } => Log::ImageEnd(image.id, verdict),
-        Event::PacketEnd { image } => panic!("nobody left {image:?} undecoded"),
+        Event::PacketEnd { image } => panic!("{image:?} was not left undecoded"),
         Event::NewImage(entry) => Log::NewImage(entry.into_owned()),
         Event::End { kind } => Log::End(kind),
         Event::Cancelled { kind } => Log::Cancelled(kind),
@@ -77,13 +77,13 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
     log.push(entry);
 }
 
-/// Feeds one piece until nothing more comes of it.
+/// Passes one piece to the connection until it is consumed.
 fn receive(connection: &mut ClientConnection, input: &[u8], log: &mut Vec<Log>) {
     receive_and(connection, input, log, None, &mut |_| {});
 }
 
-/// The same, with something done after each event, and with images decoded outside of the connection where there is
-/// something to decode them: the log tells no difference.
+/// Like [`receive`], but calls `after` after each event, and decodes images with `decoder` if there is one. The log
+/// is the same in both cases.
 fn receive_and(
     connection: &mut ClientConnection,
     mut input: &[u8],
@@ -94,13 +94,17 @@ fn receive_and(
     loop {
         match connection.receive(input, NOW) {
             Ok(Received { used, event }) => {
-                let given = input;
+                let before = input;
                 input = &input[used..];
                 match event {
                     Some(event) => {
                         if let Event::Data(data) = event {
                             let data = data.to_vec();
-                            assert_eq!(connection.data(given), data, "looked at once more");
+                            assert_eq!(
+                                connection.data(before),
+                                data,
+                                "data() returns the same bytes"
+                            );
                             match &mut decoder {
                                 Some(decoder) => decode(decoder, &data, log),
                                 None => push(log, Event::Data(&data)),
@@ -113,7 +117,7 @@ fn receive_and(
                         } else if let (Event::PacketEnd { image }, Some(decoder)) =
                             (&event, &mut decoder)
                         {
-                            let verdict = decoder.verdict().expect("the whole packet");
+                            let verdict = decoder.verdict().expect("a complete packet");
                             log.push(Log::ImageEnd(image.id, verdict.map(|_| ())));
                         } else {
                             push(log, event);
@@ -121,7 +125,7 @@ fn receive_and(
                         after(connection);
                     }
                     None => {
-                        assert!(input.is_empty(), "no event, and input left");
+                        assert!(input.is_empty(), "no event, but input is left");
                         return;
                     }
                 }
@@ -138,7 +142,7 @@ fn receive_and(
     }
 }
 
-/// What the connection does with the bytes of a packet, done outside of it.
+/// Decodes bytes of a packet outside the connection.
 fn decode(decoder: &mut BodyReceiver, mut bytes: &[u8], log: &mut Vec<Log>) {
     while !bytes.is_empty() {
         let piece = decoder.receive(bytes);
@@ -151,9 +155,9 @@ fn decode(decoder: &mut BodyReceiver, mut bytes: &[u8], log: &mut Vec<Log>) {
 
 fn send(connection: &mut ClientConnection, sent: &mut Vec<u8>) {
     while !connection.transmit().is_empty() {
-        let some = connection.transmit().len().div_ceil(2);
-        sent.extend_from_slice(&connection.transmit()[..some]);
-        connection.transmitted(some, NOW).unwrap();
+        let count = connection.transmit().len().div_ceil(2);
+        sent.extend_from_slice(&connection.transmit()[..count]);
+        connection.transmitted(count, NOW).unwrap();
     }
 }
 
@@ -161,7 +165,7 @@ pub(super) fn run(config: ClientConfig, steps: &[Step], cut: &mut dyn FnMut() ->
     run_with(config, steps, None, cut)
 }
 
-/// The same, with the images decoded outside of the connection.
+/// Like [`run`], with images decoded outside the connection.
 pub(super) fn run_undecoded(
     config: ClientConfig,
     steps: &[Step],
@@ -220,8 +224,8 @@ fn run_with(
     }
 }
 
-/// Runs a script in every way to cut it, which must all be the same.
-pub(super) fn play_with(config: ClientConfig, steps: &[Step]) -> Run {
+/// Runs a script with every way of splitting its input; all runs must be equal.
+pub(super) fn run_all_splits_with(config: ClientConfig, steps: &[Step]) -> Run {
     let whole = run(config, steps, &mut || usize::MAX);
     let longest = steps.iter().map(|step| match step {
         Step::Bytes(bytes) => bytes.len(),
@@ -241,22 +245,25 @@ pub(super) fn play_with(config: ClientConfig, steps: &[Step]) -> Run {
         assert_eq!(run(config, steps, &mut cut), whole, "split at {at}");
         assert_eq!(run(config, steps, &mut || at), whole, "pieces of {at}");
         let outside = run_undecoded(config, steps, &mut || at);
-        assert_eq!(outside, whole, "pieces of {at}, decoded outside");
+        assert_eq!(
+            outside, whole,
+            "pieces of {at}, decoded outside the connection"
+        );
     }
     whole
 }
 
-pub(super) fn play(steps: &[Step]) -> Run {
-    play_with(ClientConfig::default(), steps)
+pub(super) fn run_all_splits(steps: &[Step]) -> Run {
+    run_all_splits_with(ClientConfig::default(), steps)
 }
 
 pub(super) fn logs(steps: &[Step]) -> Vec<Log> {
-    play(steps).log
+    run_all_splits(steps).log
 }
 
-/// The error that a script must end with.
+/// Runs a script that must end with an error; returns the error.
 pub(super) fn failure(steps: &[Step]) -> ClientError {
-    match play(steps).log.pop() {
+    match run_all_splits(steps).log.pop() {
         Some(Log::Failed(error)) => error,
         other => panic!("{other:?}"),
     }
@@ -292,7 +299,7 @@ pub(super) fn head(header: Header, count: u32) -> Vec<u8> {
     out
 }
 
-/// A packet with these data, whatever they are.
+/// A packet with this data, which may not match the flags or the ID.
 pub(super) fn packet_of(flags: u8, id: ImageId, data: &[u8]) -> Vec<u8> {
     let image = Image {
         id,
@@ -305,13 +312,13 @@ pub(super) fn packet_of(flags: u8, id: ImageId, data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A raw image's packet.
+/// The packet of a raw image.
 pub(super) fn packet(image: &[u8]) -> Vec<u8> {
     packet_of(0, id(image), image)
 }
 
-/// What a raw image's packet is told as.
-pub(super) fn told(image: &[u8]) -> Vec<Log> {
+/// The log of a packet with a raw image.
+pub(super) fn image_log(image: &[u8]) -> Vec<Log> {
     let (begin, end) = (Log::Image(id(image)), Log::ImageEnd(id(image), Ok(())));
     if image.is_empty() {
         return vec![begin, end];
@@ -331,7 +338,7 @@ pub(super) fn entry(name: &str) -> Vec<u8> {
     out
 }
 
-pub(super) fn told_entry(name: &str) -> CatalogEntry<'static> {
+pub(super) fn logged_entry(name: &str) -> CatalogEntry<'static> {
     CatalogEntry {
         id: ImageId(7),
         flags: Flags::new(FileType::Gif, false),

@@ -1,4 +1,4 @@
-//! The rules of the receiving half.
+//! Receiving responses and events.
 
 use super::*;
 use ResponseKind as Kind;
@@ -12,19 +12,19 @@ fn peer(error: PeerError) -> ClientError {
 }
 
 #[test]
-fn each_response_is_told_and_leaves_the_connection_idle() {
+fn each_response_is_reported_and_leaves_the_connection_idle() {
     let list = [
         Ask(Request::List),
         bytes(&[&head(Header::List, 2), &entry("a.gif"), &entry("")]),
     ];
-    let run = play(&list);
+    let run = run_all_splits(&list);
     assert_eq!(run.sent, [1, 1]);
     assert_eq!(
         run.log,
         [
             Log::Begin(Kind::List, 2),
-            Log::Entry(told_entry("a.gif")),
-            Log::Entry(told_entry("")),
+            Log::Entry(logged_entry("a.gif")),
+            Log::Entry(logged_entry("")),
             Log::End(Kind::List),
         ]
     );
@@ -35,14 +35,14 @@ fn each_response_is_told_and_leaves_the_connection_idle() {
         (batch(&[b"known"]), Header::Batch, Kind::Batch),
         (Request::ListAndGet, Header::ListAndGet, Kind::ListAndGet),
     ] {
-        let run = play(&[
+        let run = run_all_splits(&[
             AskLast(request),
             bytes(&[&head(header, 2), &packet(A), &packet(B)]),
             Eof,
         ]);
         let mut log = vec![Log::Begin(kind, 2)];
-        log.extend(told(A));
-        log.extend(told(B));
+        log.extend(image_log(A));
+        log.extend(image_log(B));
         log.extend([Log::End(kind), Log::Closed]);
         assert_eq!(run.log, log);
         assert!(!run.reusable);
@@ -50,7 +50,7 @@ fn each_response_is_told_and_leaves_the_connection_idle() {
 }
 
 #[test]
-fn empty_responses_and_empty_images_need_no_further_bytes() {
+fn empty_responses_and_empty_images_are_complete_without_more_input() {
     for (request, header, kind) in [
         (Request::List, Header::List, Kind::List),
         (get(&[]), Header::Data, Kind::GetById), // S7
@@ -64,13 +64,13 @@ fn empty_responses_and_empty_images_need_no_further_bytes() {
         Ask(get(&[b""])),
         bytes(&[&head(Header::Data, 1), &packet(b"")]),
     ]);
-    assert_eq!(log[1..3], told(b""));
+    assert_eq!(log[1..3], image_log(b""));
     assert_eq!(log[3], Log::End(Kind::GetById));
 }
 
 #[test]
 fn s1_pipelined_responses_are_matched_in_order() {
-    let run = play_with(
+    let run = run_all_splits_with(
         PIPELINE,
         &[
             Ask(get(&[A])),
@@ -96,16 +96,19 @@ fn s1_pipelined_responses_are_matched_in_order() {
 }
 
 #[test]
-fn w5_w6_names_become_nfc_and_reserved_types_are_kept() {
+fn w5_w6_names_are_normalized_to_nfc_and_reserved_types_are_kept() {
     let mut odd = entry("e\u{301}.gif");
     odd[8] = 0b101;
     let log = logs(&[
         Ask(Request::List),
         bytes(&[&head(Header::List, 2), &odd, &entry("é")]),
     ]);
-    let mut told = told_entry("é.gif");
-    told.flags = Flags::from_bits(0b101);
-    assert_eq!(log[1..3], [Log::Entry(told), Log::Entry(told_entry("é"))]);
+    let mut expected = logged_entry("é.gif");
+    expected.flags = Flags::from_bits(0b101);
+    assert_eq!(
+        log[1..3],
+        [Log::Entry(expected), Log::Entry(logged_entry("é"))]
+    );
 
     let input = [&head(Header::List, 1)[..], &entry("plain.gif")].concat();
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
@@ -123,7 +126,7 @@ fn w5_w6_names_become_nfc_and_reserved_types_are_kept() {
 }
 
 #[test]
-fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
+fn r1_eof_is_early_unless_all_responses_are_complete() {
     let stream = [
         &head(Header::List, 1)[..],
         &entry("a"),
@@ -140,7 +143,7 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
             Step::Bytes(stream[..end].to_vec()),
             Eof,
         ];
-        let last = play(&steps).log.pop();
+        let last = run_all_splits(&steps).log.pop();
         let early = Some(Log::Failed(ClientError::EarlyEof));
         let expected = if end == responses {
             Some(Log::Closed)
@@ -149,7 +152,7 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
         };
         assert_eq!(last, expected, "after {end} bytes");
     }
-    // Before any request, and with one that could not be sent yet.
+    // Before any request, and with a request that is held back.
     assert_eq!(logs(&[Eof]), [Log::Closed]);
     let held = [
         Ask(get(&[A])),
@@ -158,7 +161,7 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
         Eof,
     ];
     assert_eq!(failure(&held), ClientError::EarlyEof);
-    // WATCH goes on until CANCEL is answered.
+    // WATCH lasts until CANCEL is answered.
     assert_eq!(failure(&[Ask(Request::Watch), Eof]), ClientError::EarlyEof);
     assert_eq!(
         failure(&[Ask(Request::Watch), Cancel, Eof]),
@@ -167,7 +170,7 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
 }
 
 #[test]
-fn r1_unknown_headers_and_those_that_do_not_answer() {
+fn r1_unknown_and_unexpected_headers_are_errors() {
     let unknown = |bytes: &[u8; 4], place| {
         let error = WireError::UnknownHeader(*bytes);
         peer(PeerError::Wire { error, place })
@@ -207,7 +210,7 @@ fn r1_unknown_headers_and_those_that_do_not_answer() {
 }
 
 #[test]
-fn r1_bad_flags_varints_names_and_codes() {
+fn r1_invalid_flags_varints_names_and_codes_are_errors() {
     let list = |tail: &[u8]| failure(&[Ask(Request::List), bytes(&[b"JTPL", tail])]);
     let all = |tail: &[u8]| failure(&[Ask(Request::ListAndGet), bytes(&[b"JTPG\x01", tail])]);
     let wire = |error, place| peer(PeerError::Wire { error, place });
@@ -243,11 +246,11 @@ fn r1_bad_flags_varints_names_and_codes() {
 }
 
 #[test]
-fn r1_more_images_or_others_than_asked_for() {
+fn r1_too_many_or_unrequested_images_are_errors() {
     let answer = |request: Request, header, images: &[&[u8]]| {
         let mut answer = head(header, u32::try_from(images.len()).unwrap());
         images.iter().for_each(|image| answer.extend(packet(image)));
-        play(&[Ask(request), Step::Bytes(answer)])
+        run_all_splits(&[Ask(request), Step::Bytes(answer)])
             .log
             .pop()
             .unwrap()
@@ -260,7 +263,7 @@ fn r1_more_images_or_others_than_asked_for() {
     assert_eq!(answer(get(&[]), Header::Data, &[A]), too_many(0, 1));
     assert_eq!(answer(get(&[A, B]), Header::Data, &[A, A]), unasked(A));
     assert_eq!(answer(get(&[A, B]), Header::Data, &[b"c"]), unasked(b"c"));
-    // In any order, and doubled if asked twice. // S7
+    // In any order, and twice if requested twice. // S7
     assert_eq!(answer(get(&[A, B, A]), Header::Data, &[B, A, A]), end);
     assert_eq!(answer(get(&[A, B, A]), Header::Data, &[A]), end);
     assert_eq!(answer(batch(&[A]), Header::Batch, &[B, A]), unasked(A));
@@ -271,12 +274,12 @@ fn r1_more_images_or_others_than_asked_for() {
 }
 
 #[test]
-fn r1_data_where_none_is_due() {
+fn r1_data_without_an_outstanding_request_is_an_error() {
     let unasked = peer(PeerError::DataUnasked);
     for data in [&b"\0"[..], b"JTPL\0", b"JTPD", b"Jx", b"HTTP/1.1"] {
         assert_eq!(failure(&[bytes(&[data])]), unasked, "before any request");
         let steps = [Ask(Request::List), bytes(&[&head(Header::List, 0), data])];
-        assert_eq!(failure(&steps), unasked, "after the promised response");
+        assert_eq!(failure(&steps), unasked, "after a complete response");
         let steps = [
             AskLast(Request::List),
             bytes(&[&head(Header::List, 0), data]),
@@ -291,10 +294,10 @@ fn r1_data_where_none_is_due() {
 }
 
 #[test]
-fn r1_s12_jtpe_is_legal_at_every_frame_boundary() {
+fn r1_s12_jtpe_is_valid_at_every_frame_boundary() {
     let frame = error_frame(ErrorCode::RateLimited, "slow down");
     let error = server_error(ErrorCode::RateLimited, "slow down");
-    let news = [JTPW, &entry("x")].concat();
+    let event = [JTPW, &entry("x")].concat();
     let one = [&head(Header::Data, 2)[..], &packet(A)].concat();
     for (asked, before) in [
         (vec![], vec![]),
@@ -304,13 +307,13 @@ fn r1_s12_jtpe_is_legal_at_every_frame_boundary() {
         (vec![Ask(get(&[A, B]))], one.clone()),
         (vec![Ask(get(&[A, B])), Cancel], one),
         (vec![Ask(Request::Watch)], vec![]),
-        (vec![Ask(Request::Watch)], news),
+        (vec![Ask(Request::Watch)], event),
         (vec![Ask(Request::Watch), Cancel], vec![]),
     ] {
         let steps = [&asked[..], &[bytes(&[&before, &frame, b"and more"])]].concat();
         assert_eq!(failure(&steps), error, "{asked:?}");
     }
-    // A message of any length and of bad bytes; the longest is one frame's worth of memory.
+    // The longest message, and a message that is not UTF-8.
     let long = "é".repeat(32_767);
     let steps = [Step::Bytes(error_frame(ErrorCode::ServerError, &long))];
     assert_eq!(failure(&steps), server_error(ErrorCode::ServerError, &long));
@@ -322,7 +325,7 @@ fn r1_s12_jtpe_is_legal_at_every_frame_boundary() {
 }
 
 #[test]
-fn r2_a_bad_image_leaves_the_stream_intact() {
+fn r2_the_stream_continues_after_an_invalid_image() {
     let wrong = packet_of(0, id(A), b"other");
     let broken = packet_of(8, id(B), b"no zstd at all");
     let encrypted = packet_of(16, id(b"c"), b"secret");
@@ -339,7 +342,7 @@ fn r2_a_bad_image_leaves_the_stream_intact() {
         ]),
     ];
     let config = ClientConfig::default().with_max_image_size(64); // R4
-    let run = play_with(config, &steps);
+    let run = run_all_splits_with(config, &steps);
     let verdicts = run.log.iter().filter_map(|log| match log {
         Log::ImageEnd(_, verdict) => Some(*verdict),
         _ => None,
@@ -363,7 +366,7 @@ fn r2_a_bad_image_leaves_the_stream_intact() {
 
 #[cfg(feature = "zstd")]
 #[test]
-fn r2_w8_compressed_images_are_decoded_and_checked() {
+fn r2_w8_compressed_images_are_decoded_and_verified() {
     let image: Vec<u8> = b"BM of many bytes ".repeat(20);
     let wire = zstd::bulk::compress(&image, 3).unwrap();
     let packets = packet_of(0b1011, id(&image), &wire).repeat(2);
@@ -371,14 +374,14 @@ fn r2_w8_compressed_images_are_decoded_and_checked() {
         Ask(Request::ListAndGet),
         bytes(&[&head(Header::ListAndGet, 2), &packets]),
     ]);
-    assert_eq!(log[1..7], [told(&image), told(&image)].concat());
+    assert_eq!(log[1..7], [image_log(&image), image_log(&image)].concat());
 }
 
 #[test]
-fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
+fn r2_an_undecoded_image_is_reported_as_sent_without_a_verdict() {
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     let none = Err(Misuse::NoImageBegun);
-    assert_eq!(connection.leave_undecoded(), none, "nothing was asked for");
+    assert_eq!(connection.leave_undecoded(), none, "no request was made");
     connection.request(Request::ListAndGet, true, NOW).unwrap();
     let mut sent = Vec::new();
     send(&mut connection, &mut sent);
@@ -392,53 +395,53 @@ fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
     ]
     .concat();
     let mut input = &stream[..];
-    let mut told: Vec<String> = Vec::new();
+    let mut events: Vec<String> = Vec::new();
     loop {
         let received = connection.receive(input, NOW).unwrap();
         input = &input[received.used..];
         let Some(event) = received.event else { break };
         let (begun, event) = (matches!(event, Event::Image(_)), std::format!("{event:?}"));
-        // The last image is left to the connection.
-        let may = begun
-            && told
+        // The connection decodes the last image.
+        let leave = begun
+            && events
                 .iter()
                 .filter(|event| event.starts_with("Packet"))
                 .count()
                 < 2;
-        if may {
+        if leave {
             assert_eq!(connection.leave_undecoded(), Ok(()));
         }
-        if !begun || may {
-            assert_eq!(connection.leave_undecoded(), none, "behind {event}");
+        if !begun || leave {
+            assert_eq!(connection.leave_undecoded(), none, "after {event}");
         }
-        told.push(event.split(['(', ' ']).next().unwrap().into());
-        if event.starts_with("Data") && told.len() == 3 {
+        events.push(event.split(['(', ' ']).next().unwrap().into());
+        if event.starts_with("Data") && events.len() == 3 {
             assert_eq!(event, std::format!("Data({:?})", b"no Zstd"));
         }
     }
-    let told: Vec<&str> = told.iter().map(String::as_str).collect();
-    let due = "Begin Image Data PacketEnd Image PacketEnd Image Data ImageEnd End";
-    assert_eq!(told.join(" "), due);
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let expected = "Begin Image Data PacketEnd Image PacketEnd Image Data ImageEnd End";
+    assert_eq!(events.join(" "), expected);
     assert!(connection.is_idle());
 }
 
 #[test]
-fn r3_counts_bound_no_buffer() {
-    let most = u32::MAX;
+fn r3_counts_do_not_size_buffers() {
+    let max = u32::MAX;
     let log = logs(&[
         Ask(Request::List),
-        bytes(&[&head(Header::List, most), &entry("a")]),
+        bytes(&[&head(Header::List, max), &entry("a")]),
     ]);
     assert_eq!(
         log,
-        [Log::Begin(Kind::List, most), Log::Entry(told_entry("a"))]
+        [Log::Begin(Kind::List, max), Log::Entry(logged_entry("a"))]
     );
     let huge = [
         0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3,
     ];
-    let log = logs(&[Ask(batch(&[])), bytes(&[&head(Header::Batch, most), &huge])]);
+    let log = logs(&[Ask(batch(&[])), bytes(&[&head(Header::Batch, max), &huge])]);
     assert_eq!(log[1..], [Log::Image(ImageId(9)), Log::Data(vec![1, 2, 3])]);
-    // The longest entry, in pieces: the head buffer holds it and no more.
+    // The head buffer holds at most one entry of the longest kind.
     let name = "n".repeat(entry::MAX_NAME_LEN);
     let input = [&head(Header::List, 2)[..], &entry(&name), &entry("b")].concat();
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
@@ -450,19 +453,22 @@ fn r3_counts_bound_no_buffer() {
     }
     assert_eq!(
         log[1..3],
-        [Log::Entry(told_entry(&name)), Log::Entry(told_entry("b"))]
+        [
+            Log::Entry(logged_entry(&name)),
+            Log::Entry(logged_entry("b"))
+        ]
     );
 }
 
 #[test]
-fn c7_cancel_is_answered_at_any_place() {
+fn c7_jtpc_is_accepted_at_any_packet_boundary() {
     let begun = || Log::Begin(Kind::Batch, 2);
     let cancelled = || vec![Log::Cancelled(Kind::Batch)];
     let ask = [Ask(batch(&[])), Cancel];
     let batch_head = head(Header::Batch, 2);
-    let answer = |parts: &[&[u8]]| play(&[&ask[..], &[bytes(parts)]].concat());
+    let answer = |parts: &[&[u8]]| run_all_splits(&[&ask[..], &[bytes(parts)]].concat());
 
-    // Where the header was due; at once; between packets.
+    // In place of the header; after the header; between packets.
     let run = answer(&[JTPC]);
     assert_eq!(run.sent, [2, 1, 0, 3, 0]);
     assert_eq!(run.log, cancelled());
@@ -471,18 +477,18 @@ fn c7_cancel_is_answered_at_any_place() {
     assert_eq!(run.log, [vec![begun()], cancelled()].concat());
     let run = answer(&[&batch_head, &packet(A), JTPC]);
     let mut log = vec![begun()];
-    log.extend(told(A));
+    log.extend(image_log(A));
     assert_eq!(run.log, [log.clone(), cancelled()].concat());
-    // After the last packet (R7), or after a response that was complete anyway (C3).
+    // After the last packet (R7), or after a complete response (C3).
     let run = answer(&[&batch_head, &packet(A), &packet(B), JTPC]);
-    log.extend(told(B));
+    log.extend(image_log(B));
     log.push(Log::End(Kind::Batch));
     log.extend(cancelled());
     assert_eq!(run.log, log);
-    // Until JTPC comes it is due.
+    // The request is outstanding until JTPC arrives.
     let run = answer(&[&batch_head, &packet(A), &packet(B)]);
     assert!(!run.idle && run.outstanding == 1);
-    // A catalog is finished first. // C2
+    // The catalog is completed first. // C2
     let log = logs(&[
         Ask(Request::List),
         Cancel,
@@ -492,7 +498,7 @@ fn c7_cancel_is_answered_at_any_place() {
 }
 
 #[test]
-fn c7_exactly_one_jtpc_and_nothing_else_in_its_place() {
+fn c7_a_cancel_is_answered_by_exactly_one_jtpc() {
     let ask = [Ask(batch(&[])), Cancel];
     let steps = [&ask[..], &[bytes(&[JTPC, JTPC])]].concat();
     assert_eq!(failure(&steps), peer(PeerError::CancelledUnasked));
@@ -503,7 +509,7 @@ fn c7_exactly_one_jtpc_and_nothing_else_in_its_place() {
     .concat();
     let (due, came) = (Header::Cancelled, Header::Batch);
     assert_eq!(failure(&steps), peer(PeerError::NotTheAnswer { due, came }));
-    // The CANCEL is for the second of two: it cannot cut the first short. // C5
+    // The CANCEL applies to the second request and cannot end the first. // C5
     let steps = [Ask(Request::List), Ask(batch(&[])), Cancel, bytes(&[JTPC])];
     assert_eq!(failure(&steps), peer(PeerError::CancelledUnasked));
     let steps = [
@@ -516,35 +522,40 @@ fn c7_exactly_one_jtpc_and_nothing_else_in_its_place() {
 }
 
 #[test]
-fn n1_n3_watch_tells_images_until_jtpc() {
-    let news = [JTPW, &entry("x")].concat();
-    let told = || Log::NewImage(told_entry("x"));
+fn n1_n3_watch_reports_images_until_jtpc() {
+    let event = [JTPW, &entry("x")].concat();
+    let new_image = || Log::NewImage(logged_entry("x"));
     let watch = [
         Ask(Request::Watch),
-        bytes(&[&news, &news]),
+        bytes(&[&event, &event]),
         Cancel,
-        // Those on their way still come.
-        bytes(&[&news, JTPC]),
+        // Events in flight still arrive.
+        bytes(&[&event, JTPC]),
     ];
-    let run = play(&watch);
+    let run = run_all_splits(&watch);
     assert_eq!(run.sent, [4, 0, 3, 0]);
     assert_eq!(
         run.log,
-        [told(), told(), told(), Log::Cancelled(Kind::Watch)]
+        [
+            new_image(),
+            new_image(),
+            new_image(),
+            Log::Cancelled(Kind::Watch)
+        ]
     );
-    // Then it is a keep-alive connection again; deployed servers are another matter. // N3 R7
+    // The connection is keep-alive again, but not reusable with deployed servers. // N3 R7
     assert!(run.idle && !run.reusable);
     let steps = [
         &watch[..],
         &[Ask(Request::List), bytes(&[&head(Header::List, 0)])],
     ]
     .concat();
-    let run = play_with(PIPELINE, &steps);
+    let run = run_all_splits_with(PIPELINE, &steps);
     assert_eq!(run.sent, [4, 0, 3, 0, 1, 1]);
     assert_eq!(run.log.last(), Some(&Log::End(Kind::List)));
     assert!(run.idle && run.reusable);
-    // No news after JTPC.
-    let steps = [&watch[..], &[bytes(&[&news])]].concat();
+    // No events after JTPC.
+    let steps = [&watch[..], &[bytes(&[&event])]].concat();
     assert_eq!(failure(&steps), peer(PeerError::NewsUnasked));
 }
 
@@ -561,9 +572,9 @@ fn n5_list_and_watch_go_out_in_one_write() {
     ];
     assert_eq!(
         logs(&steps)[2..],
-        [Log::End(Kind::List), Log::NewImage(told_entry("b"))]
+        [Log::End(Kind::List), Log::NewImage(logged_entry("b"))]
     );
-    // News cannot come before the catalog.
+    // Events cannot arrive before the catalog.
     let steps = [Ask(Request::List), Ask(Request::Watch), bytes(&[JTPW])];
     assert_eq!(failure(&steps), peer(PeerError::NewsUnasked));
 }

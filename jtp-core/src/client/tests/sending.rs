@@ -1,4 +1,4 @@
-//! The rules of the sending half, of misuse, and of time.
+//! Sending requests, misuse, and timeouts.
 
 use super::*;
 use crate::client::send::WINDOW;
@@ -13,7 +13,7 @@ fn at(seconds: u64) -> Time {
     Time::since_epoch(Duration::from_secs(seconds))
 }
 
-/// How many IDs are more than one window; Miri takes minutes for many.
+/// A number of IDs larger than one window; smaller under Miri, which takes minutes for many.
 const LONG: u64 = if cfg!(miri) { 5_000 } else { 100_000 };
 
 fn many(count: u64) -> Request {
@@ -41,14 +41,14 @@ fn s8_a_long_batch_is_encoded_as_it_is_sent() {
         let mut sent = Vec::new();
         let mut cancelled = false;
         while !connection.transmit().is_empty() {
-            let shown = connection.transmit().to_vec();
-            assert!(shown.len() <= 2 * WINDOW);
-            assert_eq!(shown, connection.transmit(), "looking twice");
-            let some = step.min(shown.len());
-            sent.extend_from_slice(&shown[..some]);
-            connection.transmitted(some, NOW).unwrap();
-            // What was shown stays in front, and is refilled before it runs out.
-            assert!(connection.transmit().starts_with(&shown[some..]));
+            let output = connection.transmit().to_vec();
+            assert!(output.len() <= 2 * WINDOW);
+            assert_eq!(output, connection.transmit(), "transmit() is repeatable");
+            let count = step.min(output.len());
+            sent.extend_from_slice(&output[..count]);
+            connection.transmitted(count, NOW).unwrap();
+            // Offered output stays at the front, and is refilled before it runs out.
+            assert!(connection.transmit().starts_with(&output[count..]));
             let left = expected.len().saturating_sub(2 + sent.len());
             assert!(connection.transmit().len() >= (WINDOW / 2).min(left));
             if !cancelled && sent.len() > expected.len() - WINDOW {
@@ -60,7 +60,7 @@ fn s8_a_long_batch_is_encoded_as_it_is_sent() {
 }
 
 #[test]
-fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
+fn r1_jtpe_stops_sending_the_current_request() {
     let mut connection = connection(ClientConfig::default());
     connection.request(many(LONG), true, NOW).unwrap();
     connection.transmitted(10_000, NOW).unwrap();
@@ -68,9 +68,9 @@ fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
     let error = server_error(ErrorCode::InvalidRequest, "no");
     assert!(connection.receive(&frame, NOW).is_err());
     assert!(connection.transmit().is_empty());
-    // A write that was under way may still be acknowledged.
+    // A write in progress may still be acknowledged.
     assert_eq!(connection.transmitted(5000, NOW), Ok(()));
-    // Sticky.
+    // The error is sticky.
     assert_eq!(connection.receive(b"JTPB", NOW), Err(error.clone()));
     assert_eq!(connection.receive(b"", NOW), Err(error.clone()));
     assert_eq!(connection.receive_eof(NOW), Err(error.clone()));
@@ -89,7 +89,7 @@ fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
 }
 
 #[test]
-fn r1_a_response_before_its_request_was_sent_is_unasked() {
+fn r1_a_response_before_its_request_was_sent_is_an_error() {
     let mut connection = connection(ClientConfig::default());
     connection.request(many(LONG), true, NOW).unwrap();
     let error = connection.receive(b"JTPB\0", NOW).unwrap_err();
@@ -97,24 +97,24 @@ fn r1_a_response_before_its_request_was_sent_is_unasked() {
 }
 
 #[test]
-fn r7_only_cancel_goes_out_behind_an_unfinished_get() {
+fn r7_only_cancel_is_sent_after_an_unfinished_get() {
     let answer = || bytes(&[&head(Header::Data, 0)]);
-    let run = play(&[Ask(get(&[A])), Ask(Request::List)]);
+    let run = run_all_splits(&[Ask(get(&[A])), Ask(Request::List)]);
     assert_eq!(run.sent.len(), 3 + 8);
     assert_eq!(run.outstanding, 2);
-    let run = play(&[Ask(get(&[A])), Ask(Request::List), answer()]);
+    let run = run_all_splits(&[Ask(get(&[A])), Ask(Request::List), answer()]);
     assert_eq!(run.sent[11..], [1, 1]);
-    let run = play(&[Ask(get(&[A])), Cancel]);
+    let run = run_all_splits(&[Ask(get(&[A])), Cancel]);
     assert_eq!(run.sent[11..], [3, 0]);
-    // LIST, BATCH and LIST_AND_GET hold nothing back, and the option lifts it for GET_BY_ID.
-    let run = play(&[
+    // LIST, BATCH and LIST_AND_GET hold nothing back; neither does GET_BY_ID with the option.
+    let run = run_all_splits(&[
         Ask(Request::List),
         Ask(batch(&[])),
         Ask(Request::ListAndGet),
         Ask(get(&[])),
     ]);
     assert_eq!(run.sent, [1, 1, 2, 1, 0, 5, 1, 0, 1, 0]);
-    let run = play_with(
+    let run = run_all_splits_with(
         PIPELINE,
         &[Ask(get(&[])), Ask(Request::List), AskLast(get(&[]))],
     );
@@ -122,19 +122,19 @@ fn r7_only_cancel_goes_out_behind_an_unfinished_get() {
 }
 
 #[test]
-fn r7_no_request_follows_a_cancel_but_with_the_option() {
+fn r7_a_request_after_a_cancel_requires_the_option() {
     let steps = [Ask(batch(&[])), Cancel, Ask(Request::List)];
-    let run = play(&steps);
+    let run = run_all_splits(&steps);
     assert_eq!(run.log, [Log::Misused(Misuse::AfterCancel)]);
     assert!(!run.reusable);
-    // With it the request waits for JTPC.
-    let run = play_with(PIPELINE, &steps);
+    // With the option the request waits for JTPC.
+    let run = run_all_splits_with(PIPELINE, &steps);
     assert_eq!((run.sent, run.log.len()), (vec![2, 1, 0, 3, 0], 0));
     let steps = [&steps[..], &[bytes(&[b"JTPC"])]].concat();
-    let run = play_with(PIPELINE, &steps);
+    let run = run_all_splits_with(PIPELINE, &steps);
     assert_eq!(run.sent, [2, 1, 0, 3, 0, 1, 1]);
     assert!(run.reusable);
-    // Those behind the cancelled one wait too; without the option they would wait for ever.
+    // Later requests wait too; without the option they would wait forever.
     let steps = [
         Ask(Request::Watch),
         Cancel,
@@ -142,15 +142,15 @@ fn r7_no_request_follows_a_cancel_but_with_the_option() {
         Ask(Request::List),
         Cancel,
     ];
-    let run = play_with(PIPELINE, &steps);
+    let run = run_all_splits_with(PIPELINE, &steps);
     assert_eq!(run.log, [Log::Misused(Misuse::NothingToCancel)]);
-    let run = play(&[Ask(get(&[])), Ask(Request::List), Cancel]);
+    let run = run_all_splits(&[Ask(get(&[])), Ask(Request::List), Cancel]);
     assert_eq!(run.log, [Log::Misused(Misuse::RequestsQueued)]);
 }
 
 #[test]
-fn misuse_is_told_and_changes_nothing() {
-    let misused = |steps: &[Step]| match play(steps).log.pop() {
+fn misuse_is_returned_and_changes_nothing() {
+    let misused = |steps: &[Step]| match run_all_splits(steps).log.pop() {
         Some(Log::Misused(misuse)) => misuse,
         other => panic!("{other:?}"),
     };
@@ -174,8 +174,11 @@ fn misuse_is_told_and_changes_nothing() {
         Misuse::NotCancellable
     ); // C4
     assert_eq!(misused(&[Eof, Ask(Request::List)]), Misuse::Closed);
-    // WATCH keeps the connection open by itself. // S2
-    assert_eq!(play(&[AskLast(Request::Watch), Cancel]).sent, [4, 0, 3, 0]);
+    // WATCH implies keep-alive. // S2
+    assert_eq!(
+        run_all_splits(&[AskLast(Request::Watch), Cancel]).sent,
+        [4, 0, 3, 0]
+    );
 
     let mut connection = connection(ClientConfig::default());
     connection.request(get(&[]), true, NOW).unwrap();
@@ -189,7 +192,7 @@ fn misuse_is_told_and_changes_nothing() {
     assert_eq!(connection.transmitted(0, NOW), Ok(()));
     assert!(connection.is_reusable());
     if cfg!(miri) {
-        return; // It takes minutes for a million.
+        return; // A million IDs take minutes.
     }
     assert!(HaveSet::try_from_iter((0..=1_000_000).map(ImageId)).is_err()); // S8
     assert_eq!(
@@ -201,16 +204,16 @@ fn misuse_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
+fn t6_60_s_without_a_byte_while_a_response_is_due_time_out() {
     let mut connection = connection(ClientConfig::default());
     assert_eq!(connection.deadline(), None);
     assert_eq!(connection.handle_timeout(at(1000)), Ok(()));
-    // The clock begins with the request, and a second one does not wind it up.
+    // The clock starts with the request; a second request does not restart it.
     connection.request(Request::List, true, at(1000)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1060)));
     connection.request(Request::List, true, at(1010)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1060)));
-    // Bytes in either direction do.
+    // Bytes in either direction restart it.
     connection.transmitted(1, at(1020)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1080)));
     connection.transmitted(3, at(1021)).unwrap();
@@ -224,11 +227,11 @@ fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
         }
     }
     assert_eq!(connection.deadline(), Some(at(1090)));
-    // No bytes, no news; an earlier time is no time at all.
+    // Empty input and an earlier time change nothing.
     assert_eq!(connection.receive(b"", at(1050)).unwrap().event, None);
     connection.wait(at(5));
     assert_eq!(connection.deadline(), Some(at(1090)));
-    // The application's own time does not count.
+    // Time spent by the application does not count.
     connection.wait(at(1060));
     assert_eq!(connection.handle_timeout(at(1119)), Ok(()));
     assert_eq!(
@@ -254,7 +257,7 @@ fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
 }
 
 #[test]
-fn t6_no_clock_while_watching_but_one_for_its_end() {
+fn t6_no_timeout_during_watch_until_cancel_is_sent() {
     let mut connection = connection(ClientConfig::default());
     connection.request(Request::List, true, NOW).unwrap();
     connection.request(Request::Watch, true, NOW).unwrap();
@@ -270,14 +273,14 @@ fn t6_no_clock_while_watching_but_one_for_its_end() {
     receive(&mut connection, b"JTPC", &mut log);
     assert_eq!(connection.deadline(), None);
 
-    // Until WATCH itself is sent, its time runs.
+    // The timeout applies until WATCH itself is sent.
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     connection.request(Request::Watch, true, NOW).unwrap();
     assert_eq!(connection.deadline(), Some(at(60)));
 }
 
 #[test]
-fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
+fn eof_is_accepted_while_the_last_events_are_pending() {
     let mut connection = connection(ClientConfig::default());
     connection.request(get(&[A]), false, NOW).unwrap();
     let answer = [&head(Header::Data, 1)[..], &packet(A)].concat();
@@ -287,12 +290,12 @@ fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
     }
     assert_eq!(connection.receive_eof(NOW), Ok(()));
     let mut log = Vec::new();
-    receive(&mut connection, b"bytes behind the end", &mut log);
+    receive(&mut connection, b"bytes after the end", &mut log);
     let end = Log::ImageEnd(id(A), Ok(()));
     assert_eq!(log, [end, Log::End(ResponseKind::GetById)]);
     assert_eq!(connection.receive_eof(NOW), Ok(()));
 
-    // But not while JTPC is due behind them.
+    // But not while JTPC is still due.
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     connection.request(Request::List, true, NOW).unwrap();
     connection.cancel(NOW).unwrap();
@@ -302,7 +305,7 @@ fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
 }
 
 #[test]
-fn a_connection_can_go_to_another_thread() {
+fn the_client_connection_is_send_and_sync() {
     fn check<T: Send + Sync>() {}
     check::<ClientConnection>();
     check::<HaveSet>();

@@ -1,4 +1,4 @@
-//! The server's machine against scripted clients, on simulated time.
+//! The server state machine against scripted clients, on simulated time.
 
 mod cancel;
 mod clocks;
@@ -20,47 +20,48 @@ use crate::wire::{Decoded, entry, packet, varint};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server in memory with its machine, a client's bytes, and what the client got.
-struct Scene {
+/// A server connection in memory, the input from its client, and the output that the client received.
+struct Harness {
     writer: CatalogWriter,
     images: BTreeMap<ImageId, Vec<u8>>,
     connection: ServerConnection,
     now: Time,
     input: Vec<u8>,
-    got: Vec<u8>,
+    received: Vec<u8>,
     half_closed: bool,
-    /// The application answers requests and loads bodies by itself.
-    decides: bool,
-    loads: bool,
-    /// So many bytes of output are taken at once.
-    step: usize,
+    /// Requests are accepted automatically.
+    auto_accept: bool,
+    /// Bodies are loaded automatically.
+    auto_load: bool,
+    /// Maximum number of bytes that one write sends.
+    write_size: usize,
     requests: Vec<RequestHead>,
 }
 
-impl Scene {
-    fn new(count: u8) -> Scene {
-        Scene::with(count, ServerConfig::new())
+impl Harness {
+    fn new(count: u8) -> Harness {
+        Harness::with(count, ServerConfig::new())
     }
 
-    fn with(count: u8, config: ServerConfig) -> Scene {
-        let mut scene = Scene {
+    fn with(count: u8, config: ServerConfig) -> Harness {
+        let mut harness = Harness {
             writer: CatalogWriter::new(),
             images: BTreeMap::new(),
             connection: ServerConnection::new(config, Time::ZERO),
             now: Time::ZERO,
             input: Vec::new(),
-            got: Vec::new(),
+            received: Vec::new(),
             half_closed: false,
-            decides: true,
-            loads: true,
-            step: usize::MAX,
+            auto_accept: true,
+            auto_load: true,
+            write_size: usize::MAX,
             requests: Vec::new(),
         };
         for n in 0..count {
-            scene.add(&format!("{n:03}.png"), vec![n; 100]);
+            harness.add(&format!("{n:03}.png"), vec![n; 100]);
         }
-        scene.writer.publish();
-        scene
+        harness.writer.publish();
+        harness
     }
 
     fn add(&mut self, name: &str, bytes: Vec<u8>) -> ImageId {
@@ -81,15 +82,15 @@ impl Scene {
         self.connection.catalog_changed(&catalog, self.now);
     }
 
-    /// The client sends, and everything that can happen happens.
-    fn send(&mut self, bytes: &[u8]) -> &mut Scene {
+    /// The client sends these bytes; runs until idle.
+    fn send(&mut self, bytes: &[u8]) -> &mut Harness {
         if self.connection.wants_read(&self.input) || self.input.len() < 64 * 1024 {
             self.input.extend_from_slice(bytes);
         }
         self.run()
     }
 
-    fn feed(&mut self) {
+    fn process_input(&mut self) {
         loop {
             let received = self.connection.receive(&self.input, self.now);
             self.input.drain(..received.used);
@@ -97,7 +98,7 @@ impl Scene {
                 return;
             };
             self.requests.push(request);
-            if !self.decides {
+            if !self.auto_accept {
                 return;
             }
             self.connection
@@ -106,44 +107,44 @@ impl Scene {
         }
     }
 
-    /// Takes one step of output; whether there was any.
-    fn take(&mut self) -> bool {
-        if self.loads {
+    /// Writes output once; returns whether there was any.
+    fn write(&mut self) -> bool {
+        if self.auto_load {
             if let Some(wanted) = self.connection.wants_body() {
                 let count = wanted.image.length - wanted.offset;
                 self.connection.body_loaded(count, self.now).unwrap();
             }
         }
-        let shown = self.connection.transmit();
-        let mut bytes = shown.bytes.to_vec();
-        if let Some(span) = shown.body {
+        let output = self.connection.transmit();
+        let mut bytes = output.bytes.to_vec();
+        if let Some(span) = output.body {
             bytes.extend_from_slice(&self.images[&span.image.id][span.range()]);
         }
-        bytes.truncate(self.step);
-        self.got.extend_from_slice(&bytes);
+        bytes.truncate(self.write_size);
+        self.received.extend_from_slice(&bytes);
         self.connection.transmitted(bytes.len(), self.now).unwrap();
         !bytes.is_empty()
     }
 
-    fn run(&mut self) -> &mut Scene {
-        self.feed();
-        while self.take() {
-            self.feed();
+    fn run(&mut self) -> &mut Harness {
+        self.process_input();
+        while self.write() {
+            self.process_input();
         }
         if self.connection.wants_finish() {
             self.half_closed = true;
             self.connection.finished(self.now).unwrap();
-            self.feed();
+            self.process_input();
         }
         self
     }
 
-    fn eof(&mut self) -> &mut Scene {
+    fn eof(&mut self) -> &mut Harness {
         self.connection.receive_eof();
         self.run()
     }
 
-    fn pass(&mut self, time: Duration) -> &mut Scene {
+    fn advance_time(&mut self, time: Duration) -> &mut Harness {
         self.now = self.now + time;
         self.connection.handle_timeout(self.now);
         self.run()
@@ -153,11 +154,11 @@ impl Scene {
         ImageId::of(&[n; 100])
     }
 
-    /// Takes all that was got, read as frames and written as text.
+    /// Takes the received bytes and describes each frame as text.
     fn frames(&mut self) -> Vec<String> {
-        let got = core::mem::take(&mut self.got);
+        let received = core::mem::take(&mut self.received);
         let mut texts = Vec::new();
-        let mut rest = &got[..];
+        let mut rest = &received[..];
         let mut packets = 0;
         while !rest.is_empty() {
             if packets > 0 && rest[0] != b'J' {
@@ -174,7 +175,7 @@ impl Scene {
                 assert_eq!(
                     ImageId::of(body),
                     value.id,
-                    "S13: never a packet of wrong bytes"
+                    "S13: a packet with wrong bytes"
                 );
                 texts.push(format!("packet {}", body.first().copied().unwrap_or(0)));
                 rest = &rest[end..];
@@ -187,27 +188,27 @@ impl Scene {
                 b"JTPE" => {
                     let Decoded::Complete { value, used } = ErrorFrame::decode_body(rest).unwrap()
                     else {
-                        panic!("a cut error frame")
+                        panic!("a truncated error frame")
                     };
                     texts.push(format!("JTPE {}", value.code));
                     rest = &rest[used..];
                 }
                 b"JTPW" => {
                     let Decoded::Complete { value, used } = entry::decode(rest).unwrap() else {
-                        panic!("a cut event")
+                        panic!("a truncated event")
                     };
                     texts.push(format!("JTPW {}", value.name));
                     rest = &rest[used..];
                 }
                 b"JTPL" => {
                     let Decoded::Complete { value, used } = varint::decode(rest).unwrap() else {
-                        panic!("a cut count")
+                        panic!("a truncated count")
                     };
                     rest = &rest[used..];
                     let mut names = Vec::new();
                     for _ in 0..value {
                         let Decoded::Complete { value, used } = entry::decode(rest).unwrap() else {
-                            panic!("a cut entry")
+                            panic!("a truncated entry")
                         };
                         names.push(String::from(value.name.trim_end_matches(".png")));
                         rest = &rest[used..];
@@ -221,13 +222,13 @@ impl Scene {
                 }
                 b"JTPB" | b"JTPG" => {
                     let Decoded::Complete { value, used } = varint::decode(rest).unwrap() else {
-                        panic!("a cut count")
+                        panic!("a truncated count")
                     };
                     packets = value;
                     rest = &rest[used..];
                     texts.push(format!("{} {packets}", header.escape_ascii()));
                 }
-                other => panic!("no header: {}", other.escape_ascii()),
+                other => panic!("not a header: {}", other.escape_ascii()),
             }
         }
         texts
