@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     load: Option<(Time, u32)>,
     generation: usize,
     was_reset: bool,
-    /// Where in the history a WATCH directly behind the current LIST begins. // N5
+    /// Where in the history a WATCH directly after the current LIST starts. // N5
     watch_start: Option<usize>,
     pub(crate) view: ClientView,
 }

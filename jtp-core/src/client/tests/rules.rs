@@ -299,7 +299,7 @@ fn r1_s12_jtpe_is_valid_at_every_frame_boundary() {
     let error = server_error(ErrorCode::RateLimited, "slow down");
     let event = [JTPW, &entry("x")].concat();
     let one = [&head(Header::Data, 2)[..], &packet(A)].concat();
-    for (asked, before) in [
+    for (calls, before) in [
         (vec![], vec![]),
         (vec![Ask(Request::List)], vec![]),
         (vec![Ask(Request::List)], head(Header::List, 0)),
@@ -310,8 +310,8 @@ fn r1_s12_jtpe_is_valid_at_every_frame_boundary() {
         (vec![Ask(Request::Watch)], event),
         (vec![Ask(Request::Watch), Cancel], vec![]),
     ] {
-        let steps = [&asked[..], &[bytes(&[&before, &frame, b"and more"])]].concat();
-        assert_eq!(failure(&steps), error, "{asked:?}");
+        let steps = [&calls[..], &[bytes(&[&before, &frame, b"and more"])]].concat();
+        assert_eq!(failure(&steps), error, "{calls:?}");
     }
     // The longest message, and a message that is not UTF-8.
     let long = "é".repeat(32_767);

@@ -164,12 +164,12 @@ impl Harness {
             if packets > 0 && rest[0] != b'J' {
                 packets -= 1;
                 let Decoded::Complete { value, used } = packet::decode_head(rest).unwrap() else {
-                    texts.push(format!("cut in a head ({})", rest.len()));
+                    texts.push(format!("truncated head ({})", rest.len()));
                     break;
                 };
                 let end = used + value.length as usize;
                 let Some(body) = rest.get(used..end) else {
-                    texts.push(format!("cut in a body ({})", rest.len() - used));
+                    texts.push(format!("truncated body ({})", rest.len() - used));
                     break;
                 };
                 assert_eq!(

@@ -231,7 +231,7 @@ fn s13_an_image_that_changes_while_it_is_sent_cuts_the_connection() {
         .unwrap();
     assert_eq!(harness.connection.wants_body(), None);
     harness.run();
-    assert_eq!(harness.frames(), ["JTPG 3", "cut in a body (49)"]);
+    assert_eq!(harness.frames(), ["JTPG 3", "truncated body (49)"]);
     assert!(harness.half_closed);
 }
 
