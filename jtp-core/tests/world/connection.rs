@@ -96,7 +96,7 @@ impl Connection {
         requested.iter().all(|kind| *kind == ResponseKind::Watch) && *cancels == 0
     }
 
-    /// Whether the client can expect nothing more from it.
+    /// Whether the client can receive nothing more on this connection.
     pub(crate) fn is_lost(&self) -> bool {
         self.client.fault().is_some() || self.down.is_end_reported() || self.was_reset
     }
@@ -144,7 +144,7 @@ impl Connection {
             load,
         ];
         let all = arrivals.into_iter().chain(deadlines).flatten();
-        // What has arrived and cannot be read yet waits for another event.
+        // Bytes that arrived but cannot be read yet wait for another event.
         all.filter(|at| *at > now).min()
     }
 

@@ -560,7 +560,7 @@ fn n1_n3_watch_reports_images_until_jtpc() {
 }
 
 #[test]
-fn n5_list_and_watch_go_out_in_one_write() {
+fn n5_list_and_watch_are_sent_in_one_write() {
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     connection.request(Request::List, true, NOW).unwrap();
     connection.request(Request::Watch, true, NOW).unwrap();
