@@ -1,4 +1,4 @@
-//! Arbitrary values to bytes and back, one frame behind another.
+//! Encodes a sequence of arbitrary frames and decodes it again.
 
 use arbitrary::{Arbitrary, Unstructured};
 use jtp_core::wire::request::{RequestHead, RequestKind};
@@ -79,7 +79,7 @@ fn image(id: u64, flags: u8, length: u32) -> Image {
     Image::new(ImageId(id), Flags::from_bits(flags), length)
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(read: DecodeResult<T>, written: &T) -> usize {
+fn check_equal<T: PartialEq + std::fmt::Debug>(read: DecodeResult<T>, written: &T) -> usize {
     match read {
         Ok(Decoded::Complete { value, used }) => {
             assert_eq!(&value, written);
@@ -120,7 +120,7 @@ impl Frame<'_> {
                 keep_alive,
             } => head(kind, count, keep_alive).encode(out),
             Frame::Entry { .. } => {
-                // A longer name cannot be framed, and then nothing is written. // S14
+                // A name that is too long cannot be encoded; nothing is written. // S14
                 let _ = entry::encode(&self.entry(), out);
             }
             Frame::Packet { id, flags, length } => {
@@ -138,7 +138,7 @@ impl Frame<'_> {
     fn read(&self, rest: &[u8]) -> usize {
         match *self {
             Frame::Varint(value) => {
-                let used = same(varint::decode(rest), &value);
+                let used = check_equal(varint::decode(rest), &value);
                 assert_eq!(used, varint::encoded_len(value));
                 used
             }
@@ -146,31 +146,31 @@ impl Frame<'_> {
                 kind,
                 count,
                 keep_alive,
-            } => same(RequestHead::decode(rest), &head(kind, count, keep_alive)),
+            } => check_equal(RequestHead::decode(rest), &head(kind, count, keep_alive)),
             Frame::Entry { .. } => {
                 let entry = self.entry();
                 if entry.name.len() > entry::MAX_NAME_LEN {
                     return 0;
                 }
-                same(entry::decode(rest), &entry)
+                check_equal(entry::decode(rest), &entry)
             }
             Frame::Packet { id, flags, length } => {
-                same(packet::decode_head(rest), &image(id, flags & 0x1f, length))
+                check_equal(packet::decode_head(rest), &image(id, flags & 0x1f, length))
             }
             Frame::Head { kind, count } => {
                 let header = header(kind);
-                let used = same(Header::decode(rest), &header);
+                let used = check_equal(Header::decode(rest), &header);
                 let expected = match header {
                     Header::Data => count & 0xff,
                     Header::Cancelled => 0,
                     Header::Watch => 1,
                     _ => count,
                 };
-                used + same(response::decode_count(header, &rest[used..]), &expected)
+                used + check_equal(response::decode_count(header, &rest[used..]), &expected)
             }
             Frame::Error { .. } => {
-                let used = same(Header::decode(rest), &Header::Error);
-                used + same(ErrorFrame::decode_body(&rest[used..]), &self.error())
+                let used = check_equal(Header::decode(rest), &Header::Error);
+                used + check_equal(ErrorFrame::decode_body(&rest[used..]), &self.error())
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Properties of the codec: decoding of arbitrary bytes, and round trips of arbitrary values.
+//! Codec laws: decoding arbitrary bytes, and round trips of arbitrary values.
 
 #[path = "laws/decode.rs"]
 mod decode;
@@ -16,15 +16,18 @@ fn whole<T>(read: DecodeResult<T>, bytes: &[u8]) -> T {
     }
 }
 
-/// Arbitrary numbers, small ones, and those around each change of the varint's length. // W1 W2
+/// Any `u32`, small numbers, and numbers at the boundaries of the varint lengths. // W1 W2
 fn number() -> impl Strategy<Value = u32> {
     let edges = (0u32..5, 0u32..3).prop_map(|(groups, more)| (1 << (groups * 7)) - 1 + more);
     prop_oneof![any::<u32>(), 0u32..300, edges]
 }
 
 fn image() -> impl Strategy<Value = Image> {
-    (any::<u64>(), 0u8..32, number())
-        .prop_map(|(id, flags, length)| Image::new(ImageId(id), Flags::from_bits(flags), length))
+    (any::<u64>(), 0u8..32, number()).prop_map(|(id, flags, length)| Image {
+        id: ImageId(id),
+        flags: Flags::from_bits(flags),
+        length,
+    })
 }
 
 fn head() -> impl Strategy<Value = RequestHead> {
@@ -39,13 +42,13 @@ fn head() -> impl Strategy<Value = RequestHead> {
     (kind, any::<bool>()).prop_map(|(kind, keep_alive)| {
         let flagged = !matches!(kind, RequestKind::Cancel | RequestKind::Watch);
         let keep_alive = keep_alive && flagged; // S10
-        RequestHead::new(kind, keep_alive)
+        RequestHead { kind, keep_alive }
     })
 }
 
 proptest! {
     #[test]
-    fn w2_s10_r1_arbitrary_bytes_decode_alike_for_every_cut(
+    fn w2_s10_r1_decoding_is_consistent_for_every_prefix(
         start in prop::sample::select(vec![&b""[..], b"JTPE", b"JTPL", b"JTP", b"\x02\x01", b"\0\0", b"\x01\x02"]),
         bytes in proptest::collection::vec(any::<u8>(), 0..80),
     ) {
@@ -53,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn w1_w2_numbers_round_trip(value in number()) {
+    fn w1_w2_varints_round_trip(value in number()) {
         let mut out = Vec::new();
         varint::encode(value, &mut out);
         prop_assert_eq!(whole(varint::decode(&out), &out), value);
@@ -61,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn w7_requests_round_trip(head in head()) {
+    fn w7_request_heads_round_trip(head in head()) {
         let mut out = Vec::new();
         head.encode(&mut out);
         prop_assert_eq!(whole(RequestHead::decode(&out), &out), head);
@@ -75,8 +78,12 @@ proptest! {
         prop_assert_eq!(whole(packet::decode_head(&out), &out), image);
         decode::run(&out);
 
-        let flags = Flags::from_bits(image.flags.bits() & 15);
-        let entry = entry::Entry::new(&name, Image::new(image.id, flags, image.length));
+        let entry = entry::Entry {
+            id: image.id,
+            flags: Flags::from_bits(image.flags.bits() & 15),
+            name: &name,
+            size: image.length,
+        };
         out.clear();
         entry::encode(&entry, &mut out).unwrap();
         prop_assert_eq!(whole(entry::decode(&out), &out), entry);
@@ -84,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn s12_heads_and_errors_round_trip(
+    fn s12_response_heads_and_errors_round_trip(
         count in number(),
         code in 1u8..6,
         message in ".{0,200}",
@@ -98,7 +105,10 @@ proptest! {
             prop_assert_eq!(whole(response::decode_count(header, rest), rest), count);
             decode::run(rest);
         }
-        let frame = ErrorFrame::new(ErrorCode::from_code(code).unwrap(), message);
+        let frame = ErrorFrame {
+            code: ErrorCode::from_code(code).unwrap(),
+            message: message.into(),
+        };
         out.clear();
         frame.encode(&mut out);
         let (start, rest) = out.split_at(HEADER_LEN);

@@ -1,4 +1,4 @@
-//! The server's images: its disk, its catalog, and what the catalog should be.
+//! The simulated store: image files, the published catalog, and a model of that catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -6,50 +6,50 @@ use std::sync::{Arc, Weak};
 
 use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId};
 
-use super::Dice;
+use super::SeededRng;
 
-/// What was published at one time.
+/// The expected content of one published catalog.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// In the catalog's order.
+    /// In catalog order.
     pub(crate) ids: Vec<ImageId>,
-    /// How many events there were by then. // N1
-    pub(crate) told: usize,
+    /// Number of events up to this snapshot. // N1
+    pub(crate) events: usize,
 }
 
-pub(crate) struct Shop {
+pub(crate) struct SimStore {
     writer: CatalogWriter,
-    /// Every image there ever was.
+    /// Every image ever created.
     pub(crate) images: BTreeMap<ImageId, Vec<u8>>,
-    /// What is on the disk, by its name; the catalog may not know it yet.
+    /// The files by name; the catalog may not list them yet.
     disk: BTreeMap<String, ImageId>,
     listed: BTreeMap<ImageId, String>,
     pub(crate) history: Vec<ImageId>,
-    pub(crate) shown: Rc<Snapshot>,
+    pub(crate) current: Rc<Snapshot>,
     catalogs: Vec<Weak<Catalog>>,
-    made: u32,
+    created: u32,
 }
 
-impl Shop {
-    pub(crate) fn new(dice: &mut Dice) -> Shop {
-        let mut shop = Shop {
+impl SimStore {
+    pub(crate) fn new(rng: &mut SeededRng) -> SimStore {
+        let mut store = SimStore {
             writer: CatalogWriter::new(),
             images: BTreeMap::new(),
             disk: BTreeMap::new(),
             listed: BTreeMap::new(),
             history: Vec::new(),
-            shown: Rc::new(Snapshot {
+            current: Rc::new(Snapshot {
                 ids: Vec::new(),
-                told: 0,
+                events: 0,
             }),
             catalogs: Vec::new(),
-            made: 0,
+            created: 0,
         };
-        for _ in 0..dice.below(30) {
-            shop.change(dice);
+        for _ in 0..rng.below(30) {
+            store.change(rng);
         }
-        shop.publish();
-        shop
+        store.publish();
+        store
     }
 
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
@@ -57,19 +57,19 @@ impl Shop {
     }
 
     pub(crate) fn is_on_disk(&self, id: ImageId) -> bool {
-        self.disk.values().any(|there| *there == id)
+        self.disk.values().any(|on_disk| *on_disk == id)
     }
 
-    /// A file appears, is replaced, or goes.
-    pub(crate) fn change(&mut self, dice: &mut Dice) {
-        let name = format!("{}.png", dice.below(40));
-        if dice.one_in(4) {
+    /// Adds, replaces or removes a file.
+    pub(crate) fn change(&mut self, rng: &mut SeededRng) {
+        let name = format!("{}.png", rng.below(40));
+        if rng.one_in(4) {
             self.disk.remove(&name);
             return;
         }
-        self.made += 1;
-        let length = dice.pick(&[0, 1, 200, 4_000, 20_000]);
-        let mut state = u64::from(self.made) | 1 << 40;
+        self.created += 1;
+        let length = rng.pick(&[0, 1, 200, 4_000, 20_000]);
+        let mut state = u64::from(self.created) | 1 << 40;
         let bytes: Vec<u8> = (0..length)
             .map(|_| {
                 state = state
@@ -85,30 +85,30 @@ impl Shop {
         }
     }
 
-    /// A file goes, and the catalog does not know; whether there was one.
-    pub(crate) fn vanish(&mut self, dice: &mut Dice) -> bool {
+    /// Removes a file without updating the catalog; returns whether there was one.
+    pub(crate) fn remove_file(&mut self, rng: &mut SeededRng) -> bool {
         let names: Vec<&String> = self.disk.keys().collect();
         if names.is_empty() {
             return false;
         }
-        let name = names[dice.below(u32::try_from(names.len()).unwrap()) as usize].clone();
+        let name = names[rng.below(u32::try_from(names.len()).unwrap()) as usize].clone();
         self.disk.remove(&name).is_some()
     }
 
-    /// The catalog becomes what is on the disk.
+    /// Publishes a catalog of the files on disk.
     pub(crate) fn publish(&mut self) {
         let disk: BTreeMap<ImageId, String> = self
             .disk
             .iter()
             .map(|(name, id)| (*id, name.clone()))
             .collect();
-        let gone: BTreeSet<ImageId> = self
+        let removed: BTreeSet<ImageId> = self
             .listed
             .keys()
             .filter(|id| !disk.contains_key(id))
             .copied()
             .collect();
-        for id in &gone {
+        for id in &removed {
             assert!(self.writer.remove(*id));
         }
         for (id, name) in &disk {
@@ -128,21 +128,21 @@ impl Shop {
         let mut ids: Vec<(&String, ImageId)> =
             self.listed.iter().map(|(id, name)| (name, *id)).collect();
         ids.sort();
-        self.shown = Rc::new(Snapshot {
+        self.current = Rc::new(Snapshot {
             ids: ids.into_iter().map(|(_, id)| id).collect(),
-            told: self.history.len(),
+            events: self.history.len(),
         });
         let catalog = self.writer.publish();
         self.catalogs.push(Arc::downgrade(&catalog));
     }
 
-    /// No connection is left: no old snapshot may be.
+    /// Checks, once all connections are closed, that no old snapshot is still referenced.
     pub(crate) fn check_memory(&self) {
         let current = Arc::downgrade(self.writer.snapshot());
         let old = self.catalogs.iter().filter(|old| !old.ptr_eq(&current));
         assert!(
             old.filter(|old| old.strong_count() > 0).count() == 0,
-            "snapshots left"
+            "old snapshots still referenced"
         );
     }
 }
