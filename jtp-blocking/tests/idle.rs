@@ -1,5 +1,5 @@
-//! Connections at rest cost no CPU, and yet hear of news at once. A test program of its own, so that nothing
-//! else runs beside it.
+//! Idle connections use no CPU, and watchers are notified at once. A separate test program, so that no other test
+//! runs at the same time.
 #![cfg(unix)]
 
 use std::io::{Read, Write};
@@ -12,26 +12,26 @@ use jtp_blocking::{Client, Server, Shutdown};
 use jtp_store::MemoryStore;
 use rustix::time::{ClockId, clock_gettime};
 
-/// `JTP_IDLE=1000 cargo test -p jtp-blocking --test idle -- --nocapture` measures more of them.
+/// The number of connections; `JTP_IDLE=1000 cargo test -p jtp-blocking --test idle -- --nocapture` measures more.
 fn connections() -> usize {
-    let wanted = std::env::var("JTP_IDLE");
-    wanted.map_or(200, |wanted| wanted.parse().unwrap())
+    let variable = std::env::var("JTP_IDLE");
+    variable.map_or(200, |count| count.parse().unwrap())
 }
 
 fn cpu() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap()
 }
 
-fn rests(connections: usize) {
-    let (begun, before) = (Instant::now(), cpu());
+fn assert_idle(connections: usize) {
+    let (start, before) = (Instant::now(), cpu());
     thread::sleep(Duration::from_secs(2));
-    let (passed, used) = (begun.elapsed(), cpu() - before);
+    let (passed, used) = (start.elapsed(), cpu() - before);
     println!("{connections} connections: {used:?} of CPU in {passed:?}");
     assert!(used < passed / 100, "{used:?} in {passed:?}");
 }
 
 #[test]
-fn connections_at_rest_take_under_one_percent_of_a_core_and_news_under_100_ms() {
+fn idle_connections_use_under_one_percent_cpu_and_events_take_under_100_ms() {
     let store = Arc::new(MemoryStore::new());
     store.insert("a.png", b"pixels".as_slice()).unwrap();
     let server = Server::builder(Arc::clone(&store)).build();
@@ -41,7 +41,7 @@ fn connections_at_rest_take_under_one_percent_of_a_core_and_news_under_100_ms() 
     let stopped = stop.clone();
     let serving = thread::spawn(move || server.serve(listener, &stopped));
 
-    // Three in four have had a request answered and are idle, one in four watches.
+    // Three in four connections are idle after a request, one in four watches.
     let open: Vec<TcpStream> = (0..connections())
         .map(|n| {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -55,30 +55,27 @@ fn connections_at_rest_take_under_one_percent_of_a_core_and_news_under_100_ms() 
             stream
         })
         .collect();
-    thread::sleep(Duration::from_millis(200)); // For the last one to come to rest.
+    thread::sleep(Duration::from_millis(200)); // Until the last connection is idle.
 
-    rests(open.len());
+    assert_idle(open.len());
 
     let mut client = Client::builder(address.to_string()).build();
     let (_, mut watch) = client.list_and_watch().unwrap();
     let mut delays: Vec<Duration> = (0..20)
         .map(|n| {
-            let begun = Instant::now();
+            let start = Instant::now();
             let id = store.insert(&format!("{n}.png"), vec![n; 10]).unwrap();
             assert_eq!(watch.next().unwrap().id, id);
-            begun.elapsed()
+            start.elapsed()
         })
         .collect();
     delays.sort();
-    // The median, since the machine may be busy: a server that only looks now and then fails there too.
-    println!(
-        "news: {:?} in the median, {:?} at the latest",
-        delays[10], delays[19]
-    );
+    // The median, because the machine may be busy. A server that polls at intervals fails this too.
+    println!("events: median {:?}, maximum {:?}", delays[10], delays[19]);
     assert!(delays[10] < Duration::from_millis(100), "{delays:?}"); // N1
 
-    thread::sleep(Duration::from_millis(200)); // For the others to have sent their news.
-    rests(open.len() + 1); // Also those that have told news.
+    thread::sleep(Duration::from_millis(200)); // Until all watchers have been notified.
+    assert_idle(open.len() + 1); // Watchers that have sent events are idle again.
 
     drop(watch);
     drop((client, open));

@@ -1,4 +1,4 @@
-//! Accepting while the system has no file descriptors left, on simulated time.
+//! Accepting while the process has no file descriptors left, with simulated time.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 thread_local! {
     static NOW: Cell<Instant> = Cell::new(Instant::now());
-    /// What the future waits for.
+    /// The earliest deadline that the future waits for.
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
     static ACCEPTS: Cell<usize> = const { Cell::new(0) };
 }
@@ -30,7 +30,7 @@ impl Runtime for Simulated {
     type Bell = EventBell;
     type Sleep = Sleep;
     type Job<T: Send + 'static> = Ready<T>;
-    type Socket = Never;
+    type Socket = NeverSocket;
     type Listener = ();
     type Server<S: ?Sized> = Server<Simulated, S>;
     type Client = jtp_driver::Client<Simulated>;
@@ -51,7 +51,7 @@ impl Runtime for Simulated {
         ready(work())
     }
 
-    async fn accept((): &()) -> io::Result<(Never, SocketAddr)> {
+    async fn accept((): &()) -> io::Result<(NeverSocket, SocketAddr)> {
         ACCEPTS.set(ACCEPTS.get() + 1);
         Err(io::Error::other("no file descriptors"))
     }
@@ -60,7 +60,7 @@ impl Runtime for Simulated {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn connect(_: SocketAddr, _: Option<Duration>) -> io::Result<Never> {
+    async fn connect(_: SocketAddr, _: Option<Duration>) -> io::Result<NeverSocket> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -85,7 +85,7 @@ impl jtp_driver::Sleep for Sleep {
     }
 }
 
-/// Lets time pass until it is done.
+/// Polls the future and advances the time to its next deadline until it is ready.
 fn simulate<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     loop {
@@ -93,14 +93,14 @@ fn simulate<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(done) = future.as_mut().poll(&mut cx) {
             return done;
         }
-        NOW.set(NEXT.take().expect("it waits for a time"));
+        NOW.set(NEXT.take().expect("the future waits for a deadline"));
     }
 }
 
-/// No connection ever comes.
-enum Never {}
+/// The socket type; no connection is ever accepted.
+enum NeverSocket {}
 
-impl Transport for Never {
+impl Transport for NeverSocket {
     fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
         match *self {}
     }
@@ -122,7 +122,7 @@ impl Transport for Never {
     }
 }
 
-impl Socket for Never {
+impl Socket for NeverSocket {
     fn options(&self) -> SockRef<'_> {
         match *self {}
     }
@@ -158,7 +158,7 @@ impl Subscriber for Warnings {
 }
 
 #[test]
-fn accepting_goes_on_after_errors_and_they_are_logged_once_in_ten_seconds() {
+fn accept_errors_are_retried_and_logged_every_ten_seconds() {
     let warnings = Arc::new(AtomicUsize::new(0));
     let server = Server::<Simulated, _>::builder(Arc::new(MemoryStore::new())).build();
     let stop = Simulated::sleep_until(NOW.get() + Duration::from_millis(34_950));
