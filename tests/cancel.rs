@@ -176,13 +176,13 @@ fn c4_cancel_without_keep_alive_is_invalid() {
 fn c7_client_sends_requests_after_a_cancel() -> Result {
     let served = TestServer::folder(generated(12, 1 << 20));
     let expected = served.images();
-    let wanted: Vec<ImageId> = expected.iter().map(|p| ImageId(p.id)).collect();
+    let ids: Vec<ImageId> = expected.iter().map(|p| ImageId(p.id)).collect();
     served.block_on(in_time(async {
         for pipeline in [false, true] {
             let config = ClientConfig::new().with_pipeline(pipeline);
             let mut client = served.client().config(config).build();
             for _ in 0..3 {
-                let mut images = client.get(wanted.clone());
+                let mut images = client.get(ids.clone());
                 let first = images.next().await?.unwrap();
                 assert!(first.bytes(1 << 20).await? == expected[0].bytes);
                 let mut second = images.next().await?.unwrap();

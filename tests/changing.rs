@@ -76,8 +76,8 @@ const MOMENTS: [usize; 9] = [
 /// other bytes.
 fn verdict(peer: &mut Peer, mut got: Vec<u8>, image: &TestImage, what: &str) -> bool {
     got.extend(peer.read_to_end());
-    let whole = data_of(&[image]);
-    if got == whole {
+    let expected = data_of(&[image]);
+    if got == expected {
         return true;
     }
     if let Some(error) = got.strip_prefix(&data_head(1)[..])
@@ -90,7 +90,7 @@ fn verdict(peer: &mut Peer, mut got: Vec<u8>, image: &TestImage, what: &str) -> 
         return false; // S7: the image was gone when the request was read.
     }
     assert!(
-        got.len() < whole.len(),
+        got.len() < expected.len(),
         "{what}: S13: a complete packet with wrong bytes"
     );
     false

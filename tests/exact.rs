@@ -52,13 +52,13 @@ fn s1_pipelined_requests_are_answered_in_order() {
     ]
     .concat();
     for secure in [false, true] {
-        let whole = |mut peer: crate::support::peer::Peer| {
+        let exchange = |mut peer: crate::support::peer::Peer| {
             peer.send(&requests);
             peer.expect(&answers);
             peer.expect_end();
         };
         let peer = served.peer();
-        whole(if secure {
+        exchange(if secure {
             peer.tls(tls().client())
         } else {
             peer

@@ -16,9 +16,9 @@ fn names(images: &[TestImage]) -> Vec<&str> {
 }
 
 #[track_caller]
-fn assert_same(fetched: &[TestImage], wanted: &[TestImage]) {
-    assert_eq!(names(fetched), names(wanted));
-    assert!(fetched == wanted, "all bytes are equal");
+fn assert_same(fetched: &[TestImage], expected: &[TestImage]) {
+    assert_eq!(names(fetched), names(expected));
+    assert!(fetched == expected, "all bytes are equal");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn many() -> (WorkDir, Vec<TestImage>) {
 
 /// Checks that each visible file is complete and correct; returns inode and modification time by name.
 #[track_caller]
-fn whole_files(workdir: &WorkDir, images: &[TestImage]) -> HashMap<String, (u64, i64)> {
+fn check_files(workdir: &WorkDir, images: &[TestImage]) -> HashMap<String, (u64, i64)> {
     let fetched = workdir.fetched();
     for file in &fetched {
         let right = images.iter().any(|p| p == file);
@@ -167,7 +167,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
             killed += 1;
         }
         client.end();
-        let after = whole_files(&workdir, &images);
+        let after = check_files(&workdir, &images);
         for (name, file) in &before {
             assert_eq!(
                 after.get(name),
@@ -183,7 +183,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
     workdir
         .client(server.address, &["--batch"])
         .assert_fetched(200 - before.len(), before.len());
-    let after = whole_files(&workdir, &images);
+    let after = check_files(&workdir, &images);
     assert_eq!(after.len(), 200);
     for (name, file) in &before {
         assert_eq!(

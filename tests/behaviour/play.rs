@@ -130,8 +130,8 @@ fn image_request(selection: &Selection, store: &SimulatedStore) -> ImageRequest 
         Selection::Batch(names) => ImageRequest::Batch(HaveSet::try_from(ids(names)).unwrap()),
         Selection::BatchOf(names, others) => {
             let others = (0..u64::from(*others)).map(|n| ImageId(n << 20));
-            let had = ids(names).into_iter().chain(others);
-            ImageRequest::Batch(HaveSet::try_from_iter(had).unwrap())
+            let have = ids(names).into_iter().chain(others);
+            ImageRequest::Batch(HaveSet::try_from_iter(have).unwrap())
         }
         Selection::All => ImageRequest::All,
     }
@@ -225,14 +225,14 @@ impl FetchObserver<'_> {
 
     fn fire_triggers(&self, id: ImageId, bytes: usize) -> FetchControl {
         loop {
-            let due = {
+            let triggered = {
                 let mut triggers = self.triggers.borrow_mut();
-                let is_due =
+                let is_ready =
                     |w: &Trigger| self.environment.store().id(w.name) == id && w.bytes <= bytes;
-                let at = triggers.iter().position(is_due);
+                let at = triggers.iter().position(is_ready);
                 at.map(|at| triggers.remove(at))
             };
-            match due.map(|trigger| trigger.action) {
+            match triggered.map(|trigger| trigger.action) {
                 None => return FetchControl::Continue,
                 Some(ClientAction::Do(action)) => perform(&action, self.environment, self.log),
                 Some(ClientAction::Cancel) => {
@@ -266,13 +266,13 @@ fn watch(
     let request = if step.list { "LIST, WATCH" } else { "WATCH" };
     log.push(request.into());
     let mut steps = step.actions.iter();
-    let mut due = 0;
+    let mut remaining = 0;
     let mut probe = step.probe;
-    let next_action = |steps: &mut std::slice::Iter<'_, WatchAction>, due: &mut usize| {
+    let next_action = |steps: &mut std::slice::Iter<'_, WatchAction>, remaining: &mut usize| {
         loop {
             match steps.next() {
                 Some(WatchAction::Receive(count)) => {
-                    *due = *count;
+                    *remaining = *count;
                     return WatchControl::Wait;
                 }
                 Some(WatchAction::Cancel) => {
@@ -310,13 +310,13 @@ fn watch(
                     "  new: {}",
                     describe_entry(environment.store(), &entry)
                 ));
-                due -= 1;
-                if due > 0 {
+                remaining -= 1;
+                if remaining > 0 {
                     return WatchControl::Wait;
                 }
             }
         }
-        next_action(&mut steps, &mut due)
+        next_action(&mut steps, &mut remaining)
     });
     match result {
         Ok(None) => {}

@@ -16,7 +16,7 @@ use super::TEST_TIMEOUT;
 use super::adapters::{Adapter, BLOCKING};
 use super::log::{Diff, Log};
 use super::reference::{Mode, Simulation};
-use super::run::{Fixture, Run, Transport, describe, seed};
+use super::run::{Fixture, RunConfig, Transport, describe, seed};
 use super::script::{Script, ScriptImage, ServerAction, Setup};
 use super::traits::Environment;
 use super::transport::Shape;
@@ -381,7 +381,7 @@ fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
         assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
     }
     let seed = seed(name, server.name, "");
-    let run = |transport, shape| Run {
+    let run = |transport, shape| RunConfig {
         server,
         client: BLOCKING, // Not used.
         transport,
@@ -423,11 +423,11 @@ fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
     }
 }
 
-fn perform(name: &str, script: &RawScript, run: Run) -> Log {
+fn perform(name: &str, script: &RawScript, run: RunConfig) -> Log {
     let (done, finished) = channel();
     let script = script.clone();
     let step = Arc::new(AtomicUsize::new(0));
-    let its_step = Arc::clone(&step);
+    let shared_step = Arc::clone(&step);
     let thread = thread::spawn(move || {
         let fixture = Fixture::new(&script.script, run);
         if script
@@ -439,14 +439,14 @@ fn perform(name: &str, script: &RawScript, run: Run) -> Log {
         }
         if run.transport == Transport::Memory {
             let end = fixture.stream();
-            play(&script, &mut (end, &fixture), &fixture, &its_step);
+            play(&script, &mut (end, &fixture), &fixture, &shared_step);
         } else {
             let stream = fixture.connect();
             let mut peer = Peer::on(stream.try_clone().unwrap());
             if run.transport == Transport::Tls {
                 peer = peer.tls(tls().client());
             }
-            play(&script, &mut (peer, stream), &fixture, &its_step);
+            play(&script, &mut (peer, stream), &fixture, &shared_step);
         }
         done.send(fixture.end()).unwrap();
     });

@@ -38,7 +38,7 @@ pub(crate) enum Transport {
 
 /// The configuration of one run of a script.
 #[derive(Clone, Copy)]
-pub(crate) struct Run {
+pub(crate) struct RunConfig {
     pub(crate) server: Adapter,
     pub(crate) client: Adapter,
     pub(crate) transport: Transport,
@@ -53,7 +53,7 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
     let seed = seed(name, server.name, client.name);
     let mut runs = Vec::new();
     let mut run = |transport, shape, drop_pending| {
-        runs.push(Run {
+        runs.push(RunConfig {
             server,
             client,
             transport,
@@ -119,7 +119,7 @@ pub(crate) fn check_cut(
     client: Adapter,
     expected: &Log,
 ) {
-    let run = Run {
+    let run = RunConfig {
         server,
         client,
         transport: Transport::Memory,
@@ -140,7 +140,7 @@ pub(crate) fn check_cut(
 
 /// The log of a TLS run whose records are cut off.
 pub(crate) fn run_cut_tls(name: &str, script: &Script, server: Adapter, client: Adapter) -> Log {
-    let run = Run {
+    let run = RunConfig {
         server,
         client,
         transport: Transport::Tls,
@@ -158,7 +158,7 @@ pub(crate) fn check_dropped(
     client: Adapter,
     at: usize,
 ) -> bool {
-    let run = Run {
+    let run = RunConfig {
         server,
         client,
         transport: Transport::Memory,
@@ -189,12 +189,12 @@ pub(crate) fn check_dropped(
         // The reference receives the same bytes, then the end of the stream.
         let cut = script.clone().setup(|setup| setup.cut.up = Some(up));
         let expected = reference::run(&cut, Mode::Stream).log;
-        let whole = reference::run(&script, Mode::Stream).log;
-        done.send((dropped, log, expected, whole)).unwrap();
+        let full = reference::run(&script, Mode::Stream).log;
+        done.send((dropped, log, expected, full)).unwrap();
     });
-    let (dropped, log, expected, whole) = match finished.recv_timeout(TEST_TIMEOUT) {
+    let (dropped, log, expected, full) = match finished.recv_timeout(TEST_TIMEOUT) {
         Ok(result) => result,
-        Err(why) => panic!("{label}: {why}"),
+        Err(error) => panic!("{label}: {error}"),
     };
     let diff = Diff {
         reference: &expected,
@@ -203,7 +203,7 @@ pub(crate) fn check_dropped(
     assert!(log.server == expected.server, "{label}\n{diff}");
     // The blocking client is not dropped: its stream is closed, so it logs an error.
     if client.name != "blocking" {
-        let seen = whole.client.starts_with(&log.client);
+        let seen = full.client.starts_with(&log.client);
         assert!(seen, "{label}: {:#?} is not a prefix", log.client);
     }
     dropped
@@ -211,15 +211,15 @@ pub(crate) fn check_dropped(
 
 /// The seed of a test: fixed, unless `JTP_SUITE_SEED` sets another.
 pub(crate) fn seed(name: &str, server: &str, client: &str) -> u64 {
-    let wanted = std::env::var("JTP_SUITE_SEED").ok();
-    wanted
+    let variable = std::env::var("JTP_SUITE_SEED").ok();
+    variable
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| {
             jtp_core::ImageId::of(format!("{name} {server} {client}").as_bytes()).0 >> 32
         })
 }
 
-pub(crate) fn describe(name: &str, run: Run) -> String {
+pub(crate) fn describe(name: &str, run: RunConfig) -> String {
     let (server, client) = (run.server.name, run.client.name);
     let seed = match run.shape {
         Shape::Pieces(seed) | Shape::Stalls(seed) => format!(" (JTP_SUITE_SEED={seed})"),
@@ -237,23 +237,23 @@ pub(crate) fn describe(name: &str, run: Run) -> String {
 }
 
 /// Runs the script on its own thread, so that a hang is reported.
-fn perform(name: &str, script: &Script, run: Run) -> Log {
+fn perform(name: &str, script: &Script, run: RunConfig) -> Log {
     let client_log = ClientLog::default();
     let (done, finished) = channel();
-    let (script, its_log) = (script.clone(), client_log.clone());
+    let (script, shared_log) = (script.clone(), client_log.clone());
     let (stub_sender, stub_receiver) = channel();
     let thread = thread::spawn(move || {
         let fixture = Fixture::new(&script, run);
         let _ = stub_sender.send(Arc::clone(&fixture.stub));
-        done.send(fixture.play(&script, &its_log)).unwrap();
+        done.send(fixture.play(&script, &shared_log)).unwrap();
     });
     match finished.recv_timeout(TEST_TIMEOUT) {
         Ok(server) => Log {
             client: client_log.lines(),
             server,
         },
-        Err(why) => {
-            if why == RecvTimeoutError::Disconnected {
+        Err(error) => {
+            if error == RecvTimeoutError::Disconnected {
                 let _ = thread.join();
             }
             let stub = stub_receiver.try_recv().ok();
@@ -261,7 +261,7 @@ fn perform(name: &str, script: &Script, run: Run) -> Log {
                 client: client_log.lines(),
                 server: stub.map(|stub| stub.log()).unwrap_or_default(),
             };
-            panic!("{}\n{why}, after {seen:#?}", describe(name, run));
+            panic!("{}\n{error}, after {seen:#?}", describe(name, run));
         }
     }
 }
@@ -275,7 +275,7 @@ struct Probe {
 
 /// Everything that a run needs except the client.
 pub(crate) struct Fixture {
-    run: Run,
+    run: RunConfig,
     store: SimulatedStore,
     pub(crate) stub: Arc<ServerStub>,
     server: RefCell<Option<Box<dyn ServerUnderTest>>>,
@@ -288,7 +288,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    pub(crate) fn new(script: &Script, run: Run) -> Fixture {
+    pub(crate) fn new(script: &Script, run: RunConfig) -> Fixture {
         let store = SimulatedStore::new(&script.setup);
         let stub = ServerStub::new(&script.setup, &store);
         let listener = listener();

@@ -314,8 +314,8 @@ impl Script {
         self.fetch(Selection::Get(names), triggers)
     }
 
-    pub(crate) fn batch<const N: usize>(self, had: [&'static str; N]) -> Script {
-        self.fetch(Selection::Batch(had.to_vec()), [])
+    pub(crate) fn batch<const N: usize>(self, have: [&'static str; N]) -> Script {
+        self.fetch(Selection::Batch(have.to_vec()), [])
     }
 
     pub(crate) fn list_and_get(self) -> Script {

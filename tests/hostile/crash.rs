@@ -41,10 +41,10 @@ fn library() -> Vec<TestImage> {
 
 /// Checks that each visible file is complete and correct; returns their inodes by name.
 #[track_caller]
-fn whole_files(workdir: &WorkDir, wanted: &BTreeMap<String, TestImage>) -> BTreeMap<String, u64> {
+fn check_files(workdir: &WorkDir, expected: &BTreeMap<String, TestImage>) -> BTreeMap<String, u64> {
     let fetched = workdir.fetched();
     let inode = |image: &TestImage| {
-        let right = wanted.get(&image.name) == Some(image);
+        let right = expected.get(&image.name) == Some(image);
         assert!(right, "R2: {} is visible and is not the image", image.name);
         let data = fs::metadata(workdir.output().join(&image.name)).unwrap();
         (image.name.clone(), data.ino())
@@ -61,7 +61,7 @@ fn by_name(images: &[TestImage]) -> BTreeMap<String, TestImage> {
 fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
     let images = library();
     let workdir = WorkDir::of(&images);
-    let wanted = by_name(&images);
+    let expected = by_name(&images);
     let server = workdir.server(&["--no-tls"]);
     // A full run takes about this long, in microseconds.
     let start = Instant::now();
@@ -96,7 +96,7 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
             longest = longest * 51 / 50;
         }
         client.end();
-        let after = whole_files(&workdir, &wanted);
+        let after = check_files(&workdir, &expected);
         for (name, inode) in &before {
             assert_eq!(
                 after.get(name),
@@ -112,13 +112,13 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
             for name in before.keys().step_by(2) {
                 fs::remove_file(workdir.output().join(name)).unwrap();
             }
-            before = whole_files(&workdir, &wanted);
+            before = check_files(&workdir, &expected);
         }
     }
     workdir
         .client(server.address, &["--batch"])
         .assert_fetched(400 - before.len(), before.len());
-    let after = whole_files(&workdir, &wanted);
+    let after = check_files(&workdir, &expected);
     assert_eq!(after.len(), 400);
     assert!(
         before
@@ -152,7 +152,7 @@ fn hidden(workdir: &WorkDir) -> usize {
 fn r2_removed_output_folder_fails_and_the_next_run_completes() {
     let images = library();
     let workdir = WorkDir::of(&images);
-    let wanted = by_name(&images);
+    let expected = by_name(&images);
     let server = workdir.server(&["--no-tls"]);
     let times = scale(6, 60);
     for n in 0..times {
@@ -178,16 +178,16 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
             proxy.open(server.address);
             assert_eq!(client.end().code(), Some(0), "{n}");
             let moved = images_in(&gone);
-            assert!(moved.iter().eq(wanted.values()), "R2: {}", moved.len());
+            assert!(moved.iter().eq(expected.values()), "R2: {}", moved.len());
             fs::remove_dir_all(&gone).unwrap();
         }
-        whole_files(&workdir, &wanted);
+        check_files(&workdir, &expected);
         let _ = fs::remove_dir_all(workdir.output());
     }
     workdir
         .client(server.address, &["--batch"])
         .assert_fetched(400, 0);
-    assert_eq!(whole_files(&workdir, &wanted).len(), 400);
+    assert_eq!(check_files(&workdir, &expected).len(), 400);
     report_line!(
         "the folder was removed {} times (exit code 8 each) and moved {} times (and completed there); the next run completes",
         times.div_ceil(2),

@@ -103,11 +103,11 @@ fn script(
 
 /// Checks that each visible file is one of the images; returns their number.
 #[track_caller]
-fn check_files(folder: &Path, wanted: &[TestImage]) -> usize {
+fn check_files(folder: &Path, expected: &[TestImage]) -> usize {
     let there = images_in(folder);
     for image in &there {
         assert!(
-            wanted.contains(image),
+            expected.contains(image),
             "R2: {} is visible and is not the image",
             image.name
         );
@@ -128,8 +128,8 @@ fn temporaries(folder: &Path) -> usize {
 
 #[test]
 fn r2_file_size_limit_fails_only_large_files() {
-    let wanted = library();
-    let workdir = WorkDir::of(&wanted);
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
     let server = workdir.server(&["--no-tls"]);
     // A process limit: a write beyond it fails in the middle of a file.
     let outcome = script(
@@ -144,9 +144,9 @@ fn r2_file_size_limit_fails_only_large_files() {
     assert_eq!(outcome.code("first"), 8, "{}", outcome.output);
     assert_eq!(outcome.code("second"), 8, "{}", outcome.output);
     assert_eq!(outcome.code("third"), 0, "{}", outcome.output);
-    assert_eq!(check_files(&workdir.path().join("a"), &wanted), 110);
+    assert_eq!(check_files(&workdir.path().join("a"), &expected), 110);
     assert_eq!(temporaries(&workdir.path().join("a")), 0);
-    assert!(workdir.fetched() == wanted);
+    assert!(workdir.fetched() == expected);
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn r2_full_disk_fails_and_the_next_run_completes() {
         report_line!("skipped: no file system can be mounted here");
         return;
     };
-    let wanted = library();
-    let workdir = WorkDir::of(&wanted);
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
     let server = workdir.server(&["--no-tls"]);
     for (what, small, large) in [
         ("full", "size=3m", "size=64m"),
@@ -177,12 +177,12 @@ fn r2_full_disk_fails_and_the_next_run_completes() {
         assert_eq!(outcome.code("first"), 8, "{what}: {}", outcome.output);
         assert_eq!(outcome.code("second"), 8, "{what}: {}", outcome.output);
         assert_eq!(outcome.code("third"), 0, "{what}: {}", outcome.output);
-        let fetched = ["a", "b", "c"].map(|name| check_files(&folder(name), &wanted));
+        let fetched = ["a", "b", "c"].map(|name| check_files(&folder(name), &expected));
         assert!(
             fetched[0] <= fetched[1] && fetched[1] < fetched[2],
             "{what}: {fetched:?}"
         );
-        assert_eq!(fetched[2], wanted.len());
+        assert_eq!(fetched[2], expected.len());
         let left = ["a", "b", "c"].map(|name| temporaries(&folder(name)));
         assert_eq!(left, [0; 3], "{what}");
         report_line!(
@@ -203,8 +203,8 @@ fn r2_disk_becomes_read_only() {
         report_line!("skipped: no file system can be mounted here");
         return;
     };
-    let wanted = library();
-    let workdir = WorkDir::of(&wanted);
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
     let server = workdir.server(&["--no-tls"]);
     // A remount fails while a file is open for writing, so it is repeated until it succeeds.
     let text = r#"
@@ -220,11 +220,11 @@ fn r2_disk_becomes_read_only() {
     let outcome = script(&workdir, &server, Some(way), text);
     assert_eq!(outcome.code("first"), 8, "{}", outcome.output);
     assert_eq!(outcome.code("second"), 0, "{}", outcome.output);
-    let fetched = check_files(&workdir.path().join("a"), &wanted);
+    let fetched = check_files(&workdir.path().join("a"), &expected);
     assert!(fetched >= 40);
     assert_eq!(
-        check_files(&workdir.path().join("b"), &wanted),
-        wanted.len()
+        check_files(&workdir.path().join("b"), &expected),
+        expected.len()
     );
     assert_eq!(temporaries(&workdir.path().join("b")), 0);
     report_line!("read-only after {fetched} images; once writable again, the next run completes");
@@ -240,8 +240,8 @@ fn r2_system_calls_fail_at_many_points() {
         report_line!("skipped: needs full scale and strace");
         return;
     }
-    let wanted = library();
-    let workdir = WorkDir::of(&wanted);
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
     let server = workdir.server(&["--no-tls"]);
     let (mut runs, mut failures) = (0, 0);
     for call in [
@@ -275,11 +275,11 @@ fn r2_system_calls_fail_at_many_points() {
             runs += 1;
             failures += i32::from(outcome.code("first") != 0);
             let what = format!("{call} {error} {when}: {}", outcome.output);
-            check_files(&workdir.path().join("a"), &wanted);
+            check_files(&workdir.path().join("a"), &expected);
             assert_eq!(outcome.code("second"), 0, "{what}");
             assert_eq!(
-                check_files(&workdir.path().join("b"), &wanted),
-                wanted.len(),
+                check_files(&workdir.path().join("b"), &expected),
+                expected.len(),
                 "{what}"
             );
             assert_eq!(temporaries(&workdir.path().join("b")), 0, "{what}");

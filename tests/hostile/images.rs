@@ -265,7 +265,7 @@ fn r5_no_name_escapes_the_folder_or_is_hidden() {
         .enumerate()
         .map(|(n, name)| HostileImage::raw(name, format!("image {n}").as_bytes()))
         .collect();
-    let wanted: BTreeSet<u64> = images.iter().map(|image| image.id).collect();
+    let expected: BTreeSet<u64> = images.iter().map(|image| image.id).collect();
     let workdir = WorkDir::of(&[]);
     // The output folder contains links to the outside and a folder, under names that the server uses.
     let outside = workdir.path().join("outside");
@@ -306,7 +306,7 @@ fn r5_no_name_escapes_the_folder_or_is_hidden() {
                 assert!(name == "folder.png" || name == "a", "{name}");
             }
         }
-        assert_eq!(files, wanted);
+        assert_eq!(files, expected);
         assert!(hidden <= 1);
         // Printed names contain no escape sequences.
         assert!(

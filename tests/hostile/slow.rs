@@ -17,16 +17,16 @@ struct Case {
     /// Sends one more byte per second.
     sends_more: bool,
     /// When the server must close the connection, in seconds after the first bytes.
-    due: u64,
+    deadline: u64,
 }
 
 /// Incomplete requests of every kind, for every timeout.
 fn cases() -> Vec<Case> {
-    let case = |what, sends: &[u8], sends_more, due| Case {
+    let case = |what, sends: &[u8], sends_more, deadline| Case {
         what,
         sends: sends.to_vec(),
         sends_more,
-        due,
+        deadline,
     };
     vec![
         case("no bytes", &[], false, 60),
@@ -130,10 +130,14 @@ fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
             report_line!(
                 "{count} x {}: due after {} s, closed after {first:.1} to {last:.1} s",
                 case.what,
-                case.due
+                case.deadline
             );
-            let due = case.due as f64;
-            assert!(first > due - 0.5 && last < due + 4.0, "T4: {}", case.what);
+            let deadline = case.deadline as f64;
+            assert!(
+                first > deadline - 0.5 && last < deadline + 4.0,
+                "T4: {}",
+                case.what
+            );
         }
         eventually("all connections are closed", || {
             sockets(server.pid()) <= quiet

@@ -138,9 +138,9 @@ fn cut() {
         ("a watcher", &[4, 0], 90),
     ];
     let mut groups: Vec<(&str, u64, Vec<Peer>)> = Vec::new();
-    for (n, (what, sends, due)) in cases.into_iter().enumerate() {
+    for (n, (what, sends, deadline)) in cases.into_iter().enumerate() {
         let server = if n < 5 { &server } else { &quiet_server };
-        groups.push((what, due, connect_peers(server.address, sends)));
+        groups.push((what, deadline, connect_peers(server.address, sends)));
     }
     eventually("all peers are connected", || {
         sockets(server.pid()) == quiet + 5 * count && sockets(quiet_server.pid()) == quiet + count
@@ -150,10 +150,10 @@ fn cut() {
     let moment = Duration::from_millis(200);
     let connected = TcpStream::connect_timeout(&server.address, moment);
     assert!(connected.is_err(), "the network is down");
-    workdir.add("news.png", &noise(1_000, 9));
+    workdir.add("new.png", &noise(1_000, 9));
     // The number of kinds that remain connected.
     let mut left = 5;
-    for (what, due, _) in &groups {
+    for (what, deadline, _) in &groups {
         let (server, after) = if left > 0 {
             left -= 1;
             (&server, quiet + left * count)
@@ -161,16 +161,18 @@ fn cut() {
             (&quiet_server, quiet)
         };
         while sockets(server.pid()) > after {
-            let late = start.elapsed() > Duration::from_secs(due + 20);
+            let late = start.elapsed() > Duration::from_secs(deadline + 20);
             assert!(!late, "T4: {what} is still connected");
             thread::sleep(Duration::from_millis(20));
         }
         let elapsed = start.elapsed().as_secs_f64();
         // The timeouts started while the peers connected, before the cut.
         assert!(
-            elapsed > *due as f64 * 0.6 - 5.0,
+            elapsed > *deadline as f64 * 0.6 - 5.0,
             "T4: {what} was closed too early"
         );
-        report_line!("{count} x {what}: due after {due} s, closed {elapsed:.1} s after the cut");
+        report_line!(
+            "{count} x {what}: due after {deadline} s, closed {elapsed:.1} s after the cut"
+        );
     }
 }

@@ -154,16 +154,16 @@ impl Peer {
     }
 
     #[track_caller]
-    pub(crate) fn expect(&mut self, wanted: impl AsRef<[u8]>) {
-        let wanted = wanted.as_ref();
-        let got = self.read_up_to(wanted.len());
-        if got != wanted {
-            let same = got.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+    pub(crate) fn expect(&mut self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        let got = self.read_up_to(expected.len());
+        if got != expected {
+            let same = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
             panic!(
                 "expected {} bytes, received {}; from byte {same} on expected {:02x?}, received {:02x?}",
-                wanted.len(),
+                expected.len(),
                 got.len(),
-                &wanted[same..wanted.len().min(same + 24)],
+                &expected[same..expected.len().min(same + 24)],
                 &got[same..got.len().min(same + 24)],
             );
         }

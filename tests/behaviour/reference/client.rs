@@ -222,7 +222,7 @@ impl RefClient {
         let reusable = self
             .connection
             .as_ref()
-            .is_some_and(|l| l.machine.is_reusable());
+            .is_some_and(|c| c.machine.is_reusable());
         if !reusable && self.simulation.mode == Mode::Network {
             self.disconnect();
         }
@@ -235,14 +235,14 @@ impl RefClient {
         })
     }
 
-    fn recover(&mut self, retry: &mut Retry, fault: RefError) -> Result<(), RefError> {
+    fn recover(&mut self, retry: &mut Retry, error: RefError) -> Result<(), RefError> {
         self.disconnect();
-        if !fault.is_transient() || !self.connected {
-            return Err(fault);
+        if !error.is_transient() || !self.connected {
+            return Err(error);
         }
-        match retry.pause(fault.is_rate_limited()) {
+        match retry.pause(error.is_rate_limited()) {
             Some(pause) => self.simulation.sleep(pause),
-            None => return Err(fault),
+            None => return Err(error),
         }
         Ok(())
     }
@@ -284,7 +284,7 @@ impl RefClient {
         loop {
             match self.try_list(watch) {
                 Ok(entries) => return Ok(entries),
-                Err(fault) => self.recover(&mut retry, fault)?,
+                Err(error) => self.recover(&mut retry, error)?,
             }
         }
     }
@@ -315,9 +315,9 @@ impl RefClient {
                     Ok(OwnedEvent::Closed) => Err(RefError::Protocol(ClientError::EarlyEof)),
                     event => event,
                 },
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             };
-            let next = match event {
+            let control = match event {
                 Ok(OwnedEvent::Begin(count)) => {
                     promised += u64::from(count);
                     FetchControl::Continue
@@ -337,10 +337,10 @@ impl RefClient {
                     match verdict {
                         _ if skipping => FetchControl::Continue,
                         Ok(()) => on_event(ImageEvent::Verified),
-                        Err(fault) => {
-                            let fault = fault.to_string();
-                            on_event(ImageEvent::Fault { fault, last })
-                        }
+                        Err(fault) => on_event(ImageEvent::Fault {
+                            fault: fault.to_string(),
+                            last,
+                        }),
                     }
                 }
                 Ok(OwnedEvent::End) => {
@@ -353,19 +353,19 @@ impl RefClient {
                     FetchControl::Continue
                 }
                 Ok(_) => FetchControl::Continue,
-                Err(fault) => {
-                    let next = if std::mem::take(&mut open) && !skipping {
+                Err(error) => {
+                    let control = if std::mem::take(&mut open) && !skipping {
                         on_event(ImageEvent::Interrupted)
                     } else {
                         FetchControl::Continue
                     };
                     in_flight = 0;
                     transfer.connection_lost();
-                    self.recover(&mut retry, fault)?;
-                    next
+                    self.recover(&mut retry, error)?;
+                    control
                 }
             };
-            match next {
+            match control {
                 FetchControl::Continue => {}
                 FetchControl::Skip => skipping = true,
                 FetchControl::Drop => return Ok(FetchOutcome::default()),
@@ -402,8 +402,8 @@ impl RefClient {
             let Some(connection) = &mut self.connection else {
                 return Ok(());
             };
-            let made = connection.machine.request(request, keep_alive, now);
-            made.map_err(RefError::Misuse)?;
+            let result = connection.machine.request(request, keep_alive, now);
+            result.map_err(RefError::Misuse)?;
             *in_flight += 1;
         }
         Ok(())
@@ -426,9 +426,9 @@ impl RefClient {
                     break;
                 }
                 Ok(_) => {}
-                Err(fault) => {
+                Err(error) => {
                     self.disconnect();
-                    return Err(fault);
+                    return Err(error);
                 }
             }
         }
@@ -448,23 +448,23 @@ impl RefClient {
             None
         };
         while self.pump() {}
-        let mut then = on_event(WatchEvent::Started(entries));
+        let mut control = on_event(WatchEvent::Started(entries));
         loop {
-            match then {
+            match control {
                 WatchControl::Drop => return Ok(None),
                 WatchControl::Cancel => break,
                 WatchControl::Wait => {}
             }
             match self.event() {
-                Ok(OwnedEvent::NewImage(entry)) => then = on_event(WatchEvent::NewImage(entry)),
+                Ok(OwnedEvent::NewImage(entry)) => control = on_event(WatchEvent::NewImage(entry)),
                 Ok(OwnedEvent::Closed) => {
                     self.disconnect();
                     return Err(RefError::Protocol(ClientError::EarlyEof));
                 }
                 Ok(_) => {}
-                Err(fault) => {
+                Err(error) => {
                     self.disconnect();
-                    return Err(fault);
+                    return Err(error);
                 }
             }
         }
@@ -477,9 +477,9 @@ impl RefClient {
                     Ok(OwnedEvent::NewImage(entry)) => last.push(entry),
                     Ok(OwnedEvent::Cancelled | OwnedEvent::Closed) => break,
                     Ok(_) => {}
-                    Err(fault) => {
+                    Err(error) => {
                         self.disconnect();
-                        return Err(fault);
+                        return Err(error);
                     }
                 }
             }
@@ -491,7 +491,7 @@ impl RefClient {
 
 impl ClientUnderTest for RefClient {
     fn list(&mut self) -> Result<Vec<Entry>, Failure> {
-        let entries = self.list_with(false).map_err(|fault| fault.describe())?;
+        let entries = self.list_with(false).map_err(|error| error.describe())?;
         self.response_done();
         Ok(entries)
     }
@@ -502,7 +502,7 @@ impl ClientUnderTest for RefClient {
         on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
     ) -> Result<FetchOutcome, Failure> {
         self.try_fetch(request, on_event)
-            .map_err(|fault| fault.describe())
+            .map_err(|error| error.describe())
     }
 
     fn cancel_idle(&mut self, request: &ImageRequest, after: bool) -> Result<(), Failure> {
@@ -518,7 +518,7 @@ impl ClientUnderTest for RefClient {
         on_event: &mut dyn FnMut(WatchEvent) -> WatchControl,
     ) -> Result<Option<Vec<Entry>>, Failure> {
         self.try_watch(list, on_event)
-            .map_err(|fault| fault.describe())
+            .map_err(|error| error.describe())
     }
 
     fn close(&mut self) {

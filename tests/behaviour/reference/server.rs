@@ -207,16 +207,16 @@ impl SimConnection {
     }
 
     fn load_body(&mut self, store: &SimulatedStore, now: Time) -> bool {
-        let Some(wanted) = self.server.wants_body().filter(|_| self.loaded.is_empty()) else {
+        let Some(request) = self.server.wants_body().filter(|_| self.loaded.is_empty()) else {
             return false;
         };
-        let count = (wanted.image.length - wanted.offset).min(PIECE);
-        let end = u64::from(wanted.offset + count);
+        let count = (request.image.length - request.offset).min(PIECE);
+        let end = u64::from(request.offset + count);
         // An empty body is ready at once, unless its image is gated at 0.
-        if !store.is_ready(wanted.image.id, end) {
+        if !store.is_ready(request.image.id, end) {
             return false;
         }
-        match self.read_body(store, wanted, usize::try_from(count).unwrap()) {
+        match self.read_body(store, request, usize::try_from(count).unwrap()) {
             Some(bytes) => {
                 self.loaded = bytes;
                 self.server.body_loaded(count, now).unwrap();
@@ -229,17 +229,17 @@ impl SimConnection {
     fn read_body(
         &mut self,
         store: &SimulatedStore,
-        wanted: BodyWanted,
+        request: BodyWanted,
         count: usize,
     ) -> Option<Vec<u8>> {
-        if wanted.offset == 0 {
-            self.body = Some(store.open(&wanted.image).ok()?);
+        if request.offset == 0 {
+            self.body = Some(store.open(&request.image).ok()?);
         }
         let body = self.body.as_mut().unwrap();
         let mut bytes = vec![0; count];
         let mut at = 0;
         while at < count {
-            let offset = u64::from(wanted.offset) + u64::try_from(at).unwrap();
+            let offset = u64::from(request.offset) + u64::try_from(at).unwrap();
             at += body.read_at(offset, &mut bytes[at..]).ok()?;
         }
         Some(bytes)

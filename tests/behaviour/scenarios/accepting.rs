@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::suite::adapters::{Adapter, BLOCKING};
-use crate::suite::run::{Fixture, Run, Transport};
+use crate::suite::run::{Fixture, RunConfig, Transport};
 use crate::suite::script::{SHORT, Script, Setup};
 use crate::suite::transport::Shape;
 use crate::support::bytes::*;
@@ -17,7 +17,7 @@ crate::suite::each_adapter! {
 }
 
 fn fixture(server: Adapter, tls: bool, change: impl FnOnce(&mut Setup)) -> Fixture {
-    let run = Run {
+    let run = RunConfig {
         server,
         client: BLOCKING, // Not used.
         transport: if tls { Transport::Tls } else { Transport::Tcp },

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::LARGE;
 use crate::suite::TEST_TIMEOUT;
 use crate::suite::adapters::{Adapter, BLOCKING};
-use crate::suite::run::{Fixture, Run, Transport};
+use crate::suite::run::{Fixture, RunConfig, Transport};
 use crate::suite::script::{SHORT, Script, png};
 use crate::suite::traits::{Environment, WatchControl};
 use crate::suite::transport::Shape;
@@ -25,7 +25,7 @@ crate::suite::each_adapter! {
 /// S16: a client does not read its response.
 fn drain_timeout(server: Adapter) {
     for secure in [false, true] {
-        let run = Run {
+        let run = RunConfig {
             server,
             client: BLOCKING, // Not used.
             transport: if secure {

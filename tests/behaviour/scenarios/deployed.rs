@@ -56,7 +56,7 @@ fn fetch(
             ImageEvent::Bytes(bytes) => body.extend_from_slice(bytes),
             ImageEvent::Verified => {
                 let image = images.iter().find(|p| Some(&p.id) == received.last());
-                assert!(body == image.expect("it was asked for").bytes);
+                assert!(body == image.expect("the image was requested").bytes);
             }
             bad => panic!("{bad:?}"),
         }
@@ -148,15 +148,15 @@ fn r7_watch_and_cancel(adapter: Adapter) {
     let (server, address, new_images) = DeployedServer::start(samples(), 0, usize::MAX);
     let mut client = client(adapter, address, &setup(3));
     let mut new = (0..3).map(|n| TestImage::new("new.png", noise(100, n)));
-    let mut due = None;
+    let mut expected = None;
     let ended = client.watch(true, &mut |event| {
         match event {
             WatchEvent::Started(listed) => assert_eq!(listed.unwrap().len(), 14),
-            WatchEvent::NewImage(entry) => assert_eq!(Some(entry.id.0), due),
+            WatchEvent::NewImage(entry) => assert_eq!(Some(entry.id.0), expected),
         }
         match new.next() {
             Some(next) => {
-                due = Some(next.id);
+                expected = Some(next.id);
                 new_images.send(next).unwrap();
                 WatchControl::Wait
             }

@@ -117,10 +117,10 @@ impl DeployedServer {
     }
 
     fn all(&self, peer: &mut Peer, header: &[u8; 4], have: &[u64]) -> std::io::Result<()> {
-        let lacking = self.images.iter().filter(|p| !have.contains(&p.id));
-        let lacking: Vec<&TestImage> = lacking.collect();
-        peer.try_send(head(header, lacking.len()))?;
-        lacking
+        let missing = self.images.iter().filter(|p| !have.contains(&p.id));
+        let missing: Vec<&TestImage> = missing.collect();
+        peer.try_send(head(header, missing.len()))?;
+        missing
             .into_iter()
             .try_for_each(|p| peer.try_send(travelling(p)))
     }

@@ -13,13 +13,13 @@ fn after_every_byte() -> Script {
 }
 
 pub(super) fn each_byte(name: &str, script: &Script, server: Adapter, client: Adapter) {
-    let whole = reference::run(script, Mode::Stream);
-    assert!((15..100).contains(&whole.up) && (50..200).contains(&whole.down));
-    let up = (0..=whole.up).map(|at| Cut {
+    let full = reference::run(script, Mode::Stream);
+    assert!((15..100).contains(&full.up) && (50..200).contains(&full.down));
+    let up = (0..=full.up).map(|at| Cut {
         up: Some(at),
         down: None,
     });
-    let down = (1..=whole.down).map(|at| Cut {
+    let down = (1..=full.down).map(|at| Cut {
         up: None,
         down: Some(at),
     });
@@ -48,9 +48,9 @@ pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, cli
         "async_std" => 1,
         _ => 2,
     };
-    let whole = reference::run(script, Mode::Network);
+    let full = reference::run(script, Mode::Network);
     for up in [true, false] {
-        let length = if up { whole.up } else { whole.down };
+        let length = if up { full.up } else { full.down };
         let cut = |n| {
             let cut = Cut {
                 up: up.then_some(n),
@@ -65,16 +65,16 @@ pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, cli
         for n in (3 * number(server) + number(client)..).step_by(PAIRS) {
             assert!(n < 20_000, "{name}: does not end");
             let log = run::run_cut_tls(name, &cut(n.try_into().unwrap()), server, client);
-            if log == whole.log {
+            if log == full.log {
                 break;
             }
             // Before the handshake is complete there is only an error.
-            let (asked, failed) = (log.has(": request"), log.has("  error: "));
+            let (has_request, failed) = (log.has(": request"), log.has("  error: "));
             assert!(
-                failed && (!asked || possible.contains(&log)),
+                failed && (!has_request || possible.contains(&log)),
                 "{n}: {log:#?}"
             );
-            cut_responses += usize::from(asked);
+            cut_responses += usize::from(has_request);
         }
         assert!(cut_responses > 0 || up, "{name}: no cut inside a response");
     }

@@ -188,8 +188,8 @@ fn violations() -> Vec<(&'static str, Operation, Vec<u8>)> {
         }),
         ("error code 0", List, error(0, "none")),
         ("error code 6", ListAndGet, error(6, "unknown")),
-        ("more images than asked for", Get, data_of(&[&one, &two])),
-        ("an image that was not asked for", Get, data_of(&[&two])),
+        ("more images than requested", Get, data_of(&[&one, &two])),
+        ("an image that was not requested", Get, data_of(&[&two])),
         (
             "data behind the response",
             ListAndGet,
@@ -264,8 +264,8 @@ fn r1_jtpe_is_accepted_wherever_a_frame_may_begin(adapter: Adapter) {
         let mut client = client(adapter, scripted_server(vec![script]), true, 0);
         let end = run(&mut *client, operation, &[one.id], &mut Received::default());
         let error = end.unwrap_err();
-        let wanted = "protocol: the server reports ServerError: no more";
-        assert_eq!(error, wanted, "{operation:?}");
+        let expected = "protocol: the server reports ServerError: no more";
+        assert_eq!(error, expected, "{operation:?}");
     }
 }
 
@@ -286,8 +286,8 @@ fn r1_jtpe_while_a_large_request_is_being_sent_stops_it(adapter: Adapter) {
     let ended = client.fetch(&traits::ImageRequest::Batch(have), &mut |seen| {
         panic!("{seen:?}")
     });
-    let wanted = "protocol: the server reports InvalidRequest: too many";
-    assert_eq!(ended.unwrap_err(), wanted);
+    let expected = "protocol: the server reports InvalidRequest: too many";
+    assert_eq!(ended.unwrap_err(), expected);
     drop(server.join().unwrap());
 }
 
@@ -327,9 +327,9 @@ fn r2_invalid_image_is_discarded_and_requested_once_more(adapter: Adapter) {
                 if good { 1 } else { 2 },
                 "{n}: {received:?}"
             );
-            let mut wanted = vec![two.bytes.clone()];
-            wanted.extend(good.then(|| one.bytes.clone()));
-            assert_eq!(received.images, wanted, "{n}");
+            let mut expected = vec![two.bytes.clone()];
+            expected.extend(good.then(|| one.bytes.clone()));
+            assert_eq!(received.images, expected, "{n}");
         }
     }
 }
@@ -339,7 +339,7 @@ fn r1_r6_response_cut_at_each_byte(adapter: Adapter) {
     let zstd = zstd::encode_all(&two.bytes[..], 3).unwrap();
     let two_packet = packet(two.kind | ZSTD, two.id, &zstd);
     let whole = [head(b"JTPG", 2), one.packet(), two_packet].concat();
-    let wanted = [one.bytes.clone(), two.bytes.clone()];
+    let expected = [one.bytes.clone(), two.bytes.clone()];
     let at = &|cut: usize| {
         let first_whole = cut >= 5 + one.packet().len();
         // The rest is requested on a new connection: everything, or what is missing.
@@ -358,13 +358,17 @@ fn r1_r6_response_cut_at_each_byte(adapter: Adapter) {
             "protocol: the connection ended early",
             "{cut}"
         );
-        assert_eq!(received.images, wanted[..usize::from(first_whole)], "{cut}");
+        assert_eq!(
+            received.images,
+            expected[..usize::from(first_whole)],
+            "{cut}"
+        );
         // R6: complete images are kept.
         let repaired = scripted_server(vec![whole[..cut].to_vec(), rest]);
         let mut received = Received::default();
         let mut second = client(adapter, repaired, true, 3);
         run(&mut *second, Operation::ListAndGet, &[], &mut received).unwrap();
-        assert_eq!(received.images, wanted, "{cut}");
+        assert_eq!(received.images, expected, "{cut}");
     };
     // In parallel, because each client waits before it retries.
     thread::scope(|scope| {

@@ -60,7 +60,7 @@ fn of_line(line: &str) -> Vec<u8> {
 }
 
 /// Compares a dump with its vector.
-fn compare(reference: &str, dump: &[&str], wanted: &[u8]) {
+fn compare(reference: &str, dump: &[&str], expected: &[u8]) {
     let mut at = 0;
     for line in dump {
         let (offset, rest) = line.split_at(4);
@@ -71,11 +71,11 @@ fn compare(reference: &str, dump: &[&str], wanted: &[u8]) {
         );
         let shown = of_line(rest.strip_prefix("  ").expect("two spaces"));
         assert!(!shown.is_empty(), "{reference}: {line}");
-        let expected = wanted.get(at..at + shown.len());
-        assert_eq!(expected, Some(&*shown), "{reference}: {line}");
+        let bytes = expected.get(at..at + shown.len());
+        assert_eq!(bytes, Some(&*shown), "{reference}: {line}");
         at += shown.len();
     }
-    assert_eq!(at, wanted.len(), "{reference} has more bytes");
+    assert_eq!(at, expected.len(), "{reference} has more bytes");
 }
 
 fn is_dump(line: &str) -> bool {

@@ -90,11 +90,11 @@ impl Exchange {
     fn run(&mut self) {
         loop {
             self.feed();
-            if let Some(wanted) = self.connection.wants_body() {
-                if self.unreadable.contains(&wanted.image.id) {
+            if let Some(request) = self.connection.wants_body() {
+                if self.unreadable.contains(&request.image.id) {
                     self.connection.body_failed("unreadable", NOW).unwrap();
                 } else {
-                    let count = wanted.image.length - wanted.offset;
+                    let count = request.image.length - request.offset;
                     self.connection.body_loaded(count, NOW).unwrap();
                 }
             }
