@@ -10,6 +10,9 @@ use super::tls::localhost;
 
 pub(crate) struct Secure {
     session: Mutex<ClientConnection>,
+    /// Held during the handshake. Two threads in `receive` would deadlock: one reads all bytes, the other blocks with the
+    /// session locked.
+    handshake: Mutex<()>,
     /// Held while sending, to keep records in order.
     send_order: Mutex<()>,
     tcp: TcpStream,
@@ -19,6 +22,7 @@ impl Secure {
     pub(crate) fn new(tcp: TcpStream, config: Arc<rustls::ClientConfig>) -> Secure {
         Secure {
             session: Mutex::new(ClientConnection::new(config, localhost()).unwrap()),
+            handshake: Mutex::new(()),
             send_order: Mutex::new(()),
             tcp,
         }
@@ -56,6 +60,13 @@ impl Secure {
     fn complete_handshake(&self) -> io::Result<()> {
         if !self.session().is_handshaking() {
             return Ok(()); // A reader does not wait for the send lock.
+        }
+        let _guard = self
+            .handshake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !self.session().is_handshaking() {
+            return Ok(()); // The other direction has completed the handshake.
         }
         while self.session().is_handshaking() {
             self.send(|_| {})?;
