@@ -1,10 +1,10 @@
 //! The scenarios, by topic.
 
 mod accepting;
+mod adapter_timeouts;
 mod bodies;
 mod cancel;
 mod changes;
-mod connect_timeouts;
 mod deployed;
 mod deployed_server;
 mod dropped;
