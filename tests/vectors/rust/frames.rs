@@ -1,4 +1,4 @@
-//! Frames: each is read whole and from any cut, and written again.
+//! Frames: each is decoded complete and truncated at any byte, and encoded again.
 
 use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, Header};
 use jtp_core::wire::{DecodeResult, Decoded, WireError};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::read::{Vector, vectors};
 
-/// Up to so many bytes a frame is cut everywhere.
+/// Frames up to this many bytes are truncated at every byte.
 const SHORT: usize = 4096;
 
-/// Checks a vector: `read` gives the frame's value as the vectors write it, `write` the bytes of a value.
+/// Checks a vector: `read` decodes a frame to a value in the format of the vectors, `write` encodes a value.
 fn check(
     vector: &Vector,
     read: impl Fn(&[u8]) -> DecodeResult<Value>,
@@ -40,11 +40,11 @@ fn check(
         return;
     }
     let value = vector.get("value").unwrap().clone();
-    let mut and_more = frame.clone();
+    let mut with_more = frame.clone();
     if vector.get("then").is_some() {
-        and_more.extend(vector.bytes("then"));
+        with_more.extend(vector.bytes("then"));
     }
-    for input in [&frame, &and_more] {
+    for input in [&frame, &with_more] {
         let whole = Decoded::Complete {
             value: value.clone(),
             used: frame.len(),
@@ -82,7 +82,7 @@ fn id_of(value: &Value) -> ImageId {
     value.as_str().unwrap().parse().unwrap()
 }
 
-/// The type's name in the vectors.
+/// The file type's name in the vectors.
 fn type_name(flags: Flags) -> &'static str {
     match flags.file_type() {
         FileType::Png => "PNG",

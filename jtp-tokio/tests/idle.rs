@@ -1,4 +1,4 @@
-//! What a connection at rest keeps.
+//! Resources held by an idle connection.
 
 mod common;
 
@@ -10,15 +10,15 @@ use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError, Read
 
 use common::client_of;
 
-/// A store that counts the images that are open.
-struct Counted {
+/// A store that counts open images.
+struct CountingStore {
     store: MemoryStore,
     open: Arc<AtomicUsize>,
 }
 
-struct CountedBody(Box<dyn ImageBody>, Arc<AtomicUsize>);
+struct CountingBody(Box<dyn ImageBody>, Arc<AtomicUsize>);
 
-impl ImageStore for Counted {
+impl ImageStore for CountingStore {
     fn catalog(&self) -> &LiveCatalog {
         self.store.catalog()
     }
@@ -26,17 +26,17 @@ impl ImageStore for Counted {
     fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
         let body = self.store.open(image)?;
         self.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(CountedBody(body, Arc::clone(&self.open))))
+        Ok(Box::new(CountingBody(body, Arc::clone(&self.open))))
     }
 }
 
-impl ImageBody for CountedBody {
+impl ImageBody for CountingBody {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
         self.0.read_at(offset, buf)
     }
 }
 
-impl Drop for CountedBody {
+impl Drop for CountingBody {
     fn drop(&mut self) {
         self.1.fetch_sub(1, Ordering::SeqCst);
     }
@@ -45,12 +45,12 @@ impl Drop for CountedBody {
 #[tokio::test]
 async fn an_idle_connection_holds_no_image_open() -> Result<(), Box<dyn std::error::Error>> {
     let open = Arc::new(AtomicUsize::new(0));
-    let store = Counted {
+    let store = CountingStore {
         store: MemoryStore::new(),
         open: Arc::clone(&open),
     };
     for n in 0..3u8 {
-        // Of several pieces, so that it stays open between them.
+        // Several reads long, so that the image stays open between them.
         store.store.insert(&format!("{n}.png"), vec![n; 3 << 20])?;
     }
     let (mut client, ended) = client_of(store);
@@ -61,7 +61,7 @@ async fn an_idle_connection_holds_no_image_open() -> Result<(), Box<dyn std::err
         count += 1;
     }
     assert_eq!(count, 3);
-    client.list().await?; // By now the server has done with the images.
+    client.list().await?; // By now the server has finished the images.
     assert_eq!(open.load(Ordering::SeqCst), 0);
     drop(client);
     ended.await?;

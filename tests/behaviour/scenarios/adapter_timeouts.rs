@@ -1,5 +1,5 @@
-//! Clocks that no machine knows of: the drain time of each server, and what each client gives a connection until
-//! there is one. All other clocks are longer than a test may take. // S16 T6
+//! Timeouts outside the state machines: the drain time of each server, and the connect timeouts of each client. All
+//! other timeouts are longer than a test. // S16 T6
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
@@ -8,39 +8,39 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::LARGE;
-use crate::suite::PATIENCE;
+use crate::suite::TEST_TIMEOUT;
 use crate::suite::adapters::{Adapter, BLOCKING};
-use crate::suite::ends::{Stage, Then};
-use crate::suite::run::{Run, Scene, Transport};
-use crate::suite::script::{SOON, Script, png};
+use crate::suite::run::{Fixture, RunConfig, Transport};
+use crate::suite::script::{SHORT, Script, png};
+use crate::suite::traits::{Environment, WatchControl};
 use crate::suite::transport::Shape;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
 use crate::support::tls::tls;
 
 crate::suite::each_adapter! {
-    the_drain_time_runs_out, nobody_accepts, nobody_shakes_hands, a_handshake_is_broken_off,
+    drain_timeout, connect_timeout_without_accept, tls_handshake_timeout, connection_ends_inside_the_handshake,
 }
 
-/// S16: one client takes nothing of its response, the other is in the middle of its request.
-fn the_drain_time_runs_out(server: Adapter) {
+/// S16: a client does not read its response.
+fn drain_timeout(server: Adapter) {
     for secure in [false, true] {
-        let run = Run {
+        let run = RunConfig {
             server,
-            client: BLOCKING, // It has no part in this.
+            client: BLOCKING, // Not used.
             transport: if secure {
                 Transport::Tls
             } else {
                 Transport::Tcp
             },
             shape: Shape::Whole,
-            impatient: false,
+            drop_pending: false,
         };
         let script = Script::of([png("a.png", 8 * LARGE)]);
-        let scene = Scene::new(&script.setup(|setup| setup.drain = SOON.unwrap()), run);
-        scene.call_witness();
+        let fixture = Fixture::new(&script.setup(|setup| setup.drain = SHORT.unwrap()), run);
+        fixture.connect_idle_client();
         let connect = || {
-            let peer = Peer::on(scene.connect());
+            let peer = Peer::on(fixture.connect());
             if secure {
                 peer.tls(tls().client())
             } else {
@@ -50,30 +50,34 @@ fn the_drain_time_runs_out(server: Adapter) {
         let mut peer = connect();
         peer.send([LIST_AND_GET, KEEP]);
         peer.expect(head(b"JTPG", 1));
-        scene.shutdown();
-        scene.court.await_ends();
-        let log = scene.end();
+        fixture.shutdown();
+        fixture.stub.await_closed();
+        let log = fixture.end();
         assert_eq!(log.last().unwrap(), "1: end: the server is shutting down");
         drop(peer);
     }
 }
 
-/// What the client says, at the latest after a test's patience.
+/// The client's error.
 fn list(client: Adapter, address: SocketAddr, secure: bool) -> String {
-    let (done, told) = channel();
+    let (done, outcome) = channel();
     std::thread::spawn(move || {
-        let script = Script::of([]).setup(|setup| setup.connect_timeout = SOON);
+        let script = Script::of([]).setup(|setup| setup.connect_timeout = SHORT);
         let mut client = (client.client)(&script.setup, address, secure);
         let first = client.list().unwrap_err();
-        let again = client.watch(false, &mut |_| Then::Leave).unwrap_err();
+        let again = client
+            .watch(false, &mut |_| WatchControl::Drop)
+            .unwrap_err();
         assert_eq!(first, again);
         done.send(first).unwrap();
     });
-    told.recv_timeout(PATIENCE).expect("it gives up")
+    outcome
+        .recv_timeout(TEST_TIMEOUT)
+        .expect("the client gives up")
 }
 
-/// T6: a listener whose queue is full, and that takes nobody from it.
-fn nobody_accepts(client: Adapter) {
+/// T6: a listener whose queue is full and that accepts nothing.
+fn connect_timeout_without_accept(client: Adapter) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     socket.bind(&any.into()).unwrap();
@@ -87,27 +91,30 @@ fn nobody_accepts(client: Adapter) {
     assert_eq!(list(client, address, false), "cannot connect");
 }
 
-/// T6: it takes the connection, and says nothing.
-fn nobody_shakes_hands(client: Adapter) {
+/// T6: the peer connects and sends nothing.
+fn tls_handshake_timeout(client: Adapter) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let told = list(client, address, true);
-    assert!(told.contains("TLS") && told.contains("timed out"), "{told}");
+    let error = list(client, address, true);
+    assert!(
+        error.contains("TLS") && error.contains("timed out"),
+        "{error}"
+    );
 }
 
-fn a_handshake_is_broken_off(client: Adapter) {
+fn connection_ends_inside_the_handshake(client: Adapter) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..2 {
                 let mut peer = Peer::on(listener.accept().unwrap().0);
-                peer.send([0x16, 3, 3, 0, 90, 2]); // The beginning of its hello.
+                peer.send([0x16, 3, 3, 0, 90, 2]); // The beginning of a ServerHello.
                 peer.half_close();
                 while !peer.read_up_to(64).is_empty() {}
             }
         });
-        let told = list(client, address, true);
-        assert!(told.contains("TLS"), "{told}");
+        let error = list(client, address, true);
+        assert!(error.contains("TLS"), "{error}");
     });
 }

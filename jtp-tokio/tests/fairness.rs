@@ -1,4 +1,4 @@
-//! A connection that always has something to do lets others have their turn.
+//! A connection that always has work yields to other tasks.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,15 +14,15 @@ use jtp_store::MemoryStore;
 use jtp_tokio::{Peer, Server};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A peer that sends without end, and takes whatever it is sent.
-struct Greedy {
+/// A stream whose peer sends endlessly and accepts all output.
+struct EndlessPeer {
     request: Vec<u8>,
     at: usize,
     read: Arc<AtomicUsize>,
     written: Arc<AtomicUsize>,
 }
 
-impl AsyncRead for Greedy {
+impl AsyncRead for EndlessPeer {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -39,7 +39,7 @@ impl AsyncRead for Greedy {
     }
 }
 
-impl AsyncWrite for Greedy {
+impl AsyncWrite for EndlessPeer {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -58,8 +58,8 @@ impl AsyncWrite for Greedy {
     }
 }
 
-fn greedy(request: Vec<u8>) -> Greedy {
-    Greedy {
+fn endless_peer(request: Vec<u8>) -> EndlessPeer {
+    EndlessPeer {
         request,
         at: 0,
         read: Arc::default(),
@@ -67,31 +67,37 @@ fn greedy(request: Vec<u8>) -> Greedy {
     }
 }
 
-/// BATCH, keep-alive, a million IDs; again and again.
-fn ids_without_end() -> Vec<u8> {
+/// BATCH with keep-alive and a million IDs, repeated endlessly.
+fn endless_ids() -> Vec<u8> {
     [&[2, 1, 0xc0, 0x84, 0x3d][..], &[7; 8_000_000]].concat()
 }
 
-/// Serves one, until it has read and written so much; the most of both between two turns.
-async fn most_in_a_turn(request: Vec<u8>, until: usize) -> (usize, usize) {
+/// Serves an endless peer until `until` bytes are read and written; returns the maximum of each in one poll.
+async fn max_per_poll(request: Vec<u8>, until: usize) -> (usize, usize) {
     let store = MemoryStore::new();
     for n in 0..4u8 {
         store.insert(&format!("{n}.png"), vec![n; 3 << 20]).unwrap();
     }
-    let greedy = greedy(request);
-    let (read, written) = (Arc::clone(&greedy.read), Arc::clone(&greedy.written));
+    let endless_peer = endless_peer(request);
+    let (read, written) = (
+        Arc::clone(&endless_peer.read),
+        Arc::clone(&endless_peer.written),
+    );
     let server = Server::builder(Arc::new(store)).build();
     let peer = Peer::default();
-    let mut serving = pin!(server.serve_stream(greedy, &peer));
-    let (mut before, mut most) = ((0, 0), (0, 0));
+    let mut serving = pin!(server.serve_stream(endless_peer, &peer));
+    let (mut before, mut max) = ((0, 0), (0, 0));
     poll_fn(|cx| {
-        assert!(serving.as_mut().poll(cx).is_pending(), "it goes on");
+        assert!(
+            serving.as_mut().poll(cx).is_pending(),
+            "the connection stays open"
+        );
         let after = (
             read.load(Ordering::Relaxed),
             written.load(Ordering::Relaxed),
         );
-        most.0 = most.0.max(after.0 - before.0);
-        most.1 = most.1.max(after.1 - before.1);
+        max.0 = max.0.max(after.0 - before.0);
+        max.1 = max.1.max(after.1 - before.1);
         before = after;
         if after.0 + after.1 < until {
             Poll::Pending
@@ -100,40 +106,40 @@ async fn most_in_a_turn(request: Vec<u8>, until: usize) -> (usize, usize) {
         }
     })
     .await;
-    most
+    max
 }
 
 #[tokio::test]
-async fn s8_ids_without_end_are_read_a_slice_a_turn() {
-    let (read, _) = most_in_a_turn(ids_without_end(), 20_000_000).await;
-    assert!(read <= 32 * 1024, "{read} bytes in a turn");
+async fn s8_bytes_read_per_poll_are_bounded() {
+    let (read, _) = max_per_poll(endless_ids(), 20_000_000).await;
+    assert!(read <= 32 * 1024, "{read} bytes in one poll");
 }
 
 #[tokio::test]
-async fn images_without_end_are_written_a_slice_a_turn() {
+async fn bytes_written_per_poll_are_bounded() {
     // LIST_AND_GET, keep-alive.
-    let (_, written) = most_in_a_turn(vec![5, 1], 200_000_000).await;
-    assert!(written <= 512 * 1024, "{written} bytes in a turn");
+    let (_, written) = max_per_poll(vec![5, 1], 200_000_000).await;
+    assert!(written <= 512 * 1024, "{written} bytes in one poll");
 }
 
 #[tokio::test(start_paused = true)]
-async fn t4_who_is_called_and_does_not_come_holds_up_no_deadline() {
+async fn t4_unpolled_connections_do_not_delay_deadlines() {
     let server = Server::builder(Arc::new(MemoryStore::new())).build();
     let peer = Peer::default();
-    // As many as are called at a time, each polled once.
-    let mut called = Vec::new();
+    // As many connections as the scheduler wakes at a time, each polled once and then not again.
+    let mut unpolled = Vec::new();
     for _ in 0..available_parallelism().map_or(1, usize::from) {
-        let mut serving = Box::pin(server.serve_stream(greedy(ids_without_end()), &peer));
+        let mut serving = Box::pin(server.serve_stream(endless_peer(endless_ids()), &peer));
         poll_fn(|cx| {
             assert!(serving.as_mut().poll(cx).is_pending());
             Poll::Ready(())
         })
         .await;
-        called.push(serving);
+        unpolled.push(serving);
     }
-    let serving = server.serve_stream(greedy(ids_without_end()), &peer);
+    let serving = server.serve_stream(endless_peer(endless_ids()), &peer);
     let reason = tokio::time::timeout(Duration::from_secs(3600), serving).await;
-    let reason = reason.expect("a deadline comes").unwrap();
+    let reason = reason.expect("a timeout ends the connection").unwrap();
     assert!(
         matches!(reason, Some(CloseReason::Timeout(_))),
         "{reason:?}"
