@@ -3,7 +3,7 @@
 //! - [`ImageStore`] is what a server asks of a collection of images: a [`LiveCatalog`] and bodies that are
 //!   proved to be what the catalog says. [`DirStore`] is a folder, [`MemoryStore`] is memory.
 //!   What a folder's store has found out and made is kept from one run to the next, if so wanted: an index of IDs, and
-//!   a `FormCache` of compressed forms.
+//!   a `VariantCache` of compressed images.
 //! - [`OutputFolder`] is where a client puts images: whole and verified or not at all, and never outside,
 //!   under names that [`NamePlan`] made harmless.
 //!
@@ -49,8 +49,6 @@
 
 mod dir;
 mod fingerprint;
-#[cfg(feature = "zstd")]
-mod forms;
 mod hash;
 mod known;
 mod live;
@@ -61,13 +59,15 @@ mod output;
 mod private;
 mod ready;
 mod store;
-
-pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, Progress};
 #[cfg(feature = "zstd")]
-pub use forms::FormCache;
+mod variants;
+
+pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress};
 pub use live::{LiveCatalog, Watch};
 pub use load::{LoadError, Loaded, load};
 pub use memory::{InsertError, MemoryStore};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NamePlan};
 pub use output::{OutputError, OutputFolder, PendingFile, Scan};
 pub use store::{ImageBody, ImageStore, OpenError, ReadError};
+#[cfg(feature = "zstd")]
+pub use variants::VariantCache;

@@ -1,24 +1,24 @@
-//! Reading of a file what is in memory already, without ever waiting for a disk.
+//! Reads the part of a file that is in the page cache, without waiting for a disk.
 
 use std::fs::File;
 use std::io;
 
-/// What is known of a file: whether reading it may wait.
+/// Whether reads of a file may block.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum Ready {
-    /// The system is asked each time.
+    /// Ask the system at each read.
     #[default]
     Ask,
-    /// It is on a file system that has no disk.
+    /// Never: it is on a file system without a disk.
     #[cfg(target_os = "linux")]
     Always,
-    /// It cannot be told.
+    /// The system cannot tell.
     #[cfg(target_os = "linux")]
     Unknown,
 }
 
 impl Ready {
-    /// Reads what is in memory; `None` if that is nothing, or cannot be told.
+    /// Reads bytes that are in memory; `None` if there are none, or the system cannot tell.
     #[cfg(target_os = "linux")]
     pub(crate) fn read_at(
         &mut self,
@@ -34,7 +34,7 @@ impl Ready {
                 match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
                     Ok(count) => return Ok(Some(count)),
                     Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-                    // Not by this system, or not of this file.
+                    // Not supported by this system, or not for this file.
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -56,8 +56,7 @@ impl Ready {
     }
 }
 
-/// Whether the file is on tmpfs, which knows no reading without a wait since it never waits. (But for swap, as all
-/// memory.)
+/// Whether the file is on tmpfs. It does not support non-blocking reads, but blocks only for swap, like all memory.
 #[cfg(target_os = "linux")]
 fn is_in_memory(file: &File) -> bool {
     const TMPFS: u64 = 0x0102_1994;
@@ -70,7 +69,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn what_was_just_written_is_in_memory_where_that_can_be_told() {
+    fn bytes_just_written_are_read_without_blocking_where_supported() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let mut buf = [0; 4];
@@ -81,7 +80,7 @@ mod tests {
                 None => assert!(!is_in_memory(&file)),
             }
         }
-        // What has no place to read at is an error, and no reason to try again elsewhere.
+        // A directory cannot be read: that is an error, not a reason to read it in another way.
         let directory = File::open(std::env::temp_dir()).unwrap();
         assert!(!matches!(
             Ready::default().read_at(&directory, 0, &mut buf),
@@ -90,8 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_which_it_cannot_be_told_is_never_read() {
-        // The system reads it, and has no such thing as its being in memory.
+    fn a_file_without_support_for_non_blocking_reads_is_never_read() {
+        // procfs has no page cache.
         let file = File::open("/proc/self/status").unwrap();
         let mut ready = Ready::default();
         for _ in 0..2 {

@@ -380,7 +380,7 @@ fn s9_compression_is_switched_off_by_a_threshold_of_0_and_bounded_by_room() {
     let off = Threshold::new(0.0).unwrap();
     let builders = [
         DirStore::builder(folder.path()).compression(off),
-        DirStore::builder(folder.path()).room_for_compressed(10),
+        DirStore::builder(folder.path()).variant_memory(10),
     ];
     for builder in builders {
         let store = builder.open().unwrap();
@@ -407,7 +407,7 @@ fn an_index_file_saves_reading_unchanged_files() {
     let open = |anew| {
         let builder = DirStore::builder(folder.path())
             .index_file(&index)
-            .read_anew(anew);
+            .rehash(anew);
         builder.open().unwrap()
     };
     drop(open(false));

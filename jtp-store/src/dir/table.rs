@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 
 use jtp_core::{FileType, ImageId};
 
-use super::index::FileRecord;
+use super::record::FileRecord;
 use crate::fingerprint::Fingerprint;
 
 /// Where a file is in the table.
@@ -28,7 +28,7 @@ struct Packed {
     name: u32,
     name_len: u16,
     device: u16,
-    unworthy: u16,
+    incompressible_at: u16,
     sniffed: u8,
     state: State,
 }
@@ -151,7 +151,7 @@ impl Table {
     }
 
     /// Makes room in the tables for so many more files, each with another ID: better at once than again and again.
-    pub(super) fn expect(&mut self, files: usize) {
+    pub(super) fn reserve(&mut self, files: usize) {
         let mut by_name = std::mem::take(&mut self.by_name);
         by_name.reserve(files, |slot| self.name_hash(self.name_bytes(slot)));
         self.by_name = by_name;
@@ -216,7 +216,7 @@ impl Table {
             },
             length: file.length,
             sniffed: (file.sniffed != NOT_SNIFFED).then(|| FileType::from_code(file.sniffed)),
-            unworthy: file.unworthy,
+            incompressible_at: file.incompressible_at,
         })
     }
 
@@ -226,9 +226,9 @@ impl Table {
     }
 
     #[cfg(feature = "zstd")]
-    pub(super) fn set_unworthy(&mut self, slot: Slot, unworthy: u16) {
+    pub(super) fn set_incompressible(&mut self, slot: Slot, threshold: u16) {
         if let Some(file) = self.packed_mut(slot) {
-            file.unworthy = unworthy;
+            file.incompressible_at = threshold;
         }
     }
 
@@ -245,7 +245,7 @@ impl Table {
             name,
             name_len,
             device,
-            unworthy: record.unworthy,
+            incompressible_at: record.incompressible_at,
             sniffed: record.sniffed.map_or(NOT_SNIFFED, FileType::code),
             state,
         };
@@ -338,7 +338,7 @@ impl Table {
     }
 
     /// Nothing holds an ID any more.
-    pub(super) fn forget_id(&mut self, id: ImageId) {
+    pub(super) fn remove_id(&mut self, id: ImageId) {
         if let Some(at) = self.place_of_id(id) {
             let mut by_id = std::mem::take(&mut self.by_id);
             by_id.remove(at, |slot| self.id_hash(slot));
@@ -435,7 +435,7 @@ mod tests {
             },
             length: 5,
             sniffed: (id % 2 == 0).then_some(FileType::Gif),
-            unworthy: 7,
+            incompressible_at: 7,
         }
     }
 
@@ -463,7 +463,7 @@ mod tests {
                     model.insert(name, id);
                 } else if let Some(id) = model.remove(&name) {
                     let slot = table.slot(OsStr::new(&name)).unwrap();
-                    table.forget_id(ImageId(id));
+                    table.remove_id(ImageId(id));
                     table.remove(slot);
                 }
                 prop_assert_eq!(table.len(), model.len());

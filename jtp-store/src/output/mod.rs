@@ -19,7 +19,7 @@ use jtp_core::Image;
 
 use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
-use crate::known::{self, Known};
+use crate::known::{self, KnownContents};
 pub use error::OutputError;
 pub use pending::PendingFile;
 use pending::Temporary;
@@ -138,7 +138,7 @@ impl OutputFolder {
             .ok()
             // A pipe or a device would never end.
             .filter(|file| !anew && file.metadata().is_ok_and(|there| there.is_file()))
-            .map(Known::read)
+            .map(KnownContents::read)
             .unwrap_or_default();
         let (scan, seen) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
         if !seen.broken_off {
@@ -154,12 +154,12 @@ impl OutputFolder {
         Ok(scan)
     }
 
-    fn save_index(&self, before: &Known, seen: &scan::Seen) -> io::Result<()> {
+    fn save_index(&self, before: &KnownContents, seen: &scan::Seen) -> io::Result<()> {
         let files = seen.known.len() + seen.fresh.len();
-        let logged = before.logged() + seen.fresh.len();
+        let logged = before.record_count() + seen.fresh.len();
         // What was broken off has not seen all files.
         let overgrown = !seen.broken_off && known::is_overgrown(logged, files);
-        if let Some(whole) = before.whole.filter(|_| !overgrown) {
+        if let Some(whole) = before.appendable().filter(|_| !overgrown) {
             if seen.fresh.is_empty() {
                 return Ok(());
             }
@@ -167,7 +167,7 @@ impl OutputFolder {
                 return Ok(());
             }
         }
-        if files == 0 && before.logged() == 0 {
+        if files == 0 && before.record_count() == 0 {
             return Ok(());
         }
         let mut temporary = Temporary::create(&self.0)?;
@@ -181,7 +181,7 @@ impl OutputFolder {
 
     /// Adds to the index if it is still the one that was read; whether it was.
     fn add_to_index(&self, whole: u64, fresh: &[known::Record]) -> io::Result<bool> {
-        let Ok(file) = hash::open_to_add(&self.0.dir, OsStr::new(scan::INDEX_NAME)) else {
+        let Ok(file) = hash::open_to_append(&self.0.dir, OsStr::new(scan::INDEX_NAME)) else {
             return Ok(false);
         };
         let there = file.metadata()?;

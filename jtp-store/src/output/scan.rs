@@ -16,7 +16,7 @@ use jtp_core::{FileType, ImageId};
 use super::is_temporary;
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Links};
-use crate::known::{Contents, Known, Record};
+use crate::known::{Contents, KnownContents, Record};
 
 /// The images in an output folder, by ID. // R2
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ pub(super) struct Seen {
 pub(super) fn scan(
     dir: &Dir,
     threads: NonZeroUsize,
-    before: &Known,
+    before: &KnownContents,
     stop: &AtomicBool,
 ) -> io::Result<(Scan, Seen)> {
     let entries = Mutex::new(dir.entries()?);
@@ -135,7 +135,7 @@ fn look(
     dir: &Dir,
     entry: &DirEntry,
     name: &OsStr,
-    before: &Known,
+    before: &KnownContents,
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> io::Result<Look> {
@@ -177,7 +177,7 @@ fn read(
     let contents = Contents {
         id: hashed.id,
         sniffed: FileType::sniff(hashed.start()),
-        unworthy: 0,
+        incompressible_at: 0,
     };
     let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
     Ok(Some((

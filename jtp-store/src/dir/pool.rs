@@ -1,7 +1,7 @@
-//! The threads that read files: a bounded number, with a buffer each.
+//! The threads that read files: a bounded number, each with a buffer.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant, SystemTime};
 use cap_std::fs::Dir;
 use jtp_core::FileType;
 
-use super::Shared;
-use super::index::Name;
-use super::keeper::Message;
+use super::record::Name;
+use super::shared::SharedKnown;
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
 
-/// What is to be found out about a file.
+/// What to do with a file.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// What it holds, unless its fingerprint is `known`.
-    Look {
-        /// How old its last change must be.
+    /// Read the contents, unless the fingerprint is `known`.
+    Examine {
+        /// The least time since the last change.
         quiet: Duration,
         known: Option<Fingerprint>,
-        /// What an earlier look saw, and when: the way to tell quiet where clocks disagree.
+        /// What an earlier check found, and when. It shows that a file is quiet where the clock of the file
+        /// system differs from ours.
         seen: Option<(Fingerprint, Instant)>,
-        /// Whether it is to be read although it is known from an earlier run.
-        anew: bool,
+        /// Read the file even if the index file has its contents.
+        rehash: bool,
     },
-    /// Whether its bytes are those of another file. // S4
+    /// Compare the bytes with those of another file. // S4
     Compare {
         fingerprint: Fingerprint,
         other: Name,
@@ -38,7 +38,6 @@ pub(super) enum Task {
     },
 }
 
-/// A task for the pool.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) dir: Arc<Dir>,
@@ -46,50 +45,54 @@ pub(super) struct Job {
     pub(super) task: Task,
 }
 
-/// What a look or a comparison found.
+/// The outcome of a task.
 #[derive(Debug)]
-pub(super) enum Found {
-    /// It is the known file.
-    Same,
-    /// It was read, and did not change meanwhile.
-    New {
+pub(super) enum Outcome {
+    /// The fingerprint is the known one.
+    Unchanged,
+    /// The contents are known; the file did not change while it was read.
+    Read {
         fingerprint: Fingerprint,
         length: u32,
         contents: Contents,
+        /// Whether the contents came from the index file.
+        from_index_file: bool,
     },
-    /// It changed just now.
+    /// The file changed too recently; try again after `wait`.
     Unsettled {
         fingerprint: Fingerprint,
         wait: Duration,
     },
     /// There is no such file.
-    Gone,
-    /// It cannot be an image of the catalog.
+    Missing,
+    /// The file cannot be an image of the catalog.
     Refused {
         fingerprint: Option<Fingerprint>,
-        why: String,
+        reason: String,
     },
     /// Both files have the same bytes.
     Equal,
-    /// They have not. // S4
+    /// The files differ. // S4
     Different,
-    /// The other file is gone or changed.
+    /// The other file is missing or changed.
     OtherChanged,
     /// The store is being dropped.
     Stopped,
 }
 
-/// The threads. Dropping it waits for them; they end at their next buffer when the store stops.
+/// The threads. Dropping the pool joins them; once `stop` is set they end at their next buffer.
 pub(super) struct Pool {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
+    /// Starts the threads. `report` gets each outcome, and returns `false` to end the thread.
     pub(super) fn start(
         threads: usize,
-        shared: &Arc<Shared>,
-        outbox: &Sender<Message>,
+        known: &Arc<SharedKnown>,
+        stop: &Arc<AtomicBool>,
+        report: impl Fn(Name, Outcome) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -98,10 +101,16 @@ impl Pool {
             threads: Vec::new(),
         };
         for n in 0..threads {
-            let (queue, shared, outbox) = (Arc::clone(&queue), Arc::clone(shared), outbox.clone());
+            let (queue, report) = (Arc::clone(&queue), report.clone());
+            let mut worker = Worker {
+                known: Arc::clone(known),
+                stop: Arc::clone(stop),
+                buffer: Vec::new(),
+                other_buffer: Vec::new(),
+            };
             let thread = thread::Builder::new()
                 .name(format!("jtp-hash-{n}"))
-                .spawn(move || work(&queue, &shared, &outbox))?;
+                .spawn(move || worker.work(&queue, report))?;
             pool.threads.push(thread);
         }
         Ok(pool)
@@ -109,7 +118,7 @@ impl Pool {
 
     pub(super) fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            // The threads outlive the queue, so there is always one to receive.
+            // The threads end before the queue only when the store stops.
             let _ = jobs.send(job);
         }
     }
@@ -124,42 +133,38 @@ impl Drop for Pool {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, outbox: &Sender<Message>) {
-    let mut worker = Worker {
-        shared,
-        buffer: Vec::new(),
-        other_buffer: Vec::new(),
-    };
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else {
-            return;
-        };
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let found = worker.run(&job);
-        if outbox.send(Message::Found(job.name, found)).is_err() {
-            return;
-        }
-    }
-}
-
-struct Worker<'a> {
-    shared: &'a Shared,
+struct Worker {
+    known: Arc<SharedKnown>,
+    stop: Arc<AtomicBool>,
     buffer: Vec<u8>,
     other_buffer: Vec<u8>,
 }
 
-impl Worker<'_> {
-    fn run(&mut self, job: &Job) -> Found {
+impl Worker {
+    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome) -> bool) {
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else {
+                return;
+            };
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let outcome = self.run(&job);
+            if !report(job.name, outcome) {
+                return;
+            }
+        }
+    }
+
+    fn run(&mut self, job: &Job) -> Outcome {
         let result = match &job.task {
-            Task::Look {
+            Task::Examine {
                 quiet,
                 known,
                 seen,
-                anew,
-            } => self.look(job, *quiet, *known, *seen, *anew),
+                rehash,
+            } => self.examine(job, *quiet, *known, *seen, *rehash),
             Task::Compare {
                 fingerprint,
                 other,
@@ -167,61 +172,62 @@ impl Worker<'_> {
             } => self.compare(job, *fingerprint, other, *other_fingerprint),
         };
         result.unwrap_or_else(|e| match e.kind() {
-            io::ErrorKind::NotFound => Found::Gone,
-            _ => Found::Refused {
-                // So that it is tried again when it changes.
+            io::ErrorKind::NotFound => Outcome::Missing,
+            _ => Outcome::Refused {
+                // With a fingerprint the file is tried again when it changes.
                 fingerprint: job
                     .dir
                     .metadata(&*job.name)
                     .ok()
                     .map(|m| Fingerprint::of_cap(&m)),
-                why: e.to_string(),
+                reason: e.to_string(),
             },
         })
     }
 
-    fn look(
+    fn examine(
         &mut self,
         job: &Job,
         quiet: Duration,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
-        anew: bool,
-    ) -> io::Result<Found> {
+        rehash: bool,
+    ) -> io::Result<Outcome> {
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let metadata = file.metadata()?;
         let fingerprint = Fingerprint::of(&metadata);
-        let refused = |why: &str| {
-            Ok(Found::Refused {
+        let refused = |reason: &str| {
+            Ok(Outcome::Refused {
                 fingerprint: Some(fingerprint),
-                why: why.to_owned(),
+                reason: reason.to_owned(),
             })
         };
         if !metadata.is_file() {
-            return refused("not a regular file");
+            return refused("it is not a regular file");
         }
         if known == Some(fingerprint) {
-            return Ok(Found::Same);
+            return Ok(Outcome::Unchanged);
         }
         let Ok(length) = u32::try_from(fingerprint.size) else {
-            return refused("over 4,294,967,295 bytes, which no packet can carry"); // S14
+            return refused("it is longer than 4,294,967,295 bytes, the limit of a packet"); // S14
         };
-        if let Some(wait) = unsettled(fingerprint, quiet, seen) {
-            return Ok(Found::Unsettled { fingerprint, wait });
+        if let Some(wait) = remaining_quiet(fingerprint, quiet, seen) {
+            return Ok(Outcome::Unsettled { fingerprint, wait });
         }
-        if let Some(contents) = self.shared.known(&fingerprint).filter(|_| !anew) {
-            return Ok(Found::New {
+        if let Some(contents) = self.known.get(&fingerprint).filter(|_| !rehash) {
+            return Ok(Outcome::Read {
                 fingerprint,
                 length,
                 contents,
+                from_index_file: true,
             });
         }
-        let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.shared.stop)? else {
-            return Ok(Found::Stopped);
+        let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
+            return Ok(Outcome::Stopped);
         };
         let after = Fingerprint::of_file(&file)?;
         if after != fingerprint || hashed.length != fingerprint.size {
-            return Ok(Found::Unsettled {
+            return Ok(Outcome::Unsettled {
                 fingerprint: after,
                 wait: quiet,
             });
@@ -229,12 +235,13 @@ impl Worker<'_> {
         let contents = Contents {
             id: hashed.id,
             sniffed: FileType::sniff(hashed.start()),
-            unworthy: 0,
+            incompressible_at: 0,
         };
-        Ok(Found::New {
+        Ok(Outcome::Read {
             fingerprint,
             length,
             contents,
+            from_index_file: false,
         })
     }
 
@@ -244,54 +251,54 @@ impl Worker<'_> {
         fingerprint: Fingerprint,
         other: &Name,
         other_fingerprint: Fingerprint,
-    ) -> io::Result<Found> {
+    ) -> io::Result<Outcome> {
         if fingerprint.size != other_fingerprint.size {
-            return Ok(Found::Different);
+            return Ok(Outcome::Different);
         }
         if fingerprint == other_fingerprint {
-            return Ok(Found::Equal); // Two links to one file.
+            return Ok(Outcome::Equal); // Two links to one file.
         }
-        let Ok(there) = hash::open(&job.dir, other, Links::Follow) else {
-            return Ok(Found::OtherChanged);
+        let Ok(other_file) = hash::open(&job.dir, other, Links::Follow) else {
+            return Ok(Outcome::OtherChanged);
         };
-        let here = hash::open(&job.dir, &job.name, Links::Follow)?;
+        let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let mut equal = true;
         {
-            let mut left = Chunks::new(&here, &mut self.buffer);
-            let mut right = Chunks::new(&there, &mut self.other_buffer);
+            let mut left = Chunks::new(&file, &mut self.buffer);
+            let mut right = Chunks::new(&other_file, &mut self.other_buffer);
             while equal {
-                if self.shared.stop.load(Ordering::Relaxed) {
-                    return Ok(Found::Stopped);
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(Outcome::Stopped);
                 }
                 let Some(chunk) = left.next()? else {
                     break;
                 };
                 match right.next() {
-                    Ok(theirs) => equal = theirs == Some(chunk),
-                    Err(_) => return Ok(Found::OtherChanged),
+                    Ok(other_chunk) => equal = other_chunk == Some(chunk),
+                    Err(_) => return Ok(Outcome::OtherChanged),
                 }
             }
         }
-        let now = Fingerprint::of_file(&here)?;
+        let now = Fingerprint::of_file(&file)?;
         if now != fingerprint {
-            return Ok(Found::Unsettled {
+            return Ok(Outcome::Unsettled {
                 fingerprint: now,
                 wait: SETTLE,
             });
         }
-        if !Fingerprint::of_file(&there).is_ok_and(|now| now == other_fingerprint) {
-            return Ok(Found::OtherChanged);
+        if !Fingerprint::of_file(&other_file).is_ok_and(|now| now == other_fingerprint) {
+            return Ok(Outcome::OtherChanged);
         }
         Ok(if equal {
-            Found::Equal
+            Outcome::Equal
         } else {
-            Found::Different
+            Outcome::Different
         })
     }
 }
 
-/// How long to wait until a file's last change is `quiet` ago; `None` if it is.
-fn unsettled(
+/// The time until a file's last change is `quiet` ago; `None` if it is already.
+fn remaining_quiet(
     fingerprint: Fingerprint,
     quiet: Duration,
     seen: Option<(Fingerprint, Instant)>,
@@ -303,6 +310,6 @@ fn unsettled(
             _ => Duration::ZERO,
         });
     let wait = quiet.checked_sub(age).filter(|wait| !wait.is_zero())?;
-    // Timers may be a little early against the other clock.
+    // The monotonic clock may be slightly ahead of the file system's.
     Some(wait + Duration::from_millis(1))
 }

@@ -6,56 +6,72 @@ use std::sync::Arc;
 
 use jtp_core::ImageId;
 
-use super::Shared;
-use super::index::Name;
+use super::BodyContext;
+use crate::dir::record::Name;
 use crate::fingerprint::Fingerprint;
 use crate::ready::Ready;
 use crate::store::window;
 use crate::{ImageBody, ReadError, hash};
 
-/// An open file, proved to be the indexed one. // S13
-pub(super) struct FileBody {
-    pub(super) id: ImageId,
-    pub(super) file: File,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) name: Name,
-    pub(super) shared: Arc<Shared>,
-    pub(super) ready: Ready,
+/// An open file that was found to be the indexed one. // S13
+pub(in crate::dir) struct FileBody {
+    id: ImageId,
+    file: File,
+    fingerprint: Fingerprint,
+    name: Name,
+    context: Arc<BodyContext>,
+    ready: Ready,
 }
 
 impl FileBody {
+    /// `file` has this fingerprint, which is the indexed one.
+    pub(in crate::dir) fn new(
+        id: ImageId,
+        file: File,
+        fingerprint: Fingerprint,
+        name: Name,
+        context: Arc<BodyContext>,
+    ) -> FileBody {
+        FileBody {
+            id,
+            file,
+            fingerprint,
+            name,
+            context,
+            ready: Ready::default(),
+        }
+    }
+
     fn changed(&self) -> ReadError {
-        self.shared.suspect(&self.name);
+        self.context.suspect(&self.name);
         ReadError::Changed(self.id)
     }
 
-    /// What was read at that place is given only if the file is still the one that was indexed. // S13
-    fn look_again(&self, offset: u64, read: &[u8]) -> Result<usize, ReadError> {
+    fn failed(&self, source: io::Error) -> ReadError {
+        self.context.suspect(&self.name);
+        ReadError::Io {
+            id: self.id,
+            source,
+        }
+    }
+
+    /// Releases the bytes read at `offset`. With the last byte the file has to be still the indexed one. // S13
+    fn release(&self, offset: u64, read: &[u8]) -> Result<usize, ReadError> {
         if read.is_empty() {
-            return Err(self.changed()); // It was cut short.
+            return Err(self.changed()); // The file was truncated.
         }
         let end = u64::try_from(read.len()).map_or(u64::MAX, |n| offset.saturating_add(n));
         if end >= self.fingerprint.size {
-            // The second look: after the bytes were read, before anyone gets the last one.
             let now = Fingerprint::of_file(&self.file).map_err(|e| self.failed(e))?;
             if now != self.fingerprint {
                 return Err(self.changed());
             }
             if offset == 0 {
-                self.shared
-                    .small
-                    .put(self.id, false, &self.fingerprint, read);
+                self.context
+                    .keep_small(self.id, false, &self.fingerprint, read);
             }
         }
         Ok(read.len())
-    }
-
-    fn failed(&self, source: io::Error) -> ReadError {
-        self.shared.suspect(&self.name);
-        ReadError::Io {
-            id: self.id,
-            source,
-        }
     }
 }
 
@@ -66,7 +82,7 @@ impl ImageBody for FileBody {
             return Ok(0);
         }
         let n = hash::read_at(&self.file, offset, buf).map_err(|e| self.failed(e))?;
-        self.look_again(offset, buf.get(..n).unwrap_or_default())
+        self.release(offset, buf.get(..n).unwrap_or_default())
     }
 
     fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
@@ -77,7 +93,7 @@ impl ImageBody for FileBody {
         let read = self.ready.read_at(&self.file, offset, buf);
         match read.map_err(|e| self.failed(e))? {
             Some(n) => self
-                .look_again(offset, buf.get(..n).unwrap_or_default())
+                .release(offset, buf.get(..n).unwrap_or_default())
                 .map(Some),
             None => Ok(None),
         }

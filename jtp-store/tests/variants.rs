@@ -10,15 +10,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
 use jtp_core::{Catalog, ImageId};
-use jtp_store::{DirStore, FormCache, ImageStore, OpenError, ReadError};
+use jtp_store::{DirStore, ImageStore, OpenError, ReadError, VariantCache};
 
 const MIB: u64 = 1024 * 1024;
 
-fn open(folder: &Path, cache: &FormCache) -> DirStore {
+fn open(folder: &Path, cache: &VariantCache) -> DirStore {
     // Not from memory: this is about the files.
     let builder = DirStore::builder(folder)
-        .forms(cache.clone())
-        .room_for_small_images(0);
+        .variant_cache(cache.clone())
+        .small_image_memory(0);
     builder.open().unwrap()
 }
 
@@ -91,7 +91,7 @@ fn form_of(cache: &Path, id: ImageId) -> PathBuf {
 #[test]
 fn a_form_is_made_once_and_taken_over_by_the_next_run_and_by_other_stores() {
     let (folder, other_folder, cache) = (temp(), temp(), temp());
-    let forms = FormCache::open(cache.path().join("made/forms"), MIB).unwrap();
+    let forms = VariantCache::open(cache.path().join("made/forms"), MIB).unwrap();
     let id = write(folder.path(), "a.bmp", plain(1));
     write(other_folder.path(), "b.bmp", plain(1));
     let store = open(folder.path(), &forms);
@@ -103,7 +103,7 @@ fn a_form_is_made_once_and_taken_over_by_the_next_run_and_by_other_stores() {
     drop(store);
     for folder in [folder.path(), other_folder.path()] {
         // Another program's view of the same folder.
-        let forms = FormCache::open(forms.folder(), MIB).unwrap();
+        let forms = VariantCache::open(forms.folder(), MIB).unwrap();
         let store = open(folder, &forms);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1));
@@ -119,7 +119,7 @@ fn a_form_is_made_once_and_taken_over_by_the_next_run_and_by_other_stores() {
 fn a_form_that_was_damaged_between_two_runs_is_made_anew() {
     let (folder, cache) = (temp(), temp());
     let id = write(folder.path(), "a.bmp", plain(1));
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), MIB).unwrap();
     drop({
         let store = open(folder.path(), &forms);
         wait_compressed(&store, id);
@@ -146,7 +146,7 @@ fn a_form_that_was_damaged_between_two_runs_is_made_anew() {
 #[test]
 fn s13_a_form_that_is_damaged_while_it_is_listed_is_never_completed_and_made_again() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), 10 * MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), 10 * MIB).unwrap();
     // Half of it is noise, so that the form is longer than what is read at once.
     let bytes = [noise(200_000, 5), vec![1; 200_000]].concat();
     let id = write(folder.path(), "a.bmp", &bytes);
@@ -182,7 +182,7 @@ fn s13_a_form_that_is_damaged_while_it_is_listed_is_never_completed_and_made_aga
 #[test]
 fn a_form_that_another_program_let_go_is_made_again_when_it_is_needed() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), MIB).unwrap();
     let ids: Vec<_> = (0..3)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
@@ -221,7 +221,7 @@ fn a_form_that_another_program_let_go_is_made_again_when_it_is_needed() {
 fn a_cache_that_is_deleted_while_it_is_used_is_done_without() {
     let (folder, parent) = (temp(), temp());
     let cache = parent.path().join("forms");
-    let forms = FormCache::open(&cache, MIB).unwrap();
+    let forms = VariantCache::open(&cache, MIB).unwrap();
     let ids: Vec<_> = (0..3)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
@@ -248,12 +248,15 @@ fn a_cache_that_is_deleted_while_it_is_used_is_done_without() {
 fn forms_used_least_recently_go_first_and_none_that_is_listed() {
     let (folder, cache) = (temp(), temp());
     let size = 4500;
-    let forms = FormCache::open(cache.path(), size).unwrap();
+    let forms = VariantCache::open(cache.path(), size).unwrap();
     let old_ids: Vec<_> = (0..6)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
     {
-        let store = open(folder.path(), &FormCache::open(cache.path(), MIB).unwrap());
+        let store = open(
+            folder.path(),
+            &VariantCache::open(cache.path(), MIB).unwrap(),
+        );
         for id in &old_ids {
             wait_compressed(&store, *id);
         }
@@ -312,7 +315,7 @@ fn forms_used_least_recently_go_first_and_none_that_is_listed() {
 #[test]
 fn what_does_not_fit_beside_listed_forms_travels_raw() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), 1000).unwrap();
+    let forms = VariantCache::open(cache.path(), 1000).unwrap();
     let first = write(folder.path(), "a.bmp", plain(1));
     let large = write(folder.path(), "b.bmp", [noise(5000, 1), plain(2)].concat());
     let store = open(folder.path(), &forms);
@@ -327,7 +330,7 @@ fn what_does_not_fit_beside_listed_forms_travels_raw() {
 #[test]
 fn a_form_of_more_than_16_mib_is_made_and_served() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), 100 * MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), 100 * MIB).unwrap();
     let bytes = [noise(17 << 20, 1), vec![0; 30 << 20], noise(1 << 20, 2)].concat();
     let id = write(folder.path(), "large.tif", &bytes);
     let store = open(folder.path(), &forms);
@@ -341,7 +344,7 @@ fn a_form_of_more_than_16_mib_is_made_and_served() {
 fn what_is_used_is_counted_anew_when_the_count_is_lost_and_leftovers_go() {
     let (folder, cache) = (temp(), temp());
     let id = write(folder.path(), "a.bmp", plain(1));
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), MIB).unwrap();
     wait_compressed(&open(folder.path(), &forms), id);
     let used = forms.used().unwrap();
     let leftover = File::create(cache.path().join("1-2.part")).unwrap();
@@ -351,19 +354,25 @@ fn what_is_used_is_counted_anew_when_the_count_is_lost_and_leftovers_go() {
     for broken in [&b""[..], b"garbage", &[0xff; 100]] {
         fs::write(cache.path().join("used1"), broken).unwrap();
         assert_eq!(
-            FormCache::open(cache.path(), MIB).unwrap().used().unwrap(),
+            VariantCache::open(cache.path(), MIB)
+                .unwrap()
+                .used()
+                .unwrap(),
             used
         );
     }
     assert_eq!(form_files(cache.path()).len(), 1);
     // A smaller cache makes room at once.
     assert_eq!(
-        FormCache::open(cache.path(), 10).unwrap().used().unwrap(),
+        VariantCache::open(cache.path(), 10)
+            .unwrap()
+            .used()
+            .unwrap(),
         0
     );
     assert!(form_files(cache.path()).is_empty());
     fs::write(cache.path().join("file"), "").unwrap();
-    assert!(FormCache::open(cache.path().join("file"), MIB).is_err());
+    assert!(VariantCache::open(cache.path().join("file"), MIB).is_err());
 }
 
 #[test]
@@ -375,7 +384,7 @@ fn where_the_disk_is_full_forms_are_kept_in_memory() {
         eprintln!("skipped: mounting is not allowed here");
         return;
     }
-    let forms = FormCache::open(cache.path(), 100 * MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), 100 * MIB).unwrap();
     let large = [noise(200_000, 1), plain(2)].concat();
     let large = write(folder.path(), "a.bmp", large);
     let small = write(folder.path(), "b.bmp", plain(1));
@@ -398,7 +407,7 @@ fn stores_that_share_a_cache_and_evict_from_each_other_serve_on() {
     }
     // Room for some 15 of 40, and each program protects only what it lists itself.
     let stores = [(&one, 0), (&other, 100)].map(|(folder, base)| {
-        let forms = FormCache::open(cache.path(), 6000).unwrap();
+        let forms = VariantCache::open(cache.path(), 6000).unwrap();
         (open(folder.path(), &forms), base)
     });
     std::thread::scope(|scope| {
@@ -453,7 +462,7 @@ fn long_collision() -> (Vec<u8>, Vec<u8>) {
 fn s4_the_form_of_another_file_with_the_same_id_is_not_taken_for_ones_own() {
     let (one, other, cache) = (temp(), temp(), temp());
     let (left, right) = long_collision();
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let forms = VariantCache::open(cache.path(), MIB).unwrap();
     let id = write(one.path(), "a.bmp", &left);
     write(other.path(), "b.bmp", &right);
     let store = open(one.path(), &forms);
