@@ -5,8 +5,12 @@
 //! appended, and reading ends at the first damaged or incomplete block. Records of removed files are harmless;
 //! they are dropped when the log is rewritten.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use jtp_core::{FileType, ImageId};
 
 use crate::fingerprint::{self, Fingerprint};
@@ -39,46 +43,44 @@ pub(crate) struct Contents {
 pub(crate) type Record = (Fingerprint, Contents);
 
 /// Contents by fingerprint. A fingerprint includes the inode and the ctime, so names do not matter.
+///
+/// The index file may come from another user, so the hash of a fingerprint has a random seed.
 #[derive(Debug, Default)]
 pub(crate) struct KnownContents {
     records: Vec<Record>,
-    /// A hash table of places in `records`, each plus 1; 0 is none. A power of two, half full at most.
-    table: Vec<u32>,
+    /// Positions in `records`.
+    by_fingerprint: HashTable<u32>,
+    seed: RandomState,
     /// The length of the log, if all of it could be read.
     appendable: Option<u64>,
 }
 
 impl KnownContents {
     pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
-        // Without inodes (not Unix) two files of one size and time could not be told apart.
-        if cfg!(not(unix)) || self.table.is_empty() {
+        // Without inodes (not Unix) two files of one size and time could not be distinguished.
+        if cfg!(not(unix)) || self.records.is_empty() {
             return None;
         }
-        let place = self.table.get(self.find(fingerprint))?;
-        let (_, contents) = self.at(*place)?;
-        Some(*contents)
+        let is_it = |at: &u32| record_at(&self.records, *at).is_some_and(|r| r.0 == *fingerprint);
+        let hash = hash(&self.seed, fingerprint);
+        let at = self.by_fingerprint.find(hash, is_it)?;
+        record_at(&self.records, *at).map(|(_, contents)| *contents)
     }
 
-    fn at(&self, place: u32) -> Option<&Record> {
-        self.records
-            .get(usize::try_from(place.checked_sub(1)?).ok()?)
-    }
-
-    /// Where a fingerprint stands in the table, or would.
-    fn find(&self, fingerprint: &Fingerprint) -> usize {
-        // Each inode comes once, or with another ctime. Nobody gains by choosing those.
-        let hash = (fingerprint.inode ^ u64::from_ne_bytes(fingerprint.changed.to_ne_bytes()))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_right(32);
-        let mask = self.table.len().wrapping_sub(1);
-        let mut at = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0) & mask;
-        while let Some(place) = self.table.get(at) {
-            match self.at(*place) {
-                Some((print, _)) if print != fingerprint => at = (at + 1) & mask,
-                _ => break,
+    fn index_records(&mut self) {
+        let (records, seed) = (&self.records, &self.seed);
+        let hash_at = |at: &u32| record_at(records, *at).map_or(0, |r| hash(seed, &r.0));
+        self.by_fingerprint.reserve(records.len(), hash_at);
+        for (at, (fingerprint, _)) in (0..).zip(records) {
+            let is_it = |at: &u32| record_at(records, *at).is_some_and(|r| r.0 == *fingerprint);
+            match self.by_fingerprint.entry(hash(seed, fingerprint), is_it, hash_at) {
+                // The last record of a fingerprint is the valid one.
+                Entry::Occupied(mut entry) => *entry.get_mut() = at,
+                Entry::Vacant(entry) => {
+                    entry.insert(at);
+                }
             }
         }
-        at
     }
 
     /// The length of the log; `None` if it cannot be appended to because it is damaged, missing or empty.
@@ -106,15 +108,7 @@ impl KnownContents {
         }
         let mut buffer = Vec::new();
         while let Some(true) = known.read_block(&mut from, &mut buffer) {}
-        known.table = vec![0; (known.records.len() * 2).next_power_of_two()];
-        // The last record of a fingerprint is the valid one.
-        for place in 1..=u32::try_from(known.records.len()).unwrap_or(0) {
-            let print = known.at(place).map(|(print, _)| *print);
-            let at = print.map(|print| known.find(&print));
-            if let Some(there) = at.and_then(|at| known.table.get_mut(at)) {
-                *there = place;
-            }
-        }
+        known.index_records();
         known
     }
 
@@ -147,6 +141,15 @@ impl KnownContents {
         self.records.append(&mut records);
         Some(true)
     }
+}
+
+fn record_at(records: &[Record], at: u32) -> Option<&Record> {
+    records.get(usize::try_from(at).ok()?)
+}
+
+fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
+    // The other fields hardly ever differ between two fingerprints of one inode and ctime.
+    seed.hash_one((fingerprint.inode, fingerprint.changed))
 }
 
 /// Fills the buffer; `false` at the end of the input.

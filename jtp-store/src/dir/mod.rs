@@ -22,6 +22,7 @@ mod indexer;
 mod initial;
 mod message;
 mod opener;
+mod packed;
 mod pool;
 mod publisher;
 mod record;

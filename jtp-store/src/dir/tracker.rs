@@ -1,6 +1,6 @@
 //! Decides which files are checked, listed, refused and removed. No I/O and no clock of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ pub(super) struct Tracker {
     schedule: Schedule,
     in_progress: HashMap<Name, InProgress>,
     /// Comparisons that the pool has not got yet; their files are in progress.
-    comparisons: Vec<(Name, Task)>,
+    comparisons: VecDeque<(Name, Task)>,
     refusals: Refusals,
     /// Removed files that are still listed, and until when.
     removed: HashMap<Name, Instant>,
@@ -66,7 +66,7 @@ impl Tracker {
             index,
             schedule: Schedule::default(),
             in_progress: HashMap::new(),
-            comparisons: Vec::new(),
+            comparisons: VecDeque::new(),
             refusals: Refusals::default(),
             removed: HashMap::new(),
             initial: Some(initial),
@@ -174,7 +174,7 @@ impl Tracker {
 
     /// The next task for the pool, if one is due and the pool has room.
     pub(super) fn next_task(&mut self, now: Instant) -> Option<(Name, Task)> {
-        if let Some(comparison) = self.comparisons.pop() {
+        if let Some(comparison) = self.comparisons.pop_front() {
             return Some(comparison);
         }
         while self.in_progress.len() < MAX_IN_PROGRESS {
@@ -353,7 +353,7 @@ impl Tracker {
             other_fingerprint: other_record.fingerprint,
         };
         self.start(name, check, Some(record));
-        self.comparisons.push((Arc::clone(name), task));
+        self.comparisons.push_back((Arc::clone(name), task));
     }
 
     fn attach(&mut self, name: &Name, record: FileRecord, now: Instant) {
