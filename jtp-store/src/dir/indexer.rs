@@ -235,9 +235,9 @@ impl Indexer {
 
     fn finish_initial(&mut self) {
         self.publisher.publish_initial();
-        self.tracker.finish_initial();
         // The index has these contents now, or they are outdated.
         self.known.clear();
+        self.tracker.finish_initial();
         self.index_log.save();
     }
 
