@@ -73,7 +73,10 @@ impl KnownContents {
         self.by_fingerprint.reserve(records.len(), hash_at);
         for (at, (fingerprint, _)) in (0..).zip(records) {
             let is_it = |at: &u32| record_at(records, *at).is_some_and(|r| r.0 == *fingerprint);
-            match self.by_fingerprint.entry(hash(seed, fingerprint), is_it, hash_at) {
+            match self
+                .by_fingerprint
+                .entry(hash(seed, fingerprint), is_it, hash_at)
+            {
                 // The last record of a fingerprint is the valid one.
                 Entry::Occupied(mut entry) => *entry.get_mut() = at,
                 Entry::Vacant(entry) => {

@@ -2,63 +2,69 @@
 
 use std::fs::File;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Whether reads of a file may block.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) enum Ready {
-    /// Ask the system at each read.
-    #[default]
-    Ask,
-    /// Never: it is on a file system without a disk.
+/// Whether reads of a file may block; found out at the first read.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
     #[cfg(target_os = "linux")]
-    Always,
-    /// The system cannot tell.
-    #[cfg(target_os = "linux")]
-    Unknown,
+    mode: AtomicU8,
 }
+
+/// Ask the system at each read.
+#[cfg(target_os = "linux")]
+const ASK: u8 = 0;
+/// Reads never block: the file is on a file system without a disk.
+#[cfg(target_os = "linux")]
+const NEVER_BLOCKS: u8 = 1;
+/// The system cannot tell.
+#[cfg(target_os = "linux")]
+const UNKNOWN: u8 = 2;
 
 impl Ready {
     /// Reads bytes that are in memory; `None` if there are none, or the system cannot tell.
     #[cfg(target_os = "linux")]
     pub(crate) fn read_at(
-        &mut self,
+        &self,
         file: &File,
         offset: u64,
         buf: &mut [u8],
     ) -> io::Result<Option<usize>> {
         use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-        match self {
-            Ready::Ask => {
-                let mut bufs = [io::IoSliceMut::new(buf)];
-                match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
-                    Ok(count) => return Ok(Some(count)),
-                    Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-                    // Not supported by this system, or not for this file.
-                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                *self = match is_in_memory(file) {
-                    true => Ready::Always,
-                    false => Ready::Unknown,
-                };
-                self.read_at(file, offset, buf)
+        if self.mode.load(Ordering::Relaxed) == ASK {
+            let mut bufs = [io::IoSliceMut::new(buf)];
+            match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
+                Ok(count) => return Ok(Some(count)),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+                // Not supported by this system, or not for this file.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
             }
-            Ready::Always => crate::hash::read_at(file, offset, buf).map(Some),
-            Ready::Unknown => Ok(None),
+            let mode = if is_on_tmpfs(file) {
+                NEVER_BLOCKS
+            } else {
+                UNKNOWN
+            };
+            self.mode.store(mode, Ordering::Relaxed);
+        }
+        match self.mode.load(Ordering::Relaxed) {
+            NEVER_BLOCKS => crate::hash::read_at(file, offset, buf).map(Some),
+            _ => Ok(None),
         }
     }
 
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
-    pub(crate) fn read_at(&mut self, _: &File, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(crate) fn read_at(&self, _: &File, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
         Ok(None)
     }
 }
 
 /// Whether the file is on tmpfs. It does not support non-blocking reads, but blocks only for swap, like all memory.
 #[cfg(target_os = "linux")]
-fn is_in_memory(file: &File) -> bool {
+fn is_on_tmpfs(file: &File) -> bool {
     const TMPFS: u64 = 0x0102_1994;
     rustix::fs::fstatfs(file).is_ok_and(|there| u64::try_from(there.f_type) == Ok(TMPFS))
 }
@@ -73,11 +79,11 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let mut buf = [0; 4];
-        let mut ready = Ready::default();
+        let ready = Ready::default();
         for (offset, due) in [(0, &b"0123"[..]), (8, b"89"), (10, b"")] {
             match ready.read_at(&file, offset, &mut buf).unwrap() {
                 Some(count) => assert_eq!(&buf[..count], due),
-                None => assert!(!is_in_memory(&file)),
+                None => assert!(!is_on_tmpfs(&file)),
             }
         }
         // A directory cannot be read: that is an error, not a reason to read it in another way.
@@ -92,10 +98,10 @@ mod tests {
     fn a_file_without_support_for_non_blocking_reads_is_never_read() {
         // procfs has no page cache.
         let file = File::open("/proc/self/status").unwrap();
-        let mut ready = Ready::default();
+        let ready = Ready::default();
         for _ in 0..2 {
             assert!(matches!(ready.read_at(&file, 0, &mut [0; 16]), Ok(None)));
         }
-        assert!(matches!(ready, Ready::Unknown));
+        assert_eq!(ready.mode.load(Ordering::Relaxed), UNKNOWN);
     }
 }

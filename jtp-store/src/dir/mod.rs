@@ -14,6 +14,7 @@ mod builder;
 mod compressor;
 #[cfg(feature = "zstd")]
 mod encode;
+mod failure;
 mod folder;
 mod index;
 mod index_file;

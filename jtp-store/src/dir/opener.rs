@@ -1,5 +1,6 @@
 //! Opens the images that a snapshot lists.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(feature = "zstd")]
@@ -16,6 +17,7 @@ use super::body::VariantBody;
 use super::body::{BodyContext, FileBody};
 #[cfg(feature = "zstd")]
 use super::encode::{EncodeJob, Encoded, encode};
+use super::failure::Failure;
 #[cfg(feature = "zstd")]
 use super::message::Message;
 use super::record::{Located, Variant};
@@ -65,7 +67,20 @@ impl Opener {
         let Some(located) = self.index.read().located(id) else {
             return Err(OpenError::Gone(id));
         };
-        if let Some(bytes) = self.context.small_image(image, &located.record.fingerprint) {
+        let opened = self.open_located(image, &located);
+        opened.map_err(|failure| {
+            let path = self.folder.join(&*located.name);
+            failure.into_open_error(id, path)
+        })
+    }
+
+    fn open_located(
+        &self,
+        image: &Image,
+        located: &Located,
+    ) -> Result<Box<dyn ImageBody>, Failure> {
+        let (id, record) = (image.id, located.record);
+        if let Some(bytes) = self.context.small_image(image, &record.fingerprint) {
             // Verified when they were read, whatever happened to the file since.
             return Ok(Box::new(MemoryBody { id, bytes }));
         }
@@ -73,43 +88,43 @@ impl Opener {
             // A variant was verified when it was made, whatever happened to the file since.
             return match &located.variant {
                 Some(variant) if variant.length() == Some(image.length) => {
-                    self.open_variant(variant, &located)
+                    self.open_variant(variant, located)
                 }
-                _ => Err(OpenError::Changed(id)),
+                _ => Err(Failure::Changed),
             };
         }
-        self.open_file(image, located)
+        if image.length != record.length {
+            return Err(Failure::Changed);
+        }
+        match self.open_file(located) {
+            Ok(file) => {
+                let (name, context) = (Arc::clone(&located.name), Arc::clone(&self.context));
+                let body = FileBody::new(id, file, record.fingerprint, name, context);
+                Ok(Box::new(body))
+            }
+            Err(failure) => {
+                if failure.contradicts_catalog() {
+                    self.context.suspect(&located.name);
+                }
+                Err(failure)
+            }
+        }
     }
 
-    fn open_file(&self, image: &Image, located: Located) -> Result<Box<dyn ImageBody>, OpenError> {
-        let (id, record) = (image.id, located.record);
-        if image.length != record.length {
-            return Err(OpenError::Changed(id));
+    /// Opens the file of an image, if it is still the indexed one. // S13
+    fn open_file(&self, located: &Located) -> Result<File, Failure> {
+        let dir = self.dir.get().ok_or(Failure::Gone)?;
+        let file = hash::open(&dir, &located.name, Links::Follow)?;
+        if Fingerprint::of_file(&file)? != located.record.fingerprint {
+            return Err(Failure::Changed);
         }
-        let failed = |source| {
-            self.context.suspect(&located.name);
-            let path = self.folder.join(&*located.name);
-            OpenError::Io { id, path, source }
-        };
-        let dir = self.dir.get().ok_or(OpenError::Gone(id))?;
-        let file = hash::open(&dir, &located.name, Links::Follow).map_err(failed)?;
-        if Fingerprint::of_file(&file).map_err(failed)? != record.fingerprint {
-            self.context.suspect(&located.name);
-            return Err(OpenError::Changed(id));
-        }
-        let context = Arc::clone(&self.context);
-        let body = FileBody::new(id, file, record.fingerprint, located.name, context);
-        Ok(Box::new(body))
+        Ok(file)
     }
 
     #[cfg(not(feature = "zstd"))]
     #[allow(clippy::unused_self)]
-    fn open_variant(
-        &self,
-        _: &Variant,
-        located: &Located,
-    ) -> Result<Box<dyn ImageBody>, OpenError> {
-        Err(OpenError::Changed(located.record.id))
+    fn open_variant(&self, _: &Variant, _: &Located) -> Result<Box<dyn ImageBody>, Failure> {
+        Err(Failure::Changed)
     }
 
     #[cfg(feature = "zstd")]
@@ -117,7 +132,7 @@ impl Opener {
         &self,
         variant: &Variant,
         located: &Located,
-    ) -> Result<Box<dyn ImageBody>, OpenError> {
+    ) -> Result<Box<dyn ImageBody>, Failure> {
         let id = located.record.id;
         let (length, checksum) = match variant {
             Variant::Memory(bytes) => {
@@ -127,62 +142,59 @@ impl Opener {
             Variant::Cached { length, checksum } => (*length, *checksum),
         };
         let listed = VariantDigest { length, checksum };
-        let cache = self.variants.cache.as_ref().ok_or(OpenError::Changed(id))?;
+        let cache = self.variants.cache.as_ref().ok_or(Failure::Changed)?;
         let key = located.record.variant_key();
-        let (file, digest) = match cache.open_variant(key, listed) {
+        let (file, digest) = match cache.open_variant(key, listed).map_err(Failure::from) {
             Ok(file) => (file, listed),
-            Err(_) => {
-                let digest = self
-                    .encode_again(cache, located, listed)
-                    .ok_or(OpenError::Changed(id))?;
-                let file = cache.open_variant(key, digest);
-                (file.map_err(|_| OpenError::Changed(id))?, digest)
+            Err(failure) if failure.contradicts_catalog() => {
+                let digest = self.encode_again(cache, located, listed)?;
+                (cache.open_variant(key, digest)?, digest)
             }
+            Err(failure) => return Err(failure),
         };
         let context = Arc::clone(&self.context);
         let source = located.record.fingerprint;
-        Ok(Box::new(VariantBody::new(
-            id, file, digest, source, context,
-        )))
+        let body = VariantBody::new(id, file, digest, source, context);
+        Ok(Box::new(body))
     }
 
     /// Makes a listed variant again that is damaged, or that another program removed. One at a time: the response
-    /// waits for it. `None` if the new one has another length than the snapshot says.
+    /// waits for it. An error if the new one has another length than the snapshot says.
     #[cfg(feature = "zstd")]
     fn encode_again(
         &self,
         cache: &VariantCache,
         located: &Located,
         listed: VariantDigest,
-    ) -> Option<VariantDigest> {
-        let _one_at_a_time = self
-            .variants
-            .encoding
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    ) -> Result<VariantDigest, Failure> {
+        let one_at_a_time = self.variants.encoding.lock();
+        let _one_at_a_time = one_at_a_time.unwrap_or_else(PoisonError::into_inner);
         let id = located.record.id;
         self.context.notify(Message::VariantMissing(id));
         let job = EncodeJob {
-            dir: self.dir.get()?,
+            dir: self.dir.get().ok_or(Failure::Gone)?,
             name: Arc::clone(&located.name),
             record: located.record,
             cache: Some(cache.clone()).filter(|cache| !cache.is_disabled()),
             memory: 0,
         };
         let (threshold, stop) = (self.variants.threshold, &self.variants.stop);
-        match encode(&job, threshold, &mut Vec::new(), stop) {
+        let failure = match encode(&job, threshold, &mut Vec::new(), stop) {
             Ok(Encoded::Variant(variant)) => {
                 let digest = variant.digest();
                 let name = Arc::clone(&located.name);
                 let encoded = Encoded::Variant(variant);
                 self.context.notify(Message::Encoded(name, id, encoded));
-                digest.filter(|digest| digest.length == listed.length)
+                let digest = digest.filter(|digest| digest.length == listed.length);
+                return digest.ok_or(Failure::Changed);
             }
-            _ => {
-                self.context.notify(Message::VariantDamaged(id));
-                None
-            }
+            Ok(_) => Failure::Changed,
+            Err(error) => Failure::from(error),
+        };
+        if failure.contradicts_catalog() {
+            self.context.notify(Message::VariantDamaged(id));
         }
+        Err(failure)
     }
 }
 

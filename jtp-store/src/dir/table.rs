@@ -7,8 +7,8 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use jtp_core::ImageId;
 
-use super::packed::{PackedFiles, to_bytes};
 pub(super) use super::packed::Slot;
+use super::packed::{PackedFiles, to_bytes};
 use super::record::FileRecord;
 
 /// The files of a folder. Names are chosen by those who fill the folder and IDs by file contents, so both hashes have

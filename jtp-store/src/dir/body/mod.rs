@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 
 use jtp_core::{Image, ImageId};
 
+use super::failure::Failure;
 use super::message::Message;
 use super::record::Name;
 use super::small::SmallImages;
@@ -50,4 +51,14 @@ impl BodyContext {
     pub(super) fn suspect(&self, name: &Name) {
         self.notify(Message::Suspect(Arc::clone(name)));
     }
+}
+
+/// The part of `buf` that a read at `offset` of a body of `length` bytes may fill.
+fn window(length: u64, offset: u64, buf: &mut [u8]) -> Result<&mut [u8], Failure> {
+    let left = length.saturating_sub(offset);
+    if left == 0 && !buf.is_empty() {
+        return Err(Failure::OutOfRange { offset, length });
+    }
+    let wanted = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+    Ok(buf.get_mut(..wanted).unwrap_or_default())
 }

@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jtp_core::{ImageHasher, ImageId};
 
-use super::BodyContext;
+use super::{BodyContext, window};
+use crate::dir::failure::Failure;
 use crate::dir::message::Message;
 use crate::fingerprint::Fingerprint;
 use crate::ready::Ready;
-use crate::store::window;
 use crate::variants::VariantDigest;
 use crate::{ImageBody, ReadError, hash};
 
@@ -22,11 +22,16 @@ pub(in crate::dir) struct VariantBody {
     digest: VariantDigest,
     /// The fingerprint of the image's own file.
     source: Fingerprint,
-    hasher: ImageHasher,
-    /// The number of bytes hashed.
-    hashed: u64,
+    hashed: Mutex<Hashed>,
     context: Arc<BodyContext>,
     ready: Ready,
+}
+
+/// The hash of the first bytes.
+struct Hashed {
+    hasher: ImageHasher,
+    /// The number of bytes hashed.
+    length: u64,
 }
 
 impl VariantBody {
@@ -42,8 +47,10 @@ impl VariantBody {
             file,
             digest,
             source,
-            hasher: ImageHasher::new(),
-            hashed: 0,
+            hashed: Mutex::new(Hashed {
+                hasher: ImageHasher::new(),
+                length: 0,
+            }),
             context,
             ready: Ready::default(),
         }
@@ -53,32 +60,48 @@ impl VariantBody {
         u64::from(self.digest.length)
     }
 
-    fn damaged(&self) -> ReadError {
-        self.context.notify(Message::VariantDamaged(self.id));
-        ReadError::Changed(self.id)
+    /// Reads bytes from `offset` on; at least one unless `buf` is empty. May block.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+        let buf = window(self.length(), offset, buf)?;
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let n = hash::read_at(&self.file, offset, buf)?;
+        let mut hashed = self.lock();
+        self.release(&mut hashed, offset, buf.get(..n).unwrap_or_default())
     }
 
-    fn failed(&self, source: io::Error) -> ReadError {
-        ReadError::Io {
-            id: self.id,
-            source,
+    /// The same for bytes in memory; `None` if there are none.
+    fn try_read(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, Failure> {
+        let buf = window(self.length(), offset, buf)?;
+        if buf.is_empty() {
+            return Ok(Some(0));
         }
+        let mut hashed = self.lock();
+        if offset != hashed.length {
+            return Ok(None); // The bytes skipped may have to be read from disk.
+        }
+        let Some(n) = self.ready.read_at(&self.file, offset, buf)? else {
+            return Ok(None);
+        };
+        let released = self.release(&mut hashed, offset, buf.get(..n).unwrap_or_default());
+        released.map(Some)
     }
 
     /// Hashes the bytes read at `offset` and releases them. With the last byte the checksum has to be right.
-    fn release(&mut self, offset: u64, read: &[u8]) -> Result<usize, ReadError> {
+    fn release(&self, hashed: &mut Hashed, offset: u64, read: &[u8]) -> Result<usize, Failure> {
         if read.is_empty() {
-            return Err(self.damaged());
+            return Err(Failure::Changed);
         }
         let length = self.length();
         let end = u64::try_from(read.len()).map_or(u64::MAX, |n| offset.saturating_add(n));
-        if offset == self.hashed {
-            self.hash(read);
+        if offset == hashed.length {
+            hashed.update(read);
         }
         if end >= length {
-            self.hash_up_to(length).map_err(|e| self.failed(e))?;
-            if self.hasher.id().0 != self.digest.checksum {
-                return Err(self.damaged());
+            self.hash_up_to(hashed, length)?;
+            if hashed.hasher.id().0 != self.digest.checksum {
+                return Err(Failure::Changed);
             }
             if offset == 0 {
                 self.context.keep_small(self.id, true, &self.source, read);
@@ -88,50 +111,45 @@ impl VariantBody {
     }
 
     /// Hashes the bytes that a reader has skipped.
-    fn hash_up_to(&mut self, end: u64) -> io::Result<()> {
+    fn hash_up_to(&self, hashed: &mut Hashed, end: u64) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
-        while self.hashed < end {
-            let left = usize::try_from(end - self.hashed).unwrap_or(usize::MAX);
+        while hashed.length < end {
+            let left = usize::try_from(end - hashed.length).unwrap_or(usize::MAX);
             let part = left.min(buffer.len());
             let part = buffer.get_mut(..part).unwrap_or_default();
-            match hash::read_at(&self.file, self.hashed, part)? {
+            match hash::read_at(&self.file, hashed.length, part)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => self.hash(part.get(..n).unwrap_or_default()),
+                n => hashed.update(part.get(..n).unwrap_or_default()),
             }
         }
         Ok(())
     }
 
-    fn hash(&mut self, bytes: &[u8]) {
+    fn lock(&self) -> MutexGuard<'_, Hashed> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, failure: Failure) -> ReadError {
+        if failure.contradicts_catalog() {
+            self.context.notify(Message::VariantDamaged(self.id));
+        }
+        failure.into_read_error(self.id)
+    }
+}
+
+impl Hashed {
+    fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
-        self.hashed += u64::try_from(bytes.len()).unwrap_or(0);
+        self.length += u64::try_from(bytes.len()).unwrap_or(0);
     }
 }
 
 impl ImageBody for VariantBody {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let (buf, _) = window(self.id, self.length(), offset, buf)?;
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        let n = hash::read_at(&self.file, offset, buf).map_err(|e| self.failed(e))?;
-        self.release(offset, buf.get(..n).unwrap_or_default())
+        self.read(offset, buf).map_err(|e| self.error(e))
     }
 
     fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
-        let (buf, _) = window(self.id, self.length(), offset, buf)?;
-        if buf.is_empty() {
-            return Ok(Some(0));
-        }
-        if offset != self.hashed {
-            return Ok(None); // The bytes skipped may have to be read from disk.
-        }
-        let read = self.ready.read_at(&self.file, offset, buf);
-        match read.map_err(|e| self.failed(e))? {
-            Some(n) => self
-                .release(offset, buf.get(..n).unwrap_or_default())
-                .map(Some),
-            None => Ok(None),
-        }
+        self.try_read(offset, buf).map_err(|e| self.error(e))
     }
 }
