@@ -62,6 +62,20 @@ pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
 }
 
+/// Whether an error is due to a shortage of the process or the system, not to the file: another try may succeed.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let all = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if all.into_iter().any(is_one) {
+            return true;
+        }
+    }
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
 /// A file's ID and first bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hashed {

@@ -242,6 +242,9 @@ impl Sink {
 }
 
 fn cache_failed(cache: &VariantCache, error: &io::Error) -> Encoded {
+    if hash::is_shortage(error) {
+        return Encoded::NoRoom;
+    }
     cache.disable(error);
     Encoded::CacheFailed
 }

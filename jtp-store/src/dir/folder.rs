@@ -70,20 +70,19 @@ impl Folder {
     /// Opens the folder, or opens it again if the path leads to another one now. Returns the open folder if it
     /// is to be scanned.
     pub(super) fn open(&mut self, now: Instant) -> io::Result<Option<Arc<Dir>>> {
-        let is_new = self.reopen()?;
-        let scan = is_new || self.scan_at.is_none_or(|at| at <= now);
+        self.reopen()?;
+        let scan = self.scan_at.is_none_or(|at| at <= now);
         Ok(self.dir.clone().filter(|_| scan))
     }
 
-    /// Whether the folder was opened just now.
-    fn reopen(&mut self) -> io::Result<bool> {
+    fn reopen(&mut self) -> io::Result<()> {
         let found = Fingerprint::of(&std::fs::metadata(&self.path)?);
         if let Some(dir) = &self.dir {
             if is_folder(dir, &found)? {
                 if self.follow == Follow::Events && !self.watcher.is_active() {
                     self.watcher.start();
                 }
-                return Ok(false);
+                return Ok(());
             }
             tracing::info!(folder = %self.path.display(), "the images folder was replaced by another one");
         }
@@ -95,7 +94,8 @@ impl Folder {
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
         self.shared.set(Some(Arc::clone(&dir)));
         self.dir = Some(dir);
-        Ok(true)
+        self.scan_at = None;
+        Ok(())
     }
 
     /// Plans the next scan after a complete one.

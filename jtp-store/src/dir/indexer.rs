@@ -35,7 +35,7 @@ use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
-use crate::LiveCatalog;
+use crate::{LiveCatalog, hash};
 
 /// The most messages that are handled before the clock is read again.
 const BATCH: usize = 1024;
@@ -62,6 +62,8 @@ pub(super) struct Indexer {
     compressor: Option<Compressor>,
     publisher: Publisher,
     index_log: IndexLog,
+    /// Whether the log says already that the folder cannot be scanned for a shortage.
+    shortage_logged: bool,
 }
 
 impl Indexer {
@@ -114,6 +116,7 @@ impl Indexer {
             compressor,
             publisher: Publisher::new(Arc::clone(index), live.clone()),
             index_log: IndexLog::new(index_file, Arc::clone(index)),
+            shortage_logged: false,
         })
     }
 
@@ -243,17 +246,30 @@ impl Indexer {
 
     /// Checks whether the folder is still the same, and scans it if that is due.
     fn check_folder(&mut self, now: Instant) {
-        if let Err(e) = self.open_and_scan(now) {
-            if self.folder.dir().is_some() || self.tracker.is_initial() {
-                tracing::error!(
-                    folder = %self.folder.path().display(), error = %e,
-                    "cannot read the images folder; its images are not listed until it can be read again"
-                );
+        match self.open_and_scan(now) {
+            Ok(()) => self.shortage_logged = false,
+            Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
+                if !std::mem::replace(&mut self.shortage_logged, true) {
+                    tracing::warn!(
+                        folder = %self.folder.path().display(), error = %e,
+                        "cannot scan the images folder; it is tried again, and its images stay listed"
+                    );
+                }
             }
-            self.folder.close();
-            self.tracker.folder_lost(now);
+            Err(e) => self.folder_lost(&e, now),
         }
         self.folder.plan_check(now);
+    }
+
+    fn folder_lost(&mut self, error: &io::Error, now: Instant) {
+        if self.folder.dir().is_some() || self.tracker.is_initial() {
+            tracing::error!(
+                folder = %self.folder.path().display(), %error,
+                "cannot read the images folder; its images are not listed until it can be read again"
+            );
+        }
+        self.folder.close();
+        self.tracker.folder_lost(now);
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {

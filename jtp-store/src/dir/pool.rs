@@ -16,6 +16,9 @@ use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
 
+/// The time until a file is tried again for which the system had no file descriptor or memory.
+const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
+
 /// What to do with a file.
 #[derive(Debug)]
 pub(super) enum Task {
@@ -63,6 +66,8 @@ pub(super) enum Outcome {
         fingerprint: Fingerprint,
         wait: Duration,
     },
+    /// The system cannot open or read any file at the moment; try again after `wait`.
+    Postponed { wait: Duration },
     /// There is no such file.
     Missing,
     /// The file cannot be an image of the catalog.
@@ -173,6 +178,9 @@ impl Worker {
         };
         result.unwrap_or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => Outcome::Missing,
+            _ if hash::is_shortage(&e) => Outcome::Postponed {
+                wait: SHORTAGE_DELAY,
+            },
             _ => Outcome::Refused {
                 // With a fingerprint the file is tried again when it changes.
                 fingerprint: job
@@ -258,8 +266,10 @@ impl Worker {
         if fingerprint == other_fingerprint {
             return Ok(Outcome::Equal); // Two links to one file.
         }
-        let Ok(other_file) = hash::open(&job.dir, other, Links::Follow) else {
-            return Ok(Outcome::OtherChanged);
+        let other_file = match hash::open(&job.dir, other, Links::Follow) {
+            Ok(file) => file,
+            Err(e) if hash::is_shortage(&e) => return Err(e),
+            Err(_) => return Ok(Outcome::OtherChanged),
         };
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let mut equal = true;

@@ -93,7 +93,13 @@ impl Check {
         }
     }
 
-    /// The same check, postponed because the file was found to be changing.
+    /// The same check at a later time.
+    pub(super) fn delayed(mut self, due: Instant) -> Check {
+        self.due = due;
+        self
+    }
+
+    /// The same check at a later time, because the file was found to be changing.
     pub(super) fn postponed(mut self, due: Instant, now: Instant, found: Fingerprint) -> Check {
         self.due = due;
         if self.seen.is_none_or(|(before, _)| before != found) {

@@ -62,8 +62,8 @@ pub(super) fn file_type(sniffed: Option<FileType>, name: &OsStr) -> FileType {
     })
 }
 
-/// The name in the catalog: NFC, with U+FFFD in place of invalid UTF-8. `None` if it is too long for an entry.
-// W6 S14
+/// The name in the catalog: NFC, with U+FFFD in place of invalid UTF-8. `None` if it is too long for an
+/// entry. // W6 S14
 pub(super) fn listed_name(name: &OsStr) -> Option<String> {
     let lossy = name.to_string_lossy();
     let listed = nfc(&lossy);

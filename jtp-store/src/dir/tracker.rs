@@ -248,6 +248,11 @@ impl Tracker {
                 let check = check.postponed(now + wait, now, fingerprint);
                 self.schedule.insert(name, check);
             }
+            (Outcome::Postponed { wait }, _) => {
+                // An image that is listed stays listed. The initial index does not wait.
+                self.initial_done(name, None);
+                self.schedule.insert(name, check.delayed(now + wait));
+            }
             (Outcome::Unchanged, _) => {
                 self.removed.remove(name);
                 self.refusals.remove(name);
