@@ -452,3 +452,6 @@ impl Tracker {
         std::mem::take(&mut self.learned)
     }
 }
+
+#[cfg(test)]
+mod tests;
