@@ -61,9 +61,10 @@ impl KnownContents {
         if cfg!(not(unix)) || self.records.is_empty() {
             return None;
         }
-        let is_it = |at: &u32| record_at(&self.records, *at).is_some_and(|r| r.0 == *fingerprint);
+        let is_match =
+            |at: &u32| record_at(&self.records, *at).is_some_and(|r| r.0 == *fingerprint);
         let hash = hash(&self.seed, fingerprint);
-        let at = self.by_fingerprint.find(hash, is_it)?;
+        let at = self.by_fingerprint.find(hash, is_match)?;
         record_at(&self.records, *at).map(|(_, contents)| *contents)
     }
 
@@ -72,10 +73,10 @@ impl KnownContents {
         let hash_at = |at: &u32| record_at(records, *at).map_or(0, |r| hash(seed, &r.0));
         self.by_fingerprint.reserve(records.len(), hash_at);
         for (at, (fingerprint, _)) in (0..).zip(records) {
-            let is_it = |at: &u32| record_at(records, *at).is_some_and(|r| r.0 == *fingerprint);
+            let is_match = |at: &u32| record_at(records, *at).is_some_and(|r| r.0 == *fingerprint);
             match self
                 .by_fingerprint
-                .entry(hash(seed, fingerprint), is_it, hash_at)
+                .entry(hash(seed, fingerprint), is_match, hash_at)
             {
                 // The last record of a fingerprint is the valid one.
                 Entry::Occupied(mut entry) => *entry.get_mut() = at,

@@ -302,9 +302,9 @@ fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
     }
     for n in [1, 2, 4, 5] {
         let name = old_ids[n].to_string();
-        let is_it = |path: &PathBuf| path.to_str().unwrap().contains(&name);
+        let is_match = |path: &PathBuf| path.to_str().unwrap().contains(&name);
         assert!(
-            !variant_files(cache.path()).iter().any(is_it),
+            !variant_files(cache.path()).iter().any(is_match),
             "{n} is not in use"
         );
     }

@@ -22,6 +22,7 @@ const QUIET_WHILE_OPEN: Duration = Duration::from_millis(1200);
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(super) enum FileEvent {
     /// It was closed after writing, or renamed to this name: it is complete.
     Completed,

@@ -42,8 +42,10 @@ impl Table {
 
     pub(super) fn slot(&self, name: &OsStr) -> Option<Slot> {
         let name = to_bytes(name);
-        let is_it = |slot: &Slot| self.files.name_bytes(*slot) == name;
-        self.by_name.find(self.seed.hash_one(name), is_it).copied()
+        let is_match = |slot: &Slot| self.files.name_bytes(*slot) == name;
+        self.by_name
+            .find(self.seed.hash_one(name), is_match)
+            .copied()
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
@@ -97,8 +99,8 @@ impl Table {
 
     /// The first holder of an ID.
     pub(super) fn first(&self, id: ImageId) -> Option<Slot> {
-        let is_it = |slot: &Slot| self.files.id(*slot) == Some(id);
-        self.by_id.find(self.seed.hash_one(id), is_it).copied()
+        let is_match = |slot: &Slot| self.files.id(*slot) == Some(id);
+        self.by_id.find(self.seed.hash_one(id), is_match).copied()
     }
 
     /// Makes a file a holder of its ID, and the first one if `first` is set.
@@ -109,8 +111,8 @@ impl Table {
         };
         let (records, seed) = (&self.files, &self.seed);
         let hash = seed.hash_one(id);
-        let is_it = |slot: &Slot| records.id(*slot) == Some(id);
-        if let Some(before) = self.by_id.find_mut(hash, is_it) {
+        let is_match = |slot: &Slot| records.id(*slot) == Some(id);
+        if let Some(before) = self.by_id.find_mut(hash, is_match) {
             *before = slot;
             return;
         }
@@ -121,8 +123,8 @@ impl Table {
     /// Removes an ID that no file holds any more. Its first holder must not be removed before.
     pub(super) fn remove_id(&mut self, id: ImageId) {
         let files = &self.files;
-        let is_it = |slot: &Slot| files.id(*slot) == Some(id);
-        if let Ok(entry) = self.by_id.find_entry(self.seed.hash_one(id), is_it) {
+        let is_match = |slot: &Slot| files.id(*slot) == Some(id);
+        if let Ok(entry) = self.by_id.find_entry(self.seed.hash_one(id), is_match) {
             entry.remove();
         }
     }

@@ -256,8 +256,9 @@ impl Inner {
 }
 
 fn is_temporary(name: &OsStr) -> bool {
-    let is_it = |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
-    name.to_str().is_some_and(is_it)
+    let is_match =
+        |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
+    name.to_str().is_some_and(is_match)
 }
 
 #[cfg(unix)]
