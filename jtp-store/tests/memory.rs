@@ -1,4 +1,4 @@
-//! The live catalog, the store in memory, and the prefetch that all adapters use.
+//! The live catalog, the store in memory, and loading several images in one call.
 
 mod common;
 
@@ -26,7 +26,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn a_watch_wakes_a_task_and_a_change_before_the_wait_is_not_missed() {
+fn a_watch_wakes_a_task_and_does_not_miss_an_earlier_change() {
     let store = MemoryStore::new();
     let mut watch = store.catalog().watch();
     store.insert("a.png", b"a".as_slice()).unwrap();
@@ -36,12 +36,12 @@ fn a_watch_wakes_a_task_and_a_change_before_the_wait_is_not_missed() {
     {
         let mut changed = pin!(watch.changed());
         let Poll::Ready(catalog) = changed.as_mut().poll(&mut context) else {
-            panic!("the change was before the wait");
+            panic!("the change before the wait was missed");
         };
         assert_eq!(catalog.len(), 1);
     }
     {
-        // A future that is dropped loses nothing.
+        // Dropping the future loses no change.
         let mut changed = pin!(watch.changed());
         assert!(changed.as_mut().poll(&mut context).is_pending());
         store.insert("b.png", b"b".as_slice()).unwrap();
@@ -66,7 +66,7 @@ fn a_watch_wakes_a_thread() {
 }
 
 #[test]
-fn s4_the_same_bytes_are_one_image_and_a_collision_is_refused() {
+fn s4_equal_bytes_are_one_image_and_a_collision_is_refused() {
     let store = MemoryStore::new();
     let (one, other) = collision();
     let id = store.insert("a.png", one.clone()).unwrap();
@@ -87,7 +87,7 @@ fn s4_the_same_bytes_are_one_image_and_a_collision_is_refused() {
 
 #[test]
 #[cfg(feature = "zstd")]
-fn s6_s9_a_compressing_store_lists_the_form_that_travels() {
+fn s6_s9_a_compressing_store_lists_the_variant_that_is_sent() {
     let store = MemoryStore::compressing(Threshold::default());
     let raw = vec![7; 50_000];
     let id = store.insert("a.bmp", raw.clone()).unwrap();
@@ -95,9 +95,9 @@ fn s6_s9_a_compressing_store_lists_the_form_that_travels() {
     let empty = store.insert("c.tif", Vec::new()).unwrap();
     let compressed = image(&store, id);
     assert!(compressed.flags.is_compressed() && compressed.length < 1000);
-    let form = body(&store, compressed).unwrap();
-    assert_eq!(form.len(), compressed.length as usize);
-    assert_eq!(zstd::decode_all(form.as_slice()).unwrap(), raw);
+    let variant = body(&store, compressed).unwrap();
+    assert_eq!(variant.len(), compressed.length as usize);
+    assert_eq!(zstd::decode_all(variant.as_slice()).unwrap(), raw);
     assert!(!image(&store, png).flags.is_compressed());
     assert!(!image(&store, empty).flags.is_compressed());
     let as_raw = Image::new(id, Flags::from_bits(3), 50_000);
@@ -108,7 +108,7 @@ fn s6_s9_a_compressing_store_lists_the_form_that_travels() {
 }
 
 #[test]
-fn a_body_gives_what_is_there_and_never_more() {
+fn a_body_is_read_up_to_its_end_and_not_beyond() {
     let store = MemoryStore::new();
     let id = store.insert("a.png", b"0123456789".as_slice()).unwrap();
     let mut body = store.open(&image(&store, id)).unwrap();
@@ -128,7 +128,7 @@ fn a_body_gives_what_is_there_and_never_more() {
 }
 
 #[test]
-fn load_takes_the_first_image_in_part_and_small_ones_that_follow_whole() {
+fn load_returns_the_first_image_in_part_and_following_ones_only_if_they_fit() {
     let store = MemoryStore::new();
     let images: Vec<Image> = [10, 0, 20, 100, 1]
         .iter()
@@ -157,7 +157,7 @@ fn load_takes_the_first_image_in_part_and_small_ones_that_follow_whole() {
     assert_eq!(firsts(&[], 10), []);
     let lost = Image::new(ImageId(1), images[0].flags, images[0].length);
     let results = load(&store, &[images[0], lost, images[1]], 1000);
-    assert_eq!(results.len(), 2, "a response ends at an error");
+    assert_eq!(results.len(), 2, "nothing is loaded after an error");
     assert!(matches!(
         results[1],
         Err(LoadError::Open(OpenError::Gone(ImageId(1))))

@@ -1,4 +1,4 @@
-//! What the tests of folders need.
+//! Helpers for tests of folders.
 #![allow(dead_code, unreachable_pub)]
 
 use std::fs;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use jtp_core::{Catalog, Image, ImageId};
 use jtp_store::{DirStore, ImageStore, LoadError, load};
 
-/// Far longer than anything takes: only a failing test waits for so long.
+/// Far longer than any step takes: only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until the catalog is as wanted, and says how long it took.
+/// Waits until the catalog passes `wanted`, and returns how long that took.
 #[track_caller]
 pub fn wait_for(store: &impl ImageStore, wanted: impl Fn(&Catalog) -> bool) -> Duration {
     let begun = Instant::now();
@@ -21,7 +21,7 @@ pub fn wait_for(store: &impl ImageStore, wanted: impl Fn(&Catalog) -> bool) -> D
     while !wanted(&catalog) {
         match watch.wait_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
             Some(next) => catalog = next,
-            None => panic!("not in time; there is {:?}", names(&catalog)),
+            None => panic!("timed out; the catalog lists {:?}", names(&catalog)),
         }
     }
     begun.elapsed()
@@ -60,7 +60,7 @@ pub fn image(store: &impl ImageStore, id: ImageId) -> Image {
         .expect("the image is listed")
 }
 
-/// The bytes that travel.
+/// The bytes that are sent for an image.
 pub fn body(store: &impl ImageStore, image: Image) -> Result<Vec<u8>, LoadError> {
     load(store, &[image], usize::MAX).remove(0).map(|loaded| {
         assert!(loaded.body.is_none());
@@ -68,7 +68,7 @@ pub fn body(store: &impl ImageStore, image: Image) -> Result<Vec<u8>, LoadError>
     })
 }
 
-/// Bytes that no compressor makes smaller, different for each seed.
+/// Incompressible bytes, different for each seed.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
@@ -81,13 +81,13 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-/// How many times an image entered the catalog since it was made.
+/// The number of images that entered the catalog since it was created.
 pub fn events(store: &impl ImageStore) -> u64 {
     store.catalog().snapshot().latest().events()
 }
 
-/// Two different images of 16 bytes with the same ID: xxHash64 takes each 8 bytes in an invertible step, so
-/// for any first half there is a second half that leads to any state wanted.
+/// Two different images of 16 bytes with the same ID. xxHash64 takes each 8 bytes in an invertible step, so for any
+/// first half there is a second half that leads to any given state.
 pub fn collision() -> (Vec<u8>, Vec<u8>) {
     const P1: u64 = 0x9e37_79b1_85eb_ca87;
     const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -119,13 +119,18 @@ pub fn collision() -> (Vec<u8>, Vec<u8>) {
     pair
 }
 
+/// Verifies that the bytes are an image, as a client does before it commits them.
+pub fn verified(bytes: &[u8]) -> ImageId {
+    ImageId::of(bytes)
+}
+
 pub fn temp() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 pub type Shared<T> = Arc<std::sync::Mutex<T>>;
 
-/// Changes the ID in an index of one file, checksum and all.
+/// Changes the ID in an index of one file, and its checksum.
 pub fn make_index_lie(index: &Path, id: ImageId) {
     let mut bytes = fs::read(index).unwrap();
     assert_eq!(bytes.len(), 71, "one record");

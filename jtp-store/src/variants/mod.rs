@@ -1,11 +1,12 @@
-//! Compressed forms on disk: a folder of files that servers of one user share.
+//! The variant cache: encoded variants on disk, in a folder that the servers of one user share.
 //!
-//! A form is a file named by the image's ID and the level, and ends in a trailer with its length and a checksum
-//! over it. It is written under another name, decompressed and compared with the ID, and only then renamed. It
-//! never changes after that, so whoever has it open keeps it although it is evicted. How much room all forms
-//! take is in a file that is locked while it changes; how long ago each was used is its mtime.
+//! A variant is a file. Its name has the image's ID and the compression level; a trailer has its length and
+//! checksum. It is written under a temporary name, decompressed and compared with the ID, and then renamed. It
+//! never changes after that, so a reader that has it open can finish when it is evicted. The total size of the
+//! variants is in a separate file, which is locked for each change. The mtime of a variant is the time of its last
+//! use.
 
-mod form;
+mod variant;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -17,62 +18,63 @@ use std::time::{Duration, Instant, SystemTime};
 use jtp_core::ImageId;
 
 use crate::private::make_private;
-pub(crate) use form::{FormKey, NewForm, Whole};
-use form::{TRAILER_LEN, check};
+pub(crate) use variant::{NewVariant, VariantDigest, VariantKey};
+use variant::{TRAILER_LEN, check};
 
-/// A form's name ends so; the format's version is in it, so that two programs of different ones can share a
-/// folder.
+/// The suffix of a variant's name. It includes the version of the format, so that programs of different versions
+/// can share a folder.
 const SUFFIX: &str = ".form1";
 const TEMPORARY_SUFFIX: &str = ".part";
 
-/// The file with the bytes that are taken.
+/// The file with the total size of the variants.
 const USED: &str = "used1";
 
-/// A form that was used longer ago than this is noted to be used again. The order of eviction is as fine as that.
+/// The mtime of a variant is updated if it is older than this. The order of eviction is no more precise.
 const STAMP_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// What is left of a form that nobody finished in that time is nobody's.
+/// A temporary file that is older than this was left by a crash.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a cache that is full of forms in use is not asked for room again.
+/// How long no variants are made after the cache was found to be full of variants in use.
 const FULL_FOR: Duration = Duration::from_secs(60);
 
-/// Compressed forms on disk, for [`DirStoreBuilder::forms`](crate::DirStoreBuilder::forms). A handle: clones are
-/// the same cache.
+/// A cache of encoded variants on disk, for
+/// [`DirStoreBuilder::variant_cache`](crate::DirStoreBuilder::variant_cache). A handle: clones share the cache.
 ///
-/// Several stores, in one program or in several of one user, can share a folder. Together they keep within the
-/// size: the forms used least recently go first, but never one that a store of this program lists. A form that
-/// is missing when it is needed, since another program let it go, is made again; a damaged one is thrown away.
+/// Several stores, in one program or in several programs of one user, can share a folder. Together they keep within
+/// the size: the variants used least recently are evicted first, but never one that a store of this program
+/// lists. A variant that another program evicted is made again when it is needed; a damaged one is discarded.
 ///
-/// Who can write to the folder can make a server send wrong bytes under an ID, which every client refuses. It is
-/// made for its user alone.
+/// A user who can write to the folder can make a server send wrong bytes under an ID, which each client rejects.
+/// The folder is created with access for its owner alone.
 #[derive(Clone)]
-pub struct FormCache(Arc<Inner>);
+pub struct VariantCache(Arc<Inner>);
 
 struct Inner {
     folder: PathBuf,
     size: u64,
     used: Mutex<File>,
     counter: AtomicU64,
-    /// Whether something failed: no more forms are made.
-    is_off: AtomicBool,
+    /// Set after an error: no more variants are made.
+    is_disabled: AtomicBool,
     full_since: Mutex<Option<Instant>>,
-    said_full: AtomicBool,
-    listing: Mutex<Vec<Weak<dyn Lists>>>,
+    logged_full: AtomicBool,
+    users: Mutex<Vec<Weak<dyn VariantUser>>>,
 }
 
-/// A store that may list a form.
-pub(crate) trait Lists: Send + Sync {
-    fn lists(&self, id: ImageId) -> bool;
+/// A store that may list variants of the cache.
+pub(crate) trait VariantUser: Send + Sync {
+    /// Whether the store lists a variant of that image, which must then not be evicted.
+    fn uses(&self, id: ImageId) -> bool;
 }
 
-impl FormCache {
-    /// Opens a cache of at most so many bytes in `folder`, which is made if it is missing.
+impl VariantCache {
+    /// Opens a cache of at most `size` bytes in `folder`, which is created if it is missing.
     ///
     /// # Errors
     ///
-    /// What the system says: the folder cannot be made, or cannot be written to.
-    pub fn open(folder: impl Into<PathBuf>, size: u64) -> io::Result<FormCache> {
+    /// The system's error: the folder cannot be created, or is not writable.
+    pub fn open(folder: impl Into<PathBuf>, size: u64) -> io::Result<VariantCache> {
         let folder = folder.into();
         make_private(&folder)?;
         let used = File::options()
@@ -81,17 +83,17 @@ impl FormCache {
             .read(true)
             .write(true)
             .open(folder.join(USED))?;
-        let cache = FormCache(Arc::new(Inner {
+        let cache = VariantCache(Arc::new(Inner {
             folder,
             size,
             used: Mutex::new(used),
             counter: AtomicU64::new(0),
-            is_off: AtomicBool::new(false),
+            is_disabled: AtomicBool::new(false),
             full_since: Mutex::new(None),
-            said_full: AtomicBool::new(false),
-            listing: Mutex::new(Vec::new()),
+            logged_full: AtomicBool::new(false),
+            users: Mutex::new(Vec::new()),
         }));
-        // What it holds may be more than it may hold now, and nobody may have counted it.
+        // The cache may be larger than `size` from earlier runs, and the file with the total may be missing.
         cache.with_used(|used| match used {
             Some(bytes) if *bytes <= size => Ok(()),
             _ => {
@@ -108,63 +110,59 @@ impl FormCache {
         &self.0.folder
     }
 
-    /// How many bytes all forms take, those of other programs included.
+    /// The bytes of all variants, including those of other programs.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error.
     pub fn used(&self) -> io::Result<u64> {
         self.with_used(|used| Ok(used.unwrap_or(0)))
     }
 
-    /// Whether forms can be made: not after an error, and not just after there was no room.
-    pub(crate) fn has_hope(&self) -> bool {
+    /// Whether variants can be added: not after an error, and not for a while after the cache was full.
+    pub(crate) fn accepts_new(&self) -> bool {
         let full = self.0.full_since.lock();
         let full = *full.unwrap_or_else(PoisonError::into_inner);
-        !self.is_off() && full.is_none_or(|since| since.elapsed() >= FULL_FOR)
+        !self.is_disabled() && full.is_none_or(|since| since.elapsed() >= FULL_FOR)
     }
 
-    pub(crate) fn is_off(&self) -> bool {
-        self.0.is_off.load(Ordering::Relaxed)
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.0.is_disabled.load(Ordering::Relaxed)
     }
 
-    /// Goes on without the cache, and says so once.
-    pub(crate) fn fail(&self, error: &io::Error) {
-        if !self.0.is_off.swap(true, Ordering::Relaxed) {
+    /// Disables the cache after an error, and logs it once.
+    pub(crate) fn disable(&self, error: &io::Error) {
+        if !self.0.is_disabled.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 folder = %self.0.folder.display(), %error,
-                "compressed images cannot be kept there: more are kept in memory alone"
+                "cannot write to the variant cache; new compressed images are kept in memory only"
             );
         }
     }
 
-    fn is_full(&self) {
+    fn note_full(&self) {
         let mut since = self.0.full_since.lock();
         if let Ok(since) = &mut since {
             **since = Some(Instant::now());
         }
-        if !self.0.said_full.swap(true, Ordering::Relaxed) {
+        if !self.0.logged_full.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 folder = %self.0.folder.display(), bytes = self.0.size,
-                "the cache is full of compressed images that are listed: others travel as they are"
+                "the variant cache is full of images in use; others are sent uncompressed. A larger cache size avoids that"
             );
         }
     }
 
-    /// Has a store asked whether it lists a form that is to go.
-    pub(crate) fn ask(&self, store: Weak<dyn Lists>) {
-        let mut listing = self
-            .0
-            .listing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        listing.retain(|store| store.strong_count() > 0);
-        listing.push(store);
+    /// Registers a store whose variants are not evicted while it uses them.
+    pub(crate) fn register(&self, user: Weak<dyn VariantUser>) {
+        let mut users = self.0.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.retain(|user| user.strong_count() > 0);
+        users.push(user);
     }
 
-    /// Looks for a form, reads all of it, and says whether it was made from this very file: another one of its ID
-    /// may have other bytes. One that is not as it was made is thrown away. // S4
-    pub(crate) fn find(&self, key: FormKey, stop: &AtomicBool) -> Option<(Whole, bool)> {
+    /// Reads and verifies a variant. Also returns whether it was made from the file of `key.source`: another file
+    /// with the same ID may have other bytes. A damaged variant is discarded. // S4
+    pub(crate) fn find(&self, key: VariantKey, stop: &AtomicBool) -> Option<(VariantDigest, bool)> {
         let mut file = self.open_file(key).ok()?;
         match check(&mut file, key, stop) {
             Ok(Some(found)) => {
@@ -173,17 +171,17 @@ impl FormCache {
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(id = %key.id, %error, "a damaged compressed form is thrown away");
+                tracing::warn!(id = %key.id, %error, "discarded a damaged compressed variant from the cache");
                 self.discard(key);
                 None
             }
         }
     }
 
-    /// Opens a form that is known to be whole, as far as its length tells.
-    pub(crate) fn open_form(&self, key: FormKey, whole: Whole) -> io::Result<File> {
+    /// Opens a variant that was verified earlier. Checks its length again, but not its checksum.
+    pub(crate) fn open_variant(&self, key: VariantKey, digest: VariantDigest) -> io::Result<File> {
         let file = self.open_file(key)?;
-        let length = u64::from(whole.length) + u64::try_from(TRAILER_LEN).unwrap_or(0);
+        let length = u64::from(digest.length) + u64::try_from(TRAILER_LEN).unwrap_or(0);
         if file.metadata()?.len() != length {
             self.discard(key);
             return Err(io::ErrorKind::InvalidData.into());
@@ -192,16 +190,16 @@ impl FormCache {
         Ok(file)
     }
 
-    fn open_file(&self, key: FormKey) -> io::Result<File> {
+    fn open_file(&self, key: VariantKey) -> io::Result<File> {
         File::open(self.0.folder.join(key.name()))
     }
 
-    pub(crate) fn holds(&self, key: FormKey) -> bool {
+    pub(crate) fn contains(&self, key: VariantKey) -> bool {
         self.0.folder.join(key.name()).exists()
     }
 
-    /// Throws a form away.
-    pub(crate) fn discard(&self, key: FormKey) {
+    /// Removes a variant.
+    pub(crate) fn discard(&self, key: VariantKey) {
         let path = self.0.folder.join(key.name());
         let _ = self.with_used(|used| {
             let length = fs::metadata(&path)?.len();
@@ -211,20 +209,20 @@ impl FormCache {
         });
     }
 
-    /// Begins a form.
-    pub(crate) fn begin(&self) -> io::Result<NewForm> {
+    /// Begins a new variant.
+    pub(crate) fn create(&self) -> io::Result<NewVariant> {
         let n = self.0.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{n}{TEMPORARY_SUFFIX}", std::process::id());
-        NewForm::create(self, self.0.folder.join(name))
+        NewVariant::create(self, self.0.folder.join(name))
     }
 
-    /// Takes room for so many bytes, which others lose if need be. `false` if there is none.
+    /// Reserves bytes of the cache's size, and evicts other variants if needed. `false` if the cache is full.
     fn reserve(&self, bytes: u64) -> io::Result<bool> {
         let size = self.0.size;
         let fits = |used: &Option<u64>| used.is_some_and(|used| used.saturating_add(bytes) <= size);
         let reserved = self.with_used(|used| {
             if !fits(used) {
-                // A little more than is needed, so that not each form has all others looked at.
+                // Evicts a sixteenth more than needed, so that not each new variant lists the folder.
                 let goal = size.saturating_sub(bytes);
                 *used = Some(self.evict(goal - goal.min(size / 16))?);
             }
@@ -235,16 +233,15 @@ impl FormCache {
             Ok(fits)
         })?;
         if !reserved {
-            self.is_full();
+            self.note_full();
         }
         Ok(reserved)
     }
 
-    /// Looks at all forms, and removes those used least recently until at most `goal` bytes are left. How many
-    /// there are then.
+    /// Removes the variants used least recently until at most `goal` bytes are left. Returns the bytes left.
     fn evict(&self, goal: u64) -> io::Result<u64> {
         let now = SystemTime::now();
-        let mut forms = Vec::new();
+        let mut variants = Vec::new();
         let mut total: u64 = 0;
         for entry in fs::read_dir(&self.0.folder)? {
             let entry = entry?;
@@ -252,10 +249,10 @@ impl FormCache {
             let Some(name) = name.to_str() else {
                 continue;
             };
-            let (is_form, is_temporary) =
+            let (is_variant, is_temporary) =
                 (name.ends_with(SUFFIX), name.ends_with(TEMPORARY_SUFFIX));
             // Another program may just have removed it.
-            let (true, Ok(metadata)) = (is_form || is_temporary, entry.metadata()) else {
+            let (true, Ok(metadata)) = (is_variant || is_temporary, entry.metadata()) else {
                 continue;
             };
             let last_used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -265,40 +262,39 @@ impl FormCache {
             }
             total += metadata.len();
             let id = name.split('-').next().and_then(|id| id.parse().ok());
-            if let Some(id) = id.filter(|_| is_form) {
-                forms.push((last_used, metadata.len(), id, entry.file_name()));
+            if let Some(id) = id.filter(|_| is_variant) {
+                variants.push((last_used, metadata.len(), id, entry.file_name()));
             }
         }
         if total <= goal {
             return Ok(total);
         }
-        forms.sort_by_key(|(last_used, ..)| *last_used);
-        let stores: Vec<Arc<dyn Lists>> = {
-            let listing = self
-                .0
-                .listing
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            listing.iter().filter_map(Weak::upgrade).collect()
+        variants.sort_by_key(|(last_used, ..)| *last_used);
+        let users: Vec<Arc<dyn VariantUser>> = {
+            let users = self.0.users.lock().unwrap_or_else(PoisonError::into_inner);
+            users.iter().filter_map(Weak::upgrade).collect()
         };
         let mut evicted = 0u64;
-        for (_, length, id, name) in forms {
+        for (_, length, id, name) in variants {
             if total <= goal {
                 break;
             }
-            if !stores.iter().any(|store| store.lists(id))
+            if !users.iter().any(|user| user.uses(id))
                 && fs::remove_file(self.0.folder.join(name)).is_ok()
             {
                 total -= length;
                 evicted += 1;
             }
         }
-        tracing::debug!(evicted, left = total, "compressed forms made room");
+        tracing::debug!(
+            evicted,
+            left = total,
+            "evicted compressed variants from the cache"
+        );
         Ok(total)
     }
 
-    /// Reads how much is used, and writes what becomes of it; `None` if that is not known. One after another,
-    /// whichever program.
+    /// Changes the total size (`None` if it is unknown) under a lock that all programs respect.
     fn with_used<T>(
         &self,
         change: impl FnOnce(&mut Option<u64>) -> io::Result<T>,
@@ -330,19 +326,19 @@ fn decode_used(bytes: &[u8]) -> Option<u64> {
     (check == (!used).to_be_bytes()).then_some(used)
 }
 
-/// Notes that a form is used, if that was not noted for a while.
+/// Updates the time of the last use, if it is old.
 fn stamp(file: &File) {
     let old = file
         .metadata()
         .and_then(|metadata| metadata.modified())
         .is_ok_and(|used| used.elapsed().is_ok_and(|age| age > STAMP_EVERY));
     if old {
-        // If not, it goes earlier than it should.
+        // If this fails, the variant is evicted earlier than it should be.
         let _ = file.set_modified(SystemTime::now());
     }
 }
 
-/// A lock among programs, until it is dropped.
+/// A lock that all programs respect, held until it is dropped.
 struct Lock<'a>(&'a File);
 
 impl<'a> Lock<'a> {
@@ -353,7 +349,7 @@ impl<'a> Lock<'a> {
         loop {
             match flock(file, FlockOperation::LockExclusive) {
                 Err(Errno::INTR) => {}
-                // A file system without locks: the count may be off until it is made anew.
+                // A file system without locks: the total may be wrong until the folder is listed again.
                 Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(Lock(file)),
                 Err(e) => return Err(e.into()),
             }
@@ -375,9 +371,9 @@ impl Drop for Lock<'_> {
     }
 }
 
-impl std::fmt::Debug for FormCache {
+impl std::fmt::Debug for VariantCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FormCache")
+        f.debug_struct("VariantCache")
             .field("folder", &self.0.folder)
             .field("size", &self.0.size)
             .finish_non_exhaustive()

@@ -1,7 +1,7 @@
-//! The system's news of a folder: inotify.
+//! Events from inotify.
 //!
-//! Straight from the kernel, because a general file watcher also asks for each opening of a file: a server that
-//! opens files all day would fill the queue with its own reading, and overflow it.
+//! A general file watcher also subscribes to open events. A server opens files all day: its own reads would
+//! overflow the event queue. This one subscribes to changes only.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -10,18 +10,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use super::keeper::Message;
-use super::schedule::Notice;
+use super::{EventSink, WatchEvent};
+use crate::dir::schedule::FileEvent;
 
-/// Whether the folder is on a file system that others can write to without this system's knowing: network file
-/// systems, and those that a program makes.
+/// Whether the folder can change without an event: on network file systems, and on those in user space.
 pub(super) fn is_remote(folder: &Path) -> bool {
     // From linux/magic.h and the file systems' own headers.
     const NFS: i64 = 0x6969;
@@ -43,14 +41,14 @@ pub(super) fn is_remote(folder: &Path) -> bool {
     kind.is_some_and(|kind| REMOTE.contains(&(kind & 0xffff_ffff)))
 }
 
-/// A thread that passes on a folder's news until it is dropped.
-pub(super) struct Events {
+/// A thread that forwards the events of a folder until it is dropped.
+pub(super) struct Inotify {
     wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Events {
-    pub(super) fn start(folder: &Path, outbox: Sender<Message>) -> io::Result<Events> {
+impl Inotify {
+    pub(super) fn start(folder: &Path, sink: EventSink) -> io::Result<Inotify> {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let wanted = WatchFlags::CREATE
             | WatchFlags::MODIFY
@@ -67,16 +65,16 @@ impl Events {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let woken = Arc::clone(&wake);
         let thread = thread::Builder::new()
-            .name("jtp-events".to_owned())
-            .spawn(move || listen(&queue, &woken, &outbox))?;
-        Ok(Events {
+            .name("jtp-watcher".to_owned())
+            .spawn(move || listen(&queue, &woken, &sink))?;
+        Ok(Inotify {
             wake,
             thread: Some(thread),
         })
     }
 }
 
-impl Drop for Events {
+impl Drop for Inotify {
     fn drop(&mut self) {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
@@ -85,7 +83,7 @@ impl Drop for Events {
     }
 }
 
-fn listen(queue: &OwnedFd, wake: &OwnedFd, outbox: &Sender<Message>) {
+fn listen(queue: &OwnedFd, wake: &OwnedFd, sink: &EventSink) {
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
     let mut reader = Reader::new(queue, &mut buffer);
     loop {
@@ -102,48 +100,47 @@ fn listen(queue: &OwnedFd, wake: &OwnedFd, outbox: &Sender<Message>) {
             return;
         }
         loop {
-            let message = match reader.next() {
+            let event = match reader.next() {
                 Ok(event) => translate(event.events(), event.file_name().map(CStr::to_bytes)),
                 Err(Errno::AGAIN | Errno::INTR) => break,
                 Err(e) => {
-                    tracing::warn!(error = %e, "no more news of the images folder");
-                    let _ = outbox.send(Message::EventsFailed);
+                    tracing::warn!(error = %e, "cannot read events of the images folder; it is scanned instead");
+                    let _ = sink(WatchEvent::Failed);
                     return;
                 }
             };
-            if let Some(message) = message {
-                if outbox.send(message).is_err() {
-                    return;
-                }
+            if event.is_some_and(|event| !sink(event)) {
+                return;
             }
         }
     }
 }
 
-fn translate(flags: ReadFlags, name: Option<&[u8]>) -> Option<Message> {
-    let whole = ReadFlags::QUEUE_OVERFLOW
+fn translate(flags: ReadFlags, name: Option<&[u8]>) -> Option<WatchEvent> {
+    let folder = ReadFlags::QUEUE_OVERFLOW
         | ReadFlags::IGNORED
         | ReadFlags::UNMOUNT
         | ReadFlags::DELETE_SELF
         | ReadFlags::MOVE_SELF;
-    if flags.intersects(whole) {
-        return Some(Message::Rescan);
+    if flags.intersects(folder) {
+        return Some(WatchEvent::Rescan);
     }
     if flags.contains(ReadFlags::ISDIR) {
         return None;
     }
-    let notice = if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
-        Notice::Complete
+    let event = if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+        FileEvent::Completed
     } else if flags.contains(ReadFlags::MODIFY) {
-        Notice::Written
+        FileEvent::Written
     } else if flags.contains(ReadFlags::CREATE) {
-        Notice::Created
+        FileEvent::Created
     } else if flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
-        Notice::Gone
+        FileEvent::Removed
     } else if flags.contains(ReadFlags::ATTRIB) {
-        Notice::Touched
+        FileEvent::Touched
     } else {
         return None;
     };
-    Some(Message::Heard(Arc::from(OsStr::from_bytes(name?)), notice))
+    let name = Arc::from(OsStr::from_bytes(name?));
+    Some(WatchEvent::File(name, event))
 }

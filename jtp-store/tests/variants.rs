@@ -1,4 +1,4 @@
-//! Compressed forms on disk. // S9 S13
+//! Encoded variants on disk. // S9 S13
 #![cfg(all(target_os = "linux", feature = "zstd"))]
 
 mod common;
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
 use jtp_core::{Catalog, ImageId};
-use jtp_store::{DirStore, FormCache, ImageStore, OpenError, ReadError};
+use jtp_store::{DirStore, ImageStore, OpenError, ReadError, VariantCache};
 
 const MIB: u64 = 1024 * 1024;
 
-fn open(folder: &Path, cache: &FormCache) -> DirStore {
-    // Not from memory: this is about the files.
+fn open(folder: &Path, cache: &VariantCache) -> DirStore {
+    // Small images are not kept in memory: these tests are about the files.
     let builder = DirStore::builder(folder)
-        .forms(cache.clone())
-        .room_for_small_images(0);
+        .variant_cache(cache.clone())
+        .small_image_memory(0);
     builder.open().unwrap()
 }
 
-/// A picture of which little is left.
+/// An image that compresses well.
 fn plain(seed: u8) -> Vec<u8> {
     (0..100_000u32).map(|n| (n / 1000) as u8 ^ seed).collect()
 }
@@ -40,71 +40,71 @@ fn wait_compressed(store: &DirStore, id: ImageId) {
 fn decoded(store: &DirStore, id: ImageId) -> Vec<u8> {
     let image = image(store, id);
     assert!(image.flags.is_compressed());
-    let form = body(store, image).unwrap();
-    assert_eq!(form.len(), image.length as usize);
-    zstd::decode_all(form.as_slice()).unwrap()
+    let variant = body(store, image).unwrap();
+    assert_eq!(variant.len(), image.length as usize);
+    zstd::decode_all(variant.as_slice()).unwrap()
 }
 
-/// Waits for what no snapshot tells of.
+/// Waits for a condition that no snapshot shows.
 #[track_caller]
-fn eventually(store: &DirStore, mut is_so: impl FnMut() -> bool) {
+fn eventually(store: &DirStore, mut condition: impl FnMut() -> bool) {
     let mut watch = store.catalog().watch();
     let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "not in time");
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "timed out");
         watch.wait_timeout(Duration::from_millis(10));
     }
 }
 
-fn form_files(cache: &Path) -> Vec<PathBuf> {
+fn variant_files(cache: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(cache)
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let mut forms: Vec<_> = entries
+    let mut variants: Vec<_> = entries
         .filter(|path| {
             path.extension()
                 .is_some_and(|e| e == "form1" || e == "part")
         })
         .collect();
-    forms.sort();
-    forms
+    variants.sort();
+    variants
 }
 
 fn bytes_in(cache: &Path) -> u64 {
-    form_files(cache)
+    variant_files(cache)
         .iter()
         .map(|path| fs::metadata(path).unwrap().len())
         .sum()
 }
 
-fn form_of(cache: &Path, id: ImageId) -> PathBuf {
-    let forms = form_files(cache);
+fn variant_of(cache: &Path, id: ImageId) -> PathBuf {
+    let variants = variant_files(cache);
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     let of_id = |path: &&PathBuf| name(path).starts_with(&id.to_string());
-    forms
+    variants
         .iter()
         .find(of_id)
-        .expect("it is in the cache")
+        .expect("the variant is in the cache")
         .clone()
 }
 
 #[test]
-fn a_form_is_made_once_and_taken_over_by_the_next_run_and_by_other_stores() {
+fn a_variant_is_made_once_and_used_by_later_runs_and_other_stores() {
     let (folder, other_folder, cache) = (temp(), temp(), temp());
-    let forms = FormCache::open(cache.path().join("made/forms"), MIB).unwrap();
+    let variants = VariantCache::open(cache.path().join("new/variants"), MIB).unwrap();
     let id = write(folder.path(), "a.bmp", plain(1));
     write(other_folder.path(), "b.bmp", plain(1));
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     wait_compressed(&store, id);
     assert_eq!(decoded(&store, id), plain(1));
-    let file = form_of(forms.folder(), id);
+    let file = variant_of(variants.folder(), id);
     let made = fs::metadata(&file).unwrap();
-    assert_eq!(made.len(), forms.used().unwrap());
+    assert_eq!(made.len(), variants.used().unwrap());
     drop(store);
     for folder in [folder.path(), other_folder.path()] {
         // Another program's view of the same folder.
-        let forms = FormCache::open(forms.folder(), MIB).unwrap();
-        let store = open(folder, &forms);
+        let variants = VariantCache::open(variants.folder(), MIB).unwrap();
+        let store = open(folder, &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1));
     }
@@ -116,27 +116,27 @@ fn a_form_is_made_once_and_taken_over_by_the_next_run_and_by_other_stores() {
 }
 
 #[test]
-fn a_form_that_was_damaged_between_two_runs_is_made_anew() {
+fn a_variant_damaged_between_two_runs_is_made_again() {
     let (folder, cache) = (temp(), temp());
     let id = write(folder.path(), "a.bmp", plain(1));
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let variants = VariantCache::open(cache.path(), MIB).unwrap();
     drop({
-        let store = open(folder.path(), &forms);
+        let store = open(folder.path(), &variants);
         wait_compressed(&store, id);
         store
     });
-    let whole = fs::read(form_of(cache.path(), id)).unwrap();
+    let whole = fs::read(variant_of(cache.path(), id)).unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 40) {
         let mut bad = whole.clone();
         bad[at] ^= 4;
-        fs::write(form_of(cache.path(), id), &bad).unwrap();
-        let store = open(folder.path(), &forms);
+        fs::write(variant_of(cache.path(), id), &bad).unwrap();
+        let store = open(folder.path(), &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1), "byte {at}");
     }
     for length in [0, 10, whole.len() - 1] {
-        fs::write(form_of(cache.path(), id), &whole[..length]).unwrap();
-        let store = open(folder.path(), &forms);
+        fs::write(variant_of(cache.path(), id), &whole[..length]).unwrap();
+        let store = open(folder.path(), &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1), "cut to {length}");
     }
@@ -144,21 +144,21 @@ fn a_form_that_was_damaged_between_two_runs_is_made_anew() {
 }
 
 #[test]
-fn s13_a_form_that_is_damaged_while_it_is_listed_is_never_completed_and_made_again() {
+fn s13_a_variant_damaged_while_listed_is_never_completed_and_made_again() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), 10 * MIB).unwrap();
-    // Half of it is noise, so that the form is longer than what is read at once.
+    let variants = VariantCache::open(cache.path(), 10 * MIB).unwrap();
+    // Half of it is noise, so that the variant is longer than one read.
     let bytes = [noise(200_000, 5), vec![1; 200_000]].concat();
     let id = write(folder.path(), "a.bmp", &bytes);
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     wait_compressed(&store, id);
     let listed = image(&store, id);
     let mut open = store.open(&listed).unwrap();
     let mut buf = vec![0; 50_000];
     assert_eq!(open.read_at(0, &mut buf).unwrap(), 50_000);
-    let path = form_of(cache.path(), id);
+    let path = variant_of(cache.path(), id);
     let file = File::options().write(true).open(&path).unwrap();
-    // Behind the reader and before it.
+    // Before and after the read position.
     file.write_all_at(b"!?", 10).unwrap();
     file.write_all_at(b"!?", 100_000).unwrap();
     let mut at = 50_000;
@@ -167,48 +167,48 @@ fn s13_a_form_that_is_damaged_while_it_is_listed_is_never_completed_and_made_aga
             Ok(n) => at += n as u64,
             Err(e) => break e,
         }
-        assert!(at < u64::from(listed.length), "the last byte was given");
+        assert!(at < u64::from(listed.length), "the last byte was released");
     };
     assert!(matches!(error, ReadError::Changed(_)), "{error}");
-    // Until it is made again it is listed raw, or it was so quick that nobody saw it.
+    // It may be listed raw until it is made again, but only for a moment.
     eventually(&store, || {
-        fs::read(&path).is_ok_and(|form| form[10..12] != *b"!?")
+        fs::read(&path).is_ok_and(|variant| variant[10..12] != *b"!?")
     });
     wait_compressed(&store, id);
     assert_eq!(decoded(&store, id), bytes);
-    assert_eq!(events(&store), 1, "S9: a change of form is no event");
+    assert_eq!(events(&store), 1, "S9: a change of variant is no event");
 }
 
 #[test]
-fn a_form_that_another_program_let_go_is_made_again_when_it_is_needed() {
+fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let variants = VariantCache::open(cache.path(), MIB).unwrap();
     let ids: Vec<_> = (0..3)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     for id in &ids {
         wait_compressed(&store, *id);
     }
     let mut held = store.open(&image(&store, ids[0])).unwrap();
-    for path in form_files(cache.path()) {
+    for path in variant_files(cache.path()) {
         fs::remove_file(path).unwrap();
     }
-    // Who has it open keeps it.
+    // A reader that has it open can finish.
     let length = image(&store, ids[0]).length as usize;
-    let mut form = vec![0; length];
-    assert_eq!(held.read_at(0, &mut form).unwrap(), length);
-    assert_eq!(zstd::decode_all(form.as_slice()).unwrap(), plain(0));
-    // What a snapshot promised is kept.
+    let mut variant = vec![0; length];
+    assert_eq!(held.read_at(0, &mut variant).unwrap(), length);
+    assert_eq!(zstd::decode_all(variant.as_slice()).unwrap(), plain(0));
+    // The image is still sent as the snapshot lists it.
     assert_eq!(decoded(&store, ids[0]), plain(0));
-    // The others are found to be gone as well, and made again; if that was quick, no snapshot tells of it.
-    eventually(&store, || form_files(cache.path()).len() == 3);
+    // The others are found to be missing too, and made again, perhaps before the next snapshot.
+    eventually(&store, || variant_files(cache.path()).len() == 3);
     for id in &ids {
         wait_compressed(&store, *id);
     }
-    // A form whose image is gone too cannot be had.
+    // Without the image its variant cannot be made again.
     let lost = image(&store, ids[1]);
-    fs::remove_file(form_of(cache.path(), ids[1])).unwrap();
+    fs::remove_file(variant_of(cache.path(), ids[1])).unwrap();
     fs::remove_file(folder.path().join("1.bmp")).unwrap();
     let error = store.open(&lost).map(|_| ()).unwrap_err();
     assert!(
@@ -218,20 +218,20 @@ fn a_form_that_another_program_let_go_is_made_again_when_it_is_needed() {
 }
 
 #[test]
-fn a_cache_that_is_deleted_while_it_is_used_is_done_without() {
+fn a_cache_deleted_while_in_use_is_replaced_by_memory() {
     let (folder, parent) = (temp(), temp());
-    let cache = parent.path().join("forms");
-    let forms = FormCache::open(&cache, MIB).unwrap();
+    let cache = parent.path().join("variants");
+    let variants = VariantCache::open(&cache, MIB).unwrap();
     let ids: Vec<_> = (0..3)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     for id in &ids {
         wait_compressed(&store, *id);
     }
     let listed = image(&store, ids[0]);
     fs::remove_dir_all(&cache).unwrap();
-    // There is nowhere to keep the promise; then the form is made in memory.
+    // The listed variant cannot be stored again; later ones are made in memory.
     let error = store.open(&listed).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Changed(_)), "{error}");
     for (n, id) in (0..).zip(&ids) {
@@ -245,15 +245,18 @@ fn a_cache_that_is_deleted_while_it_is_used_is_done_without() {
 }
 
 #[test]
-fn forms_used_least_recently_go_first_and_none_that_is_listed() {
+fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
     let (folder, cache) = (temp(), temp());
     let size = 4500;
-    let forms = FormCache::open(cache.path(), size).unwrap();
+    let variants = VariantCache::open(cache.path(), size).unwrap();
     let old_ids: Vec<_> = (0..6)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
     {
-        let store = open(folder.path(), &FormCache::open(cache.path(), MIB).unwrap());
+        let store = open(
+            folder.path(),
+            &VariantCache::open(cache.path(), MIB).unwrap(),
+        );
         for id in &old_ids {
             wait_compressed(&store, *id);
         }
@@ -261,37 +264,37 @@ fn forms_used_least_recently_go_first_and_none_that_is_listed() {
     let each = bytes_in(cache.path()) / 6;
     assert!(
         (200..600).contains(&each),
-        "the figures below need that: {each}"
+        "the figures below assume this size: {each}"
     );
     // Used in the order 3, 4, 5, 0, 1, 2, an hour apart.
     for (hours, n) in [3, 4, 5, 0, 1, 2].into_iter().enumerate() {
         let used = SystemTime::now() - Duration::from_secs(3600 * (20 - hours as u64));
         let file = File::options()
             .write(true)
-            .open(form_of(cache.path(), old_ids[n]))
+            .open(variant_of(cache.path(), old_ids[n]))
             .unwrap();
         file.set_modified(used).unwrap();
     }
-    // Two of them are listed, and used by that.
+    // Two of them are listed, which counts as a use.
     let listed_folder = temp();
     write(listed_folder.path(), "3.bmp", plain(3));
     write(listed_folder.path(), "0.bmp", plain(0));
-    let store = open(listed_folder.path(), &forms);
+    let store = open(listed_folder.path(), &variants);
     wait_compressed(&store, old_ids[0]);
     wait_compressed(&store, old_ids[3]);
-    // Forms without end.
+    // More variants than the cache has room for.
     for n in 10..60 {
         let id = write(listed_folder.path(), "next.bmp", plain(n));
         wait_compressed(&store, id);
         assert!(bytes_in(cache.path()) <= size);
-        assert_eq!(bytes_in(cache.path()), forms.used().unwrap());
+        assert_eq!(bytes_in(cache.path()), variants.used().unwrap());
         if n == 12 {
             let left: Vec<bool> = old_ids
                 .iter()
                 .map(|id| {
-                    form_files(cache.path())
+                    variant_files(cache.path())
                         .iter()
-                        .any(|form| form.to_str().unwrap().contains(&id.to_string()))
+                        .any(|path| path.to_str().unwrap().contains(&id.to_string()))
                 })
                 .collect();
             assert!(left[0] && left[3], "listed: {left:?}");
@@ -299,10 +302,10 @@ fn forms_used_least_recently_go_first_and_none_that_is_listed() {
     }
     for n in [1, 2, 4, 5] {
         let name = old_ids[n].to_string();
-        let is_it = |form: &PathBuf| form.to_str().unwrap().contains(&name);
+        let is_match = |path: &PathBuf| path.to_str().unwrap().contains(&name);
         assert!(
-            !form_files(cache.path()).iter().any(is_it),
-            "{n} is used by nobody"
+            !variant_files(cache.path()).iter().any(is_match),
+            "{n} is not in use"
         );
     }
     assert_eq!(decoded(&store, old_ids[0]), plain(0));
@@ -310,40 +313,44 @@ fn forms_used_least_recently_go_first_and_none_that_is_listed() {
 }
 
 #[test]
-fn what_does_not_fit_beside_listed_forms_travels_raw() {
+fn an_image_is_sent_raw_if_its_variant_does_not_fit_beside_listed_ones() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), 1000).unwrap();
+    let variants = VariantCache::open(cache.path(), 1000).unwrap();
     let first = write(folder.path(), "a.bmp", plain(1));
     let large = write(folder.path(), "b.bmp", [noise(5000, 1), plain(2)].concat());
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     wait_compressed(&store, first);
     let marker = write(folder.path(), "m.png", b"marker");
     wait_for(&store, |catalog| catalog.contains(marker));
     assert!(!image(&store, large).flags.is_compressed());
-    assert_eq!(bytes_in(cache.path()), forms.used().unwrap());
-    assert_eq!(form_files(cache.path()).len(), 1, "nothing half made stays");
+    assert_eq!(bytes_in(cache.path()), variants.used().unwrap());
+    assert_eq!(
+        variant_files(cache.path()).len(),
+        1,
+        "no temporary file is left"
+    );
 }
 
 #[test]
-fn a_form_of_more_than_16_mib_is_made_and_served() {
+fn a_variant_longer_than_16_mib_is_made_and_served() {
     let (folder, cache) = (temp(), temp());
-    let forms = FormCache::open(cache.path(), 100 * MIB).unwrap();
+    let variants = VariantCache::open(cache.path(), 100 * MIB).unwrap();
     let bytes = [noise(17 << 20, 1), vec![0; 30 << 20], noise(1 << 20, 2)].concat();
     let id = write(folder.path(), "large.tif", &bytes);
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     wait_compressed(&store, id);
     assert!(u64::from(image(&store, id).length) > 18 * MIB);
     assert!(decoded(&store, id) == bytes);
-    assert_eq!(bytes_in(cache.path()), forms.used().unwrap());
+    assert_eq!(bytes_in(cache.path()), variants.used().unwrap());
 }
 
 #[test]
-fn what_is_used_is_counted_anew_when_the_count_is_lost_and_leftovers_go() {
+fn a_lost_total_is_counted_again_and_stale_temporary_files_are_removed() {
     let (folder, cache) = (temp(), temp());
     let id = write(folder.path(), "a.bmp", plain(1));
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
-    wait_compressed(&open(folder.path(), &forms), id);
-    let used = forms.used().unwrap();
+    let variants = VariantCache::open(cache.path(), MIB).unwrap();
+    wait_compressed(&open(folder.path(), &variants), id);
+    let used = variants.used().unwrap();
     let leftover = File::create(cache.path().join("1-2.part")).unwrap();
     leftover
         .set_modified(SystemTime::now() - Duration::from_secs(100_000))
@@ -351,23 +358,29 @@ fn what_is_used_is_counted_anew_when_the_count_is_lost_and_leftovers_go() {
     for broken in [&b""[..], b"garbage", &[0xff; 100]] {
         fs::write(cache.path().join("used1"), broken).unwrap();
         assert_eq!(
-            FormCache::open(cache.path(), MIB).unwrap().used().unwrap(),
+            VariantCache::open(cache.path(), MIB)
+                .unwrap()
+                .used()
+                .unwrap(),
             used
         );
     }
-    assert_eq!(form_files(cache.path()).len(), 1);
-    // A smaller cache makes room at once.
+    assert_eq!(variant_files(cache.path()).len(), 1);
+    // A cache that is opened with a smaller size evicts at once.
     assert_eq!(
-        FormCache::open(cache.path(), 10).unwrap().used().unwrap(),
+        VariantCache::open(cache.path(), 10)
+            .unwrap()
+            .used()
+            .unwrap(),
         0
     );
-    assert!(form_files(cache.path()).is_empty());
+    assert!(variant_files(cache.path()).is_empty());
     fs::write(cache.path().join("file"), "").unwrap();
-    assert!(FormCache::open(cache.path().join("file"), MIB).is_err());
+    assert!(VariantCache::open(cache.path().join("file"), MIB).is_err());
 }
 
 #[test]
-fn where_the_disk_is_full_forms_are_kept_in_memory() {
+fn variants_are_kept_in_memory_if_the_disk_is_full() {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let (folder, cache) = (temp(), temp());
     let options = Some(c"size=64k");
@@ -375,31 +388,31 @@ fn where_the_disk_is_full_forms_are_kept_in_memory() {
         eprintln!("skipped: mounting is not allowed here");
         return;
     }
-    let forms = FormCache::open(cache.path(), 100 * MIB).unwrap();
+    let variants = VariantCache::open(cache.path(), 100 * MIB).unwrap();
     let large = [noise(200_000, 1), plain(2)].concat();
     let large = write(folder.path(), "a.bmp", large);
     let small = write(folder.path(), "b.bmp", plain(1));
-    let store = open(folder.path(), &forms);
+    let store = open(folder.path(), &variants);
     wait_compressed(&store, small);
     assert!(!image(&store, large).flags.is_compressed());
     assert_eq!(decoded(&store, small), plain(1));
-    assert!(form_files(cache.path()).is_empty());
+    assert!(variant_files(cache.path()).is_empty());
     drop(store);
-    drop(forms);
+    drop(variants);
     unmount(cache.path(), UnmountFlags::DETACH).unwrap();
 }
 
 #[test]
-fn stores_that_share_a_cache_and_evict_from_each_other_serve_on() {
+fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
     let (one, other, cache) = (temp(), temp(), temp());
     for n in 0..20 {
         write(one.path(), &format!("{n}.bmp"), plain(n));
         write(other.path(), &format!("{n}.bmp"), plain(100 + n));
     }
-    // Room for some 15 of 40, and each program protects only what it lists itself.
+    // There is room for some 15 of 40 variants, and each program protects only those that it lists itself.
     let stores = [(&one, 0), (&other, 100)].map(|(folder, base)| {
-        let forms = FormCache::open(cache.path(), 6000).unwrap();
-        (open(folder.path(), &forms), base)
+        let variants = VariantCache::open(cache.path(), 6000).unwrap();
+        (open(folder.path(), &variants), base)
     });
     std::thread::scope(|scope| {
         for (store, base) in &stores {
@@ -408,7 +421,7 @@ fn stores_that_share_a_cache_and_evict_from_each_other_serve_on() {
                     for n in 0..20u8 {
                         let bytes = plain(base + n);
                         let image = image(store, ImageId::of(&bytes));
-                        // No room to keep the promise: the response ends, and the next one is right. // S12
+                        // The listed variant does not fit any more: the response ends. // S12
                         let Ok(sent) = body(store, image) else {
                             continue;
                         };
@@ -425,8 +438,8 @@ fn stores_that_share_a_cache_and_evict_from_each_other_serve_on() {
     assert!(bytes_in(cache.path()) <= 6000);
 }
 
-/// Two long images of one ID: what a difference in the first 32 bytes does to the first of the hash's four sums, one
-/// in the next 32 takes back.
+/// Two long images with one ID: a difference in the second 32 bytes cancels the effect of one in the first 32 on the
+/// first of the hash's four lanes.
 fn long_collision() -> (Vec<u8>, Vec<u8>) {
     const P1: u64 = 0x9e37_79b1_85eb_ca87;
     const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -450,16 +463,16 @@ fn long_collision() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn s4_the_form_of_another_file_with_the_same_id_is_not_taken_for_ones_own() {
+fn s4_the_variant_of_another_file_with_the_same_id_is_not_used() {
     let (one, other, cache) = (temp(), temp(), temp());
     let (left, right) = long_collision();
-    let forms = FormCache::open(cache.path(), MIB).unwrap();
+    let variants = VariantCache::open(cache.path(), MIB).unwrap();
     let id = write(one.path(), "a.bmp", &left);
     write(other.path(), "b.bmp", &right);
-    let store = open(one.path(), &forms);
+    let store = open(one.path(), &variants);
     wait_compressed(&store, id);
-    let store = open(other.path(), &forms);
-    // The queue is worked off in order.
+    let store = open(other.path(), &variants);
+    // The queue is in order, so the image was tried before this one.
     let marker = write(other.path(), "z.bmp", plain(9));
     wait_compressed(&store, marker);
     assert_eq!(body(&store, image(&store, id)).unwrap(), right);
