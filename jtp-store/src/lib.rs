@@ -1,27 +1,30 @@
 //! Images on disk for JTP: the folder that a server serves, and the folder that a client fills.
 //!
-//! - [`ImageStore`] is the server's view of a collection of images: a [`LiveCatalog`], and bodies that are verified
-//!   against it. [`DirStore`] is a store of a folder, [`MemoryStore`] a store in memory. For later runs a `DirStore`
-//!   can keep an index of IDs and a `VariantCache` of compressed images.
+//! - [`DirStore`] is a folder as an [`ImageStore`](jtp_driver::store::ImageStore), followed as it changes. For later runs
+//!   it can keep an index of IDs and a `VariantCache` of compressed images.
 //! - [`OutputFolder`] is a folder to which a client writes images. An image appears there complete and verified or
 //!   not at all, under a safe name of a [`NamePlan`]; nothing is written outside.
 //!
-//! The crate has no async runtime. Calls that block say so. An async adapter calls [`load`] on a thread that may
-//! block.
+//! A `DirStore` reads files on threads of its own, at most [`ReadPool::DEFAULT_THREADS`](jtp_driver::store::ReadPool), and
+//! reads what is in the page cache in place. The calls of an `OutputFolder` block.
 //!
 //! This example copies images from a served folder to an output folder, without a connection:
 //!
 //! ```
 //! use std::fs;
+//! use std::sync::Arc;
 //!
-//! use jtp_store::{DirStore, ImageStore, NamePlan, OutputFolder, load};
+//! use jtp_core::BodyReceiver;
+//! use jtp_driver::store::ImageStore;
+//! use jtp_store::{DirStore, NamePlan, OutputFolder};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # smol::block_on(async {
 //! # let temporary = tempfile::tempdir()?;
 //! # let (input, output) = (temporary.path().join("images"), temporary.path().join("output"));
 //! # fs::create_dir(&input)?;
 //! fs::write(input.join("a.png"), b"pixels")?;
-//! let store = DirStore::builder(&input).open()?; // Reads and hashes all files.
+//! let store = Arc::new(DirStore::builder(&input).open()?); // Reads and hashes all files.
 //! let catalog = store.catalog().snapshot(); // Later snapshots show later changes.
 //!
 //! let mut names = NamePlan::new();
@@ -29,16 +32,24 @@
 //!     names.add(entry.id, entry.name, entry.flags.file_type());
 //! }
 //! let folder = OutputFolder::open(&output)?;
-//! let images: Vec<_> = catalog.entries().map(|entry| entry.image()).collect();
-//! for loaded in load(&store, &images, 1 << 20) {
-//!     let loaded = loaded?;
-//!     let image = loaded.image;
+//! let mut receiver = BodyReceiver::new(1 << 30, 8 << 20);
+//! for entry in catalog.entries() {
+//!     let image = entry.image();
+//!     let bytes = Arc::clone(&store).open(image, 1 << 20).await?.bytes(1 << 20).await?;
 //!     let mut file = folder.begin(&image);
-//!     file.append(&loaded.first)?; // The whole image, since it is short.
-//!     file.commit(&names.name(image.id, image.flags.file_type()), image.id)?; // Now it is visible.
+//!     receiver.begin(image);
+//!     let mut rest = &bytes[..];
+//!     while !rest.is_empty() {
+//!         let piece = receiver.receive(rest);
+//!         file.append(piece.data)?;
+//!         rest = &rest[piece.used..];
+//!     }
+//!     let verified = receiver.verdict().expect("all bytes have come")?;
+//!     file.commit(&names.name(image.id, image.flags.file_type()), verified)?; // Now it is visible.
 //! }
 //! assert_eq!(fs::read(output.join("a.png"))?, b"pixels");
 //! # Ok(())
+//! # })
 //! # }
 //! ```
 //!
@@ -52,27 +63,15 @@ mod dir;
 mod fingerprint;
 mod hash;
 mod known;
-mod live;
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "`Loaded` is taken apart by the caller"
-)]
-mod load;
-mod memory;
 mod name;
 mod output;
 mod private;
 mod ready;
-mod store;
 #[cfg(feature = "zstd")]
 mod variants;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress};
-pub use live::{LiveCatalog, Watch};
-pub use load::{LoadError, Loaded, load};
-pub use memory::{InsertError, MemoryStore};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NamePlan};
 pub use output::{OutputError, OutputFolder, PendingFile, Scan};
-pub use store::{ImageBody, ImageStore, OpenError, ReadError};
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;

@@ -23,7 +23,7 @@ use super::select::Selection;
 use super::settings::{Follow, Settings};
 use super::shared::{SharedDir, SharedIndex};
 use super::small::SmallImages;
-use crate::LiveCatalog;
+use jtp_driver::store::{Blocking, LiveCatalog};
 #[cfg(feature = "zstd")]
 use crate::variants::{VariantCache, VariantUser};
 
@@ -171,6 +171,7 @@ impl DirStoreBuilder {
         }
         let small_images = SmallImages::new(settings.small_image_memory);
         let opener = Opener::new(
+            context.live.clone(),
             path.clone(),
             Arc::clone(&context.dir),
             Arc::clone(&context.index),
@@ -194,7 +195,7 @@ impl DirStoreBuilder {
         // Made before the wait: if that fails, dropping the store joins the threads.
         let store = DirStore {
             live: context.live,
-            opener,
+            opener: Blocking::new(opener),
             stop: context.stop,
             outbox,
             indexer: Some(indexer),

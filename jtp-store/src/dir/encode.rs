@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cap_std::fs::Dir;
+use bytes::Bytes;
 use jtp_core::compress::{SAMPLE_LEN, Threshold, level};
 use jtp_core::{ImageHasher, ImageId};
 
@@ -219,7 +220,7 @@ impl Sink {
         let id = job.record.id;
         let Some(cache) = self.cache.clone() else {
             return Ok(if decodes_to(self.bytes.as_slice(), id, stop)? {
-                Encoded::Variant(Variant::Memory(Arc::from(self.bytes.as_slice())))
+                Encoded::Variant(Variant::Memory(Bytes::copy_from_slice(&self.bytes)))
             } else {
                 Encoded::FileChanged
             });

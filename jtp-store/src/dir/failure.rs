@@ -3,11 +3,12 @@
 //! This is the only place that translates to the public errors of a store.
 
 use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use jtp_core::ImageId;
+use jtp_driver::store::StoreError;
 
-use crate::{OpenError, ReadError};
+use super::record::Name;
 
 /// Why an image cannot be opened or read.
 #[derive(Debug)]
@@ -29,22 +30,28 @@ impl Failure {
         matches!(self, Failure::Gone | Failure::Changed)
     }
 
-    /// `path` is the file that was opened.
-    pub(super) fn into_open_error(self, id: ImageId, path: PathBuf) -> OpenError {
+    /// `name` is the image's file.
+    pub(super) fn into_store_error(self, id: ImageId, name: &Name) -> StoreError {
         match self {
-            Failure::Gone => OpenError::Gone(id),
-            Failure::Changed | Failure::OutOfRange { .. } => OpenError::Changed(id),
-            Failure::Unavailable(source) => OpenError::Io { id, path, source },
+            Failure::Gone => StoreError::Gone(id),
+            Failure::Changed => StoreError::Changed(id),
+            Failure::Unavailable(source) => {
+                let name = Arc::clone(name);
+                StoreError::unavailable(id, FileError { name, source })
+            }
+            Failure::OutOfRange { offset, length } => {
+                StoreError::OutOfRange { id, offset, length }
+            }
         }
     }
+}
 
-    pub(super) fn into_read_error(self, id: ImageId) -> ReadError {
-        match self {
-            Failure::Gone | Failure::Changed => ReadError::Changed(id),
-            Failure::Unavailable(source) => ReadError::Io { id, source },
-            Failure::OutOfRange { offset, length } => ReadError::PastEnd { id, offset, length },
-        }
-    }
+/// The system cannot read a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", name.display())]
+struct FileError {
+    name: Name,
+    source: io::Error,
 }
 
 impl From<io::Error> for Failure {

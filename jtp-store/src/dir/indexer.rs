@@ -35,7 +35,8 @@ use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
-use crate::{LiveCatalog, hash};
+use crate::{hash};
+use jtp_driver::store::LiveCatalog;
 
 /// The most messages that are handled before the clock is read again.
 const BATCH: usize = 1024;

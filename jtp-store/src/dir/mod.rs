@@ -45,9 +45,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use jtp_core::Image;
+use jtp_core::{Image, ImageId};
+use jtp_driver::BoxFuture;
+use jtp_driver::store::{
+    Blocking, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError,
+};
 
-use crate::{ImageBody, ImageStore, LiveCatalog, OpenError};
 pub use builder::{DirStoreBuilder, DirStoreError};
 pub use initial::IndexProgress;
 use message::Message;
@@ -72,7 +75,8 @@ pub use settings::Follow;
 /// Dropping the store joins its threads; they stop at the next buffer. Open bodies stay valid.
 ///
 /// ```no_run
-/// use jtp_store::{DirStore, ImageStore};
+/// use jtp_driver::store::ImageStore;
+/// use jtp_store::DirStore;
 ///
 /// let store = DirStore::builder("images").only("holiday").open()?;
 /// println!("{} images", store.catalog().snapshot().len());
@@ -80,7 +84,7 @@ pub use settings::Follow;
 /// ```
 pub struct DirStore {
     live: LiveCatalog,
-    opener: Opener,
+    opener: Blocking<Opener>,
     stop: Arc<AtomicBool>,
     outbox: Sender<Message>,
     indexer: Option<JoinHandle<()>>,
@@ -105,7 +109,7 @@ impl DirStore {
     /// The folder, as the caller gave it.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.opener.folder()
+        self.opener.get_ref().folder()
     }
 }
 
@@ -114,8 +118,31 @@ impl ImageStore for DirStore {
         &self.live
     }
 
-    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        self.opener.open(image)
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        self.opener.open(image, max_first)
+    }
+
+    fn open_many(
+        self: Arc<Self>,
+        images: Vec<Image>,
+    ) -> Option<BoxFuture<Vec<Result<OpenImage, StoreError>>>> {
+        Some(self.opener.open_many(images))
+    }
+
+    fn open_raw(
+        self: Arc<Self>,
+        id: ImageId,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        self.opener.open_raw(id, max_first)
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead::local()
     }
 }
 

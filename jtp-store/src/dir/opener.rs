@@ -8,9 +8,11 @@ use std::sync::atomic::AtomicBool;
 #[cfg(feature = "zstd")]
 use std::sync::{Mutex, PoisonError};
 
-use jtp_core::Image;
+use bytes::Bytes;
 #[cfg(feature = "zstd")]
 use jtp_core::compress::Threshold;
+use jtp_core::{Flags, Image, ImageId};
+use jtp_driver::store::{BlockingBody, BlockingStore, LiveCatalog, StoreError};
 
 #[cfg(feature = "zstd")]
 use super::body::VariantBody;
@@ -24,13 +26,15 @@ use super::record::{Located, Variant};
 use super::shared::{SharedDir, SharedIndex};
 use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
-use crate::memory::MemoryBody;
 #[cfg(feature = "zstd")]
 use crate::variants::{VariantCache, VariantDigest};
-use crate::{ImageBody, OpenError};
+
+/// The variant that was opened, and its bytes.
+type Opened = (Image, Arc<dyn BlockingBody>);
 
 /// Opens images. Any thread may use it.
 pub(super) struct Opener {
+    live: LiveCatalog,
     folder: PathBuf,
     dir: Arc<SharedDir>,
     index: Arc<SharedIndex>,
@@ -41,6 +45,7 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(
+        live: LiveCatalog,
         folder: PathBuf,
         dir: Arc<SharedDir>,
         index: Arc<SharedIndex>,
@@ -48,6 +53,7 @@ impl Opener {
         #[cfg(feature = "zstd")] variants: VariantOpener,
     ) -> Opener {
         Opener {
+            live,
             folder,
             dir,
             index,
@@ -62,45 +68,33 @@ impl Opener {
         &self.folder
     }
 
-    pub(super) fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        let id = image.id;
-        let Some(located) = self.index.read().located(id) else {
-            return Err(OpenError::Gone(id));
-        };
-        let opened = self.open_located(image, &located);
-        opened.map_err(|failure| {
-            let path = self.folder.join(&*located.name);
-            failure.into_open_error(id, path)
-        })
+    fn located(&self, id: ImageId) -> Result<Located, StoreError> {
+        let located = self.index.read().located(id);
+        located.ok_or(StoreError::Gone(id))
     }
 
-    fn open_located(
-        &self,
-        image: &Image,
-        located: &Located,
-    ) -> Result<Box<dyn ImageBody>, Failure> {
-        let (id, record) = (image.id, located.record);
-        if let Some(bytes) = self.context.small_image(image, &record.fingerprint) {
-            // Verified when they were read, whatever happened to the file since.
-            return Ok(Box::new(MemoryBody { id, bytes }));
-        }
+    /// Opens the variant that was asked for; another one if that does not exist any more.
+    fn open_variant_or_raw(&self, image: &Image, located: &Located) -> Result<Opened, Failure> {
         if image.flags.is_compressed() {
             // A variant was verified when it was made, whatever happened to the file since.
-            return match &located.variant {
-                Some(variant) if variant.length() == Some(image.length) => {
-                    self.open_variant(variant, located)
+            if let Some(variant) = &located.variant {
+                match self.open_variant(image, variant, located) {
+                    Err(Failure::Changed | Failure::Gone) => {}
+                    opened => return opened,
                 }
-                _ => Err(Failure::Changed),
-            };
+            }
         }
-        if image.length != record.length {
-            return Err(Failure::Changed);
-        }
+        self.open_raw_file(image.flags, located)
+    }
+
+    fn open_raw_file(&self, flags: Flags, located: &Located) -> Result<Opened, Failure> {
+        let record = &located.record;
         match self.open_file(located) {
             Ok(file) => {
                 let (name, context) = (Arc::clone(&located.name), Arc::clone(&self.context));
-                let body = FileBody::new(id, file, record.fingerprint, name, context);
-                Ok(Box::new(body))
+                let body = FileBody::new(record.id, file, record.fingerprint, name, context);
+                let flags = Flags::new(flags.file_type(), false);
+                Ok((Image::new(record.id, flags, record.length), Arc::new(body)))
             }
             Err(failure) => {
                 if failure.contradicts_catalog() {
@@ -123,21 +117,24 @@ impl Opener {
 
     #[cfg(not(feature = "zstd"))]
     #[allow(clippy::unused_self)]
-    fn open_variant(&self, _: &Variant, _: &Located) -> Result<Box<dyn ImageBody>, Failure> {
+    fn open_variant(&self, _: &Image, _: &Variant, _: &Located) -> Result<Opened, Failure> {
         Err(Failure::Changed)
     }
 
     #[cfg(feature = "zstd")]
     fn open_variant(
         &self,
+        image: &Image,
         variant: &Variant,
         located: &Located,
-    ) -> Result<Box<dyn ImageBody>, Failure> {
+    ) -> Result<Opened, Failure> {
         let id = located.record.id;
+        let flags = Flags::new(image.flags.file_type(), true);
         let (length, checksum) = match variant {
             Variant::Memory(bytes) => {
-                let bytes = Arc::clone(bytes);
-                return Ok(Box::new(MemoryBody { id, bytes }));
+                let length = variant.length().unwrap_or(u32::MAX);
+                let body = MemoryBody(bytes.clone());
+                return Ok((Image::new(id, flags, length), Arc::new(body)));
             }
             Variant::Cached { length, checksum } => (*length, *checksum),
         };
@@ -153,9 +150,9 @@ impl Opener {
             Err(failure) => return Err(failure),
         };
         let context = Arc::clone(&self.context);
-        let source = located.record.fingerprint;
+        let source = (Arc::clone(&located.name), located.record.fingerprint);
         let body = VariantBody::new(id, file, digest, source, context);
-        Ok(Box::new(body))
+        Ok((Image::new(id, flags, digest.length), Arc::new(body)))
     }
 
     /// Makes a listed variant again that is damaged, or that another program removed. One at a time: the response
@@ -195,6 +192,73 @@ impl Opener {
             self.context.notify(Message::VariantDamaged(id));
         }
         Err(failure)
+    }
+}
+
+impl BlockingStore for Opener {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.live
+    }
+
+    fn open(&self, image: &Image) -> Result<Opened, StoreError> {
+        let located = self.located(image.id)?;
+        if let Some(bytes) = self.small_image(image, &located) {
+            return Ok((*image, Arc::new(MemoryBody(bytes))));
+        }
+        let opened = self.open_variant_or_raw(image, &located);
+        opened.map_err(|failure| failure.into_store_error(image.id, &located.name))
+    }
+
+    fn in_memory(&self, image: &Image) -> Option<Bytes> {
+        let located = self.index.read().located(image.id)?;
+        if let Some(bytes) = self.small_image(image, &located) {
+            return Some(bytes);
+        }
+        match &located.variant {
+            Some(variant @ Variant::Memory(bytes))
+                if image.flags.is_compressed() && variant.length() == Some(image.length) =>
+            {
+                Some(bytes.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn open_raw(&self, id: ImageId) -> Result<Opened, StoreError> {
+        let listed = self.live.snapshot().get(id).ok_or(StoreError::Gone(id))?;
+        let located = self.located(id)?;
+        let opened = self.open_raw_file(listed.flags, &located);
+        opened.map_err(|failure| failure.into_store_error(id, &located.name))
+    }
+}
+
+impl Opener {
+    /// The bytes of a small image that was sent before. They were verified when they were read, whatever happened to
+    /// the file since.
+    fn small_image(&self, image: &Image, located: &Located) -> Option<Bytes> {
+        self.context
+            .small_image(image, &located.record.fingerprint)
+    }
+}
+
+/// An image in memory.
+struct MemoryBody(Bytes);
+
+impl BlockingBody for MemoryBody {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.0.get(at..))
+            .unwrap_or_default();
+        let count = rest.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
+        self.read_at(offset, buf).map(Some)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jtp_core::CatalogWriter;
 
 use super::shared::SharedIndex;
-use crate::LiveCatalog;
+use jtp_driver::store::LiveCatalog;
 
 /// The longest time that changes are collected before they are published.
 const COLLECT: Duration = Duration::from_millis(250);

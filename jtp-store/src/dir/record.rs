@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 #[cfg(feature = "zstd")]
 use jtp_core::compress::level;
 use jtp_core::{FileType, ImageId};
@@ -65,7 +66,7 @@ impl FileRecord {
 #[derive(Debug, Clone)]
 #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
 pub(super) enum Variant {
-    Memory(Arc<[u8]>),
+    Memory(Bytes),
     /// In the variant cache: the length, and the checksum of these bytes.
     Cached {
         length: u32,

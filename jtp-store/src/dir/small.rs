@@ -1,8 +1,9 @@
 //! Small images in memory. To open and check their files costs more than to read the bytes.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use jtp_core::{Image, ImageId};
 
 use crate::fingerprint::Fingerprint;
@@ -37,7 +38,7 @@ struct Kept {
 
 #[derive(Debug)]
 struct Small {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     /// The file that they were read from. Another file with the same ID may have other bytes. // S4
     source: Fingerprint,
     used: bool,
@@ -56,7 +57,7 @@ impl SmallImages {
         length <= SMALL && length + OVERHEAD <= self.capacity
     }
 
-    pub(super) fn get(&self, image: &Image, source: &Fingerprint) -> Option<Arc<[u8]>> {
+    pub(super) fn get(&self, image: &Image, source: &Fingerprint) -> Option<Bytes> {
         if !usize::try_from(image.length).is_ok_and(|length| self.accepts(length)) {
             return None;
         }
@@ -64,7 +65,7 @@ impl SmallImages {
         let small = kept.images.get_mut(&key(image))?;
         let same = u32::try_from(small.bytes.len()) == Ok(image.length) && small.source == *source;
         small.used |= same;
-        same.then(|| Arc::clone(&small.bytes))
+        same.then(|| small.bytes.clone())
     }
 
     /// Keeps the verified bytes of an image, if it is small enough.
@@ -82,7 +83,7 @@ impl SmallImages {
         }
         let key = (id, is_compressed);
         let small = Small {
-            bytes: Arc::from(bytes),
+            bytes: Bytes::copy_from_slice(bytes),
             source: *source,
             used: false,
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cap_std::fs::OpenOptions;
-use jtp_core::ImageId;
+use jtp_core::{ImageId, Verified};
 
 use super::{Inner, OutputError};
 use crate::FileName;
@@ -74,8 +74,8 @@ impl PendingFile {
     ///
     /// [`OutputError::NotVerified`] if the bytes are those of another image. Any other [`OutputError`] if the file
     /// cannot be written. In both cases the temporary file is removed.
-    pub fn commit(mut self, name: &FileName, verified: ImageId) -> Result<FileName, OutputError> {
-        let (expected, found) = (self.id, verified);
+    pub fn commit(mut self, name: &FileName, verified: Verified) -> Result<FileName, OutputError> {
+        let (expected, found) = (self.id, verified.id());
         if found != expected {
             return Err(OutputError::NotVerified { expected, found });
         }

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::sync::Arc;
 
 use jtp_core::ImageId;
+use jtp_driver::store::{BlockingBody, StoreError};
 
 use super::{BodyContext, window};
 use crate::dir::failure::Failure;
 use crate::dir::record::Name;
 use crate::fingerprint::Fingerprint;
 use crate::ready::Ready;
-use crate::{ImageBody, ReadError, hash};
+use crate::hash;
 
 /// An open file that was found to be the indexed one. // S13
 pub(in crate::dir) struct FileBody {
@@ -82,20 +83,20 @@ impl FileBody {
         Ok(read.len())
     }
 
-    fn error(&self, failure: Failure) -> ReadError {
+    fn error(&self, failure: Failure) -> StoreError {
         if failure.contradicts_catalog() {
             self.context.suspect(&self.name);
         }
-        failure.into_read_error(self.id)
+        failure.into_store_error(self.id, &self.name)
     }
 }
 
-impl ImageBody for FileBody {
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+impl BlockingBody for FileBody {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
         self.read(offset, buf).map_err(|e| self.error(e))
     }
 
-    fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
         self.try_read(offset, buf).map_err(|e| self.error(e))
     }
 }

@@ -7,6 +7,7 @@ mod variant;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use bytes::Bytes;
 use jtp_core::{Image, ImageId};
 
 use super::failure::Failure;
@@ -33,7 +34,7 @@ impl BodyContext {
     }
 
     /// The bytes of a small image, if they are in memory and were read from the file of that fingerprint.
-    pub(super) fn small_image(&self, image: &Image, source: &Fingerprint) -> Option<Arc<[u8]>> {
+    pub(super) fn small_image(&self, image: &Image, source: &Fingerprint) -> Option<Bytes> {
         self.small_images.get(image, source)
     }
 

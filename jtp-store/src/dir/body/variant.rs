@@ -5,14 +5,16 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jtp_core::{ImageHasher, ImageId};
+use jtp_driver::store::{BlockingBody, StoreError};
 
 use super::{BodyContext, window};
 use crate::dir::failure::Failure;
 use crate::dir::message::Message;
+use crate::dir::record::Name;
 use crate::fingerprint::Fingerprint;
 use crate::ready::Ready;
 use crate::variants::VariantDigest;
-use crate::{ImageBody, ReadError, hash};
+use crate::hash;
 
 /// An open variant. It is hashed while it is read. Its last byte is released only if the checksum is that of the
 /// verified variant. // S13
@@ -20,7 +22,8 @@ pub(in crate::dir) struct VariantBody {
     id: ImageId,
     file: File,
     digest: VariantDigest,
-    /// The fingerprint of the image's own file.
+    /// The image's own file.
+    name: Name,
     source: Fingerprint,
     hashed: Mutex<Hashed>,
     context: Arc<BodyContext>,
@@ -39,13 +42,14 @@ impl VariantBody {
         id: ImageId,
         file: File,
         digest: VariantDigest,
-        source: Fingerprint,
+        (name, source): (Name, Fingerprint),
         context: Arc<BodyContext>,
     ) -> VariantBody {
         VariantBody {
             id,
             file,
             digest,
+            name,
             source,
             hashed: Mutex::new(Hashed {
                 hasher: ImageHasher::new(),
@@ -129,11 +133,11 @@ impl VariantBody {
         self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn error(&self, failure: Failure) -> ReadError {
+    fn error(&self, failure: Failure) -> StoreError {
         if failure.contradicts_catalog() {
             self.context.notify(Message::VariantDamaged(self.id));
         }
-        failure.into_read_error(self.id)
+        failure.into_store_error(self.id, &self.name)
     }
 }
 
@@ -144,12 +148,12 @@ impl Hashed {
     }
 }
 
-impl ImageBody for VariantBody {
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+impl BlockingBody for VariantBody {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
         self.read(offset, buf).map_err(|e| self.error(e))
     }
 
-    fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
         self.try_read(offset, buf).map_err(|e| self.error(e))
     }
 }
