@@ -7,13 +7,13 @@ use super::response::{self, ErrorFrame, HEADER_LEN, Header};
 use super::{DecodeResult, Decoded, WireError};
 use crate::image::{Image, ImageId};
 
-/// Splits one direction of a connection into its frames, for proxies, dissectors and tests.
+/// Splits one direction of a connection, after TLS, into its frames: for proxies, protocol analyzers and tests.
 ///
-/// It has the framing state alone: which frame is next, and how many entries, packets, IDs or body bytes are
+/// It keeps the framing state only: which frame is next, and how many entries, packets, IDs or body bytes are
 /// left. It does not check that a response answers a request; that is the work of
 /// [`ClientConnection`](crate::client::ClientConnection) and [`ServerConnection`](crate::server::ServerConnection).
-/// Neither direction needs to see the other one: after CANCEL, a `JTPC` in place of a packet ends the response,
-/// and no packet begins with the same byte. // S12
+/// Neither direction depends on the other one: a `JTPC` or `JTPE` can take the place of a packet, and no packet begins
+/// with the same byte. // S12
 ///
 /// [`decode`](Self::decode) works like the functions of [`wire`](super): the caller keeps what is not decoded yet.
 /// That is less than [`MAX_FRAME_LEN`](Self::MAX_FRAME_LEN) bytes, since IDs and bodies are decoded in parts, as
