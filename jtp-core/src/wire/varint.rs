@@ -8,6 +8,7 @@ use super::{DecodeResult, Decoded, WireError};
 pub const MAX_LEN: usize = 5;
 
 /// Appends a number in its shortest encoding. // W2
+#[inline]
 pub fn encode(value: u32, out: &mut Vec<u8>) {
     let mut rest = value;
     while rest >= 0x80 {
@@ -34,6 +35,7 @@ pub const fn encoded_len(value: u32) -> usize {
 /// # Errors
 ///
 /// [`WireError::Varint`] if the encoding is longer than necessary, or the number exceeds 32 bits. // W2
+#[inline]
 pub fn decode(input: &[u8]) -> DecodeResult<u32> {
     let mut value = 0u32;
     for (index, &byte) in input.iter().take(MAX_LEN).enumerate() {
