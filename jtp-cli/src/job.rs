@@ -371,7 +371,10 @@ fn missing_images(
     names: &NamePlan,
 ) -> HashMap<ImageId, u32> {
     if present.ids.is_empty() {
-        return entries.iter().map(|entry| (entry.id, entry.length)).collect();
+        return entries
+            .iter()
+            .map(|entry| (entry.id, entry.length))
+            .collect();
     }
     let by_id: HashMap<ImageId, &CatalogEntry<'_>> =
         entries.iter().map(|entry| (entry.id, entry)).collect();

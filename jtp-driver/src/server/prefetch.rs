@@ -451,7 +451,9 @@ async fn with_first(opened: OpenImage, chunk: usize) -> Result<OpenImage, StoreE
     let (image, first, body) = opened.into_parts();
     match body {
         Some(body) if first.is_empty() && image.length > 0 => {
-            let first = Arc::clone(&body).read(0, range_len(image, 0, chunk)).await?;
+            let first = Arc::clone(&body)
+                .read(0, range_len(image, 0, chunk))
+                .await?;
             Ok(OpenImage::streamed(image, first, body))
         }
         Some(body) => Ok(OpenImage::streamed(image, first, body)),

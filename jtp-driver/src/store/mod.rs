@@ -325,10 +325,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// [`StoreError::Unavailable`] for any error of a backend.
-    pub fn unavailable(
-        id: ImageId,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> StoreError {
+    pub fn unavailable(id: ImageId, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
         StoreError::Unavailable {
             id,
             source: source.into(),
