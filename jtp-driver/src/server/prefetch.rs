@@ -331,8 +331,13 @@ impl BodyReader {
                     }
                 }
                 Opening::Many(images, future) => {
-                    if let Poll::Ready(results) = future.as_mut().poll(cx) {
+                    if let Poll::Ready(mut results) = future.as_mut().poll(cx) {
                         let images = std::mem::take(images);
+                        if results.is_empty() {
+                            // At least the first image has a result.
+                            let gone = images.iter().map(|image| StoreError::Gone(image.id));
+                            results.extend(gone.map(Err).take(1));
+                        }
                         let done = images.into_iter().zip(results);
                         let done = done.map(|(image, result)| Opening::Done(image, result));
                         let rest = self.opening.split_off(at + 1);
