@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request};
-use jtp_core::server::{CloseReason, ServerConfig, ServerConnection, Timeout};
+use jtp_core::server::{BodyRequest, CloseReason, ServerConfig, ServerConnection, Timeout};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Time};
 
@@ -258,20 +258,29 @@ impl Connection {
         let Some(wanted) = self.server.wants_body() else {
             return false;
         };
-        let rest = wanted.remaining();
-        let image = wanted.image();
+        let opens = matches!(wanted, BodyRequest::Open { .. });
+        // S6: the packet describes the variant that was opened.
+        let other = (opens && rng.one_in(4)).then(|| store.other_variant(wanted.image()));
+        let image = other.unwrap_or(wanted.image());
         assert_eq!(store.wire(image).len(), image.length as usize);
         if rng.one_in(80) {
             self.server.body_failed("the file is gone", now).unwrap();
             self.causes.body_failed = true;
         } else {
+            let rest = image.length - wanted.offset();
             let count = match rng.below(4) {
                 0 => rest,
                 1 => rest.min(1),
                 2 => rest.min(rng.below(200)),
                 _ => rest.min(rng.below(60_000)),
             };
-            self.server.body_loaded(count, now).unwrap();
+            if opens {
+                self.model.open(wanted.image(), image);
+            }
+            match other {
+                Some(image) => self.server.body_opened(image, count, now).unwrap(),
+                None => self.server.body_loaded(count, now).unwrap(),
+            }
         }
         self.process_input(now);
         true
