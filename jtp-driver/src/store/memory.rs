@@ -127,10 +127,7 @@ impl MemoryStore {
             .accepts(length, u64::from(variant_length))
             .then(|| {
                 let flags = Flags::new(file_type, true);
-                (
-                    Image::new(raw.id, flags, variant_length),
-                    variant.into(),
-                )
+                (Image::new(raw.id, flags, variant_length), variant.into())
             })
     }
 
@@ -181,11 +178,11 @@ impl ImageStore for MemoryStore {
         id: ImageId,
         _max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let opened = self.stored(id).and_then(|stored| {
+        let opened = self.stored(id).map(|stored| {
             let length = u32::try_from(stored.raw.len()).unwrap_or(u32::MAX);
             let flags = Flags::new(stored.image.flags.file_type(), false);
             let raw = Image::new(id, flags, length);
-            Ok(OpenImage::whole(raw, stored.raw))
+            OpenImage::whole(raw, stored.raw)
         });
         Box::pin(std::future::ready(opened))
     }

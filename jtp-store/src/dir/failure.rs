@@ -39,9 +39,7 @@ impl Failure {
                 let name = Arc::clone(name);
                 StoreError::unavailable(id, FileError { name, source })
             }
-            Failure::OutOfRange { offset, length } => {
-                StoreError::OutOfRange { id, offset, length }
-            }
+            Failure::OutOfRange { offset, length } => StoreError::OutOfRange { id, offset, length },
         }
     }
 }
