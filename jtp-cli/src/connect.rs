@@ -165,6 +165,9 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
             format!("{at} speaks TLS but not JTP: check --addr")
         }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired)) => {
+            format!("{at} requires a client certificate, which this program cannot present")
+        }
         _ if source.kind() == io::ErrorKind::TimedOut => format!(
             "TLS handshake with {at} timed out after {}; if the server does not speak TLS, use --plain",
             seconds(args.connect_timeout)
