@@ -1,6 +1,7 @@
 //! Many clients and one server in memory, on simulated time. The test `pair` draws the calls from a seeded
 //! generator, the fuzz target `pair` from its input.
 
+mod checks;
 mod connection;
 mod model;
 mod store;
