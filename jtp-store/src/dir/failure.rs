@@ -3,6 +3,7 @@
 //! This is the only place that translates to the public errors of a store.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use jtp_core::ImageId;
@@ -46,7 +47,7 @@ impl Failure {
 
 /// The system cannot read a file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", name.display())]
+#[error("{}", Path::new(name).display())]
 struct FileError {
     name: Name,
     source: io::Error,
