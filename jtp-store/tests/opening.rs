@@ -17,7 +17,7 @@ use std::thread::{self, Thread};
 use std::time::Instant;
 
 use common::*;
-use jtp_core::{FileType, Image, ImageId};
+use jtp_core::{Image, ImageId};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
 use jtp_store::{DirStore, Follow};
 
@@ -32,7 +32,7 @@ fn images(store: &DirStore) -> Vec<Image> {
 }
 
 fn open_raw(store: &Arc<DirStore>, id: ImageId, max_first: usize) -> Result<OpenImage, StoreError> {
-    smol::block_on(Arc::clone(store).open_raw(id, max_first))
+    smol::future::block_on(Arc::clone(store).open_raw(id, max_first))
 }
 
 /// Wakes a thread, and counts how often.
@@ -83,7 +83,7 @@ fn an_unreadable_file_is_unavailable_and_stays_listed() {
     let store = unfollowed(folder.path());
     let listed = image(&store, id);
     let path = folder.path().join("a.png");
-    fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     let raw = without_privileges(|| open_raw(&store, id, 0)).unwrap_err();
     let error = without_privileges(|| open(&store, listed)).unwrap_err();
     for error in [raw, error] {
@@ -113,7 +113,7 @@ fn s13_a_file_replaced_by_something_else_is_changed() {
             rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
         }),
         ("link that leads out", |path| {
-            symlink("/etc/passwd", path).unwrap()
+            symlink("/etc/passwd", path).unwrap();
         }),
         ("link to itself", |path| symlink("a.png", path).unwrap()),
         ("copy", |path| fs::write(path, b"pixels").unwrap()),
@@ -171,19 +171,19 @@ fn the_first_bytes_come_with_the_image_and_the_others_from_its_body() {
     let store = open_store(folder.path());
     let listed = image(&store, id);
     for max_first in [0, 1, 99_999] {
-        let open = smol::block_on(Arc::clone(&store).open(listed, max_first)).unwrap();
+        let open = smol::future::block_on(Arc::clone(&store).open(listed, max_first)).unwrap();
         assert_eq!(open.image(), listed);
         assert_eq!(open.first(), &bytes[..max_first]);
         assert!(open.body().is_some());
-        assert_eq!(smol::block_on(open.bytes(100_000)).unwrap(), bytes);
+        assert_eq!(smol::future::block_on(open.bytes(100_000)).unwrap(), bytes);
     }
     for max_first in [100_000, usize::MAX] {
-        let open = smol::block_on(Arc::clone(&store).open(listed, max_first)).unwrap();
+        let open = smol::future::block_on(Arc::clone(&store).open(listed, max_first)).unwrap();
         assert_eq!(open.first(), &bytes);
         assert!(open.body().is_none());
     }
     let open = open(&store, listed).unwrap();
-    let error = smol::block_on(open.bytes(99_999)).unwrap_err();
+    let error = smol::future::block_on(open.bytes(99_999)).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { limit: 99_999, .. }));
 }
 
@@ -305,12 +305,12 @@ fn open_many_ends_with_the_first_error() {
     let images = images(&store);
     fs::remove_file(folder.path().join("2.png")).unwrap();
     let opening = Arc::clone(&store).open_many(images.clone()).unwrap();
-    let results = smol::block_on(opening);
+    let results = smol::future::block_on(opening);
     assert_eq!(results.len(), 3);
     assert!(results[0].is_ok() && results[1].is_ok());
     assert!(matches!(results[2], Err(StoreError::Gone(id)) if id == images[2].id));
     let none = Arc::clone(&store).open_many(Vec::new()).unwrap();
-    assert!(smol::block_on(none).is_empty());
+    assert!(smol::future::block_on(none).is_empty());
 }
 
 #[test]
@@ -334,15 +334,15 @@ fn reads_under_way_complete_after_the_store_is_dropped() {
         .map(|open| Arc::clone(open.body().unwrap()).read(0, 20_000))
         .collect();
     drop(store);
-    for (bytes, result) in contents.iter().zip(smol::block_on(many)) {
+    for (bytes, result) in contents.iter().zip(smol::future::block_on(many)) {
         assert_eq!(result.unwrap().first(), bytes);
     }
     for (bytes, opening) in contents.iter().zip(opening) {
-        let open = smol::block_on(opening).unwrap();
-        assert_eq!(smol::block_on(open.bytes(20_000)).unwrap(), bytes);
+        let open = smol::future::block_on(opening).unwrap();
+        assert_eq!(smol::future::block_on(open.bytes(20_000)).unwrap(), bytes);
     }
     for (bytes, reading) in contents.iter().zip(reading) {
-        assert_eq!(smol::block_on(reading).unwrap(), bytes);
+        assert_eq!(smol::future::block_on(reading).unwrap(), bytes);
     }
 }
 
@@ -363,7 +363,7 @@ fn a_change_found_after_the_store_is_dropped_is_an_error_only() {
 #[cfg(feature = "zstd")]
 mod variants {
     use super::*;
-    use jtp_core::Flags;
+    use jtp_core::{FileType, Flags};
     use jtp_store::VariantCache;
 
     /// A store that lists `bytes` compressed, with the variant on disk or in memory.
@@ -400,7 +400,7 @@ mod variants {
                 if max_first == 0 {
                     assert_eq!(read(&open, 350_000, 50_000).unwrap(), bytes[350_000..]);
                 }
-                assert_eq!(smol::block_on(open.bytes(400_000)).unwrap(), bytes);
+                assert_eq!(smol::future::block_on(open.bytes(400_000)).unwrap(), bytes);
             }
             // The raw variant of an older snapshot is opened too.
             assert_eq!(sent(&store, raw).unwrap(), (raw, bytes.clone().into()));
@@ -416,7 +416,7 @@ mod variants {
         let store = unfollowed(folder.path());
         let open = open_raw(&store, id, 0).unwrap();
         write(folder.path(), "a.bmp", vec![2; 100_000]);
-        let error = smol::block_on(open.bytes(100_000)).unwrap_err();
+        let error = smol::future::block_on(open.bytes(100_000)).unwrap_err();
         assert!(matches!(error, StoreError::Changed(_)), "{error}");
         let error = open_raw(&store, id, 0).unwrap_err();
         assert!(
@@ -464,10 +464,13 @@ mod variants {
         let (store, listed) = store(folder.path(), Some(&cache), &bytes());
         fs::remove_dir_all(&cache).unwrap();
         let opening = Arc::clone(&store).open_many(vec![listed]).unwrap();
-        let open = smol::block_on(opening).remove(0).unwrap();
+        let open = smol::future::block_on(opening).remove(0).unwrap();
         assert_eq!(open.image().length, 400_000, "the raw file");
         assert_eq!(open.first().len(), listed.length as usize);
-        assert_eq!(smol::block_on(open.bytes(400_000)).unwrap(), bytes());
+        assert_eq!(
+            smol::future::block_on(open.bytes(400_000)).unwrap(),
+            bytes()
+        );
     }
 
     #[test]
