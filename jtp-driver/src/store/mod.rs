@@ -93,8 +93,8 @@ pub trait ImageStore: Send + Sync + 'static {
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>>;
 
-    /// Opens several small images in one call, in order, each as a whole. Returns a result for each image up to and
-    /// including the first error.
+    /// Opens several small images in one call, in order, each as a whole; an image that is longer than the snapshot said
+    /// with some first bytes only. Returns a result for each image up to and including the first error.
     ///
     /// The default, `None`, says that the store has no such call: images are then opened one by one, several at a time
     /// as [`read_ahead`](Self::read_ahead) says.
