@@ -1,4 +1,4 @@
-//! Fetches everything that a server has into a folder, on this thread alone.
+//! Fetches all images of a server into a folder, on the current thread.
 //!
 //! `cargo run --example fetch_blocking -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
 
@@ -21,7 +21,7 @@ fn fetch() -> Result {
     let mut client = client.build();
     let output = OutputFolder::open(&args.out)?;
 
-    // The catalog has the names; the plan makes them harmless, and different from each other.
+    // The catalog has the names; `NamePlan` turns them into safe and distinct file names.
     let mut names = NamePlan::new();
     for entry in client.list()? {
         names.add(entry.id, &entry.name, entry.flags.file_type());
@@ -39,7 +39,7 @@ fn fetch() -> Result {
             }
         };
         match end {
-            // All of it came and was verified: only now does it appear in the folder.
+            // The image is complete and verified. `commit` makes it visible in the folder.
             Ok(()) => {
                 file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
                 fetched += 1;
@@ -49,7 +49,7 @@ fn fetch() -> Result {
                 failed += 1;
             }
             Err(ImageError::Fatal(e)) => return Err(e.into()),
-            // It comes again.
+            // The client requests it again.
             Err(e) => eprintln!("{}: {e}", image.id),
         }
     }

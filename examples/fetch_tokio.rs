@@ -1,4 +1,4 @@
-//! Fetches everything that a server has into a folder, on tokio.
+//! Fetches all images of a server into a folder, on tokio.
 //!
 //! `cargo run --example fetch_tokio -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
 
@@ -22,7 +22,7 @@ async fn fetch() -> Result {
     let mut client = client.build();
     let output = OutputFolder::open(&args.out)?;
 
-    // The catalog has the names; the plan makes them harmless, and different from each other.
+    // The catalog has the names; `NamePlan` turns them into safe and distinct file names.
     let mut names = NamePlan::new();
     for entry in client.list().await? {
         names.add(entry.id, &entry.name, entry.flags.file_type());
@@ -31,7 +31,7 @@ async fn fetch() -> Result {
     let mut images = client.list_and_get();
     while let Some(mut incoming) = images.next().await? {
         let image = incoming.image();
-        // Writing and committing wait for the disk: a program with other tasks does it on `spawn_blocking`.
+        // `append` and `commit` block on the disk. A program with other tasks calls them in `spawn_blocking`.
         let mut file = output.begin(&image);
         let end = loop {
             match incoming.chunk().await {
@@ -41,7 +41,7 @@ async fn fetch() -> Result {
             }
         };
         match end {
-            // All of it came and was verified: only now does it appear in the folder.
+            // The image is complete and verified. `commit` makes it visible in the folder.
             Ok(()) => {
                 file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
                 fetched += 1;
@@ -51,7 +51,7 @@ async fn fetch() -> Result {
                 failed += 1;
             }
             Err(ImageError::Fatal(e)) => return Err(e.into()),
-            // It comes again.
+            // The client requests it again.
             Err(e) => eprintln!("{}: {e}", image.id),
         }
     }

@@ -1,8 +1,8 @@
-//! How much idle and slow connections cost the others: the time of a LIST on an unloaded server, and again while
-//! 1,000 connections idle and 50 send a byte a second.
+//! Measures how much idle and slow connections delay others: the latency of LIST on an unloaded server, and again with
+//! 1,000 idle connections and 50 that send one byte per second.
 //!
 //! `cargo run --release --example idle_load [HOST:PORT [IDLE [SLOW [ROUNDS]]]]` (by default `127.0.0.1:8443`,
-//! plain TCP). The server needs `--keep-alive-timeout 0`, or the idle ones leave after 30 s.
+//! plain TCP). Start the server with `--keep-alive-timeout 0`, or it closes idle connections after 30 s.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -24,16 +24,16 @@ async fn main() -> Result {
     measure(&mut client, rounds).await?; // Warm up.
     let before = measure(&mut client, rounds).await?;
 
-    let mut idlers = Vec::new();
+    let mut idle_streams = Vec::new();
     for _ in 0..idle {
         let mut stream = TcpStream::connect(&address).await?;
-        stream.write_all(&[1, 1]).await?; // A LIST with keep-alive, whose answer is never read.
-        idlers.push(stream);
+        stream.write_all(&[1, 1]).await?; // A LIST with keep-alive. The response is never read.
+        idle_streams.push(stream);
     }
     for _ in 0..slow {
         let mut stream = TcpStream::connect(&address).await?;
         tokio::spawn(async move {
-            // A BATCH of a thousand IDs, a byte a second.
+            // A BATCH of 1,000 IDs, one byte per second.
             for byte in [2, 1, 0xe8, 0x07].into_iter().chain(std::iter::repeat(0)) {
                 if stream.write_all(&[byte]).await.is_err() {
                     return;
@@ -43,7 +43,7 @@ async fn main() -> Result {
         });
     }
     let during = measure(&mut client, rounds).await?;
-    drop(idlers);
+    drop(idle_streams);
 
     let names = ["unloaded".to_owned(), format!("{idle} idle, {slow} slow")];
     println!("| LIST | p50 | p99 | worst |\n|---|---|---|---|");
@@ -61,7 +61,7 @@ async fn main() -> Result {
     Ok(())
 }
 
-/// The times of so many LISTs, sorted.
+/// The latencies of `rounds` LISTs, sorted.
 async fn measure(client: &mut Client, rounds: usize) -> Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {

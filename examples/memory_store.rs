@@ -1,9 +1,9 @@
-//! A store of one's own: pictures that are drawn while they are sent, held by no disk and no memory, and a
-//! client that fetches them.
+//! A custom `ImageStore`: images that are generated while they are sent, neither on disk nor in memory, and a client
+//! that fetches them.
 //!
 //! `cargo run --example memory_store`
 //!
-//! For images that are in memory as they are there is `jtp_store::MemoryStore`.
+//! For images in memory, use `jtp_store::MemoryStore`.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -20,28 +20,28 @@ const SIDE: u32 = 256;
 const HEADER: &[u8; 15] = b"P6 256 256 255\n";
 const LENGTH: u32 = 15 + SIDE * SIDE * 3;
 
-/// A PPM of 256 × 256 pixels: each byte is a function of its place.
+/// A PPM of 256 × 256 pixels. Each byte is a function of its offset.
 #[derive(Clone, Copy)]
-struct Picture {
+struct GeneratedImage {
     id: ImageId,
     shade: u32,
 }
 
-impl Picture {
-    fn byte(self, at: u32) -> u8 {
-        if let Some(byte) = HEADER.get(at as usize) {
+impl GeneratedImage {
+    fn byte(self, offset: u32) -> u8 {
+        if let Some(byte) = HEADER.get(offset as usize) {
             return *byte;
         }
-        let at = at - 15;
-        let (x, y) = (at / 3 % SIDE, at / 3 / SIDE);
-        [x, y, (x ^ y) + self.shade][at as usize % 3].to_le_bytes()[0]
+        let index = offset - 15;
+        let (x, y) = (index / 3 % SIDE, index / 3 / SIDE);
+        [x, y, (x ^ y) + self.shade][index as usize % 3].to_le_bytes()[0]
     }
 }
 
-impl ImageBody for Picture {
+impl ImageBody for GeneratedImage {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let at = u32::try_from(offset).unwrap_or(LENGTH).min(LENGTH);
-        if at == LENGTH && !buf.is_empty() {
+        let start = u32::try_from(offset).unwrap_or(LENGTH).min(LENGTH);
+        if start == LENGTH && !buf.is_empty() {
             return Err(ReadError::PastEnd {
                 id: self.id,
                 offset,
@@ -50,49 +50,45 @@ impl ImageBody for Picture {
         }
         Ok(buf
             .iter_mut()
-            .zip(at..LENGTH)
-            .map(|(byte, at)| *byte = self.byte(at))
+            .zip(start..LENGTH)
+            .map(|(byte, offset)| *byte = self.byte(offset))
             .count())
     }
 }
 
-/// What a server shows: a catalog, and a body for each image in it.
+/// The store: a catalog, and the images in it.
 #[derive(Default)]
-struct Gallery {
+struct GeneratedStore {
     catalog: LiveCatalog,
-    pictures: HashMap<ImageId, Picture>,
+    images: HashMap<ImageId, GeneratedImage>,
 }
 
-impl Gallery {
-    /// The ID is the hash of the bytes, so they are drawn once beforehand.
+impl GeneratedStore {
+    /// Adds an image. Its ID is the hash of its bytes, so the bytes are generated once here.
     fn add(&mut self, name: &str, shade: u32) -> Result {
-        let mut picture = Picture {
+        let mut generated = GeneratedImage {
             id: ImageId(0),
             shade,
         };
-        let bytes: Vec<u8> = (0..LENGTH).map(|at| picture.byte(at)).collect();
-        picture.id = ImageId::of(&bytes);
-        self.pictures.insert(picture.id, picture);
-        let image = Image {
-            id: picture.id,
-            flags: Flags::new(FileType::Other, false),
-            length: LENGTH,
-        };
+        let bytes: Vec<u8> = (0..LENGTH).map(|offset| generated.byte(offset)).collect();
+        generated.id = ImageId::of(&bytes);
+        self.images.insert(generated.id, generated);
+        let image = Image::new(generated.id, Flags::new(FileType::Other, false), LENGTH);
         Ok(self.catalog.edit(|writer| writer.insert(name, image))?)
     }
 }
 
-impl ImageStore for Gallery {
+impl ImageStore for GeneratedStore {
     fn catalog(&self) -> &LiveCatalog {
         &self.catalog
     }
 
     fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        let picture = self
-            .pictures
+        let generated = self
+            .images
             .get(&image.id)
             .ok_or(OpenError::Gone(image.id))?;
-        Ok(Box::new(*picture))
+        Ok(Box::new(*generated))
     }
 }
 
@@ -101,13 +97,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result {
-    let mut gallery = Gallery::default();
+    let mut store = GeneratedStore::default();
     for shade in [0, 64, 128, 192] {
-        gallery.add(&format!("shade-{shade}.ppm"), shade)?;
+        store.add(&format!("shade-{shade}.ppm"), shade)?;
     }
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut client = Client::builder(listener.local_addr()?.to_string()).build();
-    let (server, shutdown) = (Server::builder(Arc::new(gallery)).build(), Shutdown::new()?);
+    let (server, shutdown) = (Server::builder(Arc::new(store)).build(), Shutdown::new()?);
     thread::scope(|scope| {
         let serving = scope.spawn(|| server.serve(listener, &shutdown));
         let fetched = fetch(&mut client);
@@ -119,15 +115,12 @@ fn run() -> Result {
 
 fn fetch(client: &mut Client) -> Result {
     for entry in client.list()? {
-        println!("{}  {} bytes  {}", entry.id, entry.size, entry.name);
+        println!("{}  {} bytes  {}", entry.id, entry.length, entry.name);
     }
     let mut images = client.list_and_get();
     while let Some(incoming) = images.next()? {
         let id = incoming.image().id;
-        println!(
-            "{id}: {} bytes came, verified",
-            incoming.bytes(1 << 20)?.len()
-        );
+        println!("{id}: {} bytes, verified", incoming.bytes(1 << 20)?.len());
     }
     client.close();
     Ok(())

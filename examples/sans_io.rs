@@ -1,5 +1,5 @@
-//! The core alone: a client's and a server's machine joined in memory, without a socket, a clock or a thread.
-//! Each line is what one machine used of the other's bytes, and what it made of them.
+//! `jtp-core` without I/O: a client and a server connection joined in memory, without sockets, clock or threads.
+//! Each line of the output shows bytes that one side consumed, and the event that it reported for them.
 //!
 //! `cargo run --example sans_io`
 
@@ -13,10 +13,10 @@ use jtp_examples::{Result, exit};
 
 const PICTURE: &[u8] = b"GIF89a, or so";
 
-/// Both machines are told the time; here it stands still.
+/// The caller passes the time to both machines. Here it never advances.
 const NOW: Time = Time::ZERO;
 
-/// Two machines, and the bytes between them that are not used yet.
+/// The two machines, and the bytes in transit between them.
 struct Pair {
     client: ClientConnection,
     server: ServerConnection,
@@ -33,7 +33,7 @@ fn run() -> Result {
     let flags = Flags::new(FileType::Gif, false);
     let length = u32::try_from(PICTURE.len())?;
     let mut catalog = CatalogWriter::new();
-    catalog.insert("a.gif", Image { id, flags, length })?;
+    catalog.insert("a.gif", Image::new(id, flags, length))?;
     let mut pair = Pair {
         client: ClientConnection::new(ClientConfig::new(), NOW),
         server: ServerConnection::new(ServerConfig::new(), NOW),
@@ -41,25 +41,18 @@ fn run() -> Result {
         to_client: Vec::new(),
     };
     for request in [Request::List, Request::GetById(vec![id]), Request::Watch] {
-        println!("the client asks: {request:?}");
+        println!("the client requests: {request:?}");
         pair.client.request(request, true, NOW)?;
         while pair.step(&mut catalog)? {}
     }
 
-    println!("an image appears");
+    println!("an image is added");
     let id = ImageId::of(b"");
-    catalog.insert(
-        "empty.gif",
-        Image {
-            id,
-            flags,
-            length: 0,
-        },
-    )?;
+    catalog.insert("empty.gif", Image::new(id, flags, 0))?;
     pair.server.catalog_changed(&catalog.publish(), NOW);
     while pair.step(&mut catalog)? {}
 
-    println!("the client has seen enough");
+    println!("the client cancels the watch");
     pair.client.cancel(NOW)?;
     while pair.step(&mut catalog)? {}
     Ok(())
@@ -74,7 +67,7 @@ impl Pair {
             to_server,
             to_client,
         } = self;
-        // Output is looked at, then acknowledged; who gets it says how much was used, and is shown the rest again.
+        // Output is read with `transmit` and acknowledged with `transmitted`. `receive` returns how much input it used.
         to_server.extend_from_slice(client.transmit());
         client.transmitted(client.transmit().len(), NOW)?;
         let received = server.receive(to_server, NOW);
@@ -87,10 +80,10 @@ impl Pair {
             print("client → server", to_server.drain(..received.used), &what);
         }
         if received.event.is_some() {
-            server.accept(&catalog.publish(), NOW)?; // Or refuse it, or let it wait.
+            server.accept(&catalog.publish(), NOW)?; // Or refuse it, or decide later.
         }
 
-        // The server says which part of which image it needs; where that comes from is the caller's affair.
+        // The server requests a part of an image. The caller decides where the bytes come from.
         if let Some(wanted) = server.wants_body() {
             server.body_loaded(wanted.remaining(), NOW)?;
         }
@@ -100,13 +93,13 @@ impl Pair {
         let sent = output.len();
         server.transmitted(sent, NOW)?;
 
-        // An event borrows from the input: the bytes of an image are not copied.
+        // An event borrows from the input, so the bytes of an image are not copied.
         loop {
             let got = client.receive(to_client, NOW)?;
             let what = match &got.event {
                 Some(Event::Data(bytes)) => format!("Data: {}", bytes.escape_ascii()),
                 Some(event) => format!("{event:?}"),
-                None => "the beginning of something".to_owned(),
+                None => "an incomplete frame".to_owned(),
             };
             let (used, is_last) = (got.used, got.event.is_none());
             if used > 0 || !is_last {

@@ -25,7 +25,7 @@ async fn serve() -> Result {
     }
     let listener = TcpListener::bind(args.bind).await?;
     println!("listening on {}", listener.local_addr()?);
-    // Any future ends it, gracefully: what is under way is finished first. This one never does.
+    // Any future can trigger the graceful shutdown, which finishes requests in progress. This one never completes.
     let shutdown = std::future::pending();
     server.build().serve(listener, shutdown).await?;
     Ok(())

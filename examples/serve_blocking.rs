@@ -24,7 +24,7 @@ fn serve() -> Result {
     }
     let listener = TcpListener::bind(args.bind)?;
     println!("listening on {}", listener.local_addr()?);
-    // A clone's `begin` on another thread ends it, gracefully: what is under way is finished first.
+    // `begin` on a clone, from another thread, starts a graceful shutdown, which finishes requests in progress.
     let shutdown = Shutdown::new()?;
     server.build().serve(listener, &shutdown)?;
     Ok(())

@@ -25,7 +25,7 @@ async fn serve() -> Result {
     }
     let listener = TcpListener::bind(args.bind).await?;
     println!("listening on {}", listener.local_addr()?);
-    // Any future ends it, gracefully: what is under way is finished first.
+    // Any future can trigger the graceful shutdown, which finishes requests in progress.
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     server.build().serve(listener, interrupted).await?;
     Ok(())

@@ -1,7 +1,7 @@
-//! The main job from end to end, in one process: a folder of images is served over TLS on loopback, fetched,
-//! and kept in step when an image is added.
+//! Server and client in one process: serves a folder of images over TLS on loopback, fetches it, and fetches another
+//! image when it is added.
 //!
-//! `cargo run --release --example sync [FOLDER]`; the folder is `images` if none is given, and stays as it is.
+//! `cargo run --release --example sync [FOLDER]`; FOLDER defaults to `images` and is not modified.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ async fn main() -> Result {
     let (shared, fetched) = (work.path().join("shared"), work.path().join("fetched"));
     copy_folder(&source, &shared)?;
 
-    // The server: a folder, a certificate made for this run, a port of the system's choice.
+    // The server: a folder, a certificate generated for this run, and a free port.
     let store = Arc::new(DirStore::open_folder(&shared)?);
     let (server_tls, client_tls) = tls()?;
     let server = Server::builder(Arc::clone(&store)).tls(server_tls).build();
@@ -41,7 +41,7 @@ async fn main() -> Result {
         store.catalog().snapshot().len()
     );
 
-    // The client: everything the server has.
+    // The client fetches all images.
     let name = ServerName::try_from("localhost")?;
     let mut client = Client::builder(address.to_string())
         .tls(client_tls, name)
@@ -49,46 +49,46 @@ async fn main() -> Result {
     let output = OutputFolder::open(&fetched)?;
     let catalog = client.list().await?;
     for entry in &catalog {
-        let form = if entry.flags.is_compressed() {
+        let encoding = if entry.flags.is_compressed() {
             "compressed"
         } else {
-            "as it is"
+            "uncompressed"
         };
         println!(
-            "  {}  {:>7} bytes {form}  {}",
-            entry.id, entry.size, entry.name
+            "  {}  {:>7} bytes {encoding}  {}",
+            entry.id, entry.length, entry.name
         );
     }
     let started = Instant::now();
-    let came = save(client.list_and_get(), &catalog, &output).await?;
+    let count = save(client.list_and_get(), &catalog, &output).await?;
     println!(
-        "fetched {came} images in {:.1?}, each verified by its ID",
+        "fetched {count} images in {:.1?}, each verified by its ID",
         started.elapsed()
     );
 
-    // News: an image appears in the folder, the watcher hears of it, and BATCH sends just the difference.
+    // An image is added to the folder. The watcher receives an event, and BATCH sends only the difference.
     let (_, mut watch) = client.list_and_watch().await?;
     std::fs::write(shared.join("added.bmp"), gradient(320, 200))?;
-    let news = watch.next().await?;
-    println!("news: {} has appeared with ID {}", news.name, news.id);
+    let added = watch.next().await?;
+    println!("event: {} was added with ID {}", added.name, added.id);
     drop(watch);
     client.close().await;
 
     let have = HaveSet::try_from_iter(output.scan()?.ids.into_keys())?;
-    println!("the client has {} images and asks for the rest", have.len());
+    println!("the client has {} images and requests the rest", have.len());
     let catalog = client.list().await?;
-    let came = save(client.batch(have), &catalog, &output).await?;
-    println!("fetched {came} image: {}", news.name);
+    let count = save(client.batch(have), &catalog, &output).await?;
+    println!("fetched {count} image: {}", added.name);
 
     drop(client);
     let _ = stop.send(());
     serving.await??;
     compare(&shared, &fetched)?;
-    println!("both folders hold the same images");
+    println!("both folders contain the same images");
     Ok(())
 }
 
-/// Writes images under the names that the catalog gives them, made harmless. What is broken never appears.
+/// Writes images under safe versions of their names in the catalog. Broken images never become visible.
 async fn save(
     mut images: Images<'_>,
     catalog: &[CatalogEntry<'_>],
@@ -98,7 +98,7 @@ async fn save(
     for entry in catalog {
         names.add(entry.id, &entry.name, entry.flags.file_type());
     }
-    let mut came = 0;
+    let mut count = 0;
     while let Some(mut incoming) = images.next().await? {
         let image = incoming.image();
         let mut file = output.begin(&image);
@@ -106,22 +106,22 @@ async fn save(
             file.append(bytes)?;
         }
         file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
-        came += 1;
+        count += 1;
     }
-    Ok(came)
+    Ok(count)
 }
 
 /// A certificate for `localhost`, and configurations for both sides.
 fn tls() -> Result<(rustls::ServerConfig, rustls::ClientConfig)> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
+        .with_single_cert(vec![certified.cert.der().clone()], key.into())?;
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone())?;
+    roots.add(certified.cert.der().clone())?;
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -157,7 +157,7 @@ fn compare(shared: &Path, fetched: &Path) -> Result {
     Ok(())
 }
 
-/// A BMP of 24 bits a pixel.
+/// A BMP with 24 bits per pixel.
 fn gradient(width: u32, height: u32) -> Vec<u8> {
     let row = (width * 3).next_multiple_of(4);
     let size = 54 + row * height;

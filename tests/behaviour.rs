@@ -1,4 +1,4 @@
-//! One behaviour, whichever adapters are at the two ends. See [`suite`].
+//! The behaviour suite: every pair of adapters must behave alike. See [`suite`].
 
 #[path = "behaviour/mod.rs"]
 mod suite;

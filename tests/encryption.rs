@@ -1,4 +1,4 @@
-//! TLS: ALPN, versions, and one port for both tongues.
+//! TLS: ALPN, versions, certificates, and plain TCP on the same port.
 
 use std::net::SocketAddr;
 
@@ -9,17 +9,17 @@ use crate::support::Result;
 use crate::support::bytes::*;
 use crate::support::files::samples;
 use crate::support::peer::Peer;
-use crate::support::serve::{Served, in_time};
+use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
 
-fn secure(plain: PlainPolicy) -> Served {
-    Served::folder_with(samples(), |s| s.tls(tls().server.clone()).plain(plain))
+fn secure(plain: PlainPolicy) -> TestServer {
+    TestServer::folder_with(samples(), |s| s.tls(tls().server.clone()).plain(plain))
 }
 
 #[test]
 fn t1_alpn_jtp_1_or_none_and_tls_1_2_or_1_3() {
     let served = secure(PlainPolicy::Refuse);
-    let list = list_of(&served.pictures());
+    let list = list_of(&served.images());
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for alpn in [
             &[][..],
@@ -30,20 +30,23 @@ fn t1_alpn_jtp_1_or_none_and_tls_1_2_or_1_3() {
             let mut peer = served.peer().tls(tls().client_with(alpn, version));
             peer.send([LIST, 0]);
             peer.expect(&list);
-            peer.expect_end(); // S11: close_notify came, or this would fail.
+            peer.expect_end(); // S11: fails without close_notify.
         }
         for alpn in [&[&b"h2"[..]][..], &[b"jtp/2", b"JTP/1"]] {
             let mut peer = served.peer().tls(tls().client_with(alpn, version));
             let refused = peer.try_send([LIST, 0]);
-            assert!(refused.is_err(), "{alpn:?} is refused in the handshake");
+            assert!(
+                refused.is_err(),
+                "{alpn:?} must be refused in the handshake"
+            );
         }
     }
 }
 
 #[test]
-fn t2_one_port_speaks_both_tongues() {
+fn t2_one_port_serves_plain_and_tls() {
     let served = secure(PlainPolicy::Loopback);
-    let list = list_of(&served.pictures());
+    let list = list_of(&served.images());
     let mut plain = served.peer();
     let mut encrypted = served.peer().tls(tls().client());
     for _ in 0..3 {
@@ -52,7 +55,7 @@ fn t2_one_port_speaks_both_tongues() {
             peer.expect(&list);
         }
     }
-    // Bytes that are neither: an unknown request on plain TCP, and a broken handshake.
+    // Neither plain JTP nor TLS: an unknown request type, and a broken handshake.
     let mut peer = served.peer();
     peer.send([0x15, 3, 3, 0, 2, 1, 0]);
     peer.expect_error(UNSUPPORTED_FEATURE); // S10
@@ -62,7 +65,7 @@ fn t2_one_port_speaks_both_tongues() {
 }
 
 #[test]
-fn t2_who_may_not_speak_plain_is_told_of_tls() -> Result {
+fn t2_refused_plain_client_gets_an_error_that_names_tls() -> Result {
     let served = secure(PlainPolicy::Refuse);
     for sent in [&[LIST, KEEP][..], &[LIST], &[0x55; 100_000]] {
         let mut peer = served.peer();
@@ -70,19 +73,19 @@ fn t2_who_may_not_speak_plain_is_told_of_tls() -> Result {
         let message = peer.expect_error(UNSUPPORTED_FEATURE);
         assert!(message.contains("TLS"), "{message}");
     }
-    // Our client says it in its own words.
+    // Our client reports a specific error.
     let refused = served.block_on(in_time(async { served.client().build().list().await }));
     assert!(
         matches!(refused, Err(Error::TlsServer { .. })),
         "{refused:?}"
     );
 
-    // From elsewhere than loopback too: another address of this machine, if it has one.
+    // The same from a non-loopback address of this machine, if it has one.
     if let Some(address) = address_of_this_machine() {
         let server = |plain| {
             let store = crate::support::serve::raw_store(&crate::support::files::samples_folder());
             let setup = |s: jtp_tokio::ServerBuilder<_>| s.tls(tls().server.clone()).plain(plain);
-            Served::store_on(address, store, setup)
+            TestServer::store_on(address, store, setup)
         };
         let served = server(PlainPolicy::Loopback);
         let mut peer = Peer::connect(served.address);

@@ -1,24 +1,24 @@
-//! A scripted client: exact bytes to the server, exact bytes from it.
+//! Exact bytes to and from the server.
 
 use jtp_store::DirStore;
 
 use crate::support::bytes::*;
 use crate::support::files::{self, bmp, folder_of};
-use crate::support::serve::Served;
+use crate::support::serve::TestServer;
 use crate::support::tls::tls;
 
 #[test]
-fn each_response_byte_by_byte() {
-    let served = Served::samples();
-    let pictures = served.pictures();
-    let all: Vec<&Picture> = pictures.iter().collect();
+fn exact_bytes_of_each_response() {
+    let served = TestServer::samples();
+    let images = served.images();
+    let all: Vec<&TestImage> = images.iter().collect();
     let mut peer = served.peer();
     peer.send([LIST, KEEP]);
-    peer.expect(list_of(&pictures)); // S5
+    peer.expect(list_of(&images)); // S5
     peer.send([LIST_AND_GET, KEEP]);
-    peer.expect(images_of(b"JTPG", &pictures));
-    peer.send(batch(KEEP, &[pictures[0].id, 7, pictures[0].id]));
-    peer.expect(images_of(b"JTPB", &pictures[1..])); // S8
+    peer.expect(images_of(b"JTPG", &images));
+    peer.send(batch(KEEP, &[images[0].id, 7, images[0].id]));
+    peer.expect(images_of(b"JTPB", &images[1..])); // S8
     peer.send(get(KEEP, &[all[9].id, 7, all[2].id, all[9].id]));
     peer.expect(data_of(&[all[9], all[2], all[9]])); // S7
     peer.send(get(KEEP, &[]));
@@ -30,41 +30,41 @@ fn each_response_byte_by_byte() {
 
 #[test]
 fn s1_pipelined_requests_are_answered_in_order() {
-    let served = Served::folder_with(files::samples(), |s| s.tls(tls().server.clone()));
-    let pictures = served.pictures();
+    let served = TestServer::folder_with(files::samples(), |s| s.tls(tls().server.clone()));
+    let images = served.images();
     let requests = [
         vec![LIST, KEEP],
-        get(KEEP, &[pictures[3].id, pictures[4].id]),
-        batch(KEEP, &[pictures[0].id]),
+        get(KEEP, &[images[3].id, images[4].id]),
+        batch(KEEP, &[images[0].id]),
         vec![LIST_AND_GET, KEEP],
         get(KEEP, &[]),
         vec![LIST, 0],
-        vec![LIST, 0], // S2: thrown away
+        vec![LIST, 0], // S2: discarded
     ]
     .concat();
     let answers = [
-        list_of(&pictures),
-        data_of(&[&pictures[3], &pictures[4]]),
-        images_of(b"JTPB", &pictures[1..]),
-        images_of(b"JTPG", &pictures),
+        list_of(&images),
+        data_of(&[&images[3], &images[4]]),
+        images_of(b"JTPB", &images[1..]),
+        images_of(b"JTPG", &images),
         data_of(&[]),
-        list_of(&pictures),
+        list_of(&images),
     ]
     .concat();
     for secure in [false, true] {
-        let whole = |mut peer: crate::support::peer::Peer| {
+        let exchange = |mut peer: crate::support::peer::Peer| {
             peer.send(&requests);
             peer.expect(&answers);
             peer.expect_end();
         };
         let peer = served.peer();
-        whole(if secure {
+        exchange(if secure {
             peer.tls(tls().client())
         } else {
             peer
         });
     }
-    // One byte at a time is the same.
+    // The same one byte at a time.
     let mut peer = served.peer();
     for byte in &requests {
         peer.send([*byte]);
@@ -75,30 +75,30 @@ fn s1_pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn s1_more_requests_than_are_read_ahead() {
-    let served = Served::samples();
-    let pictures = served.pictures();
+    let served = TestServer::samples();
+    let images = served.images();
     let mut peer = served.peer();
-    let ids = [pictures[2].id; 255];
-    let each = data_of(&[&pictures[2]; 255]);
-    // 100 KiB of requests, 40 times as much in answers per request: both directions are full at once.
+    let ids = [images[2].id; 255];
+    let each = data_of(&[&images[2]; 255]);
+    // Each response is far longer than its request, so both directions are full at once.
     let requests = get(KEEP, &ids).repeat(3);
     peer.send(&requests);
     for _ in 0..3 {
         peer.expect(&each);
     }
     peer.send([LIST, 0]);
-    peer.expect(list_of(&pictures));
+    peer.expect(list_of(&images));
     peer.expect_end();
 }
 
 #[test]
-fn s10_what_is_no_request_gets_its_error_and_the_end() {
-    let served = Served::samples();
-    let list = list_of(&served.pictures());
+fn s10_invalid_request_gets_an_error_and_the_end() {
+    let served = TestServer::samples();
+    let list = list_of(&served.images());
     let have = |varint: &[u8]| [&[BATCH, KEEP], varint].concat();
     for (bytes, code) in [
         (vec![6, 0], UNSUPPORTED_FEATURE),
-        (vec![255, 255], UNSUPPORTED_FEATURE), // the type is judged first
+        (vec![255, 255], UNSUPPORTED_FEATURE), // the type is checked first
         (vec![LIST, 2], INVALID_REQUEST),
         (vec![GET, 0x80, 0], INVALID_REQUEST),
         (vec![CANCEL[0], 2], INVALID_REQUEST),
@@ -112,7 +112,7 @@ fn s10_what_is_no_request_gets_its_error_and_the_end() {
         let mut peer = served.peer();
         peer.send(&bytes);
         assert!(!peer.expect_error(code).is_empty(), "{bytes:02x?}"); // S11
-        // Behind a good request the answer to that comes first.
+        // Behind a valid request, that one is answered first.
         if bytes != CANCEL {
             let mut peer = served.peer();
             peer.send([&[LIST, KEEP], &bytes[..]].concat());
@@ -123,30 +123,30 @@ fn s10_what_is_no_request_gets_its_error_and_the_end() {
 }
 
 #[test]
-fn s6_the_list_is_truthful_before_and_after_compression() {
-    // Large enough that its form is not ready when the store has just been opened.
+fn s6_list_matches_packets_before_and_after_compression() {
+    // Large enough that the compressed variant is not ready when the store is opened.
     let folder = files::samples();
     for n in 0..4u8 {
         let path = folder.path().join(format!("big-{n}.bmp"));
         std::fs::write(path, bmp(4 << 20, n)).unwrap();
     }
     std::fs::write(folder.path().join("empty.bmp"), b"").unwrap();
-    let pictures = files::pictures(folder.path());
+    let images = files::images_in(folder.path());
     let store = DirStore::open_folder(folder.path()).unwrap();
-    let served = Served::store(store, |server| server);
+    let served = TestServer::store(store, |server| server);
     let mut compressed = Vec::new();
-    // Twice as it happens to be, once when all is compressed.
+    // Twice in whatever state the store is, once when everything is compressed.
     for round in 0..3 {
         if round == 2 {
             served.wait_for(|catalog| {
                 let raw_bmp = |e: jtp_core::wire::entry::Entry<'_>| {
-                    e.name.ends_with(".bmp") && e.size > 0 && !e.flags.is_compressed()
+                    e.name.ends_with(".bmp") && e.length > 0 && !e.flags.is_compressed()
                 };
                 !catalog.entries().any(raw_bmp)
             });
         }
         let mut peer = served.peer();
-        // Both from one write; a form may become ready in between, so only equal snapshots are compared.
+        // A compressed variant may become ready between the requests, so only equal snapshots are compared.
         loop {
             peer.send([LIST, KEEP, LIST_AND_GET, KEEP, LIST, KEEP]);
             let list = |peer: &mut crate::support::peer::Peer| {
@@ -157,18 +157,18 @@ fn s6_the_list_is_truthful_before_and_after_compression() {
             peer.expect(b"JTPG");
             let packets: Vec<_> = (0..peer.varint()).map(|_| peer.packet()).collect();
             let after = list(&mut peer);
-            assert_eq!(packets.len(), pictures.len());
-            for ((entry, packet), picture) in before.iter().zip(&packets).zip(&pictures) {
-                assert_eq!((entry.1, &*entry.2), (picture.id, &*picture.name));
-                assert_eq!(packet.id, picture.id);
+            assert_eq!(packets.len(), images.len());
+            for ((entry, packet), image) in before.iter().zip(&packets).zip(&images) {
+                assert_eq!((entry.1, &*entry.2), (image.id, &*image.name));
+                assert_eq!(packet.id, image.id);
                 let bytes = if packet.flags & ZSTD == 0 {
                     packet.data.clone()
                 } else {
-                    assert!([3, 7].contains(&picture.kind), "S9: {}", picture.name);
-                    assert!(packet.data.len() * 100 < picture.bytes.len() * 95, "S9");
+                    assert!([3, 7].contains(&image.kind), "S9: {}", image.name);
+                    assert!(packet.data.len() * 100 < image.bytes.len() * 95, "S9");
                     zstd::decode_all(&packet.data[..]).unwrap()
                 };
-                assert!(bytes == picture.bytes, "{}", picture.name);
+                assert!(bytes == image.bytes, "{}", image.name);
             }
             if before != after {
                 continue;
@@ -181,40 +181,40 @@ fn s6_the_list_is_truthful_before_and_after_compression() {
             break;
         }
     }
-    // Once all is ready: each BMP, and nothing else; an empty one travels raw. // S9
+    // In the end each BMP is compressed and nothing else; an empty one is sent uncompressed. // S9
     assert!(compressed.iter().all(|e| e.2.ends_with(".bmp")));
     assert_eq!(compressed.len(), 3 + 4);
 }
 
 #[test]
-fn s4_files_of_the_same_bytes_are_one_image() {
+fn s4_files_with_equal_bytes_are_one_image() {
     let png = files::noise(1000, 1);
-    let served = Served::folder(folder_of([
+    let served = TestServer::folder(folder_of([
         ("b.png", png.clone()),
         ("a.png", png.clone()),
         ("c.png", files::noise(1000, 2)),
     ]));
-    let pictures = [
-        Picture::new("a.png", png),
-        Picture::new("c.png", files::noise(1000, 2)),
+    let images = [
+        TestImage::new("a.png", png),
+        TestImage::new("c.png", files::noise(1000, 2)),
     ];
     let mut peer = served.peer();
     peer.send([LIST, KEEP, LIST_AND_GET, 0]);
-    peer.expect(list_of(&pictures));
-    peer.expect(images_of(b"JTPG", &pictures));
+    peer.expect(list_of(&images));
+    peer.expect(images_of(b"JTPG", &images));
     peer.expect_end();
 }
 
 #[test]
-fn s15_requests_over_the_rate_are_told_so() {
+fn s15_requests_over_the_limit_get_rate_limited() {
     let window = std::time::Duration::from_secs(3600);
-    let served = Served::folder_with(files::samples(), |s| s.rate_limit(3, window));
-    let list = list_of(&served.pictures());
+    let served = TestServer::folder_with(files::samples(), |s| s.rate_limit(3, window));
+    let list = list_of(&served.images());
     let mut peer = served.peer();
     // CANCEL does not count.
     peer.send([&[LIST, KEEP][..], &CANCEL, &CANCEL, &CANCEL, &[LIST, KEEP]].concat());
     peer.expect([&list[..], b"JTPCJTPCJTPC", &list].concat());
-    // The address counts, not the connection.
+    // The limit is per address, not per connection.
     let mut other = served.peer();
     other.send([LIST, KEEP, LIST, KEEP, LIST, KEEP]);
     other.expect(&list);

@@ -1,16 +1,15 @@
-//! Hostile peers against the real programs, crashes and bad disks. Linux only: it looks into `/proc`.
+//! Hostile peers against the real programs, crashes and failing disks. Linux only: the tests read `/proc`.
 //!
-//! `cargo test --test hostile` takes some seconds and belongs to every run of the tests. At full scale, with
-//! its figures, in some six minutes on two cores:
+//! `cargo test --test hostile` takes a few seconds and is part of the ordinary test run. At full scale, with its
+//! figures printed, it takes about six minutes on two cores:
 //!
 //! ```sh
 //! JTP_HOSTILE=full cargo test --release --test hostile -- --nocapture --test-threads 1
 //! ```
 //!
-//! Attackers and honest clients share this machine, so how much slower the honest ones become says as much
-//! about its cores as about the server. Disks that fail need more than a test can ask for: without root, or
-//! user namespaces, those tests say that they were left out. So with peers that vanish, for which a network of its own
-//! is cut.
+//! Attackers and honest clients share the machine, so the slowdown of the honest ones depends as much on its cores as
+//! on the server. Tests of failing disks and of vanished peers need root or user namespaces; without them they print
+//! that they are skipped.
 
 #![cfg(target_os = "linux")]
 

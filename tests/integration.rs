@@ -1,14 +1,14 @@
 //! JTP end to end: real sockets on loopback, real images, and both programs as processes.
 //!
 //! - `requests`: our client against our server, every request.
-//! - `exact`: a scripted client that sends and expects exact bytes; `cancel`, `changing`, `watching` and
-//!   `closing` do so for one matter each, `encryption` for TLS.
-//! - our clients against scripted servers: in the other target, `behaviour`.
-//! - `face`: the public names and methods of the adapters, against each other.
+//! - `exact`: a raw client that sends and expects exact bytes; likewise `cancel`, `changing` (files), `watching`,
+//!   `closing` and `encryption` for one topic each.
+//! - our clients against scripted servers are in the test target `behaviour`.
+//! - `face`: the public names and methods of the adapters, compared with each other.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
 //!
-//! What the peers send and expect is written by hand in `support::bytes`, without the project's codec.
+//! The raw peers encode and decode with `support::bytes`, without the project's codec.
 
 #[allow(dead_code, reason = "shared with the other test targets")]
 mod support;

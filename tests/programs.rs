@@ -1,4 +1,4 @@
-//! `server` and `client` as processes.
+//! The programs `server` and `client` as processes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,137 +7,141 @@ use std::os::unix::fs::MetadataExt;
 use rustix::process::Signal;
 
 use crate::support::bytes::*;
-use crate::support::files::{noise, pictures};
-use crate::support::process::{Place, eventually};
+use crate::support::files::{images_in, noise};
+use crate::support::process::{WorkDir, eventually};
 use crate::support::proxy::Proxy;
 
-fn names(pictures: &[Picture]) -> Vec<&str> {
-    pictures.iter().map(|p| &*p.name).collect()
+fn names(images: &[TestImage]) -> Vec<&str> {
+    images.iter().map(|p| &*p.name).collect()
 }
 
 #[track_caller]
-fn assert_same(fetched: &[Picture], wanted: &[Picture]) {
-    assert_eq!(names(fetched), names(wanted));
-    assert!(fetched == wanted, "all bytes are the same");
+fn assert_same(fetched: &[TestImage], expected: &[TestImage]) {
+    assert_eq!(names(fetched), names(expected));
+    assert!(fetched == expected, "all bytes are equal");
 }
 
 #[test]
-fn t2_the_two_terminal_way_works_with_no_other_flag_and_so_does_tls() {
-    let place = Place::samples();
-    let server = place.server(&[]); // TLS is on, with a certificate of its own making.
-    let samples = pictures(&place.images());
-    place.client(server.address, &[]).fetched(14, 0);
-    assert_same(&place.fetched(), &samples);
+fn t2_default_flags_work_with_plain_and_tls() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&[]); // TLS is on, with a self-signed certificate.
+    let samples = images_in(&workdir.images());
+    workdir.client(server.address, &[]).assert_fetched(14, 0);
+    assert_same(&workdir.fetched(), &samples);
 
-    // By TLS, trusting the certificate that the server has made.
-    place
+    // Over TLS, trusting the server's self-signed certificate.
+    workdir
         .client(
             server.address,
             &["--tls", "--cert", "cert.pem", "--out", "secure"],
         )
-        .fetched(14, 0);
+        .assert_fetched(14, 0);
     assert_same(
-        &pictures(&place.output().with_file_name("secure")),
+        &images_in(&workdir.output().with_file_name("secure")),
         &samples,
     );
 
-    // Only what is lacking.
-    place.client(server.address, &["--batch"]).fetched(0, 14);
-    let added = place.add("new.png", &noise(100_000, 1));
+    // `--batch` fetches only missing images.
+    workdir
+        .client(server.address, &["--batch"])
+        .assert_fetched(0, 14);
+    let added = workdir.add("new.png", &noise(100_000, 1));
     let listed = |id: u64| {
-        let list = place.client(server.address, &["--list"]);
-        list.well()
+        let list = workdir.client(server.address, &["--list"]);
+        list.assert_success()
             .out
             .lines()
             .any(|line| line.starts_with(&format!("{id:016x} ")))
     };
     eventually("the new image is listed", || listed(added.id));
-    place.client(server.address, &["--batch"]).fetched(1, 14);
-    assert_same(&place.fetched(), &pictures(&place.images()));
-    // And over several connections, with keep-alive, everything anew.
-    place
+    workdir
+        .client(server.address, &["--batch"])
+        .assert_fetched(1, 14);
+    assert_same(&workdir.fetched(), &images_in(&workdir.images()));
+    // Everything again over several connections with keep-alive.
+    workdir
         .client(server.address, &["-p", "4", "-k", "--repeat", "2"])
-        .well();
-    assert_same(&place.fetched(), &pictures(&place.images()));
+        .assert_success();
+    assert_same(&workdir.fetched(), &images_in(&workdir.images()));
 
-    // S16: SIGTERM is a good end.
+    // S16: SIGTERM ends the server with exit code 0.
     assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]
-fn the_list_has_a_line_for_each_image_in_catalog_order() {
-    let place = Place::samples();
-    let server = place.server(&["--no-tls", "--compression-threshold", "0"]);
-    let list = place.client(server.address, &["--list"]);
+fn list_prints_each_image_in_catalog_order() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&["--no-tls", "--compression-threshold", "0"]);
+    let list = workdir.client(server.address, &["--list"]);
     let lines: Vec<Vec<&str>> = list
-        .well()
+        .assert_success()
         .out
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    let samples = pictures(&place.images());
+    let samples = images_in(&workdir.images());
     assert_eq!(lines.len(), samples.len());
-    for (line, picture) in lines.iter().zip(&samples) {
-        assert_eq!(line[0], format!("{:016x}", picture.id));
-        assert_eq!(line[1], picture.bytes.len().to_string());
-        assert_eq!(line.last(), Some(&&*picture.name));
+    for (line, image) in lines.iter().zip(&samples) {
+        assert_eq!(line[0], format!("{:016x}", image.id));
+        assert_eq!(line[1], image.bytes.len().to_string());
+        assert_eq!(line.last(), Some(&&*image.name));
     }
-    assert!(!place.output().exists(), "--list fetches nothing");
+    assert!(!workdir.output().exists(), "--list fetches nothing");
 }
 
 #[test]
-fn n1_a_watching_client_gets_what_is_new() {
-    let place = Place::samples();
-    let server = place.server(&[]);
+fn n1_watching_client_fetches_new_images() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&[]);
     let mut client =
-        place.start_client(server.address, &["--watch", "--tls", "--cert", "cert.pem"]);
-    eventually("all are here", || place.fetched().len() == 14);
+        workdir.start_client(server.address, &["--watch", "--tls", "--cert", "cert.pem"]);
+    eventually("all images are fetched", || workdir.fetched().len() == 14);
     for n in 0..3 {
-        place.add(&format!("new-{n}.png"), &noise(200_000, n));
-        eventually("the new one is here", || {
-            place.fetched().len() == 15 + usize::try_from(n).unwrap()
+        workdir.add(&format!("new-{n}.png"), &noise(200_000, n));
+        eventually("the new image is fetched", || {
+            workdir.fetched().len() == 15 + usize::try_from(n).unwrap()
         });
     }
-    assert_same(&place.fetched(), &pictures(&place.images()));
-    // S16: the server's end ends the watch at an event boundary; another server goes on (N5).
+    assert_same(&workdir.fetched(), &images_in(&workdir.images()));
+    // S16: the server's shutdown ends the watch at an event boundary; the client keeps running.
     assert_eq!(server.stop().code(), Some(0));
     client.signal(Signal::INT);
     assert_eq!(client.end().code(), Some(130));
 }
 
-/// 200 images of some 30 KB, and a place with them.
-fn many() -> (Place, Vec<Picture>) {
-    let pictures: Vec<Picture> = (0..200)
+/// A working folder with 200 images of about 30 KB.
+fn many() -> (WorkDir, Vec<TestImage>) {
+    let images: Vec<TestImage> = (0..200)
         .map(|n| {
             let len = 20_000 + usize::try_from(n).unwrap() * 97;
-            Picture::new(&format!("{n:03}.png"), noise(len, n))
+            TestImage::new(&format!("{n:03}.png"), noise(len, n))
         })
         .collect();
-    (Place::of(&pictures), pictures)
+    (WorkDir::of(&images), images)
 }
 
-/// The visible files, each of which has to be whole and right; by name, what tells one from its successor.
+/// Checks that each visible file is complete and correct; returns inode and modification time by name.
 #[track_caller]
-fn whole_files(place: &Place, pictures: &[Picture]) -> HashMap<String, (u64, i64)> {
-    let fetched = place.fetched();
+fn check_files(workdir: &WorkDir, images: &[TestImage]) -> HashMap<String, (u64, i64)> {
+    let fetched = workdir.fetched();
     for file in &fetched {
-        let right = pictures.iter().any(|p| p == file);
-        assert!(right, "R2: {} is visible and not the image", file.name);
+        let right = images.iter().any(|p| p == file);
+        assert!(right, "R2: {} is visible and is not the image", file.name);
     }
-    let inode = |p: &Picture| {
-        let data = fs::metadata(place.output().join(&p.name)).unwrap();
+    let inode = |p: &TestImage| {
+        let data = fs::metadata(workdir.output().join(&p.name)).unwrap();
         (p.name.clone(), (data.ino(), data.mtime_nsec()))
     };
     fetched.iter().map(inode).collect()
 }
 
 #[test]
-fn r2_r5_r6_a_client_killed_at_any_moment_leaves_whole_files_and_the_next_fetches_the_rest() {
-    let (place, pictures) = many();
-    let server = place.server(&["--no-tls"]);
+fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_rest() {
+    let (workdir, images) = many();
+    let server = workdir.server(&["--no-tls"]);
     let mut before = HashMap::new();
     let mut killed = 0;
-    // The moments: inside LIST, at its end, and all over the images, in heads and bodies.
+    // The client is killed inside LIST, at its end, and inside heads and bodies of many images.
     for moment in [0, 1, 3000, 7000, 7005, 7018, 30_000]
         .into_iter()
         .chain((0..16).map(|n| 250_000 + n * 9_973))
@@ -148,44 +152,48 @@ fn r2_r5_r6_a_client_killed_at_any_moment_leaves_whole_files_and_the_next_fetche
             1 => &["--batch", "-p", "3"],
             _ => &["--batch", "-k"],
         };
-        let mut client = place.start_client(proxy.address, args);
-        // From 250,000 bytes some images are whole, on any number of connections: one of them is let in.
+        let mut client = workdir.start_client(proxy.address, args);
+        // After 250,000 bytes at least one new image is complete, on any number of connections.
         let known = if moment < 250_000 {
             0
         } else {
             before.len() + 1
         };
-        eventually("the moment is here", || {
-            (proxy.is_spent() && place.fetched().len() >= known) || client.has_ended()
+        eventually("the proxy's limit is reached", || {
+            (proxy.is_spent() && workdir.fetched().len() >= known) || client.has_ended()
         });
         if !client.has_ended() {
             client.signal(Signal::KILL);
             killed += 1;
         }
         client.end();
-        let after = whole_files(&place, &pictures);
+        let after = check_files(&workdir, &images);
         for (name, file) in &before {
-            assert_eq!(after.get(name), Some(file), "{name} was not fetched again");
+            assert_eq!(
+                after.get(name),
+                Some(file),
+                "{name} must not be fetched again"
+            );
         }
         before = after;
     }
     assert!(killed >= 20, "{killed}");
-    assert!(
-        before.len() >= 16,
-        "{} came in all these moments",
-        before.len()
-    );
-    assert!(before.len() < 200, "there is a rest");
-    place
+    assert!(before.len() >= 16, "{} images were fetched", before.len());
+    assert!(before.len() < 200, "some images remain");
+    workdir
         .client(server.address, &["--batch"])
-        .fetched(200 - before.len(), before.len());
-    let after = whole_files(&place, &pictures);
+        .assert_fetched(200 - before.len(), before.len());
+    let after = check_files(&workdir, &images);
     assert_eq!(after.len(), 200);
     for (name, file) in &before {
-        assert_eq!(after.get(name), Some(file), "{name} was not fetched again");
+        assert_eq!(
+            after.get(name),
+            Some(file),
+            "{name} must not be fetched again"
+        );
     }
-    // Nothing temporary is left.
-    let left: Vec<_> = fs::read_dir(place.output())
+    // No temporary files remain.
+    let left: Vec<_> = fs::read_dir(workdir.output())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .filter(|name| name.as_encoded_bytes().starts_with(b".") && name != ".jtp-index")
@@ -194,23 +202,23 @@ fn r2_r5_r6_a_client_killed_at_any_moment_leaves_whole_files_and_the_next_fetche
 }
 
 #[test]
-fn r6_a_server_killed_and_started_again_in_the_middle_costs_nothing() {
-    let (place, pictures) = many();
+fn r6_client_completes_after_a_server_restart() {
+    let (workdir, images) = many();
     for (args, moment) in [
         (&[][..], 2_000_000),
         (&["-p", "3"], 1_000_000),
         (&["-k"], 3_000_000),
     ] {
-        let _ = fs::remove_dir_all(place.output());
-        let server = place.server(&["--no-tls"]);
+        let _ = fs::remove_dir_all(workdir.output());
+        let server = workdir.server(&["--no-tls"]);
         let proxy = Proxy::start(server.address, moment);
-        let mut client = place.start_client(proxy.address, args);
-        eventually("the moment is here", || proxy.is_spent());
+        let mut client = workdir.start_client(proxy.address, args);
+        eventually("the proxy's limit is reached", || proxy.is_spent());
         server.kill();
-        let server = place.server(&["--no-tls"]);
+        let server = workdir.server(&["--no-tls"]);
         proxy.open(server.address);
         assert_eq!(client.end().code(), Some(0), "{args:?}");
-        assert_same(&place.fetched(), &pictures);
+        assert_same(&workdir.fetched(), &images);
         assert_eq!(server.stop().code(), Some(0));
     }
 }

@@ -1,4 +1,4 @@
-//! Our client and our server: every request, plain and TLS, with keep-alive and without.
+//! Our client against our server: every request, plain and TLS, with and without keep-alive.
 
 use jtp_core::client::{ClientConfig, HaveSet};
 use jtp_core::{ImageFault, ImageId};
@@ -6,48 +6,52 @@ use jtp_store::DirStore;
 use jtp_tokio::{Client, ClientBuilder, ImageError, Images};
 
 use crate::support::Result;
-use crate::support::bytes::Picture;
+use crate::support::bytes::TestImage;
 use crate::support::files::{self, samples};
-use crate::support::serve::{Served, in_time};
+use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
 
-/// The images as they come: their IDs, each verified against the picture that it has to be.
-pub(crate) async fn fetch(mut images: Images<'_>, pictures: &[Picture]) -> Result<Vec<u64>> {
+/// Fetches images, compares each with the expected one, and returns their IDs.
+pub(crate) async fn fetch(mut images: Images<'_>, expected: &[TestImage]) -> Result<Vec<u64>> {
     let mut ids = Vec::new();
     while let Some(image) = images.next().await? {
         let head = image.image();
         let bytes = image.bytes(1 << 30).await?;
-        let picture = pictures.iter().find(|p| p.id == head.id.0);
-        let picture = picture.expect("an image that the folder has");
-        assert!(bytes == picture.bytes, "{} is itself", picture.name);
-        assert_eq!(head.flags.file_type().code(), picture.kind);
+        let image = expected.iter().find(|p| p.id == head.id.0);
+        let image = image.expect("an image of the folder");
+        assert!(
+            bytes == image.bytes,
+            "{} has the expected bytes",
+            image.name
+        );
+        assert_eq!(head.flags.file_type().code(), image.kind);
         ids.push(head.id.0);
     }
     Ok(ids)
 }
 
-fn ids<'a>(pictures: impl IntoIterator<Item = &'a Picture>) -> Vec<u64> {
-    pictures.into_iter().map(|picture| picture.id).collect()
+fn ids<'a>(expected: impl IntoIterator<Item = &'a TestImage>) -> Vec<u64> {
+    expected.into_iter().map(|image| image.id).collect()
 }
 
-async fn every_request(client: ClientBuilder, pictures: &[Picture]) -> Result {
+async fn every_request(client: ClientBuilder, expected: &[TestImage]) -> Result {
     let mut client: Client = client.build();
     let listed = client.list().await?;
     assert_eq!(
         listed.iter().map(|e| &*e.name).collect::<Vec<_>>(),
-        pictures.iter().map(|p| &*p.name).collect::<Vec<_>>(),
+        expected.iter().map(|p| &*p.name).collect::<Vec<_>>(),
         "S5"
     );
-    let all = ids(pictures);
-    assert_eq!(fetch(client.list_and_get(), pictures).await?, all); // S5
+    let all = ids(expected);
+    assert_eq!(fetch(client.list_and_get(), expected).await?, all); // S5
 
-    // S8: doubled and unknown IDs are ignored.
+    // S8: duplicate and unknown IDs are ignored.
     let have: Vec<ImageId> = [all[0], all[0], 1, all[3]].map(ImageId).into();
-    let lacking = [&all[1..3], &all[4..]].concat();
+    let missing = [&all[1..3], &all[4..]].concat();
     let have = HaveSet::try_from(have)?;
-    assert_eq!(fetch(client.batch(have), pictures).await?, lacking);
+    assert_eq!(fetch(client.batch(have), expected).await?, missing);
 
-    // S7: in the order asked; unknown ones are left out.
+    // S7: in the order of the request; unknown IDs are left out.
     let mut images = client.get([all[5], 1, all[2]].map(ImageId));
     let mut got = Vec::new();
     while let Some(image) = images.next().await? {
@@ -57,22 +61,22 @@ async fn every_request(client: ClientBuilder, pictures: &[Picture]) -> Result {
     assert_eq!(got, [all[5], all[2]]);
     assert_eq!(images.absent(), [ImageId(1)]);
 
-    // N1, in the middle of the folder's life: watching an idle folder tells nothing, and ends when told to.
+    // N1: watching an unchanged folder yields no events, and ends by CANCEL.
     let (listed, watch) = client.list_and_watch().await?;
-    assert_eq!(listed.len(), pictures.len());
+    assert_eq!(listed.len(), expected.len());
     assert!(watch.cancel().await?.is_empty()); // N3
-    assert_eq!(client.list().await?.len(), pictures.len());
+    assert_eq!(client.list().await?.len(), expected.len());
     client.close().await;
     Ok(())
 }
 
 #[test]
-fn every_request_plain_and_tls_keep_alive_and_not_pipelined_and_not() -> Result {
-    // S2 S5 S7 S8 R7 T1 T2, and S9: with compression as it is by default.
+fn every_request_in_every_configuration() -> Result {
+    // S2 S5 S7 S8 R7 T1 T2, and S9: with the default compression.
     let folder = samples();
-    let pictures = files::pictures(folder.path());
+    let expected = files::images_in(folder.path());
     let store = DirStore::open_folder(folder.path())?;
-    let served = Served::store(store, |server| server.tls(tls().server.clone()));
+    let served = TestServer::store(store, |server| server.tls(tls().server.clone()));
     for keep_alive in [true, false] {
         for pipeline in [true, false] {
             for secure in [true, false] {
@@ -84,7 +88,7 @@ fn every_request_plain_and_tls_keep_alive_and_not_pipelined_and_not() -> Result 
                     client = client.tls(tls().client(), localhost());
                 }
                 served
-                    .block_on(in_time(every_request(client, &pictures)))
+                    .block_on(in_time(every_request(client, &expected)))
                     .map_err(|error| format!("{keep_alive} {pipeline} {secure}: {error}"))?;
             }
         }
@@ -94,20 +98,20 @@ fn every_request_plain_and_tls_keep_alive_and_not_pipelined_and_not() -> Result 
 
 #[test]
 fn many_clients_at_once() -> Result {
-    let served = Served::samples();
-    let pictures = served.pictures();
+    let served = TestServer::samples();
+    let expected = served.images();
     served.block_on(in_time(async {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..32 {
-            let (client, pictures) = (served.client(), pictures.clone());
+            let (client, expected) = (served.client(), expected.clone());
             tasks.spawn(async move {
                 let mut client = client.build();
-                let got = fetch(client.list_and_get(), &pictures).await;
+                let got = fetch(client.list_and_get(), &expected).await;
                 got.map(|got| got.len()).map_err(|error| error.to_string())
             });
         }
         for got in tasks.join_all().await {
-            assert_eq!(got?, pictures.len());
+            assert_eq!(got?, expected.len());
         }
         Ok(())
     }))
@@ -115,7 +119,7 @@ fn many_clients_at_once() -> Result {
 
 #[test]
 fn an_empty_folder_answers_everything() -> Result {
-    let served = Served::folder(files::folder_of([]));
+    let served = TestServer::folder(files::folder_of([]));
     served.block_on(in_time(async {
         let mut client = served.client().build();
         assert!(client.list().await?.is_empty());
@@ -131,22 +135,22 @@ fn an_empty_folder_answers_everything() -> Result {
 }
 
 #[test]
-fn r4_an_image_over_the_limit_fails_alone_raw_and_compressed() -> Result {
+fn r4_images_over_the_limit_fail_individually() -> Result {
     let folder = files::folder_of([
         ("a.bmp", files::bmp(500_000, 1)),
         ("b.png", files::noise(60_000, 2)),
         ("c.png", files::noise(50_000, 3)),
     ]);
-    let served = Served::store(DirStore::open_folder(folder.path())?, |server| server);
+    let served = TestServer::store(DirStore::open_folder(folder.path())?, |server| server);
     served.wait_for(|catalog| catalog.entries().any(|e| e.flags.is_compressed()));
     served.block_on(in_time(async {
         let config = ClientConfig::new().with_max_image_size(50_000);
         let mut client = served.client().config(config).build();
-        let (mut came, mut failed) = (Vec::new(), 0);
+        let (mut received, mut failed) = (Vec::new(), 0);
         let mut images = client.list_and_get();
         while let Some(image) = images.next().await? {
             match image.bytes(1 << 30).await {
-                Ok(bytes) => came.push(bytes),
+                Ok(bytes) => received.push(bytes),
                 Err(ImageError::Fault {
                     fault: ImageFault::TooLarge { limit },
                     ..
@@ -157,7 +161,7 @@ fn r4_an_image_over_the_limit_fails_alone_raw_and_compressed() -> Result {
                 Err(other) => return Err(other.into()),
             }
         }
-        assert_eq!(came, [files::noise(50_000, 3)]);
+        assert_eq!(received, [files::noise(50_000, 3)]);
         assert!(failed >= 2, "{failed}");
         Ok(())
     }))

@@ -1,8 +1,11 @@
-//! The vectors of `tests/vectors`, which peers in other languages read too: frames, images, names, and whole
-//! exchanges with the core's two machines; and that the examples of RFC.md are those vectors.
+//! Checks the core and jtp-store against the test vectors of `tests/vectors`, which implementations in other
+//! languages read too: frames, images, names, and exchanges with both state machines. Checks also that the examples
+//! of RFC.md are these vectors.
 
 #[path = "vectors/rust/client.rs"]
 mod client;
+#[path = "vectors/rust/dissector.rs"]
+mod dissector;
 #[path = "vectors/rust/frames.rs"]
 mod frames;
 #[path = "vectors/rust/images.rs"]

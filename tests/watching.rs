@@ -9,47 +9,47 @@ use jtp_store::MemoryStore;
 use crate::support::Result;
 use crate::support::bytes::*;
 use crate::support::files::{noise, samples};
-use crate::support::serve::{Served, in_time};
+use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
 
-fn news(picture: &Picture) -> Vec<u8> {
-    [&b"JTPW"[..], &picture.entry()].concat()
+fn event(image: &TestImage) -> Vec<u8> {
+    [&b"JTPW"[..], &image.entry()].concat()
 }
 
-/// A file that appears whole, as a careful program makes it.
-fn put(served: &Served, name: &str, bytes: &[u8]) -> Picture {
+/// Adds a file by a rename, so that it is never seen half-written.
+fn put(served: &TestServer, name: &str, bytes: &[u8]) -> TestImage {
     let hidden = served.path().join(".new");
     fs::write(&hidden, bytes).unwrap();
     fs::rename(hidden, served.path().join(name)).unwrap();
-    Picture::new(name, bytes.to_vec())
+    TestImage::new(name, bytes.to_vec())
 }
 
 #[test]
-fn n1_each_image_that_enters_is_told_once_and_nothing_else() {
-    let served = Served::samples();
-    let before = served.pictures();
+fn n1_each_added_image_is_notified_once() {
+    let served = TestServer::samples();
+    let before = served.images();
     let mut peer = served.peer();
     // N5: LIST and WATCH in one write.
     peer.send([&[LIST, KEEP][..], &WATCH].concat());
-    peer.expect(list_of(&before)); // none of these is told
+    peer.expect(list_of(&before)); // none of these is notified
 
-    // Added, and written slowly in place.
+    // Added by a rename, and written in place.
     let added = put(&served, "added.png", &noise(5000, 1));
-    peer.expect(news(&added));
+    peer.expect(event(&added));
     fs::write(served.path().join("written.gif"), noise(300_000, 2)).unwrap();
-    peer.expect(news(&Picture::new("written.gif", noise(300_000, 2))));
+    peer.expect(event(&TestImage::new("written.gif", noise(300_000, 2))));
 
     // Replaced: a changed file is a new image.
-    peer.expect(news(&put(&served, "added.png", &noise(6000, 3))));
+    peer.expect(event(&put(&served, "added.png", &noise(6000, 3))));
 
-    // Renamed: not told.
+    // Renamed: no event.
     fs::rename(
         served.path().join("aurora.jpg"),
         served.path().join("zz.jpg"),
     )
     .unwrap();
     served.wait_for(|c| c.entries().any(|e| e.name == "zz.jpg"));
-    // Touched: not told.
+    // Touched: no event.
     let touched = fs::File::options()
         .append(true)
         .open(served.path().join("maze.bmp"));
@@ -57,24 +57,24 @@ fn n1_each_image_that_enters_is_told_once_and_nothing_else() {
         .unwrap()
         .set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
-    // The same bytes under another name: not told. // S4
+    // The same bytes under another name: no event. // S4
     fs::copy(
         served.path().join("maze.bmp"),
         served.path().join("maze-2.bmp"),
     )
     .unwrap();
-    // Removed: not told.
+    // Removed: no event.
     let removed = fs::read(served.path().join("tiles.bmp")).unwrap();
     fs::remove_file(served.path().join("tiles.bmp")).unwrap();
     served.wait_for(|c| !c.entries().any(|e| e.name == "tiles.bmp"));
-    // And added again: told again.
-    peer.expect(news(&put(&served, "tiles.bmp", &removed)));
-    // No image, hidden, or half: not told.
+    // Added again: an event.
+    peer.expect(event(&put(&served, "tiles.bmp", &removed)));
+    // Not an image, or hidden: no event.
     fs::write(served.path().join("notes.txt"), "text").unwrap();
     fs::write(served.path().join(".hidden.png"), noise(10, 4)).unwrap();
-    peer.expect(news(&put(&served, "last.webp", &noise(10, 5))));
+    peer.expect(event(&put(&served, "last.webp", &noise(10, 5))));
 
-    // N3: CANCEL, and an ordinary connection again.
+    // N3: after CANCEL the connection takes ordinary requests.
     peer.send([&CANCEL[..], &[LIST, KEEP]].concat());
     peer.expect(b"JTPC");
     peer.expect(b"JTPL");
@@ -83,11 +83,11 @@ fn n1_each_image_that_enters_is_told_once_and_nothing_else() {
     for _ in 0..count {
         peer.entry();
     }
-    // N1: what came while nobody watched is not told to a new WATCH.
+    // N1: an image added between two watches is not notified.
     let unseen = put(&served, "unseen.png", &noise(99, 6));
     served.wait_for(|c| c.get(jtp_core::ImageId(unseen.id)).is_some());
     peer.send(WATCH);
-    // N1: "from the moment WATCH is read": LIST of another connection is read later than that. // S1
+    // N1: events start when the WATCH is read.
     peer.send(CANCEL);
     peer.expect(b"JTPC");
     peer.send([&[LIST, KEEP][..], &WATCH].concat());
@@ -95,35 +95,35 @@ fn n1_each_image_that_enters_is_told_once_and_nothing_else() {
     for _ in 0..peer.varint() {
         peer.entry();
     }
-    peer.expect(news(&put(&served, "seen.png", &noise(98, 7))));
+    peer.expect(event(&put(&served, "seen.png", &noise(98, 7))));
 }
 
 #[test]
-fn n1_many_images_at_once_all_are_told() {
-    let served = Served::samples();
+fn n1_many_added_images_are_all_notified() {
+    let served = TestServer::samples();
     let mut peer = served.peer();
     peer.send([&[LIST, KEEP][..], &WATCH].concat());
-    peer.expect(list_of(&served.pictures()));
+    peer.expect(list_of(&served.images()));
     let mut added: Vec<u64> = (0..500)
         .map(|n| put(&served, &format!("n{n:03}.png"), &noise(200, n)).id)
         .collect();
-    let mut told: Vec<u64> = (0..500)
+    let mut events: Vec<u64> = (0..500)
         .map(|_| {
             peer.expect(b"JTPW");
             peer.entry().1
         })
         .collect();
     added.sort_unstable();
-    told.sort_unstable();
-    assert_eq!(told, added);
-    // N6: the client's end ends the watch.
+    events.sort_unstable();
+    assert_eq!(events, added);
+    // N6: the end of the client's stream ends the watch.
     peer.half_close();
     peer.expect_end();
 }
 
 #[test]
 fn n3_anything_but_cancel_is_invalid_during_watch() {
-    let served = Served::samples();
+    let served = TestServer::samples();
     for request in [vec![LIST, KEEP], WATCH.to_vec(), get(KEEP, &[])] {
         let mut peer = served.peer();
         peer.send([&WATCH[..], &request].concat());
@@ -133,7 +133,7 @@ fn n3_anything_but_cancel_is_invalid_during_watch() {
 
 #[test]
 fn n6_the_end_of_the_clients_stream_ends_the_watch() {
-    let served = Served::samples();
+    let served = TestServer::samples();
     for rest in [&[][..], &[CANCEL[0]]] {
         let mut peer = served.peer();
         peer.send([&WATCH[..], rest].concat());
@@ -143,8 +143,8 @@ fn n6_the_end_of_the_clients_stream_ends_the_watch() {
 }
 
 #[test]
-fn our_client_is_told_over_tls_and_fetches_what_is_new() -> Result {
-    let served = Served::folder_with(samples(), |s| s.tls(tls().server.clone()));
+fn client_watches_over_tls_and_fetches_new_images() -> Result {
+    let served = TestServer::folder_with(samples(), |s| s.tls(tls().server.clone()));
     let client = || served.client().tls(tls().client(), localhost()).build();
     served.block_on(in_time(async {
         let (mut watching, mut fetching) = (client(), client());
@@ -152,11 +152,11 @@ fn our_client_is_told_over_tls_and_fetches_what_is_new() -> Result {
         assert_eq!(listed.len(), 14);
         for n in 0..5 {
             let name = format!("new-{n}.png");
-            let picture = put(&served, &name, &noise(50_000, n));
-            let told = watch.next().await?; // N1
-            assert_eq!((told.id.0, &*told.name), (picture.id, &*name));
-            let got = crate::requests::fetch(fetching.get([told.id]), &[picture]).await?;
-            assert_eq!(got, [told.id.0]);
+            let image = put(&served, &name, &noise(50_000, n));
+            let event = watch.next().await?; // N1
+            assert_eq!((event.id.0, &*event.name), (image.id, &*name));
+            let got = crate::requests::fetch(fetching.get([event.id]), &[image]).await?;
+            assert_eq!(got, [event.id.0]);
         }
         assert!(watch.cancel().await?.is_empty()); // N3
         watching.close().await;
@@ -168,55 +168,58 @@ fn our_client_is_told_over_tls_and_fetches_what_is_new() -> Result {
 #[test]
 fn n4_idle_timeouts_do_not_end_a_watch() {
     let config = ServerConfig::new().with_idle_timeout(Some(Duration::from_millis(50)));
-    let served = Served::folder_with(samples(), |s| s.config(config));
-    let list = list_of(&served.pictures());
+    let served = TestServer::folder_with(samples(), |s| s.config(config));
+    let list = list_of(&served.images());
     let mut watching = served.peer();
     watching.send([&[LIST, KEEP][..], &WATCH].concat());
     watching.expect(&list);
     let mut idle = served.peer();
     idle.send([LIST, KEEP]);
     idle.expect(&list);
-    idle.expect_end(); // T4: its time is over, and the watch was idle for longer.
-    watching.expect(news(&put(&served, "new.png", &noise(10, 1))));
-    // An ordinary connection again, it has the same limit.
+    idle.expect_end(); // T4: its timeout has elapsed, and the watch was idle for longer.
+    watching.expect(event(&put(&served, "new.png", &noise(10, 1))));
+    // After the watch the idle timeout applies again.
     watching.send(CANCEL);
     watching.expect(b"JTPC");
     watching.expect_end();
 }
 
-/// Images of 100 bytes with names of 1000, put into the store; what a watcher is told of them.
-fn many_events(served: &Served<MemoryStore>, count: u32) -> Vec<u8> {
+/// Adds images with names of 1000 bytes to the store; returns the events that a watcher must receive.
+fn many_events(served: &TestServer<MemoryStore>, count: u32) -> Vec<u8> {
     let put = |n: u32| {
         let name = format!("{n:08}{}.png", "x".repeat(1000));
         let bytes = noise(100, u64::from(n));
         served.store.insert(&name, bytes.clone()).unwrap();
-        news(&Picture::new(&name, bytes))
+        event(&TestImage::new(&name, bytes))
     };
     (0..count).flat_map(put).collect()
 }
 
 #[test]
-fn n2_a_watcher_that_reads_late_misses_nothing() {
-    let served = Served::store(MemoryStore::new(), |server| server);
+fn n2_slow_watcher_receives_all_events() {
+    let served = TestServer::store(MemoryStore::new(), |server| server);
     let mut peer = served.peer();
     peer.send([&[LIST, KEEP][..], &WATCH].concat());
     peer.expect(list_of(&[]));
-    // Far more than the system's buffers hold.
-    let told = many_events(&served, 3000);
-    peer.expect(told);
+    // Far more than the socket buffers hold.
+    let events = many_events(&served, 3000);
+    peer.expect(events);
     peer.send(CANCEL);
     peer.expect(b"JTPC");
 }
 
 #[test]
-fn n2_a_watcher_beyond_the_history_is_disconnected_and_skips_nothing() {
+fn n2_watcher_beyond_the_lag_limit_is_disconnected_without_gaps() {
     let config = ServerConfig::new().with_max_watch_lag(10);
-    let served = Served::store(MemoryStore::new(), |server| server.config(config));
+    let served = TestServer::store(MemoryStore::new(), |server| server.config(config));
     let mut peer = served.peer();
     peer.send([&[LIST, KEEP][..], &WATCH].concat());
     peer.expect(list_of(&[]));
-    let told = many_events(&served, 3000);
+    let events = many_events(&served, 3000);
     let got = peer.read_to_end();
-    assert!(got.len() < told.len(), "it was disconnected");
-    assert!(told.starts_with(&got), "what came is what was first");
+    assert!(got.len() < events.len(), "the watcher was disconnected");
+    assert!(
+        events.starts_with(&got),
+        "the received events are the first ones"
+    );
 }

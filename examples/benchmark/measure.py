@@ -1,4 +1,4 @@
-"""Processes, and what they cost."""
+"""Runs processes, and measures their time, memory and traffic."""
 
 import ctypes
 import os
@@ -13,12 +13,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def die_with_parent():
-    """Run in a child before its program: nothing that was started outlives the benchmark, however that ends."""
+    """Runs in a child before exec, so that the child is killed if the benchmark dies."""
     LIBC.prctl(1, signal.SIGKILL)
 
 
 def children(pid):
-    """A process and all its descendants."""
+    """The IDs of a process and all its descendants."""
     parents = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -36,11 +36,11 @@ def children(pid):
 
 
 def cpu(pid):
-    """Seconds of processor time of a process, of its descendants and of those that have ended."""
+    """CPU seconds of a process and its descendants, including those that have exited."""
     total = 0.0
     for pid in children(pid):
         try:
-            # The clock of another process: clock_getcpuclockid(3).
+            # The CPU clock ID of another process, as clock_getcpuclockid(3) computes it.
             total += time.clock_gettime((~pid << 3) | 2)
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -50,7 +50,7 @@ def cpu(pid):
 
 
 def memory(pids):
-    """Bytes of memory of some processes, what they share counted once."""
+    """Memory of several processes in bytes; shared pages are counted once."""
     total = 0
     for pid in pids:
         try:
@@ -63,7 +63,7 @@ def memory(pids):
 
 
 def wire():
-    """Bytes that the loopback device has carried: IP packets with their heads, both directions."""
+    """Bytes carried by the loopback device: IP packets with headers, both directions."""
     for line in Path("/proc/net/dev").read_text().splitlines():
         if line.strip().startswith("lo:"):
             return int(line.split(":")[1].split()[0])
@@ -71,7 +71,7 @@ def wire():
 
 
 class Sampler(threading.Thread):
-    """The most memory that some processes have had at once, as seen a hundred times a second."""
+    """Samples the memory of process trees 100 times per second, and keeps the peaks."""
 
     def __init__(self, *roots):
         super().__init__(daemon=True)
@@ -92,19 +92,19 @@ class Sampler(threading.Thread):
 
 
 class Failed(Exception):
-    """A program that did not do what it was started for."""
+    """A program failed."""
 
 
 class TooSlow(Exception):
-    """A client that was broken off."""
+    """A client was killed because it exceeded the timeout."""
 
 
-# After so many seconds a client is broken off.
-PATIENCE = 90
+# The timeout of a client, in seconds.
+TIMEOUT = 90
 
 
 class Server:
-    """A server process; it ends with the block that it is used in."""
+    """A server process. As a context manager, it is stopped at the end of the block."""
 
     def __init__(self, argv, log, ready=None):
         self.log = open(log, "w+")
@@ -137,7 +137,7 @@ class Server:
         return cpu(self.pid)
 
     def settle(self):
-        """Waits until what was forked for a connection has ended, so that its time is counted."""
+        """Waits until the processes forked for connections have exited, so that their CPU time is counted."""
         end = time.monotonic() + 2
         before = cpu(self.pid)
         while time.monotonic() < end:
@@ -166,21 +166,21 @@ class Server:
 
 
 def run(argv, log, server=None, sample=False):
-    """Runs a client to its end: wall time, both sides' processor time, bytes on the wire, and memory if asked."""
+    """Runs a client. Returns the wall time, the CPU time of both sides, the bytes on the wire and, if `sample`, the memory."""
     if server:
         server.settle()
-    with open(log, "w+") as said:
+    with open(log, "w+") as output:
         server_before = server.cpu() if server else 0.0
         wire_before = wire()
         started = time.perf_counter()
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=die_with_parent
         )
         sampler = Sampler(process.pid, server.pid) if sample and server else None
-        patience = threading.Timer(PATIENCE, process.kill)
-        patience.start()
+        timer = threading.Timer(TIMEOUT, process.kill)
+        timer.start()
         _, status, usage = os.wait4(process.pid, 0)
-        patience.cancel()
+        timer.cancel()
         wall = time.perf_counter() - started
         wire_after = wire()
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -194,9 +194,9 @@ def run(argv, log, server=None, sample=False):
         if server:
             server.settle()
             result["server_cpu"] = server.cpu() - server_before
-        if wall > PATIENCE:
+        if wall > TIMEOUT:
             raise TooSlow
         if process.returncode:
-            said.seek(0)
-            raise Failed(f"{' '.join(argv[:2])}: exit {process.returncode}: {said.read().strip()[-400:]}")
+            output.seek(0)
+            raise Failed(f"{' '.join(argv[:2])}: exit {process.returncode}: {output.read().strip()[-400:]}")
     return result

@@ -1,14 +1,14 @@
-//! What the benchmark compares the programs with: files copied over TCP by read and write and nothing else, a
-//! reader that throws away what comes, a program's output over TCP, and hashing alone. `benchmark/run` starts it.
+//! The reference programs of the benchmark: a plain copy of files over TCP, a discarding reader, the output of another
+//! program over TCP, and hashing only. `benchmark/run` starts them.
 //!
 //! ```text
-//! benchmark_peer serve DIR [TIMES]      send each connection all files of DIR, TIMES over
+//! benchmark_peer serve DIR [TIMES]      send all files of DIR to each connection, TIMES times
 //! benchmark_peer fetch ADDR OUT         receive them into OUT
-//! benchmark_peer drain ADDR HEX TIMES   send these bytes TIMES over, then read till the end; bytes and seconds
-//! benchmark_peer list ADDR              a LIST's response, as it comes, to stdout
+//! benchmark_peer drain ADDR HEX TIMES   send these bytes TIMES times, then read until EOF; prints bytes and seconds
+//! benchmark_peer list ADDR              write the response to a LIST to stdout
 //! benchmark_peer serve-command COMMAND  run COMMAND for each connection, with the connection as its stdout
 //! benchmark_peer fetch-command ADDR COMMAND    run COMMAND with the connection as its stdin
-//! benchmark_peer hash DIR               read and hash all files on all processors; files, bytes and seconds
+//! benchmark_peer hash DIR               read and hash all files on all processors; prints files, bytes and seconds
 //! ```
 
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ use jtp_core::ImageHasher;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What is read and written at once.
+/// The size of reads and writes, in bytes.
 const BUFFER_LEN: usize = 256 * 1024;
 
 fn main() -> ExitCode {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         ["serve-command", program, ref args @ ..] => serve_command(program, args),
         ["fetch-command", addr, program, ref args @ ..] => fetch_command(addr, program, args),
         ["hash", dir] => hash(Path::new(dir)),
-        _ => Err("usage: see the first lines of examples/benchmark/peer.rs".into()),
+        _ => Err("usage: see the documentation in examples/benchmark/peer.rs".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,11 +72,11 @@ fn listen() -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// A file on the wire: length of the name, name, length, bytes.
+/// Serves files in the format: name length (2 bytes), name, file length (8 bytes), bytes.
 fn serve(dir: &Path, times: usize) -> Result {
     let files = files(dir)?;
     for stream in listen()?.incoming() {
-        // Whoever hangs up early is no reason not to serve the next.
+        // A client that disconnects early does not end the server.
         if let Err(error) = send_all(&files, times, stream?) {
             eprintln!("{error}");
         }
@@ -100,7 +100,7 @@ fn send_all(files: &[PathBuf], times: usize, stream: TcpStream) -> Result {
             while left > 0 {
                 let read = file.read(&mut buffer)?;
                 if read == 0 {
-                    return Err(format!("{} has been cut short", path.display()).into());
+                    return Err(format!("{} was truncated while being sent", path.display()).into());
                 }
                 out.write_all(&buffer[..read])?;
                 left -= u64::try_from(read)?;
@@ -141,7 +141,7 @@ fn drain(addr: &str, hex: &str, times: usize) -> Result {
         .step_by(2)
         .map(|at| {
             Ok(u8::from_str_radix(
-                hex.get(at..at + 2).ok_or("half a byte")?,
+                hex.get(at..at + 2).ok_or("odd number of hex digits")?,
                 16,
             )?)
         })
@@ -176,7 +176,7 @@ fn connection_of(stream: TcpStream) -> Stdio {
 
 #[cfg(not(unix))]
 fn connection_of(_: TcpStream) -> Stdio {
-    panic!("a connection cannot be handed to a program here")
+    panic!("passing a connection to a program requires Unix")
 }
 
 fn serve_command(program: &str, args: &[&str]) -> Result {
@@ -234,7 +234,7 @@ fn hash(dir: &Path) -> Result {
         threads.into_iter().try_for_each(|thread| {
             thread
                 .join()
-                .map_err(|_| "a thread failed")?
+                .map_err(|_| "a thread panicked")?
                 .map_err(Into::into)
         }) as Result
     })?;

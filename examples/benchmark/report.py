@@ -1,4 +1,4 @@
-"""The measurements as tables in Markdown and as bars in SVG."""
+"""Renders the measurements as Markdown tables and as an SVG bar chart."""
 
 import platform
 from html import escape
@@ -17,7 +17,7 @@ def say(text):
 
 
 class Table:
-    """Medians over the timed rounds."""
+    """The measurements, and their medians over the timed rounds."""
 
     def __init__(self, records):
         self.cells = {}
@@ -86,19 +86,19 @@ def tables(table, corpora, tools):
 
 CLAIMS = {
     "throughput": (
-        "Server to a reader that throws all away, against a copy by read and write alone: rate", 0.8, "at least"),
-    "listing": ("LIST over and over on one connection, against sending its bytes from a file: rate", 0.5, "at least"),
-    "unchanged": ("`--batch` when nothing has changed, against reading and hashing all files: time", 0.1, "at most"),
-    "restart": ("The server's second start, against reading and hashing all files: time", 0.1, "at most"),
-    "start": ("The server's first start, against reading and hashing all files: time", None, ""),
+        "Server to a discarding reader, compared with a plain TCP copy: rate", 0.8, "at least"),
+    "listing": ("Repeated LISTs on one connection, compared with sending the same bytes from a file: rate", 0.5, "at least"),
+    "unchanged": ("`--batch` without changes, compared with reading and hashing all files: time", 0.1, "at most"),
+    "restart": ("The server's second start, compared with reading and hashing all files: time", 0.1, "at most"),
+    "start": ("The server's first start, compared with reading and hashing all files: time", None, ""),
 }
 
 
-def verdict(value, wanted, sense):
-    if wanted is None:
+def verdict(value, goal, sense):
+    if goal is None:
         return "–", ""
-    kept = value >= wanted if sense == "at least" else value <= wanted
-    return f"{sense} {wanted}", "yes" if kept else "**no**"
+    met = value >= goal if sense == "at least" else value <= goal
+    return f"{sense} {goal}", "yes" if met else "**no**"
 
 
 def claims(records, table, corpora, tools):
@@ -111,14 +111,14 @@ def claims(records, table, corpora, tools):
     for corpus in corpora:
         if corpus.name == "repository":
             continue
-        for key, (what, wanted, sense) in CLAIMS.items():
+        for key, (what, goal, sense) in CLAIMS.items():
             ratios = found.get((key, corpus.name))
             if ratios:
                 if key == "throughput" and corpus.name != "photos":
-                    wanted = None  # The goal is for photographs.
-                goal, kept = verdict(median(ratios), wanted, sense)
-                lines.append(f"| {what} | {corpus.title} | {median(ratios):.2f} | {goal} | {kept} |\n")
-        # What the others do best.
+                    goal = None  # The goal applies to photographs only.
+                wanted, met = verdict(median(ratios), goal, sense)
+                lines.append(f"| {what} | {corpus.title} | {median(ratios):.2f} | {wanted} | {met} |\n")
+        # Compared with the fastest other program.
         ours = [
             table.median(corpus.name, FIRST, name, "wall") for name in (OURS, f"{OURS}, 4 connections")
         ]
@@ -130,20 +130,20 @@ def claims(records, table, corpora, tools):
         others = [(wall, name) for wall, name in others if wall]
         if others and ours[0]:
             best, name = min(others)
-            goal, kept = verdict(ours[0] / best, 1.0, "at most")
-            lines.append(f"| First sync, against the best of the others ({name}): time | {corpus.title} | {ours[0] / best:.2f} | {goal} | {kept} |\n")
+            wanted, met = verdict(ours[0] / best, 1.0, "at most")
+            lines.append(f"| First sync, compared with the fastest other program ({name}): time | {corpus.title} | {ours[0] / best:.2f} | {wanted} | {met} |\n")
         rsync = table.median(corpus.name, FIRST, "rsync", "wall")
         if rsync and ours[0] and corpus.name == "tiny":
-            goal, kept = verdict(ours[0] / rsync, 0.5, "at most")
-            lines.append(f"| First sync, against rsync: time | {corpus.title} | {ours[0] / rsync:.2f} | {goal} | {kept} |\n")
+            wanted, met = verdict(ours[0] / rsync, 0.5, "at most")
+            lines.append(f"| First sync, compared with rsync: time | {corpus.title} | {ours[0] / rsync:.2f} | {wanted} | {met} |\n")
     if not lines:
         return
-    yield "\n## What JTP is meant to reach\n\nRatios of medians, or medians of ratios, of two things measured in one run.\n\n"
-    yield "| | images | ratio | wanted | kept |\n|---|---|--:|---|---|\n"
+    yield "\n## Performance goals\n\nEach row is a ratio of two measurements in one run: a ratio of medians, or a median of ratios.\n\n"
+    yield "| | images | ratio | goal | met |\n|---|---|--:|---|---|\n"
     yield from lines
 
 
-# --- the picture ---
+# --- the chart ---
 
 COLOURS = {"ours": "#2563c9", "other": "#9aa5b1", "limit": "#d9a441"}
 LABEL, PANEL, GAP, LINE, HEAD = 176, 290, 26, 19, 44
@@ -160,7 +160,7 @@ def bars(table, corpus, job, names, left, top, width):
     known = sorted(value for value in values.values() if value)
     if not known:
         return
-    # What takes many times as long as the others would leave them no room: its bar is cut.
+    # Truncates the bars of programs that are many times slower than the others.
     longest = min(known[-1], 4 * known[len(known) // 2])
     room = width - 62
     for row, name in enumerate(names):
@@ -196,7 +196,7 @@ def picture(table, corpora, tools, caption):
             weight = ' font-weight="600"' if name.startswith(OURS) else ""
             body.append(f'<text x="{LABEL - 8}" y="{y}" text-anchor="end"{weight}>{escape(name)}</text>')
         top += HEAD + len(names) * LINE + 26
-    legend = [("JTP", "ours"), ("others", "other"), ("the limit: the same bytes and files, nothing else", "limit")]
+    legend = [("JTP", "ours"), ("others", "other"), ("the limit: a plain copy of the same files", "limit")]
     x, keys = LABEL, []
     for text, key in legend:
         keys.append(f'<rect x="{x}" y="52" width="11" height="11" rx="2" fill="{COLOURS[key]}"/>')
@@ -211,7 +211,7 @@ def picture(table, corpora, tools, caption):
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}" role="img" '
         f'aria-label="Time to sync folders of images">\n<style>{style}</style>\n'
         f'<rect width="100%" height="100%" fill="#fff"/>\n'
-        f'<text x="14" y="28" class="head">Time to sync a folder of images: less is better</text>\n'
+        f'<text x="14" y="28" class="head">Time to sync a folder of images (lower is better)</text>\n'
         f'<text x="14" y="46" class="note">{escape(caption)}</text>\n' + "\n".join(keys + body) + "\n</svg>\n"
     )
 
@@ -234,15 +234,15 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
     (folder / "results.svg").write_text(picture(table, corpora, tools, f"{machine}; {when}; medians of up to {rounds} rounds"))
     text = [
         "# Benchmark\n\n",
-        "Written by [`examples/benchmark/run`](run), which says what it needs; the same command makes it again.\n\n",
-        "![Time to sync, as bars](results.svg)\n\n",
-        f"- Machine: {machine}; client and server on it, over loopback; folders on {where}.\n",
-        f"- Date: {when}. Medians of up to {rounds} timed rounds, after one that is not timed, in which memory was watched and every byte of the copy compared. The programs take turns within a round; what took over 20 s was timed once.\n",
+        "Written by [`examples/benchmark/run`](run), which lists its requirements. The same command regenerates it.\n\n",
+        "![Bar chart of the sync times](results.svg)\n\n",
+        f"- Machine: {machine}; client and server on the same machine, over loopback; folders on {where}.\n",
+        f"- Date: {when}. Medians of up to {rounds} timed rounds, after an untimed round that sampled memory and compared every byte of the copy. The programs take turns within a round. Programs that took over 20 s were timed once.\n",
         f"- Programs: {programs or 'none'}.\n",
-        "- JTP's client hashes every image and makes each file appear whole, by rename; rsync and rclone do that too, curl, tar and the raw copy do not. Servers are up before the clock starts: JTP's has read the folder (see “first start”) and has compressed BMPs by then.\n",
-        "- JTP's client writes its index at the end of a `--batch`: the one in “nothing changed” is the first after the fetch and reads the whole folder, those after it do not.\n",
-        "- curl has a list of URLs, which nobody else needs. With `If-Modified-Since` it asks for each file. tar writes into the connection itself.\n",
-        "- Memory: the most at once of all processes of a side, shared pages counted once. On the wire: IP packets with their heads, both directions.\n",
+        "- JTP's client hashes every image and creates each file atomically, by rename. So do rsync and rclone; curl, tar and the raw copy do not. Servers run before the timing starts; by then JTP's server has read the folder (see “first start”) and compressed the BMPs.\n",
+        "- JTP's client writes its index at the end of a `--batch`. The `--batch` in “nothing changed” is the first one after the fetch and reads the whole folder; later ones do not.\n",
+        "- curl is given a list of URLs, which the other programs do not need, and sends `If-Modified-Since` for each file. tar writes directly to the connection.\n",
+        "- Memory: the peak of all processes of a side, shared pages counted once. On the wire: IP packets with headers, both directions.\n",
     ]
     text += [f"- {note}\n" for note in notes]
     text += claims(records, table, corpora, tools)

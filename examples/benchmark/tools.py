@@ -1,4 +1,4 @@
-"""The programs that are compared: how each serves a folder, and how each fetches it."""
+"""The compared programs: how each one serves and fetches a folder."""
 
 import re
 import shutil
@@ -41,8 +41,8 @@ def version_of(*argv):
     return (done.stdout or done.stderr).splitlines()[0].strip()
 
 
-class Place:
-    """Where a run keeps what it needs, and the folder that is served."""
+class Workspace:
+    """The working folder of a run, the programs, and the folder to serve."""
 
     def __init__(self, programs, work, source, own_network):
         self.programs = programs
@@ -60,7 +60,7 @@ class Place:
 
 
 class Tool:
-    """One row of the tables."""
+    """A compared program: one row of the tables."""
 
     jobs = (FIRST, SAME, CHANGED)
     corpora = None  # All.
@@ -72,16 +72,16 @@ class Tool:
     def versions(self):
         return {}
 
-    def prepare(self, place, server, out, job):
-        """What is not timed: lists of URLs."""
+    def prepare(self, workspace, server, out, job):
+        """Untimed preparation, such as lists of URLs."""
 
-    def when_changed(self, place, server, names, before):
-        """Waits until the server knows of the change."""
+    def when_changed(self, workspace, server, names, before):
+        """Waits until the server has noticed the change."""
 
 
-def catalog(place, server):
-    """The IDs by name that a JTP server lists, and how many are compressed."""
-    data = subprocess.run([place.peer(), "list", server.address], capture_output=True).stdout
+def catalog(workspace, server):
+    """The listed IDs by name of a JTP server, and the number of compressed images."""
+    data = subprocess.run([workspace.peer(), "list", server.address], capture_output=True).stdout
     assert data[:4] == b"JTPL", data[:40]
     at = 4
 
@@ -118,50 +118,50 @@ class Jtp(Tool):
     def versions(self):
         return {}
 
-    def serve(self, place, log):
-        argv = [place.program("server"), "--images", str(place.source), "--bind", "127.0.0.1:0"]
-        argv += ["--cert", str(place.work / "cert.pem"), "--key", str(place.work / "key.pem")]
-        argv += cache_option(place)
+    def serve(self, workspace, log):
+        argv = [workspace.program("server"), "--images", str(workspace.source), "--bind", "127.0.0.1:0"]
+        argv += ["--cert", str(workspace.work / "cert.pem"), "--key", str(workspace.work / "key.pem")]
+        argv += cache_option(workspace)
         server = Server(argv, log)
-        wait_for_forms(place, server)
+        wait_until_compressed(workspace, server)
         return server
 
-    def fetch(self, place, server, out, job):
-        argv = [place.program("client"), "--addr", server.address, "--out", str(out)]
+    def fetch(self, workspace, server, out, job):
+        argv = [workspace.program("client"), "--addr", server.address, "--out", str(out)]
         if job != FIRST:
             argv.append("--batch")
         if self.tls:
-            argv += ["--tls", "--cert", str(place.work / "cert.pem")]
+            argv += ["--tls", "--cert", str(workspace.work / "cert.pem")]
         if self.parallel > 1:
             argv += ["--parallel", str(self.parallel)]
         return argv
 
-    def when_changed(self, place, server, names, before):
+    def when_changed(self, workspace, server, names, before):
         if not names:
             return
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            ids, _ = catalog(place, server)
+            ids, _ = catalog(workspace, server)
             if all(ids.get(name) not in (None, before.get(name)) for name in names):
-                wait_for_forms(place, server)
+                wait_until_compressed(workspace, server)
                 return
             time.sleep(0.2)
-        raise Failed("the server does not notice what changed")
+        raise Failed("the server does not list the changed images")
 
 
-def cache_option(place):
-    """A cache of this run's own, if the server keeps one."""
-    usage = subprocess.run([place.program("server"), "--help"], capture_output=True, text=True).stdout
-    return ["--cache-dir", str(place.work / "cache")] if "--cache-dir" in usage else []
+def cache_option(workspace):
+    """Selects a separate cache for this run, if the server has one."""
+    usage = subprocess.run([workspace.program("server"), "--help"], capture_output=True, text=True).stdout
+    return ["--cache-dir", str(workspace.work / "cache")] if "--cache-dir" in usage else []
 
 
-def wait_for_forms(place, server):
-    """Waits until images that are worth it are there in compressed form: no new one for two seconds."""
-    if not any(name.endswith(".bmp") for name in place.names):
+def wait_until_compressed(workspace, server):
+    """Waits until the server has compressed its images: until none was added for 2 s."""
+    if not any(name.endswith(".bmp") for name in workspace.names):
         return
     last, since = -1, time.monotonic()
     while time.monotonic() - since < 2:
-        _, compressed = catalog(place, server)
+        _, compressed = catalog(workspace, server)
         if compressed != last:
             last, since = compressed, time.monotonic()
         time.sleep(0.2)
@@ -182,21 +182,21 @@ class Rsync(Tool):
     def versions(self):
         return {"rsync": version_of("rsync", "--version")}
 
-    def serve(self, place, log):
+    def serve(self, workspace, log):
         port = free_port()
-        config = place.work / "rsyncd.conf"
-        config.write_text(f"use chroot = no\n[images]\npath = {place.source}\nread only = yes\n")
+        config = workspace.work / "rsyncd.conf"
+        config.write_text(f"use chroot = no\n[images]\npath = {workspace.source}\nread only = yes\n")
         argv = ["rsync", "--daemon", "--no-detach", f"--port={port}", "--address=127.0.0.1"]
         server = Server(argv + [f"--config={config}"], log, until_connectable(port))
         server.url = f"rsync://127.0.0.1:{port}/images/"
         return server
 
-    def fetch(self, place, server, out, job):
+    def fetch(self, workspace, server, out, job):
         return ["rsync", "-rtz" if self.compress else "-rt", server.url, f"{out}/"]
 
 
 class Nginx(Tool):
-    """nginx, and curl with a list of URLs; what is there is asked for with If-Modified-Since."""
+    """nginx, and curl with a list of URLs, which sends If-Modified-Since for existing files."""
 
     needs = ("nginx", "curl")
 
@@ -210,9 +210,9 @@ class Nginx(Tool):
     def versions(self):
         return {"nginx": version_of("nginx", "-v"), "curl": version_of("curl", "--version")}
 
-    def serve(self, place, log):
+    def serve(self, workspace, log):
         port = free_port()
-        home = place.work / "nginx"
+        home = workspace.work / "nginx"
         home.mkdir(exist_ok=True)
         tls = ""
         if self.tls:
@@ -243,7 +243,7 @@ http {{
     server {{
         listen 127.0.0.1:{port}{" ssl" if self.tls else ""};
         {tls}
-        root {place.source};
+        root {workspace.source};
     }}
 }}
 """
@@ -253,20 +253,20 @@ http {{
         server.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{port}/"
         return server
 
-    def prepare(self, place, server, out, job):
-        each = [f'url = "{server.url}{quote(name)}"\noutput = "{out}/{name}"\n' for name in place.names]
+    def prepare(self, workspace, server, out, job):
+        each = [f'url = "{server.url}{quote(name)}"\noutput = "{out}/{name}"\n' for name in workspace.names]
         if job != FIRST:
-            # A condition is for one file alone, and after `next` most options have to be said again.
-            again = "remote-time\nfail\nhttp1.1\n"
-            each = [f'{text}time-cond = "{out}/{name}"\n{again}' for text, name in zip(each, place.names)]
-        (place.work / "urls").write_text("next\n".join(each) if job != FIRST else "".join(each))
+            # `time-cond` applies to one URL, and `next` resets most options.
+            options = "remote-time\nfail\nhttp1.1\n"
+            each = [f'{text}time-cond = "{out}/{name}"\n{options}' for text, name in zip(each, workspace.names)]
+        (workspace.work / "urls").write_text("next\n".join(each) if job != FIRST else "".join(each))
 
-    def fetch(self, place, server, out, job):
-        argv = ["curl", "--silent", "--show-error", "--config", str(place.work / "urls")]
+    def fetch(self, workspace, server, out, job):
+        argv = ["curl", "--silent", "--show-error", "--config", str(workspace.work / "urls")]
         if job == FIRST:
             argv += ["--remote-time", "--fail", "--http1.1"]
         if self.tls:
-            argv += ["--cacert", str(place.work / "nginx" / "cert.pem")]
+            argv += ["--cacert", str(workspace.work / "nginx" / "cert.pem")]
         if self.parallel > 1:
             argv += ["--parallel", "--parallel-max", str(self.parallel)]
         return argv
@@ -285,7 +285,7 @@ def make_certificate(cert, key):
 
 
 class Rclone(Nginx):
-    """rclone from nginx's listing; `rclone serve` keeps a listing of its own for five minutes."""
+    """rclone with nginx's listing. `rclone serve` is not used because it caches its listing for 5 minutes."""
 
     needs = ("nginx", "rclone")
 
@@ -299,10 +299,10 @@ class Rclone(Nginx):
     def versions(self):
         return {"nginx": version_of("nginx", "-v"), "rclone": version_of("rclone", "version")}
 
-    def prepare(self, place, server, out, job):
+    def prepare(self, workspace, server, out, job):
         pass
 
-    def fetch(self, place, server, out, job):
+    def fetch(self, workspace, server, out, job):
         return ["rclone", "--config", "", "sync", "--http-url", server.url, ":http:", str(out)]
 
 
@@ -317,12 +317,12 @@ class Tar(Tool):
     def versions(self):
         return {"tar": version_of("tar", "--version")}
 
-    def serve(self, place, log):
-        argv = [place.peer(), "serve-command", "tar", "-C", str(place.source), "-cf", "-", "."]
+    def serve(self, workspace, log):
+        argv = [workspace.peer(), "serve-command", "tar", "-C", str(workspace.source), "-cf", "-", "."]
         return Server(argv, log)
 
-    def fetch(self, place, server, out, job):
-        return [place.peer(), "fetch-command", server.address, "tar", "-C", str(out), "-xf", "-"]
+    def fetch(self, workspace, server, out, job):
+        return [workspace.peer(), "fetch-command", server.address, "tar", "-C", str(out), "-xf", "-"]
 
 
 class Raw(Tool):
@@ -332,11 +332,11 @@ class Raw(Tool):
     def key(self):
         return "raw"
 
-    def serve(self, place, log):
-        return Server([place.peer(), "serve", str(place.source)], log)
+    def serve(self, workspace, log):
+        return Server([workspace.peer(), "serve", str(workspace.source)], log)
 
-    def fetch(self, place, server, out, job):
-        return [place.peer(), "fetch", server.address, str(out)]
+    def fetch(self, workspace, server, out, job):
+        return [workspace.peer(), "fetch", server.address, str(out)]
 
 
 TOOLS = [

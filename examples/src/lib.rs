@@ -1,17 +1,17 @@
-//! Short programs that show how JTP is used. This library is what they share and what is not about JTP:
-//! arguments, a certificate, the exit.
+//! Short programs that show how to use JTP. This library has what they share: argument parsing, certificates, exit
+//! codes.
 //!
 //! # Examples
 //!
-//! The files beside this folder, each to be run from the workspace's root:
+//! They are in the parent folder. Run them from the root of the workspace:
 //!
 //! | example | what it shows |
 //! |---|---|
-//! | `serve_tokio`, `serve_async_std`, `serve_blocking` | a server of a folder, on each runtime |
-//! | `fetch_tokio`, `fetch_async_std`, `fetch_blocking` | a client that fetches everything, verified, into a folder |
-//! | `sync` | the main job in one process: serve, fetch, watch, fetch the difference |
-//! | `memory_store` | a store of one's own: images that no disk and no memory holds |
-//! | `sans_io` | the core alone: two machines joined in memory, with each byte explained |
+//! | `serve_tokio`, `serve_async_std`, `serve_blocking` | serve a folder, on each runtime |
+//! | `fetch_tokio`, `fetch_async_std`, `fetch_blocking` | fetch all images of a server into a folder |
+//! | `sync` | server and client in one process: serve, fetch, watch, fetch the difference |
+//! | `memory_store` | a custom store: images generated while they are sent |
+//! | `sans_io` | `jtp-core` without I/O: client and server joined in memory, each byte explained |
 //! | `idle_load` | what idle and slow connections cost the others |
 //! | `benchmark_peer` | what `benchmark/run` compares the programs with: a bare copy over TCP, and hashing alone |
 //!
@@ -43,37 +43,37 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 
-/// Whatever goes wrong in an example ends it.
+/// An error ends the example.
 pub type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// What a `serve_*` is told.
+/// The arguments of `serve_*`.
 #[derive(Debug, Default)]
 pub struct ServeArgs {
-    /// Where to listen: an address and a port, 0 for one of the system's choice.
+    /// Address and port to listen on; port 0 picks a free port.
     pub bind: String,
-    /// The folder to show.
+    /// The folder to serve.
     pub images: PathBuf,
-    /// Whether to speak TLS.
+    /// Whether to serve TLS.
     pub tls: bool,
 }
 
-/// What a `fetch_*` is told.
+/// The arguments of `fetch_*`.
 #[derive(Debug, Default)]
 pub struct FetchArgs {
-    /// The server: `HOST:PORT`.
+    /// The server, as `HOST:PORT`.
     pub addr: String,
-    /// The folder to fill.
+    /// The output folder.
     pub out: PathBuf,
-    /// The certificate to trust; TLS is spoken if there is one.
+    /// The certificate to trust. Enables TLS.
     pub cert: Option<PathBuf>,
 }
 
 impl ServeArgs {
-    /// Reads the program's arguments.
+    /// Parses the program's arguments.
     ///
     /// # Errors
     ///
-    /// The usage, if they are not those.
+    /// The arguments are invalid. The error is the usage line.
     pub fn parse() -> Result<ServeArgs> {
         let usage = "usage: --bind ADDR --images DIR [--tls]";
         let mut args = ServeArgs::default();
@@ -92,11 +92,11 @@ impl ServeArgs {
 }
 
 impl FetchArgs {
-    /// Reads the program's arguments.
+    /// Parses the program's arguments.
     ///
     /// # Errors
     ///
-    /// The usage, if they are not those.
+    /// The arguments are invalid. The error is the usage line.
     pub fn parse() -> Result<FetchArgs> {
         let usage = "usage: --addr HOST:PORT --out DIR [--cert PEM]";
         let mut args = FetchArgs::default();
@@ -113,11 +113,11 @@ impl FetchArgs {
         complete.then_some(args).ok_or_else(|| usage.into())
     }
 
-    /// Whom the server's certificate has to name.
+    /// The name to verify in the server's certificate: the host of the address.
     ///
     /// # Errors
     ///
-    /// The address has no port, or its host is no name.
+    /// The address has no port, or its host is not a valid name.
     pub fn server_name(&self) -> Result<ServerName<'static>> {
         let (host, _) = self
             .addr
@@ -132,35 +132,36 @@ fn text(argument: Option<OsString>) -> Option<String> {
     argument?.into_string().ok()
 }
 
-/// A server's TLS with a certificate for this machine by itself, made now and written to `cert.pem` in the
-/// current folder. The key stays in memory.
+/// Returns a TLS configuration for a server, with a new self-signed certificate for this machine. Writes the
+/// certificate to `cert.pem` in the current folder. The key stays in memory.
 ///
 /// # Errors
 ///
-/// The file cannot be written, or belongs to a `key.pem` beside it, as the program `server` keeps the two.
+/// The file cannot be written, or the folder has a `key.pem`: then `cert.pem` belongs to the program `server`.
 pub fn server_tls() -> Result<rustls::ServerConfig> {
     if Path::new("key.pem").exists() {
         return Err(
-            "cert.pem here belongs to key.pem and stays: run this in another folder".into(),
+            "cert.pem would be overwritten, but it belongs to key.pem: run this in another folder"
+                .into(),
         );
     }
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let made = rcgen::generate_simple_self_signed(names)?;
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let certified = rcgen::generate_simple_self_signed(names)?;
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
-    std::fs::write("cert.pem", made.cert.pem()).map_err(|e| format!("cert.pem: {e}"))?;
+        .with_single_cert(vec![certified.cert.der().clone()], key.into())?;
+    std::fs::write("cert.pem", certified.cert.pem()).map_err(|e| format!("cert.pem: {e}"))?;
     Ok(config)
 }
 
-/// A client's TLS that trusts the certificates of a PEM file and no others.
+/// Returns a TLS configuration for a client that trusts only the certificates of a PEM file.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or holds no certificate.
+/// The file cannot be read, or contains no certificate.
 pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
     let failed = |e: &dyn Error| format!("{}: {e}", cert.display());
     let mut roots = rustls::RootCertStore::empty();
@@ -179,7 +180,7 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
         .with_no_client_auth())
 }
 
-/// The end of a program: an error is told in one line.
+/// Converts the result of a program into its exit code. Prints an error as one line.
 #[must_use]
 pub fn exit(result: Result) -> ExitCode {
     match result {

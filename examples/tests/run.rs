@@ -1,5 +1,5 @@
-//! Every example as a process, as its first lines say it is run. `cargo test -p jtp-examples` builds them all
-//! before it runs this; `--test run` alone does not.
+//! Runs every example as a process, as its documentation describes. `cargo test -p jtp-examples` builds the examples
+//! first; with `--test run` cargo does not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +10,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-/// How long an example may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of every wait.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const FETCHERS: [&str; 3] = ["fetch_tokio", "fetch_async_std", "fetch_blocking"];
 
-/// An example at work. It never outlives the test.
+/// A running example. It is killed when dropped.
 struct Process {
     name: String,
     child: Child,
@@ -46,30 +46,31 @@ impl Process {
     }
 
     fn line(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).unwrap_or_else(|e| {
-            let said: Vec<_> = self.stderr.try_iter().collect();
-            panic!("{} says nothing more: {e}; {said:?}", self.name)
+        self.stdout.recv_timeout(TIMEOUT).unwrap_or_else(|e| {
+            let stderr: Vec<_> = self.stderr.try_iter().collect();
+            panic!("{} prints no line: {e}; {stderr:?}", self.name)
         })
     }
 
-    /// Its status and all it said, once it ends.
+    /// Waits for the exit. Returns the status, and the lines on stdout and stderr.
     fn end(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let name = self.name.clone();
         let all = |lines: &Receiver<String>| {
-            let mut said = Vec::new();
+            let mut received = Vec::new();
             loop {
-                match lines.recv_timeout(PATIENCE) {
-                    Ok(line) => said.push(line),
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return said,
-                    Err(e) => panic!("{name} does not end: {e}; {said:?}"),
+                match lines.recv_timeout(TIMEOUT) {
+                    Ok(line) => received.push(line),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return received,
+                    Err(e) => panic!("{name} does not exit: {e}; {received:?}"),
                 }
             }
         };
         let (stdout, stderr) = (all(&self.stdout), all(&self.stderr));
-        // Both pipes are closed: it is ending.
+        // Both pipes are closed, so the process is exiting.
         (self.child.wait().unwrap(), stdout, stderr)
     }
 
+    /// Asserts success without output on stderr. Returns the lines on stdout.
     fn succeeds(self) -> Vec<String> {
         let name = self.name.clone();
         let (status, stdout, stderr) = self.end();
@@ -78,7 +79,7 @@ impl Process {
         stdout
     }
 
-    /// It fails with one line.
+    /// Asserts exit code 1 and one line on stderr. Returns that line.
     fn fails(self) -> String {
         let name = self.name.clone();
         let (status, stdout, mut stderr) = self.end();
@@ -90,7 +91,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails only where it has ended.
+        // Fails if the process has exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -100,7 +101,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            // To the end, whether or not the test still listens: a full pipe would stop the example.
+            // Reads on even if the test has dropped the receiver: a full pipe would block the example.
             let _ = sender.send(line);
         }
     });
@@ -114,7 +115,7 @@ fn root() -> PathBuf {
         .unwrap()
 }
 
-/// A `serve_*` that shows the sample pictures, once it listens, and its address.
+/// Starts a `serve_*` on the sample images. Returns it with its address once it listens.
 fn serve(name: &str, folder: &Path, tls: bool) -> (Process, String) {
     let images = root().join("images");
     let mut args = vec![
@@ -130,7 +131,7 @@ fn serve(name: &str, folder: &Path, tls: bool) -> (Process, String) {
     (server, address)
 }
 
-/// The files of a folder that are not hidden.
+/// The visible files of a folder.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
     files
@@ -144,71 +145,71 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-fn every_client_fetches_everything(server: &str, tls: bool) {
-    let place = tempfile::tempdir().unwrap();
-    let (_server, address) = serve(server, place.path(), tls);
+fn assert_all_clients_fetch_all_images(server: &str, tls: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, address) = serve(server, dir.path(), tls);
     let expected = contents(&root().join("images"));
     assert_eq!(expected.len(), 14);
     for fetch in FETCHERS {
         let mut args = vec!["--addr", &address, "--out", fetch];
         args.extend(tls.then_some(["--cert", "cert.pem"]).into_iter().flatten());
-        let said = Process::start(fetch, &args, place.path()).succeeds();
-        assert_eq!(said, ["fetched 14 images, each verified; 0 failed"]);
-        let got = contents(&place.path().join(fetch));
+        let output = Process::start(fetch, &args, dir.path()).succeeds();
+        assert_eq!(output, ["fetched 14 images, each verified; 0 failed"]);
+        let got = contents(&dir.path().join(fetch));
         assert!(got == expected, "{server} and {fetch}: {:?}", got.keys());
     }
     if tls {
-        // Plain TCP is not served beside it.
+        // The server refuses plain TCP.
         for fetch in FETCHERS {
             let args = ["--addr", &address, "--out", "plain"];
-            let error = Process::start(fetch, &args, place.path()).fails();
+            let error = Process::start(fetch, &args, dir.path()).fails();
             assert!(error.contains("TLS"), "{error}");
         }
     }
 }
 
 #[test]
-fn serve_tokio_serves_every_client() {
-    every_client_fetches_everything("serve_tokio", false);
+fn serve_tokio_serves_all_clients() {
+    assert_all_clients_fetch_all_images("serve_tokio", false);
 }
 
 #[test]
-fn serve_async_std_serves_every_client() {
-    every_client_fetches_everything("serve_async_std", false);
+fn serve_async_std_serves_all_clients() {
+    assert_all_clients_fetch_all_images("serve_async_std", false);
 }
 
 #[test]
-fn serve_blocking_serves_every_client() {
-    every_client_fetches_everything("serve_blocking", false);
+fn serve_blocking_serves_all_clients() {
+    assert_all_clients_fetch_all_images("serve_blocking", false);
 }
 
 #[test]
-fn serve_tokio_serves_every_client_over_tls() {
-    every_client_fetches_everything("serve_tokio", true);
+fn serve_tokio_serves_all_clients_over_tls() {
+    assert_all_clients_fetch_all_images("serve_tokio", true);
 }
 
 #[test]
-fn serve_async_std_serves_every_client_over_tls() {
-    every_client_fetches_everything("serve_async_std", true);
+fn serve_async_std_serves_all_clients_over_tls() {
+    assert_all_clients_fetch_all_images("serve_async_std", true);
 }
 
 #[test]
-fn serve_blocking_serves_every_client_over_tls() {
-    every_client_fetches_everything("serve_blocking", true);
+fn serve_blocking_serves_all_clients_over_tls() {
+    assert_all_clients_fetch_all_images("serve_blocking", true);
 }
 
 #[test]
-fn what_goes_wrong_is_one_line_and_a_status() {
-    let place = tempfile::tempdir().unwrap();
+fn errors_are_one_line_with_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
     for server in ["serve_tokio", "serve_async_std", "serve_blocking"] {
-        let error = Process::start(server, &["--bind"], place.path()).fails();
+        let error = Process::start(server, &["--bind"], dir.path()).fails();
         assert_eq!(error, "error: usage: --bind ADDR --images DIR [--tls]");
         let args = ["--bind", "127.0.0.1:0", "--images", "missing"];
-        let error = Process::start(server, &args, place.path()).fails();
+        let error = Process::start(server, &args, dir.path()).fails();
         assert!(error.contains("missing"), "{error}");
     }
     for fetch in FETCHERS {
-        let error = Process::start(fetch, &[], place.path()).fails();
+        let error = Process::start(fetch, &[], dir.path()).fails();
         assert_eq!(
             error,
             "error: usage: --addr HOST:PORT --out DIR [--cert PEM]"
@@ -221,19 +222,19 @@ fn what_goes_wrong_is_one_line_and_a_status() {
             "--cert",
             "missing.pem",
         ];
-        let error = Process::start(fetch, &args, place.path()).fails();
+        let error = Process::start(fetch, &args, dir.path()).fails();
         assert!(error.contains("missing.pem"), "{error}");
     }
 }
 
 #[test]
-fn a_key_of_the_program_server_keeps_its_certificate() {
-    let place = tempfile::tempdir().unwrap();
-    fs::write(place.path().join("cert.pem"), "theirs").unwrap();
-    fs::write(place.path().join("key.pem"), "theirs").unwrap();
+fn serve_does_not_overwrite_a_certificate_with_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("cert.pem"), "theirs").unwrap();
+    fs::write(dir.path().join("key.pem"), "theirs").unwrap();
     let args = ["--bind", "127.0.0.1:0", "--images", ".", "--tls"];
-    Process::start("serve_blocking", &args, place.path()).fails();
-    assert_eq!(fs::read(place.path().join("cert.pem")).unwrap(), b"theirs");
+    Process::start("serve_blocking", &args, dir.path()).fails();
+    assert_eq!(fs::read(dir.path().join("cert.pem")).unwrap(), b"theirs");
 }
 
 #[test]
@@ -241,11 +242,11 @@ fn an_image_that_stays_broken_is_a_failure() {
     use std::io::Write;
     use std::net::TcpListener;
 
-    // One entry, then a packet for it whose bytes are another image's, however often it is asked for.
+    // One entry, and a packet whose bytes do not match its ID, for each request.
     let list = b"JTPL\x01\0\0\0\0\0\0\0\x07\x03\0\x05a.bmp\x01".to_vec();
     let packet = b"\x03\x01\0\0\0\0\0\0\0\x07x".as_slice();
     for fetch in FETCHERS {
-        let place = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (list, packet) = (list.clone(), packet.to_owned());
@@ -266,20 +267,23 @@ fn an_image_that_stays_broken_is_a_failure() {
             }
         });
         let args = ["--addr", &address, "--out", "out"];
-        let (status, stdout, stderr) = Process::start(fetch, &args, place.path()).end();
+        let (status, stdout, stderr) = Process::start(fetch, &args, dir.path()).end();
         assert_eq!(status.code(), Some(1), "{fetch}: {stdout:?}; {stderr:?}");
         assert_eq!(stdout, ["fetched 0 images, each verified; 1 failed"]);
         assert_eq!(stderr.last().unwrap(), "error: 1 of the images failed");
-        assert!(contents(&place.path().join("out")).is_empty());
+        assert!(contents(&dir.path().join("out")).is_empty());
         serving.join().unwrap();
     }
 }
 
 #[test]
-fn the_main_job_ends_well() {
-    let said = Process::start("sync", &[], &root()).succeeds();
-    assert_eq!(said.last().unwrap(), "both folders hold the same images");
-    // README.md shows the same, but for the port, the time, and the pictures that … stands for.
+fn sync_prints_what_the_readme_shows() {
+    let output = Process::start("sync", &[], &root()).succeeds();
+    assert_eq!(
+        output.last().unwrap(),
+        "both folders contain the same images"
+    );
+    // README.md shows the same output, except for the port, the time, and the images that … stands for.
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let (_, shown) = readme
         .split_once("$ cargo run --release --example sync\n")
@@ -294,22 +298,23 @@ fn the_main_job_ends_well() {
     };
     let gap = shown.iter().position(|line| line.trim() == "…").unwrap();
     let behind = shown.len() - gap - 1;
-    let ends = [&said[..gap], &said[said.len() - behind..]].concat();
+    let ends = [&output[..gap], &output[output.len() - behind..]].concat();
     let shown = [&shown[..gap], &shown[gap + 1..]].concat();
-    for (said, shown) in ends.iter().zip(shown) {
-        assert_eq!(words(said), words(shown));
+    for (output, shown) in ends.iter().zip(shown) {
+        assert_eq!(words(output), words(shown));
     }
 }
 
 #[test]
-fn the_core_alone_tells_each_byte() {
-    let said = Process::start("sans_io", &[], &root()).succeeds();
+fn sans_io_explains_each_byte() {
+    let output = Process::start("sans_io", &[], &root()).succeeds();
     let has = |way: &str, bytes: &str, what: &str| {
         let start = format!("  {way}  {bytes} ");
         assert!(
-            said.iter()
+            output
+                .iter()
                 .any(|l| l.starts_with(&start) && l.contains(what)),
-            "{said:#?}"
+            "{output:#?}"
         );
     };
     has("client → server", "01 01", "List");
@@ -321,18 +326,21 @@ fn the_core_alone_tells_each_byte() {
 }
 
 #[test]
-fn a_store_of_ones_own_is_served() {
-    let said = Process::start("memory_store", &[], &root()).succeeds();
-    let verified = said
+fn memory_store_serves_its_images() {
+    let output = Process::start("memory_store", &[], &root()).succeeds();
+    let verified = output
         .iter()
-        .filter(|line| line.ends_with("196623 bytes came, verified"));
-    assert_eq!(verified.count(), 4, "{said:#?}");
+        .filter(|line| line.ends_with("196623 bytes, verified"));
+    assert_eq!(verified.count(), 4, "{output:#?}");
 }
 
 #[test]
-fn the_cost_of_idle_connections_is_measured() {
-    let place = tempfile::tempdir().unwrap();
-    let (_server, address) = serve("serve_tokio", place.path(), false);
-    let said = Process::start("idle_load", &[&address, "3", "1", "5"], &root()).succeeds();
-    assert!(said.last().unwrap().starts_with("p99 ratio: "), "{said:?}");
+fn idle_load_prints_the_latency_ratio() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, address) = serve("serve_tokio", dir.path(), false);
+    let output = Process::start("idle_load", &[&address, "3", "1", "5"], &root()).succeeds();
+    assert!(
+        output.last().unwrap().starts_with("p99 ratio: "),
+        "{output:?}"
+    );
 }

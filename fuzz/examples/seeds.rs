@@ -1,5 +1,5 @@
-//! Writes the seeds: `cargo run --example seeds` in `fuzz/`. Real exchanges, made by the machines themselves,
-//! and frames made by hand after RFC.md.
+//! Writes the seeds: `cargo run --example seeds` in `fuzz/`. They are requests and responses built with the encoders
+//! of jtp-core, and invalid frames built by hand.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn main() {
     };
     let head = |kind, keep_alive| {
         let mut out = Vec::new();
-        RequestHead { kind, keep_alive }.encode(&mut out);
+        RequestHead::new(kind, keep_alive).encode(&mut out);
         out
     };
     let ids: Vec<ImageId> = IMAGES
@@ -53,14 +53,14 @@ fn main() {
         ("last", [&last[..], &cancel].concat()),
         ("stray_cancel", cancel.clone()),
     ];
-    let bad = [
+    let invalid = [
         ("bad_type", vec![6]),
         ("bad_flags", vec![1, 0x82]),
         ("bad_varint", vec![2, 1, 0x80, 0]),
         ("too_many", [&[2, 1][..], &[0xc1, 0x84, 0x3d]].concat()),
         ("cut", get[..7].to_vec()),
     ];
-    for (name, bytes) in exchanges.iter().chain(&bad) {
+    for (name, bytes) in exchanges.iter().chain(&invalid) {
         save(
             "server_bytes",
             name,
@@ -79,10 +79,12 @@ fn main() {
     }
 
     // Responses.
-    let image = |index: usize| Image {
-        id: ids[index],
-        flags: Flags::new(FileType::Png, false),
-        length: u32::try_from(IMAGES[index].1.len()).unwrap(),
+    let image = |index: usize| {
+        Image::new(
+            ids[index],
+            Flags::new(FileType::Png, false),
+            u32::try_from(IMAGES[index].1.len()).unwrap(),
+        )
     };
     let packets = |indices: &[usize]| {
         let mut out = Vec::new();
@@ -103,38 +105,35 @@ fn main() {
     };
     let mut entries = Vec::new();
     for (index, (name, _)) in IMAGES.into_iter().enumerate() {
-        let image = image(index);
-        let entry = entry::Entry::new(name, image);
+        let entry = entry::Entry::new(name, image(index));
         entry::encode(&entry, &mut entries).unwrap();
     }
     let mut error = Vec::new();
-    ErrorFrame {
-        code: ErrorCode::ServerError,
-        message: "a disk failed".into(),
-    }
-    .encode(&mut error);
+    ErrorFrame::new(ErrorCode::ServerError, "a disk failed").encode(&mut error);
     let mut one = Vec::new();
-    let image = Image::new(ids[0], Flags::new(FileType::Gif, true), 4660);
-    let named = entry::Entry::new("cafe\u{301}.gif", image);
+    let named = entry::Entry::new(
+        "cafe\u{301}.gif",
+        Image::new(ids[0], Flags::new(FileType::Gif, true), 4660),
+    );
     entry::encode(&named, &mut one).unwrap();
     let plain = [9; 60];
     let small = zstd::bulk::compress(&plain, 3).unwrap();
-    let packed = Image {
-        id: ImageId::of(&plain),
-        flags: Flags::new(FileType::Bmp, true),
-        length: u32::try_from(small.len()).unwrap(),
-    };
+    let compressed = Image::new(
+        ImageId::of(&plain),
+        Flags::new(FileType::Bmp, true),
+        u32::try_from(small.len()).unwrap(),
+    );
     let mut packed_head = Vec::new();
-    packet::encode_head(&packed, &mut packed_head);
+    packet::encode_head(&compressed, &mut packed_head);
 
     let answered_list = counted(Header::List, 4, &entries);
     let answered_get = counted(Header::Data, 2, &packets(&[2, 0]));
     let answered_all = counted(Header::ListAndGet, 4, &packets(&[0, 1, 2, 3]));
     let answered_packed = counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat());
     let cut_short = counted(Header::ListAndGet, 4, &packets(&[0, 1]));
-    let news = [&b"JTPW"[..], &one].concat();
+    let event = [&b"JTPW"[..], &one].concat();
     // The first bytes: settings, then the requests (see `client_bytes::request`).
-    let told: [(&str, &[u8], Vec<u8>); 11] = [
+    let responses: [(&str, &[u8], Vec<u8>); 11] = [
         ("list", &[0x03, 0], answered_list.clone()),
         ("get", &[0x03, 0b0010_1001], answered_get.clone()),
         (
@@ -149,7 +148,7 @@ fn main() {
             &[0x05, 0, 4],
             [&answered_list[..], &answered_all].concat(),
         ),
-        ("watch", &[0x13, 5], [&news[..], &news, b"JTPC"].concat()),
+        ("watch", &[0x13, 5], [&event[..], &event, b"JTPC"].concat()),
         ("cancelled", &[0x13, 4], [&cut_short[..], b"JTPC"].concat()),
         (
             "cancelled_late",
@@ -163,8 +162,8 @@ fn main() {
         ),
         ("error", &[0x03, 0], error.clone()),
     ];
-    for (name, settings, bytes) in told {
-        // As they are, and with images left undecoded.
+    for (name, settings, bytes) in responses {
+        // Decoded by the connection, and left undecoded.
         for (prefix, bit) in [("", 0), ("undecoded_", 0x40)] {
             let name = format!("{prefix}{name}");
             let settings = [&[settings[0] | bit], &settings[1..]].concat();
@@ -178,18 +177,18 @@ fn main() {
     save("wire_decode", "packet", &packets(&[0]));
     save("wire_decode", "error_body", &error[4..]);
     save("wire_decode", "counts", &[0xb4, 0x24]);
-    let mut most = Vec::new();
-    varint::encode(u32::MAX, &mut most);
-    save("wire_decode", "varint_most", &most);
+    let mut varint_max = Vec::new();
+    varint::encode(u32::MAX, &mut varint_max);
+    save("wire_decode", "varint_most", &varint_max);
 
-    // Values: `arbitrary` makes what it likes of them.
+    // Bytes that `arbitrary` turns into values.
     let counting: Vec<u8> = (0..=255).collect();
     for (name, stride) in [("ascending", 1), ("sevens", 7), ("large", 251)] {
         let bytes: Vec<u8> = counting.iter().map(|n| n.wrapping_mul(stride)).collect();
         save("wire_round_trip", name, &bytes);
     }
 
-    // Dice for the pair, and for each machine alone.
+    // Random bytes for `pair` and `calls`.
     for seed in 1..=8u64 {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut byte = || {
@@ -207,7 +206,7 @@ fn main() {
         );
     }
 
-    // Bodies: a mode, four cuts, then what the mode takes.
+    // Bodies: a mode, four piece lengths, then the input of the mode.
     let body = |mode: u8, bytes: &[u8]| [&[mode, 1, 7, 100, 3], bytes].concat();
     save("body", "frame", &body(0, &small));
     save(
@@ -263,7 +262,7 @@ fn main() {
         &body(3, &[&[9, 0x40], IMAGES[1].1].concat()),
     );
 
-    // Names: one whole, and entries of an ID, a length and a name.
+    // Names: a single one, and entries of an ID, a length and a name.
     let hostile = [
         "../../etc/passwd",
         "con.png",
@@ -283,15 +282,15 @@ fn main() {
         save("names", &format!("hostile_{index:02}"), name.as_bytes());
     }
     save("names", "long", "é".repeat(300).as_bytes());
-    let mut meeting = Vec::new();
+    let mut colliding = Vec::new();
     for (id, name) in [
         (1, "a.png"),
         (2, "A.PNG"),
         (3, "a-0000000000000001.png"),
         (4, "0000000000000005.gif"),
     ] {
-        meeting.extend_from_slice(&[id, name.len() as u8]);
-        meeting.extend_from_slice(name.as_bytes());
+        colliding.extend_from_slice(&[id, name.len() as u8]);
+        colliding.extend_from_slice(name.as_bytes());
     }
-    save("names", "meeting", &meeting);
+    save("names", "meeting", &colliding);
 }

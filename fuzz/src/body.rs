@@ -1,32 +1,33 @@
-//! Receiving a body: bounded, the same however cut, and what the Zstd library itself makes of it.
+//! Receiving a body: the output is bounded, does not depend on how the input is split, and equals the output of the
+//! Zstd library.
 
 use std::io::Read;
 
 use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageFault, ImageId};
 
-use crate::Choices;
+use crate::ByteReader;
 
 const MAX_SIZE: u64 = 1 << 20;
 const MAX_WINDOW: u32 = 1 << 17;
 
-type Got = (Vec<u8>, Result<ImageId, ImageFault>);
+type Outcome = (Vec<u8>, Result<ImageId, ImageFault>);
 
 pub fn run(data: &[u8]) {
-    let mut choices = Choices(data);
-    let mode = choices.byte();
-    let cuts = choices.take(4);
-    let rest = choices.0;
+    let mut reader = ByteReader(data);
+    let mode = reader.byte();
+    let cuts = reader.take(4);
+    let rest = reader.0;
     let (wire, plain) = match mode % 4 {
         // Any bytes as Zstd frames.
         0 => (rest.to_vec(), None),
-        // Any bytes as blocks behind a good header.
+        // Any bytes as blocks after a valid header.
         1 => ([&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38], rest].concat(), None),
-        // What the library compresses, perhaps in two frames.
+        // A body compressed by the library, in one or two frames.
         2 => (compressed(mode, rest), Some(rest)),
         // The same with one byte changed.
         _ => {
-            let (place, change) = (choices.byte(), choices.byte());
-            let mut wire = compressed(mode, choices.0);
+            let (place, change) = (reader.byte(), reader.byte());
+            let mut wire = compressed(mode, reader.0);
             let len = wire.len();
             if let Some(byte) = wire.get_mut(usize::from(place) % len.max(1)) {
                 *byte ^= change;
@@ -36,22 +37,25 @@ pub fn run(data: &[u8]) {
     };
     let flags = Flags::new(FileType::Other, true);
     let length = u32::try_from(wire.len()).unwrap();
-    let image = |id| Image { id, flags, length };
+    let image = |id| Image::new(id, flags, length);
     let mut receiver = BodyReceiver::new(MAX_SIZE, MAX_WINDOW);
     let whole = receive(&mut receiver, image(ImageId(0)), &wire, &mut || usize::MAX);
-    // A receiver that has seen other images gives the same.
+    // A reused receiver gives the same result.
     let mut cuts = cuts.iter().map(|cut| usize::from(*cut)).cycle();
     let pieces = receive(&mut receiver, image(ImageId(0)), &wire, &mut || {
         cuts.next().unwrap_or(1)
     });
     assert_eq!(pieces.1, whole.1);
-    assert!(pieces.0 == whole.0, "other bytes in other pieces");
+    assert!(
+        pieces.0 == whole.0,
+        "the output depends on how the input is split"
+    );
 
     let Err(ImageFault::WrongId { actual, .. }) = whole.1 else {
         assert!(whole.1.is_err() || whole.1 == Ok(ImageId(0)));
         assert!(
             plain.is_none(),
-            "what the library compressed is {:?}",
+            "a body compressed by the library is rejected: {:?}",
             whole.1
         );
         return;
@@ -59,14 +63,14 @@ pub fn run(data: &[u8]) {
     assert_eq!(
         ImageId::of(&whole.0),
         actual,
-        "the ID is not that of the bytes told"
+        "the ID does not match the output"
     );
     let again = receive(&mut receiver, image(actual), &wire, &mut || 1);
     assert_eq!(again.1, Ok(actual));
     if let Some(plain) = plain {
         assert!(whole.0 == plain);
     }
-    // The library agrees.
+    // The library decodes the same bytes.
     let mut decoder = zstd::stream::Decoder::new(&wire[..]).unwrap();
     let mut by_library = Vec::new();
     let read = decoder
@@ -74,14 +78,14 @@ pub fn run(data: &[u8]) {
         .take(MAX_SIZE + 1)
         .read_to_end(&mut by_library);
     if read.is_ok() {
-        assert!(by_library == whole.0, "the library decodes something else");
+        assert!(by_library == whole.0, "the library decodes different bytes");
     }
-    // The same bytes raw.
-    let raw = Image {
-        id: actual,
-        flags: Flags::new(FileType::Png, false),
-        length: u32::try_from(whole.0.len()).unwrap(),
-    };
+    // The same bytes as a raw body.
+    let raw = Image::new(
+        actual,
+        Flags::new(FileType::Png, false),
+        u32::try_from(whole.0.len()).unwrap(),
+    );
     assert_eq!(
         receive(&mut receiver, raw, &whole.0, &mut || 7).1,
         Ok(actual)
@@ -109,7 +113,7 @@ fn receive(
     image: Image,
     wire: &[u8],
     cut: &mut dyn FnMut() -> usize,
-) -> Got {
+) -> Outcome {
     receiver.begin(image);
     let mut out = Vec::new();
     let mut rest = wire;
@@ -131,7 +135,7 @@ fn receive(
         }
     }
     let verdict = receiver.verdict().expect("a verdict at the end");
-    // Nothing of what follows is its.
+    // Bytes after the body are not consumed.
     assert_eq!(receiver.receive(b"more").used, 0);
-    (out, verdict)
+    (out, verdict.map(|verified| verified.id()))
 }

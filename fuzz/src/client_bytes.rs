@@ -1,6 +1,5 @@
-//! A client's connection fed any bytes, with requests outstanding: whatever comes, the events keep their
-//! grammar and the peer's counts, bodies keep their limits and are what their verdict says, and an error is
-//! the last thing that happens.
+//! A client connection with outstanding requests receives any bytes. The events follow their grammar and the
+//! announced counts, bodies stay within their limits and match their verdict, and an error is final.
 
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use jtp_core::wire::Decoded;
 use jtp_core::wire::request::{self, RequestHead, RequestKind};
 use jtp_core::{BodyReceiver, Image, ImageHasher, ImageId, Time};
 
-use crate::{Choices, IMAGES};
+use crate::{ByteReader, IMAGES};
 
-/// The largest image that the client takes here.
+/// The maximum image size of the client.
 pub const MAX_IMAGE: u64 = 400;
 
-/// And the largest window.
+/// The maximum Zstd window.
 const MAX_WINDOW: u32 = 1 << 16;
 
 pub fn config(pipeline: bool) -> ClientConfig {
@@ -52,9 +51,9 @@ pub fn request(choice: u8) -> Request {
     }
 }
 
-/// Where in a response the events are.
+/// Position within the events of a response.
 #[derive(Debug)]
-enum At {
+enum Position {
     Between,
     Within {
         kind: ResponseKind,
@@ -67,7 +66,7 @@ enum At {
         hasher: ImageHasher,
         length: u64,
     },
-    /// An image that is decoded here.
+    /// An image left undecoded by the connection and decoded here.
     Packet {
         kind: ResponseKind,
         left: u32,
@@ -77,14 +76,14 @@ enum At {
 }
 
 pub fn run(data: &[u8]) {
-    let mut choices = Choices(data);
-    let settings = choices.byte();
+    let mut reader = ByteReader(data);
+    let settings = reader.byte();
     let mut client = ClientConnection::new(config(settings & 1 != 0), Time::ZERO);
-    let (mut asked, mut sent, mut cancels, mut answers) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut requested, mut sent, mut cancels, mut responses) = (Vec::new(), Vec::new(), 0, 0);
     for _ in 0..settings >> 1 & 3 {
-        let request = request(choices.byte());
+        let request = request(reader.byte());
         if client.request(request.clone(), true, Time::ZERO).is_ok() {
-            asked.push(request);
+            requested.push(request);
         }
         send(&mut client, &mut sent);
     }
@@ -94,8 +93,8 @@ pub fn run(data: &[u8]) {
     if settings & 0x20 == 0 {
         send(&mut client, &mut sent);
     }
-    let mut input = choices.0;
-    let mut at = At::Between;
+    let mut input = reader.0;
+    let mut at = Position::Between;
     let fault = loop {
         let before = input.len();
         let received = match client.receive(input, Time::ZERO) {
@@ -107,14 +106,14 @@ pub fn run(data: &[u8]) {
             assert!(input.is_empty());
             break None;
         };
-        at = next(at, event, before - input.len(), &mut answers);
+        at = next(at, event, before - input.len(), &mut responses);
         at = match at {
-            At::Image {
+            Position::Image {
                 kind, left, image, ..
             } if settings & 0x40 != 0 && client.leave_undecoded().is_ok() => {
                 let mut body = Box::new(BodyReceiver::new(MAX_IMAGE, MAX_WINDOW));
                 body.begin(image);
-                At::Packet {
+                Position::Packet {
                     kind,
                     left,
                     body,
@@ -123,101 +122,103 @@ pub fn run(data: &[u8]) {
             }
             at => at,
         };
-        // What is held back can go now.
+        // Requests that were held back may be sent now.
         send(&mut client, &mut sent);
     };
-    assert!(answers <= asked.len(), "more answers than requests");
-    assert!(client.outstanding() <= asked.len());
-    check_sent(&sent, &asked, cancels);
+    assert!(responses <= requested.len(), "more responses than requests");
+    assert!(client.outstanding() <= requested.len());
+    check_sent(&sent, &requested, cancels);
     let fault = fault.or_else(|| client.receive_eof(Time::ZERO).err());
-    let done = matches!(at, At::Between);
+    let done = matches!(at, Position::Between);
     match fault {
         None => {
-            let waits = client.outstanding();
-            assert!(waits <= 1, "an end, and {waits} requests are open");
-            // The last event may still be there to be fetched.
+            let outstanding = client.outstanding();
+            assert!(
+                outstanding <= 1,
+                "EOF accepted with {outstanding} outstanding requests"
+            );
+            // The last events may still be pending.
             while client.receive(&[], Time::ZERO).unwrap().event.is_some() {}
             assert_eq!(client.outstanding(), 0);
             assert!(client.is_idle() || cancels == 0);
         }
         Some(fault) => {
             assert!(done || !matches!(fault, ClientError::TimedOut));
-            sticky(&mut client, &fault);
+            check_sticky(&mut client, &fault);
         }
     }
 }
 
 fn send(client: &mut ClientConnection, sent: &mut Vec<u8>) {
     sent.extend_from_slice(client.transmit());
-    let shown = client.transmit().len();
-    client.transmitted(shown, Time::ZERO).unwrap();
+    let length = client.transmit().len();
+    client.transmitted(length, Time::ZERO).unwrap();
 }
 
-/// Whatever comes, a client sends the requests that were made, in order and each once, and no more CANCELs
-/// than it agreed to.
-fn check_sent(mut sent: &[u8], asked: &[Request], cancels: usize) {
-    let (mut asked, mut cancelled) = (asked.iter(), 0);
+/// The client sends each request once, in order, and at most as many CANCELs as it accepted.
+fn check_sent(mut sent: &[u8], requested: &[Request], cancels: usize) {
+    let (mut requested, mut cancelled) = (requested.iter(), 0);
     while let Ok(Decoded::Complete { value: head, used }) = RequestHead::decode(sent) {
         sent = &sent[used..];
         if head.kind == RequestKind::Cancel {
             cancelled += 1;
             continue;
         }
-        let ids = match (asked.next().expect("more than was asked"), head.kind) {
+        let ids = match (requested.next().expect("an unrequested request"), head.kind) {
             (Request::GetById(ids), RequestKind::GetById { .. }) => &ids[..],
             (Request::Batch(have), RequestKind::Batch { .. }) => have.as_slice(),
             (Request::List, RequestKind::List)
             | (Request::ListAndGet, RequestKind::ListAndGet)
             | (Request::Watch, RequestKind::Watch) => &[],
-            (asked, kind) => panic!("{kind:?} for {asked:?}"),
+            (requested, kind) => panic!("{kind:?} for {requested:?}"),
         };
-        let mut due = Vec::new();
-        request::encode_ids(ids, &mut due);
+        let mut expected = Vec::new();
+        request::encode_ids(ids, &mut expected);
         assert_eq!(head.kind.ids() as usize, ids.len());
-        sent = sent.strip_prefix(&due[..]).expect("the request's IDs");
+        sent = sent.strip_prefix(&expected[..]).expect("the request's IDs");
     }
-    assert!(sent.is_empty(), "half a request");
-    assert!(cancelled <= cancels, "a CANCEL that nobody asked for");
+    assert!(sent.is_empty(), "an incomplete request");
+    assert!(cancelled <= cancels, "an unrequested CANCEL");
 }
 
-/// The grammar of events.
-fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
+/// Checks an event against the grammar.
+fn next(at: Position, event: Event<'_>, used: usize, responses: &mut usize) -> Position {
     match (at, event) {
-        (At::Between, Event::Begin { kind, count }) => {
+        (Position::Between, Event::Begin { kind, count }) => {
             assert_ne!(kind, ResponseKind::Watch);
             assert!(
                 kind != ResponseKind::GetById || count <= 10,
-                "more than was asked for"
+                "more images than requested"
             );
-            At::Within { kind, left: count }
+            Position::Within { kind, left: count }
         }
-        (At::Between, Event::NewImage(entry)) => {
+        (Position::Between, Event::NewImage(entry)) => {
             assert!(entry.flags.bits() < 16 && entry.name.len() <= 3 * 65_535);
-            At::Between
+            Position::Between
         }
-        (At::Between, Event::Cancelled { kind }) => {
-            // After a WATCH, or a response that was complete, or in place of one.
-            *answers += usize::from(kind == ResponseKind::Watch);
-            At::Between
+        (Position::Between, Event::Cancelled { kind }) => {
+            // After a WATCH, after a complete response, or in place of a response.
+            *responses += usize::from(kind == ResponseKind::Watch);
+            Position::Between
         }
         (
-            At::Within {
+            Position::Within {
                 kind: ResponseKind::List,
                 left,
             },
             Event::Entry(entry),
         ) if left > 0 => {
             assert!(entry.flags.bits() < 16);
-            At::Within {
+            Position::Within {
                 kind: ResponseKind::List,
                 left: left - 1,
             }
         }
-        (At::Within { kind, left }, Event::Image(image))
+        (Position::Within { kind, left }, Event::Image(image))
             if left > 0 && kind != ResponseKind::List =>
         {
             assert!(!image.flags.has_reserved());
-            At::Image {
+            Position::Image {
                 kind,
                 left: left - 1,
                 image,
@@ -225,18 +226,18 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
                 length: 0,
             }
         }
-        (At::Within { kind, left }, Event::Cancelled { kind: cancelled }) => {
+        (Position::Within { kind, left }, Event::Cancelled { kind: cancelled }) => {
             assert!(kind == cancelled && kind != ResponseKind::List && left > 0);
-            *answers += 1;
-            At::Between
+            *responses += 1;
+            Position::Between
         }
-        (At::Within { kind, left: 0 }, Event::End { kind: ended }) => {
+        (Position::Within { kind, left: 0 }, Event::End { kind: ended }) => {
             assert_eq!(kind, ended);
-            *answers += 1;
-            At::Between
+            *responses += 1;
+            Position::Between
         }
         (
-            At::Packet {
+            Position::Packet {
                 kind,
                 left,
                 mut body,
@@ -251,7 +252,7 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
                 assert!(piece.used > 0, "more than the packet's data");
                 rest = &rest[piece.used..];
             }
-            At::Packet {
+            Position::Packet {
                 kind,
                 left,
                 body,
@@ -259,7 +260,7 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             }
         }
         (
-            At::Packet {
+            Position::Packet {
                 kind,
                 left,
                 body,
@@ -269,10 +270,10 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
         ) => {
             assert_eq!(length, image.length);
             assert!(body.verdict().is_some());
-            At::Within { kind, left }
+            Position::Within { kind, left }
         }
         (
-            At::Image {
+            Position::Image {
                 kind,
                 left,
                 image,
@@ -284,8 +285,8 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             assert!(!data.is_empty());
             hasher.update(data);
             let length = length + data.len() as u64;
-            assert!(length <= MAX_IMAGE, "over the limit: R4");
-            At::Image {
+            assert!(length <= MAX_IMAGE, "R4: over the limit");
+            Position::Image {
                 kind,
                 left,
                 image,
@@ -294,22 +295,22 @@ fn next(at: At, event: Event<'_>, used: usize, answers: &mut usize) -> At {
             }
         }
         (
-            At::Image {
+            Position::Image {
                 kind, left, hasher, ..
             },
             Event::ImageEnd { image, verdict },
         ) => {
             assert!(
                 verdict.is_err() || hasher.id() == image.id,
-                "a wrong image called good: R2"
+                "R2: a wrong image was accepted"
             );
-            At::Within { kind, left }
+            Position::Within { kind, left }
         }
         (at, event) => panic!("{event:?} in {at:?}, {used} bytes"),
     }
 }
 
-fn sticky(client: &mut ClientConnection, fault: &ClientError) {
+fn check_sticky(client: &mut ClientConnection, fault: &ClientError) {
     let late = Time::since_epoch(Duration::from_secs(1 << 40));
     assert!(client.transmit().is_empty() && client.deadline().is_none());
     assert!(!client.is_idle() && !client.is_reusable());

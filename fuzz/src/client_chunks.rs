@@ -1,42 +1,47 @@
-//! A client's connection tells the same of the same bytes, whole and in pieces.
+//! The events, output and error of a client connection do not depend on how the input is split.
 
 use jtp_core::Time;
 use jtp_core::client::{ClientConnection, ClientError, Event};
 
-use crate::Choices;
+use crate::ByteReader;
 use crate::client_bytes::{config, request};
 
-/// What can be seen of a connection.
+/// Everything observable about a connection.
 #[derive(Debug, PartialEq)]
-struct Seen {
-    events: Vec<Told>,
+struct ClientOutcome {
+    events: Vec<OwnedEvent>,
     sent: Vec<u8>,
     fault: Option<ClientError>,
     outstanding: usize,
 }
 
 #[derive(Debug, PartialEq)]
-enum Told {
+enum OwnedEvent {
     Event(Event<'static>),
     Data(Vec<u8>),
 }
 
 pub fn run(data: &[u8]) {
-    let mut choices = Choices(data);
-    let settings = choices.byte();
-    let requests = choices.take(usize::from(settings >> 1 & 3));
-    let cuts = choices.take(8);
-    let input = choices.0;
-    let whole = play(settings, requests, input, &mut || usize::MAX);
-    assert_eq!(play(settings, requests, input, &mut || 1), whole);
+    let mut reader = ByteReader(data);
+    let settings = reader.byte();
+    let requests = reader.take(usize::from(settings >> 1 & 3));
+    let cuts = reader.take(8);
+    let input = reader.0;
+    let whole = run_split(settings, requests, input, &mut || usize::MAX);
+    assert_eq!(run_split(settings, requests, input, &mut || 1), whole);
     let mut cuts = cuts.iter().map(|cut| usize::from(*cut)).cycle();
     assert_eq!(
-        play(settings, requests, input, &mut || cuts.next().unwrap_or(3)),
+        run_split(settings, requests, input, &mut || cuts.next().unwrap_or(3)),
         whole
     );
 }
 
-fn play(settings: u8, requests: &[u8], mut input: &[u8], cut: &mut dyn FnMut() -> usize) -> Seen {
+fn run_split(
+    settings: u8,
+    requests: &[u8],
+    mut input: &[u8],
+    cut: &mut dyn FnMut() -> usize,
+) -> ClientOutcome {
     let mut client = ClientConnection::new(config(settings & 1 != 0), Time::ZERO);
     let (mut events, mut sent) = (Vec::new(), Vec::new());
     for choice in requests {
@@ -56,9 +61,9 @@ fn play(settings: u8, requests: &[u8], mut input: &[u8], cut: &mut dyn FnMut() -
                 assert!(piece.is_empty());
                 break;
             };
-            let begun = matches!(event, Event::Image(_));
-            tell(&mut events, event);
-            if begun && settings & 0x40 != 0 {
+            let is_image = matches!(event, Event::Image(_));
+            push_event(&mut events, event);
+            if is_image && settings & 0x40 != 0 {
                 client.leave_undecoded().unwrap();
             }
             send(&mut client, &mut sent);
@@ -67,11 +72,11 @@ fn play(settings: u8, requests: &[u8], mut input: &[u8], cut: &mut dyn FnMut() -
     let _ = client.receive_eof(Time::ZERO);
     while let Ok(received) = client.receive(&[], Time::ZERO) {
         match received.event {
-            Some(event) => tell(&mut events, event),
+            Some(event) => push_event(&mut events, event),
             None => break,
         }
     }
-    Seen {
+    ClientOutcome {
         events,
         sent,
         fault: client.fault().cloned(),
@@ -87,24 +92,16 @@ fn send(client: &mut ClientConnection, sent: &mut Vec<u8>) {
     }
 }
 
-fn tell(events: &mut Vec<Told>, event: Event<'_>) {
-    let own = match event {
+fn push_event(events: &mut Vec<OwnedEvent>, event: Event<'_>) {
+    let owned = match event {
         Event::Data(data) => {
             match events.last_mut() {
-                Some(Told::Data(before)) => before.extend_from_slice(data),
-                _ => events.push(Told::Data(data.to_vec())),
+                Some(OwnedEvent::Data(before)) => before.extend_from_slice(data),
+                _ => events.push(OwnedEvent::Data(data.to_vec())),
             }
             return;
         }
-        Event::Entry(entry) => Event::Entry(entry.into_owned()),
-        Event::NewImage(entry) => Event::NewImage(entry.into_owned()),
-        Event::Begin { kind, count } => Event::Begin { kind, count },
-        Event::Image(image) => Event::Image(image),
-        Event::ImageEnd { image, verdict } => Event::ImageEnd { image, verdict },
-        Event::PacketEnd { image } => Event::PacketEnd { image },
-        Event::End { kind } => Event::End { kind },
-        Event::Cancelled { kind } => Event::Cancelled { kind },
-        other => panic!("{other:?}"),
+        event => event.into_owned(),
     };
-    events.push(Told::Event(own));
+    events.push(OwnedEvent::Event(owned));
 }

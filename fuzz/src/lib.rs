@@ -1,5 +1,5 @@
-//! The fuzz targets of JTP: each module has a `run` that takes the fuzzer's bytes and panics where an
-//! invariant does not hold. The same functions run over the seeds in an ordinary test (`tests/seeds.rs`).
+//! The fuzz targets of JTP. The `run` function of each module takes the fuzzer's input and panics if an invariant
+//! is violated. `tests/seeds.rs` runs the same functions on the seeds.
 
 pub mod body;
 pub mod calls;
@@ -13,7 +13,7 @@ pub mod server_chunks;
 pub mod wire_decode;
 pub mod wire_round_trip;
 
-/// A target's function.
+/// The function of a target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
@@ -30,12 +30,12 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("names", names::run),
 ];
 
-/// Choices from the front of the fuzzer's bytes.
+/// Reads the fuzzer's input from the front.
 #[derive(Debug, Clone)]
-pub struct Choices<'a>(pub &'a [u8]);
+pub struct ByteReader<'a>(pub &'a [u8]);
 
-impl<'a> Choices<'a> {
-    /// The next byte; 0 when none is left.
+impl<'a> ByteReader<'a> {
+    /// The next byte, or 0 at the end of the input.
     pub fn byte(&mut self) -> u8 {
         match self.0.split_first() {
             Some((first, rest)) => {
@@ -55,7 +55,7 @@ impl<'a> Choices<'a> {
         number % limit.max(1)
     }
 
-    /// Up to so many bytes.
+    /// The next bytes, at most `count`.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (piece, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
@@ -63,7 +63,7 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// Images that the targets' catalogs hold.
+/// The images in the catalogs of all targets: name and bytes.
 pub const IMAGES: [(&str, &[u8]); 4] = [
     ("a.png", b"the first image"),
     ("b.png", b"another one, a bit longer"),

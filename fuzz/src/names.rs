@@ -1,5 +1,5 @@
-//! File names from peers: one safe component on every system, stable when made safe twice, and a plan in which
-//! no two images meet and the order does not count. // R5
+//! File names from peers become one safe path component on every system. Sanitizing is idempotent, and a plan
+//! assigns unique names that do not depend on the order of the entries. // R5
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -8,40 +8,44 @@ use jtp_core::{FileType, ImageId};
 use jtp_store::{FileName, MAX_FILE_NAME_LEN, NamePlan};
 use unicode_normalization::is_nfc;
 
-use crate::Choices;
+use crate::ByteReader;
 
 pub fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let first = FileName::new(&text, ImageId(0xab), FileType::Gif);
-    safe(first.as_str());
-    stable(&first, ImageId(0xab));
+    check_safe(first.as_str());
+    check_idempotent(&first, ImageId(0xab));
 
-    let mut choices = Choices(data);
+    let mut reader = ByteReader(data);
     let mut entries = BTreeMap::new();
-    while entries.len() < 8 && !choices.0.is_empty() {
-        let id = ImageId(u64::from(choices.byte() % 12));
-        let length = usize::from(choices.byte() % 32);
-        let name = String::from_utf8_lossy(choices.take(length)).into_owned();
+    while entries.len() < 8 && !reader.0.is_empty() {
+        let id = ImageId(u64::from(reader.byte() % 12));
+        let length = usize::from(reader.byte() % 32);
+        let name = String::from_utf8_lossy(reader.take(length)).into_owned();
         entries.insert(id, name);
     }
     let forwards = plan(entries.iter());
     let backwards = plan(entries.iter().rev());
     let mut taken: BTreeMap<String, ImageId> = BTreeMap::new();
-    // Images that no LIST named are named too.
+    // Images that are in no LIST get names too.
     for id in (0..14).map(ImageId) {
         let name = forwards.name(id, FileType::Gif);
-        assert_eq!(name, backwards.name(id, FileType::Gif), "the order counts");
-        safe(name.as_str());
+        assert_eq!(
+            name,
+            backwards.name(id, FileType::Gif),
+            "the name depends on the order"
+        );
+        check_safe(name.as_str());
         let folded = fold(name.as_str());
         if let Some(other) = taken.insert(folded, id) {
-            panic!("{other} and {id} are both {name}");
+            panic!("{other} and {id} are both named {name}");
         }
     }
-    // Names announced later are safe as well.
+    // Names announced later are safe too.
     let mut watched = forwards;
     for (id, name) in &entries {
         watched.announce(ImageId(id.0 + 20), name, FileType::Png);
-        safe(watched.name(ImageId(id.0 + 20), FileType::Png).as_str());
+        check_safe(watched.name(ImageId(id.0 + 20), FileType::Png).as_str());
     }
 }
 
@@ -53,14 +57,14 @@ fn plan<'a>(entries: impl Iterator<Item = (&'a ImageId, &'a String)>) -> NamePla
     plan
 }
 
-fn stable(name: &FileName, id: ImageId) {
+fn check_idempotent(name: &FileName, id: ImageId) {
     assert_eq!(
         &FileName::new(name.as_str(), id, FileType::Gif),
         name,
-        "not stable"
+        "sanitizing is not idempotent"
     );
     let suffixed = name.with_id(id);
-    safe(suffixed.as_str());
+    check_safe(suffixed.as_str());
     assert_eq!(
         FileName::new(suffixed.as_str(), id, FileType::Gif),
         suffixed
@@ -68,20 +72,20 @@ fn stable(name: &FileName, id: ImageId) {
     assert_eq!(suffixed.with_id(id), suffixed);
 }
 
-/// Equal for names that a file system without case takes for one.
+/// Equal for names that a case-insensitive file system treats as equal.
 fn fold(name: &str) -> String {
-    seen(name).to_lowercase()
+    without_joiners(name).to_lowercase()
 }
 
-/// What is left of a name in the eyes of a file system that does not see joiners (HFS+).
-fn seen(name: &str) -> String {
+/// The name without joiners, which HFS+ ignores.
+fn without_joiners(name: &str) -> String {
     name.chars()
         .filter(|c| !matches!(c, '\u{200c}' | '\u{200d}'))
         .collect()
 }
 
-/// What has to hold of a name on Linux, macOS and Windows; written down anew, not taken from the store.
-fn safe(name: &str) {
+/// Checks a name for Linux, macOS and Windows. Independent of the rules in jtp-store.
+fn check_safe(name: &str) {
     assert!(
         !name.is_empty() && name.len() <= MAX_FILE_NAME_LEN,
         "{name:?}"
@@ -94,7 +98,9 @@ fn safe(name: &str) {
     );
     assert_eq!(components.next(), None);
     assert!(
-        !seen(name).is_empty() && !seen(name).starts_with('.') && !name.ends_with(['.', ' ']),
+        !without_joiners(name).is_empty()
+            && !without_joiners(name).starts_with('.')
+            && !name.ends_with(['.', ' ']),
         "{name:?}"
     );
     assert!(
@@ -102,7 +108,7 @@ fn safe(name: &str) {
         "{name:?}"
     );
     assert!(!name.chars().any(char::is_control), "{name:?}");
-    // Windows takes 255 UTF-16 units, which are never more than the bytes.
+    // Windows allows 255 UTF-16 units; a name never has more units than bytes.
     let stem = name
         .split('.')
         .next()

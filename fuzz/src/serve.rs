@@ -1,4 +1,4 @@
-//! A server's connection fed with bytes, for the targets `server_bytes` and `server_chunks`.
+//! Runs a server connection on an input, for the targets `server_bytes` and `server_chunks`.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use jtp_core::server::{CloseReason, ServerConfig, ServerConnection};
 use jtp_core::wire::request::RequestHead;
 use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Time};
 
-use crate::{Choices, IMAGES};
+use crate::{ByteReader, IMAGES};
 
-/// The most IDs of a BATCH here.
+/// Maximum number of IDs of a BATCH.
 pub const MAX_HAVE: u32 = 1_000;
 
 const NOW: Time = Time::ZERO;
@@ -16,11 +16,11 @@ const NOW: Time = Time::ZERO;
 pub fn catalog() -> Arc<Catalog> {
     let mut writer = CatalogWriter::new();
     for (name, bytes) in IMAGES {
-        let image = Image {
-            id: ImageId::of(bytes),
-            flags: Flags::new(FileType::from_extension(&name[2..]), false),
-            length: u32::try_from(bytes.len()).unwrap(),
-        };
+        let image = Image::new(
+            ImageId::of(bytes),
+            Flags::new(FileType::from_extension(&name[2..]), false),
+            u32::try_from(bytes.len()).unwrap(),
+        );
         writer.insert(name, image).unwrap();
     }
     writer.publish()
@@ -34,44 +34,44 @@ pub fn body(id: ImageId) -> &'static [u8] {
         .1
 }
 
-/// What can be seen of a connection from its beginning to its end.
+/// Everything observable about a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ServerOutcome {
     pub output: Vec<u8>,
     pub requests: Vec<RequestHead>,
     pub reason: Option<CloseReason>,
 }
 
-/// Feeds all the input, whose pieces are as long as `cut` says, then its end. Output moves, as much at once
-/// as `step` says, only when the input as it is brings nothing more: so what comes does not depend on the
-/// pieces. At each of the `pauses` of the input all output moves before anything behind it is read.
+/// Passes the input to a server in pieces of the lengths that `cut` returns, then EOF. Output is sent in steps of the
+/// sizes that `step` returns, and only once the input read so far is processed: so the outcome does not depend on
+/// the pieces. At each offset in `pauses` all output is sent before later input is read.
 pub fn serve(
     watch: bool,
     input: &[u8],
     pauses: &[usize],
     cut: &mut dyn FnMut() -> usize,
-    step: &mut Choices<'_>,
-) -> Seen {
+    step: &mut ByteReader<'_>,
+) -> ServerOutcome {
     let config = ServerConfig::new()
         .with_watch(watch)
         .with_max_have(MAX_HAVE);
     let mut server = ServerConnection::new(config, NOW);
     let catalog = catalog();
-    let (mut output, mut requests, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut output, mut requests, mut offered) = (Vec::new(), Vec::new(), Vec::new());
     let (mut read, mut used, mut ended) = (0, 0, false);
     let mut ends = pauses.iter().copied().chain([input.len()]).peekable();
     loop {
         let end = *ends.peek().unwrap();
-        // What was shown and is not sent yet only grows.
+        // Offered output that is not sent yet may only grow.
         let bytes = transmitted(&server);
-        assert!(bytes.starts_with(&shown), "output taken back");
-        shown = bytes;
+        assert!(bytes.starts_with(&offered), "offered output was withdrawn");
+        offered = bytes;
 
         let received = server.receive(&input[used..read], NOW);
         assert!(received.used <= read - used);
         used += received.used;
         if let Some(head) = received.event {
-            assert!(server.close_reason().is_none(), "a request after the end");
+            assert!(server.close_reason().is_none(), "a request after the close");
             requests.push(head);
             server.accept(&catalog, NOW).unwrap();
             continue;
@@ -93,10 +93,10 @@ pub fn serve(
             let rest = wanted.remaining();
             let count = rest.min(match step.byte() {
                 0 => rest,
-                some => u32::from(some),
+                count => u32::from(count),
             });
             server.body_loaded(count, NOW).unwrap();
-            if count < rest && shown.len() < transmitted(&server).len() {
+            if count < rest && offered.len() < transmitted(&server).len() {
                 continue;
             }
         }
@@ -104,11 +104,11 @@ pub fn serve(
         if !bytes.is_empty() {
             let count = bytes.len().min(match step.byte() {
                 0 => usize::MAX,
-                some => usize::from(some),
+                count => usize::from(count),
             });
             output.extend_from_slice(&bytes[..count]);
             server.transmitted(count, NOW).unwrap();
-            shown = bytes[count..].to_vec();
+            offered = bytes[count..].to_vec();
             continue;
         }
         if server.wants_finish() {
@@ -124,19 +124,16 @@ pub fn serve(
         }
         break;
     }
-    assert!(
-        server.is_closed(),
-        "the input has ended, and the connection has not: {server:?}"
-    );
+    assert!(server.is_closed(), "not closed after EOF: {server:?}");
     let reason = server.close_reason();
     assert!(reason.is_some());
-    // The end is the end.
+    // A closed connection stays closed.
     assert_eq!(server.receive(&[1, 1], NOW).used, 0);
     server.shutdown(NOW);
     server.handle_timeout(NOW);
     assert!(server.is_closed() && transmitted(&server).is_empty() && server.deadline().is_none());
     assert_eq!(server.close_reason(), reason);
-    Seen {
+    ServerOutcome {
         output,
         requests,
         reason,
@@ -144,11 +141,11 @@ pub fn serve(
 }
 
 fn transmitted(server: &ServerConnection) -> Vec<u8> {
-    let shown = server.transmit();
-    let mut bytes = shown.bytes.to_vec();
-    if let Some(span) = shown.body {
+    let offered = server.transmit();
+    let mut bytes = offered.bytes.to_vec();
+    if let Some(span) = offered.body {
         bytes.extend_from_slice(&body(span.image.id)[span.range()]);
     }
-    assert_eq!(bytes.len(), shown.len());
+    assert_eq!(bytes.len(), offered.len());
     bytes
 }

@@ -1,37 +1,37 @@
-//! A server's connection fed any bytes, against a server that is a page long: it has the whole input before
-//! it, and writes down what the rules say.
+//! A server connection receives any bytes; its output must equal that of a short reference server, which sees the
+//! whole input at once and follows the rules of RFC.md.
 
 use jtp_core::wire::request::{CANCEL, RequestHead, RequestKind};
 use jtp_core::wire::response::{self, ErrorCode, Header};
 use jtp_core::wire::{Decoded, WireError, packet};
 use jtp_core::{Image, ImageId};
 
-use crate::Choices;
+use crate::ByteReader;
 use crate::serve::{MAX_HAVE, body, catalog, serve};
 
 pub fn run(data: &[u8]) {
-    let mut choices = Choices(data);
-    let first = choices.byte();
+    let mut reader = ByteReader(data);
+    let first = reader.byte();
     let (watch, late) = (first % 8 != 0, first / 8);
-    let mut steps = Choices(choices.take(4));
-    let input = choices.0;
-    let Answer {
-        expected,
+    let mut steps = ByteReader(reader.take(4));
+    let input = reader.0;
+    let Expected {
+        output: expected,
         error,
         requests,
         pauses,
     } = reference(watch, late, input);
-    let seen = serve(watch, input, &pauses, &mut || usize::MAX, &mut steps);
-    assert_eq!(seen.requests, requests);
+    let outcome = serve(watch, input, &pauses, &mut || usize::MAX, &mut steps);
+    assert_eq!(outcome.requests, requests);
     assert!(
-        seen.output.starts_with(&expected),
+        outcome.output.starts_with(&expected),
         "{:?}\n{:?}",
-        seen,
+        outcome,
         expected
     );
-    let rest = &seen.output[expected.len()..];
+    let rest = &outcome.output[expected.len()..];
     match error {
-        None => assert!(rest.is_empty(), "more than was promised: {rest:?}"),
+        None => assert!(rest.is_empty(), "output after the expected end: {rest:?}"),
         Some(code) => {
             let body = rest.strip_prefix(b"JTPE").expect("JTPE");
             match response::ErrorFrame::decode_body(body) {
@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
                     assert_eq!(
                         (value.code, used),
                         (code, body.len()),
-                        "S11: something behind it"
+                        "S11: output after JTPE"
                     );
                 }
                 other => panic!("{other:?}"),
@@ -48,41 +48,41 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What a server does with an input.
+/// The expected behaviour of a server.
 #[derive(Default)]
-pub struct Answer {
-    expected: Vec<u8>,
+pub struct Expected {
+    output: Vec<u8>,
     error: Option<ErrorCode>,
     requests: Vec<RequestHead>,
-    /// Where a CANCEL follows that comes only when all before it has been answered.
+    /// Offsets of the CANCELs that arrive only after everything before them was answered.
     pub pauses: Vec<usize>,
 }
 
-/// `late` says, a bit for each, which CANCELs come only when all before them has been answered.
-pub fn reference(watch: bool, late: u8, input: &[u8]) -> Answer {
-    let mut answer = Answer::default();
-    answer.error = answer.go(watch, late, input);
-    answer
+/// Bit `n` of `late` is set if CANCEL `n` arrives only after everything before it was answered.
+pub fn reference(watch: bool, late: u8, input: &[u8]) -> Expected {
+    let mut expected = Expected::default();
+    expected.error = expected.compute(watch, late, input);
+    expected
 }
 
-impl Answer {
-    fn go(&mut self, watch: bool, mut late: u8, whole: &[u8]) -> Option<ErrorCode> {
+impl Expected {
+    fn compute(&mut self, watch: bool, mut late: u8, whole: &[u8]) -> Option<ErrorCode> {
         let catalog = catalog();
         let all: Vec<Image> = catalog.entries().map(|entry| entry.image()).collect();
         let (mut input, mut cancellable) = (whole, false);
-        let Answer {
-            expected: out,
+        let Expected {
+            output: out,
             requests,
             pauses,
             ..
         } = self;
-        let mut comes_late = || {
+        let mut is_late = || {
             let bit = late % 2 == 1;
             late /= 2;
             bit
         };
         loop {
-            if input.first() == Some(&CANCEL) && comes_late() {
+            if input.first() == Some(&CANCEL) && is_late() {
                 pauses.push(whole.len() - input.len());
             }
             let head = match RequestHead::decode(input) {
@@ -151,12 +151,12 @@ impl Answer {
                     .list()
                     .for_each(|piece| out.extend_from_slice(piece)),
             }
-            // A CANCEL that directly follows is seen before the first packet: here the whole input is. // C2 C5
+            // The reference sees a CANCEL that directly follows before the first packet. // C2 C5
             if let [CANCEL, 0..=1, rest @ ..] = input {
                 if !head.keep_alive {
                     return Some(ErrorCode::InvalidRequest); // C4
                 }
-                if comes_late() {
+                if is_late() {
                     pauses.push(whole.len() - input.len());
                     if head.kind != RequestKind::List {
                         send(images, out);

@@ -1,4 +1,4 @@
-//! Every decoder on the same bytes. The laws are those of jtp-core's test `laws`.
+//! Runs every decoder on the same bytes. The checks are those of jtp-core's test `laws`.
 
 #[path = "../../jtp-core/tests/laws/decode.rs"]
 mod laws;

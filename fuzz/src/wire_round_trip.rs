@@ -1,4 +1,4 @@
-//! Arbitrary values to bytes and back, one frame behind another.
+//! Encodes a sequence of arbitrary frames and decodes it again.
 
 use arbitrary::{Arbitrary, Unstructured};
 use jtp_core::wire::request::{RequestHead, RequestKind};
@@ -72,21 +72,14 @@ fn head(kind: u8, count: u32, keep_alive: bool) -> RequestHead {
         _ => RequestKind::ListAndGet,
     };
     let unused = matches!(kind, RequestKind::Cancel | RequestKind::Watch);
-    RequestHead {
-        kind,
-        keep_alive: keep_alive && !unused,
-    }
+    RequestHead::new(kind, keep_alive && !unused)
 }
 
 fn image(id: u64, flags: u8, length: u32) -> Image {
-    Image {
-        id: ImageId(id),
-        flags: Flags::from_bits(flags),
-        length,
-    }
+    Image::new(ImageId(id), Flags::from_bits(flags), length)
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(read: DecodeResult<T>, written: &T) -> usize {
+fn check_equal<T: PartialEq + std::fmt::Debug>(read: DecodeResult<T>, written: &T) -> usize {
     match read {
         Ok(Decoded::Complete { value, used }) => {
             assert_eq!(&value, written);
@@ -115,10 +108,10 @@ impl Frame<'_> {
         let Frame::Error { code, message } = *self else {
             unreachable!()
         };
-        ErrorFrame {
-            code: ErrorCode::from_code(code % 5 + 1).unwrap(),
-            message: message.get(..60_000).unwrap_or(message).into(),
-        }
+        ErrorFrame::new(
+            ErrorCode::from_code(code % 5 + 1).unwrap(),
+            message.get(..60_000).unwrap_or(message),
+        )
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -130,7 +123,7 @@ impl Frame<'_> {
                 keep_alive,
             } => head(kind, count, keep_alive).encode(out),
             Frame::Entry { .. } => {
-                // A longer name cannot be framed, and then nothing is written. // S14
+                // A name that is too long cannot be encoded; nothing is written. // S14
                 let _ = entry::encode(&self.entry(), out);
             }
             Frame::Packet { id, flags, length } => {
@@ -148,7 +141,7 @@ impl Frame<'_> {
     fn read(&self, rest: &[u8]) -> usize {
         match *self {
             Frame::Varint(value) => {
-                let used = same(varint::decode(rest), &value);
+                let used = check_equal(varint::decode(rest), &value);
                 assert_eq!(used, varint::encoded_len(value));
                 used
             }
@@ -156,31 +149,31 @@ impl Frame<'_> {
                 kind,
                 count,
                 keep_alive,
-            } => same(RequestHead::decode(rest), &head(kind, count, keep_alive)),
+            } => check_equal(RequestHead::decode(rest), &head(kind, count, keep_alive)),
             Frame::Entry { .. } => {
                 let entry = self.entry();
                 if entry.name.len() > entry::MAX_NAME_LEN {
                     return 0;
                 }
-                same(entry::decode(rest), &entry)
+                check_equal(entry::decode(rest), &entry)
             }
             Frame::Packet { id, flags, length } => {
-                same(packet::decode_head(rest), &image(id, flags & 0x1f, length))
+                check_equal(packet::decode_head(rest), &image(id, flags & 0x1f, length))
             }
             Frame::Head { kind, count } => {
                 let header = header(kind);
-                let used = same(Header::decode(rest), &header);
+                let used = check_equal(Header::decode(rest), &header);
                 let expected = match header {
                     Header::Data => count & 0xff,
                     Header::Cancelled => 0,
                     Header::Watch => 1,
                     _ => count,
                 };
-                used + same(response::decode_count(header, &rest[used..]), &expected)
+                used + check_equal(response::decode_count(header, &rest[used..]), &expected)
             }
             Frame::Error { .. } => {
-                let used = same(Header::decode(rest), &Header::Error);
-                used + same(ErrorFrame::decode_body(&rest[used..]), &self.error())
+                let used = check_equal(Header::decode(rest), &Header::Error);
+                used + check_equal(ErrorFrame::decode_body(&rest[used..]), &self.error())
             }
         }
     }

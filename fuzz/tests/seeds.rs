@@ -1,4 +1,4 @@
-//! Every committed seed through its target, without a fuzzer.
+//! Runs each target on its committed seeds, without a fuzzer.
 
 use std::fs;
 use std::path::Path;

@@ -1,64 +1,81 @@
-//! Asking a server for its catalog and its images: [`jtp_driver::client`] without `.await`.
+//! Requesting a server's catalog and images: [`jtp_driver::client`] without `.await`.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Misuse};
-use jtp_core::{Image, ImageId};
+pub use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
+use jtp_core::{Image, ImageId, Misuse, Verified};
 pub use jtp_driver::{Error, ImageError};
 
+use crate::cancel::CancelHandle;
 use crate::halves::{Close, Halves};
+use crate::reactor::block_on;
 use crate::runtime::Threads;
-use crate::wait::block_on;
 
-/// Collects what a [`Client`] is to do. See [`jtp_driver::ClientBuilder`].
-pub type ClientBuilder = jtp_driver::ClientBuilder<Threads>;
+/// Configures a [`Client`]. See [`jtp_driver::ClientBuilder`].
+pub type ClientBuilder = jtp_driver::ClientBuilder<Threads, Client>;
 
-/// Asks one server, one request after another, over one connection at a time.
+/// Requests the catalog and images of one server, one request after another, over one connection at a time.
 ///
-/// A connection that the server closed between requests, or that was lost in the middle of one, is made
-/// anew, with back-off (R6).
+/// If the server closed the connection between requests, or the connection was lost during one, the client connects
+/// again, with increasing pauses (R6). Calls block; [`cancel_handle`](Client::cancel_handle) lets another thread end
+/// them.
 #[derive(Debug)]
-pub struct Client(jtp_driver::Client<Threads>);
+pub struct Client {
+    inner: jtp_driver::Client<Threads>,
+    cancel: CancelHandle,
+}
 
 impl From<jtp_driver::Client<Threads>> for Client {
-    fn from(client: jtp_driver::Client<Threads>) -> Self {
-        Client(client)
+    fn from(inner: jtp_driver::Client<Threads>) -> Self {
+        Client {
+            inner,
+            cancel: CancelHandle::default(),
+        }
     }
 }
 
 impl Client {
-    /// A client of the server at `HOST:PORT`, to be configured. All addresses of a name are tried.
+    /// Configures a client of the server at `HOST:PORT`. All addresses of a name are tried.
     pub fn builder(address: impl Into<String>) -> ClientBuilder {
-        jtp_driver::Client::builder(address)
+        ClientBuilder::new(Threads::default(), address)
     }
 
-    /// A client over any stream, as it is: whatever encrypts it has been set up before. Once it is lost no
-    /// new one can be made, so nothing is tried again.
+    /// A client over a stream that is connected, and encrypted if it has to be. It cannot connect again, so it does
+    /// not retry.
     ///
-    /// A stream is given as two halves that can be used at once, and something that ends it: see [`Close`].
-    /// Each half gets a thread, since it cannot be known when it can be read or written.
+    /// The stream is passed as two halves that can be used at the same time, and a [`Close`] that ends them. Each half
+    /// has a thread of its own, since a blocking stream does not say when it can be read or written.
     ///
     /// # Errors
     ///
     /// The threads cannot be started.
-    pub fn over(
+    pub fn from_stream(
         reader: impl Read + Send + 'static,
         writer: impl Write + Send + 'static,
         closer: impl Close + 'static,
         config: ClientConfig,
     ) -> io::Result<Client> {
-        let stream = Halves::new(reader, writer, Box::new(closer))?;
-        Ok(Client(jtp_driver::Client::over(stream, config)))
+        let cancel = CancelHandle::default();
+        let stream = Halves::new(reader, writer, closer)?;
+        cancel.set_connection(stream.closer());
+        let inner = jtp_driver::Client::from_stream(stream, config);
+        Ok(Client { inner, cancel })
+    }
+
+    /// A handle that cancels this client from any thread, at any time.
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
     }
 
     /// Connects, if there is no usable connection.
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`], [`Error::Tls`], [`Error::PlainServer`].
+    /// [`Error::Connect`], [`Error::Tls`], [`Error::PlainServer`], [`Error::Cancelled`].
     pub fn connect(&mut self) -> Result<(), Error> {
-        block_on(self.0.connect())
+        self.cancel.run(self.inner.connect())
     }
 
     /// The whole catalog, in the server's order. // S5
@@ -67,181 +84,230 @@ impl Client {
     ///
     /// [`Error`]; [`Error::CatalogTooLarge`] beyond [`ClientBuilder::catalog_limits`].
     pub fn list(&mut self) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        block_on(self.0.list())
+        self.cancel.run(self.inner.list())
     }
 
-    /// These images, each verified. What the server does not have is left out (S7): see
+    /// The images with these IDs, each verified. Images that the server does not have are omitted (S7): see
     /// [`Images::absent`].
     pub fn get(&mut self, ids: impl IntoIterator<Item = ImageId>) -> Images<'_> {
-        Images(self.0.get(ids))
+        let inner = self.inner.get(ids);
+        Images {
+            inner,
+            cancel: &self.cancel,
+        }
     }
 
-    /// All images but those, each verified. // S8
+    /// All images except these, each verified. // S8
     pub fn batch(&mut self, have: HaveSet) -> Images<'_> {
-        Images(self.0.batch(have))
+        let inner = self.inner.batch(have);
+        Images {
+            inner,
+            cancel: &self.cancel,
+        }
     }
 
     /// All images, each verified.
     pub fn list_and_get(&mut self) -> Images<'_> {
-        Images(self.0.list_and_get())
+        let inner = self.inner.list_and_get();
+        Images {
+            inner,
+            cancel: &self.cancel,
+        }
     }
 
-    /// News of each image that enters the catalog. The request goes out with the first wait for news, and the
-    /// server does not acknowledge it: who must miss nothing uses [`list_and_watch`](Self::list_and_watch). // N1 N5
+    /// Watches for images that enter the catalog. The request is sent by the first [`Watch::next`], and the server does
+    /// not acknowledge it: a client that must not miss an image uses [`list_and_watch`](Self::list_and_watch). // N1 N5
     ///
     /// # Errors
     ///
     /// [`Error`], if the request cannot be made.
     pub fn watch(&mut self) -> Result<Watch<'_>, Error> {
-        block_on(self.0.watch()).map(Watch)
+        let inner = self.cancel.run(self.inner.watch())?;
+        Ok(Watch {
+            inner,
+            cancel: &self.cancel,
+        })
     }
 
-    /// The catalog, and news of each image that enters it after that: see
+    /// The catalog, and a watch for each image that enters it after that: see
     /// [`jtp_driver::Client::list_and_watch`]. // N5
     ///
     /// # Errors
     ///
     /// As [`Client::list`] and [`Client::watch`].
     pub fn list_and_watch(&mut self) -> Result<(Vec<CatalogEntry<'static>>, Watch<'_>), Error> {
-        let (entries, watch) = block_on(self.0.list_and_watch())?;
-        Ok((entries, Watch(watch)))
+        let (entries, inner) = self.cancel.run(self.inner.list_and_watch())?;
+        let watch = Watch {
+            inner,
+            cancel: &self.cancel,
+        };
+        Ok((entries, watch))
     }
 
-    /// Closes the connection, if there is one. Dropping the client does as much, without TLS's good-bye.
+    /// Closes the connection, if there is one. Dropping the client closes it too, but without TLS's close_notify.
     pub fn close(&mut self) {
-        block_on(self.0.close());
+        block_on(self.inner.close());
     }
 }
 
-/// The images of a request, one after another: over one connection or several, each verified before its end
-/// is told. See [`jtp_driver::Images`].
+/// The images of a response, one after another, each verified before its end is reported. See [`jtp_driver::Images`].
 #[derive(Debug)]
 #[must_use]
-pub struct Images<'c>(jtp_driver::Images<'c, Threads>);
+pub struct Images<'c> {
+    inner: jtp_driver::Images<'c, Threads>,
+    cancel: &'c CancelHandle,
+}
 
 impl<'c> Images<'c> {
-    /// The next image; `None` when all have come. What is left of an image that was not read to its end is
-    /// thrown away, and it counts as fetched if it was good, or was left undecoded.
+    /// The next image; `None` after the last one. If the image before was not read to its end, the rest of it is
+    /// discarded; it counts as fetched if it is valid or was left undecoded.
     ///
     /// # Errors
     ///
-    /// [`Error`], for good: what can be tried again has been.
+    /// [`Error`], which is final: transient errors were retried.
     #[expect(
         clippy::should_implement_trait,
         reason = "the async crates' name; and each image borrows this, which an iterator's item cannot"
     )]
     pub fn next(&mut self) -> Result<Option<Incoming<'_, 'c>>, Error> {
-        Ok(block_on(self.0.next())?.map(Incoming))
+        let cancel = self.cancel;
+        let next = cancel.run(self.inner.next())?;
+        Ok(next.map(|inner| Incoming { inner, cancel }))
     }
 
-    /// The images asked for by ID that the server did not have. // S7
+    /// The images requested by ID that the server does not have. // S7
     #[must_use]
     pub fn absent(&self) -> &[ImageId] {
-        self.0.absent()
+        self.inner.absent()
     }
 
-    /// How many images the server has promised so far.
+    /// The number of images that the server has announced so far.
     #[must_use]
-    pub fn promised(&self) -> u64 {
-        self.0.promised()
+    pub fn announced(&self) -> u64 {
+        self.inner.announced()
     }
 
-    /// Stops by CANCEL, and throws away what is still on its way; see [`jtp_driver::Images::cancel`]. // C1 C7
+    /// Cancels the request by CANCEL, and discards the images that still arrive; see
+    /// [`jtp_driver::Images::cancel`]. // C1 C7
     ///
     /// # Errors
     ///
-    /// [`Error`], when the connection is lost before the server's answer.
+    /// [`Error`], if the connection is lost before the server's response.
     pub fn cancel(self) -> Result<(), Error> {
-        block_on(self.0.cancel())
+        self.cancel.run(self.inner.cancel())
     }
 }
 
-/// An image that is coming in.
+/// An image that is being received.
 #[derive(Debug)]
 #[must_use]
-pub struct Incoming<'a, 'c>(jtp_driver::Incoming<'a, 'c, Threads>);
+pub struct Incoming<'a, 'c> {
+    inner: jtp_driver::Incoming<'a, 'c, Threads>,
+    cancel: &'c CancelHandle,
+}
 
 impl<'a, 'c> Incoming<'a, 'c> {
-    /// What its packet's head says.
+    /// The image as its packet's head describes it.
     #[must_use]
     pub fn image(&self) -> Image {
-        self.0.image()
+        self.inner.image()
     }
 
-    /// Leaves it to the caller to decode and to verify, as on another thread: see [`jtp_driver::Undecoded`].
+    /// The bytes of its packet's data that have arrived so far: see [`jtp_driver::Incoming::received`].
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.inner.received()
+    }
+
+    /// The proof that all bytes have arrived and are the image, once [`chunk`](Self::chunk) has returned `None`.
+    #[must_use]
+    pub fn verified(&self) -> Option<Verified> {
+        self.inner.verified()
+    }
+
+    /// Leaves decoding and verification to the caller, for example on another thread: see [`jtp_driver::Undecoded`].
     ///
     /// # Errors
     ///
     /// [`Misuse::NoImageBegun`] after the first [`chunk`](Incoming::chunk).
     pub fn undecoded(self) -> Result<Undecoded<'a, 'c>, Misuse> {
-        self.0.undecoded().map(Undecoded)
+        let cancel = self.cancel;
+        let inner = self.inner.undecoded()?;
+        Ok(Undecoded { inner, cancel })
     }
 
-    /// The next of its decoded bytes, up to 256 KiB; `None` once all have come and are verified to be the
-    /// image's. Before that they are not to be relied on, nor shown to anyone. // R2
+    /// The next decoded bytes, at most 256 KiB; `None` once the whole image was received and verified. Do not use or
+    /// show the bytes before that. // R2
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: throw away what came of it.
+    /// [`ImageError`]: discard the bytes received of this image.
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
-        block_on(self.0.chunk())
+        self.cancel.run(self.inner.chunk())
     }
 
-    /// All of it, verified, in memory; at most `limit` bytes (R4), beyond which it counts as broken.
+    /// The whole image, verified, in memory. An image of more than `limit` bytes is treated as broken. // R4
     ///
     /// # Errors
     ///
     /// [`ImageError`].
     pub fn bytes(self, limit: usize) -> Result<Vec<u8>, ImageError> {
-        block_on(self.0.bytes(limit))
+        self.cancel.run(self.inner.bytes(limit))
     }
 }
 
-/// An image that is coming in, as it travels: neither decoded nor verified. See [`jtp_driver::Undecoded`].
+/// An image that is being received in its encoded form, neither decoded nor verified. See [`jtp_driver::Undecoded`].
 #[derive(Debug)]
 #[must_use]
-pub struct Undecoded<'a, 'c>(jtp_driver::Undecoded<'a, 'c, Threads>);
+pub struct Undecoded<'a, 'c> {
+    inner: jtp_driver::Undecoded<'a, 'c, Threads>,
+    cancel: &'c CancelHandle,
+}
 
 impl Undecoded<'_, '_> {
-    /// What its packet's head says.
+    /// The image as its packet's head describes it.
     #[must_use]
     pub fn image(&self) -> Image {
-        self.0.image()
+        self.inner.image()
     }
 
-    /// The next bytes of its packet, up to 256 KiB; `None` once all have come.
+    /// The next bytes of its packet, at most 256 KiB; `None` after the last ones.
     ///
     /// # Errors
     ///
-    /// [`ImageError::Interrupted`]: throw away what came of it; it will come again. // R6
+    /// [`ImageError::Interrupted`]: discard the bytes received of this image; it arrives again. [`ImageError::Fatal`]:
+    /// the request failed. // R6
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
-        block_on(self.0.chunk())
+        self.cancel.run(self.inner.chunk())
     }
 }
 
-/// News of new images. // N1
+/// A watch for new images. // N1
 #[derive(Debug)]
 #[must_use]
-pub struct Watch<'c>(jtp_driver::Watch<'c, Threads>);
+pub struct Watch<'c> {
+    inner: jtp_driver::Watch<'c, Threads>,
+    cancel: &'c CancelHandle,
+}
 
 impl Watch<'_> {
-    /// The next new image. Waits for as long as it takes.
+    /// Waits for the next new image, without a time limit.
     ///
     /// # Errors
     ///
-    /// [`Error`], when the connection is lost or refused. What came in between is then in the next LIST. // N5
+    /// [`Error`], if the connection is lost or the request refused. Images that were added meanwhile are in the next
+    /// LIST. // N5
     #[expect(
         clippy::should_implement_trait,
-        reason = "the async crates' name; and news has no end but an error"
+        reason = "the async crates' name; and a watch ends only by an error"
     )]
     pub fn next(&mut self) -> Result<CatalogEntry<'static>, Error> {
-        block_on(self.0.next())
+        self.cancel.run(self.inner.next())
     }
 
-    /// The next new image, if one comes within that time: for a thread that has to look at something else
-    /// now and then. Waiting in vain loses nothing.
+    /// Waits for the next new image for at most `timeout`; `None` after that, and no image is lost.
     ///
-    /// The async crates do without this: there a future can be dropped.
+    /// The async crates have no such method: there a future can be dropped.
     ///
     /// # Errors
     ///
@@ -250,19 +316,17 @@ impl Watch<'_> {
         &mut self,
         timeout: Duration,
     ) -> Result<Option<CatalogEntry<'static>>, Error> {
-        block_on(jtp_driver::timeout::<Threads, _>(
-            Some(timeout),
-            self.0.next(),
-        ))
-        .transpose()
+        let threads = Threads::default();
+        let next = jtp_driver::timeout(&threads, Some(timeout), self.inner.next());
+        self.cancel.run(async { next.await.transpose() })
     }
 
-    /// Ends the watch by CANCEL; the news that was still on its way. // N3 C7
+    /// Ends the watch by CANCEL. Returns the new images that were still on their way. // N3 C7
     ///
     /// # Errors
     ///
-    /// [`Error`], when the connection is lost.
+    /// [`Error`], if the connection is lost.
     pub fn cancel(self) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        block_on(self.0.cancel())
+        self.cancel.run(self.inner.cancel())
     }
 }

@@ -1,37 +1,35 @@
-//! A stream that others bring: two halves that can only block, each on a thread of its own.
+//! A stream that the caller provides as two blocking halves. Each half has a thread.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use jtp_driver::{Bell as _, Transport};
-use rustix::fd::BorrowedFd;
+use jtp_driver::{Transport, WrapStream};
 
-use crate::STACK;
-use crate::bell::Bell;
-use crate::wait::{PollFlags, Source, wait_for};
+use crate::STACK_SIZE;
+#[cfg(feature = "client")]
+use crate::cancel::Abort;
+use crate::runtime::Threads;
 
-/// How much goes to a half at once. It comes on top of what is read ahead (S1).
-const PIECE: usize = 16 * 1024;
+/// The most bytes of one read or write of a half. The reader's come on top of the input buffer of S1.
+const CHUNK: usize = 16 * 1024;
 
 /// Ends a stream whose halves are in use on other threads.
 ///
-/// It is implemented for [`TcpStream`] (and for Unix sockets): give a clone of the socket as each half, and
-/// one as this.
+/// It is implemented for [`TcpStream`] and for Unix sockets: pass clones of the socket as reader, writer and closer.
 pub trait Close: Send {
-    /// Nothing more will be written: the peer is to see the end of the stream. The half that is written to
-    /// is dropped as well, where that is enough. // S11
+    /// Closes the write side, so that the peer sees the end of the stream. The writer is dropped after that, which is
+    /// enough for some streams. // S11
     ///
     /// # Errors
     ///
-    /// Those of the stream; the connection then just ends.
+    /// Errors of the stream. They end the connection.
     fn finish(&mut self) -> io::Result<()>;
 
-    /// The connection is over. A read or write that blocks on another thread must return; until it does its
-    /// thread is left behind.
+    /// Closes the stream. A read or write that blocks on another thread must return: its thread ends only then.
     fn close(&mut self);
 }
 
@@ -56,18 +54,17 @@ impl Close for std::os::unix::net::UnixStream {
     }
 }
 
-/// Two halves and their threads, as a stream that never waits.
+/// Two halves and their threads as a [`Transport`].
 ///
-/// Bytes count as written when the half has taken them, not before: a peer that takes no output is noticed
-/// (T4), and nothing is queued that CANCEL could not overtake (C6).
+/// Bytes count as written when the half has taken them: so a peer that takes no output is noticed (T4), and no data
+/// is queued ahead of the response to a CANCEL (C6).
 pub(crate) struct Halves {
-    bell: Arc<Knock>,
     reader: Arc<Half>,
     writer: Arc<Half>,
-    closer: Box<dyn Close>,
-    /// What was read, and used up to `at`.
-    read: Vec<u8>,
-    at: usize,
+    closer: Arc<Closer>,
+    /// Bytes that were read; those before `position` are consumed.
+    input: Vec<u8>,
+    position: usize,
     ended: bool,
 }
 
@@ -81,11 +78,10 @@ impl Halves {
     pub(crate) fn new(
         mut reader: impl Read + Send + 'static,
         mut writer: impl Write + Send + 'static,
-        closer: Box<dyn Close>,
+        closer: impl Close + 'static,
     ) -> io::Result<Halves> {
-        let bell = Arc::new(Knock(Bell::new()?));
         let read = move |buffer: &mut Vec<u8>| {
-            buffer.resize(PIECE, 0);
+            buffer.resize(CHUNK, 0);
             let count = reader.read(buffer)?;
             buffer.truncate(count);
             Ok(count)
@@ -95,62 +91,87 @@ impl Halves {
             count => writer.flush().map(|()| count),
         };
         let halves = Halves {
-            reader: Arc::new(Half::new(&bell)),
-            writer: Arc::new(Half::new(&bell)),
-            bell,
-            closer,
-            read: Vec::new(),
-            at: 0,
+            reader: Arc::new(Half::new()),
+            writer: Arc::new(Half::new()),
+            closer: Arc::new(Closer(Mutex::new(Box::new(closer)))),
+            input: Vec::new(),
+            position: 0,
             ended: false,
         };
         Half::start(&halves.reader, "jtp reader", read)?;
         Half::start(&halves.writer, "jtp writer", write)?;
         Ok(halves)
     }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn closer(&self) -> &Arc<Closer> {
+        &self.closer
+    }
 }
 
-impl Halves {
-    fn wait<T>(&self) -> Poll<T> {
-        wait_for(Arc::clone(&self.bell) as Arc<dyn Source>, PollFlags::IN)
+/// The caller's closer, for the connection's thread and for a cancellation.
+pub(crate) struct Closer(Mutex<Box<dyn Close>>);
+
+impl fmt::Debug for Closer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closer").finish_non_exhaustive()
+    }
+}
+
+impl Closer {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Close>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(feature = "client")]
+impl Abort for Closer {
+    fn abort(&self) {
+        // Otherwise the connection's thread is about to finish or to close the stream.
+        if let Ok(mut closer) = self.0.try_lock() {
+            closer.close();
+        }
+    }
+}
+
+impl WrapStream<Halves> for Threads {
+    type Transport = Halves;
+
+    fn wrap(stream: Halves) -> Halves {
+        stream
     }
 }
 
 impl Transport for Halves {
-    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.at == self.read.len() {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.position == self.input.len() {
             if self.ended {
                 return Poll::Ready(Ok(0));
             }
-            let Some((buffer, read)) = self.reader.done() else {
-                self.reader.ask(|_| {});
-                return self.wait();
-            };
+            let (buffer, read) = std::task::ready!(self.reader.poll(cx, |_| {}));
             self.ended = read? == 0;
-            self.read = buffer;
-            self.at = 0;
+            self.input = buffer;
+            self.position = 0;
         }
-        let mut rest = self.read.get(self.at..).unwrap_or_default();
+        let mut rest = self.input.get(self.position..).unwrap_or_default();
         let count = rest.read(buf)?;
-        self.at += count;
+        self.position += count;
         Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some((_, written)) = self.writer.done() {
-            return Poll::Ready(written);
-        }
-        self.writer.ask(|buffer| {
+        let fill = |buffer: &mut Vec<u8>| {
             buffer.clear();
             for buf in bufs {
-                let room = PIECE.saturating_sub(buffer.len()).min(buf.len());
-                buffer.extend_from_slice(buf.get(..room).unwrap_or_default());
+                let count = CHUNK.saturating_sub(buffer.len()).min(buf.len());
+                buffer.extend_from_slice(buf.get(..count).unwrap_or_default());
             }
-        });
-        self.wait()
+        };
+        self.writer.poll(cx, fill).map(|(_, written)| written)
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,20 +180,7 @@ impl Transport for Halves {
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.writer.close();
-        Poll::Ready(self.closer.finish())
-    }
-}
-
-/// The halves' bell: they ring again and again, and one thread hears them.
-struct Knock(Bell);
-
-impl Source for Knock {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.fd()
-    }
-
-    fn woken(&self) {
-        self.0.clear();
+        Poll::Ready(self.closer.lock().finish())
     }
 }
 
@@ -180,43 +188,45 @@ impl Drop for Halves {
     fn drop(&mut self) {
         self.reader.close();
         self.writer.close();
-        self.closer.close();
+        self.closer.lock().close();
     }
 }
 
-/// What the connection's thread and the thread of one half share.
+/// Shared by the connection's thread and the thread of one half.
 struct Half {
     state: Mutex<State>,
-    asked: Condvar,
-    bell: Arc<Knock>,
+    requested: Condvar,
 }
 
 enum State {
-    /// Nothing is asked for. The buffer waits for the next use.
+    /// The buffer is kept for the next operation.
     Idle(Vec<u8>),
-    Asked(Vec<u8>),
-    Busy,
+    /// The connection's thread has started an operation.
+    Requested(Vec<u8>, Waker),
+    /// The half's thread performs it.
+    Running(Waker),
     Done(Vec<u8>, io::Result<usize>),
     Closed,
 }
 
 impl Half {
-    fn new(bell: &Arc<Knock>) -> Half {
+    fn new() -> Half {
         Half {
             state: Mutex::new(State::Idle(Vec::new())),
-            asked: Condvar::new(),
-            bell: Arc::clone(bell),
+            requested: Condvar::new(),
         }
     }
 
     fn start(
         half: &Arc<Half>,
         name: &str,
-        work: impl FnMut(&mut Vec<u8>) -> io::Result<usize> + Send + 'static,
+        operation: impl FnMut(&mut Vec<u8>) -> io::Result<usize> + Send + 'static,
     ) -> io::Result<()> {
         let half = Arc::clone(half);
         let thread = thread::Builder::new().name(name.to_owned());
-        thread.stack_size(STACK).spawn(move || half.run(work))?;
+        thread
+            .stack_size(STACK_SIZE)
+            .spawn(move || half.run(operation))?;
         Ok(())
     }
 
@@ -224,67 +234,77 @@ impl Half {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread of the half.
-    fn run(&self, mut work: impl FnMut(&mut Vec<u8>) -> io::Result<usize>) {
+    /// Starts an operation, or returns the result of the one that was started before.
+    fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        prepare: impl FnOnce(&mut Vec<u8>),
+    ) -> Poll<(Vec<u8>, io::Result<usize>)> {
+        let mut state = self.lock();
+        match &mut *state {
+            State::Idle(buffer) => {
+                let mut buffer = std::mem::take(buffer);
+                prepare(&mut buffer);
+                *state = State::Requested(buffer, cx.waker().clone());
+                self.requested.notify_one();
+                Poll::Pending
+            }
+            State::Requested(_, waker) | State::Running(waker) => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            State::Done(buffer, result) => {
+                let buffer = std::mem::take(buffer);
+                let result = std::mem::replace(result, Ok(0));
+                *state = State::Idle(Vec::new());
+                Poll::Ready((buffer, result))
+            }
+            State::Closed => Poll::Ready((Vec::new(), Err(io::ErrorKind::BrokenPipe.into()))),
+        }
+    }
+
+    /// The half's thread.
+    fn run(&self, mut operation: impl FnMut(&mut Vec<u8>) -> io::Result<usize>) {
         while let Some(mut buffer) = self.next() {
             let result = loop {
-                match work(&mut buffer) {
+                match operation(&mut buffer) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     result => break result,
                 }
             };
             let mut state = self.lock();
-            if let State::Busy = *state {
-                *state = State::Done(buffer, result);
-                self.bell.0.ring();
+            if let State::Running(_) = *state {
+                let running = std::mem::replace(&mut *state, State::Done(buffer, result));
+                drop(state);
+                if let State::Running(waker) = running {
+                    waker.wake();
+                }
             }
         }
     }
 
+    /// Waits for the next operation. `None` after [`close`](Half::close).
     fn next(&self) -> Option<Vec<u8>> {
         let mut state = self.lock();
         loop {
-            match &mut *state {
-                State::Asked(buffer) => {
-                    let buffer = std::mem::take(buffer);
-                    *state = State::Busy;
+            state = match std::mem::replace(&mut *state, State::Closed) {
+                State::Requested(buffer, waker) => {
+                    *state = State::Running(waker);
                     return Some(buffer);
                 }
                 State::Closed => return None,
-                _ => {}
-            }
-            state = self
-                .asked
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Has the half do its work, unless that is under way.
-    fn ask(&self, prepare: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.lock();
-        if let State::Idle(buffer) = &mut *state {
-            let mut buffer = std::mem::take(buffer);
-            prepare(&mut buffer);
-            *state = State::Asked(buffer);
-            self.asked.notify_one();
-        }
-    }
-
-    /// What came of it, once.
-    fn done(&self) -> Option<(Vec<u8>, io::Result<usize>)> {
-        let mut state = self.lock();
-        if !matches!(*state, State::Done(..)) {
-            return None;
-        }
-        match std::mem::replace(&mut *state, State::Idle(Vec::new())) {
-            State::Done(buffer, result) => Some((buffer, result)),
-            _ => None,
+                other => {
+                    *state = other;
+                    let waited = self.requested.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
         }
     }
 
     fn close(&self) {
-        *self.lock() = State::Closed;
-        self.asked.notify_one();
+        let before = std::mem::replace(&mut *self.lock(), State::Closed);
+        self.requested.notify_one();
+        drop(before); // Dropping a waker may run any code, so the state is unlocked.
     }
 }

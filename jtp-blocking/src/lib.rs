@@ -1,17 +1,17 @@
 //! JTP, the Jason Transfer Protocol, on plain threads: no async runtime.
 //!
-//! A [`Server`] shows an [`ImageStore`](jtp_store::ImageStore); a [`Client`] asks it for its catalog and its
-//! images, each verified, and for news of new ones. The protocol itself is in [`jtp_core`], and what waits,
-//! reads and writes for it on any runtime in [`jtp_driver`]; here is how a thread does that, and the same types
-//! and methods without `.await`.
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] requests its catalog and its images, each
+//! verified, and notifications of new ones. The types and methods are those of [`jtp_driver`], without `.await`. The
+//! protocol itself is in [`jtp_core`].
 //!
-//! ```
+#![cfg_attr(all(feature = "client", feature = "server"), doc = "```")]
+#![cfg_attr(not(all(feature = "client", feature = "server")), doc = "```ignore")]
 //! use std::net::TcpListener;
 //! use std::sync::Arc;
 //! use std::thread;
 //!
+//! use jtp_blocking::store::MemoryStore;
 //! use jtp_blocking::{Client, Server, Shutdown};
-//! use jtp_store::MemoryStore;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = Arc::new(MemoryStore::new());
@@ -20,7 +20,7 @@
 //! let server = Server::builder(store).build();
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let address = listener.local_addr()?;
-//! let shutdown = Shutdown::new()?;
+//! let shutdown = Shutdown::new();
 //! let serving = thread::spawn({
 //!     let shutdown = shutdown.clone();
 //!     move || server.serve(listener, &shutdown)
@@ -44,79 +44,112 @@
 //!
 //! # Threads
 //!
-//! - [`Server::serve`] blocks its caller's thread, which accepts. Each connection has one thread of its own,
-//!   with a stack of 256 KiB (the store and the [hook](ServerBuilder::on_request) run on it), from accept to
-//!   close. Sockets are in non-blocking mode; a thread with nothing to do polls, in one system call, for what
-//!   the protocol lets it read, for room to write, for the server's shutdown, for news of the catalog while
-//!   it watches, and for the next deadline. So it sees CANCEL while it sends, tells news at once, and
-//!   a connection at rest uses no CPU at all: nothing ticks.
-//! - A connection costs one file descriptor, watching or not; the shutdown, the end and the news are a few more
-//!   pairs for the whole server. At rest on plain TCP it costs a thread and some 22 KiB of memory that is really
-//!   used (most of it stack; 512 bytes are a buffer), besides what the system keeps; TLS has its own state in
-//!   addition.
-//! - Images are read on the connection's thread, 256 KiB at a time: a slow disk delays the connection that
-//!   waits for it and no other. While it blocks, that connection sees neither CANCEL nor shutdown.
-//! - The limit is the system's number of threads; [`ServerBuilder::max_connections`] (4096 by default) keeps
-//!   below it. For tens of thousands of connections take an async crate.
-//! - A [`Client`] has no thread; its calls do all that is due, and block while they wait. What they wait for
-//!   can be bounded: by [`ClientConfig`](jtp_core::client::ClientConfig)'s response timeout, and by
-//!   [`Watch::next_timeout`].
+//! - [`Server::serve`] blocks its caller's thread, which accepts. Each connection has a thread of its own from accept to
+//!   close, with a stack of 256 KiB ([`Threads::with_stack_size`]). Request handlers run on it.
+//! - Sockets are in non-blocking mode. A thread that has nothing to do waits in one poll(2) for everything at once: the
+//!   socket, the next deadline, and its waker, which other threads use for shutdown, changes of the catalog, and images
+//!   that were read. So a connection reacts to CANCEL while it sends, and an idle one uses no CPU.
+//! - Stores that block are read by a bounded pool of threads in [`jtp_driver`]
+//!   ([`ReadPool`](store::ReadPool)), not by the connection's thread.
+//! - A [`Client`] has no thread. Its calls block the caller. A name is resolved on a thread of its own, since the system
+//!   offers only a blocking call for that.
+//! - [`block_on`](runtime::block_on) runs any future on such a thread, not only those of this crate.
+//! - The number of connections is limited by the system's number of threads;
+//!   [`ServerBuilder::max_connections`](server::ServerBuilder::max_connections) (default: 4096) keeps below it. For tens
+//!   of thousands of connections use an async crate.
+//!
+//! # Descriptors and memory
+//!
+//! A connection has two file descriptors, its socket and the waker of its thread (an eventfd; on Unix systems without
+//! eventfd a socket pair, which makes three; on Windows a UDP socket). The thread in `serve` has the listener and a
+//! waker. A thread that calls a [`Client`] opens a waker when it first waits, and keeps it until it ends.
+//!
+//! If a waker cannot be opened, because the process has no descriptors left, its thread polls every 20 ms.
+//!
+//! An idle connection on plain TCP uses about 9 KiB of heap and the part of its stack that was touched: about 50 KiB in an
+//! unoptimized build, less in an optimized one. TLS has its own state in addition.
+//!
+//! # Cancellation
+//!
+//! [`Client::cancel_handle`] returns a [`CancelHandle`]. Any thread can use it to cancel the client: the connection is
+//! closed, and the call that the client is blocked in returns [`Error::Cancelled`] at once, as do all later calls. For
+//! time limits use [`ClientBuilder::connect_timeout`](client::ClientBuilder::connect_timeout),
+//! [`ClientConfig`](jtp_core::client::ClientConfig)'s response timeout, and [`Watch::next_timeout`].
+//!
+//! A server ends by a [`Shutdown`], or by [`Server::shutdown`].
 //!
 //! # TLS
 //!
-//! [`ServerBuilder::tls`](server::ServerBuilder::tls) and [`ClientBuilder::tls`] take rustls configurations as they
-//! are but for ALPN; name the provider there (`rustls::ServerConfig::builder_with_provider`). A server with TLS
-//! answers plain TCP on the same port as its [policy](jtp_core::server::PlainPolicy) says (T2).
+//! [`ServerBuilder::tls`](server::ServerBuilder::tls) and [`ClientBuilder::tls`](client::ClientBuilder::tls) take rustls
+//! configurations and change nothing but ALPN. Name the provider there
+//! (`rustls::ServerConfig::builder_with_provider`). A server with TLS answers plain TCP on the same port as its
+//! [policy](server::PlainPolicy) says (T2).
 //!
-//! # Streams of one's own
+//! # Other streams
 //!
-//! [`Server::serve_stream`] and [`Client::over`] take any stream whose halves can be used at once, and a
-//! [`Close`], whose `finish` is to half-close it, so that the peer sees the end (S11). Halves can only block, so
-//! each has a thread, and the connection's own thread waits for those two. A half is asked to read at most 16 KiB
-//! ahead of the 64 KiB of S1, and bytes count as sent when the half has taken them.
+//! [`Server::serve_stream`] and [`Client::from_stream`] take any stream whose two halves can be used at the same time,
+//! and a [`Close`], whose `finish` closes the write side only, so that the peer sees the end (S11). Blocking halves
+//! cannot be polled, so each has a thread, and the connection's thread waits for those two. A half reads at most 16 KiB
+//! ahead, in addition to the 64 KiB of S1. Bytes count as sent when the half has written them.
 //!
 //! # Limits and clocks
 //!
 //! Every default is the protocol's and finite: see [`ServerConfig`](jtp_core::server::ServerConfig) and
-//! [`ClientConfig`](jtp_core::client::ClientConfig). What a connection costs is said [above](#threads).
+//! [`ClientConfig`](jtp_core::client::ClientConfig).
 //!
 //! # Features
 //!
-//! | feature | default | what it does |
+//! | feature | default | contents |
 //! |---|---|---|
-//! | `tls` | yes | TLS through rustls |
+//! | `client` | yes | [`Client`] |
+//! | `server` | yes | [`Server`] and [`store`] |
+//! | `tls` | yes | TLS by rustls |
 //! | `aws-lc-rs` | yes | rustls with that provider |
 //! | `ring` | no | rustls with that provider |
 //! | `zstd` | yes | compressed images |
 //!
-//! # Where it differs from the async crates
+//! # Differences to the async crates
 //!
-//! The names are those of `jtp-tokio`, without `.await`. Only what a thread cannot do is different:
+//! The names are those of `jtp-tokio`, without `.await`. These differ:
 //!
-//! | here | there | because |
+//! | here | there | reason |
 //! |---|---|---|
-//! | `serve(listener, &`[`Shutdown`]`)` | `serve(listener, future)` | a thread cannot wait for any future |
-//! | `serve_stream(reader, writer, closer, peer)` | `serve_stream(stream, peer)` | a blocking stream cannot be read and written at once, nor given up: see [`Close`] |
-//! | `Client::over(reader, writer, closer, config)?` | `Client::over(stream, config)` | the same; and threads may fail to start |
-//! | [`Watch::next_timeout`] | dropping the future of `Watch::next` | a blocked call cannot be dropped |
+//! | `serve(listener, &`[`Shutdown`]`)` | `serve(listener, future)` | a program without a runtime has no futures |
+//! | `serve_stream(reader, writer, closer, peer)` | `serve_stream(stream, peer)` | a blocking stream cannot be read and written at the same time, nor interrupted: see [`Close`] |
+//! | `Client::from_stream(reader, writer, closer, config)?` | `Client::from_stream(stream, config)` | the same; and threads may fail to start |
+//! | [`Client::cancel_handle`] | dropping a future | a blocked call cannot be dropped |
+//! | [`Watch::next_timeout`] | a timeout of the runtime | the same |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod bell;
+#[cfg(feature = "client")]
+mod cancel;
+#[cfg(feature = "client")]
 pub mod client;
+mod connect;
+#[cfg(any(feature = "client", feature = "server"))]
 mod halves;
+mod parker;
+mod reactor;
+mod resolve;
 pub mod runtime;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "tls")]
 mod tls;
-mod wait;
+mod wake_fd;
 
-pub use jtp_driver::ALPN;
-
+#[cfg(feature = "client")]
+pub use cancel::CancelHandle;
+#[cfg(feature = "client")]
 pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
+#[cfg(any(feature = "client", feature = "server"))]
 pub use halves::Close;
 pub use runtime::Threads;
-pub use server::{Decision, Peer, Server, ServerBuilder, Shutdown};
+#[cfg(feature = "server")]
+pub use server::{Decision, Peer, Request, Server, ServerBuilder, Shutdown};
 
-/// The stack of each thread that is started here.
-const STACK: usize = 256 * 1024;
+jtp_driver::adapter_exports!();
+
+/// The default stack size of each thread that a task runs on.
+const STACK_SIZE: usize = 256 * 1024;

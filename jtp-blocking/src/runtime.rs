@@ -1,106 +1,120 @@
-//! What threads are to the driver.
+//! The runtime that [`jtp_driver`] runs on: threads.
 
 use std::fmt;
-use std::future::{Ready, poll_fn, ready};
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use jtp_driver::{Over, Runtime, SockRef, Socket, Transport};
+use jtp_driver::{BoxFuture, Runtime, SockRef, Socket, Transport};
 
-pub use crate::bell::Bell;
-use crate::halves::Halves;
-pub use crate::wait::Sleep;
-use crate::wait::{PollFlags, attempt, block_on};
-use crate::{Client, STACK, Server};
+use crate::STACK_SIZE;
+#[cfg(feature = "client")]
+use crate::cancel;
+use crate::connect::connect;
+use crate::reactor::{PollFlags, attempt};
+pub use crate::reactor::{Sleep, block_on};
+use crate::resolve::resolve;
 
-/// Threads as [`jtp_driver`] knows them: each runs one future, and waits for it by poll(2).
+/// Runs each task on a thread of its own, which waits in poll(2). Sockets and timers work only within [`block_on`].
 #[derive(Debug, Clone, Copy)]
-pub struct Threads;
+pub struct Threads {
+    stack_size: usize,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Threads {
+            stack_size: STACK_SIZE,
+        }
+    }
+}
+
+impl Threads {
+    /// Sets the stack size of each connection's thread in bytes. Default: 256 KiB. Request handlers run on it.
+    #[must_use]
+    pub fn with_stack_size(mut self, stack_size: usize) -> Threads {
+        self.stack_size = stack_size;
+        self
+    }
+
+    /// The stack size of each connection's thread in bytes.
+    #[must_use]
+    pub fn stack_size(&self) -> usize {
+        self.stack_size
+    }
+}
 
 impl Runtime for Threads {
-    type Bell = Bell;
     type Sleep = Sleep;
-    type Job<T: Send + 'static> = Ready<T>;
     type Socket = Tcp;
     type Listener = Arc<TcpListener>;
-    type Server<S: ?Sized> = Server<S>;
-    type Client = Client;
 
-    /// The connection's own thread reads from the disk: what is ready goes out first.
-    const LOADS_ASIDE: bool = false;
-    const SHARES_THREADS: bool = false;
-
-    fn sleep_until(at: Instant) -> Sleep {
-        Sleep::until(at)
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        Sleep::until(deadline)
     }
 
-    fn spawn(
-        name: impl fmt::Display,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
+    fn spawn(&self, name: fmt::Arguments<'_>, task: BoxFuture<()>) -> io::Result<()> {
         let thread = thread::Builder::new().name(name.to_string());
-        // In a box, since it is moved about on a small stack.
-        let task = Box::pin(task);
-        thread.stack_size(STACK).spawn(move || block_on(task))?;
-        Ok(())
+        let thread = thread.stack_size(self.stack_size);
+        thread.spawn(move || block_on(task)).map(drop)
     }
 
-    fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Ready<T> {
-        ready(work())
-    }
-
-    async fn accept(listener: &Arc<TcpListener>) -> io::Result<(Tcp, SocketAddr)> {
+    async fn accept(&self, listener: &Arc<TcpListener>) -> io::Result<(Tcp, SocketAddr)> {
         let accept = || listener.accept();
-        let (stream, address) = poll_fn(|_| attempt(listener, PollFlags::IN, accept)).await?;
+        let accept = poll_fn(|cx| attempt(listener, PollFlags::IN, cx, accept));
+        let (stream, address) = accept.await?;
         Ok((Tcp::new(stream)?, address))
     }
 
-    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-        Ok(address.to_socket_addrs()?.collect())
+    async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
+        #[cfg(feature = "client")]
+        cancel::check()?;
+        resolve(address).await
     }
 
-    async fn connect(address: SocketAddr, limit: Option<Duration>) -> io::Result<Tcp> {
-        Tcp::new(match limit {
-            Some(limit) => TcpStream::connect_timeout(&address, limit)?,
-            None => TcpStream::connect(address)?,
-        })
-    }
-}
-
-impl Over<Halves> for Threads {
-    type Transport = Halves;
-
-    fn over(stream: Halves) -> Halves {
-        stream
+    async fn connect(&self, address: SocketAddr) -> io::Result<Tcp> {
+        #[cfg(feature = "client")]
+        cancel::check()?;
+        let stream = connect(address).await?;
+        #[cfg(feature = "client")]
+        cancel::connected(&stream);
+        Ok(Tcp(stream))
     }
 }
 
-/// Plain TCP, in non-blocking mode.
+/// A TCP connection in non-blocking mode.
 #[derive(Debug)]
 pub struct Tcp(pub(crate) Arc<TcpStream>);
 
 impl Tcp {
-    fn new(stream: TcpStream) -> io::Result<Tcp> {
+    /// Puts the stream into non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// The mode cannot be set.
+    pub fn new(stream: TcpStream) -> io::Result<Tcp> {
         stream.set_nonblocking(true)?;
         Ok(Tcp(Arc::new(stream)))
     }
 }
 
 impl Transport for Tcp {
-    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        attempt(&self.0, PollFlags::IN, || (&*self.0).read(buf))
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        attempt(&self.0, PollFlags::IN, cx, || (&*self.0).read(buf))
     }
 
     fn poll_write_vectored(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        attempt(&self.0, PollFlags::OUT, || (&*self.0).write_vectored(bufs))
+        attempt(&self.0, PollFlags::OUT, cx, || {
+            (&*self.0).write_vectored(bufs)
+        })
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,6 +132,6 @@ impl Socket for Tcp {
     }
 
     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|_| attempt(&self.0, PollFlags::IN, || self.0.peek(buf))).await
+        poll_fn(|cx| attempt(&self.0, PollFlags::IN, cx, || self.0.peek(buf))).await
     }
 }

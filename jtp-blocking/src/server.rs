@@ -1,118 +1,114 @@
 //! Serving a store: [`jtp_driver::server`] without `.await`.
 
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use jtp_core::server::CloseReason;
-use jtp_driver::Bell as _;
+pub use jtp_core::server::{CloseReason, ServerConfig};
+pub use jtp_core::wire::request::RequestKind;
+pub use jtp_core::wire::response::ErrorCode;
+pub use jtp_driver::ShutdownSignal as Shutdown;
 #[cfg(feature = "tls")]
-pub use jtp_driver::server::TlsPeer;
-pub use jtp_driver::{Decision, Peer};
-use jtp_store::ImageStore;
+pub use jtp_driver::TlsPeer;
+pub use jtp_driver::server::{
+    ConnectionEnd, Counters, Decision, Observer, Peer, PlainPolicy, Request, RequestSummary, limits,
+};
+use jtp_driver::store::IntoStore;
 
-use crate::bell::Bell;
 use crate::halves::{Close, Halves};
-use crate::runtime::Threads;
-use crate::wait::block_on;
+use crate::reactor::block_on;
+use crate::runtime::{Tcp, Threads};
 
-/// Collects what a [`Server`] is to do. See [`jtp_driver::ServerBuilder`].
-pub type ServerBuilder<S> = jtp_driver::ServerBuilder<Threads, S>;
+/// Configures a [`Server`]. See [`jtp_driver::ServerBuilder`].
+pub type ServerBuilder = jtp_driver::ServerBuilder<Threads, Server>;
 
 /// Serves a store over TCP, TLS, or any stream. A handle: clones are the same server.
-pub struct Server<S: ?Sized>(jtp_driver::Server<Threads, S>);
+#[derive(Debug, Clone)]
+pub struct Server(jtp_driver::Server<Threads>);
 
-impl<S: ?Sized> From<jtp_driver::Server<Threads, S>> for Server<S> {
-    fn from(server: jtp_driver::Server<Threads, S>) -> Self {
+impl From<jtp_driver::Server<Threads>> for Server {
+    fn from(server: jtp_driver::Server<Threads>) -> Self {
         Server(server)
     }
 }
 
-impl<S: ?Sized> Clone for Server<S> {
-    fn clone(&self) -> Self {
-        Server(self.0.clone())
-    }
-}
-
-impl<S: ?Sized> fmt::Debug for Server<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<S: ImageStore + ?Sized> Server<S> {
-    /// A server of `store`, to be configured.
-    pub fn builder(store: Arc<S>) -> ServerBuilder<S> {
-        jtp_driver::Server::builder(store)
+impl Server {
+    /// Configures a server of `store`.
+    pub fn builder(store: impl IntoStore) -> ServerBuilder {
+        Server::builder_on(Threads::default(), store)
     }
 
-    /// Accepts and serves connections until `shutdown` begins, each on a thread of its own; then gracefully
-    /// ends: no new connections, idle ones close at once, what is under way is finished within the drain
-    /// time. Blocks until then. The listener is put into non-blocking mode. // S16
+    /// Configures a server of `store` whose threads have another stack size: see [`Threads::with_stack_size`].
+    pub fn builder_on(threads: Threads, store: impl IntoStore) -> ServerBuilder {
+        ServerBuilder::new(threads, store)
+    }
+
+    /// Accepts and serves connections until `shutdown` begins or [`shutdown`](Self::shutdown) is called, each on a
+    /// thread of its own. Then ends gracefully: no new connections, idle ones close at once, responses under way are
+    /// finished within the drain time. Blocks until then. Puts the listener into non-blocking mode. // S16
     ///
-    /// A thread that a store or a hook holds up beyond the drain time is left behind.
+    /// A thread that a request handler blocks beyond the drain time is left running.
     ///
     /// # Errors
     ///
-    /// There are no file descriptors to begin with. Otherwise accepting goes on after any error (each kind is
-    /// logged now and then), since those of one connection, or a moment without file descriptors, are no
-    /// reason to stop serving.
+    /// The listener cannot be put into non-blocking mode. Errors of accept are logged (each kind at most every 10 s) and
+    /// accepting continues, since those of one connection, or a moment without file descriptors, are no reason to stop
+    /// serving.
     pub fn serve(&self, listener: TcpListener, shutdown: &Shutdown) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        let shutdown = Arc::clone(&shutdown.0).rung();
-        block_on(self.0.serve(Arc::new(listener), shutdown))
+        block_on(self.0.serve(Arc::new(listener), shutdown.wait()))
     }
 
-    /// Serves one connection over any stream, as it is: whatever encrypts it has been set up before. Blocks
-    /// until it ends.
+    /// Serves one TCP connection that the caller accepted, with everything that [`serve`](Self::serve) does for its own:
+    /// connection limits, TLS with its clocks, the policy for plain TCP, socket options. Blocks until it ends. Puts the
+    /// stream into non-blocking mode.
     ///
-    /// A stream is given as two halves that can be used at once, and something that ends it: see [`Close`].
-    /// Each half gets a thread, since it cannot be known when it can be read or written.
-    ///
-    /// The rate limit and the shutdown of [`serve`](Self::serve) apply, with its drain time; connection limits
-    /// do not.
+    /// Returns [`CloseReason::Refused`] if a connection limit is reached.
     ///
     /// # Errors
     ///
-    /// Those of the stream, and of starting a thread. A peer that breaks the protocol or is too slow is no
+    /// Errors of the socket and of the TLS handshake. A peer that breaks the protocol or is too slow is no error: the
+    /// reason is the result.
+    pub fn serve_tcp(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> io::Result<Option<CloseReason>> {
+        block_on(self.0.serve_tcp(Tcp::new(stream)?, address))
+    }
+
+    /// Serves one connection over any stream. What encrypts it was set up before. Blocks until it ends.
+    ///
+    /// The stream is passed as two halves that can be used at the same time, and a [`Close`] that ends them. Each half
+    /// has a thread of its own, since a blocking stream does not say when it can be read or written.
+    ///
+    /// The rate limit and the server's shutdown apply, with its drain time; connection limits do not.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the stream, or the threads cannot be started. A peer that breaks the protocol or is too slow is no
     /// error: the reason is the result.
     pub fn serve_stream(
         &self,
         reader: impl Read + Send + 'static,
         writer: impl Write + Send + 'static,
         closer: impl Close + 'static,
-        peer: &Peer,
+        peer: Peer,
     ) -> io::Result<Option<CloseReason>> {
-        let stream = Halves::new(reader, writer, Box::new(closer))?;
+        let stream = Halves::new(reader, writer, closer)?;
         block_on(self.0.serve_stream(stream, peer))
     }
-}
 
-/// Ends a [`Server`] from another thread. A handle: clones are the same signal.
-///
-/// In the async crates any future does this.
-#[derive(Debug, Clone)]
-pub struct Shutdown(Arc<Bell>);
-
-impl Shutdown {
-    /// A signal that has not been given.
-    ///
-    /// # Errors
-    ///
-    /// The process has no file descriptors left.
-    pub fn new() -> io::Result<Shutdown> {
-        Ok(Shutdown(Arc::new(Bell::new()?)))
+    /// Ends everything that the server serves now, gracefully, and blocks until it has ended: every
+    /// [`serve`](Self::serve), [`serve_tcp`](Self::serve_tcp) and [`serve_stream`](Self::serve_stream). What begins after
+    /// this call is served. // S16
+    pub fn shutdown(&self) {
+        block_on(self.0.shutdown());
     }
 
-    /// Gives the signal, for good.
-    pub fn begin(&self) {
-        self.0.ring();
-    }
-
-    /// Whether it was given.
+    /// The server's counters.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.0.is_rung()
+    pub fn counters(&self) -> Counters {
+        self.0.counters()
     }
 }

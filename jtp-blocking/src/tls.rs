@@ -6,48 +6,61 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use jtp_driver::{BoxTransport, PeerCertificates, TlsRuntime, Transport};
+use jtp_driver::{BoxTransport, TlsPeer, TlsRuntime, Transport};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, ServerConnection};
 
+use crate::reactor::{PollFlags, attempt, wait_for};
 use crate::runtime::{Tcp, Threads};
-use crate::wait::{PollFlags, attempt, wait_for};
 
-/// How much is read from the socket at once.
-const READ: usize = 64 * 1024;
+/// The most bytes of one read from the socket.
+const READ_SIZE: usize = 64 * 1024;
 
-/// A TLS connection over a socket in non-blocking mode. What rustls holds for sending is bounded by its own
-/// limit (64 KiB), which is C6's "little".
+/// A TLS connection over a socket in non-blocking mode. rustls buffers at most 64 KiB of output, which is the little
+/// that C6 allows.
 #[derive(Debug)]
 pub(crate) struct Tls {
     socket: Arc<TcpStream>,
     connection: Connection,
-    /// What was read from the socket and not given to rustls; nothing of it is kept while idle.
+    /// Bytes of the socket. Those from `start` to `end` were not passed to rustls yet. Freed while idle.
     input: Vec<u8>,
     start: usize,
     end: usize,
     closing: bool,
 }
 
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the futures do not borrow self, as those of async functions would"
+)]
 impl TlsRuntime for Threads {
-    async fn accept_tls(
+    fn accept_tls(
+        &self,
         config: Arc<rustls::ServerConfig>,
         socket: Tcp,
-    ) -> io::Result<(BoxTransport, PeerCertificates)> {
-        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        let stream = Tls::handshake(connection.into(), socket).await?;
-        let certificates = stream.connection.peer_certificates();
-        let certificates = certificates.unwrap_or_default().to_vec();
-        Ok((Box::new(stream), certificates))
+    ) -> impl Future<Output = io::Result<(BoxTransport, TlsPeer)>> + Send + 'static {
+        async move {
+            let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+            let stream = Tls::handshake(connection.into(), socket).await?;
+            let peer = match &stream.connection {
+                Connection::Server(connection) => connection.into(),
+                Connection::Client(_) => TlsPeer::default(),
+            };
+            Ok((Box::new(stream) as BoxTransport, peer))
+        }
     }
 
-    async fn connect_tls(
+    fn connect_tls(
+        &self,
         config: Arc<rustls::ClientConfig>,
         name: ServerName<'static>,
         socket: Tcp,
-    ) -> io::Result<BoxTransport> {
-        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        Ok(Box::new(Tls::handshake(connection.into(), socket).await?))
+    ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
+        async move {
+            let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+            let stream = Tls::handshake(connection.into(), socket).await?;
+            Ok(Box::new(stream) as BoxTransport)
+        }
     }
 }
 
@@ -61,25 +74,27 @@ impl Tls {
             end: 0,
             closing: false,
         };
-        poll_fn(|_| tls.poll(PollFlags::IN, Tls::shake)).await?;
+        poll_fn(|cx| tls.poll(cx, PollFlags::IN, Tls::advance_handshake)).await?;
         Ok(tls)
     }
 
-    /// Does what never waits; what it waits for is what rustls has for the socket, too.
+    /// Performs an operation that does not block. If it is not possible now, registers for `flags`, and for writing if
+    /// rustls has output.
     fn poll<T>(
         &mut self,
+        cx: &Context<'_>,
         flags: PollFlags,
-        mut work: impl FnMut(&mut Tls) -> io::Result<T>,
+        mut operation: impl FnMut(&mut Tls) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         let socket = Arc::clone(&self.socket);
-        let done = attempt(&socket, flags, || work(self));
+        let done = attempt(&socket, flags, cx, || operation(self));
         if done.is_pending() && self.connection.wants_write() {
-            return wait_for(socket, PollFlags::OUT);
+            return wait_for(&socket, PollFlags::OUT, cx);
         }
         done
     }
 
-    fn shake(&mut self) -> io::Result<()> {
+    fn advance_handshake(&mut self) -> io::Result<()> {
         loop {
             match self.send() {
                 Ok(()) if !self.connection.is_handshaking() => return Ok(()),
@@ -89,7 +104,7 @@ impl Tls {
         }
     }
 
-    /// Gives the socket what rustls holds for it.
+    /// Writes the output of rustls to the socket.
     fn send(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
             if self.connection.write_tls(&mut &*self.socket)? == 0 {
@@ -99,16 +114,16 @@ impl Tls {
         Ok(())
     }
 
-    /// Gives rustls what the socket has for it, a record or so at a time.
+    /// Passes input of the socket to rustls, about a record at a time.
     fn receive(&mut self) -> io::Result<()> {
         if self.start == self.end {
-            self.refill()?;
+            self.fill()?;
         }
         let mut input = self.input.get(self.start..self.end).unwrap_or_default();
         let ended = input.is_empty();
         self.start += self.connection.read_tls(&mut input)?;
         let processed = self.connection.process_new_packets();
-        // Alerts and the like: they go along with what comes next if they cannot go now.
+        // Sends alerts. If that is not possible now, they are sent with the next output.
         let _ = self.send();
         processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if ended && self.connection.is_handshaking() {
@@ -117,10 +132,10 @@ impl Tls {
         Ok(())
     }
 
-    fn refill(&mut self) -> io::Result<()> {
+    fn fill(&mut self) -> io::Result<()> {
         self.start = 0;
         self.end = 0;
-        self.input.resize(READ, 0);
+        self.input.resize(READ_SIZE, 0);
         match (&*self.socket).read(&mut self.input) {
             Ok(count) => {
                 self.end = count;
@@ -161,23 +176,23 @@ impl Tls {
 }
 
 impl Transport for Tls {
-    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll(PollFlags::IN, |tls| tls.read(buf))
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx, PollFlags::IN, |tls| tls.read(buf))
     }
 
     fn poll_write_vectored(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll(PollFlags::OUT, |tls| tls.write(bufs))
+        self.poll(cx, PollFlags::OUT, |tls| tls.write(bufs))
     }
 
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(PollFlags::OUT, Tls::send)
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, PollFlags::OUT, Tls::send)
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(PollFlags::OUT, Tls::close)
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, PollFlags::OUT, Tls::close)
     }
 }

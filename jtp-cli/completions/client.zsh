@@ -15,36 +15,36 @@ _client() {
 
     local context curcontext="$curcontext" state line
     _arguments "${_arguments_options[@]}" : \
-'--addr=[Server to fetch from; without a port, 8443]:HOST:PORT:_default' \
-'--server-name=[Name that the server'\''s certificate must hold \[default\: the host; localhost for a loopback address\]]:NAME:_default' \
-'--cert=[Certificates to trust (PEM) \[default\: cert.pem if there is one, else the system'\''s\]]:PATH:_files' \
-'--out=[Folder for the images; made if missing]:DIR:_files' \
-'--output=[Folder for the images; made if missing]:DIR:_files' \
-'--repeat=[Do the whole job this many times]:N:_default' \
-'-p+[Share the work among this many connections, 1 to 32]:N:_default' \
-'--parallel=[Share the work among this many connections, 1 to 32]:N:_default' \
-'--connect-timeout=[Longest time to connect to an address]:SEC:_default' \
-'--timeout=[Longest time without a byte while the server owes one]:SEC:_default' \
-'--retries=[How often to try again without getting anywhere, waiting longer each time]:N:_default' \
-'--max-image-size=[Refuse images that are larger than this once they are decompressed \[default\: 4GiB less one byte\]]:SIZE:_default' \
-'--tls[Speak TLS]' \
-'--secure[Speak TLS]' \
-'--no-tls[Speak plain TCP (this is the default; the last of --tls and --no-tls wins)]' \
-'--plain[Speak plain TCP (this is the default; the last of --tls and --no-tls wins)]' \
-'--batch[Fetch only what the folder lacks]' \
-'--delta[Fetch only what the folder lacks]' \
-'--checksum[With --batch\: read every file in the folder anew, whatever the index there says]' \
-'-w[Fetch, then stay and fetch each new image, until Ctrl-C]' \
-'--watch[Fetch, then stay and fetch each new image, until Ctrl-C]' \
-'(--batch -w --watch)--list[Print ID, size, type and name of each image of the server, and fetch nothing]' \
-'-k[Use a connection for many requests]' \
-'--keep-alive[Use a connection for many requests]' \
-'--pipeline[Send requests before earlier ones are answered; only for servers known to keep S1 and C2 of RFC.md]' \
-'--no-tcp-nodelay[Send small packets late, to send fewer]' \
+'--addr=[Server to fetch from; the default port is 8443]:HOST:PORT:_default' \
+'--server-name=[Name to verify in the server'\''s certificate \[default\: the host of --addr; localhost for a loopback address\]]:NAME:_default' \
+'--cert=[Certificates to trust (PEM) \[default\: cert.pem if it exists, else the system'\''s roots\]]:PATH:_files' \
+'--out=[Folder for the images; created if missing]:DIR:_files' \
+'--output=[Folder for the images; created if missing]:DIR:_files' \
+'--repeat=[Number of times to run the whole job]:N:_default' \
+'-p+[Number of parallel connections, 1 to 32]:N:_default' \
+'--parallel=[Number of parallel connections, 1 to 32]:N:_default' \
+'--connect-timeout=[Timeout for connecting to one address]:SEC:_default' \
+'--timeout=[Longest wait for the next byte of a response]:SEC:_default' \
+'--retries=[Retries in a row without progress, with increasing delays]:N:_default' \
+'--max-image-size=[Reject images larger than this after decompression \[default\: 4GiB less one byte\]]:SIZE:_default' \
+'--tls[Connect with TLS]' \
+'--secure[Connect with TLS]' \
+'--no-tls[Connect with plain TCP (the default; the last of --tls and --no-tls wins)]' \
+'--plain[Connect with plain TCP (the default; the last of --tls and --no-tls wins)]' \
+'--batch[Fetch only images that the folder lacks]' \
+'--delta[Fetch only images that the folder lacks]' \
+'--checksum[With --batch\: hash every file in the folder again instead of trusting its index]' \
+'-w[Fetch, then keep running and fetch each new image until Ctrl-C]' \
+'--watch[Fetch, then keep running and fetch each new image until Ctrl-C]' \
+'(--batch -w --watch)--list[Print ID, size, type and name of each image on the server; fetch nothing]' \
+'-k[Reuse a connection for many requests]' \
+'--keep-alive[Reuse a connection for many requests]' \
+'--pipeline[Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md]' \
+'--no-tcp-nodelay[Do not set TCP_NODELAY\: small writes may be delayed and merged]' \
 '(-v --verbose)-q[Print errors only]' \
 '(-v --verbose)--quiet[Print errors only]' \
-'*-v[Log what happens; -vv for more (RUST_LOG works too)]' \
-'*--verbose[Log what happens; -vv for more (RUST_LOG works too)]' \
+'*-v[Log more; -vv for even more (RUST_LOG also works)]' \
+'*--verbose[Log more; -vv for even more (RUST_LOG also works)]' \
 '-h[Print help]' \
 '--help[Print help]' \
 '-V[Print version]' \

@@ -1,10 +1,10 @@
-//! Addresses as people write them: bare, with a port, with `jtp://`, IPv6 in brackets.
+//! Parses server addresses: with or without a port or `jtp://`, and IPv6 with or without brackets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The port where none is given. // T1
+/// The default port. // T1
 pub const DEFAULT_PORT: u16 = 8443;
 
 /// A host and a port.
@@ -16,7 +16,7 @@ pub const DEFAULT_PORT: u16 = 8443;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// A name or an IP address, without brackets.
+    /// A host name or an IP address, without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -50,18 +50,16 @@ impl FromStr for Address {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("jtp") => {
                 rest.strip_suffix('/').unwrap_or(rest)
             }
-            Some((scheme, _)) => return Err(format!("{scheme}:// is not spoken here; use jtp://")),
+            Some((scheme, _)) => return Err(format!("unsupported scheme {scheme}://; use jtp://")),
         };
         let (host, port) = if let Some(rest) = rest.strip_prefix('[') {
-            let (host, port) = rest
-                .split_once(']')
-                .ok_or("the closing bracket is missing")?;
+            let (host, port) = rest.split_once(']').ok_or("missing closing bracket")?;
             if !is_ipv6(host) {
-                return Err("between the brackets is no IPv6 address".to_owned());
+                return Err("the text in brackets is not an IPv6 address".to_owned());
             }
             match port.strip_prefix(':') {
                 None if port.is_empty() => (host, None),
-                None => return Err("after the bracket only :PORT can follow".to_owned()),
+                None => return Err("expected :PORT after the closing bracket".to_owned()),
                 Some(port) => (host, Some(port)),
             }
         } else if is_ipv6(rest) {
@@ -73,18 +71,18 @@ impl FromStr for Address {
             }
         };
         if host.is_empty() {
-            return Err("the host is missing; expected HOST:PORT".to_owned());
+            return Err("missing host; expected HOST:PORT".to_owned());
         }
         if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@?#[]".contains(c)) {
             return Err("expected HOST:PORT".to_owned());
         }
         let port = match port {
             None => DEFAULT_PORT,
-            // `parse` would take a plus sign.
+            // `parse` alone would accept a plus sign.
             Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port
                 .parse()
-                .map_err(|_| "a port is a number from 0 to 65535".to_owned())?,
-            Some(_) => return Err("a port is a number from 0 to 65535".to_owned()),
+                .map_err(|_| "invalid port; expected a number from 0 to 65535".to_owned())?,
+            Some(_) => return Err("invalid port; expected a number from 0 to 65535".to_owned()),
         };
         Ok(Address {
             host: host.to_owned(),
@@ -93,7 +91,7 @@ impl FromStr for Address {
     }
 }
 
-/// With or without a zone, as in `fe80::1%eth0`.
+/// Accepts an optional zone, as in `fe80::1%eth0`.
 fn is_ipv6(host: &str) -> bool {
     let (address, zone) = host.split_once('%').unwrap_or((host, "-"));
     !zone.is_empty() && address.parse::<Ipv6Addr>().is_ok()
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_of_writing_an_address_is_understood() {
+    fn all_address_formats_are_parsed() {
         for (text, parsed) in [
             ("127.0.0.1:8443", "127.0.0.1:8443"),
             ("127.0.0.1", "127.0.0.1:8443"),
@@ -141,7 +139,6 @@ mod tests {
             "me@host",
         ] {
             let parsed = bad.parse::<Address>();
-            // An empty port is refused like any other that is no number.
             assert!(parsed.is_err(), "{bad}: {parsed:?}");
         }
     }

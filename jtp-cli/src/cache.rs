@@ -1,33 +1,33 @@
-//! The server's cache folder: the index of IDs, and compressed forms. // cli.md: `--cache-dir`
+//! The server's cache folder (`--cache-dir`): the ID index and compressed images.
 //!
 //! ```text
-//! index/<16 hex digits>   one for each served folder, named by its path and by what of it is served
-//! forms/                  compressed forms, for all servers of the user
+//! index/<16 hex digits>   one per served folder and `--only` filter; the name is a hash of both
+//! forms/                  compressed images, shared by all servers of the user
 //! ```
 //!
-//! Whatever is wrong with it, the server works without, and says so once.
+//! If the cache folder is unusable, the server runs without it and logs one warning.
 
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use jtp_core::ImageHasher;
-use jtp_store::{DirStoreBuilder, FormCache};
+use jtp_store::{DirStoreBuilder, VariantCache};
 
 use crate::server_args::ServerArgs;
 
-/// Sets a store up with what the cache folder can give.
-pub fn set_up(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBuilder {
+/// Configures a store to use the cache folder.
+pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBuilder {
     let Some(folder) = args.cache_dir.clone().or_else(default_folder) else {
         tracing::warn!(
-            "no cache folder is known for this user: all images are read at each start; name one with --cache-dir"
+            "cannot determine this user's cache folder: all images are read at every start; set a folder with --cache-dir"
         );
         return builder;
     };
     let index = folder.join("index");
-    if let Err(error) = prepare(&index) {
+    if let Err(error) = create_writable(&index) {
         tracing::warn!(
-            "the cache folder {} cannot be used: {error}; all images are read at each start (choose another with --cache-dir)",
+            "cannot use the cache folder {}: {error}; all images are read at every start; choose another folder with --cache-dir",
             folder.display()
         );
         return builder;
@@ -36,11 +36,11 @@ pub fn set_up(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBuilde
     if args.compression_threshold <= 0.0 || args.cache_size == 0 {
         return builder;
     }
-    match FormCache::open(folder.join("forms"), args.cache_size) {
-        Ok(forms) => builder.forms(forms),
+    match VariantCache::open(folder.join("forms"), args.cache_size) {
+        Ok(cache) => builder.variant_cache(cache),
         Err(error) => {
             tracing::warn!(
-                "compressed images cannot be kept in {}: {error}; they are kept in memory (choose another with --cache-dir)",
+                "cannot store compressed images in {}: {error}; they are kept in memory; choose another folder with --cache-dir",
                 folder.display()
             );
             builder
@@ -48,8 +48,8 @@ pub fn set_up(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBuilde
     }
 }
 
-/// Makes a folder that can be written to.
-fn prepare(folder: &Path) -> io::Result<()> {
+/// Creates the folder if necessary and checks that it is writable.
+fn create_writable(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -58,7 +58,8 @@ fn prepare(folder: &Path) -> io::Result<()> {
     tempfile::tempfile_in(folder).map(drop)
 }
 
-/// The index of a folder is named by what is served of it, so that several servers do not take turns.
+/// The index name depends on the folder and the filter, so that servers with different filters do not overwrite each
+/// other's index.
 fn index_name(images: &Path, only: Option<&str>) -> String {
     let images = std::fs::canonicalize(images).unwrap_or_else(|_| images.to_owned());
     let mut hasher = ImageHasher::new();
@@ -68,7 +69,7 @@ fn index_name(images: &Path, only: Option<&str>) -> String {
     hasher.id().to_string()
 }
 
-/// The user's cache folder + `jtp`.
+/// `jtp` in the user's cache folder.
 fn default_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = env::var_os(name).map(PathBuf::from);
@@ -89,9 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_folder_and_each_part_of_it_has_an_index_of_its_own() {
-        let place = tempfile::tempdir().unwrap();
-        let (one, other) = (place.path().join("one"), place.path().join("other"));
+    fn index_name_depends_on_folder_and_filter() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
         std::fs::create_dir(&one).unwrap();
         std::fs::create_dir(&other).unwrap();
         let of_one = index_name(&one, None);

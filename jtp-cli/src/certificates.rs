@@ -1,4 +1,4 @@
-//! The server's certificate and key: made on the first start, kept after that.
+//! The server's certificate and private key, generated on the first start.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,95 +11,91 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::exit::{Exit, Failure};
 
-/// The protocol's name in TLS. // T1
-pub const ALPN: &[u8] = b"jtp/1";
-
-/// The cryptography of both programs. It is always passed on: no process-wide default is set or used.
+/// The crypto provider of both programs. It is passed explicitly; no process-wide default is set or used.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Makes the certificate and its key if neither is there.
+/// Generates the certificate and its private key if neither file exists. Returns whether it did.
 ///
-/// The certificate is signed by its own key, for localhost, 127.0.0.1, ::1 and the machine's name. It says
-/// that it is no authority, so that a client can trust just this one server by it. The key can be read by its
-/// owner only, from the moment the file exists. Returns whether they were made.
+/// The certificate is self-signed, for localhost, 127.0.0.1, ::1 and the machine's name. It is not a CA certificate, so
+/// a client that trusts it trusts only this server. The key file is created with mode 0600.
 ///
 /// # Errors
 ///
-/// One of the two is missing, or they cannot be written.
-pub fn make_if_missing(cert: &Path, key: &Path) -> Result<bool, Failure> {
-    let there = |path: &Path| {
+/// Only one of the two files exists, or they cannot be written.
+pub fn create_if_missing(cert: &Path, key: &Path) -> Result<bool, Failure> {
+    let exists = |path: &Path| {
         path.try_exists()
-            .map_err(|error| Failure::other(format!("cannot look for {}: {error}", path.display())))
+            .map_err(|error| Failure::other(format!("cannot access {}: {error}", path.display())))
     };
-    let lonely = |here: &Path, missing: &Path| {
+    let incomplete = |present: &Path, missing: &Path| {
         Err(Failure::other(format!(
-            "{} is there, but {} is missing: put it back, or remove {} to have both made anew",
-            here.display(),
+            "{} exists but {} is missing: restore it, or remove {} to generate both again",
+            present.display(),
             missing.display(),
-            here.display()
+            present.display()
         )))
     };
-    match (there(cert)?, there(key)?) {
+    match (exists(cert)?, exists(key)?) {
         (true, true) => return Ok(false),
-        (true, false) => return lonely(cert, key),
-        // Perhaps another server that starts at the same moment is between the two.
-        (false, true) if appears(cert) => return Ok(false),
-        (false, true) => return lonely(key, cert),
+        (true, false) => return incomplete(cert, key),
+        // Another server may be starting at the same time and may have written only the key so far.
+        (false, true) if wait_for_file(cert) => return Ok(false),
+        (false, true) => return incomplete(key, cert),
         (false, false) => {}
     }
     let (cert_pem, key_pem) = generate(machine_name().as_deref())
-        .map_err(|error| Failure::other(format!("cannot make a certificate: {error}")))?;
+        .map_err(|error| Failure::other(format!("cannot generate a certificate: {error}")))?;
     let failed = |path: &Path, error: &io::Error| {
         Err(Failure::other(format!(
-            "cannot write {}: {error}; choose a place with --cert and --key, or use --no-tls",
+            "cannot write {}: {error}; choose other paths with --cert and --key, or use --no-tls",
             path.display()
         )))
     };
-    // The key first: whoever finds the certificate finds the key as well.
+    // The key is written first, so that a process that sees the certificate also sees the key.
     match write_new(key, &key_pem, 0o600) {
         Ok(()) => {}
-        // Another server that starts at the same moment was faster: its certificate follows.
+        // Another server wrote its key first and is about to write its certificate.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return if appears(cert) {
+            return if wait_for_file(cert) {
                 Ok(false)
             } else {
-                lonely(key, cert)
+                incomplete(key, cert)
             };
         }
         Err(error) => return failed(key, &error),
     }
     if let Err(error) = write_new(cert, &cert_pem, 0o644) {
-        // A key alone would only be in the way of the next start.
+        // A key without a certificate would make the next start fail.
         let _ = std::fs::remove_file(key);
         return failed(cert, &error);
     }
     Ok(true)
 }
 
-/// Whether a file is there, or comes within a second: as long as another server may take to write it.
-fn appears(path: &Path) -> bool {
+/// Waits up to 1 s for a file that another server may be writing. Returns whether it exists.
+fn wait_for_file(path: &Path) -> bool {
     (0..100).any(|_| {
-        let there = path.exists();
-        if !there {
+        let exists = path.exists();
+        if !exists {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        there
+        exists
     })
 }
 
-/// The TLS configuration of a server with this certificate: TLS 1.2 and 1.3, ALPN `jtp/1`. // T1
+/// The TLS configuration of a server with this certificate: TLS 1.2 and 1.3. The server adds the ALPN protocol. // T1
 ///
 /// # Errors
 ///
-/// A file cannot be read, contains something else, or the two do not belong together.
+/// A file cannot be read or parsed, or the key does not match the certificate.
 pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Failure> {
     let chain = read_certificates(cert)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| pem_failure(key, "a private key", &error))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
             builder
@@ -110,7 +106,7 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Fa
             Failure::other(match error {
                 rustls::Error::InconsistentKeys(_) => {
                     format!(
-                        "the key in {} does not belong to the certificate in {}",
+                        "the private key in {} does not match the certificate in {}",
                         key.display(),
                         cert.display()
                     )
@@ -121,12 +117,10 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Fa
                     key.display()
                 ),
             })
-        })?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+        })
 }
 
-/// The certificates of a PEM file, at least one.
+/// Reads the certificates of a PEM file, at least one.
 ///
 /// # Errors
 ///
@@ -151,14 +145,14 @@ fn pem_failure(path: &Path, what: &str, error: &pem::Error) -> Failure {
         Exit::Tls,
         match error {
             pem::Error::Io(error) => format!("cannot read {path}: {error}"),
-            pem::Error::NoItemsFound => format!("{path} does not contain {what} in PEM form"),
+            pem::Error::NoItemsFound => format!("{path} does not contain {what} in PEM format"),
             pem::Error::MissingSectionEnd { .. } => {
-                format!("{path} does not contain {what} in PEM form: it ends too early")
+                format!("{path} does not contain {what} in PEM format: the file is truncated")
             }
             pem::Error::Base64Decode(_) => {
-                format!("{path} does not contain {what} in PEM form: its base64 is broken")
+                format!("{path} does not contain {what} in PEM format: invalid base64")
             }
-            _ => format!("{path} does not contain {what} in PEM form: it is damaged"),
+            _ => format!("{path} does not contain {what} in PEM format: the file is malformed"),
         },
     )
 }
@@ -183,7 +177,7 @@ fn generate(machine: Option<&str>) -> Result<(String, String), rcgen::Error> {
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
-/// The machine's name, if a certificate can hold it and it is not there anyway.
+/// The machine's name, if it is a valid DNS name other than `localhost`.
 fn machine_name() -> Option<String> {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -198,13 +192,13 @@ fn machine_name() -> Option<String> {
     (name != "localhost").then(|| name.to_owned())
 }
 
-/// Writes a new file that appears whole; one that is there stays.
+/// Creates a file atomically. Fails if it exists.
 fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    // Said in the system's words, which do not come through from below.
+    // `tempfile` would hide the system's message.
     fs::metadata(folder)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".jtp-").suffix(".tmp");
@@ -221,7 +215,7 @@ fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// `tempfile` adds the temporary file's path, which would only confuse.
+/// Removes the temporary file's path that `tempfile` adds, because the user does not know that file.
 fn without_path(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -234,44 +228,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_that_start_at_once_in_one_folder_share_what_the_first_makes() {
+    fn concurrent_starts_in_one_folder_share_one_certificate() {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
             let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
-            let made = std::thread::scope(|scope| {
+            let created = std::thread::scope(|scope| {
                 let start = || {
-                    let made = make_if_missing(&cert, &key).unwrap();
+                    let created = create_if_missing(&cert, &key).unwrap();
                     server_config(&cert, &key).unwrap();
-                    made
+                    created
                 };
                 let servers = [(); 4].map(|()| scope.spawn(start));
                 servers.map(|server| server.join().unwrap())
             });
-            assert_eq!(made.iter().filter(|made| **made).count(), 1);
+            assert_eq!(created.iter().filter(|created| **created).count(), 1);
         }
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_written_leaves_no_key_behind() {
+    fn key_is_removed_if_the_certificate_cannot_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("no/c.pem"), folder.path().join("k.pem"));
-        let failed = make_if_missing(&cert, &key).unwrap_err().to_string();
+        let failed = create_if_missing(&cert, &key).unwrap_err().to_string();
         assert!(failed.contains("No such file or directory"), "{failed}");
         assert!(!key.exists());
     }
 
     #[test]
-    fn both_are_made_once_and_kept() {
+    fn certificate_and_key_are_created_once_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
-        assert_eq!(make_if_missing(&cert, &key), Ok(true));
+        assert_eq!(create_if_missing(&cert, &key), Ok(true));
         let before = (fs::read(&cert).unwrap(), fs::read(&key).unwrap());
-        assert_eq!(make_if_missing(&cert, &key), Ok(false));
+        assert_eq!(create_if_missing(&cert, &key), Ok(false));
         assert_eq!(before, (fs::read(&cert).unwrap(), fs::read(&key).unwrap()));
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             2,
-            "nothing else is left"
+            "no other file remains"
         );
         server_config(&cert, &key).unwrap();
         #[cfg(unix)]
@@ -285,23 +279,23 @@ mod tests {
     }
 
     #[test]
-    fn one_without_the_other_is_told() {
+    fn missing_certificate_or_key_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
         fs::write(&cert, "").unwrap();
-        let failure = make_if_missing(&cert, &key).unwrap_err();
+        let failure = create_if_missing(&cert, &key).unwrap_err();
         assert!(failure.message.contains("k.pem is missing"), "{failure}");
         fs::rename(&cert, &key).unwrap();
-        let failure = make_if_missing(&cert, &key).unwrap_err();
+        let failure = create_if_missing(&cert, &key).unwrap_err();
         assert!(failure.message.contains("c.pem is missing"), "{failure}");
     }
 
     #[test]
-    fn broken_files_are_named() {
+    fn errors_name_the_malformed_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name| folder.path().join(name);
-        make_if_missing(&path("c.pem"), &path("k.pem")).unwrap();
-        make_if_missing(&path("c2.pem"), &path("k2.pem")).unwrap();
+        create_if_missing(&path("c.pem"), &path("k.pem")).unwrap();
+        create_if_missing(&path("c2.pem"), &path("k2.pem")).unwrap();
         fs::write(path("empty"), "").unwrap();
         fs::write(path("cut"), "-----BEGIN CERTIFICATE-----\nMIIB\n").unwrap();
         fs::write(
@@ -321,7 +315,7 @@ mod tests {
             ("der", "k.pem", "cannot use"),
             ("c.pem", "empty", "empty does not contain a private key"),
             ("c.pem", "c.pem", "c.pem does not contain a private key"),
-            ("c.pem", "k2.pem", "does not belong to"),
+            ("c.pem", "k2.pem", "does not match"),
             (".", "k.pem", "cannot read"),
             ("none", "k.pem", "none: No such file"),
         ] {

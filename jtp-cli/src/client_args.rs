@@ -15,22 +15,22 @@ Examples:
   client --addr jtp://pictures.example --parallel 4 --keep-alive
   client --batch --watch
 
-Every image is checked before its file appears: whole, or not at all.
-Seconds are plain numbers, or have a unit: 500ms, 30s, 5m; 0 means none. Sizes: 64KiB, 10GiB, 5MB.
-Exit codes: 0 all well, 1 other error, 2 wrong usage, 3 some images failed (the rest are in place),
-4 cannot connect, 5 TLS or certificate, 6 protocol error by the server, 7 rate-limited,
-8 local disk, 130 interrupted.";
+Every image is verified before its file appears in the output folder; partial files are never visible.
+Times are in seconds or have a unit: 500ms, 30s, 5m; 0 means no limit. Sizes: 64KiB, 10GiB, 5MB.
+Exit codes: 0 success, 1 other error, 2 usage error, 3 some images failed (all others are stored),
+4 cannot connect, 5 TLS or certificate error, 6 protocol error by the server, 7 rate-limited,
+8 local disk error, 130 interrupted.";
 
-/// The most connections of one client.
+/// The maximum of `--parallel`.
 pub const MAX_PARALLEL: u8 = 32;
 
-/// Fetch images from a server by JTP, the Jason Transfer Protocol.
+/// Fetch images from a server over JTP, the Jason Transfer Protocol.
 ///
-/// Every image is checked against its ID before its file appears in the output folder: whole, or not at all.
+/// Every image is verified against its ID before its file appears in the output folder.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "client", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ClientArgs {
-    /// Server to fetch from; without a port, 8443
+    /// Server to fetch from; the default port is 8443
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -39,7 +39,7 @@ pub struct ClientArgs {
     )]
     pub addr: Address,
 
-    /// Speak TLS
+    /// Connect with TLS
     #[arg(
         long,
         visible_alias = "secure",
@@ -48,7 +48,7 @@ pub struct ClientArgs {
     )]
     pub tls: bool,
 
-    /// Speak plain TCP (this is the default; the last of --tls and --no-tls wins)
+    /// Connect with plain TCP (the default; the last of --tls and --no-tls wins)
     #[arg(
         long,
         visible_alias = "plain",
@@ -57,15 +57,15 @@ pub struct ClientArgs {
     )]
     pub no_tls: bool,
 
-    /// Name that the server's certificate must hold [default: the host; localhost for a loopback address]
+    /// Name to verify in the server's certificate [default: the host of --addr; localhost for a loopback address]
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub server_name: Option<String>,
 
-    /// Certificates to trust (PEM) [default: cert.pem if there is one, else the system's]
+    /// Certificates to trust (PEM) [default: cert.pem if it exists, else the system's roots]
     #[arg(long, value_name = "PATH", help_heading = "Server")]
     pub cert: Option<PathBuf>,
 
-    /// Folder for the images; made if missing
+    /// Folder for the images; created if missing
     #[arg(
         long,
         visible_alias = "output",
@@ -75,23 +75,23 @@ pub struct ClientArgs {
     )]
     pub out: PathBuf,
 
-    /// Fetch only what the folder lacks
+    /// Fetch only images that the folder lacks
     #[arg(long, visible_alias = "delta", help_heading = "What to do")]
     pub batch: bool,
 
-    /// With --batch: read every file in the folder anew, whatever the index there says
+    /// With --batch: hash every file in the folder again instead of trusting its index
     #[arg(long, help_heading = "What to do")]
     pub checksum: bool,
 
-    /// Fetch, then stay and fetch each new image, until Ctrl-C
+    /// Fetch, then keep running and fetch each new image until Ctrl-C
     #[arg(long, short, help_heading = "What to do")]
     pub watch: bool,
 
-    /// Print ID, size, type and name of each image of the server, and fetch nothing
+    /// Print ID, size, type and name of each image on the server; fetch nothing
     #[arg(long, conflicts_with_all = ["batch", "watch"], help_heading = "What to do")]
     pub list: bool,
 
-    /// Do the whole job this many times
+    /// Number of times to run the whole job
     #[arg(
         long,
         value_name = "N",
@@ -101,11 +101,11 @@ pub struct ClientArgs {
     )]
     pub repeat: u32,
 
-    /// Use a connection for many requests
+    /// Reuse a connection for many requests
     #[arg(long, short, help_heading = "Network")]
     pub keep_alive: bool,
 
-    /// Share the work among this many connections, 1 to 32
+    /// Number of parallel connections, 1 to 32
     #[arg(
         long,
         short,
@@ -116,27 +116,27 @@ pub struct ClientArgs {
     )]
     pub parallel: u8,
 
-    /// Send requests before earlier ones are answered; only for servers known to keep S1 and C2 of RFC.md
+    /// Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md
     #[arg(long, help_heading = "Network")]
     pub pipeline: bool,
 
-    /// Send small packets late, to send fewer
+    /// Do not set TCP_NODELAY: small writes may be delayed and merged
     #[arg(long, help_heading = "Network")]
     pub no_tcp_nodelay: bool,
 
-    /// Longest time to connect to an address
+    /// Timeout for connecting to one address
     #[arg(long, value_name = "SEC", default_value = "10", value_parser = parse_seconds, help_heading = "Limits")]
     pub connect_timeout: Duration,
 
-    /// Longest time without a byte while the server owes one
+    /// Longest wait for the next byte of a response
     #[arg(long, value_name = "SEC", default_value = "60", value_parser = parse_seconds, help_heading = "Limits")]
     pub timeout: Duration,
 
-    /// How often to try again without getting anywhere, waiting longer each time
+    /// Retries in a row without progress, with increasing delays
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Limits")]
     pub retries: u32,
 
-    /// Refuse images that are larger than this once they are decompressed [default: 4GiB less one byte]
+    /// Reject images larger than this after decompression [default: 4GiB less one byte]
     #[arg(
         long,
         value_name = "SIZE",
@@ -151,7 +151,7 @@ pub struct ClientArgs {
     #[arg(long, short, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 
-    /// Log what happens; -vv for more (RUST_LOG works too)
+    /// Log more; -vv for even more (RUST_LOG also works)
     #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
 }
@@ -166,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_definition_is_valid() {
         ClientArgs::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_are_the_contracts() {
+    fn defaults_are_as_documented() {
         let args = parse("").unwrap();
         assert_eq!(args.addr.to_string(), "127.0.0.1:8443");
         assert_eq!(args.out, PathBuf::from("output"));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_work_and_the_last_of_tls_and_plain_wins() {
+    fn aliases_work_and_last_of_tls_and_plain_wins() {
         let args = parse(
             "--addr jtp://h --output o --delta --checksum -k -p 32 -w -vv --max-image-size 64KiB",
         )
@@ -203,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_exits_2() {
-        for wrong in [
+    fn invalid_usage_exits_2() {
+        for invalid in [
             "--addr :1",
             "--addr http://h",
             "--parallel 0",
@@ -221,8 +221,8 @@ mod tests {
             "--cache-dir x",
             "stray",
         ] {
-            let error = parse(wrong).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{wrong}");
+            let error = parse(invalid).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{invalid}");
         }
     }
 }

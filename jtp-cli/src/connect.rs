@@ -1,44 +1,44 @@
-//! The way to the server, and what to tell the user when there is none.
+//! Creates clients for the server on the command line, and converts client errors into messages and exit codes.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientError, PeerError, Place};
+use jtp_core::client::{ClientConfig, ClientError, Location, PeerError};
 use jtp_core::wire::response::ErrorCode;
 use jtp_tokio::client::{Client, ClientBuilder, Error};
 use rustls::CertificateError;
 
 use crate::client_args::ClientArgs;
-use crate::escape::{escaped, escaped_display};
+use crate::escape::{escaped, escaped_chain};
 use crate::exit::{Exit, Failure};
 use crate::trust;
-use crate::units::unless_zero;
+use crate::units::none_if_zero;
 
-/// The certificate that is trusted without being named, if the file is there.
+/// The default of `--cert`, if the file exists.
 const DEFAULT_CERT: &str = "cert.pem";
 
-/// Makes clients of the server that the command line names.
+/// Creates clients for the server on the command line.
 #[derive(Debug, Clone)]
 pub struct Connector {
     builder: ClientBuilder,
 }
 
 impl Connector {
-    /// Prepares everything that needs no connection.
+    /// Prepares the client configuration, without connecting.
     ///
     /// # Errors
     ///
     /// TLS cannot be set up.
     pub fn new(args: &ClientArgs) -> Result<Connector, Failure> {
         let config = ClientConfig::new()
-            .with_response_timeout(unless_zero(args.timeout))
+            .with_response_timeout(none_if_zero(args.timeout))
             .with_max_image_size(args.max_image_size)
             .with_pipeline(args.pipeline);
         let mut builder = Client::builder(args.addr.to_string())
             .config(config)
             .keep_alive(args.keep_alive)
-            .connect_timeout(unless_zero(args.connect_timeout))
+            .connect_timeout(none_if_zero(args.connect_timeout))
             .retries(args.retries)
             .tcp_nodelay(!args.no_tcp_nodelay);
         if args.tls {
@@ -48,20 +48,20 @@ impl Connector {
         Ok(Connector { builder })
     }
 
-    /// A client that connects when it first has something to ask.
+    /// Returns a client that connects at its first request.
     #[must_use]
     pub fn client(&self) -> Client {
         self.builder.clone().build()
     }
 
-    /// A client that gives up at the first loss: for whoever has a back-off of their own.
+    /// Returns a client that fails when its connection is lost, for callers with their own back-off.
     #[must_use]
-    pub fn impatient_client(&self) -> Client {
+    pub fn client_without_retries(&self) -> Client {
         self.builder.clone().retries(0).build()
     }
 }
 
-/// The file of the certificates to trust; none for the system's.
+/// The file of trusted certificates; `None` means the system's roots.
 fn trusted_file(args: &ClientArgs) -> Option<&Path> {
     let default = Path::new(DEFAULT_CERT);
     args.cert
@@ -69,7 +69,7 @@ fn trusted_file(args: &ClientArgs) -> Option<&Path> {
         .or_else(|| default.is_file().then_some(default))
 }
 
-/// What an error means to the user.
+/// Converts a client error into a message for the user and an exit code.
 #[must_use]
 pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
     let at = &args.addr;
@@ -78,19 +78,19 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
         Error::Tls { source, .. } => Failure::new(Exit::Tls, tls_message(source, args)),
         Error::PlainServer { .. } => Failure::new(
             Exit::Tls,
-            format!("{at} does not speak TLS: use --plain if you trust the network in between"),
+            format!("{at} does not speak TLS: use --plain if you trust the network"),
         ),
-        Error::TlsServer { .. } => Failure::new(Exit::Tls, format!("{at} wants TLS: use --tls")),
+        Error::TlsServer { .. } => Failure::new(Exit::Tls, format!("{at} requires TLS: use --tls")),
         Error::Protocol(error) => protocol_failure(error, args),
         Error::Io(source) => Failure::new(
             Exit::Connect,
             format!(
-                "the connection to {at} broke: {source}; what has come is in place, so try again with --batch"
+                "lost the connection to {at}: {source}; run again with --batch to fetch the remaining images"
             ),
         ),
         Error::CatalogTooLarge { .. } => Failure::other(format!("{at}: {error}")),
-        // Messages of ours, but a later version's could contain what a peer said.
-        error => Failure::other(format!("{at}: {}", escaped_display(error))),
+        // Escaped because a later version's message may contain text from the peer.
+        error => Failure::other(format!("{at}: {}", escaped_chain(error))),
     }
 }
 
@@ -98,26 +98,26 @@ fn connect_message(source: &io::Error, args: &ClientArgs) -> String {
     let at = &args.addr;
     match source.kind() {
         io::ErrorKind::ConnectionRefused => {
-            format!("cannot connect to {at}: connection refused; is the server running there?")
+            format!("cannot connect to {at}: connection refused; is the server running?")
         }
         io::ErrorKind::TimedOut => format!(
-            "cannot connect to {at}: no answer within {}; check the address, or raise --connect-timeout",
+            "cannot connect to {at}: timed out after {}; check --addr, or raise --connect-timeout",
             seconds(args.connect_timeout)
         ),
         _ => format!(
             "cannot connect to {at}: {}; check --addr",
-            without_code(source)
+            without_lookup_prefix(source)
         ),
     }
 }
 
-/// The first names of a certificate, for who has to choose one. rustls tells them as `DnsName("localhost")`.
-fn names(presented: &[String]) -> String {
-    let host = |name: &String| {
+/// The first four DNS names of a certificate. rustls reports them as `DnsName("localhost")`.
+fn dns_names(presented: &[String]) -> String {
+    let dns_name = |name: &String| {
         let name = name.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
         Some(escaped(name).to_string())
     };
-    let hosts: Vec<String> = presented.iter().filter_map(host).take(4).collect();
+    let hosts: Vec<String> = presented.iter().filter_map(dns_name).take(4).collect();
     if hosts.is_empty() {
         return "another name".to_owned();
     }
@@ -134,22 +134,22 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 match trusted_file(args) {
                     Some(path) => format!(
-                        "the certificate of {at} is not trusted by {}: give the server's own with --cert",
+                        "the certificate of {at} is not trusted by {}: pass the server's own certificate with --cert",
                         path.display()
                     ),
                     None => format!(
-                        "the certificate of {at} is not trusted by this system: give the server's own with --cert"
+                        "the certificate of {at} is not trusted by this system: pass the server's own certificate with --cert"
                     ),
                 }
             }
             CertificateError::NotValidForName => {
                 format!(
-                    "the certificate of {at} is for another name: give its name with --server-name"
+                    "the certificate of {at} is for another name: pass that name with --server-name"
                 )
             }
             CertificateError::NotValidForNameContext { presented, .. } => format!(
-                "the certificate of {at} is for {}: give its name with --server-name",
-                names(presented)
+                "the certificate of {at} is for {}: pass that name with --server-name",
+                dns_names(presented)
             ),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 format!("the certificate of {at} has expired: the server needs a new one")
@@ -158,23 +158,26 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
                 format!("the certificate of {at} is not valid yet: check this machine's clock")
             }
             error => format!(
-                "the certificate of {at} is not accepted: {}",
-                escaped_display(error)
+                "the certificate of {at} was rejected: {}",
+                escaped(&error.to_string())
             ),
         },
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
-            format!("{at} speaks TLS, but not JTP: check --addr")
+            format!("{at} speaks TLS but not JTP: check --addr")
+        }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired)) => {
+            format!("{at} requires a client certificate, which this program cannot present")
         }
         _ if source.kind() == io::ErrorKind::TimedOut => format!(
-            "no TLS connection to {at} within {}: is TLS spoken there? If not, use --plain",
+            "TLS handshake with {at} timed out after {}; if the server does not speak TLS, use --plain",
             seconds(args.connect_timeout)
         ),
         _ if source.kind() == io::ErrorKind::UnexpectedEof => {
             format!(
-                "no TLS connection to {at}: the server ended it; if it speaks no TLS, use --plain"
+                "TLS handshake with {at} failed: the server closed the connection; if it does not speak TLS, use --plain"
             )
         }
-        _ => format!("no TLS connection to {at}: {}", escaped_display(source)),
+        _ => format!("TLS handshake with {at} failed: {}", escaped_chain(source)),
     }
 }
 
@@ -182,49 +185,49 @@ fn protocol_failure(error: &ClientError, args: &ClientArgs) -> Failure {
     let at = &args.addr;
     match error {
         ClientError::Peer(error) => {
-            let is_greeting = matches!(
+            let is_header = matches!(
                 error,
                 PeerError::Wire {
-                    place: Place::Header,
+                    location: Location::Header,
                     ..
                 }
             );
-            let hint = if is_greeting {
+            let hint = if is_header {
                 "; is it a JTP server?"
             } else {
                 ""
             };
             Failure::new(
                 Exit::Protocol,
-                format!("{at} broke the protocol: {}{hint}", escaped_display(error)),
+                format!("protocol error by {at}: {}{hint}", escaped_chain(error)),
             )
         }
         ClientError::Server(error) if error.code == ErrorCode::RateLimited => Failure::new(
             Exit::RateLimited,
             format!(
-                "{at} wants fewer requests ({}): try later, with --keep-alive, or with a lower --parallel",
+                "{at} rejected the request: rate limit exceeded ({}); try later, use --keep-alive, or lower --parallel",
                 escaped(&error.message)
             ),
         ),
         ClientError::Server(error) => Failure::other(format!(
-            "{at} reports {}: {}",
+            "{at} reported {}: {}",
             error.code,
             escaped(&error.message)
         )),
         ClientError::EarlyEof => Failure::new(
             Exit::Connect,
             format!(
-                "{at} ended the connection early; what has come is in place, so try again with --batch"
+                "{at} closed the connection early; run again with --batch to fetch the remaining images"
             ),
         ),
         ClientError::TimedOut => Failure::new(
             Exit::Connect,
             format!(
-                "{at} sent nothing for {}; try again, or raise --timeout",
+                "{at} sent no data for {}; try again, or raise --timeout",
                 seconds(args.timeout)
             ),
         ),
-        error => Failure::other(format!("{at}: {}", escaped_display(error))),
+        error => Failure::other(format!("{at}: {}", escaped_chain(error))),
     }
 }
 
@@ -232,8 +235,8 @@ fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
 }
 
-/// The system's message alone: `Name or service not known`, without the function's name before it.
-fn without_code(error: &io::Error) -> String {
+/// Removes the prefix that `std` adds to name lookup errors.
+fn without_lookup_prefix(error: &io::Error) -> String {
     let text = error.to_string();
     text.strip_prefix("failed to lookup address information: ")
         .unwrap_or(&text)
@@ -254,14 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn every_error_has_its_code_and_names_the_server_and_the_flag_that_helps() {
+    fn errors_map_to_exit_codes_and_name_the_server_and_the_remedy() {
         let address = "host:1".to_owned();
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let server = |code, message: &str| {
-            Error::Protocol(ClientError::Server(ServerError {
-                code,
-                message: message.to_owned(),
-            }))
+            Error::Protocol(ClientError::Server(ServerError::new(code, message)))
         };
         let untrusted = io::Error::other(rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer,
@@ -294,7 +294,7 @@ mod tests {
             (
                 Error::Protocol(ClientError::Peer(PeerError::UnexpectedData)),
                 Exit::Protocol,
-                "broke the protocol",
+                "protocol error by",
             ),
             (
                 server(ErrorCode::RateLimited, "no"),

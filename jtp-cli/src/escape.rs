@@ -1,9 +1,12 @@
-//! Text that a peer sent, made harmless for a terminal and for a log of one line per message.
+//! Escapes text from a peer for terminals and for logs with one line per message.
 
-use std::fmt::{self, Write};
+use std::error::Error;
+use std::fmt;
 
-/// Shows `text` with everything escaped that moves the cursor, ends the line, turns the direction of writing
-/// or cannot be seen, as in `\u{202e}`. A backslash is doubled, so that the text can be told from the escapes.
+use crate::exit::error_chain;
+
+/// Displays `text` with control, line-breaking, bidirectional and invisible characters escaped, as in `\u{202e}`.
+/// A backslash is doubled, so that the output is unambiguous.
 ///
 /// ```
 /// use jtp_cli::escape::escaped;
@@ -40,30 +43,27 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Escapes while writing: for errors that contain what a peer said.
+/// An error and its causes in one line, escaped, for errors that contain text from a peer.
 ///
 /// ```
-/// use jtp_cli::escape::escaped_display;
-/// assert_eq!(escaped_display(&"a\nb"), "a\\nb");
+/// use jtp_cli::escape::escaped_chain;
+/// assert_eq!(escaped_chain(&std::io::Error::other("a\nb")), r"a\nb");
 /// ```
 #[must_use]
-pub fn escaped_display(value: &dyn fmt::Display) -> String {
-    let mut text = String::new();
-    // Writing to a String only fails when `value` says so, and then what came by then is shown.
-    let _ = write!(text, "{value}");
-    escaped(&text).to_string()
+pub fn escaped_chain(error: &dyn Error) -> String {
+    escaped(&error_chain(error)).to_string()
 }
 
 fn is_unsafe(c: char) -> bool {
     c == '\\'
         || c.is_control()
         || matches!(c,
-            // Marks, embeddings, overrides and isolates of the writing direction.
+            // Bidirectional marks, embeddings, overrides and isolates.
             '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
             // Line and paragraph separators, invisible operators, the byte order mark, annotations.
             | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{200b}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{00ad}' | '\u{180e}'
-            // Tags: a whole invisible alphabet.
+            // Tag characters, which are invisible.
             | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_moves_hides_or_turns_is_escaped_and_the_rest_stands() {
+    fn control_bidi_and_invisible_characters_are_escaped() {
         for plain in [
             "",
             "a b.png",

@@ -1,36 +1,37 @@
-//! Exit codes, and the errors that lead to them.
+//! Exit codes, and the errors that determine them.
 
+use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// How a program ended. The codes are part of the programs' contract: scripts look at them.
+/// The exit status of a program. The codes are stable, because scripts depend on them.
 ///
-/// The order is that of precedence: where several apply, the greatest wins.
+/// Variants are ordered by precedence: if several apply, the greatest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Exit {
-    /// 0: all is well.
+    /// 0: success.
     #[default]
     Success,
-    /// 1: an error that has no code of its own.
+    /// 1: any other error.
     Other,
-    /// 3: some images failed, the rest are in place.
+    /// 3: some images failed; all others are stored.
     SomeFailed,
-    /// 7: the server says that it is asked too often.
+    /// 7: the server's rate limit was exceeded.
     RateLimited,
-    /// 4: no connection.
+    /// 4: cannot connect.
     Connect,
-    /// 5: TLS, or a certificate.
+    /// 5: TLS or certificate error.
     Tls,
-    /// 6: the server broke the protocol.
+    /// 6: protocol error by the server.
     Protocol,
-    /// 8: the local disk.
+    /// 8: local disk error.
     Disk,
     /// 130: interrupted by the user.
     Interrupted,
 }
 
 impl Exit {
-    /// The number that the system gets. Usage errors (2) are `clap`'s.
+    /// The numeric exit code. `clap` reports usage errors (2).
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -53,19 +54,19 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a program, or a part of its work, came to an end: a code, and one line for the user.
+/// An error that ends a program or a part of its work: an exit code, and one line for the user.
 ///
-/// The line says what failed, where, and what to do. It contains nothing that has not been escaped.
+/// The line names what failed, the cause and the remedy. Text from a peer in it is escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The code.
+    /// The exit code.
     pub exit: Exit,
-    /// The line. Empty if all has been said.
+    /// The message. Empty if nothing needs to be printed.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with its line.
+    /// Creates a failure.
     #[must_use]
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure {
@@ -74,13 +75,13 @@ impl Failure {
         }
     }
 
-    /// [`Exit::Other`].
+    /// Creates a failure with [`Exit::Other`].
     #[must_use]
     pub fn other(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Other, message)
     }
 
-    /// The user wants to stop: nothing needs to be said.
+    /// The user interrupted the program. Nothing is printed.
     #[must_use]
     pub const fn interrupted() -> Failure {
         Failure {
@@ -89,16 +90,16 @@ impl Failure {
         }
     }
 
-    /// The same, with the code of what happened before it if that comes first.
+    /// Replaces the exit code by that of an earlier outcome if that one takes precedence.
     #[must_use]
-    pub fn after(self, before: Exit) -> Failure {
+    pub fn after(self, earlier: Exit) -> Failure {
         Failure {
-            exit: self.exit.max(before),
+            exit: self.exit.max(earlier),
             ..self
         }
     }
 
-    /// The one of the two that the program is to end with.
+    /// Returns the failure whose exit code takes precedence.
     #[must_use]
     pub fn or_worse(self, other: Failure) -> Failure {
         if other.exit > self.exit { other } else { self }
@@ -111,15 +112,59 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
+
+/// An error and its causes in one line, as in `cannot start a thread: out of memory`. A cause that the text before it
+/// already ends with is left out: some crates repeat the cause in the error's own text.
+#[must_use]
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+        source = error.source();
+    }
+    line
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     #[test]
-    fn the_contract_gives_codes_and_their_precedence() {
-        let first_to_last = [130, 8, 6, 5, 4, 7, 3, 1, 0];
+    fn each_part_of_an_error_chain_is_shown_once() {
+        #[derive(Debug)]
+        struct Layer(&'static str, Option<Box<dyn Error>>);
+
+        impl fmt::Display for Layer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+
+        impl Error for Layer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                self.1.as_deref()
+            }
+        }
+
+        let root = io::Error::other("the disk is gone");
+        let repeated = Layer("cannot read: the disk is gone", Some(root.into()));
+        let error = Layer("cannot open a.png", Some(Box::new(repeated)));
+        assert_eq!(
+            error_chain(&error),
+            "cannot open a.png: cannot read: the disk is gone"
+        );
+        assert_eq!(error_chain(&Layer("alone", None)), "alone");
+    }
+
+    #[test]
+    fn exit_codes_and_precedence_are_as_documented() {
+        let by_precedence = [130, 8, 6, 5, 4, 7, 3, 1, 0];
         let mut all = [
             Exit::Success,
             Exit::Other,
@@ -132,7 +177,7 @@ mod tests {
             Exit::Interrupted,
         ];
         all.sort_by(|a, b| b.cmp(a));
-        assert_eq!(all.map(Exit::code), first_to_last);
+        assert_eq!(all.map(Exit::code), by_precedence);
         let worst = Failure::new(Exit::SomeFailed, "a").or_worse(Failure::new(Exit::Disk, "b"));
         assert_eq!(worst.message, "b");
         assert_eq!(worst.or_worse(Failure::other("c")).exit, Exit::Disk);

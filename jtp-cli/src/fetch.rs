@@ -1,4 +1,4 @@
-//! Images on their way from a connection to the output folder.
+//! Receives images from a connection and passes them to the writer.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -6,251 +6,273 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jtp_core::{Image, ImageFault, ImageId};
 use jtp_store::{FileName, NamePlan, OutputError, OutputFolder};
+use jtp_tokio::ShutdownSignal;
 use jtp_tokio::client::{Client, ImageError, Images, Incoming};
-use tokio::sync::watch;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
-use crate::disk::{Disk, Gone, both};
-use crate::escape::escaped;
-use crate::exit::{Exit, Failure};
+use crate::escape::{escaped, escaped_chain};
+use crate::exit::{Exit, Failure, error_chain};
 use crate::progress::{LOCAL_DISK, Progress};
-use crate::queue::Queue;
-use crate::signals::Stop;
+use crate::queue::DownloadQueue;
+use crate::writer::{ImageWriter, WriterFailed, worse_of};
 
-/// The most broken images of a job that are asked for once more. // R2 R3
-const MOST_BROKEN: usize = 100_000;
+/// Maximum number of broken images per job that are requested again. // R2 R3
+const MAX_RETRIED: usize = 100_000;
 
-/// Images that came broken. // R2
+/// Broken images. Each is requested once more. // R2
 #[derive(Debug, Default)]
-struct Broken {
-    /// What is to be asked for once more.
-    again: Vec<ImageId>,
-    /// What was, or is to be.
-    asked: HashSet<ImageId>,
+struct Retries {
+    /// The images to request again.
+    pending: Vec<ImageId>,
+    /// All images that were ever in `pending`.
+    seen: HashSet<ImageId>,
 }
 
-/// What the connections of a job share.
+/// The state that all connections of a job share.
 #[derive(Debug)]
-pub struct Fetch {
+pub struct FetchState {
     /// The command line.
     pub args: ClientArgs,
-    /// Where images go.
+    /// The output folder.
     pub folder: OutputFolder,
-    /// Under which names.
+    /// The file names of the images.
     pub names: RwLock<NamePlan>,
-    /// What is still to come, with the sizes that the catalog told.
+    /// The images that are not stored yet, with their sizes in the catalog.
     pub wanted: Mutex<HashMap<ImageId, u32>>,
-    /// What came and could not be put in place.
+    /// The images that were received and could not be stored.
     pub failed: Mutex<HashSet<ImageId>>,
-    /// What came broken.
-    broken: Mutex<Broken>,
-    /// What is told to the user.
+    retries: Mutex<Retries>,
+    /// The progress shown to the user.
     pub progress: Progress,
-    /// Whether the user wants to stop.
-    pub stop: Stop,
-    /// Whether a failure of one connection has ended the job for all.
-    abort: (watch::Sender<bool>, Stop),
+    /// The shutdown request of the user.
+    pub shutdown: ShutdownSignal,
+    /// Ends all connections of the job after a failure of one.
+    abort: ShutdownSignal,
 }
 
-impl Fetch {
-    /// A job that wants nothing yet.
+impl FetchState {
+    /// Creates the state of a job, with no images to fetch.
     #[must_use]
-    pub fn new(args: &ClientArgs, folder: OutputFolder, progress: Progress, stop: &Stop) -> Fetch {
-        Fetch {
+    pub fn new(
+        args: &ClientArgs,
+        folder: OutputFolder,
+        progress: Progress,
+        shutdown: &ShutdownSignal,
+    ) -> FetchState {
+        FetchState {
             args: args.clone(),
             folder,
             names: RwLock::default(),
             wanted: Mutex::default(),
             failed: Mutex::default(),
-            broken: Mutex::default(),
+            retries: Mutex::default(),
             progress,
-            stop: stop.clone(),
-            abort: Stop::by_hand(),
+            shutdown: shutdown.clone(),
+            abort: ShutdownSignal::new(),
         }
     }
 
-    /// From now on these images are wanted, with the sizes that the catalog told; what became of others is forgotten.
-    pub fn want(&self, images: HashMap<ImageId, u32>) {
+    /// Sets the images to fetch, with their sizes in the catalog. Resets the failures and retries of earlier images.
+    pub fn set_wanted(&self, images: HashMap<ImageId, u32>) {
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = images;
-        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Broken::default();
+        *self.retries.lock().unwrap_or_else(PoisonError::into_inner) = Retries::default();
         self.failed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
     }
 
-    /// Fetches what is in the queue over one connection at a time.
+    /// Fetches the images of the queue over one connection, until the queue is empty.
     ///
     /// # Errors
     ///
-    /// The failure that ends the work of this connection. What it had taken is put back into the queue, for
-    /// the others; if they cannot go on either, they are told.
-    pub async fn work(self: &Arc<Self>, client: &mut Client, queue: &Queue) -> Result<(), Failure> {
-        let mut disk = Disk::new(self, queue.connections());
+    /// The failure that ended this connection. Its unfinished images are put back into the queue for the other
+    /// connections. If the failure would affect those too, all connections end.
+    pub async fn fetch_queued(
+        self: &Arc<Self>,
+        client: &mut Client,
+        queue: &DownloadQueue,
+    ) -> Result<(), Failure> {
+        let mut writer = ImageWriter::new(self, queue.connections());
         let mut taken = Vec::new();
-        let came = loop {
+        let received = loop {
             taken.extend(queue.take());
             if taken.is_empty() {
-                taken = self.again(&mut disk).await;
+                taken = self.take_retries(&mut writer).await;
             }
             if taken.is_empty() {
                 break Ok(());
             }
             let ids = taken.iter().copied();
-            if let Err(end) = self.drive(client.get(ids), &mut disk).await {
-                break end.into();
+            if let Err(error) = self.receive(client.get(ids), &mut writer).await {
+                break error.into();
             }
             taken.clear();
         };
-        let result = both(came, disk.finish().await);
+        let result = worse_of(received, writer.finish().await);
         if let Err(failure) = &result {
-            queue.give_back(self.not_settled(&taken));
-            self.abort_unless_others_can_help(failure);
+            queue.put_back(self.unfinished(&taken));
+            self.abort_if_fatal_for_all(failure);
         }
         result
     }
 
-    /// Puts the images of one request into the folder.
+    /// Fetches the images of one request, and broken ones once more.
     ///
     /// # Errors
     ///
-    /// The failure that ends it. Images that were complete by then are in place.
-    pub async fn all(
+    /// The failure that ended the request. Images that were complete by then are stored.
+    pub async fn fetch_request(
         self: &Arc<Self>,
         client: &mut Client,
         request: impl for<'c> FnOnce(&'c mut Client) -> Images<'c>,
     ) -> Result<(), Failure> {
-        let mut disk = Disk::new(self, 1);
-        let mut came = self.drive(request(client), &mut disk).await;
-        while came.is_ok() {
-            let again = self.again(&mut disk).await;
-            if again.is_empty() {
+        let mut writer = ImageWriter::new(self, 1);
+        let mut received = self.receive(request(client), &mut writer).await;
+        while received.is_ok() {
+            let retries = self.take_retries(&mut writer).await;
+            if retries.is_empty() {
                 break;
             }
-            came = self.drive(client.get(again), &mut disk).await;
+            received = self.receive(client.get(retries), &mut writer).await;
         }
-        both(came.or_else(End::into), disk.finish().await)
+        worse_of(received.or_else(ReceiveError::into), writer.finish().await)
     }
 
-    /// Those that are still to come and that nobody else will ask for.
-    fn not_settled(&self, ids: &[ImageId]) -> Vec<ImageId> {
+    /// Returns those of `ids` that are neither stored nor waiting for a retry.
+    fn unfinished(&self, ids: &[ImageId]) -> Vec<ImageId> {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        let again: HashSet<&ImageId> = broken.again.iter().collect();
-        let is_left = |id: &&ImageId| wanted.contains_key(*id) && !again.contains(id);
-        ids.iter().filter(is_left).copied().collect()
+        let retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending: HashSet<&ImageId> = retries.pending.iter().collect();
+        let is_unfinished = |id: &&ImageId| wanted.contains_key(*id) && !pending.contains(id);
+        ids.iter().filter(is_unfinished).copied().collect()
     }
 
-    /// What came broken so far and is to be asked for once more, when all that came has been looked at; nothing if
-    /// the disk takes no more. // R2
-    pub(crate) async fn again(&self, disk: &mut Disk) -> Vec<ImageId> {
-        match disk.settle().await {
+    /// Waits until all received images are processed, then takes the broken ones that are to be requested again.
+    /// Returns none if the writer has failed. // R2
+    pub(crate) async fn take_retries(&self, writer: &mut ImageWriter) -> Vec<ImageId> {
+        match writer.drain().await {
             Ok(()) => {
-                let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut broken.again)
+                let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut retries.pending)
             }
-            Err(Gone) => Vec::new(),
+            Err(WriterFailed) => Vec::new(),
         }
     }
 
-    fn abort_unless_others_can_help(&self, failure: &Failure) {
+    /// Ends all connections, unless other connections may still succeed.
+    fn abort_if_fatal_for_all(&self, failure: &Failure) {
         if !matches!(
             failure.exit,
             Exit::Connect | Exit::RateLimited | Exit::Other
         ) {
-            self.abort.0.send_replace(true);
+            self.abort.begin();
         }
     }
 
-    /// Gives the images that come to the disk, until all have come.
-    async fn drive(self: &Arc<Self>, mut images: Images<'_>, disk: &mut Disk) -> Result<(), End> {
-        let (mut stop, mut abort) = (self.stop.clone(), self.abort.1.clone());
+    /// Receives all images of a response, until a shutdown is requested or another connection fails.
+    async fn receive(
+        self: &Arc<Self>,
+        mut images: Images<'_>,
+        writer: &mut ImageWriter,
+    ) -> Result<(), ReceiveError> {
         tokio::select! {
             biased;
-            () = stop.requested() => Err(Failure::interrupted().into()),
-            () = abort.requested() => Err(Failure::new(Exit::Success, "").into()),
-            done = self.take_all(&mut images, disk) => done,
+            () = self.shutdown.wait() => Err(Failure::interrupted().into()),
+            () = self.abort.wait() => Err(Failure::new(Exit::Success, "").into()),
+            done = self.receive_all(&mut images, writer) => done,
         }
     }
 
-    async fn take_all(
+    async fn receive_all(
         self: &Arc<Self>,
         images: &mut Images<'_>,
-        disk: &mut Disk,
-    ) -> Result<(), End> {
+        writer: &mut ImageWriter,
+    ) -> Result<(), ReceiveError> {
         loop {
-            let next = beside(images.next(), disk).await?;
+            let next = while_writing(images.next(), writer).await?;
             match next.map_err(|error| connect::failure(&error, &self.args))? {
-                Some(incoming) => self.take(incoming, disk).await?,
+                Some(incoming) => self.receive_image(incoming, writer).await?,
                 None => return Ok(()),
             }
         }
     }
 
-    async fn take(
+    async fn receive_image(
         self: &Arc<Self>,
         incoming: Incoming<'_, '_>,
-        disk: &mut Disk,
-    ) -> Result<(), End> {
+        writer: &mut ImageWriter,
+    ) -> Result<(), ReceiveError> {
         let image = incoming.image();
         let mut incoming = incoming
             .undecoded()
             .map_err(|misuse| Failure::other(misuse.to_string()))?;
-        let mut told = Told::new(self, image.id);
-        disk.begin(image).await?;
+        let mut progress = ImageProgress::new(self, image.id);
+        writer.begin(image).await?;
         loop {
-            // What came before may be whole, and the rest of this may take long.
-            match beside(incoming.chunk(), disk).await? {
+            // Sends earlier data to the writer threads while this image is being received.
+            match while_writing(incoming.chunk(), writer).await? {
                 Ok(Some(chunk)) => {
-                    disk.append(chunk);
-                    told.add(u64::try_from(chunk.len()).unwrap_or(0));
-                    disk.make_room().await?;
+                    writer.append(chunk);
+                    progress.add(u64::try_from(chunk.len()).unwrap_or(0));
+                    writer.flush_if_full().await?;
                 }
                 Ok(None) => {
-                    disk.end(told);
-                    return Ok(disk.make_room().await?);
+                    writer.end(progress);
+                    return Ok(writer.flush_if_full().await?);
                 }
                 Err(error) => {
-                    disk.give_up();
-                    self.did_not_come(image, error)?;
-                    return Ok(disk.make_room().await?);
+                    writer.discard();
+                    self.receive_failed(image, error)?;
+                    return Ok(writer.flush_if_full().await?);
                 }
             }
         }
     }
 
-    fn did_not_come(&self, image: Image, error: ImageError) -> Result<(), Failure> {
+    fn receive_failed(&self, image: Image, error: ImageError) -> Result<(), Failure> {
         match error {
-            ImageError::Interrupted => {
-                tracing::debug!(id = %image.id, "the connection was lost; it will come again");
+            ImageError::Interrupted(_) => {
+                tracing::debug!(id = %image.id, "connection lost; requesting the image again");
                 Ok(())
             }
             ImageError::Fatal(error) => Err(connect::failure(&error, &self.args)),
-            error => Err(Failure::other(error.to_string())),
+            error => Err(Failure::other(escaped_chain(&error))),
         }
     }
 
-    /// An image came broken: it is asked for once more, or has failed. // R2
-    pub(crate) fn broken(&self, image: Image, fault: &ImageFault, mut told: Told) {
-        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        // A server that sends nothing else must not fill the memory with their IDs. // R3
-        if broken.asked.len() < MOST_BROKEN && broken.asked.insert(image.id) {
-            broken.again.push(image.id);
-            tracing::debug!(id = %image.id, %fault, "asking once more");
+    /// Handles a broken image: it is requested again, or has failed. // R2
+    pub(crate) fn image_broken(
+        &self,
+        image: Image,
+        fault: &ImageFault,
+        mut progress: ImageProgress,
+    ) {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        // The limit bounds the memory if a server sends only broken images. // R3
+        if retries.seen.len() < MAX_RETRIED && retries.seen.insert(image.id) {
+            retries.pending.push(image.id);
+            tracing::debug!(id = %image.id, %fault, "image is broken; requesting it again");
             return;
         }
-        drop(broken);
-        told.complete();
-        self.failed(image, kind(fault), fault);
+        drop(retries);
+        progress.complete();
+        self.image_failed(image, failure_kind(fault), fault);
     }
 
-    /// An image is in place.
-    pub(crate) fn placed(&self, image: Image, name: &FileName, bytes: u64, mut told: Told) {
-        told.complete();
-        self.settle(image.id);
-        tracing::debug!(id = %image.id, name = %escaped(name.as_str()), bytes, "in place");
-        self.progress.placed(name, bytes);
+    /// Records that an image was stored.
+    pub(crate) fn image_stored(
+        &self,
+        image: Image,
+        name: &FileName,
+        bytes: u64,
+        mut progress: ImageProgress,
+    ) {
+        progress.complete();
+        self.remove_wanted(image.id);
+        tracing::debug!(id = %image.id, name = %escaped(name.as_str()), bytes, "stored");
+        self.progress.image_stored(name, bytes);
     }
 
     /// The file name of an image. // R5
@@ -259,8 +281,8 @@ impl Fetch {
         names.name(image.id, image.flags.file_type())
     }
 
-    /// Whether the image was wanted; it is not any more.
-    fn settle(&self, id: ImageId) -> bool {
+    /// Removes an image from the wanted ones. Returns whether it was one.
+    fn remove_wanted(&self, id: ImageId) -> bool {
         self.wanted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -268,131 +290,136 @@ impl Fetch {
             .is_some()
     }
 
-    fn failed(&self, image: Image, kind: &'static str, why: &dyn std::fmt::Display) {
-        // A server may send what it did not list, without end: that is counted, and not kept. // R3
-        if self.settle(image.id) {
+    fn image_failed(&self, image: Image, kind: &'static str, cause: &dyn std::fmt::Display) {
+        // Images that were not listed are counted and not remembered: a server may send any number of them. // R3
+        if self.remove_wanted(image.id) {
             self.failed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(image.id);
         }
-        self.progress.failed(image.id, &self.name(image), kind, why);
+        self.progress
+            .image_failed(image.id, &self.name(image), kind, cause);
     }
 
-    /// The disk did not take an image: if that is about the folder, the next would fare no better.
+    /// Handles an image that could not be written.
     ///
     /// # Errors
     ///
-    /// That it is about the folder.
-    pub(crate) fn failed_here(&self, image: Image, error: &OutputError) -> Result<(), Failure> {
+    /// The folder as a whole cannot be written, so that further images would fail too.
+    pub(crate) fn write_failed(&self, image: Image, error: &OutputError) -> Result<(), Failure> {
         match error {
             OutputError::DiskFull { .. }
             | OutputError::ReadOnly { .. }
             | OutputError::Permission { .. }
-            | OutputError::Vanished { .. } => Err(disk_failure(error)),
+            | OutputError::Vanished { .. } => Err(output_failure(error)),
             error => {
-                self.failed(image, LOCAL_DISK, error);
+                self.image_failed(image, LOCAL_DISK, &error_chain(error));
                 Ok(())
             }
         }
     }
 }
 
-/// Why no more is taken from a connection.
+/// Why receiving from a connection ended early.
 #[derive(Debug)]
-enum End {
+enum ReceiveError {
     Failed(Failure),
-    /// The disk takes no more, and says why at its end.
-    Gone,
+    /// The writer has failed. [`ImageWriter::finish`] returns the cause.
+    Writer,
 }
 
-impl From<Failure> for End {
-    fn from(failure: Failure) -> End {
-        End::Failed(failure)
+impl From<Failure> for ReceiveError {
+    fn from(failure: Failure) -> ReceiveError {
+        ReceiveError::Failed(failure)
     }
 }
 
-impl From<Gone> for End {
-    fn from(Gone: Gone) -> End {
-        End::Gone
+impl From<WriterFailed> for ReceiveError {
+    fn from(WriterFailed: WriterFailed) -> ReceiveError {
+        ReceiveError::Writer
     }
 }
 
-impl From<End> for Result<(), Failure> {
-    fn from(end: End) -> Result<(), Failure> {
-        match end {
-            End::Failed(failure) => Err(failure),
-            End::Gone => Ok(()),
+impl From<ReceiveError> for Result<(), Failure> {
+    fn from(error: ReceiveError) -> Result<(), Failure> {
+        match error {
+            ReceiveError::Failed(failure) => Err(failure),
+            ReceiveError::Writer => Ok(()),
         }
     }
 }
 
-/// Waits for what comes, and meanwhile hands over what has come. The wait goes on where it was: it may be for a new
-/// connection, or for the time to try one. // R6
-async fn beside<T>(coming: impl Future<Output = T>, disk: &mut Disk) -> Result<T, Gone> {
-    let mut coming = pin!(coming);
+/// Awaits `receiving`, and meanwhile sends received data to the writer threads. `receiving` is never restarted, because
+/// it may be waiting for a new connection or for a retry delay. // R6
+async fn while_writing<T>(
+    receiving: impl Future<Output = T>,
+    writer: &mut ImageWriter,
+) -> Result<T, WriterFailed> {
+    let mut receiving = pin!(receiving);
     loop {
         tokio::select! {
             biased;
-            came = &mut coming => return Ok(came),
-            // Nothing is there to be read.
-            handed = disk.hand_over() => handed?,
+            received = &mut receiving => return Ok(received),
+            // Nothing can be read now.
+            sent = writer.send_when_idle() => sent?,
         }
     }
 }
 
-/// What a folder's error means to the user.
+/// Converts an error of the output folder into a message for the user and an exit code.
 #[must_use]
-pub fn disk_failure(error: &OutputError) -> Failure {
+pub fn output_failure(error: &OutputError) -> Failure {
     let hint = match error {
-        OutputError::DiskFull { .. } => "; free some, or choose another folder with --out",
+        OutputError::DiskFull { .. } => "; free some space, or choose another folder with --out",
         _ => "; choose another folder with --out",
     };
-    Failure::new(Exit::Disk, format!("{error}{hint}"))
+    Failure::new(Exit::Disk, format!("{}{hint}", error_chain(error)))
 }
 
-/// What of an image's bytes has been told to the bar: never more than the catalog said, so that the sum is right
-/// also where that is the size of what travels no longer. // S6
-pub(crate) struct Told {
-    fetch: Arc<Fetch>,
+/// One image's contribution to the progress bar. It never exceeds the size in the catalog, so that the total stays
+/// correct even if the image's encoded size has changed. Dropped before completion, it is subtracted again. // S6
+pub(crate) struct ImageProgress {
+    fetch: Arc<FetchState>,
     listed: u64,
-    moved: u64,
+    reported: u64,
 }
 
-impl Told {
-    pub(crate) fn new(fetch: &Arc<Fetch>, id: ImageId) -> Told {
+impl ImageProgress {
+    pub(crate) fn new(fetch: &Arc<FetchState>, id: ImageId) -> ImageProgress {
         let wanted = fetch.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let listed = wanted.get(&id).copied().map_or(0, u64::from);
         drop(wanted);
-        Told {
+        ImageProgress {
             fetch: Arc::clone(fetch),
             listed,
-            moved: 0,
+            reported: 0,
         }
     }
 
     fn add(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.listed - self.moved);
-        self.moved += bytes;
-        self.fetch.progress.moved(bytes);
+        let bytes = bytes.min(self.listed - self.reported);
+        self.reported += bytes;
+        self.fetch.progress.add_bytes(bytes);
     }
 
     fn complete(&mut self) {
         self.add(u64::MAX);
         self.listed = 0;
-        self.moved = 0;
+        self.reported = 0;
     }
 }
 
-impl Drop for Told {
+impl Drop for ImageProgress {
     fn drop(&mut self) {
-        if self.moved > 0 {
-            self.fetch.progress.moved_back(self.moved);
+        if self.reported > 0 {
+            self.fetch.progress.subtract_bytes(self.reported);
         }
     }
 }
 
-fn kind(fault: &ImageFault) -> &'static str {
+/// The kind of failure, as counted in the last line.
+fn failure_kind(fault: &ImageFault) -> &'static str {
     match fault {
         ImageFault::WrongId { .. } => "with wrong content",
         ImageFault::Broken(_) => "damaged",

@@ -1,4 +1,4 @@
-//! One job: the catalog, what is lacking, and fetching it over one or several connections.
+//! One job: list the catalog, determine the missing images, and fetch them over one or more connections.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -9,93 +9,93 @@ use std::thread::{self, JoinHandle};
 use jtp_core::ImageId;
 use jtp_core::client::{CatalogEntry, HaveSet};
 use jtp_store::{NamePlan, OutputError, OutputFolder, Scan};
+use jtp_tokio::ShutdownSignal;
 use jtp_tokio::client::Client;
 
 use crate::client_args::ClientArgs;
 use crate::connect::{self, Connector};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
-use crate::fetch::{Fetch, disk_failure};
-use crate::progress::{Progress, Rest, Style};
-use crate::queue::Queue;
-use crate::signals::Stop;
-use crate::terminal::note_line;
+use crate::fetch::{FetchState, output_failure};
+use crate::progress::{OtherCounts, Progress, Style};
+use crate::queue::DownloadQueue;
+use crate::terminal::stderr_line;
 
-/// What all jobs of a run have in common.
+/// The state that all jobs of one program run share.
 #[derive(Debug)]
-pub struct Run {
+pub struct Session {
     /// The command line.
     pub args: ClientArgs,
-    /// The way to the server.
+    /// Creates the clients.
     pub connector: Connector,
-    /// Whether the user wants to stop.
-    pub stop: Stop,
-    /// The output folder, once it has been opened.
+    /// The shutdown request of the user.
+    pub shutdown: ShutdownSignal,
+    /// The output folder, once it is open.
     folder: Option<OutputFolder>,
 }
 
-/// How a job ended.
+/// The outcome of a job.
 #[derive(Debug)]
-pub struct Done {
-    /// With `--watch`: the images that are in the folder now, as far as the catalog knows them.
-    pub have: HashSet<ImageId>,
-    /// The code that the images lead to.
+pub struct JobOutcome {
+    /// With `--watch`: the images of the catalog that are in the output folder now. Otherwise empty.
+    pub present: HashSet<ImageId>,
+    /// The exit code determined by the images.
     pub exit: Exit,
 }
 
-impl Run {
-    /// A run without a job yet.
+impl Session {
+    /// Creates a session. The output folder is opened later.
     #[must_use]
-    pub fn new(args: &ClientArgs, connector: Connector, stop: Stop) -> Run {
-        Run {
+    pub fn new(args: &ClientArgs, connector: Connector, shutdown: ShutdownSignal) -> Session {
+        Session {
             args: args.clone(),
             connector,
-            stop,
+            shutdown,
             folder: None,
         }
     }
 
-    /// The catalog.
+    /// Requests the catalog.
     ///
     /// # Errors
     ///
-    /// The server cannot be asked, or the user wants to stop.
+    /// The request failed, or a shutdown was requested.
     pub async fn list(&self, client: &mut Client) -> Result<Vec<CatalogEntry<'static>>, Failure> {
-        let mut stop = self.stop.clone();
         tokio::select! {
             biased;
-            () = stop.requested() => Err(Failure::interrupted()),
+            () = self.shutdown.wait() => Err(Failure::interrupted()),
             entries = client.list() => entries.map_err(|error| connect::failure(&error, &self.args)),
         }
     }
 
-    /// The output folder, which is made if it is missing.
+    /// Returns the output folder. Creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// It cannot be made or opened.
+    /// The folder cannot be created or opened.
     pub fn folder(&mut self) -> Result<OutputFolder, Failure> {
         if let Some(folder) = &self.folder {
             return Ok(folder.clone());
         }
-        let folder = OutputFolder::open(&self.args.out).map_err(|error| disk_failure(&error))?;
+        let folder = OutputFolder::open(&self.args.out).map_err(|error| output_failure(&error))?;
         Ok(self.folder.insert(folder).clone())
     }
 
-    /// Does the whole job once.
+    /// Runs the whole job once.
     ///
     /// # Errors
     ///
-    /// What ended it early. Images that were complete by then are in place, and the last line has been printed.
-    pub async fn job(&mut self, client: &mut Client) -> Result<Done, Failure> {
-        // What is there is read while the catalog comes.
-        let scanning = match self.args.batch && self.args.out.is_dir() {
-            true => Some(Scanning::start(&self.folder()?, self.args.checksum)),
+    /// The failure that ended the job early. Images that were complete by then are stored, and if the transfer had
+    /// started, the summary has been printed.
+    pub async fn run_job(&mut self, client: &mut Client) -> Result<JobOutcome, Failure> {
+        // The folder is scanned while the catalog is received.
+        let scan = match self.args.batch && self.args.out.is_dir() {
+            true => Some(FolderScan::start(&self.folder()?, self.args.checksum)),
             false => None,
         };
         let entries = self.list(client).await?;
-        tracing::debug!(images = entries.len(), "the catalog is here");
-        // Made only now: whoever mistypes the address gets no empty folder.
+        tracing::debug!(images = entries.len(), "received the catalog");
+        // Created only now, so that a mistyped address does not leave an empty folder behind.
         let folder = self.folder()?;
         let style = if self.args.quiet {
             Style::Quiet
@@ -103,71 +103,76 @@ impl Run {
             Style::Bar
         };
         let mut progress = Progress::new(style);
-        let held = match scanning {
-            Some(scanning) => {
-                progress.preparing(&format!("reading what {} holds", self.args.out.display()));
-                let held = scanning.held(&self.stop).await;
-                if held.is_err() {
+        let present = match scan {
+            Some(scan) => {
+                progress.show_spinner(&format!("scanning {}", self.args.out.display()));
+                let present = scan.finish(&self.shutdown).await;
+                if present.is_err() {
                     progress.hide();
                 }
-                held?
+                present?
             }
             None => Scan::default(),
         };
-        // Where nothing is lacking, nothing needs a name.
-        let complete = entries.iter().all(|entry| held.contains(entry.id));
-        let (names, lacking) = if complete {
+        // If no image is missing, no file names are needed.
+        let complete = entries.iter().all(|entry| present.contains(entry.id));
+        let (names, missing) = if complete {
             (NamePlan::new(), HashMap::new())
         } else {
             let names = plan_names(&entries);
-            let lacking = lacking(&entries, &held, &names);
-            (names, lacking)
+            let missing = missing_images(&entries, &present, &names);
+            (names, missing)
         };
-        let total = lacking.values().map(|size| u64::from(*size)).sum();
-        progress.fetching(count(lacking.len()), total);
-        let already = count(entries.len() - lacking.len());
-        let fetch = Arc::new(Fetch::new(&self.args, folder, progress, &self.stop));
+        let total = missing.values().map(|size| u64::from(*size)).sum();
+        progress.show_bar(count(missing.len()), total);
+        let already = count(entries.len() - missing.len());
+        let fetch = Arc::new(FetchState::new(
+            &self.args,
+            folder,
+            progress,
+            &self.shutdown,
+        ));
         *fetch.names.write().unwrap_or_else(PoisonError::into_inner) = names;
-        fetch.want(lacking);
+        fetch.set_wanted(missing);
 
         let result = self.fetch(client, &fetch, &entries).await;
-        let mut rest = Rest {
+        let mut counts = OtherCounts {
             already,
-            ..Rest::default()
+            ..OtherCounts::default()
         };
         let result = match result {
             Ok(()) => {
-                self.account_for_missing(client, &fetch, &entries, &mut rest)
+                self.check_not_received(client, &fetch, &entries, &mut counts)
                     .await
             }
             Err(failure) => Err(failure),
         };
-        rest.unfetched = count(
+        counts.unfetched = count(
             fetch
                 .wanted
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .len(),
         );
-        fetch.progress.finish(rest);
+        fetch.progress.finish(counts);
         match result {
-            // A failed image is no reason to hide a worse failure, nor the other way round.
+            // The exit code of failed images and that of the failure are combined.
             Err(failure) => Err(Failure {
                 exit: failure.exit.max(fetch.progress.exit()),
                 ..failure
             }),
-            Ok(mut missing) => {
+            Ok(mut absent) => {
                 let failed = fetch.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                missing.extend(failed.iter().copied());
-                // Who does not stay needs to remember nothing.
+                absent.extend(failed.iter().copied());
+                // Only `--watch` needs the images.
                 let entries = if self.args.watch { &entries[..] } else { &[] };
-                let have = entries
+                let present = entries
                     .iter()
                     .map(|entry| entry.id)
-                    .filter(|id| !missing.contains(id))
+                    .filter(|id| !absent.contains(id))
                     .collect();
-                Ok(Done {
-                    have,
+                Ok(JobOutcome {
+                    present,
                     exit: fetch.progress.exit(),
                 })
             }
@@ -177,7 +182,7 @@ impl Run {
     async fn fetch(
         &self,
         client: &mut Client,
-        fetch: &Arc<Fetch>,
+        fetch: &Arc<FetchState>,
         entries: &[CatalogEntry<'static>],
     ) -> Result<(), Failure> {
         let wanted: Vec<(ImageId, u32)> = {
@@ -188,28 +193,30 @@ impl Run {
         if wanted.is_empty() {
             return Ok(());
         }
-        let workers = usize::from(self.args.parallel).min(wanted.len());
-        // One request for everything, as long as the server can be told what not to send.
-        if workers == 1 && entries.len() <= HaveSet::MAX {
+        let connections = usize::from(self.args.parallel).min(wanted.len());
+        // A single request, if the IDs that the server must not send fit into a BATCH.
+        if connections == 1 && entries.len() <= HaveSet::MAX {
             if wanted.len() == entries.len() {
-                return fetch.all(client, Client::list_and_get).await;
+                return fetch.fetch_request(client, Client::list_and_get).await;
             }
-            let lacks: HashSet<ImageId> = wanted.iter().map(|(id, _)| *id).collect();
+            let missing: HashSet<ImageId> = wanted.iter().map(|(id, _)| *id).collect();
             let have = entries
                 .iter()
                 .map(|entry| entry.id)
-                .filter(|id| !lacks.contains(id));
+                .filter(|id| !missing.contains(id));
             if let Ok(have) = HaveSet::try_from_iter(have) {
-                return fetch.all(client, |client| client.batch(have)).await;
+                return fetch
+                    .fetch_request(client, |client| client.batch(have))
+                    .await;
             }
         }
-        let queue = Arc::new(Queue::new(wanted, workers));
-        let others = self.start_others(workers - 1, fetch, &queue);
-        let mut results = vec![fetch.work(client, &queue).await];
-        results.extend(others?.into_iter().map(|other| {
-            other
+        let queue = Arc::new(DownloadQueue::new(wanted, connections));
+        let threads = self.start_connections(connections - 1, fetch, &queue);
+        let mut results = vec![fetch.fetch_queued(client, &queue).await];
+        results.extend(threads?.into_iter().map(|thread| {
+            thread
                 .join()
-                .unwrap_or_else(|_| Err(Failure::other("a connection's thread failed")))
+                .unwrap_or_else(|_| Err(Failure::other("a connection thread panicked")))
         }));
         let failed: Vec<Failure> = results
             .iter()
@@ -218,25 +225,24 @@ impl Run {
         let Some(worst) = failed.iter().cloned().reduce(Failure::or_worse) else {
             return Ok(());
         };
-        let some_work = failed.len() < results.len();
-        if !some_work || worst.exit >= Exit::Tls || self.stop.is_requested() {
+        let all_failed = failed.len() == results.len();
+        if all_failed || worst.exit >= Exit::Tls || self.shutdown.has_begun() {
             return Err(worst);
         }
         tracing::warn!(
             connections = failed.len(),
-            "connections that could not be used: {worst}"
+            "some connections failed: {worst}"
         );
-        // Those that ended well may have been done before the others gave their work back.
-        fetch.work(client, &queue).await
+        // The failed connections may have put images back after the others had finished.
+        fetch.fetch_queued(client, &queue).await
     }
 
-    /// Starts the other connections, each on a thread of its own: a disk that is slow to take an image holds up
-    /// no other connection.
-    fn start_others(
+    /// Starts additional connections, each on its own thread, so that a slow disk blocks only one of them.
+    fn start_connections(
         &self,
         count: usize,
-        fetch: &Arc<Fetch>,
-        queue: &Arc<Queue>,
+        fetch: &Arc<FetchState>,
+        queue: &Arc<DownloadQueue>,
     ) -> Result<Vec<JoinHandle<Result<(), Failure>>>, Failure> {
         let start = |n: usize| {
             let (fetch, queue) = (Arc::clone(fetch), Arc::clone(queue));
@@ -250,21 +256,21 @@ impl Run {
                         .map_err(|error| {
                             Failure::other(format!("cannot start a connection: {error}"))
                         })?
-                        .block_on(fetch.work(&mut client, &queue))
+                        .block_on(fetch.fetch_queued(&mut client, &queue))
                 })
                 .map_err(|error| Failure::other(format!("cannot start a connection: {error}")))
         };
         (0..count).map(start).collect()
     }
 
-    /// Finds out why listed images did not come: those that are not in the catalog any more are gone, the others
-    /// have failed. Returns all of them.
-    async fn account_for_missing(
+    /// Determines why listed images were not received: the server has removed those that a second LIST no longer
+    /// contains; the others have failed. Returns all of them.
+    async fn check_not_received(
         &self,
         client: &mut Client,
-        fetch: &Fetch,
+        fetch: &FetchState,
         entries: &[CatalogEntry<'static>],
-        rest: &mut Rest,
+        counts: &mut OtherCounts,
     ) -> Result<HashSet<ImageId>, Failure> {
         let missing: HashSet<ImageId> = {
             let wanted = fetch.wanted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,14 +291,14 @@ impl Run {
                     let names = fetch.names.read().unwrap_or_else(PoisonError::into_inner);
                     names.name(entry.id, entry.flags.file_type())
                 };
-                fetch.progress.failed(
+                fetch.progress.image_failed(
                     entry.id,
                     &name,
                     "not sent",
-                    &"the server lists it, but does not send it",
+                    &"the server lists this image but did not send it",
                 );
             } else {
-                rest.gone += 1;
+                counts.gone += 1;
             }
         }
         fetch
@@ -304,49 +310,48 @@ impl Run {
     }
 }
 
-/// A thread that reads what the folder holds, until it is dropped.
-struct Scanning {
-    enough: Arc<AtomicBool>,
+/// A scan of the output folder on a blocking thread. Dropping it cancels the scan.
+struct FolderScan {
+    cancelled: Arc<AtomicBool>,
     thread: tokio::task::JoinHandle<Result<Scan, OutputError>>,
 }
 
-impl Scanning {
-    fn start(folder: &OutputFolder, anew: bool) -> Scanning {
-        let enough = Arc::new(AtomicBool::new(false));
-        let (folder, until) = (folder.clone(), Arc::clone(&enough));
-        Scanning {
-            enough,
-            thread: tokio::task::spawn_blocking(move || folder.scan_until(anew, &until)),
+impl FolderScan {
+    fn start(folder: &OutputFolder, checksum: bool) -> FolderScan {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (folder, flag) = (folder.clone(), Arc::clone(&cancelled));
+        FolderScan {
+            cancelled,
+            thread: tokio::task::spawn_blocking(move || folder.scan_until(checksum, &flag)),
         }
     }
 
-    /// What was found, unless the user wants to stop before.
-    async fn held(mut self, stop: &Stop) -> Result<Scan, Failure> {
-        let mut stop = stop.clone();
+    /// Waits for the scan, or for a shutdown request.
+    async fn finish(mut self, shutdown: &ShutdownSignal) -> Result<Scan, Failure> {
         let scanned = tokio::select! {
             scanned = &mut self.thread => scanned,
-            () = stop.requested() => return Err(Failure::interrupted()),
+            () = shutdown.wait() => return Err(Failure::interrupted()),
         };
-        let held = scanned
-            .map_err(|error| Failure::other(format!("reading the output folder failed: {error}")))?
-            .map_err(|error| disk_failure(&error))?;
-        for (name, error) in &held.unreadable {
-            note_line(format_args!(
-                "warning: cannot read {}: {error}; taken as not there",
+        let scan = scanned
+            .map_err(|error| Failure::other(format!("scanning the output folder failed: {error}")))?
+            .map_err(|error| output_failure(&error))?;
+        for (name, error) in &scan.unreadable {
+            stderr_line(format_args!(
+                "warning: cannot read {}: {error}; treating it as missing",
                 escaped(&name.to_string_lossy())
             ));
         }
-        Ok(held)
+        Ok(scan)
     }
 }
 
-impl Drop for Scanning {
+impl Drop for FolderScan {
     fn drop(&mut self) {
-        self.enough.store(true, Ordering::Relaxed);
+        self.cancelled.store(true, Ordering::Relaxed);
     }
 }
 
-/// The names of all images of a catalog. // R5
+/// Assigns file names to all images of a catalog. // R5
 #[must_use]
 pub fn plan_names(entries: &[CatalogEntry<'_>]) -> NamePlan {
     let mut names = NamePlan::new();
@@ -356,49 +361,56 @@ pub fn plan_names(entries: &[CatalogEntry<'_>]) -> NamePlan {
     names
 }
 
-/// The images to fetch, with their sizes: what the folder lacks, and what it would lack afterwards since a file
-/// is replaced by another image of the same name.
-fn lacking(entries: &[CatalogEntry<'_>], held: &Scan, names: &NamePlan) -> HashMap<ImageId, u32> {
-    if held.ids.is_empty() {
-        return entries.iter().map(|entry| (entry.id, entry.size)).collect();
+/// Returns the images to fetch, with their sizes: those that the folder does not contain, and those whose last file
+/// will be replaced by another image of the same name.
+fn missing_images(
+    entries: &[CatalogEntry<'_>],
+    present: &Scan,
+    names: &NamePlan,
+) -> HashMap<ImageId, u32> {
+    if present.ids.is_empty() {
+        return entries
+            .iter()
+            .map(|entry| (entry.id, entry.length))
+            .collect();
     }
     let by_id: HashMap<ImageId, &CatalogEntry<'_>> =
         entries.iter().map(|entry| (entry.id, entry)).collect();
-    let mut holders: HashMap<String, ImageId> = HashMap::new();
+    let mut ids_by_name: HashMap<String, ImageId> = HashMap::new();
     let mut copies: HashMap<ImageId, usize> = HashMap::new();
-    for (id, files) in held.ids.iter().filter(|(id, _)| by_id.contains_key(id)) {
-        holders.extend(files.iter().map(|file| (folded(file), *id)));
+    for (id, files) in present.ids.iter().filter(|(id, _)| by_id.contains_key(id)) {
+        ids_by_name.extend(files.iter().map(|file| (case_folded(file), *id)));
         copies.insert(*id, files.len());
     }
-    let mut lacking = HashMap::new();
-    let mut found: Vec<ImageId> = entries
+    let mut missing = HashMap::new();
+    let mut pending: Vec<ImageId> = entries
         .iter()
         .map(|entry| entry.id)
-        .filter(|id| !held.contains(*id))
+        .filter(|id| !present.contains(*id))
         .collect();
-    while let Some(id) = found.pop() {
+    while let Some(id) = pending.pop() {
         let Some(entry) = by_id.get(&id) else {
             continue;
         };
-        if lacking.insert(id, entry.size).is_some() {
+        if missing.insert(id, entry.length).is_some() {
             continue;
         }
         let name = names.name(id, entry.flags.file_type());
-        let Some(replaced) = holders.remove(&folded(name.as_str().as_ref())) else {
+        let Some(replaced) = ids_by_name.remove(&case_folded(name.as_str().as_ref())) else {
             continue;
         };
         if let Some(copies) = copies.get_mut(&replaced) {
             *copies -= 1;
             if *copies == 0 {
-                found.push(replaced);
+                pending.push(replaced);
             }
         }
     }
-    lacking
+    missing
 }
 
-/// Names that some file systems take for one.
-fn folded(name: &std::ffi::OsStr) -> String {
+/// Folds the case of a file name, because some file systems ignore case.
+fn case_folded(name: &std::ffi::OsStr) -> String {
     OsString::from(name).to_string_lossy().to_lowercase()
 }
 
@@ -409,59 +421,58 @@ fn count(len: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jtp_core::{FileType, Flags};
+    use jtp_core::{FileType, Flags, Image};
 
     fn entries(list: &[(u64, &'static str)]) -> Vec<CatalogEntry<'static>> {
         list.iter()
-            .map(|(id, name)| CatalogEntry {
-                id: ImageId(*id),
-                flags: Flags::new(FileType::Png, false),
-                name: (*name).into(),
-                size: 10,
+            .map(|(id, name)| {
+                let flags = Flags::new(FileType::Png, false);
+                CatalogEntry::new(*name, Image::new(ImageId(*id), flags, 10))
             })
             .collect()
     }
 
-    fn lacking_ids(catalog: &[(u64, &'static str)], folder: &[(u64, &str)]) -> Vec<u64> {
+    fn missing_ids(catalog: &[(u64, &'static str)], folder: &[(u64, &str)]) -> Vec<u64> {
         let entries = entries(catalog);
-        let mut held = Scan::default();
+        let mut present = Scan::default();
         for (id, name) in folder {
-            held.ids
+            present
+                .ids
                 .entry(ImageId(*id))
                 .or_default()
                 .push(OsString::from(name));
         }
-        let lacking = lacking(&entries, &held, &plan_names(&entries));
-        let mut ids: Vec<u64> = lacking.keys().map(|id| id.0).collect();
+        let missing = missing_images(&entries, &present, &plan_names(&entries));
+        let mut ids: Vec<u64> = missing.keys().map(|id| id.0).collect();
         ids.sort_unstable();
         ids
     }
 
     #[test]
-    fn an_image_is_had_under_whatever_name() {
+    fn images_are_recognized_under_any_file_name() {
         let catalog = [(1, "a.png"), (2, "b.png")];
-        assert_eq!(lacking_ids(&catalog, &[]), [1, 2]);
-        assert_eq!(lacking_ids(&catalog, &[(1, "x.png")]), [2]);
+        assert_eq!(missing_ids(&catalog, &[]), [1, 2]);
+        assert_eq!(missing_ids(&catalog, &[(1, "x.png")]), [2]);
         assert_eq!(
-            lacking_ids(&catalog, &[(1, "x.png"), (2, "b.png"), (3, "c.png")]),
+            missing_ids(&catalog, &[(1, "x.png"), (2, "b.png"), (3, "c.png")]),
             [0; 0]
         );
     }
 
     #[test]
-    fn an_image_whose_last_file_will_be_replaced_is_fetched_too() {
-        // On the server a.png was renamed to b.png, and a new image is a.png.
+    fn images_whose_last_file_will_be_replaced_are_fetched() {
+        // The server renamed a.png to b.png and added a new a.png.
         let catalog = [(2, "a.png"), (1, "b.png")];
-        assert_eq!(lacking_ids(&catalog, &[(1, "a.png")]), [1, 2]);
-        assert_eq!(lacking_ids(&catalog, &[(1, "A.PNG")]), [1, 2]);
-        assert_eq!(lacking_ids(&catalog, &[(1, "a.png"), (1, "copy.png")]), [2]);
-        // One pushes out the next.
+        assert_eq!(missing_ids(&catalog, &[(1, "a.png")]), [1, 2]);
+        assert_eq!(missing_ids(&catalog, &[(1, "A.PNG")]), [1, 2]);
+        assert_eq!(missing_ids(&catalog, &[(1, "a.png"), (1, "copy.png")]), [2]);
+        // Each image replaces the file of the next one.
         let chain = [(3, "a.png"), (1, "b.png"), (2, "c.png")];
         assert_eq!(
-            lacking_ids(&chain, &[(1, "a.png"), (2, "b.png")]),
+            missing_ids(&chain, &[(1, "a.png"), (2, "b.png")]),
             [1, 2, 3]
         );
-        // An image that the server has no more may go.
-        assert_eq!(lacking_ids(&[(2, "a.png")], &[(9, "a.png")]), [2]);
+        // An image that the server no longer has may be replaced.
+        assert_eq!(missing_ids(&[(2, "a.png")], &[(9, "a.png")]), [2]);
     }
 }

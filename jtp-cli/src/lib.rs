@@ -1,10 +1,10 @@
-//! What the programs `server` and `client` are made of.
+//! The implementation of the programs `server` and `client`.
 //!
-//! This is a library only so that it can be tested: its interface follows the needs of the two programs and
-//! promises nothing to others. Whoever wants to embed JTP takes `jtp-core` and one of the adapters.
+//! This is a library only so that it can be tested. Its interface is not stable. To embed JTP, use `jtp-core` and one
+//! of the adapters.
 //!
-//! Results go to stdout; logs, progress and errors go to stderr. An error is one line that says what failed,
-//! where, and what to do about it; the [exit code](exit::Exit) says of which kind it was.
+//! Results go to stdout; logs, progress and errors go to stderr. An error is one line that names what failed, the cause
+//! and the remedy; the [exit code](exit::Exit) gives its kind.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -13,7 +13,6 @@ pub mod certificates;
 pub mod client;
 pub mod client_args;
 pub mod connect;
-mod disk;
 pub mod escape;
 pub mod exit;
 pub mod fetch;
@@ -30,3 +29,4 @@ pub mod terminal;
 pub mod trust;
 pub mod units;
 pub mod watch;
+mod writer;

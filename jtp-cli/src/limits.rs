@@ -1,30 +1,30 @@
-//! The limit of open files: raised as far as it goes, and kept within.
+//! Raises the limit of open files, and derives the connection limit from it.
 
-/// What the server has open beside its connections: streams, the folder, what it reads, what it is told by.
+/// Descriptors for everything except connections: standard streams, the folder, image files, inotify.
 #[cfg(unix)]
-const OTHERS: u64 = 40;
+const RESERVED: u64 = 40;
 
-/// A connection needs a descriptor, and another while an image is sent.
+/// A connection needs one descriptor, and another one while it sends an image.
 #[cfg(unix)]
-const EACH: u64 = 2;
+const PER_CONNECTION: u64 = 2;
 
-/// Raises the limit of open files to what the system allows, and says how many there may be then.
+/// Raises the limit of open files as far as the system allows, and returns the new limit.
 #[must_use]
 pub fn raise_open_files() -> Option<u64> {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
-        /// Beyond this some systems refuse the whole request.
-        const ENOUGH: u64 = 1 << 20;
+        /// Some systems reject a higher limit altogether.
+        const MAX_FILES: u64 = 1 << 20;
         let mut limit = getrlimit(Resource::Nofile);
         let before = limit.current;
-        let wanted = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+        let wanted = limit.maximum.unwrap_or(MAX_FILES).min(MAX_FILES);
         if before.is_some_and(|current| current < wanted) {
             limit.current = Some(wanted);
             match setrlimit(Resource::Nofile, limit) {
                 Ok(()) => return Some(wanted),
                 Err(error) => {
-                    tracing::debug!(%error, "the limit of open files stays as it is");
+                    tracing::debug!(%error, "cannot raise the limit of open files");
                 }
             }
         }
@@ -34,13 +34,14 @@ pub fn raise_open_files() -> Option<u64> {
     None
 }
 
-/// As many of the wanted connections as there can be files for; at least one. Says so if it is fewer.
+/// Returns the number of connections that the limit of open files allows: at least 1, at most `wanted`. Logs a warning
+/// if it is less than `wanted`.
 #[must_use]
 pub fn connections(wanted: usize, files: Option<u64>) -> usize {
     let possible = possible_connections(files).min(wanted);
     if possible < wanted {
         tracing::warn!(
-            "at most {possible} connections at a time, not {wanted}: this process may have {} files open (raise that with ulimit -n)",
+            "limiting connections to {possible} instead of {wanted}: this process may open only {} files; raise the limit with ulimit -n",
             files.unwrap_or(0)
         );
     }
@@ -49,7 +50,7 @@ pub fn connections(wanted: usize, files: Option<u64>) -> usize {
 
 #[cfg(unix)]
 fn possible_connections(files: Option<u64>) -> usize {
-    let possible = files.map(|files| (files.saturating_sub(OTHERS) / EACH).max(1));
+    let possible = files.map(|files| (files.saturating_sub(RESERVED) / PER_CONNECTION).max(1));
     possible.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_no_more_connections_than_files_for_them() {
+    fn connections_are_limited_by_open_files() {
         assert_eq!(connections(4096, None), 4096);
         assert_eq!(connections(4096, Some(1 << 20)), 4096);
         assert_eq!(connections(4096, Some(64)), 12);

@@ -1,4 +1,4 @@
-//! The catalog as `--list` prints it.
+//! The output of `--list`.
 
 use std::io::{self, BufWriter, Write};
 
@@ -8,12 +8,12 @@ use jtp_core::client::CatalogEntry;
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 
-/// Prints the catalog to stdout: ID, size in bytes as it travels, type, name. That nobody reads on, as in
-/// `client --list | head`, is no error.
+/// Prints the catalog to stdout: ID, encoded size in bytes, type, name. A closed pipe, as in `client --list | head`,
+/// is not an error.
 ///
 /// # Errors
 ///
-/// Stdout cannot be written.
+/// Writing to stdout failed.
 pub fn print(entries: &[CatalogEntry<'_>]) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     match write(entries, &mut out).and_then(|()| out.flush()) {
@@ -26,10 +26,10 @@ pub fn print(entries: &[CatalogEntry<'_>]) -> Result<(), Failure> {
 }
 
 fn write(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
-    let largest = entries.iter().map(|entry| entry.size).max().unwrap_or(0);
+    let largest = entries.iter().map(|entry| entry.length).max().unwrap_or(0);
     let width = largest.to_string().len();
     for entry in entries {
-        let (id, size, kind) = (entry.id, entry.size, kind(entry.flags));
+        let (id, size, kind) = (entry.id, entry.length, kind(entry.flags));
         writeln!(
             out,
             "{id}  {size:>width$}  {kind:<10}  {}",
@@ -39,7 +39,7 @@ fn write(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The type, and whether it travels compressed.
+/// The file type, and whether the image is transferred compressed.
 fn kind(flags: Flags) -> String {
     let compressed = if flags.is_compressed() { "+zstd" } else { "" };
     format!("{}{compressed}", flags.file_type())
@@ -48,15 +48,13 @@ fn kind(flags: Flags) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jtp_core::{FileType, ImageId};
+    use jtp_core::{FileType, Image, ImageId};
 
     #[test]
-    fn columns_are_aligned_and_names_are_escaped() {
-        let entry = |id, file_type, compressed, name: &'static str, size| CatalogEntry {
-            id: ImageId(id),
-            flags: Flags::new(file_type, compressed),
-            name: name.into(),
-            size,
+    fn columns_are_aligned_and_names_escaped() {
+        let entry = |id, file_type, compressed, name: &'static str, length| {
+            let flags = Flags::new(file_type, compressed);
+            CatalogEntry::new(name, Image::new(ImageId(id), flags, length))
         };
         let mut out = Vec::new();
         let entries = [

@@ -1,22 +1,22 @@
-//! Logs: to stderr, as much as `-v` or `RUST_LOG` asks for.
+//! Logging to stderr, controlled by `-v` and `RUST_LOG`.
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
-use crate::terminal::{Stderr, note_line};
+use crate::terminal::{Stderr, stderr_line};
 
-/// How much is logged without any `-v`.
+/// The log level without `-v`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Base {
-    /// Our errors only: the client reports by itself.
-    Quiet,
-    /// What an operator wants to see.
-    Operator,
+pub enum DefaultLevel {
+    /// Errors of the JTP crates only: the client prints its own messages.
+    Error,
+    /// `info` for the JTP crates, `warn` for others.
+    Info,
 }
 
-/// The crates whose messages are ours.
-const OURS: [&str; 5] = [
+/// The crates of JTP.
+const JTP_CRATES: [&str; 5] = [
     "jtp_cli",
     "jtp_core",
     "jtp_driver",
@@ -24,32 +24,32 @@ const OURS: [&str; 5] = [
     "jtp_tokio",
 ];
 
-/// Starts logging. `RUST_LOG` wins over `verbose`.
-pub fn start(base: Base, verbose: u8) {
-    let (ours, others) = match (base, verbose) {
-        (Base::Quiet, 0) => (LevelFilter::ERROR, LevelFilter::OFF),
-        (Base::Operator, 0) => (LevelFilter::INFO, LevelFilter::WARN),
+/// Starts logging. `RUST_LOG` overrides `verbose`.
+pub fn start(default: DefaultLevel, verbose: u8) {
+    let (jtp, others) = match (default, verbose) {
+        (DefaultLevel::Error, 0) => (LevelFilter::ERROR, LevelFilter::OFF),
+        (DefaultLevel::Info, 0) => (LevelFilter::INFO, LevelFilter::WARN),
         (_, 1) => (LevelFilter::DEBUG, LevelFilter::WARN),
         _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };
-    let usual = || {
-        let all = EnvFilter::default().add_directive(others.into());
-        let ours = OURS
+    let default_filter = || {
+        let others = EnvFilter::default().add_directive(others.into());
+        let jtp = JTP_CRATES
             .iter()
-            .filter_map(|name| format!("{name}={ours}").parse().ok());
-        ours.fold(all, EnvFilter::add_directive)
+            .filter_map(|name| format!("{name}={jtp}").parse().ok());
+        jtp.fold(others, EnvFilter::add_directive)
     };
-    let wanted = std::env::var("RUST_LOG")
+    let rust_log = std::env::var("RUST_LOG")
         .ok()
-        .filter(|wanted| !wanted.trim().is_empty());
-    let (filter, wrong) = match wanted.map(|wanted| EnvFilter::builder().parse(wanted)) {
+        .filter(|directives| !directives.trim().is_empty());
+    let (filter, invalid) = match rust_log.map(|text| EnvFilter::builder().parse(text)) {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (usual(), Some(error)),
-        None => (usual(), None),
+        Some(Err(error)) => (default_filter(), Some(error)),
+        None => (default_filter(), None),
     };
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    // It fails when a test has started logging before: then there is nothing to do.
+    // Fails if logging was started before, as in tests.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colour)
@@ -57,7 +57,7 @@ pub fn start(base: Base, verbose: u8) {
         .log_internal_errors(false)
         .with_writer(|| Stderr)
         .try_init();
-    if let Some(error) = wrong {
-        note_line(format_args!("warning: RUST_LOG is not understood: {error}"));
+    if let Some(error) = invalid {
+        stderr_line(format_args!("warning: ignoring invalid RUST_LOG: {error}"));
     }
 }

@@ -1,4 +1,4 @@
-//! How far a job is: the bar at a terminal, and the last line.
+//! Progress of a job: the progress bar, and the summary in the last line.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -16,23 +16,23 @@ use jtp_store::FileName;
 
 use crate::escape::escaped;
 use crate::exit::Exit;
-use crate::terminal::{note_line, result_line, show_bar};
+use crate::terminal::{set_bar, stderr_line, stdout_line};
 
 const BAR: &str =
     "{images} images {wide_bar:.cyan/blue} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left";
 
-/// How images are told while they come.
+/// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Errors only.
     Quiet,
-    /// A bar, at a terminal.
+    /// A progress bar if stderr is a terminal, and a summary.
     Bar,
-    /// A line for each image.
+    /// One line per image.
     Lines,
 }
 
-/// What has happened in a job so far. Shared by its connections.
+/// The progress of a job, shared by its connections.
 #[derive(Debug)]
 pub struct Progress {
     style: Style,
@@ -40,13 +40,13 @@ pub struct Progress {
     images: Arc<AtomicU64>,
     bytes: AtomicU64,
     failed: Mutex<BTreeMap<&'static str, u64>>,
-    /// What failed on account of the local disk.
-    failed_here: AtomicU64,
-    began: Instant,
+    /// Number of failures caused by the local disk.
+    disk_failures: AtomicU64,
+    started: Instant,
 }
 
 impl Progress {
-    /// The beginning of a job.
+    /// Starts a job.
     #[must_use]
     pub fn new(style: Style) -> Progress {
         Progress {
@@ -55,16 +55,16 @@ impl Progress {
             images: Arc::default(),
             bytes: AtomicU64::new(0),
             failed: Mutex::default(),
-            failed_here: AtomicU64::new(0),
-            began: Instant::now(),
+            disk_failures: AtomicU64::new(0),
+            started: Instant::now(),
         }
     }
 
-    /// Shows what goes on before anything is fetched.
-    pub fn preparing(&mut self, what: &str) {
+    /// Shows a spinner with a message before the transfer starts.
+    pub fn show_spinner(&mut self, message: &str) {
         if self.has_bar() {
             let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
-            let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+            let bar = ProgressBar::new_spinner().with_message(message.to_owned());
             self.show(
                 bar,
                 style.unwrap_or_else(|_| ProgressStyle::default_spinner()),
@@ -72,12 +72,12 @@ impl Progress {
         }
     }
 
-    /// Shows a bar for so many images and bytes.
-    pub fn fetching(&mut self, images: u64, bytes: u64) {
+    /// Shows a bar for a transfer of this number of images and bytes.
+    pub fn show_bar(&mut self, images: u64, bytes: u64) {
         if self.has_bar() {
             let done = Arc::clone(&self.images);
             let count = move |_: &ProgressState, out: &mut dyn Write| {
-                // Indicatif has nowhere to report an error to.
+                // indicatif offers no way to report an error.
                 let _ = write!(
                     out,
                     "{}/{}",
@@ -102,32 +102,32 @@ impl Progress {
         bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar = bar.with_style(style);
         self.bar.enable_steady_tick(Duration::from_millis(200));
-        show_bar(Some(self.bar.clone()));
+        set_bar(Some(self.bar.clone()));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn hide(&self) {
-        show_bar(None);
+        set_bar(None);
         self.bar.finish_and_clear();
     }
 
-    /// Bytes of the image in hand came; of its size, at most that.
-    pub fn moved(&self, bytes: u64) {
+    /// Adds received bytes to the bar.
+    pub fn add_bytes(&self, bytes: u64) {
         self.bar.inc(bytes);
     }
 
-    /// What was told by [`Progress::moved`] is to be taken back: it will come again, or not at all.
-    pub fn moved_back(&self, bytes: u64) {
+    /// Subtracts bytes of an image that was not completed.
+    pub fn subtract_bytes(&self, bytes: u64) {
         self.bar.dec(bytes);
     }
 
-    /// An image of so many bytes is in place.
-    pub fn placed(&self, name: &FileName, bytes: u64) {
+    /// Records an image of `bytes` bytes that was stored.
+    pub fn image_stored(&self, name: &FileName, bytes: u64) {
         self.images.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.style == Style::Lines {
-            // Whoever started this may have stopped to read.
-            let _ = result_line(format_args!(
+            // The reader of stdout may have closed the pipe.
+            let _ = stdout_line(format_args!(
                 "fetched {} ({})",
                 escaped(name.as_str()),
                 HumanBytes(bytes)
@@ -135,10 +135,16 @@ impl Progress {
         }
     }
 
-    /// An image failed: a line of its own, and counted by kind for the last line.
-    pub fn failed(&self, id: ImageId, name: &FileName, kind: &'static str, why: &dyn fmt::Display) {
+    /// Records an image that failed: prints a line, and counts it by kind for the summary.
+    pub fn image_failed(
+        &self,
+        id: ImageId,
+        name: &FileName,
+        kind: &'static str,
+        cause: &dyn fmt::Display,
+    ) {
         if kind == LOCAL_DISK {
-            self.failed_here.fetch_add(1, Ordering::Relaxed);
+            self.disk_failures.fetch_add(1, Ordering::Relaxed);
         }
         *self
             .failed
@@ -146,16 +152,16 @@ impl Progress {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(kind)
             .or_default() += 1;
-        note_line(format_args!(
-            "failed: {} ({id}): {why}",
+        stderr_line(format_args!(
+            "failed: {} ({id}): {cause}",
             escaped(name.as_str())
         ));
     }
 
-    /// The code that the images alone would lead to.
+    /// The exit code determined by the images alone.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.failed_here.load(Ordering::Relaxed) > 0 {
+        if self.disk_failures.load(Ordering::Relaxed) > 0 {
             Exit::Disk
         } else if self
             .failed
@@ -169,15 +175,18 @@ impl Progress {
         }
     }
 
-    /// Ends the job: takes the bar away and prints the last line.
-    pub fn finish(&self, rest: Rest) {
+    /// Ends the job: removes the bar and prints the summary.
+    pub fn finish(&self, counts: OtherCounts) {
         self.hide();
         if self.style == Style::Bar {
-            let _ = result_line(format_args!("{}", self.summary(rest, self.began.elapsed())));
+            let _ = stdout_line(format_args!(
+                "{}",
+                self.summary(counts, self.started.elapsed())
+            ));
         }
     }
 
-    fn summary(&self, rest: Rest, time: Duration) -> String {
+    fn summary(&self, counts: OtherCounts, time: Duration) -> String {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let images = self.images.load(Ordering::Relaxed);
         let plural = if images == 1 { "" } else { "s" };
@@ -185,26 +194,29 @@ impl Progress {
             "fetched {} image{plural} ({}) in {}; {} already there; {} failed",
             HumanCount(images),
             HumanBytes(self.bytes.load(Ordering::Relaxed)),
-            shown(time),
-            HumanCount(rest.already),
+            format_time(time),
+            HumanCount(counts.already),
             HumanCount(failed.values().sum()),
         );
         for (n, (kind, count)) in failed.iter().enumerate() {
             line += if n == 0 { ": " } else { ", " };
             line += &format!("{} {kind}", HumanCount(*count));
         }
-        if rest.gone > 0 {
-            line += &format!("; {} gone from the server meanwhile", HumanCount(rest.gone));
+        if counts.gone > 0 {
+            line += &format!(
+                "; {} gone from the server meanwhile",
+                HumanCount(counts.gone)
+            );
         }
-        if rest.unfetched > 0 {
-            line += &format!("; {} not fetched", HumanCount(rest.unfetched));
+        if counts.unfetched > 0 {
+            line += &format!("; {} not fetched", HumanCount(counts.unfetched));
         }
         line
     }
 }
 
-/// A time to three digits or so.
-fn shown(time: Duration) -> String {
+/// Formats a time with about three digits.
+fn format_time(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),
         1..60 => format!("{:.1} s", time.as_secs_f64()),
@@ -212,17 +224,17 @@ fn shown(time: Duration) -> String {
     }
 }
 
-/// The kind of failure that is the local disk's.
+/// The failure kind for errors of the local disk.
 pub const LOCAL_DISK: &str = "local disk";
 
-/// What the last line says beside what was fetched and what failed.
+/// Images in the summary that were neither fetched nor failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rest {
-    /// Images that were there before.
+pub struct OtherCounts {
+    /// Images that the output folder had before the job.
     pub already: u64,
-    /// Images that the server had at first and has no more.
+    /// Images that the server removed during the job.
     pub gone: u64,
-    /// Images that were not got to.
+    /// Images that were not fetched because the job ended early.
     pub unfetched: u64,
 }
 
@@ -232,28 +244,28 @@ mod tests {
     use jtp_core::FileType;
 
     #[test]
-    fn the_last_line_counts_everything() {
+    fn summary_counts_all_outcomes() {
         let progress = Progress::new(Style::Bar);
         let name = FileName::of_id(ImageId(1), FileType::Png);
         assert_eq!(
             progress.summary(
-                Rest {
+                OtherCounts {
                     already: 12,
-                    ..Rest::default()
+                    ..OtherCounts::default()
                 },
                 Duration::from_millis(50)
             ),
             "fetched 0 images (0 B) in 50 ms; 12 already there; 0 failed"
         );
         assert_eq!(progress.exit(), Exit::Success);
-        progress.placed(&name, 1 << 20);
-        progress.failed(ImageId(1), &name, "too large", &"x");
-        progress.failed(ImageId(2), &name, "not sent", &"x");
-        progress.failed(ImageId(3), &name, "not sent", &"x");
+        progress.image_stored(&name, 1 << 20);
+        progress.image_failed(ImageId(1), &name, "too large", &"x");
+        progress.image_failed(ImageId(2), &name, "not sent", &"x");
+        progress.image_failed(ImageId(3), &name, "not sent", &"x");
         assert_eq!(progress.exit(), Exit::SomeFailed);
         assert_eq!(
             progress.summary(
-                Rest {
+                OtherCounts {
                     already: 0,
                     gone: 1,
                     unfetched: 1234
@@ -263,7 +275,7 @@ mod tests {
             "fetched 1 image (1.00 MiB) in 2.0 s; 0 already there; 3 failed: 2 not sent, 1 too large; \
              1 gone from the server meanwhile; 1,234 not fetched"
         );
-        progress.failed(ImageId(4), &name, LOCAL_DISK, &"x");
+        progress.image_failed(ImageId(4), &name, LOCAL_DISK, &"x");
         assert_eq!(progress.exit(), Exit::Disk);
     }
 }

@@ -1,63 +1,67 @@
-//! The images to fetch, shared by several connections.
+//! The queue of images to fetch, shared by several connections.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use jtp_core::ImageId;
 
-/// No request is made smaller than this for the sake of an even share: it would not be worth its round trip.
-const LEAST_BYTES: u64 = 64 * 1024;
+/// Minimum size of a request, unless the queue runs out: smaller ones are not worth a round trip.
+const MIN_BYTES: u64 = 64 * 1024;
 
-/// The most images of one GET_BY_ID.
-const MOST_IMAGES: usize = 255;
+/// Maximum number of images in one GET_BY_ID.
+pub const MAX_IMAGES: usize = 255;
 
-/// Work for a number of connections. Each takes a part of what is left, a smaller one the less is left, so that
-/// all end at about the same time whatever the sizes and the speeds.
+/// The images to fetch over a number of connections. Each connection takes a share that shrinks with the queue, so that
+/// all connections finish at about the same time.
 #[derive(Debug)]
-pub struct Queue {
-    left: Mutex<Left>,
-    workers: usize,
+pub struct DownloadQueue {
+    pending: Mutex<Pending>,
+    connections: usize,
 }
 
 #[derive(Debug)]
-struct Left {
+struct Pending {
     images: VecDeque<(ImageId, u32)>,
     bytes: u64,
 }
 
-impl Queue {
-    /// A queue of images and their sizes, for so many connections.
-    pub fn new(images: impl IntoIterator<Item = (ImageId, u32)>, workers: usize) -> Queue {
+impl DownloadQueue {
+    /// Creates a queue of images with their sizes, for a number of connections.
+    pub fn new(
+        images: impl IntoIterator<Item = (ImageId, u32)>,
+        connections: usize,
+    ) -> DownloadQueue {
         let images: VecDeque<_> = images.into_iter().collect();
         let bytes = images.iter().map(|(_, size)| u64::from(*size)).sum();
-        Queue {
-            left: Mutex::new(Left { images, bytes }),
-            workers: workers.max(1),
+        DownloadQueue {
+            pending: Mutex::new(Pending { images, bytes }),
+            connections: connections.max(1),
         }
     }
 
-    /// For how many connections it is.
+    /// The number of connections that share the queue.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.workers
+        self.connections
     }
 
-    /// The next images for one connection; none if all are taken. A single connection gets them all.
+    /// Takes the next share of images; none if the queue is empty. A single connection gets all of them.
     pub fn take(&self) -> Vec<ImageId> {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let Left { images, bytes } = &mut *left;
-        if self.workers == 1 {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Pending { images, bytes } = &mut *pending;
+        if self.connections == 1 {
             *bytes = 0;
             return images.drain(..).map(|(id, _)| id).collect();
         }
-        let most = images.len().div_ceil(self.workers).min(MOST_IMAGES);
-        let share = u64::try_from(self.workers).map_or(0, |workers| *bytes / workers / 2);
-        let share = share.max(LEAST_BYTES);
-        let mut taken = Vec::with_capacity(most);
+        let max_images = images.len().div_ceil(self.connections).min(MAX_IMAGES);
+        let share =
+            u64::try_from(self.connections).map_or(0, |connections| *bytes / connections / 2);
+        let share = share.max(MIN_BYTES);
+        let mut taken = Vec::with_capacity(max_images);
         let mut size = 0;
         while let Some(&(id, next)) = images.front() {
             let next = u64::from(next);
-            if taken.len() == most || (!taken.is_empty() && size + next > share) {
+            if taken.len() == max_images || (!taken.is_empty() && size + next > share) {
                 break;
             }
             images.pop_front();
@@ -68,16 +72,16 @@ impl Queue {
         taken
     }
 
-    /// Puts images back that were taken but not fetched; their sizes do not matter any more.
-    pub fn give_back(&self, ids: impl IntoIterator<Item = ImageId>) {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.images.extend(ids.into_iter().map(|id| (id, 0)));
+    /// Puts back images that were taken and not fetched. Their sizes are no longer counted.
+    pub fn put_back(&self, ids: impl IntoIterator<Item = ImageId>) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.images.extend(ids.into_iter().map(|id| (id, 0)));
     }
 
-    /// Whether nothing is left to take.
+    /// Whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.left
+        self.pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .images
@@ -89,8 +93,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn shares(sizes: &[u32], workers: usize) -> Vec<usize> {
-        let queue = Queue::new((0..).map(ImageId).zip(sizes.iter().copied()), workers);
+    fn shares(sizes: &[u32], connections: usize) -> Vec<usize> {
+        let queue = DownloadQueue::new((0..).map(ImageId).zip(sizes.iter().copied()), connections);
         let mut next = 0;
         let mut shares = Vec::new();
         loop {
@@ -109,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_is_shared_by_bytes_and_by_count() {
+    fn images_are_shared_by_bytes_and_by_count() {
         assert_eq!(shares(&[1000; 12], 1), [12]);
         assert_eq!(shares(&[1000; 12], 4), [3, 3, 2, 1, 1, 1, 1]);
         assert!(shares(&[10; 100_000], 4).iter().all(|share| *share <= 255));
@@ -121,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_is_taken_again() {
-        let queue = Queue::new([(ImageId(1), 5), (ImageId(2), 5)], 2);
+    fn images_put_back_are_taken_again() {
+        let queue = DownloadQueue::new([(ImageId(1), 5), (ImageId(2), 5)], 2);
         assert_eq!(queue.take(), [ImageId(1)]);
-        queue.give_back([ImageId(1)]);
+        queue.put_back([ImageId(1)]);
         assert_eq!(queue.take(), [ImageId(2)]);
         assert_eq!(queue.take(), [ImageId(1)]);
     }

@@ -8,45 +8,46 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
 use jtp_core::compress::Threshold;
-use jtp_core::server::{PlainPolicy, ServerConfig};
-use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, Progress};
-use jtp_tokio::Server;
+use jtp_store::{DirStore, DirStoreError, Follow, IndexProgress};
+use jtp_tokio::ShutdownSignal;
+use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
+use jtp_tokio::store::ImageStore;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::address::Address;
 use crate::cache;
 use crate::certificates;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, error_chain};
 use crate::limits;
-use crate::logging::{self, Base};
+use crate::logging::{self, DefaultLevel};
 use crate::server_args::ServerArgs;
-use crate::signals::{self, Stop};
-use crate::terminal::{note_line, result_line};
-use crate::units::unless_zero;
+use crate::signals;
+use crate::terminal::{stderr_line, stdout_line};
+use crate::units::none_if_zero;
 
-/// Connections that may wait to be accepted.
+/// Length of the listen queue.
 const BACKLOG: u32 = 1024;
 
-/// How often the first index says how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How often the initial scan logs its progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ServerArgs) -> Exit {
-    logging::start(Base::Operator, args.verbose);
+    logging::start(DefaultLevel::Info, args.verbose);
     match run(args) {
         Ok(()) => Exit::Success,
         Err(failure) => {
-            note_line(format_args!("error: {failure}"));
-            // The server's contract knows no other code.
+            stderr_line(format_args!("error: {failure}"));
+            // 1 is the server's only code for errors; clap reports usage errors (2).
             Exit::Other
         }
     }
 }
 
 fn run(args: &ServerArgs) -> Result<(), Failure> {
-    let stop = signals::listen(Exit::Other)?;
-    // Looked at first: whoever mistypes the folder gets no certificate in the wrong place.
+    let shutdown = signals::listen(Exit::Other)?;
+    // Checked first, so that a mistyped folder does not leave a new certificate behind.
     std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
     let tls = if args.no_tls {
         None
@@ -57,9 +58,9 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(serve(args, tls, files, stop));
-    // An index that was broken off is not waited for.
+        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
+    let result = runtime.block_on(serve(args, tls, files, shutdown));
+    // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
 }
@@ -68,14 +69,14 @@ async fn serve(
     args: &ServerArgs,
     tls: Option<rustls::ServerConfig>,
     files: Option<u64>,
-    mut stop: Stop,
+    shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
-    // Bound before the index, so that a port in use is told at once; open for connections only after it.
+    // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
     let socket = bind(&args.bind).await?;
     let store = tokio::select! {
-        store = index(args) => store?,
-        () = stop.requested() => {
-            tracing::info!("stopped before the first index was complete");
+        store = open_store(args) => store?,
+        () = shutdown.wait() => {
+            tracing::info!("stopped before the initial scan completed");
             return Ok(());
         }
     };
@@ -86,24 +87,26 @@ async fn serve(
         .local_addr()
         .map_err(|error| listen_failure(&args.bind, &error))?;
     let server = build(args, tls, files, Arc::clone(&store));
-    tell_start(args, &store, address);
-    // Whoever started this may not read it.
-    let _ = result_line(format_args!("listening on {address}"));
-    run_until_stopped(&server, listener, stop).await
+    log_start(args, &store, address);
+    // The parent process may have closed stdout.
+    let _ = stdout_line(format_args!("listening on {address}"));
+    serve_until_shutdown(&server, listener, shutdown).await
 }
 
-async fn run_until_stopped(
-    server: &Server<DirStore>,
+async fn serve_until_shutdown(
+    server: &Server,
     listener: TcpListener,
-    mut stop: Stop,
+    shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
     let stopping = async {
-        stop.requested().await;
-        tracing::info!("stopping: what is under way is finished; a second signal ends at once");
+        shutdown.wait().await;
+        tracing::info!(
+            "stopping: waiting for requests in progress; a second signal exits immediately"
+        );
     };
     let served = server.serve(listener, stopping).await;
     tracing::info!("stopped");
-    served.map_err(|error| Failure::other(format!("cannot go on serving: {error}")))
+    served.map_err(|error| Failure::other(format!("cannot continue serving: {error}")))
 }
 
 fn build(
@@ -111,9 +114,9 @@ fn build(
     tls: Option<rustls::ServerConfig>,
     files: Option<u64>,
     store: Arc<DirStore>,
-) -> Server<DirStore> {
+) -> Server {
     let config = ServerConfig::new()
-        .with_idle_timeout(unless_zero(args.keep_alive_timeout))
+        .with_idle_timeout(none_if_zero(args.keep_alive_timeout))
         .with_watch(!args.no_watch);
     let mut builder = Server::builder(store)
         .config(config)
@@ -121,7 +124,7 @@ fn build(
         .max_connections(limits::connections(args.max_connections, files))
         .max_connections_per_ip(args.max_connections_per_ip)
         .tcp_nodelay(!args.no_tcp_nodelay)
-        .drain_timeout(unless_zero(args.drain_timeout));
+        .drain_timeout(none_if_zero(args.drain_timeout));
     if let Some(tls) = tls {
         builder = builder.tls(tls);
     }
@@ -143,9 +146,9 @@ const fn plain_policy(args: &ServerArgs) -> PlainPolicy {
 
 fn tls_config(args: &ServerArgs) -> Result<rustls::ServerConfig, Failure> {
     let (cert, key) = (args.cert(), args.key());
-    if certificates::make_if_missing(&cert, &key)? {
+    if certificates::create_if_missing(&cert, &key)? {
         tracing::info!(
-            "made a certificate for this machine: {} (clients trust it with --cert) and its key {}",
+            "generated the certificate {} (clients trust it with --cert) and its private key {}",
             cert.display(),
             key.display()
         );
@@ -153,21 +156,21 @@ fn tls_config(args: &ServerArgs) -> Result<rustls::ServerConfig, Failure> {
     certificates::server_config(&cert, &key)
 }
 
-/// Reads all images, on threads of the store's.
-async fn index(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
+/// Opens the store and reads all images, on the store's threads.
+async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
     let folder = args.images.clone();
     let mut builder = DirStore::builder(&folder)
         .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
         .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
-        .read_anew(args.checksum);
-    builder = cache::set_up(builder, args);
+        .rehash(args.checksum);
+    builder = cache::configure(builder, args);
     if let Some(only) = &args.only {
         builder = builder.only(only);
     }
-    let mut told = Instant::now();
-    builder = builder.progress(move |progress: Progress| {
-        if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
+    let mut logged = Instant::now();
+    builder = builder.progress(move |progress: IndexProgress| {
+        if logged.elapsed() >= PROGRESS_INTERVAL {
+            logged = Instant::now();
             tracing::info!(
                 "reading the images: {} of {} files, {}",
                 HumanCount(progress.files_done),
@@ -180,7 +183,7 @@ async fn index(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
     match opened {
         Ok(Ok(store)) => Ok(Arc::new(store)),
         Ok(Err(DirStoreError::Folder { path, source })) => Err(folder_failure(&path, &source)),
-        Ok(Err(error)) => Err(Failure::other(error.to_string())),
+        Ok(Err(error)) => Err(Failure::other(error_chain(&error))),
         Err(error) => Err(Failure::other(format!(
             "reading the images failed: {error}"
         ))),
@@ -199,11 +202,11 @@ async fn bind(address: &Address) -> Result<TcpSocket, Failure> {
         .await
         .map_err(|error| {
             Failure::other(format!(
-                "cannot find {}: {error}; choose an address of this machine with --bind",
+                "cannot resolve {}: {error}; choose an address of this machine with --bind",
                 address.host
             ))
         })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
     for address in found {
         match bind_one(address) {
             Ok(socket) => return Ok(socket),
@@ -219,7 +222,7 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpSocket> {
     } else {
         TcpSocket::new_v6()?
     };
-    // Connections that have just ended do not keep the port; elsewhere than on Unix it means another thing.
+    // Allows reuse of the port while old connections are in TIME_WAIT. On Windows the option has another meaning.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -232,23 +235,23 @@ fn listen_failure(address: &Address, error: &io::Error) -> Failure {
             "cannot listen on {address}: the port is in use; stop the program that uses it, or choose another with --bind"
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "cannot listen on {address}: not permitted; choose a port over 1023 with --bind"
+            "cannot listen on {address}: permission denied; choose a port above 1023 with --bind"
         ),
         io::ErrorKind::AddrNotAvailable => format!(
-            "cannot listen on {address}: it is no address of this machine; choose one with --bind"
+            "cannot listen on {address}: not an address of this machine; choose another with --bind"
         ),
         _ => format!("cannot listen on {address}: {error}"),
     })
 }
 
-fn tell_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
+fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     let catalog = store.catalog().snapshot();
     let bytes: u64 = catalog.entries().map(|entry| u64::from(entry.length)).sum();
-    let tongue = match (args.no_tls, plain_policy(args)) {
-        (true, _) => "plain TCP",
-        (false, PlainPolicy::Refuse) => "TLS",
-        (false, PlainPolicy::Loopback) => "TLS, on this machine plain TCP too",
-        (false, PlainPolicy::Allow) => "TLS and plain TCP",
+    let transport = match plain_policy(args) {
+        _ if args.no_tls => "plain TCP",
+        PlainPolicy::Refuse => "TLS",
+        PlainPolicy::Loopback => "TLS, and plain TCP from this machine",
+        _ => "TLS and plain TCP",
     };
     let images = if catalog.len() == 1 {
         "image"
@@ -257,7 +260,7 @@ fn tell_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     };
     let count = HumanCount(u64::try_from(catalog.len()).unwrap_or(u64::MAX));
     tracing::info!(
-        "sharing {count} {images} ({}) of {} on {address} by {tongue}",
+        "sharing {count} {images} ({}) from {} on {address} over {transport}",
         HumanBytes(bytes),
         args.images.display()
     );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 
 use crate::address::Address;
-use crate::units::{parse_seconds, parse_size, unless_zero};
+use crate::units::{none_if_zero, parse_seconds, parse_size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,19 +14,19 @@ Examples:
   server --images ~/Pictures --bind '[::]:8443' --require-tls --rate-limit 20
   server --images scans --only .bmp --bind 127.0.0.1:0
 
-Images are the files right in the folder that have a known extension; the folder is followed.
-Seconds are plain numbers, or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates 0 means none.
-Ctrl-C or SIGTERM finishes what is under way and ends; a second one ends at once.
-Exit codes: 0 all well, 1 error, 2 wrong usage.";
+Images are the files directly in the folder that have a known extension. Changes in the folder are picked up.
+Times are in seconds or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates, 0 means no limit.
+Ctrl-C or SIGTERM finishes requests in progress and exits; a second signal exits immediately.
+Exit codes: 0 success, 1 error, 2 usage error.";
 
-/// Share the images of a folder by JTP, the Jason Transfer Protocol.
+/// Share the images of a folder over JTP, the Jason Transfer Protocol.
 ///
-/// The images are the files right in the folder that have a known extension. What appears, changes or goes
-/// while the server runs is noticed.
+/// Images are the files directly in the folder that have a known extension. Changes in the folder are picked up
+/// while the server runs.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ServerArgs {
-    /// Folder whose images are shared
+    /// Folder of images to share
     #[arg(
         long,
         visible_alias = "images-dir",
@@ -36,7 +36,7 @@ pub struct ServerArgs {
     )]
     pub images: PathBuf,
 
-    /// Share only files whose name contains this, in upper or lower case
+    /// Share only files whose name contains this text, ignoring case
     #[arg(
         long,
         visible_alias = "name-contains",
@@ -45,42 +45,42 @@ pub struct ServerArgs {
     )]
     pub only: Option<String>,
 
-    /// Compress a BMP or other image if that brings it below this share of its size; 0 never compresses
+    /// Compress an image if that reduces it below this fraction of its size; 0 disables compression
     #[arg(
         long,
         visible_alias = "compress-threshold",
         value_name = "R",
         default_value_t = 0.95,
-        value_parser = parse_share,
+        value_parser = parse_fraction,
         help_heading = "Images"
     )]
     pub compression_threshold: f64,
 
-    /// Let clients wait for new images (this is the default)
+    /// Let clients watch for new images (the default)
     #[arg(long, overrides_with = "no_watch", help_heading = "Images")]
     pub watch: bool,
 
-    /// Refuse clients that want to wait for new images; the folder is followed all the same
+    /// Refuse to let clients watch for new images; the catalog still follows the folder
     #[arg(long, overrides_with = "watch", help_heading = "Images")]
     pub no_watch: bool,
 
-    /// Look through the folder at this interval, rather than be told of changes by the system
+    /// Rescan the folder at this interval instead of using file system events
     #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Images")]
     pub watch_interval: Option<Duration>,
 
-    /// Folder for the index of IDs and for compressed images [default: jtp in the user's cache folder]
+    /// Folder for the ID index and compressed images [default: jtp in the user's cache folder]
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub cache_dir: Option<PathBuf>,
 
-    /// Room for compressed images there; those used least recently go first. 0 keeps them in memory
+    /// Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_size, help_heading = "Cache")]
     pub cache_size: u64,
 
-    /// Read every file anew, whatever the index says
+    /// Hash every file again instead of trusting the index
     #[arg(long, help_heading = "Cache")]
     pub checksum: bool,
 
-    /// Address and port to listen on; port 0 picks a free one
+    /// Address and port to listen on; port 0 picks a free port
     #[arg(
         long,
         value_name = "ADDR",
@@ -89,11 +89,11 @@ pub struct ServerArgs {
     )]
     pub bind: Address,
 
-    /// Send small packets late, to send fewer
+    /// Do not set TCP_NODELAY: small writes may be delayed and merged
     #[arg(long, help_heading = "Network")]
     pub no_tcp_nodelay: bool,
 
-    /// Plain TCP alone, without TLS
+    /// Serve plain TCP only, without TLS
     #[arg(
         long,
         visible_alias = "plain",
@@ -102,15 +102,15 @@ pub struct ServerArgs {
     )]
     pub no_tls: bool,
 
-    /// Plain TCP for nobody [without this: for clients on this machine]
+    /// Refuse plain TCP [default: accept it from this machine only]
     #[arg(long, conflicts_with = "allow_plain", help_heading = "TLS")]
     pub require_tls: bool,
 
-    /// Plain TCP for everybody beside TLS
+    /// Accept plain TCP from all clients, in addition to TLS
     #[arg(long, help_heading = "TLS")]
     pub allow_plain: bool,
 
-    /// Certificate (PEM); made with its key on the first start if neither is there [default: cert.pem]
+    /// Certificate (PEM); generated with its key at the first start if neither exists [default: cert.pem]
     #[arg(long, value_name = "PATH", requires = "key", help_heading = "TLS")]
     pub cert: Option<PathBuf>,
 
@@ -118,7 +118,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "PATH", requires = "cert", help_heading = "TLS")]
     pub key: Option<PathBuf>,
 
-    /// Most requests of one client address (IPv6: of one /64 network) in a window; 0 sets no limit
+    /// Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit
     #[arg(
         long,
         value_name = "N",
@@ -128,7 +128,7 @@ pub struct ServerArgs {
     )]
     pub rate_limit: u32,
 
-    /// Length of that window
+    /// Length of the rate limit window
     #[arg(long, value_name = "SEC", default_value = "1", value_parser = parse_seconds, help_heading = "Limits")]
     pub rate_limit_window: Duration,
 
@@ -136,7 +136,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SEC", default_value = "30", value_parser = parse_seconds, help_heading = "Limits")]
     pub keep_alive_timeout: Duration,
 
-    /// Most connections at a time
+    /// Maximum concurrent connections
     #[arg(
         long,
         value_name = "N",
@@ -145,7 +145,7 @@ pub struct ServerArgs {
     )]
     pub max_connections: usize,
 
-    /// Most connections at a time of one client address (IPv6: of one /64 network); 0 sets no limit
+    /// Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit
     #[arg(
         long,
         value_name = "N",
@@ -155,45 +155,45 @@ pub struct ServerArgs {
     )]
     pub max_connections_per_ip: usize,
 
-    /// How long the end waits for what is under way
+    /// How long a shutdown waits for requests in progress
     #[arg(long, value_name = "SEC", default_value = "30", value_parser = parse_seconds, help_heading = "Limits")]
     pub drain_timeout: Duration,
 
-    /// Log more; -vv for even more (RUST_LOG works too)
+    /// Log more; -vv for even more (RUST_LOG also works)
     #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
 }
 
 impl ServerArgs {
-    /// The certificate's file.
+    /// The certificate file.
     #[must_use]
     pub fn cert(&self) -> PathBuf {
         self.cert.clone().unwrap_or_else(|| "cert.pem".into())
     }
 
-    /// The key's file.
+    /// The private key file.
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.key.clone().unwrap_or_else(|| "key.pem".into())
     }
 
-    /// Requests and their window, if there is a limit.
+    /// The maximum number of requests per window, and the window, if there is a limit.
     #[must_use]
     pub fn rate_limit(&self) -> Option<(u32, Duration)> {
-        let window = unless_zero(self.rate_limit_window)?;
+        let window = none_if_zero(self.rate_limit_window)?;
         (self.rate_limit > 0).then_some((self.rate_limit, window))
     }
 
-    /// The interval of rescans, if there is one.
+    /// The rescan interval, if one is set.
     #[must_use]
     pub fn rescan(&self) -> Option<Duration> {
-        self.watch_interval.and_then(unless_zero)
+        self.watch_interval.and_then(none_if_zero)
     }
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+fn parse_fraction(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
         _ => Err("expected a number from 0 to 1".to_owned()),
     }
 }
@@ -208,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_definition_is_valid() {
         ServerArgs::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_are_the_contracts() {
+    fn defaults_are_as_documented() {
         let args = parse("").unwrap();
         assert_eq!(args.bind.to_string(), "0.0.0.0:8443");
         assert_eq!(args.images, PathBuf::from("images"));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_and_units_are_understood() {
+    fn aliases_and_units_are_parsed() {
         let args = parse(
             "--images-dir a --name-contains b --compress-threshold 0 --plain --rate-limit 5 \
              --cache-dir c --cache-size 64KiB --checksum --rate-limit-window 500ms --watch --watch-interval 2 -vv --bind [::1]",
@@ -262,8 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_exits_2() {
-        for wrong in [
+    fn invalid_usage_exits_2() {
+        for invalid in [
             "--bind :",
             "--bind host:x",
             "--cert a",
@@ -282,8 +282,8 @@ mod tests {
             "--nonsense",
             "stray",
         ] {
-            let error = parse(wrong).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{wrong}");
+            let error = parse(invalid).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{invalid}");
         }
     }
 }

@@ -1,51 +1,26 @@
-//! Ctrl-C and SIGTERM: the first asks to stop, the second ends the process.
+//! Ctrl-C and SIGTERM: the first requests a shutdown, the second exits the process.
 
 use std::io;
 use std::sync::mpsc;
 use std::thread;
 
-use tokio::sync::watch;
+use jtp_tokio::ShutdownSignal;
 
 use crate::exit::{Exit, Failure};
 
-/// Tells whether the user wants to stop. Works on every runtime and thread.
-#[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// Waits until the user wants to stop.
-    pub async fn requested(&mut self) {
-        if self.0.wait_for(|stop| *stop).await.is_err() {
-            // Nobody can ask any more.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Whether the user wants to stop.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// One that is never requested, with its other end: `true` requests it.
-    #[must_use]
-    pub fn by_hand() -> (watch::Sender<bool>, Stop) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Stop(receiver))
-    }
-}
-
-/// Starts to listen, on a thread of its own: a main thread that waits for the disk holds up nothing.
+/// Listens for signals on a dedicated thread, so that a main thread blocked on the disk does not delay them.
 ///
-/// After a second signal the process ends at once, with `second` as its code.
+/// A second signal exits the process immediately with the code `second`.
 ///
 /// # Errors
 ///
-/// The system does not let it listen.
-pub fn listen(second: Exit) -> Result<Stop, Failure> {
-    let (sender, stop) = Stop::by_hand();
+/// The signal handlers cannot be installed.
+pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
+    let shutdown = ShutdownSignal::new();
+    let requested = shutdown.clone();
     let (ready, started) = mpsc::channel();
-    let failed = |error: io::Error| Failure::other(format!("cannot listen for signals: {error}"));
+    let failed =
+        |error: io::Error| Failure::other(format!("cannot install signal handlers: {error}"));
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -53,27 +28,27 @@ pub fn listen(second: Exit) -> Result<Stop, Failure> {
                 .enable_all()
                 .build();
             match runtime {
-                Ok(runtime) => runtime.block_on(wait(&sender, &ready, second)),
+                Ok(runtime) => runtime.block_on(wait(&requested, &ready, second)),
                 Err(error) => drop(ready.send(Err(error))),
             }
         })
         .map_err(failed)?;
     match started.recv() {
-        Ok(Ok(())) => Ok(stop),
+        Ok(Ok(())) => Ok(shutdown),
         Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(Failure::other("cannot listen for signals")),
+        Err(_) => Err(Failure::other("cannot install signal handlers")),
     }
 }
 
-async fn wait(stop: &watch::Sender<bool>, ready: &mpsc::Sender<io::Result<()>>, second: Exit) {
+async fn wait(shutdown: &ShutdownSignal, ready: &mpsc::Sender<io::Result<()>>, second: Exit) {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return drop(ready.send(Err(error))),
     };
-    // Whoever started this has gone if it fails; then the process is at its end.
+    // Fails only if the main thread is gone, which means that the process is exiting.
     let _ = ready.send(Ok(()));
     signals.next().await;
-    stop.send_replace(true);
+    shutdown.begin();
     signals.next().await;
     std::process::exit(second.code().into());
 }
@@ -109,7 +84,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        // Without a way to be asked, the user can still kill the process.
+        // Without Ctrl-C, the user can still kill the process.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,4 +1,4 @@
-//! Writing to stdout and stderr: never a panic, and never through the middle of a progress bar.
+//! Writes to stdout and stderr without panicking and without corrupting the progress bar.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,15 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
-/// The bar that is on the terminal now.
+/// The visible progress bar.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Makes room for `bar` at the foot of the terminal, or for none.
-pub fn show_bar(bar: Option<ProgressBar>) {
+/// Sets or clears the progress bar that is suspended during writes.
+pub fn set_bar(bar: Option<ProgressBar>) {
     *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 
-fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
+fn suspending_bar<T>(write: impl FnOnce() -> T) -> T {
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner);
     match bar.as_ref() {
         Some(bar) => bar.suspend(write),
@@ -22,33 +22,33 @@ fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Writes a line of results to stdout.
+/// Writes a line to stdout.
 ///
 /// # Errors
 ///
-/// What the system says, such as that nobody reads any more.
-pub fn result_line(line: fmt::Arguments<'_>) -> io::Result<()> {
-    beside_bar(|| {
+/// The write failed, for example because the pipe is closed.
+pub fn stdout_line(line: fmt::Arguments<'_>) -> io::Result<()> {
+    suspending_bar(|| {
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()
     })
 }
 
-/// Writes a line to stderr. If nobody can read it, nothing can be done about that.
-pub fn note_line(line: fmt::Arguments<'_>) {
-    beside_bar(|| {
+/// Writes a line to stderr. Write errors are ignored, because there is nowhere to report them.
+pub fn stderr_line(line: fmt::Arguments<'_>) {
+    suspending_bar(|| {
         let _ = writeln!(io::stderr().lock(), "{line}");
     });
 }
 
-/// Stderr as something to write to, for logs.
+/// A [`Write`] implementation for stderr, for logs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        beside_bar(|| io::stderr().lock().write(bytes))
+        suspending_bar(|| io::stderr().lock().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Whom the client trusts: the certificates of a file, or the system's roots.
+//! Verification of the server's certificate: against a file of certificates, or the system's roots.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::address::Address;
-use crate::certificates::{ALPN, provider, read_certificates};
+use crate::certificates::{provider, read_certificates};
 use crate::exit::{Exit, Failure};
 
-/// The TLS configuration of a client: it trusts the certificates in `cert`, or the system's roots. // T1
+/// Returns the client's TLS configuration, which trusts the certificates in `cert`, or the system's roots. The client
+/// adds the ALPN protocol. // T1
 ///
 /// # Errors
 ///
-/// The file is no PEM file of certificates, or the system has no roots.
+/// The file is not a PEM file of certificates, or the system's roots cannot be loaded.
 pub fn client_config(cert: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
     let provider = provider();
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -26,7 +27,7 @@ pub fn client_config(cert: Option<&Path>) -> Result<rustls::ClientConfig, Failur
         .map_err(|error| Failure::new(Exit::Tls, format!("cannot set up TLS: {error}")))?;
     let builder = match cert {
         Some(path) => {
-            let verifier = Pinned::new(read_certificates(path)?, provider).map_err(|error| {
+            let verifier = FileVerifier::new(read_certificates(path)?, provider).map_err(|error| {
                 Failure::new(Exit::Tls, format!("cannot use {}: {error}", path.display()))
             })?;
             builder
@@ -37,27 +38,28 @@ pub fn client_config(cert: Option<&Path>) -> Result<rustls::ClientConfig, Failur
             Failure::new(
                 Exit::Tls,
                 format!(
-                    "cannot use the system's certificates: {error}; give the server's with --cert"
+                    "cannot use the system's root certificates: {error}; pass the server's certificate with --cert"
                 ),
             )
         })?,
     };
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+    Ok(builder.with_no_client_auth())
 }
 
-/// The name to verify and to send: the one given, else the host, where an address on loopback is `localhost`.
+/// The name to verify and to send as SNI: `explicit`, else the host; `localhost` for a loopback address.
 ///
 /// # Errors
 ///
-/// It is neither a name nor an address.
-pub fn server_name(given: Option<&str>, address: &Address) -> Result<ServerName<'static>, Failure> {
-    let name = match given {
+/// The name is neither a DNS name nor an IP address.
+pub fn server_name(
+    explicit: Option<&str>,
+    address: &Address,
+) -> Result<ServerName<'static>, Failure> {
+    let name = match explicit {
         Some(name) => name.to_owned(),
         None => match address.ip() {
             Some(ip) if ip.is_loopback() => "localhost".to_owned(),
-            // The zone of fe80::1%eth0 is nothing that a certificate could tell.
+            // Certificates do not contain zones such as %eth0.
             _ => address
                 .host
                 .split('%')
@@ -69,29 +71,26 @@ pub fn server_name(given: Option<&str>, address: &Address) -> Result<ServerName<
     ServerName::try_from(name).map_err(|_| {
         Failure::new(
             Exit::Tls,
-            format!(
-                "{address} has no name that a certificate could hold; give one with --server-name"
-            ),
+            format!("no valid server name for {address}; pass one with --server-name"),
         )
     })
 }
 
-/// Trusts the certificates of a file as authorities, and each of them as a server's own certificate.
+/// Trusts the certificates of a file as CAs, and each of them as a server's own certificate.
 ///
-/// The second matters for certificates that are signed by their own key and call themselves an authority, as
-/// `openssl req -x509` makes them: as a server's certificate such a one is refused, though it is the very
-/// file that the user has given.
+/// The latter is needed for self-signed certificates that are marked as a CA, as `openssl req -x509` creates them.
+/// webpki rejects such a certificate as a server's, even if the user trusts that very certificate.
 #[derive(Debug)]
-struct Pinned {
+struct FileVerifier {
     inner: Arc<WebPkiServerVerifier>,
     trusted: Vec<CertificateDer<'static>>,
 }
 
-impl Pinned {
+impl FileVerifier {
     fn new(
         trusted: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Pinned, String> {
+    ) -> Result<FileVerifier, String> {
         let mut roots = RootCertStore::empty();
         for certificate in &trusted {
             roots
@@ -101,11 +100,11 @@ impl Pinned {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Pinned { inner, trusted })
+        Ok(FileVerifier { inner, trusted })
     }
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for FileVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -122,9 +121,9 @@ impl ServerCertVerifier for Pinned {
             now,
         );
         match verdict {
-            // Told only once the certificate's dates have been found good. The name has not been looked at.
+            // webpki reports this error after it checked the dates and before it checks the name.
             Err(error)
-                if is_authority(&error) && self.trusted.iter().any(|own| own == end_entity) =>
+                if is_ca_as_server(&error) && self.trusted.iter().any(|own| own == end_entity) =>
             {
                 let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
                 rustls::client::verify_server_name(&parsed, server_name)?;
@@ -157,7 +156,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-fn is_authority(error: &Error) -> bool {
+fn is_ca_as_server(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;
     };
@@ -172,22 +171,22 @@ mod tests {
     use super::*;
 
     fn verdict(
-        made: &rcgen::CertificateParams,
+        presented: &rcgen::CertificateParams,
         trusted: &rcgen::CertificateParams,
         name: &str,
     ) -> Result<(), Error> {
         let key = rcgen::KeyPair::generate().unwrap();
-        let shown = made.self_signed(&key).unwrap();
-        let same = std::ptr::eq(made, trusted);
+        let certificate = presented.self_signed(&key).unwrap();
+        let same = std::ptr::eq(presented, trusted);
         let trusted = if same {
-            shown.clone()
+            certificate.clone()
         } else {
             trusted.self_signed(&key).unwrap()
         };
-        Pinned::new(vec![trusted.der().clone()], provider())
+        FileVerifier::new(vec![trusted.der().clone()], provider())
             .unwrap()
             .verify_server_cert(
-                shown.der(),
+                certificate.der(),
                 &[],
                 &ServerName::try_from(name).unwrap(),
                 &[],
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_signed_by_its_own_key_is_trusted_for_its_name_only() {
+    fn self_signed_certificate_is_trusted_for_its_name_only() {
         let ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         for is_ca in [rcgen::IsCa::NoCa, rcgen::IsCa::ExplicitNoCa, ca] {
             let params = params(is_ca);
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_not_the_one_given_or_has_expired_is_refused() {
+    fn untrusted_or_expired_ca_is_rejected() {
         let ca = params(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
         let mut other = ca.clone();
         other.serial_number = Some(7_u64.into());
@@ -225,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_the_hosts_and_localhost_on_loopback() {
-        for (address, given, name) in [
+    fn server_name_defaults_to_host_or_localhost() {
+        for (address, explicit, name) in [
             ("127.0.0.1", None, "localhost"),
             ("[::1]", None, "localhost"),
             ("192.0.2.1", None, "192.0.2.1"),
@@ -235,7 +234,7 @@ mod tests {
             ("127.0.0.1", Some("127.0.0.1"), "127.0.0.1"),
             ("fe80::1%eth0", None, "fe80::1"),
         ] {
-            let name_found = server_name(given, &address.parse().unwrap()).unwrap();
+            let name_found = server_name(explicit, &address.parse().unwrap()).unwrap();
             assert_eq!(name_found.to_str(), name);
         }
         assert!(server_name(Some("a b"), &"x".parse().unwrap()).is_err());

@@ -1,15 +1,15 @@
-//! Seconds and sizes as people write them on a command line.
+//! Parses times and sizes on the command line.
 
 use std::time::Duration;
 
-/// The longest time that is taken: some 30 years, so that adding it to a clock never overflows.
+/// The longest accepted time, about 30 years, so that adding it to a clock cannot overflow.
 const MAX_SECONDS: f64 = 1e9;
 
-/// Reads `30`, `2.5`, `500ms`, `30s`, `5m` or `2h`.
+/// Parses `30`, `2.5`, `500ms`, `30s`, `5m` or `2h`.
 ///
 /// # Errors
 ///
-/// A message for the user.
+/// An error message for the user.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     const HELP: &str = "expected seconds, such as 30, 2.5, 500ms, 30s, 5m or 2h";
     let (number, unit) = split(text);
@@ -22,22 +22,22 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.parse::<f64>().map_err(|_| HELP.to_owned())? * factor;
     if seconds > MAX_SECONDS {
-        return Err("that is over 30 years; 0 means no limit".to_owned());
+        return Err("longer than 30 years; use 0 for no limit".to_owned());
     }
     Duration::try_from_secs_f64(seconds).map_err(|_| HELP.to_owned())
 }
 
-/// The same where 0 means none.
+/// Returns `None` for 0, which stands for no limit on the command line.
 #[must_use]
-pub fn unless_zero(time: Duration) -> Option<Duration> {
+pub fn none_if_zero(time: Duration) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
-/// Reads `1048576`, `64KiB`, `64K`, `1.5GiB` (powers of 1024) or `10MB` (powers of 1000).
+/// Parses `1048576`, `64KiB`, `64K`, `1.5GiB` (powers of 1024) or `10MB` (powers of 1000).
 ///
 /// # Errors
 ///
-/// A message for the user.
+/// An error message for the user.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     const HELP: &str = "expected a size, such as 1048576, 64KiB, 1.5GiB or 10MB";
     let (number, unit) = split(text);
@@ -53,7 +53,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "tb" => 1000 * 1000 * 1000 * 1000,
         _ => return Err(HELP.to_owned()),
     };
-    // A whole number is exact; a fraction is rounded down to a byte.
+    // Integer arithmetic keeps whole numbers exact; a fraction is rounded down to a byte.
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 6 {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_plain_numbers_or_have_a_unit() {
+    fn times_with_and_without_units_are_parsed() {
         for (text, millis) in [
             ("0", 0),
             ("30", 30_000),
@@ -110,11 +110,11 @@ mod tests {
         ] {
             assert!(parse_seconds(bad).is_err(), "{bad}");
         }
-        assert_eq!(unless_zero(Duration::ZERO), None);
+        assert_eq!(none_if_zero(Duration::ZERO), None);
     }
 
     #[test]
-    fn sizes_are_bytes_or_have_a_unit() {
+    fn sizes_with_and_without_units_are_parsed() {
         for (text, bytes) in [
             ("0", 0),
             ("1", 1),

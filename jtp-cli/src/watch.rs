@@ -1,4 +1,4 @@
-//! `--watch`: stays, and fetches each new image. // N5
+//! `--watch`: keeps running and fetches each new image. // N5
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,148 +11,154 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::fetch::Fetch;
-use crate::job::{Run, plan_names};
+use crate::fetch::FetchState;
+use crate::job::{Session, plan_names};
 use crate::progress::{Progress, Style};
-use crate::queue::Queue;
-use crate::terminal::note_line;
+use crate::queue::{DownloadQueue, MAX_IMAGES};
+use crate::terminal::stderr_line;
 
-/// How often the catalog is compared as a whole. // N5
-const RECONCILE_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often the whole catalog is compared with the folder. // N5
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// The first and the longest pause before the server is asked again.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Minimum and maximum delay before a reconnect.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// News that come so close one after another are fetched together.
-const GATHER: Duration = Duration::from_millis(50);
+/// Events that follow each other within this time are fetched with one request, up to [`MAX_IMAGES`].
+const GATHER_TIME: Duration = Duration::from_millis(50);
 
-/// The most news that are fetched together: what one request can ask for.
-const GATHER_MOST: usize = 255;
+/// Maximum number of events, and of bytes of their names, that are queued while images are fetched.
+const MAX_QUEUED: (usize, usize) = (10_000, 8 << 20);
 
-/// The most news, and bytes of their names, that are remembered while images are fetched.
-const REMEMBERED: (usize, usize) = (10_000, 8 << 20);
+/// Maximum memory for announced names. Beyond it the catalog is reconciled, which frees them: a server may announce any
+/// number of names. // R3
+const MAX_ANNOUNCED_BYTES: usize = 32 * 1024 * 1024;
 
-/// How much memory news may take until the catalog is compared: a server can tell names without end. // R3
-const MOST_TOLD: usize = 32 * 1024 * 1024;
-
-/// Why the watch over one connection is over.
-enum End {
-    /// The user wants to stop.
-    Stopped,
-    /// Trying again may help.
-    Lost(Failure),
-    /// It will not.
+/// Why the watch over one connection ended.
+enum WatchEnd {
+    /// A shutdown was requested.
+    Shutdown,
+    /// A failure that a reconnect may resolve.
+    Transient(Failure),
+    /// A failure that a reconnect cannot resolve.
     Fatal(Failure),
 }
 
-impl End {
-    fn of_error(error: &Error, run: &Run) -> End {
-        let failure = connect::failure(error, &run.args);
+impl WatchEnd {
+    fn from_error(error: &Error, session: &Session) -> WatchEnd {
+        let failure = connect::failure(error, &session.args);
         if error.is_transient() {
-            End::Lost(failure)
+            WatchEnd::Transient(failure)
         } else {
-            End::Fatal(failure)
+            WatchEnd::Fatal(failure)
         }
     }
 }
 
-impl From<Failure> for End {
-    fn from(failure: Failure) -> End {
+impl From<Failure> for WatchEnd {
+    fn from(failure: Failure) -> WatchEnd {
         match failure.exit {
-            Exit::Interrupted => End::Stopped,
-            Exit::Connect | Exit::RateLimited | Exit::Other => End::Lost(failure),
-            _ => End::Fatal(failure),
+            Exit::Interrupted => WatchEnd::Shutdown,
+            Exit::Connect | Exit::RateLimited | Exit::Other => WatchEnd::Transient(failure),
+            _ => WatchEnd::Fatal(failure),
         }
     }
 }
 
-/// Fetches each new image until the user stops it. `have` is what is in the folder.
+/// Fetches each new image until a shutdown is requested. `present` is the set of images in the output folder.
 ///
 /// # Errors
 ///
-/// What cannot be mended by trying again: the local disk, TLS, a server that breaks the protocol or does not
-/// offer WATCH; and at last the user's wish to stop.
-pub async fn follow(mut run: Run, client: Client, have: HashSet<ImageId>) -> Result<Exit, Failure> {
-    let style = if run.args.quiet {
+/// A failure that a retry cannot resolve (local disk, TLS, a protocol error, a server without WATCH), or finally
+/// [`Exit::Interrupted`].
+pub async fn follow(
+    mut session: Session,
+    client: Client,
+    present: HashSet<ImageId>,
+) -> Result<Exit, Failure> {
+    let style = if session.args.quiet {
         Style::Quiet
     } else {
         Style::Lines
     };
-    let folder = run.folder()?;
+    let folder = session.folder()?;
     let progress = Progress::new(style);
-    let fetch = Arc::new(Fetch::new(&run.args, folder, progress, &run.stop));
-    let mut follower = Follower {
-        run,
+    let fetch = Arc::new(FetchState::new(
+        &session.args,
+        folder,
+        progress,
+        &session.shutdown,
+    ));
+    let mut watcher = Watcher {
+        session,
         fetch,
         client,
-        have,
-        told: 0,
-        was_up: false,
-        said: false,
+        present,
+        announced_bytes: 0,
+        was_connected: false,
+        has_reported: false,
     };
-    let mut pause = PAUSES.0;
+    let mut delay = RETRY_DELAY.0;
     loop {
-        let failure = match follower.watch().await {
-            End::Stopped => return Err(Failure::interrupted()),
-            End::Fatal(failure) => return Err(failure),
-            End::Lost(failure) => failure,
+        let failure = match watcher.watch().await {
+            WatchEnd::Shutdown => return Err(Failure::interrupted()),
+            WatchEnd::Fatal(failure) => return Err(failure),
+            WatchEnd::Transient(failure) => failure,
         };
-        if std::mem::take(&mut follower.was_up) {
-            pause = PAUSES.0;
+        if std::mem::take(&mut watcher.was_connected) {
+            delay = RETRY_DELAY.0;
         }
-        follower.note(format_args!(
-            "{failure} (trying again in {} s)",
-            pause.as_secs()
+        watcher.print(format_args!(
+            "{failure} (retrying in {} s)",
+            delay.as_secs()
         ));
-        let mut stop = follower.run.stop.clone();
         tokio::select! {
             biased;
-            () = stop.requested() => return Err(Failure::interrupted()),
-            () = sleep(pause) => {}
+            () = watcher.session.shutdown.wait() => return Err(Failure::interrupted()),
+            () = sleep(delay) => {}
         }
-        pause = (pause * 2).min(PAUSES.1);
+        delay = (delay * 2).min(RETRY_DELAY.1);
     }
 }
 
-struct Follower {
-    run: Run,
-    fetch: Arc<Fetch>,
-    /// For the catalog and the images; the watching connection is another one.
+struct Watcher {
+    session: Session,
+    fetch: Arc<FetchState>,
+    /// The client for the catalog and the images. The watch has its own connection.
     client: Client,
-    have: HashSet<ImageId>,
-    /// What is remembered of the news since the catalog was compared, in bytes.
-    told: usize,
-    /// Whether a watch has stood since the last pause.
-    was_up: bool,
-    /// Whether the user has been told what goes on.
-    said: bool,
+    /// The images in the output folder.
+    present: HashSet<ImageId>,
+    /// Memory used by names announced since the last reconcile, in bytes.
+    announced_bytes: usize,
+    /// Whether a watch was established since the last retry delay.
+    was_connected: bool,
+    /// Whether the start of the watch was reported to the user.
+    has_reported: bool,
 }
 
-impl Follower {
-    fn note(&self, line: std::fmt::Arguments<'_>) {
-        if !self.run.args.quiet {
-            note_line(line);
+impl Watcher {
+    fn print(&self, line: std::fmt::Arguments<'_>) {
+        if !self.session.args.quiet {
+            stderr_line(line);
         }
     }
 
     /// Watches over one connection until it fails.
-    async fn watch(&mut self) -> End {
-        let mut watcher = self.run.connector.impatient_client();
-        let mut stop = self.run.stop.clone();
-        let began = tokio::select! {
+    async fn watch(&mut self) -> WatchEnd {
+        let mut watch_client = self.session.connector.client_without_retries();
+        let started = tokio::select! {
             biased;
-            () = stop.requested() => return End::Stopped,
-            began = watcher.list_and_watch() => began,
+            () = self.session.shutdown.wait() => return WatchEnd::Shutdown,
+            started = watch_client.list_and_watch() => started,
         };
-        let (entries, mut watch) = match began {
-            Ok(began) => began,
-            Err(error) => return End::of_error(&error, &self.run),
+        let (entries, mut watch) = match started {
+            Ok(started) => started,
+            Err(error) => return WatchEnd::from_error(&error, &self.session),
         };
-        self.was_up = true;
-        if !std::mem::replace(&mut self.said, true) {
-            self.note(format_args!(
-                "watching {} for new images; Ctrl-C ends",
-                self.run.args.addr
+        self.was_connected = true;
+        if !std::mem::replace(&mut self.has_reported, true) {
+            self.print(format_args!(
+                "watching {} for new images; press Ctrl-C to stop",
+                self.session.args.addr
             ));
         }
         self.follow(&entries, &mut watch)
@@ -164,87 +170,91 @@ impl Follower {
         &mut self,
         entries: &[CatalogEntry<'static>],
         watch: &mut Watch<'_>,
-    ) -> Result<End, End> {
-        let mut heard = Heard::default();
-        heard.during(self.reconcile(entries), watch).await?;
-        let mut stop = self.run.stop.clone();
-        let mut due = Instant::now() + RECONCILE_EVERY;
+    ) -> Result<WatchEnd, WatchEnd> {
+        let mut queue = EventQueue::default();
+        queue.receive_during(self.reconcile(entries), watch).await?;
+        let mut due = Instant::now() + RECONCILE_INTERVAL;
         loop {
-            // Also when news come without a pause.
-            if std::mem::take(&mut heard.too_much) || self.told > MOST_TOLD || due <= Instant::now()
+            // Checked first, so that a constant flow of events does not postpone the reconcile.
+            if std::mem::take(&mut queue.overflowed)
+                || self.announced_bytes > MAX_ANNOUNCED_BYTES
+                || due <= Instant::now()
             {
                 let reconcile = async {
-                    let entries = self.run.list(&mut self.client).await?;
+                    let entries = self.session.list(&mut self.client).await?;
                     self.reconcile(&entries).await
                 };
-                heard.during(reconcile, watch).await?;
-                due = Instant::now() + RECONCILE_EVERY;
+                queue.receive_during(reconcile, watch).await?;
+                due = Instant::now() + RECONCILE_INTERVAL;
                 continue;
             }
-            if !heard.news.is_empty() {
-                let news = std::mem::take(&mut heard.news);
-                heard.during(self.announce(&news), watch).await?;
+            if !queue.entries.is_empty() {
+                let entries = std::mem::take(&mut queue.entries);
+                queue
+                    .receive_during(self.fetch_announced(&entries), watch)
+                    .await?;
                 continue;
             }
-            if let Some(error) = &heard.lost {
-                return Ok(End::of_error(error, &self.run));
+            if let Some(error) = &queue.error {
+                return Ok(WatchEnd::from_error(error, &self.session));
             }
             tokio::select! {
                 biased;
-                () = stop.requested() => return Ok(End::Stopped),
-                first = watch.next() => heard.gather(first, watch).await,
+                () = self.session.shutdown.wait() => return Ok(WatchEnd::Shutdown),
+                first = watch.next() => queue.gather(first, watch).await,
                 () = sleep_until(due) => {}
             }
         }
     }
 
-    /// Fetches what the catalog has and the folder lacks; from now on names are those of this catalog.
+    /// Fetches the images of the catalog that the folder lacks, and assigns file names from this catalog.
     async fn reconcile(&mut self, entries: &[CatalogEntry<'static>]) -> Result<(), Failure> {
         *self
             .fetch
             .names
             .write()
             .unwrap_or_else(PoisonError::into_inner) = plan_names(entries);
-        // What the server has no more does not need to be remembered.
+        // Forgets images that the server no longer has.
         let listed: HashSet<ImageId> = entries.iter().map(|entry| entry.id).collect();
-        self.have.retain(|id| listed.contains(id));
-        self.told = 0;
-        self.get(entries).await
+        self.present.retain(|id| listed.contains(id));
+        self.announced_bytes = 0;
+        self.fetch_missing(entries).await
     }
 
-    async fn announce(&mut self, news: &[CatalogEntry<'static>]) -> Result<(), Failure> {
+    async fn fetch_announced(&mut self, entries: &[CatalogEntry<'static>]) -> Result<(), Failure> {
         {
             let mut names = self
                 .fetch
                 .names
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            for entry in news {
-                // The name as it was told, and what is made of it.
-                self.told += entry.name.len() + 1024;
+            for entry in entries {
+                // The announced name, and an estimate for the file name derived from it.
+                self.announced_bytes += entry.name.len() + 1024;
                 for replaced in names.announce(entry.id, &entry.name, entry.flags.file_type()) {
-                    self.have.remove(&replaced);
+                    self.present.remove(&replaced);
                 }
             }
         }
-        self.get(news).await
+        self.fetch_missing(entries).await
     }
 
-    async fn get(&mut self, entries: &[CatalogEntry<'static>]) -> Result<(), Failure> {
-        let lacking = entries
+    async fn fetch_missing(&mut self, entries: &[CatalogEntry<'static>]) -> Result<(), Failure> {
+        let missing = entries
             .iter()
-            .filter(|entry| !self.have.contains(&entry.id));
-        let new: Vec<(ImageId, u32)> = lacking.map(|entry| (entry.id, entry.size)).collect();
+            .filter(|entry| !self.present.contains(&entry.id));
+        let new: Vec<(ImageId, u32)> = missing.map(|entry| (entry.id, entry.length)).collect();
         if new.is_empty() {
             return Ok(());
         }
         let ids: Vec<ImageId> = new.iter().map(|(id, _)| *id).collect();
-        self.fetch.want(new.iter().copied().collect());
-        let result = self.fetch.work(&mut self.client, &Queue::new(new, 1)).await;
-        // What did not come is asked for again when the catalog is compared the next time, if it is there then.
+        self.fetch.set_wanted(new.iter().copied().collect());
+        let queue = DownloadQueue::new(new, 1);
+        let result = self.fetch.fetch_queued(&mut self.client, &queue).await;
+        // Images that were not stored are requested again at the next reconcile, if they are still listed.
         let (wanted, failed) = (lock(&self.fetch.wanted), lock(&self.fetch.failed));
-        let is_there = |id: &ImageId| !wanted.contains_key(id) && !failed.contains(id);
-        self.have.extend(ids.into_iter().filter(is_there));
+        let is_stored = |id: &ImageId| !wanted.contains_key(id) && !failed.contains(id);
+        self.present.extend(ids.into_iter().filter(is_stored));
         result
     }
 }
@@ -253,55 +263,59 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the watching connection has told and nobody has acted on.
+/// Events received from the watch and not processed yet.
 #[derive(Default)]
-struct Heard {
-    news: Vec<CatalogEntry<'static>>,
-    /// The bytes of their names.
+struct EventQueue {
+    entries: Vec<CatalogEntry<'static>>,
+    /// Total length of their names, in bytes.
     bytes: usize,
-    /// Whether there was more than is remembered: the whole catalog tells as much.
-    too_much: bool,
-    /// How the watch ended.
-    lost: Option<Error>,
+    /// Whether events were dropped because the queue was full. A reconcile makes up for them.
+    overflowed: bool,
+    /// The error that ended the watch.
+    error: Option<Error>,
 }
 
-impl Heard {
-    fn note(&mut self, next: Result<CatalogEntry<'static>, Error>) {
+impl EventQueue {
+    fn push(&mut self, next: Result<CatalogEntry<'static>, Error>) {
         match next {
-            Ok(_) if self.too_much => {}
+            Ok(_) if self.overflowed => {}
             Ok(entry) => {
-                if self.news.is_empty() {
+                if self.entries.is_empty() {
                     self.bytes = 0;
                 }
                 self.bytes += entry.name.len();
-                self.news.push(entry);
-                if self.news.len() > REMEMBERED.0 || self.bytes > REMEMBERED.1 {
-                    self.too_much = true;
-                    self.news.clear();
+                self.entries.push(entry);
+                if self.entries.len() > MAX_QUEUED.0 || self.bytes > MAX_QUEUED.1 {
+                    self.overflowed = true;
+                    self.entries.clear();
                 }
             }
-            Err(error) => self.lost = Some(error),
+            Err(error) => self.error = Some(error),
         }
     }
 
-    /// Works, and goes on listening: a server gives up a watcher that does not read. // N2
-    async fn during<T>(&mut self, work: impl Future<Output = T>, watch: &mut Watch<'_>) -> T {
-        let mut work = std::pin::pin!(work);
+    /// Runs `task`, and meanwhile receives events: a server disconnects a watcher that does not read. // N2
+    async fn receive_during<T>(
+        &mut self,
+        task: impl Future<Output = T>,
+        watch: &mut Watch<'_>,
+    ) -> T {
+        let mut task = std::pin::pin!(task);
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return done,
-                next = watch.next(), if self.lost.is_none() => self.note(next),
+                done = &mut task => return done,
+                next = watch.next(), if self.error.is_none() => self.push(next),
             }
         }
     }
 
-    /// Takes in the first of several new images, and what comes right behind it.
+    /// Queues a first event and those that follow it closely.
     async fn gather(&mut self, first: Result<CatalogEntry<'static>, Error>, watch: &mut Watch<'_>) {
-        self.note(first);
-        while self.lost.is_none() && self.news.len() < GATHER_MOST {
-            match timeout(GATHER, watch.next()).await {
-                Ok(next) => self.note(next),
+        self.push(first);
+        while self.error.is_none() && self.entries.len() < MAX_IMAGES {
+            match timeout(GATHER_TIME, watch.next()).await {
+                Ok(next) => self.push(next),
                 Err(_) => return,
             }
         }

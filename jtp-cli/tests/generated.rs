@@ -1,5 +1,5 @@
-//! The man pages in `man/` and the shell completions in `completions/` are what the programs' own command lines
-//! say. `UPDATE=1 cargo test -p jtp-cli --test generated` writes them anew.
+//! Checks that the man pages in `man/` and the shell completions in `completions/` match the command line definitions.
+//! `UPDATE=1 cargo test -p jtp-cli --test generated` regenerates them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn programs() -> [Command; 2] {
     [ClientArgs::command(), ServerArgs::command()]
 }
 
-/// Compares a file with what it should hold, or writes it.
+/// Compares a file with its expected content, or writes it if `UPDATE` is set.
 fn check(file: &str, expected: &[u8]) {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE").is_some() {
@@ -25,21 +25,21 @@ fn check(file: &str, expected: &[u8]) {
         fs::write(&path, expected).unwrap();
         return;
     }
-    let held = fs::read(&path).unwrap_or_default();
+    let actual = fs::read(&path).unwrap_or_default();
     assert!(
-        held == expected,
-        "{file} is not what the command line says: UPDATE=1 cargo test -p jtp-cli --test generated"
+        actual == expected,
+        "{file} is outdated: run UPDATE=1 cargo test -p jtp-cli --test generated"
     );
 }
 
 #[test]
-fn completions_are_current() {
+fn completions_are_up_to_date() {
     for mut command in programs() {
         let name = command.get_name().to_owned();
         for shell in SHELLS {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command, &name, &mut text);
-            // The generators leave blanks at the ends of some lines.
+            // The generators leave trailing blanks.
             let text = String::from_utf8(text).unwrap();
             let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
             let extension = match shell {
@@ -57,7 +57,7 @@ fn completions_are_current() {
 }
 
 #[test]
-fn man_pages_are_current() {
+fn man_pages_are_up_to_date() {
     for command in programs() {
         let page = man_page(&command);
         for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
@@ -68,7 +68,7 @@ fn man_pages_are_current() {
     }
 }
 
-/// What `--help` says, with its last part in the sections that a man page has for it.
+/// Renders a man page. The text after the options in `--help` becomes the sections EXAMPLES, NOTES and EXIT STATUS.
 fn man_page(command: &Command) -> String {
     let name = command.get_name();
     let title = format!("jtp-{}", env!("CARGO_PKG_VERSION"));
@@ -114,20 +114,20 @@ fn man_page(command: &Command) -> String {
     rest.control("TP", []);
     rest.text([bold("RUST_LOG")]);
     rest.text([
-        roman("what is logged to stderr, as directives such as "),
+        roman("log filter for stderr, as directives such as "),
         italic("info"),
         roman(" or "),
         italic("jtp_store=debug"),
         roman("; "),
         bold("--verbose"),
-        roman(" is the short way"),
+        roman(" is a shorthand"),
     ]);
     rest.control("SH", ["SEE ALSO"]);
     let other = if name == "client" { "server" } else { "client" };
     rest.text([bold(other), roman("(1)")]);
     rest.to_writer(&mut page).unwrap();
 
-    // One sentence stays one line, but no line ends in blanks.
+    // Removes trailing blanks.
     let text = String::from_utf8(page).unwrap();
     let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
     lines.join("\n") + "\n"

@@ -1,4 +1,4 @@
-//! What the server does where the system gives no news of folders. A process of its own: it takes all there are.
+//! The server without inotify. A separate test binary, because it uses up all inotify instances of the user.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 use rustix::fs::inotify::{CreateFlags, init};
 
 #[test]
-fn a_server_without_news_of_its_folder_scans_it_and_says_so_once() {
+fn server_without_inotify_rescans_and_warns_once() {
     let mut instances = Vec::new();
     while let Ok(instance) = init(CreateFlags::CLOEXEC) {
         instances.push(instance);
         if instances.len() > 2000 {
-            eprintln!("skipped: there is no limit of inotify instances here");
+            eprintln!("skipped: the number of inotify instances is not limited");
             return;
         }
     }
-    let place = tempfile::tempdir().unwrap();
-    fs::create_dir(place.path().join("images")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
     let mut server = Command::new(env!("CARGO_BIN_EXE_server"))
         .args(["--no-tls", "--bind", "127.0.0.1:0"])
-        .current_dir(place.path())
-        .env("XDG_CACHE_HOME", place.path().join("cache"))
+        .current_dir(dir.path())
+        .env("XDG_CACHE_HOME", dir.path().join("cache"))
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -41,20 +41,20 @@ fn a_server_without_news_of_its_folder_scans_it_and_says_so_once() {
         let client = Command::new(env!("CARGO_BIN_EXE_client"))
             .args(["--addr", &address])
             .args(args)
-            .current_dir(place.path())
+            .current_dir(dir.path())
             .output()
             .unwrap();
         assert!(client.status.success(), "{client:?}");
         String::from_utf8(client.stdout).unwrap()
     };
-    // Two changes, so that it has scanned several times.
+    // Two changes, so that the server scans several times.
     for name in ["a.png", "b.png"] {
-        fs::write(place.path().join("images").join(name), name).unwrap();
-        let begun = Instant::now();
+        fs::write(dir.path().join("images").join(name), name).unwrap();
+        let start = Instant::now();
         while !client(&["--list"]).contains(name) {
             assert!(
-                begun.elapsed() < Duration::from_secs(30),
-                "{name} is not noticed"
+                start.elapsed() < Duration::from_secs(30),
+                "{name} is not listed"
             );
         }
     }
@@ -64,15 +64,15 @@ fn a_server_without_news_of_its_folder_scans_it_and_says_so_once() {
     )
     .unwrap();
     assert!(server.wait().unwrap().success());
-    let mut said = String::new();
+    let mut log = String::new();
     server
         .stderr
         .take()
         .unwrap()
-        .read_to_string(&mut said)
+        .read_to_string(&mut log)
         .unwrap();
-    let lines = said
+    let lines = log
         .lines()
-        .filter(|line| line.contains("scanned each second"));
-    assert_eq!(lines.count(), 1, "{said}");
+        .filter(|line| line.contains("scanned every second"));
+    assert_eq!(lines.count(), 1, "{log}");
 }

@@ -1,12 +1,11 @@
-//! The core's work in time: `cargo bench -p jtp-core`. Rates are of bytes on the wire; `copy` is how fast they
-//! could be.
+//! Time measurements: `cargo bench -p jtp-core`. Rates count bytes on the wire; `copy_a_list` is the upper bound.
 
 mod work;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
 
-/// The largest catalog that is promised to be cheap.
+/// The size of the large catalogs.
 const IMAGES: u32 = 1_000_000;
 
 fn main() {
@@ -20,9 +19,9 @@ fn run(bencher: Bencher<'_, '_>, mut work: work::Work) {
 
 #[divan::bench(args = work::ALL.map(|(name, _)| name), sample_count = 20)]
 fn core(bencher: Bencher<'_, '_>, name: &str) {
-    for (of, work) in work::ALL {
-        if of == name {
-            run(bencher, work(IMAGES));
+    for (work_name, prepare) in work::ALL {
+        if work_name == name {
+            run(bencher, prepare(IMAGES));
             return;
         }
     }

@@ -1,9 +1,9 @@
-//! The core's work in instructions. `benches/instructions` runs this under callgrind, which counts what
-//! [`measured`] does; by itself it does the work and says nothing of worth.
+//! Instruction counts. `.ci/instructions` runs this program under callgrind and counts the instructions inside
+//! [`measured`]. Without callgrind the program measures nothing.
 
 mod work;
 
-/// Enough to see how the work grows, few enough for an emulated processor.
+/// Large enough to show growth with the catalog, small enough for an emulated CPU.
 const IMAGES: u32 = 10_000;
 
 #[inline(never)]
@@ -13,11 +13,11 @@ fn measured(work: &mut work::Work) -> usize {
 
 fn main() {
     let name = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
-    for (of, work) in work::ALL {
+    for (work_name, prepare) in work::ALL {
         match &name {
-            None => println!("{of}"),
-            Some(name) if name == of => {
-                let mut work = work(IMAGES);
+            None => println!("{work_name}"),
+            Some(name) if name == work_name => {
+                let mut work = prepare(IMAGES);
                 work();
                 measured(&mut work);
             }

@@ -1,57 +1,28 @@
-//! Receiving one image: decoding, hashing, and the verdict over it.
+//! Receiving one image: decoding, hashing and verification.
 
 use core::fmt;
 
+use crate::fault::ImageFault;
 use crate::image::{Image, ImageHasher, ImageId};
 #[cfg(feature = "zstd")]
 use crate::zstd_stream::ZstdStream;
 
-/// The default limit of a decoded image: 4 GiB − 1. // R4
+/// The default limit for a decoded image: 4 GiB − 1. // R4
 pub const DEFAULT_MAX_IMAGE_SIZE: u64 = u32::MAX as u64;
 
-/// The default limit of a Zstd window: 8 MiB. // W8
+/// The default limit for a Zstd window: 8 MiB. // W8
 pub const DEFAULT_MAX_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// Why an image that came is not good. The stream goes on behind it. // R2
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageFault {
-    /// The decoded bytes are those of another image. // W3
-    #[error("the image's bytes have the ID {actual}, not {expected}")]
-    WrongId {
-        /// The ID in the packet's head.
-        expected: ImageId,
-        /// The ID of the bytes that came.
-        actual: ImageId,
-    },
-    /// The compressed data are no Zstd frames, or none that the protocol allows. // W8
-    #[error("the compressed data are broken: {0}")]
-    Broken(&'static str),
-    /// The decoded image is longer than the receiver allows. // R4
-    #[error("the image is longer than {limit} bytes")]
-    TooLarge {
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// The encrypted bit is set. // R2
-    #[error("the image is marked as encrypted")]
-    Encrypted,
-    /// The data are compressed, and this is a build without the feature `zstd`. // W8
-    #[error("the image is compressed, and this program was built without Zstd")]
-    CompressionUnsupported,
-}
-
-/// Receives the data of one image after another: takes the bytes behind a packet's head as they come, gives
-/// the decoded ones, and at the end says whether they are the image.
+/// Receives one image after another: it decodes the bytes after a packet's head as they arrive, and at the end gives
+/// a verdict whether they are the image.
 ///
-/// Raw data are not copied: what comes out is the caller's own slice. Compressed data are decoded into a
-/// buffer of 128 KiB, which like the decoder is made for the first compressed image and kept for the later
-/// ones; the decoder needs the frame's window beside it, at most the limit. Data are bounded by the limits,
-/// never by what a peer declares. // R3 R4
+/// Raw data are not copied: the output is the caller's own slice. Compressed data are decoded into a buffer of
+/// 128 KiB. The buffer and the decoder are allocated for the first compressed image and reused for later ones; the
+/// decoder also allocates the frame's window, up to the limit. Memory is bounded by these limits, never by a length
+/// that the peer declares. // R3 R4
 ///
-/// What comes out, and the verdict, do not depend on the pieces in which the bytes came. (Compressed data that
-/// reach back beyond their own window can decode to anything that the decoder's memory held: one more reason to
-/// show nobody an image before its verdict.)
+/// Output and verdict do not depend on how the input is split. Compressed data that refer to bytes beyond their
+/// window can decode to earlier contents of the decoder's memory: do not show an image before its verdict.
 ///
 /// ```
 /// use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageId};
@@ -62,7 +33,7 @@ pub enum ImageFault {
 /// let mut body = BodyReceiver::new(1 << 20, 8 << 20);
 /// body.begin(image);
 /// let mut got = Vec::new();
-/// for mut piece in [&b"an im"[..], b"age and what follows it"] {
+/// for mut piece in [&b"an im"[..], b"age, then the next packet"] {
 ///     while !piece.is_empty() && body.verdict().is_none() {
 ///         let received = body.receive(piece);
 ///         got.extend_from_slice(received.data);
@@ -79,7 +50,7 @@ pub struct BodyReceiver {
     #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     max_window: u32,
     image: Option<Image>,
-    /// The bytes of the packet that have not come yet.
+    /// Number of bytes of the packet that are not received.
     left: u32,
     decoded: u64,
     hasher: ImageHasher,
@@ -109,31 +80,32 @@ impl Verified {
     }
 }
 
-/// What [`BodyReceiver::receive`] made of its input.
+/// The result of [`BodyReceiver::receive`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct Piece<'a> {
-    /// How many bytes of the input were used.
+    /// Number of input bytes used.
     pub used: usize,
-    /// The decoded bytes; empty if there are none yet.
+    /// The decoded bytes; may be empty.
     pub data: &'a [u8],
 }
 
-/// Where decoded bytes are.
+/// Where the decoded bytes of a step are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DataAt {
+    /// There are none.
     Nowhere,
-    /// They are the bytes of the input that were used.
+    /// The used bytes of the input are the decoded bytes.
     Input,
-    /// In [`BodyReceiver::buffer`].
+    /// They are in [`BodyReceiver::buffer`].
     #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     Buffer,
 }
 
 impl BodyReceiver {
-    /// A receiver of images of at most `max_size` decoded bytes (R4), compressed with a window of at most
-    /// `max_window` bytes (W8).
+    /// A receiver for images of at most `max_size` decoded bytes (R4) and Zstd windows of at most `max_window`
+    /// bytes (W8).
     #[must_use]
     pub fn new(max_size: u64, max_window: u32) -> BodyReceiver {
         BodyReceiver {
@@ -149,7 +121,7 @@ impl BodyReceiver {
         }
     }
 
-    /// Begins the image of a packet's head; whatever was under way is forgotten.
+    /// Begins the image of a packet's head. An unfinished image before it is discarded.
     pub fn begin(&mut self, image: Image) {
         self.image = Some(image);
         self.left = image.length;
@@ -177,7 +149,7 @@ impl BodyReceiver {
                 self.zstd = ZstdStream::new(self.max_window);
                 match self.zstd {
                     Some(_) => Ok(()),
-                    None => Err(ImageFault::Broken("no memory for a decoder")),
+                    None => Err(ImageFault::Broken("out of memory for a decoder")),
                 }
             }
         }
@@ -188,15 +160,15 @@ impl BodyReceiver {
         Err(ImageFault::CompressionUnsupported)
     }
 
-    /// Takes bytes of the packet, at most the rest of it, from the front of `input`; call again with what was
-    /// not used until [`verdict`](BodyReceiver::verdict) tells the end. Something is used unless `input` is
-    /// empty or the packet at its end.
+    /// Uses bytes of the packet from the front of `input`, and none after the packet. Call it again with the unused
+    /// rest until there is a [`verdict`](BodyReceiver::verdict). It uses at least one byte, or returns data, unless
+    /// `input` is empty or the packet is complete.
     ///
-    /// The bytes that come out are not to be trusted before the verdict. After a fault nothing comes out any
-    /// more: the rest of the packet is thrown away. // R2
+    /// Do not trust the data before the verdict. After a fault there are no more data: the rest of the packet is
+    /// discarded. // R2
     pub fn receive<'a>(&'a mut self, input: &'a [u8]) -> Piece<'a> {
-        let (used, source) = self.advance(input);
-        let data = match source {
+        let (used, data_at) = self.advance(input);
+        let data = match data_at {
             DataAt::Nowhere => &[],
             DataAt::Input => input.get(..used).unwrap_or_default(),
             DataAt::Buffer => self.buffer(),
@@ -204,13 +176,12 @@ impl BodyReceiver {
         Piece { used, data }
     }
 
-    /// [`BodyReceiver::receive`] without the borrow. Bytes used without data: all of `input`, or the last of
-    /// the packet.
+    /// [`BodyReceiver::receive`] without the borrow. Without data it uses all of `input`, up to the end of the packet.
     pub(crate) fn advance(&mut self, input: &[u8]) -> (usize, DataAt) {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let input = input.get(..left).unwrap_or(input);
         let compressed = self.image.is_some_and(|image| image.flags.is_compressed());
-        let (mut used, source) = if self.fault.is_some() || input.is_empty() {
+        let (mut used, data_at) = if self.fault.is_some() || input.is_empty() {
             (input.len(), DataAt::Nowhere)
         } else if compressed {
             self.decode(input)
@@ -218,7 +189,7 @@ impl BodyReceiver {
             self.hasher.update(input);
             (input.len(), DataAt::Input)
         };
-        if self.fault.is_some() && source == DataAt::Nowhere {
+        if self.fault.is_some() && data_at == DataAt::Nowhere {
             used = input.len();
         }
         self.left = self
@@ -229,7 +200,7 @@ impl BodyReceiver {
             let end = self.zstd.as_ref().map_or(Ok(()), ZstdStream::finish);
             self.fault = end.map_err(ImageFault::Broken).err();
         }
-        (used, source)
+        (used, data_at)
     }
 
     #[cfg(feature = "zstd")]
@@ -256,7 +227,7 @@ impl BodyReceiver {
         (input.len(), DataAt::Nowhere)
     }
 
-    /// The decoded bytes of the last [`BodyReceiver::advance`] that said so.
+    /// The decoded bytes of the last [`BodyReceiver::advance`] that returned [`DataAt::Buffer`].
     pub(crate) fn buffer(&self) -> &[u8] {
         #[cfg(feature = "zstd")]
         return self.zstd.as_ref().map_or(&[], ZstdStream::output);
@@ -264,13 +235,13 @@ impl BodyReceiver {
         &[]
     }
 
-    /// How many bytes of the packet have not come yet.
+    /// Number of bytes of the packet that are not received.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.left
     }
 
-    /// Whether the image is good; `None` while its bytes have not all come, or none was begun.
+    /// Whether the received bytes are the image; `None` until all are received, and before the first image.
     #[must_use]
     pub fn verdict(&self) -> Option<Result<Verified, ImageFault>> {
         let image = self.image?;
@@ -297,7 +268,7 @@ impl BodyReceiver {
 }
 
 impl Default for BodyReceiver {
-    /// With the protocol's limits: 4 GiB − 1 decoded, a window of 8 MiB. // R4 W8
+    /// A receiver with the protocol's limits: 4 GiB − 1 decoded, a window of 8 MiB. // R4 W8
     fn default() -> Self {
         BodyReceiver::new(DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW)
     }

@@ -13,7 +13,7 @@ fn image_of(id: ImageId, compressed: bool, wire: &[u8]) -> Image {
 
 type Outcome = (Vec<u8>, Result<ImageId, ImageFault>);
 
-/// Feeds a body whose bytes end with more that are not its own, in pieces as `cut` gives them.
+/// Passes a body and some bytes after it to the receiver, in pieces of the lengths that `cut` returns.
 fn feed(
     body: &mut BodyReceiver,
     image: Image,
@@ -38,13 +38,13 @@ fn feed(
             at -= piece.len();
         }
     }
-    assert_eq!(at, wire.len(), "the body's length was used");
+    assert_eq!(at, wire.len(), "not exactly the body's bytes were used");
     let verdict = body.verdict().unwrap();
     assert!(verdict.is_err() || verdict.is_ok_and(|verified| verified.image() == image));
     (out, verdict.map(|verified| verified.id()))
 }
 
-/// The outcome, which must be the same for several ways to cut, and for a fresh and a used receiver.
+/// The outcome, which must not depend on how the input is split, nor on whether the receiver is new.
 fn outcome_with(body: &mut BodyReceiver, id: ImageId, compressed: bool, wire: &[u8]) -> Outcome {
     let image = image_of(id, compressed, wire);
     let first = feed(body, image, wire, || usize::MAX / 2);
@@ -62,7 +62,7 @@ fn outcome_with(body: &mut BodyReceiver, id: ImageId, compressed: bool, wire: &[
         for at in 1..wire.len() {
             let mut sizes = vec![at].into_iter();
             let cut = || sizes.next().unwrap_or(usize::MAX / 2);
-            assert!(feed(body, image, wire, cut) == first, "cut at {at}");
+            assert!(feed(body, image, wire, cut) == first, "split at {at}");
         }
     }
     first
@@ -77,7 +77,7 @@ fn outcome(id: ImageId, compressed: bool, wire: &[u8]) -> Outcome {
     )
 }
 
-/// Bytes that no compressor makes shorter.
+/// Incompressible bytes.
 #[cfg(feature = "zstd")]
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -91,7 +91,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn w3_raw_data_are_the_callers_own_bytes_and_the_id_is_checked() {
+fn w3_raw_data_are_not_copied_and_their_id_is_checked() {
     let mut body = BodyReceiver::default();
     let data = b"an image and more";
     body.begin(image_of(ImageId::of(b"an image"), false, b"an image"));
@@ -118,7 +118,7 @@ fn w3_raw_data_are_the_callers_own_bytes_and_the_id_is_checked() {
 }
 
 #[test]
-fn calls_before_the_first_image_do_nothing() {
+fn calls_before_the_first_image_have_no_effect() {
     let mut body = BodyReceiver::default();
     assert_eq!(body.verdict(), None);
     assert_eq!(body.receive(b"abc").used, 0);
@@ -126,7 +126,7 @@ fn calls_before_the_first_image_do_nothing() {
 }
 
 #[test]
-fn r2_an_encrypted_image_is_thrown_away() {
+fn r2_an_encrypted_image_is_discarded() {
     for bits in [0x10, 0x18] {
         let mut body = BodyReceiver::default();
         let image = Image::new(ImageId::of(b"abc"), Flags::from_bits(bits), 3);
@@ -136,7 +136,7 @@ fn r2_an_encrypted_image_is_thrown_away() {
 }
 
 #[test]
-fn r4_a_raw_image_over_the_limit_is_thrown_away_from_its_first_byte() {
+fn r4_a_raw_image_over_the_limit_is_discarded_without_output() {
     let mut body = BodyReceiver::new(4, 0);
     let id = ImageId::of(b"12345");
     let (data, verdict) = outcome_with(&mut body, id, false, b"12345");
@@ -150,7 +150,7 @@ fn r4_a_raw_image_over_the_limit_is_thrown_away_from_its_first_byte() {
 
 #[cfg(not(feature = "zstd"))]
 #[test]
-fn w8_without_zstd_a_compressed_image_fails() {
+fn w8_without_zstd_a_compressed_image_is_unsupported() {
     let end = outcome(ImageId::of(b"abc"), true, b"abc");
     assert_eq!(end, (vec![], Err(ImageFault::CompressionUnsupported)));
 }
@@ -165,7 +165,7 @@ mod compressed {
         zstd::bulk::compress(data, level).unwrap()
     }
 
-    /// As a stream without a declared length, with a checksum, and the window of our choice.
+    /// Compresses as a stream: without a declared length, with the given window, and perhaps a checksum.
     fn compress_stream(data: &[u8], window_log: u32, checksum: bool) -> Vec<u8> {
         let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
         encoder.window_log(window_log).unwrap();
@@ -201,7 +201,7 @@ mod compressed {
         }
     }
 
-    /// A frame by hand: a window of `window`, then raw blocks of these bytes.
+    /// A frame with the given window descriptor and these raw blocks.
     fn by_hand(window: u8, blocks: &[&[u8]]) -> Vec<u8> {
         let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, window];
         for (at, block) in blocks.iter().enumerate() {
@@ -217,7 +217,7 @@ mod compressed {
     const EMPTY_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
 
     #[test]
-    fn w8_frames_of_every_level_and_shape_come_back() {
+    fn w8_frames_of_every_level_and_window_are_decoded() {
         for data in [
             vec![],
             b"x".to_vec(),
@@ -237,7 +237,7 @@ mod compressed {
     }
 
     #[test]
-    fn w8_several_frames_and_skippable_ones_are_one_image() {
+    fn w8_an_image_may_consist_of_several_frames_and_skippable_ones() {
         let (a, b) = (text(5000), noise(900));
         let whole = [&a[..], &b[..]].concat();
         let (fa, fb) = (compress(&a, 3), compress_stream(&b, 12, true));
@@ -265,7 +265,7 @@ mod compressed {
         for end in 1..frame.len() {
             broken(&data, &frame[..end]);
         }
-        // No more after a fault, but a whole new image.
+        // After a fault, the same receiver accepts the next image.
         let mut body = BodyReceiver::default();
         for end in [frame.len() - 1, frame.len()] {
             let verdict = outcome_with(&mut body, ImageId::of(&data), true, &frame[..end]).1;
@@ -276,7 +276,7 @@ mod compressed {
     }
 
     #[test]
-    fn w8_a_changed_bit_is_broken_or_another_image_however_it_comes() {
+    fn w8_a_changed_bit_gives_the_same_outcome_from_any_split() {
         let data = text(600);
         let frame = compress_stream(&data, 10, false);
         let id = ImageId::of(&data);
@@ -285,15 +285,15 @@ mod compressed {
             let mut wire = frame.clone();
             wire[at] ^= 1 << (at % 8);
             let (out, verdict) = outcome_with(&mut body, id, true, &wire);
-            // Some bits change nothing, such as those of the window.
+            // Some bits have no effect on the data, such as those of the window.
             assert_eq!(verdict.is_ok(), out == data, "bit of byte {at}");
         }
     }
 
     #[test]
-    fn w8_the_window_is_limited_also_where_the_library_would_not_look() {
+    fn w8_the_window_is_limited_also_where_the_library_does_not_check_it() {
         let small = text(100);
-        // 16 MiB declared, few bytes within: one whole frame in one piece.
+        // A window of 16 MiB and few bytes of data: a complete frame in one piece.
         let window = |log: u8| (log - 10) << 3;
         assert_eq!(
             broken(&small, &by_hand(window(24), &[&small])),
@@ -301,10 +301,10 @@ mod compressed {
         );
         broken(&small, &by_hand(window(23) + 1, &[&small]));
         good(&small, &by_hand(window(23), &[&small]));
-        // A single segment's window is its content: 8 MiB + 1, of which nothing need come.
+        // The window of a single segment is its content size, here 8 MiB + 1. The header is enough to refuse it.
         let header = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 1, 0, 0x80, 0];
         assert_eq!(broken(&small, &header), "the window is too large");
-        // Settable, both ways.
+        // The limit can be lower and higher.
         let large = vec![7; (1 << 20) + 1];
         let frame = compress(&large, 19);
         assert_eq!(frame[4] & 0x20, 0x20, "not a single segment");
@@ -329,15 +329,15 @@ mod compressed {
     }
 
     #[test]
-    fn w8_a_dictionary_and_a_lying_length_are_broken() {
+    fn w8_a_dictionary_and_a_false_content_size_are_faults() {
         let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 1, 0, 9][..], &[1, 0, 0]].concat();
         assert_eq!(broken(b"", &frame), "a dictionary is needed");
-        // A dictionary ID of 0 is none.
+        // Dictionary ID 0 means no dictionary.
         good(
             b"",
             &[&[0x28, 0xb5, 0x2f, 0xfd, 1, 0, 0][..], &[1, 0, 0]].concat(),
         );
-        // Declares 5 bytes, has 3 and an empty last block.
+        // It declares 5 bytes, and has 3 and an empty last block.
         let frame = [
             &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 5][..],
             &[24, 0, 0],
@@ -347,7 +347,7 @@ mod compressed {
         .concat();
         assert_eq!(
             broken(b"abc", &frame),
-            "a frame has not its declared length"
+            "a frame does not have its declared length"
         );
         let mut right = frame;
         right[5] = 3;
@@ -355,8 +355,8 @@ mod compressed {
     }
 
     #[test]
-    fn w8_blocks_over_their_limit_are_broken_in_one_piece_too() {
-        // A window of 1 KiB bounds its blocks to that.
+    fn w8_blocks_over_their_limit_are_faults_also_in_one_piece() {
+        // With a window of 1 KiB, blocks have at most 1 KiB.
         let data = noise(1025);
         good(&data[1..], &by_hand(0, &[&data[1..]]));
         broken(&data, &by_hand(0, &[&data]));
@@ -367,10 +367,10 @@ mod compressed {
     }
 
     #[test]
-    fn w8_references_beyond_the_window_decode_the_same_however_cut() {
-        // Frames whose header claims a smaller window than their matches reach back: what such a match finds
-        // depends on where the library's ring buffer wrapped, and on what was in it before. The latter cannot
-        // be helped, so that each frame is decoded twice before the ways to cut it are compared.
+    fn w8_references_beyond_the_window_decode_the_same_from_any_split() {
+        // Frames whose matches refer to bytes beyond the window that their header declares. The bytes that such a
+        // match finds depend on where the library's ring buffer wraps, and on its earlier contents. So that those
+        // are the same, each frame is decoded twice before the splits are compared.
         let mut body = BodyReceiver::new(LIMIT, 1 << 10);
         let noise = noise(40_000);
         for seed in 0..40 {
@@ -412,12 +412,12 @@ mod compressed {
     }
 
     #[test]
-    fn r4_a_bomb_is_stopped_at_the_limit() {
+    fn r4_a_decompression_bomb_is_stopped_at_the_limit() {
         let zeros = vec![0; 8 << 20];
         let id = ImageId::of(&zeros);
         let too_large = Err(ImageFault::TooLarge { limit: 1 << 20 });
         let mut body = BodyReceiver::new(1 << 20, DEFAULT_MAX_WINDOW);
-        // A declared length is judged at once, an undeclared one when it is reached.
+        // A declared length is checked at once; without one the limit applies when it is reached.
         let (out, verdict) = outcome_with(&mut body, id, true, &compress(&zeros, 3));
         assert_eq!((out.len(), verdict), (0, too_large));
         let (out, verdict) = outcome_with(&mut body, id, true, &compress_stream(&zeros, 20, false));
@@ -429,11 +429,11 @@ mod compressed {
             &compress_stream(&zeros[..(1 << 20) + 1], 20, false),
         );
         assert_eq!((out.len(), verdict), (1 << 20, too_large));
-        // Many frames add up.
+        // The limit applies to all frames together.
         let frame = compress(&zeros[..700_000], 3);
         let (out, verdict) = outcome_with(&mut body, id, true, &frame.repeat(2));
         assert_eq!((out.len(), verdict), (700_000, too_large));
-        // The limit itself is allowed.
+        // An image of exactly the limit is accepted.
         let most = &zeros[..1 << 20];
         let (_, verdict) = outcome_with(&mut body, ImageId::of(most), true, &compress(most, 3));
         assert!(verdict.is_ok());
@@ -447,7 +447,7 @@ mod compressed {
         #![proptest_config(ProptestConfig::with_cases(96))]
 
         #[test]
-        fn any_data_come_back_and_broken_ones_are_judged_the_same_however_cut(
+        fn any_data_are_decoded_and_faults_do_not_depend_on_the_split(
             data in proptest::collection::vec(0u8..4, 0..3000),
             level in 1..10,
             log in 10u32..14,
@@ -462,7 +462,7 @@ mod compressed {
             }
             let image = image_of(id, true, &wire);
             let mut body = BodyReceiver::new(1 << 16, 1 << 14);
-            // Twice, as above.
+            // Twice, for the reason given above.
             let _ = feed(&mut body, image, &wire, || usize::MAX / 2);
             let whole = feed(&mut body, image, &wire, || usize::MAX / 2);
             let mut pieces = cuts.iter().copied().cycle();
@@ -474,8 +474,8 @@ mod compressed {
         }
 
         #[test]
-        fn any_bytes_behind_a_frame_header_are_judged_the_same_however_cut(
-            // Blocks of any kind and size, so that the decoder gets past their headers.
+        fn any_bytes_after_a_frame_header_give_the_same_outcome_from_any_split(
+            // Blocks of any kind and size, so that the decoder accepts their headers.
             blocks in proptest::collection::vec((0u32..4, 0u32..600, any::<bool>()), 0..12),
             bytes in proptest::collection::vec(any::<u8>(), 600),
             descriptor in prop::sample::select(vec![0u8, 4, 0x40, 0x60]),
@@ -491,7 +491,7 @@ mod compressed {
             }
             let image = image_of(ImageId(0), true, &wire);
             let mut body = BodyReceiver::new(1 << 16, 1 << 14);
-            // Twice, as above.
+            // Twice, for the reason given above.
             let _ = feed(&mut body, image, &wire, || usize::MAX / 2);
             let whole = feed(&mut body, image, &wire, || usize::MAX / 2);
             let mut pieces = cuts.iter().copied().cycle();

@@ -1,16 +1,18 @@
-//! Which images travel compressed, and at which level. // S9
+//! The compression policy: which images are sent compressed, and at which level. // S9
 //!
-//! The policy alone: whoever holds the bytes compresses them, once for each image and not per request.
+//! This module decides only. The store compresses, once for each image and not for each request.
+
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 use crate::image::FileType;
 
-/// Images over this many bytes are tried on a sample of as many bytes first. // S9
+/// Of a larger image, a sample of this many bytes is compressed first, to find out whether it is worth it. // S9
 pub const SAMPLE_LEN: u64 = 1024 * 1024;
 
-/// The threshold of a server that sets none. // S9
+/// The default threshold. // S9
 pub const DEFAULT_THRESHOLD: f64 = 0.95;
 
-/// Whether an image is worth a try: BMP and "other" only, and never an empty one. // S9
+/// Whether to try compression: for BMP and "other", unless the image is empty. // S9
 #[must_use]
 pub const fn is_eligible(file_type: FileType, raw_len: u64) -> bool {
     let bulky = match file_type {
@@ -20,7 +22,7 @@ pub const fn is_eligible(file_type: FileType, raw_len: u64) -> bool {
     bulky && raw_len > 0
 }
 
-/// The Zstd level for an image of so many bytes: 6 under 100 KiB, 3 up to 1 MiB, 1 above. // S9
+/// The Zstd level by the uncompressed length in bytes: 6 below 100 KiB, 3 up to 1 MiB, 1 above. // S9
 #[must_use]
 pub const fn level(raw_len: u64) -> i32 {
     const SMALL: u64 = 100 * 1024;
@@ -34,12 +36,12 @@ pub const fn level(raw_len: u64) -> i32 {
     }
 }
 
-/// Below which ratio of compressed to raw length the compressed form is used.
+/// The ratio of compressed to raw length below which an image is sent compressed. // S9
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold(f64);
 
 impl Threshold {
-    /// A threshold from 0 (never compress) to 1; `None` outside of that.
+    /// A threshold from 0 (never compress) to 1; `None` for other values and NaN.
     #[must_use]
     pub fn new(ratio: f64) -> Option<Threshold> {
         (0.0..=1.0).contains(&ratio).then_some(Threshold(ratio))
@@ -51,19 +53,20 @@ impl Threshold {
         self.0 <= 0.0
     }
 
-    /// The threshold in ten-thousandths, rounded up: to note at which one an image was found not to be worth it.
+    /// The threshold in units of 1/10,000, rounded up: for an index that records the threshold at which an image was
+    /// not worth compressing.
     #[must_use]
     pub fn ten_thousandths(self) -> u16 {
-        // At most 10,000.0, and never negative. Rounded by hand: `ceil` needs std.
+        // Between 0 and 10,000. `f64::ceil` needs std.
         let exact = self.0 * 10_000.0;
         let whole = exact as u16;
         whole + u16::from(f64::from(whole) < exact)
     }
 
-    /// Whether a form of `compressed` bytes stands for `raw` bytes. // S9
+    /// Whether an image of `raw` bytes that compresses to `compressed` bytes is sent compressed. // S9
     #[must_use]
     pub fn accepts(self, raw: u64, compressed: u64) -> bool {
-        // Both are exact in an f64: no image is near 2^53 bytes (S14).
+        // An f64 represents both exactly: images are far smaller than 2^53 bytes. // S14
         raw > 0 && (compressed as f64) < self.0 * raw as f64
     }
 }
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s9_only_bmp_and_other_are_tried_and_an_empty_image_is_not() {
+    fn s9_only_bmp_and_other_are_eligible_unless_empty() {
         for code in 0..8 {
             let file_type = FileType::from_code(code);
             assert_eq!(
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn s9_levels_by_size() {
+    fn s9_the_level_depends_on_the_length() {
         assert_eq!(level(100 * 1024 - 1), 6);
         assert_eq!(level(100 * 1024), 3);
         assert_eq!(level(1024 * 1024), 3);
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn s9_a_form_is_used_only_below_the_threshold() {
+    fn s9_compression_is_used_only_below_the_threshold() {
         let usual = Threshold::default();
         assert!(usual.accepts(100, 94));
         assert!(!usual.accepts(100, 95));

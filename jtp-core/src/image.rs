@@ -1,12 +1,14 @@
-//! What an image is to the protocol: an ID, a type, and the flags byte that travels with it.
+//! Images as the protocol describes them: an ID, flags with the file type, and a length.
+
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 use core::fmt;
 use core::hash::Hasher;
 use core::str::FromStr;
 
-/// The name of an image: `xxHash64(image bytes, seed 0)` of the decompressed bytes. // W3
+/// The ID of an image: `xxHash64(image bytes, seed 0)` of the uncompressed bytes. // W3
 ///
-/// Shown as 16 lower-case hex digits. It detects corruption; it is no protection against forgery.
+/// Its text form is 16 lower-case hex digits. It detects corruption; it does not protect against forgery.
 ///
 /// ```
 /// use jtp_core::ImageId;
@@ -14,25 +16,29 @@ use core::str::FromStr;
 /// assert_eq!("ef46db3751d8e999".parse(), Ok(ImageId::of(b"")));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "an ID is a number of 64 bits on the wire and nothing else"
+)]
 pub struct ImageId(pub u64);
 
 impl ImageId {
     /// The length of an ID on the wire, in bytes. // W1
     pub const LEN: usize = 8;
 
-    /// The ID of an image held in memory.
+    /// The ID of an image in memory.
     #[must_use]
     pub fn of(image: &[u8]) -> ImageId {
         ImageId(twox_hash::XxHash64::oneshot(0, image))
     }
 
-    /// The ID as it stands on the wire. // W1
+    /// The bytes on the wire. // W1
     #[must_use]
     pub const fn to_be_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 
-    /// The ID from its bytes on the wire. // W1
+    /// The ID with these bytes on the wire. // W1
     #[must_use]
     pub const fn from_be_bytes(bytes: [u8; 8]) -> ImageId {
         ImageId(u64::from_be_bytes(bytes))
@@ -51,9 +57,10 @@ impl fmt::Debug for ImageId {
     }
 }
 
-/// A text that is not 16 hex digits.
+/// The text is not 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an image ID is 16 hex digits")]
+#[error("not an image ID: 16 hex digits are expected")]
+#[non_exhaustive]
 pub struct ParseImageIdError;
 
 impl FromStr for ImageId {
@@ -69,7 +76,7 @@ impl FromStr for ImageId {
     }
 }
 
-/// Computes an [`ImageId`] from an image that comes in pieces.
+/// Computes an [`ImageId`] incrementally.
 ///
 /// ```
 /// use jtp_core::{ImageHasher, ImageId};
@@ -82,18 +89,18 @@ impl FromStr for ImageId {
 pub struct ImageHasher(twox_hash::XxHash64);
 
 impl ImageHasher {
-    /// A hasher that has seen no bytes yet.
+    /// A hasher without input.
     #[must_use]
     pub fn new() -> ImageHasher {
         ImageHasher(twox_hash::XxHash64::with_seed(0))
     }
 
-    /// Takes the next bytes of the image.
+    /// Adds the next bytes of the image.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    /// The ID of the bytes taken so far.
+    /// The ID of the bytes added so far.
     #[must_use]
     pub fn id(&self) -> ImageId {
         ImageId(self.0.finish())
@@ -112,10 +119,14 @@ impl fmt::Debug for ImageHasher {
     }
 }
 
-/// The file type code in an entry's or a packet's flags. // W5
+/// The file type in the flags of an entry or a packet. // W5
 ///
-/// The reserved codes are kept as they came and mean "other": a later draft assigns 5.
+/// A received reserved code keeps its value and is treated as [`Other`](Self::Other): a later draft assigns 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the eight variants are all values of the field's three bits"
+)]
 pub enum FileType {
     /// Code 0.
     Png,
@@ -127,11 +138,11 @@ pub enum FileType {
     Bmp,
     /// Code 4.
     Gif,
-    /// Code 5: never sent, "other" on receipt.
+    /// Code 5: never sent, treated as other when received.
     Reserved5,
-    /// Code 6: never sent, "other" on receipt.
+    /// Code 6: never sent, treated as other when received.
     Reserved6,
-    /// Code 7: other, or not known.
+    /// Code 7: another type, or unknown.
     Other,
 }
 
@@ -151,7 +162,7 @@ impl FileType {
         }
     }
 
-    /// The type of a code; only the lowest three bits count.
+    /// The type with this code; only the lowest three bits are used.
     #[must_use]
     pub const fn from_code(code: u8) -> FileType {
         match code & 0b111 {
@@ -166,7 +177,8 @@ impl FileType {
         }
     }
 
-    /// What the first bytes of a file say (12 are enough); `None` if they do not tell one of the five types.
+    /// The type by the first bytes of a file, of which at most 12 are used; `None` for anything but the five known
+    /// types.
     #[must_use]
     pub fn sniff(start: &[u8]) -> Option<FileType> {
         const PNG: &[u8] = &[0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
@@ -185,7 +197,7 @@ impl FileType {
         }
     }
 
-    /// The type that a file name extension tells, in any case; [`FileType::Other`] for any other.
+    /// The type by a file name extension without the dot, ignoring case; [`FileType::Other`] if it is unknown.
     #[must_use]
     pub fn from_extension(extension: &str) -> FileType {
         let is = |known: &str| extension.eq_ignore_ascii_case(known);
@@ -220,7 +232,7 @@ impl FileType {
         }
     }
 
-    /// A file name extension for the type, without a dot; `img` where the type does not tell one.
+    /// A file name extension without the dot; `img` for [`FileType::Other`] and the reserved codes.
     #[must_use]
     pub const fn extension(self) -> &'static str {
         match self {
@@ -263,7 +275,7 @@ impl Flags {
     const ENCRYPTED: u8 = 1 << 4;
     const RESERVED: u8 = 0b1110_0000;
 
-    /// The flags a sender sets: never a reserved type code, never a reserved bit. // W4 W5
+    /// The flags for sending: a reserved file type becomes [`FileType::Other`], reserved bits are 0. // W4 W5
     #[must_use]
     pub const fn new(file_type: FileType, compressed: bool) -> Flags {
         let code = match file_type {
@@ -277,7 +289,7 @@ impl Flags {
         })
     }
 
-    /// The flags as they came, whatever they are.
+    /// The flags with exactly these bits, reserved ones included.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Flags {
         Flags(bits)
@@ -289,25 +301,25 @@ impl Flags {
         self.0
     }
 
-    /// Bits 0 to 2.
+    /// Bits 0 to 2: the file type.
     #[must_use]
     pub const fn file_type(self) -> FileType {
         FileType::from_code(self.0)
     }
 
-    /// Bit 3: the data are Zstd frames.
+    /// Bit 3: the data is compressed with Zstd. // W8
     #[must_use]
     pub const fn is_compressed(self) -> bool {
         self.0 & Flags::COMPRESSED != 0
     }
 
-    /// Bit 4: reserved for encrypted data, which nobody can read.
+    /// Bit 4: the data is encrypted. Reserved: JTP/1 defines no encryption. // W4
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
         self.0 & Flags::ENCRYPTED != 0
     }
 
-    /// Whether one of bits 5 to 7 is set.
+    /// Bits 5 to 7: whether any of them is set. // W4
     #[must_use]
     pub const fn has_reserved(self) -> bool {
         self.0 & Flags::RESERVED != 0
@@ -330,19 +342,20 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// An image as one snapshot of the catalog sends it: the contents of its packet's head. // S6
+/// An image as a snapshot of the catalog sends it: the fields of its packet's head. // S6
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Image {
-    /// Its name.
+    /// The ID.
     pub id: ImageId,
-    /// Its type, and whether it travels compressed.
+    /// The file type, and whether the packet is compressed.
     pub flags: Flags,
-    /// The bytes that travel: the compressed length if it travels compressed.
+    /// The number of bytes in the packet: the compressed length if it is compressed.
     pub length: u32,
 }
 
 impl Image {
-    /// An image of `length` bytes on the wire: compressed bytes if `flags` say so. // S6
+    /// An image whose packet has `length` bytes, after compression if `flags` has the compressed bit. // S6
     #[must_use]
     pub const fn new(id: ImageId, flags: Flags, length: u32) -> Image {
         Image { id, flags, length }
@@ -355,7 +368,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn w3_the_id_is_xxhash64_and_its_text_16_lower_case_hex_digits() {
+    fn w3_an_id_is_xxhash64_and_its_text_16_lower_case_hex_digits() {
         assert_eq!(ImageId::of(b"").to_string(), "ef46db3751d8e999");
         assert_eq!(ImageId(0xAB).to_string(), "00000000000000ab");
         for bad in [
@@ -370,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn w4_flags_keep_what_came_and_a_sender_sets_no_reserved_bit() {
+    fn w4_received_flags_keep_all_bits_and_sent_ones_have_no_reserved_bit() {
         for bits in 0..=255u8 {
             let flags = Flags::from_bits(bits);
             assert_eq!(flags.bits(), bits);
@@ -384,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn w5_reserved_types_are_kept_on_receipt_and_never_sent() {
+    fn w5_reserved_types_keep_their_code_and_are_never_sent() {
         assert_eq!(Flags::from_bits(5).file_type(), FileType::Reserved5);
         assert_eq!(Flags::new(FileType::Reserved5, false).bits(), 7);
         assert_eq!(Flags::new(FileType::Reserved6, true).bits(), 0b1111);
@@ -393,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_the_registered_ones() {
+    fn mime_types_are_the_registered_ones() {
         let types = (0..=4).map(|code| FileType::from_code(code).mime());
         let expected = [
             "image/png",
@@ -407,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_tell_the_type() {
+    fn types_are_detected_by_first_bytes_or_extension() {
         assert_eq!(
             FileType::sniff(b"\x89PNG\r\n\x1a\n...."),
             Some(FileType::Png)

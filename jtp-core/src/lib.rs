@@ -1,31 +1,34 @@
-//! JTP, the Jason Transfer Protocol, as pure state machines: bytes in, bytes out.
+//! JTP, the Jason Transfer Protocol, as state machines without I/O: bytes in, bytes out.
 //!
-//! This crate knows the protocol and nothing else. It opens no socket, reads no clock, starts no thread and
-//! never sees a file: whoever has a transport drives it, and gets the same behaviour on every runtime.
+//! This crate implements the protocol and nothing else. It opens no socket, reads no clock, starts no thread and
+//! accesses no file. A driver that owns a transport calls it, and behaves the same on every runtime.
 //!
 //! ```text
-//!             input: &[u8] ──► receive ──► how much was used, and one event
+//!             input: &[u8] ──► receive ──► number of bytes used, and one event
 //!   your I/O                   ┌──────────────────────┐
-//!             transmit ◄────── │  ServerConnection or │ ◄── what the application wants
+//!             transmit ◄────── │  ServerConnection or │ ◄── the application's calls
 //!             transmitted ───► │  ClientConnection    │
 //!   your clock deadline ◄───── └──────────────────────┘
 //!             handle_timeout
 //! ```
 //!
-//! * **The caller owns the input.** A machine looks at a slice, says how much it used, and tells one event, which
-//!   borrows from that slice: the bytes of an image are never copied.
-//! * **Output is looked at, then acknowledged.** What was shown once is only ever added to, so a write that was
-//!   dropped half-way loses nothing. A server's bodies are counted, never touched: read them into memory, or let
-//!   the system send them.
-//! * **Any order of calls is valid.** What does not fit answers `Misuse` and changes nothing.
-//! * **Every limit is finite**, and checked before anything is allocated.
+//! * **The caller owns the input.** A connection looks at a slice, and returns how many bytes it used and one event,
+//!   which borrows from that slice: the bytes of an image are never copied.
+//! * **Output is shown, then acknowledged.** Bytes that were shown stay the next to send until they are acknowledged,
+//!   so an interrupted write loses nothing. A server's connection counts the bytes of bodies and never touches them:
+//!   a driver may read them into memory, or let the system send them.
+//! * **Any order of calls is valid.** A call that does not fit the state returns [`Misuse`] and changes nothing.
+//! * **Every limit is finite**, and is checked before memory is allocated.
 //!
-//! Most programs use an adapter instead: `jtp-tokio`, `jtp-async-std` or `jtp-blocking`. The rules that code and
-//! tests quote by their tags (`// S11`) are those of RFC.md.
+//! Most programs use an adapter instead: `jtp-tokio`, `jtp-async-std` or `jtp-blocking`.
 //!
-//! # The loop
+//! Tags such as S11 in the documentation, code and tests are the rules of [RFC.md], which describes the protocol.
 //!
-//! A client and a server in memory. Over a socket each side does the same with its own half.
+//! [RFC.md]: https://github.com/jtp-protocol/jtp/blob/main/RFC.md
+//!
+//! # Example
+//!
+//! A client and a server in memory. Over a socket, each side runs its own half of this loop.
 //!
 //! ```
 //! use jtp_core::client::{ClientConfig, ClientConnection, Event, Request};
@@ -39,20 +42,20 @@
 //! writer.insert("a.png", image)?;
 //! let catalog = writer.publish();
 //!
-//! let now = Time::ZERO; // Your clock's; none of the two reads one.
+//! let now = Time::ZERO; // The time of your clock.
 //! let mut client = ClientConnection::new(ClientConfig::new(), now);
 //! let mut server = ServerConnection::new(ServerConfig::new(), now);
 //! client.request(Request::ListAndGet, true, now)?;
 //!
 //! let (mut to_server, mut to_client, mut got) = (Vec::new(), Vec::new(), Vec::new());
 //! while !client.is_idle() {
-//!     // The client's output is the server's input, which stays with us until it is used.
+//!     // The client's output is the server's input, which we keep until it is used.
 //!     to_server.extend_from_slice(client.transmit());
 //!     client.transmitted(client.transmit().len(), now)?;
 //!     let received = server.receive(&to_server, now);
 //!     to_server.drain(..received.used);
 //!     if received.event.is_some() {
-//!         server.accept(&catalog, now)?; // Or refuse it, or let it wait.
+//!         server.accept(&catalog, now)?; // Or refuse it, or decide later.
 //!     }
 //!     if let Some(wanted) = server.wants_body() {
 //!         server.body_loaded(wanted.remaining(), now)?;
@@ -67,7 +70,9 @@
 //!         match received.event {
 //!             Some(Event::Data(bytes)) => got.extend_from_slice(bytes),
 //!             // The bytes are the image only if the verdict says so.
-//!             Some(Event::ImageEnd { verdict, .. }) => drop(verdict?),
+//!             Some(Event::ImageEnd { verdict, .. }) => {
+//!                 verdict?;
+//!             }
 //!             Some(_) => {}
 //!             None => break to_client.clear(),
 //!         }
@@ -83,10 +88,11 @@
 //!
 //! | feature | default | what it does |
 //! |---|---|---|
-//! | `std` | yes | catalogs that threads can share; without it the crate is `no_std` + alloc |
-//! | `zstd` | yes | receives compressed images (W8); without it they count as broken |
+//! | `std` | yes | catalogs can be shared between threads; without it the crate is `no_std` + alloc |
+//! | `zstd` | yes | decodes compressed images (W8); without it they are reported as faults |
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
@@ -98,6 +104,7 @@ pub mod catalog;
 pub mod client;
 pub mod compress;
 mod connection;
+mod fault;
 mod image;
 mod name;
 pub mod server;
@@ -108,11 +115,10 @@ mod zstd_frame;
 #[cfg(feature = "zstd")]
 mod zstd_stream;
 
-pub use body::{
-    BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, ImageFault, Piece, Verified,
-};
+pub use body::{BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, Piece, Verified};
 pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use connection::{Misuse, Received};
+pub use fault::ImageFault;
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
 pub use name::nfc;
 pub use time::Time;

@@ -1,14 +1,16 @@
-//! File names as the protocol wants them.
+//! Normalization of file names.
+
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// The name in Normalization Form C; borrowed if it is in that form already. // W6
+/// Normalizes a name to Unicode Normalization Form C; borrows it if it is in that form. // W6
 ///
-/// Both sides do this: a server before it sends a name, a client when it receives one. It makes no name safe:
-/// what comes out is still not to be used as a path. // R5
+/// A server does this before it sends a name, a client when it receives one. It does not make a name safe: never use
+/// the result as a path. // R5
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -22,7 +24,7 @@ pub fn nfc(name: &str) -> Cow<'_, str> {
     if name.is_ascii() || is_nfc_quick(name.chars()) == IsNormalized::Yes {
         return Cow::Borrowed(name);
     }
-    // The quick check may also not know: then only the result tells.
+    // The quick check can be inconclusive: then compare the result.
     let normal: String = name.nfc().collect();
     if normal == name {
         Cow::Borrowed(name)
@@ -36,16 +38,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn w6_names_become_nfc_and_those_that_are_stay_borrowed() {
+    fn w6_names_become_nfc_and_nfc_names_are_borrowed() {
         for same in ["", "a.png", "é", "한글.gif", "q\u{307}\u{323}x".trim_end()] {
             let normal: String = same.nfc().collect();
             assert_eq!(nfc(same), normal);
             assert_eq!(matches!(nfc(same), Cow::Borrowed(_)), normal == same);
         }
         assert_eq!(nfc("A\u{30a}"), "\u{c5}");
-        // The quick check says "maybe" here: a combining mark that has nothing to combine with.
+        // The quick check returns Maybe: the combining mark does not combine with "x".
         assert!(matches!(nfc("x\u{301}.png"), Cow::Borrowed(_)));
-        // Singletons change even though nothing combines.
+        // A singleton decomposition: U+212B becomes U+00C5.
         assert_eq!(nfc("\u{212b}"), "\u{c5}");
     }
 }

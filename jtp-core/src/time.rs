@@ -1,12 +1,14 @@
-//! Time as the core sees it: a number that the caller passes in.
+//! Points in time, passed in by the caller.
+
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 use core::ops::Add;
 use core::time::Duration;
 
 /// A point in time: the duration since an epoch of the caller's choice.
 ///
-/// The core never reads a clock. One connection must always be given times of one epoch, and never an
-/// earlier one than before (an earlier one is harmless: it is taken as no time having passed).
+/// The core never reads a clock. All times passed to one connection must have the same epoch and must not decrease.
+/// A time that is earlier than the one before is treated as equal to it.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -25,19 +27,19 @@ impl Time {
     /// The epoch itself.
     pub const ZERO: Time = Time(Duration::ZERO);
 
-    /// The time so long after the caller's epoch.
+    /// The point in time that is `elapsed` after the epoch.
     #[must_use]
     pub const fn since_epoch(elapsed: Duration) -> Time {
         Time(elapsed)
     }
 
-    /// How long after the epoch this is.
+    /// The duration since the epoch.
     #[must_use]
     pub const fn elapsed(self) -> Duration {
         self.0
     }
 
-    /// How much later this is than `earlier`; zero if it is not later.
+    /// The duration since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -47,7 +49,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
 
-    /// Saturates: a far future is never reached, which is what an endless deadline means.
+    /// Saturates, so that an unlimited duration gives a deadline that is never reached.
     fn add(self, by: Duration) -> Time {
         Time(self.0.saturating_add(by))
     }

@@ -1,50 +1,50 @@
 //! The headers of Zstd frames and blocks (RFC 8878, sections 3.1.1 and 3.1.2), read without the library.
 //!
-//! A frame is judged by its header before the library sees a byte of it: the library skips its own check of
-//! the window when a whole frame happens to be in one piece, and would also read formats older than the RFC.
+//! The header is checked before the library sees a byte of the frame: the library does not check the window of a
+//! frame that is complete in one input, and it also reads formats older than the RFC.
 
 use crate::wire::Decoded;
 
-/// The longest frame header, in bytes: magic, descriptor, window, dictionary ID, content size.
+/// Maximum length of a frame header in bytes: magic number, descriptor, window, dictionary ID, content size.
 pub(crate) const MAX_HEADER_LEN: usize = 4 + 1 + 1 + 4 + 8;
 
-/// The length of a block's header.
+/// Length of a block header in bytes.
 pub(crate) const BLOCK_HEADER_LEN: usize = 3;
 
-/// The most bytes a block decodes to, whatever the window.
+/// Maximum number of bytes that a block decodes to.
 pub(crate) const MAX_BLOCK: usize = 128 * 1024;
 
 const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
-/// The first byte's low half is free: 16 magic numbers begin a skippable frame.
+/// The low half of the first byte is arbitrary: 16 magic numbers begin a skippable frame.
 const SKIPPABLE_MAGIC: [u8; 4] = 0x184D_2A50_u32.to_le_bytes();
 
-/// Why the bytes are no Zstd frame.
+/// Why the bytes are not a valid Zstd frame.
 pub(crate) type Reason = &'static str;
 
-/// What a frame's header says.
+/// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameHeader {
     /// A frame of data.
     Data {
-        /// The window in bytes; that of a single-segment frame is its content.
+        /// The window in bytes. The window of a single-segment frame is its content size.
         window: u64,
         /// The declared length of the decoded data.
         content: Option<u64>,
-        /// 0 is none.
+        /// The dictionary ID; 0 if there is none.
         dictionary: u32,
         /// Whether four bytes of checksum follow the last block.
         checksum: bool,
     },
-    /// A skippable frame, and how many bytes follow its header.
+    /// A skippable frame, and the number of bytes after its header.
     Skippable { length: u32 },
 }
 
-/// A block's header.
+/// A block header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
     pub(crate) last: bool,
     pub(crate) kind: BlockKind,
-    /// The bytes of the block on the wire, the header not counted; at most 2^21 − 1.
+    /// Number of input bytes of the block without its header, at most 2^21 − 1.
     pub(crate) wire: u32,
 }
 
@@ -55,9 +55,10 @@ pub(crate) enum BlockKind {
     Compressed,
 }
 
-/// Reads a frame's header from the start of `input`.
+/// Decodes a frame header from the start of `input`.
 pub(crate) fn decode_header(input: &[u8]) -> Result<Decoded<FrameHeader>, Reason> {
-    // Each byte of the magic is judged when it comes, so that the answer does not depend on the cut.
+    // Each byte of the magic number is checked when it arrives, so that the result does not depend on how the input
+    // is split.
     let seen = input.get(..4).unwrap_or(input);
     let skippable = seen.first().is_some_and(|first| first & 0xf0 == 0x50);
     let begins = if skippable {
@@ -69,7 +70,7 @@ pub(crate) fn decode_header(input: &[u8]) -> Result<Decoded<FrameHeader>, Reason
         MAGIC.starts_with(seen)
     };
     if !begins {
-        return Err("bytes that begin no Zstd frame");
+        return Err("the data do not begin with a Zstd frame");
     }
     let Some((_, rest)) = input.split_first_chunk::<4>() else {
         return Ok(Decoded::Incomplete {
@@ -119,7 +120,7 @@ pub(crate) fn decode_header(input: &[u8]) -> Result<Decoded<FrameHeader>, Reason
     let (dictionary, content) = fields.split_at_checked(dictionary_len).unwrap_or_default();
     let content = match content.len() {
         0 => None,
-        // Two bytes cannot say what one byte can.
+        // The two-byte form starts at 256.
         2 => Some(little_endian(content) + 256),
         _ => Some(little_endian(content)),
     };
@@ -142,7 +143,7 @@ pub(crate) fn decode_header(input: &[u8]) -> Result<Decoded<FrameHeader>, Reason
     })
 }
 
-/// A number of up to eight bytes.
+/// The number in up to eight bytes.
 fn little_endian(bytes: &[u8]) -> u64 {
     bytes
         .iter()
@@ -150,16 +151,16 @@ fn little_endian(bytes: &[u8]) -> u64 {
         .fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
-/// Reads a block's header.
+/// Decodes a block header.
 pub(crate) fn decode_block(header: [u8; BLOCK_HEADER_LEN]) -> Result<BlockHeader, Reason> {
     let [low, middle, high] = header;
     let bits = u32::from_le_bytes([low, middle, high, 0]);
     let size = bits >> 3;
     let (kind, wire) = match bits >> 1 & 0b11 {
         0 => (BlockKind::Raw, size),
-        // One byte, to be repeated `size` times.
+        // One byte, which is repeated `size` times.
         1 => (BlockKind::Rle, 1),
-        2 if size == 0 => return Err("a compressed block without data"),
+        2 if size == 0 => return Err("a compressed block is empty"),
         2 => (BlockKind::Compressed, size),
         _ => return Err("a block of the reserved type"),
     };
@@ -195,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_every_shape_are_read_from_any_cut() {
-        // Window descriptor alone: 2^10 … with eighths.
+    fn frame_headers_with_any_fields_decode_from_any_split() {
+        // Only a window descriptor: a power of two from 2^10 on, plus eighths of it.
         let data = |window, content, dictionary, checksum| FrameHeader::Data {
             window,
             content,
@@ -212,7 +213,7 @@ mod tests {
             whole(&frame(&[0, 0xff])),
             data((1 << 41) + (7 << 38), None, 0, false)
         );
-        // Single segment: the window is the content.
+        // Single segment: the window is the content size.
         assert_eq!(whole(&frame(&[0x20, 7])), data(7, Some(7), 0, false));
         assert_eq!(whole(&frame(&[0x60, 1, 1])), data(513, Some(513), 0, false));
         assert_eq!(
@@ -231,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn w8_only_frames_of_the_rfc_and_skippable_ones_begin() {
+    fn w8_only_standard_and_skippable_frames_are_accepted() {
         for low in 0x50..=0x5f {
             assert_eq!(
                 whole(&[low, 0x2a, 0x4d, 0x18, 1, 2, 0, 0]),
                 FrameHeader::Skippable { length: 513 }
             );
         }
-        // The formats before 1.0 (0.1 to 0.7), and neighbours of the magic numbers.
+        // The formats 0.1 to 0.7, and numbers next to the valid ones.
         for bad in [
             0xFD2F_B527u32,
             0xFD2F_B522,
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_have_three_types() {
+    fn block_headers_have_three_types() {
         let block = |bits: u32| {
             let [low, middle, high, _] = bits.to_le_bytes();
             decode_block([low, middle, high])

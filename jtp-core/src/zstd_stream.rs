@@ -1,79 +1,86 @@
-//! Decoding Zstd frames so that the answer never depends on how the input was cut. // W8
+//! Decoding Zstd frames so that the result does not depend on how the input is split. // W8
 //!
 //! ```text
-//!            ┌────────── Skip ◄──────────┐
-//!            ▼                           │
-//!  start ► Header ► BlockHeader ► Raw / Whole ► (last block) Checksum ┐
-//!            ▲          ▲            │                                │
-//!            │          └────────────┘                                │
-//!            └────────────────────────────────────────────────────────┘
+//!          ┌─────────┐
+//!          │  Skip   │
+//!          └▲───────┬┘
+//!           │       ▼
+//!  start ► Header ► BlockHeader ► Raw or Encoded ─ last block ─► Checksum ┐
+//!           ▲           ▲               │                                 │
+//!           │           └───────────────┘                                 │
+//!           └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Headers and block headers are read here, and the library is fed one of them, or one block, at a time:
+//! Frame and block headers are decoded here. The library gets one header or one block at a time:
 //!
-//! - It never sees a whole frame in one call, so it never takes its single-pass path.
-//! - A call that fails loses the output of no earlier block.
-//! - A raw block, which the library would pass on in whatever pieces it comes, is handed over in pieces of
-//!   fixed size. Where its ring buffer wraps (which broken data could find out) is then fixed as well.
-//! - A block decodes to at most 128 KiB, so the output buffer always has room for what one call yields.
+//! - It never sees a complete frame in one call, so it never uses its single-pass path.
+//! - A call that fails does not lose the output of earlier blocks.
+//! - A raw block, which the library would pass on in pieces of any size, is handed over in pieces of a fixed size.
+//!   Broken data can make visible where the library's ring buffer wraps; so that is fixed as well.
+//! - A block decodes to at most 128 KiB, so the output buffer always has room for the output of one call.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use crate::body::ImageFault;
+use crate::fault::ImageFault;
 use crate::wire::Decoded;
 use crate::zstd_frame::{
     self, BLOCK_HEADER_LEN, BlockKind, FrameHeader, MAX_BLOCK, MAX_HEADER_LEN, Reason,
 };
 
-/// The pieces in which raw blocks go to the library.
+/// Size in bytes of the pieces in which the library gets raw blocks.
 const RAW_PIECE: usize = 4096;
 
 const _: () = assert!(MAX_HEADER_LEN <= RAW_PIECE && BLOCK_HEADER_LEN <= RAW_PIECE);
 
-enum At {
-    /// Where a frame begins, or the data end.
+/// What the next bytes are; see the diagram.
+enum Position {
+    /// A frame header, or the end of the data.
     Header,
-    /// In a skippable frame.
+    /// A skippable frame.
     Skip { left: u32 },
-    /// Where a block begins.
+    /// A block header.
     BlockHeader,
-    /// In a raw block.
+    /// A raw block.
     Raw { left: usize },
-    /// In a compressed or run-length block.
-    Whole { left: usize },
-    /// In the checksum behind the last block.
+    /// A compressed or run-length block.
+    Encoded { left: usize },
+    /// The checksum after the last block.
     Checksum { left: usize },
 }
 
-/// The decoder and its two buffers, both reused for later images.
+/// The decoder and its two buffers, which are reused for later images.
 pub(crate) struct ZstdStream {
     library: DCtx<'static>,
-    /// What was decoded by the last [`ZstdStream::advance`]: the first `filled` bytes.
+    /// Its first `filled` bytes are the output of the last [`ZstdStream::advance`].
     out: Vec<u8>,
     filled: usize,
-    /// A header, or a piece of a raw block, that has not wholly come.
+    /// An incomplete header, or an incomplete piece of a raw block.
     held: Vec<u8>,
-    at: At,
+    position: Position,
     max_window: u64,
-    /// Whether a frame of data was seen.
+    /// Whether there was a frame of data.
     any: bool,
-    // Of the frame under way:
+    // About the current frame:
+    /// Whether its last block is reached.
     last: bool,
+    /// Whether it ends with a checksum.
     checksum: bool,
+    /// Its declared content size.
     content: Option<u64>,
+    /// Number of bytes decoded so far.
     decoded: u64,
-    /// Whether the library said that the frame is done.
+    /// Whether the library reports its end.
     done: bool,
 }
 
 impl ZstdStream {
-    /// `None` if the library has no memory.
+    /// `None` if the library is out of memory.
     pub(crate) fn new(max_window: u32) -> Option<ZstdStream> {
         let mut library = DCtx::try_create()?;
-        // The exact check is made here; this one bounds the library as well.
+        // `header` makes the exact check; this bounds the library as well.
         let most = if usize::BITS < 64 { 30 } else { 31 };
         let log = u64::from(max_window)
             .max(1 << 10)
@@ -87,7 +94,7 @@ impl ZstdStream {
             out: vec![0; MAX_BLOCK],
             filled: 0,
             held: Vec::with_capacity(RAW_PIECE),
-            at: At::Header,
+            position: Position::Header,
             max_window: u64::from(max_window),
             any: false,
             last: false,
@@ -98,11 +105,11 @@ impl ZstdStream {
         })
     }
 
-    /// Makes ready for the next image.
+    /// Prepares for the next image.
     pub(crate) fn reset(&mut self) -> Result<(), Reason> {
         self.filled = 0;
         self.held.clear();
-        self.at = At::Header;
+        self.position = Position::Header;
         self.any = false;
         self.library
             .reset(ResetDirective::SessionOnly)
@@ -110,24 +117,25 @@ impl ZstdStream {
             .map_err(zstd_safe::get_error_name)
     }
 
-    /// What the last [`ZstdStream::advance`] decoded.
+    /// The output of the last [`ZstdStream::advance`].
     pub(crate) fn output(&self) -> &[u8] {
         self.out.get(..self.filled).unwrap_or_default()
     }
 
-    /// Whether the data may end here; if not, why.
+    /// Checks that the data may end here.
     pub(crate) fn finish(&self) -> Result<(), Reason> {
-        match self.at {
-            At::Header if !self.held.is_empty() => Err("the last frame is incomplete"),
-            At::Header if !self.any => Err("no frame of data"),
-            At::Header => Ok(()),
+        match self.position {
+            Position::Header if !self.held.is_empty() => Err("the last frame is incomplete"),
+            Position::Header if !self.any => Err("no frame of data"),
+            Position::Header => Ok(()),
             _ => Err("the last frame is incomplete"),
         }
     }
 
-    /// Decodes from `input` until the output buffer has no more room or the input ends; says how much input
-    /// was used. There is output ([`ZstdStream::output`], at most `room` bytes) also when there is a fault;
-    /// without output and fault all input was used. `limit` is the one that `room` is left of.
+    /// Decodes `input` until the output buffer is full or the input ends. Returns the number of input bytes used.
+    ///
+    /// At most `room` bytes are in [`ZstdStream::output`], which is valid also if there is a fault. Without output
+    /// and fault all input is used. `limit` is the limit of the whole image, for the fault.
     pub(crate) fn advance(
         &mut self,
         input: &[u8],
@@ -146,29 +154,29 @@ impl ZstdStream {
         (input.len() - rest.len(), result)
     }
 
-    /// One step of [`ZstdStream::advance`]; `false` if no other can follow now.
+    /// One step of [`ZstdStream::advance`]. Returns `false` if no other step can follow now.
     fn step(&mut self, input: &mut &[u8], room: u64, limit: u64) -> Result<bool, ImageFault> {
         if input.is_empty() {
             return Ok(false);
         }
-        match self.at {
-            At::Header => self.header(input, room, limit)?,
-            At::Skip { left } => {
+        match self.position {
+            Position::Header => self.header(input, room, limit)?,
+            Position::Skip { left } => {
                 let size = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                 take(input, size);
                 let left = left.saturating_sub(u32::try_from(size).unwrap_or(left));
-                self.at = if left == 0 {
-                    At::Header
+                self.position = if left == 0 {
+                    Position::Header
                 } else {
-                    At::Skip { left }
+                    Position::Skip { left }
                 };
             }
-            At::BlockHeader => {
+            Position::BlockHeader => {
                 if self.hold(input, BLOCK_HEADER_LEN) {
                     self.block_header(room, limit)?;
                 }
             }
-            At::Raw { left } => {
+            Position::Raw { left } => {
                 let size = left.min(RAW_PIECE);
                 if self.out.len() - self.filled < size {
                     return Ok(false);
@@ -181,25 +189,25 @@ impl ZstdStream {
                 } else {
                     return Ok(false);
                 }
-                self.at = At::Raw { left: left - size };
+                self.position = Position::Raw { left: left - size };
                 self.end_of_block(left - size)?;
             }
-            At::Whole { left } => {
+            Position::Encoded { left } => {
                 if self.filled > 0 {
-                    // Any block may fill the whole buffer.
+                    // A block may need the whole buffer.
                     return Ok(false);
                 }
                 let piece = take(input, left);
                 let left = left - piece.len();
                 self.feed(piece, room, limit)?;
-                self.at = At::Whole { left };
+                self.position = Position::Encoded { left };
                 self.end_of_block(left)?;
             }
-            At::Checksum { left } => {
+            Position::Checksum { left } => {
                 let piece = take(input, left);
                 let left = left - piece.len();
                 self.feed(piece, room, limit)?;
-                self.at = At::Checksum { left };
+                self.position = Position::Checksum { left };
                 if left == 0 {
                     self.end_of_frame()?;
                 }
@@ -223,9 +231,9 @@ impl ZstdStream {
                     ..
                 } => {
                     self.held.clear();
-                    self.at = match length {
-                        0 => At::Header,
-                        left => At::Skip { left },
+                    self.position = match length {
+                        0 => Position::Header,
+                        left => Position::Skip { left },
                     };
                     return Ok(());
                 }
@@ -254,7 +262,7 @@ impl ZstdStream {
                     self.decoded = 0;
                     self.done = false;
                     self.feed_held(room, limit)?;
-                    self.at = At::BlockHeader;
+                    self.position = Position::BlockHeader;
                     return Ok(());
                 }
             }
@@ -269,22 +277,22 @@ impl ZstdStream {
         self.feed_held(room, limit)?;
         self.last = block.last;
         let left = usize::try_from(block.wire).unwrap_or(usize::MAX);
-        self.at = match block.kind {
-            BlockKind::Raw => At::Raw { left },
-            BlockKind::Rle | BlockKind::Compressed => At::Whole { left },
+        self.position = match block.kind {
+            BlockKind::Raw => Position::Raw { left },
+            BlockKind::Rle | BlockKind::Compressed => Position::Encoded { left },
         };
         self.end_of_block(left)
     }
 
-    /// Moves on behind a block of which nothing is left.
+    /// Continues after a block if nothing of it is left.
     fn end_of_block(&mut self, left: usize) -> Result<(), ImageFault> {
         if left > 0 {
             return Ok(());
         }
         if !self.last {
-            self.at = At::BlockHeader;
+            self.position = Position::BlockHeader;
         } else if self.checksum {
-            self.at = At::Checksum { left: 4 };
+            self.position = Position::Checksum { left: 4 };
         } else {
             self.end_of_frame()?;
         }
@@ -292,20 +300,22 @@ impl ZstdStream {
     }
 
     fn end_of_frame(&mut self) -> Result<(), ImageFault> {
-        // The library does not compare the lengths when an empty block ends the frame.
+        // The library does not check the length if an empty block ends the frame.
         if self.content.is_some_and(|content| content != self.decoded) {
-            return Err(ImageFault::Broken("a frame has not its declared length"));
+            return Err(ImageFault::Broken(
+                "a frame does not have its declared length",
+            ));
         }
         if !self.done {
             return Err(ImageFault::Broken(
                 "a frame does not end with its last block",
             ));
         }
-        self.at = At::Header;
+        self.position = Position::Header;
         Ok(())
     }
 
-    /// Collects `size` bytes; whether they are there.
+    /// Collects `size` bytes in `held`. Returns whether it has them.
     fn hold(&mut self, input: &mut &[u8], size: usize) -> bool {
         let piece = take(input, size.saturating_sub(self.held.len()));
         self.held.extend_from_slice(piece);
@@ -320,7 +330,7 @@ impl ZstdStream {
         result
     }
 
-    /// Hands bytes of one header or block to the library.
+    /// Passes bytes of one header or block to the library.
     fn feed(&mut self, bytes: &[u8], room: u64, limit: u64) -> Result<(), ImageFault> {
         let before = self.filled;
         let mut input = InBuffer::around(bytes);
@@ -334,11 +344,11 @@ impl ZstdStream {
             self.filled = output.pos();
             self.done = hint == 0;
             if input.pos() == from_in && self.filled == from_out {
-                return Err(ImageFault::Broken("the data do not go on"));
+                return Err(ImageFault::Broken("the decoder made no progress"));
             }
         }
         if u64::try_from(self.filled).unwrap_or(u64::MAX) > room {
-            // Nothing over the limit gets out. // R4
+            // No output exceeds the limit. // R4
             self.filled = before;
             return Err(ImageFault::TooLarge { limit });
         }
@@ -346,7 +356,7 @@ impl ZstdStream {
         Ok(())
     }
 
-    /// What is left of the room behind what is in the output buffer.
+    /// The part of `room` that the output buffer does not use.
     fn left_of(&self, room: u64) -> u64 {
         room.saturating_sub(u64::try_from(self.filled).unwrap_or(u64::MAX))
     }

@@ -1,9 +1,8 @@
-//! What a catalog costs: bytes an image, and what a change copies.
+//! Memory cost of a catalog: bytes per image, and bytes copied per change.
 //!
-//! `JTP_IMAGES=1000000 cargo test --release -p jtp-core --test catalog_scale -- --nocapture` prints the figures of a
-//! million images.
+//! `JTP_IMAGES=1000000 cargo test --release -p jtp-core --test catalog_scale -- --nocapture` prints the figures for
+//! one million images.
 
-// It measures; the core itself reads no clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,30 +11,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId};
 
-/// Counts the bytes that are allocated, and all that ever were.
-struct Counting;
+/// The system allocator with counts of live bytes and of all bytes ever allocated.
+struct CountingAllocator;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
-static EVER: AtomicUsize = AtomicUsize::new(0);
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: all calls go to the system allocator; only counters are added.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        EVER.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        TOTAL.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const NAME_LEN: usize = 20;
 
@@ -44,20 +43,20 @@ fn name(n: u64) -> String {
 }
 
 fn image(n: u64) -> Image {
-    Image {
-        id: ImageId::of(&n.to_be_bytes()),
-        flags: Flags::new(FileType::Png, false),
-        length: 300_000,
-    }
+    Image::new(
+        ImageId::of(&n.to_be_bytes()),
+        Flags::new(FileType::Png, false),
+        300_000,
+    )
 }
 
 fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
-/// One test, because it counts all that this process allocates.
+/// A single test, because it counts all allocations of the process.
 #[test]
-fn a_catalog_takes_at_most_64_bytes_an_image_and_its_name_and_a_change_copies_little() {
+fn a_catalog_takes_at_most_64_bytes_per_image_plus_its_name_and_a_change_copies_little() {
     let images: u64 = std::env::var("JTP_IMAGES").map_or(100_000, |n| n.parse().unwrap());
     let count = usize::try_from(images).unwrap();
     assert_eq!(name(0).len(), NAME_LEN);
@@ -66,7 +65,7 @@ fn a_catalog_takes_at_most_64_bytes_an_image_and_its_name_and_a_change_copies_li
         let mut writer = CatalogWriter::new();
         writer.set_history(0);
         for n in 0..images {
-            // A prime, so that each comes once.
+            // Multiplying by a prime permutes the numbers.
             let n = if shuffled { n * 7_368_787 % images } else { n };
             writer.insert(&name(n), image(n)).unwrap();
         }
@@ -74,11 +73,11 @@ fn a_catalog_takes_at_most_64_bytes_an_image_and_its_name_and_a_change_copies_li
         writer.set_history(CatalogWriter::HISTORY);
         assert_eq!(catalog.len(), count);
         let each = (live() - before) as f64 / count as f64 - NAME_LEN as f64;
-        println!("{count} images, shuffled: {shuffled}: {each:.1} bytes an image and its name");
-        assert!(each <= 64.0, "{each} bytes an image");
+        println!("{count} images, shuffled: {shuffled}: {each:.1} bytes per image plus its name");
+        assert!(each <= 64.0, "{each} bytes per image");
 
-        // One more, with the snapshot before still held.
-        let ever = EVER.load(Ordering::Relaxed);
+        // Add images one by one while all earlier snapshots are held.
+        let total = TOTAL.load(Ordering::Relaxed);
         const MORE: u64 = 100;
         let mut held: Vec<Arc<Catalog>> = Vec::new();
         let grown = live();
@@ -88,18 +87,22 @@ fn a_catalog_takes_at_most_64_bytes_an_image_and_its_name_and_a_change_copies_li
                 .unwrap();
             held.push(writer.publish());
         }
-        let copied = (EVER.load(Ordering::Relaxed) - ever) / usize::try_from(MORE).unwrap();
+        let copied = (TOTAL.load(Ordering::Relaxed) - total) / usize::try_from(MORE).unwrap();
         let kept = (live() - grown) / usize::try_from(MORE).unwrap();
-        println!("one more image: {copied} bytes allocated, {kept} kept by the snapshot before");
-        // Two lists of pointers, a chunk and a shard; never the entries, and no LIST is encoded.
+        println!("one more image: {copied} bytes allocated, {kept} held by the previous snapshot");
+        // A change copies two lists of pointers, a chunk and a shard; no entries, and no LIST is encoded.
         assert!(copied < 128 * 1024 + count / 8, "{copied} bytes");
         assert!(held.last().is_some_and(|last| last.len() == count + 100));
 
-        // LIST costs nothing, whenever it is asked for.
-        let ever = EVER.load(Ordering::Relaxed);
+        // LIST is encoded already.
+        let total = TOTAL.load(Ordering::Relaxed);
         let length: usize = catalog.list().map(<[u8]>::len).sum();
         assert!(length > count * (NAME_LEN + 11));
-        assert_eq!(EVER.load(Ordering::Relaxed), ever, "nothing is encoded");
+        assert_eq!(
+            TOTAL.load(Ordering::Relaxed),
+            total,
+            "list() must not allocate"
+        );
         assert_eq!(catalog.len(), count, "S3");
     }
 }

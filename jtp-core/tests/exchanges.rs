@@ -1,5 +1,5 @@
-//! Whole exchanges of both machines: cut into any pieces they are the same exchange, and the answers are
-//! what sets and maps say.
+//! Whole exchanges of both state machines: they do not depend on how the bytes are split, and the responses match
+//! a model of sets and maps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use proptest::prelude::*;
 
 const NOW: Time = Time::ZERO;
 
-/// What an exchange consists of, whatever the pieces it comes in.
+/// Everything observable about an exchange that must not depend on how it is split.
 #[derive(Debug, Default, PartialEq)]
 struct Exchange {
     up: Vec<u8>,
     down: Vec<u8>,
-    /// The answers in order: of which kind, and the IDs of their entries or images.
-    answers: Vec<(ResponseKind, Vec<ImageId>)>,
+    /// The responses in order: kind, and IDs of the entries or images.
+    responses: Vec<(ResponseKind, Vec<ImageId>)>,
     names: Vec<String>,
     bodies: Vec<Vec<u8>>,
 }
@@ -27,19 +27,19 @@ type Bodies = BTreeMap<ImageId, Vec<u8>>;
 fn catalog(images: &BTreeMap<String, Vec<u8>>) -> (Arc<Catalog>, Bodies) {
     let (mut writer, mut bodies) = (CatalogWriter::new(), Bodies::new());
     for (name, bytes) in images {
-        let image = Image {
-            id: ImageId::of(bytes),
-            flags: Flags::new(FileType::Png, false),
-            length: u32::try_from(bytes.len()).unwrap(),
-        };
+        let image = Image::new(
+            ImageId::of(bytes),
+            Flags::new(FileType::Png, false),
+            u32::try_from(bytes.len()).unwrap(),
+        );
         writer.insert(name, image).unwrap();
         bodies.insert(image.id, bytes.clone());
     }
     (writer.publish(), bodies)
 }
 
-/// Plays it, with pieces as long as `cut` says, to the end that the client makes.
-fn play(
+/// Runs an exchange until nothing moves, split into pieces of the lengths that `cut` returns.
+fn run(
     catalog: &Arc<Catalog>,
     bodies: &Bodies,
     requests: &[Request],
@@ -74,9 +74,9 @@ fn play(
             server.body_loaded(count, NOW).unwrap();
             moved = true;
         }
-        let shown = server.transmit();
-        let mut bytes = shown.bytes.to_vec();
-        if let Some(span) = shown.body {
+        let output = server.transmit();
+        let mut bytes = output.bytes.to_vec();
+        if let Some(span) = output.body {
             bytes.extend_from_slice(&bodies[&span.image.id][span.range()]);
         }
         bytes.truncate(cut());
@@ -90,7 +90,7 @@ fn play(
             let received = client.receive(&piece, NOW).unwrap();
             let used = received.used;
             let Some(event) = received.event else { break };
-            exchange.told(event);
+            exchange.event(event);
             piece.drain(..used);
         }
         if !moved {
@@ -102,29 +102,29 @@ fn play(
 }
 
 impl Exchange {
-    fn told(&mut self, event: Event<'_>) {
+    fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Begin { kind, .. } => self.answers.push((kind, Vec::new())),
+            Event::Begin { kind, .. } => self.responses.push((kind, Vec::new())),
             Event::Entry(entry) => {
-                self.answers.last_mut().unwrap().1.push(entry.id);
+                self.responses.last_mut().unwrap().1.push(entry.id);
                 self.names.push(entry.name.to_string());
             }
             Event::Image(image) => {
-                self.answers.last_mut().unwrap().1.push(image.id);
+                self.responses.last_mut().unwrap().1.push(image.id);
                 self.bodies.push(Vec::new());
             }
             Event::Data(data) => self.bodies.last_mut().unwrap().extend_from_slice(data),
             Event::ImageEnd { image, verdict } => {
-                assert_eq!(verdict, Ok(()));
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image));
                 assert_eq!(ImageId::of(self.bodies.last().unwrap()), image.id);
             }
-            Event::End { kind } => assert_eq!(kind, self.answers.last().unwrap().0),
+            Event::End { kind } => assert_eq!(kind, self.responses.last().unwrap().0),
             other => panic!("{other:?}"),
         }
     }
 }
 
-/// Images by name; few bytes, so that some are the same image.
+/// Images by name. Most have few bytes, so that some are equal.
 fn images() -> impl Strategy<Value = BTreeMap<String, Vec<u8>>> {
     let bytes = prop_oneof![
         4 => proptest::collection::vec(0u8..3, 0..6),
@@ -133,7 +133,7 @@ fn images() -> impl Strategy<Value = BTreeMap<String, Vec<u8>>> {
     proptest::collection::btree_map("[a-e]{1,3}\\.png", bytes, 0..40)
 }
 
-/// IDs that may be the catalog's, by place, and others, some of them twice.
+/// Choices of IDs: of the catalog by index, or unknown; some occur twice.
 fn picks() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
     proptest::collection::vec(
         (any::<prop::sample::Index>(), prop::bool::weighted(0.8)),
@@ -154,51 +154,51 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn s1_s3_s5_s7_s8_an_exchange_is_the_same_in_any_pieces(
+    fn s1_s3_s5_s7_s8_an_exchange_does_not_depend_on_how_it_is_split(
         images in images(),
-        asked in proptest::collection::vec((0u8..4, picks()), 1..6),
+        choices in proptest::collection::vec((0u8..4, picks()), 1..6),
         cuts in proptest::collection::vec(1usize..60, 1..40),
     ) {
         let (catalog, bodies) = catalog(&images);
-        let requests: Vec<Request> = asked.iter().map(|(kind, picks)| match kind {
+        let requests: Vec<Request> = choices.iter().map(|(kind, picks)| match kind {
             0 => Request::List,
             1 => Request::GetById(picked(&bodies, picks)),
             2 => Request::Batch(HaveSet::try_from(picked(&bodies, picks)).unwrap()),
             _ => Request::ListAndGet,
         }).collect();
-        let whole = play(&catalog, &bodies, &requests, &mut || usize::MAX);
+        let whole = run(&catalog, &bodies, &requests, &mut || usize::MAX);
         let mut cuts = cuts.into_iter().cycle();
-        let pieces = play(&catalog, &bodies, &requests, &mut || cuts.next().unwrap());
+        let pieces = run(&catalog, &bodies, &requests, &mut || cuts.next().unwrap());
         prop_assert_eq!(&pieces, &whole);
-        prop_assert_eq!(&play(&catalog, &bodies, &requests, &mut || 1), &whole);
+        prop_assert_eq!(&run(&catalog, &bodies, &requests, &mut || 1), &whole);
 
-        // S7: in the order asked, unknown IDs left out, an ID asked twice sent twice.
-        prop_assert_eq!(whole.answers.len(), requests.len());
-        for (request, (kind, ids)) in requests.iter().zip(&whole.answers) {
+        // S7: in request order, without unknown IDs; an ID requested twice is sent twice.
+        prop_assert_eq!(whole.responses.len(), requests.len());
+        for (request, (kind, ids)) in requests.iter().zip(&whole.responses) {
             prop_assert_eq!(*kind, request.kind());
-            if let Request::GetById(asked) = request {
+            if let Request::GetById(requested) = request {
                 let known: Vec<ImageId> =
-                    asked.iter().filter(|id| bodies.contains_key(id)).copied().collect();
+                    requested.iter().filter(|id| bodies.contains_key(id)).copied().collect();
                 prop_assert_eq!(ids, &known);
             }
         }
     }
 
     #[test]
-    fn s8_a_batch_brings_the_difference_of_the_sets(images in images(), had in picks()) {
+    fn s8_a_batch_returns_the_images_that_the_client_lacks(images in images(), have in picks()) {
         let (catalog, bodies) = catalog(&images);
-        let had = picked(&bodies, &had);
-        let batch = Request::Batch(HaveSet::try_from(had.clone()).unwrap());
-        let exchange = play(&catalog, &bodies, &[batch, Request::List], &mut || usize::MAX);
-        let (missing, listed) = (&exchange.answers[0].1, &exchange.answers[1].1);
-        let had: BTreeSet<ImageId> = had.into_iter().collect();
+        let have = picked(&bodies, &have);
+        let batch = Request::Batch(HaveSet::try_from(have.clone()).unwrap());
+        let exchange = run(&catalog, &bodies, &[batch, Request::List], &mut || usize::MAX);
+        let (missing, listed) = (&exchange.responses[0].1, &exchange.responses[1].1);
+        let have: BTreeSet<ImageId> = have.into_iter().collect();
         let all: BTreeSet<ImageId> = bodies.keys().copied().collect();
-        let brought: BTreeSet<ImageId> = missing.iter().copied().collect();
-        prop_assert_eq!(brought.len(), missing.len(), "S4: one of them twice");
-        prop_assert_eq!(&brought, &all.difference(&had).copied().collect());
-        // S5: in the catalog's order.
+        let received_ids: BTreeSet<ImageId> = missing.iter().copied().collect();
+        prop_assert_eq!(received_ids.len(), missing.len(), "S4: an image sent twice");
+        prop_assert_eq!(&received_ids, &all.difference(&have).copied().collect());
+        // S5: in catalog order.
         let in_order: Vec<ImageId> =
-            listed.iter().filter(|id| !had.contains(id)).copied().collect();
+            listed.iter().filter(|id| !have.contains(id)).copied().collect();
         prop_assert_eq!(missing, &in_order);
         for (id, body) in missing.iter().zip(&exchange.bodies) {
             prop_assert_eq!(&bodies[id], body);

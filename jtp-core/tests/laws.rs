@@ -1,4 +1,4 @@
-//! The laws of the codec: what any bytes decode to, and that any value comes back.
+//! Codec laws: decoding arbitrary bytes, and round trips of arbitrary values.
 
 #[path = "laws/decode.rs"]
 mod decode;
@@ -16,7 +16,7 @@ fn whole<T>(read: DecodeResult<T>, bytes: &[u8]) -> T {
     }
 }
 
-/// All 32 bits, small numbers, and the edges of the varint's lengths. // W1 W2
+/// Any `u32`, small numbers, and numbers at the boundaries of the varint lengths. // W1 W2
 fn number() -> impl Strategy<Value = u32> {
     let edges = (0u32..5, 0u32..3).prop_map(|(groups, more)| (1 << (groups * 7)) - 1 + more);
     prop_oneof![any::<u32>(), 0u32..300, edges]
@@ -45,7 +45,7 @@ fn head() -> impl Strategy<Value = RequestHead> {
 
 proptest! {
     #[test]
-    fn w2_s10_r1_what_any_bytes_decode_to_holds_for_every_cut(
+    fn w2_s10_r1_decoding_is_consistent_for_every_prefix(
         start in prop::sample::select(vec![&b""[..], b"JTPE", b"JTPL", b"JTP", b"\x02\x01", b"\0\0", b"\x01\x02"]),
         bytes in proptest::collection::vec(any::<u8>(), 0..80),
     ) {
@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn w1_w2_any_number_comes_back(value in number()) {
+    fn w1_w2_varints_round_trip(value in number()) {
         let mut out = Vec::new();
         varint::encode(value, &mut out);
         prop_assert_eq!(whole(varint::decode(&out), &out), value);
@@ -61,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn w7_any_request_comes_back(head in head()) {
+    fn w7_request_heads_round_trip(head in head()) {
         let mut out = Vec::new();
         head.encode(&mut out);
         prop_assert_eq!(whole(RequestHead::decode(&out), &out), head);
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn w4_any_packet_and_any_entry_come_back(image in image(), name in "\\PC{0,40}|.{0,300}") {
+    fn w4_packets_and_entries_round_trip(image in image(), name in "\\PC{0,40}|.{0,300}") {
         let mut out = Vec::new();
         packet::encode_head(&image, &mut out);
         prop_assert_eq!(whole(packet::decode_head(&out), &out), image);
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn s12_any_head_and_any_error_come_back(
+    fn s12_response_heads_and_errors_round_trip(
         count in number(),
         code in 1u8..6,
         message in ".{0,200}",

@@ -1,12 +1,12 @@
-//! A server, a network and many clients on simulated time, rolled from seeds: bytes are late and in pieces,
-//! connections stall, break and are made anew, files vanish, the catalog changes, watchers are slow, the
-//! server shuts down and comes back. Whatever happens, in the end every job is done: each image that was
-//! delivered is the right one, each request that its connection survived was answered exactly once, no
-//! watcher missed an event or heard one twice, and all memory has come back.
+//! Seeded simulation of a server, a network and many clients on simulated time. Bytes arrive late and in
+//! pieces, connections stall, break and are reopened, files vanish, the catalog changes, watchers are slow,
+//! the server shuts down and restarts. In the end every client finishes its job: each delivered image has the
+//! right bytes, each request on a surviving connection was answered exactly once, each watcher received every
+//! event exactly once, and all memory was freed.
 //!
-//! A seed that fails is printed. `JTP_WORLD_SEED=17 cargo test -p jtp-core --test world` runs that one alone,
-//! `JTP_WORLD_SEEDS=2000` so many of them. `pair` is beside it: there every call is rolled, here every
-//! delay.
+//! A failing seed is printed. `JTP_WORLD_SEED=17 cargo test -p jtp-core --test world` runs one seed,
+//! `JTP_WORLD_SEEDS=2000` runs the first 2000. The test `pair` randomizes the order of calls; this one
+//! randomizes delays.
 
 #[path = "world/mod.rs"]
 mod world;
@@ -14,39 +14,39 @@ mod world;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// How many seeds an ordinary run takes.
+/// Number of seeds of a default run.
 const SEEDS: u64 = 40;
 
 thread_local! {
-    /// What this thread has allocated and not given back, in bytes; it wraps where memory comes from another.
+    /// Bytes that this thread allocated minus bytes that it freed; wraps when it frees memory of another thread.
     static LIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counted.
-struct Counting;
+/// The system allocator with a per-thread byte count.
+struct CountingAllocator;
 
-// SAFETY: everything is done by the system's allocator; beside it a number is changed.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: all calls go to the system allocator; only a counter is added.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.set(LIVE.get().wrapping_add(layout.size()));
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.set(LIVE.get().wrapping_sub(layout.size()));
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Says which seed it was.
-struct Seed(u64);
+/// Prints the seed if the test panics.
+struct SeedReport(u64);
 
-impl Drop for Seed {
+impl Drop for SeedReport {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("failed with JTP_WORLD_SEED={}", self.0);
@@ -54,27 +54,27 @@ impl Drop for Seed {
     }
 }
 
-fn play(seed: u64, total: &mut world::Counts) {
-    let name = Seed(seed);
+fn run(seed: u64, total: &mut world::Counts) {
+    let report = SeedReport(seed);
     let before = LIVE.get();
-    *total += world::play(seed);
-    assert_eq!(LIVE.get(), before, "memory did not come back");
-    drop(name);
+    *total += world::run(seed);
+    assert_eq!(LIVE.get(), before, "memory was not freed");
+    drop(report);
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn env_number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
 #[test]
-fn s1_s13_c1_n2_n5_r2_r6_every_world_comes_to_a_good_end() {
+fn s1_s13_c1_n2_n5_r2_r6_every_client_finishes_in_every_simulated_world() {
     let mut total = world::Counts::default();
-    if let Some(seed) = number("JTP_WORLD_SEED") {
-        play(seed, &mut total);
+    if let Some(seed) = env_number("JTP_WORLD_SEED") {
+        run(seed, &mut total);
     } else {
-        let seeds = number("JTP_WORLD_SEEDS").unwrap_or(SEEDS);
-        (0..seeds).for_each(|seed| play(seed, &mut total));
-        // Everything that can happen has happened.
+        let seeds = env_number("JTP_WORLD_SEEDS").unwrap_or(SEEDS);
+        (0..seeds).for_each(|seed| run(seed, &mut total));
+        // Every kind of event occurred at least once.
         assert!(total.all_above_zero(), "{total:?}");
     }
     println!("{total:?}");

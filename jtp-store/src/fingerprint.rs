@@ -1,25 +1,25 @@
-//! Telling whether a file is still the one that was read.
+//! Detects whether a file changed since it was read.
 
 use std::io;
 use std::time::{Duration, SystemTime};
 
-/// A file's contents are known for good only if its ctime was older than this when it was hashed: a change
-/// within the same tick of the clock would leave no trace. Kernels tick every 1 to 10 ms.
+/// A fingerprint identifies the contents only if the ctime was older than this when the file was read: two changes
+/// within one tick of the kernel's clock (1 to 10 ms) have the same ctime.
 pub(crate) const SETTLE: Duration = Duration::from_millis(50);
 
-/// What the system says of a file; it changes whenever the contents do. // S13
+/// Metadata of a file that changes whenever its contents do. // S13
 ///
-/// On Unix: device, inode, size, mtime and ctime. The kernel sets a ctime before it changes a byte and
-/// nobody can set it back, so equal fingerprints mean equal contents once the ctime is older than the clock's
-/// tick ([`Fingerprint::age`]). Writing through a memory map is the exception: the times move at the first
-/// write after a sync, not at each. Elsewhere size, mtime and the time of creation have to do.
+/// On Unix: device, inode, size, mtime and ctime. The kernel sets the ctime before it changes a byte, and no user
+/// can set it back, so equal fingerprints mean equal contents once the ctime is older than a tick of the clock
+/// ([`Fingerprint::age`]). A write through a memory map is an exception: only the first one after a sync sets
+/// the times. On other systems: size, mtime and the time of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fingerprint {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) size: u64,
-    /// Nanoseconds since 1970, as far as an i64 goes: until 2262. What lies outside is taken for the nearest
-    /// that does not, which an mtime may be (anyone can set it) and a ctime is not.
+    /// Nanoseconds since 1970, saturated to the range of an i64 (up to the year 2262). Only an mtime can be out
+    /// of range, since users can set it.
     pub(crate) modified: i64,
     pub(crate) changed: i64,
 }
@@ -84,7 +84,7 @@ impl Fingerprint {
     }
 }
 
-/// The bytes of a fingerprint that is kept in a file.
+/// The length of an encoded fingerprint.
 pub(crate) const ENCODED_LEN: usize = 5 * 8;
 
 impl Fingerprint {
@@ -115,16 +115,16 @@ impl Fingerprint {
         Ok(Fingerprint::of(&file.metadata()?))
     }
 
-    /// How long ago the file changed last; `None` if that lies in the future (a clock was set back, or the
-    /// file system's clock is another machine's).
+    /// The time since the last change; `None` if that is in the future (a clock was set back, or the file
+    /// system is another machine's).
     pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
-        // Before 1970 is long ago.
+        // Times before 1970 count as 1970.
         let since = Duration::from_nanos(u64::try_from(self.changed).unwrap_or(0));
         let changed = SystemTime::UNIX_EPOCH.checked_add(since)?;
         now.duration_since(changed).ok()
     }
 
-    /// Whether both are names of one file, whatever else changed.
+    /// Whether both are fingerprints of one inode, whatever else changed.
     pub(crate) fn is_same_file(&self, other: &Fingerprint) -> bool {
         (self.device, self.inode) == (other.device, other.inode) && self.inode != 0
     }

@@ -1,4 +1,4 @@
-//! Opening and hashing files that someone else may be writing.
+//! Opens and hashes files that other programs may be writing.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,21 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cap_std::fs::{Dir, OpenOptions};
 use jtp_core::{ImageHasher, ImageId};
 
-/// What a thread reads at once; all the memory that a file costs, whatever its size.
+/// The buffer of a thread that reads files. It needs no more memory, whatever the size of a file.
 pub(crate) const BUFFER_LEN: usize = 256 * 1024;
 
-/// The first bytes that tell a type.
+/// The number of first bytes that identify a type.
 pub(crate) const START_LEN: usize = 12;
 
-/// Whether a symlink is followed, inside the folder.
+/// Whether symlinks inside the folder are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
     Follow,
     Refuse,
 }
 
-/// Opens a file for reading; never one outside `dir`, whatever links say, and never waiting for the other end
-/// of a pipe.
+/// Opens a file for reading. Never opens a file outside `dir`, even through links, and never blocks on a pipe.
 pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -45,8 +44,8 @@ pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
 }
 
-/// Opens a file that is there to be added to; a link is refused.
-pub(crate) fn open_to_add(dir: &Dir, name: &OsStr) -> io::Result<File> {
+/// Opens an existing file for appending. A link is refused.
+pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true);
     #[cfg(unix)]
@@ -63,12 +62,26 @@ pub(crate) fn open_to_add(dir: &Dir, name: &OsStr) -> io::Result<File> {
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
 }
 
+/// Whether an error is due to a shortage of the process or the system, not to the file: another try may succeed.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let all = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if all.into_iter().any(is_one) {
+            return true;
+        }
+    }
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
 /// A file's ID and first bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hashed {
     pub(crate) id: ImageId,
     start: [u8; START_LEN],
-    /// The bytes read.
+    /// The number of bytes read.
     pub(crate) length: u64,
 }
 
@@ -81,7 +94,7 @@ impl Hashed {
     }
 }
 
-/// Hashes an open file from its beginning. `None` if `stop` was set meanwhile.
+/// Hashes an open file from the beginning. `None` if `stop` was set.
 pub(crate) fn hash(
     file: &File,
     buffer: &mut Vec<u8>,
@@ -110,7 +123,7 @@ pub(crate) fn hash(
     }))
 }
 
-/// Reads a file in full buffers; only the last one may be shorter.
+/// Reads a file in full buffers. Only the last one may be shorter.
 pub(crate) struct Chunks<'a> {
     file: &'a File,
     buffer: &'a mut Vec<u8>,
@@ -122,7 +135,7 @@ impl<'a> Chunks<'a> {
         Chunks { file, buffer }
     }
 
-    /// The next bytes; `None` at the end.
+    /// The next bytes; `None` at the end of the file.
     pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         let mut filled = 0;
         while let Some(rest) = self
@@ -141,7 +154,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Reads at a place, without moving the file's own. May read less than asked for.
+/// Reads at an offset. May read less than `buf` holds.
 pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     loop {
         #[cfg(unix)]

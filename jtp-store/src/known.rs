@@ -1,88 +1,99 @@
-//! IDs kept from one run to the next, so that an unchanged folder is not read again.
+//! The contents of files that earlier runs have read, so that an unchanged folder is not read again.
 //!
-//! A log: a magic number, then blocks of records, each block with a checksum of its own. A block says what is
-//! true of some files for as long as their fingerprints stand, whatever else the file holds; so what is new is
-//! appended, and a block that is broken or half written is where the reading ends, and no more. Records of files
-//! that are no more do no harm, and are left out when the log is written anew.
+//! The file is a log: a magic number, then blocks of records, each block with its own checksum. A record is valid
+//! while the fingerprint of its file is unchanged, independently of all others. New records are therefore
+//! appended, and reading ends at the first damaged or incomplete block. Records of removed files are harmless;
+//! they are dropped when the log is rewritten.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use jtp_core::{FileType, ImageId};
 
 use crate::fingerprint::{self, Fingerprint};
 
-/// The last byte is the format's version: an older one is not read.
+/// The last byte is the version of the format. Other versions are not read.
 const MAGIC: &[u8; 8] = b"JTPidx\x00\x02";
 const BLOCK_HEAD_LEN: usize = 4 + 8;
 const RECORD_LEN: usize = fingerprint::ENCODED_LEN + 8 + 1 + 2;
 
-/// Records in a block: what is read, checked and written at once.
+/// The most records in a block, which is read, checked and written at once.
 pub(crate) const BLOCK: usize = 4096;
 
-/// A larger file is none of ours: that is some 20 million files.
+/// The longest log that is read. It has room for some 20 million files.
 const MAX_LEN: u64 = 1024 * 1024 * 1024;
 
-/// What the first bytes of a file did not tell. // W5
+/// Stands for the type if the first bytes of a file do not show it. // W5
 const NO_TYPE: u8 = 0xff;
 
-/// What is known of a file's contents.
+/// The contents of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) id: ImageId,
-    /// The type that the first bytes tell.
+    /// The type found in the first bytes.
     pub(crate) sniffed: Option<FileType>,
-    /// At which threshold, in ten-thousandths, compressing was found not to be worth it; 0 if not tried. // S9
-    pub(crate) unworthy: u16,
+    /// The threshold, in ten-thousandths, that compressing did not meet; 0 if it was not tried. // S9
+    pub(crate) incompressible_at: u16,
 }
 
 /// A file's fingerprint and contents.
 pub(crate) type Record = (Fingerprint, Contents);
 
-/// Contents by fingerprint. A fingerprint has the inode and the ctime in it, so names do not matter.
+/// Contents by fingerprint. A fingerprint includes the inode and the ctime, so names do not matter.
+///
+/// The index file may come from another user, so the hash of a fingerprint has a random seed.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownContents {
     records: Vec<Record>,
-    /// A hash table of places in `records`, each plus 1; 0 is none. A power of two, half full at most.
-    table: Vec<u32>,
-    /// How long the log is, if all of it could be read: what may be added to.
-    pub(crate) whole: Option<u64>,
+    /// Positions in `records`.
+    by_fingerprint: HashTable<u32>,
+    seed: RandomState,
+    /// The length of the log, if all of it could be read.
+    appendable: Option<u64>,
 }
 
-impl Known {
+impl KnownContents {
     pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
-        // Without inodes (not Unix) two files of one size and time could not be told apart.
-        if cfg!(not(unix)) || self.table.is_empty() {
+        // Without inodes (not Unix) two files of one size and time could not be distinguished.
+        if cfg!(not(unix)) || self.records.is_empty() {
             return None;
         }
-        let place = self.table.get(self.find(fingerprint))?;
-        let (_, contents) = self.at(*place)?;
-        Some(*contents)
+        let is_match =
+            |at: &u32| record_at(&self.records, *at).is_some_and(|r| r.0 == *fingerprint);
+        let hash = hash(&self.seed, fingerprint);
+        let at = self.by_fingerprint.find(hash, is_match)?;
+        record_at(&self.records, *at).map(|(_, contents)| *contents)
     }
 
-    fn at(&self, place: u32) -> Option<&Record> {
-        self.records
-            .get(usize::try_from(place.checked_sub(1)?).ok()?)
-    }
-
-    /// Where a fingerprint stands in the table, or would.
-    fn find(&self, fingerprint: &Fingerprint) -> usize {
-        // Each inode comes once, or with another ctime. Nobody gains by choosing those.
-        let hash = (fingerprint.inode ^ u64::from_ne_bytes(fingerprint.changed.to_ne_bytes()))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_right(32);
-        let mask = self.table.len().wrapping_sub(1);
-        let mut at = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0) & mask;
-        while let Some(place) = self.table.get(at) {
-            match self.at(*place) {
-                Some((print, _)) if print != fingerprint => at = (at + 1) & mask,
-                _ => break,
+    fn index_records(&mut self) {
+        let (records, seed) = (&self.records, &self.seed);
+        let hash_at = |at: &u32| record_at(records, *at).map_or(0, |r| hash(seed, &r.0));
+        self.by_fingerprint.reserve(records.len(), hash_at);
+        for (at, (fingerprint, _)) in (0..).zip(records) {
+            let is_match = |at: &u32| record_at(records, *at).is_some_and(|r| r.0 == *fingerprint);
+            match self
+                .by_fingerprint
+                .entry(hash(seed, fingerprint), is_match, hash_at)
+            {
+                // The last record of a fingerprint is the valid one.
+                Entry::Occupied(mut entry) => *entry.get_mut() = at,
+                Entry::Vacant(entry) => {
+                    entry.insert(at);
+                }
             }
         }
-        at
     }
 
-    /// How many records the log had.
-    pub(crate) fn logged(&self) -> usize {
+    /// The length of the log; `None` if it cannot be appended to because it is damaged, missing or empty.
+    pub(crate) fn appendable(&self) -> Option<u64> {
+        self.appendable
+    }
+
+    /// The number of records in the log.
+    pub(crate) fn record_count(&self) -> usize {
         self.records.len()
     }
 
@@ -90,10 +101,10 @@ impl Known {
         self.records.is_empty()
     }
 
-    /// Reads what [`write`] made, as far as it is whole. Anything else, however it came about, is nothing known:
-    /// it is an index of what can be read again.
-    pub(crate) fn read(from: impl Read) -> Known {
-        let mut known = Known::default();
+    /// Reads a log up to the first damaged block. Anything else than a log is read as an empty one: all contents
+    /// can be read from the files again.
+    pub(crate) fn read(from: impl Read) -> KnownContents {
+        let mut known = KnownContents::default();
         let mut from = from.take(MAX_LEN + 1);
         let mut magic = [0; MAGIC.len()];
         if from.read_exact(&mut magic).is_err() || magic != *MAGIC {
@@ -101,24 +112,16 @@ impl Known {
         }
         let mut buffer = Vec::new();
         while let Some(true) = known.read_block(&mut from, &mut buffer) {}
-        known.table = vec![0; (known.records.len() * 2).next_power_of_two()];
-        // What was said last of a fingerprint stands.
-        for place in 1..=u32::try_from(known.records.len()).unwrap_or(0) {
-            let print = known.at(place).map(|(print, _)| *print);
-            let at = print.map(|print| known.find(&print));
-            if let Some(there) = at.and_then(|at| known.table.get_mut(at)) {
-                *there = place;
-            }
-        }
+        known.index_records();
         known
     }
 
-    /// `None` if there is no whole block; `Some(false)` at the end.
+    /// `None` if the block is damaged or incomplete; `Some(false)` at the end.
     fn read_block(&mut self, from: &mut io::Take<impl Read>, buffer: &mut Vec<u8>) -> Option<bool> {
         let mut head = [0; BLOCK_HEAD_LEN];
         let at = MAX_LEN + 1 - from.limit();
         if !read_or_end(from, &mut head).ok()? {
-            self.whole = Some(at);
+            self.appendable = Some(at);
             return Some(false);
         }
         let (count, checksum) = head.split_first_chunk::<4>()?;
@@ -136,7 +139,7 @@ impl Known {
             records.push(decode(record)?);
         }
         if self.records.capacity() - self.records.len() < count {
-            // An eighth more, not twice as much.
+            // Grows by an eighth, not by the double.
             self.records.reserve_exact(count + self.records.len() / 8);
         }
         self.records.append(&mut records);
@@ -144,7 +147,16 @@ impl Known {
     }
 }
 
-/// Fills the buffer; `false` if there is nothing more at all.
+fn record_at(records: &[Record], at: u32) -> Option<&Record> {
+    records.get(usize::try_from(at).ok()?)
+}
+
+fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
+    // The other fields hardly ever differ between two fingerprints of one inode and ctime.
+    seed.hash_one((fingerprint.inode, fingerprint.changed))
+}
+
+/// Fills the buffer; `false` at the end of the input.
 fn read_or_end(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -162,7 +174,7 @@ fn read_or_end(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
 fn decode(record: &[u8]) -> Option<Record> {
     let (fingerprint, rest) = record.split_first_chunk()?;
     let (id, rest) = rest.split_first_chunk()?;
-    let (&sniffed, unworthy) = rest.split_first()?;
+    let (&sniffed, incompressible_at) = rest.split_first()?;
     let sniffed = match sniffed {
         NO_TYPE => None,
         code @ 0..=7 => Some(FileType::from_code(code)),
@@ -171,19 +183,19 @@ fn decode(record: &[u8]) -> Option<Record> {
     let contents = Contents {
         id: ImageId::from_be_bytes(*id),
         sniffed,
-        unworthy: u16::from_be_bytes(*unworthy.first_chunk()?),
+        incompressible_at: u16::from_be_bytes(*incompressible_at.first_chunk()?),
     };
     Some((Fingerprint::decode(fingerprint), contents))
 }
 
-/// Writes a whole log and says how long it is.
+/// Writes a log and returns its length.
 pub(crate) fn write(records: impl Iterator<Item = Record>, to: &mut impl Write) -> io::Result<u64> {
     to.write_all(MAGIC)?;
     let length = append(records, to)?;
     Ok(length + 8)
 }
 
-/// Writes blocks to follow a log, and says how long they are.
+/// Writes blocks to be appended to a log, and returns their length.
 pub(crate) fn append(
     records: impl Iterator<Item = Record>,
     to: &mut impl Write,
@@ -198,7 +210,7 @@ pub(crate) fn append(
             fingerprint.encode(&mut block);
             block.extend_from_slice(&contents.id.to_be_bytes());
             block.push(contents.sniffed.map_or(NO_TYPE, FileType::code));
-            block.extend_from_slice(&contents.unworthy.to_be_bytes());
+            block.extend_from_slice(&contents.incompressible_at.to_be_bytes());
             count += 1;
         }
         to.write_all(&count.to_be_bytes())?;
@@ -209,8 +221,8 @@ pub(crate) fn append(
     Ok(length)
 }
 
-/// Whether a log of so many records about so many files should be written anew: it then gets a third shorter, at
-/// the least, so that each record is written three times on an average at most.
+/// Whether a log of `logged` records about `files` files should be rewritten. It then shrinks by at least a third,
+/// so that each record is written three times on average at most.
 pub(crate) fn is_overgrown(logged: usize, files: usize) -> bool {
     logged > files + files / 2 + BLOCK
 }
@@ -230,7 +242,7 @@ mod tests {
         let contents = Contents {
             id: ImageId(n * 7),
             sniffed: (n % 2 == 0).then_some(FileType::Gif),
-            unworthy: 9500,
+            incompressible_at: 9500,
         };
         (fingerprint, contents)
     }
@@ -243,39 +255,39 @@ mod tests {
     }
 
     fn knows(bytes: &[u8]) -> Vec<u64> {
-        let known = Known::read(bytes);
+        let known = KnownContents::read(bytes);
         (0..10_000)
             .filter(|n| known.get(&record(*n).0) == Some(record(*n).1))
             .collect()
     }
 
     #[test]
-    fn what_was_written_and_added_is_read_back() {
+    fn records_that_were_written_and_appended_are_read_back() {
         let mut bytes = log((0..9000).map(record));
         append([record(9500)].into_iter(), &mut bytes).unwrap();
-        let known = Known::read(bytes.as_slice());
-        assert_eq!(known.whole, Some(bytes.len() as u64));
-        assert_eq!(known.logged(), 9001);
+        let known = KnownContents::read(bytes.as_slice());
+        assert_eq!(known.appendable(), Some(bytes.len() as u64));
+        assert_eq!(known.record_count(), 9001);
         assert_eq!(knows(&bytes), (0..9000).chain([9500]).collect::<Vec<_>>());
         let none = log(std::iter::empty());
-        assert_eq!(Known::read(none.as_slice()).whole, Some(8));
+        assert_eq!(KnownContents::read(none.as_slice()).appendable(), Some(8));
     }
 
     #[test]
-    fn what_was_said_last_stands() {
+    fn the_last_record_of_a_fingerprint_is_valid() {
         let (print, contents) = record(1);
         let tried = Contents {
-            unworthy: 100,
+            incompressible_at: 100,
             ..contents
         };
         let bytes = log([(print, contents), record(2), (print, tried)].into_iter());
-        let known = Known::read(bytes.as_slice());
+        let known = KnownContents::read(bytes.as_slice());
         assert_eq!(known.get(&print), Some(tried));
-        assert_eq!(known.logged(), 3);
+        assert_eq!(known.record_count(), 3);
     }
 
     #[test]
-    fn a_broken_log_is_read_up_to_the_break_and_never_beyond() {
+    fn a_damaged_log_is_read_up_to_the_first_damaged_block() {
         let first = log((0..3).map(record));
         let mut bytes = first.clone();
         append((3..5).map(record), &mut bytes).unwrap();
@@ -286,8 +298,8 @@ mod tests {
             };
             assert_eq!(knows(&bytes[..cut]), whole, "cut at {cut}");
             let ends_between = cut == 8 || cut == first.len();
-            let read = Known::read(&bytes[..cut]);
-            assert_eq!(read.whole.is_some(), ends_between, "cut at {cut}");
+            let read = KnownContents::read(&bytes[..cut]);
+            assert_eq!(read.appendable().is_some(), ends_between, "cut at {cut}");
         }
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
@@ -298,9 +310,13 @@ mod tests {
                 vec![0, 1, 2]
             };
             assert_eq!(knows(&bad), whole, "changed at {at}");
-            assert_eq!(Known::read(bad.as_slice()).whole, None, "changed at {at}");
+            assert_eq!(
+                KnownContents::read(bad.as_slice()).appendable(),
+                None,
+                "changed at {at}"
+            );
         }
         let older = [b"JTPidx\x00\x01".as_slice(), &bytes[8..]].concat();
-        assert!(Known::read(older.as_slice()).is_empty());
+        assert!(KnownContents::read(older.as_slice()).is_empty());
     }
 }

@@ -1,73 +1,77 @@
-//! Images on disk for JTP: the folder that a server shows, and the folder that a client fills.
+//! Images on disk for JTP: the folder that a server serves, and the folder that a client fills.
 //!
-//! - [`ImageStore`] is what a server asks of a collection of images: a [`LiveCatalog`] and bodies that are
-//!   proved to be what the catalog says. [`DirStore`] is a folder, [`MemoryStore`] is memory.
-//!   What a folder's store has found out and made is kept from one run to the next, if so wanted: an index of IDs, and
-//!   a `FormCache` of compressed forms.
-//! - [`OutputFolder`] is where a client puts images: whole and verified or not at all, and never outside,
-//!   under names that [`NamePlan`] made harmless.
+//! - [`DirStore`] is a folder as an [`ImageStore`](jtp_driver::store::ImageStore), followed as it changes. For later runs
+//!   it can keep an index of IDs and a `VariantCache` of compressed images.
+//! - [`OutputFolder`] is a folder to which a client writes images. An image appears there complete and verified or
+//!   not at all, under a safe name of a [`NamePlan`]; nothing is written outside.
 //!
-//! No async runtime: what blocks says so. An async adapter calls [`load`] on a thread that may block.
+//! A `DirStore` reads files on threads of its own, at most [`ReadPool::DEFAULT_THREADS`](jtp_driver::store::ReadPool), and
+//! reads what is in the page cache in place. The calls of an `OutputFolder` block.
 //!
-//! A folder as a server sees it, and another one as a client fills it, with nothing in between:
+//! This example copies images from a served folder to an output folder, without a connection:
 //!
 //! ```
 //! use std::fs;
+//! use std::sync::Arc;
 //!
-//! use jtp_store::{DirStore, ImageStore, NamePlan, OutputFolder, load};
+//! use jtp_core::BodyReceiver;
+//! use jtp_driver::store::ImageStore;
+//! use jtp_store::{DirStore, NamePlan, OutputFolder};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # smol::block_on(async {
 //! # let temporary = tempfile::tempdir()?;
 //! # let (input, output) = (temporary.path().join("images"), temporary.path().join("output"));
 //! # fs::create_dir(&input)?;
 //! fs::write(input.join("a.png"), b"pixels")?;
-//! let store = DirStore::builder(&input).open()?; // Reads and hashes what is there.
-//! let catalog = store.catalog().snapshot(); // Later ones show what has changed since.
+//! let store = Arc::new(DirStore::builder(&input).open()?); // Reads and hashes all files.
+//! let catalog = store.catalog().snapshot(); // Later snapshots show later changes.
 //!
 //! let mut names = NamePlan::new();
 //! for entry in catalog.entries() {
 //!     names.add(entry.id, entry.name, entry.flags.file_type());
 //! }
 //! let folder = OutputFolder::open(&output)?;
-//! let images: Vec<_> = catalog.entries().map(|entry| entry.image()).collect();
-//! for loaded in load(&store, &images, 1 << 20) {
-//!     let loaded = loaded?;
-//!     let image = loaded.image;
+//! let mut receiver = BodyReceiver::new(1 << 30, 8 << 20);
+//! for entry in catalog.entries() {
+//!     let image = entry.image();
+//!     let bytes = Arc::clone(&store).open(image, 1 << 20).await?.bytes(1 << 20).await?;
 //!     let mut file = folder.begin(&image);
-//!     file.append(&loaded.first)?; // All of it, as it is short.
-//!     file.commit(&names.name(image.id, image.flags.file_type()), image.id)?; // Only now is it there.
+//!     receiver.begin(image);
+//!     let mut rest = &bytes[..];
+//!     while !rest.is_empty() {
+//!         let piece = receiver.receive(rest);
+//!         file.append(piece.data)?;
+//!         rest = &rest[piece.used..];
+//!     }
+//!     let verified = receiver.verdict().expect("all bytes have come")?;
+//!     file.commit(&names.name(image.id, image.flags.file_type()), verified)?; // Now it is visible.
 //! }
 //! assert_eq!(fs::read(output.join("a.png"))?, b"pixels");
 //! # Ok(())
+//! # })
 //! # }
 //! ```
 //!
-//! Between the two a program puts `jtp-tokio`, `jtp-async-std` or `jtp-blocking`, whose server takes the store and
-//! whose client gives the images; a client decompresses and verifies what it gives.
+//! A program connects both with `jtp-tokio`, `jtp-async-std` or `jtp-blocking`: the server takes the store, and the
+//! client returns images that are decompressed and verified.
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod dir;
 mod fingerprint;
-#[cfg(feature = "zstd")]
-mod forms;
 mod hash;
 mod known;
-mod live;
-mod load;
-mod memory;
 mod name;
 mod output;
 mod private;
 mod ready;
-mod store;
-
-pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, Progress};
 #[cfg(feature = "zstd")]
-pub use forms::FormCache;
-pub use live::{LiveCatalog, Watch};
-pub use load::{LoadError, Loaded, load};
-pub use memory::{InsertError, MemoryStore};
+mod variants;
+
+pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NamePlan};
 pub use output::{OutputError, OutputFolder, PendingFile, Scan};
-pub use store::{ImageBody, ImageStore, OpenError, ReadError};
+#[cfg(feature = "zstd")]
+pub use variants::VariantCache;

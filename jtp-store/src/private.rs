@@ -1,10 +1,10 @@
-//! Folders for one user.
+//! Folders that only one user can access.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::path::Path;
 
-/// Makes a folder, and what leads to it, for this user alone; one that is there stays as it is.
+/// Creates a folder and its missing parents, accessible to this user alone. An existing folder is not changed.
 pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);

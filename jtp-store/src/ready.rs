@@ -1,65 +1,70 @@
-//! Reading of a file what is in memory already, without ever waiting for a disk.
+//! Reads the part of a file that is in the page cache, without waiting for a disk.
 
 use std::fs::File;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What is known of a file: whether reading it may wait.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) enum Ready {
-    /// The system is asked each time.
-    #[default]
-    Ask,
-    /// It is on a file system that has no disk.
+/// Whether reads of a file may block; found out at the first read.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
     #[cfg(target_os = "linux")]
-    Always,
-    /// It cannot be told.
-    #[cfg(target_os = "linux")]
-    Unknown,
+    mode: AtomicU8,
 }
 
+/// Ask the system at each read.
+#[cfg(target_os = "linux")]
+const ASK: u8 = 0;
+/// Reads never block: the file is on a file system without a disk.
+#[cfg(target_os = "linux")]
+const NEVER_BLOCKS: u8 = 1;
+/// The system cannot tell.
+#[cfg(target_os = "linux")]
+const UNKNOWN: u8 = 2;
+
 impl Ready {
-    /// Reads what is in memory; `None` if that is nothing, or cannot be told.
+    /// Reads bytes that are in memory; `None` if there are none, or the system cannot tell.
     #[cfg(target_os = "linux")]
     pub(crate) fn read_at(
-        &mut self,
+        &self,
         file: &File,
         offset: u64,
         buf: &mut [u8],
     ) -> io::Result<Option<usize>> {
         use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-        match self {
-            Ready::Ask => {
-                let mut bufs = [io::IoSliceMut::new(buf)];
-                match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
-                    Ok(count) => return Ok(Some(count)),
-                    Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-                    // Not by this system, or not of this file.
-                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                *self = match is_in_memory(file) {
-                    true => Ready::Always,
-                    false => Ready::Unknown,
-                };
-                self.read_at(file, offset, buf)
+        if self.mode.load(Ordering::Relaxed) == ASK {
+            let mut bufs = [io::IoSliceMut::new(buf)];
+            match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
+                Ok(count) => return Ok(Some(count)),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+                // Not supported by this system, or not for this file.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
             }
-            Ready::Always => crate::hash::read_at(file, offset, buf).map(Some),
-            Ready::Unknown => Ok(None),
+            let mode = if is_on_tmpfs(file) {
+                NEVER_BLOCKS
+            } else {
+                UNKNOWN
+            };
+            self.mode.store(mode, Ordering::Relaxed);
+        }
+        match self.mode.load(Ordering::Relaxed) {
+            NEVER_BLOCKS => crate::hash::read_at(file, offset, buf).map(Some),
+            _ => Ok(None),
         }
     }
 
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
-    pub(crate) fn read_at(&mut self, _: &File, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(crate) fn read_at(&self, _: &File, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
         Ok(None)
     }
 }
 
-/// Whether the file is on tmpfs, which knows no reading without a wait since it never waits. (But for swap, as all
-/// memory.)
+/// Whether the file is on tmpfs. It does not support non-blocking reads, but blocks only for swap, like all memory.
 #[cfg(target_os = "linux")]
-fn is_in_memory(file: &File) -> bool {
+fn is_on_tmpfs(file: &File) -> bool {
     const TMPFS: u64 = 0x0102_1994;
     rustix::fs::fstatfs(file).is_ok_and(|there| u64::try_from(there.f_type) == Ok(TMPFS))
 }
@@ -70,18 +75,18 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn what_was_just_written_is_in_memory_where_that_can_be_told() {
+    fn bytes_just_written_are_read_without_blocking_where_supported() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let mut buf = [0; 4];
-        let mut ready = Ready::default();
+        let ready = Ready::default();
         for (offset, due) in [(0, &b"0123"[..]), (8, b"89"), (10, b"")] {
             match ready.read_at(&file, offset, &mut buf).unwrap() {
                 Some(count) => assert_eq!(&buf[..count], due),
-                None => assert!(!is_in_memory(&file)),
+                None => assert!(!is_on_tmpfs(&file)),
             }
         }
-        // What has no place to read at is an error, and no reason to try again elsewhere.
+        // A directory cannot be read: that is an error, not a reason to read it in another way.
         let directory = File::open(std::env::temp_dir()).unwrap();
         assert!(!matches!(
             Ready::default().read_at(&directory, 0, &mut buf),
@@ -90,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_which_it_cannot_be_told_is_never_read() {
-        // The system reads it, and has no such thing as its being in memory.
+    fn a_file_without_support_for_non_blocking_reads_is_never_read() {
+        // procfs has no page cache.
         let file = File::open("/proc/self/status").unwrap();
-        let mut ready = Ready::default();
+        let ready = Ready::default();
         for _ in 0..2 {
             assert!(matches!(ready.read_at(&file, 0, &mut [0; 16]), Ok(None)));
         }
-        assert!(matches!(ready, Ready::Unknown));
+        assert_eq!(ready.mode.load(Ordering::Relaxed), UNKNOWN);
     }
 }

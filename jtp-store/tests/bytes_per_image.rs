@@ -1,6 +1,6 @@
-//! What a served folder costs in memory: the catalog, and all that the store keeps of its files.
+//! The memory of a served folder: the catalog and the store's own index.
 //!
-//! `JTP_IMAGES=1000000 cargo test --release -p jtp-store --test bytes_per_image -- --nocapture` prints the figures of a
+//! `JTP_IMAGES=1000000 cargo test --release -p jtp-store --test bytes_per_image -- --nocapture` prints the figures for a
 //! million files.
 #![cfg(target_os = "linux")]
 
@@ -12,26 +12,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use common::*;
-use jtp_store::{DirStore, ImageStore};
+use jtp_driver::store::ImageStore;
+use jtp_store::DirStore;
 
-/// Counts the bytes that are allocated, and the most that ever were.
+/// Counts the bytes that are allocated, and their maximum.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all is left to the system's allocator.
+// SAFETY: each call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the contract of this function.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the contract of this function.
         unsafe { System.dealloc(pointer, layout) }
     }
 
@@ -39,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
         let now = LIVE.fetch_add(size, Ordering::Relaxed) + size - layout.size();
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
         PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the contract of this function.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -49,9 +50,9 @@ static COUNTING: Counting = Counting;
 
 const NAME_LEN: usize = 20;
 
-/// One test, because it counts all that this process allocates.
+/// The only test of this file: it counts all allocations of the process.
 #[test]
-fn a_store_takes_a_hundred_and_thirty_bytes_an_image_and_its_names_in_all() {
+fn a_store_takes_130_bytes_per_image_and_twice_the_name() {
     let images: usize = std::env::var("JTP_IMAGES").map_or(10_000, |n| n.parse().unwrap());
     let (folder, cache) = (temp(), temp());
     for n in 0..images {
@@ -73,9 +74,9 @@ fn a_store_takes_a_hundred_and_thirty_bytes_an_image_and_its_names_in_all() {
             each(PEAK.load(Ordering::Relaxed)),
         );
         println!(
-            "{images} files, {run}: {took:?}; {steady:.1} bytes each, at the most {peak:.1}, names of {NAME_LEN} in it twice"
+            "{images} files, {run}: {took:?}; {steady:.1} bytes per image, at most {peak:.1}, including two names of {NAME_LEN}"
         );
-        // The catalog and the store's own table, each with the name; and what does not depend on the number.
+        // The catalog and the index both have the name. Buffers do not depend on the number of files.
         let fixed = 2_000_000.0 / images as f64;
         assert!(steady <= 130.0 + 2.0 * NAME_LEN as f64 + fixed, "{steady}");
         assert!(peak <= 450.0 + fixed, "{peak}");

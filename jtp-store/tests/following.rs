@@ -1,4 +1,4 @@
-//! The catalog follows the folder: within 2 s of a file being completely written (cli.md).
+//! The catalog follows the folder: within 2 s after a file was completely written.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -7,19 +7,21 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use common::*;
-use jtp_store::{DirStore, Follow, ImageStore};
+use jtp_driver::store::ImageStore;
+use jtp_store::{DirStore, Follow};
 
 const SOON: Duration = Duration::from_secs(2);
 
-/// Makes two tests of one: with the system's news, and with scans alone.
+/// Runs each test twice: with file system events, and with scans alone.
 macro_rules! both {
     ($(fn $name:ident($folder:ident, $store:ident) $body:block)*) => {
-        $(fn $name($folder: &Path, $store: &DirStore) $body)*
-        mod by_news {
+        $(fn $name($folder: &Path, $store: &Arc<DirStore>) $body)*
+        mod by_events {
             $(#[test] fn $name() {
                 let folder = super::images();
                 super::$name(&folder.path().join("images"), &super::open_store(&folder.path().join("images")));
@@ -40,13 +42,13 @@ fn images() -> tempfile::TempDir {
     parent
 }
 
-fn scanning(folder: &Path) -> DirStore {
-    let often = Follow::Interval(Duration::from_millis(100));
-    DirStore::builder(folder).follow(often).open().unwrap()
+fn scanning(folder: &Path) -> Arc<DirStore> {
+    let interval = Follow::Interval(Duration::from_millis(100));
+    build(DirStore::builder(folder).follow(interval))
 }
 
 both! {
-fn files_that_appear_change_and_go_are_reflected_within_2_s(folder, store) {
+fn added_changed_and_removed_files_are_reflected_within_2_s(folder, store) {
     assert!(store.catalog().snapshot().is_empty());
     let first = write(folder, "a.png", b"one");
     assert!(wait_for(store, |c| c.contains(first)) < SOON);
@@ -66,7 +68,7 @@ fn n1_a_rename_or_a_touch_is_no_event_and_a_changed_file_is(folder, store) {
     let file = File::options().write(true).open(folder.join("b.png")).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     drop(file);
-    // The same bytes under the same name, by way of a temporary file.
+    // The same bytes under the same name, through a temporary file.
     write(folder, ".tmp", b"same");
     fs::rename(folder.join(".tmp"), folder.join("b.png")).unwrap();
     let marker = write(folder, "marker.png", b"marker");
@@ -74,12 +76,12 @@ fn n1_a_rename_or_a_touch_is_no_event_and_a_changed_file_is(folder, store) {
     assert_eq!(events(store), 2);
 }
 
-fn a_file_that_is_written_slowly_is_listed_once_with_its_final_content(folder, store) {
+fn a_slowly_written_file_is_listed_once_with_its_final_contents(folder, store) {
     let mut file = File::create(folder.join("slow.png")).unwrap();
     let bytes = noise(40_000, 5);
     for piece in bytes.chunks(1000) {
         file.write_all(piece).unwrap();
-        // The pace of a slow writer; nothing waits for it.
+        // The pace of a slow writer, not a wait for a condition.
         thread::sleep(Duration::from_millis(20));
     }
     assert!(store.catalog().snapshot().is_empty());
@@ -89,7 +91,7 @@ fn a_file_that_is_written_slowly_is_listed_once_with_its_final_content(folder, s
     assert!(store.catalog().snapshot().contains(jtp_core::ImageId::of(&bytes)));
 }
 
-fn a_folder_that_goes_takes_its_images_and_brings_them_back(here, store) {
+fn the_images_of_a_removed_folder_are_unlisted_until_it_is_back(here, store) {
     let away = here.with_file_name("away");
     let id = write(here, "a.png", b"a");
     wait_for(store, |c| c.contains(id));
@@ -113,18 +115,18 @@ fn a_folder_that_goes_takes_its_images_and_brings_them_back(here, store) {
 }
 
 #[test]
-fn a_file_that_is_renamed_into_place_replaces_the_old_one_in_one_snapshot() {
+fn a_file_renamed_over_another_replaces_it_in_one_snapshot() {
     let folder = temp();
     let old = write(folder.path(), "a.png", b"old");
     let store = open_store(folder.path());
     let new = write(folder.path(), ".a.png.tmp", b"new");
-    let mut watch = store.catalog().watch();
+    let mut changes = store.catalog().subscribe();
     fs::rename(
         folder.path().join(".a.png.tmp"),
         folder.path().join("a.png"),
     )
     .unwrap();
-    let next = watch.wait_timeout(PATIENCE).unwrap();
+    let next = changes.wait_timeout(PATIENCE).unwrap();
     assert!(next.contains(new) && !next.contains(old));
 }
 
@@ -147,7 +149,7 @@ fn a_burst_of_files_is_published_in_a_few_snapshots() {
 }
 
 #[test]
-fn a_writer_that_never_closes_its_file_is_not_waited_for_for_ever() {
+fn a_file_that_is_never_closed_is_listed_once_it_is_quiet() {
     let folder = temp();
     let store = open_store(folder.path());
     let mut file = File::create(folder.path().join("open.png")).unwrap();
@@ -157,7 +159,7 @@ fn a_writer_that_never_closes_its_file_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn s13_an_image_that_is_being_overwritten_leaves_the_catalog_at_once() {
+fn s13_an_image_that_is_being_overwritten_is_unlisted_at_once() {
     let folder = temp();
     let old = write(folder.path(), "a.png", b"the old picture");
     let store = open_store(folder.path());
@@ -172,7 +174,7 @@ fn s13_an_image_that_is_being_overwritten_leaves_the_catalog_at_once() {
 }
 
 #[test]
-fn links_that_appear_are_noticed() {
+fn new_links_are_listed() {
     let folder = temp();
     write(folder.path(), ".hidden", b"x");
     let store = open_store(folder.path());
@@ -183,7 +185,7 @@ fn links_that_appear_are_noticed() {
 }
 
 #[test]
-fn one_thread_is_enough_and_nothing_is_followed_if_so_asked() {
+fn with_one_thread_and_follow_never_only_the_initial_files_are_listed() {
     let folder = temp();
     write(folder.path(), "a.png", b"a");
     let store = DirStore::builder(folder.path())
@@ -192,7 +194,7 @@ fn one_thread_is_enough_and_nothing_is_followed_if_so_asked() {
         .open()
         .unwrap();
     write(folder.path(), "b.png", b"b");
-    let mut watch = store.catalog().watch();
-    assert!(watch.wait_timeout(Duration::from_millis(300)).is_none());
+    let mut changes = store.catalog().subscribe();
+    assert!(changes.wait_timeout(Duration::from_millis(300)).is_none());
     assert_eq!(listed(&store), ["a.png"]);
 }

@@ -1,8 +1,9 @@
-//! The output folder: whole and verified or not at all, and never outside.
+//! The output folder: images appear complete and verified or not at all, and nothing is written outside.
 #![cfg(target_os = "linux")]
 
 mod common;
 
+use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -14,21 +15,20 @@ use common::*;
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_store::{FileName, OutputError, OutputFolder, PendingFile};
 
-fn begin(folder: &OutputFolder, bytes: &[u8]) -> (PendingFile, ImageId) {
-    let id = ImageId::of(bytes);
-    let image = Image {
-        id,
-        flags: Flags::new(FileType::Png, false),
-        length: bytes.len() as u32,
-    };
+fn begin(folder: &OutputFolder, bytes: &[u8]) -> PendingFile {
+    let flags = Flags::new(FileType::Png, false);
+    let image = Image::new(ImageId::of(bytes), flags, bytes.len() as u32);
     let mut file = folder.begin(&image);
     file.append(bytes).unwrap();
-    (file, id)
+    file
+}
+
+fn file_name(name: &str, bytes: &[u8]) -> FileName {
+    FileName::new(name, ImageId::of(bytes), FileType::Png)
 }
 
 fn put(folder: &OutputFolder, name: &str, bytes: &[u8]) -> Result<FileName, OutputError> {
-    let (file, id) = begin(folder, bytes);
-    file.commit(&FileName::new(name, id, FileType::Png), id)
+    begin(folder, bytes).commit(&file_name(name, bytes), verified(bytes))
 }
 
 fn all(folder: &Path) -> Vec<String> {
@@ -41,7 +41,7 @@ fn all(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn an_image_appears_whole_under_its_name_and_replaces_what_was_there() {
+fn a_committed_image_is_complete_and_replaces_the_file_of_its_name() {
     let temp = temp();
     let path = temp.path().join("made/when/missing");
     let folder = OutputFolder::open(&path).unwrap();
@@ -53,37 +53,35 @@ fn an_image_appears_whole_under_its_name_and_replaces_what_was_there() {
 }
 
 #[test]
-fn r2_nothing_is_visible_before_it_is_verified_and_nothing_stays_of_what_is_not() {
+fn r2_an_image_is_invisible_until_verified_and_removed_if_it_is_not() {
     let temp = temp();
     let folder = OutputFolder::open(temp.path()).unwrap();
     put(&folder, "a.png", b"old").unwrap();
     for bytes in [b"new".to_vec(), noise(600_000, 2)] {
-        let (file, id) = begin(&folder, &bytes);
+        let file = begin(&folder, &bytes);
         assert!(
             all(temp.path())
                 .iter()
                 .all(|name| name == "a.png" || name.starts_with(".jtp-"))
         );
-        let name = FileName::new("a.png", id, FileType::Png);
-        let wrong = ImageId(1);
-        match file.commit(&name, wrong) {
+        match file.commit(&file_name("a.png", &bytes), verified(b"other bytes")) {
             Err(OutputError::NotVerified { expected, found }) => {
-                assert_eq!((expected, found), (id, wrong));
+                assert_eq!(expected, ImageId::of(&bytes));
+                assert_eq!(found, ImageId::of(b"other bytes"));
             }
             other => panic!("{other:?}"),
         }
-        let (file, _) = begin(&folder, &bytes);
-        drop(file);
+        drop(begin(&folder, &bytes));
         assert_eq!(all(temp.path()), ["a.png"]);
         assert_eq!(fs::read(temp.path().join("a.png")).unwrap(), b"old");
     }
 }
 
 #[test]
-fn small_images_touch_no_disk_before_they_are_committed() {
+fn small_images_are_written_only_when_committed() {
     let temp = temp();
     let folder = OutputFolder::open(temp.path()).unwrap();
-    let (mut file, _) = begin(&folder, &noise(1000, 1));
+    let mut file = begin(&folder, &noise(1000, 1));
     assert!(!file.would_block(1000) && file.would_block(1_000_000));
     assert!(all(temp.path()).is_empty());
     file.write_all(&noise(300_000, 2)).unwrap();
@@ -91,7 +89,7 @@ fn small_images_touch_no_disk_before_they_are_committed() {
 }
 
 #[test]
-fn r5_hostile_names_stay_in_the_folder() {
+fn r5_hostile_names_stay_inside_the_folder() {
     let temp = temp();
     let inside = temp.path().join("out");
     let folder = OutputFolder::open(&inside).unwrap();
@@ -146,7 +144,7 @@ fn r5_links_in_the_folder_are_replaced_and_never_followed() {
 }
 
 #[test]
-fn r5_a_folder_in_the_way_is_left_alone_and_the_name_gets_the_id() {
+fn r5_a_folder_of_the_same_name_stays_and_the_image_name_gets_the_id() {
     let temp = temp();
     fs::create_dir(temp.path().join("a.png")).unwrap();
     let folder = OutputFolder::open(temp.path()).unwrap();
@@ -158,7 +156,7 @@ fn r5_a_folder_in_the_way_is_left_alone_and_the_name_gets_the_id() {
 }
 
 #[test]
-fn r5_the_folder_stays_the_same_one_when_it_is_renamed() {
+fn r5_images_go_to_the_open_folder_after_it_is_renamed() {
     let temp = temp();
     let (here, away) = (temp.path().join("out"), temp.path().join("away"));
     let folder = OutputFolder::open(&here).unwrap();
@@ -169,16 +167,18 @@ fn r5_the_folder_stays_the_same_one_when_it_is_renamed() {
 }
 
 #[test]
-fn a_file_in_place_of_the_folder_is_said_to_be_none() {
+fn a_file_in_place_of_the_folder_is_reported_as_not_a_directory() {
     let temp = temp();
     write(temp.path(), "out", b"a file");
     let error = OutputFolder::open(temp.path().join("out")).unwrap_err();
-    let said = error.to_string();
-    assert!(said.ends_with("out: not a directory"), "{said}");
+    let path = temp.path().join("out");
+    let text = format!("cannot read or write {}", path.display());
+    assert_eq!(error.to_string(), text);
+    assert_eq!(error.source().unwrap().to_string(), "not a directory");
 }
 
 #[test]
-fn stale_temporaries_are_removed_but_not_those_of_a_client_at_work() {
+fn stale_temporary_files_are_removed_but_not_those_of_a_running_client() {
     let temp = temp();
     write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
     write(temp.path(), ".jtp-index", b"not a temporary");
@@ -186,19 +186,19 @@ fn stale_temporaries_are_removed_but_not_those_of_a_client_at_work() {
     symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
     let first = OutputFolder::open(temp.path()).unwrap();
     let bytes = noise(600_000, 1);
-    let (file, id) = begin(&first, &bytes);
-    let there = all(temp.path());
-    assert_eq!(there.len(), 3, "{there:?}");
-    assert!(there.contains(&".other.part".to_owned()) && there.contains(&".jtp-index".to_owned()));
+    let file = begin(&first, &bytes);
+    let names = all(temp.path());
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.contains(&".other.part".to_owned()) && names.contains(&".jtp-index".to_owned()));
     let second = OutputFolder::open(temp.path()).unwrap();
     second.scan().unwrap();
-    let (other, _) = begin(&second, &bytes);
-    assert_eq!(all(temp.path()).len(), 4, "the first client is at work");
+    let other = begin(&second, &bytes);
+    assert_eq!(all(temp.path()).len(), 4, "the first client is running");
     drop(other);
-    file.commit(&FileName::new("a.png", id, FileType::Png), id)
+    file.commit(&file_name("a.png", &bytes), verified(&bytes))
         .unwrap();
-    let (left, _) = begin(&first, &bytes);
-    std::mem::forget(left); // A crash, as far as the folder is concerned; but it holds the lock.
+    // Like a crash, except that the folder stays locked.
+    std::mem::forget(begin(&first, &bytes));
     drop((first, second));
     OutputFolder::open(temp.path()).unwrap().scan().unwrap();
     assert_eq!(parts(temp.path()), 2);
@@ -210,7 +210,7 @@ fn parts(dir: &Path) -> usize {
 }
 
 #[test]
-fn stale_temporaries_go_with_a_scan_and_those_of_this_client_stay() {
+fn a_scan_removes_stale_temporary_files_but_not_those_of_this_client() {
     let temp = temp();
     write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
     write(temp.path(), ".jtp-0123456789abcdef-1.part", b"crashed");
@@ -219,14 +219,14 @@ fn stale_temporaries_go_with_a_scan_and_those_of_this_client_stay() {
     let folder = OutputFolder::open(temp.path()).unwrap();
     folder.scan().unwrap();
     assert_eq!(parts(temp.path()), 1, "the folder stays");
-    let (_file, _) = begin(&folder, &noise(600_000, 1));
+    let _file = begin(&folder, &noise(600_000, 1));
     assert_eq!(parts(temp.path()), 2);
     folder.scan().unwrap();
     assert_eq!(parts(temp.path()), 2);
 }
 
 #[test]
-fn r2_a_scan_tells_the_ids_of_regular_files_under_whatever_name() {
+fn r2_a_scan_finds_the_ids_of_regular_files_under_any_name() {
     let temp = temp();
     let same = write(temp.path(), "a.png", b"same");
     write(temp.path(), "b.txt", b"same");
@@ -244,7 +244,7 @@ fn r2_a_scan_tells_the_ids_of_regular_files_under_whatever_name() {
     assert!(folder.scan_until(false, &AtomicBool::new(true)).is_err());
 }
 
-/// Waits until the file system's clock is so far that files of now are settled.
+/// Waits until the file system's clock has moved on, so that existing files count as settled.
 fn settle(folder: &Path) {
     let probe = folder.join(".probe");
     let time = |path: &Path| {
@@ -265,19 +265,19 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
     let folder = OutputFolder::open(temp.path()).unwrap();
     folder.scan().unwrap();
     settle(temp.path());
-    let id_of = |anew| {
-        let scan = folder.scan_until(anew, &AtomicBool::new(false)).unwrap();
+    let id_of = |rehash| {
+        let scan = folder.scan_until(rehash, &AtomicBool::new(false)).unwrap();
         assert_eq!(scan.ids.len(), 1);
         *scan.ids.keys().next().unwrap()
     };
     assert_eq!(id_of(false), id);
-    // An index that lies shows that it is asked, and that it can be passed over.
+    // A wrong ID in the index shows when the index is used.
     let index = temp.path().join(".jtp-index");
     make_index_lie(&index, ImageId(42));
     assert_eq!(id_of(false), ImageId(42));
     assert_eq!(id_of(true), id);
-    assert_eq!(id_of(false), id, "it was written anew");
-    // A change is noticed although size and mtime are the same.
+    assert_eq!(id_of(false), id, "the index was rewritten");
+    // A change is found although size and mtime are unchanged.
     let before = fs::metadata(temp.path().join("a.png"))
         .unwrap()
         .modified()
@@ -294,7 +294,7 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
 }
 
 #[test]
-fn many_threads_can_fill_one_folder() {
+fn many_threads_can_write_to_one_folder() {
     let temp = temp();
     let folder = OutputFolder::open(temp.path()).unwrap();
     thread::scope(|scope| {
@@ -313,7 +313,7 @@ fn many_threads_can_fill_one_folder() {
 }
 
 #[test]
-fn errors_are_told_apart() {
+fn a_removed_folder_is_reported_as_such() {
     let temp = temp();
     write(temp.path(), "file", b"");
     assert!(OutputFolder::open(temp.path().join("file")).is_err());
@@ -325,7 +325,7 @@ fn errors_are_told_apart() {
     assert!(error.to_string().contains("a.png"), "{error}");
 }
 
-/// A file system of 64 KiB; `None` where that is not allowed.
+/// Mounts a file system of 64 KiB; `None` where that is not allowed.
 fn tiny(path: &Path) -> Option<Mounted<'_>> {
     use rustix::mount::{MountFlags, mount};
     fs::create_dir(path).unwrap();
@@ -349,7 +349,7 @@ impl Drop for Mounted<'_> {
 }
 
 #[test]
-fn a_full_disk_and_a_read_only_one_are_told_and_leave_nothing_behind() {
+fn a_full_or_read_only_disk_is_reported_and_no_file_is_left() {
     use rustix::mount::{MountFlags, mount_remount};
     let temp = temp();
     let path = temp.path().join("tiny");

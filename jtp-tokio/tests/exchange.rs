@@ -26,14 +26,14 @@ fn store(count: u32) -> Arc<MemoryStore> {
     Arc::new(store)
 }
 
-struct Running {
+struct RunningServer {
     address: String,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Running {
-    async fn start<S: ImageStore>(server: Server<S>) -> Running {
+impl RunningServer {
+    async fn start<S: ImageStore>(server: Server<S>) -> RunningServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();
@@ -41,7 +41,7 @@ impl Running {
             let stopped = async { drop(stopped.await) };
             server.serve(listener, stopped).await.unwrap();
         });
-        Running {
+        RunningServer {
             address,
             stop,
             task,
@@ -74,7 +74,7 @@ async fn every_request_over_one_connection() -> Result {
     let store = store(300);
     let catalog = store.catalog().snapshot();
     let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
-    let running = Running::start(Server::builder(store).build()).await;
+    let running = RunningServer::start(Server::builder(store).build()).await;
     let mut client = running.client().build();
 
     let listed = client.list().await?;
@@ -90,7 +90,7 @@ async fn every_request_over_one_connection() -> Result {
     assert_eq!(collect(&mut images).await?, [all[3], all[1]]);
     assert_eq!(images.absent(), [ImageId(1)]);
 
-    // More than one request's worth.
+    // More IDs than one request can name.
     assert_eq!(collect(&mut client.get(all.clone())).await?, all);
     drop(client);
     running.stop().await;
@@ -98,8 +98,8 @@ async fn every_request_over_one_connection() -> Result {
 }
 
 #[tokio::test]
-async fn without_keep_alive_each_request_has_its_connection() -> Result {
-    let running = Running::start(Server::builder(store(3)).build()).await;
+async fn without_keep_alive_each_request_has_its_own_connection() -> Result {
+    let running = RunningServer::start(Server::builder(store(3)).build()).await;
     let mut client = running.client().keep_alive(false).build();
     assert_eq!(client.list().await?.len(), 3);
     assert_eq!(collect(&mut client.list_and_get()).await?.len(), 3);
@@ -110,8 +110,8 @@ async fn without_keep_alive_each_request_has_its_connection() -> Result {
 }
 
 #[tokio::test]
-async fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
-    let running = Running::start(Server::builder(store(600)).build()).await;
+async fn r7_pipelining_client_fetches_the_same_images() -> Result {
+    let running = RunningServer::start(Server::builder(store(600)).build()).await;
     let config = ClientConfig::new().with_pipeline(true);
     let mut client = running.client().config(config).build();
     let ids: Vec<ImageId> = client.list().await?.iter().map(|entry| entry.id).collect();
@@ -122,12 +122,12 @@ async fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
 }
 
 #[tokio::test]
-async fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
+async fn c2_connection_works_after_a_cancel() -> Result {
     let store = MemoryStore::new();
     for n in 0..50u8 {
         store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
     }
-    let running = Running::start(Server::builder(Arc::new(store)).build()).await;
+    let running = RunningServer::start(Server::builder(Arc::new(store)).build()).await;
     for pipeline in [false, true] {
         let config = ClientConfig::new().with_pipeline(pipeline);
         let mut client = running.client().config(config).build();
@@ -142,17 +142,17 @@ async fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
 }
 
 #[tokio::test]
-async fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
+async fn n1_n3_watch_yields_new_images_and_ends_by_cancel() -> Result {
     let store = store(2);
-    let running = Running::start(Server::builder(Arc::clone(&store)).build()).await;
+    let running = RunningServer::start(Server::builder(Arc::clone(&store)).build()).await;
     let config = ClientConfig::new().with_pipeline(true);
     let mut client = running.client().config(config).build();
     let (listed, mut watch) = client.list_and_watch().await?;
     assert_eq!(listed.len(), 2);
     let id = store.insert("new.gif", b"GIF89a".as_slice())?;
-    let news = watch.next().await?;
-    assert_eq!((news.id, &*news.name), (id, "new.gif"));
-    assert_eq!(news.flags.file_type(), FileType::Gif);
+    let event = watch.next().await?;
+    assert_eq!((event.id, &*event.name), (id, "new.gif"));
+    assert_eq!(event.flags.file_type(), FileType::Gif);
     watch.cancel().await?;
     assert_eq!(client.list().await?.len(), 3);
     drop(client);
@@ -161,8 +161,8 @@ async fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
 }
 
 #[tokio::test]
-async fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
-    let running = Running::start(Server::builder(store(2)).build()).await;
+async fn s16_shutdown_ends_idle_connections_and_watches() -> Result {
+    let running = RunningServer::start(Server::builder(store(2)).build()).await;
     let mut idle = running.client().build();
     assert_eq!(idle.list().await?.len(), 2);
     let mut watching = running.client().retries(0).build();
@@ -176,18 +176,22 @@ async fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
 }
 
 #[tokio::test]
-async fn s16_shutdown_reaches_streams_that_the_caller_brought() -> Result {
+async fn s16_shutdown_ends_caller_provided_streams() -> Result {
     let server = Server::builder(store(1)).build();
-    let (mut near, far) = tokio::io::duplex(1024);
+    let (mut client_end, server_end) = tokio::io::duplex(1024);
     let embedded = server.clone();
-    let task =
-        tokio::spawn(async move { embedded.serve_stream(far, &Peer::new(None)).await.unwrap() });
+    let task = tokio::spawn(async move {
+        embedded
+            .serve_stream(server_end, &Peer::new(None))
+            .await
+            .unwrap()
+    });
     tokio::task::yield_now().await; // The connection is idle now.
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     server.serve(listener, async {}).await?;
     let mut got = Vec::new();
-    tokio::time::timeout(Duration::from_secs(5), near.read_to_end(&mut got)).await??;
-    drop(near);
+    tokio::time::timeout(Duration::from_secs(5), client_end.read_to_end(&mut got)).await??;
+    drop(client_end);
     assert_eq!(task.await?, Some(CloseReason::Shutdown));
     Ok(())
 }
@@ -195,7 +199,7 @@ async fn s16_shutdown_reaches_streams_that_the_caller_brought() -> Result {
 #[tokio::test]
 async fn s16_shutdown_does_not_wait_for_a_tls_handshake() -> Result {
     let server = with_tls(&tls(), 1).handshake_timeouts(None, None).build();
-    let running = Running::start(server).await;
+    let running = RunningServer::start(server).await;
     let mut stream = TcpStream::connect(&running.address).await?;
     stream.write_all(&[0x16, 3, 1]).await?;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -204,11 +208,11 @@ async fn s16_shutdown_does_not_wait_for_a_tls_handshake() -> Result {
 }
 
 #[tokio::test]
-async fn s15_rate_limited_clients_are_told() -> Result {
+async fn s15_client_over_the_limit_gets_rate_limited() -> Result {
     let server = Server::builder(store(1))
         .rate_limit(2, Duration::from_secs(3600))
         .build();
-    let running = Running::start(server).await;
+    let running = RunningServer::start(server).await;
     let mut client = running.client().retries(0).build();
     client.list().await?;
     client.list().await?;
@@ -220,7 +224,7 @@ async fn s15_rate_limited_clients_are_told() -> Result {
 }
 
 #[tokio::test]
-async fn an_embedder_sees_the_peer_and_decides() -> Result {
+async fn request_handler_sees_the_peer_and_refuses() -> Result {
     let server = Server::builder(store(1))
         .on_request(|peer: &Peer, request| {
             assert!(peer.address.unwrap().ip().is_loopback());
@@ -230,7 +234,7 @@ async fn an_embedder_sees_the_peer_and_decides() -> Result {
             }
         })
         .build();
-    let running = Running::start(server).await;
+    let running = RunningServer::start(server).await;
     let mut client = running.client().build();
     client.list().await?;
     let refused = collect(&mut client.list_and_get()).await.unwrap_err();
@@ -244,12 +248,12 @@ async fn an_embedder_sees_the_peer_and_decides() -> Result {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Result {
+async fn connections_over_the_limit_are_closed_at_accept() -> Result {
     for server in [
         Server::builder(store(1)).max_connections(1).build(),
         Server::builder(store(1)).max_connections_per_ip(1).build(),
     ] {
-        let running = Running::start(server).await;
+        let running = RunningServer::start(server).await;
         let mut first = running.client().build();
         first.list().await?;
         let mut second = running.client().retries(0).build();
@@ -257,7 +261,7 @@ async fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on()
         first.list().await?;
         first.close().await;
         drop(first);
-        // The place is free again once the server has seen the end.
+        // A new connection is accepted once the server has seen the end.
         let mut third = running.client().retries(10).build();
         third.list().await?;
         drop((second, third));
@@ -267,11 +271,12 @@ async fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on()
 }
 
 #[tokio::test]
-async fn over_any_stream() -> Result {
+async fn client_and_server_over_a_stream() -> Result {
     let server = Server::builder(store(20)).build();
-    let (near, far) = tokio::io::duplex(64);
-    let serving = tokio::spawn(async move { server.serve_stream(far, &Peer::default()).await });
-    let mut client = Client::over(near, ClientConfig::new());
+    let (client_end, server_end) = tokio::io::duplex(64);
+    let serving =
+        tokio::spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
+    let mut client = Client::over(client_end, ClientConfig::new());
     assert_eq!(client.list().await?.len(), 20);
     assert_eq!(collect(&mut client.list_and_get()).await?.len(), 20);
     client.close().await;
@@ -319,7 +324,7 @@ fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
 #[tokio::test]
 async fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
     let tls = tls();
-    let running = Running::start(with_tls(&tls, 100).build()).await;
+    let running = RunningServer::start(with_tls(&tls, 100).build()).await;
     let mut secure = running
         .client()
         .tls(Arc::clone(&tls.client), localhost())
@@ -327,7 +332,7 @@ async fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
     assert_eq!(collect(&mut secure.list_and_get()).await?.len(), 100);
     let mut plain = running.client().build();
     assert_eq!(collect(&mut plain.list_and_get()).await?.len(), 100);
-    let mut stranger = {
+    let mut untrusting = {
         let roots = rustls::RootCertStore::empty();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -336,22 +341,22 @@ async fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
             .with_no_client_auth();
         running.client().tls(config, localhost()).build()
     };
-    let refused = stranger.list().await.unwrap_err();
+    let refused = untrusting.list().await.unwrap_err();
     assert!(matches!(refused, Error::Tls { .. }), "{refused}");
-    drop((secure, plain, stranger));
+    drop((secure, plain, untrusting));
     running.stop().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
+async fn t2_plain_and_tls_mismatch_is_a_specific_error() -> Result {
     let tls = tls();
-    let running = Running::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build()).await;
+    let running = RunningServer::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build()).await;
     let refused = running.client().build().list().await.unwrap_err();
     assert!(matches!(refused, Error::TlsServer { .. }), "{refused}");
     running.stop().await;
 
-    let running = Running::start(Server::builder(store(1)).build()).await;
+    let running = RunningServer::start(Server::builder(store(1)).build()).await;
     let mut client = running
         .client()
         .tls(Arc::clone(&tls.client), localhost())
@@ -363,23 +368,23 @@ async fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
     Ok(())
 }
 
-/// A server that answers with the given bytes, connection by connection, and closes.
-async fn scripted(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<Vec<u8>>>) {
+/// A server that answers each connection with the next of these byte strings and closes it.
+async fn scripted_server(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];
             let count = stream.read(&mut request).await.unwrap();
             request.truncate(count);
-            asked.push(request);
+            requests.push(request);
             stream.write_all(&answer).await.unwrap();
             stream.shutdown().await.unwrap();
             let _ = stream.read(&mut [0; 64]).await;
         }
-        asked
+        requests
     });
     (address, task)
 }
@@ -392,11 +397,11 @@ fn packet(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> Result {
+async fn r6_missing_images_are_requested_on_a_new_connection() -> Result {
     let (a, b) = (packet(b"first"), packet(b"second"));
     let cut = [b"JTPG\x02".to_vec(), a.clone(), b[..12].to_vec()].concat();
     let rest = [b"JTPB\x01".to_vec(), b.clone()].concat();
-    let (address, asked) = scripted(vec![cut, rest]).await;
+    let (address, requests) = scripted_server(vec![cut, rest]).await;
     let mut client = Client::builder(address).build();
     let mut images = client.list_and_get();
     let mut got = Vec::new();
@@ -411,16 +416,16 @@ async fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> R
     assert_eq!(got, [b"first".to_vec(), b"second".to_vec()]);
     assert_eq!(interrupted, 1);
     client.close().await;
-    let asked = asked.await?;
-    assert_eq!(asked[0], [5, 1]);
+    let requests = requests.await?;
+    assert_eq!(requests[0], [5, 1]);
     let mut batch = vec![2, 1, 1];
     batch.extend_from_slice(&ImageId::of(b"first").to_be_bytes());
-    assert_eq!(asked[1], batch);
+    assert_eq!(requests[1], batch);
     Ok(())
 }
 
 #[tokio::test]
-async fn r2_a_broken_image_is_asked_for_once_more() -> Result {
+async fn r2_invalid_image_is_requested_once_more() -> Result {
     let good = packet(b"an image");
     let mut bad = good.clone();
     bad[12] ^= 1;
@@ -428,7 +433,7 @@ async fn r2_a_broken_image_is_asked_for_once_more() -> Result {
         [b"JTPG\x01".to_vec(), bad.clone()].concat(),
         [b"JTPD\x01".to_vec(), bad].concat(),
     ];
-    let (address, asked) = scripted(answers).await;
+    let (address, requests) = scripted_server(answers).await;
     let mut client = Client::builder(address).keep_alive(false).build();
     let mut images = client.list_and_get();
     let mut last = Vec::new();
@@ -441,34 +446,35 @@ async fn r2_a_broken_image_is_asked_for_once_more() -> Result {
     assert_eq!(last, [false, true]);
     let mut get = vec![0, 0, 1];
     get.extend_from_slice(&ImageId::of(b"an image").to_be_bytes());
-    assert_eq!(asked.await?[1], get);
+    assert_eq!(requests.await?[1], get);
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
-async fn r6_after_three_tries_without_progress_it_is_a_failure() -> Result {
-    let (address, asked) = scripted(vec![b"JTPL".to_vec(); 4]).await;
+async fn r6_client_fails_after_three_retries_without_progress() -> Result {
+    let (address, requests) = scripted_server(vec![b"JTPL".to_vec(); 4]).await;
     let mut client = Client::builder(address).build();
     let failed = client.list().await.unwrap_err();
     assert!(
         matches!(failed, Error::Protocol(ClientError::EarlyEof)),
         "{failed}"
     );
-    assert_eq!(asked.await?.len(), 4);
+    assert_eq!(requests.await?.len(), 4);
     Ok(())
 }
 
 #[tokio::test]
-async fn r1_data_behind_the_promised_response_is_an_error_and_a_jtpe_there_is_not() -> Result {
+async fn r1_data_behind_a_response_is_an_error_but_jtpe_is_not() -> Result {
     for keep_alive in [false, true] {
-        let (address, _asked) = scripted(vec![b"JTPL\x00GARBAGE".to_vec()]).await;
+        let (address, _requests) = scripted_server(vec![b"JTPL\x00GARBAGE".to_vec()]).await;
         let mut client = Client::builder(address).keep_alive(keep_alive).build();
         let failed = client.list().await.unwrap_err();
         assert!(
             matches!(failed, Error::Protocol(ClientError::Peer(_))),
             "{failed}"
         );
-        let (address, _asked) = scripted(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]).await;
+        let (address, _requests) =
+            scripted_server(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]).await;
         let mut client = Client::builder(address).keep_alive(keep_alive).build();
         assert!(client.list().await?.is_empty());
     }
@@ -476,8 +482,8 @@ async fn r1_data_behind_the_promised_response_is_an_error_and_a_jtpe_there_is_no
 }
 
 #[tokio::test]
-async fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
-    let running = Running::start(Server::builder(store(30)).build()).await;
+async fn r3_catalog_over_the_limit_is_an_error() -> Result {
+    let running = RunningServer::start(Server::builder(store(30)).build()).await;
     let mut client = running.client().catalog_limits(29, usize::MAX).build();
     assert!(matches!(
         client.list().await,
@@ -496,9 +502,9 @@ async fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t6_a_silent_server_is_given_up() -> Result {
-    let (near, _far) = tokio::io::duplex(64);
-    let mut client = Client::over(near, ClientConfig::new());
+async fn t6_silent_server_times_out() -> Result {
+    let (client_end, _server_end) = tokio::io::duplex(64);
+    let mut client = Client::over(client_end, ClientConfig::new());
     let failed = client.list().await.unwrap_err();
     assert!(
         matches!(failed, Error::Protocol(ClientError::TimedOut)),
@@ -508,7 +514,7 @@ async fn t6_a_silent_server_is_given_up() -> Result {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t4_each_clock_ends_the_connection() -> Result {
+async fn t4_each_timeout_ends_the_connection() -> Result {
     for (sent, expected) in [
         (&[][..], "timed out: no byte came"),
         (&[1, 1], "timed out: no request came"),
@@ -519,18 +525,19 @@ async fn t4_each_clock_ends_the_connection() -> Result {
         ),
     ] {
         let server = Server::builder(store(1)).build();
-        let (mut near, far) = tokio::io::duplex(64);
-        near.write_all(sent).await?;
-        let serving = tokio::spawn(async move { server.serve_stream(far, &Peer::default()).await });
+        let (mut client_end, server_end) = tokio::io::duplex(64);
+        client_end.write_all(sent).await?;
+        let serving =
+            tokio::spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
         let mut got = Vec::new();
-        near.read_to_end(&mut got).await?;
+        client_end.read_to_end(&mut got).await?;
         assert_eq!(serving.await??.unwrap().to_string(), expected);
     }
-    // Output that does not move: the stream holds 64 bytes and nobody reads.
+    // The write timeout: the stream holds 64 bytes, and the peer does not read.
     let server = Server::builder(store(100)).build();
-    let (mut near, far) = tokio::io::duplex(64);
-    near.write_all(&[5, 1]).await?;
-    let reason = server.serve_stream(far, &Peer::default()).await?;
+    let (mut client_end, server_end) = tokio::io::duplex(64);
+    client_end.write_all(&[5, 1]).await?;
+    let reason = server.serve_stream(server_end, &Peer::default()).await?;
     assert_eq!(
         reason.unwrap().to_string(),
         "timed out: the peer takes no output"
@@ -539,9 +546,9 @@ async fn t4_each_clock_ends_the_connection() -> Result {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t4_a_tls_handshake_has_its_clock() -> Result {
+async fn t4_tls_handshake_timeouts() -> Result {
     let tls = tls();
-    let running = Running::start(with_tls(&tls, 1).build()).await;
+    let running = RunningServer::start(with_tls(&tls, 1).build()).await;
     for sent in [&[][..], &[0x16, 3, 1]] {
         let mut stream = TcpStream::connect(&running.address).await?;
         stream.write_all(sent).await?;
@@ -554,9 +561,9 @@ async fn t4_a_tls_handshake_has_its_clock() -> Result {
 }
 
 #[tokio::test]
-async fn s10_watch_can_be_switched_off() -> Result {
+async fn s10_watch_can_be_disabled() -> Result {
     let config = ServerConfig::new().with_watch(false);
-    let running = Running::start(Server::builder(store(1)).config(config).build()).await;
+    let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
     let mut client = running.client().build();
     let mut watch = client.watch().await?;
     let refused = watch.next().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The pause before a new try.
+//! The pause before a retry.
 
 use std::future::Future;
 use std::io::{Read, Write};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use jtp_core::ImageId;
 use jtp_tokio::Client;
 
-/// R6: also when the wait for it is given up and begun again.
+/// R6: the pause is kept although the waiting future is dropped and created again.
 #[tokio::test]
-async fn r6_a_pause_that_was_given_up_goes_on() -> Result<(), Box<dyn std::error::Error>> {
+async fn r6_retry_pause_survives_a_dropped_future() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let id = ImageId::of(b"an image");
@@ -21,7 +21,7 @@ async fn r6_a_pause_that_was_given_up_goes_on() -> Result<(), Box<dyn std::error
         let mut answer = b"JTPD\x01\x00\x08".to_vec();
         answer.extend(id.to_be_bytes());
         answer.extend(b"an image");
-        // The first time it is lost inside the image.
+        // The first connection is lost inside the image.
         for length in [answer.len() - 3, answer.len()] {
             let (mut stream, _) = listener.accept()?;
             stream.read_exact(&mut [0; 3 + 8])?;

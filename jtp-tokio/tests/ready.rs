@@ -1,4 +1,4 @@
-//! Bodies that are in memory now and then.
+//! Bodies that can sometimes be read without blocking.
 
 mod common;
 
@@ -11,47 +11,47 @@ use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError, Read
 
 use common::client_of;
 
-/// What was read where.
+/// The threads on which bodies were read.
 #[derive(Debug, Default)]
 struct Reads {
-    /// Threads on which a read could not wait.
-    at_once: Mutex<Vec<ThreadId>>,
-    /// Threads on which one could.
-    aside: Mutex<Vec<ThreadId>>,
-    tries: AtomicUsize,
+    /// The threads of non-blocking reads.
+    non_blocking: Mutex<Vec<ThreadId>>,
+    /// The threads of blocking reads.
+    blocking: Mutex<Vec<ThreadId>>,
+    attempts: AtomicUsize,
 }
 
-struct Fickle {
+struct PartlyReadyStore {
     store: MemoryStore,
     reads: Arc<Reads>,
-    /// Says of the n-th try whether there is something in memory, and at most how much.
-    there: fn(usize) -> Option<usize>,
+    /// How many bytes the n-th non-blocking read may return; `None` if it would block.
+    ready: fn(usize) -> Option<usize>,
 }
 
-struct FickleBody {
+struct PartlyReadyBody {
     body: Box<dyn ImageBody>,
     reads: Arc<Reads>,
-    there: fn(usize) -> Option<usize>,
+    ready: fn(usize) -> Option<usize>,
 }
 
-impl ImageStore for Fickle {
+impl ImageStore for PartlyReadyStore {
     fn catalog(&self) -> &LiveCatalog {
         self.store.catalog()
     }
 
     fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        Ok(Box::new(FickleBody {
+        Ok(Box::new(PartlyReadyBody {
             body: self.store.open(image)?,
             reads: Arc::clone(&self.reads),
-            there: self.there,
+            ready: self.ready,
         }))
     }
 }
 
-impl ImageBody for FickleBody {
+impl ImageBody for PartlyReadyBody {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
         self.reads
-            .aside
+            .blocking
             .lock()
             .unwrap()
             .push(thread::current().id());
@@ -59,38 +59,38 @@ impl ImageBody for FickleBody {
     }
 
     fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
-        let Some(most) = (self.there)(self.reads.tries.fetch_add(1, Ordering::SeqCst)) else {
+        let Some(max) = (self.ready)(self.reads.attempts.fetch_add(1, Ordering::SeqCst)) else {
             return Ok(None);
         };
         self.reads
-            .at_once
+            .non_blocking
             .lock()
             .unwrap()
             .push(thread::current().id());
-        let most = most.min(buf.len());
-        self.body.read_at(offset, &mut buf[..most]).map(Some)
+        let max = max.min(buf.len());
+        self.body.read_at(offset, &mut buf[..max]).map(Some)
     }
 }
 
-async fn fetched(
-    there: fn(usize) -> Option<usize>,
+async fn fetch_all(
+    ready: fn(usize) -> Option<usize>,
 ) -> Result<Arc<Reads>, Box<dyn std::error::Error>> {
     let reads = Arc::<Reads>::default();
-    let store = Fickle {
+    let store = PartlyReadyStore {
         store: MemoryStore::new(),
         reads: Arc::clone(&reads),
-        there,
+        ready,
     };
-    let picture =
+    let image_bytes =
         |n: u8| -> Vec<u8> { (0..3 << 20).map(|at: u32| (at / 1000) as u8 ^ n).collect() };
     for n in 0..3 {
-        store.store.insert(&format!("{n}.png"), picture(n))?;
+        store.store.insert(&format!("{n}.png"), image_bytes(n))?;
     }
     let (mut client, ended) = client_of(store);
     let mut images = client.list_and_get();
     let mut count = 0;
     while let Some(image) = images.next().await? {
-        assert!(image.bytes(3 << 20).await? == picture(count));
+        assert!(image.bytes(3 << 20).await? == image_bytes(count));
         count += 1;
     }
     assert_eq!(count, 3);
@@ -99,34 +99,39 @@ async fn fetched(
     Ok(reads)
 }
 
-/// On this runtime of one thread a connection is served on the test's own.
+/// On this single-threaded runtime, connections are served on the test's thread.
 #[tokio::test]
-async fn what_is_in_memory_is_read_where_it_is_sent() -> Result<(), Box<dyn std::error::Error>> {
-    let here = thread::current().id();
-    let reads = fetched(|_| Some(usize::MAX)).await?;
-    let at_once = reads.at_once.lock().unwrap().clone();
-    assert!(at_once.len() >= 3 * 11, "{} pieces", at_once.len());
-    assert!(at_once.iter().all(|thread| *thread == here));
-    // Only where each image begins, which is opened aside as well.
-    assert_eq!(reads.aside.lock().unwrap().len(), 3);
+async fn in_memory_bodies_are_read_on_the_connections_thread()
+-> Result<(), Box<dyn std::error::Error>> {
+    let test_thread = thread::current().id();
+    let reads = fetch_all(|_| Some(usize::MAX)).await?;
+    let non_blocking = reads.non_blocking.lock().unwrap().clone();
+    assert!(
+        non_blocking.len() >= 3 * 11,
+        "{} pieces",
+        non_blocking.len()
+    );
+    assert!(non_blocking.iter().all(|thread| *thread == test_thread));
+    // Only the first read of each image, together with opening it.
+    assert_eq!(reads.blocking.lock().unwrap().len(), 3);
     Ok(())
 }
 
 #[tokio::test]
-async fn what_may_wait_is_read_aside() -> Result<(), Box<dyn std::error::Error>> {
-    let here = thread::current().id();
-    let reads = fetched(|_| None).await?;
-    let aside = reads.aside.lock().unwrap().clone();
-    assert!(aside.len() >= 3 * 12 && !aside.contains(&here));
-    for there in [
+async fn blocking_reads_run_on_other_threads() -> Result<(), Box<dyn std::error::Error>> {
+    let test_thread = thread::current().id();
+    let reads = fetch_all(|_| None).await?;
+    let blocking = reads.blocking.lock().unwrap().clone();
+    assert!(blocking.len() >= 3 * 12 && !blocking.contains(&test_thread));
+    for ready in [
         |n| (n % 3 != 0).then_some(usize::MAX),
         |n| (n % 2 == 0).then_some(1000 + n),
         |n| (n > 5).then_some(100_000),
     ] as [fn(usize) -> Option<usize>; 3]
     {
-        let reads = fetched(there).await?;
-        let aside = reads.aside.lock().unwrap();
-        assert!(aside.len() >= 3 && !aside.contains(&here));
+        let reads = fetch_all(ready).await?;
+        let blocking = reads.blocking.lock().unwrap();
+        assert!(blocking.len() >= 3 && !blocking.contains(&test_thread));
     }
     Ok(())
 }

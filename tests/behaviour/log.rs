@@ -1,8 +1,8 @@
-//! What the applications at both ends saw.
+//! The observations of the applications at both ends.
 
 use std::fmt;
 
-/// The log of a run. What each end saw is in order; what the two saw at the same time is in none.
+/// The log of a run. Each end's lines are in order; there is no order between the two ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Log {
     pub(crate) client: Vec<String>,
@@ -15,19 +15,20 @@ impl Log {
         lines.any(|line| line.contains(what))
     }
 
-    /// The same where it makes no difference whether a client saw the end of its stream before it asked or
-    /// after: that is a race which nobody can decide.
-    pub(crate) fn blurred(mut self) -> Log {
+    /// Maps the two errors of a stream that ended around a request to one: whether the client sees the end before or
+    /// after it sends the request is a race.
+    pub(crate) fn without_eof_race(mut self) -> Log {
         for line in &mut self.client {
             if line.ends_with("error: misuse: the connection has ended") {
-                "  error: protocol: the connection ended early".clone_into(line);
+                "  error: protocol: the connection ended before the response was complete"
+                    .clone_into(line);
             }
         }
         self
     }
 }
 
-/// Two logs, line by line: what only the reference has (`-`), and what only the adapters have (`+`).
+/// A line diff of two logs: `-` for lines of the reference only, `+` for lines of the adapters only.
 pub(crate) struct Diff<'a> {
     pub(crate) reference: &'a Log,
     pub(crate) adapters: &'a Log,
@@ -35,7 +36,7 @@ pub(crate) struct Diff<'a> {
 
 impl fmt::Display for Diff<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "(- the bare cores, + the adapters)")?;
+        writeln!(f, "(- reference, + adapters)")?;
         part(f, "client", &self.reference.client, &self.adapters.client)?;
         part(f, "server", &self.reference.server, &self.adapters.server)
     }
@@ -71,7 +72,7 @@ fn part(f: &mut fmt::Formatter<'_>, end: &str, a: &[String], b: &[String]) -> fm
 }
 
 #[test]
-fn the_diff_shows_what_is_missing_and_what_is_too_much() {
+fn the_diff_marks_missing_and_extra_lines() {
     let log = |client: &[&str]| Log {
         client: client.iter().map(|line| (*line).to_owned()).collect(),
         server: Vec::new(),

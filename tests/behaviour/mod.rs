@@ -1,68 +1,68 @@
-//! The suite: each scenario is written once, and is a test for each pair of server and client adapter, plain and
-//! TLS. What the applications at the two ends see has to be what they see of two bare machines of `jtp-core`,
-//! joined in memory on simulated time.
+//! The behaviour suite. Each scenario is written once and becomes a test for each pair of server and client adapter,
+//! over plain TCP and TLS. What the applications at both ends observe must equal what they observe with two bare
+//! `jtp-core` state machines, connected in memory with simulated time.
 //!
 //! # A scenario
 //!
-//! is a function that makes a [`Script`](script::Script): the images, the settings, then one step after another.
+//! A scenario is a function that returns a [`Script`](script::Script): the images, the settings, then the steps.
 //!
 //! ```text
 //! crate::suite::each_pair! { during_a_get }
 //!
-//! /// C2: the packet under way is the last.
+//! /// C2: the packet in flight is the last.
 //! fn during_a_get() -> Script {
-//!     Script::of([png("a.png", LARGE), png("b.png", 10)])     // what is there
-//!         .pipelining()                                       // how both ends are set
-//!         .fetch(                                             // a call of the client
-//!             Which::Get(vec!["a.png", "b.png"]),
-//!             [when("a.png", 1, Act::Cancel)],                // what its application does in the middle
+//!     Script::of([png("a.png", LARGE), png("b.png", 10)])     // the images in the catalog
+//!         .pipelining()                                       // settings of both ends
+//!         .fetch(                                             // a call of the client's API
+//!             Selection::Get(vec!["a.png", "b.png"]),
+//!             [trigger("a.png", 1, ClientAction::Cancel)],    // what its application does meanwhile
 //!         )
 //!         .list()                                             // the next call
-//!         .must("cancelled, 2 promised")                      // what has to be in the log
+//!         .expect_log("cancelled, 2 promised")                // what the log must contain
 //! }
 //! ```
 //!
-//! [`play`](play::play) gives the steps their meaning, by two traits of [`ends`]: what a client can do, and what
-//! happens around it ([`Deed`](script::Deed): the catalog changes, a body is let go, the server shuts down, nothing
-//! comes through any more). The [`reference`] implements them over the bare machines, [`adapters`] and [`run`] over
-//! the public face of the adapters; so a script means the same to both. The log that each run leaves
-//! ([`log::Log`]) has the client's part (entries, images and verdicts, news, errors) and the server's (requests as
-//! the application was asked about them, and why each connection ended), and is compared as it is. `must` is
-//! checked on the reference: a scenario that is about something else than it says fails.
+//! [`play`](play::play) executes the steps through the two traits of [`traits`]: the client, and its environment
+//! ([`ServerAction`](script::ServerAction): the catalog changes, a held body is released, the server shuts down, the
+//! transport stalls). The [`reference`] implements the traits with the bare state machines, [`adapters`] and [`run`]
+//! with the public API of the adapters, so a script means the same to both. The log of each run ([`log::Log`]) has
+//! the client's part (entries, images and verdicts, watch events, errors) and the server's part (requests as the
+//! handler saw them, and the close reason of each connection). The logs are compared for equality. `expect_log` is
+//! checked on the reference, so that a scenario cannot silently test something else.
 //!
 //! # Races
 //!
-//! are decided by the script, never by sleeping:
+//! The script decides races; nothing sleeps to decide one:
 //!
-//! - a body is held back by [`Script::gate`](script::Script::gate) until [`Deed::Open`](script::Deed::Open) (its
-//!   grain is the piece that an adapter reads at once, 256 KiB);
-//! - an image of `LARGE` bytes does not fit between the two ends: when the client has seen its beginning the
-//!   server is in the middle of it;
-//! - [`Act::Cancel`](script::Act::Cancel) lets nothing more come down until the server has read the CANCEL;
-//! - [`Setup::on_request`](script::Setup::on_request) changes the catalog at the last moment before the snapshot;
-//! - a watch begins with an image that comes and goes until the watcher has told of it, and is in no log;
-//! - [`Deed::Shutdown`](script::Deed::Shutdown) returns when an idle connection has seen the shutdown;
-//! - clocks are set so short that they run out, while all others are long; what is told says which it was.
+//! - [`Script::gate`](script::Script::gate) holds a body back until
+//!   [`ServerAction::OpenGate`](script::ServerAction::OpenGate) (in units of an adapter's read, 256 KiB);
+//! - an image of `LARGE` bytes does not fit into the buffers between the ends: when the client sees its first byte,
+//!   the server is still sending it;
+//! - [`ClientAction::Cancel`](script::ClientAction::Cancel) stops the bytes to the client until the server has read
+//!   the CANCEL;
+//! - [`Setup::on_request`](script::Setup::on_request) changes the catalog immediately before the snapshot is taken;
+//! - a watch starts with a probe image that is added and removed until the watcher receives its event; the probe is
+//!   not logged;
+//! - [`ServerAction::Shutdown`](script::ServerAction::Shutdown) returns when an idle connection has been closed by
+//!   the shutdown;
+//! - the timeout under test is short and all others are long; the log shows which one fired.
 //!
 //! # Transports and shapes
 //!
-//! Plain runs go over a socket, through a proxy, and over a pipe in memory (`serve_stream`, `Client::over`); TLS
-//! over the proxy. Each way is run as it comes, and shaped ([`transport::Shape`]): byte by byte where that is not
-//! too long, in seeded pieces, with writes and reads that stall; there the async clients also drop what they wait
-//! for whenever it is pending, and ask again. A failure names scenario, pair, transport, shape and seed, and shows
-//! the two logs as a diff; `JTP_SUITE_SEED=17 cargo test -p jtp-tests --test behaviour during_a_get` runs with that
-//! seed.
+//! Plain runs use sockets through a proxy, and a pipe in memory (`serve_stream`, `Client::over`); TLS runs use the
+//! proxy. Each transport is run unchanged and with a [`transport::Shape`]: byte by byte if the exchange is short, in
+//! pieces of seeded random sizes, and with reads and writes that stall. With stalls, the async clients also drop each
+//! pending future and call again. A failure prints scenario, pair, transport, shape and seed, and the two logs as a
+//! diff; `JTP_SUITE_SEED=17 cargo test -p jtp-tests --test behaviour during_a_get` repeats a run with that seed.
 //!
-//! # Peers that are none of ours
+//! # Peers that are not ours
 //!
-//! [`raw`] is the low half of the language: a client that sends and expects exact bytes, against each server and
-//! the bare server machine (`each_server!`). `scenarios::deployed` and `scenarios::misbehaving` are servers of that
-//! kind, against each client (`each_adapter!`).
+//! [`raw`] is the low-level part of the language: a client that sends and expects exact bytes, against each server
+//! and the bare server state machine (`each_server!`). `scenarios::deployed` and `scenarios::misbehaving` are such
+//! servers, against each client (`each_adapter!`).
 
 mod adapters;
-mod court;
-mod ends;
-mod listening;
+mod close_log;
 mod log;
 mod play;
 mod raw;
@@ -71,15 +71,17 @@ mod run;
 mod scenarios;
 mod script;
 mod store;
+mod stub;
+mod traits;
 mod transport;
 
 use std::time::Duration;
 
-/// Far longer than anything takes: only a failing test waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any run takes: only a failing test waits until it elapses.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A test for each pair of adapters, plain and TLS, of each scenario: a function without arguments that makes a
-/// [`Script`](script::Script).
+/// Makes a test for each pair of adapters, plain and TLS, of each scenario: a function without arguments that
+/// returns a [`Script`](script::Script).
 macro_rules! each_pair {
     ($($(#[$meta:meta])* $name:ident),+ $(,)?) => {$(
         mod $name {
@@ -100,7 +102,7 @@ macro_rules! each_pair {
     )+};
 }
 
-/// The server's name first, then the client's.
+/// Pairs are named server first, then client.
 macro_rules! pairs {
     ($name:ident $($pair:ident $server:ident $client:ident),+ $(,)?) => {$(
         mod $pair {
@@ -121,7 +123,7 @@ macro_rules! pairs {
     )+};
 }
 
-/// Scenarios that a function of their own runs, over memory, on each pair of adapters.
+/// Like `each_pair`, but the given function runs the scenario, over memory.
 macro_rules! each_pair_by {
     ($run:path: $($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -151,7 +153,7 @@ macro_rules! pairs_by {
     )+};
 }
 
-/// Tests of each adapter on its own: functions of an [`Adapter`](adapters::Adapter).
+/// Tests of a single adapter: functions that take an [`Adapter`](adapters::Adapter).
 macro_rules! each_adapter {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {

@@ -1,4 +1,4 @@
-//! Runs a script, whoever is at the ends, and writes down what the client's application saw.
+//! Executes a script on any client and environment, and logs what the client's application observes.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,16 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jtp_core::client::HaveSet;
 use jtp_core::{Image, ImageHasher, ImageId};
 
-use super::ends::{Ask, ClientEnd, Entry, News, Next, Seen, Stage, Then};
-use super::script::{Act, Deed, Fetch, Script, Step, Watch, Watching, When, Which};
-use super::store::{BEACON, Store};
+use super::script::{
+    ClientAction, FetchStep, Script, Selection, ServerAction, Step, Trigger, WatchAction, WatchStep,
+};
+use super::store::{PROBE, SimulatedStore};
+use super::traits::{
+    ClientUnderTest, Entry, Environment, FetchControl, ImageEvent, ImageRequest, WatchControl,
+    WatchEvent,
+};
 
-/// What was seen so far; to be looked at from elsewhere when the run hangs.
+/// The client's log. It can be read from another thread when the run hangs.
 #[derive(Clone, Default)]
-pub(crate) struct Diary(Arc<Mutex<Vec<String>>>);
+pub(crate) struct ClientLog(Arc<Mutex<Vec<String>>>);
 
-impl Diary {
-    fn note(&self, line: String) {
+impl ClientLog {
+    fn push(&self, line: String) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -30,275 +35,300 @@ impl Diary {
     }
 }
 
-/// Runs the script from the first step to the last, and closes the client.
-pub(crate) fn play(script: &Script, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Diary) {
+/// Executes all steps, then closes the client.
+pub(crate) fn play(
+    script: &Script,
+    client: &mut dyn ClientUnderTest,
+    environment: &dyn Environment,
+    log: &ClientLog,
+) {
     for step in &script.steps {
         match step {
             Step::List => {
-                diary.note("LIST".into());
+                log.push("LIST".into());
                 match client.list() {
-                    Ok(entries) => catalog(diary, stage.store(), &entries),
-                    Err(error) => diary.note(format!("  error: {error}")),
+                    Ok(entries) => log_catalog(log, environment.store(), &entries),
+                    Err(error) => log.push(format!("  error: {error}")),
                 }
             }
-            Step::Fetch(what) => fetch(what, client, stage, diary),
-            Step::CancelNothing { which, after } => {
+            Step::Fetch(step) => fetch(step, client, environment, log),
+            Step::CancelIdle { selection, after } => {
                 let place = if *after { "after" } else { "before" };
-                diary.note(format!("cancel {place} {which:?}"));
-                if let Err(error) = client.cancel_nothing(&ask(which, stage.store()), *after) {
-                    diary.note(format!("  error: {error}"));
+                log.push(format!("cancel {place} {selection:?}"));
+                if let Err(error) =
+                    client.cancel_idle(&image_request(selection, environment.store()), *after)
+                {
+                    log.push(format!("  error: {error}"));
                 }
             }
-            Step::Watch(what) => watch(what, client, stage, diary),
+            Step::Watch(step) => watch(step, client, environment, log),
             Step::Close => {
-                diary.note("close".into());
+                log.push("close".into());
                 client.close();
             }
-            Step::Do(deed) => perform(deed, stage, diary),
+            Step::Do(action) => perform(action, environment, log),
         }
     }
     client.close();
 }
 
-fn perform(deed: &Deed, stage: &dyn Stage, diary: &Diary) {
-    diary.note(format!("  ({deed:?})"));
-    match deed {
-        Deed::Shutdown => stage.shutdown(),
-        Deed::Hold => stage.hold(),
-        Deed::Stall => stage.stall(),
-        Deed::AwaitEnd => stage.await_end(),
-        Deed::Outlast(time) => stage.outlast(*time),
-        deed => stage.store().change(deed),
+fn perform(action: &ServerAction, environment: &dyn Environment, log: &ClientLog) {
+    log.push(format!("  ({action:?})"));
+    match action {
+        ServerAction::Shutdown => environment.shutdown(),
+        ServerAction::Hold => environment.hold(),
+        ServerAction::Stall => environment.stall(),
+        ServerAction::AwaitClosed => environment.await_closed(),
+        ServerAction::Wait(time) => environment.wait(*time),
+        action => environment.store().change(action),
     }
 }
 
-fn shown(store: &Store, entry: &Entry) -> String {
+fn describe_entry(store: &SimulatedStore, entry: &Entry) -> String {
     format!(
         "  {} {} flags {:02x} size {} ({})",
         entry.id,
         entry.name,
         entry.flags.bits(),
-        entry.size,
+        entry.length,
         store.name(entry.id),
     )
 }
 
-fn catalog(diary: &Diary, store: &Store, entries: &[Entry]) {
-    const MOST: usize = 40;
+fn log_catalog(log: &ClientLog, store: &SimulatedStore, entries: &[Entry]) {
+    const MAX_LOGGED: usize = 40;
     let mut all = ImageHasher::new();
     for (n, entry) in entries.iter().enumerate() {
-        let line = shown(store, entry);
+        let line = describe_entry(store, entry);
         all.update(line.as_bytes());
-        if n < MOST {
-            diary.note(line);
+        if n < MAX_LOGGED {
+            log.push(line);
         }
     }
-    diary.note(format!("  {} entries ({})", entries.len(), all.id()));
+    log.push(format!("  {} entries ({})", entries.len(), all.id()));
 }
 
-/// The image that is coming.
-struct Coming {
+/// The image that is being received.
+struct IncomingImage {
     image: Image,
     bytes: usize,
     hasher: ImageHasher,
 }
 
-struct Fetching<'a> {
-    stage: &'a dyn Stage,
-    diary: &'a Diary,
-    /// What has not happened yet.
-    when: RefCell<Vec<When>>,
-    coming: RefCell<Option<Coming>>,
+struct FetchObserver<'a> {
+    environment: &'a dyn Environment,
+    log: &'a ClientLog,
+    /// The triggers that have not fired yet.
+    triggers: RefCell<Vec<Trigger>>,
+    incoming: RefCell<Option<IncomingImage>>,
 }
 
-fn ask(which: &Which, store: &Store) -> Ask {
+fn image_request(selection: &Selection, store: &SimulatedStore) -> ImageRequest {
     let ids = |names: &[&'static str]| names.iter().map(|n| store.id(n)).collect::<Vec<_>>();
-    match which {
-        Which::Get(names) => Ask::Get(ids(names)),
-        Which::Batch(names) => Ask::Batch(HaveSet::try_from(ids(names)).unwrap()),
-        Which::BatchOf(names, others) => {
+    match selection {
+        Selection::Get(names) => ImageRequest::Get(ids(names)),
+        Selection::Batch(names) => ImageRequest::Batch(HaveSet::try_from(ids(names)).unwrap()),
+        Selection::BatchOf(names, others) => {
             let others = (0..u64::from(*others)).map(|n| ImageId(n << 20));
-            let had = ids(names).into_iter().chain(others);
-            Ask::Batch(HaveSet::try_from_iter(had).unwrap())
+            let have = ids(names).into_iter().chain(others);
+            ImageRequest::Batch(HaveSet::try_from_iter(have).unwrap())
         }
-        Which::All => Ask::All,
+        Selection::All => ImageRequest::All,
     }
 }
 
-fn fetch(what: &Fetch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Diary) {
-    diary.note(format!("{:?}", what.which));
-    let ask = ask(&what.which, stage.store());
-    let fetching = Fetching {
-        stage,
-        diary,
-        when: RefCell::new(what.when.clone()),
-        coming: RefCell::new(None),
+fn fetch(
+    step: &FetchStep,
+    client: &mut dyn ClientUnderTest,
+    environment: &dyn Environment,
+    log: &ClientLog,
+) {
+    log.push(format!("{:?}", step.selection));
+    let request = image_request(&step.selection, environment.store());
+    let observer = FetchObserver {
+        environment,
+        log,
+        triggers: RefCell::new(step.triggers.clone()),
+        incoming: RefCell::new(None),
     };
-    let ended = client.fetch(&ask, &mut |seen| fetching.sees(seen));
-    match ended {
+    let result = client.fetch(&request, &mut |event| observer.on_event(event));
+    match result {
         Ok(end) => {
             let absent: Vec<_> = end
                 .absent
                 .iter()
-                .map(|id| (id, stage.store().name(*id)))
+                .map(|id| (id, environment.store().name(*id)))
                 .collect();
             let how = if end.cancelled { "cancelled" } else { "end" };
             let promised = end.promised;
-            diary.note(format!("  {how}, {promised} promised, absent: {absent:?}"));
+            log.push(format!("  {how}, {promised} promised, absent: {absent:?}"));
         }
-        Err(error) => diary.note(format!("  error: {error}")),
+        Err(error) => log.push(format!("  error: {error}")),
     }
-    let left = fetching.when.into_inner();
+    let left = observer.triggers.into_inner();
     if !left.is_empty() {
-        diary.note(format!("  did not come to: {left:?}"));
+        log.push(format!("  triggers that did not fire: {left:?}"));
     }
 }
 
-impl Fetching<'_> {
-    fn sees(&self, seen: Seen<'_>) -> Next {
-        let mut coming = self.coming.borrow_mut();
-        match (seen, &mut *coming) {
-            (Seen::Image(image), _) => {
-                let name = self.stage.store().name(image.id);
+impl FetchObserver<'_> {
+    fn on_event(&self, event: ImageEvent<'_>) -> FetchControl {
+        let mut incoming = self.incoming.borrow_mut();
+        match (event, &mut *incoming) {
+            (ImageEvent::Image(image), _) => {
+                let name = self.environment.store().name(image.id);
                 let (flags, length) = (image.flags.bits(), image.length);
-                self.diary.note(format!(
+                self.log.push(format!(
                     "  image {} ({name}) flags {flags:02x} length {length}",
                     image.id
                 ));
-                *coming = Some(Coming {
+                *incoming = Some(IncomingImage {
                     image,
                     bytes: 0,
                     hasher: ImageHasher::new(),
                 });
             }
-            (Seen::Bytes(bytes), Some(coming)) => {
-                assert!(!bytes.is_empty(), "a chunk of nothing");
-                coming.bytes += bytes.len();
-                coming.hasher.update(bytes);
+            (ImageEvent::Bytes(bytes), Some(incoming)) => {
+                assert!(!bytes.is_empty(), "an empty chunk");
+                incoming.bytes += bytes.len();
+                incoming.hasher.update(bytes);
             }
-            (Seen::Good, Some(came)) => {
-                let (bytes, id) = (came.bytes, came.hasher.id());
-                self.diary.note(format!("    good: {bytes} bytes, {id}"));
-                *coming = None;
+            (ImageEvent::Verified, Some(image)) => {
+                let (bytes, id) = (image.bytes, image.hasher.id());
+                self.log.push(format!("    verified: {bytes} bytes, {id}"));
+                *incoming = None;
             }
-            (Seen::Fault { fault, last }, Some(_)) => {
-                self.diary.note(format!("    bad: {fault} (last: {last})"));
-                *coming = None;
+            (ImageEvent::Fault { fault, last }, Some(_)) => {
+                self.log
+                    .push(format!("    invalid: {fault} (last: {last})"));
+                *incoming = None;
             }
-            (Seen::Interrupted, Some(came)) => {
-                // How much of a decoded image was seen before depends on how its bytes came; and a thread that
-                // waits for a body it serves may hold the last record of TLS back meanwhile.
-                let packed = came.image.flags.is_compressed();
-                let bytes = match packed || self.stage.store().holds_back() {
+            (ImageEvent::Interrupted, Some(image)) => {
+                // For a compressed image the number of decoded bytes depends on how the input was split; and
+                // a server thread that waits for a gated body may hold back the last TLS record.
+                let compressed = image.image.flags.is_compressed();
+                let bytes = match compressed || self.environment.store().holds_back() {
                     true => String::new(),
-                    false => format!(" after {} bytes", came.bytes),
+                    false => format!(" after {} bytes", image.bytes),
                 };
-                self.diary.note(format!("    interrupted{bytes}"));
-                *coming = None;
+                self.log.push(format!("    interrupted{bytes}"));
+                *incoming = None;
             }
-            (seen, None) => panic!("{seen:?} outside of an image"),
+            (event, None) => panic!("{event:?} outside an image"),
         }
-        let Some(at) = coming.as_ref().map(|c| (c.image.id, c.bytes)) else {
-            return Next::Go;
+        let Some(at) = incoming.as_ref().map(|c| (c.image.id, c.bytes)) else {
+            return FetchControl::Continue;
         };
-        drop(coming);
-        self.act(at.0, at.1)
+        drop(incoming);
+        self.fire_triggers(at.0, at.1)
     }
 
-    fn act(&self, id: ImageId, bytes: usize) -> Next {
+    fn fire_triggers(&self, id: ImageId, bytes: usize) -> FetchControl {
         loop {
-            let due = {
-                let mut when = self.when.borrow_mut();
-                let is_due = |w: &When| self.stage.store().id(w.name) == id && w.bytes <= bytes;
-                let at = when.iter().position(is_due);
-                at.map(|at| when.remove(at))
+            let triggered = {
+                let mut triggers = self.triggers.borrow_mut();
+                let is_ready =
+                    |w: &Trigger| self.environment.store().id(w.name) == id && w.bytes <= bytes;
+                let at = triggers.iter().position(is_ready);
+                at.map(|at| triggers.remove(at))
             };
-            match due.map(|when| when.act) {
-                None => return Next::Go,
-                Some(Act::Do(deed)) => perform(&deed, self.stage, self.diary),
-                Some(Act::Cancel) => {
-                    self.diary.note("    cancel".into());
-                    self.stage.hold();
-                    return Next::Cancel;
+            match triggered.map(|trigger| trigger.action) {
+                None => return FetchControl::Continue,
+                Some(ClientAction::Do(action)) => perform(&action, self.environment, self.log),
+                Some(ClientAction::Cancel) => {
+                    self.log.push("    cancel".into());
+                    self.environment.hold();
+                    return FetchControl::Cancel;
                 }
-                Some(Act::CancelFromAfar) => {
-                    self.diary.note("    cancel".into());
-                    return Next::Cancel;
+                Some(ClientAction::CancelUnread) => {
+                    self.log.push("    cancel".into());
+                    return FetchControl::Cancel;
                 }
-                Some(Act::Skip) => {
-                    self.diary.note("    skip".into());
-                    return Next::Skip;
+                Some(ClientAction::Skip) => {
+                    self.log.push("    skip".into());
+                    return FetchControl::Skip;
                 }
-                Some(Act::Leave) => {
-                    self.diary.note("    leave".into());
-                    return Next::Leave;
+                Some(ClientAction::Drop) => {
+                    self.log.push("    drop".into());
+                    return FetchControl::Drop;
                 }
             }
         }
     }
 }
 
-fn watch(what: &Watch, client: &mut dyn ClientEnd, stage: &dyn Stage, diary: &Diary) {
-    let request = if what.list { "LIST, WATCH" } else { "WATCH" };
-    diary.note(request.into());
-    let mut steps = what.then.iter();
-    let mut due = 0;
-    let mut beacon = what.beacon;
-    let go_on = |steps: &mut std::slice::Iter<'_, Watching>, due: &mut usize| {
+fn watch(
+    step: &WatchStep,
+    client: &mut dyn ClientUnderTest,
+    environment: &dyn Environment,
+    log: &ClientLog,
+) {
+    let request = if step.list { "LIST, WATCH" } else { "WATCH" };
+    log.push(request.into());
+    let mut steps = step.actions.iter();
+    let mut remaining = 0;
+    let mut probe = step.probe;
+    let next_action = |steps: &mut std::slice::Iter<'_, WatchAction>, remaining: &mut usize| {
         loop {
             match steps.next() {
-                Some(Watching::Next(count)) => {
-                    *due = *count;
-                    return Then::Wait;
+                Some(WatchAction::Receive(count)) => {
+                    *remaining = *count;
+                    return WatchControl::Wait;
                 }
-                Some(Watching::Cancel) => {
-                    diary.note("  cancel".into());
-                    return Then::Cancel;
+                Some(WatchAction::Cancel) => {
+                    log.push("  cancel".into());
+                    return WatchControl::Cancel;
                 }
-                Some(Watching::Do(deed)) => perform(deed, stage, diary),
+                Some(WatchAction::Do(action)) => perform(action, environment, log),
                 None => {
-                    diary.note("  leave".into());
-                    return Then::Leave;
+                    log.push("  drop".into());
+                    return WatchControl::Drop;
                 }
             }
         }
     };
-    let ended = client.watch(what.list, &mut |news| {
-        match news {
-            News::Begun(entries) => {
+    let result = client.watch(step.list, &mut |event| {
+        match event {
+            WatchEvent::Started(entries) => {
                 if let Some(entries) = entries {
-                    catalog(diary, stage.store(), &entries);
+                    log_catalog(log, environment.store(), &entries);
                 }
-                if beacon {
-                    stage.beacon();
-                    return Then::Wait;
+                if probe {
+                    environment.start_probe();
+                    return WatchControl::Wait;
                 }
             }
-            News::Image(entry) if entry.name == BEACON => {
-                if !beacon {
-                    return Then::Wait; // It blinked more than once.
+            WatchEvent::NewImage(entry) if entry.name == PROBE => {
+                if !probe {
+                    return WatchControl::Wait; // It was added more than once.
                 }
-                beacon = false;
-                stage.beacon_seen();
+                probe = false;
+                environment.probe_received();
             }
-            News::Image(entry) => {
-                diary.note(format!("  new: {}", shown(stage.store(), &entry)));
-                due -= 1;
-                if due > 0 {
-                    return Then::Wait;
+            WatchEvent::NewImage(entry) => {
+                log.push(format!(
+                    "  new: {}",
+                    describe_entry(environment.store(), &entry)
+                ));
+                remaining -= 1;
+                if remaining > 0 {
+                    return WatchControl::Wait;
                 }
             }
         }
-        go_on(&mut steps, &mut due)
+        next_action(&mut steps, &mut remaining)
     });
-    match ended {
+    match result {
         Ok(None) => {}
         Ok(Some(last)) => {
-            for entry in last.iter().filter(|entry| entry.name != BEACON) {
-                diary.note(format!("  at last: {}", shown(stage.store(), entry)));
+            for entry in last.iter().filter(|entry| entry.name != PROBE) {
+                log.push(format!(
+                    "  new after CANCEL: {}",
+                    describe_entry(environment.store(), entry)
+                ));
             }
-            diary.note("  cancelled".into());
+            log.push("  cancelled".into());
         }
-        Err(error) => diary.note(format!("  error: {error}")),
+        Err(error) => log.push(format!("  error: {error}")),
     }
 }

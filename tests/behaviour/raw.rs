@@ -1,8 +1,8 @@
-//! The low half of the language: a client that is no client at all. It sends bytes and expects bytes, written by
-//! hand in [`support::bytes`](crate::support::bytes), and can do what no client of ours would do.
+//! The low-level part of the language: a raw peer that sends bytes and expects bytes, encoded by
+//! [`support::bytes`](crate::support::bytes), and can do what our clients never do.
 //!
-//! Played against each server adapter, and against the bare machine: what it expects it has to get from both, and
-//! what the server's application saw has to be the same.
+//! A raw script runs against each server adapter and against the bare state machine. Both must send the expected
+//! bytes, and the server logs must be equal.
 
 use std::cell::RefCell;
 use std::net::TcpStream;
@@ -12,53 +12,53 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 use super::adapters::{Adapter, BLOCKING};
-use super::ends::Stage;
 use super::log::{Diff, Log};
-use super::reference::{Mode, World};
-use super::run::{Run, Scene, Transport, describe, seed};
-use super::script::{Deed, Picture, Script, Setup};
+use super::reference::{Mode, Simulation};
+use super::run::{Fixture, RunConfig, Transport, describe, seed};
+use super::script::{Script, ScriptImage, ServerAction, Setup};
+use super::traits::Environment;
 use super::transport::Shape;
-use super::transport::pipe::End;
-use crate::support::bytes::Picture as Known;
+use super::transport::pipe::PipeEnd;
+use crate::support::bytes::TestImage;
 use crate::support::peer::Peer;
 use crate::support::tls::tls;
 
-/// A scenario of a raw client.
+/// A scenario with a raw client.
 #[derive(Clone)]
 pub(crate) struct RawScript {
     pub(crate) script: Script,
-    steps: Vec<Raw>,
+    steps: Vec<RawStep>,
     plain_only: bool,
 }
 
 #[derive(Clone)]
-enum Raw {
+enum RawStep {
     Send(Vec<u8>),
-    /// And waits until the server has read it.
-    SendRead(Vec<u8>),
+    /// Sends, and waits until the server has read everything.
+    SendAndAwaitRead(Vec<u8>),
     Expect(Vec<u8>),
-    /// Sends while it expects: both directions are full.
-    Both(Vec<u8>, Vec<u8>),
-    /// A whole `JTPE`.
-    Error(u8),
+    /// Sends and receives at the same time: both directions are full.
+    SendAndExpect(Vec<u8>, Vec<u8>),
+    /// A complete `JTPE` with this code.
+    ExpectError(u8),
     HalfClose,
-    /// The end of the stream, and nothing before it.
-    End,
-    Do(Deed),
+    /// The end of the stream, without further bytes.
+    ExpectEnd,
+    Do(ServerAction),
 }
 
-/// What is known of a picture that travels raw.
-pub(crate) fn known(picture: &Picture) -> Known {
-    assert!(!picture.packed && !picture.forged);
-    Known::new(picture.name, picture.bytes.clone())
+/// The same image for the byte-level helpers; only for images sent uncompressed.
+pub(crate) fn test_image(image: &ScriptImage) -> TestImage {
+    assert!(!image.compressed && !image.wrong_id);
+    TestImage::new(image.name, image.bytes.clone())
 }
 
 impl RawScript {
-    pub(crate) fn of<const N: usize>(pictures: [Picture; N]) -> RawScript {
+    pub(crate) fn of<const N: usize>(images: [ScriptImage; N]) -> RawScript {
         RawScript {
-            script: Script::of(pictures),
+            script: Script::of(images),
             steps: Vec::new(),
             plain_only: false,
         }
@@ -73,51 +73,51 @@ impl RawScript {
         self.with(|script| script.setup(change))
     }
 
-    pub(crate) fn must(self, line: &'static str) -> RawScript {
-        self.with(|script| script.must(line))
+    pub(crate) fn expect_log(self, line: &'static str) -> RawScript {
+        self.with(|script| script.expect_log(line))
     }
 
-    /// By TLS something comes in any case.
+    /// Skips TLS, where the handshake sends bytes in any case.
     pub(crate) fn plain_only(mut self) -> RawScript {
         self.plain_only = true;
         self
     }
 
-    fn step(mut self, step: Raw) -> RawScript {
+    fn step(mut self, step: RawStep) -> RawScript {
         self.steps.push(step);
         self
     }
 
     pub(crate) fn send(self, bytes: impl Into<Vec<u8>>) -> RawScript {
-        self.step(Raw::Send(bytes.into()))
+        self.step(RawStep::Send(bytes.into()))
     }
 
-    pub(crate) fn send_read(self, bytes: impl Into<Vec<u8>>) -> RawScript {
-        self.step(Raw::SendRead(bytes.into()))
+    pub(crate) fn send_and_await_read(self, bytes: impl Into<Vec<u8>>) -> RawScript {
+        self.step(RawStep::SendAndAwaitRead(bytes.into()))
     }
 
     pub(crate) fn expect(self, bytes: impl Into<Vec<u8>>) -> RawScript {
-        self.step(Raw::Expect(bytes.into()))
+        self.step(RawStep::Expect(bytes.into()))
     }
 
-    pub(crate) fn both(self, send: Vec<u8>, expect: Vec<u8>) -> RawScript {
-        self.step(Raw::Both(send, expect))
+    pub(crate) fn send_and_expect(self, send: Vec<u8>, expect: Vec<u8>) -> RawScript {
+        self.step(RawStep::SendAndExpect(send, expect))
     }
 
-    pub(crate) fn error(self, code: u8) -> RawScript {
-        self.step(Raw::Error(code))
+    pub(crate) fn expect_error(self, code: u8) -> RawScript {
+        self.step(RawStep::ExpectError(code))
     }
 
     pub(crate) fn half_close(self) -> RawScript {
-        self.step(Raw::HalfClose)
+        self.step(RawStep::HalfClose)
     }
 
-    pub(crate) fn end(self) -> RawScript {
-        self.step(Raw::End)
+    pub(crate) fn expect_end(self) -> RawScript {
+        self.step(RawStep::ExpectEnd)
     }
 
-    pub(crate) fn then(self, deed: Deed) -> RawScript {
-        self.step(Raw::Do(deed))
+    pub(crate) fn then(self, action: ServerAction) -> RawScript {
+        self.step(RawStep::Do(action))
     }
 }
 
@@ -127,88 +127,97 @@ impl From<RawScript> for Vec<RawScript> {
     }
 }
 
-/// The end of a connection in the client's hand.
-trait RawEnd {
+/// The client's end of a connection.
+trait RawPeer {
     fn send(&mut self, bytes: &[u8]);
-    /// Waits until the server has read all that was sent.
+    /// Waits until the server has read everything that was sent.
     fn await_read(&mut self);
     fn half_close(&mut self);
-    /// Fewer only at the end of the stream.
+    /// Reads exactly `count` bytes, or fewer at the end of the stream.
     fn read(&mut self, count: usize) -> Vec<u8>;
     fn both(&mut self, send: &[u8], count: usize) -> Vec<u8>;
 }
 
-/// Plays all steps; `at` says how far it has come.
-fn play(script: &RawScript, end: &mut dyn RawEnd, stage: &dyn Stage, at: &AtomicUsize) {
+/// Executes all steps; `at` is the index of the current one.
+fn play(
+    script: &RawScript,
+    end: &mut dyn RawPeer,
+    environment: &dyn Environment,
+    at: &AtomicUsize,
+) {
     for (n, step) in script.steps.iter().enumerate() {
         at.store(n, Ordering::Relaxed);
         match step {
-            Raw::Send(bytes) => end.send(bytes),
-            Raw::SendRead(bytes) => {
+            RawStep::Send(bytes) => end.send(bytes),
+            RawStep::SendAndAwaitRead(bytes) => {
                 end.send(bytes);
                 end.await_read();
             }
-            Raw::Expect(bytes) => expect(n, bytes, &end.read(bytes.len())),
-            Raw::Both(send, bytes) => expect(n, bytes, &end.both(send, bytes.len())),
-            Raw::Error(code) => {
+            RawStep::Expect(bytes) => expect(n, bytes, &end.read(bytes.len())),
+            RawStep::SendAndExpect(send, bytes) => expect(n, bytes, &end.both(send, bytes.len())),
+            RawStep::ExpectError(code) => {
                 expect(n, &[b"JTPE", &[*code][..]].concat(), &end.read(5));
                 let length = end.read(2);
                 let length = u16::from_be_bytes([length[0], length[1]]);
                 let message = end.read(usize::from(length));
                 assert!(!message.is_empty() && message.len() == usize::from(length));
             }
-            Raw::HalfClose => end.half_close(),
-            Raw::End => expect(n, &[], &end.read(64)),
-            Raw::Do(Deed::Shutdown) => stage.shutdown(),
-            Raw::Do(Deed::AwaitEnd) => stage.await_end(),
-            Raw::Do(Deed::Outlast(time)) => stage.outlast(*time),
-            Raw::Do(deed) => stage.store().change(deed),
+            RawStep::HalfClose => end.half_close(),
+            RawStep::ExpectEnd => expect(n, &[], &end.read(64)),
+            RawStep::Do(ServerAction::Shutdown) => environment.shutdown(),
+            RawStep::Do(ServerAction::AwaitClosed) => environment.await_closed(),
+            RawStep::Do(ServerAction::Wait(time)) => environment.wait(*time),
+            RawStep::Do(action) => environment.store().change(action),
         }
     }
     at.store(script.steps.len(), Ordering::Relaxed);
 }
 
 #[track_caller]
-fn expect(step: usize, due: &[u8], came: &[u8]) {
-    if due != came {
-        let same = due.iter().zip(came).take_while(|(a, b)| a == b).count();
+fn expect(step: usize, expected: &[u8], received: &[u8]) {
+    if expected != received {
+        let same = expected
+            .iter()
+            .zip(received)
+            .take_while(|(a, b)| a == b)
+            .count();
         let some = |bytes: &[u8]| {
             bytes[same..bytes.len().min(same + 24)]
                 .escape_ascii()
                 .to_string()
         };
         panic!(
-            "step {step}: {} bytes were due and {} came; from byte {same} on {:?} was due and {:?} came",
-            due.len(),
-            came.len(),
-            some(due),
-            some(came),
+            "step {step}: expected {} bytes, received {}; from byte {same} on expected {:?}, received {:?}",
+            expected.len(),
+            received.len(),
+            some(expected),
+            some(received),
         );
     }
 }
 
-/// Against the bare machine.
-struct RefEnd {
-    world: Rc<World>,
+/// Talks to the bare state machine.
+struct ReferencePeer {
+    simulation: Rc<Simulation>,
     conn: usize,
     got: RefCell<Vec<u8>>,
 }
 
-impl RefEnd {
+impl ReferencePeer {
     fn pump(&self) -> bool {
-        let moved = self.world.serve();
-        let mut sim = self.world.sim.borrow_mut();
-        let down = &mut sim.conns[self.conn].down;
+        let moved = self.simulation.serve();
+        let mut sim = self.simulation.sim.borrow_mut();
+        let down = &mut sim.connections[self.conn].down;
         self.got.borrow_mut().extend(down.bytes.iter());
-        let came = !down.bytes.is_empty();
+        let received = !down.bytes.is_empty();
         down.bytes.clear();
-        moved || came
+        moved || received
     }
 
-    /// Whether anything went.
+    /// Returns whether any bytes were sent.
     fn push(&self, bytes: &mut &[u8]) -> bool {
-        let mut sim = self.world.sim.borrow_mut();
-        let up = &mut sim.conns[self.conn].up;
+        let mut sim = self.simulation.sim.borrow_mut();
+        let up = &mut sim.connections[self.conn].up;
         let (now, later) = bytes.split_at(up.room().min(bytes.len()));
         up.push(now);
         *bytes = later;
@@ -216,21 +225,23 @@ impl RefEnd {
     }
 }
 
-impl RawEnd for RefEnd {
+impl RawPeer for ReferencePeer {
     fn send(&mut self, bytes: &[u8]) {
-        // All that goes at once is read at once; what is in the way of more is only what is not read.
+        // Sends as much as the pipe takes, then lets the server read.
         let mut rest = bytes;
         while !rest.is_empty() {
             let moved = self.push(&mut rest);
-            assert!(self.world.serve() || moved, "nobody takes it");
+            assert!(self.simulation.serve() || moved, "the server does not read");
         }
-        while self.world.serve() {}
+        while self.simulation.serve() {}
     }
 
     fn await_read(&mut self) {}
 
     fn half_close(&mut self) {
-        self.world.sim.borrow_mut().conns[self.conn].up.ended = true;
+        self.simulation.sim.borrow_mut().connections[self.conn]
+            .up
+            .ended = true;
     }
 
     fn read(&mut self, count: usize) -> Vec<u8> {
@@ -238,11 +249,16 @@ impl RawEnd for RefEnd {
             if self.pump() {
                 continue;
             }
-            let ended = self.world.sim.borrow().conns[self.conn].down.is_at_end();
+            let ended = self.simulation.sim.borrow().connections[self.conn]
+                .down
+                .is_at_end();
             if ended {
                 break;
             }
-            assert!(self.world.time_passes(None), "nothing will ever come");
+            assert!(
+                self.simulation.advance_time(None),
+                "no more bytes will arrive"
+            );
         }
         let mut got = self.got.borrow_mut();
         let count = count.min(got.len());
@@ -253,20 +269,20 @@ impl RawEnd for RefEnd {
         let mut rest = send;
         while !rest.is_empty() {
             let moved = self.push(&mut rest);
-            assert!(self.pump() || moved, "nobody takes it");
+            assert!(self.pump() || moved, "the server does not read");
         }
         self.read(count)
     }
 }
 
-/// Over memory.
-impl RawEnd for (End, &Scene) {
+/// Talks over memory.
+impl RawPeer for (PipeEnd, &Fixture) {
     fn send(&mut self, bytes: &[u8]) {
         write_all(&self.0, bytes);
     }
 
     fn await_read(&mut self) {
-        self.1.wire().await_read();
+        self.1.memory().await_read();
     }
 
     fn half_close(&mut self) {
@@ -295,15 +311,15 @@ impl RawEnd for (End, &Scene) {
     }
 }
 
-fn write_all(end: &End, mut bytes: &[u8]) {
+fn write_all(end: &PipeEnd, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let count = end.write_now(bytes).unwrap();
         bytes = &bytes[count..];
     }
 }
 
-/// Over a socket.
-impl RawEnd for (Peer, TcpStream) {
+/// Talks over a socket.
+impl RawPeer for (Peer, TcpStream) {
     fn send(&mut self, bytes: &[u8]) {
         self.0.send(bytes);
     }
@@ -326,28 +342,28 @@ impl RawEnd for (Peer, TcpStream) {
 }
 
 fn reference(script: &RawScript) -> Log {
-    let world = Rc::new(World::new(&script.script.setup, Mode::Over));
-    let conn = world.connect().unwrap();
-    let mut end = RefEnd {
-        world: Rc::clone(&world),
+    let simulation = Rc::new(Simulation::new(&script.script.setup, Mode::Stream));
+    let conn = simulation.connect().unwrap();
+    let mut end = ReferencePeer {
+        simulation: Rc::clone(&simulation),
         conn,
         got: RefCell::default(),
     };
-    play(script, &mut end, &*world, &AtomicUsize::new(0));
+    play(script, &mut end, &*simulation, &AtomicUsize::new(0));
     {
-        let mut sim = world.sim.borrow_mut();
-        let conn = &mut sim.conns[conn];
+        let mut sim = simulation.sim.borrow_mut();
+        let conn = &mut sim.connections[conn];
         conn.up.ended = true;
         conn.down.ended = true;
     }
-    world.settle();
+    simulation.run_to_end();
     Log {
         client: Vec::new(),
-        server: world.court.log(),
+        server: simulation.stub.log(),
     }
 }
 
-/// The test of a raw client on one server.
+/// Tests raw scripts on one server.
 pub(crate) fn check(name: &str, scripts: impl Into<Vec<RawScript>>, server: Adapter, tls: bool) {
     let scripts = scripts.into();
     for (n, script) in scripts.iter().enumerate() {
@@ -361,16 +377,16 @@ pub(crate) fn check(name: &str, scripts: impl Into<Vec<RawScript>>, server: Adap
 
 fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
     let expected = reference(script);
-    for line in &script.script.must {
+    for line in &script.script.expected_log {
         assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
     }
     let seed = seed(name, server.name, "");
-    let run = |transport, shape| Run {
+    let run = |transport, shape| RunConfig {
         server,
-        client: BLOCKING, // It has no part in this.
+        client: BLOCKING, // Not used.
         transport,
         shape,
-        impatient: false,
+        drop_pending: false,
     };
     let mut runs = Vec::new();
     if tls {
@@ -386,7 +402,7 @@ fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
             let bytes: usize = script
                 .script
                 .setup
-                .pictures
+                .images
                 .iter()
                 .map(|p| p.bytes.len())
                 .sum();
@@ -407,34 +423,34 @@ fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
     }
 }
 
-fn perform(name: &str, script: &RawScript, run: Run) -> Log {
+fn perform(name: &str, script: &RawScript, run: RunConfig) -> Log {
     let (done, finished) = channel();
     let script = script.clone();
     let step = Arc::new(AtomicUsize::new(0));
-    let its_step = Arc::clone(&step);
+    let shared_step = Arc::clone(&step);
     let thread = thread::spawn(move || {
-        let scene = Scene::new(&script.script, run);
+        let fixture = Fixture::new(&script.script, run);
         if script
             .steps
             .iter()
-            .any(|s| matches!(s, Raw::Do(Deed::Shutdown)))
+            .any(|s| matches!(s, RawStep::Do(ServerAction::Shutdown)))
         {
-            scene.call_witness();
+            fixture.connect_idle_client();
         }
         if run.transport == Transport::Memory {
-            let end = scene.stream();
-            play(&script, &mut (end, &scene), &scene, &its_step);
+            let end = fixture.stream();
+            play(&script, &mut (end, &fixture), &fixture, &shared_step);
         } else {
-            let stream = scene.connect();
+            let stream = fixture.connect();
             let mut peer = Peer::on(stream.try_clone().unwrap());
             if run.transport == Transport::Tls {
                 peer = peer.tls(tls().client());
             }
-            play(&script, &mut (peer, stream), &scene, &its_step);
+            play(&script, &mut (peer, stream), &fixture, &shared_step);
         }
-        done.send(scene.end()).unwrap();
+        done.send(fixture.end()).unwrap();
     });
-    match finished.recv_timeout(PATIENCE) {
+    match finished.recv_timeout(TEST_TIMEOUT) {
         Ok(server) => Log {
             client: Vec::new(),
             server,
@@ -452,8 +468,8 @@ fn perform(name: &str, script: &RawScript, run: Run) -> Log {
     }
 }
 
-/// A test for each server, plain and TLS, of each scenario: a function without arguments that makes a
-/// [`RawScript`], or several.
+/// Makes a test for each server, plain and TLS, of each scenario: a function without arguments that returns one
+/// [`RawScript`] or several.
 macro_rules! each_server {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {

@@ -1,4 +1,4 @@
-//! Runs a script on a pair of adapters, over each transport and shape, and compares with the reference.
+//! Runs a script on a pair of adapters over each transport and shape, and compares the logs with the reference's.
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
@@ -8,27 +8,27 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::PATIENCE;
-use super::adapters::fate;
-use super::adapters::{Adapter, Serve, ServerEnd};
-use super::court::Court;
-use super::ends::Stage;
-use super::listening;
+use super::TEST_TIMEOUT;
+use super::adapters::pending;
+use super::adapters::{Adapter, ServeArgs, ServerUnderTest};
+use super::close_log;
 use super::log::{Diff, Log};
-use super::play::{Diary, play};
+use super::play::{ClientLog, play};
 use super::reference::{self, Mode};
 use super::script::Script;
-use super::store::{BEACON, Store};
+use super::store::{PROBE, SimulatedStore};
+use super::stub::ServerStub;
+use super::traits::Environment;
 use super::transport::Shape;
-use super::transport::pipe::{Wire, ends};
+use super::transport::pipe::{MemoryConnection, pipe_ends};
 use super::transport::proxy::{Proxy, connect, listener};
 use crate::support::bytes::{KEEP, LIST};
 use crate::support::peer::Peer;
 
-/// The most bytes of an exchange that is also run byte by byte.
-const BY_THE_BYTE: u64 = 20_000;
+/// Exchanges of fewer bytes are also run byte by byte.
+const BYTEWISE_LIMIT: u64 = 20_000;
 
-/// What the bytes go over.
+/// What connects client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Memory,
@@ -36,41 +36,42 @@ pub(crate) enum Transport {
     Tls,
 }
 
-/// One run of a script.
+/// The configuration of one run of a script.
 #[derive(Clone, Copy)]
-pub(crate) struct Run {
+pub(crate) struct RunConfig {
     pub(crate) server: Adapter,
     pub(crate) client: Adapter,
     pub(crate) transport: Transport,
     pub(crate) shape: Shape,
-    pub(crate) impatient: bool,
+    pub(crate) drop_pending: bool,
 }
 
-/// The test of one scenario on one pair.
+/// Tests one scenario on one pair.
 pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapter, tls: bool) {
-    let net = reference::recall(name, script, Mode::Net);
-    let bytes = net.up + net.down;
+    let network = reference::cached_run(name, script, Mode::Network);
+    let bytes = network.up + network.down;
     let seed = seed(name, server.name, client.name);
     let mut runs = Vec::new();
-    let mut run = |transport, shape, impatient| {
-        runs.push(Run {
+    let mut run = |transport, shape, drop_pending| {
+        runs.push(RunConfig {
             server,
             client,
             transport,
             shape,
-            impatient,
+            drop_pending,
         });
     };
-    let shapes = |most: u64| {
-        let by_the_byte = (bytes < most).then_some(Shape::Bytes);
+    let shapes = |max: u64| {
+        let bytewise = (bytes < max).then_some(Shape::Bytes);
         let shaped = [Shape::Pieces(seed), Shape::Stalls(seed)];
-        let shaped = by_the_byte.into_iter().chain(shaped);
+        let shaped = bytewise.into_iter().chain(shaped);
         shaped.filter(|_| !script.setup.unshaped)
     };
     let cut = script.setup.cut.up.or(script.setup.cut.down).is_some();
     if tls {
         run(Transport::Tls, Shape::Whole, false);
-        for shape in shapes(BY_THE_BYTE / 8).take(if bytes < BY_THE_BYTE / 8 { 2 } else { 1 }) {
+        for shape in shapes(BYTEWISE_LIMIT / 8).take(if bytes < BYTEWISE_LIMIT / 8 { 2 } else { 1 })
+        {
             run(Transport::Tls, shape, false);
         }
     } else {
@@ -79,24 +80,24 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
         }
         if !script.setup.connects {
             run(Transport::Memory, Shape::Whole, false);
-            for shape in shapes(BY_THE_BYTE) {
-                let impatient = matches!(shape, Shape::Stalls(_));
-                run(Transport::Memory, shape, impatient);
+            for shape in shapes(BYTEWISE_LIMIT) {
+                let drop_pending = matches!(shape, Shape::Stalls(_));
+                run(Transport::Memory, shape, drop_pending);
             }
         } else {
-            for shape in shapes(BY_THE_BYTE / 8) {
+            for shape in shapes(BYTEWISE_LIMIT / 8) {
                 run(Transport::Tcp, shape, false);
             }
         }
     }
     for run in runs {
-        // The reference itself does what the scenario is about.
-        let told = match run.transport {
-            Transport::Memory => reference::recall(name, script, Mode::Over),
-            _ => Arc::clone(&net),
+        // The reference must show what the scenario is about.
+        let result = match run.transport {
+            Transport::Memory => reference::cached_run(name, script, Mode::Stream),
+            _ => Arc::clone(&network),
         };
-        let expected = &told.log;
-        for line in &script.must {
+        let expected = &result.log;
+        for line in &script.expected_log {
             assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
         }
         let log = perform(name, script, run);
@@ -110,7 +111,7 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
     }
 }
 
-/// One run over memory, which the script cuts.
+/// One run over memory in which [`Setup::cut`](super::script::Setup::cut) ends the connection early.
 pub(crate) fn check_cut(
     name: &str,
     script: &Script,
@@ -118,15 +119,15 @@ pub(crate) fn check_cut(
     client: Adapter,
     expected: &Log,
 ) {
-    let run = Run {
+    let run = RunConfig {
         server,
         client,
         transport: Transport::Memory,
         shape: Shape::Whole,
-        impatient: false,
+        drop_pending: false,
     };
-    let log = perform(name, script, run).blurred();
-    let expected = &expected.clone().blurred();
+    let log = perform(name, script, run).without_eof_race();
+    let expected = &expected.clone().without_eof_race();
     if log != *expected {
         let diff = Diff {
             reference: expected,
@@ -137,19 +138,19 @@ pub(crate) fn check_cut(
     }
 }
 
-/// What comes of a run by TLS of which the records are cut off somewhere.
+/// The log of a TLS run whose records are cut off.
 pub(crate) fn run_cut_tls(name: &str, script: &Script, server: Adapter, client: Adapter) -> Log {
-    let run = Run {
+    let run = RunConfig {
         server,
         client,
         transport: Transport::Tls,
         shape: Shape::Whole,
-        impatient: false,
+        drop_pending: false,
     };
     perform(name, script, run)
 }
 
-/// A run whose client is dropped when it waits for that time; whether it came to that.
+/// A run whose client is dropped when it waits for the `at`th time. Returns whether it waited that often.
 pub(crate) fn check_dropped(
     name: &str,
     script: &Script,
@@ -157,265 +158,269 @@ pub(crate) fn check_dropped(
     client: Adapter,
     at: usize,
 ) -> bool {
-    let run = Run {
+    let run = RunConfig {
         server,
         client,
         transport: Transport::Memory,
-        // So that it waits often.
+        // Stalls make the client wait often.
         shape: if script.setup.unshaped {
             Shape::Whole
         } else {
             Shape::Stalls(seed(name, server.name, client.name))
         },
-        impatient: false,
+        drop_pending: false,
     };
     let label = format!("{}, dropped at {at}", describe(name, run));
     let (script, (done, finished)) = (script.clone(), channel());
     thread::spawn(move || {
-        let scene = Scene::new(&script, run);
-        let diary = Diary::default();
-        let end = scene.stream();
-        let wire = Arc::clone(&scene.wire);
-        let dropped = fate::drop_at(at, &wire, || {
+        let fixture = Fixture::new(&script, run);
+        let client_log = ClientLog::default();
+        let end = fixture.stream();
+        let memory = Arc::clone(&fixture.memory);
+        let dropped = pending::drop_at(at, &memory, || {
             let mut client = (run.client.over)(&script.setup, end, false);
-            play(&script, &mut *client, &scene, &diary);
+            play(&script, &mut *client, &fixture, &client_log);
         });
-        let up = wire.passed().0;
+        let up = memory.passed().0;
         let log = Log {
-            client: diary.lines(),
-            server: scene.end(),
+            client: client_log.lines(),
+            server: fixture.end(),
         };
-        // The same bytes, and then the end.
+        // The reference receives the same bytes, then the end of the stream.
         let cut = script.clone().setup(|setup| setup.cut.up = Some(up));
-        let expected = reference::tell(&cut, Mode::Over).log;
-        let whole = reference::tell(&script, Mode::Over).log;
-        done.send((dropped, log, expected, whole)).unwrap();
+        let expected = reference::run(&cut, Mode::Stream).log;
+        let full = reference::run(&script, Mode::Stream).log;
+        done.send((dropped, log, expected, full)).unwrap();
     });
-    let (dropped, log, expected, whole) = match finished.recv_timeout(PATIENCE) {
-        Ok(told) => told,
-        Err(why) => panic!("{label}: {why}"),
+    let (dropped, log, expected, full) = match finished.recv_timeout(TEST_TIMEOUT) {
+        Ok(result) => result,
+        Err(error) => panic!("{label}: {error}"),
     };
     let diff = Diff {
         reference: &expected,
         adapters: &log,
     };
     assert!(log.server == expected.server, "{label}\n{diff}");
-    // One that was closed from outside has an error to tell.
+    // The blocking client is not dropped: its stream is closed, so it logs an error.
     if client.name != "blocking" {
-        let seen = whole.client.starts_with(&log.client);
-        assert!(seen, "{label}: {:#?} is not the beginning", log.client);
+        let seen = full.client.starts_with(&log.client);
+        assert!(seen, "{label}: {:#?} is not a prefix", log.client);
     }
     dropped
 }
 
-/// A seed for each test, always the same unless another is wanted.
+/// The seed of a test: fixed, unless `JTP_SUITE_SEED` sets another.
 pub(crate) fn seed(name: &str, server: &str, client: &str) -> u64 {
-    let wanted = std::env::var("JTP_SUITE_SEED").ok();
-    wanted
+    let variable = std::env::var("JTP_SUITE_SEED").ok();
+    variable
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| {
             jtp_core::ImageId::of(format!("{name} {server} {client}").as_bytes()).0 >> 32
         })
 }
 
-pub(crate) fn describe(name: &str, run: Run) -> String {
+pub(crate) fn describe(name: &str, run: RunConfig) -> String {
     let (server, client) = (run.server.name, run.client.name);
     let seed = match run.shape {
         Shape::Pieces(seed) | Shape::Stalls(seed) => format!(" (JTP_SUITE_SEED={seed})"),
         _ => String::new(),
     };
-    let impatient = if run.impatient { ", impatient" } else { "" };
+    let drop_pending = if run.drop_pending {
+        ", drop_pending"
+    } else {
+        ""
+    };
     format!(
-        "scenario {name}: server {server}, client {client}, {:?}, {:?}{impatient}{seed}",
+        "scenario {name}: server {server}, client {client}, {:?}, {:?}{drop_pending}{seed}",
         run.transport, run.shape
     )
 }
 
-/// Runs it on a thread of its own, so that one that hangs is told as such.
-fn perform(name: &str, script: &Script, run: Run) -> Log {
-    let diary = Diary::default();
+/// Runs the script on its own thread, so that a hang is reported.
+fn perform(name: &str, script: &Script, run: RunConfig) -> Log {
+    let client_log = ClientLog::default();
     let (done, finished) = channel();
-    let (script, its_diary) = (script.clone(), diary.clone());
-    let (told, telling) = channel();
+    let (script, shared_log) = (script.clone(), client_log.clone());
+    let (stub_sender, stub_receiver) = channel();
     let thread = thread::spawn(move || {
-        let scene = Scene::new(&script, run);
-        let _ = told.send(Arc::clone(&scene.court));
-        done.send(scene.play(&script, &its_diary)).unwrap();
+        let fixture = Fixture::new(&script, run);
+        let _ = stub_sender.send(Arc::clone(&fixture.stub));
+        done.send(fixture.play(&script, &shared_log)).unwrap();
     });
-    match finished.recv_timeout(PATIENCE) {
+    match finished.recv_timeout(TEST_TIMEOUT) {
         Ok(server) => Log {
-            client: diary.lines(),
+            client: client_log.lines(),
             server,
         },
-        Err(why) => {
-            if why == RecvTimeoutError::Disconnected {
+        Err(error) => {
+            if error == RecvTimeoutError::Disconnected {
                 let _ = thread.join();
             }
-            let court = telling.try_recv().ok();
+            let stub = stub_receiver.try_recv().ok();
             let seen = Log {
-                client: diary.lines(),
-                server: court.map(|court| court.log()).unwrap_or_default(),
+                client: client_log.lines(),
+                server: stub.map(|stub| stub.log()).unwrap_or_default(),
             };
-            panic!("{}\n{why}, after {seen:#?}", describe(name, run));
+            panic!("{}\n{error}, after {seen:#?}", describe(name, run));
         }
     }
 }
 
-/// What blinks, until it is seen.
+/// The state of the probe image; see [`Environment::start_probe`].
 #[derive(Default)]
-struct Beacon {
+struct Probe {
     seen: Mutex<bool>,
     changed: Condvar,
 }
 
-/// All that a run needs but the client.
-pub(crate) struct Scene {
-    run: Run,
-    store: Store,
-    pub(crate) court: Arc<Court>,
-    server: RefCell<Option<Box<dyn ServerEnd>>>,
-    witness: RefCell<Option<Peer>>,
-    wire: Arc<Wire>,
+/// Everything that a run needs except the client.
+pub(crate) struct Fixture {
+    run: RunConfig,
+    store: SimulatedStore,
+    pub(crate) stub: Arc<ServerStub>,
+    server: RefCell<Option<Box<dyn ServerUnderTest>>>,
+    idle_client: RefCell<Option<Peer>>,
+    memory: Arc<MemoryConnection>,
     proxy: Option<Proxy>,
-    beacon: Arc<Beacon>,
-    blinking: RefCell<Option<JoinHandle<()>>>,
+    probe: Arc<Probe>,
+    probing: RefCell<Option<JoinHandle<()>>>,
     address: SocketAddr,
 }
 
-impl Scene {
-    pub(crate) fn new(script: &Script, run: Run) -> Scene {
-        let store = Store::new(&script.setup);
-        let court = Court::new(&script.setup, &store);
+impl Fixture {
+    pub(crate) fn new(script: &Script, run: RunConfig) -> Fixture {
+        let store = SimulatedStore::new(&script.setup);
+        let stub = ServerStub::new(&script.setup, &store);
         let listener = listener();
         let address = listener.local_addr().unwrap();
         let tls = run.transport == Transport::Tls;
-        let server = (run.server.serve)(Serve {
+        let server = (run.server.serve)(ServeArgs {
             setup: &script.setup,
             store: &store,
-            court: &court,
+            stub: &stub,
             tls,
             listener,
         });
         let proxy = match run.transport {
             Transport::Memory => None,
             _ => {
-                listening::listen(&court);
-                let (cut, court) = (script.setup.cut, Arc::clone(&court));
-                Some(Proxy::start(address, run.shape, cut, court))
+                close_log::record_closes(&stub);
+                let (cut, stub) = (script.setup.cut, Arc::clone(&stub));
+                Some(Proxy::start(address, run.shape, cut, stub))
             }
         };
-        Scene {
+        Fixture {
             run,
             store,
-            court,
+            stub,
             server: RefCell::new(Some(server)),
-            witness: RefCell::new(None),
-            wire: Wire::new(run.shape, script.setup.cut),
+            idle_client: RefCell::new(None),
+            memory: MemoryConnection::new(run.shape, script.setup.cut),
             proxy,
-            beacon: Arc::default(),
-            blinking: RefCell::new(None),
+            probe: Arc::default(),
+            probing: RefCell::new(None),
             address,
         }
     }
 
-    pub(crate) fn wire(&self) -> &Arc<Wire> {
-        &self.wire
+    pub(crate) fn memory(&self) -> &Arc<MemoryConnection> {
+        &self.memory
     }
 
-    /// The stream of the only connection.
-    pub(crate) fn stream(&self) -> super::transport::pipe::End {
+    /// Opens the only in-memory connection and returns the client's end.
+    pub(crate) fn stream(&self) -> super::transport::pipe::PipeEnd {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let (client, server) = ends(&self.wire);
+        let (client, server) = pipe_ends(&self.memory);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let [_, a, b, c] = number.to_be_bytes();
         let address = SocketAddr::from(([127, a, b, c], 1));
-        self.court.begins(address);
+        self.stub.record_open(address);
         let running = self.server.borrow();
         running.as_ref().unwrap().serve_stream(server, address);
         client
     }
 
-    /// A connection that is none of the script's.
-    pub(crate) fn uninvited(&self) -> TcpStream {
+    /// A direct connection to the server that is not recorded.
+    pub(crate) fn connect_unrecorded(&self) -> TcpStream {
         connect(self.address).unwrap()
     }
 
-    /// A connection straight to the server.
+    /// A direct connection to the server.
     pub(crate) fn connect(&self) -> TcpStream {
-        listening::listen(&self.court);
+        close_log::record_closes(&self.stub);
         let stream = connect(self.address).unwrap();
-        self.court.begins(stream.local_addr().unwrap());
+        self.stub.record_open(stream.local_addr().unwrap());
         stream
     }
 
-    fn play(self, script: &Script, diary: &Diary) -> Vec<String> {
+    fn play(self, script: &Script, client_log: &ClientLog) -> Vec<String> {
         let setup = &script.setup;
         let mut client = match &self.proxy {
             Some(proxy) => {
                 let tls = self.run.transport == Transport::Tls;
                 (self.run.client.client)(setup, proxy.address, tls)
             }
-            None => (self.run.client.over)(setup, self.stream(), self.run.impatient),
+            None => (self.run.client.over)(setup, self.stream(), self.run.drop_pending),
         };
         if script.shuts_down() {
-            self.call_witness();
+            self.connect_idle_client();
         }
-        play(script, &mut *client, &self, diary);
+        play(script, &mut *client, &self, client_log);
         drop(client);
         self.end()
     }
 
-    /// Waits for all ends; what the server's application saw.
+    /// Waits until all connections are closed, and returns the server's log.
     pub(crate) fn end(self) -> Vec<String> {
-        self.stop_beacon();
+        self.stop_probe();
         self.store.end();
-        self.wire.stall(false);
+        self.memory.stall(false);
         if let Some(proxy) = &self.proxy {
             proxy.stall(false);
         }
-        self.court.await_ends();
+        self.stub.await_closed();
         let mut server = self.server.borrow_mut().take().unwrap();
         server.shut_down();
         server.join();
-        self.court.log()
+        self.stub.log()
     }
 
-    /// A client whose connection is idle: it will see that the shutdown has begun.
-    pub(crate) fn call_witness(&self) {
+    /// Connects an idle client. Its connection closes when the shutdown begins.
+    pub(crate) fn connect_idle_client(&self) {
         let stream = connect(self.address).unwrap();
-        self.court.ignore(stream.local_addr().unwrap());
-        let mut witness = Peer::on(stream);
-        witness.send([LIST, KEEP]);
-        witness.expect(b"JTPL");
-        for _ in 0..witness.varint() {
-            witness.entry();
+        self.stub.ignore(stream.local_addr().unwrap());
+        let mut idle_client = Peer::on(stream);
+        idle_client.send([LIST, KEEP]);
+        idle_client.expect(b"JTPL");
+        for _ in 0..idle_client.varint() {
+            idle_client.entry();
         }
-        *self.witness.borrow_mut() = Some(witness);
+        *self.idle_client.borrow_mut() = Some(idle_client);
     }
 
-    fn stop_beacon(&self) {
+    fn stop_probe(&self) {
         *self
-            .beacon
+            .probe
             .seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = true;
-        self.beacon.changed.notify_all();
-        if let Some(blinking) = self.blinking.borrow_mut().take() {
-            blinking.join().unwrap();
+        self.probe.changed.notify_all();
+        if let Some(probing) = self.probing.borrow_mut().take() {
+            probing.join().unwrap();
         }
     }
 }
 
-impl Stage for Scene {
-    fn store(&self) -> &Store {
+impl Environment for Fixture {
+    fn store(&self) -> &SimulatedStore {
         &self.store
     }
 
     fn shutdown(&self) {
         self.server.borrow_mut().as_mut().unwrap().shut_down();
-        let mut witness = self.witness.borrow_mut().take().unwrap();
-        witness.expect_end();
-        drop(witness); // Its connection is not waited for.
+        let mut idle_client = self.idle_client.borrow_mut().take().unwrap();
+        idle_client.expect_end();
+        drop(idle_client);
         if let Some(proxy) = &self.proxy {
             proxy.close();
         }
@@ -423,8 +428,8 @@ impl Stage for Scene {
 
     fn hold(&self) {
         match &self.proxy {
-            None => self.wire.hold(2),
-            // A record: its header, CANCEL, its type, its tag.
+            None => self.memory.hold(2),
+            // A TLS record: header, CANCEL, content type, tag.
             Some(proxy) if self.run.transport == Transport::Tls => proxy.hold(5 + 2 + 1 + 16),
             Some(proxy) => proxy.hold(2),
         }
@@ -432,35 +437,35 @@ impl Stage for Scene {
 
     fn stall(&self) {
         match &self.proxy {
-            None => self.wire.stall(true),
+            None => self.memory.stall(true),
             Some(proxy) => proxy.stall(true),
         }
     }
 
-    fn await_end(&self) {
-        self.court.await_ends();
+    fn await_closed(&self) {
+        self.stub.await_closed();
     }
 
-    fn outlast(&self, time: Duration) {
+    fn wait(&self, time: Duration) {
         thread::sleep(time);
     }
 
-    fn beacon(&self) {
-        *self.beacon.seen.lock().unwrap() = false;
-        let (store, beacon) = (self.store.clone(), Arc::clone(&self.beacon));
-        let blinking = thread::spawn(move || {
-            let mut seen = beacon.seen.lock().unwrap();
+    fn start_probe(&self) {
+        *self.probe.seen.lock().unwrap() = false;
+        let (store, probe) = (self.store.clone(), Arc::clone(&self.probe));
+        let probing = thread::spawn(move || {
+            let mut seen = probe.seen.lock().unwrap();
             while !*seen {
-                store.add(&[BEACON]);
-                store.remove(BEACON);
+                store.add(&[PROBE]);
+                store.remove(PROBE);
                 let soon = Duration::from_millis(2);
-                seen = beacon.changed.wait_timeout(seen, soon).unwrap().0;
+                seen = probe.changed.wait_timeout(seen, soon).unwrap().0;
             }
         });
-        *self.blinking.borrow_mut() = Some(blinking);
+        *self.probing.borrow_mut() = Some(probing);
     }
 
-    fn beacon_seen(&self) {
-        self.stop_beacon();
+    fn probe_received(&self) {
+        self.stop_probe();
     }
 }

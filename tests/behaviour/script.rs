@@ -1,4 +1,4 @@
-//! The language: what a scenario is made of. [`play`](super::play) gives it its meaning.
+//! The language of scenarios. [`play`](super::play) executes it.
 
 use std::time::Duration;
 
@@ -10,98 +10,98 @@ use jtp_core::wire::response::ErrorCode;
 
 use crate::support::files::{bmp, noise};
 
-/// An image, by the name that the script calls it.
+/// An image of a script, identified by name.
 #[derive(Clone, Debug)]
-pub(crate) struct Picture {
+pub(crate) struct ScriptImage {
     pub(crate) name: &'static str,
     pub(crate) bytes: Vec<u8>,
-    /// Whether it travels compressed. // S9
-    pub(crate) packed: bool,
-    /// Whether it goes by an ID that is not its own.
-    pub(crate) forged: bool,
+    /// Sent compressed. // S9
+    pub(crate) compressed: bool,
+    /// Listed under an ID that does not match its bytes.
+    pub(crate) wrong_id: bool,
 }
 
-/// One of `len` bytes that travels raw.
-pub(crate) fn png(name: &'static str, len: usize) -> Picture {
+/// An image of `len` bytes that is sent uncompressed.
+pub(crate) fn png(name: &'static str, len: usize) -> ScriptImage {
     let seed = ImageId::of(name.as_bytes()).0;
-    Picture {
+    ScriptImage {
         name,
         bytes: noise(len, seed),
-        packed: false,
-        forged: false,
+        compressed: false,
+        wrong_id: false,
     }
 }
 
-/// One of `len` bytes that travels compressed.
-pub(crate) fn packed(name: &'static str, len: usize) -> Picture {
+/// An image of `len` bytes that is sent compressed.
+pub(crate) fn compressed(name: &'static str, len: usize) -> ScriptImage {
     let [seed, ..] = ImageId::of(name.as_bytes()).to_be_bytes();
-    Picture {
+    ScriptImage {
         name,
         bytes: bmp(len, seed),
-        packed: true,
-        forged: false,
+        compressed: true,
+        wrong_id: false,
     }
 }
 
-/// So many small ones, with names in order.
-pub(crate) fn many(count: usize) -> Vec<Picture> {
+/// `count` small images, with names in order.
+pub(crate) fn small_images(count: usize) -> Vec<ScriptImage> {
     let name = |n: usize| -> &'static str { Box::leak(format!("{n:04}.png").into_boxed_str()) };
     (0..count).map(|n| png(name(n), 8 + n % 40)).collect()
 }
 
-/// One of `len` bytes that are not what its ID says.
-pub(crate) fn forged(name: &'static str, len: usize) -> Picture {
-    Picture {
-        forged: true,
+/// An image of `len` bytes that do not match its ID.
+pub(crate) fn wrong_id(name: &'static str, len: usize) -> ScriptImage {
+    ScriptImage {
+        wrong_id: true,
         ..png(name, len)
     }
 }
 
-/// What the application answers to a request, if not "yes".
+/// The code and message with which the application refuses a request.
 pub(crate) type Refusal = (ErrorCode, &'static str);
 
-/// All that is settled before the first step.
+/// The settings of a script.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    /// Every image that there ever is.
-    pub(crate) pictures: Vec<Picture>,
-    /// How many of them are there from the beginning: the first ones.
-    pub(crate) there: usize,
+    /// All images of the script.
+    pub(crate) images: Vec<ScriptImage>,
+    /// How many of them, from the first, are in the catalog at the start.
+    pub(crate) initial: usize,
     pub(crate) server: ServerConfig,
     pub(crate) client: ClientConfig,
     pub(crate) keep_alive: bool,
     pub(crate) retries: u32,
     pub(crate) catalog_limits: Option<(usize, usize)>,
-    /// The most requests, in an hour.
+    /// The maximum number of requests per hour.
     pub(crate) rate: Option<u32>,
-    /// The most connections, in all and from one address.
+    /// The maximum number of connections in total.
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_per_address: Option<usize>,
-    /// How long what is under way may take once the server shuts down.
+    /// How long requests in progress may take after the shutdown begins.
     pub(crate) drain: Duration,
-    /// How long connecting may take, TLS likewise.
+    /// The client's timeout for connecting, and for the TLS handshake.
     pub(crate) connect_timeout: Option<Duration>,
-    /// How long a TLS handshake may take, and how long until it begins.
+    /// The server's timeouts for a TLS handshake and for its first byte.
     pub(crate) handshake: (Option<Duration>, Option<Duration>),
-    /// The application's word on each request.
+    /// The application's decision on each request; `None` accepts it.
     pub(crate) refuse: fn(&RequestHead) -> Option<Refusal>,
-    /// What happens when the server asks the application about the first such request.
-    pub(crate) on_request: Vec<(&'static str, Deed)>,
-    /// Whether the client has to be able to connect, also again: then it is not run over memory.
+    /// Actions performed when the request handler first sees a request of that kind.
+    pub(crate) on_request: Vec<(&'static str, ServerAction)>,
+    /// The client must be able to reconnect: no run over memory.
     pub(crate) connects: bool,
-    /// Whether the client decodes images itself, of which the log tells nothing.
+    /// The client's application decodes images itself. The log is the same.
     pub(crate) undecoded: bool,
-    /// Whether the moment at which the server reads two things together matters: then it is not shaped.
+    /// The outcome depends on what the server reads at once: no run with a shape.
     pub(crate) unshaped: bool,
-    /// Images whose bodies are held back: from this byte on, until [`Deed::Open`].
+    /// Images whose bodies are held back from this byte on, until [`ServerAction::OpenGate`].
     pub(crate) gates: Vec<(&'static str, u64)>,
-    /// Images that cannot be read from this byte on; `None` if they cannot be opened.
+    /// Images that cannot be read from this byte on; `None`: they cannot be opened.
     pub(crate) broken: Vec<(&'static str, Option<u64>)>,
-    /// Of each direction of the only connection not more than this is let through, then it ends.
+    /// The number of bytes after which each direction of the only connection ends.
     pub(crate) cut: Cut,
 }
 
-/// How much is let through.
+/// How many bytes pass before the direction ends; `None`: all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cut {
     pub(crate) up: Option<u64>,
@@ -113,116 +113,117 @@ pub(crate) struct Cut {
 pub(crate) struct Script {
     pub(crate) setup: Setup,
     pub(crate) steps: Vec<Step>,
-    /// What has to be in the log, so that no scenario is about something else than it says.
-    pub(crate) must: Vec<&'static str>,
+    /// Texts that the log must contain, so that no scenario silently tests something else.
+    pub(crate) expected_log: Vec<&'static str>,
 }
 
-/// What the client does next, or what happens to the server.
+/// A call of the client's API, or an action in its environment.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     List,
-    Fetch(Fetch),
-    /// `Images::cancel` where nothing is under way: before anything was asked for, or after all has come.
-    CancelNothing {
-        which: Which,
+    Fetch(FetchStep),
+    /// `Images::cancel` without a request in progress: before the request, or after its response.
+    CancelIdle {
+        selection: Selection,
         after: bool,
     },
-    Watch(Watch),
+    Watch(WatchStep),
     Close,
-    Do(Deed),
+    Do(ServerAction),
 }
 
-/// What happens on the server's side, or to the transport.
+/// An action on the server's side or on the transport.
 #[derive(Clone, Debug)]
-pub(crate) enum Deed {
-    /// The image enters the catalog.
+pub(crate) enum ServerAction {
+    /// Adds the image to the catalog.
     Add(&'static str),
-    /// Several at once.
+    /// Adds several images in one edit.
     AddAll(&'static [&'static str]),
     Remove(&'static str),
-    /// The same image gets another name.
+    /// Gives the image another name.
     Rename(&'static str, &'static str),
-    /// The image's body is held back no longer.
-    Open(&'static str),
-    /// The graceful shutdown has begun, and every connection was told.
+    /// Releases the image's body. See [`Script::gate`].
+    OpenGate(&'static str),
+    /// Begins the graceful shutdown, and waits until the connections are notified.
     Shutdown,
-    /// Nothing more comes to the client until the server has read what the client sends next.
+    /// Delivers nothing more to the client until the server has read what the client sends next.
     Hold,
-    /// Nothing more comes to the client.
+    /// Delivers nothing more to the client.
     Stall,
-    /// The server is done with its connection.
-    AwaitEnd,
-    /// So much time passes: for clocks that are not to run.
-    Outlast(Duration),
+    /// Waits until the server has closed its connections.
+    AwaitClosed,
+    /// Waits for this time, to show that a timeout does not fire.
+    Wait(Duration),
 }
 
-/// Which images are asked for.
+/// Which images a fetch requests.
 #[derive(Clone, Debug)]
-pub(crate) enum Which {
+pub(crate) enum Selection {
     Get(Vec<&'static str>),
     Batch(Vec<&'static str>),
-    /// All but those, and but so many that nobody has.
+    /// A BATCH whose have list names these images and this many IDs that the server does not have.
     BatchOf(Vec<&'static str>, u32),
     All,
 }
 
-/// Fetching images.
+/// A fetch, and what happens meanwhile.
 #[derive(Clone, Debug)]
-pub(crate) struct Fetch {
-    pub(crate) which: Which,
-    pub(crate) when: Vec<When>,
+pub(crate) struct FetchStep {
+    pub(crate) selection: Selection,
+    pub(crate) triggers: Vec<Trigger>,
 }
 
-/// Once so many bytes of that image have come (0: its packet has begun), the application does this.
+/// An action that the client's application performs once `bytes` bytes of the image have arrived (0: its packet has
+/// begun).
 #[derive(Clone, Debug)]
-pub(crate) struct When {
+pub(crate) struct Trigger {
     pub(crate) name: &'static str,
     pub(crate) bytes: usize,
-    pub(crate) act: Act,
+    pub(crate) action: ClientAction,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Act {
-    /// `Images::cancel`; the server has read it before anything more comes.
+pub(crate) enum ClientAction {
+    /// `Images::cancel`. The server reads it before it sends more.
     Cancel,
-    /// `Images::cancel`, where the server does not look for it yet.
-    CancelFromAfar,
-    /// Drops this image unread, and goes on to the next.
+    /// `Images::cancel`, sent while the server does not read it yet.
+    CancelUnread,
+    /// Drops this image unread, and continues with the next.
     Skip,
     /// Drops the whole request.
-    Leave,
-    Do(Deed),
+    Drop,
+    Do(ServerAction),
 }
 
-/// Watching.
+/// A watch, and what happens meanwhile.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch {
+pub(crate) struct WatchStep {
     /// `list_and_watch` rather than `watch`.
     pub(crate) list: bool,
-    /// Whether the first step waits until the server watches. Not where that is what is tested.
-    pub(crate) beacon: bool,
-    pub(crate) then: Vec<Watching>,
+    /// Waits until the server has accepted the watch before the first action.
+    pub(crate) probe: bool,
+    pub(crate) actions: Vec<WatchAction>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Watching {
-    /// Waits for so many events, or for the error that ends the watch.
-    Next(usize),
+pub(crate) enum WatchAction {
+    /// Waits for this many events, or for the error that ends the watch.
+    Receive(usize),
     Cancel,
-    Do(Deed),
+    Do(ServerAction),
 }
 
 impl Script {
-    /// A server that has these images.
-    pub(crate) fn of<const N: usize>(pictures: [Picture; N]) -> Script {
-        Script::of_all(pictures.into())
+    /// A script whose server has these images.
+    pub(crate) fn of<const N: usize>(images: [ScriptImage; N]) -> Script {
+        Script::of_all(images.into())
     }
 
-    pub(crate) fn of_all(pictures: Vec<Picture>) -> Script {
+    pub(crate) fn of_all(images: Vec<ScriptImage>) -> Script {
         Script {
             setup: Setup {
-                there: pictures.len(),
-                pictures,
+                initial: images.len(),
+                images,
                 server: ServerConfig::new(),
                 client: ClientConfig::new(),
                 keep_alive: true,
@@ -231,7 +232,7 @@ impl Script {
                 rate: None,
                 max_connections: None,
                 max_per_address: None,
-                drain: crate::suite::PATIENCE,
+                drain: crate::suite::TEST_TIMEOUT,
                 connect_timeout: Some(Duration::from_secs(10)),
                 handshake: (Some(Duration::from_secs(10)), Some(Duration::from_secs(60))),
                 refuse: |_| None,
@@ -244,30 +245,30 @@ impl Script {
                 cut: Cut::default(),
             },
             steps: Vec::new(),
-            must: Vec::new(),
+            expected_log: Vec::new(),
         }
     }
 
-    /// Images that are there only after [`Deed::Add`].
-    pub(crate) fn later<const N: usize>(mut self, pictures: [Picture; N]) -> Script {
-        self.setup.pictures.extend(pictures);
+    /// Adds images that enter the catalog only by [`ServerAction::Add`].
+    pub(crate) fn later<const N: usize>(mut self, images: [ScriptImage; N]) -> Script {
+        self.setup.images.extend(images);
         self
     }
 
-    /// Whether the server's shutdown is among what happens.
+    /// Whether the script shuts the server down.
     pub(crate) fn shuts_down(&self) -> bool {
-        let is_it = |deed: &Deed| matches!(deed, Deed::Shutdown);
+        let is_shutdown = |action: &ServerAction| matches!(action, ServerAction::Shutdown);
         self.steps.iter().any(|step| match step {
-            Step::Do(deed) => is_it(deed),
+            Step::Do(action) => is_shutdown(action),
             Step::Fetch(fetch) => fetch
-                .when
+                .triggers
                 .iter()
-                .any(|when| matches!(&when.act, Act::Do(deed) if is_it(deed))),
+                .any(|trigger| matches!(&trigger.action, ClientAction::Do(action) if is_shutdown(action))),
             Step::Watch(watch) => watch
-                .then
+                .actions
                 .iter()
-                .any(|then| matches!(then, Watching::Do(deed) if is_it(deed))),
-            Step::List | Step::CancelNothing { .. } | Step::Close => false,
+                .any(|action| matches!(action, WatchAction::Do(action) if is_shutdown(action))),
+            Step::List | Step::CancelIdle { .. } | Step::Close => false,
         })
     }
 
@@ -276,23 +277,23 @@ impl Script {
         self
     }
 
-    /// A client that knows the server for one of ours. // R7
+    /// Lets the client pipeline requests. // R7
     pub(crate) fn pipelining(self) -> Script {
         self.setup(|setup| setup.client = setup.client.with_pipeline(true))
     }
 
-    /// Its image `b.png` comes before the others.
+    /// Renames `b.png`, so that it is sent first.
     pub(crate) fn small_first(self) -> Script {
-        self.then(Deed::Rename("b.png", "0.png"))
+        self.then(ServerAction::Rename("b.png", "0.png"))
     }
 
-    /// Says what has to be in the log.
-    pub(crate) fn must(mut self, line: &'static str) -> Script {
-        self.must.push(line);
+    /// Requires that the log contains this text.
+    pub(crate) fn expect_log(mut self, line: &'static str) -> Script {
+        self.expected_log.push(line);
         self
     }
 
-    /// The body of that image is held back from this byte on.
+    /// Holds the image's body back from this byte on.
     pub(crate) fn gate(mut self, name: &'static str, offset: u64) -> Script {
         self.setup.gates.push((name, offset));
         self
@@ -304,62 +305,73 @@ impl Script {
     }
 
     pub(crate) fn get<const N: usize>(self, names: [&'static str; N]) -> Script {
-        self.fetch(Which::Get(names.to_vec()), [])
+        self.fetch(Selection::Get(names.to_vec()), [])
     }
 
-    /// Every image there ever is, by its ID.
-    pub(crate) fn get_each<const N: usize>(self, when: [When; N]) -> Script {
-        let names = self.setup.pictures.iter().map(|p| p.name).collect();
-        self.fetch(Which::Get(names), when)
+    /// Requests every image of the script by ID.
+    pub(crate) fn get_each<const N: usize>(self, triggers: [Trigger; N]) -> Script {
+        let names = self.setup.images.iter().map(|image| image.name).collect();
+        self.fetch(Selection::Get(names), triggers)
     }
 
-    pub(crate) fn batch<const N: usize>(self, had: [&'static str; N]) -> Script {
-        self.fetch(Which::Batch(had.to_vec()), [])
+    pub(crate) fn batch<const N: usize>(self, have: [&'static str; N]) -> Script {
+        self.fetch(Selection::Batch(have.to_vec()), [])
     }
 
     pub(crate) fn list_and_get(self) -> Script {
-        self.fetch(Which::All, [])
+        self.fetch(Selection::All, [])
     }
 
-    pub(crate) fn fetch<const N: usize>(mut self, which: Which, when: [When; N]) -> Script {
-        let when = when.into();
-        self.steps.push(Step::Fetch(Fetch { which, when }));
+    pub(crate) fn fetch<const N: usize>(
+        mut self,
+        selection: Selection,
+        triggers: [Trigger; N],
+    ) -> Script {
+        let triggers = triggers.into();
+        self.steps.push(Step::Fetch(FetchStep {
+            selection,
+            triggers,
+        }));
         self
     }
 
-    pub(crate) fn cancel_before(mut self, which: Which) -> Script {
+    pub(crate) fn cancel_before(mut self, selection: Selection) -> Script {
         let after = false;
-        self.steps.push(Step::CancelNothing { which, after });
+        self.steps.push(Step::CancelIdle { selection, after });
         self
     }
 
-    pub(crate) fn cancel_after(mut self, which: Which) -> Script {
+    pub(crate) fn cancel_after(mut self, selection: Selection) -> Script {
         let after = true;
-        self.steps.push(Step::CancelNothing { which, after });
+        self.steps.push(Step::CancelIdle { selection, after });
         self
     }
 
-    pub(crate) fn watch<const N: usize>(self, then: [Watching; N]) -> Script {
-        self.watching(false, true, then)
+    pub(crate) fn watch<const N: usize>(self, actions: [WatchAction; N]) -> Script {
+        self.watch_with(false, true, actions)
     }
 
-    pub(crate) fn list_and_watch<const N: usize>(self, then: [Watching; N]) -> Script {
-        self.watching(true, true, then)
+    pub(crate) fn list_and_watch<const N: usize>(self, actions: [WatchAction; N]) -> Script {
+        self.watch_with(true, true, actions)
     }
 
-    pub(crate) fn watching<const N: usize>(
+    pub(crate) fn watch_with<const N: usize>(
         mut self,
         list: bool,
-        beacon: bool,
-        then: [Watching; N],
+        probe: bool,
+        actions: [WatchAction; N],
     ) -> Script {
-        let then = then.into();
-        self.steps.push(Step::Watch(Watch { list, beacon, then }));
+        let actions = actions.into();
+        self.steps.push(Step::Watch(WatchStep {
+            list,
+            probe,
+            actions,
+        }));
         self
     }
 
-    pub(crate) fn then(mut self, deed: Deed) -> Script {
-        self.steps.push(Step::Do(deed));
+    pub(crate) fn then(mut self, action: ServerAction) -> Script {
+        self.steps.push(Step::Do(action));
         self
     }
 
@@ -369,12 +381,16 @@ impl Script {
     }
 }
 
-pub(crate) fn when(name: &'static str, bytes: usize, act: Act) -> When {
-    When { name, bytes, act }
+pub(crate) fn trigger(name: &'static str, bytes: usize, action: ClientAction) -> Trigger {
+    Trigger {
+        name,
+        bytes,
+        action,
+    }
 }
 
-/// A deadline that runs out while others do not: what it leads to tells which one it was.
-pub(crate) const SOON: Option<Duration> = Some(Duration::from_millis(60));
+/// A short timeout, for the one that is to fire.
+pub(crate) const SHORT: Option<Duration> = Some(Duration::from_millis(60));
 
-/// The same where bytes have to move before it runs out, also on a machine that has much to do.
-pub(crate) const LATER: Option<Duration> = Some(Duration::from_millis(600));
+/// A short timeout that still leaves a busy machine the time to transfer some bytes.
+pub(crate) const MEDIUM: Option<Duration> = Some(Duration::from_millis(600));

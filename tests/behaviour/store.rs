@@ -1,4 +1,4 @@
-//! A store whose bodies come when the script says so, or fail where it says so.
+//! A simulated store. The script decides when a body can be read, and where reading fails.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,27 +7,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_store::{ImageBody, ImageStore, LiveCatalog, OpenError, ReadError};
 
-use super::script::{Picture, Setup};
+use super::script::{ScriptImage, Setup};
 
-/// An image that is no part of any script: it comes and goes until a watcher has told of it. From then on it
-/// is known that the server watches.
-pub(crate) const BEACON: &str = "beacon.png";
+/// The probe image, part of no script: it is added and removed until a watcher receives its event. This shows that
+/// the server has accepted the watch.
+pub(crate) const PROBE: &str = "probe.png";
 
 #[derive(Clone)]
-pub(crate) struct Store(Arc<Inner>);
+pub(crate) struct SimulatedStore(Arc<Inner>);
 
 struct Inner {
     live: LiveCatalog,
-    images: HashMap<&'static str, Kept>,
+    images: HashMap<&'static str, StoredImage>,
     by_id: HashMap<ImageId, &'static str>,
     state: Mutex<State>,
     changed: Condvar,
     holds_back: bool,
 }
 
-struct Kept {
+struct StoredImage {
     image: Image,
-    /// What travels.
+    /// The body as sent.
     bytes: Arc<[u8]>,
 }
 
@@ -35,29 +35,29 @@ struct Kept {
 struct State {
     gates: HashMap<ImageId, u64>,
     broken: HashMap<ImageId, Option<u64>>,
-    /// The run is over: nobody waits any more.
-    over: bool,
+    /// The run is over: all gates are open.
+    finished: bool,
 }
 
-impl Kept {
-    fn new(picture: &Picture) -> Kept {
-        let bytes = if picture.packed {
-            zstd::encode_all(&picture.bytes[..], 3).unwrap()
+impl StoredImage {
+    fn new(image: &ScriptImage) -> StoredImage {
+        let bytes = if image.compressed {
+            zstd::encode_all(&image.bytes[..], 3).unwrap()
         } else {
-            picture.bytes.clone()
+            image.bytes.clone()
         };
-        let kind = if picture.packed {
+        let kind = if image.compressed {
             FileType::Bmp
         } else {
             FileType::Png
         };
-        Kept {
+        StoredImage {
             image: Image {
-                id: match picture.forged {
-                    true => ImageId::of(picture.name.as_bytes()),
-                    false => ImageId::of(&picture.bytes),
+                id: match image.wrong_id {
+                    true => ImageId::of(image.name.as_bytes()),
+                    false => ImageId::of(&image.bytes),
                 },
-                flags: Flags::new(kind, picture.packed),
+                flags: Flags::new(kind, image.compressed),
                 length: u32::try_from(bytes.len()).unwrap(),
             },
             bytes: bytes.into(),
@@ -65,23 +65,23 @@ impl Kept {
     }
 }
 
-impl Store {
-    pub(crate) fn new(setup: &Setup) -> Store {
+impl SimulatedStore {
+    pub(crate) fn new(setup: &Setup) -> SimulatedStore {
         let mut images: HashMap<_, _> = setup
-            .pictures
+            .images
             .iter()
-            .map(|picture| (picture.name, Kept::new(picture)))
+            .map(|image| (image.name, StoredImage::new(image)))
             .collect();
-        let beacon = super::script::png(BEACON, 3);
-        images.insert(BEACON, Kept::new(&beacon));
-        let by_id = images.iter().map(|(name, kept)| (kept.image.id, *name));
+        let probe = super::script::png(PROBE, 3);
+        images.insert(PROBE, StoredImage::new(&probe));
+        let by_id = images.iter().map(|(name, stored)| (stored.image.id, *name));
         let id = |name: &str| images[name].image.id;
         let state = State {
             gates: setup.gates.iter().map(|(n, at)| (id(n), *at)).collect(),
             broken: setup.broken.iter().map(|(n, at)| (id(n), *at)).collect(),
-            over: false,
+            finished: false,
         };
-        let store = Store(Arc::new(Inner {
+        let store = SimulatedStore(Arc::new(Inner {
             live: LiveCatalog::new(),
             by_id: by_id.collect(),
             images,
@@ -89,8 +89,8 @@ impl Store {
             changed: Condvar::new(),
             holds_back: !setup.gates.is_empty(),
         }));
-        let there: Vec<_> = setup.pictures.iter().map(|p| p.name).collect();
-        store.add(&there[..setup.there]);
+        let initial: Vec<_> = setup.images.iter().map(|p| p.name).collect();
+        store.add(&initial[..setup.initial]);
         store
     }
 
@@ -100,12 +100,12 @@ impl Store {
 
     pub(crate) fn id(&self, name: &str) -> ImageId {
         match self.0.images.get(name) {
-            Some(kept) => kept.image.id,
-            None => ImageId::of(name.as_bytes()), // Nobody has that.
+            Some(stored) => stored.image.id,
+            None => ImageId::of(name.as_bytes()), // Not in the store.
         }
     }
 
-    /// The script's name of an image.
+    /// The image's name in the script.
     pub(crate) fn name(&self, id: ImageId) -> &'static str {
         self.0.by_id.get(&id).copied().unwrap_or("?")
     }
@@ -133,29 +133,32 @@ impl Store {
 
     pub(crate) fn open_gate(&self, name: &str) {
         let id = self.id(name);
-        assert!(self.state().gates.remove(&id).is_some(), "{name} is open");
+        assert!(
+            self.state().gates.remove(&id).is_some(),
+            "{name} has no closed gate"
+        );
         self.0.changed.notify_all();
     }
 
-    /// Whether any body is held back at the beginning.
+    /// Whether the script holds any body back.
     pub(crate) fn holds_back(&self) -> bool {
         self.0.holds_back
     }
 
-    /// Lets everyone go.
+    /// Opens all gates.
     pub(crate) fn end(&self) {
-        self.state().over = true;
+        self.state().finished = true;
         self.0.changed.notify_all();
     }
 
-    /// Whether the bytes up to `end` can be read without waiting.
+    /// Whether the bytes before `end` can be read without waiting.
     pub(crate) fn is_ready(&self, id: ImageId, end: u64) -> bool {
         let state = self.state();
-        state.over || state.gates.get(&id).is_none_or(|gate| end <= *gate)
+        state.finished || state.gates.get(&id).is_none_or(|gate| end <= *gate)
     }
 }
 
-impl ImageStore for Store {
+impl ImageStore for SimulatedStore {
     fn catalog(&self) -> &LiveCatalog {
         &self.0.live
     }
@@ -172,7 +175,7 @@ impl ImageStore for Store {
 }
 
 struct Body {
-    store: Store,
+    store: SimulatedStore,
     id: ImageId,
 }
 
@@ -182,19 +185,19 @@ impl ImageBody for Body {
         let mut state = self.store.state();
         let limit = loop {
             match state.gates.get(&self.id) {
-                Some(gate) if offset >= *gate && !state.over => {
+                Some(gate) if offset >= *gate && !state.finished => {
                     state = inner
                         .changed
                         .wait(state)
                         .unwrap_or_else(PoisonError::into_inner);
                 }
-                Some(gate) if !state.over => break *gate,
+                Some(gate) if !state.finished => break *gate,
                 _ => break u64::MAX,
             }
         };
         let limit = match state.broken.get(&self.id) {
             Some(Some(at)) if offset >= *at => {
-                let source = io::Error::other("the script says so");
+                let source = io::Error::other("failure set by the script");
                 return Err(ReadError::Io {
                     id: self.id,
                     source,

@@ -1,16 +1,16 @@
-//! R2: disks that are full, fail, or become read-only in the middle.
+//! R2: disks that are full, fail, or become read-only during a run.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{is_full, tell};
+use super::{is_full, report_line};
 use crate::support::bytes::*;
-use crate::support::files::{noise, pictures};
-use crate::support::process::{Place, Server, program};
+use crate::support::files::{images_in, noise};
+use crate::support::process::{ServerProcess, WorkDir, program};
 
-/// 12 MiB in images of 4 KB to 1 MiB.
-fn library() -> Vec<Picture> {
+/// 120 images of 4 KB to 1 MiB, 12 MiB in total.
+fn library() -> Vec<TestImage> {
     (0..120)
         .map(|n| {
             let len = if n % 12 == 5 {
@@ -18,16 +18,16 @@ fn library() -> Vec<Picture> {
             } else {
                 4_000 + n * 150
             };
-            Picture::new(&format!("{n:03}.png"), noise(len, n as u64))
+            TestImage::new(&format!("{n:03}.png"), noise(len, n as u64))
         })
         .collect()
 }
 
-/// What came of a script.
+/// The result of a shell script.
 struct Outcome {
-    /// The lines it printed that say `NAME=CODE`.
+    /// The printed lines of the form `NAME=CODE`.
     codes: Vec<(String, i32)>,
-    said: String,
+    output: String,
 }
 
 impl Outcome {
@@ -35,27 +35,36 @@ impl Outcome {
     fn code(&self, name: &str) -> i32 {
         let found = self.codes.iter().find(|(of, _)| of == name);
         found
-            .unwrap_or_else(|| panic!("no {name}: {}", self.said))
+            .unwrap_or_else(|| panic!("no {name}: {}", self.output))
             .1
     }
 }
 
-/// Where a script may mount: as root, or as the root of a user namespace. `None` where neither is allowed.
+/// The `unshare` options with which a script may mount: as root, or as root of a user namespace. `None` if neither
+/// is allowed.
 fn mounting() -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["-m"], &["-U", "-r", "-m"]];
     ways.into_iter().find(|way| {
         let try_it = ["sh", "-c", "mkdir -p $1 && mount -t tmpfs none $1", "sh"];
-        let place = tempfile::tempdir().unwrap();
+        let workdir = tempfile::tempdir().unwrap();
         let mut command = Command::new("unshare");
-        command.args(*way).args(try_it).arg(place.path().join("x"));
+        command
+            .args(*way)
+            .args(try_it)
+            .arg(workdir.path().join("x"));
         command.stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     })
 }
 
-/// Runs a script in a place: `$1` is the client with the server's address, `run NAME ARGS…` runs it and
-/// prints its code, `keep NAME` copies what is in the output folder.
-fn script(place: &Place, server: &Server, unshared: Option<&[&str]>, text: &str) -> Outcome {
+/// Runs a shell script in a working folder: `$client` is the program and `$address` the server's address;
+/// `run NAME ARGS…` runs the client and prints its exit code, `keep NAME` copies the output folder.
+fn script(
+    workdir: &WorkDir,
+    server: &ServerProcess,
+    unshared: Option<&[&str]>,
+    text: &str,
+) -> Outcome {
     let functions = r#"
         client=$1 address=$2
         run() { name=$1; shift; code=0; "$client" --addr "$address" "$@" || code=$?; echo "$name=$code"; }
@@ -73,8 +82,8 @@ fn script(place: &Place, server: &Server, unshared: Option<&[&str]>, text: &str)
         .args(["-c", &format!("{functions}\n{text}"), "sh"])
         .arg(program("client"))
         .arg(server.address.to_string())
-        .current_dir(place.path())
-        .env("HOME", place.path())
+        .current_dir(workdir.path())
+        .env("HOME", workdir.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -86,27 +95,27 @@ fn script(place: &Place, server: &Server, unshared: Option<&[&str]>, text: &str)
     };
     let outcome = Outcome {
         codes: out.lines().filter_map(code).collect(),
-        said: format!("{out}{err}"),
+        output: format!("{out}{err}"),
     };
-    assert!(output.status.success(), "{}", outcome.said);
+    assert!(output.status.success(), "{}", outcome.output);
     outcome
 }
 
-/// How many visible files there are, each of which is one of the images.
+/// Checks that each visible file is one of the images; returns their number.
 #[track_caller]
-fn right(folder: &Path, wanted: &[Picture]) -> usize {
-    let there = pictures(folder);
-    for picture in &there {
+fn check_files(folder: &Path, expected: &[TestImage]) -> usize {
+    let there = images_in(folder);
+    for image in &there {
         assert!(
-            wanted.contains(picture),
-            "R2: {} is visible and not the image",
-            picture.name
+            expected.contains(image),
+            "R2: {} is visible and is not the image",
+            image.name
         );
     }
     there.len()
 }
 
-/// The hidden files of a folder, its index left out.
+/// The number of hidden files in a folder, except its index.
 fn temporaries(folder: &Path) -> usize {
     let hidden = |name: &std::ffi::OsString| {
         name.as_encoded_bytes().starts_with(b".") && name != ".jtp-index"
@@ -118,13 +127,13 @@ fn temporaries(folder: &Path) -> usize {
 }
 
 #[test]
-fn r2_a_disk_that_takes_no_large_files_costs_those_alone() {
-    let wanted = library();
-    let place = Place::of(&wanted);
-    let server = place.server(&["--no-tls"]);
-    // A limit of the process: a write beyond it is an error in the middle of a file.
+fn r2_file_size_limit_fails_only_large_files() {
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
+    let server = workdir.server(&["--no-tls"]);
+    // A process limit: a write beyond it fails in the middle of a file.
     let outcome = script(
-        &place,
+        &workdir,
         &server,
         None,
         r#"
@@ -132,27 +141,27 @@ fn r2_a_disk_that_takes_no_large_files_costs_those_alone() {
         (limited first) ; keep a; (limited second --batch -p 3); run third --batch
         "#,
     );
-    assert_eq!(outcome.code("first"), 8, "{}", outcome.said);
-    assert_eq!(outcome.code("second"), 8, "{}", outcome.said);
-    assert_eq!(outcome.code("third"), 0, "{}", outcome.said);
-    assert_eq!(right(&place.path().join("a"), &wanted), 110);
-    assert_eq!(temporaries(&place.path().join("a")), 0);
-    assert!(place.fetched() == wanted);
+    assert_eq!(outcome.code("first"), 8, "{}", outcome.output);
+    assert_eq!(outcome.code("second"), 8, "{}", outcome.output);
+    assert_eq!(outcome.code("third"), 0, "{}", outcome.output);
+    assert_eq!(check_files(&workdir.path().join("a"), &expected), 110);
+    assert_eq!(temporaries(&workdir.path().join("a")), 0);
+    assert!(workdir.fetched() == expected);
 }
 
 #[test]
-fn r2_a_full_disk_ends_the_job_and_the_next_completes() {
+fn r2_full_disk_fails_and_the_next_run_completes() {
     let Some(way) = mounting() else {
-        tell!("left out: no file system can be mounted here");
+        report_line!("skipped: no file system can be mounted here");
         return;
     };
-    let wanted = library();
-    let place = Place::of(&wanted);
-    let server = place.server(&["--no-tls"]);
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
+    let server = workdir.server(&["--no-tls"]);
     for (what, small, large) in [
         ("full", "size=3m", "size=64m"),
         ("out of inodes", "nr_inodes=40", "nr_inodes=4000"),
-        ("without a byte", "size=4k", "size=64m"),
+        ("without space", "size=4k", "size=64m"),
     ] {
         let text = format!(
             r#"
@@ -163,21 +172,24 @@ fn r2_a_full_disk_ends_the_job_and_the_next_completes() {
             run third --batch; keep c
             "#
         );
-        let outcome = script(&place, &server, Some(way), &text);
-        let folder = |name: &str| place.path().join(name);
-        assert_eq!(outcome.code("first"), 8, "{what}: {}", outcome.said);
-        assert_eq!(outcome.code("second"), 8, "{what}: {}", outcome.said);
-        assert_eq!(outcome.code("third"), 0, "{what}: {}", outcome.said);
-        let came = ["a", "b", "c"].map(|name| right(&folder(name), &wanted));
-        assert!(came[0] <= came[1] && came[1] < came[2], "{what}: {came:?}");
-        assert_eq!(came[2], wanted.len());
+        let outcome = script(&workdir, &server, Some(way), &text);
+        let folder = |name: &str| workdir.path().join(name);
+        assert_eq!(outcome.code("first"), 8, "{what}: {}", outcome.output);
+        assert_eq!(outcome.code("second"), 8, "{what}: {}", outcome.output);
+        assert_eq!(outcome.code("third"), 0, "{what}: {}", outcome.output);
+        let fetched = ["a", "b", "c"].map(|name| check_files(&folder(name), &expected));
+        assert!(
+            fetched[0] <= fetched[1] && fetched[1] < fetched[2],
+            "{what}: {fetched:?}"
+        );
+        assert_eq!(fetched[2], expected.len());
         let left = ["a", "b", "c"].map(|name| temporaries(&folder(name)));
         assert_eq!(left, [0; 3], "{what}");
-        tell!(
-            "a disk {what}: {} images, then {}, once there is room {}",
-            came[0],
-            came[1],
-            came[2]
+        report_line!(
+            "a disk {what}: {} images, then {}; with enough space {}",
+            fetched[0],
+            fetched[1],
+            fetched[2]
         );
         for name in ["a", "b", "c"] {
             fs::remove_dir_all(folder(name)).unwrap();
@@ -186,16 +198,15 @@ fn r2_a_full_disk_ends_the_job_and_the_next_completes() {
 }
 
 #[test]
-fn r2_a_disk_that_becomes_read_only_in_the_middle() {
+fn r2_disk_becomes_read_only() {
     let Some(way) = mounting() else {
-        tell!("left out: no file system can be mounted here");
+        report_line!("skipped: no file system can be mounted here");
         return;
     };
-    let wanted = library();
-    let place = Place::of(&wanted);
-    let server = place.server(&["--no-tls"]);
-    // Forced, as a system does it that finds its disk broken: a remount waits for no writer, so it is tried
-    // until there is a moment without one.
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
+    let server = workdir.server(&["--no-tls"]);
+    // A remount fails while a file is open for writing, so it is repeated until it succeeds.
     let text = r#"
         mkdir -p output; mount -t tmpfs none output
         (run first --repeat 1000) & 
@@ -206,29 +217,32 @@ fn r2_a_disk_that_becomes_read_only_in_the_middle() {
         mount -o remount,rw output
         run second --batch; keep b
     "#;
-    let outcome = script(&place, &server, Some(way), text);
-    assert_eq!(outcome.code("first"), 8, "{}", outcome.said);
-    assert_eq!(outcome.code("second"), 0, "{}", outcome.said);
-    let came = right(&place.path().join("a"), &wanted);
-    assert!(came >= 40);
-    assert_eq!(right(&place.path().join("b"), &wanted), wanted.len());
-    assert_eq!(temporaries(&place.path().join("b")), 0);
-    tell!("read-only after {came} images; writable again, the next run completes");
+    let outcome = script(&workdir, &server, Some(way), text);
+    assert_eq!(outcome.code("first"), 8, "{}", outcome.output);
+    assert_eq!(outcome.code("second"), 0, "{}", outcome.output);
+    let fetched = check_files(&workdir.path().join("a"), &expected);
+    assert!(fetched >= 40);
+    assert_eq!(
+        check_files(&workdir.path().join("b"), &expected),
+        expected.len()
+    );
+    assert_eq!(temporaries(&workdir.path().join("b")), 0);
+    report_line!("read-only after {fetched} images; once writable again, the next run completes");
 }
 
 #[test]
-fn r2_system_calls_that_fail_at_every_place() {
+fn r2_system_calls_fail_at_many_points() {
     let has_strace = Command::new("strace")
         .arg("-V")
         .stdout(Stdio::null())
         .status();
     if !is_full() || !has_strace.is_ok_and(|status| status.success()) {
-        tell!("left out: only at full scale, and with strace");
+        report_line!("skipped: needs full scale and strace");
         return;
     }
-    let wanted = library();
-    let place = Place::of(&wanted);
-    let server = place.server(&["--no-tls"]);
+    let expected = library();
+    let workdir = WorkDir::of(&expected);
+    let server = workdir.server(&["--no-tls"]);
     let (mut runs, mut failures) = (0, 0);
     for call in [
         "renameat",
@@ -257,24 +271,24 @@ fn r2_system_calls_that_fail_at_every_place() {
                 client=$real; run second --batch --quiet; keep b
                 "#
             );
-            let outcome = script(&place, &server, None, &text);
+            let outcome = script(&workdir, &server, None, &text);
             runs += 1;
             failures += i32::from(outcome.code("first") != 0);
-            let what = format!("{call} {error} {when}: {}", outcome.said);
-            right(&place.path().join("a"), &wanted);
+            let what = format!("{call} {error} {when}: {}", outcome.output);
+            check_files(&workdir.path().join("a"), &expected);
             assert_eq!(outcome.code("second"), 0, "{what}");
             assert_eq!(
-                right(&place.path().join("b"), &wanted),
-                wanted.len(),
+                check_files(&workdir.path().join("b"), &expected),
+                expected.len(),
                 "{what}"
             );
-            assert_eq!(temporaries(&place.path().join("b")), 0, "{what}");
+            assert_eq!(temporaries(&workdir.path().join("b")), 0, "{what}");
             for name in ["a", "b"] {
-                fs::remove_dir_all(place.path().join(name)).unwrap();
+                fs::remove_dir_all(workdir.path().join(name)).unwrap();
             }
         }
     }
-    tell!(
-        "system calls that fail: {runs} runs, {failures} of them failures; none left a wrong file, the next completes"
+    report_line!(
+        "failing system calls: {runs} runs, {failures} of them failed; none left a wrong file, the next run completes"
     );
 }

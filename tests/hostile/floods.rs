@@ -1,4 +1,4 @@
-//! More connections than are allowed, in all and from one address.
+//! More connections than allowed, in total and from one address.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Honest, a_while, report, scale, sockets, tell};
+use super::{HonestClient, measuring_time, report, report_line, scale, sockets};
 use crate::support::bytes::*;
-use crate::support::files::pictures;
+use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{Place, eventually};
+use crate::support::process::{WorkDir, eventually};
 
-/// A connection from one of the addresses of this machine.
+/// Connects from the loopback address 127.0.0.`last`.
 fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let from = SocketAddr::from(([127, 0, 0, last], 0));
@@ -21,14 +21,14 @@ fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// How many of these the server has closed. Nothing was asked, so nothing else can come.
+/// The number of these connections that the server has closed. No request was sent, so no bytes may arrive.
 fn closed(flood: &mut [TcpStream]) -> usize {
     let is_closed = |stream: &mut TcpStream| {
         stream.set_nonblocking(true).unwrap();
         match stream.read(&mut [0]) {
             Ok(0) => true,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
-            Ok(_) => panic!("a byte that nobody asked for"),
+            Ok(_) => panic!("a byte without a request"),
         }
     };
     flood
@@ -38,9 +38,9 @@ fn closed(flood: &mut [TcpStream]) -> usize {
 }
 
 #[test]
-fn a_flood_over_the_limit_is_closed_at_accept_and_open_connections_work_on() {
-    let place = Place::samples();
-    let (limit, held, tried) = (scale(60, 600), scale(40, 400), scale(400, 5_000));
+fn connections_over_the_limit_are_closed_at_accept() {
+    let workdir = WorkDir::samples();
+    let (limit, held, attempts) = (scale(60, 600), scale(40, 400), scale(400, 5_000));
     let limit_arg = limit.to_string();
     let args = [
         "--no-tls",
@@ -49,48 +49,50 @@ fn a_flood_over_the_limit_is_closed_at_accept_and_open_connections_work_on() {
         "--max-connections",
         &limit_arg,
     ];
-    let server = place.server(&args);
+    let server = workdir.server(&args);
     let quiet = sockets(server.pid());
-    let honest = Honest::of(&server, &place);
-    let samples = pictures(&place.images());
-    let peace = honest.fetch_for(a_while());
+    let honest = HonestClient::of(&server, &workdir);
+    let samples = images_in(&workdir.images());
+    let baseline = honest.fetch_for(measuring_time());
     let before = server.peak_memory();
     let mut open: Vec<Peer> = (0..held).map(|_| Peer::connect(server.address)).collect();
-    let ask = |open: &mut [Peer]| {
+    let list_on = |open: &mut [Peer]| {
         for peer in open {
             peer.send([LIST, 1]);
             peer.expect(list_of(&samples));
         }
     };
-    ask(&mut open);
+    list_on(&mut open);
     let mut flood = Vec::new();
-    for n in 0..tried {
+    for n in 0..attempts {
         flood.push(connect_from(1, server.address));
         if n % 100 == 0 {
-            ask(&mut open[..1]);
+            list_on(&mut open[..1]);
         }
     }
-    eventually("what is over the limit is closed", || {
-        closed(&mut flood) == tried - (limit - held)
+    eventually("connections over the limit are closed", || {
+        closed(&mut flood) == attempts - (limit - held)
     });
     assert!(sockets(server.pid()) <= quiet + limit);
-    tell!(
-        "{tried} connections beside {held} of {limit}: {} closed at accept",
+    report_line!(
+        "{attempts} connections beside {held} of {limit}: {} closed at accept",
         closed(&mut flood)
     );
-    ask(&mut open);
-    // Once there is room again everybody is let in.
+    list_on(&mut open);
+    // Once the flood has ended, new connections are accepted.
     drop(flood);
-    eventually("there is room", || sockets(server.pid()) <= quiet + held);
-    ask(&mut open);
-    let attacked = honest.fetch_for(a_while());
-    report("after the flood", &server, before, peace, attacked);
+    eventually("the flood's connections are gone", || {
+        sockets(server.pid()) <= quiet + held
+    });
+    list_on(&mut open);
+    let under_attack = honest.fetch_for(measuring_time());
+    report("after the flood", &server, before, baseline, under_attack);
 }
 
 #[test]
-fn a_flood_from_one_address_leaves_the_others_alone() {
-    let place = Place::samples();
-    let (limit, tried) = (20, scale(300, 3_000));
+fn flood_from_one_address_does_not_affect_others() {
+    let workdir = WorkDir::samples();
+    let (limit, attempts) = (20, scale(300, 3_000));
     let args = [
         "--no-tls",
         "--compression-threshold",
@@ -98,27 +100,27 @@ fn a_flood_from_one_address_leaves_the_others_alone() {
         "--max-connections-per-ip",
         "20",
     ];
-    let server = place.server(&args);
-    let honest = Honest::of(&server, &place);
-    let peace = honest.fetch_for(a_while());
+    let server = workdir.server(&args);
+    let honest = HonestClient::of(&server, &workdir);
+    let baseline = honest.fetch_for(measuring_time());
     let before = server.peak_memory();
-    let mut flood: Vec<TcpStream> = (0..tried)
+    let mut flood: Vec<TcpStream> = (0..attempts)
         .map(|_| connect_from(2, server.address))
         .collect();
-    let attacked = honest.fetch_for(a_while());
-    eventually("what is over the limit is closed", || {
-        closed(&mut flood) == tried - limit
+    let under_attack = honest.fetch_for(measuring_time());
+    eventually("connections over the limit are closed", || {
+        closed(&mut flood) == attempts - limit
     });
     report(
-        &format!("{tried} connections from one address, {limit} allowed"),
+        &format!("{attempts} connections from one address, {limit} allowed"),
         &server,
         before,
-        peace,
-        attacked,
+        baseline,
+        under_attack,
     );
-    // Those that are in are served.
-    let samples = pictures(&place.images());
-    let mut inside = 0;
+    // The accepted ones are served.
+    let samples = images_in(&workdir.images());
+    let mut served = 0;
     for stream in flood {
         stream.set_nonblocking(false).unwrap();
         stream
@@ -127,8 +129,8 @@ fn a_flood_from_one_address_leaves_the_others_alone() {
         let mut peer = Peer::on(stream);
         if peer.try_send([LIST, 0]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL" {
             peer.expect(&list_of(&samples)[4..]);
-            inside += 1;
+            served += 1;
         }
     }
-    assert_eq!(inside, limit);
+    assert_eq!(served, limit);
 }

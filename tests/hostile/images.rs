@@ -1,22 +1,22 @@
-//! R2 R4 R5 W8: servers that send bombs, frames of every bad kind, and names of every bad kind.
+//! R2 R4 R5 W8: servers that send decompression bombs, invalid frames, and harmful names.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::{Mib, Ware, client, is_full, scale, shop, tell};
+use super::{HostileImage, Mib, client, hostile_server, is_full, report_line, scale};
 use crate::support::bytes::*;
-use crate::support::process::Place;
+use crate::support::process::WorkDir;
 
-/// What a client may need, however large what it gets claims to be: its buffers, and a window of 8 MiB.
-const MOST_MEMORY: u64 = 64 << 20;
+/// The client's memory limit in bytes, whatever size an image claims: its buffers, and a window of 8 MiB.
+const MAX_MEMORY: u64 = 64 << 20;
 
-/// The header of a Zstd frame with this descriptor, and these fields.
+/// The header of a Zstd frame with this descriptor and these fields.
 fn frame(descriptor: u8, fields: &[u8]) -> Vec<u8> {
     [&[0x28, 0xb5, 0x2f, 0xfd, descriptor][..], fields].concat()
 }
 
-/// So many blocks that say "128 KiB of one byte", in four bytes each.
+/// RLE blocks of four bytes, each of which decodes to 128 KiB.
 fn repeated(blocks: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(blocks * 4);
     for n in 1..=blocks {
@@ -27,24 +27,24 @@ fn repeated(blocks: usize) -> Vec<u8> {
     out
 }
 
-/// Each with a name that says what it is; none of them is an image.
-fn bombs() -> Vec<Ware> {
+/// Invalid bodies, named by what is wrong with them.
+fn bombs() -> Vec<HostileImage> {
     let blocks = scale(1 << 10, 32 << 10); // of 128 KiB: 128 MiB, or 4 GiB
     let zeros = zstd::bulk::compress(&vec![0; scale(64, 1024) << 20], 3).unwrap();
     let small = zstd::bulk::compress(b"small", 3).unwrap();
     let many_empty = frame(0x20, &[0, 1, 0, 0]).repeat(scale(20_000, 1_000_000));
     let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("a bomb that says its size", zeros.clone()),
+        ("a bomb with its size in the header", zeros.clone()),
         (
             "a bomb of repeated blocks",
             [frame(0, &[0x38]), repeated(blocks)].concat(),
         ),
         (
-            "a bomb behind a good frame",
+            "a bomb behind a valid frame",
             [&small[..], &frame(0, &[0x38]), &repeated(blocks)].concat(),
         ),
         (
-            "a bomb in pieces",
+            "a bomb in many frames",
             zstd::bulk::compress(&vec![7; 1 << 20], 3)
                 .unwrap()
                 .repeat(200),
@@ -78,80 +78,80 @@ fn bombs() -> Vec<Ware> {
             "a skippable frame of 4 GiB",
             [&[0x50, 0x2a, 0x4d, 0x18][..], &[0xff; 4], &[0; 999]].concat(),
         ),
-        ("frames of nothing", many_empty),
+        ("empty frames", many_empty),
         (
-            "nothing but a skippable frame",
+            "only a skippable frame",
             vec![0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0],
         ),
         ("no frame", b"not a frame at all".to_vec()),
         ("half a frame", small[..small.len() - 1].to_vec()),
-        ("something behind the frame", [&small[..], b"x"].concat()),
+        ("data behind the frame", [&small[..], b"x"].concat()),
         ("a block of the reserved type", frame(0, &[0x38, 7, 0, 0])),
         (
             "a format before 1.0",
             vec![0x27, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0, 0],
         ),
-        ("not a byte", Vec::new()),
+        ("no bytes", Vec::new()),
     ];
-    let ware = |(n, (what, data)): (usize, (&str, Vec<u8>))| {
-        Ware::packed(&format!("{what}.tga"), 1_000 + n as u64, data)
+    let image = |(n, (what, data)): (usize, (&str, Vec<u8>))| {
+        HostileImage::packed(&format!("{what}.tga"), 1_000 + n as u64, data)
     };
-    let mut wares: Vec<Ware> = cases.into_iter().enumerate().map(ware).collect();
-    // Encrypted; too large as it is; the same bytes under another's ID.
-    wares.push(Ware {
+    let mut images: Vec<HostileImage> = cases.into_iter().enumerate().map(image).collect();
+    // Encrypted; too large uncompressed; an ID that does not match.
+    images.push(HostileImage {
         flags: 0x10,
-        ..Ware::packed("encrypted.tga", 7, small)
+        ..HostileImage::packed("encrypted.tga", 7, small)
     });
-    wares.push(Ware {
+    images.push(HostileImage {
         id: 8,
-        ..Ware::raw("too large.png", &vec![1; 9 << 20])
+        ..HostileImage::raw("too large.png", &vec![1; 9 << 20])
     });
-    wares.push(Ware {
+    images.push(HostileImage {
         id: 9,
-        ..Ware::raw("another's ID.png", b"other bytes")
+        ..HostileImage::raw("another's ID.png", b"other bytes")
     });
-    wares
+    images
 }
 
 #[test]
-fn r2_r4_w8_bombs_and_bad_frames_fail_alone_and_need_no_memory() {
+fn r2_r4_w8_bombs_and_bad_frames_fail_individually_in_bounded_memory() {
     let bad = bombs();
     let failed = bad.len();
-    let mut wares = vec![Ware::raw("first.png", b"a good one")];
-    wares.extend(bad);
-    // A frame inside a frame is an image like any other: it is not unpacked twice.
+    let mut images = vec![HostileImage::raw("first.png", b"a good one")];
+    images.extend(bad);
+    // A frame inside a frame is an ordinary image: it is decompressed once.
     let inner = [frame(0, &[0x38]), repeated(1 << 14)].concat();
     let nested = zstd::bulk::compress(&inner, 3).unwrap();
-    wares.push(Ware::packed("nested.tga", id_of(&inner), nested));
-    wares.push(Ware::raw("last.png", b"and a good one at the end"));
-    let travels: usize = wares.iter().map(|ware| ware.data.len()).sum();
-    let place = Place::of(&[]);
-    let address = shop(wares);
+    images.push(HostileImage::packed("nested.tga", id_of(&inner), nested));
+    images.push(HostileImage::raw("last.png", b"and a good one at the end"));
+    let sent_bytes: usize = images.iter().map(|image| image.data.len()).sum();
+    let workdir = WorkDir::of(&[]);
+    let address = hostile_server(images);
     for args in [&[][..], &["-k"], &["-p", "3"]] {
-        let _ = fs::remove_dir_all(place.output());
+        let _ = fs::remove_dir_all(workdir.output());
         let args = [&["--max-image-size", "8MiB"], args].concat();
-        let ended = client(&place, address, &args);
+        let ended = client(&workdir, address, &args);
         assert_eq!(ended.code, Some(3), "{ended:?}");
-        let there = place.fetched();
-        let names: Vec<&str> = there.iter().map(|picture| &*picture.name).collect();
+        let files = workdir.fetched();
+        let names: Vec<&str> = files.iter().map(|image| &*image.name).collect();
         assert_eq!(
             names,
             ["first.png", "last.png", "nested.tga"],
             "{}",
-            ended.said
+            ended.output
         );
-        assert!(there[2].bytes == inner);
-        tell!(
-            "{failed} bad images in {} that travel, {args:?}: {:.1} s, peak memory {}",
-            Mib(travels as u64),
-            ended.took.as_secs_f64(),
+        assert!(files[2].bytes == inner);
+        report_line!(
+            "{failed} bad images in {} as sent, {args:?}: {:.1} s, peak memory {}",
+            Mib(sent_bytes as u64),
+            ended.elapsed.as_secs_f64(),
             Mib(ended.peak),
         );
-        assert!(ended.peak < MOST_MEMORY, "R3 R4: {}", Mib(ended.peak));
+        assert!(ended.peak < MAX_MEMORY, "R3 R4: {}", Mib(ended.peak));
     }
 }
 
-/// Names of every bad kind, and good ones that meet.
+/// Harmful names of every kind, and harmless ones that collide.
 fn hostile_names() -> Vec<String> {
     let mut names: Vec<String> = [
         "",
@@ -245,7 +245,7 @@ fn hostile_names() -> Vec<String> {
     names.push(format!("a.{}", "x".repeat(5_000)));
     names.push("../".repeat(21_845));
     names.push(format!("{}{}", "e", "\u{301}".repeat(500)));
-    // Every character of one byte, alone and in the middle.
+    // Every one-byte character, alone and inside a name.
     for c in (0..0x80u8).map(char::from) {
         names.push(c.to_string());
         names.push(format!("n{c}n.png"));
@@ -258,66 +258,66 @@ fn hostile_names() -> Vec<String> {
 }
 
 #[test]
-fn r5_no_name_gets_out_of_the_folder_or_hides_in_it() {
+fn r5_no_name_escapes_the_folder_or_is_hidden() {
     let names = hostile_names();
-    let wares: Vec<Ware> = names
+    let images: Vec<HostileImage> = names
         .iter()
         .enumerate()
-        .map(|(n, name)| Ware::raw(name, format!("image {n}").as_bytes()))
+        .map(|(n, name)| HostileImage::raw(name, format!("image {n}").as_bytes()))
         .collect();
-    let wanted: BTreeSet<u64> = wares.iter().map(|ware| ware.id).collect();
-    let place = Place::of(&[]);
-    // In the folder there is a link out of it, and a folder, under names that the server knows.
-    let outside = place.path().join("outside");
+    let expected: BTreeSet<u64> = images.iter().map(|image| image.id).collect();
+    let workdir = WorkDir::of(&[]);
+    // The output folder contains links to the outside and a folder, under names that the server uses.
+    let outside = workdir.path().join("outside");
     fs::write(&outside, "mine").unwrap();
-    fs::create_dir_all(place.output().join("folder.png")).unwrap();
-    symlink(&outside, place.output().join("link.png")).unwrap();
-    symlink("/etc", place.output().join("a")).unwrap();
+    fs::create_dir_all(workdir.output().join("folder.png")).unwrap();
+    symlink(&outside, workdir.output().join("link.png")).unwrap();
+    symlink("/etc", workdir.output().join("a")).unwrap();
     let listing = || -> BTreeSet<_> {
-        let names = fs::read_dir(place.path()).unwrap();
+        let names = fs::read_dir(workdir.path()).unwrap();
         names.map(|entry| entry.unwrap().file_name()).collect()
     };
-    fs::write(place.path().join("client.log"), "").unwrap();
+    fs::write(workdir.path().join("client.log"), "").unwrap();
     let before = listing();
-    let address = shop(wares);
+    let address = hostile_server(images);
     for args in [&[][..], &["-k", "-p", "4"]] {
-        let ended = client(&place, address, args);
+        let ended = client(&workdir, address, args);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(listing(), before, "something came beside the folder");
+        assert_eq!(listing(), before, "a file was created beside the folder");
         assert_eq!(
             fs::read(&outside).unwrap(),
             b"mine",
             "written through a link"
         );
-        let mut there = BTreeSet::new();
+        let mut files = BTreeSet::new();
         let mut hidden = 0;
-        for entry in fs::read_dir(place.output()).unwrap() {
+        for entry in fs::read_dir(workdir.output()).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
             if name.starts_with('.') {
-                assert_eq!(name, ".jtp-index", "a file that hides");
+                assert_eq!(name, ".jtp-index", "a hidden file");
                 hidden += 1;
             } else if entry.file_type().unwrap().is_file() {
                 let harmful = |c: char| c.is_control() || "/\\:<>\"|?*".contains(c);
                 assert!(!name.chars().any(harmful) && name.len() <= 240, "{name:?}");
-                there.insert(id_of(&fs::read(entry.path()).unwrap()));
+                files.insert(id_of(&fs::read(entry.path()).unwrap()));
             } else {
-                // The folder that is in the way of one of them, and a link that was in nobody's.
+                // The folder and the link created above.
                 assert!(name == "folder.png" || name == "a", "{name}");
             }
         }
-        assert_eq!(there, wanted);
+        assert_eq!(files, expected);
         assert!(hidden <= 1);
-        // What is printed of a name moves no cursor.
+        // Printed names contain no escape sequences.
         assert!(
-            !ended.said.contains('\u{1b}'),
+            !ended.output.contains('\u{1b}'),
             "{}",
-            ended.said.escape_debug()
+            ended.output.escape_debug()
         );
-        tell!(
+        report_line!(
             "{} names, {args:?}: {} files, all inside; peak memory {}",
             names.len(),
-            there.len(),
+            files.len(),
             Mib(ended.peak)
         );
     }

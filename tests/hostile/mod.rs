@@ -1,4 +1,4 @@
-//! What the tests of this program share: the scale, the honest client, the crowd of attackers.
+//! Shared helpers: the scale, the honest client, hostile servers.
 
 mod batch;
 mod catalogs;
@@ -24,27 +24,27 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use crate::support::bytes::*;
-use crate::support::files::pictures;
+use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{Place, Server, peak_memory};
+use crate::support::process::{ServerProcess, WorkDir, peak_memory};
 
-/// Whether this is the run at full scale.
+/// Whether this is a run at full scale.
 pub(crate) fn is_full() -> bool {
     std::env::var_os("JTP_HOSTILE").is_some_and(|scale| scale == "full")
 }
 
-/// So many in a quick run, so many at full scale.
+/// `quick` in an ordinary run, `full` at full scale.
 pub(crate) fn scale(quick: usize, full: usize) -> usize {
     if is_full() { full } else { quick }
 }
 
-/// A line of the report; to be seen with `--nocapture`.
-macro_rules! tell {
+/// Prints a line of the report; shown with `--nocapture`.
+macro_rules! report_line {
     ($($text:tt)*) => { println!("      {}", format_args!($($text)*)) };
 }
-pub(crate) use tell;
+pub(crate) use report_line;
 
-/// Bytes for a reader.
+/// A number of bytes, displayed in MiB.
 pub(crate) struct Mib(pub(crate) u64);
 
 impl fmt::Display for Mib {
@@ -54,71 +54,71 @@ impl fmt::Display for Mib {
     }
 }
 
-/// For the attackers, of whom there may be thousands.
+/// A runtime for up to thousands of attackers.
 pub(crate) fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().unwrap()
 }
 
-/// A client that fetches all images, each time on a new connection, and compares every byte.
-pub(crate) struct Honest {
+/// A client that fetches all images on a new connection each time and compares every byte.
+pub(crate) struct HonestClient {
     address: SocketAddr,
-    wanted: Vec<u8>,
+    expected: Vec<u8>,
 }
 
-/// How an honest client fared.
+/// The durations of an honest client's fetches.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Served {
+pub(crate) struct FetchTimes {
     count: usize,
     median: Duration,
     worst: Duration,
 }
 
-impl Honest {
-    /// Of a server that compresses nothing.
-    pub(crate) fn of(server: &Server, place: &Place) -> Honest {
-        Honest {
+impl HonestClient {
+    /// For a server that compresses nothing.
+    pub(crate) fn of(server: &ServerProcess, workdir: &WorkDir) -> HonestClient {
+        HonestClient {
             address: server.address,
-            wanted: images_of(b"JTPG", &pictures(&place.images())),
+            expected: images_of(b"JTPG", &images_in(&workdir.images())),
         }
     }
 
-    /// Fetches everything once.
+    /// Fetches all images once.
     #[track_caller]
     pub(crate) fn fetch(&self) -> Duration {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut peer = Peer::connect(self.address);
         peer.send([LIST_AND_GET, 0]);
-        peer.expect(&self.wanted);
+        peer.expect(&self.expected);
         peer.expect_end();
-        begun.elapsed()
+        start.elapsed()
     }
 
-    /// Fetches again and again, for so long and at least five times.
+    /// Fetches repeatedly for this time, at least five times.
     #[track_caller]
-    pub(crate) fn fetch_for(&self, time: Duration) -> Served {
-        let begun = Instant::now();
-        let mut took = Vec::new();
-        while took.len() < 5 || begun.elapsed() < time {
-            took.push(self.fetch());
+    pub(crate) fn fetch_for(&self, time: Duration) -> FetchTimes {
+        let start = Instant::now();
+        let mut durations = Vec::new();
+        while durations.len() < 5 || start.elapsed() < time {
+            durations.push(self.fetch());
         }
-        took.sort_unstable();
-        Served {
-            count: took.len(),
-            median: took[took.len() / 2],
-            worst: took[took.len() - 1],
+        durations.sort_unstable();
+        FetchTimes {
+            count: durations.len(),
+            median: durations[durations.len() / 2],
+            worst: durations[durations.len() - 1],
         }
     }
 }
 
-impl Served {
-    /// How many times slower than in peace.
-    pub(crate) fn ratio(self, peace: Served) -> f64 {
-        self.median.as_secs_f64() / peace.median.as_secs_f64()
+impl FetchTimes {
+    /// The slowdown relative to a baseline.
+    pub(crate) fn ratio(self, baseline: FetchTimes) -> f64 {
+        self.median.as_secs_f64() / baseline.median.as_secs_f64()
     }
 }
 
-impl fmt::Display for Served {
+impl fmt::Display for FetchTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -130,22 +130,28 @@ impl fmt::Display for Served {
     }
 }
 
-/// How long honest clients are watched, in peace and under attack.
-pub(crate) fn a_while() -> Duration {
+/// How long an honest client is measured, without and under attack.
+pub(crate) fn measuring_time() -> Duration {
     Duration::from_millis(if is_full() { 3_000 } else { 200 })
 }
 
-/// The line of the report that every attack on a server has.
-pub(crate) fn report(what: &str, server: &Server, before: u64, peace: Served, attacked: Served) {
-    tell!(
-        "{what}: peak memory {} (before: {}); honest: {attacked}; {:.2} times as long as in peace",
+/// Prints the report line of an attack on a server.
+pub(crate) fn report(
+    what: &str,
+    server: &ServerProcess,
+    before: u64,
+    baseline: FetchTimes,
+    under_attack: FetchTimes,
+) {
+    report_line!(
+        "{what}: peak memory {} (before: {}); honest client: {under_attack}; {:.2} times as long as without attack",
         Mib(server.peak_memory()),
         Mib(before),
-        attacked.ratio(peace),
+        under_attack.ratio(baseline),
     );
 }
 
-/// The connections that a process has open.
+/// The number of sockets that a process has open.
 pub(crate) fn sockets(pid: u32) -> usize {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return 0;
@@ -158,56 +164,56 @@ pub(crate) fn sockets(pid: u32) -> usize {
         .count()
 }
 
-/// How a program ended that was looked at while it ran.
+/// The result of a program whose memory was measured.
 #[derive(Debug)]
-pub(crate) struct Looked {
+pub(crate) struct MeasuredRun {
     pub(crate) code: Option<i32>,
-    pub(crate) said: String,
+    pub(crate) output: String,
     pub(crate) peak: u64,
-    pub(crate) took: Duration,
+    pub(crate) elapsed: Duration,
 }
 
-/// Runs `client` to its end and looks at its memory.
+/// Runs `client` to its end and measures its memory.
 #[track_caller]
-pub(crate) fn client(place: &Place, address: SocketAddr, args: &[&str]) -> Looked {
+pub(crate) fn client(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> MeasuredRun {
     let address = address.to_string();
     let args = [&["--addr", &*address], args].concat();
-    let log = place.path().join("client.log");
-    let child = place
+    let log = workdir.path().join("client.log");
+    let child = workdir
         .command("client", &args)
         .stdout(Stdio::null())
         .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    look(child, || fs::read_to_string(&log).unwrap())
+    measure(child, || fs::read_to_string(&log).unwrap())
 }
 
-fn look(mut child: Child, said: impl FnOnce() -> String) -> Looked {
-    let begun = Instant::now();
+fn measure(mut child: Child, output: impl FnOnce() -> String) -> MeasuredRun {
+    let start = Instant::now();
     let mut peak = 0;
     let code = loop {
         peak = peak.max(peak_memory(child.id()).unwrap_or(0));
         if let Some(status) = child.try_wait().unwrap() {
             break status.code();
         }
-        if begun.elapsed() > Duration::from_secs(300) {
+        if start.elapsed() > Duration::from_secs(300) {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("the client does not end: {}", said());
+            panic!("the client does not end: {}", output());
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    Looked {
+    MeasuredRun {
         code,
-        said: said(),
+        output: output(),
         peak,
-        took: begun.elapsed(),
+        elapsed: start.elapsed(),
     }
 }
 
-/// What a client asks for, as a scripted server reads it.
+/// A request as read by a scripted server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum ParsedRequest {
     List,
     Get(Vec<u64>),
     All,
@@ -215,8 +221,9 @@ pub(crate) enum Asked {
     Other,
 }
 
-/// The next request; `None` once nothing comes. BATCH is never asked for here: nothing is in the folder.
-pub(crate) fn asked(stream: &mut TcpStream) -> Option<Asked> {
+/// Reads the next request; `None` at the end of the stream. The clients here send no BATCH, since their folder is
+/// empty.
+pub(crate) fn read_request(stream: &mut TcpStream) -> Option<ParsedRequest> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).ok()?;
     Some(match head[0] {
@@ -226,17 +233,17 @@ pub(crate) fn asked(stream: &mut TcpStream) -> Option<Asked> {
             let mut ids = vec![0; usize::from(count[0]) * 8];
             stream.read_exact(&mut ids).ok()?;
             let id = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
-            Asked::Get(ids.chunks(8).map(id).collect())
+            ParsedRequest::Get(ids.chunks(8).map(id).collect())
         }
-        LIST => Asked::List,
-        LIST_AND_GET => Asked::All,
-        4 => Asked::Watch,
-        _ => Asked::Other,
+        LIST => ParsedRequest::List,
+        LIST_AND_GET => ParsedRequest::All,
+        4 => ParsedRequest::Watch,
+        _ => ParsedRequest::Other,
     })
 }
 
-/// A server that does this with each connection, on a thread of its own.
-pub(crate) fn scripted(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+/// A server that calls `serve` for each connection on its own thread.
+pub(crate) fn scripted_server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = Arc::new(serve);
@@ -249,19 +256,19 @@ pub(crate) fn scripted(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Soc
     address
 }
 
-/// Something that a hostile server has on offer.
+/// An image of a hostile server.
 #[derive(Debug, Clone)]
-pub(crate) struct Ware {
+pub(crate) struct HostileImage {
     pub(crate) name: String,
     pub(crate) id: u64,
     pub(crate) flags: u8,
-    /// The bytes that travel.
+    /// The body as sent.
     pub(crate) data: Vec<u8>,
 }
 
-impl Ware {
-    pub(crate) fn raw(name: &str, bytes: &[u8]) -> Ware {
-        Ware {
+impl HostileImage {
+    pub(crate) fn raw(name: &str, bytes: &[u8]) -> HostileImage {
+        HostileImage {
             name: name.to_owned(),
             id: id_of(bytes),
             flags: 0,
@@ -269,8 +276,8 @@ impl Ware {
         }
     }
 
-    pub(crate) fn packed(name: &str, id: u64, data: Vec<u8>) -> Ware {
-        Ware {
+    pub(crate) fn packed(name: &str, id: u64, data: Vec<u8>) -> HostileImage {
+        HostileImage {
             name: name.to_owned(),
             id,
             flags: ZSTD | 7,
@@ -279,41 +286,41 @@ impl Ware {
     }
 }
 
-/// A server that lists its wares and sends them, however bad.
-pub(crate) fn shop(wares: Vec<Ware>) -> SocketAddr {
-    let entries: Vec<u8> = wares
+/// A server that lists these images and sends them as they are.
+pub(crate) fn hostile_server(images: Vec<HostileImage>) -> SocketAddr {
+    let entries: Vec<u8> = images
         .iter()
-        .flat_map(|ware| {
+        .flat_map(|image| {
             entry(
-                ware.flags & 0x0f,
-                ware.id,
-                &ware.name,
-                u32::try_from(ware.data.len()).unwrap(),
+                image.flags & 0x0f,
+                image.id,
+                &image.name,
+                u32::try_from(image.data.len()).unwrap(),
             )
         })
         .collect();
-    let list = [head(b"JTPL", wares.len()), entries].concat();
-    scripted(move |mut stream| {
-        while let Some(asked) = asked(&mut stream) {
-            let ids: Vec<u64> = match asked {
-                Asked::List => {
+    let list = [head(b"JTPL", images.len()), entries].concat();
+    scripted_server(move |mut stream| {
+        while let Some(read_request) = read_request(&mut stream) {
+            let ids: Vec<u64> = match read_request {
+                ParsedRequest::List => {
                     let _ = stream.write_all(&list);
                     continue;
                 }
-                Asked::All => {
-                    let _ = stream.write_all(&head(b"JTPG", wares.len()));
-                    wares.iter().map(|ware| ware.id).collect()
+                ParsedRequest::All => {
+                    let _ = stream.write_all(&head(b"JTPG", images.len()));
+                    images.iter().map(|image| image.id).collect()
                 }
-                Asked::Get(ids) => {
+                ParsedRequest::Get(ids) => {
                     let _ = stream.write_all(&data_head(u8::try_from(ids.len()).unwrap()));
                     ids
                 }
                 other => panic!("{other:?}"),
             };
             for id in ids {
-                let ware = wares.iter().find(|ware| ware.id == id).unwrap();
+                let image = images.iter().find(|image| image.id == id).unwrap();
                 if stream
-                    .write_all(&packet(ware.flags, id, &ware.data))
+                    .write_all(&packet(image.flags, id, &image.data))
                     .is_err()
                 {
                     return;

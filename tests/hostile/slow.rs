@@ -1,4 +1,4 @@
-//! T4: clients that send slowly, or begin and never go on.
+//! T4: clients that send slowly or stop inside a request.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,58 +7,58 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Honest, a_while, is_full, report, runtime, scale, sockets, tell};
+use super::{HonestClient, is_full, measuring_time, report, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
-use crate::support::process::{Place, eventually};
+use crate::support::process::{WorkDir, eventually};
 
-struct Kind {
+struct Case {
     what: &'static str,
     sends: Vec<u8>,
-    /// Whether it goes on, a byte a second.
-    drips: bool,
-    /// When the server is to close it, in seconds since its first bytes.
-    due: u64,
+    /// Sends one more byte per second.
+    sends_more: bool,
+    /// When the server must close the connection, in seconds after the first bytes.
+    deadline: u64,
 }
 
-/// A request of every kind that never becomes whole, at every clock.
-fn kinds() -> Vec<Kind> {
-    let kind = |what, sends: &[u8], drips, due| Kind {
+/// Incomplete requests of every kind, for every timeout.
+fn cases() -> Vec<Case> {
+    let case = |what, sends: &[u8], sends_more, deadline| Case {
         what,
         sends: sends.to_vec(),
-        drips,
-        due,
+        sends_more,
+        deadline,
     };
     vec![
-        kind("not a byte", &[], false, 60),
-        kind("half a LIST", &[LIST], false, 10),
-        kind("half a LIST_AND_GET", &[LIST_AND_GET], false, 10),
-        kind("half a WATCH", &[4], false, 10),
-        kind("GET_BY_ID without its IDs", &[GET, 1, 255], false, 10),
-        kind("GET_BY_ID, a byte a second", &[GET, 1, 255], true, 10),
-        kind("BATCH inside its count", &[BATCH, 1, 0x80], false, 10),
-        kind(
+        case("no bytes", &[], false, 60),
+        case("half a LIST", &[LIST], false, 10),
+        case("half a LIST_AND_GET", &[LIST_AND_GET], false, 10),
+        case("half a WATCH", &[4], false, 10),
+        case("GET_BY_ID without its IDs", &[GET, 1, 255], false, 10),
+        case("GET_BY_ID, a byte a second", &[GET, 1, 255], true, 10),
+        case("BATCH inside its count", &[BATCH, 1, 0x80], false, 10),
+        case(
             "BATCH, a byte a second",
             &[BATCH, 1, 0xc0, 0x84, 0x3d],
             true,
             10,
         ),
-        kind(
+        case(
             "BATCH, 16 KiB and no more",
             &[&[BATCH, 1, 0xc0, 0x84, 0x3d][..], &[7; 16 * 1024]].concat(),
             false,
             11,
         ),
-        kind("WATCH and half a CANCEL", &[4, 0, 3], false, 10),
-        kind("LIST, and half of another", &[LIST, 1, LIST], false, 10),
-        kind("LIST, then nothing", &[LIST, 1], false, 30),
-        kind("the first byte of TLS", &[0x16], false, 10),
-        kind(
+        case("WATCH and half a CANCEL", &[4, 0, 3], false, 10),
+        case("LIST, then half of another", &[LIST, 1, LIST], false, 10),
+        case("LIST, then nothing", &[LIST, 1], false, 30),
+        case("the first byte of TLS", &[0x16], false, 10),
+        case(
             "half a ClientHello",
             &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
             false,
             10,
         ),
-        kind(
+        case(
             "a ClientHello, a byte a second",
             &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
             true,
@@ -67,10 +67,10 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// How long until the server closes it.
-async fn attack(address: SocketAddr, sends: Vec<u8>, drips: bool) -> Duration {
+/// Returns how long it takes until the server closes the connection.
+async fn attack(address: SocketAddr, sends: Vec<u8>, sends_more: bool) -> Duration {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let begun = Instant::now();
+    let start = Instant::now();
     let _ = stream.write_all(&sends).await;
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,65 +79,71 @@ async fn attack(address: SocketAddr, sends: Vec<u8>, drips: bool) -> Duration {
     loop {
         tokio::select! {
             read = stream.read(&mut buffer) => match read {
-                Ok(0) | Err(_) => return begun.elapsed(),
+                Ok(0) | Err(_) => return start.elapsed(),
                 Ok(_) => {}
             },
-            _ = tick.tick(), if drips => drop(stream.write_all(&[1]).await),
+            _ = tick.tick(), if sends_more => drop(stream.write_all(&[1]).await),
         }
     }
 }
 
 #[test]
-fn t4_n3_slow_senders_are_closed_at_each_deadline_and_hold_up_nobody() {
-    let place = Place::samples();
-    let server = place.server(&["--compression-threshold", "0"]);
+fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&["--compression-threshold", "0"]);
     let quiet = sockets(server.pid());
-    let honest = Honest::of(&server, &place);
-    let peace = honest.fetch_for(a_while());
+    let honest = HonestClient::of(&server, &workdir);
+    let baseline = honest.fetch_for(measuring_time());
     let before = server.peak_memory();
     let runtime = runtime();
     let count = scale(4, 100);
-    let crowds: Vec<_> = kinds()
+    let groups: Vec<_> = cases()
         .into_iter()
-        .map(|kind| {
+        .map(|case| {
             let attackers: Vec<_> = (0..count)
-                .map(|_| runtime.spawn(attack(server.address, kind.sends.clone(), kind.drips)))
+                .map(|_| runtime.spawn(attack(server.address, case.sends.clone(), case.sends_more)))
                 .collect();
-            (kind, attackers)
+            (case, attackers)
         })
         .collect();
-    let all = crowds.len() * count;
-    eventually("all of them are connected", || {
+    let all = groups.len() * count;
+    eventually("all attackers are connected", || {
         sockets(server.pid()) >= quiet + all
     });
-    let attacked = honest.fetch_for(a_while());
+    let under_attack = honest.fetch_for(measuring_time());
     report(
         &format!("{all} slow senders"),
         &server,
         before,
-        peace,
-        attacked,
+        baseline,
+        under_attack,
     );
     if is_full() {
-        for (kind, attackers) in crowds {
-            let took: Vec<f64> = attackers
+        for (case, attackers) in groups {
+            let elapsed: Vec<f64> = attackers
                 .into_iter()
                 .map(|attacker| runtime.block_on(attacker).unwrap().as_secs_f64())
                 .collect();
-            let (first, last) = took
+            let (first, last) = elapsed
                 .iter()
                 .fold((f64::MAX, 0f64), |(a, b), t| (a.min(*t), b.max(*t)));
-            tell!(
+            report_line!(
                 "{count} x {}: due after {} s, closed after {first:.1} to {last:.1} s",
-                kind.what,
-                kind.due
+                case.what,
+                case.deadline
             );
-            let due = kind.due as f64;
-            assert!(first > due - 0.5 && last < due + 4.0, "T4: {}", kind.what);
+            let deadline = case.deadline as f64;
+            assert!(
+                first > deadline - 0.5 && last < deadline + 4.0,
+                "T4: {}",
+                case.what
+            );
         }
-        eventually("all are gone", || sockets(server.pid()) <= quiet);
+        eventually("all connections are closed", || {
+            sockets(server.pid()) <= quiet
+        });
     } else {
-        // S16: they do not hold up the end either.
+        // S16: they do not delay the shutdown either.
         assert_eq!(server.stop().code(), Some(0));
     }
 }

@@ -1,4 +1,4 @@
-//! T1: TLS that is broken, oversized, or wants to begin anew.
+//! T1: broken TLS, oversized records, and renegotiation.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,20 +10,20 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SH
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::{Honest, Mib, a_while, report, scale, sockets, tell};
-use crate::support::PATIENCE;
-use crate::support::process::{Place, Server, eventually};
+use super::{HonestClient, Mib, measuring_time, report, report_line, scale, sockets};
+use crate::support::TEST_TIMEOUT;
+use crate::support::process::{ServerProcess, WorkDir, eventually};
 
-/// A record as it is, whatever is in it.
+/// A TLS record with arbitrary content.
 fn record(kind: u8, length: u16, body: &[u8]) -> Vec<u8> {
     [&[kind, 3, 1][..], &length.to_be_bytes(), body].concat()
 }
 
-/// Sends all of this, and reads until the server has closed; how much it sent.
-fn until_closed(server: &Server, pieces: impl IntoIterator<Item = Vec<u8>>) -> usize {
+/// Sends everything and reads until the server closes; returns the number of bytes received.
+fn until_closed(server: &ServerProcess, pieces: impl IntoIterator<Item = Vec<u8>>) -> usize {
     let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     for piece in pieces {
         if stream.write_all(&piece).is_err() {
             break;
@@ -38,17 +38,17 @@ fn until_closed(server: &Server, pieces: impl IntoIterator<Item = Vec<u8>>) -> u
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 panic!("the server does not close")
             }
-            Err(_) => return answer.len(), // A reset, since it did not read all.
+            Err(_) => return answer.len(), // A reset, because the server left bytes unread.
         }
     }
 }
 
 #[test]
-fn t1_broken_and_oversized_records_end_the_connection_and_cost_nothing() {
-    let place = Place::samples();
-    let server = place.server(&["--compression-threshold", "0"]);
-    let honest = Honest::of(&server, &place);
-    let peace = honest.fetch_for(a_while());
+fn t1_broken_and_oversized_records_end_the_connection() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&["--compression-threshold", "0"]);
+    let honest = HonestClient::of(&server, &workdir);
+    let baseline = honest.fetch_for(measuring_time());
     let before = server.peak_memory();
     let count = scale(10, 300);
     let cases: [(&str, Vec<Vec<u8>>); 7] = [
@@ -66,16 +66,13 @@ fn t1_broken_and_oversized_records_end_the_connection_and_cost_nothing() {
                 .chain((0..1_023).map(|_| record(22, 16_384, &[0; 16_384])))
                 .collect()
         }),
-        (
-            "records of nothing",
-            vec![record(22, 0, &[]).repeat(10_000)],
-        ),
+        ("empty records", vec![record(22, 0, &[]).repeat(10_000)]),
         (
             "application data before the handshake",
             vec![record(23, 3, b"\x01\x00\x00")],
         ),
         (
-            "an alert, then anything",
+            "an alert, then other bytes",
             vec![record(21, 2, &[2, 40]), vec![7; 1_000]],
         ),
         ("SSL 2", vec![vec![0x16, 0x80, 0x2e, 1, 0, 2, 0, 0, 0, 0]]),
@@ -85,10 +82,10 @@ fn t1_broken_and_oversized_records_end_the_connection_and_cost_nothing() {
         for _ in 0..count {
             answered = answered.max(until_closed(&server, pieces.clone()));
         }
-        tell!("{count} x {what}: all closed, at most {answered} bytes of answer");
+        report_line!("{count} x {what}: all closed, at most {answered} bytes of answer");
     }
-    let attacked = honest.fetch_for(a_while());
-    report("after them", &server, before, peace, attacked);
+    let under_attack = honest.fetch_for(measuring_time());
+    report("afterwards", &server, before, baseline, under_attack);
     assert!(
         server.peak_memory() < before + (16 << 20),
         "{}",
@@ -96,9 +93,9 @@ fn t1_broken_and_oversized_records_end_the_connection_and_cost_nothing() {
     );
 }
 
-/// A client's TLS 1.2 session whose keys are known, so that it can send what no library would.
-fn session(server: &Server, place: &Place) -> (TcpStream, LessSafeKey, [u8; 4], u64) {
-    let certificate = CertificateDer::from_pem_file(place.path().join("cert.pem")).unwrap();
+/// A TLS 1.2 client session with its keys extracted, to send records that no library sends.
+fn session(server: &ServerProcess, workdir: &WorkDir) -> (TcpStream, LessSafeKey, [u8; 4], u64) {
+    let certificate = CertificateDer::from_pem_file(workdir.path().join("cert.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
     let provider = rustls::crypto::CryptoProvider {
@@ -114,19 +111,19 @@ fn session(server: &Server, place: &Place) -> (TcpStream, LessSafeKey, [u8; 4], 
     let name = ServerName::try_from("localhost").unwrap();
     let mut session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     while session.is_handshaking() || session.wants_write() {
         session.complete_io(&mut stream).unwrap();
     }
     let (sequence, secrets) = session.dangerous_extract_secrets().unwrap().tx;
     let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
-        panic!("another cipher")
+        panic!("unexpected cipher")
     };
     let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
     (stream, key, iv.as_ref()[..4].try_into().unwrap(), sequence)
 }
 
-/// A record of TLS 1.2 under AES-GCM (RFC 5288).
+/// A TLS 1.2 record encrypted with AES-GCM (RFC 5288).
 fn sealed(key: &LessSafeKey, salt: [u8; 4], sequence: u64, kind: u8, plain: &[u8]) -> Vec<u8> {
     let explicit = sequence.to_be_bytes();
     let nonce: [u8; 12] = [&salt[..], &explicit].concat().try_into().unwrap();
@@ -142,11 +139,11 @@ fn sealed(key: &LessSafeKey, salt: [u8; 4], sequence: u64, kind: u8, plain: &[u8
 
 #[test]
 fn t1_renegotiation_in_tls_1_2_is_refused() {
-    let place = Place::samples();
-    let server = place.server(&["--compression-threshold", "0"]);
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&["--compression-threshold", "0"]);
     let quiet = sockets(server.pid());
-    let honest = Honest::of(&server, &place);
-    let peace = honest.fetch_for(a_while());
+    let honest = HonestClient::of(&server, &workdir);
+    let baseline = honest.fetch_for(measuring_time());
     let before = server.peak_memory();
     // ClientHello: TLS 1.2, no session, one cipher suite, no compression.
     let body = [&[3, 3][..], &[9; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();
@@ -154,8 +151,8 @@ fn t1_renegotiation_in_tls_1_2_is_refused() {
     let count = scale(5, 200);
     let mut answers = Vec::new();
     for _ in 0..count {
-        let (mut stream, key, salt, mut sequence) = session(&server, &place);
-        // LIST is answered: the keys are right.
+        let (mut stream, key, salt, mut sequence) = session(&server, &workdir);
+        // LIST is answered, so the keys are correct.
         stream
             .write_all(&sealed(&key, salt, sequence, 23, &[1, 1]))
             .unwrap();
@@ -179,11 +176,11 @@ fn t1_renegotiation_in_tls_1_2_is_refused() {
     }
     eventually("all are closed", || sockets(server.pid()) <= quiet);
     let most = answers.iter().max().unwrap();
-    tell!("{count} connections that want to negotiate anew, again and again: all closed");
-    // The catalog, some alerts; no second ServerHello with its certificate for each.
+    report_line!("{count} connections that request renegotiation repeatedly: all closed");
+    // The catalog and some alerts, but no second ServerHello with a certificate.
     assert!(*most < 8 * 1024, "{most} bytes of answer");
-    let attacked = honest.fetch_for(a_while());
-    report("after them", &server, before, peace, attacked);
+    let under_attack = honest.fetch_for(measuring_time());
+    report("afterwards", &server, before, baseline, under_attack);
     assert!(
         server.peak_memory() < before + (16 << 20),
         "{}",

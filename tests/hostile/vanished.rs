@@ -1,4 +1,4 @@
-//! T4 N4: peers that vanish: the cable is pulled, and no word of an end comes.
+//! T4 N4: peers that vanish without closing the connection.
 
 use std::fs;
 use std::future::pending;
@@ -10,30 +10,30 @@ use std::time::{Duration, Instant};
 
 use jtp_store::MemoryStore;
 
-use super::{is_full, runtime, scale, sockets, tell};
+use super::{is_full, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{Place, eventually};
+use crate::support::process::{WorkDir, eventually};
 
-/// Says to the test that it runs in a network of its own, which it may cut.
+/// Set if the test runs in its own network namespace, which it may cut off.
 const INSIDE: &str = "JTP_HOSTILE_NETWORK";
 
-/// Whether the system will ask, after some silence, whether the peer of the server's socket is still there.
-fn is_looked_after(server: SocketAddr, peer: SocketAddr) -> bool {
+/// Whether TCP keep-alive is enabled on the server's socket.
+fn has_keep_alive_timer(server: SocketAddr, peer: SocketAddr) -> bool {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let port = |field: &str| u16::from_str_radix(field.split(':').nth(1)?, 16).ok();
-    let is_it = |line: &str| {
+    let is_match = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let ports = (port(fields[1]), port(fields[2]));
-        // The timer that runs: 2 is keep-alive.
+        // The active timer: 2 is keep-alive.
         ports == (Some(server.port()), Some(peer.port())) && fields[5].starts_with("02:")
     };
-    table.lines().skip(1).any(is_it)
+    table.lines().skip(1).any(is_match)
 }
 
 #[test]
-fn n4_every_adapter_has_the_system_look_after_its_peers() {
+fn n4_every_adapter_enables_tcp_keep_alive() {
     let store = || Arc::new(MemoryStore::new());
     let listeners: [TcpListener; 3] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -59,13 +59,15 @@ fn n4_every_adapter_has_the_system_look_after_its_peers() {
     for address in addresses {
         let peer = TcpStream::connect(address).unwrap();
         let own = peer.local_addr().unwrap();
-        eventually("the option is on", || is_looked_after(address, own));
+        eventually("TCP keep-alive is enabled", || {
+            has_keep_alive_timer(address, own)
+        });
     }
     shutdown.begin();
     blocking.join().unwrap().unwrap();
 }
 
-/// How to get a network of one's own; `None` where that is not allowed.
+/// The `unshare` options for a separate network namespace; `None` if it is not allowed.
 fn network() -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["-n"], &["-U", "-r", "-n"]];
     ways.into_iter().find(|way| {
@@ -84,18 +86,18 @@ fn loopback(state: &str) {
 }
 
 #[test]
-fn t4_n4_peers_that_vanish_are_given_up_whatever_they_were_at() {
+fn t4_n4_vanished_peers_are_closed() {
     if std::env::var_os(INSIDE).is_some() {
         return cut();
     }
     if !is_full() {
-        return; // It takes the time of the longest clock.
+        return; // It takes as long as the longest timeout.
     }
     let Some(way) = network() else {
-        tell!("left out: no network of one's own is to be had");
+        report_line!("skipped: no network namespace can be created here");
         return;
     };
-    let name = "hostile::vanished::t4_n4_peers_that_vanish_are_given_up_whatever_they_were_at";
+    let name = "hostile::vanished::t4_n4_vanished_peers_are_closed";
     let status = Command::new("unshare")
         .args(way)
         .arg(std::env::current_exe().unwrap())
@@ -107,16 +109,16 @@ fn t4_n4_peers_that_vanish_are_given_up_whatever_they_were_at() {
 
 fn cut() {
     loopback("up");
-    let pictures: Vec<Picture> = (0..8)
-        .map(|n| Picture::new(&format!("{n}.png"), noise(1 << 20, n)))
+    let images: Vec<TestImage> = (0..8)
+        .map(|n| TestImage::new(&format!("{n}.png"), noise(1 << 20, n)))
         .collect();
-    let place = Place::of(&pictures);
-    let silent = Place::of(&pictures);
+    let workdir = WorkDir::of(&images);
+    let quiet_workdir = WorkDir::of(&images);
     let args = ["--no-tls", "--compression-threshold", "0"];
-    let (server, silent_server) = (place.server(&args), silent.server(&args));
+    let (server, quiet_server) = (workdir.server(&args), quiet_workdir.server(&args));
     let quiet = sockets(server.pid());
     let count = scale(4, 50);
-    let crowd = |server: SocketAddr, sends: &[u8]| -> Vec<Peer> {
+    let connect_peers = |server: SocketAddr, sends: &[u8]| -> Vec<Peer> {
         let peer = |_| {
             let mut peer = Peer::connect(server);
             if !sends.is_empty() {
@@ -126,49 +128,51 @@ fn cut() {
         };
         (0..count).map(peer).collect()
     };
-    // Each with when it is to be gone at the latest: its clock, and the lingering of S11.
-    let kinds: [(&str, &[u8], u64); 6] = [
+    // Each with its deadline in seconds: its timeout, plus the linger time of S11.
+    let cases: [(&str, &[u8], u64); 6] = [
         ("half a LIST", &[LIST], 10 + 5),
         ("a reader that stopped", &[LIST_AND_GET, 1], 30),
         ("between requests", &[LIST, 1], 30 + 5),
-        ("not a byte", &[], 60 + 5),
-        ("a watcher, with news on their way", &[4, 0], 90),
+        ("no bytes", &[], 60 + 5),
+        ("a watcher with unsent events", &[4, 0], 90),
         ("a watcher", &[4, 0], 90),
     ];
-    let mut crowds: Vec<(&str, u64, Vec<Peer>)> = Vec::new();
-    for (n, (what, sends, due)) in kinds.into_iter().enumerate() {
-        let server = if n < 5 { &server } else { &silent_server };
-        crowds.push((what, due, crowd(server.address, sends)));
+    let mut groups: Vec<(&str, u64, Vec<Peer>)> = Vec::new();
+    for (n, (what, sends, deadline)) in cases.into_iter().enumerate() {
+        let server = if n < 5 { &server } else { &quiet_server };
+        groups.push((what, deadline, connect_peers(server.address, sends)));
     }
-    eventually("all are there", || {
-        sockets(server.pid()) == quiet + 5 * count && sockets(silent_server.pid()) == quiet + count
+    eventually("all peers are connected", || {
+        sockets(server.pid()) == quiet + 5 * count && sockets(quiet_server.pid()) == quiet + count
     });
-    let begun = Instant::now();
+    let start = Instant::now();
     loopback("down");
     let moment = Duration::from_millis(200);
     let connected = TcpStream::connect_timeout(&server.address, moment);
-    assert!(connected.is_err(), "it is cut");
-    place.add("news.png", &noise(1_000, 9));
-    // As many as are left when each kind has gone.
+    assert!(connected.is_err(), "the network is down");
+    workdir.add("new.png", &noise(1_000, 9));
+    // The number of kinds that remain connected.
     let mut left = 5;
-    for (what, due, _) in &crowds {
+    for (what, deadline, _) in &groups {
         let (server, after) = if left > 0 {
             left -= 1;
             (&server, quiet + left * count)
         } else {
-            (&silent_server, quiet)
+            (&quiet_server, quiet)
         };
         while sockets(server.pid()) > after {
-            let late = begun.elapsed() > Duration::from_secs(due + 20);
-            assert!(!late, "T4: {what} is still there");
+            let late = start.elapsed() > Duration::from_secs(deadline + 20);
+            assert!(!late, "T4: {what} is still connected");
             thread::sleep(Duration::from_millis(20));
         }
-        let took = begun.elapsed().as_secs_f64();
-        // The clocks ran already while the crowds gathered, which takes a moment.
+        let elapsed = start.elapsed().as_secs_f64();
+        // The timeouts started while the peers connected, before the cut.
         assert!(
-            took > *due as f64 * 0.6 - 5.0,
-            "T4: {what} was not waited for"
+            elapsed > *deadline as f64 * 0.6 - 5.0,
+            "T4: {what} was closed too early"
         );
-        tell!("{count} x {what}: due after {due} s, gone {took:.1} s after the cut");
+        report_line!(
+            "{count} x {what}: due after {deadline} s, closed {elapsed:.1} s after the cut"
+        );
     }
 }

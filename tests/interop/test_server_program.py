@@ -1,4 +1,4 @@
-"""The program `server` and a client in Python."""
+"""The program `server` against a client in Python."""
 
 import socket
 import ssl
@@ -6,14 +6,14 @@ import unittest
 
 from jtp import vectors, wire
 from jtp.body import image_id
-from jtp.net import ALPN, PATIENCE, Connection
-from jtp.programs import Place, ServerProgram, catalog, eventually, noise, png, samples
+from jtp.net import ALPN, TIMEOUT, Connection
+from jtp.programs import WorkDir, ServerProgram, catalog, eventually, noise, png, samples
 
 LIST, LAST_LIST = ("LIST",), ("LIST", False)
 
 
-def trusting(place, alpn=(ALPN,), version=None):
-    context = ssl.create_default_context(cafile=place.path / "cert.pem")
+def trusting(workdir, alpn=(ALPN,), version=None):
+    context = ssl.create_default_context(cafile=workdir.path / "cert.pem")
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if version:
@@ -22,7 +22,7 @@ def trusting(place, alpn=(ALPN,), version=None):
 
 
 class Requests(unittest.TestCase):
-    """Every request, on a folder of samples, on plain TCP."""
+    """Every request, with a folder of samples, on plain TCP."""
 
     secure = False
 
@@ -31,17 +31,17 @@ class Requests(unittest.TestCase):
         cls.files = samples()
         cls.files["copy-of-three.tga"] = cls.files["three.tga"]
         cls.catalog = catalog(cls.files)
-        cls.place = Place(cls.files)
-        cls.server = ServerProgram(cls.place)
-        cls.tls = trusting(cls.place) if cls.secure else None
-        cls.addClassCleanup(cls.place.__exit__)
+        cls.workdir = WorkDir(cls.files)
+        cls.server = ServerProgram(cls.workdir)
+        cls.tls = trusting(cls.workdir) if cls.secure else None
+        cls.addClassCleanup(cls.workdir.__exit__)
         cls.addClassCleanup(cls.server.__exit__)
 
     def connect(self, **options):
         return Connection(self.server.address, self.tls, pipeline=True, **options)
 
     def images(self, events):
-        """The IDs of the images in the events, all of which are good and what they have to be."""
+        """Checks all images in the events and returns their IDs."""
         by_id = {id_: data for id_, _, _, data in self.catalog}
         ends = [event for event in events if "image_end" in event]
         for end in ends:
@@ -57,11 +57,11 @@ class Requests(unittest.TestCase):
             connection.ask(LIST)
             events = connection.until("end")
             entries = [event["entry"] for event in events if "entry" in event]
-            told = [(entry["id"], entry["name"], entry["flags"] & 7) for entry in entries]
-            self.assertEqual(told, [(id_, name, kind) for id_, name, kind, _ in self.catalog])
+            listed = [(entry["id"], entry["name"], entry["flags"] & 7) for entry in entries]
+            self.assertEqual(listed, [(id_, name, kind) for id_, name, kind, _ in self.catalog])
             self.assertEqual(events[0]["count"], len(self.catalog))
 
-    def test_compressed_forms(self):
+    def test_compressed_variant(self):
         def striped():
             connection.ask(LIST)
             [entry] = [e["entry"] for e in connection.until("end") if e.get("entry", {}).get("name") == "striped.bmp"]
@@ -80,8 +80,8 @@ class Requests(unittest.TestCase):
     def test_get(self):
         ids, unknown = self.all_ids(), "00000000000000aa"
         with self.connect() as connection:
-            asked = [ids[3], unknown, ids[0], ids[3]]
-            connection.ask(("GET_BY_ID", True, asked))
+            ids_to_get = [ids[3], unknown, ids[0], ids[3]]
+            connection.ask(("GET_BY_ID", True, ids_to_get))
             self.assertEqual(self.images(connection.until("end")), [ids[3], ids[0], ids[3]])  # S7
             connection.ask(("GET_BY_ID", True, [unknown] * 255))
             self.assertEqual(connection.until("end")[0]["count"], 0)
@@ -94,8 +94,8 @@ class Requests(unittest.TestCase):
         ids = self.all_ids()
         with self.connect() as connection:
             connection.ask(("BATCH", True, [ids[1], ids[4], "00000000000000aa"]))
-            lacked = [id_ for id_ in ids if id_ not in (ids[1], ids[4])]
-            self.assertEqual(self.images(connection.until("end")), lacked)
+            missing = [id_ for id_ in ids if id_ not in (ids[1], ids[4])]
+            self.assertEqual(self.images(connection.until("end")), missing)
             connection.ask(("BATCH", True, ids))
             self.assertEqual(self.images(connection.until("end")), [])
             many = [f"{n:016x}" for n in range(100_000)]
@@ -116,7 +116,7 @@ class Requests(unittest.TestCase):
 
     def test_cancel(self):
         with self.connect() as connection:
-            # C2, or C3 if the response is complete by then; both in one write.
+            # Request and CANCEL in one write: C2, or C3 if the response is complete when CANCEL is read.
             for request in LIST, ("LIST_AND_GET",), ("BATCH", True, []), ("GET_BY_ID", True, self.all_ids()):
                 connection.client.ask(*request)
                 connection.cancel()
@@ -124,23 +124,23 @@ class Requests(unittest.TestCase):
             connection.ask(LAST_LIST)
             self.assertEqual(connection.until("closed")[-1], {"closed": True})
 
-    def test_a_request_too_many(self):
+    def test_unknown_request_type(self):
         with self.connect() as connection:
             connection.socket.sendall(b"\6")
             self.assertEqual(connection.until()[-1]["error"]["code"], wire.UNSUPPORTED_FEATURE)  # S10
 
     def test_watch(self):
-        with Place({"a.png": png(1)}) as place, ServerProgram(place) as server:
-            tls = trusting(place) if self.secure else None
+        with WorkDir({"a.png": png(1)}) as workdir, ServerProgram(workdir) as server:
+            tls = trusting(workdir) if self.secure else None
             with Connection(server.address, tls, pipeline=True) as connection:
                 connection.ask(LIST, ("WATCH",))  # N5
                 self.assertEqual(connection.until("end")[0]["count"], 1)
                 for n in range(2, 5):
-                    place.add(f"{n}.png", png(n))
+                    workdir.add(f"{n}.png", png(n))
                     [event] = connection.until("new_image")
                     self.assertEqual(event["new_image"]["id"], image_id(png(n)))
-                (place.images / "a.png").rename(place.images / "b.png")  # N1: the same image
-                place.add("c.png", png(9))
+                (workdir.images / "a.png").rename(workdir.images / "b.png")  # N1: the same image
+                workdir.add("c.png", png(9))
                 self.assertEqual(connection.until("new_image")[0]["new_image"]["name"], "c.png")
                 connection.cancel()
                 connection.until("cancelled")
@@ -156,12 +156,12 @@ class SecureRequests(Requests):
     def test_alpn(self):
         for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
             for alpn in (ALPN,), ("h2", ALPN), ():  # T1
-                with Connection(self.server.address, trusting(self.place, alpn, version)) as connection:
+                with Connection(self.server.address, trusting(self.workdir, alpn, version)) as connection:
                     self.assertEqual(connection.socket.selected_alpn_protocol(), ALPN if alpn else None)
                     connection.ask(LAST_LIST)
                     self.assertEqual(connection.until("closed")[-1], {"closed": True})
             with self.assertRaises(ssl.SSLError):
-                with Connection(self.server.address, trusting(self.place, ("h2",), version)) as connection:
+                with Connection(self.server.address, trusting(self.workdir, ("h2",), version)) as connection:
                     connection.ask(LAST_LIST)
                     connection.until("closed")
 
@@ -169,7 +169,7 @@ class SecureRequests(Requests):
         with Connection(self.server.address) as connection:  # T2: from loopback
             connection.ask(LAST_LIST)
             self.assertEqual(connection.until("closed")[-1], {"closed": True})
-        with Place() as place, ServerProgram(place, "--require-tls") as server:
+        with WorkDir() as workdir, ServerProgram(workdir, "--require-tls") as server:
             with Connection(server.address) as connection:
                 connection.ask(LAST_LIST)
                 error = connection.until()[-1]["error"]
@@ -178,32 +178,32 @@ class SecureRequests(Requests):
 
 
 class Large(unittest.TestCase):
-    """What shows only when there is much to send, or too much is asked."""
+    """Large responses, and limits."""
 
-    def test_cancel_stops_much(self):
+    def test_cancel_stops_large_response(self):
         files = {f"{n}.png": noise(1 << 20, n) for n in range(40)}
-        with Place(files) as place, ServerProgram(place, "--no-tls") as server:
+        with WorkDir(files) as workdir, ServerProgram(workdir, "--no-tls") as server:
             with Connection(server.address, pipeline=True) as connection:
                 for request in ("LIST_AND_GET",), ("BATCH", True, []):
                     connection.ask(request)
                     connection.until("image_end")
                     connection.cancel()
-                    came = [event for event in connection.until("cancelled") if "image_end" in event]
-                    self.assertLess(len(came), 39)  # C2 C6
+                    received = [event for event in connection.until("cancelled") if "image_end" in event]
+                    self.assertLess(len(received), 39)  # C2 C6
                 connection.ask(("LIST_AND_GET", False))
-                came = [event for event in connection.until("closed") if "image_end" in event]
-                self.assertEqual([event["verdict"] for event in came], ["good"] * 40)
+                received = [event for event in connection.until("closed") if "image_end" in event]
+                self.assertEqual([event["verdict"] for event in received], ["good"] * 40)
 
     def test_rate_limit_and_shutdown(self):
-        with Place({"a.png": png(1)}) as place:
-            with ServerProgram(place, "--no-tls", "--rate-limit", "3", "--rate-limit-window", "3600") as server:
+        with WorkDir({"a.png": png(1)}) as workdir:
+            with ServerProgram(workdir, "--no-tls", "--rate-limit", "3", "--rate-limit-window", "3600") as server:
                 idle, watching = Connection(server.address), Connection(server.address)
                 with idle, watching:
                     idle.ask(LIST)
                     idle.until("end")
                     watching.ask(LIST, ("WATCH",))
                     watching.until("end")
-                    place.add("b.png", png(2))
+                    workdir.add("b.png", png(2))
                     watching.until("new_image")
                     self.assertTrue(self.is_refused(server.address))  # S15: the fourth
                     self.assertEqual(server.stop(), 0)  # S16
@@ -217,7 +217,7 @@ class Large(unittest.TestCase):
 
 
 class Exchanges(unittest.TestCase):
-    """The exchanges of server.json and server_states.json, as far as they do not need a catalog of bytes made by hand."""
+    """The exchanges of server.json and server_states.json that work with a folder of image files."""
 
     def test_vectors(self):
         done = 0
@@ -231,24 +231,24 @@ class Exchanges(unittest.TestCase):
                 those = [v for v in found if v not in changing and v["catalog"] == name]
                 those = [v for v in those if bool(v.get("options")) == off]
                 if those:
-                    with Place(files) as place, ServerProgram(place, "--no-tls", *["--no-watch"] * off) as server:
+                    with WorkDir(files) as workdir, ServerProgram(workdir, "--no-tls", *["--no-watch"] * off) as server:
                         for vector in those:
-                            done += self.play(vector, place, server.address)
+                            done += self.play(vector, workdir, server.address)
             for vector in changing:
                 if vector["catalog"] == name:
-                    with Place(files) as place, ServerProgram(place, "--no-tls") as server:
-                        done += self.play(vector, place, server.address)
+                    with WorkDir(files) as workdir, ServerProgram(workdir, "--no-tls") as server:
+                        done += self.play(vector, workdir, server.address)
         self.assertEqual(done, len(found))
 
-    def play(self, vector, place, address):
-        with self.subTest(vector["name"]), socket.create_connection(address, PATIENCE) as peer:
+    def play(self, vector, workdir, address):
+        with self.subTest(vector["name"]), socket.create_connection(address, TIMEOUT) as peer:
             self.read = peer.makefile("rb").read
             changes = any("appear" in step for step in vector["steps"])
             for index, step in enumerate(vector["steps"]):
                 [(what, with_)] = step.items()
                 if what == "client":
                     if changes and index == 0:
-                        # With a LIST before it (N5), so that it is known when the WATCH has begun.
+                        # A LIST before the WATCH (N5), so that the start of the watch is known.
                         peer.sendall(bytes((1, 1)))
                     peer.sendall(vectors.octets(with_))
                     if changes and index == 0:
@@ -262,13 +262,13 @@ class Exchanges(unittest.TestCase):
                 elif what == "server_ends":
                     self.assertEqual(self.read(1), b"")
                 elif what == "appear":
-                    place.add(with_["name"], vectors.octets(with_["image"]))
+                    workdir.add(with_["name"], vectors.octets(with_["image"]))
                 elif what == "disappear":
-                    (place.images / with_).unlink()
-                    eventually("it is gone", lambda name=with_: name not in self.names(address))
+                    (workdir.images / with_).unlink()
+                    eventually("the image is removed", lambda name=with_: name not in self.names(address))
             if "server_ends" not in str(vector["steps"]):
                 peer.shutdown(socket.SHUT_WR)
-                self.assertEqual(self.read(1), b"")  # Nothing more came.
+                self.assertEqual(self.read(1), b"")  # No more bytes.
             return 1
         return 0
 
@@ -291,10 +291,10 @@ class Exchanges(unittest.TestCase):
 
     def expect_bytes(self, wanted):
         got = self.read(len(wanted))
-        self.assertTrue(got == wanted, f"{got[:200].hex()} came, {wanted[:200].hex()} was due")
+        self.assertTrue(got == wanted, f"received {got[:200].hex()}, expected {wanted[:200].hex()}")
 
     def expect_any(self, answers, to_end):
-        """Where the server ends, all there is; otherwise up to the JTPC that ends each of the answers."""
+        """Reads to the end if the server ends the stream; otherwise up to the JTPC that ends each alternative."""
         if to_end:
             got = self.read()
             self.assertTrue(any(self.is_all(got, parts) for parts in answers), got.hex())

@@ -1,4 +1,4 @@
-"""The Python peer against every vector of tests/vectors."""
+"""The Python peer against all vectors of tests/vectors."""
 
 import unittest
 
@@ -6,7 +6,7 @@ from jtp import body, names, wire
 from jtp.client import Client
 from jtp.server import Image, Server, Store
 from jtp.vectors import image, images, load, octets
-from jtp.wire import Incomplete, Reader, Refused
+from jtp.wire import Incomplete, Reader, InvalidFrame
 
 
 class Frames(unittest.TestCase):
@@ -24,9 +24,9 @@ class Frames(unittest.TestCase):
                 read(Reader(frame[:cut]), vector)
         if error:
             for cut in range(end + 1, len(frame) + 1):
-                with self.assertRaises(Refused) as refused:
+                with self.assertRaises(InvalidFrame) as invalid:
                     read(Reader(frame[:cut]), vector)
-                self.assertEqual(refused.exception.reason, error)
+                self.assertEqual(invalid.exception.reason, error)
             return
         for then in b"", octets(vector.get("then", "")):
             reader = Reader(frame + then)
@@ -111,20 +111,20 @@ class Images(unittest.TestCase):
 
     def test_file_name(self):
         for vector in load("file_name"):
-            found = names.file_name(vector["told"], vector["id"], vector["type"])
+            found = names.file_name(vector["catalog_name"], vector["id"], vector["type"])
             self.assertEqual(found, vector["file_name"], vector["name"])
 
     def test_name_plan(self):
         for vector in load("name_plan"):
-            files = [(file["id"], file["told"], file["type"]) for file in vector["files"]]
-            due = {file["id"]: file["file_name"] for file in vector["files"]}
+            files = [(file["id"], file["catalog_name"], file["type"]) for file in vector["files"]]
+            expected = {file["id"]: file["file_name"] for file in vector["files"]}
             for turn in range(len(files)):
-                self.assertEqual(names.plan(files[turn:] + files[:turn]), due, vector["name"])
+                self.assertEqual(names.plan(files[turn:] + files[:turn]), expected, vector["name"])
 
 
 def to_serve(file):
-    name, kind, id_, _, travels, compressed = file
-    return Image(name, kind | (wire.COMPRESSED if compressed else 0), id_, travels)
+    name, kind, id_, _, sent, compressed = file
+    return Image(name, kind | (wire.COMPRESSED if compressed else 0), id_, sent)
 
 
 class Exchanges(unittest.TestCase):
@@ -199,8 +199,8 @@ class Exchanges(unittest.TestCase):
             elif what == "server_ends":
                 client.end()
             elif what == "events":
-                due = [{**event, "data": octets(event["data"])} if "data" in event else event for event in with_]
-                self.assertEqual(client.events, due)
+                expected = [{**event, "data": octets(event["data"])} if "data" in event else event for event in with_]
+                self.assertEqual(client.events, expected)
                 client.events.clear()
             else:
                 self.fail(what)
@@ -208,7 +208,7 @@ class Exchanges(unittest.TestCase):
 
 
 def behind(got, parts):
-    """What is left behind these parts, if they are what came."""
+    """The bytes behind these parts, if `got` begins with them."""
     for part in parts:
         if isinstance(part, str):
             wanted = octets(part)

@@ -1,4 +1,4 @@
-//! The wire, written by hand: none of the project's own code, so that no bug can hide in both ends.
+//! The wire format, encoded without the project's own codec, so that a bug cannot cancel out at both ends.
 
 use std::hash::Hasher;
 
@@ -55,7 +55,7 @@ pub(crate) fn batch(flags: u8, have: &[u64]) -> Vec<u8> {
     bytes
 }
 
-/// A packet of the bytes that travel.
+/// A packet with these bytes as sent.
 pub(crate) fn packet(flags: u8, id: u64, data: &[u8]) -> Vec<u8> {
     let head = [&[flags][..], &varint(len(data)), &id.to_be_bytes()].concat();
     [&head[..], data].concat()
@@ -73,12 +73,12 @@ pub(crate) fn entry(flags: u8, id: u64, name: &str, size: u32) -> Vec<u8> {
     .concat()
 }
 
-/// `JTPL`, `JTPB` or `JTPG` and their count.
+/// `JTPL`, `JTPB` or `JTPG`, and the count.
 pub(crate) fn head(header: &[u8; 4], count: usize) -> Vec<u8> {
     [&header[..], &varint(u32::try_from(count).unwrap())].concat()
 }
 
-/// `JTPD` and its count.
+/// `JTPD` and the count.
 pub(crate) fn data_head(count: u8) -> Vec<u8> {
     [&b"JTPD"[..], &[count]].concat()
 }
@@ -88,17 +88,17 @@ pub(crate) fn error(code: u8, message: &str) -> Vec<u8> {
     [&b"JTPE"[..], &[code], &length, message.as_bytes()].concat()
 }
 
-/// An image as the tests know it.
+/// An image with what the tests compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Picture {
+pub(crate) struct TestImage {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) id: u64,
     pub(crate) kind: u8,
 }
 
-impl Picture {
-    pub(crate) fn new(name: &str, bytes: Vec<u8>) -> Picture {
+impl TestImage {
+    pub(crate) fn new(name: &str, bytes: Vec<u8>) -> TestImage {
         let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
         let kind = match extension {
             "png" => 0,
@@ -108,7 +108,7 @@ impl Picture {
             "gif" => 4,
             _ => 7,
         };
-        Picture {
+        TestImage {
             name: name.to_owned(),
             id: id_of(&bytes),
             bytes,
@@ -116,31 +116,31 @@ impl Picture {
         }
     }
 
-    /// Its entry where it travels raw.
+    /// Its entry if sent uncompressed.
     pub(crate) fn entry(&self) -> Vec<u8> {
         entry(self.kind, self.id, &self.name, len(&self.bytes))
     }
 
-    /// Its packet where it travels raw.
+    /// Its packet if sent uncompressed.
     pub(crate) fn packet(&self) -> Vec<u8> {
         packet(self.kind, self.id, &self.bytes)
     }
 }
 
-/// The answer to LIST where all travels raw.
-pub(crate) fn list_of(pictures: &[Picture]) -> Vec<u8> {
-    let entries: Vec<u8> = pictures.iter().flat_map(Picture::entry).collect();
-    [head(b"JTPL", pictures.len()), entries].concat()
+/// The response to LIST if everything is sent uncompressed.
+pub(crate) fn list_of(images: &[TestImage]) -> Vec<u8> {
+    let entries: Vec<u8> = images.iter().flat_map(TestImage::entry).collect();
+    [head(b"JTPL", images.len()), entries].concat()
 }
 
-/// The answer to BATCH or LIST_AND_GET where all travels raw.
-pub(crate) fn images_of(header: &[u8; 4], pictures: &[Picture]) -> Vec<u8> {
-    let packets: Vec<u8> = pictures.iter().flat_map(Picture::packet).collect();
-    [head(header, pictures.len()), packets].concat()
+/// The response to BATCH or LIST_AND_GET if everything is sent uncompressed.
+pub(crate) fn images_of(header: &[u8; 4], images: &[TestImage]) -> Vec<u8> {
+    let packets: Vec<u8> = images.iter().flat_map(TestImage::packet).collect();
+    [head(header, images.len()), packets].concat()
 }
 
-/// The answer to GET_BY_ID where all travels raw.
-pub(crate) fn data_of(pictures: &[&Picture]) -> Vec<u8> {
-    let packets: Vec<u8> = pictures.iter().flat_map(|p| p.packet()).collect();
-    [data_head(u8::try_from(pictures.len()).unwrap()), packets].concat()
+/// The response to GET_BY_ID if everything is sent uncompressed.
+pub(crate) fn data_of(images: &[&TestImage]) -> Vec<u8> {
+    let packets: Vec<u8> = images.iter().flat_map(|p| p.packet()).collect();
+    [data_head(u8::try_from(images.len()).unwrap()), packets].concat()
 }

@@ -1,42 +1,42 @@
-//! Images on disk.
+//! Image files, and generated content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::bytes::Picture;
+use super::bytes::TestImage;
 
-/// The sample pictures of the repository.
+/// The repository's sample images.
 pub(crate) fn samples_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../images")
 }
 
-/// What a folder shows, in catalog order. // S5
-pub(crate) fn pictures(folder: &Path) -> Vec<Picture> {
-    let mut pictures: Vec<Picture> = fs::read_dir(folder)
+/// The images of a folder, in catalog order. // S5
+pub(crate) fn images_in(folder: &Path) -> Vec<TestImage> {
+    let mut images: Vec<TestImage> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
         .map(|entry| {
             let name = entry.file_name().into_string().unwrap();
-            Picture::new(&name, fs::read(entry.path()).unwrap())
+            TestImage::new(&name, fs::read(entry.path()).unwrap())
         })
         .collect();
-    pictures.sort_by(|a, b| a.name.cmp(&b.name));
-    pictures
+    images.sort_by(|a, b| a.name.cmp(&b.name));
+    images
 }
 
-/// A copy of the sample pictures.
+/// A copy of the sample images.
 pub(crate) fn samples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let pictures = pictures(&samples_folder());
-    assert_eq!(pictures.len(), 14, "the samples are all there");
-    for picture in pictures {
-        fs::write(folder.path().join(&picture.name), &picture.bytes).unwrap();
+    let images = images_in(&samples_folder());
+    assert_eq!(images.len(), 14, "all samples are present");
+    for image in images {
+        fs::write(folder.path().join(&image.name), &image.bytes).unwrap();
     }
     folder
 }
 
-/// A folder of images of the given names and bytes.
+/// A folder of images with the given names and bytes.
 pub(crate) fn folder_of<'a>(
     files: impl IntoIterator<Item = (&'a str, Vec<u8>)>,
 ) -> tempfile::TempDir {
@@ -47,7 +47,7 @@ pub(crate) fn folder_of<'a>(
     folder
 }
 
-/// `count` images of `len` bytes each that no compressor makes smaller.
+/// A folder of `count` incompressible images of `len` bytes each.
 pub(crate) fn generated(count: usize, len: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for n in 0..count {
@@ -57,7 +57,7 @@ pub(crate) fn generated(count: usize, len: usize) -> tempfile::TempDir {
     folder
 }
 
-/// Bytes that no compressor makes smaller, different for each seed.
+/// Incompressible bytes, different for each seed.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -71,7 +71,7 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// A BMP of this many bytes in all, as a program would draw it: stripes and steps, far from random.
+/// A BMP of `len` bytes in total that compresses well.
 pub(crate) fn bmp(len: usize, seed: u8) -> Vec<u8> {
     let mut bytes = b"BM".to_vec();
     bytes.extend(u32::try_from(len).unwrap().to_le_bytes());

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers shared by the test targets.
 
 pub(crate) mod bytes;
 pub(crate) mod files;
@@ -13,5 +13,5 @@ use std::time::Duration;
 
 pub(crate) type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Far longer than anything takes: only a failing test waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any test takes: only a failing test waits until it elapses.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! A scripted peer: sends bytes, expects bytes.
+//! A raw peer: sends bytes and expects bytes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,17 +7,17 @@ use std::thread;
 
 use socket2::{Domain, Socket, Type};
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 use super::secure::Secure;
 
-/// One end of a connection, by hand.
+/// One end of a connection, without the project's code.
 pub(crate) struct Peer {
     tcp: TcpStream,
-    /// Over the same socket.
+    /// TLS over the same socket.
     tls: Option<Secure>,
 }
 
-/// A packet as it came.
+/// A packet as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) flags: u8,
@@ -25,17 +25,17 @@ pub(crate) struct Packet {
     pub(crate) data: Vec<u8>,
 }
 
-/// What comes.
-struct In<'a>(&'a Peer);
+/// Reads from a peer.
+struct PeerReader<'a>(&'a Peer);
 
-impl Read for In<'_> {
+impl Read for PeerReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         self.0.read_some(buf)
     }
 }
 
 impl Peer {
-    /// Connects, with a small receive buffer: what is not read stays with the server.
+    /// Connects with a small receive buffer, so that unread bytes stay with the server.
     pub(crate) fn connect(address: SocketAddr) -> Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(128 * 1024).unwrap();
@@ -43,15 +43,15 @@ impl Peer {
         Peer::on(socket.into())
     }
 
-    /// Of a connection that was accepted, or made otherwise.
+    /// Uses an existing connection.
     pub(crate) fn on(tcp: TcpStream) -> Peer {
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        tcp.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         tcp.set_nodelay(true).unwrap();
         Peer { tcp, tls: None }
     }
 
-    /// Speaks TLS from here on, as a client.
+    /// Continues with TLS, as the client.
     pub(crate) fn tls(self, config: Arc<rustls::ClientConfig>) -> Peer {
         let tls = Secure::new(self.tcp.try_clone().unwrap(), config);
         Peer {
@@ -80,37 +80,37 @@ impl Peer {
 
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).expect("the other end takes it");
+        self.try_send(bytes).expect("the other end reads");
     }
 
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.write_all(bytes.as_ref())
     }
 
-    /// Sends while it reads: both directions may be full.
+    /// Sends and reads at the same time: both directions may be full.
     #[track_caller]
     pub(crate) fn send_and_read(&mut self, bytes: &[u8], count: usize) -> Vec<u8> {
         let this = &*self;
         thread::scope(|scope| {
-            scope.spawn(|| this.write_all(bytes).expect("the other end takes it"));
+            scope.spawn(|| this.write_all(bytes).expect("the other end reads"));
             this.read_up_to(count)
         })
     }
 
-    /// Sends, and waits until the other end's program has read it: the system says so on Linux. What this end
-    /// has not read stays unread meanwhile, so the moment is known on a busy machine too.
+    /// Sends, and waits until the program at the other end has read it (on Linux, from `/proc/net/tcp`). This end reads
+    /// nothing meanwhile, so the other end's progress is known even on a busy machine.
     #[track_caller]
     pub(crate) fn send_and_be_read(&mut self, bytes: impl AsRef<[u8]>) {
         self.send(bytes);
         await_read(&self.tcp);
     }
 
-    /// Closes this direction of the socket, without TLS's good-bye.
+    /// Closes this direction of the socket without close_notify.
     pub(crate) fn half_close(&mut self) {
         self.tcp.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Closes this direction as the protocol in use does it: TLS by close_notify, and the socket stays open.
+    /// Closes this direction: by close_notify with TLS (the socket stays open), by a half-close without.
     pub(crate) fn finish(&mut self) {
         match &self.tls {
             Some(tls) => tls.close_notify().unwrap(),
@@ -121,11 +121,13 @@ impl Peer {
     #[track_caller]
     pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        In(self).read_exact(&mut bytes).expect("so much comes");
+        PeerReader(self)
+            .read_exact(&mut bytes)
+            .expect("enough bytes arrive");
         bytes
     }
 
-    /// As many bytes as there are, up to `count`; fewer only at the end of the stream.
+    /// Reads `count` bytes, or fewer at the end of the stream.
     #[track_caller]
     pub(crate) fn read_up_to(&self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
@@ -142,36 +144,36 @@ impl Peer {
         bytes
     }
 
-    /// As [`read_up_to`](Self::read_up_to), and nothing from a connection that is cut off.
+    /// Reads `count` bytes; none if the connection ends or fails before.
     pub(crate) fn read_up_to_or_gone(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        match In(self).read_exact(&mut bytes) {
+        match PeerReader(self).read_exact(&mut bytes) {
             Ok(()) => bytes,
             Err(_) => Vec::new(),
         }
     }
 
     #[track_caller]
-    pub(crate) fn expect(&mut self, wanted: impl AsRef<[u8]>) {
-        let wanted = wanted.as_ref();
-        let got = self.read_up_to(wanted.len());
-        if got != wanted {
-            let same = got.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+    pub(crate) fn expect(&mut self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        let got = self.read_up_to(expected.len());
+        if got != expected {
+            let same = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
             panic!(
-                "{} bytes were due and {} came; from byte {same} on {:02x?} was due and {:02x?} came",
-                wanted.len(),
+                "expected {} bytes, received {}; from byte {same} on expected {:02x?}, received {:02x?}",
+                expected.len(),
                 got.len(),
-                &wanted[same..wanted.len().min(same + 24)],
+                &expected[same..expected.len().min(same + 24)],
                 &got[same..got.len().min(same + 24)],
             );
         }
     }
 
-    /// The rest, to an orderly end: not a reset. // S11
+    /// Reads to the end of the stream, which must not be a reset. // S11
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Err(error) = In(self).read_to_end(&mut bytes) {
+        if let Err(error) = PeerReader(self).read_to_end(&mut bytes) {
             panic!("no orderly end after {} bytes: {error}", bytes.len());
         }
         bytes
@@ -181,14 +183,10 @@ impl Peer {
     pub(crate) fn expect_end(&mut self) {
         let rest = self.read_to_end();
         let shown = &rest[..rest.len().min(40)];
-        assert!(
-            rest.is_empty(),
-            "{} bytes more came: {shown:02x?}",
-            rest.len()
-        );
+        assert!(rest.is_empty(), "{} more bytes: {shown:02x?}", rest.len());
     }
 
-    /// A whole `JTPE` with this code, then the end; its message.
+    /// Expects a complete `JTPE` with this code, then the end; returns the message.
     #[track_caller]
     pub(crate) fn expect_error(&mut self, code: u8) -> String {
         self.expect(b"JTPE");
@@ -199,7 +197,7 @@ impl Peer {
         String::from_utf8(message).unwrap()
     }
 
-    /// A byte, if one is there; of plain TCP only.
+    /// Reads a byte if one is available; plain TCP only.
     pub(crate) fn look(&mut self) -> Option<u8> {
         self.tcp.set_nonblocking(true).unwrap();
         let mut byte = [0];
@@ -229,7 +227,7 @@ impl Peer {
         u64::from_be_bytes(self.read(8).try_into().unwrap())
     }
 
-    /// A packet whose flags byte has been read.
+    /// Reads a packet whose flags byte has been read.
     #[track_caller]
     pub(crate) fn packet_after(&mut self, flags: u8) -> Packet {
         let length = usize::try_from(self.varint()).unwrap();
@@ -244,7 +242,7 @@ impl Peer {
         self.packet_after(flags)
     }
 
-    /// An entry: flags, ID, name, size.
+    /// Reads an entry: flags, ID, name, size.
     #[track_caller]
     pub(crate) fn entry(&mut self) -> (u8, u64, String, u32) {
         let id = self.u64();
@@ -255,7 +253,7 @@ impl Peer {
     }
 }
 
-/// Waits until the other end's program has read all that was sent: the system says so on Linux.
+/// Waits until the program at the other end has read everything that was sent (on Linux, from `/proc/net/tcp`).
 #[track_caller]
 pub(crate) fn await_read(tcp: &TcpStream) {
     let hex = |address: SocketAddr| match address.ip() {
@@ -269,7 +267,7 @@ pub(crate) fn await_read(tcp: &TcpStream) {
         std::net::IpAddr::V6(_) => panic!("tests use IPv4"),
     };
     let (Ok(there), Ok(here)) = (tcp.peer_addr(), tcp.local_addr()) else {
-        return; // The other end has gone.
+        return; // The other end is gone.
     };
     let (there, here) = (hex(there), hex(here));
     super::process::eventually("the other end reads", || {

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::PATIENCE;
-use super::bytes::Picture;
+use super::TEST_TIMEOUT;
+use super::bytes::TestImage;
 use super::files;
 
-/// Where the programs are, built as the tests were. Cargo tells a test only of its own package's programs.
+/// The path of a program, built with the profile of the tests. (Cargo gives a test only the paths of its own
+/// package's programs.)
 pub(crate) fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -29,8 +30,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build
-            // With the test beside them the features are those of `cargo test --test integration`, so that
-            // no library is built twice; and without the network.
+            // Building the test target too selects the features of `cargo test --test integration`, so that no
+            // library is built twice. Offline: nothing is downloaded.
             .args(["build", "--quiet", "--offline", "--workspace", "--bins"])
             .args([
                 "--test",
@@ -41,35 +42,38 @@ pub(crate) fn program(name: &str) -> PathBuf {
             ])
             .arg(folder.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo set for this test is not for that build: it would only make it build anew.
+        // Cargo's variables for this test would make that build start from scratch.
         for (name, _) in std::env::vars_os() {
             let of_package = name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_"));
             if of_package || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH" {
                 build.env_remove(name);
             }
         }
-        assert!(build.status().unwrap().success(), "the programs are built");
+        assert!(
+            build.status().unwrap().success(),
+            "building the programs succeeds"
+        );
         folder.to_owned()
     });
     folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// A folder to work in, with `images` in it.
-pub(crate) struct Place(tempfile::TempDir);
+/// A working folder for the programs, with a folder `images` in it.
+pub(crate) struct WorkDir(tempfile::TempDir);
 
-impl Place {
-    /// With the sample pictures.
-    pub(crate) fn samples() -> Place {
-        Place::of(&files::pictures(&files::samples_folder()))
+impl WorkDir {
+    /// With the sample images.
+    pub(crate) fn samples() -> WorkDir {
+        WorkDir::of(&files::images_in(&files::samples_folder()))
     }
 
-    pub(crate) fn of(pictures: &[Picture]) -> Place {
-        let place = Place(tempfile::tempdir().unwrap());
-        fs::create_dir(place.images()).unwrap();
-        for picture in pictures {
-            place.add(&picture.name, &picture.bytes);
+    pub(crate) fn of(images: &[TestImage]) -> WorkDir {
+        let workdir = WorkDir(tempfile::tempdir().unwrap());
+        fs::create_dir(workdir.images()).unwrap();
+        for image in images {
+            workdir.add(&image.name, &image.bytes);
         }
-        place
+        workdir
     }
 
     pub(crate) fn images(&self) -> PathBuf {
@@ -80,19 +84,19 @@ impl Place {
         self.0.path().join("output")
     }
 
-    /// An image that appears whole.
-    pub(crate) fn add(&self, name: &str, bytes: &[u8]) -> Picture {
+    /// Adds an image by a rename, so that it is never seen half-written.
+    pub(crate) fn add(&self, name: &str, bytes: &[u8]) -> TestImage {
         let hidden = self.0.path().join("new");
         fs::write(&hidden, bytes).unwrap();
         fs::rename(hidden, self.images().join(name)).unwrap();
-        Picture::new(name, bytes.to_vec())
+        TestImage::new(name, bytes.to_vec())
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// A program, run in this place.
+    /// A command that runs a program in this folder.
     pub(crate) fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program(name));
         command
@@ -105,8 +109,8 @@ impl Place {
         command
     }
 
-    /// `server` on a free port of 127.0.0.1, once it listens; it shows `images`, the default.
-    pub(crate) fn server(&self, args: &[&str]) -> Server {
+    /// Starts `server` on a free port of 127.0.0.1, serving `images`, and waits until it listens.
+    pub(crate) fn server(&self, args: &[&str]) -> ServerProcess {
         let args = [&["--bind", "127.0.0.1:0"], args].concat();
         let mut child = self
             .command("server", &args)
@@ -122,78 +126,78 @@ impl Place {
             let log = fs::read_to_string(self.0.path().join("server.log")).unwrap();
             panic!("{line:?}: {log}");
         };
-        Server {
+        ServerProcess {
             child,
             address,
             _stdout: stdout,
         }
     }
 
-    /// `client`, to its end; it fills `output`, the default.
+    /// Runs `client` to its end; it fills `output`.
     #[track_caller]
-    pub(crate) fn client(&self, address: SocketAddr, args: &[&str]) -> Ended {
+    pub(crate) fn client(&self, address: SocketAddr, args: &[&str]) -> ProgramOutput {
         let address = address.to_string();
         let args = [&["--addr", &*address], args].concat();
         let output = self.command("client", &args).output().unwrap();
-        Ended {
+        ProgramOutput {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
-    /// `client`, running.
-    pub(crate) fn start_client(&self, address: SocketAddr, args: &[&str]) -> Running {
+    /// Starts `client`.
+    pub(crate) fn start_client(&self, address: SocketAddr, args: &[&str]) -> ClientProcess {
         let address = address.to_string();
         let args = [&["--addr", &*address], args].concat();
         let mut command = self.command("client", &args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        Running(command.spawn().unwrap())
+        ClientProcess(command.spawn().unwrap())
     }
 
-    /// The visible files of `output`, in order; none if it is missing.
-    pub(crate) fn fetched(&self) -> Vec<Picture> {
+    /// The visible files of `output`, in catalog order; empty if it does not exist.
+    pub(crate) fn fetched(&self) -> Vec<TestImage> {
         if self.output().exists() {
-            files::pictures(&self.output())
+            files::images_in(&self.output())
         } else {
             Vec::new()
         }
     }
 }
 
-/// How a program ended, and what it said.
+/// A program's exit code and output.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Ended {
+impl ProgramOutput {
     #[track_caller]
-    pub(crate) fn well(&self) -> &Ended {
+    pub(crate) fn assert_success(&self) -> &ProgramOutput {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self
     }
 
-    /// Says on its last line that so many came and so many were there.
+    /// Checks the numbers of fetched and already present images on the last line.
     #[track_caller]
-    pub(crate) fn fetched(&self, came: usize, there: usize) {
-        self.well();
+    pub(crate) fn assert_fetched(&self, fetched: usize, present: usize) {
+        self.assert_success();
         let last = self.out.lines().last().unwrap_or_default();
-        let images = if came == 1 { "image" } else { "images" };
+        let images = if fetched == 1 { "image" } else { "images" };
         assert!(
-            last.starts_with(&format!("fetched {came} {images} ("))
-                && last.contains(&format!("; {there} already there; 0 failed")),
+            last.starts_with(&format!("fetched {fetched} {images} ("))
+                && last.contains(&format!("; {present} already there; 0 failed")),
             "{self:?}"
         );
     }
 }
 
-/// A process that ends with the test.
-pub(crate) struct Running(Child);
+/// A process that is killed at the end of the test.
+pub(crate) struct ClientProcess(Child);
 
-impl Running {
+impl ClientProcess {
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -215,7 +219,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ClientProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -223,18 +227,18 @@ impl Drop for Running {
 }
 
 /// A running `server`.
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     child: Child,
     pub(crate) address: SocketAddr,
     _stdout: BufReader<ChildStdout>,
 }
 
-impl Server {
+impl ServerProcess {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM and returns the exit status.
     #[track_caller]
     pub(crate) fn stop(mut self) -> ExitStatus {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
@@ -245,20 +249,20 @@ impl Server {
         self.child.wait().unwrap()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// The most memory it has had, in bytes.
+    /// Its peak resident memory in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_memory(&self) -> u64 {
         peak_memory(self.child.id()).unwrap()
     }
 }
 
-/// The most memory that a process has had, in bytes; `None` once it is gone.
+/// The peak resident memory of a process in bytes; `None` once it has ended.
 #[cfg(target_os = "linux")]
 pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -269,19 +273,19 @@ pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
     Some(kib.parse::<u64>().ok()? * 1024)
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits for what another process brings about and tells nobody.
+/// Polls until a condition holds that another process brings about.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < TEST_TIMEOUT, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,4 @@
-//! A proxy that lets so many bytes of the server's through and no more: how far a client can be is known.
+//! A proxy that forwards a limited number of the server's bytes, so that the client's progress is known.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ struct Gate {
 
 struct State {
     upstream: SocketAddr,
-    /// What may still pass.
+    /// The number of bytes that may still pass.
     left: u64,
 }
 
@@ -36,7 +36,7 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let upstream = shared.state.lock().unwrap().upstream;
-                // Where no server is, the client finds its connection closed.
+                // If the server is gone, the client's connection is closed.
                 if let Ok(server) = TcpStream::connect(upstream) {
                     relay(&client, &server, &shared);
                 }
@@ -45,12 +45,12 @@ impl Proxy {
         Proxy { address, gate }
     }
 
-    /// Whether all that may pass has passed.
+    /// Whether the limit is reached.
     pub(crate) fn is_spent(&self) -> bool {
         self.gate.state.lock().unwrap().left == 0
     }
 
-    /// From now on another server, and any number of bytes. Connections that are held stay so.
+    /// Forwards to another server from now on, and without a limit.
     pub(crate) fn open(&self, upstream: SocketAddr) {
         let mut state = self.gate.state.lock().unwrap();
         state.upstream = upstream;

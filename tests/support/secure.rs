@@ -1,4 +1,4 @@
-//! A client's TLS over a socket, of which both directions can be used at once.
+//! A TLS client stream whose two directions can be used at the same time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,8 +10,11 @@ use super::tls::localhost;
 
 pub(crate) struct Secure {
     session: Mutex<ClientConnection>,
-    /// Who has this sends records, in their order.
-    turn: Mutex<()>,
+    /// Held during the handshake. Two threads in `receive` would deadlock: one reads all bytes, the other blocks with the
+    /// session locked.
+    handshake: Mutex<()>,
+    /// Held while sending, to keep records in order.
+    send_order: Mutex<()>,
     tcp: TcpStream,
 }
 
@@ -19,7 +22,8 @@ impl Secure {
     pub(crate) fn new(tcp: TcpStream, config: Arc<rustls::ClientConfig>) -> Secure {
         Secure {
             session: Mutex::new(ClientConnection::new(config, localhost()).unwrap()),
-            turn: Mutex::new(()),
+            handshake: Mutex::new(()),
+            send_order: Mutex::new(()),
             tcp,
         }
     }
@@ -28,9 +32,12 @@ impl Secure {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what the session makes of it, and holds nobody up who reads meanwhile.
+    /// Sends the records that `make` produces, without blocking a concurrent reader.
     fn send(&self, make: impl FnOnce(&mut ClientConnection)) -> io::Result<()> {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self
+            .send_order
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut records = Vec::new();
         {
             let mut session = self.session();
@@ -40,19 +47,26 @@ impl Secure {
             }
         }
         let sent = (&self.tcp).write_all(&records);
-        drop(turn);
+        drop(guard);
         sent
     }
 
-    /// Says that nothing more comes, and leaves the socket as it is.
+    /// Sends close_notify and leaves the socket open.
     pub(crate) fn close_notify(&self) -> io::Result<()> {
-        self.shake_hands()?;
+        self.complete_handshake()?;
         self.send(|session| session.send_close_notify())
     }
 
-    fn shake_hands(&self) -> io::Result<()> {
+    fn complete_handshake(&self) -> io::Result<()> {
         if !self.session().is_handshaking() {
-            return Ok(()); // A reader does not wait for its turn to send.
+            return Ok(()); // A reader does not wait for the send lock.
+        }
+        let _guard = self
+            .handshake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !self.session().is_handshaking() {
+            return Ok(()); // The other direction has completed the handshake.
         }
         while self.session().is_handshaking() {
             self.send(|_| {})?;
@@ -62,7 +76,7 @@ impl Secure {
     }
 
     fn receive(&self) -> io::Result<()> {
-        // Waits without the session, which whoever sends needs.
+        // Waits without the session lock, which a sender needs.
         self.tcp.peek(&mut [0])?;
         let mut session = self.session();
         session.read_tls(&mut &self.tcp)?;
@@ -75,7 +89,7 @@ impl Secure {
 
 impl Read for &Secure {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.shake_hands()?;
+        self.complete_handshake()?;
         loop {
             match self.session().reader().read(buf) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -88,14 +102,14 @@ impl Read for &Secure {
 
 impl Write for &Secure {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.shake_hands()?;
+        self.complete_handshake()?;
         let some = &buf[..buf.len().min(16 * 1024)];
         self.send(|session| session.writer().write_all(some).unwrap())?;
         Ok(some.len())
     }
 
-    /// Nothing is held back; but the handshake may still be to come.
+    /// Nothing is buffered, but the handshake may be incomplete.
     fn flush(&mut self) -> io::Result<()> {
-        self.shake_hands()
+        self.complete_handshake()
     }
 }

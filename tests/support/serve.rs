@@ -1,4 +1,4 @@
-//! Our server on a folder.
+//! Our server with a folder or another store.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,13 +15,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::PATIENCE;
-use super::bytes::Picture;
+use super::TEST_TIMEOUT;
+use super::bytes::TestImage;
 use super::files;
 use super::peer::Peer;
 
-/// A server that runs until this is dropped; then it is shut down, and has to be done at once.
-pub(crate) struct Served<S = DirStore> {
+/// A server that runs until this is dropped. Then it is shut down, and must complete the shutdown quickly.
+pub(crate) struct TestServer<S = DirStore> {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<S>,
     folder: Option<TempDir>,
@@ -30,28 +30,28 @@ pub(crate) struct Served<S = DirStore> {
     task: Option<JoinHandle<std::io::Result<()>>>,
 }
 
-/// A store of the folder, in which nothing is compressed, so that every byte is known beforehand.
+/// A store of the folder without compression, so that every sent byte is known.
 pub(crate) fn raw_store(folder: &Path) -> DirStore {
     let off = Threshold::new(0.0).unwrap();
     DirStore::builder(folder).compression(off).open().unwrap()
 }
 
-impl Served<DirStore> {
-    /// The sample pictures, raw, on plain TCP.
-    pub(crate) fn samples() -> Served {
-        Served::folder(files::samples())
+impl TestServer<DirStore> {
+    /// Serves the sample images, uncompressed, on plain TCP.
+    pub(crate) fn samples() -> TestServer {
+        TestServer::folder(files::samples())
     }
 
-    /// A folder, raw, on plain TCP.
-    pub(crate) fn folder(folder: TempDir) -> Served {
-        Served::folder_with(folder, |server| server)
+    /// Serves a folder, uncompressed, on plain TCP.
+    pub(crate) fn folder(folder: TempDir) -> TestServer {
+        TestServer::folder_with(folder, |server| server)
     }
 
     pub(crate) fn folder_with(
         folder: TempDir,
         setup: impl FnOnce(ServerBuilder<DirStore>) -> ServerBuilder<DirStore>,
-    ) -> Served {
-        let mut served = Served::store(raw_store(folder.path()), setup);
+    ) -> TestServer {
+        let mut served = TestServer::store(raw_store(folder.path()), setup);
         served.folder = Some(folder);
         served
     }
@@ -60,27 +60,27 @@ impl Served<DirStore> {
         self.folder.as_ref().unwrap().path()
     }
 
-    /// What the folder holds now.
-    pub(crate) fn pictures(&self) -> Vec<Picture> {
-        files::pictures(self.path())
+    /// The current content of the folder.
+    pub(crate) fn images(&self) -> Vec<TestImage> {
+        files::images_in(self.path())
     }
 }
 
-impl<S: ImageStore> Served<S> {
+impl<S: ImageStore> TestServer<S> {
     pub(crate) fn store(
         store: S,
         setup: impl FnOnce(ServerBuilder<S>) -> ServerBuilder<S>,
-    ) -> Served<S> {
-        Served::store_on(SocketAddr::from(([127, 0, 0, 1], 0)), store, setup)
+    ) -> TestServer<S> {
+        TestServer::store_on(SocketAddr::from(([127, 0, 0, 1], 0)), store, setup)
     }
 
     pub(crate) fn store_on(
         address: SocketAddr,
         store: S,
         setup: impl FnOnce(ServerBuilder<S>) -> ServerBuilder<S>,
-    ) -> Served<S> {
+    ) -> TestServer<S> {
         let store = Arc::new(store);
-        let builder = Server::builder(Arc::clone(&store)).drain_timeout(Some(PATIENCE));
+        let builder = Server::builder(Arc::clone(&store)).drain_timeout(Some(TEST_TIMEOUT));
         let server = setup(builder).build();
         let listener = listener(address);
         let address = listener.local_addr().unwrap();
@@ -94,7 +94,7 @@ impl<S: ImageStore> Served<S> {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             server.serve(listener, async { drop(stopped.await) }).await
         });
-        Served {
+        TestServer {
             address,
             store,
             folder: None,
@@ -109,7 +109,7 @@ impl<S: ImageStore> Served<S> {
         Client::builder(self.address.to_string())
     }
 
-    /// A scripted client.
+    /// A raw client.
     pub(crate) fn peer(&self) -> Peer {
         Peer::connect(self.address)
     }
@@ -118,36 +118,36 @@ impl<S: ImageStore> Served<S> {
         self.runtime.block_on(work)
     }
 
-    /// Waits until the catalog is as wanted.
+    /// Waits until the catalog meets a condition.
     #[track_caller]
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Catalog) -> bool) {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut watch = self.store.catalog().watch();
         let mut catalog = self.store.catalog().snapshot();
         while !wanted(&catalog) {
             catalog = watch
-                .wait_timeout(PATIENCE.saturating_sub(begun.elapsed()))
-                .expect("the catalog follows in time");
+                .wait_timeout(TEST_TIMEOUT.saturating_sub(start.elapsed()))
+                .expect("the catalog changes in time");
         }
     }
 
-    /// Waits until the catalog has just these images.
+    /// Waits until the catalog has exactly these images.
     #[track_caller]
-    pub(crate) fn wait_for_pictures(&self, pictures: &[Picture]) {
+    pub(crate) fn wait_for_images(&self, images: &[TestImage]) {
         self.wait_for(|catalog| {
             let entries = catalog.entries().map(|e| (e.name.to_owned(), e.id.0));
-            entries.eq(pictures.iter().map(|p| (p.name.clone(), p.id)))
+            entries.eq(images.iter().map(|p| (p.name.clone(), p.id)))
         });
     }
 }
 
-impl<S> Drop for Served<S> {
+impl<S> Drop for TestServer<S> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(task) = self.task.take() {
             let ended = self
                 .runtime
-                .block_on(async { tokio::time::timeout(PATIENCE / 2, task).await });
+                .block_on(async { tokio::time::timeout(TEST_TIMEOUT / 2, task).await });
             if !std::thread::panicking() {
                 ended
                     .expect("the server shuts down in time") // S16
@@ -158,8 +158,8 @@ impl<S> Drop for Served<S> {
     }
 }
 
-/// On loopback, with small buffers in the system, which connections inherit: so little is under way
-/// unseen, and the moment of what a test does is known to some hundred kilobytes.
+/// Listens with small socket buffers, which connections inherit: a test knows the server's progress to within a few
+/// hundred kilobytes.
 fn listener(address: SocketAddr) -> std::net::TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(128 * 1024).unwrap();
@@ -170,7 +170,9 @@ fn listener(address: SocketAddr) -> std::net::TcpListener {
     socket.into()
 }
 
-/// What a test may wait in all.
+/// Limits the duration of a whole test.
 pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("in time")
+    tokio::time::timeout(TEST_TIMEOUT, work)
+        .await
+        .expect("in time")
 }

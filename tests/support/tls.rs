@@ -1,16 +1,16 @@
-//! A certificate, and who trusts it.
+//! A certificate, and clients that trust it.
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 
-/// A server's configuration, and what its clients need.
+/// A server's configuration and its certificate.
 pub(crate) struct Tls {
     pub(crate) server: Arc<rustls::ServerConfig>,
     certificate: CertificateDer<'static>,
 }
 
-/// Made once a run.
+/// Created once per run.
 pub(crate) fn tls() -> &'static Tls {
     static TLS: OnceLock<Tls> = OnceLock::new();
     TLS.get_or_init(|| {
@@ -35,7 +35,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 impl Tls {
-    /// A client that trusts the certificate and offers these protocols, in this version of TLS.
+    /// A client configuration that trusts the certificate and offers these protocols, with this version of TLS.
     pub(crate) fn client_with(
         &self,
         alpn: &[&[u8]],
@@ -52,7 +52,7 @@ impl Tls {
         Arc::new(config)
     }
 
-    /// The usual client.
+    /// The default client configuration.
     pub(crate) fn client(&self) -> Arc<rustls::ClientConfig> {
         self.client_with(&[b"jtp/1"], &rustls::version::TLS13)
     }

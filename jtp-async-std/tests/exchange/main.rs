@@ -20,7 +20,7 @@ use rt::{JoinHandle, TcpListener, TcpStream, block_on, channel, duplex, spawn};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// A deadline that the test waits for; the others are of seconds.
+/// The timeout under test; the others are far longer.
 const SHORT: Option<Duration> = Some(Duration::from_millis(50));
 
 fn store(count: u32) -> Arc<MemoryStore> {
@@ -40,14 +40,14 @@ fn big_images() -> Result<Arc<MemoryStore>> {
     Ok(Arc::new(store))
 }
 
-struct Running {
+struct RunningServer {
     address: String,
     stop: channel::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Running {
-    async fn start<S: ImageStore>(server: Server<S>) -> Running {
+impl RunningServer {
+    async fn start<S: ImageStore>(server: Server<S>) -> RunningServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = channel::bounded(1);
@@ -55,7 +55,7 @@ impl Running {
             let stopped = async { _ = stopped.recv().await };
             server.serve(listener, stopped).await.unwrap();
         });
-        Running {
+        RunningServer {
             address,
             stop,
             task,
@@ -89,7 +89,7 @@ fn every_request_over_one_connection() -> Result {
         let store = store(300);
         let catalog = store.catalog().snapshot();
         let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
-        let running = Running::start(Server::builder(store).build()).await;
+        let running = RunningServer::start(Server::builder(store).build()).await;
         let mut client = running.client().build();
 
         let listed = client.list().await?;
@@ -105,7 +105,7 @@ fn every_request_over_one_connection() -> Result {
         assert_eq!(collect(&mut images).await?, [all[3], all[1]]);
         assert_eq!(images.absent(), [ImageId(1)]);
 
-        // More than one request's worth.
+        // More IDs than one request can name.
         assert_eq!(collect(&mut client.get(all.clone())).await?, all);
         drop(client);
         running.stop().await;
@@ -114,9 +114,9 @@ fn every_request_over_one_connection() -> Result {
 }
 
 #[test]
-fn without_keep_alive_each_request_has_its_connection() -> Result {
+fn without_keep_alive_each_request_has_its_own_connection() -> Result {
     block_on(async {
-        let running = Running::start(Server::builder(store(3)).build()).await;
+        let running = RunningServer::start(Server::builder(store(3)).build()).await;
         let mut client = running.client().keep_alive(false).build();
         assert_eq!(client.list().await?.len(), 3);
         assert_eq!(collect(&mut client.list_and_get()).await?.len(), 3);
@@ -128,9 +128,9 @@ fn without_keep_alive_each_request_has_its_connection() -> Result {
 }
 
 #[test]
-fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
+fn r7_pipelining_client_fetches_the_same_images() -> Result {
     block_on(async {
-        let running = Running::start(Server::builder(store(600)).build()).await;
+        let running = RunningServer::start(Server::builder(store(600)).build()).await;
         let config = ClientConfig::new().with_pipeline(true);
         let mut client = running.client().config(config).build();
         let ids: Vec<ImageId> = client.list().await?.iter().map(|entry| entry.id).collect();
@@ -142,9 +142,9 @@ fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
 }
 
 #[test]
-fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
+fn c2_connection_works_after_a_cancel() -> Result {
     block_on(async {
-        let running = Running::start(Server::builder(big_images()?).build()).await;
+        let running = RunningServer::start(Server::builder(big_images()?).build()).await;
         for pipeline in [false, true] {
             let config = ClientConfig::new().with_pipeline(pipeline);
             let mut client = running.client().config(config).build();
@@ -160,18 +160,18 @@ fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
 }
 
 #[test]
-fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
+fn n1_n3_watch_yields_new_images_and_ends_by_cancel() -> Result {
     block_on(async {
         let store = store(2);
-        let running = Running::start(Server::builder(Arc::clone(&store)).build()).await;
+        let running = RunningServer::start(Server::builder(Arc::clone(&store)).build()).await;
         let config = ClientConfig::new().with_pipeline(true);
         let mut client = running.client().config(config).build();
         let (listed, mut watch) = client.list_and_watch().await?;
         assert_eq!(listed.len(), 2);
         let id = store.insert("new.gif", b"GIF89a".as_slice())?;
-        let news = watch.next().await?;
-        assert_eq!((news.id, &*news.name), (id, "new.gif"));
-        assert_eq!(news.flags.file_type(), FileType::Gif);
+        let event = watch.next().await?;
+        assert_eq!((event.id, &*event.name), (id, "new.gif"));
+        assert_eq!(event.flags.file_type(), FileType::Gif);
         watch.cancel().await?;
         assert_eq!(client.list().await?.len(), 3);
         drop(client);
@@ -181,9 +181,9 @@ fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
 }
 
 #[test]
-fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
+fn s16_shutdown_ends_idle_connections_and_watches() -> Result {
     block_on(async {
-        let running = Running::start(Server::builder(store(2)).build()).await;
+        let running = RunningServer::start(Server::builder(store(2)).build()).await;
         let mut idle = running.client().build();
         assert_eq!(idle.list().await?.len(), 2);
         let mut watching = running.client().retries(0).build();
@@ -198,15 +198,15 @@ fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
 }
 
 #[test]
-fn s16_the_response_under_way_is_finished() -> Result {
+fn s16_response_in_progress_is_completed() -> Result {
     block_on(async {
-        // The client does not look at the connection again, so the lingering takes its time. // S11
+        // The client does not read to the end, so the server lingers for the whole time. // S11
         let config = ServerConfig::new().with_linger(Duration::from_millis(50), 1024);
         let server = Server::builder(big_images()?)
             .config(config)
             .drain_timeout(None)
             .build();
-        let running = Running::start(server).await;
+        let running = RunningServer::start(server).await;
         let mut client = running.client().build();
         let mut images = client.list_and_get();
         let first = images.next().await?.unwrap().bytes(1 << 20).await?;
@@ -218,15 +218,15 @@ fn s16_the_response_under_way_is_finished() -> Result {
 }
 
 #[test]
-fn s16_after_the_drain_time_everything_closes() -> Result {
+fn s16_connections_close_after_the_drain_time() -> Result {
     block_on(async {
         let server = Server::builder(big_images()?).drain_timeout(SHORT).build();
-        let running = Running::start(server).await;
+        let running = RunningServer::start(server).await;
         let mut client = running.client().retries(0).build();
         let mut images = client.list_and_get();
         let mut first = images.next().await?.unwrap();
         assert!(first.chunk().await?.is_some());
-        // Nobody reads what comes; the write timeout is of 30 s.
+        // The client does not read; the write timeout is 30 s.
         running.stop().await;
         assert!(collect(&mut images).await.is_err());
         Ok(())
@@ -257,11 +257,11 @@ fn connections_end_when_serving_is_dropped() -> Result {
 }
 
 #[test]
-fn s11_the_peer_sees_the_end_while_the_server_lingers() -> Result {
+fn s11_peer_receives_eof_while_the_server_lingers() -> Result {
     let hour = Duration::from_secs(3600);
     let config = ServerConfig::new().with_linger(hour, u64::MAX);
     block_on(async {
-        let running = Running::start(Server::builder(store(1)).config(config).build()).await;
+        let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
         let mut stream = TcpStream::connect(&running.address).await?;
         stream.write_all(&[255, 0]).await?;
         let mut got = Vec::new();
@@ -273,7 +273,7 @@ fn s11_the_peer_sees_the_end_while_the_server_lingers() -> Result {
     })
 }
 
-/// Two images, of which the second takes the thread that reads it down.
+/// A store that panics when an image of 11 bytes is opened.
 struct Panics(MemoryStore);
 
 impl ImageStore for Panics {
@@ -282,18 +282,18 @@ impl ImageStore for Panics {
     }
 
     fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        assert_ne!(image.length, 11, "a test of what a panic takes with it");
+        assert_ne!(image.length, 11, "a deliberate panic");
         self.0.open(image)
     }
 }
 
 #[test]
-fn a_store_that_panics_takes_only_the_connection_with_it() -> Result {
+fn panicking_store_ends_only_its_connection() -> Result {
     let store = MemoryStore::new();
     let good = store.insert("a.png", b"good".as_slice())?;
     let bad = store.insert("b.png", b"panics here".as_slice())?;
     block_on(async {
-        let running = Running::start(Server::builder(Arc::new(Panics(store))).build()).await;
+        let running = RunningServer::start(Server::builder(Arc::new(Panics(store))).build()).await;
         let mut client = running.client().retries(0).build();
         let failed = collect(&mut client.get([bad])).await.unwrap_err();
         assert!(failed.to_string().contains("early"), "{failed}");
@@ -305,12 +305,12 @@ fn a_store_that_panics_takes_only_the_connection_with_it() -> Result {
 }
 
 #[test]
-fn s15_rate_limited_clients_are_told() -> Result {
+fn s15_client_over_the_limit_gets_rate_limited() -> Result {
     block_on(async {
         let server = Server::builder(store(1))
             .rate_limit(2, Duration::from_secs(3600))
             .build();
-        let running = Running::start(server).await;
+        let running = RunningServer::start(server).await;
         let mut client = running.client().retries(0).build();
         client.list().await?;
         client.list().await?;
@@ -323,7 +323,7 @@ fn s15_rate_limited_clients_are_told() -> Result {
 }
 
 #[test]
-fn an_embedder_sees_the_peer_and_decides() -> Result {
+fn request_handler_sees_the_peer_and_refuses() -> Result {
     block_on(async {
         let server = Server::builder(store(1))
             .on_request(|peer: &Peer, request| {
@@ -334,7 +334,7 @@ fn an_embedder_sees_the_peer_and_decides() -> Result {
                 }
             })
             .build();
-        let running = Running::start(server).await;
+        let running = RunningServer::start(server).await;
         let mut client = running.client().build();
         client.list().await?;
         let refused = collect(&mut client.list_and_get()).await.unwrap_err();
@@ -349,13 +349,13 @@ fn an_embedder_sees_the_peer_and_decides() -> Result {
 }
 
 #[test]
-fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Result {
+fn connections_over_the_limit_are_closed_at_accept() -> Result {
     block_on(async {
         for server in [
             Server::builder(store(1)).max_connections(1).build(),
             Server::builder(store(1)).max_connections_per_ip(1).build(),
         ] {
-            let running = Running::start(server).await;
+            let running = RunningServer::start(server).await;
             let mut first = running.client().build();
             first.list().await?;
             let mut second = running.client().retries(0).build();
@@ -363,7 +363,7 @@ fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Re
             first.list().await?;
             first.close().await;
             drop(first);
-            // The place is free again once the server has seen the end.
+            // A new connection is accepted once the server has seen the end.
             let mut third = running.client().retries(10).build();
             third.list().await?;
             drop((second, third));
@@ -374,12 +374,12 @@ fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Re
 }
 
 #[test]
-fn over_any_stream() -> Result {
+fn client_and_server_over_a_stream() -> Result {
     block_on(async {
         let server = Server::builder(store(20)).build();
-        let (near, far) = duplex(64);
-        let serving = spawn(async move { server.serve_stream(far, &Peer::default()).await });
-        let mut client = Client::over(near, ClientConfig::new());
+        let (client_end, server_end) = duplex(64);
+        let serving = spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
+        let mut client = Client::over(client_end, ClientConfig::new());
         assert_eq!(client.list().await?.len(), 20);
         assert_eq!(collect(&mut client.list_and_get()).await?.len(), 20);
         client.close().await;
@@ -390,9 +390,9 @@ fn over_any_stream() -> Result {
 }
 
 #[test]
-fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
+fn r3_catalog_over_the_limit_is_an_error() -> Result {
     block_on(async {
-        let running = Running::start(Server::builder(store(30)).build()).await;
+        let running = RunningServer::start(Server::builder(store(30)).build()).await;
         let mut client = running.client().catalog_limits(29, usize::MAX).build();
         assert!(matches!(
             client.list().await,
@@ -412,11 +412,11 @@ fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
 }
 
 #[test]
-fn t6_a_silent_server_is_given_up() -> Result {
+fn t6_silent_server_times_out() -> Result {
     block_on(async {
-        let (near, _far) = duplex(64);
+        let (client_end, _server_end) = duplex(64);
         let config = ClientConfig::new().with_response_timeout(SHORT);
-        let mut client = Client::over(near, config);
+        let mut client = Client::over(client_end, config);
         let failed = client.list().await.unwrap_err();
         assert!(
             matches!(failed, Error::Protocol(ClientError::TimedOut)),
@@ -427,7 +427,7 @@ fn t6_a_silent_server_is_given_up() -> Result {
 }
 
 #[test]
-fn t4_each_clock_ends_the_connection() -> Result {
+fn t4_each_timeout_ends_the_connection() -> Result {
     let config = ServerConfig::new();
     block_on(async {
         for (sent, config, expected) in [
@@ -453,20 +453,21 @@ fn t4_each_clock_ends_the_connection() -> Result {
             ),
         ] {
             let server = Server::builder(store(1)).config(config).build();
-            let (mut near, far) = duplex(64);
-            near.write_all(sent).await?;
-            let serving = spawn(async move { server.serve_stream(far, &Peer::default()).await });
+            let (mut client_end, server_end) = duplex(64);
+            client_end.write_all(sent).await?;
+            let serving =
+                spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
             let mut got = Vec::new();
-            near.read_to_end(&mut got).await?;
-            drop(near); // Else the server lingers. // S11
+            client_end.read_to_end(&mut got).await?;
+            drop(client_end); // Otherwise the server lingers. // S11
             assert_eq!(serving.await?.unwrap().to_string(), expected);
         }
-        // Output that does not move: the stream holds 64 bytes and nobody reads.
+        // The write timeout: the stream holds 64 bytes, and the peer does not read.
         let config = config.with_write_timeout(SHORT);
         let server = Server::builder(store(100)).config(config).build();
-        let (mut near, far) = duplex(64);
-        near.write_all(&[5, 1]).await?;
-        let reason = server.serve_stream(far, &Peer::default()).await?;
+        let (mut client_end, server_end) = duplex(64);
+        client_end.write_all(&[5, 1]).await?;
+        let reason = server.serve_stream(server_end, &Peer::default()).await?;
         assert_eq!(
             reason.unwrap().to_string(),
             "timed out: the peer takes no output"
@@ -476,10 +477,10 @@ fn t4_each_clock_ends_the_connection() -> Result {
 }
 
 #[test]
-fn s10_watch_can_be_switched_off() -> Result {
+fn s10_watch_can_be_disabled() -> Result {
     block_on(async {
         let config = ServerConfig::new().with_watch(false);
-        let running = Running::start(Server::builder(store(1)).config(config).build()).await;
+        let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
         let mut client = running.client().build();
         let mut watch = client.watch().await?;
         let refused = watch.next().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What the tests take from the runtime under test, and a stream in memory.
+//! Re-exports of the runtime under test, and a stream in memory.
 
 use std::io;
 use std::pin::Pin;
@@ -24,19 +24,19 @@ pub(crate) struct Duplex {
     writer: piper::Writer,
 }
 
-/// Two ends of a stream that holds so many bytes each way.
+/// Both ends of a stream that buffers `capacity` bytes in each direction.
 pub(crate) fn duplex(capacity: usize) -> (Duplex, Duplex) {
     let (near_reader, far_writer) = piper::pipe(capacity);
     let (far_reader, near_writer) = piper::pipe(capacity);
-    let near = Duplex {
+    let client_end = Duplex {
         reader: near_reader,
         writer: near_writer,
     };
-    let far = Duplex {
+    let server_end = Duplex {
         reader: far_reader,
         writer: far_writer,
     };
-    (near, far)
+    (client_end, server_end)
 }
 
 impl AsyncRead for Duplex {

@@ -1,4 +1,4 @@
-//! TLS, and both on one port.
+//! TLS, and plain TCP and TLS on one port.
 
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as provider;
@@ -52,7 +52,7 @@ fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
 fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
     block_on(async {
         let tls = tls();
-        let running = Running::start(with_tls(&tls, 100).build()).await;
+        let running = RunningServer::start(with_tls(&tls, 100).build()).await;
         let mut secure = running
             .client()
             .tls(Arc::clone(&tls.client), localhost())
@@ -60,7 +60,7 @@ fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
         assert_eq!(collect(&mut secure.list_and_get()).await?.len(), 100);
         let mut plain = running.client().build();
         assert_eq!(collect(&mut plain.list_and_get()).await?.len(), 100);
-        let mut stranger = {
+        let mut untrusting = {
             let roots = rustls::RootCertStore::empty();
             let provider = Arc::new(provider::default_provider());
             let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -69,24 +69,25 @@ fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
                 .with_no_client_auth();
             running.client().tls(config, localhost()).build()
         };
-        let refused = stranger.list().await.unwrap_err();
+        let refused = untrusting.list().await.unwrap_err();
         assert!(matches!(refused, Error::Tls { .. }), "{refused}");
-        drop((secure, plain, stranger));
+        drop((secure, plain, untrusting));
         running.stop().await;
         Ok(())
     })
 }
 
 #[test]
-fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
+fn t2_plain_and_tls_mismatch_is_a_specific_error() -> Result {
     block_on(async {
         let tls = tls();
-        let running = Running::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build()).await;
+        let running =
+            RunningServer::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build()).await;
         let refused = running.client().build().list().await.unwrap_err();
         assert!(matches!(refused, Error::TlsServer { .. }), "{refused}");
         running.stop().await;
 
-        let running = Running::start(Server::builder(store(1)).build()).await;
+        let running = RunningServer::start(Server::builder(store(1)).build()).await;
         let mut client = running
             .client()
             .tls(Arc::clone(&tls.client), localhost())
@@ -100,11 +101,11 @@ fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
 }
 
 #[test]
-fn t4_a_tls_handshake_has_its_clock() -> Result {
+fn t4_tls_handshake_timeouts() -> Result {
     block_on(async {
         let tls = tls();
         let running =
-            Running::start(with_tls(&tls, 1).handshake_timeouts(SHORT, SHORT).build()).await;
+            RunningServer::start(with_tls(&tls, 1).handshake_timeouts(SHORT, SHORT).build()).await;
         for sent in [&[][..], &[0x16, 3, 1]] {
             let mut stream = TcpStream::connect(&running.address).await?;
             stream.write_all(sent).await?;
@@ -118,19 +119,19 @@ fn t4_a_tls_handshake_has_its_clock() -> Result {
 }
 
 #[test]
-fn s11_a_tls_peer_sees_the_good_bye_while_the_server_lingers() -> Result {
+fn s11_tls_peer_receives_close_notify_while_the_server_lingers() -> Result {
     let tls = tls();
     let hour = Duration::from_secs(3600);
     let config = ServerConfig::new().with_linger(hour, u64::MAX);
     block_on(async {
-        let running = Running::start(with_tls(&tls, 1).config(config).build()).await;
+        let running = RunningServer::start(with_tls(&tls, 1).config(config).build()).await;
         let stream = TcpStream::connect(&running.address).await?;
         let mut stream = TlsConnector::from(tls.client)
             .connect(localhost(), stream)
             .await?;
         stream.write_all(&[255, 0]).await?;
         let mut got = Vec::new();
-        // Without close_notify this were an error.
+        // Fails without close_notify.
         stream.read_to_end(&mut got).await?;
         assert_eq!(got[..5], *b"JTPE\x04");
         drop(stream);

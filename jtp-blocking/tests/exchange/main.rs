@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use jtp_blocking::{Client, ClientBuilder, Close, Decision, Error, ImageError, Peer};
+use jtp_blocking::server::PlainPolicy;
+use jtp_blocking::store::{ImageStore, MemoryStore};
+use jtp_blocking::{Client, ClientBuilder, Close, Error, ImageError, Peer, Request};
 use jtp_blocking::{Server, ServerBuilder, Shutdown};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
-use jtp_core::server::{CloseReason, PlainPolicy, ServerConfig};
+use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, ImageId};
-use jtp_store::{ImageStore, MemoryStore};
 use memory::{End, duplex};
 use rustls::pki_types::ServerName;
 
@@ -41,10 +42,10 @@ struct Running {
 }
 
 impl Running {
-    fn start<S: ImageStore>(server: Server<S>) -> Running {
+    fn start(server: Server) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let stop = Shutdown::new().unwrap();
+        let stop = Shutdown::new();
         let stopped = stop.clone();
         let thread = thread::spawn(move || server.serve(listener, &stopped).unwrap());
         Running {
@@ -201,11 +202,11 @@ fn s15_rate_limited_clients_are_told() -> Result {
 #[test]
 fn an_embedder_sees_the_peer_and_decides() -> Result {
     let server = Server::builder(store(1))
-        .on_request(|peer: &Peer, request| {
-            assert!(peer.address.unwrap().ip().is_loopback());
-            match request.kind.name() {
-                "LIST" => Decision::Accept,
-                _ => Decision::Refuse(ErrorCode::UnsupportedFeature, "only LIST".into()),
+        .on_request(|request: Request| async move {
+            assert!(request.peer().address.unwrap().ip().is_loopback());
+            match request.kind().name() {
+                "LIST" => request.accept(),
+                _ => request.refuse(ErrorCode::UnsupportedFeature, "only LIST"),
             }
         })
         .build();
@@ -262,13 +263,13 @@ fn over_any_stream() -> Result {
 
 type Serving = JoinHandle<std::io::Result<Option<CloseReason>>>;
 
-fn serving<S: ImageStore>(server: Server<S>, end: &End) -> Serving {
+fn serving(server: Server, end: &End) -> Serving {
     let (reader, writer, closer) = (end.clone(), end.clone(), end.clone());
-    thread::spawn(move || server.serve_stream(reader, writer, closer, &Peer::default()))
+    thread::spawn(move || server.serve_stream(reader, writer, closer, Peer::default()))
 }
 
 fn over(end: &End, config: ClientConfig) -> std::io::Result<Client> {
-    Client::over(end.clone(), end.clone(), end.clone(), config)
+    Client::from_stream(end.clone(), end.clone(), end.clone(), config)
 }
 
 struct Tls {
@@ -303,7 +304,7 @@ fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
+fn with_tls(tls: &Tls, count: u32) -> ServerBuilder {
     Server::builder(store(count)).tls(Arc::clone(&tls.server))
 }
 
@@ -397,7 +398,7 @@ fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> Result 
     while let Some(image) = images.next()? {
         match image.bytes(100) {
             Ok(bytes) => got.push(bytes),
-            Err(ImageError::Interrupted) => interrupted += 1,
+            Err(ImageError::Interrupted(_)) => interrupted += 1,
             Err(other) => return Err(other.into()),
         }
     }

@@ -1,4 +1,4 @@
-//! A stream in memory, in blocking halves.
+//! A blocking stream in memory.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -6,27 +6,27 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use jtp_blocking::Close;
 
-/// Two ends, with room for so many bytes each way.
-pub(crate) fn duplex(capacity: usize) -> (End, End) {
+/// Both ends of a stream that buffers `capacity` bytes in each direction.
+pub(crate) fn duplex(capacity: usize) -> (StreamEnd, StreamEnd) {
     let pipe = || Arc::new(Pipe::new(capacity));
     let (a, b) = (pipe(), pipe());
-    let near = End {
+    let client_end = StreamEnd {
         from: Arc::clone(&a),
         to: Arc::clone(&b),
     };
-    (near, End { from: b, to: a })
+    (client_end, StreamEnd { from: b, to: a })
 }
 
-/// One end. Clones are the same end.
+/// One end of the stream. Clones are the same end.
 #[derive(Clone)]
-pub(crate) struct End {
+pub(crate) struct StreamEnd {
     from: Arc<Pipe>,
     to: Arc<Pipe>,
 }
 
-impl End {
-    /// Waits until the other end has read all that was written.
-    pub(crate) fn wait_taken(&self) {
+impl StreamEnd {
+    /// Waits until the other end has read everything that was written.
+    pub(crate) fn wait_until_read(&self) {
         let state = self.to.state.lock().unwrap();
         let wait = |state: &mut State| !state.bytes.is_empty();
         drop(self.to.moved.wait_while(state, wait).unwrap());
@@ -60,7 +60,7 @@ impl Pipe {
     }
 }
 
-impl Read for End {
+impl Read for StreamEnd {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let state = self.from.state.lock().unwrap();
         let wait = |state: &mut State| state.bytes.is_empty() && !state.closed;
@@ -71,7 +71,7 @@ impl Read for End {
     }
 }
 
-impl Write for End {
+impl Write for StreamEnd {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let state = self.to.state.lock().unwrap();
         let wait = |state: &mut State| state.bytes.len() >= self.to.capacity && !state.closed;
@@ -90,7 +90,7 @@ impl Write for End {
     }
 }
 
-impl Close for End {
+impl Close for StreamEnd {
     fn finish(&mut self) -> io::Result<()> {
         self.to.close();
         Ok(())

@@ -1,4 +1,4 @@
-//! What is kept between runs: `--cache-dir`, `--cache-size`, `--checksum`.
+//! Caches between runs: `--cache-dir`, `--cache-size`, `--checksum`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,11 @@ use std::process::Command;
 
 use jtp_core::ImageId;
 
-use crate::support::{CLIENT, Place, Running, SERVER, eventually};
+use crate::support::{CLIENT, Process, SERVER, TestDir, wait_until};
 
-/// Changes the ID in an index of one file, checksum and all: who asks the index finds this one.
-fn make_lie(index: &Path) {
+/// Replaces the ID in an index with one record by [`FALSE_ID`], and updates the checksum, so that a program that trusts
+/// the index reports that ID.
+fn falsify(index: &Path) {
     let mut bytes = fs::read(index).unwrap();
     assert_eq!(bytes.len(), 71, "one record");
     bytes[60..68].copy_from_slice(&ImageId(42).to_be_bytes());
@@ -27,25 +28,26 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-const LIE: &str = "000000000000002a";
+/// `ImageId(42)`, as `--list` prints it.
+const FALSE_ID: &str = "000000000000002a";
 
 #[test]
-fn a_server_asks_its_index_unless_told_to_read_all() {
-    let place = Place::with_images();
+fn server_trusts_its_index_without_checksum_flag() {
+    let dir = TestDir::with_images();
     let listed = |args: &[&str]| {
-        let server = place.serve(&[&["--only", "a.png", "--no-tls"], args].concat());
-        let listed = place.fetch(&server, &["--list"]).out;
+        let server = dir.serve(&[&["--only", "a.png", "--no-tls"], args].concat());
+        let listed = dir.fetch(&server, &["--list"]).out;
         server.stop();
         listed.split_whitespace().next().unwrap().to_owned()
     };
     let id = listed(&[]);
-    let index = files_in(&place.path("cache/jtp/index"));
+    let index = files_in(&dir.path("cache/jtp/index"));
     assert_eq!(index.len(), 1, "{index:?}");
-    make_lie(&index[0]);
-    assert_eq!(listed(&[]), LIE);
+    falsify(&index[0]);
+    assert_eq!(listed(&[]), FALSE_ID);
     assert_eq!(listed(&["--checksum"]), id);
-    assert_eq!(listed(&[]), id, "it was written anew");
-    // A broken one, an older one, and what is none at all.
+    assert_eq!(listed(&[]), id, "the index was rewritten");
+    // Empty, malformed, and of an unknown version.
     for broken in ["", "garbage", "JTPidx\0\x01 and so on"] {
         fs::write(&index[0], broken).unwrap();
         assert_eq!(listed(&[]), id, "{broken:?}");
@@ -53,105 +55,108 @@ fn a_server_asks_its_index_unless_told_to_read_all() {
     fs::remove_file(&index[0]).unwrap();
     fs::create_dir(&index[0]).unwrap();
     assert_eq!(listed(&[]), id);
-    // Another folder of its own.
+    // Another cache folder.
     assert_eq!(listed(&["--cache-dir", "mine"]), id);
-    assert_eq!(files_in(&place.path("mine/index")).len(), 1);
+    assert_eq!(files_in(&dir.path("mine/index")).len(), 1);
 }
 
 #[test]
-fn several_servers_share_a_cache_folder() {
-    let place = Place::with_images();
-    let other = place.path("other");
+fn servers_share_a_cache_folder() {
+    let dir = TestDir::with_images();
+    let other = dir.path("other");
     fs::create_dir(&other).unwrap();
-    fs::copy(place.path("images/c.bmp"), other.join("same.bmp")).unwrap();
-    let servers: Vec<Running> = [
+    fs::copy(dir.path("images/c.bmp"), other.join("same.bmp")).unwrap();
+    let servers: Vec<Process> = [
         &["--images", "images"],
         &["--images", "other"],
         &["--only", "c"],
     ]
-    .map(|args| place.serve(&[args.as_slice(), &["--no-tls"]].concat()))
+    .map(|args| dir.serve(&[args.as_slice(), &["--no-tls"]].concat()))
     .into_iter()
     .collect();
     for server in &servers {
-        eventually("the image travels compressed", || {
-            let listed = place.fetch(server, &["--list"]).out;
+        wait_until("the image is listed as compressed", || {
+            let listed = dir.fetch(server, &["--list"]).out;
             let bmp = listed.lines().find(|line| line.ends_with(".bmp")).unwrap();
             !bmp.contains("200002")
         });
-        assert_eq!(place.fetch(server, &["--out", "out"]).code, Some(0));
+        assert_eq!(dir.fetch(server, &["--out", "out"]).code, Some(0));
     }
-    let forms = files_in(&place.path("cache/jtp/forms"));
-    let is_form = |path: &&PathBuf| path.extension().is_some_and(|e| e == "form1");
-    assert_eq!(forms.iter().filter(is_form).count(), 1, "{forms:?}");
+    let compressed = files_in(&dir.path("cache/jtp/forms"));
+    let is_image = |path: &&PathBuf| path.extension().is_some_and(|e| e == "form1");
+    assert_eq!(
+        compressed.iter().filter(is_image).count(),
+        1,
+        "{compressed:?}"
+    );
     for server in servers {
         assert_eq!(server.stop().code, Some(0));
     }
-    assert_eq!(files_in(&place.path("cache/jtp/index")).len(), 3);
+    assert_eq!(files_in(&dir.path("cache/jtp/index")).len(), 3);
 }
 
 #[test]
-fn a_server_works_without_a_cache_folder_and_says_so_once() {
-    let place = Place::with_images();
-    fs::write(place.path("file"), "").unwrap();
-    let server = place.serve(&["--no-tls", "--cache-dir", "file/cache"]);
-    place
-        .fetch(&server, &[])
-        .well("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
-    place.add("late.png", b"late");
-    let ended = server.stop();
-    let said: Vec<_> = ended
+fn server_runs_without_a_cache_folder_and_warns_once() {
+    let dir = TestDir::with_images();
+    fs::write(dir.path("file"), "").unwrap();
+    let server = dir.serve(&["--no-tls", "--cache-dir", "file/cache"]);
+    dir.fetch(&server, &[])
+        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    dir.add("late.png", b"late");
+    let output = server.stop();
+    let warnings: Vec<_> = output
         .err
         .lines()
         .filter(|line| line.contains("cache"))
         .collect();
-    assert_eq!(said.len(), 1, "{ended:?}");
+    assert_eq!(warnings.len(), 1, "{output:?}");
     assert!(
-        said[0].contains("file/cache") && said[0].contains("--cache-dir"),
-        "{said:?}"
+        warnings[0].contains("file/cache") && warnings[0].contains("--cache-dir"),
+        "{warnings:?}"
     );
-    // Nobody's home.
-    let mut command = place.command(SERVER, &["--no-tls", "--bind", "127.0.0.1:0"]);
+    // No home folder.
+    let mut command = dir.command(SERVER, &["--no-tls", "--bind", "127.0.0.1:0"]);
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
-    let server = Running::start(command);
-    assert!(server.out.line().starts_with("listening on"));
-    assert!(server.err.until("cache").contains("--cache-dir"));
+    let server = Process::start(command);
+    assert!(server.out.next_line().starts_with("listening on"));
+    assert!(server.err.wait_for("cache").contains("--cache-dir"));
 }
 
 #[test]
-fn a_client_asks_its_index_unless_told_to_read_all() {
-    let place = Place::with_images();
-    let server = place.serve(&["--no-tls", "--only", "a.png"]);
-    let batch = |args: &[&str]| place.fetch(&server, &[&["--batch"], args].concat());
+fn client_trusts_its_index_without_checksum_flag() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls", "--only", "a.png"]);
+    let batch = |args: &[&str]| dir.fetch(&server, &[&["--batch"], args].concat());
     assert_eq!(batch(&[]).code, Some(0));
-    // What was just written is not known for good before the clock has moved on.
-    let index = place.path("output/.jtp-index");
-    eventually("an index", || {
-        batch(&[]).says("fetched 0 images (0 B); 1 already there; 0 failed");
+    // A file modified too recently is not indexed, because it may change again within the clock's resolution.
+    let index = dir.path("output/.jtp-index");
+    wait_until("an index", || {
+        batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
         index.exists()
     });
-    make_lie(&index);
-    batch(&["--checksum"]).says("fetched 0 images (0 B); 1 already there; 0 failed");
-    make_lie(&index);
-    batch(&[]).says("fetched 1 image (1000 B); 0 already there; 0 failed");
+    falsify(&index);
+    batch(&["--checksum"]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
+    falsify(&index);
+    batch(&[]).assert_summary("fetched 1 image (1000 B); 0 already there; 0 failed");
     for broken in ["", "garbage"] {
         fs::write(&index, broken).unwrap();
-        batch(&[]).says("fetched 0 images (0 B); 1 already there; 0 failed");
+        batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     }
 }
 
 #[test]
-fn with_few_open_files_the_server_serves_and_says_how_many_connections_it_takes() {
-    let place = Place::with_images();
+fn low_open_file_limit_reduces_connections_with_a_warning() {
+    let dir = TestDir::with_images();
     let mut command = Command::new("sh");
     let script = format!("ulimit -n 64; exec {SERVER} --no-tls --bind 127.0.0.1:0");
-    let few = place.command("sh", &["-c", &script]);
-    command.args(few.get_args()).current_dir(place.path(""));
-    command.env("XDG_CACHE_HOME", place.path("cache"));
-    let server = Running::start(command);
-    let line = server.out.line();
+    let few = dir.command("sh", &["-c", &script]);
+    command.args(few.get_args()).current_dir(dir.path(""));
+    command.env("XDG_CACHE_HOME", dir.path("cache"));
+    let server = Process::start(command);
+    let line = server.out.next_line();
     let address = line.strip_prefix("listening on ").unwrap();
-    let said = server.err.until("connections at a time");
-    assert!(said.contains("ulimit -n"), "{said}");
-    let fetched = place.run(CLIENT, &["--addr", address, "--parallel", "8"]);
-    fetched.well("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    let warning = server.err.wait_for("limiting connections");
+    assert!(warning.contains("ulimit -n"), "{warning}");
+    let fetched = dir.run(CLIENT, &["--addr", address, "--parallel", "8"]);
+    fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }

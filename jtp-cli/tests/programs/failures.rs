@@ -1,4 +1,4 @@
-//! What goes wrong on the way, and the codes for it.
+//! Failures and their exit codes.
 
 use std::fs;
 use std::io::Write;
@@ -8,50 +8,48 @@ use std::os::unix::process::CommandExt;
 
 use jtp_core::ImageId;
 
-use crate::support::{CLIENT, Ended, Fake, Place, jtpe, list_response, packet, picture};
+use crate::support::{
+    CLIENT, FakeServer, ProcessOutput, TestDir, jtpe, list_response, packet, random_image,
+};
 
 #[test]
-fn nobody_there_is_code_4_and_leaves_no_folder() {
-    let place = Place::new();
+fn connect_failure_exits_4_and_creates_no_folder() {
+    let dir = TestDir::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    place
-        .run(CLIENT, &["--addr", &address])
-        .failed(4, &[&address, "refused", "running"]);
-    place
-        .run(CLIENT, &["--addr", "nohost.invalid"])
-        .failed(4, &["nohost.invalid:8443", "--addr"]);
-    assert!(!place.path("output").exists());
+    dir.run(CLIENT, &["--addr", &address])
+        .assert_failure(4, &[&address, "refused", "running"]);
+    dir.run(CLIENT, &["--addr", "nohost.invalid"])
+        .assert_failure(4, &["nohost.invalid:8443", "--addr"]);
+    assert!(!dir.path("output").exists());
 }
 
 #[test]
-fn r1_a_server_that_breaks_the_protocol_is_code_6() {
-    let place = Place::new();
+fn r1_protocol_errors_exit_6() {
+    let dir = TestDir::new();
     for answer in [
         &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
         b"JTPL\x80\x00",
         b"JTPD\x00",
     ] {
-        let fake = Fake::new(move |_, _, stream| {
+        let fake = FakeServer::new(move |_, _, stream| {
             let _ = stream.write_all(answer);
         });
-        place
-            .run(CLIENT, &["--addr", &fake.addr()])
-            .failed(6, &[&fake.addr(), "broke the protocol"]);
+        dir.run(CLIENT, &["--addr", &fake.addr()])
+            .assert_failure(6, &[&fake.addr(), "protocol error by"]);
     }
 }
 
 #[test]
-fn r6_a_server_that_ends_early_is_tried_again_and_then_code_4() {
-    let place = Place::new();
-    let fake = Fake::new(|_, _, stream| {
+fn r6_early_close_is_retried_then_exits_4() {
+    let dir = TestDir::new();
+    let fake = FakeServer::new(|_, _, stream| {
         let _ = stream.write_all(b"JTPL\x05");
     });
-    place
-        .run(CLIENT, &["--addr", &fake.addr(), "--retries", "1"])
-        .failed(4, &["early", "--batch"]);
-    let silent = Fake::new(|_, _, stream| {
+    dir.run(CLIENT, &["--addr", &fake.addr(), "--retries", "1"])
+        .assert_failure(4, &["early", "--batch"]);
+    let silent = FakeServer::new(|_, _, stream| {
         let _ = std::io::Read::read(stream, &mut [0]);
     });
     let args = [
@@ -62,18 +60,19 @@ fn r6_a_server_that_ends_early_is_tried_again_and_then_code_4() {
         "--timeout",
         "200ms",
     ];
-    place.run(CLIENT, &args).failed(4, &["0.2 s", "--timeout"]);
+    dir.run(CLIENT, &args)
+        .assert_failure(4, &["0.2 s", "--timeout"]);
 }
 
 #[test]
-fn r2_an_image_with_wrong_bytes_fails_alone_with_code_3() {
-    let place = Place::new();
-    let good = picture(1, 300);
+fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
+    let dir = TestDir::new();
+    let good = random_image(1, 300);
     let (right, wrong) = (ImageId::of(&good), ImageId(7));
     let list = [("good.png", right, 300), ("bad.png", wrong, 300)];
-    let fake = Fake::with(&list, &[packet(right, &good), packet(wrong, &good)]);
-    // Asked once more by its ID: this server sends both again, which nobody asked for.
-    let strict = Fake::new(move |n, request, stream| {
+    // Answers the retry, which requests one ID, with both images again.
+    let careless = FakeServer::with(&list, &[packet(right, &good), packet(wrong, &good)]);
+    let strict = FakeServer::new(move |n, request, stream| {
         let (list, packets) = (
             list_response(&list),
             [packet(right, &good), packet(wrong, &good)],
@@ -85,46 +84,46 @@ fn r2_an_image_with_wrong_bytes_fails_alone_with_code_3() {
         };
         let _ = stream.write_all(&answer);
     });
-    place
-        .run(CLIENT, &["--addr", &fake.addr(), "--out", "strict"])
-        .failed(6, &["broke the protocol"]);
-    let ended = place.run(CLIENT, &["--addr", &strict.addr()]);
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    ended.says("fetched 1 image (300 B); 0 already there; 1 failed: 1 with wrong content");
-    assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
+    dir.run(CLIENT, &["--addr", &careless.addr(), "--out", "careless"])
+        .assert_failure(6, &["protocol error by"]);
+    let output = dir.run(CLIENT, &["--addr", &strict.addr()]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    output
+        .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 with wrong content");
+    assert_eq!(output.err.lines().count(), 1, "{output:?}");
     assert!(
-        ended
+        output
             .err
             .starts_with("failed: bad.png (0000000000000007): "),
-        "{ended:?}"
+        "{output:?}"
     );
-    assert_eq!(place.names("output"), ["good.png"]);
+    assert_eq!(dir.names("output"), ["good.png"]);
 }
 
 #[test]
-fn r4_an_image_over_the_limit_fails_alone() {
-    let place = Place::with_images();
-    let server = place.serve(&[]);
-    let ended = place.fetch(&server, &["--max-image-size", "100KiB"]);
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    ended.says("fetched 2 images (2.93 KiB); 0 already there; 1 failed: 1 too large");
-    assert_eq!(place.names("output"), ["a.png", "b.jpg"]);
+fn r4_an_image_over_the_size_limit_fails_alone() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&[]);
+    let output = dir.fetch(&server, &["--max-image-size", "100KiB"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    output.assert_summary("fetched 2 images (2.93 KiB); 0 already there; 1 failed: 1 too large");
+    assert_eq!(dir.names("output"), ["a.png", "b.jpg"]);
 }
 
 #[test]
-fn what_is_listed_but_not_sent_is_told() {
-    let place = Place::new();
-    let image = picture(1, 300);
+fn listed_images_that_are_not_sent_are_reported() {
+    let dir = TestDir::new();
+    let image = random_image(1, 300);
     let (id, never) = (ImageId::of(&image), ImageId(7));
-    let fake = Fake::with(
+    let fake = FakeServer::with(
         &[("a.png", id, 300), ("never.png", never, 300)],
         &[packet(id, &image)],
     );
-    let ended = place.run(CLIENT, &["--addr", &fake.addr()]);
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    ended.says("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
-    // The second list has it no more: it is gone, and that is no failure.
-    let gone = Fake::new(move |n, request, stream| {
+    let output = dir.run(CLIENT, &["--addr", &fake.addr()]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    output.assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
+    // The second LIST no longer has the image: the server removed it, which is not a failure.
+    let removed = FakeServer::new(move |n, request, stream| {
         let list = [("a.png", id, 300), ("never.png", never, 300)];
         let answer = match (n, request) {
             (0, 1) => list_response(&list),
@@ -133,74 +132,70 @@ fn what_is_listed_but_not_sent_is_told() {
         };
         let _ = stream.write_all(&answer);
     });
-    let ended = place.run(CLIENT, &["--addr", &gone.addr()]);
-    ended.well(
+    let output = dir.run(CLIENT, &["--addr", &removed.addr()]);
+    output.assert_success(
         "fetched 1 image (300 B); 0 already there; 0 failed; 1 gone from the server meanwhile",
     );
 }
 
 #[test]
-fn s15_too_many_requests_are_tried_again_and_then_code_7() {
-    let place = Place::with_images();
-    let server = place.serve(&["--rate-limit", "1", "--rate-limit-window", "1h"]);
-    let ended = place.fetch(&server, &["--retries", "0"]);
-    ended.failed(7, &["fewer requests", "--keep-alive"]);
-    ended.says("fetched 0 images (0 B); 0 already there; 0 failed; 3 not fetched");
-    // With a window that passes, trying again helps.
-    let server = place.serve(&["--rate-limit", "1", "--rate-limit-window", "1"]);
-    place
-        .fetch(&server, &[])
-        .well("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+fn s15_rate_limited_requests_are_retried_then_exit_7() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--rate-limit", "1", "--rate-limit-window", "1h"]);
+    let output = dir.fetch(&server, &["--retries", "0"]);
+    output.assert_failure(7, &["rate limit", "--keep-alive"]);
+    output.assert_summary("fetched 0 images (0 B); 0 already there; 0 failed; 3 not fetched");
+    // With a short window, a retry succeeds.
+    let server = dir.serve(&["--rate-limit", "1", "--rate-limit-window", "1"]);
+    dir.fetch(&server, &[])
+        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }
 
 #[test]
-fn what_a_server_reports_is_escaped() {
-    let place = Place::new();
-    let fake = Fake::new(|_, _, stream| {
+fn server_error_messages_are_escaped() {
+    let dir = TestDir::new();
+    let fake = FakeServer::new(|_, _, stream| {
         let _ = stream.write_all(&jtpe(2, "no\x1b[31m\nerror: fake"));
     });
-    place
-        .run(CLIENT, &["--addr", &fake.addr()])
-        .failed(1, &[r"no\u{1b}[31m\nerror: fake"]);
+    dir.run(CLIENT, &["--addr", &fake.addr()])
+        .assert_failure(1, &[r"no\u{1b}[31m\nerror: fake"]);
 }
 
 #[test]
-fn an_output_folder_that_cannot_be_written_is_code_8() {
-    let place = Place::with_images();
-    let server = place.serve(&["--no-tls"]);
-    fs::write(place.path("file"), "").unwrap();
-    place
-        .fetch(&server, &["--out", "file"])
-        .failed(8, &["file", "--out"]);
-    place
-        .fetch(&server, &["--out", "/proc/here"])
-        .failed(8, &["/proc/here", "--out"]);
-    let folder = place.path("read-only");
+fn unwritable_output_folder_exits_8() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    fs::write(dir.path("file"), "").unwrap();
+    dir.fetch(&server, &["--out", "file"])
+        .assert_failure(8, &["file", "--out"]);
+    dir.fetch(&server, &["--out", "/proc/here"])
+        .assert_failure(8, &["/proc/here", "--out"]);
+    let folder = dir.path("read-only");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
-    let program = place.path("client");
+    let program = dir.path("client");
     fs::copy(CLIENT, &program).unwrap();
-    let mut command = place.command(
+    let mut command = dir.command(
         program.to_str().unwrap(),
         &["--addr", &server.address, "--out", "read-only"],
     );
     if rustix::process::geteuid().is_root() {
-        // Permissions do not hold for root.
-        fs::set_permissions(place.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+        // root ignores permissions.
+        fs::set_permissions(dir.path("."), fs::Permissions::from_mode(0o755)).unwrap();
         command.uid(65534).gid(65534);
     }
-    let ended = Ended::of(&mut command);
-    ended.failed(8, &["read-only", "permission", "--out"]);
-    assert_eq!(place.names("read-only"), [""; 0]);
+    let output = ProcessOutput::of(&mut command);
+    output.assert_failure(8, &["read-only", "permission", "--out"]);
+    assert_eq!(dir.names("read-only"), [""; 0]);
 }
 
 #[test]
-fn a_full_disk_is_code_8_and_leaves_nothing_partial() {
-    let place = Place::new();
-    place.add("a.png", &picture(1, 500));
-    place.add("b.png", &picture(2, 3 << 20));
-    let server = place.serve(&["--no-tls"]);
-    let disk = place.path("disk");
+fn full_disk_exits_8_and_leaves_no_partial_file() {
+    let dir = TestDir::new();
+    dir.add("a.png", &random_image(1, 500));
+    dir.add("b.png", &random_image(2, 3 << 20));
+    let server = dir.serve(&["--no-tls"]);
+    let disk = dir.path("disk");
     fs::create_dir(&disk).unwrap();
     let mounted = rustix::mount::mount(
         "tmpfs",
@@ -210,13 +205,13 @@ fn a_full_disk_is_code_8_and_leaves_nothing_partial() {
         Some(c"size=1m"),
     );
     if mounted.is_err() {
-        eprintln!("skipped: no tmpfs can be mounted here");
+        eprintln!("skipped: cannot mount a tmpfs");
         return;
     }
-    let ended = place.fetch(&server, &["--out", "disk"]);
-    let names = place.names("disk");
+    let output = dir.fetch(&server, &["--out", "disk"]);
+    let names = dir.names("disk");
     rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
-    ended.failed(8, &["no space left", "disk", "--out"]);
-    ended.says("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
+    output.assert_failure(8, &["no space left", "disk", "--out"]);
+    output.assert_summary("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
     assert_eq!(names, ["a.png"]);
 }

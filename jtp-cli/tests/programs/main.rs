@@ -1,4 +1,4 @@
-//! The programs `server` and `client` as processes: what they do, print, and exit with.
+//! Runs the programs `server` and `client` as processes and checks their effects, output and exit codes.
 #![cfg(unix)]
 
 mod caching;

@@ -1,49 +1,49 @@
-//! What README.md shows at the prompt is what the programs do and say.
+//! Checks the `console` blocks of README.md against the programs.
 //!
-//! Each command line of a `console` block is run as it stands, but for the server's port and the name of a host,
-//! on the pictures of `images/`. A line that says `…` stands for any number of lines; numbers may differ.
+//! Each command is run on the images of `images/`, with only the server's address replaced. In its output, `…` stands for
+//! any number of lines, and numbers may differ.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, Place, Running};
+use crate::support::{CLIENT, Process, TestDir};
 
-/// Commands that other tests run: `examples/tests/run.rs`, and the tests themselves.
-const ELSEWHERE: [&str; 2] = [
+/// Commands that are covered elsewhere: by `examples/tests/run.rs`, and by the test run itself.
+const TESTED_ELSEWHERE: [&str; 2] = [
     "cargo run --release --example sync",
     "cargo test --workspace",
 ];
 
-/// A command with the lines that it prints.
-struct Shown {
+/// A command and its output in README.md.
+struct ReadmeCommand {
     command: String,
-    prints: Vec<String>,
+    expected: Vec<String>,
 }
 
-fn shown() -> Vec<Shown> {
+fn readme_commands() -> Vec<ReadmeCommand> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let mut all: Vec<Shown> = Vec::new();
+    let mut all: Vec<ReadmeCommand> = Vec::new();
     for block in readme.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
         assert!(block.starts_with("$ "), "{block}");
         for line in block.lines().filter(|line| !line.is_empty()) {
             match line.strip_prefix("$ ") {
-                Some(command) => all.push(Shown {
+                Some(command) => all.push(ReadmeCommand {
                     command: command.to_owned(),
-                    prints: Vec::new(),
+                    expected: Vec::new(),
                 }),
-                None => all.last_mut().unwrap().prints.push(line.to_owned()),
+                None => all.last_mut().unwrap().expected.push(line.to_owned()),
             }
         }
     }
     all
 }
 
-/// A line without what differs from run to run: numbers, their units, and IDs.
-fn shape(line: &str) -> String {
+/// Replaces numbers, units and IDs, which differ from run to run.
+fn normalize(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let is_id = bare.len() == 16 && bare.chars().all(|c| c.is_ascii_hexdigit());
@@ -56,67 +56,78 @@ fn shape(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn assert_prints(command: &str, expected: &[String], printed: &[&str]) {
-    let mut left = printed;
+fn assert_output(command: &str, expected: &[String], actual: &[&str]) {
+    let mut left = actual;
     for (n, line) in expected.iter().enumerate() {
         if line == "…" {
             let rest = expected.len() - n - 1;
-            assert!(left.len() > rest, "{command}: {printed:#?}");
+            assert!(left.len() > rest, "{command}: {actual:#?}");
             left = &left[left.len() - rest..];
             continue;
         }
         let Some((first, others)) = left.split_first() else {
             panic!("{command} does not print {line:?}");
         };
-        assert_eq!(shape(first), shape(line), "{command}");
+        assert_eq!(normalize(first), normalize(line), "{command}");
         left = others;
     }
     assert!(left.is_empty(), "{command} also prints {left:#?}");
 }
 
 #[test]
-fn the_commands_of_the_readme_do_what_it_shows() {
-    let place = Place::new();
+fn readme_commands_print_the_shown_output() {
+    let dir = TestDir::new();
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
     for file in fs::read_dir(&images).unwrap().map(Result::unwrap) {
-        fs::copy(file.path(), place.path("images").join(file.file_name())).unwrap();
+        fs::copy(file.path(), dir.path("images").join(file.file_name())).unwrap();
     }
-    let mut servers: Vec<Running> = Vec::new();
+    let mut servers: Vec<Process> = Vec::new();
     let mut run = 0;
-    for Shown { command, prints } in shown() {
-        if ELSEWHERE.contains(&command.as_str()) {
+    for ReadmeCommand { command, expected } in readme_commands() {
+        if TESTED_ELSEWHERE.contains(&command.as_str()) {
             continue;
         }
         run += 1;
         let args: Vec<&str> = command.split_whitespace().skip(1).collect();
         if command.starts_with("server ") {
-            let server = place.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
-            assert_eq!(prints, ["listening on 0.0.0.0:8443"]);
+            let server = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
+            assert_eq!(expected, ["listening on 0.0.0.0:8443"]);
             servers.push(server);
             continue;
         }
-        assert!(command.starts_with("client"), "nothing runs {command:?}");
+        assert!(
+            command.starts_with("client"),
+            "unexpected command {command:?}"
+        );
         let address = servers.last().unwrap().address.as_str();
         let args = [&args[..], &["--addr", address]].concat();
         if !args.contains(&"--watch") {
-            let ended = place.run(CLIENT, &args);
-            assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{command}");
-            let printed: Vec<&str> = ended.out.lines().collect();
-            assert_prints(&command, &prints, &printed);
+            let output = dir.run(CLIENT, &args);
+            assert_eq!(
+                (output.code, output.err.as_str()),
+                (Some(0), ""),
+                "{command}"
+            );
+            let printed: Vec<&str> = output.out.lines().collect();
+            assert_output(&command, &expected, &printed);
             continue;
         }
-        // What the README says of the new image happens.
-        let client = Running::start(place.command(CLIENT, &args));
-        client.err.until("watching");
-        let first = client.out.line();
-        assert_prints(&command, &prints[..1], &[&first]);
-        for line in &prints[1..] {
+        // Adds each image that the README shows as fetched.
+        let client = Process::start(dir.command(CLIENT, &args));
+        client.err.wait_for("watching");
+        let first = client.out.next_line();
+        assert_output(&command, &expected[..1], &[&first]);
+        for line in &expected[1..] {
             let new = line.split_whitespace().nth(1).unwrap();
-            place.add(new, new.as_bytes());
-            assert_prints(&command, std::slice::from_ref(line), &[&client.out.line()]);
+            dir.add(new, new.as_bytes());
+            assert_output(
+                &command,
+                std::slice::from_ref(line),
+                &[&client.out.next_line()],
+            );
         }
         client.signal(Signal::INT);
-        assert_eq!(client.end().code, Some(130));
+        assert_eq!(client.wait().code, Some(130));
     }
-    assert!(run >= 5, "the blocks are found");
+    assert!(run >= 5, "too few commands found in README.md");
 }

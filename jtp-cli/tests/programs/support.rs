@@ -1,4 +1,4 @@
-//! Processes, folders, and servers that misbehave.
+//! Test folders, processes, and fake servers.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,33 +15,33 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_server");
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
 
-/// Nothing here takes that long; a test that waits longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of every wait.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A folder to work in, with `images/` in it.
-pub(crate) struct Place(tempfile::TempDir);
+/// A temporary working folder with a subfolder `images`.
+pub(crate) struct TestDir(tempfile::TempDir);
 
-impl Place {
-    pub(crate) fn new() -> Place {
-        let place = Place(tempfile::tempdir().unwrap());
-        fs::create_dir(place.path("images")).unwrap();
-        place
+impl TestDir {
+    pub(crate) fn new() -> TestDir {
+        let dir = TestDir(tempfile::tempdir().unwrap());
+        fs::create_dir(dir.path("images")).unwrap();
+        dir
     }
 
-    /// A place with three images: `a.png`, `b.jpg`, `c.bmp`.
-    pub(crate) fn with_images() -> Place {
-        let place = Place::new();
-        place.add("a.png", &picture(1, 1000));
-        place.add("b.jpg", &picture(2, 2000));
-        place.add("c.bmp", &[b"BM".as_slice(), &[7; 200_000]].concat());
-        place
+    /// Creates a folder with three images: `a.png`, `b.jpg`, `c.bmp`.
+    pub(crate) fn with_images() -> TestDir {
+        let dir = TestDir::new();
+        dir.add("a.png", &random_image(1, 1000));
+        dir.add("b.jpg", &random_image(2, 2000));
+        dir.add("c.bmp", &[b"BM".as_slice(), &[7; 200_000]].concat());
+        dir
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Adds an image as careful programs do: it appears whole.
+    /// Adds an image atomically, by rename.
     pub(crate) fn add(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path("new.tmp"), bytes).unwrap();
         fs::rename(self.path("new.tmp"), self.path("images").join(name)).unwrap();
@@ -54,25 +54,25 @@ impl Place {
             .current_dir(self.0.path())
             .stdin(Stdio::null());
         command.env_remove("RUST_LOG").env_remove("SSL_CERT_FILE");
-        // Not the cache of whoever runs the tests.
+        // Isolates the tests from the user's cache folder.
         command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 
-    /// Runs a program to its end.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Ended {
-        Ended::of(&mut self.command(program, args))
+    /// Runs a program until it exits.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> ProcessOutput {
+        ProcessOutput::of(&mut self.command(program, args))
     }
 
     /// Starts a server on a free port of 127.0.0.1, and waits until it listens.
-    pub(crate) fn serve(&self, args: &[&str]) -> Running {
+    pub(crate) fn serve(&self, args: &[&str]) -> Process {
         self.serve_on("127.0.0.1:0", args)
     }
 
-    pub(crate) fn serve_on(&self, bind: &str, args: &[&str]) -> Running {
+    pub(crate) fn serve_on(&self, bind: &str, args: &[&str]) -> Process {
         let args = [&["--bind", bind], args].concat();
-        let mut server = Running::start(self.command(SERVER, &args));
-        let line = server.out.line();
+        let mut server = Process::start(self.command(SERVER, &args));
+        let line = server.out.next_line();
         let address = line
             .strip_prefix("listening on ")
             .unwrap_or_else(|| panic!("{line}"));
@@ -81,14 +81,14 @@ impl Place {
     }
 
     /// Runs the client against a server.
-    pub(crate) fn fetch(&self, server: &Running, args: &[&str]) -> Ended {
+    pub(crate) fn fetch(&self, server: &Process, args: &[&str]) -> ProcessOutput {
         self.run(
             CLIENT,
             &[&["--addr", server.address.as_str()], args].concat(),
         )
     }
 
-    /// The visible and hidden files of a folder with what they hold, in order; none if it is missing.
+    /// The files of a folder, including hidden ones, with the IDs of their contents, sorted; none if it is missing.
     pub(crate) fn files(&self, folder: &str) -> Vec<(String, ImageId)> {
         files(&self.path(folder))
     }
@@ -102,7 +102,7 @@ impl Place {
 }
 
 pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
-    /// What the store remembers of the folder between two runs.
+    /// The client's index of the folder.
     const INDEX: &str = ".jtp-index";
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
@@ -117,8 +117,8 @@ pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
     files
 }
 
-/// Bytes that no compression shortens, and that are no type's.
-pub(crate) fn picture(seed: u64, len: usize) -> Vec<u8> {
+/// Incompressible bytes without the signature of an image type.
+pub(crate) fn random_image(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -129,56 +129,56 @@ pub(crate) fn picture(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Waits for what another process brings about and tells nobody.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < until, "never: {what}");
+/// Polls until a condition holds.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < until, "timed out: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// How a program ended.
+/// The exit code and output of a program.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProcessOutput {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Ended {
-    pub(crate) fn of(command: &mut Command) -> Ended {
-        Ended::new(command.output().unwrap())
+impl ProcessOutput {
+    pub(crate) fn of(command: &mut Command) -> ProcessOutput {
+        ProcessOutput::new(command.output().unwrap())
     }
 
-    fn new(output: Output) -> Ended {
-        Ended {
+    fn new(output: Output) -> ProcessOutput {
+        ProcessOutput {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
-    /// It went well, and the last line says this.
+    /// Asserts success, this summary, and no output on stderr.
     #[track_caller]
-    pub(crate) fn well(&self, last_line: &str) {
+    pub(crate) fn assert_success(&self, last_line: &str) {
         assert_eq!(self.code, Some(0), "{self:?}");
-        self.says(last_line);
+        self.assert_summary(last_line);
         assert_eq!(self.err, "", "{self:?}");
     }
 
-    /// The last line on stdout begins so; times are no matter.
+    /// Asserts the last line on stdout, ignoring the time.
     #[track_caller]
-    pub(crate) fn says(&self, last_line: &str) {
+    pub(crate) fn assert_summary(&self, last_line: &str) {
         let line = self.out.lines().last().unwrap_or_default();
         let (fetched, rest) = line.split_once(" in ").unwrap_or((line, ""));
         let line = format!("{fetched}; {}", rest.split_once("; ").unwrap_or_default().1);
         assert_eq!(line, last_line, "{self:?}");
     }
 
-    /// It failed with this code, and one line on stderr that contains all of these.
+    /// Asserts this exit code, and one error line on stderr that contains all of `words`.
     #[track_caller]
-    pub(crate) fn failed(&self, code: i32, words: &[&str]) {
+    pub(crate) fn assert_failure(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         let errors: Vec<_> = self
             .err
@@ -193,7 +193,7 @@ impl Ended {
     }
 }
 
-/// Lines of a stream, read on a thread.
+/// The lines of a stream, read on a thread.
 pub(crate) struct Lines(Receiver<String>);
 
 impl Lines {
@@ -210,19 +210,19 @@ impl Lines {
     }
 
     #[track_caller]
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn next_line(&self) -> String {
         self.0
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TIMEOUT)
             .unwrap_or_else(|error| format!("no line: {error}"))
     }
 
-    /// Reads up to a line that contains this.
+    /// Reads until a line contains `word`, and returns that line.
     #[track_caller]
-    pub(crate) fn until(&self, word: &str) -> String {
+    pub(crate) fn wait_for(&self, word: &str) -> String {
         loop {
             let line = self
                 .0
-                .recv_timeout(PATIENCE)
+                .recv_timeout(TIMEOUT)
                 .unwrap_or_else(|error| panic!("no {word}: {error}"));
             if line.contains(word) {
                 return line;
@@ -235,16 +235,16 @@ impl Lines {
     }
 }
 
-/// A process that runs, killed when dropped.
-pub(crate) struct Running {
+/// A running process. It is killed when dropped.
+pub(crate) struct Process {
     child: Child,
     pub(crate) out: Lines,
     pub(crate) err: Lines,
     pub(crate) address: String,
 }
 
-impl Running {
-    pub(crate) fn start(mut command: Command) -> Running {
+impl Process {
+    pub(crate) fn start(mut command: Command) -> Process {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -252,7 +252,7 @@ impl Running {
             .unwrap();
         let out = Lines::of(child.stdout.take().unwrap());
         let err = Lines::of(child.stderr.take().unwrap());
-        Running {
+        Process {
             child,
             out,
             err,
@@ -264,42 +264,44 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end; what it printed and nobody read yet.
-    pub(crate) fn end(mut self) -> Ended {
-        let until = Instant::now() + PATIENCE;
+    /// Waits for the exit. Returns the output that was not read yet.
+    pub(crate) fn wait(mut self) -> ProcessOutput {
+        let until = Instant::now() + TIMEOUT;
         while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "it does not end");
+            assert!(Instant::now() < until, "the process does not exit");
             thread::sleep(Duration::from_millis(5));
         }
         let code = self.child.wait().unwrap().code();
-        Ended {
+        ProcessOutput {
             code,
             out: self.out.rest(),
             err: self.err.rest(),
         }
     }
 
-    pub(crate) fn stop(self) -> Ended {
+    pub(crate) fn stop(self) -> ProcessOutput {
         self.signal(Signal::TERM);
-        self.end()
+        self.wait()
     }
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A server made of a script: each connection's request is read for as long as it comes in one piece, and
-/// answered with what `answer` says to its type byte and the connection's number.
-pub(crate) struct Fake {
+/// A fake server. It reads one request per connection with a single read, and calls `answer` with the number of the
+/// connection and the type byte of the request.
+pub(crate) struct FakeServer {
     pub(crate) address: SocketAddr,
 }
 
-impl Fake {
-    pub(crate) fn new(answer: impl Fn(usize, u8, &mut TcpStream) + Send + Sync + 'static) -> Fake {
+impl FakeServer {
+    pub(crate) fn new(
+        answer: impl Fn(usize, u8, &mut TcpStream) + Send + Sync + 'static,
+    ) -> FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = std::sync::Arc::new(answer);
@@ -314,13 +316,13 @@ impl Fake {
                 });
             }
         });
-        Fake { address }
+        FakeServer { address }
     }
 
-    /// One that lists these images (name, ID, size), and sends these packets to whoever asks for images.
-    pub(crate) fn with(list: &[(&str, ImageId, u32)], packets: &[Vec<u8>]) -> Fake {
+    /// Creates a server that lists these images (name, ID, size), and answers requests for images with these packets.
+    pub(crate) fn with(list: &[(&str, ImageId, u32)], packets: &[Vec<u8>]) -> FakeServer {
         let (list, packets) = (list_response(list), packets.to_vec());
-        Fake::new(move |_, request, stream| {
+        FakeServer::new(move |_, request, stream| {
             let response = match request {
                 1 => list.clone(),
                 0 => [
@@ -357,7 +359,7 @@ pub(crate) fn list_response(list: &[(&str, ImageId, u32)]) -> Vec<u8> {
     response
 }
 
-/// A packet with a PNG of that ID, whatever its bytes are.
+/// A PNG packet with this ID, which need not match the bytes.
 pub(crate) fn packet(id: ImageId, bytes: &[u8]) -> Vec<u8> {
     [
         vec![0],

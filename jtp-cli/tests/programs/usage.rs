@@ -1,10 +1,10 @@
-//! Wrong flags, help and version.
+//! Invalid flags, help and version.
 
-use crate::support::{CLIENT, Place, SERVER};
+use crate::support::{CLIENT, SERVER, TestDir};
 
 #[test]
-fn each_wrong_flag_is_told_and_exits_2() {
-    let place = Place::new();
+fn invalid_flags_are_reported_and_exit_2() {
+    let dir = TestDir::new();
     for (program, args) in [
         (SERVER, &["--nonsense"][..]),
         (SERVER, &["stray"]),
@@ -26,16 +26,16 @@ fn each_wrong_flag_is_told_and_exits_2() {
         (CLIENT, &["--max-image-size", "huge"]),
         (CLIENT, &["--timeout", "-1"]),
     ] {
-        let ended = place.run(program, args);
-        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
-        assert_eq!(ended.out, "");
-        assert!(ended.err.starts_with("error: "), "{args:?}: {ended:?}");
+        let output = dir.run(program, args);
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+        assert_eq!(output.out, "");
+        assert!(output.err.starts_with("error: "), "{args:?}: {output:?}");
     }
 }
 
 #[test]
-fn help_is_grouped_and_has_defaults_and_examples() {
-    let place = Place::new();
+fn help_has_groups_defaults_and_examples() {
+    let dir = TestDir::new();
     for (program, words) in [
         (
             SERVER,
@@ -61,16 +61,16 @@ fn help_is_grouped_and_has_defaults_and_examples() {
         ),
     ] {
         for flag in ["--help", "-h"] {
-            let ended = place.run(program, &[flag]);
-            assert_eq!(ended.code, Some(0));
-            // Wherever the lines were broken.
-            let words_of_help: Vec<_> = ended.out.split_whitespace().collect();
+            let output = dir.run(program, &[flag]);
+            assert_eq!(output.code, Some(0));
+            // Ignores line breaks.
+            let words_of_help: Vec<_> = output.out.split_whitespace().collect();
             let help = words_of_help.join(" ");
             for word in words {
-                assert!(help.contains(word), "{word}: {}", ended.out);
+                assert!(help.contains(word), "{word}: {}", output.out);
             }
         }
-        let version = place.run(program, &["--version"]);
+        let version = dir.run(program, &["--version"]);
         assert_eq!(version.code, Some(0));
         assert!(
             version.out.contains(env!("CARGO_PKG_VERSION")),

@@ -1,5 +1,5 @@
-//! What the core is measured at: in time (`cargo bench -p jtp-core`) and in instructions (`benches/instructions`).
-#![allow(dead_code, reason = "each program measures a part of it")]
+//! The measured work, for time (`cargo bench -p jtp-core`) and instruction counts (`.ci/instructions`).
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use jtp_core::{
 
 const NOW: Time = Time::ZERO;
 
-/// What a socket gives at once.
+/// Maximum number of bytes of one socket read or write.
 const READ: usize = 256 * 1024;
 
-/// Numbers without a pattern, always the same ones.
+/// Deterministic IDs without a pattern.
 fn id(n: u32) -> ImageId {
-    // SplitMix64, each step of which is one to one: no ID comes twice.
+    // SplitMix64. Each step is a bijection, so all IDs differ.
     let mut z = u64::from(n)
         .wrapping_add(1)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -35,13 +35,13 @@ fn image(n: u32) -> Image {
     Image::new(id(n), Flags::new(FileType::Png, false), 1_000 + n % 9_000)
 }
 
-/// A thing to measure: it does its work once at each call, and says how many bytes it was about.
+/// A measured function: each call does the work once and returns the number of bytes processed.
 pub(crate) type Work = Box<dyn FnMut() -> usize>;
 
-/// Makes it ready, for large catalogs of so many images.
+/// Prepares the work. The argument is the number of images of large catalogs.
 pub(crate) type Prepare = fn(u32) -> Work;
 
-/// All of it, by name.
+/// All work, by name.
 pub(crate) const ALL: [(&str, Prepare); 16] = [
     ("encode 1,000 request heads", |_| encoding(request_head)),
     ("encode 1,000 packet heads", |_| encoding(packet_head)),
@@ -67,9 +67,9 @@ pub(crate) const ALL: [(&str, Prepare); 16] = [
     ("8 MiB: receive", |_| receive_body(false)),
 ];
 
-/// How fast it could be: the bytes of a LIST of that scale copied as a socket would.
+/// The upper bound: copies the bytes of a LIST in pieces, as a socket would.
 pub(crate) fn copy(scale: u32) -> Work {
-    let bytes = listed(&catalog(scale));
+    let bytes = list_bytes(&catalog(scale));
     let mut socket = vec![0; READ];
     Box::new(move || {
         for piece in bytes.chunks(READ) {
@@ -130,11 +130,11 @@ fn decoding(encode: fn(u32, &mut Vec<u8>), decode: fn(&[u8]) -> usize) -> Work {
     })
 }
 
-/// The length of a frame that is there as a whole.
+/// The length of a complete frame.
 fn length<T>(decoded: DecodeResult<T>) -> usize {
     match decoded.map(black_box) {
         Ok(Decoded::Complete { used, .. }) => used,
-        _ => panic!("a whole frame decodes"),
+        _ => panic!("not a complete frame"),
     }
 }
 
@@ -159,18 +159,18 @@ fn catalog(images: u32) -> Arc<Catalog> {
     writer.publish()
 }
 
-fn listed(catalog: &Catalog) -> Vec<u8> {
+fn list_bytes(catalog: &Catalog) -> Vec<u8> {
     catalog.list().flatten().copied().collect()
 }
 
-/// Lets a server answer a request, its output copied as a socket would; how many bytes that was.
-fn answer(catalog: &Arc<Catalog>, request: &[u8], socket: &mut [u8]) -> usize {
+/// Runs a server that answers a request, and copies its output as a socket would. Returns the number of bytes sent.
+fn respond(catalog: &Arc<Catalog>, request: &[u8], socket: &mut [u8]) -> usize {
     let mut server = ServerConnection::new(ServerConfig::new(), NOW);
     let mut unread = request;
     let mut sent = 0;
     loop {
-        let taken = unread.len().min(READ);
-        let received = server.receive(&unread[..taken], NOW);
+        let length = unread.len().min(READ);
+        let received = server.receive(&unread[..length], NOW);
         unread = &unread[received.used..];
         if received.event.is_some() {
             server.accept(catalog, NOW).unwrap();
@@ -180,9 +180,9 @@ fn answer(catalog: &Arc<Catalog>, request: &[u8], socket: &mut [u8]) -> usize {
             server.body_loaded(length, NOW).unwrap();
             sent += send(&mut server, socket);
         }
-        let now = send(&mut server, socket);
-        sent += now;
-        if received.used == 0 && now == 0 {
+        let sent_now = send(&mut server, socket);
+        sent += sent_now;
+        if received.used == 0 && sent_now == 0 {
             return sent;
         }
     }
@@ -191,17 +191,17 @@ fn answer(catalog: &Arc<Catalog>, request: &[u8], socket: &mut [u8]) -> usize {
 fn send(server: &mut ServerConnection, socket: &mut [u8]) -> usize {
     let mut sent = 0;
     loop {
-        let shown = server.transmit();
-        if shown.is_empty() {
+        let output = server.transmit();
+        if output.is_empty() {
             return sent;
         }
-        let frames = shown.bytes.len().min(socket.len());
-        socket[..frames].copy_from_slice(&shown.bytes[..frames]);
-        // The bodies are the store's, and copying them is not what is measured.
-        let count = if frames < shown.bytes.len() {
+        let frames = output.bytes.len().min(socket.len());
+        socket[..frames].copy_from_slice(&output.bytes[..frames]);
+        // Bodies come from the store; copying them is not measured.
+        let count = if frames < output.bytes.len() {
             frames
         } else {
-            shown.len()
+            output.len()
         };
         black_box(&socket);
         server.transmitted(count, NOW).unwrap();
@@ -209,8 +209,8 @@ fn send(server: &mut ServerConnection, socket: &mut [u8]) -> usize {
     }
 }
 
-/// Lets a client make a request and take the answer; how many bytes that was.
-fn take(request: Request, answer: &[u8]) -> usize {
+/// Runs a client that makes a request and receives the response. Returns the length of the response.
+fn receive(request: Request, response: &[u8]) -> usize {
     let mut client = ClientConnection::new(ClientConfig::new(), NOW);
     client.request(request, true, NOW).unwrap();
     while !client.transmit().is_empty() {
@@ -218,8 +218,8 @@ fn take(request: Request, answer: &[u8]) -> usize {
     }
     let mut at = 0;
     while !client.is_idle() {
-        let end = answer.len().min(at + READ);
-        let received = client.receive(&answer[at..end], NOW).unwrap();
+        let end = response.len().min(at + READ);
+        let received = client.receive(&response[at..end], NOW).unwrap();
         at += received.used;
         if let Some(Event::ImageEnd { verdict, .. }) = received.event {
             verdict.unwrap();
@@ -231,12 +231,12 @@ fn take(request: Request, answer: &[u8]) -> usize {
 fn serve_list(scale: u32) -> Work {
     let catalog = catalog(scale);
     let mut socket = vec![0; READ];
-    Box::new(move || answer(&catalog, &[1, 1], &mut socket))
+    Box::new(move || respond(&catalog, &[1, 1], &mut socket))
 }
 
 fn receive_list(scale: u32) -> Work {
-    let bytes = listed(&catalog(scale));
-    Box::new(move || take(Request::List, &bytes))
+    let bytes = list_bytes(&catalog(scale));
+    Box::new(move || receive(Request::List, &bytes))
 }
 
 fn send_batch(scale: u32) -> Work {
@@ -265,8 +265,8 @@ fn serve_batch(scale: u32) -> Work {
     encode_ids(&(0..scale).map(id).collect::<Vec<_>>(), &mut request);
     let mut socket = vec![0; READ];
     Box::new(move || {
-        let sent = answer(&catalog, &request, &mut socket);
-        assert_eq!(sent, 5, "nothing is missing");
+        let sent = respond(&catalog, &request, &mut socket);
+        assert_eq!(sent, 5, "no image is missing");
         request.len()
     })
 }
@@ -282,7 +282,7 @@ fn serve_images() -> Work {
     }
     let catalog = writer.publish();
     let mut socket = vec![0; READ];
-    Box::new(move || answer(&catalog, &[5, 1], &mut socket))
+    Box::new(move || respond(&catalog, &[5, 1], &mut socket))
 }
 
 fn receive_images() -> Work {
@@ -295,10 +295,10 @@ fn receive_images() -> Work {
         packet::encode_head(&image, &mut bytes);
         bytes.extend_from_slice(&body);
     }
-    Box::new(move || take(Request::ListAndGet, &bytes))
+    Box::new(move || receive(Request::ListAndGet, &bytes))
 }
 
-/// Photographs do not compress and are not compressed; what is, is like this: runs and gradients.
+/// Pixels that compress: runs and gradients. Photographs are not compressed.
 fn pixels() -> Vec<u8> {
     let pixel = |n: u32| u8::try_from((n / 3 / 16 + (id(n / 48).0 % 3) as u32) % 256).unwrap();
     (0..8 << 20).map(pixel).collect()
@@ -306,7 +306,7 @@ fn pixels() -> Vec<u8> {
 
 pub(crate) fn receive_body(compressed: bool) -> Work {
     let raw = pixels();
-    let packed = if compressed {
+    let wire = if compressed {
         zstd::bulk::compress(&raw, 1).unwrap()
     } else {
         raw.clone()
@@ -314,15 +314,15 @@ pub(crate) fn receive_body(compressed: bool) -> Work {
     let image = Image::new(
         ImageId::of(&raw),
         Flags::new(FileType::Bmp, compressed),
-        u32::try_from(packed.len()).unwrap(),
+        u32::try_from(wire.len()).unwrap(),
     );
     let mut body = BodyReceiver::new(DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW);
     Box::new(move || {
         body.begin(image);
         let mut at = 0;
         while body.verdict().is_none() {
-            let end = packed.len().min(at + READ);
-            let piece = body.receive(&packed[at..end]);
+            let end = wire.len().min(at + READ);
+            let piece = body.receive(&wire[at..end]);
             at += black_box(piece).used;
         }
         body.verdict().unwrap().unwrap();

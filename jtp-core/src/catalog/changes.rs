@@ -130,9 +130,9 @@ impl Catalog {
 
 /// The entries of `catalog`, in order, that are in chunks which `other` does not share.
 fn unshared_entries<'a>(catalog: &'a Catalog, other: &Catalog) -> Vec<Entry<'a>> {
-    let mut shared: Vec<*const Chunk> = other.shape.spine.iter().map(Arc::as_ptr).collect();
+    let mut shared: Vec<*const Chunk> = other.contents.spine.iter().map(Arc::as_ptr).collect();
     shared.sort_unstable();
-    let chunks = catalog.shape.spine.iter();
+    let chunks = catalog.contents.spine.iter();
     chunks
         .filter(|chunk| shared.binary_search(&Arc::as_ptr(chunk)).is_err())
         .flat_map(|chunk| chunk.entries())

@@ -1,4 +1,4 @@
-//! A run of neighbouring entries, kept as they stand in a LIST.
+//! A run of consecutive entries, encoded as in a LIST response.
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -16,10 +16,10 @@ const MAX_BYTES: usize = 64 * 1024;
 /// Entries in catalog order, encoded. The encoding is the only copy of a name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
-    /// Where the spine's table of places knows it.
+    /// Index into `Contents::slots`.
     pub(super) slot: usize,
     bytes: Vec<u8>,
-    /// Where each entry begins; a chunk is far below 4 GiB.
+    /// The offset of each entry; a chunk is far below 4 GiB.
     starts: Vec<u32>,
 }
 
@@ -55,7 +55,7 @@ impl Chunk {
         (0..self.len()).filter_map(|index| self.entry(index))
     }
 
-    /// The entry's image, without looking at the name.
+    /// The entry's image, without decoding the name.
     pub(super) fn image(&self, index: usize) -> Option<Image> {
         let (fixed, rest) = self.from(index)?.split_first_chunk::<FIXED_LEN>()?;
         let [id @ .., bits, n0, n1] = *fixed;
@@ -81,7 +81,7 @@ impl Chunk {
         (0..self.len()).find(|&index| self.id(index) == Some(id))
     }
 
-    /// How the entry at `index` stands to a key, in catalog order. // S5
+    /// Compares the entry at `index` with a key, in catalog order. // S5
     pub(super) fn compare(&self, index: usize, name: &str, id: ImageId) -> Ordering {
         let key = self.from(index).and_then(|entry| {
             let (fixed, rest) = entry.split_first_chunk::<FIXED_LEN>()?;
@@ -92,14 +92,15 @@ impl Chunk {
         key.map_or(Ordering::Less, |key| key.cmp(&(name.as_bytes(), id)))
     }
 
-    /// Whether all entries stand before a key.
+    /// Whether all entries sort before a key.
     pub(super) fn is_before(&self, name: &str, id: ImageId) -> bool {
         self.len()
             .checked_sub(1)
             .is_none_or(|last| self.compare(last, name, id) == Ordering::Less)
     }
 
-    fn place(&self, name: &str, id: ImageId) -> usize {
+    /// The index at which an entry of this key belongs.
+    fn position(&self, name: &str, id: ImageId) -> usize {
         if self.is_before(name, id) {
             return self.len();
         }
@@ -115,14 +116,14 @@ impl Chunk {
         low
     }
 
-    /// Puts an entry where it belongs; whether that is behind all others.
+    /// Inserts an entry in order. Returns whether it is the last one now.
     pub(super) fn insert(&mut self, new: &Entry<'_>) -> Result<bool, NameTooLong> {
-        let index = self.place(new.name, new.id);
+        let index = self.position(new.name, new.id);
         let mut encoded = Vec::with_capacity(entry::encoded_len(new.name.len(), new.length));
         entry::encode(new, &mut encoded)?;
         let start = self.start(index);
         let grown = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
-        // An eighth more, not twice as much: there are thousands of chunks, and most stay as they are.
+        // Grow by an eighth, not by a factor of two: there are thousands of chunks, and most do not change again.
         if self.bytes.capacity() - self.bytes.len() < encoded.len() {
             self.bytes
                 .reserve_exact(encoded.len() + self.bytes.len() / 8);
@@ -182,7 +183,7 @@ impl Chunk {
         Some((chunk, removed))
     }
 
-    /// Where the entry at `index` begins, or would begin at the end.
+    /// The offset of the entry at `index`, or the end if there is none.
     fn start(&self, index: usize) -> usize {
         self.starts
             .get(index)
@@ -194,12 +195,12 @@ impl Chunk {
         self.len() > MAX_ENTRIES || (self.bytes.len() > MAX_BYTES && self.len() > 1)
     }
 
-    /// Moves the entries from `index` on into a chunk of its own.
+    /// Moves the entries from `index` on into a new chunk.
     pub(super) fn split(&mut self, slot: usize, index: usize) -> Chunk {
         let at = self.start(index);
         let base = u32::try_from(at).unwrap_or(u32::MAX);
         let bytes = self.bytes.split_off(at);
-        // Images often come in the order of their names: then this one is not added to any more.
+        // Images are often inserted in name order: then this chunk does not grow again.
         self.bytes.shrink_to_fit();
         let starts = self
             .starts

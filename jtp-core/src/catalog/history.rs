@@ -1,11 +1,11 @@
-//! The catalog's history: each image that entered it, in order, as WATCH tells it. // N1 N2
+//! The catalog's history: the events that WATCH sends, one for each added image, in order. // N1 N2
 //!
-//! A chain of places with a batch of events between each and the next, one batch for each published change
-//! that brought new images. A [`Cursor`] holds its place and so the chain from there on; what lies before
-//! the slowest cursor is freed by itself. A watcher is thus a place in the history, never a queue of its own.
+//! The history is a linked list: each node is a position, and a batch of events leads to the next node. Each
+//! publication that adds images appends one batch. A [`Cursor`] owns its node and so all later ones; nodes before
+//! the slowest cursor are freed. A watcher needs a cursor only, no queue.
 //!
-//! A snapshot holds a place too, and a slow response holds its snapshot. So that neither keeps more than the
-//! bound, the writer cuts the chain: a place more than so many events behind the last one loses what follows it.
+//! Each snapshot has a cursor too, and a slow response keeps its snapshot. To bound the memory, the writer cuts the
+//! list: a node that is more than the limit of events behind the last one loses its successors.
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -20,46 +20,46 @@ use std::sync::{Mutex, PoisonError};
 struct Node {
     /// One allocation for each history, compared by address.
     history: Arc<()>,
-    /// How many events there were up to here.
+    /// The number of events before this position.
     events: u64,
     next: Next,
 }
 
-/// What follows a place: set once, and cut once.
+/// What follows a node: a batch once there is one, and nothing after a cut.
 #[derive(Debug, Default)]
 struct Next {
     #[cfg(feature = "std")]
-    link: Mutex<Link>,
+    state: Mutex<NextState>,
     #[cfg(not(feature = "std"))]
-    link: RefCell<Link>,
+    state: RefCell<NextState>,
 }
 
 #[derive(Debug, Default)]
-enum Link {
-    /// Nothing yet.
+enum NextState {
+    /// This is the last node.
     #[default]
-    Open,
-    /// A batch, and the place behind it.
-    To(Arc<Batch>),
-    /// It was too far behind. // N2
+    Last,
+    /// A batch, which has the next node.
+    Batch(Arc<Batch>),
+    /// The node was too far behind: its successors are freed. // N2
     Cut,
 }
 
 impl Next {
-    fn with<T>(&self, look: impl FnOnce(&mut Link) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut NextState) -> T) -> T {
         #[cfg(feature = "std")]
-        // Nothing that is done under the lock can panic and leave half a link.
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        // No code under the lock panics, so a poisoned state is complete.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         #[cfg(not(feature = "std"))]
-        let mut link = self.link.borrow_mut();
-        look(&mut link)
+        let mut state = self.state.borrow_mut();
+        f(&mut state)
     }
 }
 
-/// One change's new images, and the place behind them.
+/// The events of one publication, and the node after them.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// Whole `JTPW` frames, encoded once for all watchers.
+    /// Complete `JTPW` frames, encoded once for all watchers.
     frames: Vec<u8>,
     node: Arc<Node>,
 }
@@ -69,17 +69,17 @@ impl Batch {
         &self.frames
     }
 
-    /// The place behind the batch.
+    /// The position after the batch.
     pub(crate) fn end(&self) -> Cursor {
         Cursor(Arc::clone(&self.node))
     }
 }
 
 impl Drop for Node {
-    /// Frees a long chain in a loop: the derived way would recurse once a place.
+    /// Frees a long list in a loop. Without it, dropping recurses once for each node.
     fn drop(&mut self) {
         let mut next = self.next.with(core::mem::take);
-        while let Link::To(batch) = next {
+        while let NextState::Batch(batch) = next {
             let Some(node) = Arc::into_inner(batch).and_then(|batch| Arc::into_inner(batch.node))
             else {
                 return;
@@ -89,12 +89,15 @@ impl Drop for Node {
     }
 }
 
-/// A place in the history: all events up to it have been seen.
+/// A position in a catalog's history of added images. // N2
+///
+/// It keeps the later events in memory, within the limit of
+/// [`CatalogWriter::set_history`](super::CatalogWriter::set_history).
 #[derive(Debug, Clone)]
 pub struct Cursor(Arc<Node>);
 
 impl Cursor {
-    /// The place before the first event.
+    /// The start of a new history.
     pub(super) fn start() -> Cursor {
         Cursor::at(Arc::default(), 0)
     }
@@ -107,7 +110,7 @@ impl Cursor {
         }))
     }
 
-    /// How many events the history has had up to this place.
+    /// The number of events before this position, since the history began.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.0.events
@@ -121,7 +124,7 @@ impl Cursor {
         Arc::ptr_eq(&self.0.history, &other.0.history)
     }
 
-    /// Number of events between this position and a later one; 0 if `later` is not later, `None` if the two
+    /// The number of events between this position and a later one; 0 if `later` is not later, `None` if the two
     /// belong to different histories. // N2
     #[must_use]
     pub fn behind(&self, later: &Cursor) -> Option<u64> {
@@ -129,35 +132,35 @@ impl Cursor {
             .then(|| later.0.events.saturating_sub(self.0.events))
     }
 
-    /// The batch that follows, if there is one yet and it is still kept.
+    /// The next batch, if there is one and it was not cut off.
     pub(crate) fn next(&self) -> Option<Arc<Batch>> {
-        self.0.next.with(|link| match link {
-            Link::To(batch) => Some(Arc::clone(batch)),
-            Link::Open | Link::Cut => None,
+        self.0.next.with(|next| match next {
+            NextState::Batch(batch) => Some(Arc::clone(batch)),
+            NextState::Last | NextState::Cut => None,
         })
     }
 
-    /// Whether what followed is not kept any more: whoever is here has missed events. // N2
+    /// Whether later events were discarded: a watcher at this position cannot go on. // N2
     pub(crate) fn is_cut(&self) -> bool {
-        self.0.next.with(|link| matches!(link, Link::Cut))
+        self.0.next.with(|next| matches!(next, NextState::Cut))
     }
 }
 
-/// The writer's end of the history.
+/// The writer's side of the history.
 #[derive(Debug)]
 pub(super) struct History {
     last: Cursor,
-    /// The places that someone may still hold, in order, each with its count of events.
-    held: VecDeque<(u64, Weak<Node>)>,
-    bound: u64,
+    /// The earlier nodes that a cursor may still own, in order, each with its number of events.
+    earlier: VecDeque<(u64, Weak<Node>)>,
+    limit: u64,
 }
 
 impl History {
     pub(super) fn new() -> History {
         History {
             last: Cursor::start(),
-            held: VecDeque::new(),
-            bound: super::CatalogWriter::HISTORY,
+            earlier: VecDeque::new(),
+            limit: super::CatalogWriter::HISTORY,
         }
     }
 
@@ -165,18 +168,18 @@ impl History {
         &self.last
     }
 
-    /// How many events are kept at most.
-    pub(super) fn set_bound(&mut self, events: u64) {
-        self.bound = events;
+    /// Sets the number of events that are kept at most. // N2
+    pub(super) fn set_limit(&mut self, events: u64) {
+        self.limit = events;
         self.cut();
     }
 
-    /// Whether a batch of so many events could be told to anyone.
+    /// Whether a batch of `events` events is within the limit. A larger one is cut off at once.
     pub(super) fn keeps(&self, events: u64) -> bool {
-        events <= self.bound
+        events <= self.limit
     }
 
-    /// Appends a batch behind the last place.
+    /// Appends a batch of `events` events.
     pub(super) fn append(&mut self, events: u64, frames: Vec<u8>) {
         let next = Cursor::at(
             Arc::clone(&self.last.0.history),
@@ -186,29 +189,34 @@ impl History {
             frames,
             node: Arc::clone(&next.0),
         });
-        self.last.0.next.with(|link| *link = Link::To(batch));
+        self.last
+            .0
+            .next
+            .with(|next| *next = NextState::Batch(batch));
         let before = core::mem::replace(&mut self.last, next);
-        self.held
+        self.earlier
             .push_back((before.events(), Arc::downgrade(&before.0)));
         drop(before);
         self.cut();
     }
 
-    /// Lets go of what is further back than the bound. // N2
+    /// Discards events beyond the limit. // N2
     fn cut(&mut self) {
-        while let Some((events, node)) = self.held.front() {
-            // Each place keeps those behind it, so what nobody holds is at the front.
+        while let Some((events, node)) = self.earlier.front() {
+            // A node owns its successors, so the freed ones are at the front.
             if node.strong_count() > 0 {
-                if self.last.events().saturating_sub(*events) <= self.bound {
+                if self.last.events().saturating_sub(*events) <= self.limit {
                     return;
                 }
                 if let Some(node) = node.upgrade() {
-                    // Dropped outside the lock: it may be a long chain.
-                    let cut = node.next.with(|link| core::mem::replace(link, Link::Cut));
+                    // Dropped outside the lock: it may be a long list.
+                    let cut = node
+                        .next
+                        .with(|next| core::mem::replace(next, NextState::Cut));
                     drop(cut);
                 }
             }
-            self.held.pop_front();
+            self.earlier.pop_front();
         }
     }
 }
@@ -227,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn n2_a_cursor_reads_on_from_its_place_and_a_long_chain_is_freed_without_recursion() {
-        // Miri takes minutes for a long one.
+    fn n2_a_cursor_reads_later_events_and_a_long_history_is_freed_without_recursion() {
+        // Miri takes minutes for a long history.
         let batches = if cfg!(miri) { 2_000 } else { 200_000 };
         let (first, history) = history(batches);
         assert_eq!(first.behind(history.last()), Some(batches));
@@ -239,18 +247,18 @@ mod tests {
     }
 
     #[test]
-    fn n2_places_further_back_than_the_bound_are_cut_and_their_events_freed() {
+    fn n2_events_beyond_the_limit_are_freed() {
         let (first, mut history) = history(10);
-        history.set_bound(12);
+        history.set_limit(12);
         let tenth = history.last().clone();
         history.append(2, Vec::new());
-        assert!(!first.is_cut(), "12 behind");
+        assert!(!first.is_cut(), "12 events behind");
         let kept = first.next().map(|batch| Arc::downgrade(&batch));
         history.append(1, Vec::new());
         assert!(first.is_cut() && first.next().is_none());
         assert!(kept.is_some_and(|batch| batch.upgrade().is_none()));
         assert!(!tenth.is_cut() && tenth.next().is_some());
-        // One batch that is over the bound by itself reaches nobody.
+        // A batch larger than the limit is cut off at once.
         history.append(13, Vec::new());
         assert!(tenth.is_cut() && !history.last().is_cut());
     }
@@ -269,11 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn n2_what_nobody_holds_is_not_kept() {
+    fn n2_nodes_without_a_cursor_are_freed() {
         let (first, mut history) = history(10);
-        assert_eq!(history.held.len(), 10);
+        assert_eq!(history.earlier.len(), 10);
         drop(first);
         history.append(1, Vec::new());
-        assert!(history.held.is_empty());
+        assert!(history.earlier.is_empty());
     }
 }

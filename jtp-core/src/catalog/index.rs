@@ -9,7 +9,7 @@ use crate::image::ImageId;
 /// The index grows when its shards hold more than this on average.
 const SHARD_LEN: usize = 512;
 
-/// Which chunk holds an image. The ID is in two halves, so that a record takes 12 bytes and not 16.
+/// The chunk that holds an image. The ID is in two halves, so that a record takes 12 bytes instead of 16.
 #[derive(Debug, Clone, Copy)]
 struct Record {
     high: u32,
@@ -32,7 +32,7 @@ impl Record {
     }
 }
 
-/// From ID to chunk. An ID is uniformly spread, so its top bits choose the shard.
+/// Maps IDs to chunks. IDs are uniformly distributed, so the top bits choose the shard.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     bits: u32,
@@ -54,7 +54,7 @@ impl Index {
     }
 
     fn shard_of(&self, id: ImageId) -> usize {
-        // A shift by 64 is no shift of a u64: no bits, one shard.
+        // With no bits there is one shard, and a shift by 64 is an overflow.
         let top = id.0.checked_shr(u64::BITS - self.bits).unwrap_or(0);
         usize::try_from(top).unwrap_or(0)
     }
@@ -71,18 +71,27 @@ impl Index {
 
     /// The slot of the chunk that holds the image.
     pub(super) fn slot(&self, id: ImageId) -> Option<usize> {
-        let (shard, place) = self.find(id)?;
-        let record = self.shards.get(shard)?.get(place.ok()?)?;
+        let (shard, position) = self.find(id)?;
+        let record = self.shards.get(shard)?.get(position.ok()?)?;
         usize::try_from(record.slot).ok()
     }
 
-    /// Where the image stands in the order of IDs, given [`Index::starts`].
+    /// The image's position in the order of IDs, given [`Index::starts`].
     pub(super) fn ordinal(&self, id: ImageId, starts: &[usize]) -> Option<usize> {
-        let (shard, place) = self.find(id)?;
-        Some(starts.get(shard)? + place.ok()?)
+        let (shard, position) = self.find(id)?;
+        Some(starts.get(shard)? + position.ok()?)
     }
 
-    /// How many IDs stand before each shard.
+    /// [`Index::ordinal`] and [`Index::slot`] in one lookup.
+    pub(super) fn locate(&self, id: ImageId, starts: &[usize]) -> Option<(usize, usize)> {
+        let (shard, position) = self.find(id)?;
+        let position = position.ok()?;
+        let record = self.shards.get(shard)?.get(position)?;
+        let slot = usize::try_from(record.slot).ok()?;
+        Some((starts.get(shard)? + position, slot))
+    }
+
+    /// The number of IDs before each shard.
     pub(super) fn starts(&self) -> Vec<usize> {
         self.shards
             .iter()
@@ -94,19 +103,19 @@ impl Index {
             .collect()
     }
 
-    /// Puts an image into a chunk, wherever it was before.
+    /// Records the chunk of an image, which replaces an earlier record.
     pub(super) fn set(&mut self, id: ImageId, slot: usize) {
         let Ok(slot) = u32::try_from(slot) else {
             return;
         };
-        let Some((shard, place)) = self.find(id) else {
+        let Some((shard, position)) = self.find(id) else {
             return;
         };
         let Some(shard) = self.shards.get_mut(shard) else {
             return;
         };
         let shard = Arc::make_mut(shard);
-        match place {
+        match position {
             Ok(at) => {
                 if let Some(record) = shard.get_mut(at) {
                     record.slot = slot;
@@ -114,7 +123,7 @@ impl Index {
             }
             Err(at) => {
                 if shard.len() == shard.capacity() {
-                    // An eighth more, not twice as much: a shard is short, and there are thousands.
+                    // Grow by an eighth, not by a factor of two: shards are short, and there are thousands.
                     shard.reserve_exact(shard.len() / 8 + 4);
                 }
                 shard.insert(at, Record::new(id, slot));

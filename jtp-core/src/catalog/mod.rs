@@ -1,17 +1,18 @@
-//! The catalog: which images there are. [`Catalog`] is one snapshot, [`CatalogWriter`] makes the next.
+//! The catalog of a server's images. A [`Catalog`] is one snapshot; a [`CatalogWriter`] makes the next one.
 //!
-//! A snapshot never changes, so each response is computed from one state of the catalog (S3), and it is
-//! cheap to share and cheap to make: entries live in chunks of some hundred neighbours, encoded as they stand
-//! in a LIST, and a change copies the chunks and index shards that it touches. Publishing one image into
-//! a million copies two lists of pointers, a chunk and a shard; LIST is never encoded again.
+//! A snapshot never changes, so each response is computed from one state of the catalog (S3). Snapshots are
+//! cheap to share and to make: entries are stored in chunks of some hundred, encoded as in a LIST response, and a
+//! change copies only the chunks and index shards that it touches. Adding one image to a million copies two lists
+//! of pointers, a chunk and a shard. LIST responses are not encoded again.
 //!
 //! ```text
 //! Catalog ── spine ──► Chunk (names a…c) ─ encoded entries, in catalog order
 //!    │           └───► Chunk (names d…f) ─ …            shared with other snapshots
 //!    ├── index ──► Shard (IDs 0…) ─ sorted (ID, chunk)
-//!    └── latest ─► place in the history: what WATCH tells from here on
+//!    └── latest ─► position in the history: WATCH sends the events after it
 //! ```
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(not(feature = "std"), allow(clippy::arc_with_non_send_sync))]
 
 mod changes;
@@ -35,9 +36,9 @@ pub use history::Cursor;
 use index::Index;
 pub use writer::{CatalogError, CatalogWriter};
 
-/// One state of the catalog, in the order of NFC name bytes, then ID. // S3 S5
+/// A snapshot of the catalog, sorted by the bytes of the NFC name, then by ID. // S3 S5
 ///
-/// It holds each ID once (S4). Without the feature `std` a catalog cannot be shared between threads.
+/// Each ID is in it once (S4). Without the feature `std` a catalog cannot be shared between threads.
 ///
 /// ```
 /// use jtp_core::{CatalogWriter, FileType, Flags, Image, ImageId};
@@ -52,8 +53,8 @@ pub use writer::{CatalogError, CatalogWriter};
 /// ```
 #[derive(Clone)]
 pub struct Catalog {
-    shape: Shape,
-    /// How many IDs stand before each shard of the index.
+    contents: Contents,
+    /// The number of IDs before each shard of the index.
     starts: Vec<usize>,
     /// `JTPL` and the count.
     list_head: Vec<u8>,
@@ -61,33 +62,33 @@ pub struct Catalog {
     latest: Cursor,
 }
 
-/// The part of a catalog that its writer works on.
+/// The part of a catalog that its writer changes.
 #[derive(Debug, Clone)]
-struct Shape {
+struct Contents {
     /// The chunks in catalog order; none is empty.
     spine: Vec<Arc<Chunk>>,
-    /// Where in the spine the chunk of a slot stands.
-    places: Vec<usize>,
+    /// For each slot, the index of its chunk in the spine.
+    slots: Vec<usize>,
     index: Index,
 }
 
-impl Shape {
-    fn new() -> Shape {
-        Shape {
+impl Contents {
+    fn new() -> Contents {
+        Contents {
             spine: Vec::new(),
-            places: Vec::new(),
+            slots: Vec::new(),
             index: Index::new(),
         }
     }
 
-    /// Where an image is: the chunk's place in the spine, and its place in the chunk.
+    /// The index of the image's chunk in the spine, and of its entry in the chunk.
     fn find(&self, id: ImageId) -> Option<(usize, usize)> {
-        let place = *self.places.get(self.index.slot(id)?)?;
-        Some((place, self.spine.get(place)?.index_of(id)?))
+        let position = *self.slots.get(self.index.slot(id)?)?;
+        Some((position, self.spine.get(position)?.index_of(id)?))
     }
 }
 
-/// A place in catalog order, for going through the images one by one.
+/// A position in catalog order, for [`Catalog::next_image`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place {
     chunk: usize,
@@ -95,79 +96,81 @@ pub(crate) struct Place {
 }
 
 impl Catalog {
-    fn new(shape: Shape, generation: u64, latest: Cursor) -> Catalog {
+    fn new(contents: Contents, generation: u64, latest: Cursor) -> Catalog {
         let mut list_head = Vec::with_capacity(response::MAX_HEAD_LEN);
-        // The writer refuses an image beyond what a u32 counts.
-        let count = u32::try_from(shape.index.len()).unwrap_or(u32::MAX);
+        // The writer refuses more images than a u32 can count.
+        let count = u32::try_from(contents.index.len()).unwrap_or(u32::MAX);
         response::encode_head(Header::List, count, &mut list_head);
         Catalog {
-            starts: shape.index.starts(),
-            shape,
+            starts: contents.index.starts(),
+            contents,
             list_head,
             generation,
             latest,
         }
     }
 
-    /// A catalog without images, at the start of a history that nobody writes.
+    /// A catalog without images. Its history is its own and stays empty.
     #[must_use]
     pub fn empty() -> Catalog {
-        Catalog::new(Shape::new(), 0, Cursor::start())
+        Catalog::new(Contents::new(), 0, Cursor::start())
     }
 
-    /// How many images there are.
+    /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shape.index.len()
+        self.contents.index.len()
     }
 
-    /// Whether there is no image.
+    /// Whether the catalog has no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Which snapshot of its writer this is: 0 is the empty one, each publishing adds 1.
+    /// The number of this snapshot among those of its writer: the empty first one is 0, and each publication with
+    /// changes adds 1.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The place in the history up to which all new images are in this snapshot. // N1 N5
+    /// The position in the history that corresponds to this snapshot: a WATCH that starts here reports every image
+    /// that is added later. // N1 N5
     #[must_use]
     pub fn latest(&self) -> &Cursor {
         &self.latest
     }
 
-    /// The image of that ID, as this snapshot sends it.
+    /// The image with this ID, as this snapshot sends it.
     #[must_use]
     pub fn get(&self, id: ImageId) -> Option<Image> {
-        let (place, index) = self.shape.find(id)?;
-        self.shape.spine.get(place)?.image(index)
+        let (position, index) = self.contents.find(id)?;
+        self.contents.spine.get(position)?.image(index)
     }
 
-    /// The entry of that ID.
+    /// The entry with this ID.
     #[must_use]
     pub fn entry(&self, id: ImageId) -> Option<Entry<'_>> {
-        let (place, index) = self.shape.find(id)?;
-        self.shape.spine.get(place)?.entry(index)
+        let (position, index) = self.contents.find(id)?;
+        self.contents.spine.get(position)?.entry(index)
     }
 
-    /// Whether there is an image of that ID.
+    /// Whether the catalog has an image with this ID.
     #[must_use]
     pub fn contains(&self, id: ImageId) -> bool {
-        self.shape.index.slot(id).is_some()
+        self.contents.index.slot(id).is_some()
     }
 
     /// All entries in catalog order. // S5
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        let chunks = self.shape.spine.iter();
+        let chunks = self.contents.spine.iter();
         chunks.flat_map(|chunk| chunk.entries())
     }
 
-    /// The whole response to LIST in pieces: the header with the count, then each chunk's entries.
+    /// The whole response to LIST in pieces: the header with the count, then the entries of each chunk.
     ///
-    /// Nothing is encoded or copied for it.
+    /// Borrows encoded bytes; nothing is encoded or copied.
     pub fn list(&self) -> impl Iterator<Item = &[u8]> {
         (0..).map_while(|index| self.list_piece(index))
     }
@@ -175,22 +178,47 @@ impl Catalog {
     pub(crate) fn list_piece(&self, index: usize) -> Option<&[u8]> {
         match index.checked_sub(1) {
             None => Some(&self.list_head),
-            Some(chunk) => self.shape.spine.get(chunk).map(|chunk| chunk.bytes()),
+            Some(chunk) => self.contents.spine.get(chunk).map(|chunk| chunk.bytes()),
         }
     }
 
-    /// Where the image stands in the order of IDs: below [`Catalog::len`], each once.
+    /// The image's position in the order of IDs, below [`Catalog::len`].
     pub(crate) fn ordinal(&self, id: ImageId) -> Option<usize> {
-        self.shape.index.ordinal(id, &self.starts)
+        self.contents.index.ordinal(id, &self.starts)
     }
 
-    /// The image at a place, and the place moved on.
+    /// The image at a position, which moves on by one.
     pub(crate) fn next_image(&self, at: &mut Place) -> Option<Image> {
         loop {
-            let chunk = self.shape.spine.get(at.chunk)?;
+            let chunk = self.contents.spine.get(at.chunk)?;
             if at.index < chunk.len() {
                 at.index += 1;
                 return chunk.image(at.index - 1);
+            }
+            *at = Place {
+                chunk: at.chunk + 1,
+                index: 0,
+            };
+        }
+    }
+
+    /// The image's [ordinal](Self::ordinal), and the index of its chunk.
+    pub(crate) fn locate(&self, id: ImageId) -> Option<(usize, usize)> {
+        let (ordinal, slot) = self.contents.index.locate(id, &self.starts)?;
+        Some((ordinal, *self.contents.slots.get(slot)?))
+    }
+
+    /// Number of chunks.
+    pub(crate) fn chunks(&self) -> usize {
+        self.contents.spine.len()
+    }
+
+    /// Skips whole chunks from a position at the start of one, while `skips` is true of the chunk's index and number
+    /// of images.
+    pub(crate) fn skip_chunks(&self, at: &mut Place, skips: impl Fn(usize, usize) -> bool) {
+        while let Some(chunk) = self.contents.spine.get(at.chunk) {
+            if at.index < chunk.len() && (at.index > 0 || !skips(at.chunk, chunk.len())) {
+                return;
             }
             *at = Place {
                 chunk: at.chunk + 1,

@@ -1,13 +1,13 @@
-//! What a client connection is told beforehand.
+//! The settings of a client connection.
 
 use core::time::Duration;
 
 use crate::body::{DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW};
 
-/// The default time without a byte while a response is due. // T6
+/// The default of [`ClientConfig::response_timeout`]. // T6
 pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The settings of a [`ClientConnection`](super::ClientConnection).
+/// The limits and timeouts of a [`ClientConnection`](super::ClientConnection).
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,34 +38,33 @@ impl ClientConfig {
         }
     }
 
-    /// How long no byte may move while a response is due or a request is being sent; `None` is for ever. It
-    /// does not run while watching. Default: 60 s. // T6
+    /// How long the connection may pass without a byte sent or received while a request is being sent or a response
+    /// is due. `None` disables the timeout. It does not apply during WATCH. Default: 60 s. // T6
     #[must_use]
     pub const fn with_response_timeout(mut self, timeout: Option<Duration>) -> ClientConfig {
         self.response_timeout = timeout;
         self
     }
 
-    /// The most bytes of one decoded image. A longer one is thrown away and reported in its place. Default:
-    /// 4 GiB − 1, for images that are streamed; 1 GiB is advised where they are collected in memory. // R4
+    /// The maximum number of bytes of a decoded image. A longer one is discarded and reported as a fault. Default:
+    /// 4 GiB − 1, for images that are streamed; at most 1 GiB is advised for images held in memory. // R4
     #[must_use]
     pub const fn with_max_image_size(mut self, bytes: u64) -> ClientConfig {
         self.max_image_size = bytes;
         self
     }
 
-    /// The largest Zstd window, in bytes: the memory that a compressed image may cost. Default: 8 MiB, which
-    /// is also what the format's specification asks every decoder to support. The decoder itself stops at
-    /// 2 GiB. // W8
+    /// The maximum Zstd window in bytes, which bounds the memory that a compressed image needs. Default: 8 MiB, which
+    /// the format's specification asks every decoder to support. The decoder itself supports at most 2 GiB. // W8
     #[must_use]
     pub const fn with_max_window(mut self, bytes: u32) -> ClientConfig {
         self.max_window = bytes;
         self
     }
 
-    /// Whether the server is known to look for requests while it answers `GET_BY_ID`, and to read CANCEL
-    /// whole. Default: `false`, since deployed servers do neither: then nothing but CANCEL is sent behind an
-    /// unfinished `GET_BY_ID` or WATCH, and a connection is not used again after CANCEL. // R7
+    /// Whether the server is known to accept requests while it answers `GET_BY_ID`, and to read all of CANCEL.
+    /// Default: `false`, since deployed servers do neither. Only CANCEL is then sent behind an unfinished
+    /// `GET_BY_ID` or WATCH, and a connection is not used again after CANCEL. // R7
     #[must_use]
     pub const fn with_pipeline(mut self, pipeline: bool) -> ClientConfig {
         self.pipeline = pipeline;

@@ -30,10 +30,10 @@ pub enum ClientError {
 #[non_exhaustive]
 pub enum PeerError {
     /// Bytes that are not a frame.
-    #[error("invalid {location}")]
+    #[error("invalid {location}: {error}")]
     Wire {
         /// What is wrong with them.
-        source: WireError,
+        error: WireError,
         /// The part of the stream that they are in.
         location: Location,
     },

@@ -1,10 +1,10 @@
-//! The client's side of a connection as a state machine.
+//! The client's side of a connection as a state machine, without I/O.
 //!
 //! # Receiving
 //!
 //! ```text
 //!                 JTPE ┌───────┐
-//!          ┌──────────►│ Error │ the message ► ClientError::Server, sticky
+//!          ┌──────────►│ Error │ message ► ClientError::Server, sticky
 //!          │           └───────┘
 //!          │               ▲ JTPE
 //!          │               │                    ┌─────────────────────────────┐
@@ -17,52 +17,53 @@
 //!    │          │                      └────┬────┘ ImageEnd        └──────┘
 //!    │          │ none left ► End, or JTPC ► Cancelled
 //!    │          │◄──────────────────────────┘
-//!    │          │ JTPW ┌──────┐
-//!    │          ├─────►│ News │ entry ► NewImage
-//!    │          │◄─────┤      │
-//!    │          │      └──────┘
+//!    │          │ JTPW ┌────────────┐
+//!    │          ├─────►│ WatchEntry │ entry ► NewImage
+//!    │          │◄─────┤            │
+//!    │          │      └────────────┘
 //!    │          ├──┐
 //!    └──────────┘◄─┘ JTPC ► Cancelled
 //! ```
 //!
-//! | state | what may come | anything else |
+//! | state | accepted input | error otherwise |
 //! |---|---|---|
-//! | Boundary, nothing sent that is unanswered | `JTPE` | [`PeerError::UnexpectedData`] |
+//! | Boundary, no request was sent that is unanswered | `JTPE` | [`PeerError::UnexpectedData`] |
 //! | Boundary, a response is due | its header, `JTPE`; `JTPC` after CANCEL | [`PeerError::UnexpectedResponse`] |
 //! | Boundary, the response is complete and CANCEL was sent | `JTPC`, `JTPE` | [`PeerError::UnexpectedResponse`] |
-//! | Boundary, watching | `JTPW`, `JTPE`; `JTPC` after CANCEL | [`PeerError::UnexpectedResponse`] |
-//! | Count, Entries, News, Error | just that | [`PeerError::Wire`] |
+//! | Boundary, during WATCH | `JTPW`, `JTPE`; `JTPC` after CANCEL | [`PeerError::UnexpectedResponse`] |
+//! | Count, Entries, `WatchEntry`, Error | that field | [`PeerError::Wire`] |
 //! | Packets | a packet's head, `JTPE` (S12); `JTPC` after CANCEL | [`PeerError::NotAPacket`] |
-//! | Body | any bytes; a bad image is told at its end | |
+//! | Body | any bytes; a bad image is reported at its end | |
 //!
-//! (An image that is [left undecoded](ClientConnection::leave_undecoded) has a Body whose bytes are told as they
-//! are, and a `PacketEnd`.)
+//! An image that is [left undecoded](ClientConnection::leave_undecoded) has a Body whose bytes are passed on
+//! unchanged, and ends with `PacketEnd`.
 //!
 //! # Sending
 //!
-//! Each request goes through these states; the response can come from Sent on.
+//! Each request goes through these states. Its response is accepted from Sent on.
 //!
 //! ```text
-//! Queued ──► Encoding (IDs, 16 KiB at a time) ──► Sent ──► answered, gone
+//! Queued ──► Encoding (IDs, 16 KiB at a time) ──► Sent ──► answered, removed
 //!    waits for                                     │ cancel()
 //!    the one before, if that is                    ▼
-//!    a WATCH (N3), a GET_BY_ID (R7),            CANCEL sent ──► JTPC, gone
+//!    a WATCH (N3), a GET_BY_ID (R7),            CANCEL sent ──► JTPC, removed
 //!    or cancelled
 //! ```
 //!
 //! # Calls
 //!
-//! They come in four classes, and any order of them is valid:
+//! The calls fall in four groups, and any order of them is valid:
 //!
-//! - what the application wants: [`request`](ClientConnection::request), [`cancel`](ClientConnection::cancel),
+//! - requests: [`request`](ClientConnection::request), [`cancel`](ClientConnection::cancel),
 //!   [`leave_undecoded`](ClientConnection::leave_undecoded);
-//! - bytes out: [`transmit`](ClientConnection::transmit), [`transmitted`](ClientConnection::transmitted);
-//! - bytes in: [`receive`](ClientConnection::receive), [`receive_eof`](ClientConnection::receive_eof);
+//! - output: [`transmit`](ClientConnection::transmit), [`transmitted`](ClientConnection::transmitted);
+//! - input: [`receive`](ClientConnection::receive), [`data`](ClientConnection::data),
+//!   [`receive_eof`](ClientConnection::receive_eof);
 //! - time: [`deadline`](ClientConnection::deadline), [`handle_timeout`](ClientConnection::handle_timeout),
 //!   [`wait`](ClientConnection::wait).
 //!
-//! Misuse is reported as [`Misuse`](crate::Misuse) and changes nothing. What the peer or the network did wrong is a
-//! [`ClientError`], which ends the connection for good.
+//! A call that does not fit the state returns [`Misuse`](crate::Misuse) and changes nothing. A fault of the peer or
+//! the network is a [`ClientError`], which ends the connection.
 
 mod config;
 mod error;
@@ -90,9 +91,9 @@ use send::Output;
 
 /// One connection to a server.
 ///
-/// It holds no body and no catalog: what comes is told as an [`Event`] that borrows the caller's bytes. Its
-/// own memory is some 16 KiB of output, a frame's head that came in pieces (an entry with a long name: 64
-/// KiB), and for compressed images what [`BodyReceiver`] needs.
+/// It keeps no body and no catalog: it returns each [`Event`] when it is received, and that borrows the caller's
+/// bytes. Its own memory is some 16 KiB of output, the head of a frame that arrives in several pieces (at most
+/// 64 KiB, for an entry with a long name), and for compressed images the memory of a [`BodyReceiver`].
 ///
 /// ```
 /// use jtp_core::{ImageId, Time};
@@ -106,7 +107,7 @@ use send::Output;
 /// assert_eq!(connection.transmit()[..3], [0, 0, 1]);
 /// connection.transmitted(sent, now)?;
 ///
-/// // What a server answers: one raw PNG.
+/// // The server's answer: one raw PNG.
 /// let mut answer = b"JTPD\x01\x00\x08".to_vec();
 /// answer.extend(ImageId::of(b"an image").to_be_bytes());
 /// answer.extend(b"an image");
@@ -117,9 +118,11 @@ use send::Output;
 ///     input = &input[received.used..];
 ///     match received.event {
 ///         Some(Event::Data(bytes)) => image.extend_from_slice(bytes),
-///         Some(Event::ImageEnd { verdict, .. }) => drop(verdict?),
+///         Some(Event::ImageEnd { verdict, .. }) => {
+///             verdict?;
+///         }
 ///         Some(_) => {}
-///         None => break, // all was used: here a program would read, or be done
+///         None => break, // All input is used: a program would read more here, or be done.
 ///     }
 /// }
 /// assert_eq!(image, b"an image");
@@ -130,28 +133,28 @@ use send::Output;
 #[derive(Debug)]
 pub struct ClientConnection {
     config: ClientConfig,
-    /// The requests that are not wholly answered, in order.
+    /// The requests that are not completely answered, in order.
     pending: VecDeque<Pending>,
-    /// The first of them that has not wholly become output.
+    /// The index in `pending` of the first request that is not completely encoded.
     next: usize,
     output: Output,
     state: State,
-    /// A frame that has not wholly come; shorter than the longest frame.
+    /// A frame that is not completely received; shorter than the longest frame.
     head: Vec<u8>,
     body: BodyReceiver,
-    /// Where in its input the last event's data stood; `None` if they are in the body's buffer.
+    /// The position of the last event's data in the input; `None` if they are in the body receiver's buffer.
     data_at: Option<Range<usize>>,
     /// A request without keep-alive was made. // S2
     last: bool,
-    /// CANCEL was asked for, at any time. // R7
+    /// A request was cancelled before. // R7
     cancelled: bool,
     eof: bool,
     fault: Option<ClientError>,
-    /// When a byte moved last, or waiting began. // T6
+    /// When a byte was last sent or received, or waiting began. // T6
     moved: Time,
 }
 
-/// What the next bytes are; see the diagram.
+/// What the next bytes are; see the module's diagram.
 #[derive(Debug, Clone, Copy)]
 enum State {
     Boundary,
@@ -165,7 +168,7 @@ enum State {
     Packets {
         left: u32,
     },
-    /// A packet's head has been told; who is to decode its data shows at the next call.
+    /// A packet's head was returned. Whether its data are decoded here is known at the next call.
     Begun {
         left: u32,
         image: Image,
@@ -184,7 +187,7 @@ enum State {
 }
 
 impl ClientConnection {
-    /// A connection on which nothing has happened yet.
+    /// A new connection.
     #[must_use]
     pub fn new(config: ClientConfig, now: Time) -> ClientConnection {
         ClientConnection {
@@ -204,8 +207,8 @@ impl ClientConnection {
         }
     }
 
-    /// When [`handle_timeout`](ClientConnection::handle_timeout) has something to do; it moves with every
-    /// byte. `None` while nothing is due, while watching, or without a timeout. // T6
+    /// When to call [`handle_timeout`](ClientConnection::handle_timeout). Every byte sent or received moves it.
+    /// `None` while nothing is due, during WATCH, or without a timeout. // T6
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         if self.is_over() || !self.is_due() {
@@ -214,11 +217,11 @@ impl ClientConnection {
         Some(self.moved + self.config.response_timeout()?)
     }
 
-    /// Looks at the clock.
+    /// Ends the connection if the deadline has passed; otherwise it does nothing.
     ///
     /// # Errors
     ///
-    /// [`ClientError::TimedOut`] if the deadline has passed, or the error that ended the connection before.
+    /// [`ClientError::TimedOut`] if the deadline has passed, or the error that ended the connection earlier.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), ClientError> {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.fail(ClientError::TimedOut);
@@ -229,13 +232,13 @@ impl ClientConnection {
         }
     }
 
-    /// Says that the caller begins to wait for the server only now: the time before it was the application's,
-    /// which kept the connection from being read. // T6
+    /// Restarts the response timeout: the caller begins to wait for the server now. The time before was spent by the
+    /// application, which did not read from the connection. // T6
     pub fn wait(&mut self, now: Time) {
         self.progress(now);
     }
 
-    /// Whether nothing is under way: no request unanswered, nothing to send, no frame half there.
+    /// Whether nothing is in progress: no unanswered request, no output, no incomplete frame.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.fault.is_none()
@@ -244,15 +247,14 @@ impl ClientConnection {
             && self.is_at_boundary()
     }
 
-    /// Whether the connection may take another request, now or when what is under way is done. A pool wants
-    /// this and [`is_idle`](ClientConnection::is_idle). // S2 R7
+    /// Whether the connection accepts another request, now or after those in progress. A pool checks this and
+    /// [`is_idle`](ClientConnection::is_idle). // S2 R7
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         !self.is_over() && !self.last && (!self.cancelled || self.config.pipeline())
     }
 
-    /// How many requests are not wholly answered, the `JTPC` of a cancelled one included; after an error,
-    /// how many were not.
+    /// Number of requests that are not completely answered. A cancelled one counts until its `JTPC` is received.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.pending.len()
@@ -264,14 +266,14 @@ impl ClientConnection {
         self.fault.as_ref()
     }
 
-    /// Whether nothing can be sent any more.
+    /// Whether nothing can be sent any longer.
     fn is_over(&self) -> bool {
         self.eof || self.fault.is_some()
     }
 
-    /// Whether the server owes something, or is owed something. // T6
+    /// Whether output waits to be sent, or a response is due. // T6
     fn is_due(&self) -> bool {
-        // A WATCH that is not wholly sent shows in the output.
+        // A WATCH that is not completely sent is in the output.
         !self.output.is_empty() || self.pending.front().is_some_and(|p| !p.is_watching())
     }
 
@@ -279,7 +281,7 @@ impl ClientConnection {
         self.moved = self.moved.max(now);
     }
 
-    /// Begins to wait, unless that goes on already: to ask for more does not make the server quicker.
+    /// Starts the response timeout unless it runs already: another request does not extend it.
     fn start_clock(&mut self, now: Time) {
         if !self.is_due() {
             self.progress(now);
@@ -288,7 +290,7 @@ impl ClientConnection {
 
     fn fail(&mut self, error: ClientError) {
         self.fault = Some(error);
-        // Nothing more is sent, and nothing more will come. // R1
+        // Nothing more is sent or received. // R1
         self.output.clear();
         self.head = Vec::new();
     }

@@ -425,6 +425,6 @@ fn decode_header(input: &[u8]) -> DecodeResult<Header> {
         .map_or_else(|| Header::decode(input), Err)
 }
 
-fn wire(source: WireError, location: Location) -> ClientError {
-    PeerError::Wire { source, location }.into()
+fn wire(error: WireError, location: Location) -> ClientError {
+    PeerError::Wire { error, location }.into()
 }

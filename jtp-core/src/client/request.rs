@@ -1,4 +1,4 @@
-//! Requests, before and while they are answered.
+//! Requests, and their state until they are answered.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,24 +7,24 @@ use super::event::ResponseKind;
 use crate::image::ImageId;
 use crate::wire::request::{RequestHead, RequestKind, encode_ids};
 
-/// What a client can ask.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// The catalog.
+    /// All entries of the catalog.
     List,
-    /// These images, in this order; at most 255. Unknown ones are left out, doubled ones come twice. // S7
+    /// These images in this order, at most 255. The server omits unknown ones, and sends repeated ones repeatedly. // S7
     GetById(Vec<ImageId>),
-    /// Every image but these. // S8
+    /// All images except these. // S8
     Batch(HaveSet),
-    /// Every image.
+    /// All images.
     ListAndGet,
-    /// News of each image that enters the catalog from now on, until CANCEL. // N1
+    /// The entry of each image that is added to the catalog from now on, until CANCEL. // N1
     Watch,
 }
 
 impl Request {
-    /// The response that answers it.
+    /// The kind of the response that answers it.
     #[must_use]
     pub const fn kind(&self) -> ResponseKind {
         match self {
@@ -37,7 +37,7 @@ impl Request {
     }
 }
 
-/// The images that a client has: at most 1,000,000 IDs, sorted, each once, cheap to clone. // S8
+/// The images that a client has: at most 1,000,000 IDs, sorted and without duplicates. Cheap to clone. // S8
 ///
 /// ```
 /// use jtp_core::ImageId;
@@ -51,22 +51,20 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HaveSet(Arc<[ImageId]>);
 
-/// More IDs than BATCH can say that one has. // S8
+/// More IDs than a BATCH can name. // S8
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{count} images are more than the {} that BATCH can exclude",
-    HaveSet::MAX
-)]
+#[non_exhaustive]
+#[error("{count} images, BATCH can exclude only {}", HaveSet::MAX)]
 pub struct HaveSetTooLarge {
-    /// How many different IDs there were.
+    /// Number of different IDs.
     pub count: usize,
 }
 
 impl HaveSet {
-    /// The most IDs. // S8
+    /// Maximum number of IDs. // S8
     pub const MAX: usize = 1_000_000;
 
-    /// No image at all.
+    /// A set without images.
     #[must_use]
     pub fn new() -> HaveSet {
         HaveSet::default()
@@ -76,39 +74,39 @@ impl HaveSet {
     ///
     /// # Errors
     ///
-    /// [`HaveSetTooLarge`] if more than [`HaveSet::MAX`] different ones came. A part of them is a good set
-    /// too: the server then sends again what is missing in it.
+    /// [`HaveSetTooLarge`] if there are more than [`HaveSet::MAX`] different ones. A subset is valid too: the server
+    /// then sends the omitted images again.
     pub fn try_from_iter(
         ids: impl IntoIterator<Item = ImageId>,
     ) -> Result<HaveSet, HaveSetTooLarge> {
         HaveSet::try_from(ids.into_iter().collect::<Vec<_>>())
     }
 
-    /// How many IDs it holds.
+    /// Number of IDs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it holds none.
+    /// Whether the set has no ID.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it holds this one.
+    /// Whether the set has this ID.
     #[must_use]
     pub fn contains(&self, id: ImageId) -> bool {
         self.0.binary_search(&id).is_ok()
     }
 
-    /// The IDs, ascending.
+    /// The IDs in ascending order.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = ImageId> + '_ {
         self.0.iter().copied()
     }
 
-    /// The IDs, ascending.
+    /// The IDs in ascending order.
     #[must_use]
     pub fn as_slice(&self) -> &[ImageId] {
         &self.0
@@ -128,33 +126,33 @@ impl TryFrom<Vec<ImageId>> for HaveSet {
     }
 }
 
-/// How much of a request has become output.
+/// How much of a request is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoded {
     Nothing,
-    /// The head, and so many IDs.
+    /// The head, and this number of IDs.
     Ids(usize),
     All,
 }
 
-/// What became of cancelling a request.
+/// Whether a request is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancel {
     No,
-    /// CANCEL is to follow as soon as the request is whole.
+    /// CANCEL follows as soon as the request is completely encoded.
     Wanted,
-    /// CANCEL has become output: one `JTPC` is due. // C1
+    /// CANCEL is encoded, and one `JTPC` is due. // C1
     Encoded,
 }
 
-/// A request that is not wholly answered.
+/// A request that is not completely answered.
 #[derive(Debug)]
 pub(super) struct Pending {
     request: Request,
     keep_alive: bool,
     encoded: Encoded,
     pub(super) cancel: Cancel,
-    /// The response is complete, and only `JTPC` is still due. // C7
+    /// The response is complete, and only `JTPC` is due. // C7
     pub(super) answered: bool,
 }
 
@@ -173,27 +171,27 @@ impl Pending {
         self.request.kind()
     }
 
-    /// Whether the connection stays open behind it: WATCH keeps it open by itself. // S2
+    /// Whether the connection stays open after it, as it always does after WATCH. // S2
     pub(super) fn keeps_open(&self) -> bool {
         self.keep_alive || self.kind() == ResponseKind::Watch
     }
 
-    /// Whether nothing of it has become output.
-    pub(super) fn is_untouched(&self) -> bool {
+    /// Whether nothing of it is encoded.
+    pub(super) fn is_queued(&self) -> bool {
         self.encoded == Encoded::Nothing
     }
 
-    /// Whether all of it has become output, so that its response can come.
+    /// Whether all of it is encoded, so that a response is valid.
     pub(super) fn is_sent(&self) -> bool {
         self.encoded == Encoded::All
     }
 
-    /// Whether it is a WATCH that goes on until the application has enough.
+    /// Whether it is a WATCH that is not cancelled.
     pub(super) fn is_watching(&self) -> bool {
         self.kind() == ResponseKind::Watch && self.cancel == Cancel::No
     }
 
-    /// Whether the next request has to wait for its end.
+    /// Whether the next request must wait until this one is answered.
     pub(super) fn holds_back(&self, pipeline: bool) -> bool {
         self.cancel != Cancel::No
             || match self.kind() {
@@ -203,7 +201,7 @@ impl Pending {
             }
     }
 
-    /// How many IDs it has on the wire.
+    /// The IDs that it has on the wire.
     pub(super) fn ids(&self) -> &[ImageId] {
         match &self.request {
             Request::GetById(ids) => ids,
@@ -212,7 +210,8 @@ impl Pending {
         }
     }
 
-    /// Encodes what is missing, at most some `room` bytes, and the CANCEL behind it; whether it is whole.
+    /// Encodes the next part, about `room` bytes at most, and after the last one a CANCEL that is wanted. Returns
+    /// whether the request is completely encoded.
     pub(super) fn encode(&mut self, out: &mut Vec<u8>, room: usize) -> bool {
         if self.encoded == Encoded::Nothing {
             let count = self.ids().len();
@@ -229,36 +228,33 @@ impl Pending {
                 Request::Watch => RequestKind::Watch,
             };
             let keep_alive = self.keep_alive;
-            RequestHead { kind, keep_alive }.encode(out);
+            RequestHead::new(kind, keep_alive).encode(out);
             self.encoded = Encoded::Ids(0);
         }
         if let Encoded::Ids(done) = self.encoded {
             let left = self.ids().get(done..).unwrap_or_default();
-            let now = left.get(..room / 8).unwrap_or(left);
-            encode_ids(now, out);
-            if now.len() < left.len() {
-                self.encoded = Encoded::Ids(done + now.len());
+            let part = left.get(..room / 8).unwrap_or(left);
+            encode_ids(part, out);
+            if part.len() < left.len() {
+                self.encoded = Encoded::Ids(done + part.len());
                 return false;
             }
             self.encoded = Encoded::All;
         }
         if self.cancel == Cancel::Wanted {
-            let head = RequestHead {
-                kind: RequestKind::Cancel,
-                keep_alive: false,
-            };
+            let head = RequestHead::new(RequestKind::Cancel, false);
             head.encode(out);
             self.cancel = Cancel::Encoded;
         }
         true
     }
 
-    /// Whether an image may come in answer; for `GET_BY_ID` that uses up one of the IDs asked for. // R1
+    /// Whether the image may be part of the response. For `GET_BY_ID` this removes one of the requested IDs. // R1
     pub(super) fn admits(&mut self, id: ImageId) -> bool {
         match &mut self.request {
-            Request::GetById(ids) => match ids.iter().position(|&asked| asked == id) {
-                Some(at) => {
-                    ids.swap_remove(at);
+            Request::GetById(ids) => match ids.iter().position(|&requested| requested == id) {
+                Some(index) => {
+                    ids.swap_remove(index);
                     true
                 }
                 None => false,

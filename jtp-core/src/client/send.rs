@@ -1,4 +1,4 @@
-//! The sending half: what may be sent when, and the window of encoded output.
+//! The sending half: when a request may be sent, and the window of encoded output.
 
 use alloc::vec::Vec;
 
@@ -7,20 +7,20 @@ use super::{ClientConnection, Time};
 use crate::connection::Misuse;
 use crate::wire::request::MAX_GET;
 
-/// How much output is encoded ahead, in bytes. A BATCH of a million IDs is 8 MB: it is encoded as it is sent.
+/// Number of bytes that are encoded ahead. A BATCH of a million IDs is 8 MB, so it is encoded while it is sent.
 pub(super) const WINDOW: usize = 16 * 1024;
 
-/// Output that was encoded and not yet acknowledged.
+/// Output that is encoded and not acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     bytes: Vec<u8>,
-    /// The first byte not acknowledged.
-    at: usize,
+    /// Number of bytes that are acknowledged.
+    sent: usize,
 }
 
 impl Output {
     pub(super) fn waiting(&self) -> &[u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.bytes.get(self.sent..).unwrap_or_default()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -29,33 +29,33 @@ impl Output {
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.at = 0;
+        self.sent = 0;
     }
 
     fn acknowledge(&mut self, n: usize) {
-        self.at = self.at.saturating_add(n);
+        self.sent = self.sent.saturating_add(n);
         if self.is_empty() {
             self.clear();
         }
     }
 
-    /// Drops what was acknowledged, so that the buffer does not grow while it is refilled.
+    /// Removes the acknowledged bytes, so that the buffer does not grow while it is refilled.
     fn compact(&mut self) {
-        if self.at > 0 {
-            self.bytes.drain(..self.at);
-            self.at = 0;
+        if self.sent > 0 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
         }
     }
 }
 
 impl ClientConnection {
-    /// Makes a request. It is queued, and becomes output as soon as the protocol and
-    /// [`ClientConfig::with_pipeline`](super::ClientConfig::with_pipeline) allow; responses come in the order
-    /// of the requests. Without `keep_alive` it is the last one (WATCH does not use it). // S1 S2 W7
+    /// Queues a request. It becomes output as soon as the protocol and
+    /// [`ClientConfig::with_pipeline`](super::ClientConfig::with_pipeline) allow; responses arrive in the order of
+    /// the requests. Without `keep_alive` it is the last request, except for WATCH, which ignores it. // S1 S2 W7
     ///
     /// # Errors
     ///
-    /// [`Misuse`], if no request can follow what was asked before, or this one cannot be framed.
+    /// [`Misuse`] if no request can follow the earlier ones, or this one has too many IDs.
     pub fn request(&mut self, request: Request, keep_alive: bool, now: Time) -> Result<(), Misuse> {
         if self.is_over() {
             return Err(Misuse::Closed);
@@ -82,20 +82,19 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Cancels the request that was sent last: CANCEL is sent behind it, and
-    /// [`Event::Cancelled`](super::Event::Cancelled) will tell the server's answer, once. Until then events go
-    /// on, and what they say is good. The server looks for it ahead of its turn only while it answers that
-    /// very request: CANCEL does not reach requests that were pipelined before it. // C1 C5 C7
+    /// Cancels the request that was sent last: CANCEL is sent behind it, and the server's answer is one
+    /// [`Event::Cancelled`](super::Event::Cancelled). Events before it are valid. The server acts on CANCEL only
+    /// while it answers that request: it does not affect requests that were pipelined before it. // C1 C5 C7
     ///
     /// # Errors
     ///
-    /// [`Misuse`], if there is nothing to cancel, it was done before, the request was made without
-    /// keep-alive (C4), or (without [pipelining](super::ClientConfig::with_pipeline)) requests wait behind it.
+    /// [`Misuse`] if there is no request to cancel, it is already cancelled, it was made without keep-alive (C4), or
+    /// without [pipelining](super::ClientConfig::with_pipeline) requests are queued behind it.
     pub fn cancel(&mut self, now: Time) -> Result<(), Misuse> {
         if self.is_over() {
             return Err(Misuse::Closed);
         }
-        let at = self.pending.iter().rposition(|p| !p.is_untouched());
+        let at = self.pending.iter().rposition(|p| !p.is_queued());
         let at = at.unwrap_or(0);
         let is_last = at + 1 >= self.pending.len();
         match self.pending.get(at) {
@@ -105,7 +104,7 @@ impl ClientConnection {
             Some(_) if !is_last && !self.config.pipeline() => return Err(Misuse::RequestsQueued),
             Some(_) => {}
         }
-        // For WATCH the clock begins to run here. // T6
+        // The response timeout did not apply during WATCH. // T6
         self.start_clock(now);
         self.cancelled = true;
         if let Some(target) = self.pending.get_mut(at) {
@@ -118,9 +117,9 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// The bytes to send next; empty if there is nothing to send now. Looking twice shows the same, and what
-    /// was shown stays at the front until it is acknowledged: more may be appended. Only the end of the
-    /// connection takes it away: whoever gets `JTPE` stops sending. // R1
+    /// The bytes to send next; empty if there is nothing to send now. A repeated call shows the same bytes, perhaps
+    /// with more behind them, until they are acknowledged. Only the end of the connection withdraws them: after
+    /// `JTPE` nothing more is sent. // R1
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
         if self.is_over() {
@@ -134,8 +133,8 @@ impl ClientConnection {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Overacknowledged`]. Once the connection has ended any number is right: a write may have been
-    /// under way.
+    /// [`Misuse::Overacknowledged`] if it showed fewer. After the end of the connection any number is accepted, since
+    /// a write may have been in progress.
     pub fn transmitted(&mut self, n: usize, now: Time) -> Result<(), Misuse> {
         if self.is_over() {
             return Ok(());
@@ -157,7 +156,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Encodes what may be sent, up to the window.
+    /// Encodes requests that may be sent, up to the window.
     pub(super) fn fill(&mut self) {
         if self.next >= self.pending.len() {
             return;
@@ -165,11 +164,11 @@ impl ClientConnection {
         self.output.compact();
         loop {
             let room = WINDOW.saturating_sub(self.output.bytes.len());
-            // Those further ahead were asked when the one before this was encoded.
+            // The request before this one was checked against those before it when it was encoded.
             let before = self.next.checked_sub(1).and_then(|at| self.pending.get(at));
-            let held = before.is_some_and(|before| before.holds_back(self.config.pipeline()));
+            let waits = before.is_some_and(|before| before.holds_back(self.config.pipeline()));
             match self.pending.get_mut(self.next) {
-                Some(request) if room > 0 && !(held && request.is_untouched()) => {
+                Some(request) if room > 0 && !(waits && request.is_queued()) => {
                     if !request.encode(&mut self.output.bytes, room) {
                         return;
                     }

@@ -1,8 +1,8 @@
-//! Fetching images across connections: what to ask for next, what to ask for again, and when to give up.
+//! Fetching images across connections: what to request next, what to request again, and when to give up.
 //!
-//! A [`ClientConnection`](super::ClientConnection) lives as long as its transport. A [`Transfer`] outlives it:
-//! images that were complete stand, a bad one is asked for once more (R2), and after a loss the rest is
-//! asked for on a new connection, with back-off (R6).
+//! A [`ClientConnection`](super::ClientConnection) lives as long as its transport. A [`Transfer`] outlives it: it keeps
+//! which images were received, requests a bad one once more (R2), and after a lost connection requests the rest on a
+//! new one, after the pause that [`Retry`] gives (R6).
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -14,23 +14,22 @@ use crate::image::ImageId;
 use crate::wire::request::MAX_GET;
 use crate::wire::response::ErrorCode;
 
-/// How often a client tries again without progress, by default. // R6
+/// The default number of attempts in a row without progress. // R6
 pub const DEFAULT_RETRIES: u32 = 3;
 
-/// The first pause before a new try; each further one is twice as long.
+/// The first pause before a new attempt. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The first pause after `RateLimited`.
 const FIRST_RATE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The most bad images of a job that are asked for once more: a server that sends nothing else must not fill
-/// the memory with their IDs. // R2 R3
-const MOST_FAULTED: usize = 100_000;
+/// Maximum number of bad images that are requested once more. It bounds the memory for their IDs. // R2 R3
+const MAX_FAULTED: usize = 100_000;
 
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The maximum pause.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Counts tries without progress, and says how long to wait before the next. // R6
+/// Counts attempts without progress, and gives the pause before the next one. // R6
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,25 +44,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     limit: u32,
-    tries: u32,
+    attempts: u32,
 }
 
 impl Retry {
-    /// At most `limit` tries in a row without progress.
+    /// Allows `limit` attempts in a row without progress.
     #[must_use]
     pub const fn new(limit: u32) -> Retry {
-        Retry { limit, tries: 0 }
+        Retry { limit, attempts: 0 }
     }
 
-    /// Something was achieved: the count begins anew.
+    /// Notes progress: the count starts again at zero.
     pub fn progress(&mut self) {
-        self.tries = 0;
+        self.attempts = 0;
     }
 
-    /// How long to wait before the next try; `None` if it is time to give up. A server that said
-    /// `RateLimited` is given longer.
+    /// The pause before the next attempt; `None` if it is time to give up. It is longer after `RateLimited`.
     pub fn pause(&mut self, rate_limited: bool) -> Option<Duration> {
-        if self.tries >= self.limit {
+        if self.attempts >= self.limit {
             return None;
         }
         let first = if rate_limited {
@@ -71,15 +69,15 @@ impl Retry {
         } else {
             FIRST_PAUSE
         };
-        let pause = first.saturating_mul(1u32.checked_shl(self.tries).unwrap_or(u32::MAX));
-        self.tries += 1;
-        Some(pause.min(LONGEST_PAUSE))
+        let pause = first.saturating_mul(1u32.checked_shl(self.attempts).unwrap_or(u32::MAX));
+        self.attempts += 1;
+        Some(pause.min(MAX_PAUSE))
     }
 }
 
 impl ClientError {
-    /// Whether a new connection may help: the connection ended or stalled, or the server had a failure of
-    /// its own or wants fewer requests. // R6
+    /// Whether a new attempt may succeed: the connection ended or stalled, or the server reported `ServerError` or
+    /// `RateLimited`. // R6
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(
@@ -93,7 +91,7 @@ impl ClientError {
         )
     }
 
-    /// Whether the server wants fewer requests. // S15
+    /// Whether the server reported `RateLimited`. // S15
     #[must_use]
     pub const fn is_rate_limited(&self) -> bool {
         matches!(
@@ -106,11 +104,11 @@ impl ClientError {
     }
 }
 
-/// One job of fetching images: certain ones, or all that are not had.
+/// A job that fetches certain images, or all images that the client lacks.
 ///
-/// Ask with [`next_request`](Self::next_request); tell of each
-/// [`Event::ImageEnd`](super::Event::ImageEnd) by [`image_end`](Self::image_end), of each
-/// [`Event::End`](super::Event::End) by [`response_end`](Self::response_end), of a connection's end by
+/// Make the requests that [`next_request`](Self::next_request) returns, and report each
+/// [`Event::ImageEnd`](super::Event::ImageEnd) to [`image_end`](Self::image_end), each
+/// [`Event::End`](super::Event::End) to [`response_end`](Self::response_end), and the end of a connection to
 /// [`connection_lost`](Self::connection_lost).
 ///
 /// ```
@@ -120,64 +118,64 @@ impl ClientError {
 /// let mut transfer = Transfer::of([ImageId(1), ImageId(2)]);
 /// assert_eq!(transfer.next_request(), Some(Request::GetById(vec![ImageId(1), ImageId(2)])));
 /// transfer.image_end(ImageId(1), true);
-/// transfer.connection_lost(); // Of the two one is there.
+/// transfer.connection_lost(); // Only one of the two was received.
 /// assert_eq!(transfer.next_request(), Some(Request::GetById(vec![ImageId(2)])));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Transfer {
-    /// What the catalog is to be asked for as a whole, until that is done.
-    rest: Option<Rest>,
-    /// What is to be asked for by ID.
+    /// The request for all missing images, until its response is complete.
+    bulk: Option<Bulk>,
+    /// Images to request by ID.
     queue: VecDeque<ImageId>,
-    asked: VecDeque<Asked>,
-    /// What came broken once. // R2
+    in_progress: VecDeque<InProgress>,
+    /// Images that were bad once. // R2
     faulted: BTreeSet<ImageId>,
     absent: Vec<ImageId>,
 }
 
-/// All images but these.
+/// A request for all images except those that the client has.
 #[derive(Debug, Clone)]
-struct Rest {
+struct Bulk {
     have: HaveSet,
-    /// Came since.
-    came: Vec<ImageId>,
-    /// Whether `LIST_AND_GET` says it, which is so as long as nothing is had.
-    whole: bool,
+    /// Images received since `have` was collected.
+    received: Vec<ImageId>,
+    /// Whether to use `LIST_AND_GET`, which is possible while the client has nothing.
+    list_and_get: bool,
 }
 
 /// A request whose response is not complete.
 #[derive(Debug, Clone)]
-enum Asked {
-    Rest,
-    /// What has not come yet.
+enum InProgress {
+    Bulk,
+    /// The images that are not received.
     Ids(Vec<ImageId>),
 }
 
 impl Transfer {
-    fn new(rest: Option<Rest>, queue: VecDeque<ImageId>) -> Transfer {
+    fn new(bulk: Option<Bulk>, queue: VecDeque<ImageId>) -> Transfer {
         Transfer {
-            rest,
+            bulk,
             queue,
-            asked: VecDeque::new(),
+            in_progress: VecDeque::new(),
             faulted: BTreeSet::new(),
             absent: Vec::new(),
         }
     }
 
-    /// Fetches these images, 255 in a request.
+    /// Fetches these images, 255 in each request.
     #[must_use]
     pub fn of(ids: impl IntoIterator<Item = ImageId>) -> Transfer {
         Transfer::new(None, ids.into_iter().collect())
     }
 
-    /// Fetches all images but those, by BATCH.
+    /// Fetches all images except these, by BATCH.
     #[must_use]
     pub fn missing(have: HaveSet) -> Transfer {
         Transfer::new(
-            Some(Rest {
+            Some(Bulk {
                 have,
-                came: Vec::new(),
-                whole: false,
+                received: Vec::new(),
+                list_and_get: false,
             }),
             VecDeque::new(),
         )
@@ -186,38 +184,38 @@ impl Transfer {
     /// Fetches all images, by `LIST_AND_GET`.
     #[must_use]
     pub fn all() -> Transfer {
-        let rest = Rest {
+        let bulk = Bulk {
             have: HaveSet::new(),
-            came: Vec::new(),
-            whole: true,
+            received: Vec::new(),
+            list_and_get: true,
         };
-        Transfer::new(Some(rest), VecDeque::new())
+        Transfer::new(Some(bulk), VecDeque::new())
     }
 
-    /// The next request to make; `None` while that depends on responses under way, or when all is done.
+    /// The next request to make; `None` while that depends on a response in progress, or when the job is done.
     ///
-    /// More than one request can be under way where only certain images are asked for.
+    /// If only certain images are fetched, several requests can be in progress.
     ///
-    /// A BATCH after a loss names at most [`HaveSet::MAX`] images: the server sends the others again. // R6 S8
+    /// A BATCH after a lost connection names at most [`HaveSet::MAX`] images: the server sends the others again. // R6 S8
     pub fn next_request(&mut self) -> Option<Request> {
-        if let Some(rest) = &mut self.rest {
-            if !self.asked.is_empty() {
+        if let Some(bulk) = &mut self.bulk {
+            if !self.in_progress.is_empty() {
                 return None;
             }
-            let request = if rest.whole {
+            let request = if bulk.list_and_get {
                 Request::ListAndGet
             } else {
-                if !rest.came.is_empty() {
-                    let all = rest.have.iter().chain(rest.came.iter().copied());
+                if !bulk.received.is_empty() {
+                    let all = bulk.have.iter().chain(bulk.received.iter().copied());
                     // It fits: `image_end` keeps the sum within the limit.
                     if let Ok(have) = HaveSet::try_from_iter(all) {
-                        rest.have = have;
+                        bulk.have = have;
                     }
-                    rest.came = Vec::new();
+                    bulk.received = Vec::new();
                 }
-                Request::Batch(rest.have.clone())
+                Request::Batch(bulk.have.clone())
             };
-            self.asked.push_back(Asked::Rest);
+            self.in_progress.push_back(InProgress::Bulk);
             return Some(request);
         }
         if self.queue.is_empty() {
@@ -225,69 +223,70 @@ impl Transfer {
         }
         let count = self.queue.len().min(MAX_GET);
         let ids: Vec<ImageId> = self.queue.drain(..count).collect();
-        self.asked.push_back(Asked::Ids(ids.clone()));
+        self.in_progress.push_back(InProgress::Ids(ids.clone()));
         Some(Request::GetById(ids))
     }
 
-    /// An image has come, good or bad. Answers whether that is final: a bad one is asked for once more, unless
-    /// there were 100,000 others. // R2 R3
+    /// Notes that an image was received, good or bad. Returns whether that is final: a bad image is requested once
+    /// more, unless 100,000 others were bad before. // R2 R3
     pub fn image_end(&mut self, id: ImageId, good: bool) -> bool {
-        match self.asked.front_mut() {
-            Some(Asked::Rest) => {
-                // No BATCH can name more: after a loss the others come again. // R6
-                if let Some(rest) = &mut self.rest {
-                    if rest.have.len() + rest.came.len() < HaveSet::MAX {
-                        rest.came.push(id);
+        match self.in_progress.front_mut() {
+            Some(InProgress::Bulk) => {
+                // A BATCH cannot name more: after a lost connection the server sends the others again. // R6
+                if let Some(bulk) = &mut self.bulk {
+                    if bulk.have.len() + bulk.received.len() < HaveSet::MAX {
+                        bulk.received.push(id);
                     }
                 }
             }
-            Some(Asked::Ids(ids)) => {
-                if let Some(at) = ids.iter().position(|asked| *asked == id) {
+            Some(InProgress::Ids(ids)) => {
+                if let Some(at) = ids.iter().position(|requested| *requested == id) {
                     ids.remove(at);
                 }
             }
             None => {}
         }
-        if good || self.faulted.len() >= MOST_FAULTED || !self.faulted.insert(id) {
+        if good || self.faulted.len() >= MAX_FAULTED || !self.faulted.insert(id) {
             return true;
         }
         self.queue.push_back(id);
         false
     }
 
-    /// The response under way is complete. What was asked for by ID and has not come is not there. // S7
+    /// Notes that the current response is complete. The server lacks the images that were requested by ID and not
+    /// received. // S7
     pub fn response_end(&mut self) {
-        match self.asked.pop_front() {
-            Some(Asked::Rest) => self.rest = None,
-            Some(Asked::Ids(ids)) => self.absent.extend(ids),
+        match self.in_progress.pop_front() {
+            Some(InProgress::Bulk) => self.bulk = None,
+            Some(InProgress::Ids(ids)) => self.absent.extend(ids),
             None => {}
         }
     }
 
-    /// The connection is gone: what has not come will be asked for again. // R6
+    /// Notes that the connection is lost. The images that were not received are requested again. // R6
     pub fn connection_lost(&mut self) {
-        while let Some(asked) = self.asked.pop_back() {
-            match asked {
-                Asked::Ids(ids) => ids
+        while let Some(request) = self.in_progress.pop_back() {
+            match request {
+                InProgress::Ids(ids) => ids
                     .into_iter()
                     .rev()
                     .for_each(|id| self.queue.push_front(id)),
-                Asked::Rest => {
-                    if let Some(rest) = &mut self.rest {
-                        rest.whole &= rest.came.is_empty();
+                InProgress::Bulk => {
+                    if let Some(bulk) = &mut self.bulk {
+                        bulk.list_and_get &= bulk.received.is_empty();
                     }
                 }
             }
         }
     }
 
-    /// Whether nothing is left to ask for or to wait for.
+    /// Whether nothing is left to request or to wait for.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.rest.is_none() && self.queue.is_empty() && self.asked.is_empty()
+        self.bulk.is_none() && self.queue.is_empty() && self.in_progress.is_empty()
     }
 
-    /// Images that were asked for by ID and that the server does not have (any more).
+    /// Images that were requested by ID and that the server does not have.
     #[must_use]
     pub fn absent(&self) -> &[ImageId] {
         &self.absent
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn certain_images_are_asked_for_255_at_a_time() {
+    fn images_are_requested_255_at_a_time() {
         let mut transfer = Transfer::of(ids(0..300));
         assert_eq!(transfer.next_request(), Some(Request::GetById(ids(0..255))));
         assert_eq!(
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn r2_a_bad_image_is_asked_for_once_more_and_then_counts() {
+    fn r2_a_bad_image_is_requested_once_more() {
         let mut transfer = Transfer::all();
         assert_eq!(transfer.next_request(), Some(Request::ListAndGet));
         assert!(transfer.image_end(ImageId(1), true));
@@ -337,20 +336,23 @@ mod tests {
         );
         transfer.response_end();
         assert_eq!(transfer.next_request(), Some(Request::GetById(ids([2]))));
-        assert!(transfer.image_end(ImageId(2), false), "now it counts");
+        assert!(
+            transfer.image_end(ImageId(2), false),
+            "the second time is final"
+        );
         transfer.response_end();
         assert!(transfer.is_done());
     }
 
     #[test]
-    fn r6_after_a_loss_the_rest_is_asked_for() {
+    fn r6_after_a_lost_connection_the_rest_is_requested() {
         let mut transfer = Transfer::all();
         transfer.next_request().unwrap();
         transfer.connection_lost();
         assert_eq!(
             transfer.next_request(),
             Some(Request::ListAndGet),
-            "nothing has come"
+            "nothing was received"
         );
         transfer.image_end(ImageId(1), true);
         transfer.image_end(ImageId(2), false);
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn r6_after_a_loss_a_batch_names_as_much_as_it_can() {
+    fn r6_after_a_lost_connection_a_batch_names_at_most_a_million_images() {
         let most = HaveSet::MAX as u64;
         let mut transfer = Transfer::missing(HaveSet::try_from(ids(0..most - 1)).unwrap());
         transfer.next_request().unwrap();
@@ -383,28 +385,28 @@ mod tests {
         }
         transfer.connection_lost();
         let Some(Request::Batch(have)) = transfer.next_request() else {
-            panic!("the rest can be asked for");
+            panic!("no BATCH for the rest");
         };
         assert_eq!(have.len(), HaveSet::MAX);
     }
 
     #[test]
-    fn r3_what_a_server_sends_bounds_what_is_remembered_of_it() {
+    fn r3_the_ids_of_bad_images_are_bounded() {
         let mut transfer = Transfer::all();
         transfer.next_request().unwrap();
-        let most = MOST_FAULTED as u64;
+        let most = MAX_FAULTED as u64;
         for id in ids(0..most) {
-            assert!(!transfer.image_end(id, false), "it is asked for once more");
+            assert!(!transfer.image_end(id, false), "it is requested once more");
         }
         for id in ids(most..most + 1000) {
-            assert!(transfer.image_end(id, false), "too many to ask again");
+            assert!(transfer.image_end(id, false), "too many bad images");
         }
-        assert_eq!(transfer.faulted.len(), MOST_FAULTED);
-        assert_eq!(transfer.queue.len(), MOST_FAULTED);
+        assert_eq!(transfer.faulted.len(), MAX_FAULTED);
+        assert_eq!(transfer.queue.len(), MAX_FAULTED);
     }
 
     #[test]
-    fn r6_an_id_asked_for_twice_is_waited_for_twice() {
+    fn r6_an_id_that_is_requested_twice_is_expected_twice() {
         let mut transfer = Transfer::of(ids([1, 1]));
         transfer.next_request().unwrap();
         transfer.image_end(ImageId(1), true);
@@ -413,23 +415,18 @@ mod tests {
     }
 
     #[test]
-    fn r6_pauses_grow_and_end() {
+    fn r6_pauses_grow_up_to_the_maximum_and_end_with_the_limit() {
         let mut retry = Retry::new(40);
         let pauses: Vec<_> = core::iter::from_fn(|| retry.pause(true)).collect();
         assert_eq!(pauses.len(), 40);
         assert_eq!(pauses[..3], [1, 2, 4].map(Duration::from_secs));
-        assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE));
+        assert!(pauses.iter().all(|pause| *pause <= MAX_PAUSE));
         assert_eq!(Retry::new(0).pause(false), None);
     }
 
     #[test]
-    fn r6_what_a_new_connection_may_help_against() {
-        let server = |code| {
-            ClientError::Server(ServerError {
-                code,
-                message: "".into(),
-            })
-        };
+    fn r6_transient_errors_are_those_that_a_new_attempt_may_avoid() {
+        let server = |code| ClientError::Server(ServerError::new(code, ""));
         assert!(ClientError::EarlyEof.is_transient());
         assert!(server(ErrorCode::ServerError).is_transient());
         assert!(server(ErrorCode::RateLimited).is_rate_limited());

@@ -1,15 +1,15 @@
-//! The server's clocks. // T4
+//! The server's timeouts. // T4
 
 use core::time::Duration;
 
-use super::watching::Ending;
+use super::watching::WatchEnd;
 use super::{CloseReason, ServerConnection, State, Timeout};
 use crate::time::Time;
 
-/// The longest lingering of a server that is shutting down. // S16
+/// The linger timeout of a server that is shutting down, unless a shorter one is configured. // S16
 const DRAINING_LINGER: Duration = Duration::from_secs(1);
 
-/// How fast a request comes: its bytes, and since when, the time left out in which the server did not read.
+/// Measures the rate at which a request arrives, without the time in which the server did not read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RequestClock {
     started: Time,
@@ -18,7 +18,7 @@ pub(super) struct RequestClock {
 }
 
 impl RequestClock {
-    /// The request's turn has come.
+    /// Starts with the first byte of a request.
     pub(super) fn start(&mut self, now: Time) {
         *self = RequestClock {
             started: now,
@@ -33,7 +33,7 @@ impl RequestClock {
             .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// The server does not read.
+    /// The server stops reading.
     pub(super) fn pause(&mut self, now: Time) {
         self.paused = Some(now);
     }
@@ -45,51 +45,51 @@ impl RequestClock {
         }
     }
 
-    /// When more bytes must have come: `bytes ≥ rate × (t − grace)`.
+    /// When the request becomes too slow, which is when `bytes < rate × (t − grace)`.
     fn deadline(&self, grace: Duration, rate: u32) -> Time {
         let seconds = Duration::from_secs(self.bytes / u64::from(rate));
-        // The remainder is below the rate, which is a u32; so the nanoseconds are below a second.
+        // No overflow: the remainder is a u32, and below the rate, so the nanoseconds are below a second.
         let nanos = (self.bytes % u64::from(rate)) * 1_000_000_000 / u64::from(rate);
         self.started + grace + seconds + Duration::from_nanos(nanos)
     }
 }
 
 impl ServerConnection {
-    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing happens before; none while only the
-    /// application or nobody is to act.
+    /// When to call [`handle_timeout`](Self::handle_timeout) unless something else happens first. `None` while the
+    /// connection waits for the application, or for nothing.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.next_timeout().map(|(deadline, _)| deadline)
     }
 
-    /// Ends the connection if the deadline has passed; harmless before.
+    /// Ends the connection if the deadline has passed; otherwise it does nothing.
     ///
-    /// No error frame is sent. Where the peer does not take output the connection is closed at once.
+    /// No error frame is sent. If the peer accepts no output, the connection is closed at once.
     pub fn handle_timeout(&mut self, now: Time) {
-        let Some((deadline, what)) = self.next_timeout() else {
+        let Some((deadline, timeout)) = self.next_timeout() else {
             return;
         };
         if now < deadline {
             return;
         }
-        match (what, &mut self.state) {
-            (None, _) => self.state = State::Closed, // S11: the lingering is over.
-            (Some(what @ Timeout::Write), _) => self.end(CloseReason::Timeout(what)),
-            (Some(what), State::Watching(watching)) => {
+        match (timeout, &mut self.state) {
+            (None, _) => self.state = State::Closed, // S11
+            (Some(timeout @ Timeout::Write), _) => self.end(CloseReason::Timeout(timeout)),
+            (Some(timeout), State::Watching(watching)) => {
                 watching
-                    .ending
-                    .get_or_insert(Ending::Close(CloseReason::Timeout(what)));
+                    .end
+                    .get_or_insert(WatchEnd::Close(CloseReason::Timeout(timeout)));
                 self.progress(now);
             }
-            (Some(what), _) => self.close(CloseReason::Timeout(what), now),
+            (Some(timeout), _) => self.close(CloseReason::Timeout(timeout), now),
         }
     }
 
-    /// The next deadline and what passes with it; `None` for the lingering's end.
+    /// The next deadline and its timeout; `None` in place of the timeout for the end of lingering.
     fn next_timeout(&self) -> Option<(Time, Option<Timeout>)> {
         let config = &self.config;
-        let after = |timeout: Option<Duration>, what: Timeout| {
-            timeout.map(|timeout| (self.since + timeout, Some(what)))
+        let after = |duration: Option<Duration>, timeout: Timeout| {
+            duration.map(|duration| (self.since + duration, Some(timeout)))
         };
         let request = || {
             let grace = config.request_grace()?;
@@ -98,7 +98,9 @@ impl ServerConnection {
         };
         let write = || after(config.write_timeout(), Timeout::Write);
         match &self.state {
-            State::Head { len: 0, .. } if self.heard => after(config.idle_timeout(), Timeout::Idle),
+            State::Head { len: 0, .. } if self.received_any => {
+                after(config.idle_timeout(), Timeout::Idle)
+            }
             State::Head { len: 0, .. } => {
                 after(config.first_request_timeout(), Timeout::FirstRequest)
             }
@@ -107,8 +109,8 @@ impl ServerConnection {
             State::Responding(_) if self.transmit().is_empty() => None,
             State::Responding(_) | State::Flushing | State::Finishing => write(),
             State::Watching(watching) => {
-                // N4: without output or a CANCEL begun there is none.
-                let cancel = match (watching.cancel_begun, watching.ending) {
+                // N4: no timeout without output or an incomplete CANCEL.
+                let cancel = match (watching.cancel_begun, watching.end) {
                     (Some(begun), None) => config
                         .cancel_timeout()
                         .map(|timeout| (begun + timeout, Some(Timeout::Cancel))),
@@ -125,7 +127,7 @@ impl ServerConnection {
                     .min_by_key(|(deadline, _)| *deadline)
             }
             State::Lingering { .. } => {
-                // S16: a server that shuts down waits for no idle client to notice.
+                // S16: a shutdown does not wait long for idle clients to close.
                 let most = if self.draining {
                     DRAINING_LINGER
                 } else {

@@ -53,50 +53,40 @@ impl RequestOutcome {
 /// The request in progress, and the records of those before it.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog {
-    current: Option<Progress>,
-    completed: VecDeque<CompletedRequest>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Progress {
-    kind: RequestKind,
+    current: Option<RequestKind>,
+    /// Numbers of images and body bytes of the current request.
     images: u64,
     body_bytes: u64,
+    completed: VecDeque<CompletedRequest>,
 }
 
 impl RequestLog {
     pub(super) fn begin(&mut self, kind: RequestKind) {
-        self.current = Some(Progress {
-            kind,
-            images: 0,
-            body_bytes: 0,
-        });
+        self.current = Some(kind);
+        self.images = 0;
+        self.body_bytes = 0;
     }
 
     pub(super) fn count_image(&mut self) {
-        if let Some(progress) = &mut self.current {
-            progress.images += 1;
-        }
+        self.images += 1;
     }
 
     pub(super) fn count_body(&mut self, bytes: u32) {
-        if let Some(progress) = &mut self.current {
-            progress.body_bytes += u64::from(bytes);
-        }
+        self.body_bytes += u64::from(bytes);
     }
 
     /// Ends the request in progress, if there is one.
     pub(super) fn end(&mut self, outcome: RequestOutcome) {
-        let Some(progress) = self.current.take() else {
+        let Some(kind) = self.current.take() else {
             return;
         };
         if self.completed.len() == MAX_RECORDS {
             self.completed.pop_front();
         }
         self.completed.push_back(CompletedRequest {
-            kind: progress.kind,
-            images: progress.images,
-            body_bytes: progress.body_bytes,
+            kind,
+            images: self.images,
+            body_bytes: self.body_bytes,
             outcome,
         });
     }

@@ -1,10 +1,10 @@
-//! What comes from the client.
+//! The receiving half: requests, their IDs, and CANCEL.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::packets::{Had, Source};
-use super::watching::Ending;
+use super::packets::{HaveBitmap, ImageQueue};
+use super::watching::WatchEnd;
 use super::{CloseReason, RequestOutcome, Responding, ServerConnection, State};
 use crate::catalog::Catalog;
 use crate::connection::Received;
@@ -14,36 +14,36 @@ use crate::wire::request::{CANCEL, RequestHead, RequestKind};
 use crate::wire::response::{ErrorCode, Header};
 use crate::wire::{Decoded, WireError};
 
-/// A `GET_BY_ID` or BATCH whose IDs are being read: matched as they arrive, never kept. // S8
+/// A `GET_BY_ID` or BATCH whose IDs are being read. Each ID is matched when it arrives, and not kept. // S8
 #[derive(Debug)]
-pub(super) struct Ids {
+pub(super) struct RequestIds {
     catalog: Arc<Catalog>,
     keep_alive: bool,
-    /// Whether its CANCEL has come already: there are no IDs then. // C5
+    /// Whether its CANCEL was already received, which requires a request without IDs. // C5
     cancelled: bool,
-    /// How many bytes of IDs are still to come.
+    /// Number of bytes of IDs that are not received.
     bytes_left: u64,
-    /// An ID that is not whole yet.
+    /// An incomplete ID.
     partial: [u8; 8],
     partial_len: usize,
-    matched: Matched,
+    matched: MatchedIds,
 }
 
 #[derive(Debug)]
-enum Matched {
-    /// The known images, in the order asked; at most 255. // S7
-    Asked(Vec<Image>),
-    /// A bit for each image of the catalog. // S8
-    Had(Had),
+enum MatchedIds {
+    /// The known images in the order of the request, at most 255. // S7
+    Requested(Vec<Image>),
+    /// One bit for each image of the catalog. // S8
+    Have(HaveBitmap),
 }
 
-impl Ids {
-    pub(super) fn new(head: &RequestHead, cancelled: bool, catalog: Arc<Catalog>) -> Ids {
+impl RequestIds {
+    pub(super) fn new(head: &RequestHead, cancelled: bool, catalog: Arc<Catalog>) -> RequestIds {
         let matched = match head.kind {
-            RequestKind::Batch { .. } => Matched::Had(Had::none(&catalog)),
-            _ => Matched::Asked(Vec::new()),
+            RequestKind::Batch { .. } => MatchedIds::Have(HaveBitmap::new(&catalog)),
+            _ => MatchedIds::Requested(Vec::new()),
         };
-        Ids {
+        RequestIds {
             catalog,
             keep_alive: head.keep_alive,
             cancelled,
@@ -54,8 +54,8 @@ impl Ids {
         }
     }
 
-    /// Takes what is part of the IDs; how much that was.
-    fn take(&mut self, input: &[u8]) -> usize {
+    /// Uses bytes of IDs from the front of `input`, and returns their number.
+    fn read(&mut self, input: &[u8]) -> usize {
         let limit = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
         let input = input.get(..limit).unwrap_or(input);
         let mut rest = input;
@@ -66,7 +66,7 @@ impl Ids {
         for chunk in &mut whole {
             if let Some(bytes) = chunk.first_chunk::<8>() {
                 self.matched
-                    .take(&self.catalog, ImageId::from_be_bytes(*bytes));
+                    .add(&self.catalog, ImageId::from_be_bytes(*bytes));
             }
         }
         let left = self.complete_partial(whole.remainder());
@@ -75,39 +75,39 @@ impl Ids {
         input.len()
     }
 
-    /// Adds bytes to the ID that is not whole; the bytes after it.
+    /// Adds bytes to the incomplete ID, and returns the bytes after them.
     fn complete_partial<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
         let need = self.partial.len() - self.partial_len;
-        let (now, later) = input.split_at(need.min(input.len()));
-        for (to, from) in self.partial.iter_mut().skip(self.partial_len).zip(now) {
+        let (first, rest) = input.split_at(need.min(input.len()));
+        for (to, from) in self.partial.iter_mut().skip(self.partial_len).zip(first) {
             *to = *from;
         }
-        self.partial_len += now.len();
+        self.partial_len += first.len();
         if self.partial_len == self.partial.len() {
             self.partial_len = 0;
             self.matched
-                .take(&self.catalog, ImageId::from_be_bytes(self.partial));
+                .add(&self.catalog, ImageId::from_be_bytes(self.partial));
         }
-        later
+        rest
     }
 }
 
-impl Matched {
-    fn take(&mut self, catalog: &Catalog, id: ImageId) {
+impl MatchedIds {
+    fn add(&mut self, catalog: &Catalog, id: ImageId) {
         match self {
-            Matched::Asked(images) => images.extend(catalog.get(id)),
-            Matched::Had(had) => had.mark(catalog, id),
+            MatchedIds::Requested(images) => images.extend(catalog.get(id)),
+            MatchedIds::Have(have) => have.mark(catalog, id),
         }
     }
 }
 
 impl ServerConnection {
-    /// Looks at what the caller has read and not used, and uses what has its turn.
+    /// Uses bytes from the front of `input`, up to the next request that needs a decision by
+    /// [`accept`](Self::accept) or [`refuse`](Self::refuse).
     ///
-    /// Returns at the first request that needs a decision by [`accept`](Self::accept) or [`refuse`](Self::refuse);
-    /// it counts for the rate limit (S15), and is never a CANCEL. Call it again with the rest, also with none after
-    /// [`receive_eof`](Self::receive_eof). It never uses bytes of a later request while an earlier one is
-    /// under way, CANCEL excepted. // S1
+    /// Call it again with the unused rest after every call that may have changed the state, and with an empty slice
+    /// after [`receive_eof`](Self::receive_eof). It uses no bytes of a later request while an earlier one is in
+    /// progress, except a CANCEL (S1). The event is never a CANCEL, and counts for the rate limit (S15).
     pub fn receive(&mut self, input: &[u8], now: Time) -> Received<RequestHead> {
         let mut used = 0;
         loop {
@@ -127,9 +127,10 @@ impl ServerConnection {
         }
     }
 
-    /// Nothing will come behind what the caller holds. It is no abort: what was asked is answered. // T5
+    /// Notes the end of the client's stream, after the input that the caller still holds. Requests before it are
+    /// answered. // T5
     ///
-    /// It takes effect with the [`receive`](Self::receive) that has used all input.
+    /// It takes effect in the [`receive`](Self::receive) that uses the last of the input.
     pub fn receive_eof(&mut self) {
         self.input_ended = true;
         if let State::Lingering { .. } = self.state {
@@ -137,9 +138,9 @@ impl ServerConnection {
         }
     }
 
-    /// Whether to read more, given what the caller has read and not used. // S1
+    /// Whether to read more, given the input that is read and not used. // S1
     ///
-    /// While a response is under way only a CANCEL is looked for: with anything else next, reading stops.
+    /// During a response only a CANCEL is of interest: if anything else is next, reading stops.
     #[must_use]
     pub fn wants_read(&self, unused: &[u8]) -> bool {
         if self.input_ended {
@@ -147,7 +148,7 @@ impl ServerConnection {
         }
         match &self.state {
             State::Head { .. } | State::Ids(_) | State::Lingering { .. } => true,
-            State::Watching(watching) => watching.ending.is_none(),
+            State::Watching(watching) => watching.end.is_none(),
             State::Deciding {
                 head, cancelled, ..
             } => !cancelled && head.kind.ids() == 0 && may_be_cancel(unused),
@@ -161,7 +162,7 @@ impl ServerConnection {
             return (0, None);
         };
         for (index, &byte) in input.iter().enumerate() {
-            self.heard = true;
+            self.received_any = true;
             if *len == 0 {
                 self.request_clock.start(self.since.max(now));
             }
@@ -184,9 +185,8 @@ impl ServerConnection {
             }
         }
         if self.input_ended {
-            // S10: inside a request the connection closes unanswered.
-            let inside = *len > 0;
-            let reason = if inside {
+            // S10: an incomplete request is not answered.
+            let reason = if *len > 0 {
                 CloseReason::TruncatedRequest
             } else {
                 CloseReason::PeerClosed
@@ -196,7 +196,7 @@ impl ServerConnection {
         (input.len(), None)
     }
 
-    /// S10
+    /// Answers bytes that are not a request. // S10
     fn invalid(&mut self, error: WireError, now: Time) {
         let code = match error {
             WireError::UnknownRequest(_) => ErrorCode::UnsupportedFeature,
@@ -253,7 +253,7 @@ impl ServerConnection {
         let State::Ids(ids) = &mut self.state else {
             return 0;
         };
-        let used = ids.take(input);
+        let used = ids.read(input);
         self.request_clock.count(used);
         self.ids_complete(now);
         if self.input_ended && matches!(self.state, State::Ids(_)) {
@@ -262,7 +262,7 @@ impl ServerConnection {
         used
     }
 
-    /// Begins the response once all IDs have come.
+    /// Begins the response if all IDs are received.
     pub(super) fn ids_complete(&mut self, now: Time) {
         if !matches!(&self.state, State::Ids(ids) if ids.bytes_left == 0) {
             return;
@@ -270,21 +270,25 @@ impl ServerConnection {
         let State::Ids(ids) = core::mem::replace(&mut self.state, State::IDLE) else {
             return;
         };
-        let what = match ids.matched {
-            Matched::Asked(images) => {
+        let body = match ids.matched {
+            MatchedIds::Requested(images) => {
                 let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
-                self.packets(Header::Data, count, Source::Asked(images.into_iter()))
+                self.packets(
+                    Header::Data,
+                    count,
+                    ImageQueue::Requested(images.into_iter()),
+                )
             }
-            Matched::Had(had) => {
-                let missing = had.missing(&ids.catalog);
-                let source = Source::Missing(ids.catalog, Default::default(), had);
-                self.packets(Header::Batch, missing, source)
+            MatchedIds::Have(have) => {
+                let missing = have.missing(&ids.catalog);
+                let images = ImageQueue::Missing(ids.catalog, Default::default(), have);
+                self.packets(Header::Batch, missing, images)
             }
         };
-        self.respond(ids.keep_alive, ids.cancelled, what, now);
+        self.respond(ids.keep_alive, ids.cancelled, body, now);
     }
 
-    /// Uses a CANCEL that directly follows the request under way, and nothing else. // C2 C5
+    /// Uses a CANCEL that directly follows the current request, and nothing else. // C2 C5
     fn look_ahead(&mut self, input: &[u8], now: Time) -> usize {
         let cancelled = match &mut self.state {
             State::Deciding {
@@ -292,10 +296,10 @@ impl ServerConnection {
                 cancelled,
                 watch_follows: follows,
             } => {
-                // Behind a CANCEL it does not follow directly. // N5
+                // A WATCH after the CANCEL of the LIST does not follow it directly. // N5
                 *follows = !*cancelled && watch_follows(head, input);
                 if head.kind.ids() > 0 {
-                    return 0; // These are IDs.
+                    return 0; // IDs are next.
                 }
                 cancelled
             }
@@ -307,47 +311,47 @@ impl ServerConnection {
                 if value.kind == RequestKind::Cancel && !*cancelled =>
             {
                 *cancelled = true;
-                self.boundary(now);
+                self.packet_boundary(now);
                 used
             }
             _ => 0,
         }
     }
 
-    /// Only CANCEL may follow a WATCH. // N3
+    /// Reads input during WATCH: only CANCEL is allowed. // N3
     fn receive_watching(&mut self, input: &[u8], now: Time) -> usize {
         let begun = self.since.max(now);
         let State::Watching(watching) = &mut self.state else {
             return 0;
         };
-        if watching.ending.is_some() {
+        if watching.end.is_some() {
             return 0;
         }
         let mut used = 0;
         for &byte in input {
             used += 1;
-            let ending = match watching.cancel_begun {
+            let end = match watching.cancel_begun {
                 None if byte == CANCEL => {
                     watching.cancel_begun = Some(begun);
                     continue;
                 }
-                None => Ending::Close(CloseReason::RequestDuringWatch),
+                None => WatchEnd::Close(CloseReason::RequestDuringWatch),
                 Some(_) if byte > 1 => {
-                    Ending::Close(CloseReason::InvalidRequest(WireError::RequestFlags(byte)))
+                    WatchEnd::Close(CloseReason::InvalidRequest(WireError::RequestFlags(byte)))
                 }
-                Some(_) => Ending::Cancel,
+                Some(_) => WatchEnd::Cancel,
             };
-            watching.ending = Some(ending);
+            watching.end = Some(end);
             break;
         }
-        if watching.ending.is_none() && self.input_ended {
-            watching.ending = Some(Ending::Close(CloseReason::PeerClosed)); // N6
+        if watching.end.is_none() && self.input_ended {
+            watching.end = Some(WatchEnd::Close(CloseReason::PeerClosed)); // N6
         }
         self.progress(now);
         used
     }
 
-    /// S11
+    /// Discards input while the connection closes. // S11
     fn discard(&mut self, input: &[u8]) -> usize {
         let State::Lingering { bytes } = &mut self.state else {
             return 0;
@@ -360,12 +364,12 @@ impl ServerConnection {
     }
 }
 
-/// Whether what comes next is, or can become, a CANCEL.
+/// Whether the input begins a CANCEL, or may do so.
 fn may_be_cancel(unused: &[u8]) -> bool {
     matches!(unused, [] | [CANCEL])
 }
 
-/// Whether a WATCH stands in the input behind a LIST. // N5
+/// Whether the request is a LIST and the input after it begins with a WATCH. // N5
 fn watch_follows(head: &RequestHead, rest: &[u8]) -> bool {
     head.kind == RequestKind::List
         && matches!(

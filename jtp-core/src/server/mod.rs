@@ -1,24 +1,27 @@
-//! The server's side of a connection, as a state machine without I/O.
+//! The server's side of a connection as a state machine, without I/O.
 //!
-//! # How it is driven
+//! # Calls
 //!
-//! The calls fall in four groups, and no group needs another to be finished first: any order is valid, and
-//! a call that does not fit answers [`Misuse`](crate::Misuse) and changes nothing.
+//! The calls fall in four groups. Any order of them is valid; a call that does not fit the state returns
+//! [`Misuse`] and changes nothing.
 //!
-//! * **Input.** The caller owns the bytes it has read and not used. [`receive`](ServerConnection::receive)
-//!   looks at them, says how many it used, and returns a request that needs a decision; call it again after
-//!   every other call that may have changed something. [`wants_read`](ServerConnection::wants_read) tells
-//!   whether to read more, [`receive_eof`](ServerConnection::receive_eof) that nothing more will come.
-//! * **Decisions.** A request is answered by [`accept`](ServerConnection::accept) with a snapshot, by
-//!   [`refuse`](ServerConnection::refuse), or held until later. [`wants_body`](ServerConnection::wants_body)
-//!   names the bytes of an image to get ready next, [`body_loaded`](ServerConnection::body_loaded) and
-//!   [`body_failed`](ServerConnection::body_failed) answer it. The machine counts those bytes and never
-//!   touches them.
-//! * **Output.** [`transmit`](ServerConnection::transmit) shows what to send, as often as one looks;
-//!   [`transmitted`](ServerConnection::transmitted) says how much of it was sent. What was shown once is only
-//!   ever added to. [`wants_finish`](ServerConnection::wants_finish) asks for the half-close.
+//! * **Input.** The caller owns the bytes that it has read and that are not used.
+//!   [`receive`](ServerConnection::receive) uses some of them and returns a request that needs a decision; call it
+//!   again after every other call that may have changed the state. [`wants_read`](ServerConnection::wants_read)
+//!   says whether to read more, [`receive_eof`](ServerConnection::receive_eof) notes the end of the stream.
+//! * **Decisions.** A request is answered by [`accept`](ServerConnection::accept) with a snapshot of a catalog, by
+//!   [`refuse`](ServerConnection::refuse), or held until later. [`wants_body`](ServerConnection::wants_body) names
+//!   the part of an image to load next; [`body_loaded`](ServerConnection::body_loaded) and
+//!   [`body_failed`](ServerConnection::body_failed) answer it. The connection counts body bytes and never touches
+//!   them.
+//! * **Output.** [`transmit`](ServerConnection::transmit) shows what to send, any number of times;
+//!   [`transmitted`](ServerConnection::transmitted) acknowledges what was sent. Bytes that were shown stay the next
+//!   to send; more may be added behind them. [`wants_finish`](ServerConnection::wants_finish) asks for the
+//!   half-close.
 //! * **Time.** [`deadline`](ServerConnection::deadline) and
-//!   [`handle_timeout`](ServerConnection::handle_timeout); every other call is told the time.
+//!   [`handle_timeout`](ServerConnection::handle_timeout). The other calls take the current time.
+//!
+//! [`take_completed`](ServerConnection::take_completed) reports requests that have ended, for counters and traces.
 //!
 //! # States
 //!
@@ -33,16 +36,16 @@
 //!   └ new                 any error ─► JTPE ──┴─► Flushing ─► Finishing ─► Lingering ─► Closed ◄ write timeout
 //! ```
 //!
-//! | state | input | output | clock (T4) | CANCEL | other request | EOF |
+//! | state | input | output | timeout (T4) | CANCEL | other request | end of stream |
 //! |---|---|---|---|---|---|---|
-//! | Head | read | none | first byte, idle, or request rate | JTPC (C3), or InvalidRequest (C4) | Deciding | close |
+//! | Head | read | none | first request, idle, or request rate | JTPC (C3), or InvalidRequest (C4) | Deciding | close |
 //! | Deciding | looked at (S1) | none | none | remembered | left unread | after the response |
 //! | Ids | read | none | request rate | is an ID | is an ID | close |
 //! | Responding | looked at (S1) | response | write | at the next boundary: JTPC (C2), InvalidRequest (C4) | left unread | after the response (T5) |
 //! | Watching | read | events | write, CANCEL | JTPC at the next event boundary (N3) | InvalidRequest (N3) | close at the next event boundary (N6) |
 //! | Flushing | left unread | rest of it | write | | | |
 //! | Finishing | left unread | half-close | write | | | |
-//! | Lingering | thrown away (S11) | none | linger | | | Closed |
+//! | Lingering | discarded (S11) | none | linger | | | Closed |
 
 mod clock;
 mod completed;
@@ -53,6 +56,7 @@ mod output;
 mod packets;
 #[cfg(test)]
 mod tests;
+mod transmit;
 mod variant;
 mod watching;
 
@@ -72,13 +76,13 @@ use completed::RequestLog;
 pub use completed::{CompletedRequest, RequestOutcome};
 pub use config::ServerConfig;
 pub use error::{CloseReason, Timeout};
-use input::Ids;
-pub use output::{BodyRequest, BodySpan, Transmit};
-use output::{Responding, What};
-use packets::Source;
-use watching::{Ending, Watching};
+use input::RequestIds;
+use output::{Responding, ResponseBody};
+use packets::ImageQueue;
+pub use transmit::{BodyRequest, BodySpan, Transmit};
+use watching::{WatchEnd, Watching};
 
-/// The server's side of one connection. The module's docs say how to drive it.
+/// The server's side of one connection. The [module](self) describes how to drive it.
 ///
 /// ```
 /// use jtp_core::server::{ServerConfig, ServerConnection};
@@ -110,7 +114,7 @@ use watching::{Ending, Watching};
 ///     let length = output.len();
 ///     connection.transmitted(length, now)?;
 ///     if connection.wants_finish() {
-///         break; // Half-close here, go on with `finished`, and read until the peer closes.
+///         break; // A driver half-closes here, calls `finished`, and reads until the peer closes.
 ///     }
 /// }
 /// assert!(sent.starts_with(b"JTPG\x01") && sent.ends_with(pixels));
@@ -120,20 +124,20 @@ use watching::{Ending, Watching};
 pub struct ServerConnection {
     config: ServerConfig,
     state: State,
-    /// Frames to send; acknowledged up to `out_sent`.
+    /// Queued frames, of which the first `out_sent` bytes are acknowledged.
     out: Vec<u8>,
     out_sent: usize,
     input_ended: bool,
-    /// Whether any byte ever came.
-    heard: bool,
-    /// Whether a keep-alive request or a WATCH came before. // C4
+    /// Whether any byte was received.
+    received_any: bool,
+    /// Whether a keep-alive request or a WATCH was received before. // C4
     cancellable: bool,
     /// Whether the server is shutting down. // S16
     draining: bool,
-    /// Where a WATCH begins that was in the input when the LIST before it began. // N5
+    /// The start of a WATCH that directly follows a LIST and was in the input when the LIST was accepted. // N5
     watch_from: Option<Cursor>,
-    /// When the present wait began: for input, for output to move, for the end of the lingering.
-    /// Never goes back.
+    /// When the current wait began: for input, for the peer to accept output, or for the end of lingering. Never
+    /// decreases.
     since: Time,
     request_clock: RequestClock,
     requests: RequestLog,
@@ -147,25 +151,25 @@ enum State {
         bytes: [u8; request::MAX_HEAD_LEN],
         len: usize,
     },
-    /// The application has a request and has not decided.
+    /// A request waits for the application's decision.
     Deciding {
         head: RequestHead,
         cancelled: bool,
         watch_follows: bool,
     },
     /// The request's IDs are being read.
-    Ids(Ids),
-    /// A response is under way.
+    Ids(RequestIds),
+    /// A response is in progress.
     Responding(Responding),
-    /// WATCH.
+    /// A WATCH is active.
     Watching(Watching),
-    /// The connection is ending: what is due is sent. // S11
+    /// The connection is closing: queued frames are being sent. // S11
     Flushing,
-    /// All is sent, the half-close is due.
+    /// Everything is sent, and the half-close is due.
     Finishing,
-    /// Half-closed: what comes is thrown away.
+    /// Half-closed: input is discarded.
     Lingering { bytes: u64 },
-    /// Over.
+    /// Nothing is left to do.
     Closed,
 }
 
@@ -177,7 +181,7 @@ impl State {
 }
 
 impl ServerConnection {
-    /// A new connection, to which nothing has come yet.
+    /// A new connection.
     #[must_use]
     pub fn new(config: ServerConfig, now: Time) -> ServerConnection {
         ServerConnection {
@@ -186,7 +190,7 @@ impl ServerConnection {
             out: Vec::new(),
             out_sent: 0,
             input_ended: false,
-            heard: false,
+            received_any: false,
             cancellable: false,
             draining: false,
             watch_from: None,
@@ -197,7 +201,7 @@ impl ServerConnection {
         }
     }
 
-    /// A new connection that is refused before any request: it sends `JTPE` and closes in the orderly way.
+    /// A new connection that is refused before any request: it sends `JTPE`, and closes as after any error.
     #[must_use]
     pub fn refused(config: ServerConfig, code: ErrorCode, message: &str, now: Time) -> Self {
         let mut connection = ServerConnection::new(config, now);
@@ -205,13 +209,15 @@ impl ServerConnection {
         connection
     }
 
-    /// Answers the request that waits from one snapshot of the catalog. // S3
+    /// Answers the waiting request from this snapshot of a catalog. // S3
     ///
-    /// For `GET_BY_ID` and BATCH their IDs are read next and matched against it. // S8
+    /// The IDs of `GET_BY_ID` and BATCH are read next, and matched against it (S8). Requests may be answered from
+    /// different catalogs: a WATCH sends the events after its own, or after that of the LIST directly before it (N5)
+    /// if both belong to one history.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoRequest`].
+    /// [`Misuse::NoRequest`] if no request waits.
     pub fn accept(&mut self, catalog: &Arc<Catalog>, now: Time) -> Result<(), Misuse> {
         let State::Deciding {
             head,
@@ -225,35 +231,35 @@ impl ServerConnection {
         self.since = self.since.max(now);
         let watch_from = self.watch_from.take();
         let catalog = Arc::clone(catalog);
-        let what = match head.kind {
+        let body = match head.kind {
             RequestKind::GetById { .. } | RequestKind::Batch { .. } => {
-                self.state = State::Ids(Ids::new(&head, cancelled, catalog));
+                self.state = State::Ids(RequestIds::new(&head, cancelled, catalog));
                 self.ids_complete(now);
                 return Ok(());
             }
             RequestKind::Watch => {
-                // N5 applies within one history; an application may answer LIST and WATCH from different catalogs.
+                // N5 applies within one history.
                 let from = watch_from
                     .filter(|from| from.same_history(catalog.latest()))
                     .unwrap_or_else(|| catalog.latest().clone());
                 let lag = from.behind(catalog.latest()).unwrap_or(0);
                 let mut watching = if lag > self.config.max_watch_lag() {
-                    Watching::ending(from, Ending::Close(CloseReason::WatchLag)) // N2
+                    Watching::ended(from, WatchEnd::Close(CloseReason::WatchLag)) // N2
                 } else {
                     Watching::new(from)
                 };
                 if cancelled {
-                    watching.ending.get_or_insert(Ending::Cancel);
+                    watching.end.get_or_insert(WatchEnd::Cancel);
                 }
                 self.state = State::Watching(watching);
                 self.progress(now);
                 return Ok(());
             }
             RequestKind::List => {
-                // N5: the WATCH behind this LIST tells what enters after this snapshot.
+                // N5: a WATCH behind this LIST sends the images that are added after this snapshot.
                 self.watch_from =
                     (watch_follows && head.keep_alive).then(|| catalog.latest().clone());
-                What::List {
+                ResponseBody::List {
                     catalog,
                     piece: 0,
                     offset: 0,
@@ -264,21 +270,21 @@ impl ServerConnection {
                 self.packets(
                     Header::ListAndGet,
                     count,
-                    Source::All(catalog, Default::default()),
+                    ImageQueue::All(catalog, Default::default()),
                 )
             }
-            // A CANCEL is answered by itself.
+            // Not reached: CANCEL needs no decision.
             RequestKind::Cancel => return Err(Misuse::NoRequest),
         };
-        self.respond(head.keep_alive, cancelled, what, now);
+        self.respond(head.keep_alive, cancelled, body, now);
         Ok(())
     }
 
-    /// Refuses the request that waits: `JTPE`, and the connection ends. // S11
+    /// Refuses the waiting request with `JTPE`, and closes the connection. // S11
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoRequest`].
+    /// [`Misuse::NoRequest`] if no request waits.
     pub fn refuse(&mut self, code: ErrorCode, message: &str, now: Time) -> Result<(), Misuse> {
         let State::Deciding { .. } = self.state else {
             return Err(Misuse::NoRequest);
@@ -288,14 +294,15 @@ impl ServerConnection {
         Ok(())
     }
 
-    /// Whether this connection is told of new images: call
-    /// [`catalog_changed`](Self::catalog_changed) after each publishing while it is.
+    /// Whether a WATCH is active. While it is, call [`catalog_changed`](Self::catalog_changed) after each change of
+    /// the catalog that it was accepted with.
     #[must_use]
     pub fn is_watching(&self) -> bool {
         matches!(self.state, State::Watching(_))
     }
 
-    /// A new snapshot was published. Between two calls any number may have been. // N1 N2
+    /// Notes a new snapshot of the catalog that a WATCH was accepted with. Any number of snapshots may have been
+    /// published since the last call. // N1 N2
     pub fn catalog_changed(&mut self, catalog: &Catalog, now: Time) {
         let max_lag = self.config.max_watch_lag();
         if let State::Watching(watching) = &mut self.state {
@@ -303,8 +310,8 @@ impl ServerConnection {
             let lag = watching.cursor().behind(catalog.latest());
             if lag.is_some_and(|lag| lag > max_lag) {
                 watching
-                    .ending
-                    .get_or_insert(Ending::Close(CloseReason::WatchLag));
+                    .end
+                    .get_or_insert(WatchEnd::Close(CloseReason::WatchLag));
             }
             watching.advance();
             if idle {
@@ -314,16 +321,16 @@ impl ServerConnection {
         }
     }
 
-    /// Begins the graceful end: at once when idle, at an event boundary during WATCH, after the response
-    /// that is under way otherwise. // S16
+    /// Begins a graceful shutdown: the connection closes at once if it is idle, during WATCH at the next event
+    /// boundary, and otherwise after the current response. // S16
     pub fn shutdown(&mut self, now: Time) {
         self.draining = true;
         match &mut self.state {
             State::Head { .. } => self.close(CloseReason::Shutdown, now),
             State::Watching(watching) => {
                 watching
-                    .ending
-                    .get_or_insert(Ending::Close(CloseReason::Shutdown));
+                    .end
+                    .get_or_insert(WatchEnd::Close(CloseReason::Shutdown));
                 self.progress(now);
             }
             _ => {}
@@ -335,29 +342,25 @@ impl ServerConnection {
         self.end(CloseReason::Aborted);
     }
 
-    /// Whether nothing is left to do: drop the transport.
+    /// Whether nothing is left to do, so that the transport can be dropped.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
-    /// Why the connection ends, once it does.
+    /// Why the connection ends; `None` before that.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.reason
     }
 
-    /// Queues a `JTPE` and ends the connection. // S11
+    /// Queues a `JTPE`, and closes the connection. // S11
     fn error(&mut self, code: ErrorCode, message: &str, reason: CloseReason, now: Time) {
-        ErrorFrame {
-            code,
-            message: Cow::Borrowed(message),
-        }
-        .encode(&mut self.out);
+        ErrorFrame::new(code, Cow::Borrowed(message)).encode(&mut self.out);
         self.close(reason, now);
     }
 
-    /// Ends the connection once what is queued is sent. // S11
+    /// Closes the connection after the queued frames are sent. // S11
     fn close(&mut self, reason: CloseReason, now: Time) {
         self.note_end(reason);
         self.since = self.since.max(now);
@@ -368,7 +371,7 @@ impl ServerConnection {
         };
     }
 
-    /// Ends the connection without sending what is queued.
+    /// Closes the connection without sending the queued frames.
     fn end(&mut self, reason: CloseReason) {
         self.note_end(reason);
         self.state = State::Closed;
@@ -379,45 +382,45 @@ impl ServerConnection {
         self.requests.end(RequestOutcome::Aborted(reason));
     }
 
-    /// Begins a response. What it consists of is in `what` and in `out`.
-    fn respond(&mut self, keep_alive: bool, cancelled: bool, what: What, now: Time) {
+    /// Begins a response, which consists of the frames in `out` and of `body`.
+    fn respond(&mut self, keep_alive: bool, cancelled: bool, body: ResponseBody, now: Time) {
         self.since = self.since.max(now);
         self.state = State::Responding(Responding {
             keep_alive,
             cancelled,
-            what,
+            body,
         });
-        self.boundary(now);
+        self.packet_boundary(now);
     }
 
-    /// Queues a header with its count, and the packets to follow.
-    fn packets(&mut self, header: Header, count: u32, mut source: Source) -> What {
+    /// Queues a header with its count. Returns the packets that follow it.
+    fn packets(&mut self, header: Header, count: u32, mut images: ImageQueue) -> ResponseBody {
         match (header, u8::try_from(count)) {
             (Header::Data, Ok(count)) => {
                 crate::wire::response::encode_data_head(count, &mut self.out);
             }
             _ => crate::wire::response::encode_head(header, count, &mut self.out),
         }
-        let next = source.next();
-        What::Packets {
-            source,
+        let next = images.next();
+        ResponseBody::Packets {
+            images,
             next,
             current: None,
             failed: false,
         }
     }
 
-    /// The images that the response under way still has to begin, in order: for reading ahead.
+    /// The images of the current response that are not begun, in order, for reading ahead.
     pub fn upcoming(&self) -> impl Iterator<Item = Image> + '_ {
-        let (next, source) = match &self.state {
+        let (next, images) = match &self.state {
             State::Responding(Responding {
-                what: What::Packets { next, source, .. },
+                body: ResponseBody::Packets { next, images, .. },
                 cancelled: false,
                 ..
-            }) => (*next, Some(source)),
+            }) => (*next, Some(images)),
             _ => (None, None),
         };
         next.into_iter()
-            .chain(source.into_iter().flat_map(Source::peek))
+            .chain(images.into_iter().flat_map(ImageQueue::peek))
     }
 }

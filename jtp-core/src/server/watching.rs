@@ -1,4 +1,4 @@
-//! A connection during WATCH: a place in the catalog's history, and how much of it is on its way.
+//! A connection during WATCH: a position in the catalog's history, and the part of the next events that is sent.
 
 use alloc::sync::Arc;
 
@@ -8,35 +8,43 @@ use crate::time::Time;
 use crate::wire::response::HEADER_LEN;
 use crate::wire::{Decoded, entry};
 
-/// Output is offered in whole events, and where one event is not longer no more at once than this: what was
-/// offered cannot be taken back when a CANCEL comes. // C6
+/// Maximum number of bytes offered at once, unless a single event is longer. Output is offered in whole events, and
+/// cannot be withdrawn when CANCEL is received, so a smaller window answers CANCEL earlier. // C6
 const WINDOW: usize = 16 * 1024;
 
 /// How a WATCH ends, at the next event boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// By CANCEL: `JTPC`, and the connection is an ordinary one again. // N3
+pub(super) enum WatchEnd {
+    /// By CANCEL: `JTPC` is sent, and the connection continues as a keep-alive one. // N3
     Cancel,
-    /// By anything else: the connection closes.
+    /// In any other way: the connection closes.
     Close(CloseReason),
 }
 
+/// The state of a WATCH.
+///
+/// ```text
+/// history  ──────────┬─────────── batch ────────────┬──────── later events
+///                 cursor     sent      offered    batch.end()
+///   all sent up to here   acknowledged  shown by `output`
+/// ```
 #[derive(Debug)]
 pub(super) struct Watching {
-    /// The events before this place are told;
+    /// The position before `batch`. All earlier events are sent.
     cursor: Cursor,
-    /// those of the batch behind it are being told.
+    /// The events being sent.
     batch: Option<Arc<Batch>>,
-    /// Of that batch's frames: acknowledged up to here,
+    /// Number of bytes of the batch that are acknowledged.
     sent: usize,
-    /// offered up to here.
+    /// Number of bytes of the batch that are acknowledged or offered.
     offered: usize,
-    /// When the first byte of a CANCEL came.
+    /// When the first byte of a CANCEL was received.
     pub(super) cancel_begun: Option<Time>,
-    pub(super) ending: Option<Ending>,
+    pub(super) end: Option<WatchEnd>,
 }
 
 impl Watching {
+    /// A WATCH that begins with the event after `cursor`.
     pub(super) fn new(cursor: Cursor) -> Watching {
         let mut watching = Watching {
             cursor,
@@ -44,21 +52,21 @@ impl Watching {
             sent: 0,
             offered: 0,
             cancel_begun: None,
-            ending: None,
+            end: None,
         };
         watching.advance();
         watching
     }
 
-    /// One that tells nothing and ends at once.
-    pub(super) fn ending(cursor: Cursor, ending: Ending) -> Watching {
+    /// A WATCH that ends before any event.
+    pub(super) fn ended(cursor: Cursor, end: WatchEnd) -> Watching {
         Watching {
             cursor,
             batch: None,
             sent: 0,
             offered: 0,
             cancel_begun: None,
-            ending: Some(ending),
+            end: Some(end),
         }
     }
 
@@ -66,7 +74,7 @@ impl Watching {
         &self.cursor
     }
 
-    /// What is offered and not acknowledged yet: it ends at an event boundary.
+    /// The bytes that are offered and not acknowledged; they end at an event boundary.
     pub(super) fn output(&self) -> &[u8] {
         self.batch
             .as_ref()
@@ -74,20 +82,21 @@ impl Watching {
             .unwrap_or(&[])
     }
 
+    /// Acknowledges the first `bytes` bytes of the output.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent = self.offered.min(self.sent + bytes);
         self.advance();
     }
 
-    /// Offers the next events once all that was offered is sent, unless the WATCH is ending.
+    /// Offers further events if all offered ones are acknowledged, unless the WATCH is to end.
     pub(super) fn advance(&mut self) {
-        while self.sent == self.offered && self.ending.is_none() {
+        while self.sent == self.offered && self.end.is_none() {
             if self.batch.is_none() {
                 self.batch = self.cursor.next();
             }
             let Some(batch) = &self.batch else {
                 if self.cursor.is_cut() {
-                    self.ending = Some(Ending::Close(CloseReason::WatchLag)); // N2
+                    self.end = Some(WatchEnd::Close(CloseReason::WatchLag)); // N2
                 }
                 return;
             };
@@ -109,7 +118,7 @@ fn window(frames: &[u8], start: usize) -> usize {
     while end < frames.len() {
         let entry = frames.get(end + HEADER_LEN..).unwrap_or_default();
         let Ok(Decoded::Complete { used, .. }) = entry::decode(entry) else {
-            // The catalog encoded these frames, so this cannot be; the rest would be one piece then.
+            // Not reached: the catalog encoded these frames. The rest would be offered at once.
             return frames.len();
         };
         let next = end + HEADER_LEN + used;

@@ -5,30 +5,30 @@ use alloc::vec::Vec;
 use super::{DecodeResult, Decoded, WireError, varint};
 use crate::image::{Flags, Image, ImageId};
 
-/// The bytes before the name.
+/// The length of the fields before the name, in bytes.
 pub const FIXED_LEN: usize = 8 + 1 + 2;
 
-/// Where the flags stand.
+/// The offset of the flags.
 const FLAGS_AT: usize = 8;
 
-/// The longest name, in bytes. // S14
+/// The maximum length of a name, in bytes. // S14
 pub const MAX_NAME_LEN: usize = u16::MAX as usize;
 
-/// The longest entry, in bytes.
+/// The maximum length of an entry, in bytes.
 pub const MAX_LEN: usize = FIXED_LEN + MAX_NAME_LEN + varint::MAX_LEN;
 
-/// One entry of a catalog, borrowed from the bytes it was read from.
+/// A catalog entry. The name borrows from the decoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Entry<'a> {
     /// The image's ID.
     pub id: ImageId,
-    /// Type, and whether it travels compressed.
+    /// The file type, and whether the packet is compressed.
     pub flags: Flags,
-    /// The file name as it came: UTF-8, not necessarily NFC, and never to be used as a path. // W6 R5
+    /// The file name as received: UTF-8, not necessarily NFC. Never use it as a path. // W6 R5
     pub name: &'a str,
-    /// The length of the image's packet (deployed servers: of the raw image). // S6
-    ///
-    /// RFC.md calls the field `size`.
+    /// The number of bytes in the image's packet, `size` in RFC.md. Deployed servers send the length of the
+    /// uncompressed image. // S6
     pub length: u32,
 }
 
@@ -44,14 +44,14 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The image's part of the entry.
+    /// The ID, flags and length, without the name.
     #[must_use]
     pub const fn image(&self) -> Image {
         Image::new(self.id, self.flags, self.length)
     }
 }
 
-/// How many bytes an entry takes whose name has `name_len` bytes.
+/// The length of an encoded entry, in bytes. `name_len` is the length of its name.
 #[must_use]
 pub const fn encoded_len(name_len: usize, length: u32) -> usize {
     FIXED_LEN + name_len + varint::encoded_len(length)
@@ -61,7 +61,7 @@ pub const fn encoded_len(name_len: usize, length: u32) -> usize {
 ///
 /// # Errors
 ///
-/// [`NameTooLong`] for a name over 65,535 bytes; nothing is appended then. // S14
+/// [`NameTooLong`] for a name longer than 65,535 bytes; then nothing is appended. // S14
 pub fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), NameTooLong> {
     let name_len = u16::try_from(entry.name.len()).map_err(|_| NameTooLong)?;
     out.extend_from_slice(&entry.id.to_be_bytes());
@@ -72,23 +72,24 @@ pub fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), NameTooLong> {
     Ok(())
 }
 
-/// A name over 65,535 bytes. // S14
+/// A name is longer than 65,535 bytes. // S14
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the file name is longer than 65,535 bytes")]
+#[non_exhaustive]
 pub struct NameTooLong;
 
 /// Reads an entry from the start of `input`.
 ///
 /// # Errors
 ///
-/// A reserved flag (bits 4 to 7), a name that is not UTF-8, a bad length. // R1
+/// [`WireError`] for a reserved flag (bits 4 to 7), a name that is not UTF-8, or an invalid length. // R1
 pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
-    // What is wrong is told by its own byte, as in all frames.
+    // Check the flags before the entry is complete: the byte that is wrong gives the error.
     if let Some(&bits) = input.get(FLAGS_AT).filter(|&bits| bits & 0xf0 != 0) {
         return Err(WireError::EntryFlags(bits));
     }
     let Some((fixed, rest)) = input.split_first_chunk::<FIXED_LEN>() else {
-        // At least the length's one byte follows an empty name.
+        // After an empty name there is at least one byte of length.
         return Ok(Decoded::Incomplete {
             need: FIXED_LEN + 1 - input.len(),
         });
@@ -129,7 +130,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_entry_has_its_bytes_and_reads_back_from_any_cut() {
+    fn an_entry_round_trips_and_every_prefix_is_incomplete() {
         let id = ImageId(0x0102_0304_0506_0708);
         let image = Image::new(id, Flags::new(FileType::Png, false), 4660);
         let entry = Entry::new("a.png", image);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_reserved_flags_bad_names_and_bad_sizes_are_refused() {
+    fn r1_reserved_flags_invalid_names_and_invalid_lengths_are_errors() {
         let with = |at: usize, byte: u8| {
             let mut bytes = BYTES.to_vec();
             bytes[at] = byte;
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_what_is_wrong_is_told_by_its_own_byte() {
+    fn r1_an_error_is_returned_at_the_byte_that_causes_it() {
         let mut bytes = BYTES.to_vec();
         bytes[8] = 0x20;
         bytes[12] = 0xff;
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn s14_a_name_over_65535_bytes_cannot_be_framed() {
+    fn s14_a_name_over_65535_bytes_is_not_encoded() {
         let name = String::from("x").repeat(MAX_NAME_LEN + 1);
         let mut entry = Entry::new(&name, Image::new(ImageId(0), Flags::from_bits(0), 0));
         let mut out = Vec::new();

@@ -1,16 +1,19 @@
 //! The codec: every frame of JTP/1 as a pure function over slices.
 //!
-//! Nothing here has state. `encode` appends a frame to a buffer; `decode` looks at the start of a slice and
-//! answers [`Decoded::Complete`] with the value and the bytes it took, [`Decoded::Incomplete`] with the least
-//! number of further bytes that can complete the frame, or an error. An error comes with the first byte that no
-//! good frame has there, and is final: no further bytes can make the frame good. Whoever writes a proxy or a dissector needs nothing else of this crate.
+//! `encode` appends a frame to a buffer. `decode` reads the start of a slice and returns [`Decoded::Complete`] with
+//! the value and its length in bytes, [`Decoded::Incomplete`] with a lower bound of the bytes that are missing, or an
+//! error. An error is returned as soon as one byte rules out a valid frame, and is final: further bytes cannot make
+//! the frame valid.
+//!
+//! These functions have no state. A [`Dissector`] adds the state that a proxy or a protocol analyzer needs to follow
+//! one direction of a connection.
 //!
 //! | frame | module |
 //! |---|---|
 //! | varint | [`varint`] |
-//! | a request's head | [`request`] |
+//! | a request's head and its IDs | [`request`] |
 //! | a response's header and count, `JTPC`, `JTPE` | [`response`] |
-//! | an entry of `JTPL` and `JTPW` | [`entry`] |
+//! | an entry of `JTPL` or `JTPW` | [`entry`] |
 //! | a packet's head | [`packet`] |
 //!
 //! ```
@@ -23,37 +26,46 @@
 //! assert_eq!(varint::decode(&out[..1]), Ok(Decoded::Incomplete { need: 1 }));
 //! ```
 
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
+mod dissector;
 pub mod entry;
 pub mod packet;
 pub mod request;
 pub mod response;
 pub mod varint;
 
+pub use dissector::{Dissector, Frame};
+
 /// What a decoder found at the start of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a frame is complete or incomplete, and errors are not in this type"
+)]
 pub enum Decoded<T> {
-    /// A whole frame, and how many bytes it took.
+    /// A complete frame.
     Complete {
-        /// The frame.
+        /// The decoded value.
         value: T,
         /// Its length in bytes.
         used: usize,
     },
     /// The slice ends inside the frame.
     Incomplete {
-        /// With fewer than so many further bytes the frame is not complete, though it may turn out to be none;
-        /// at least 1.
+        /// The frame is not complete before this number of further bytes, at least 1. It can need more, and it
+        /// can turn out to be invalid.
         need: usize,
     },
 }
 
 impl<T> Decoded<T> {
-    /// The same with the value changed.
+    /// Applies a function to the value.
     #[must_use]
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Decoded<U> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Decoded<U> {
         match self {
             Decoded::Complete { value, used } => Decoded::Complete {
-                value: change(value),
+                value: f(value),
                 used,
             },
             Decoded::Incomplete { need } => Decoded::Incomplete { need },
@@ -61,15 +73,15 @@ impl<T> Decoded<T> {
     }
 }
 
-/// The answer of a decoder.
+/// The result of a decoder.
 pub type DecodeResult<T> = Result<Decoded<T>, WireError>;
 
-/// Bytes that are no frame of JTP/1.
+/// Bytes that are not a valid frame of JTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// A varint longer than needed, with a sixth byte, or over 32 bits. // W2
-    #[error("a varint is not the shortest form of a 32-bit number")]
+    /// A varint that is longer than necessary, has a sixth byte, or exceeds 32 bits. // W2
+    #[error("a varint is not the shortest encoding of a 32-bit number")]
     Varint,
     /// A request type that is not assigned. // S10
     #[error("request type {0} is not assigned")]
@@ -77,7 +89,7 @@ pub enum WireError {
     /// A reserved bit in a request's flags. // W7
     #[error("reserved request flags are set ({0:#04x})")]
     RequestFlags(u8),
-    /// A response header that is not one of the seven.
+    /// Bytes that are none of the seven response headers.
     #[error("unknown response header {}", .0.escape_ascii())]
     UnknownHeader([u8; 4]),
     /// A reserved bit in an entry's flags (bits 4 to 7). // R1
@@ -89,7 +101,13 @@ pub enum WireError {
     /// A file name that is not UTF-8. // R1
     #[error("a file name is not UTF-8")]
     Name,
-    /// An error code that is not one of the five. // R1
+    /// An error code that is not assigned. // R1
     #[error("unknown error code {0}")]
     UnknownErrorCode(u8),
+    /// A response header other than `JTPC` and `JTPE` where a packet is due. // S12
+    #[error("response header {} where a packet is due", .0.bytes().escape_ascii())]
+    HeaderForPacket(response::Header),
+    /// Bytes after a `JTPE`, which ends the connection. // S11
+    #[error("bytes after an error that ends the connection")]
+    AfterError,
 }

@@ -1,16 +1,16 @@
 //! A packet: `flags:u8 length:varint id:u64 data × length`.
 //!
-//! The codec covers the head; the data are streamed.
+//! This module encodes and decodes the head; the data is streamed.
 
 use alloc::vec::Vec;
 
 use super::{DecodeResult, Decoded, WireError, varint};
 use crate::image::{Flags, Image, ImageId};
 
-/// The longest packet head, in bytes.
+/// The maximum length of a packet's head, in bytes.
 pub const MAX_HEAD_LEN: usize = 1 + varint::MAX_LEN + 8;
 
-/// Appends the head of the packet that carries an image.
+/// Appends the head of an image's packet.
 pub fn encode_head(image: &Image, out: &mut Vec<u8>) {
     out.push(image.flags.bits());
     varint::encode(image.length, out);
@@ -19,12 +19,13 @@ pub fn encode_head(image: &Image, out: &mut Vec<u8>) {
 
 /// Reads a packet's head from the start of `input`.
 ///
-/// Whether `JTPE` or `JTPC` stands there instead is for the caller to see first: both begin with `J`, which
-/// has bit 6 set and so is no packet's first byte. // S12
+/// `JTPE` or `JTPC` can take the place of a packet, which the caller must check first: both begin with `J`. No packet
+/// does, since `J` has the reserved bit 6 set. // S12
 ///
 /// # Errors
 ///
-/// A reserved flag (bits 5 to 7) or a bad length. The encrypted bit is no error of the framing. // R1 R2
+/// [`WireError`] for a reserved flag (bits 5 to 7) or an invalid length. The encrypted bit is no error: it fails the
+/// image, not the connection. // R1 R2
 pub fn decode_head(input: &[u8]) -> DecodeResult<Image> {
     let Some(&bits) = input.first() else {
         return Ok(Decoded::Incomplete { need: 10 });
@@ -59,7 +60,7 @@ mod tests {
     use crate::image::FileType;
 
     #[test]
-    fn a_packet_head_has_its_bytes_and_reads_back_from_any_cut() {
+    fn a_packet_head_round_trips_and_every_prefix_is_incomplete() {
         let image = Image::new(
             ImageId(0x0102_0304_0506_0708),
             Flags::new(FileType::Bmp, true),
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_reserved_flags_are_refused_and_the_encrypted_bit_is_not() {
+    fn r1_reserved_flags_are_errors_and_the_encrypted_bit_is_not() {
         for bit in [5, 6, 7] {
             assert_eq!(
                 decode_head(&[1 << bit]),
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn s12_no_packet_begins_like_a_response_header() {
+    fn s12_no_packet_begins_with_j() {
         assert_eq!(decode_head(b"J"), Err(WireError::PacketFlags(b'J')));
     }
 }

@@ -1,4 +1,4 @@
-//! Requests: a type, flags, and for two of them IDs behind a count.
+//! Requests: a type, flags and, for two types, a list of IDs with its count.
 //!
 //! | type | name | bytes |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | 4 | `WATCH` | `04 00` |
 //! | 5 | `LIST_AND_GET` | `05 flags` |
 //!
-//! The head is all but the IDs: those are streamed, since a million may follow.
+//! A request's head is all of it but the IDs. These are streamed: there can be a million.
 
 use alloc::vec::Vec;
 
@@ -22,32 +22,33 @@ pub const CANCEL: u8 = 3;
 /// The type byte of WATCH.
 pub const WATCH: u8 = 4;
 
-/// The most IDs one `GET_BY_ID` can ask for.
+/// The maximum number of IDs in a `GET_BY_ID`.
 pub const MAX_GET: usize = 255;
 
-/// The longest request head, in bytes: BATCH with a five-byte count.
+/// The maximum length of a request's head, in bytes: a BATCH with a five-byte count.
 pub const MAX_HEAD_LEN: usize = 2 + varint::MAX_LEN;
 
-/// What a request asks, without its IDs.
+/// The type of a request and the number of its IDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RequestKind {
-    /// These images, in this order.
+    /// Requests the images with the IDs that follow, in that order. // S7
     GetById {
-        /// How many IDs follow the head.
+        /// The number of IDs that follow the head.
         count: u8,
     },
-    /// The catalog.
+    /// Requests the catalog.
     List,
-    /// Every image but those whose IDs follow.
+    /// Requests all images except those with the IDs that follow. // S8
     Batch {
-        /// How many IDs follow the head.
+        /// The number of IDs that follow the head.
         have: u32,
     },
-    /// Stop the response under way, or end WATCH.
+    /// Ends the current response at the next packet, or ends WATCH. // C1 C2
     Cancel,
-    /// News of each new image from now on.
+    /// Requests an event for each image that is added from now on. // N1
     Watch,
-    /// Every image.
+    /// Requests all images.
     ListAndGet,
 }
 
@@ -78,7 +79,7 @@ impl RequestKind {
         }
     }
 
-    /// How many IDs follow the head.
+    /// The number of IDs that follow the head.
     #[must_use]
     pub const fn ids(self) -> u32 {
         match self {
@@ -91,10 +92,11 @@ impl RequestKind {
 
 /// A request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct RequestHead {
-    /// What is asked.
+    /// The type, and the number of IDs that follow.
     pub kind: RequestKind,
-    /// Whether the connection stays open after the response. CANCEL and WATCH do not use it. // W7
+    /// Whether the connection stays open after the response. CANCEL and WATCH ignore it. // W7
     pub keep_alive: bool,
 }
 
@@ -105,9 +107,9 @@ impl RequestHead {
         RequestHead { kind, keep_alive }
     }
 
-    /// Appends the head; the IDs, if any, are to follow. // W7
+    /// Appends the head. The caller appends the IDs, for instance with [`encode_ids`].
     ///
-    /// CANCEL and WATCH are sent with flags 0.
+    /// The flags of CANCEL and WATCH are always 0. // W7
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flags = match self.kind {
             RequestKind::Cancel | RequestKind::Watch => 0,
@@ -125,7 +127,8 @@ impl RequestHead {
     ///
     /// # Errors
     ///
-    /// An unassigned type (judged first, from one byte), a reserved flag, a bad `have`. // S10
+    /// [`WireError`] for an unassigned type (checked first, with the first byte), a reserved flag or an invalid
+    /// `have`. // S10
     pub fn decode(input: &[u8]) -> DecodeResult<RequestHead> {
         let Some(&code) = input.first() else {
             return Ok(Decoded::Incomplete { need: 1 });
@@ -161,7 +164,7 @@ impl RequestHead {
     }
 }
 
-/// Appends IDs as they follow a head.
+/// Appends the IDs that follow a head.
 pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
     out.reserve(ids.len() * ImageId::LEN);
     for id in ids {
@@ -169,8 +172,7 @@ pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
     }
 }
 
-/// The IDs in `input`, as [`encode_ids`] wrote them. An incomplete ID at the end is left out: up to 7 bytes that
-/// the caller keeps and completes.
+/// The IDs at the start of `input`. An incomplete ID at the end, of up to 7 bytes, is left out.
 ///
 /// ```
 /// use jtp_core::ImageId;
@@ -181,6 +183,7 @@ pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
 /// assert!(decode_ids(&out).eq([ImageId(7), ImageId(8)]));
 /// assert!(decode_ids(&out[..15]).eq([ImageId(7)]));
 /// ```
+#[must_use]
 pub fn decode_ids(
     input: &[u8],
 ) -> impl ExactSizeIterator<Item = ImageId> + DoubleEndedIterator + '_ {
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_head_has_its_bytes_and_reads_back_from_any_cut() {
+    fn heads_round_trip_and_every_prefix_is_incomplete() {
         let cases: [(RequestHead, &[u8]); 7] = [
             (head(RequestKind::GetById { count: 2 }, true), &[0, 1, 2]),
             (head(RequestKind::List, false), &[1, 0]),
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_read_back_and_an_incomplete_one_is_left_out() {
+    fn ids_round_trip_and_an_incomplete_one_is_left_out() {
         let ids = [
             ImageId(0),
             ImageId(0x0102_0304_0506_0708),
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn w7_cancel_and_watch_are_sent_with_flags_zero_whatever_is_asked() {
+    fn w7_cancel_and_watch_have_no_flags() {
         let mut out = Vec::new();
         head(RequestKind::Cancel, true).encode(&mut out);
         head(RequestKind::Watch, true).encode(&mut out);
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn s10_the_type_is_judged_first_then_the_flags() {
+    fn s10_the_type_is_checked_before_the_flags() {
         assert_eq!(RequestHead::decode(&[6]), Err(WireError::UnknownRequest(6)));
         assert_eq!(
             RequestHead::decode(&[255, 255]),

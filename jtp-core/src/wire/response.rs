@@ -1,4 +1,4 @@
-//! Response headers, counts, and the two frames that stand alone: `JTPC` and `JTPE`.
+//! Response headers with their counts, and the frames `JTPC` and `JTPE`.
 //!
 //! | header | answers | bytes after the header |
 //! |---|---|---|
@@ -17,17 +17,18 @@ use core::fmt;
 
 use super::{DecodeResult, Decoded, WireError, varint};
 
-/// The length of every header, in bytes.
+/// The length of a header, in bytes.
 pub const HEADER_LEN: usize = 4;
 
-/// The longest header with its count, in bytes.
+/// The maximum length of a header with its count, in bytes.
 pub const MAX_HEAD_LEN: usize = HEADER_LEN + varint::MAX_LEN;
 
-/// The longest `JTPE`, in bytes, its header included.
+/// The maximum length of a `JTPE` with its header, in bytes.
 pub const MAX_ERROR_LEN: usize = HEADER_LEN + 3 + u16::MAX as usize;
 
-/// One of the seven headers.
+/// A response header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Header {
     /// `JTPL`, answers LIST.
     List,
@@ -39,14 +40,14 @@ pub enum Header {
     ListAndGet,
     /// `JTPC`, answers CANCEL.
     Cancelled,
-    /// `JTPW`, tells a watcher of one new image.
+    /// `JTPW`, reports one new image during WATCH.
     Watch,
     /// `JTPE`, an error.
     Error,
 }
 
 impl Header {
-    /// The four bytes.
+    /// The four bytes on the wire.
     #[must_use]
     pub const fn bytes(self) -> [u8; HEADER_LEN] {
         match self {
@@ -64,7 +65,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`WireError::UnknownHeader`], as soon as no header begins like this (the bytes not yet there as 0).
+    /// [`WireError::UnknownHeader`] as soon as no header begins with these bytes; missing ones are reported as 0.
     pub fn decode(input: &[u8]) -> DecodeResult<Header> {
         let known = [
             Header::List,
@@ -111,12 +112,12 @@ pub fn encode_data_head(count: u8, out: &mut Vec<u8>) {
     out.push(count);
 }
 
-/// Reads the count behind a header: one byte after `JTPD`, a varint after `JTPL`, `JTPB` and `JTPG`; the
-/// other headers have none, which reads as 1 for `JTPW` and 0 for `JTPC` and `JTPE`.
+/// Reads the count after a header: one byte for `JTPD`, a varint for `JTPL`, `JTPB` and `JTPG`. The other headers have
+/// none; the result is then 1 for `JTPW`, and 0 for `JTPC` and `JTPE`, with no bytes used.
 ///
 /// # Errors
 ///
-/// [`WireError::Varint`].
+/// [`WireError::Varint`] for an invalid varint. // W2
 pub fn decode_count(header: Header, input: &[u8]) -> DecodeResult<u32> {
     match header {
         Header::List | Header::Batch | Header::ListAndGet => varint::decode(input),
@@ -132,18 +133,40 @@ pub fn decode_count(header: Header, input: &[u8]) -> DecodeResult<u32> {
     }
 }
 
-/// The code of a `JTPE`.
+/// The code of a `JTPE`, which ends the connection. // S11
+///
+/// The codes are classes of failure that a client handles differently. This project's clients behave as follows
+/// (R6):
+///
+/// | code | new attempt |
+/// |---|---|
+/// | [`NotFound`](Self::NotFound), [`InvalidRequest`](Self::InvalidRequest), [`UnsupportedFeature`](Self::UnsupportedFeature) | none: the error is reported to the user |
+/// | [`ServerError`](Self::ServerError) | on a new connection, 250 ms later, then with doubled pauses |
+/// | [`RateLimited`](Self::RateLimited) | the same, beginning with 1 s |
+///
+/// # Which code to send
+///
+/// JTP has no code for "forbidden". An application that denies a request sends
+/// [`InvalidRequest`](Self::InvalidRequest) and says why in the message. It is final for clients, and a denied request
+/// stays denied: `ServerError` and `RateLimited` make clients try again for nothing, `UnsupportedFeature` claims that
+/// the server cannot do it for anyone. To hide single images from a peer, accept its request with a catalog that
+/// does not have them: unknown IDs are left out of the response. // S7
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorCode {
-    /// 1
+    /// 1: reserved. A server never sends it for an image that it does not have; the image is left out of the
+    /// response. Final for clients. // S7
     NotFound,
-    /// 2
+    /// 2: the request breaks a rule (S8, S10, C4, N3) or is denied. The same request would fail again: final for
+    /// clients.
     InvalidRequest,
-    /// 3
+    /// 3: the server cannot complete the response, for instance because a file disappeared or a backend is down. A
+    /// later attempt can succeed. // S12
     ServerError,
-    /// 4
+    /// 4: the server has no such request type or has WATCH switched off (S10), or it requires TLS (T2). Final for
+    /// clients.
     UnsupportedFeature,
-    /// 5
+    /// 5: the client's address made too many requests. A later attempt succeeds. // S15
     RateLimited,
 }
 
@@ -160,11 +183,11 @@ impl ErrorCode {
         }
     }
 
-    /// The code of a byte.
+    /// The code for a byte on the wire.
     ///
     /// # Errors
     ///
-    /// [`WireError::UnknownErrorCode`]. // R1
+    /// [`WireError::UnknownErrorCode`] for an unassigned code. // R1
     pub const fn from_code(code: u8) -> Result<ErrorCode, WireError> {
         match code {
             1 => Ok(ErrorCode::NotFound),
@@ -189,36 +212,37 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// What a `JTPE` says.
+/// The contents of a `JTPE`. // S11
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ErrorFrame<'a> {
-    /// Its code.
+    /// The code, for the program.
     pub code: ErrorCode,
-    /// Its message. Bytes that are not UTF-8 were replaced by U+FFFD.
+    /// The message, for people. When received, bytes that are not UTF-8 are replaced by U+FFFD.
     pub message: Cow<'a, str>,
 }
 
 impl<'a> ErrorFrame<'a> {
-    /// An error with its message for the user of the client.
+    /// An error with a message.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'a, str>>) -> ErrorFrame<'a> {
         let message = message.into();
         ErrorFrame { code, message }
     }
 
-    /// Appends the whole frame, header included. A message over 65,535 bytes is cut at a character.
+    /// Appends the frame with its header. A message longer than 65,535 bytes is truncated at a character boundary.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let message = cut(&self.message, u16::MAX);
+        let message = truncate(&self.message, u16::MAX);
         out.extend_from_slice(&Header::Error.bytes());
         out.push(self.code.code());
         out.extend_from_slice(&message.1.to_be_bytes());
         out.extend_from_slice(message.0.as_bytes());
     }
 
-    /// Reads what follows the header `JTPE`.
+    /// Reads the bytes after the header `JTPE`.
     ///
     /// # Errors
     ///
-    /// [`WireError::UnknownErrorCode`]. // R1
+    /// [`WireError::UnknownErrorCode`] for an unassigned code. // R1
     pub fn decode_body(input: &[u8]) -> DecodeResult<ErrorFrame<'_>> {
         if let Some(&code) = input.first() {
             ErrorCode::from_code(code)?;
@@ -245,8 +269,8 @@ impl<'a> ErrorFrame<'a> {
     }
 }
 
-/// The longest start of `text` of at most `limit` bytes that ends at a character, with its length.
-fn cut(text: &str, limit: u16) -> (&str, u16) {
+/// The longest prefix of `text` of at most `limit` bytes that ends at a character boundary, and its length.
+fn truncate(text: &str, limit: u16) -> (&str, u16) {
     match u16::try_from(text.len()) {
         Ok(length) if length <= limit => (text, length),
         _ => {
@@ -264,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_read_back_and_an_unknown_one_is_seen_at_its_first_wrong_byte() {
+    fn headers_round_trip_and_an_unknown_one_fails_at_its_first_wrong_byte() {
         for header in [
             Header::List,
             Header::Data,
@@ -304,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_one_byte_after_jtpd_and_a_varint_after_the_others() {
+    fn the_count_is_a_byte_after_jtpd_and_a_varint_after_the_others() {
         let mut out = Vec::new();
         encode_data_head(255, &mut out);
         encode_head(Header::Batch, 4660, &mut out);
@@ -330,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_frame_reads_back_from_any_cut() {
+    fn an_error_frame_round_trips_and_every_prefix_is_incomplete() {
         let frame = ErrorFrame::new(ErrorCode::RateLimited, "slow down");
         let mut out = Vec::new();
         frame.encode(&mut out);
@@ -350,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_an_unknown_error_code_is_refused_and_bad_utf8_is_replaced() {
+    fn r1_an_unknown_error_code_is_an_error_and_invalid_utf8_is_replaced() {
         assert_eq!(
             ErrorFrame::decode_body(&[0]),
             Err(WireError::UnknownErrorCode(0))
@@ -366,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_over_65535_bytes_is_cut_at_a_character() {
+    fn a_message_over_65535_bytes_is_truncated_at_a_character_boundary() {
         let message = "é".repeat(40_000);
         let mut out = Vec::new();
         ErrorFrame::new(ErrorCode::ServerError, Cow::Owned(message)).encode(&mut out);

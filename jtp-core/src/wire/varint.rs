@@ -1,13 +1,14 @@
-//! The varint: unsigned LEB128 of a `u32`, shortest form only. // W1 W2
+//! The varint: unsigned LEB128 of a `u32`, in its shortest encoding only. // W1 W2
 
 use alloc::vec::Vec;
 
 use super::{DecodeResult, Decoded, WireError};
 
-/// The longest varint, in bytes.
+/// The maximum length of a varint, in bytes.
 pub const MAX_LEN: usize = 5;
 
-/// Appends the shortest varint of a number. // W2
+/// Appends a number in its shortest encoding. // W2
+#[inline]
 pub fn encode(value: u32, out: &mut Vec<u8>) {
     let mut rest = value;
     while rest >= 0x80 {
@@ -17,7 +18,7 @@ pub fn encode(value: u32, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
-/// How many bytes the shortest varint of a number takes: 1 to 5.
+/// The length of a number's shortest encoding: 1 to 5 bytes.
 #[must_use]
 pub const fn encoded_len(value: u32) -> usize {
     match value {
@@ -33,18 +34,19 @@ pub const fn encoded_len(value: u32) -> usize {
 ///
 /// # Errors
 ///
-/// [`WireError::Varint`] for a longer form than needed, a sixth byte, or a fifth byte over `0x0F`. // W2
+/// [`WireError::Varint`] if the encoding is longer than necessary, or the number exceeds 32 bits. // W2
+#[inline]
 pub fn decode(input: &[u8]) -> DecodeResult<u32> {
     let mut value = 0u32;
     for (index, &byte) in input.iter().take(MAX_LEN).enumerate() {
         let last = byte & 0x80 == 0;
-        // The fifth byte holds the top four bits and nothing else.
+        // The fifth byte has the top four bits only.
         if index == MAX_LEN - 1 && byte > 0x0f {
             return Err(WireError::Varint);
         }
         value |= u32::from(byte & 0x7f) << (7 * index);
         if last {
-            // A last byte of zero adds nothing: the form without it is shorter.
+            // Without a zero as the last byte, the encoding is shorter.
             if byte == 0 && index > 0 {
                 return Err(WireError::Varint);
             }
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn w2_longer_forms_are_refused() {
+    fn w2_encodings_that_are_not_the_shortest_are_errors() {
         for bad in [
             &[0x80, 0x00][..],
             &[0xff, 0x80, 0x00],
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_len_changes_where_a_group_is_full() {
+    fn encoded_len_grows_by_one_at_each_power_of_128() {
         for shift in [7, 14, 21, 28] {
             let edge = 1u32 << shift;
             assert_eq!(encoded_len(edge - 1) + 1, encoded_len(edge));

@@ -1,4 +1,4 @@
-//! A client's connection: its server sends answers and anything else, its application calls what it likes.
+//! The client connection: its server sends responses and other bytes, its application makes any calls.
 
 use std::time::Duration;
 
@@ -7,75 +7,78 @@ use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, Header};
 use jtp_core::wire::{entry, packet};
 use jtp_core::{FileType, Flags, Image, ImageHasher, ImageId, Time};
 
-use super::{Dice, garbage, part};
+use super::{RngFn, garbage, part};
 
-/// The largest image that is taken here.
+/// The maximum image size of the client.
 const MAX_IMAGE: u64 = 60;
 
 #[derive(Debug)]
-struct InImage {
+struct ImageInProgress {
     hasher: ImageHasher,
     length: u64,
 }
 
-/// The events of a response, as they have to come. // R1
+/// Checks the order of the events. // R1
 #[derive(Debug, Default)]
-struct Told {
+struct EventChecker {
     response: Option<(ResponseKind, u32)>,
-    image: Option<InImage>,
+    image: Option<ImageInProgress>,
 }
 
-/// Plays `steps` calls, and then ends the connection.
-pub(crate) fn play(steps: u32, dice: Dice<'_>) {
+/// Makes `steps` calls, then ends the connection.
+pub(crate) fn run(steps: u32, rng: RngFn<'_>) {
     let config = ClientConfig::new()
-        .with_pipeline(dice(2) == 0)
+        .with_pipeline(rng(2) == 0)
         .with_max_image_size(MAX_IMAGE)
         .with_max_window(1 << 16);
     let mut client = ClientConnection::new(config, Time::ZERO);
-    let (mut now, mut input, mut told) = (Time::ZERO, Vec::new(), Told::default());
+    let (mut now, mut input, mut checker) = (Time::ZERO, Vec::new(), EventChecker::default());
     let mut ended = false;
     for _ in 0..steps {
         let fault = client.fault().cloned();
-        let shown = client.transmit().to_vec();
-        let asked = client.outstanding();
-        let at = if dice(16) == 0 { Time::ZERO } else { now };
-        let mut taken = 0;
-        match dice(16) {
+        let offered = client.transmit().to_vec();
+        let outstanding = client.outstanding();
+        let at = if rng(16) == 0 { Time::ZERO } else { now };
+        let mut acknowledged = 0;
+        match rng(16) {
             0..3 => {
-                let result = client.request(request(dice), dice(8) > 0, at);
-                assert_eq!(client.outstanding(), asked + usize::from(result.is_ok()));
+                let result = client.request(request(rng), rng(8) > 0, at);
+                assert_eq!(
+                    client.outstanding(),
+                    outstanding + usize::from(result.is_ok())
+                );
             }
             3 => drop(client.cancel(at)),
             4 | 5 => {
-                taken = part(dice, shown.len()) + usize::from(dice(16) == 0);
-                let result = client.transmitted(taken, at);
-                // Once it has ended any number is right.
+                acknowledged = part(rng, offered.len()) + usize::from(rng(16) == 0);
+                let result = client.transmitted(acknowledged, at);
+                // After the end any number is accepted.
                 assert_eq!(
                     result.is_ok(),
-                    taken <= shown.len() || ended || fault.is_some()
+                    acknowledged <= offered.len() || ended || fault.is_some()
                 );
                 if result.is_err() {
-                    taken = 0;
+                    acknowledged = 0;
                 }
             }
-            6..11 => frame(dice, &mut input),
+            6..11 => frame(rng, &mut input),
             11..14 => {
-                let count = part(dice, input.len());
+                let count = part(rng, input.len());
                 if let Ok(received) = client.receive(&input[..count], at) {
                     let used = received.used;
                     if let Some(event) = received.event {
-                        told.next(event);
+                        checker.check(event);
                     }
                     assert!(used <= count);
                     input.drain(..used);
                 }
             }
             14 => {
-                now = now + Duration::from_millis([1, 5_000, 61_000][dice(3) as usize]);
+                now = now + Duration::from_millis([1, 5_000, 61_000][rng(3) as usize]);
                 let _ = client.handle_timeout(now);
                 assert!(client.deadline().is_none_or(|deadline| deadline > now));
             }
-            _ => match dice(12) {
+            _ => match rng(12) {
                 0 => {
                     ended = true;
                     let _ = client.receive_eof(at);
@@ -84,10 +87,10 @@ pub(crate) fn play(steps: u32, dice: Dice<'_>) {
                 _ => {}
             },
         }
-        // Two windows of output at most, and what was shown stays.
+        // At most two windows of output, and offered output stays.
         assert!(client.transmit().len() <= 40 * 1024);
         if let Some(fault) = fault {
-            assert_eq!(client.fault(), Some(&fault), "an error is sticky");
+            assert_eq!(client.fault(), Some(&fault), "errors are sticky");
         }
         if client.fault().is_some() {
             assert!(client.transmit().is_empty() && client.deadline().is_none());
@@ -98,55 +101,54 @@ pub(crate) fn play(steps: u32, dice: Dice<'_>) {
             );
         } else if !ended {
             assert!(
-                client.transmit().starts_with(&shown[taken..]),
-                "output taken back"
+                client.transmit().starts_with(&offered[acknowledged..]),
+                "offered output was withdrawn"
             );
         }
     }
     let _ = client.receive_eof(now);
     while let Ok(Some(event)) = client.receive(&[], now).map(|received| received.event) {
-        told.next(event);
+        checker.check(event);
     }
 }
 
-fn some_image(dice: Dice<'_>) -> (ImageId, Vec<u8>) {
-    let bytes = vec![7; [0, 1, 20, 90][dice(4) as usize]];
+fn some_image(rng: RngFn<'_>) -> (ImageId, Vec<u8>) {
+    let bytes = vec![7; [0, 1, 20, 90][rng(4) as usize]];
     (ImageId::of(&bytes), bytes)
 }
 
-fn request(dice: Dice<'_>) -> Request {
-    let ids =
-        |dice: Dice<'_>| -> Vec<ImageId> { (0..dice(5)).map(|_| some_image(dice).0).collect() };
-    match dice(7) {
+fn request(rng: RngFn<'_>) -> Request {
+    let ids = |rng: RngFn<'_>| -> Vec<ImageId> { (0..rng(5)).map(|_| some_image(rng).0).collect() };
+    match rng(7) {
         0 | 1 => Request::List,
-        2 => Request::GetById(ids(dice)),
-        3 => Request::Batch(HaveSet::try_from(ids(dice)).unwrap()),
+        2 => Request::GetById(ids(rng)),
+        3 => Request::Batch(HaveSet::try_from(ids(rng)).unwrap()),
         4 => Request::ListAndGet,
         5 => Request::Batch(HaveSet::try_from_iter((0..2_500).map(ImageId)).unwrap()),
         _ => Request::Watch,
     }
 }
 
-/// Something that a server might send, in place or not.
-fn frame(dice: Dice<'_>, out: &mut Vec<u8>) {
-    match dice(12) {
-        0 => response::encode_head(Header::List, dice(4), out),
-        1 => response::encode_data_head(dice(4) as u8, out),
-        2 => response::encode_head(Header::Batch, dice(4), out),
-        3 => response::encode_head(Header::ListAndGet, dice(4), out),
+/// A frame that a server may send, expected or not.
+fn frame(rng: RngFn<'_>, out: &mut Vec<u8>) {
+    match rng(12) {
+        0 => response::encode_head(Header::List, rng(4), out),
+        1 => response::encode_data_head(rng(4) as u8, out),
+        2 => response::encode_head(Header::Batch, rng(4), out),
+        3 => response::encode_head(Header::ListAndGet, rng(4), out),
         4 => out.extend_from_slice(b"JTPC"),
         5 => out.extend_from_slice(b"JTPW"),
         6 | 7 => {
-            let name = ["", "a.png", "../e\u{301}"][dice(3) as usize];
-            let id = ImageId(dice(9).into());
-            let flags = Flags::from_bits(dice(20) as u8);
-            let entry = entry::Entry::new(name, Image::new(id, flags, dice(9)));
+            let name = ["", "a.png", "../e\u{301}"][rng(3) as usize];
+            let id = ImageId(rng(9).into());
+            let flags = Flags::from_bits(rng(20) as u8);
+            let entry = entry::Entry::new(name, Image::new(id, flags, rng(9)));
             entry::encode(&entry, out).unwrap();
         }
         8 | 9 => {
-            let (id, body) = some_image(dice);
-            let compressed = dice(6) == 0;
-            let id = if dice(8) == 0 { ImageId(1) } else { id };
+            let (id, body) = some_image(rng);
+            let compressed = rng(6) == 0;
+            let id = if rng(8) == 0 { ImageId(1) } else { id };
             let image = Image::new(
                 id,
                 Flags::new(FileType::Bmp, compressed),
@@ -155,20 +157,20 @@ fn frame(dice: Dice<'_>, out: &mut Vec<u8>) {
             packet::encode_head(&image, out);
             out.extend_from_slice(&body);
         }
-        10 if dice(4) == 0 => ErrorFrame::new(ErrorCode::ServerError, "no").encode(out),
-        _ if dice(4) == 0 => out.extend(garbage(dice, 8)),
+        10 if rng(4) == 0 => ErrorFrame::new(ErrorCode::ServerError, "no").encode(out),
+        _ if rng(4) == 0 => out.extend(garbage(rng, 8)),
         _ => {}
     }
 }
 
-impl Told {
-    fn next(&mut self, event: Event<'_>) {
+impl EventChecker {
+    fn check(&mut self, event: Event<'_>) {
         match event {
             Event::Begin { kind, count } => {
                 assert!(kind != ResponseKind::Watch);
                 assert!(
                     self.response.replace((kind, count)).is_none(),
-                    "two answers at once"
+                    "two responses at once"
                 );
             }
             Event::Entry(_) => {
@@ -181,10 +183,10 @@ impl Told {
                 assert!(*kind != ResponseKind::List && *left > 0);
                 *left -= 1;
                 let hasher = ImageHasher::new();
-                let image = InImage { hasher, length: 0 };
+                let image = ImageInProgress { hasher, length: 0 };
                 assert!(
                     self.image.replace(image).is_none(),
-                    "an image within another"
+                    "an image inside another"
                 );
             }
             Event::Data(data) => {
@@ -194,9 +196,12 @@ impl Told {
                 assert!(!data.is_empty() && image.length <= MAX_IMAGE, "R4");
             }
             Event::ImageEnd { image, verdict } => {
-                let came = self.image.take().unwrap();
-                let right = came.hasher.id() == image.id;
-                assert!(verdict.is_err() || right, "R2: a wrong image called good");
+                let received = self.image.take().unwrap();
+                let matches = received.hasher.id() == image.id;
+                assert!(
+                    verdict.is_err() || matches,
+                    "R2: a wrong image was accepted"
+                );
             }
             Event::NewImage(_) => assert!(self.response.is_none() && self.image.is_none()),
             Event::Cancelled { .. } => {

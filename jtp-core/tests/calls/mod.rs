@@ -1,25 +1,25 @@
-//! Each machine alone against a peer that does what it likes, its calls in any order, fitting or not: driven
-//! by dice, which the test beside this folder rolls, and the fuzz target `calls` reads from its input.
+//! Each state machine alone against an arbitrary peer, with valid and invalid calls in any order. The test
+//! `calls` generates the choices, the fuzz target `calls` reads them from its input.
 
 pub(crate) mod client;
 mod output;
 pub(crate) mod server;
 
-/// A source of choices: a number below the one given.
-pub(crate) type Dice<'a> = &'a mut dyn FnMut(u32) -> u32;
+/// A source of random numbers: returns a number below its argument.
+pub(crate) type RngFn<'a> = &'a mut dyn FnMut(u32) -> u32;
 
-/// Up to so many bytes of anything.
-fn garbage(dice: Dice<'_>, most: u32) -> Vec<u8> {
-    (0..dice(most))
-        .map(|_| u8::try_from(dice(256)).unwrap())
+/// Random bytes, fewer than `limit`.
+fn garbage(rng: RngFn<'_>, limit: u32) -> Vec<u8> {
+    (0..rng(limit))
+        .map(|_| u8::try_from(rng(256)).unwrap())
         .collect()
 }
 
-/// A part of what is there, all of it as often as not.
-fn part(dice: Dice<'_>, of: usize) -> usize {
-    match dice(4) {
-        0 => of.min(1),
-        1 => usize::try_from(dice(u32::try_from(of).unwrap().saturating_add(1))).unwrap(),
-        _ => of,
+/// A number up to `total`: in half of the cases `total` itself.
+fn part(rng: RngFn<'_>, total: usize) -> usize {
+    match rng(4) {
+        0 => total.min(1),
+        1 => usize::try_from(rng(u32::try_from(total).unwrap().saturating_add(1))).unwrap(),
+        _ => total,
     }
 }

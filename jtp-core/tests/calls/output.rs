@@ -1,5 +1,5 @@
-//! What a server's output has to be, whatever its client does: whole frames in the order of the requests,
-//! each count kept, and nothing behind an error.
+//! Checks a server's output for any client: whole frames in the order of the requests, correct counts, and nothing
+//! after an error.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use jtp_core::wire::response::{self, ErrorFrame, HEADER_LEN, Header};
 use jtp_core::wire::{Decoded, entry, packet};
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum Position {
     #[default]
     Boundary,
     Entries(u32),
@@ -19,41 +19,41 @@ enum At {
     },
 }
 
-/// Reads the output as it goes out.
+/// Parses the output as it is sent.
 #[derive(Debug, Default)]
-pub(crate) struct Output {
+pub(crate) struct OutputChecker {
     pending: Vec<u8>,
-    at: At,
-    /// The requests that were accepted and whose answer has not begun.
+    position: Position,
+    /// Accepted requests whose response has not begun.
     due: VecDeque<RequestKind>,
     pub(crate) cancelled: usize,
     error: bool,
 }
 
 fn whole<T>(read: jtp_core::wire::DecodeResult<T>) -> Option<(T, usize)> {
-    match read.expect("the server sends good frames") {
+    match read.expect("valid frames") {
         Decoded::Complete { value, used } => Some((value, used)),
         Decoded::Incomplete { .. } => None,
     }
 }
 
-impl Output {
+impl OutputChecker {
     pub(crate) fn accepted(&mut self, head: RequestHead) {
         self.due.push_back(head.kind);
     }
 
-    pub(crate) fn takes(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
         while let Some(used) = self.frame() {
             self.pending.drain(..used);
         }
     }
 
-    /// The connection has ended in order: nothing is half there.
+    /// Checks, when the connection ended in order, that no frame was cut off.
     pub(crate) fn check_whole(&self, server: &dyn std::fmt::Debug) {
         assert!(
-            self.at == At::Boundary && self.pending.is_empty(),
-            "an answer ended short: {self:?} {server:?}"
+            self.position == Position::Boundary && self.pending.is_empty(),
+            "a response was cut off: {self:?} {server:?}"
         );
     }
 
@@ -61,47 +61,47 @@ impl Output {
         if self.pending.is_empty() {
             return None;
         }
-        assert!(!self.error, "S11: something behind JTPE");
-        match self.at {
-            At::Boundary => self.header(),
-            At::Entries(left) => {
+        assert!(!self.error, "S11: output after JTPE");
+        match self.position {
+            Position::Boundary => self.header(),
+            Position::Entries(left) => {
                 let (_, used) = whole(entry::decode(&self.pending))?;
-                self.at = match left {
-                    1 => At::Boundary,
-                    _ => At::Entries(left - 1),
+                self.position = match left {
+                    1 => Position::Boundary,
+                    _ => Position::Entries(left - 1),
                 };
                 Some(used)
             }
             // S12
-            At::Packets(_) if self.pending[0] == b'J' => {
+            Position::Packets(_) if self.pending[0] == b'J' => {
                 let (header, _) = whole(Header::decode(&self.pending))?;
                 assert!(matches!(header, Header::Cancelled | Header::Error));
-                self.at = At::Boundary;
+                self.position = Position::Boundary;
                 Some(0)
             }
-            At::Packets(left) => {
+            Position::Packets(left) => {
                 let (image, used) = whole(packet::decode_head(&self.pending))?;
-                self.at = At::Body {
+                self.position = Position::Body {
                     left: image.length.into(),
                     packets: left - 1,
                 };
                 self.body(used)
             }
-            At::Body { .. } => self.body(0),
+            Position::Body { .. } => self.body(0),
         }
     }
 
     fn body(&mut self, head: usize) -> Option<usize> {
-        let At::Body { left, packets } = self.at else {
+        let Position::Body { left, packets } = self.position else {
             unreachable!()
         };
-        let here = left.min((self.pending.len() - head) as u64);
-        self.at = match (left - here, packets) {
-            (0, 0) => At::Boundary,
-            (0, packets) => At::Packets(packets),
-            (left, packets) => At::Body { left, packets },
+        let available = left.min((self.pending.len() - head) as u64);
+        self.position = match (left - available, packets) {
+            (0, 0) => Position::Boundary,
+            (0, packets) => Position::Packets(packets),
+            (left, packets) => Position::Body { left, packets },
         };
-        Some(head + here as usize)
+        Some(head + available as usize)
     }
 
     fn header(&mut self) -> Option<usize> {
@@ -125,20 +125,20 @@ impl Output {
                 while self.due.front() == Some(&RequestKind::Watch) {
                     self.due.pop_front();
                 }
-                let asked = self.due.pop_front().expect("an answer unasked");
+                let request = self.due.pop_front().expect("a response without a request");
                 let fits = match header {
-                    Header::List => asked == RequestKind::List,
-                    Header::ListAndGet => asked == RequestKind::ListAndGet,
-                    Header::Batch => matches!(asked, RequestKind::Batch { .. }),
+                    Header::List => request == RequestKind::List,
+                    Header::ListAndGet => request == RequestKind::ListAndGet,
+                    Header::Batch => matches!(request, RequestKind::Batch { .. }),
                     _ => {
-                        matches!(asked, RequestKind::GetById { count: most } if count <= most.into())
+                        matches!(request, RequestKind::GetById { count: max } if count <= max.into())
                     }
                 };
-                assert!(fits, "S1: {header:?} for {asked:?}");
-                self.at = match (header, count) {
-                    (_, 0) => At::Boundary,
-                    (Header::List, count) => At::Entries(count),
-                    (_, count) => At::Packets(count),
+                assert!(fits, "S1: {header:?} for {request:?}");
+                self.position = match (header, count) {
+                    (_, 0) => Position::Boundary,
+                    (Header::List, count) => Position::Entries(count),
+                    (_, count) => Position::Packets(count),
                 };
                 return Some(used + more);
             }

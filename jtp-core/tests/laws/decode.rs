@@ -1,11 +1,11 @@
-//! Every decoder on the same bytes: what it says holds for every cut, and what it read encodes to itself. The
-//! test beside this folder feeds it, and the fuzz target `wire_decode`.
+//! Runs every decoder on the same bytes. The result must be consistent for every prefix, and a decoded value must
+//! encode to the bytes read. Used by the test `laws` and the fuzz target `wire_decode`.
 
 use std::fmt::Debug;
 
 use jtp_core::wire::response::{self, ErrorFrame, Header};
 use jtp_core::wire::{
-    DecodeResult, Decoded, WireError, entry, packet, request::RequestHead, varint,
+    DecodeResult, Decoded, Dissector, Frame, WireError, entry, packet, request::RequestHead, varint,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) {
     check(data, RequestHead::decode, |head, out| {
         head.encode(out);
         if let Some(flags) = out.get_mut(1) {
-            *flags = u8::from(head.keep_alive); // CANCEL and WATCH are sent with 0 whatever came. // W7
+            *flags = u8::from(head.keep_alive); // CANCEL and WATCH are encoded with 0 whatever was received. // W7
         }
     });
     check(data, entry::decode, |entry, out| {
@@ -46,28 +46,65 @@ pub(crate) fn run(data: &[u8]) {
     );
     check(
         data,
-        |bytes: &[u8]| Ok(own(ErrorFrame::decode_body(bytes)?)),
+        |bytes: &[u8]| Ok(into_owned(ErrorFrame::decode_body(bytes)?)),
         |frame, out| {
             frame.encode(out);
             out.drain(..response::HEADER_LEN);
             if frame.message.contains('\u{fffd}') {
-                // It may stand for bytes that were no UTF-8.
+                // It may replace bytes that were not UTF-8.
                 out.clear();
             }
         },
     );
-    // S12: what begins a packet begins no header.
+    // The framing state machine finds the same frames however the input is split.
+    for dissector in [Dissector::client_to_server(), Dissector::server_to_client()] {
+        let whole = dissect(dissector.clone(), &[data]);
+        for cut in [data.len() / 3, data.len() / 2] {
+            let (start, end) = data.split_at(cut);
+            assert_eq!(dissect(dissector.clone(), &[start, end]), whole);
+        }
+    }
+    // S12: no bytes are both a packet head and a header.
     if let (Ok(Decoded::Complete { .. }), Ok(_)) = (packet::decode_head(data), Header::decode(data))
     {
-        panic!("a packet and a header");
+        panic!("both a packet head and a header");
     }
 }
 
-fn own(frame: Decoded<ErrorFrame<'_>>) -> Decoded<ErrorFrame<'static>> {
+/// The number of frames without spans of IDs and bodies, the number of bytes in all of them, and whether an error
+/// follows.
+fn dissect(mut dissector: Dissector, pieces: &[&[u8]]) -> (usize, usize, bool) {
+    let (mut frames, mut total) = (0, 0);
+    let mut buffer = Vec::new();
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            match dissector.decode(&buffer[at..]) {
+                Ok(Decoded::Complete { value, used }) => {
+                    frames += usize::from(!matches!(value, Frame::Ids(_) | Frame::Body(_)));
+                    assert!((1..=buffer.len() - at).contains(&used));
+                    at += used;
+                }
+                Ok(Decoded::Incomplete { need }) => {
+                    assert!(need > 0);
+                    break;
+                }
+                Err(_) => return (frames, total + at, true),
+            }
+        }
+        buffer.drain(..at);
+        total += at;
+        assert!(buffer.len() < Dissector::MAX_FRAME_LEN);
+    }
+    (frames, total, false)
+}
+
+fn into_owned(frame: Decoded<ErrorFrame<'_>>) -> Decoded<ErrorFrame<'static>> {
     frame.map(|frame| ErrorFrame::new(frame.code, frame.message.into_owned()))
 }
 
-/// The laws of a decoder. `encode` may leave its output empty where the bytes cannot be had again.
+/// Checks one decoder. `encode` leaves its output empty if the value does not determine the bytes.
 fn check<'a, T: PartialEq + Debug>(
     data: &'a [u8],
     decode: impl Fn(&'a [u8]) -> DecodeResult<T>,
@@ -81,12 +118,12 @@ fn check<'a, T: PartialEq + Debug>(
             encode(value, &mut out);
             assert!(
                 out.is_empty() || out == data[..*used],
-                "{value:?} is not what was read"
+                "{value:?} does not encode to the bytes read"
             );
             assert_eq!(
                 decode(&data[..*used]),
                 whole,
-                "what follows makes a difference"
+                "the result depends on the bytes after it"
             );
             (*used, true)
         }
@@ -101,21 +138,24 @@ fn check<'a, T: PartialEq + Debug>(
     for cut in (0..needed).step_by(step) {
         match decode(&data[..cut]) {
             Ok(Decoded::Complete { .. }) => {
-                panic!("complete at {cut}, and not at {}: {whole:?}", data.len())
+                panic!("complete at {cut} but not at {}: {whole:?}", data.len())
             }
             Ok(Decoded::Incomplete { need }) => {
-                assert!(need > 0 && failed.is_none(), "an error was taken back");
+                assert!(
+                    need > 0 && failed.is_none(),
+                    "an error disappeared with more input"
+                );
                 assert!(
                     !complete || need <= needed - cut,
-                    "asks for more than there is"
+                    "`need` is larger than the frame"
                 );
-                // With fewer bytes than it needs the answer stays the same kind, unless it is an error.
+                // With fewer bytes than `need` the frame must not be complete.
                 if let Some(bytes) = data.get(..cut + need - 1) {
                     assert!(!matches!(decode(bytes), Ok(Decoded::Complete { .. })));
                 }
             }
             Err(error) => {
-                assert!(whole.is_err(), "an error was taken back");
+                assert!(whole.is_err(), "an error disappeared with more input");
                 failed = Some(error);
             }
         }

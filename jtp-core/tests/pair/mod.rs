@@ -1,7 +1,7 @@
-//! Many clients and a server in memory, on simulated time, driven by dice: the test beside this folder rolls
-//! them from a seed, the fuzz target `pair` (in `fuzz/`) from its input.
+//! Many clients and one server in memory, on simulated time. The test `pair` draws the calls from a seeded
+//! generator, the fuzz target `pair` from its input.
 
-mod link;
+mod connection;
 mod model;
 mod store;
 
@@ -10,13 +10,13 @@ use std::time::Duration;
 use jtp_core::client::Request;
 use jtp_core::{ImageId, Time};
 
-use link::Link;
+use connection::Connection;
 use store::Store;
 
-/// A source of choices.
-pub(crate) struct Dice<'a>(pub(crate) &'a mut dyn FnMut(u32) -> u32);
+/// A source of random numbers: calls a function that returns a number below its argument.
+pub(crate) struct Rng<'a>(pub(crate) &'a mut dyn FnMut(u32) -> u32);
 
-impl Dice<'_> {
+impl Rng<'_> {
     /// A number below `limit`.
     pub(crate) fn below(&mut self, limit: u32) -> u32 {
         if limit <= 1 { 0 } else { (self.0)(limit) }
@@ -26,211 +26,217 @@ impl Dice<'_> {
         self.below(u32::try_from(limit).unwrap()) as usize
     }
 
-    /// Whether something happens that is to happen once in `count` times; never for dice that roll only 0.
+    /// True once in `count` calls on average; never if the source returns only 0.
     pub(crate) fn one_in(&mut self, count: u32) -> bool {
         self.below(count) == count - 1
     }
 }
 
-/// What a run may do.
+/// The limits of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// The most connections at once.
-    pub(crate) links: usize,
+    /// Maximum number of simultaneous connections.
+    pub(crate) connections: usize,
     pub(crate) steps: u32,
 }
 
-struct World {
+struct Simulation {
     now: Time,
     store: Store,
-    links: Vec<Link>,
+    connections: Vec<Connection>,
 }
 
-/// Runs one world to its end; panics where something does not hold. `more` says whether to go on.
-pub(crate) fn run(plan: Plan, dice: &mut Dice<'_>) {
-    let mut world = World {
+/// Runs one simulation to its end. Panics if a check fails.
+pub(crate) fn run(plan: Plan, rng: &mut Rng<'_>) {
+    let mut simulation = Simulation {
         now: Time::ZERO,
         store: Store::new(),
-        links: Vec::new(),
+        connections: Vec::new(),
     };
-    for _ in 0..dice.below(6) {
-        world.store.change(dice);
+    for _ in 0..rng.below(6) {
+        simulation.store.change(rng);
     }
-    world.store.publish();
+    simulation.store.publish();
     for _ in 0..plan.steps {
-        world.step(plan, dice);
+        simulation.step(plan, rng);
     }
-    world.settle();
-    for link in &world.links {
-        link.check_settled(&world.store);
+    simulation.settle();
+    for connection in &simulation.connections {
+        connection.check_settled(&simulation.store);
     }
-    for link in &mut world.links {
-        link.leave();
+    for connection in &mut simulation.connections {
+        connection.close_client();
     }
-    world.settle();
-    for link in &world.links {
-        link.check_gone();
+    simulation.settle();
+    for connection in &simulation.connections {
+        connection.check_closed();
     }
-    world.links.clear();
-    world.store.check_memory();
+    simulation.connections.clear();
+    simulation.store.check_memory();
 }
 
-impl World {
-    fn step(&mut self, plan: Plan, dice: &mut Dice<'_>) {
-        if self.links.is_empty() || (self.links.len() < plan.links && dice.one_in(12)) {
-            self.links.push(Link::new(dice, self.now));
+impl Simulation {
+    fn step(&mut self, plan: Plan, rng: &mut Rng<'_>) {
+        if self.connections.is_empty()
+            || (self.connections.len() < plan.connections && rng.one_in(12))
+        {
+            self.connections.push(Connection::new(rng, self.now));
         }
         let store = &self.store;
-        // An earlier time is to be harmless.
-        let now = if dice.one_in(20) {
-            Time::ZERO
-        } else {
-            self.now
-        };
-        let at = dice.index(self.links.len());
-        let link = &mut self.links[at];
-        match dice.below(28) {
-            0..3 => link.ask(store, dice, now),
-            3 => link.list_and_watch(now),
-            4 => link.cancel(now),
-            5..8 => drop(link.client_sends(size(dice), now)),
-            8..11 => drop(link.server_reads(size(dice), now)),
-            11..13 => drop(link.server_decides(store, dice, now)),
-            13..15 => drop(link.server_loads(store, dice, now)),
-            15..18 => drop(link.server_sends(store, size(dice), now)),
-            18..21 => drop(link.client_reads(store, size(dice), now)),
-            21 => link.catalog_changed(store, now),
+        // The machines must accept a time earlier than the last one.
+        let now = if rng.one_in(20) { Time::ZERO } else { self.now };
+        let at = rng.index(self.connections.len());
+        let connection = &mut self.connections[at];
+        match rng.below(28) {
+            0..3 => connection.request(store, rng, now),
+            3 => connection.list_and_watch(now),
+            4 => connection.cancel(now),
+            5..8 => drop(connection.client_sends(size(rng), now)),
+            8..11 => drop(connection.server_reads(size(rng), now)),
+            11..13 => drop(connection.decide(store, rng, now)),
+            13..15 => drop(connection.server_loads(store, rng, now)),
+            15..18 => drop(connection.server_sends(store, size(rng), now)),
+            18..21 => drop(connection.client_reads(store, size(rng), now)),
+            21 => connection.catalog_changed(store, now),
             22..24 => {
-                self.store.change(dice);
-                if !dice.one_in(3) {
+                self.store.change(rng);
+                if !rng.one_in(3) {
                     self.store.publish();
                 }
             }
-            24 => self.time_passes(dice),
-            25 => misuse(link, dice, now),
-            26 => match dice.below(12) {
-                1 => link.half_close(),
-                2 => link.reset(now),
-                3 => link.shut_down(now),
+            24 => self.advance_time(rng),
+            25 => check_misuse(connection, rng, now),
+            26 => match rng.below(12) {
+                1 => connection.half_close(),
+                2 => connection.reset(now),
+                3 => connection.shut_down(now),
                 _ => {}
             },
             _ => {
-                // All that one connection can do at once.
-                for _ in 0..dice.below(8) {
-                    pump(link, store, dice, now);
+                // Everything that one connection can do at this time.
+                for _ in 0..rng.below(8) {
+                    pump(connection, store, rng, now);
                 }
             }
         }
-        // Those that are done make place.
+        // Remove closed connections.
         let store = &self.store;
-        self.links.retain(|link| {
-            if link.is_over() {
-                link.check_settled(store);
+        self.connections.retain(|connection| {
+            if connection.is_finished() {
+                connection.check_settled(store);
             }
-            !link.is_over()
+            !connection.is_finished()
         });
     }
 
-    fn time_passes(&mut self, dice: &mut Dice<'_>) {
-        let millis = match dice.below(12) {
+    fn advance_time(&mut self, rng: &mut Rng<'_>) {
+        let millis = match rng.below(12) {
             11 => 31_000,
             10 => 11_000,
-            _ => dice.below(200),
+            _ => rng.below(200),
         };
         self.now = self.now + Duration::from_millis(u64::from(millis));
-        for link in &mut self.links {
-            link.time_passes(self.now);
+        for connection in &mut self.connections {
+            connection.advance_time(self.now);
         }
     }
 
-    /// Lets everything happen that needs no time.
+    /// Runs until nothing more happens without time passing.
     fn settle(&mut self) {
         self.store.publish();
         let (store, now) = (&self.store, self.now);
-        let plain = &mut |_: u32| 0;
-        for link in &mut self.links {
-            link.widen();
-            link.catalog_changed(store, now);
+        let zero = &mut |_: u32| 0;
+        for connection in &mut self.connections {
+            connection.enlarge_pipes();
+            connection.catalog_changed(store, now);
             let mut rounds = 0;
-            while pump(link, store, &mut Dice(plain), now) {
+            while pump(connection, store, &mut Rng(zero), now) {
                 rounds += 1;
-                assert!(rounds < 1_000_000, "no rest");
+                assert!(rounds < 1_000_000, "does not become idle");
             }
-            link.catalog_changed(store, now);
-            while pump(link, store, &mut Dice(plain), now) {}
+            connection.catalog_changed(store, now);
+            while pump(connection, store, &mut Rng(zero), now) {}
         }
     }
 }
 
-/// How much of something: 0 of the dice is all.
-fn size(dice: &mut Dice<'_>) -> usize {
-    match dice.below(4) {
+/// A number of bytes: all of them if the generator returns 0.
+fn size(rng: &mut Rng<'_>) -> usize {
+    match rng.below(4) {
         0 => usize::MAX,
         1 => 1,
-        2 => dice.index(40),
-        _ => dice.index(3_000),
+        2 => rng.index(40),
+        _ => rng.index(3_000),
     }
 }
 
-fn pump(link: &mut Link, store: &Store, dice: &mut Dice<'_>, now: Time) -> bool {
+fn pump(connection: &mut Connection, store: &Store, rng: &mut Rng<'_>, now: Time) -> bool {
     let steps = [
-        link.client_sends(size(dice), now),
-        link.server_reads(size(dice), now),
-        link.server_decides(store, dice, now),
-        link.server_loads(store, dice, now),
-        link.server_sends(store, size(dice), now),
-        link.client_reads(store, size(dice), now),
+        connection.client_sends(size(rng), now),
+        connection.server_reads(size(rng), now),
+        connection.decide(store, rng, now),
+        connection.server_loads(store, rng, now),
+        connection.server_sends(store, size(rng), now),
+        connection.client_reads(store, size(rng), now),
     ];
     steps.contains(&true)
 }
 
-/// A call that does not fit: it is refused, and changes nothing.
-fn misuse(link: &mut Link, dice: &mut Dice<'_>, now: Time) {
-    let server = format!("{:?}", link.server);
-    let client = format!("{:?}", link.client);
-    let more = link.server.transmit().len() + 1 + dice.index(9);
-    let wanted = link.server.wants_body();
-    match dice.below(9) {
-        0 if !link.is_deciding() => {
+/// An invalid call: it returns an error and changes nothing.
+fn check_misuse(connection: &mut Connection, rng: &mut Rng<'_>, now: Time) {
+    let server = format!("{:?}", connection.server);
+    let client = format!("{:?}", connection.client);
+    let too_many = connection.server.transmit().len() + 1 + rng.index(9);
+    let wanted = connection.server.wants_body();
+    match rng.below(9) {
+        0 if !connection.is_deciding() => {
             assert!(
-                link.server
+                connection
+                    .server
                     .refuse(jtp_core::wire::response::ErrorCode::NotFound, "", now)
                     .is_err()
             );
         }
-        1 => assert!(link.server.transmitted(more, now).is_err()),
+        1 => assert!(connection.server.transmitted(too_many, now).is_err()),
         2 => {
             let count = wanted.map_or(0, |wanted| wanted.remaining() + 1);
-            assert!(link.server.body_loaded(count, now).is_err());
+            assert!(connection.server.body_loaded(count, now).is_err());
         }
-        3 if wanted.is_none() => assert!(link.server.body_failed("", now).is_err()),
-        4 if !link.server.wants_finish() => assert!(link.server.finished(now).is_err()),
-        5 if link.client.fault().is_none() && link.client.is_reusable() => {
-            let more = link.client.transmit().len() + 1 + dice.index(9);
-            assert!(link.client.transmitted(more, now).is_err());
+        3 if wanted.is_none() => assert!(connection.server.body_failed("", now).is_err()),
+        4 if !connection.server.wants_finish() => assert!(connection.server.finished(now).is_err()),
+        5 if connection.client.fault().is_none() && connection.client.is_reusable() => {
+            let too_many = connection.client.transmit().len() + 1 + rng.index(9);
+            assert!(connection.client.transmitted(too_many, now).is_err());
         }
         6 => {
             let ids = vec![ImageId(0); 256];
             assert!(
-                link.client
+                connection
+                    .client
                     .request(Request::GetById(ids), true, now)
                     .is_err()
             );
         }
-        7 if link.client.outstanding() == 0 => assert!(link.client.cancel(now).is_err()),
-        8 if link.server.deadline().is_none_or(|deadline| deadline > now) => {
-            link.server.handle_timeout(now);
+        7 if connection.client.outstanding() == 0 => {
+            assert!(connection.client.cancel(now).is_err());
+        }
+        8 if connection
+            .server
+            .deadline()
+            .is_none_or(|deadline| deadline > now) =>
+        {
+            connection.server.handle_timeout(now);
         }
         _ => {}
     }
     assert_eq!(
-        format!("{:?}", link.server),
+        format!("{:?}", connection.server),
         server,
-        "misuse changed something"
+        "misuse changed the state"
     );
     assert_eq!(
-        format!("{:?}", link.client),
+        format!("{:?}", connection.client),
         client,
-        "misuse changed something"
+        "misuse changed the state"
     );
 }

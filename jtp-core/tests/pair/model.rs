@@ -1,5 +1,5 @@
-//! What must come of a connection's requests: a model that reads what the client puts on the wire, what the
-//! server was shown and what the client was told, and knows nothing of either machine.
+//! A model of the requests of a connection. It sees the bytes that the client sends, the requests that the server
+//! receives and the events that the client reports, and is independent of both state machines.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -9,29 +9,29 @@ use jtp_core::wire::Decoded;
 use jtp_core::wire::request::{self, CANCEL, RequestHead, RequestKind};
 use jtp_core::{Image, ImageId};
 
-use super::store::{Shown, Store};
+use super::store::{Snapshot, Store};
 
-/// A request, and what became of it.
+/// A request and its progress.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestState {
     request: Request,
     keep_alive: bool,
-    /// Up to where in the client's stream its CANCEL goes, once that was sent.
+    /// End offset of its CANCEL in the client's stream, once that was sent.
     cancel_at: Option<u64>,
-    /// The snapshot that the server answered from. // S3
-    shown: Option<Rc<Shown>>,
-    /// For WATCH: the place in the history from where on it is told. // N1 N5
+    /// The snapshot that the response was computed from. // S3
+    snapshot: Option<Rc<Snapshot>>,
+    /// For WATCH: the position of its first event in the history. // N1 N5
     from: usize,
     packets: Vec<Image>,
-    begun: bool,
+    started: bool,
     ended: bool,
-    /// How many entries, images or events were told.
-    told: usize,
+    /// Number of entries, images or events delivered.
+    delivered: usize,
     image: Option<Image>,
     body: Vec<u8>,
 }
 
-impl Asked {
+impl RequestState {
     fn head(&self) -> RequestHead {
         let count = |ids: &[ImageId]| u32::try_from(ids.len()).unwrap();
         let kind = match &self.request {
@@ -46,10 +46,7 @@ impl Asked {
             Request::Watch => RequestKind::Watch,
             other => panic!("{other:?}"),
         };
-        RequestHead {
-            kind,
-            keep_alive: self.keep_alive && kind != RequestKind::Watch,
-        }
+        RequestHead::new(kind, self.keep_alive && kind != RequestKind::Watch)
     }
 
     fn bytes(&self) -> VecDeque<u8> {
@@ -71,23 +68,23 @@ impl Asked {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pipeline: bool,
-    asked: Vec<Asked>,
-    /// The first one that is not wholly answered.
+    requests: Vec<RequestState>,
+    /// Index of the first request not completely answered.
     front: usize,
-    /// How many the server was shown.
-    accepted: usize,
-    /// How many have begun to be sent.
-    begun: usize,
-    /// What of the one being sent, or of a CANCEL, is still to come.
+    /// Number of requests received by the server.
+    received: usize,
+    /// Number of requests that the client has started to send.
+    started: usize,
+    /// Bytes of the current request or CANCEL still to be sent.
     due: VecDeque<u8>,
-    /// Lengths of what the client sent, and of what the server used of it.
+    /// Bytes sent by the client, and consumed by the server.
     sent: u64,
-    used: u64,
-    /// CANCELs that the client agreed to, sent, and was told the answer of.
-    agreed: usize,
+    consumed: u64,
+    /// Number of CANCELs accepted by the client, sent, and answered.
+    accepted_cancels: usize,
     sent_cancels: usize,
     answered_cancels: usize,
-    /// Where the WATCH begins that directly follows the LIST before it. // N5
+    /// The first event of a WATCH that directly follows the LIST before it. // N5
     watch_from: Option<usize>,
 }
 
@@ -99,49 +96,49 @@ impl Model {
         }
     }
 
-    pub(crate) fn asks(&mut self, request: Request, keep_alive: bool) {
-        self.asked.push(Asked {
+    pub(crate) fn request(&mut self, request: Request, keep_alive: bool) {
+        self.requests.push(RequestState {
             request,
             keep_alive,
             cancel_at: None,
-            shown: None,
+            snapshot: None,
             from: 0,
             packets: Vec::new(),
-            begun: false,
+            started: false,
             ended: false,
-            told: 0,
+            delivered: 0,
             image: None,
             body: Vec::new(),
         });
     }
 
-    pub(crate) fn agreed_to_cancel(&mut self) {
-        self.agreed += 1;
+    pub(crate) fn cancel_accepted(&mut self) {
+        self.accepted_cancels += 1;
     }
 
-    /// Requests not wholly answered.
+    /// Number of requests not completely answered.
     pub(crate) fn outstanding(&self) -> usize {
-        self.asked.len() - self.front
+        self.requests.len() - self.front
     }
 
-    /// The client put bytes on the wire: the requests in order, each whole, and CANCELs behind them.
-    pub(crate) fn sends(&mut self, bytes: &[u8]) {
+    /// Checks the bytes that the client sends: the requests in order, each whole, with CANCELs between them.
+    pub(crate) fn sent(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.sent += 1;
             if self.due.is_empty() {
-                self.begins(byte);
+                self.begin_frame(byte);
             }
-            assert_eq!(self.due.pop_front(), Some(byte), "not what was asked");
+            assert_eq!(self.due.pop_front(), Some(byte), "not the requested bytes");
         }
     }
 
-    fn begins(&mut self, byte: u8) {
-        let before = self.begun.checked_sub(1);
+    fn begin_frame(&mut self, byte: u8) {
+        let before = self.started.checked_sub(1);
         if byte == CANCEL {
-            let target = &mut self.asked[before.expect("CANCEL before any request")];
+            let target = &mut self.requests[before.expect("CANCEL before any request")];
             assert!(
                 target.cancel_at.is_none(),
-                "two CANCELs for one request: C1"
+                "C1: two CANCELs for one request"
             );
             assert!(target.keep_alive || target.is_watch(), "C4");
             target.cancel_at = Some(self.sent + 1);
@@ -151,177 +148,198 @@ impl Model {
         }
         if let Some(before) = before {
             let open = self.front <= before;
-            let last = &self.asked[before];
-            assert!(last.keep_alive || last.is_watch(), "S2: it was the last");
+            let last = &self.requests[before];
+            assert!(
+                last.keep_alive || last.is_watch(),
+                "S2: a request after the last one"
+            );
             assert!(!(open && last.is_watch()) || last.cancel_at.is_some(), "N3");
             if !self.pipeline {
                 let alone = matches!(last.request, Request::GetById(_) | Request::Watch);
                 assert!(!(open && alone) && last.cancel_at.is_none(), "R7");
             }
         }
-        self.due = self.asked[self.begun].bytes();
-        self.begun += 1;
+        self.due = self.requests[self.started].bytes();
+        self.started += 1;
     }
 
-    /// The server used bytes; `stopped` is asked if among them was the CANCEL of a response under way.
-    pub(crate) fn used(&mut self, count: usize, stopped: impl Fn() -> bool) {
-        let before = self.used;
-        self.used += count as u64;
-        assert!(self.used <= self.sent, "used what was never sent");
-        let cancels = |at: u64| before < at && at <= self.used;
-        if self.accepted > 0 && self.asked[self.accepted - 1].cancel_at.is_some_and(cancels) {
-            assert!(stopped(), "C2: packets go on after CANCEL");
+    /// The server consumed bytes. `stopped` is called if they contain the CANCEL of the current response.
+    pub(crate) fn consumed(&mut self, count: usize, stopped: impl Fn() -> bool) {
+        let before = self.consumed;
+        self.consumed += count as u64;
+        assert!(
+            self.consumed <= self.sent,
+            "consumed bytes that were not sent"
+        );
+        let cancels = |at: u64| before < at && at <= self.consumed;
+        if self.received > 0
+            && self.requests[self.received - 1]
+                .cancel_at
+                .is_some_and(cancels)
+        {
+            assert!(stopped(), "C2: more packets after CANCEL");
         }
     }
 
-    /// The server has a request to decide on.
-    pub(crate) fn requested(&mut self, head: RequestHead) {
-        assert!(self.accepted < self.begun, "a request that was never sent");
-        assert_eq!(self.asked[self.accepted].head(), head);
-        self.accepted += 1;
+    /// The server reports a request head.
+    pub(crate) fn head_received(&mut self, head: RequestHead) {
+        assert!(self.received < self.started, "a request that was not sent");
+        assert_eq!(self.requests[self.received].head(), head);
+        self.received += 1;
     }
 
-    /// The server answers it from this snapshot; `rest` is the input that it has and has not used.
-    pub(crate) fn accepted(&mut self, shown: Rc<Shown>, rest: &[u8]) {
+    /// The server answers the request from this snapshot; `rest` is its unconsumed input.
+    pub(crate) fn accept(&mut self, snapshot: Rc<Snapshot>, rest: &[u8]) {
         let follows = match RequestHead::decode(rest) {
             Ok(Decoded::Complete { value, .. }) => value.kind == RequestKind::Watch,
             _ => false,
         };
-        let asked = &mut self.asked[self.accepted - 1];
-        let direct = asked.cancel_at.is_none_or(|at| at > self.used);
+        let request = &mut self.requests[self.received - 1];
+        let direct = request.cancel_at.is_none_or(|at| at > self.consumed);
         let watch_from = self.watch_from.take();
-        asked.packets = match &asked.request {
-            Request::GetById(ids) => ids.iter().filter_map(|id| shown.get(*id)).collect(),
+        request.packets = match &request.request {
+            Request::GetById(ids) => ids.iter().filter_map(|id| snapshot.get(*id)).collect(),
             Request::Batch(have) => {
                 let missing = |(_, image): &&(String, Image)| !have.contains(image.id);
-                let images = shown.entries.iter().filter(missing);
+                let images = snapshot.entries.iter().filter(missing);
                 images.map(|(_, image)| *image).collect()
             }
-            Request::ListAndGet => shown.entries.iter().map(|(_, image)| *image).collect(),
+            Request::ListAndGet => snapshot.entries.iter().map(|(_, image)| *image).collect(),
             Request::List => {
-                if follows && direct && asked.keep_alive {
-                    self.watch_from = Some(shown.told);
+                if follows && direct && request.keep_alive {
+                    self.watch_from = Some(snapshot.events);
                 }
                 Vec::new()
             }
             _ => {
-                asked.from = watch_from.unwrap_or(shown.told);
+                request.from = watch_from.unwrap_or(snapshot.events);
                 Vec::new()
             }
         };
-        asked.shown = Some(shown);
+        request.snapshot = Some(snapshot);
     }
 
-    /// The client is told something. `true` if that may be the last of the request.
-    pub(crate) fn told(&mut self, store: &Store, event: Event<'_>) {
-        let asked = self
-            .asked
+    /// Checks an event of the client.
+    pub(crate) fn event(&mut self, store: &Store, event: Event<'_>) {
+        let request = self
+            .requests
             .get_mut(self.front)
-            .expect("an event, and nothing was asked");
-        let kind_asked = asked.request.kind();
-        let shown = asked
-            .shown
+            .expect("an event without a request");
+        let request_kind = request.request.kind();
+        let snapshot = request
+            .snapshot
             .as_ref()
-            .expect("an answer before the server decided");
+            .expect("a response before the server accepted the request");
         match event {
             Event::Begin { kind, count } => {
                 assert!(
-                    !asked.begun && kind == kind_asked,
-                    "answered twice, or another"
+                    !request.started && kind == request_kind,
+                    "a second response, or one of another kind"
                 );
-                asked.begun = true;
+                request.started = true;
                 let expected = match kind {
-                    ResponseKind::List => shown.entries.len(),
-                    _ => asked.packets.len(),
+                    ResponseKind::List => snapshot.entries.len(),
+                    _ => request.packets.len(),
                 };
-                assert_eq!(count as usize, expected, "the count");
+                assert_eq!(count as usize, expected, "wrong count");
             }
             Event::Entry(entry) => {
-                let (name, image) = &shown.entries[asked.told];
+                let (name, image) = &snapshot.entries[request.delivered];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id));
-                assert_eq!((entry.flags, entry.size), (image.flags, image.length), "S6");
-                asked.told += 1;
+                assert_eq!(
+                    (entry.flags, entry.length),
+                    (image.flags, image.length),
+                    "S6"
+                );
+                request.delivered += 1;
             }
             Event::Image(image) => {
-                assert_eq!(asked.image, None, "an image within another");
-                assert_eq!(image, asked.packets[asked.told], "S5 S7 S8");
-                asked.image = Some(image);
-                asked.body.clear();
+                assert_eq!(request.image, None, "an image inside another");
+                assert_eq!(image, request.packets[request.delivered], "S5 S7 S8");
+                request.image = Some(image);
+                request.body.clear();
             }
             Event::Data(data) => {
-                assert!(!data.is_empty() && asked.image.is_some());
-                asked.body.extend_from_slice(data);
+                assert!(!data.is_empty() && request.image.is_some());
+                request.body.extend_from_slice(data);
             }
             Event::ImageEnd { image, verdict } => {
-                assert_eq!(asked.image.take(), Some(image));
-                assert_eq!(verdict, Ok(()));
-                assert!(asked.body == store.raw(image.id), "other bytes");
-                asked.told += 1;
+                assert_eq!(request.image.take(), Some(image));
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image));
+                assert!(request.body == store.raw(image.id), "wrong bytes");
+                request.delivered += 1;
             }
             Event::PacketEnd { image } => {
-                assert_eq!(asked.image.take(), Some(image));
-                assert!(asked.body == store.wire(image), "other bytes");
-                asked.told += 1;
+                assert_eq!(request.image.take(), Some(image));
+                assert!(request.body == store.wire(image), "wrong bytes");
+                request.delivered += 1;
             }
             Event::NewImage(entry) => {
-                assert!(asked.is_watch());
-                let (name, image) = &store.history[asked.from + asked.told];
+                assert!(request.is_watch());
+                let (name, image) = &store.history[request.from + request.delivered];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id), "N1 N2");
-                assert_eq!((entry.flags, entry.size), (image.flags, image.length), "S6");
-                asked.told += 1;
+                assert_eq!(
+                    (entry.flags, entry.length),
+                    (image.flags, image.length),
+                    "S6"
+                );
+                request.delivered += 1;
             }
             Event::End { kind } => {
-                assert!(asked.begun && !asked.ended && kind == kind_asked);
+                assert!(request.started && !request.ended && kind == request_kind);
                 let expected = match kind {
-                    ResponseKind::List => shown.entries.len(),
-                    _ => asked.packets.len(),
+                    ResponseKind::List => snapshot.entries.len(),
+                    _ => request.packets.len(),
                 };
-                assert_eq!(asked.told, expected, "ended short");
-                asked.ended = true;
+                assert_eq!(request.delivered, expected, "ended early");
+                request.ended = true;
             }
             Event::Cancelled { kind } => {
-                assert!(asked.cancel_at.is_some(), "JTPC without CANCEL");
-                assert_eq!(kind, kind_asked);
+                assert!(request.cancel_at.is_some(), "JTPC without CANCEL");
+                assert_eq!(kind, request_kind);
                 assert!(
-                    asked.begun || asked.is_watch(),
-                    "C2: the header comes first"
+                    request.started || request.is_watch(),
+                    "C2: the header must come first"
                 );
                 assert!(
-                    kind != ResponseKind::List || asked.ended,
-                    "C2: the catalog first"
+                    kind != ResponseKind::List || request.ended,
+                    "C2: the catalog must come first"
                 );
-                assert!(asked.image.is_none(), "C2: inside a packet");
+                assert!(request.image.is_none(), "C2: inside a packet");
                 self.answered_cancels += 1;
             }
             other => panic!("{other:?}"),
         }
     }
 
-    /// After each event: how many requests the client says are not wholly answered.
-    pub(crate) fn outstanding_is(&mut self, count: usize) {
+    /// Checks the number of outstanding requests that the client reports after each event.
+    pub(crate) fn check_outstanding(&mut self, count: usize) {
         while self.outstanding() > count {
-            let asked = &self.asked[self.front];
+            let request = &self.requests[self.front];
             assert!(
-                asked.ended || asked.cancel_at.is_some(),
-                "gone without an answer"
+                request.ended || request.cancel_at.is_some(),
+                "dropped without an answer"
             );
             self.front += 1;
         }
-        assert_eq!(self.outstanding(), count, "requests came back");
+        assert_eq!(self.outstanding(), count, "outstanding requests increased");
     }
 
-    /// Whether the server can have seen the first byte of a CANCEL for what it answers now.
-    pub(crate) fn cancel_begun(&self) -> bool {
-        let asked = self.accepted.checked_sub(1).map(|at| &self.asked[at]);
-        asked.is_some_and(|asked| asked.cancel_at.is_some_and(|at| at <= self.used + 1))
+    /// Whether the server may have seen the first byte of a CANCEL for its current response.
+    pub(crate) fn is_cancel_started(&self) -> bool {
+        let request = self.received.checked_sub(1).map(|at| &self.requests[at]);
+        request.is_some_and(|request| request.cancel_at.is_some_and(|at| at <= self.consumed + 1))
     }
 
-    /// Everything has come to rest and nothing went wrong: each request is answered exactly once.
+    /// Checks an idle connection without faults: each request was answered exactly once.
     pub(crate) fn check_complete(&self, store: &Store) {
-        assert_eq!(self.agreed, self.sent_cancels, "a CANCEL not sent");
+        assert_eq!(
+            self.accepted_cancels, self.sent_cancels,
+            "a CANCEL was not sent"
+        );
         assert_eq!(self.sent_cancels, self.answered_cancels, "C1: {self:?}");
-        assert_eq!(self.used, self.sent, "input not used");
-        match self.asked.get(self.front) {
+        assert_eq!(self.consumed, self.sent, "unconsumed input");
+        match self.requests.get(self.front) {
             None => {}
             Some(last) => {
                 assert!(
@@ -330,7 +348,7 @@ impl Model {
                 );
                 assert_eq!(self.outstanding(), 1);
                 assert_eq!(
-                    last.from + last.told,
+                    last.from + last.delivered,
                     store.history.len(),
                     "N2: events missed"
                 );
@@ -338,13 +356,16 @@ impl Model {
         }
     }
 
-    /// The connection ended in the way that still answers what the server took (T5, S16).
+    /// Checks a connection that ended in a way that still answers every accepted request. // T5 S16
     pub(crate) fn check_accepted(&self, truncated: bool) {
-        let taken = self.accepted - usize::from(truncated);
-        let open = self.asked.get(self.front..taken).unwrap_or_default();
-        let cancelled = |asked: &&Asked| asked.cancel_at.is_some_and(|at| at <= self.used);
-        let first = open.iter().find(|asked| !asked.is_watch() && !asked.ended);
+        let end = self.received - usize::from(truncated);
+        let open = self.requests.get(self.front..end).unwrap_or_default();
+        let cancelled =
+            |request: &&RequestState| request.cancel_at.is_some_and(|at| at <= self.consumed);
+        let first = open
+            .iter()
+            .find(|request| !request.is_watch() && !request.ended);
         assert!(first.is_none(), "T5 S16: not answered: {first:?}");
-        assert!(!open.iter().any(|asked| cancelled(&asked)), "C1");
+        assert!(!open.iter().any(|request| cancelled(&request)), "C1");
     }
 }

@@ -1,4 +1,5 @@
-//! The server's images, and a model of its catalog that shares nothing with the real one.
+//! The simulated store: the images, the catalog, and a model of the catalog that is independent of the real
+//! one.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
@@ -7,21 +8,21 @@ use std::sync::{Arc, Weak};
 
 use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, nfc};
 
-use super::Dice;
+use super::Rng;
 
-/// An entry of the model's catalog.
-pub(crate) type Listed = (String, Image);
+/// An entry of the model catalog: name and image.
+pub(crate) type NamedImage = (String, Image);
 
-/// What one snapshot is to answer.
+/// The expected content of one published catalog.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct Snapshot {
     /// In catalog order. // S5
-    pub(crate) entries: Vec<Listed>,
-    /// How many events there were by then. // N1
-    pub(crate) told: usize,
+    pub(crate) entries: Vec<NamedImage>,
+    /// Number of events up to this snapshot. // N1
+    pub(crate) events: usize,
 }
 
-impl Shown {
+impl Snapshot {
     pub(crate) fn get(&self, id: ImageId) -> Option<Image> {
         let found = self.entries.iter().find(|(_, image)| image.id == id);
         found.map(|(_, image)| *image)
@@ -29,43 +30,43 @@ impl Shown {
 }
 
 #[derive(Debug)]
-struct Form {
+struct Encodings {
     raw: Vec<u8>,
-    packed: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
-/// The images, the catalog, and its model.
+/// The images, the catalog, and the model catalog.
 #[derive(Debug)]
 pub(crate) struct Store {
     writer: CatalogWriter,
-    /// Every image there ever was.
-    forms: HashMap<ImageId, Form>,
+    /// Every image ever created.
+    encodings: HashMap<ImageId, Encodings>,
     ids: Vec<ImageId>,
-    draft: BTreeMap<ImageId, Listed>,
-    /// IDs that went from absent to present since the last publishing, in order.
-    fresh: Vec<ImageId>,
-    shown: Rc<Shown>,
-    /// Every event there ever was.
-    pub(crate) history: Vec<Listed>,
+    draft: BTreeMap<ImageId, NamedImage>,
+    /// IDs added since the last `publish`, in order.
+    added: Vec<ImageId>,
+    current: Rc<Snapshot>,
+    /// Every event so far.
+    pub(crate) history: Vec<NamedImage>,
     snapshots: Vec<Weak<Catalog>>,
-    made: u32,
+    created: u32,
 }
 
 impl Store {
     pub(crate) fn new() -> Store {
         Store {
             writer: CatalogWriter::new(),
-            forms: HashMap::new(),
+            encodings: HashMap::new(),
             ids: Vec::new(),
             draft: BTreeMap::new(),
-            fresh: Vec::new(),
-            shown: Rc::new(Shown {
+            added: Vec::new(),
+            current: Rc::new(Snapshot {
                 entries: Vec::new(),
-                told: 0,
+                events: 0,
             }),
             history: Vec::new(),
             snapshots: Vec::new(),
-            made: 0,
+            created: 0,
         }
     }
 
@@ -73,62 +74,62 @@ impl Store {
         Arc::clone(self.writer.snapshot())
     }
 
-    pub(crate) fn shown(&self) -> Rc<Shown> {
-        Rc::clone(&self.shown)
+    pub(crate) fn current(&self) -> Rc<Snapshot> {
+        Rc::clone(&self.current)
     }
 
     pub(crate) fn raw(&self, id: ImageId) -> &[u8] {
-        &self.forms[&id].raw
+        &self.encodings[&id].raw
     }
 
-    /// The bytes that travel.
+    /// The encoding that is sent.
     pub(crate) fn wire(&self, image: Image) -> &[u8] {
-        let form = &self.forms[&image.id];
+        let encodings = &self.encodings[&image.id];
         if image.flags.is_compressed() {
-            &form.packed
+            &encodings.compressed
         } else {
-            &form.raw
+            &encodings.raw
         }
     }
 
-    /// Some ID: mostly one there is, or was; sometimes one that nobody has.
-    pub(crate) fn some_id(&self, dice: &mut Dice<'_>) -> ImageId {
+    /// An ID: usually of a current or former image, sometimes an unknown one.
+    pub(crate) fn some_id(&self, rng: &mut Rng<'_>) -> ImageId {
         match u32::try_from(self.ids.len()) {
-            Ok(count) if count > 0 && !dice.one_in(6) => {
-                let at = dice.below(count);
+            Ok(count) if count > 0 && !rng.one_in(6) => {
+                let at = rng.below(count);
                 self.ids[usize::try_from(at).unwrap()]
             }
-            _ => ImageId(u64::from(dice.below(4))),
+            _ => ImageId(u64::from(rng.below(4))),
         }
     }
 
-    /// Adds, removes, renames, or changes the form of an image; the change is not published.
-    pub(crate) fn change(&mut self, dice: &mut Dice<'_>) {
-        let id = match dice.below(8) {
-            0..5 => self.make(dice),
+    /// Adds, removes, renames or re-encodes an image, without publishing the change.
+    pub(crate) fn change(&mut self, rng: &mut Rng<'_>) {
+        let id = match rng.below(8) {
+            0..5 => self.create(rng),
             5 => {
-                let id = self.some_id(dice);
-                let was = self.draft.remove(&id).is_some();
-                assert_eq!(self.writer.remove(id), was);
+                let id = self.some_id(rng);
+                let was_listed = self.draft.remove(&id).is_some();
+                assert_eq!(self.writer.remove(id), was_listed);
                 return;
             }
-            _ => self.some_id(dice),
+            _ => self.some_id(rng),
         };
-        let Some(form) = self.forms.get(&id) else {
+        let Some(encodings) = self.encodings.get(&id) else {
             return;
         };
-        let compressed = cfg!(feature = "zstd") && !form.raw.is_empty() && dice.one_in(3);
+        let compressed = cfg!(feature = "zstd") && !encodings.raw.is_empty() && rng.one_in(3);
         let (file_type, wire) = if compressed {
-            (FileType::Bmp, &form.packed)
+            (FileType::Bmp, &encodings.compressed)
         } else {
-            (FileType::Png, &form.raw)
+            (FileType::Png, &encodings.raw)
         };
-        let image = Image {
+        let image = Image::new(
             id,
-            flags: Flags::new(file_type, compressed),
-            length: u32::try_from(wire.len()).unwrap(),
-        };
-        let name = match dice.below(6) {
+            Flags::new(file_type, compressed),
+            u32::try_from(wire.len()).unwrap(),
+        );
+        let name = match rng.below(6) {
             0 => "a.png".to_owned(),
             1 => "cafe\u{301}.png".to_owned(),
             2 => String::new(),
@@ -137,15 +138,15 @@ impl Store {
         };
         self.writer.insert(&name, image).unwrap();
         let entry = (nfc(&name).into_owned(), image);
-        if self.draft.insert(id, entry).is_none() && !self.fresh.contains(&id) {
-            self.fresh.push(id);
+        if self.draft.insert(id, entry).is_none() && !self.added.contains(&id) {
+            self.added.push(id);
         }
     }
 
-    fn make(&mut self, dice: &mut Dice<'_>) -> ImageId {
-        self.made += 1;
-        let len = [0, 1, 9, 90, 400, 3_000, 20_000][dice.index(7)];
-        let mut state = u64::from(self.made) | 1 << 40;
+    fn create(&mut self, rng: &mut Rng<'_>) -> ImageId {
+        self.created += 1;
+        let len = [0, 1, 9, 90, 400, 3_000, 20_000][rng.index(7)];
+        let mut state = u64::from(self.created) | 1 << 40;
         let mut byte = || {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
@@ -154,51 +155,51 @@ impl Store {
         };
         let raw: Vec<u8> = (0..len).map(|_| byte()).collect();
         let id = ImageId::of(&raw);
-        if let Entry::Vacant(free) = self.forms.entry(id) {
-            let packed = pack(&raw, dice.one_in(4));
-            free.insert(Form { raw, packed });
+        if let Entry::Vacant(free) = self.encodings.entry(id) {
+            let compressed = compress(&raw, rng.one_in(4));
+            free.insert(Encodings { raw, compressed });
             self.ids.push(id);
         }
         id
     }
 
     pub(crate) fn publish(&mut self) {
-        let mut entries: Vec<Listed> = self.draft.values().cloned().collect();
+        let mut entries: Vec<NamedImage> = self.draft.values().cloned().collect();
         entries.sort_by(|(a, x), (b, y)| (a.as_bytes(), x.id).cmp(&(b.as_bytes(), y.id)));
-        for id in std::mem::take(&mut self.fresh) {
-            if let (Some(entry), None) = (self.draft.get(&id), self.shown.get(id)) {
+        for id in std::mem::take(&mut self.added) {
+            if let (Some(entry), None) = (self.draft.get(&id), self.current.get(id)) {
                 self.history.push(entry.clone());
             }
         }
-        self.shown = Rc::new(Shown {
+        self.current = Rc::new(Snapshot {
             entries,
-            told: self.history.len(),
+            events: self.history.len(),
         });
         let catalog = self.writer.publish();
         assert_eq!(catalog.latest().events(), self.history.len() as u64, "N1");
         self.snapshots.push(Arc::downgrade(&catalog));
     }
 
-    /// Once no connection is left: no old snapshot may be.
+    /// Checks, once all connections are closed, that no old snapshot is still referenced.
     pub(crate) fn check_memory(&self) {
         let current = Arc::downgrade(self.writer.snapshot());
         let old = self.snapshots.iter().filter(|old| !old.ptr_eq(&current));
         assert_eq!(
             old.filter(|old| old.strong_count() > 0).count(),
             0,
-            "snapshots left"
+            "old snapshots still referenced"
         );
     }
 }
 
-/// A Zstd frame that holds the bytes as they are: for this no library is needed. // W8
-fn pack(raw: &[u8], skippable: bool) -> Vec<u8> {
+/// A Zstd frame of raw blocks, written without the library. // W8
+fn compress(raw: &[u8], skippable: bool) -> Vec<u8> {
     const BLOCK: usize = 100_000;
     let mut out = Vec::new();
     if skippable {
         out.extend_from_slice(&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
     }
-    // One segment, its length in four bytes.
+    // Single segment, content size in four bytes.
     out.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
     out.extend_from_slice(&u32::try_from(raw.len()).unwrap().to_le_bytes());
     let mut blocks = raw.chunks(BLOCK).peekable();

@@ -1,4 +1,4 @@
-//! A connection: both machines, the network between them, and the server's application.
+//! A connection: both state machines, the network between them, and the server's application.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,100 +10,104 @@ use jtp_core::wire::response::ErrorCode;
 use jtp_core::{Image, ImageId, Time};
 
 use super::network::Pipe;
-use super::shop::{Shop, Snapshot};
-use super::{Counts, Dice};
+use super::store::{SimStore, Snapshot};
+use super::{Counts, SeededRng};
 
-/// What a client is told, for its own.
+/// An event of the client connection, checked and reduced to what [`SimClient`](super::client::SimClient) needs.
 #[derive(Debug)]
-pub(crate) enum Told {
-    /// What the catalog had.
+pub(crate) enum ClientEvent {
+    /// A catalog entry.
     Entry(ImageId),
-    /// An image, with its bytes, and they are right.
+    /// A complete image with the right bytes.
     Image(ImageId),
-    News(ImageId),
-    /// The answer from this snapshot is complete.
+    NewImage(ImageId),
+    /// A response, computed from this snapshot, is complete.
     End(Rc<Snapshot>),
     Cancelled,
 }
 
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Connection {
     pub(crate) client: ClientConnection,
     server: ServerConnection,
     up: Pipe,
     down: Pipe,
     input: Vec<u8>,
-    /// When the application has made up its mind.
-    decides: Option<Time>,
-    /// When so much of a body has been read.
-    loads: Option<(Time, u32)>,
+    /// When the application decides on the request.
+    decision_at: Option<Time>,
+    /// When the current body read completes, and its length.
+    load: Option<(Time, u32)>,
     generation: usize,
-    cut: bool,
-    follows: Option<usize>,
-    pub(crate) sight: Sight,
+    was_reset: bool,
+    /// Where in the history a WATCH directly after the current LIST starts. // N5
+    watch_start: Option<usize>,
+    pub(crate) view: ClientView,
 }
 
-/// What its client has asked and was told.
+/// The expected events: what the client requested, and how far it was answered.
 #[derive(Debug, Default)]
-pub(crate) struct Sight {
-    asked: VecDeque<ResponseKind>,
-    /// What the server answers from, request by request.
-    answers: VecDeque<Rc<Snapshot>>,
-    told: usize,
+pub(crate) struct ClientView {
+    requested: VecDeque<ResponseKind>,
+    /// The snapshot of each accepted request.
+    snapshots: VecDeque<Rc<Snapshot>>,
+    entries: usize,
     body: Vec<u8>,
+    /// CANCELs not answered yet.
     cancels: usize,
-    /// Where in the history a WATCH begins, and later how far it has come. // N1 N5
+    /// Position in the history of the next event of the WATCH. // N1 N5
     pub(crate) watch_from: Option<usize>,
 }
 
-impl Link {
-    pub(crate) fn new(pipeline: bool, dice: &mut Dice, now: Time) -> Link {
-        Link {
+impl Connection {
+    pub(crate) fn new(pipeline: bool, rng: &mut SeededRng, now: Time) -> Connection {
+        Connection {
             client: ClientConnection::new(ClientConfig::new().with_pipeline(pipeline), now),
             server: ServerConnection::new(ServerConfig::new(), now),
-            up: Pipe::new(dice, now),
-            down: Pipe::new(dice, now),
+            up: Pipe::new(rng, now),
+            down: Pipe::new(rng, now),
             input: Vec::new(),
-            decides: None,
-            loads: None,
+            decision_at: None,
+            load: None,
             generation: 0,
-            cut: false,
-            follows: None,
-            sight: Sight::default(),
+            was_reset: false,
+            watch_start: None,
+            view: ClientView::default(),
         }
     }
 
-    pub(crate) fn ask(&mut self, request: Request, now: Time) {
+    pub(crate) fn request(&mut self, request: Request, now: Time) {
         let kind = request.kind();
         if self.client.request(request, true, now).is_ok() {
-            self.sight.asked.push_back(kind);
+            self.view.requested.push_back(kind);
         }
     }
 
     pub(crate) fn cancel(&mut self, now: Time) {
         if self.client.cancel(now).is_ok() {
-            self.sight.cancels += 1;
+            self.view.cancels += 1;
         }
     }
 
-    /// Whether everything asked for was answered. // S1
+    /// Whether every request but WATCH was answered. // S1
     pub(crate) fn is_answered(&self) -> bool {
-        let Sight { asked, cancels, .. } = &self.sight;
-        asked.iter().all(|kind| *kind == ResponseKind::Watch) && *cancels == 0
+        let ClientView {
+            requested, cancels, ..
+        } = &self.view;
+        requested.iter().all(|kind| *kind == ResponseKind::Watch) && *cancels == 0
     }
 
-    /// Nothing more will come of it, for the client.
+    /// Whether the client can receive nothing more on this connection.
     pub(crate) fn is_lost(&self) -> bool {
-        self.client.fault().is_some() || self.down.is_over() || self.cut
+        self.client.fault().is_some() || self.down.is_end_reported() || self.was_reset
     }
 
     pub(crate) fn reset(&mut self, now: Time) {
-        self.cut = true;
+        self.was_reset = true;
         let _ = self.client.receive_eof(now);
     }
 
-    pub(crate) fn was_cut(&self) -> bool {
-        self.cut
+    pub(crate) fn was_reset(&self) -> bool {
+        self.was_reset
     }
 
     pub(crate) fn stall(&mut self, time: Duration, both: bool, now: Time) {
@@ -117,7 +121,7 @@ impl Link {
         self.server.shutdown(now);
     }
 
-    /// All that it wants to send is sent: it closes its side. // T5
+    /// Closes the client's side if all output was sent. // T5
     pub(crate) fn half_close(&mut self, now: Time) -> bool {
         let done = self.client.transmit().is_empty() && !self.up.is_finished();
         if done {
@@ -126,54 +130,58 @@ impl Link {
         done
     }
 
-    /// When something happens next, if nothing else does.
-    pub(crate) fn wakes(&self, now: Time) -> Option<Time> {
-        if self.cut {
+    /// When this connection has something to do next.
+    pub(crate) fn next_wakeup(&self, now: Time) -> Option<Time> {
+        if self.was_reset {
             return None;
         }
-        let loads = self.loads.map(|(at, _)| at);
+        let load = self.load.map(|(at, _)| at);
         let deadlines = [self.server.deadline(), self.client.deadline()];
-        let arrivals = [self.up.next(), self.down.next(), self.decides, loads];
+        let arrivals = [
+            self.up.next_arrival(),
+            self.down.next_arrival(),
+            self.decision_at,
+            load,
+        ];
         let all = arrivals.into_iter().chain(deadlines).flatten();
-        // What has arrived and is not looked at waits for something else.
+        // Bytes that arrived but cannot be read yet wait for another event.
         all.filter(|at| *at > now).min()
     }
 
-    /// Everything that can happen now; what the client is told. `None` if nothing happened.
-    pub(crate) fn happens(
+    /// Does everything that can happen now. Returns the client's events, or `None` if nothing happened.
+    pub(crate) fn advance(
         &mut self,
-        shop: &Shop,
+        store: &SimStore,
         now: Time,
-        dice: &mut Dice,
+        rng: &mut SeededRng,
         counts: &mut Counts,
-    ) -> Option<Vec<Told>> {
-        if self.cut {
+    ) -> Option<Vec<ClientEvent>> {
+        if self.was_reset {
             return None;
         }
         let mut moved = false;
-        // The client's program.
-        let shown = self.client.transmit();
-        let count = shown.len().min(self.up.room());
+        let output = self.client.transmit();
+        let count = output.len().min(self.up.room());
         if count > 0 && !self.up.is_finished() {
-            self.up.send(&shown[..count], now);
+            self.up.send(&output[..count], now);
             self.client.transmitted(count, now).unwrap();
             moved = true;
         }
-        moved |= self.server_acts(shop, now, dice, counts);
-        let mut told = Vec::new();
-        moved |= self.client_reads(shop, now, dice, counts, &mut told);
+        moved |= self.advance_server(store, now, rng, counts);
+        let mut events = Vec::new();
+        moved |= self.client_reads(store, now, rng, counts, &mut events);
         if self.client.deadline().is_some_and(|at| at <= now) {
             counts.timeouts += 1;
             moved |= self.client.handle_timeout(now).is_err();
         }
-        moved.then_some(told)
+        moved.then_some(events)
     }
 
-    fn server_acts(
+    fn advance_server(
         &mut self,
-        shop: &Shop,
+        store: &SimStore,
         now: Time,
-        dice: &mut Dice,
+        rng: &mut SeededRng,
         counts: &mut Counts,
     ) -> bool {
         let mut moved = false;
@@ -188,32 +196,32 @@ impl Link {
             return moved | open;
         }
         if self.server.wants_read(&self.input) {
-            let piece = self.up.take(dice.pick(&[1, 500, 9_000, 1 << 20]), now);
+            let piece = self.up.take(rng.pick(&[1, 500, 9_000, 1 << 20]), now);
             moved |= !piece.is_empty();
             self.input.extend(piece);
-            if self.up.ends(now) {
+            if self.up.take_end(now) {
                 self.server.receive_eof();
                 moved = true;
             }
         }
-        if self.server.is_watching() && self.generation != shop.shown.told {
-            self.generation = shop.shown.told;
-            self.server.catalog_changed(shop.catalog(), now);
+        if self.server.is_watching() && self.generation != store.current.events {
+            self.generation = store.current.events;
+            self.server.catalog_changed(store.catalog(), now);
             moved = true;
         }
         let received = self.server.receive(&self.input, now);
         self.input.drain(..received.used);
         moved |= received.used > 0;
         if received.event.is_some() {
-            self.decides = Some(now + dice.millis(20));
+            self.decision_at = Some(now + rng.millis(20));
         }
-        if self.decides.is_some_and(|at| at <= now) {
-            self.decides = None;
-            self.decide(shop, now, dice, counts);
+        if self.decision_at.is_some_and(|at| at <= now) {
+            self.decision_at = None;
+            self.decide(store, now, rng, counts);
             moved = true;
         }
-        moved |= self.server_loads(shop, now, dice);
-        moved |= self.server_sends(shop, now);
+        moved |= self.server_loads(store, now, rng);
+        moved |= self.server_sends(store, now);
         if self.server.wants_finish() {
             self.down.finish(now);
             self.server.finished(now).unwrap();
@@ -222,44 +230,44 @@ impl Link {
         moved
     }
 
-    fn decide(&mut self, shop: &Shop, now: Time, dice: &mut Dice, counts: &mut Counts) {
-        if dice.one_in(150) {
+    fn decide(&mut self, store: &SimStore, now: Time, rng: &mut SeededRng, counts: &mut Counts) {
+        if rng.one_in(150) {
             counts.refusals += 1;
             self.server
                 .refuse(ErrorCode::RateLimited, "later", now)
                 .unwrap();
             return;
         }
-        // Which one it is the client knows: answers come in the order of the requests.
-        let watch = self.follows.take();
-        let kind = self.sight.asked.get(self.sight.answers.len()).copied();
+        // Responses come in the order of the requests, so this is the first without a snapshot.
+        let watch = self.watch_start.take();
+        let kind = self.view.requested.get(self.view.snapshots.len()).copied();
         if kind == Some(ResponseKind::List) && self.input.starts_with(&[4, 0]) {
-            self.follows = Some(shop.shown.told); // N5
+            self.watch_start = Some(store.current.events); // N5
         }
         if kind == Some(ResponseKind::Watch) {
-            self.sight.watch_from = Some(watch.unwrap_or(shop.shown.told));
+            self.view.watch_from = Some(watch.unwrap_or(store.current.events));
         }
-        self.sight.answers.push_back(Rc::clone(&shop.shown));
-        self.server.accept(shop.catalog(), now).unwrap();
+        self.view.snapshots.push_back(Rc::clone(&store.current));
+        self.server.accept(store.catalog(), now).unwrap();
         self.generation = usize::MAX;
     }
 
-    fn server_loads(&mut self, shop: &Shop, now: Time, dice: &mut Dice) -> bool {
+    fn server_loads(&mut self, store: &SimStore, now: Time, rng: &mut SeededRng) -> bool {
         let Some(wanted) = self.server.wants_body() else {
-            self.loads = None;
+            self.load = None;
             return false;
         };
         let rest = wanted.remaining();
-        match self.loads {
+        match self.load {
             None => {
-                let count = rest.min(dice.pick(&[100, 60_000]));
-                self.loads = Some((now + Duration::from_micros(dice.below(3_000).into()), count));
+                let count = rest.min(rng.pick(&[100, 60_000]));
+                self.load = Some((now + Duration::from_micros(rng.below(3_000).into()), count));
                 true
             }
             Some((at, count)) if at <= now => {
-                self.loads = None;
-                // S13: also before the last byte goes out.
-                if shop.is_on_disk(wanted.image().id) {
+                self.load = None;
+                // S13: checked before every piece, so also before the last byte is sent.
+                if store.is_on_disk(wanted.image().id) {
                     self.server.body_loaded(count, now).unwrap();
                 } else {
                     self.server.body_failed("the file is gone", now).unwrap();
@@ -270,11 +278,11 @@ impl Link {
         }
     }
 
-    fn server_sends(&mut self, shop: &Shop, now: Time) -> bool {
-        let shown = self.server.transmit();
-        let mut bytes = shown.bytes.to_vec();
-        if let Some(span) = shown.body {
-            bytes.extend_from_slice(&shop.images[&span.image.id][span.range()]);
+    fn server_sends(&mut self, store: &SimStore, now: Time) -> bool {
+        let output = self.server.transmit();
+        let mut bytes = output.bytes.to_vec();
+        if let Some(span) = output.body {
+            bytes.extend_from_slice(&store.images[&span.image.id][span.range()]);
         }
         bytes.truncate(self.down.room());
         if bytes.is_empty() {
@@ -287,64 +295,74 @@ impl Link {
 
     fn client_reads(
         &mut self,
-        shop: &Shop,
+        store: &SimStore,
         now: Time,
-        dice: &mut Dice,
+        rng: &mut SeededRng,
         counts: &mut Counts,
-        told: &mut Vec<Told>,
+        events: &mut Vec<ClientEvent>,
     ) -> bool {
-        let piece = self.down.take(dice.pick(&[1, 500, 9_000, 1 << 20]), now);
+        let piece = self.down.take(rng.pick(&[1, 500, 9_000, 1 << 20]), now);
         let mut moved = !piece.is_empty();
         let mut rest = &piece[..];
         while let Ok(received) = self.client.receive(rest, now) {
             rest = &rest[received.used..];
             let Some(event) = received.event else { break };
-            told.extend(self.sight.event(shop, event, counts));
+            events.extend(self.view.check(store, event, counts));
         }
-        if self.down.ends(now) {
+        if self.down.take_end(now) {
             let _ = self.client.receive_eof(now);
             moved = true;
         }
-        if (self.client.fault().is_some() || self.down.is_over()) && !self.up.is_finished() {
+        if (self.client.fault().is_some() || self.down.is_end_reported()) && !self.up.is_finished()
+        {
             self.up.finish(now);
             moved = true;
         }
         if let Some(jtp_core::client::ClientError::Peer(error)) = self.client.fault() {
-            panic!("a good server judged bad: {error}");
+            panic!("the client blames a correct server: {error}");
         }
         moved
     }
 
-    /// Why the server has ended it.
+    /// Why the server ended the connection.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         self.server.close_reason()
     }
 }
 
-impl Sight {
-    /// Looks at an event: is it the one that is due?
-    fn event(&mut self, shop: &Shop, event: Event<'_>, counts: &mut Counts) -> Option<Told> {
+impl ClientView {
+    /// Checks that the event is an expected one.
+    fn check(
+        &mut self,
+        store: &SimStore,
+        event: Event<'_>,
+        counts: &mut Counts,
+    ) -> Option<ClientEvent> {
         match event {
             Event::Begin { kind, count } => {
-                assert_eq!(self.asked.front(), Some(&kind), "S1: not in order");
-                let most = self.answers[0].ids.len();
-                assert!(kind == ResponseKind::GetById || count as usize <= most);
+                assert_eq!(
+                    self.requested.front(),
+                    Some(&kind),
+                    "S1: response out of order"
+                );
+                let max = self.snapshots[0].ids.len();
+                assert!(kind == ResponseKind::GetById || count as usize <= max);
                 assert!(
                     kind == ResponseKind::Batch
                         || kind == ResponseKind::GetById
-                        || count as usize == most
+                        || count as usize == max
                 );
-                self.told = 0;
+                self.entries = 0;
                 None
             }
             Event::Entry(entry) => {
-                // S3 S5: the snapshot, in its order.
-                assert_eq!(self.answers[0].ids[self.told], entry.id);
-                self.told += 1;
-                Some(Told::Entry(entry.id))
+                // S3 S5: the entries of the snapshot, in catalog order.
+                assert_eq!(self.snapshots[0].ids[self.entries], entry.id);
+                self.entries += 1;
+                Some(ClientEvent::Entry(entry.id))
             }
             Event::Image(Image { id, .. }) => {
-                assert!(self.answers[0].ids.contains(&id), "S3");
+                assert!(self.snapshots[0].ids.contains(&id), "S3");
                 self.body.clear();
                 None
             }
@@ -353,34 +371,34 @@ impl Sight {
                 None
             }
             Event::ImageEnd { image, verdict } => {
-                assert_eq!(verdict, Ok(()), "S13");
-                assert!(self.body == shop.images[&image.id], "R2: other bytes");
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image), "S13");
+                assert!(self.body == store.images[&image.id], "R2: wrong bytes");
                 counts.images += 1;
-                Some(Told::Image(image.id))
+                Some(ClientEvent::Image(image.id))
             }
             Event::NewImage(entry) => {
-                // N1 N2: each event once, in order, from the beginning of the watch.
-                let at = self.watch_from.as_mut().expect("news before a watch");
-                assert_eq!(shop.history[*at], entry.id, "N2");
+                // N1 N2: each event once, in order, from the start of the WATCH.
+                let at = self.watch_from.as_mut().expect("event before a WATCH");
+                assert_eq!(store.history[*at], entry.id, "N2");
                 *at += 1;
                 counts.events += 1;
-                Some(Told::News(entry.id))
+                Some(ClientEvent::NewImage(entry.id))
             }
             Event::End { kind } => {
-                assert_eq!(self.asked.pop_front(), Some(kind));
+                assert_eq!(self.requested.pop_front(), Some(kind));
                 counts.answers += 1;
-                self.answers.pop_front().map(Told::End)
+                self.snapshots.pop_front().map(ClientEvent::End)
             }
             Event::Cancelled { kind } => {
-                assert!(self.cancels == 1, "C1: not asked for, or told twice");
+                assert!(self.cancels == 1, "C1: JTPC without CANCEL, or twice");
                 self.cancels = 0;
-                // Or its answer was complete before. // C3
-                if self.asked.front() == Some(&kind) {
-                    self.asked.pop_front();
-                    self.answers.pop_front();
+                // The response may have been complete already. // C3
+                if self.requested.front() == Some(&kind) {
+                    self.requested.pop_front();
+                    self.snapshots.pop_front();
                 }
                 counts.cancels += 1;
-                Some(Told::Cancelled)
+                Some(ClientEvent::Cancelled)
             }
             other => panic!("{other:?}"),
         }

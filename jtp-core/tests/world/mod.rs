@@ -1,22 +1,22 @@
-//! The world: its clock, what goes wrong in it, and what has to hold in the end.
+//! The simulated world: its clock, the faults that it injects, and the final checks.
 
+mod client;
 mod connection;
 mod network;
-mod person;
-mod shop;
+mod store;
 
 use std::ops::AddAssign;
 use std::time::Duration;
 
 use jtp_core::Time;
 
-use person::Person;
-use shop::Shop;
+use client::SimClient;
+use store::SimStore;
 
-/// Choices from a seed.
-pub(crate) struct Dice(u64);
+/// A seeded random number generator.
+pub(crate) struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     pub(crate) fn below(&mut self, limit: u32) -> u32 {
         // xorshift64*
         self.0 ^= self.0 >> 12;
@@ -39,7 +39,7 @@ impl Dice {
     }
 }
 
-/// What happened, to see that it did.
+/// Counts of what happened, to check that every kind of event occurred.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) connections: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Counts {
     pub(crate) restarts: u64,
     pub(crate) half_closes: u64,
     pub(crate) refusals: u64,
-    /// Simulated.
+    /// Simulated time.
     pub(crate) seconds: u64,
 }
 
@@ -115,90 +115,98 @@ impl AddAssign for Counts {
     }
 }
 
-/// For so long things go wrong; after that everything has to come right.
-const TROUBLE: Duration = Duration::from_secs(90);
+/// Faults are injected for this long; after that every client must finish.
+const FAULT_TIME: Duration = Duration::from_secs(90);
 
-/// By then every job is done. What takes longest is to find out that a connection is dead.
+/// Every client must be done by this time. Detecting a dead connection takes the longest.
 const END: Duration = Duration::from_secs(90 + 600);
 
-pub(crate) fn play(seed: u64) -> Counts {
-    let mut dice = Dice((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
+pub(crate) fn run(seed: u64) -> Counts {
+    let mut rng = SeededRng((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
     let mut counts = Counts::default();
-    let mut shop = Shop::new(&mut dice);
-    let mut people: Vec<Person> = (0..3 + dice.below(9))
-        .map(|_| Person::new(&mut dice))
+    let mut store = SimStore::new(&mut rng);
+    let mut clients: Vec<SimClient> = (0..3 + rng.below(9))
+        .map(|_| SimClient::new(&mut rng))
         .collect();
     let (mut now, mut next_change) = (Time::ZERO, Time::ZERO);
-    let trouble = Time::ZERO + TROUBLE;
-    let mut calm = false;
+    let fault_end = Time::ZERO + FAULT_TIME;
+    let mut stable = false;
     loop {
-        if now >= trouble && !std::mem::replace(&mut calm, true) {
-            shop.publish();
+        if now >= fault_end && !std::mem::replace(&mut stable, true) {
+            store.publish();
         }
-        if !calm && now >= next_change {
-            trouble_happens(&mut shop, &mut people, now, &mut dice, &mut counts);
-            // Now and then many changes come close together.
-            let longest = dice.pick(&[20, 200, 3_000]);
-            next_change = now + dice.millis(longest);
+        if !stable && now >= next_change {
+            inject_fault(&mut store, &mut clients, now, &mut rng, &mut counts);
+            // Sometimes many changes follow each other closely.
+            let longest = rng.pick(&[20, 200, 3_000]);
+            next_change = now + rng.millis(longest);
         }
-        for person in &mut people {
+        for client in &mut clients {
             let mut rounds = 0;
-            while person.act(&shop, now, calm, &mut dice, &mut counts) {
+            while client.advance(&store, now, stable, &mut rng, &mut counts) {
                 rounds += 1;
-                assert!(rounds < 1_000_000, "no rest: {person:?}");
+                assert!(rounds < 1_000_000, "does not become idle: {client:?}");
             }
         }
-        if calm && people.iter().all(|person| person.is_content(&shop)) {
+        if stable && clients.iter().all(|client| client.is_done(&store)) {
             break;
         }
         assert!(
             now < Time::ZERO + END,
-            "not done in time: {:?}",
-            people.iter().find(|p| !p.is_content(&shop))
+            "not done before the end: {:?}",
+            clients.iter().find(|client| !client.is_done(&store))
         );
-        let soonest = people.iter().filter_map(|person| person.wakes(now)).min();
-        let change = (!calm).then_some(next_change);
-        let then = soonest.into_iter().chain(change).min();
-        let lacks = || people.iter().find(|person| !person.is_content(&shop));
-        now = then.unwrap_or_else(|| panic!("nothing will happen any more: {:?}", lacks()));
+        let soonest = clients
+            .iter()
+            .filter_map(|client| client.next_wakeup(now))
+            .min();
+        let change = (!stable).then_some(next_change);
+        let next_time = soonest.into_iter().chain(change).min();
+        let unfinished = || clients.iter().find(|client| !client.is_done(&store));
+        now = next_time.unwrap_or_else(|| {
+            panic!(
+                "no future event, but a client is not done: {:?}",
+                unfinished()
+            )
+        });
     }
-    for person in &mut people {
-        person.check(&shop);
+    for client in &mut clients {
+        client.check(&store);
     }
-    drop(people);
-    shop.check_memory();
+    drop(clients);
+    store.check_memory();
     counts.seconds = now.elapsed().as_secs();
     counts
 }
 
-fn trouble_happens(
-    shop: &mut Shop,
-    people: &mut [Person],
+fn inject_fault(
+    store: &mut SimStore,
+    clients: &mut [SimClient],
     now: Time,
-    dice: &mut Dice,
+    rng: &mut SeededRng,
     counts: &mut Counts,
 ) {
-    match dice.below(10) {
+    match rng.below(10) {
         0..4 => {
-            for _ in 0..dice.below(4) {
-                shop.change(dice);
+            for _ in 0..rng.below(4) {
+                store.change(rng);
             }
-            shop.publish();
+            store.publish();
         }
-        4 => counts.vanished += u64::from(shop.vanish(dice)),
-        // Late: the catalog learns of what has happened to the files.
-        5 => shop.publish(),
-        6 if dice.one_in(3) => {
+        4 => counts.vanished += u64::from(store.remove_file(rng)),
+        // The catalog catches up with the files.
+        5 => store.publish(),
+        6 if rng.one_in(3) => {
             counts.restarts += 1;
-            people
+            clients
                 .iter_mut()
-                .for_each(|person| person.server_shuts_down(now));
+                .for_each(|client| client.server_shutdown(now));
         }
         _ => {
-            let at = dice.below(u32::try_from(people.len()).unwrap()) as usize;
-            match dice.below(3) {
-                0 => counts.resets += u64::from(people[at].reset(now)),
-                1 => counts.stalls += u64::from(people[at].stall(now, dice)),
+            let at = rng.below(u32::try_from(clients.len()).unwrap()) as usize;
+            match rng.below(3) {
+                0 => counts.resets += u64::from(clients[at].reset(now)),
+                1 => counts.stalls += u64::from(clients[at].stall(now, rng)),
                 _ => {}
             }
         }

@@ -1,47 +1,47 @@
-//! One direction of a connection: bytes arrive some time after they were sent, in order.
+//! One direction of a connection: bytes arrive in order after a delay.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jtp_core::Time;
 
-use super::Dice;
+use super::SeededRng;
 
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// What was sent at once, and how much of it is still to be taken.
-    on_the_way: VecDeque<(Time, Vec<u8>, usize)>,
+    /// Arrival time and bytes of each write, and how many of them are still unread.
+    in_flight: VecDeque<(Time, Vec<u8>, usize)>,
     length: usize,
-    /// How much the systems at both ends take.
+    /// Total socket buffer size of both ends, in bytes.
     capacity: usize,
     latency: Duration,
-    /// For 1,000 bytes.
-    slowness: Duration,
+    /// Transmission time of 1,000 bytes.
+    time_per_kilobyte: Duration,
     last: Time,
     end: Option<Time>,
-    end_told: bool,
-    /// Until then nothing arrives, or nobody looks.
+    end_reported: bool,
+    /// Nothing can be read before this time.
     pub(crate) stalled: Time,
 }
 
 impl Pipe {
-    pub(crate) fn new(dice: &mut Dice, now: Time) -> Pipe {
-        // Slow, but such that everything is done in time.
-        let (capacity, latency) = dice.pick(&[
+    pub(crate) fn new(rng: &mut SeededRng, now: Time) -> Pipe {
+        // Slow, but fast enough for every client to finish before the end.
+        let (capacity, latency) = rng.pick(&[
             (600, 2_000),
             (3_000, 10),
             (3_000, 60_000),
             (60_000, 400_000),
         ]);
         Pipe {
-            on_the_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             length: 0,
             capacity,
             latency: Duration::from_micros(latency),
-            slowness: Duration::from_micros(dice.pick(&[0, 1, 100, 2_000])),
+            time_per_kilobyte: Duration::from_micros(rng.pick(&[0, 1, 100, 2_000])),
             last: now,
             end: None,
-            end_told: false,
+            end_reported: false,
             stalled: now,
         }
     }
@@ -51,11 +51,11 @@ impl Pipe {
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8], now: Time) {
-        assert!(self.end.is_none(), "sent behind the end");
-        let takes = self.slowness * u32::try_from(bytes.len()).unwrap() / 1_000;
-        self.last = self.last.max(now + self.latency) + takes;
+        assert!(self.end.is_none(), "sent after the end");
+        let duration = self.time_per_kilobyte * u32::try_from(bytes.len()).unwrap() / 1_000;
+        self.last = self.last.max(now + self.latency) + duration;
         self.length += bytes.len();
-        self.on_the_way
+        self.in_flight
             .push_back((self.last, bytes.to_vec(), bytes.len()));
     }
 
@@ -68,47 +68,43 @@ impl Pipe {
         self.end.is_some()
     }
 
-    /// Up to so many bytes of what has arrived.
-    pub(crate) fn take(&mut self, most: usize, now: Time) -> Vec<u8> {
+    /// Reads up to `max` bytes that have arrived.
+    pub(crate) fn take(&mut self, max: usize, now: Time) -> Vec<u8> {
         if now < self.stalled {
             return Vec::new();
         }
-        let Some((arrives, bytes, left)) = self.on_the_way.front_mut() else {
+        let Some((arrives, bytes, left)) = self.in_flight.front_mut() else {
             return Vec::new();
         };
         if *arrives > now {
             return Vec::new();
         }
         let at = bytes.len() - *left;
-        let piece = bytes[at..at + most.min(*left)].to_vec();
+        let piece = bytes[at..at + max.min(*left)].to_vec();
         *left -= piece.len();
         if *left == 0 {
-            self.on_the_way.pop_front();
+            self.in_flight.pop_front();
         }
         self.length -= piece.len();
         piece
     }
 
-    /// Whether the end has arrived; says so once.
-    pub(crate) fn ends(&mut self, now: Time) -> bool {
+    /// Whether the end has arrived; true only once.
+    pub(crate) fn take_end(&mut self, now: Time) -> bool {
         let arrived = self.end.is_some_and(|end| end <= now)
-            && self.on_the_way.is_empty()
+            && self.in_flight.is_empty()
             && now >= self.stalled;
-        arrived && !std::mem::replace(&mut self.end_told, true)
+        arrived && !std::mem::replace(&mut self.end_reported, true)
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.end_told
+    pub(crate) fn is_end_reported(&self) -> bool {
+        self.end_reported
     }
 
-    /// When something arrives next, if anything is on its way.
-    pub(crate) fn next(&self) -> Option<Time> {
-        let end = self.end.filter(|_| !self.end_told);
-        let first = self
-            .on_the_way
-            .front()
-            .map(|(arrives, ..)| *arrives)
-            .or(end);
+    /// When the next bytes, or the end, can be read; `None` if nothing is in flight.
+    pub(crate) fn next_arrival(&self) -> Option<Time> {
+        let end = self.end.filter(|_| !self.end_reported);
+        let first = self.in_flight.front().map(|(arrives, ..)| *arrives).or(end);
         first.map(|arrives| arrives.max(self.stalled))
     }
 }

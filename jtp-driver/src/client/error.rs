@@ -83,7 +83,7 @@ impl Error {
                     server.code == ErrorCode::UnsupportedFeature && server.message == TLS_REQUIRED
                 }
                 ClientError::Peer(PeerError::Wire {
-                    source: WireError::UnknownHeader(header),
+                    error: WireError::UnknownHeader(header),
                     ..
                 }) => header[0] == TLS_ALERT,
                 _ => false,

@@ -89,7 +89,7 @@ pub(super) async fn serve<R: Runtime>(
         yield_now().await;
     }
     drop(listener);
-    finish(shared).await;
+    finish(shared, drain).await;
     Ok(())
 }
 
@@ -99,10 +99,11 @@ fn log_failure(failures: &mut LogThrottle, error: &io::Error, now: Instant) {
     }
 }
 
-/// Ends everything that the server serves now. // S16
-pub(super) async fn finish<R: Runtime>(shared: &Shared<R>) {
+/// Ends the connections of `drain`, and waits for them. Later connections belong to another one. Others may have begun
+/// its end before. // S16
+pub(super) async fn finish<R: Runtime>(shared: &Shared<R>, drain: Arc<Drain>) {
     let limit = shared.options.drain_timeout;
-    let drain = shared.take_drain();
+    shared.replace_drain(&drain);
     drain.begin(after(&shared.runtime, limit));
     let limit = limit.map(|limit| limit.saturating_add(STOP_GRACE));
     if timeout(&shared.runtime, limit, drain.all_closed())
@@ -178,16 +179,9 @@ async fn serve_tls<R: Runtime>(
             };
             let machine = |now| ServerConnection::new(config, now);
             let peer = Arc::new(peer.with_tls(tls));
-            return Connection::new(
-                Arc::clone(shared),
-                peer,
-                stream,
-                machine,
-                drain,
-                scheduling,
-            )
-            .run()
-            .await;
+            return Connection::new(Arc::clone(shared), peer, stream, machine, drain, scheduling)
+                .run()
+                .await;
         }
         Opening::Plain => false,
         Opening::RefusePlain => true,

@@ -7,12 +7,12 @@ mod drain;
 pub mod limits;
 mod listener;
 mod observe;
+mod peer;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod plain;
 mod prefetch;
 mod request;
 mod scheduler;
-mod peer;
 
 use std::fmt;
 use std::io;
@@ -149,9 +149,12 @@ impl<R: Runtime> Shared<R> {
         Arc::clone(&self.drain.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The shutdown of all connections that began until now; later ones get another.
-    fn take_drain(&self) -> Arc<Drain> {
-        std::mem::take(&mut *self.drain.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Gives connections that begin now another shutdown than `drain`.
+    fn replace_drain(&self, drain: &Arc<Drain>) {
+        let mut current = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, drain) {
+            *current = Arc::default();
+        }
     }
 }
 
@@ -243,11 +246,7 @@ impl<R: Runtime> Server<R> {
     /// # Errors
     ///
     /// Errors of the stream. A peer that breaks the protocol or is too slow is no error: the reason is the result.
-    pub async fn serve_stream<T>(
-        &self,
-        stream: T,
-        peer: Peer,
-    ) -> io::Result<Option<CloseReason>>
+    pub async fn serve_stream<T>(&self, stream: T, peer: Peer) -> io::Result<Option<CloseReason>>
     where
         R: WrapStream<T>,
     {
@@ -269,7 +268,7 @@ impl<R: Runtime> Server<R> {
     /// Ends everything that the server serves now, gracefully (S16), and waits for it: every `serve`, `serve_tcp` and
     /// `serve_stream`. What begins after this call is served.
     pub async fn shutdown(&self) {
-        listener::finish(&self.shared).await;
+        listener::finish(&self.shared, self.shared.drain()).await;
     }
 
     /// The server's counters.

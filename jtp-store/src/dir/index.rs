@@ -1,4 +1,4 @@
-//! What the folder holds, as far as it is known: no I/O, no clock.
+//! The files and images of a folder as far as they are known. No I/O, no clock.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -7,109 +7,39 @@ use std::sync::Arc;
 use jtp_core::compress::is_eligible;
 use jtp_core::{FileType, Flags, Image, ImageId};
 
+use super::record::{FileRecord, Located, Name, Variant};
 use super::select;
 use super::table::{Slot, Table};
-use crate::fingerprint::Fingerprint;
-use crate::known::{Contents, Record};
+use crate::known::Record;
 
-/// A file name in the folder.
-pub(super) type Name = Arc<OsStr>;
-
-/// A file whose contents are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileRecord {
-    pub(super) id: ImageId,
-    pub(super) fingerprint: Fingerprint,
-    /// Its length: a file that no packet can carry has no record. // S14
-    pub(super) length: u32,
-    /// The type that its first bytes tell.
-    pub(super) sniffed: Option<FileType>,
-    /// See [`Contents::unworthy`].
-    pub(super) unworthy: u16,
-}
-
-impl FileRecord {
-    pub(super) fn new(fingerprint: Fingerprint, length: u32, contents: Contents) -> FileRecord {
-        FileRecord {
-            id: contents.id,
-            fingerprint,
-            length,
-            sniffed: contents.sniffed,
-            unworthy: contents.unworthy,
-        }
-    }
-
-    /// What is kept for the next run.
-    pub(super) fn known(&self) -> Record {
-        let contents = Contents {
-            id: self.id,
-            sniffed: self.sniffed,
-            unworthy: self.unworthy,
-        };
-        (self.fingerprint, contents)
-    }
-}
-
-/// The compressed form of an image, made and checked. // S9
+/// The progress of an image towards its encoded variant. An image that has none and waits for none has no entry.
 #[derive(Debug, Clone)]
 #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
-pub(super) enum Form {
-    /// In memory.
-    Memory(Arc<[u8]>),
-    /// In the cache: its length, and the checksum over it.
-    Cached { length: u32, checksum: u64 },
-}
-
-impl Form {
-    pub(super) fn length(&self) -> Option<u32> {
-        match self {
-            Form::Memory(bytes) => u32::try_from(bytes.len()).ok(),
-            Form::Cached { length, .. } => Some(*length),
-        }
-    }
-
-    #[cfg(feature = "zstd")]
-    pub(super) fn whole(&self) -> Option<crate::forms::Whole> {
-        match *self {
-            Form::Memory(_) => None,
-            Form::Cached { length, checksum } => Some(crate::forms::Whole { length, checksum }),
-        }
-    }
-}
-
-/// How far an image is with its compressed form; nothing is noted of one that has none and waits for none.
-#[derive(Debug, Clone)]
-#[cfg_attr(not(feature = "zstd"), allow(dead_code))]
-enum Pressing {
+enum VariantState {
     Queued,
-    /// There is no room for it now.
+    /// Memory or cache is full.
     NoRoom,
-    Ready(Form),
+    Ready(Variant),
 }
 
-/// What [`DirStore::open`](super::DirStore) has to know of an image.
-#[derive(Debug, Clone)]
-pub(super) struct Located {
-    pub(super) name: Name,
-    pub(super) record: FileRecord,
-    pub(super) form: Option<Form>,
-}
-
-/// The files of an ID that has several, by listed name, then file name: the first one stands for all. // S4
+/// The files of an ID that several files share, by listed name, then file name. The first one is listed. // S4
 type Holders = BTreeSet<(Box<str>, Name)>;
 
-/// The files and images of a folder, and which images changed since that was last asked.
+/// The files and images of a folder, and which images changed since the last [`Index::take_dirty`].
+///
+/// A file is first recorded; it becomes a holder of its ID once it is certain that no file of other bytes has
+/// that ID. Only holders are listed. // S4
 #[derive(Debug, Default)]
 pub(super) struct Index {
     table: Table,
-    several: HashMap<ImageId, Holders>,
-    pressing: HashMap<ImageId, Pressing>,
+    shared_ids: HashMap<ImageId, Holders>,
+    variants: HashMap<ImageId, VariantState>,
     dirty: Vec<ImageId>,
     /// Images to be compressed, in order.
     queue: VecDeque<ImageId>,
-    /// Bytes of all forms in memory.
-    form_bytes: u64,
-    /// At which threshold images are compressed, in ten-thousandths; 0 if they are not. // S9
+    /// The bytes of all variants in memory.
+    variant_bytes: u64,
+    /// The compression threshold in ten-thousandths; 0 if nothing is compressed. // S9
     threshold: u16,
 }
 
@@ -125,12 +55,12 @@ impl Index {
         self.table.record(self.table.slot(name)?)
     }
 
-    /// How many files there are.
+    /// The number of files.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// All that is known of contents, to be kept for the next run.
+    /// The contents of all files, to be kept for the next run.
     pub(super) fn known(&self) -> impl Iterator<Item = Record> + '_ {
         let records = self
             .table
@@ -147,7 +77,7 @@ impl Index {
         self.table.slots()
     }
 
-    /// All slots are below this.
+    /// An exclusive upper bound of all slots.
     pub(super) fn slots_end(&self) -> usize {
         self.table.slots_end()
     }
@@ -156,13 +86,14 @@ impl Index {
         self.table.slots().map(|slot| self.table.name(slot))
     }
 
-    pub(super) fn holds(&self, id: ImageId) -> bool {
+    /// Whether any file holds the ID.
+    pub(super) fn contains(&self, id: ImageId) -> bool {
         self.table.first(id).is_some()
     }
 
-    /// The files with that ID's bytes, in order.
+    /// The holders of an ID, in order.
     fn holders(&self, id: ImageId) -> impl Iterator<Item = (Name, FileRecord)> + '_ {
-        let several = self.several.get(&id);
+        let several = self.shared_ids.get(&id);
         let only = match several {
             None => self
                 .table
@@ -179,7 +110,7 @@ impl Index {
             .filter_map(|name| self.file(&name).map(|record| (name, record)))
     }
 
-    /// The first file with that ID's bytes that passes `usable`.
+    /// The first holder of an ID whose name passes `usable`.
     pub(super) fn holder(
         &self,
         id: ImageId,
@@ -188,33 +119,32 @@ impl Index {
         self.holders(id).find(|(name, _)| usable(name))
     }
 
-    /// The other names of a file, as far as they are known.
+    /// The other known names (hard links) of a file.
     pub(super) fn links(&self, name: &OsStr) -> Vec<Name> {
         let Some(record) = self.file(name) else {
             return Vec::new();
         };
         self.holders(record.id)
-            .filter(|(other, there)| {
-                **other != *name && there.fingerprint.is_same_file(&record.fingerprint)
+            .filter(|(other, found)| {
+                **other != *name && found.fingerprint.is_same_file(&record.fingerprint)
             })
             .map(|(other, _)| other)
             .collect()
     }
 
-    /// Makes room for so many more files.
-    pub(super) fn expect(&mut self, files: usize) {
-        self.table.expect(files);
+    /// Reserves memory for more files, to avoid repeated growth.
+    pub(super) fn reserve(&mut self, files: usize) {
+        self.table.reserve(files);
     }
 
-    /// Notes what a file holds that was read, and does not take it at its word yet: for the first index. `false`
-    /// if it cannot be noted.
-    pub(super) fn collect(&mut self, name: &OsStr, record: &FileRecord) -> bool {
+    /// Records a file without making it a holder; for the initial index. `false` if the index is full.
+    pub(super) fn record(&mut self, name: &OsStr, record: &FileRecord) -> bool {
         self.table.put(name, record).is_some()
     }
 
-    /// Takes the files that were noted so at their word, but those whose ID another one has: of these the first by
-    /// name is taken, and the others are given back, in the order of names. // S4
-    pub(super) fn claim_collected(&mut self) -> Vec<Slot> {
+    /// Makes each recorded file a holder if it is the first by name with its ID. Returns the others, sorted by
+    /// name: their bytes have to be compared. // S4
+    pub(super) fn claim_recorded(&mut self) -> Vec<Slot> {
         let mut slots: Vec<Slot> = self
             .table
             .slots()
@@ -229,7 +159,7 @@ impl Index {
                 return true;
             }
             self.table.hold(*slot, true);
-            self.queue_to_press(*slot, &record);
+            self.queue_compression(*slot, &record);
             self.dirty.push(record.id);
             false
         });
@@ -237,12 +167,10 @@ impl Index {
         slots
     }
 
-    /// A file by its slot.
     pub(super) fn at(&self, slot: Slot) -> Option<(&OsStr, FileRecord)> {
         Some((self.table.name(slot), self.table.record(slot)?))
     }
 
-    /// Whether a file is one of those that hold an ID.
     pub(super) fn is_holder(&self, name: &OsStr, id: ImageId) -> bool {
         let slot = self
             .table
@@ -252,7 +180,7 @@ impl Index {
             .is_some_and(|record| record.id == id)
     }
 
-    /// Notes what a file holds, in place of what it held. `false` if it cannot be noted.
+    /// Makes a file a holder of its ID; replaces what was known of it. `false` if the index is full.
     pub(super) fn attach(&mut self, name: &OsStr, record: &FileRecord) -> bool {
         if self.file(name).is_some_and(|old| old.id != record.id) {
             self.detach(name);
@@ -261,18 +189,18 @@ impl Index {
             return false;
         };
         self.hold(slot, record.id);
-        self.queue_to_press(slot, record);
+        self.queue_compression(slot, record);
         self.dirty.push(record.id);
         true
     }
 
-    fn queue_to_press(&mut self, slot: Slot, record: &FileRecord) {
+    fn queue_compression(&mut self, slot: Slot, record: &FileRecord) {
         let file_type = select::file_type(record.sniffed, self.table.name(slot));
-        if self.threshold > record.unworthy
+        if self.threshold > record.incompressible_at
             && is_eligible(file_type, u64::from(record.length))
-            && !self.pressing.contains_key(&record.id)
+            && !self.variants.contains_key(&record.id)
         {
-            self.pressing.insert(record.id, Pressing::Queued);
+            self.variants.insert(record.id, VariantState::Queued);
             self.queue.push_back(record.id);
         }
     }
@@ -284,7 +212,7 @@ impl Index {
         };
         let key = |slot| sort_key(self.table.name(slot));
         let (key, first_key) = (key(slot), key(first));
-        let holders = self.several.entry(id).or_default();
+        let holders = self.shared_ids.entry(id).or_default();
         if holders.is_empty() {
             holders.insert(first_key);
         }
@@ -293,7 +221,7 @@ impl Index {
         self.table.hold(slot, is_first);
     }
 
-    /// Forgets a file. The ID if it was the last one with those bytes.
+    /// Removes a file. Returns its ID if no other file holds that.
     pub(super) fn detach(&mut self, name: &OsStr) -> Option<ImageId> {
         let slot = self.table.slot(name)?;
         let id = self.table.record(slot)?.id;
@@ -302,13 +230,13 @@ impl Index {
             return None;
         }
         self.dirty.push(id);
-        let last = match self.several.get_mut(&id) {
+        let last = match self.shared_ids.get_mut(&id) {
             None => true,
             Some(holders) => {
                 holders.remove(&sort_key(name));
                 let next = holders.first().and_then(|(_, name)| self.table.slot(name));
                 if holders.len() < 2 {
-                    self.several.remove(&id);
+                    self.shared_ids.remove(&id);
                 }
                 if let Some(next) = next {
                     self.table.hold(next, true);
@@ -317,57 +245,58 @@ impl Index {
             }
         };
         if last {
-            self.table.forget_id(id);
-            if let Some(Pressing::Ready(form)) = self.pressing.remove(&id) {
-                self.forget_form(&form);
+            self.table.remove_id(id);
+            if let Some(VariantState::Ready(variant)) = self.variants.remove(&id) {
+                self.release(&variant);
             }
         }
         self.table.remove(slot);
         last.then_some(id)
     }
 
-    fn forget_form(&mut self, form: &Form) {
-        if let Form::Memory(bytes) = form {
-            self.form_bytes = self.form_bytes.saturating_sub(byte_len(bytes));
+    fn release(&mut self, variant: &Variant) {
+        if let Variant::Memory(bytes) = variant {
+            self.variant_bytes = self.variant_bytes.saturating_sub(byte_len(bytes));
         }
     }
 
-    /// The image as the catalog should list it. // S6
+    /// The catalog entry of an image: name, flags and length. // S6
     pub(super) fn listing(&self, id: ImageId) -> Option<(String, Image)> {
         let slot = self.table.first(id)?;
         let (name, record) = self.at(slot)?;
         let file_type = select::file_type(record.sniffed, name);
-        let form = self.form(id, file_type, &record);
-        let form_length = form.and_then(Form::length);
-        let image = Image {
+        let variant = self.variant(id, file_type, &record);
+        let variant_length = variant.and_then(Variant::length);
+        let image = Image::new(
             id,
-            flags: Flags::new(file_type, form_length.is_some()),
-            length: form_length.unwrap_or(record.length),
-        };
+            Flags::new(file_type, variant_length.is_some()),
+            variant_length.unwrap_or(record.length),
+        );
         Some((select::listed_name(name)?, image))
     }
 
-    fn form(&self, id: ImageId, file_type: FileType, record: &FileRecord) -> Option<&Form> {
-        match self.pressing.get(&id) {
-            // Another name's extension may have made the type one that travels raw.
-            Some(Pressing::Ready(form)) if is_eligible(file_type, u64::from(record.length)) => {
-                Some(form)
+    fn variant(&self, id: ImageId, file_type: FileType, record: &FileRecord) -> Option<&Variant> {
+        match self.variants.get(&id) {
+            // After a rename the extension may give a type that is sent raw.
+            Some(VariantState::Ready(variant))
+                if is_eligible(file_type, u64::from(record.length)) =>
+            {
+                Some(variant)
             }
             _ => None,
         }
     }
 
-    /// Where an image is.
     pub(super) fn located(&self, id: ImageId) -> Option<Located> {
         let (name, record) = self.at(self.table.first(id)?)?;
-        let form = match self.pressing.get(&id) {
-            Some(Pressing::Ready(form)) => Some(form.clone()),
+        let variant = match self.variants.get(&id) {
+            Some(VariantState::Ready(variant)) => Some(variant.clone()),
             _ => None,
         };
         Some(Located {
             name: Name::from(name),
             record,
-            form,
+            variant,
         })
     }
 
@@ -375,7 +304,8 @@ impl Index {
         !self.dirty.is_empty()
     }
 
-    /// The IDs that came, went or changed since the last call, each once, in the order they did so first.
+    /// The IDs that were added, removed or changed since the last call, each once, in the order of their first
+    /// change.
     pub(super) fn take_dirty(&mut self) -> Vec<ImageId> {
         let dirty = std::mem::take(&mut self.dirty);
         let mut order: Vec<u32> = (0..u32::try_from(dirty.len()).unwrap_or(u32::MAX)).collect();
@@ -394,24 +324,24 @@ impl Index {
 /// Sorts files by listed name, then file name.
 fn sort_by_name(table: &Table, slots: &mut [Slot]) {
     let bytes = |slot: Slot| table.name(slot).as_encoded_bytes();
-    // Names often begin alike, and what follows tells most of them apart without a look at the whole.
+    // Names often share a prefix, and the 8 bytes behind it tell most of them apart without a full comparison.
     let first = slots.first().map_or(&[][..], |slot| bytes(*slot));
-    let common = slots.iter().fold(first.len(), |common, slot| {
-        let alike = first.iter().zip(bytes(*slot)).take(common);
-        alike.take_while(|(left, right)| left == right).count()
+    let prefix = slots.iter().fold(first.len(), |prefix, slot| {
+        let pairs = first.iter().zip(bytes(*slot)).take(prefix);
+        pairs.take_while(|(left, right)| left == right).count()
     });
-    let plain = slots.iter().all(|slot| bytes(*slot).is_ascii());
+    let all_ascii = slots.iter().all(|slot| bytes(*slot).is_ascii());
     let key = |slot: Slot| {
         let mut key = [0; 8];
-        let rest = bytes(slot).get(common..).unwrap_or_default();
+        let rest = bytes(slot).get(prefix..).unwrap_or_default();
         for (key, byte) in key.iter_mut().zip(rest) {
             *key = *byte;
         }
         u64::from_be_bytes(key)
     };
     let mut keyed: Vec<(u64, Slot)> = slots.iter().map(|slot| (key(*slot), *slot)).collect();
-    if plain {
-        // Listed as they are.
+    if all_ascii {
+        // The listed name of an ASCII file name is the file name.
         keyed.sort_unstable_by(|(left, a), (right, b)| {
             left.cmp(right).then_with(|| bytes(*a).cmp(bytes(*b)))
         });
@@ -423,7 +353,7 @@ fn sort_by_name(table: &Table, slots: &mut [Slot]) {
     }
 }
 
-/// The order of files of the same bytes. // S4
+/// The order of files with the same bytes. // S4
 fn sort_key(name: &OsStr) -> (Box<str>, Name) {
     let listed = select::listed_name(name).unwrap_or_default();
     (listed.into_boxed_str(), Name::from(name))
@@ -431,14 +361,15 @@ fn sort_key(name: &OsStr) -> (Box<str>, Name) {
 
 #[cfg(feature = "zstd")]
 impl Index {
-    pub(super) fn form_bytes(&self) -> u64 {
-        self.form_bytes
+    /// The bytes of all variants in memory.
+    pub(super) fn variant_bytes(&self) -> u64 {
+        self.variant_bytes
     }
 
-    /// The next image to be compressed, and its first file.
-    pub(super) fn next_to_press(&mut self) -> Option<(Name, FileRecord)> {
+    /// Takes the next image to be compressed from the queue; its first file.
+    pub(super) fn next_to_compress(&mut self) -> Option<(Name, FileRecord)> {
         while let Some(id) = self.queue.pop_front() {
-            if matches!(self.pressing.get(&id), Some(Pressing::Queued)) {
+            if matches!(self.variants.get(&id), Some(VariantState::Queued)) {
                 if let Some(found) = self.holder(id, |_| true) {
                     return Some(found);
                 }
@@ -447,71 +378,73 @@ impl Index {
         None
     }
 
-    /// Notes the form of an image.
-    pub(super) fn pressed(&mut self, id: ImageId, form: Form) {
-        if !self.holds(id) {
+    pub(super) fn set_variant(&mut self, id: ImageId, variant: Variant) {
+        if !self.contains(id) {
             return;
         }
-        if let Form::Memory(bytes) = &form {
-            self.form_bytes += byte_len(bytes);
+        if let Variant::Memory(bytes) = &variant {
+            self.variant_bytes += byte_len(bytes);
         }
-        if let Some(Pressing::Ready(old)) = self.pressing.insert(id, Pressing::Ready(form)) {
-            self.forget_form(&old);
+        if let Some(VariantState::Ready(old)) =
+            self.variants.insert(id, VariantState::Ready(variant))
+        {
+            self.release(&old);
         }
         self.dirty.push(id);
     }
 
-    /// Notes that an image is not worth compressing at this threshold; what is to be kept of that.
-    pub(super) fn unworthy(&mut self, id: ImageId) -> Vec<Record> {
-        self.pressing.remove(&id);
+    /// Marks an image as not worth compressing at the current threshold. Returns the changed records, to be kept
+    /// for the next run.
+    pub(super) fn set_incompressible(&mut self, id: ImageId) -> Vec<Record> {
+        self.variants.remove(&id);
         let holders: Vec<_> = self.holders(id).collect();
         let mut known = Vec::new();
         for (name, mut record) in holders {
             if let Some(slot) = self.table.slot(&name) {
-                self.table.set_unworthy(slot, self.threshold);
-                record.unworthy = self.threshold;
+                self.table.set_incompressible(slot, self.threshold);
+                record.incompressible_at = self.threshold;
                 known.push(record.known());
             }
         }
         known
     }
 
-    /// There is no room for the form of an image: it travels raw.
-    pub(super) fn no_room(&mut self, id: ImageId) {
-        if self.holds(id) {
-            self.pressing.insert(id, Pressing::NoRoom);
+    /// There is no room for the variant of an image, which is therefore sent raw.
+    pub(super) fn set_no_room(&mut self, id: ImageId) {
+        if self.contains(id) {
+            self.variants.insert(id, VariantState::NoRoom);
         }
     }
 
-    /// An image is to be tried once more.
-    pub(super) fn queue_again(&mut self, id: ImageId) {
-        if matches!(self.pressing.get(&id), Some(Pressing::Queued)) {
+    /// Queues an image again after a failed attempt.
+    pub(super) fn retry_compression(&mut self, id: ImageId) {
+        if matches!(self.variants.get(&id), Some(VariantState::Queued)) {
             self.queue.push_back(id);
         }
     }
 
-    /// Compressing failed because the file changed: to be tried with what is found next.
-    pub(super) fn not_pressed(&mut self, id: ImageId) {
-        self.pressing.remove(&id);
+    /// Compressing failed because the file changed. The next check of the file queues it again.
+    pub(super) fn clear_variant_state(&mut self, id: ImageId) {
+        self.variants.remove(&id);
     }
 
-    /// The images that are listed with a form in the cache.
-    pub(super) fn cached(&self) -> impl Iterator<Item = ImageId> + '_ {
-        self.pressing
+    /// The images that are listed with a variant in the cache.
+    pub(super) fn with_cached_variant(&self) -> impl Iterator<Item = ImageId> + '_ {
+        self.variants
             .iter()
-            .filter(|(_, pressing)| matches!(pressing, Pressing::Ready(Form::Cached { .. })))
+            .filter(|(_, state)| matches!(state, VariantState::Ready(Variant::Cached { .. })))
             .map(|(id, _)| *id)
     }
 
-    pub(super) fn lists_cached(&self, id: ImageId) -> bool {
-        let pressing = self.pressing.get(&id);
-        matches!(pressing, Some(Pressing::Ready(Form::Cached { .. })))
+    pub(super) fn has_cached_variant(&self, id: ImageId) -> bool {
+        let state = self.variants.get(&id);
+        matches!(state, Some(VariantState::Ready(Variant::Cached { .. })))
     }
 
-    /// The form of an image is lost: it travels raw until there is one again.
-    pub(super) fn lost_form(&mut self, id: ImageId) {
-        if self.lists_cached(id) {
-            self.pressing.insert(id, Pressing::Queued);
+    /// The cached variant of an image is lost: the image is sent raw until there is a new one.
+    pub(super) fn remove_cached_variant(&mut self, id: ImageId) {
+        if self.has_cached_variant(id) {
+            self.variants.insert(id, VariantState::Queued);
             self.queue.push_back(id);
             self.dirty.push(id);
         }

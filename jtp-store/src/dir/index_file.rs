@@ -1,4 +1,4 @@
-//! The file that keeps the index of a served folder between two runs.
+//! The file that keeps the contents of a served folder's files between two runs.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -6,34 +6,35 @@ use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
 use crate::fingerprint::Fingerprint;
-use crate::known::{self, Known, Record};
+use crate::known::{self, KnownContents, Record};
 
-/// Where the index is kept, and how it stands. Without it a run only takes longer: nothing that happens to it
-/// is an error, and none of its records is believed unless its checksum is right.
+/// The index file and its state. Losing it only makes a start slower, so a missing or damaged file is no error. A
+/// record is used only if its checksum is right.
 pub(super) struct IndexFile {
     path: PathBuf,
-    /// How long the log is that can be added to; none if it has to be written anew.
-    whole: Option<u64>,
+    /// The length of the log if it can be appended to; `None` if it has to be rewritten.
+    appendable: Option<u64>,
+    /// The number of records in the log.
     logged: usize,
-    /// What is known and not written yet.
-    fresh: Vec<Record>,
+    /// Records that are not written yet.
+    pending: Vec<Record>,
 }
 
 impl IndexFile {
-    /// The index as an earlier run left it; `anew` if it is not to be believed.
-    pub(super) fn open(path: PathBuf, anew: bool) -> (IndexFile, Known) {
+    /// Reads the file of an earlier run; with `rehash` it is ignored and rewritten.
+    pub(super) fn open(path: PathBuf, rehash: bool) -> (IndexFile, KnownContents) {
         let known = match File::open(&path) {
-            // A pipe or a device would never end.
-            Ok(file) if !anew && file.metadata().is_ok_and(|there| there.is_file()) => {
-                Known::read(file)
+            // Reading a pipe or a device might never end.
+            Ok(file) if !rehash && file.metadata().is_ok_and(|there| there.is_file()) => {
+                KnownContents::read(file)
             }
-            _ => Known::default(),
+            _ => KnownContents::default(),
         };
         let file = IndexFile {
             path,
-            whole: known.whole,
-            logged: known.logged(),
-            fresh: Vec::new(),
+            appendable: known.appendable(),
+            logged: known.record_count(),
+            pending: Vec::new(),
         };
         (file, known)
     }
@@ -42,24 +43,25 @@ impl IndexFile {
         &self.path
     }
 
-    /// Notes what was found out; whether that is enough to be written.
-    pub(super) fn note(&mut self, record: Record) -> bool {
-        self.fresh.push(record);
-        self.fresh.len() >= known::BLOCK
+    /// Adds a record; `true` if there are enough to be written.
+    pub(super) fn add(&mut self, record: Record) -> bool {
+        self.pending.push(record);
+        self.pending.len() >= known::BLOCK
     }
 
-    /// Writes what is new, or all of `files` if the log cannot be added to or has too much in it that is of no
-    /// use any more. Where another one writes just now, it is left for later.
+    /// Appends the pending records. If the log cannot be appended to or has too many outdated records, it is
+    /// rewritten: `all` passes the records of all `files` to its argument. If another process is writing the
+    /// file, nothing is written now.
     pub(super) fn save(
         &mut self,
         files: usize,
         all: impl FnOnce(&mut dyn FnMut(&mut dyn Iterator<Item = Record>)),
     ) -> io::Result<()> {
-        let logged = self.logged + self.fresh.len();
+        let logged = self.logged + self.pending.len();
         let overgrown = known::is_overgrown(logged, files);
-        let result = match self.whole.filter(|_| !overgrown) {
-            Some(_) if self.fresh.is_empty() => return Ok(()),
-            Some(whole) => self.add(whole),
+        let result = match self.appendable.filter(|_| !overgrown) {
+            Some(_) if self.pending.is_empty() => return Ok(()),
+            Some(length) => self.append(length),
             None if files == 0 && self.logged == 0 => return Ok(()),
             None => Err(io::ErrorKind::NotFound.into()),
         };
@@ -75,25 +77,25 @@ impl IndexFile {
             }
             result => result?,
         }
-        self.fresh = Vec::new();
+        self.pending = Vec::new();
         Ok(())
     }
 
-    fn add(&mut self, whole: u64) -> io::Result<()> {
+    fn append(&mut self, expected: u64) -> io::Result<()> {
         let file = File::options().append(true).open(&self.path)?;
         lock(&file)?;
-        // Another server of this folder may have added to it; if it was cut, it is another log.
+        // Another server of this folder may have appended to it. If it is shorter, it is another log.
         let length = file.metadata()?.len();
-        if length < whole {
+        if length < expected {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut bytes = Vec::new();
-        let added = known::append(self.fresh.iter().copied(), &mut bytes)?;
-        // Half of it may be there if this fails, which no later addition mends.
-        self.whole = None;
+        let added = known::append(self.pending.iter().copied(), &mut bytes)?;
+        // If the write fails, part of it may be in the log, and nothing can be appended any more.
+        self.appendable = None;
         (&file).write_all(&bytes)?;
-        self.whole = Some(length + added);
-        self.logged += self.fresh.len();
+        self.appendable = Some(length + added);
+        self.logged += self.pending.len();
         Ok(())
     }
 
@@ -108,7 +110,7 @@ impl IndexFile {
         let mut temporary = self.path.as_os_str().to_owned();
         temporary.push(".part");
         let temporary = PathBuf::from(temporary);
-        // Of one name, so that what a crash left is used again; locked, so that two do not write it at once.
+        // A fixed name, so that a file left by a crash is used again; locked against a second writer.
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -116,22 +118,22 @@ impl IndexFile {
             .open(&temporary)?;
         lock(&file)?;
         if !is_at(&file, &temporary) {
-            // Another one has just made it the index.
+            // Another process has just renamed it to the index file.
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut count = 0;
         let mut write = || {
             file.set_len(0)?;
             let mut to = BufWriter::new(&file);
-            let whole = known::write(records.inspect(|_| count += 1), &mut to)?;
+            let length = known::write(records.inspect(|_| count += 1), &mut to)?;
             to.flush()?;
             drop(to);
             fs::rename(&temporary, &self.path)?;
-            Ok(whole)
+            Ok(length)
         };
         match write() {
-            Ok(whole) => {
-                self.whole = Some(whole);
+            Ok(length) => {
+                self.appendable = Some(length);
                 self.logged = count;
                 Ok(())
             }
@@ -145,9 +147,9 @@ impl IndexFile {
 
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    let there = fs::metadata(path).map(|there| Fingerprint::of(&there));
-    let here = Fingerprint::of_file(file);
-    there.is_ok_and(|there| here.is_ok_and(|here| here.is_same_file(&there)))
+    let found = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata));
+    let open = Fingerprint::of_file(file);
+    found.is_ok_and(|found| open.is_ok_and(|open| open.is_same_file(&found)))
 }
 
 #[cfg(not(unix))]
@@ -160,7 +162,8 @@ fn lock(file: &File) -> io::Result<()> {
     use rustix::fs::{FlockOperation, flock};
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
-        // A file system without locks: what two write at once is found to be broken, and written anew.
+        // A file system without locks: if two processes write at once, the checksums are wrong and the file is
+        // rewritten.
         _ => Ok(()),
     }
 }
@@ -189,7 +192,7 @@ mod tests {
         let contents = Contents {
             id: ImageId(n),
             sniffed: None,
-            unworthy: 0,
+            incompressible_at: 0,
         };
         (fingerprint, contents)
     }
@@ -197,8 +200,8 @@ mod tests {
     struct Run {
         file: IndexFile,
         files: Vec<Record>,
-        /// Whether the last saving wrote all.
-        wrote_all: bool,
+        /// Whether the last save rewrote the file.
+        rewrote: bool,
     }
 
     impl Run {
@@ -210,28 +213,28 @@ mod tests {
                 files: files
                     .filter(|(print, _)| known.get(print).is_some())
                     .collect(),
-                wrote_all: false,
+                rewrote: false,
             }
         }
 
         fn find(&mut self, numbers: std::ops::Range<u64>) -> &mut Run {
             for n in numbers {
                 self.files.push(record(n));
-                self.file.note(record(n));
+                self.file.add(record(n));
             }
             self
         }
 
         fn save(&mut self) -> &mut Run {
             let files = self.files.clone();
-            let mut wrote_all = false;
+            let mut rewrote = false;
             self.file
                 .save(files.len(), |write| {
-                    wrote_all = true;
+                    rewrote = true;
                     write(&mut files.iter().copied());
                 })
                 .unwrap();
-            self.wrote_all = wrote_all;
+            self.rewrote = rewrote;
             self
         }
     }
@@ -241,26 +244,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_added_and_the_log_written_anew_when_it_is_overgrown() {
+    fn new_records_are_appended_and_an_overgrown_log_is_rewritten() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("made/index");
         let mut run = Run::new(&path);
-        assert!(run.find(0..10_000).save().wrote_all);
-        assert!(!run.find(10_000..10_001).save().wrote_all);
+        assert!(run.find(0..10_000).save().rewrote);
+        assert!(!run.find(10_000..10_001).save().rewrote);
         let before = std::fs::metadata(&path).unwrap().len();
-        assert!(!run.save().wrote_all, "nothing new");
-        assert!(!run.find(10_001..10_002).save().wrote_all);
+        assert!(!run.save().rewrote, "nothing new");
+        assert!(!run.find(10_001..10_002).save().rewrote);
         let after = std::fs::metadata(&path).unwrap().len();
         assert_eq!(after - before, 12 + 51, "one changed file, one record");
         assert_eq!(known(&path), 10_002);
-        // All of them go, and others come.
+        // All files are replaced by others.
         run.files.clear();
-        assert!(run.find(12_000..14_000).save().wrote_all);
+        assert!(run.find(12_000..14_000).save().rewrote);
         assert_eq!(known(&path), 2000);
     }
 
     #[test]
-    fn a_crash_in_the_middle_of_a_save_loses_that_save_alone() {
+    fn a_crash_during_a_save_loses_only_that_save() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("index");
         Run::new(&path).find(0..100).save();
@@ -272,18 +275,18 @@ mod tests {
         part.push(".part");
         for cut in [whole, whole + 1, whole + 12, whole + 500] {
             std::fs::write(&path, &bytes[..usize::try_from(cut).unwrap()]).unwrap();
-            // What a crash in the middle of writing all leaves.
+            // A crash during a rewrite leaves this.
             std::fs::write(&part, "half").unwrap();
             let mut run = Run::new(&path);
             assert_eq!(run.files.len(), 100, "cut at {cut}");
             run.find(200..201).save();
-            assert_eq!(run.wrote_all, cut != whole, "cut at {cut}");
+            assert_eq!(run.rewrote, cut != whole, "cut at {cut}");
             assert_eq!(known(&path), 101, "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_locked_index_is_written_later_and_two_servers_may_add_to_one() {
+    fn a_locked_file_is_written_later_and_two_servers_can_append_to_it() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("index");
         let mut one = Run::new(&path);
@@ -296,19 +299,19 @@ mod tests {
         drop(locked);
         other.find(20..30).save();
         one.save();
-        assert!(!one.wrote_all);
+        assert!(!one.rewrote);
         assert_eq!(known(&path), 30);
-        // The file is replaced by something else, or goes.
+        // The file is replaced, then removed.
         std::fs::write(&path, "short").unwrap();
-        assert!(one.find(30..31).save().wrote_all);
+        assert!(one.find(30..31).save().rewrote);
         std::fs::remove_file(&path).unwrap();
-        assert!(one.find(31..32).save().wrote_all);
-        assert_eq!(known(&path), 22, "what this one knows");
+        assert!(one.find(31..32).save().rewrote);
+        assert_eq!(known(&path), 22, "what this run knows");
     }
 
     /// `JTP_RECORDS=1000000 cargo test --release -p jtp-store --lib index_file -- --nocapture` prints the figures.
     #[test]
-    fn a_large_index_is_loaded_added_to_and_written_anew() {
+    fn a_large_index_file_is_written_loaded_and_appended_to() {
         use std::time::Instant;
         let count = std::env::var("JTP_RECORDS").map_or(10_000, |n| n.parse().unwrap());
         let place = tempfile::tempdir().unwrap();
@@ -319,7 +322,7 @@ mod tests {
             write(&mut (0..count).map(record));
         };
         let files = usize::try_from(count).unwrap();
-        file.note(record(0));
+        file.add(record(0));
         file.save(files, all).unwrap();
         let written = begun.elapsed();
         let begun = Instant::now();
@@ -329,12 +332,13 @@ mod tests {
         assert!((0..count).all(|n| known.get(&record(n).0) == Some(record(n).1)));
         let found = begun.elapsed();
         let begun = Instant::now();
-        file.note(record(count));
-        file.save(files, |_| panic!("only what is new")).unwrap();
+        file.add(record(count));
+        file.save(files, |_| panic!("only new records are written"))
+            .unwrap();
         let added = begun.elapsed();
         println!(
             "{count} records, {} bytes: written in {written:?}, loaded in {loaded:?}, all found in {found:?}, \
-             one added in {added:?}",
+             one appended in {added:?}",
             std::fs::metadata(&path).unwrap().len()
         );
     }

@@ -1,62 +1,63 @@
-//! Which files are to be looked at, and when.
+//! When each file is to be checked.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::index::Name;
+use super::record::Name;
 use crate::fingerprint::{Fingerprint, SETTLE};
 
-/// How long news of one file are collected before it is looked at.
+/// How long events of one file are collected before the file is checked.
 const COLLECT: Duration = Duration::from_millis(100);
 
-/// How long the look at a file is put off at most by further news of it.
-const PUT_OFF: Duration = Duration::from_secs(1);
+/// The longest that further events postpone the check of a file.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// A file that nobody told to be complete is taken for it when it has been quiet for so long.
+/// A file without an event that says it is complete is treated as complete after being unchanged for this long.
 pub(super) const QUIET: Duration = Duration::from_millis(400);
 
-/// The same for a file that is known to be still open for writing. Below 2 s, because some programs never
-/// close what they wrote.
+/// The same for a file that is still open for writing. Under 2 s, because some programs never close the files
+/// that they wrote.
 const QUIET_WHILE_OPEN: Duration = Duration::from_millis(1200);
 
-/// What was heard of a file.
+/// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notice {
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(super) enum FileEvent {
     /// It was closed after writing, or renamed to this name: it is complete.
-    Complete,
+    Completed,
     /// It was written to and is not closed yet.
     Written,
-    /// The name appeared; by a link, or a file that is going to be written.
+    /// The name appeared: a link, or a file that is about to be written.
     Created,
-    /// Its metadata changed, or someone found that it is not what was indexed.
+    /// Its metadata changed, or a reader found that it is not the indexed file.
     Touched,
-    /// The name is no more.
-    Gone,
-    /// A scan found it different from what was known.
-    Seen,
-    /// The first scan of the folder found it.
-    First,
+    /// The name was removed.
+    Removed,
+    /// A scan found that it differs from the index.
+    Scanned,
+    /// The initial scan found it.
+    Initial,
 }
 
-/// A look that is due.
+/// A scheduled check of a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct Check {
     due: Instant,
-    /// When the first news came that this look answers.
+    /// The time of the first event that led to this check.
     pub(super) since: Instant,
-    /// How old the file's last change must be.
+    /// The least time since the file's last change.
     pub(super) quiet: Duration,
-    /// The contents are to be read even if the fingerprint is the known one.
+    /// Read the contents even if the fingerprint is unchanged.
     pub(super) force: bool,
-    /// What the last look saw, and when.
+    /// The fingerprint that the last check found, and when.
     pub(super) seen: Option<(Fingerprint, Instant)>,
     open: bool,
 }
 
-impl Look {
-    pub(super) fn new(notice: Notice, now: Instant) -> Look {
-        let mut look = Look {
+impl Check {
+    pub(super) fn new(event: FileEvent, now: Instant) -> Check {
+        let mut check = Check {
             due: now + COLLECT,
             since: now,
             quiet: SETTLE,
@@ -64,102 +65,106 @@ impl Look {
             seen: None,
             open: false,
         };
-        match notice {
-            Notice::Seen => (look.due, look.quiet) = (now, QUIET),
-            Notice::First => look.due = now,
-            Notice::Created => look.quiet = QUIET,
+        match event {
+            FileEvent::Scanned => (check.due, check.quiet) = (now, QUIET),
+            FileEvent::Initial => check.due = now,
+            FileEvent::Created => check.quiet = QUIET,
             _ => {}
         }
-        look.hear(notice, now);
-        look
+        check.add_event(event, now);
+        check
     }
 
-    /// Takes further news into account.
-    pub(super) fn hear(&mut self, notice: Notice, now: Instant) {
-        match notice {
-            Notice::Complete | Notice::Gone => {
+    pub(super) fn add_event(&mut self, event: FileEvent, now: Instant) {
+        match event {
+            FileEvent::Completed | FileEvent::Removed => {
                 self.open = false;
                 self.quiet = SETTLE;
-                // A file that is closed again and again is looked at all the same.
-                self.due = (now + COLLECT).min(self.since + PUT_OFF).max(now);
+                // A file that is closed again and again is checked all the same.
+                self.due = (now + COLLECT).min(self.since + MAX_DELAY).max(now);
             }
-            Notice::Written => {
-                // The time of a long write() is that of its beginning.
+            FileEvent::Written => {
+                // The mtime and ctime of a long write() are those of its beginning.
                 self.force = true;
                 self.open = true;
                 self.quiet = QUIET_WHILE_OPEN;
             }
-            Notice::Created if !self.open => self.quiet = QUIET,
-            Notice::Created | Notice::Touched | Notice::Seen | Notice::First => {}
+            FileEvent::Created if !self.open => self.quiet = QUIET,
+            FileEvent::Created | FileEvent::Touched | FileEvent::Scanned | FileEvent::Initial => {}
         }
     }
 
-    /// The same look, later, after one that saw the file change.
-    pub(super) fn again(mut self, due: Instant, now: Instant, saw: Fingerprint) -> Look {
+    /// The same check at a later time.
+    pub(super) fn delayed(mut self, due: Instant) -> Check {
         self.due = due;
-        if self.seen.is_none_or(|(before, _)| before != saw) {
-            self.seen = Some((saw, now));
+        self
+    }
+
+    /// The same check at a later time, because the file was found to be changing.
+    pub(super) fn postponed(mut self, due: Instant, now: Instant, found: Fingerprint) -> Check {
+        self.due = due;
+        if self.seen.is_none_or(|(before, _)| before != found) {
+            self.seen = Some((found, now));
         }
         self
     }
 
-    /// Both looks in one; `self` is the later.
-    fn merge(mut self, earlier: Look) -> Look {
+    fn merged_with(mut self, earlier: Check) -> Check {
         self.since = self.since.min(earlier.since);
         self.force |= earlier.force;
         self
     }
 }
 
-/// The looks that are due, in order of time.
+/// The scheduled checks, ordered by time; at most one for each file.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    looks: HashMap<Name, Look>,
+    checks: HashMap<Name, Check>,
     order: BTreeSet<(Instant, Name)>,
 }
 
 impl Schedule {
-    pub(super) fn hear(&mut self, name: &Name, notice: Notice, now: Instant) {
-        match self.looks.get(name).copied() {
-            Some(mut look) => {
-                look.hear(notice, now);
-                self.put(name, look);
+    pub(super) fn add_event(&mut self, name: &Name, event: FileEvent, now: Instant) {
+        match self.checks.get(name).copied() {
+            Some(mut check) => {
+                check.add_event(event, now);
+                self.put(name, check);
             }
-            None => self.put(name, Look::new(notice, now)),
+            None => self.put(name, Check::new(event, now)),
         }
     }
 
-    pub(super) fn insert(&mut self, name: &Name, look: Look) {
-        let look = match self.looks.get(name) {
-            Some(&later) => later.merge(look),
-            None => look,
+    pub(super) fn insert(&mut self, name: &Name, check: Check) {
+        let check = match self.checks.get(name) {
+            Some(&later) => later.merged_with(check),
+            None => check,
         };
-        self.put(name, look);
+        self.put(name, check);
     }
 
-    fn put(&mut self, name: &Name, look: Look) {
-        if let Some(old) = self.looks.insert(Arc::clone(name), look) {
+    fn put(&mut self, name: &Name, check: Check) {
+        if let Some(old) = self.checks.insert(Arc::clone(name), check) {
             self.order.remove(&(old.due, Arc::clone(name)));
         }
-        self.order.insert((look.due, Arc::clone(name)));
+        self.order.insert((check.due, Arc::clone(name)));
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.order.first().map(|(due, _)| *due)
     }
 
-    /// Takes out one look that is due.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<(Name, Look)> {
+    /// Removes one check that is due.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Name, Check)> {
         if self.next_due()? > now {
             return None;
         }
         let (_, name) = self.order.pop_first()?;
-        let look = self.looks.remove(&name)?;
-        Some((name, look))
+        let check = self.checks.remove(&name)?;
+        Some((name, check))
     }
 
     pub(super) fn clear(&mut self) {
-        self.looks.clear();
+        self.checks.clear();
         self.order.clear();
     }
 }
@@ -169,15 +174,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_put_a_look_off_but_not_for_ever() {
+    fn repeated_events_postpone_a_check_up_to_the_limit() {
         let mut schedule = Schedule::default();
         let name = Name::from(std::ffi::OsStr::new("a.png"));
         let begun = Instant::now();
         let step = Duration::from_millis(50);
         for n in 0..100 {
-            schedule.hear(&name, Notice::Complete, begun + step * n);
+            schedule.add_event(&name, FileEvent::Completed, begun + step * n);
             assert_eq!(schedule.order.len(), 1);
-            assert!(schedule.next_due().unwrap() <= begun + (step * n).max(PUT_OFF));
+            assert!(schedule.next_due().unwrap() <= begun + (step * n).max(MAX_DELAY));
         }
         assert!(schedule.pop(begun).is_none());
         assert!(schedule.pop(begun + step * 100).is_some());
@@ -185,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_open_for_writing_is_given_longer_until_it_is_closed() {
+    fn a_file_open_for_writing_must_be_quiet_for_longer_until_it_is_closed() {
         let now = Instant::now();
-        let mut look = Look::new(Notice::Created, now);
-        assert_eq!((look.quiet, look.force), (QUIET, false));
-        look.hear(Notice::Written, now);
-        look.hear(Notice::Touched, now);
-        assert_eq!((look.quiet, look.force), (QUIET_WHILE_OPEN, true));
-        look.hear(Notice::Complete, now);
-        assert_eq!((look.quiet, look.force), (SETTLE, true));
+        let mut check = Check::new(FileEvent::Created, now);
+        assert_eq!((check.quiet, check.force), (QUIET, false));
+        check.add_event(FileEvent::Written, now);
+        check.add_event(FileEvent::Touched, now);
+        assert_eq!((check.quiet, check.force), (QUIET_WHILE_OPEN, true));
+        check.add_event(FileEvent::Completed, now);
+        assert_eq!((check.quiet, check.force), (SETTLE, true));
     }
 }

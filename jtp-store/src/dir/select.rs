@@ -1,4 +1,4 @@
-//! Which files of a folder are images, and under which name they are listed.
+//! Selects the files of a folder that are images, and gives the names under which they are listed.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -7,16 +7,16 @@ use std::path::Path;
 use jtp_core::wire::entry::MAX_NAME_LEN;
 use jtp_core::{FileType, nfc};
 
-/// The extensions of images that are not one of the five types that the protocol knows.
+/// The extensions of images whose type is none of the five that the protocol names.
 const OTHER: &[&str] = &[
     "avif", "heic", "heif", "jxl", "tif", "tiff", "svg", "ico", "qoi", "tga", "pbm", "pgm", "ppm",
     "pnm", "exr", "hdr", "jp2", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf",
 ];
 
-/// What a store lists. // cli.md: `--images`, `--only`
+/// The files that a store lists.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selection {
-    /// Lower-case NFC.
+    /// A substring of the name, in lower-case NFC.
     only: Option<String>,
 }
 
@@ -28,10 +28,10 @@ impl Selection {
         }
     }
 
-    /// Whether a file of that name may be an image.
+    /// Whether a file of that name is selected.
     pub(super) fn takes(&self, name: &OsStr) -> bool {
         let lossy = name.to_string_lossy();
-        // Hidden files, and the locks of office programs beside an image.
+        // Hidden files, and lock files of office programs.
         if lossy.starts_with('.') || lossy.starts_with("~$") {
             return false;
         }
@@ -53,7 +53,7 @@ fn extension(name: &OsStr) -> Option<Cow<'_, str>> {
     Path::new(name).extension().map(OsStr::to_string_lossy)
 }
 
-/// The type of an image: what its first bytes tell, else its extension. // W5
+/// The type of an image: that of its first bytes, else that of its extension. // W5
 pub(super) fn file_type(sniffed: Option<FileType>, name: &OsStr) -> FileType {
     sniffed.unwrap_or_else(|| {
         extension(name).map_or(FileType::Other, |extension| {
@@ -62,7 +62,7 @@ pub(super) fn file_type(sniffed: Option<FileType>, name: &OsStr) -> FileType {
     })
 }
 
-/// The name in the catalog: NFC, with U+FFFD in place of what is not UTF-8. `None` if it is too long for an
+/// The name in the catalog: NFC, with U+FFFD in place of invalid UTF-8. `None` if it is too long for an
 /// entry. // W6 S14
 pub(super) fn listed_name(name: &OsStr) -> Option<String> {
     let lossy = name.to_string_lossy();
@@ -70,12 +70,20 @@ pub(super) fn listed_name(name: &OsStr) -> Option<String> {
     (listed.len() <= MAX_NAME_LEN).then(|| listed.into_owned())
 }
 
+/// Logs the listed name of a file whose own name is not UTF-8. // W6
+pub(super) fn warn_of_name(name: &OsStr) {
+    if name.to_str().is_none() {
+        let listed = listed_name(name);
+        tracing::warn!(file = ?name, listed, "a file name is not UTF-8; it is listed under another name");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn files_with_a_known_extension_are_taken_and_hidden_ones_are_not() {
+    fn files_with_an_image_extension_are_selected_unless_hidden() {
         let all = Selection::default();
         for name in [
             "a.png", "A.JpEg", "x.y.tiff", "b.CR3", " .gif", "a.webp", "a.bmp",
@@ -100,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn only_is_a_substring_in_any_case_and_any_normal_form() {
+    fn only_matches_a_substring_in_any_case_and_any_normal_form() {
         let only = Selection::only("CAFE\u{301}");
         assert!(only.takes(OsStr::new("un café.png")));
         assert!(only.takes(OsStr::new("un Cafe\u{301}.png")));
@@ -109,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn w5_the_first_bytes_tell_the_type_else_the_extension() {
+    fn w5_the_type_is_that_of_the_first_bytes_else_of_the_extension() {
         assert_eq!(
             file_type(Some(FileType::Gif), OsStr::new("a.png")),
             FileType::Gif
@@ -134,7 +142,7 @@ mod tests {
     fn s14_a_name_over_65535_bytes_is_not_listed() {
         assert!(listed_name(OsStr::new(&"x".repeat(65_535))).is_some());
         assert!(listed_name(OsStr::new(&"x".repeat(65_536))).is_none());
-        // As it is counted when it is NFC.
+        // The length counts after normalisation.
         assert!(listed_name(OsStr::new(&"e\u{301}".repeat(30_000))).is_some());
     }
 }

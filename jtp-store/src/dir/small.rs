@@ -1,8 +1,9 @@
-//! Small images in memory: what an opening and two looks at a file cost is more than their bytes.
+//! Small images in memory. To open and check their files costs more than to read the bytes.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use jtp_core::{Image, ImageId};
 
 use crate::fingerprint::Fingerprint;
@@ -10,77 +11,79 @@ use crate::fingerprint::Fingerprint;
 /// The longest image that is kept.
 const SMALL: usize = 16 * 1024;
 
-/// What an image takes beside its bytes, roughly.
+/// The approximate memory of an image in addition to its bytes.
 const OVERHEAD: usize = 176;
 
-/// When there is no room, one of so many images is taken in for another. All clients ask for all images in one
-/// order: taken in each time, none would stay long enough to be asked for again.
-const ONE_OF: u32 = 16;
+/// When the memory is full, one of this many new images replaces an old one. Most clients request all images in
+/// the same order: if each image were kept, all would be evicted before they are requested again.
+const KEEP_ONE_OF: u32 = 16;
 
-/// Bytes that travelled lately, raw or compressed; each was proved to be its image's when it was read. // S13
+/// The bytes of images that were sent lately, raw or compressed. They were verified when they were read. // S13
 #[derive(Debug)]
 pub(super) struct SmallImages {
-    room: usize,
+    /// The most bytes, [`OVERHEAD`] included.
+    capacity: usize,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     images: HashMap<(ImageId, bool), Small>,
-    /// In the order of coming, those that are used moved back.
+    /// Second-chance order: an image that was used moves to the back once instead of being evicted.
     order: VecDeque<(ImageId, bool)>,
     bytes: usize,
-    refused: u32,
+    /// Counts the images that found no room, modulo [`KEEP_ONE_OF`].
+    skipped: u32,
 }
 
 #[derive(Debug)]
 struct Small {
-    bytes: Arc<[u8]>,
-    /// The file that they are from: another one of the same ID may have other bytes. // S4
+    bytes: Bytes,
+    /// The file that they were read from. Another file with the same ID may have other bytes. // S4
     source: Fingerprint,
     used: bool,
 }
 
 impl SmallImages {
-    pub(super) fn new(room: u64) -> SmallImages {
+    pub(super) fn new(capacity: u64) -> SmallImages {
         SmallImages {
-            room: usize::try_from(room).unwrap_or(usize::MAX),
+            capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
             kept: Mutex::default(),
         }
     }
 
-    /// Whether an image of that length is kept if it comes.
-    pub(super) fn wants(&self, length: usize) -> bool {
-        length <= SMALL && length + OVERHEAD <= self.room
+    /// Whether images of that length are kept.
+    fn accepts(&self, length: usize) -> bool {
+        length <= SMALL && length + OVERHEAD <= self.capacity
     }
 
-    pub(super) fn get(&self, image: &Image, source: &Fingerprint) -> Option<Arc<[u8]>> {
-        if !usize::try_from(image.length).is_ok_and(|length| self.wants(length)) {
+    pub(super) fn get(&self, image: &Image, source: &Fingerprint) -> Option<Bytes> {
+        if !usize::try_from(image.length).is_ok_and(|length| self.accepts(length)) {
             return None;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let small = kept.images.get_mut(&key(image))?;
         let same = u32::try_from(small.bytes.len()) == Ok(image.length) && small.source == *source;
         small.used |= same;
-        same.then(|| Arc::clone(&small.bytes))
+        same.then(|| small.bytes.clone())
     }
 
-    /// Keeps the bytes of an image.
+    /// Keeps the verified bytes of an image, if it is small enough.
     pub(super) fn put(&self, id: ImageId, is_compressed: bool, source: &Fingerprint, bytes: &[u8]) {
-        if !self.wants(bytes.len()) {
+        if !self.accepts(bytes.len()) {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
-        if kept.bytes + bytes.len() + OVERHEAD > self.room {
-            kept.refused = (kept.refused + 1) % ONE_OF;
-            if kept.refused != 0 {
+        if kept.bytes + bytes.len() + OVERHEAD > self.capacity {
+            kept.skipped = (kept.skipped + 1) % KEEP_ONE_OF;
+            if kept.skipped != 0 {
                 return;
             }
         }
         let key = (id, is_compressed);
         let small = Small {
-            bytes: Arc::from(bytes),
+            bytes: Bytes::copy_from_slice(bytes),
             source: *source,
             used: false,
         };
@@ -89,7 +92,7 @@ impl SmallImages {
             Some(old) => kept.bytes -= old.bytes.len() + OVERHEAD,
             None => kept.order.push_back(key),
         }
-        while kept.bytes > self.room {
+        while kept.bytes > self.capacity {
             let Some(oldest) = kept.order.pop_front() else {
                 return;
             };
@@ -117,11 +120,7 @@ mod tests {
     use jtp_core::{FileType, Flags};
 
     fn image(n: u64, length: u32) -> Image {
-        Image {
-            id: ImageId(n),
-            flags: Flags::new(FileType::Bmp, false),
-            length,
-        }
+        Image::new(ImageId(n), Flags::new(FileType::Bmp, false), length)
     }
 
     const SOURCE: Fingerprint = Fingerprint {
@@ -133,7 +132,7 @@ mod tests {
     };
 
     #[test]
-    fn it_keeps_within_its_room_and_part_of_what_is_asked_for_in_turn() {
+    fn part_of_the_images_stays_within_the_capacity_when_all_are_read_in_turn() {
         let small = SmallImages::new(100_000);
         let mut found = 0;
         for _ in 0..20 {
@@ -145,14 +144,14 @@ mod tests {
                 assert!(small.kept.lock().unwrap().bytes <= 100_000);
             }
         }
-        // Room for 147 of 1000; the first round finds none.
+        // There is room for 147 of 1000 images; the first round finds none.
         assert!(found > 1500, "{found}");
         let kept = small.kept.lock().unwrap();
         assert_eq!(kept.order.len(), kept.images.len());
     }
 
     #[test]
-    fn it_gives_an_image_in_the_form_that_was_put_in() {
+    fn an_image_is_found_only_by_its_variant_length_and_source() {
         let small = SmallImages::new(1 << 20);
         small.put(ImageId(1), false, &SOURCE, b"raw");
         assert_eq!(
@@ -162,10 +161,7 @@ mod tests {
         assert_eq!(small.get(&image(1, 4), &SOURCE), None);
         let other = Fingerprint { inode: 9, ..SOURCE };
         assert_eq!(small.get(&image(1, 3), &other), None, "S4");
-        let compressed = Image {
-            flags: Flags::new(FileType::Bmp, true),
-            ..image(1, 3)
-        };
+        let compressed = Image::new(ImageId(1), Flags::new(FileType::Bmp, true), 3);
         assert_eq!(small.get(&compressed, &SOURCE), None);
         small.put(ImageId(2), false, &SOURCE, &[0; SMALL + 1]);
         assert_eq!(small.get(&image(2, 16_385), &SOURCE), None);

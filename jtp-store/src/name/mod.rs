@@ -1,4 +1,4 @@
-//! File names that a peer may choose without harm. // R5
+//! Safe file names from names that a peer chooses. // R5
 
 mod plan;
 
@@ -11,15 +11,15 @@ use jtp_core::{FileType, ImageId, nfc};
 
 pub use plan::NamePlan;
 
-/// The longest name that is made, in bytes of UTF-8. File systems allow 255; the rest is room for what other
-/// programs add to names of temporary files beside ours.
+/// The longest file name, in bytes of UTF-8. File systems allow 255; the difference leaves room for what other programs
+/// add to the names of their temporary files.
 pub const MAX_FILE_NAME_LEN: usize = 240;
 
-/// An extension of more bytes than this, dot included, is cut like any other part of a name.
+/// A longer extension (in bytes, with the dot) is cut like any other part of a name.
 const MAX_EXTENSION_LEN: usize = 17;
 
-/// A name that can stand in any folder of any system: one path component in NFC, visible, without characters
-/// or words that mean something to a system, of at most [`MAX_FILE_NAME_LEN`] bytes. // R5
+/// A file name that is safe on each system: one path component in NFC, not hidden, without reserved characters and
+/// device names, of at most [`MAX_FILE_NAME_LEN`] bytes. // R5
 ///
 /// ```
 /// use jtp_core::{FileType, ImageId};
@@ -34,19 +34,18 @@ const MAX_EXTENSION_LEN: usize = 17;
 pub struct FileName(String);
 
 impl FileName {
-    /// The harmless form of a name from a catalog; `<id>.<ext>` for an empty one. A name that is harmless
-    /// stays as it is.
+    /// The safe form of a name from a catalog; `<id>.<ext>` for an empty name. A safe name is not changed.
     #[must_use]
     pub fn new(name: &str, id: ImageId, file_type: FileType) -> FileName {
-        // NFC first: what composes afterwards are only characters that are kept.
+        // NFC first, so that replacing characters does not leave others to be composed.
         let normal = nfc(name);
         let mut safe = if normal.chars().any(is_harmful) {
-            let harmless = |c| if is_harmful(c) { '_' } else { c };
-            normal.chars().map(harmless).collect()
+            let replace = |c| if is_harmful(c) { '_' } else { c };
+            normal.chars().map(replace).collect()
         } else {
             normal.into_owned()
         };
-        // "..", and names that would be hidden, also where joiners are not seen.
+        // "..", and names that would be hidden, also on file systems that ignore joiners.
         let dots = |&c: &char| c == '.' || is_joiner(c);
         let (count, len) = safe
             .chars()
@@ -63,14 +62,14 @@ impl FileName {
         FileName(fit(&safe, ""))
     }
 
-    /// `<id>.<ext>`: the name of an image that has no other. // R5
+    /// `<id>.<ext>`: the name of an image without a name of its own. // R5
     #[must_use]
     pub fn of_id(id: ImageId, file_type: FileType) -> FileName {
         FileName(format!("{id}.{}", file_type.extension()))
     }
 
-    /// The name with `-<id>` before its extension: that of no other image. A name that ends like that
-    /// already stays as it is. // R5
+    /// The name with `-<id>` before its extension, which is unique for the image. A name that has this suffix is not
+    /// changed. // R5
     #[must_use]
     pub fn with_id(&self, id: ImageId) -> FileName {
         if self.suffix_id() == Some(id) {
@@ -79,30 +78,30 @@ impl FileName {
         FileName(fit(&self.0, &format!("-{id}")))
     }
 
-    /// `<id>` with the extension of this name: for a file system that takes no long names.
+    /// `<id>` with the extension of this name: for a file system with short names.
     pub(crate) fn shortened(&self, id: ImageId) -> FileName {
         FileName(format!("{id}{}", split(&self.0).1))
     }
 
-    /// The ID in a name that ends in `-<id>` before its extension.
+    /// The ID of a name that has `-<id>` before its extension.
     fn suffix_id(&self) -> Option<ImageId> {
         let (stem, _) = split(&self.0);
         let (_, id) = stem.rsplit_once('-')?;
         id.parse().ok()
     }
 
-    /// The name as it is written.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Equal for names that some file system takes for the same: case does not count, in any script.
+    /// Equal for names that a file system may treat as equal: ignores case, in any script.
     fn folded(&self) -> String {
         if self.0.is_ascii() {
             return self.0.to_ascii_lowercase();
         }
-        // Up and down again, each character by itself: ß, ẞ and ss meet, and so do σ and ς.
+        // To upper case and back, for each character: this folds ß, ẞ and ss, and also σ and ς.
         let folded: String = self
             .0
             .chars()
@@ -144,8 +143,8 @@ impl Borrow<str> for FileName {
     }
 }
 
-/// Separators and reserved characters of any system, control characters, and characters that make a name look
-/// like another one: those that turn the direction of text, and invisible ones.
+/// Separators and reserved characters of any system, control characters, and characters that make a name look like
+/// another one: invisible ones, and those that change the direction of text.
 fn is_harmful(c: char) -> bool {
     matches!(c, '/' | '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*')
         || c.is_control()
@@ -154,18 +153,18 @@ fn is_harmful(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// The joiners of scripts and emoji. They stay in names, but HFS+ compares as if they were not there.
+/// The joiners of scripts and emoji. They are kept in names, but HFS+ ignores them when it compares names.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }
 
-/// Takes off what Windows takes off by itself.
+/// Removes trailing dots and spaces, as Windows does.
 fn trim_end(name: &mut String) {
     let len = name.trim_end_matches(['.', ' ']).len();
     name.truncate(len);
 }
 
-/// Whether Windows takes the name for a device: with any extension, in any case.
+/// Whether the name is that of a Windows device, with any extension and in any case.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
     let stem = stem.to_ascii_uppercase();
@@ -185,7 +184,7 @@ fn is_device(name: &str) -> bool {
     )
 }
 
-/// A name's stem, and its extension with the dot; without one if there is none or it is unusually long.
+/// The stem and the extension with its dot. The extension is empty if there is none or it is unusually long.
 fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= MAX_EXTENSION_LEN => name.split_at(dot),
@@ -193,7 +192,7 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// The name with `suffix` before its extension, its stem cut so that all of it fits.
+/// The name with `suffix` before its extension; the stem is cut so that the result is short enough.
 fn fit(name: &str, suffix: &str) -> String {
     let (stem, extension) = split(name);
     let room = MAX_FILE_NAME_LEN - suffix.len() - extension.len();
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_hostile_names_are_made_harmless() {
+    fn r5_hostile_names_are_made_safe() {
         for (name, expected) in [
             ("a.png", "a.png"),
             ("été 2026 (1).jpg", "été 2026 (1).jpg"),
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_long_names_are_cut_between_characters_and_keep_their_extension() {
+    fn r5_long_names_are_cut_at_a_character_boundary_and_keep_their_extension() {
         let name = safe(&format!("{}.jpeg", "é".repeat(300)));
         assert!(name.len() <= MAX_FILE_NAME_LEN && name.len() > MAX_FILE_NAME_LEN - 2);
         assert!(name.ends_with("é.jpeg"));
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_names_that_differ_only_in_case_fold_to_the_same() {
+    fn r5_names_that_differ_only_in_case_have_equal_folds() {
         let folded = |name: &str| FileName::new(name, ID, FileType::Png).folded();
         for (a, b) in [
             ("A.PNG", "a.png"),
@@ -290,7 +289,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn r5_a_name_is_one_visible_component_and_stays_when_made_safe_again(name in "\\PC{0,40}|.{0,300}") {
+        fn r5_a_safe_name_is_one_visible_component_and_does_not_change_again(name in "\\PC{0,40}|.{0,300}") {
             let once = FileName::new(&name, ID, FileType::Png);
             let text = once.as_str();
             prop_assert!(!text.is_empty() && text.len() <= MAX_FILE_NAME_LEN);

@@ -1,4 +1,4 @@
-//! Which image gets which name.
+//! Assigns a file name to each image.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,15 +6,14 @@ use jtp_core::{FileType, ImageId, nfc};
 
 use super::FileName;
 
-/// Gives each image of a catalog a file name of its own, whatever the order in which they were told. // R5
+/// Assigns each image of a catalog a unique file name that does not depend on the order of the images. // R5
 ///
-/// Names are made harmless ([`FileName::new`]); those that meet then, or when case does not count, all get
-/// their image's ID as a suffix. An image that was never told is `<id>.<ext>`.
+/// Names are made safe ([`FileName::new`]). Names that are equal then, or differ only in case, all get their image's
+/// ID as a suffix. An image that is not in the plan is named `<id>.<ext>`.
 ///
-/// A catalog is told with [`NamePlan::add`], all of it before the first name is asked for, since one
-/// more image can change the names of others. What WATCH tells later comes with [`NamePlan::announce`],
-/// which knows that a file of the same name was replaced. Build a new plan from each LIST: only a LIST
-/// says what is gone.
+/// Add the whole catalog with [`NamePlan::add`] before the first call of [`NamePlan::name`], since one more image
+/// can change the names of others. Add later images of WATCH with [`NamePlan::announce`], which knows that a new image
+/// replaces one of the same name. Build a new plan from each LIST: only a LIST shows which images were removed.
 ///
 /// ```
 /// use jtp_core::{FileType::Png, ImageId};
@@ -32,14 +31,13 @@ use super::FileName;
 #[derive(Debug, Clone, Default)]
 pub struct NamePlan {
     images: HashMap<ImageId, Named>,
-    /// Images by folded name.
-    meeting: HashMap<String, BTreeSet<ImageId>>,
+    by_folded_name: HashMap<String, BTreeSet<ImageId>>,
 }
 
 #[derive(Debug, Clone)]
 struct Named {
-    /// As the catalog has it, in NFC.
-    told: Box<str>,
+    /// The name in the catalog, in NFC.
+    listed: Box<str>,
     safe: FileName,
 }
 
@@ -50,38 +48,41 @@ impl NamePlan {
         NamePlan::default()
     }
 
-    /// Takes an entry of a catalog. One of the same ID is replaced.
+    /// Adds an entry of a catalog. An entry with the same ID is replaced.
     pub fn add(&mut self, id: ImageId, name: &str, file_type: FileType) {
         self.remove(id);
         let safe = FileName::new(name, id, file_type);
-        self.meeting.entry(safe.folded()).or_default().insert(id);
+        self.by_folded_name
+            .entry(safe.folded())
+            .or_default()
+            .insert(id);
         self.images.insert(
             id,
             Named {
-                told: nfc(name).into(),
+                listed: nfc(name).into(),
                 safe,
             },
         );
     }
 
-    /// Takes a new image that WATCH told. Images that had exactly this name in the catalog are taken to be
-    /// replaced by it and leave the plan; they are returned. Those whose names meet it otherwise stay. // N1
+    /// Adds a new image that WATCH announced. Images with exactly this name in the catalog count as replaced: they are
+    /// removed from the plan and returned. Images whose names are merely similar stay. // N1
     ///
-    /// If a replaced one is still wanted under that name (two files whose names are one in NFC), the next
-    /// LIST has both, and its plan gives both a suffix.
+    /// If the server still lists a replaced image under that name (two files whose names are equal in NFC), the next
+    /// LIST has both, and a plan of it gives both a suffix.
     pub fn announce(&mut self, id: ImageId, name: &str, file_type: FileType) -> Vec<ImageId> {
         let name = nfc(name);
-        let meeting = self
-            .meeting
+        let similar = self
+            .by_folded_name
             .get(&FileName::new(&name, id, file_type).folded());
         let same = |other: &&ImageId| {
             **other != id
                 && self
                     .images
                     .get(other)
-                    .is_some_and(|named| *named.told == *name)
+                    .is_some_and(|named| *named.listed == *name)
         };
-        let replaced: Vec<ImageId> = meeting
+        let replaced: Vec<ImageId> = similar
             .into_iter()
             .flatten()
             .filter(same)
@@ -94,47 +95,47 @@ impl NamePlan {
         replaced
     }
 
-    /// Forgets an image; whether it was there.
+    /// Removes an image. `false` if it is not in the plan.
     pub fn remove(&mut self, id: ImageId) -> bool {
         let Some(named) = self.images.remove(&id) else {
             return false;
         };
         let folded = named.safe.folded();
-        if let Some(meeting) = self.meeting.get_mut(&folded) {
-            meeting.remove(&id);
-            if meeting.is_empty() {
-                self.meeting.remove(&folded);
+        if let Some(images) = self.by_folded_name.get_mut(&folded) {
+            images.remove(&id);
+            if images.is_empty() {
+                self.by_folded_name.remove(&folded);
             }
         }
         true
     }
 
-    /// The file name of an image; `file_type` is asked for if it is not in the plan.
+    /// The file name of an image. `file_type` gives the extension of an image that is not in the plan.
     #[must_use]
     pub fn name(&self, id: ImageId, file_type: FileType) -> FileName {
         let Some(named) = self.images.get(&id) else {
             let name = FileName::of_id(id, file_type);
-            let is_taken = self.meeting.contains_key(&name.folded());
+            let is_taken = self.by_folded_name.contains_key(&name.folded());
             return if is_taken { name.with_id(id) } else { name };
         };
-        if self.meets(id, &named.safe) {
+        if self.conflicts(id, &named.safe) {
             named.safe.with_id(id)
         } else {
             named.safe.clone()
         }
     }
 
-    /// Whether the image cannot have that name alone.
-    fn meets(&self, id: ImageId, safe: &FileName) -> bool {
+    /// Whether another image needs the same name.
+    fn conflicts(&self, id: ImageId, safe: &FileName) -> bool {
         if self
-            .meeting
+            .by_folded_name
             .get(&safe.folded())
             .is_some_and(|images| images.len() > 1)
         {
             return true;
         }
-        // The plain name may be what another image's name is with its suffix. Whether that one needs it is
-        // not asked: the answer could depend on this one.
+        // The name may equal another image's name with its suffix. It does not matter here whether that image needs
+        // the suffix, since that could in turn depend on this one.
         let suffixed = |other: ImageId| Some(self.images.get(&other)?.safe.with_id(other));
         safe.suffix_id()
             .filter(|other| *other != id)
@@ -142,13 +143,13 @@ impl NamePlan {
             .is_some_and(|other| other.folded() == safe.folded())
     }
 
-    /// How many images were told.
+    /// The number of images in the plan.
     #[must_use]
     pub fn len(&self) -> usize {
         self.images.len()
     }
 
-    /// Whether none was told.
+    /// Whether the plan has no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_names_that_meet_all_get_their_id() {
+    fn r5_images_with_equal_names_all_get_their_id_as_suffix() {
         assert_eq!(
             plan(&[(1, "a/b.png"), (2, "a:b.png"), (3, "A?B.PNG"), (4, "c.png")]),
             [
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_a_name_that_looks_like_anothers_suffixed_one_gets_out_of_the_way() {
+    fn r5_a_name_equal_to_the_suffixed_name_of_another_image_gets_a_suffix() {
         let names = plan(&[(1, "a.png"), (2, "a.png"), (3, "A-0000000000000001.png")]);
         assert_eq!(names[0], "a-0000000000000001.png");
         assert_eq!(names[2], "A-0000000000000001-0000000000000003.png");
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_an_image_that_no_list_named_has_its_id_for_a_name() {
+    fn r5_an_image_that_is_not_in_the_plan_is_named_by_its_id() {
         let mut plan = NamePlan::new();
         assert_eq!(
             plan.name(ImageId(1), FileType::Other).as_str(),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn n1_a_changed_picture_takes_over_the_name_and_a_namesake_does_not() {
+    fn n1_an_announced_image_replaces_one_of_the_same_name_but_not_of_another_case() {
         let mut plan = NamePlan::new();
         plan.add(ImageId(1), "a.png", FileType::Png);
         plan.add(ImageId(2), "b.png", FileType::Png);
@@ -225,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn r5_no_two_images_share_a_name_and_the_order_does_not_matter(
+        fn r5_names_are_unique_and_independent_of_the_order(
             entries in prop::collection::btree_map(
                 0..8u64, "[aA./]{0,3}(-000000000000000[0-7]){0,2}(.png)?|0{15}[0-7].png", 0..8),
             turn in 0..8usize,

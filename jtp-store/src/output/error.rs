@@ -1,4 +1,4 @@
-//! What can go wrong in the output folder.
+//! Errors of the output folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,51 +10,51 @@ use jtp_core::ImageId;
 #[non_exhaustive]
 pub enum OutputError {
     /// The disk or the quota is full.
-    #[error("no space left for {}: {source}", path.display())]
+    #[error("no space left on the disk to write {}", path.display())]
     DiskFull {
-        /// What was written.
+        /// The file that was written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file system is read-only.
-    #[error("{} is on a read-only file system", path.display())]
+    #[error("cannot write {}: its file system is read-only", path.display())]
     ReadOnly {
-        /// What was written.
+        /// The file that was written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The folder's permissions do not allow it.
-    #[error("no permission for {}: {source}", path.display())]
+    #[error("no permission to read or write {}", path.display())]
     Permission {
-        /// What was written.
+        /// The file that was written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The folder, or a temporary file in it, was taken away.
-    #[error("{} was removed meanwhile", path.display())]
+    /// The folder, or a temporary file in it, was removed.
+    #[error("cannot write {}: the folder or its temporary file was removed", path.display())]
     Vanished {
-        /// What is gone.
+        /// The file that was written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The caller wants to commit bytes that are not the image's. // R2
-    #[error("image {expected} came with the bytes of {found}")]
+    /// The verified image is not the one that the file was begun for. // R2
+    #[error("cannot commit image {expected}: the bytes are those of image {found}")]
     NotVerified {
-        /// The image that was begun.
+        /// The ID of the image that the file was begun for.
         expected: ImageId,
-        /// The ID of the bytes.
+        /// The ID of the verified image.
         found: ImageId,
     },
-    /// Anything else that the system said.
-    #[error("{}: {source}", path.display())]
+    /// Any other error of the system.
+    #[error("cannot read or write {}", path.display())]
     Io {
-        /// What was read or written.
+        /// The file or folder that was read or written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! The folder that a client fills.
+//! The folder in which a client stores images.
 
 mod error;
 mod pending;
@@ -19,39 +19,41 @@ use jtp_core::Image;
 
 use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
-use crate::known::{self, Known};
+use crate::known::{self, KnownContents};
 pub use error::OutputError;
 pub use pending::PendingFile;
 use pending::Temporary;
 pub use scan::Scan;
 
-/// What temporary files are called: hidden, and ours.
+/// The names of temporary files: hidden, and distinct from those of other programs.
 const TEMPORARY_PREFIX: &str = ".jtp-";
 const TEMPORARY_SUFFIX: &str = ".part";
 
-/// Where it cannot be told whether another client is at work in the folder, temporaries older than this are
-/// stale.
+/// On file systems without locks a temporary file is stale when it is older than this.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A folder that images are written to. A handle: clones are the same folder.
+/// A folder to which images are written. A handle: clones share the folder.
 ///
-/// An image appears under its name whole and verified, or not at all: it is written to a hidden
-/// temporary file in the same folder, which is renamed when the image is committed. Nothing is ever
-/// written, replaced or removed outside the folder, whatever is in it: the folder is held open, names
-/// are single components ([`FileName`](crate::FileName)), and links in it are replaced, never followed. // R2 R5
+/// An image appears under its name complete and verified, or not at all: it is written to a hidden temporary file in
+/// the same folder, which is renamed when the image is committed. Nothing outside the folder is ever written,
+/// replaced or removed, whatever the folder contains: the folder is held open, names are single components
+/// ([`FileName`](crate::FileName)), and links are replaced, never followed. // R2 R5
 ///
-/// What was committed is left to the system to write to the disk in its own time, as rsync does it.
+/// A committed image is not synced to the disk; the system writes it when it sees fit.
 ///
 /// ```no_run
-/// use jtp_core::{FileType, Flags, Image, ImageId};
+/// use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageId};
 /// use jtp_store::{FileName, OutputFolder};
 ///
 /// let folder = OutputFolder::open("output")?;
-/// let image = Image { id: ImageId::of(b"pixels"), flags: Flags::new(FileType::Png, false), length: 6 };
+/// let image = Image::new(ImageId::of(b"pixels"), Flags::new(FileType::Png, false), 6);
+/// let mut receiver = BodyReceiver::new(1 << 30, 8 << 20);
+/// receiver.begin(image);
 /// let mut file = folder.begin(&image);
-/// file.append(b"pixels")?;
+/// file.append(receiver.receive(b"pixels").data)?;
+/// let verified = receiver.verdict().expect("all bytes were received")?;
 /// let name = FileName::new("a.png", image.id, FileType::Png);
-/// file.commit(&name, ImageId::of(b"pixels"))?;
+/// file.commit(&name, verified)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -60,27 +62,29 @@ pub struct OutputFolder(Arc<Inner>);
 pub(super) struct Inner {
     dir: Dir,
     path: PathBuf,
-    /// What tells this client's temporaries from those of others.
+    /// A random part of the names of temporary files, different for each `OutputFolder` that is opened.
     run: u64,
     counter: AtomicU64,
-    /// Whether it was seen to what crashed clients left.
+    /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
 }
 
 impl OutputFolder {
-    /// Opens the folder, which is made if it is missing. What crashed clients left in it is removed by the first
-    /// scan, or before the first image is written, whichever comes first: so a large folder is listed once.
-    /// Temporaries of clients that are at work stay: each holds a shared lock on the folder.
+    /// Opens the folder, which is created if it is missing. Blocking.
+    ///
+    /// Temporary files of crashed clients are removed by the first scan or before the first image is written,
+    /// whichever comes first, so that a large folder is listed only once. Those of running clients stay: each client
+    /// holds a shared lock on the folder.
     ///
     /// # Errors
     ///
-    /// [`OutputError`]: it cannot be made or opened, or is no folder.
+    /// [`OutputError`]: the folder cannot be created or opened, or the path is not a folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
         let path = path.into();
         let failed = |e: io::Error| match OutputError::new(&path, e) {
-            // What was never there has not been taken away.
+            // The folder cannot have been removed before it was opened.
             OutputError::Vanished { path, source } => OutputError::Io { path, source },
-            // What is in the way is no folder, or it would do.
+            // A file that is not a folder is in the way.
             OutputError::Io { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {
                 let source = io::ErrorKind::NotADirectory.into();
                 OutputError::Io { path, source }
@@ -104,17 +108,17 @@ impl OutputFolder {
         })))
     }
 
-    /// The folder, as it was given.
+    /// The folder, as the caller gave it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// The IDs of the regular files in the folder, under whatever name, hidden ones excepted. Blocking.
+    /// Finds the IDs of all regular files in the folder, except hidden ones. Blocking.
     ///
-    /// Files that an earlier scan read, and that did not change since (by device, inode, size, mtime and
-    /// ctime), are not read again: their IDs are in the hidden file `.jtp-index`, which is rebuilt when it is lost.
-    /// The others are read on as many threads as there are processors.
+    /// Files that are unchanged since an earlier scan (by device, inode, size, mtime and ctime) are not read again:
+    /// their IDs are in the hidden file `.jtp-index`, which is rebuilt if it is lost. The others are read on one
+    /// thread for each processor.
     ///
     /// # Errors
     ///
@@ -124,50 +128,50 @@ impl OutputFolder {
         self.scan_until(false, &AtomicBool::new(false))
     }
 
-    /// The same, with `anew` reading all files whatever the index says; setting `stop` breaks it off with an
-    /// error of kind `Interrupted`.
+    /// The same with two options: `rehash` reads all files and ignores the index; setting `stop` ends the scan with
+    /// an error of kind `Interrupted`.
     ///
     /// # Errors
     ///
     /// See [`OutputFolder::scan`].
-    pub fn scan_until(&self, anew: bool, stop: &AtomicBool) -> Result<Scan, OutputError> {
+    pub fn scan_until(&self, rehash: bool, stop: &AtomicBool) -> Result<Scan, OutputError> {
         let failed = |e| OutputError::new(&self.0.path, e);
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let index = hash::open(&self.0.dir, OsStr::new(scan::INDEX_NAME), Links::Refuse);
         let before = index
             .ok()
-            // A pipe or a device would never end.
-            .filter(|file| !anew && file.metadata().is_ok_and(|there| there.is_file()))
-            .map(Known::read)
+            // Reading a pipe or a device might never end.
+            .filter(|file| !rehash && file.metadata().is_ok_and(|m| m.is_file()))
+            .map(KnownContents::read)
             .unwrap_or_default();
         let (scan, seen) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
-        if !seen.broken_off {
+        if !seen.incomplete {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
         if let Err(e) = self.save_index(&before, &seen) {
-            // A read-only folder can be compared all the same.
-            tracing::debug!(folder = %self.0.path.display(), error = %e, "no index was written");
+            // A read-only folder can be scanned, too.
+            tracing::debug!(folder = %self.0.path.display(), error = %e, "cannot write the index");
         }
-        if seen.broken_off {
+        if seen.incomplete {
             return Err(failed(io::ErrorKind::Interrupted.into()));
         }
         Ok(scan)
     }
 
-    fn save_index(&self, before: &Known, seen: &scan::Seen) -> io::Result<()> {
+    fn save_index(&self, before: &KnownContents, seen: &scan::Seen) -> io::Result<()> {
         let files = seen.known.len() + seen.fresh.len();
-        let logged = before.logged() + seen.fresh.len();
-        // What was broken off has not seen all files.
-        let overgrown = !seen.broken_off && known::is_overgrown(logged, files);
-        if let Some(whole) = before.whole.filter(|_| !overgrown) {
+        let logged = before.record_count() + seen.fresh.len();
+        // An incomplete scan does not know all files, so it must not drop records.
+        let overgrown = !seen.incomplete && known::is_overgrown(logged, files);
+        if let Some(length) = before.appendable().filter(|_| !overgrown) {
             if seen.fresh.is_empty() {
                 return Ok(());
             }
-            if self.add_to_index(whole, &seen.fresh)? {
+            if self.append_to_index(length, &seen.fresh)? {
                 return Ok(());
             }
         }
-        if files == 0 && before.logged() == 0 {
+        if files == 0 && before.record_count() == 0 {
             return Ok(());
         }
         let mut temporary = Temporary::create(&self.0)?;
@@ -179,13 +183,13 @@ impl OutputFolder {
         temporary.rename(scan::INDEX_NAME)
     }
 
-    /// Adds to the index if it is still the one that was read; whether it was.
-    fn add_to_index(&self, whole: u64, fresh: &[known::Record]) -> io::Result<bool> {
-        let Ok(file) = hash::open_to_add(&self.0.dir, OsStr::new(scan::INDEX_NAME)) else {
+    /// Appends to the index. `false` if it is not the one that was read any more.
+    fn append_to_index(&self, length: u64, fresh: &[known::Record]) -> io::Result<bool> {
+        let Ok(file) = hash::open_to_append(&self.0.dir, OsStr::new(scan::INDEX_NAME)) else {
             return Ok(false);
         };
-        let there = file.metadata()?;
-        if !there.is_file() || there.len() != whole {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() != length {
             return Ok(false);
         }
         let mut bytes = Vec::new();
@@ -194,7 +198,7 @@ impl OutputFolder {
         Ok(true)
     }
 
-    /// Begins an image. Nothing is made on the disk before there is enough to write.
+    /// Begins to write an image. Creates no file before there are bytes to write.
     #[must_use]
     pub fn begin(&self, image: &Image) -> PendingFile {
         PendingFile::new(Arc::clone(&self.0), image.id)
@@ -210,12 +214,12 @@ impl fmt::Debug for OutputFolder {
 }
 
 impl Inner {
-    /// Removes what crashed clients left, once, and before there is a temporary of this client.
+    /// Removes temporary files of crashed clients, once, and before this client creates one.
     fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<OsString>>) {
         self.cleaned.call_once(|| {
             let alone = lock(&self.dir);
             if alone != Some(false) {
-                // What could not be listed or removed does no harm, and the next client tries again.
+                // A file that cannot be removed does no harm; the next client tries again.
                 for name in temporaries().unwrap_or_default() {
                     self.remove_stale(&name, alone.is_some());
                 }
@@ -224,7 +228,7 @@ impl Inner {
         });
     }
 
-    /// Lists the folder for it, where no scan did.
+    /// The same without a scan before: lists the folder.
     fn clean_up_unscanned(&self) {
         self.clean_up(|| {
             let names = self.dir.entries()?.map(|entry| Ok(entry?.file_name()));
@@ -234,7 +238,7 @@ impl Inner {
         });
     }
 
-    /// Removes a temporary, if it is stale: of any age where nobody else is at work in the folder.
+    /// Removes a temporary file if it is stale. If no other client uses the folder (`alone`), all are.
     fn remove_stale(&self, name: &OsStr, alone: bool) {
         let is_stale = alone
             || self.dir.symlink_metadata(name).is_ok_and(|metadata| {
@@ -242,7 +246,7 @@ impl Inner {
                     .age(SystemTime::now())
                     .is_some_and(|age| age > STALE)
             });
-        // A link is removed itself; a folder of that name is none of ours, and stays.
+        // Removes a link, not its target. A folder of that name is not ours and stays.
         if is_stale {
             let _ = self.dir.remove_file(name);
         }
@@ -255,14 +259,15 @@ impl Inner {
 }
 
 fn is_temporary(name: &OsStr) -> bool {
-    let is_it = |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
-    name.to_str().is_some_and(is_it)
+    let is_match =
+        |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
+    name.to_str().is_some_and(is_match)
 }
 
 #[cfg(unix)]
 fn open_dir(path: &Path) -> io::Result<Dir> {
     use std::os::unix::fs::OpenOptionsExt;
-    // Not by cap-std, whose handle is for looking up names only and cannot be locked.
+    // Not opened by cap-std: its handles are for looking up names only and cannot be locked.
     let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0);
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -276,7 +281,7 @@ fn open_dir(path: &Path) -> io::Result<Dir> {
     Dir::open_ambient_dir(path, cap_std::ambient_authority())
 }
 
-/// Whether no other client is at work in the folder; `None` if that cannot be told.
+/// Whether no other client uses the folder; `None` if the file system has no locks.
 #[cfg(unix)]
 fn lock(dir: &Dir) -> Option<bool> {
     use rustix::fs::{FlockOperation, flock};
@@ -287,8 +292,7 @@ fn lock(dir: &Dir) -> Option<bool> {
     }
 }
 
-/// Tells other clients that this one is at work, until the folder is closed. Another one may have the lock alone
-/// for as long as it cleans up.
+/// Shows other clients that this one uses the folder, until it is closed. Waits while another one cleans up.
 #[cfg(unix)]
 fn share_lock(dir: &Dir) {
     let _ = rustix::fs::flock(dir, rustix::fs::FlockOperation::LockShared);

@@ -1,4 +1,4 @@
-//! An image that is being written.
+//! An image while it is written.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,20 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cap_std::fs::OpenOptions;
-use jtp_core::ImageId;
+use jtp_core::{ImageId, Verified};
 
 use super::{Inner, OutputError};
 use crate::FileName;
 
-/// An image up to this length is kept in memory until it is verified; a longer one is written in pieces of
-/// this length.
+/// An image up to this length stays in memory until it is committed; a longer one is written in pieces of this
+/// length.
 const BUFFER_LEN: usize = 256 * 1024;
 
-/// An image on its way into an [`OutputFolder`](super::OutputFolder): visible once it is committed, and
-/// gone when it is dropped before that.
+/// An image that is being written to an [`OutputFolder`](super::OutputFolder). It is visible once it is committed;
+/// dropping it before that removes it.
 ///
-/// It blocks when it writes, which it does for each 256 KiB; [`PendingFile::would_block`] tells beforehand.
-/// Not more than that is held in memory, and no more than came (R3).
+/// It writes to the disk, and blocks, for each 256 KiB; [`PendingFile::would_block`] says when. It holds at most
+/// 256 KiB in memory, and never more than was appended (R3).
 pub struct PendingFile {
     folder: Arc<Inner>,
     id: ImageId,
@@ -27,7 +27,7 @@ pub struct PendingFile {
     temporary: Option<Temporary>,
 }
 
-/// A file that is removed when it is dropped.
+/// A temporary file. It is removed when it is dropped, unless it was renamed.
 pub(super) struct Temporary {
     folder: Arc<Inner>,
     name: String,
@@ -45,41 +45,39 @@ impl PendingFile {
         }
     }
 
-    /// Whether writing so many bytes now would touch the disk. Small images need it only at
-    /// [`PendingFile::commit`], so an async client can keep them where they are until then.
+    /// Whether appending `len` bytes now would write to the disk. An image up to 256 KiB is written only by
+    /// [`PendingFile::commit`], so an async client needs another thread only for that.
     #[must_use]
     pub fn would_block(&self, len: usize) -> bool {
         self.buffer.len().saturating_add(len) > BUFFER_LEN
     }
 
-    /// Takes the next bytes; like [`Write::write_all`], but the error knows what it is about. After an error
-    /// there is nothing to do but to drop the file.
+    /// Appends the next bytes, like [`Write::write_all`], with an error that names the folder. After an error the
+    /// file can only be dropped.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// [`OutputError`]: the bytes cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         self.write_all(bytes)
             .map_err(|e| OutputError::new(&self.folder.path, e))
     }
 
-    /// Makes the image visible under `name`, in place of whatever file or link has that name, in one step.
-    /// Blocking.
+    /// Makes the image visible under `name`, in one atomic step. Blocking.
     ///
-    /// `verified` is the ID of the bytes that were written, from whoever hashed them. If a folder stands in
-    /// the way, or the file system takes no such long name, the name is another one with the ID in it; the
-    /// name that was used is returned. // R2 R5
+    /// A file or link of that name is replaced. If a folder has that name, or the name is too long for the file
+    /// system, another name with the ID in it is used. Returns the name that was used. // R2 R5
+    ///
+    /// `verified` comes from the receiver of the bytes that were appended.
     ///
     /// # Errors
     ///
-    /// [`OutputError::NotVerified`] if the bytes are not the image's; else what the disk said. Nothing
-    /// stays behind.
-    pub fn commit(mut self, name: &FileName, verified: ImageId) -> Result<FileName, OutputError> {
-        if verified != self.id {
-            return Err(OutputError::NotVerified {
-                expected: self.id,
-                found: verified,
-            });
+    /// [`OutputError::NotVerified`] if the bytes are those of another image. Any other [`OutputError`] if the file
+    /// cannot be written. In both cases the temporary file is removed.
+    pub fn commit(mut self, name: &FileName, verified: Verified) -> Result<FileName, OutputError> {
+        let (expected, found) = (self.id, verified.id());
+        if found != expected {
+            return Err(OutputError::NotVerified { expected, found });
         }
         let path = self.folder.path.join(name.as_str());
         let failed = |e| OutputError::new(&path, e);
@@ -109,10 +107,10 @@ impl PendingFile {
         self.folder
             .dir
             .symlink_metadata(name.as_str())
-            .is_ok_and(|there| there.is_dir())
+            .is_ok_and(|found| found.is_dir())
     }
 
-    /// Writes what is in the buffer, to a file that is made now if there was none.
+    /// Writes the buffer to the temporary file, which is created if there is none.
     fn write_out(&mut self) -> io::Result<()> {
         let temporary = match &mut self.temporary {
             Some(temporary) => temporary,
@@ -124,7 +122,7 @@ impl PendingFile {
     }
 }
 
-/// The kind `InvalidFilename` is not known to all compilers that this crate supports.
+/// Compares the code, since `ErrorKind::InvalidFilename` is newer than the oldest supported compiler.
 fn is_too_long(e: &io::Error) -> bool {
     #[cfg(unix)]
     let too_long = Some(rustix::io::Errno::NAMETOOLONG.raw_os_error());
@@ -147,7 +145,7 @@ impl Write for PendingFile {
         Ok(bytes.len())
     }
 
-    /// Does nothing: only [`PendingFile::commit`] makes anything visible.
+    /// Does nothing: the image becomes visible by [`PendingFile::commit`] alone.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -158,7 +156,7 @@ impl Temporary {
         folder.clean_up_unscanned();
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();
-        // A new file: a link of that name is an error and not followed.
+        // With create_new a link of that name is an error and is not followed.
         options.write(true).create_new(true);
         let file = folder.dir.open_with(&name, &options)?.into_std();
         Ok(Temporary {
@@ -190,7 +188,7 @@ impl Write for Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {
-            // Best effort: what stays is removed at the next start.
+            // If this fails, the next client removes the file.
             let _ = self.folder.dir.remove_file(&self.name);
         }
     }

@@ -1,4 +1,4 @@
-//! What an output folder holds already.
+//! Finds the images that an output folder contains.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -16,51 +16,51 @@ use jtp_core::{FileType, ImageId};
 use super::is_temporary;
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Links};
-use crate::known::{Contents, Known, Record};
+use crate::known::{Contents, KnownContents, Record};
 
 /// The images in an output folder, by ID. // R2
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Scan {
-    /// The files of each ID, in no order.
+    /// The files of each ID, in no particular order.
     pub ids: HashMap<ImageId, Vec<OsString>>,
     /// Files that could not be read.
     pub unreadable: Vec<(OsString, io::Error)>,
 }
 
 impl Scan {
-    /// Whether the folder holds the image, under whatever name.
+    /// Whether the folder contains the image, under any name.
     #[must_use]
     pub fn contains(&self, id: ImageId) -> bool {
         self.ids.contains_key(&id)
     }
 }
 
-/// The index of IDs: hidden, and no name that an image can get.
+/// The index of IDs: hidden, and not a name that an image can get.
 pub(super) const INDEX_NAME: &str = ".jtp-index";
 
-/// How many files a thread takes at once.
+/// The number of files that a thread takes at once.
 const BATCH: usize = 64;
 
-/// What is known of the files that were seen.
+/// The files that a scan has seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// What was known before,
+    /// Records that the index has.
     pub(super) known: Vec<Record>,
-    /// and what was not.
+    /// Records that the index does not have.
     pub(super) fresh: Vec<Record>,
-    /// Hidden files that are called as temporaries are.
+    /// Files with the name of a temporary file.
     pub(super) temporaries: Vec<OsString>,
-    /// Whether there may be more files.
-    pub(super) broken_off: bool,
+    /// Set if the scan was stopped, so that there may be more files.
+    pub(super) incomplete: bool,
 }
 
-/// Finds the IDs of the regular files right in the folder that are not hidden, and reads those that `before` does not
-/// know. `stop` breaks it off.
+/// Finds the IDs of the regular files directly in the folder that are not hidden. Reads those that `before` does not
+/// have. `stop` ends the scan.
 pub(super) fn scan(
     dir: &Dir,
     threads: NonZeroUsize,
-    before: &Known,
+    before: &KnownContents,
     stop: &AtomicBool,
 ) -> io::Result<(Scan, Seen)> {
     let entries = Mutex::new(dir.entries()?);
@@ -76,7 +76,7 @@ pub(super) fn scan(
                 if batch.is_empty() {
                     return;
                 }
-                let mut looked_at = Vec::with_capacity(batch.len());
+                let mut looks = Vec::with_capacity(batch.len());
                 for entry in batch {
                     let entry = match entry {
                         Ok(entry) => entry,
@@ -88,14 +88,14 @@ pub(super) fn scan(
                     };
                     let name = entry.file_name();
                     let look = look(dir, &entry, &name, before, &mut buffer, stop);
-                    looked_at.push((name, look));
+                    looks.push((name, look));
                 }
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 let (scan, seen, _) = &mut *found;
-                for (name, look) in looked_at {
+                for (name, look) in looks {
                     match look {
-                        Ok(Look::Passed) if is_temporary(&name) => seen.temporaries.push(name),
-                        Ok(Look::Passed) => {}
+                        Ok(Look::Skipped) if is_temporary(&name) => seen.temporaries.push(name),
+                        Ok(Look::Skipped) => {}
                         Ok(Look::Known(print, contents)) => {
                             scan.ids.entry(contents.id).or_default().push(name);
                             seen.known.push((print, contents));
@@ -104,7 +104,7 @@ pub(super) fn scan(
                             scan.ids.entry(contents.id).or_default().push(name);
                             seen.fresh.extend(print.map(|print| (print, contents)));
                         }
-                        // Gone since it was listed: it is not held, and that is all.
+                        // Removed since it was listed.
                         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                         Err(e) => scan.unreadable.push((name, e)),
                     }
@@ -118,16 +118,16 @@ pub(super) fn scan(
     });
     let (scan, mut seen, listed) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     listed?;
-    seen.broken_off = stop.load(Ordering::Relaxed);
+    seen.incomplete = stop.load(Ordering::Relaxed);
     Ok((scan, seen))
 }
 
-/// What a look at a file found.
+/// The result of looking at a file.
 enum Look {
-    /// It is no image, or the scan is broken off.
-    Passed,
+    /// It is not a candidate, or the scan was stopped.
+    Skipped,
     Known(Fingerprint, Contents),
-    /// Its fingerprint comes with it if its contents can be known by that for good.
+    /// With the fingerprint, if that identifies the contents from now on.
     Read(Contents, Option<Fingerprint>),
 }
 
@@ -135,13 +135,13 @@ fn look(
     dir: &Dir,
     entry: &DirEntry,
     name: &OsStr,
-    before: &Known,
+    before: &KnownContents,
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> io::Result<Look> {
     let hidden = name.as_encoded_bytes().starts_with(b".");
     if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
-        return Ok(Look::Passed);
+        return Ok(Look::Skipped);
     }
     if !before.is_empty() {
         let print = entry
@@ -154,12 +154,12 @@ fn look(
         }
     }
     let read = read(dir, name, buffer, stop)?;
-    Ok(read.map_or(Look::Passed, |(contents, print)| {
+    Ok(read.map_or(Look::Skipped, |(contents, print)| {
         Look::Read(contents, print)
     }))
 }
 
-/// Reads a file; its fingerprint comes with it if its contents can be known by that for good.
+/// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
 fn read(
     dir: &Dir,
     name: &OsStr,
@@ -177,7 +177,7 @@ fn read(
     let contents = Contents {
         id: hashed.id,
         sniffed: FileType::sniff(hashed.start()),
-        unworthy: 0,
+        incompressible_at: 0,
     };
     let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
     Ok(Some((

@@ -1,27 +1,28 @@
-//! The clients.
+//! The adapters' clients.
 
-/// The client of one adapter. `$wait!(client, future)` waits for a call; `$again!(client, call)` for one that
-/// may be dropped and made again.
+/// Implements the client of one adapter. `$wait!(call)` waits for a call; `$repeat!(drop_pending, call)` for a cancel
+/// safe one, which is dropped while pending and called again if `drop_pending` is set.
 macro_rules! client {
-    ($name:ident, $adapter:ident, $wait:ident, $again:ident, $over:expr) => {
+    ($name:ident, $adapter:ident, $wait:ident, $repeat:ident, $over:expr) => {
         pub(super) mod $name {
             use std::net::SocketAddr;
 
             use jtp_core::{BodyReceiver, Image};
             use $adapter::{Client, Error, ImageError, Images};
 
-            use crate::suite::ends::{
-                Ask, ClientEnd, Entry, Failure, Fetched, News, Next, Seen, Then,
-            };
             use crate::suite::script::Setup;
-            use crate::suite::transport::pipe::End;
+            use crate::suite::traits::{
+                ClientUnderTest, Entry, Failure, FetchControl, FetchOutcome, ImageEvent,
+                ImageRequest, WatchControl, WatchEvent,
+            };
+            use crate::suite::transport::pipe::PipeEnd;
             use crate::support::tls::{localhost, tls};
 
-            struct Ours {
+            struct AdapterClient {
                 client: Client,
                 #[allow(dead_code, reason = "a blocked call cannot be dropped")]
-                impatient: bool,
-                /// What decodes images here, where they are to come as they travel.
+                drop_pending: bool,
+                /// Decodes images that the client delivers undecoded.
                 decoder: Option<BodyReceiver>,
             }
 
@@ -29,7 +30,7 @@ macro_rules! client {
                 setup: &Setup,
                 address: SocketAddr,
                 secure: bool,
-            ) -> Box<dyn ClientEnd> {
+            ) -> Box<dyn ClientUnderTest> {
                 let mut builder = Client::builder(address.to_string())
                     .config(setup.client)
                     .connect_timeout(setup.connect_timeout)
@@ -41,27 +42,27 @@ macro_rules! client {
                 if secure {
                     builder = builder.tls(tls().client(), localhost());
                 }
-                Box::new(Ours {
+                Box::new(AdapterClient {
                     client: builder.build(),
-                    impatient: false,
+                    drop_pending: false,
                     decoder: decoder(setup),
                 })
             }
 
             pub(in super::super) fn over(
                 setup: &Setup,
-                end: End,
-                impatient: bool,
-            ) -> Box<dyn ClientEnd> {
+                end: PipeEnd,
+                drop_pending: bool,
+            ) -> Box<dyn ClientUnderTest> {
                 let client = $over(end, setup.client);
-                Box::new(Ours {
+                Box::new(AdapterClient {
                     client,
-                    impatient,
+                    drop_pending,
                     decoder: decoder(setup),
                 })
             }
 
-            fn tell(error: &Error) -> Failure {
+            fn describe(error: &Error) -> Failure {
                 match error {
                     Error::Protocol(error) => format!("protocol: {error}"),
                     Error::Misuse(misuse) => format!("misuse: {misuse}"),
@@ -72,57 +73,59 @@ macro_rules! client {
                 }
             }
 
-            impl ClientEnd for Ours {
+            impl ClientUnderTest for AdapterClient {
                 fn list(&mut self) -> Result<Vec<Entry>, Failure> {
-                    $wait!(self.client.list()).map_err(|error| tell(&error))
+                    $wait!(self.client.list()).map_err(|error| describe(&error))
                 }
 
                 fn fetch(
                     &mut self,
-                    ask: &Ask,
-                    see: &mut dyn FnMut(Seen<'_>) -> Next,
-                ) -> Result<Fetched, Failure> {
+                    request: &ImageRequest,
+                    on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
+                ) -> Result<FetchOutcome, Failure> {
                     #[allow(unused_variables, reason = "a blocked call cannot be dropped")]
-                    let impatient = self.impatient;
-                    let mut images = images(&mut self.client, ask);
-                    let mut next = Next::Go;
-                    while matches!(next, Next::Go | Next::Skip) {
-                        let image = $again!(impatient, images.next());
-                        match image.map_err(|error| tell(&error))? {
+                    let drop_pending = self.drop_pending;
+                    let mut images = images(&mut self.client, request);
+                    let mut next = FetchControl::Continue;
+                    while matches!(next, FetchControl::Continue | FetchControl::Skip) {
+                        let image = $repeat!(drop_pending, images.next());
+                        match image.map_err(|error| describe(&error))? {
                             Some(mut incoming) => {
                                 let image: Image = incoming.image();
-                                next = see(Seen::Image(image));
-                                if let (Some(body), Next::Go) = (&mut self.decoder, next) {
+                                next = on_event(ImageEvent::Image(image));
+                                if let (Some(body), FetchControl::Continue) =
+                                    (&mut self.decoder, next)
+                                {
                                     let mut packet = incoming.undecoded().unwrap();
                                     assert_eq!(packet.image(), image);
                                     body.begin(image);
-                                    while next == Next::Go {
-                                        let chunk = $again!(impatient, packet.chunk());
+                                    while next == FetchControl::Continue {
+                                        let chunk = $repeat!(drop_pending, packet.chunk());
                                         next = match chunk {
-                                            Ok(Some(bytes)) => decode(body, bytes, see),
+                                            Ok(Some(bytes)) => decode(body, bytes, on_event),
                                             Ok(None) => {
                                                 assert_eq!(body.verdict(), Some(Ok(image.id)));
-                                                next = see(Seen::Good);
+                                                next = on_event(ImageEvent::Verified);
                                                 break;
                                             }
                                             Err(error) => {
-                                                next = bad(error, see);
+                                                next = bad(error, on_event);
                                                 break;
                                             }
                                         };
                                     }
                                     continue;
                                 }
-                                while next == Next::Go {
-                                    let chunk = $again!(impatient, incoming.chunk());
+                                while next == FetchControl::Continue {
+                                    let chunk = $repeat!(drop_pending, incoming.chunk());
                                     next = match chunk {
-                                        Ok(Some(bytes)) => see(Seen::Bytes(bytes)),
+                                        Ok(Some(bytes)) => on_event(ImageEvent::Bytes(bytes)),
                                         Ok(None) => {
-                                            next = see(Seen::Good);
+                                            next = on_event(ImageEvent::Verified);
                                             break;
                                         }
                                         Err(error) => {
-                                            next = bad(error, see);
+                                            next = bad(error, on_event);
                                             break;
                                         }
                                     };
@@ -131,52 +134,58 @@ macro_rules! client {
                             None => return Ok(fetched(&images, false)),
                         }
                     }
-                    if next == Next::Leave {
-                        return Ok(Fetched::default());
+                    if next == FetchControl::Drop {
+                        return Ok(FetchOutcome::default());
                     }
                     let mut fetched = fetched(&images, true);
                     fetched.absent.clear();
-                    $wait!(images.cancel()).map_err(|error| tell(&error))?;
+                    $wait!(images.cancel()).map_err(|error| describe(&error))?;
                     Ok(fetched)
                 }
 
-                fn cancel_nothing(&mut self, ask: &Ask, after: bool) -> Result<(), Failure> {
-                    let mut images = images(&mut self.client, ask);
+                fn cancel_idle(
+                    &mut self,
+                    request: &ImageRequest,
+                    after: bool,
+                ) -> Result<(), Failure> {
+                    let mut images = images(&mut self.client, request);
                     while after {
-                        match $wait!(images.next()).map_err(|error| tell(&error))? {
+                        match $wait!(images.next()).map_err(|error| describe(&error))? {
                             Some(incoming) => drop(incoming),
                             None => break,
                         }
                     }
-                    $wait!(images.cancel()).map_err(|error| tell(&error))
+                    $wait!(images.cancel()).map_err(|error| describe(&error))
                 }
 
                 fn watch(
                     &mut self,
                     list: bool,
-                    see: &mut dyn FnMut(News) -> Then,
+                    on_event: &mut dyn FnMut(WatchEvent) -> WatchControl,
                 ) -> Result<Option<Vec<Entry>>, Failure> {
                     #[allow(unused_variables, reason = "a blocked call cannot be dropped")]
-                    let impatient = self.impatient;
+                    let drop_pending = self.drop_pending;
                     let (entries, mut watch) = if list {
-                        let begun = $wait!(self.client.list_and_watch());
-                        let (entries, watch) = begun.map_err(|error| tell(&error))?;
+                        let started = $wait!(self.client.list_and_watch());
+                        let (entries, watch) = started.map_err(|error| describe(&error))?;
                         (Some(entries), watch)
                     } else {
                         (
                             None,
-                            $wait!(self.client.watch()).map_err(|error| tell(&error))?,
+                            $wait!(self.client.watch()).map_err(|error| describe(&error))?,
                         )
                     };
-                    let mut then = see(News::Begun(entries));
-                    while then == Then::Wait {
-                        let entry = $again!(impatient, watch.next());
-                        then = see(News::Image(entry.map_err(|error| tell(&error))?));
+                    let mut then = on_event(WatchEvent::Started(entries));
+                    while then == WatchControl::Wait {
+                        let entry = $repeat!(drop_pending, watch.next());
+                        then = on_event(WatchEvent::NewImage(
+                            entry.map_err(|error| describe(&error))?,
+                        ));
                     }
-                    if then == Then::Leave {
+                    if then == WatchControl::Drop {
                         return Ok(None);
                     }
-                    let last = $wait!(watch.cancel()).map_err(|error| tell(&error))?;
+                    let last = $wait!(watch.cancel()).map_err(|error| describe(&error))?;
                     Ok(Some(last))
                 }
 
@@ -185,11 +194,11 @@ macro_rules! client {
                 }
             }
 
-            fn images<'c>(client: &'c mut Client, ask: &Ask) -> Images<'c> {
-                match ask {
-                    Ask::Get(ids) => client.get(ids.iter().copied()),
-                    Ask::Batch(have) => client.batch(have.clone()),
-                    Ask::All => client.list_and_get(),
+            fn images<'c>(client: &'c mut Client, request: &ImageRequest) -> Images<'c> {
+                match request {
+                    ImageRequest::Get(ids) => client.get(ids.iter().copied()),
+                    ImageRequest::Batch(have) => client.batch(have.clone()),
+                    ImageRequest::All => client.list_and_get(),
                 }
             }
 
@@ -200,32 +209,35 @@ macro_rules! client {
             fn decode(
                 body: &mut BodyReceiver,
                 mut bytes: &[u8],
-                see: &mut dyn FnMut(Seen<'_>) -> Next,
-            ) -> Next {
-                let mut next = Next::Go;
-                while next == Next::Go && !bytes.is_empty() {
+                on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
+            ) -> FetchControl {
+                let mut next = FetchControl::Continue;
+                while next == FetchControl::Continue && !bytes.is_empty() {
                     let piece = body.receive(bytes);
                     bytes = &bytes[piece.used..];
                     if !piece.data.is_empty() {
-                        next = see(Seen::Bytes(piece.data));
+                        next = on_event(ImageEvent::Bytes(piece.data));
                     }
                 }
                 next
             }
 
-            fn bad(error: ImageError, see: &mut dyn FnMut(Seen<'_>) -> Next) -> Next {
+            fn bad(
+                error: ImageError,
+                on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
+            ) -> FetchControl {
                 match error {
-                    ImageError::Fault { fault, last } => see(Seen::Fault {
+                    ImageError::Fault { fault, last } => on_event(ImageEvent::Fault {
                         fault: fault.to_string(),
                         last,
                     }),
-                    ImageError::Interrupted => see(Seen::Interrupted),
+                    ImageError::Interrupted => on_event(ImageEvent::Interrupted),
                     other => panic!("{other}"),
                 }
             }
 
-            fn fetched(images: &Images<'_>, cancelled: bool) -> Fetched {
-                Fetched {
+            fn fetched(images: &Images<'_>, cancelled: bool) -> FetchOutcome {
+                FetchOutcome {
                     cancelled,
                     absent: images.absent().to_vec(),
                     promised: images.promised(),
@@ -238,13 +250,13 @@ macro_rules! client {
 macro_rules! wait_tokio {
     ($call:expr) => {
         $crate::suite::adapters::wait::runtime()
-            .block_on($crate::suite::adapters::fate::Fated::new($call))
+            .block_on($crate::suite::adapters::pending::CountPending::new($call))
     };
 }
 
 macro_rules! wait_async_std {
     ($call:expr) => {
-        ::async_std::task::block_on($crate::suite::adapters::fate::Fated::new($call))
+        ::async_std::task::block_on($crate::suite::adapters::pending::CountPending::new($call))
     };
 }
 
@@ -254,11 +266,11 @@ macro_rules! wait_blocking {
     };
 }
 
-macro_rules! again_tokio {
-    ($impatient:expr, $call:expr) => {
-        if $impatient {
+macro_rules! repeat_tokio {
+    ($drop_pending:expr, $call:expr) => {
+        if $drop_pending {
             loop {
-                let once = $crate::suite::adapters::wait::Impatient::new($call);
+                let once = $crate::suite::adapters::wait::PollOnce::new($call);
                 if let Some(done) = wait_tokio!(once) {
                     break done;
                 }
@@ -269,11 +281,11 @@ macro_rules! again_tokio {
     };
 }
 
-macro_rules! again_async_std {
-    ($impatient:expr, $call:expr) => {
-        if $impatient {
+macro_rules! repeat_async_std {
+    ($drop_pending:expr, $call:expr) => {
+        if $drop_pending {
             loop {
-                let once = $crate::suite::adapters::wait::Impatient::new($call);
+                let once = $crate::suite::adapters::wait::PollOnce::new($call);
                 if let Some(done) = wait_async_std!(once) {
                     break done;
                 }
@@ -284,24 +296,24 @@ macro_rules! again_async_std {
     };
 }
 
-macro_rules! again_blocking {
-    ($impatient:expr, $call:expr) => {
+macro_rules! repeat_blocking {
+    ($drop_pending:expr, $call:expr) => {
         $call
     };
 }
 
-client!(tokio, jtp_tokio, wait_tokio, again_tokio, Client::over);
+client!(tokio, jtp_tokio, wait_tokio, repeat_tokio, Client::over);
 client!(
     async_std,
     jtp_async_std,
     wait_async_std,
-    again_async_std,
+    repeat_async_std,
     Client::over
 );
 client!(
     blocking,
     jtp_blocking,
     wait_blocking,
-    again_blocking,
-    |end: End, config| Client::over(end.clone(), end.clone(), end, config).unwrap()
+    repeat_blocking,
+    |end: PipeEnd, config| Client::over(end.clone(), end.clone(), end, config).unwrap()
 );

@@ -1,49 +1,49 @@
-//! The adapters, each behind the same two traits. They have the same public face, so one macro writes this down
-//! once: what differs is how a call is waited for, and how a server is run.
+//! The adapters behind two common traits. Their public APIs are alike, so macros implement the traits; only waiting
+//! for a call and running a server differ.
 
 mod client;
-pub(crate) mod fate;
+pub(crate) mod pending;
 mod server;
 mod wait;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use super::court::Court;
-use super::ends::ClientEnd;
 use super::script::Setup;
-use super::store::Store;
-use super::transport::pipe::End;
+use super::store::SimulatedStore;
+use super::stub::ServerStub;
+use super::traits::ClientUnderTest;
+use super::transport::pipe::PipeEnd;
 
-/// One of the three.
+/// One of the three adapters.
 #[derive(Clone, Copy)]
 pub(crate) struct Adapter {
     pub(crate) name: &'static str,
-    pub(crate) serve: fn(Serve<'_>) -> Box<dyn ServerEnd>,
-    /// A client that connects.
-    pub(crate) client: fn(&Setup, SocketAddr, tls: bool) -> Box<dyn ClientEnd>,
-    /// A client over that stream; "impatient" drops what it waits for as often as it can.
-    pub(crate) over: fn(&Setup, End, impatient: bool) -> Box<dyn ClientEnd>,
+    pub(crate) serve: fn(ServeArgs<'_>) -> Box<dyn ServerUnderTest>,
+    /// Makes a client that connects.
+    pub(crate) client: fn(&Setup, SocketAddr, tls: bool) -> Box<dyn ClientUnderTest>,
+    /// Makes a client over a stream. With `drop_pending` it drops every pending future once and calls again.
+    pub(crate) over: fn(&Setup, PipeEnd, drop_pending: bool) -> Box<dyn ClientUnderTest>,
 }
 
-/// What a server is made of.
-pub(crate) struct Serve<'a> {
+/// What a server is started with.
+pub(crate) struct ServeArgs<'a> {
     pub(crate) setup: &'a Setup,
-    pub(crate) store: &'a Store,
-    pub(crate) court: &'a Arc<Court>,
+    pub(crate) store: &'a SimulatedStore,
+    pub(crate) stub: &'a Arc<ServerStub>,
     pub(crate) tls: bool,
     pub(crate) listener: TcpListener,
 }
 
 /// A running server.
-pub(crate) trait ServerEnd {
-    /// Serves a stream, and tells the court of its end.
-    fn serve_stream(&self, end: End, address: SocketAddr);
+pub(crate) trait ServerUnderTest {
+    /// Serves a stream and records its end with the stub.
+    fn serve_stream(&self, end: PipeEnd, address: SocketAddr);
 
     /// Begins the shutdown.
     fn shut_down(&mut self);
 
-    /// Waits until it has shut down.
+    /// Waits until the shutdown is complete.
     fn join(self: Box<Self>);
 }
 

@@ -1,11 +1,11 @@
-//! The servers.
+//! The adapters' servers.
 
 use std::io;
 
 use jtp_core::server::CloseReason;
 
-/// What the log says of a connection's end.
-fn told(result: io::Result<Option<CloseReason>>) -> String {
+/// The log's text for a connection's end.
+fn describe_end(result: io::Result<Option<CloseReason>>) -> String {
     match result {
         Ok(Some(reason)) => reason.to_string(),
         Ok(None) => "none".into(),
@@ -13,23 +13,23 @@ fn told(result: io::Result<Option<CloseReason>>) -> String {
     }
 }
 
-/// A server of one adapter, not yet running.
+/// Builds a server of one adapter.
 macro_rules! build {
     ($adapter:ident, $serve:expr) => {{
         use $adapter::{Decision, Peer, Server};
-        let $crate::suite::adapters::Serve {
+        let $crate::suite::adapters::ServeArgs {
             setup,
             store,
-            court,
+            stub,
             tls,
             ..
         } = $serve;
-        let court = ::std::sync::Arc::clone(court);
+        let stub = ::std::sync::Arc::clone(stub);
         let mut builder = Server::builder(::std::sync::Arc::new((*store).clone()))
             .config(setup.server)
             .drain_timeout(Some(setup.drain))
             .on_request(
-                move |peer: &Peer, head| match court.decide(peer.address, head) {
+                move |peer: &Peer, head| match stub.decide(peer.address, head) {
                     Some((code, message)) => Decision::Refuse(code, message.into()),
                     None => Decision::Accept,
                 },
@@ -37,11 +37,11 @@ macro_rules! build {
         if let Some(rate) = setup.rate {
             builder = builder.rate_limit(rate, ::std::time::Duration::from_secs(3600));
         }
-        if let Some(most) = setup.max_connections {
-            builder = builder.max_connections(most);
+        if let Some(max) = setup.max_connections {
+            builder = builder.max_connections(max);
         }
-        if let Some(most) = setup.max_per_address {
-            builder = builder.max_connections_per_ip(most);
+        if let Some(max) = setup.max_per_address {
+            builder = builder.max_connections_per_ip(max);
         }
         if *tls {
             let (handshake, first_byte) = setup.handshake;
@@ -63,19 +63,19 @@ pub(super) mod tokio {
     use tokio::task::JoinHandle;
 
     use crate::suite::adapters::wait::runtime;
-    use crate::suite::adapters::{Serve, ServerEnd};
-    use crate::suite::court::Court;
-    use crate::suite::store::Store;
-    use crate::suite::transport::pipe::End;
+    use crate::suite::adapters::{ServeArgs, ServerUnderTest};
+    use crate::suite::store::SimulatedStore;
+    use crate::suite::stub::ServerStub;
+    use crate::suite::transport::pipe::PipeEnd;
 
-    struct Ours {
-        server: Server<Store>,
-        court: Arc<Court>,
+    struct AdapterServer {
+        server: Server<SimulatedStore>,
+        stub: Arc<ServerStub>,
         stop: Option<oneshot::Sender<()>>,
         task: JoinHandle<()>,
     }
 
-    pub(in super::super) fn serve(serve: Serve<'_>) -> Box<dyn ServerEnd> {
+    pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_tokio, &serve);
         let (stop, stopped) = oneshot::channel();
         let (running, listener) = (server.clone(), serve.listener);
@@ -85,21 +85,21 @@ pub(super) mod tokio {
             let served = running.serve(listener, async { drop(stopped.await) });
             served.await.unwrap();
         });
-        Box::new(Ours {
+        Box::new(AdapterServer {
             server,
-            court: Arc::clone(serve.court),
+            stub: Arc::clone(serve.stub),
             stop: Some(stop),
             task,
         })
     }
 
-    impl ServerEnd for Ours {
-        fn serve_stream(&self, end: End, address: SocketAddr) {
-            let (server, court) = (self.server.clone(), Arc::clone(&self.court));
+    impl ServerUnderTest for AdapterServer {
+        fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
+            let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
             runtime().spawn(async move {
                 let peer = Peer::new(Some(address));
                 let result = server.serve_stream(end, &peer).await;
-                court.ends(address, &super::told(result));
+                stub.record_close(address, &super::describe_end(result));
             });
         }
 
@@ -122,22 +122,22 @@ pub(super) mod async_std {
     use async_std::task::JoinHandle;
     use jtp_async_std::{Peer, Server};
 
-    use crate::suite::adapters::{Serve, ServerEnd};
-    use crate::suite::court::Court;
-    use crate::suite::store::Store;
-    use crate::suite::transport::pipe::End;
+    use crate::suite::adapters::{ServeArgs, ServerUnderTest};
+    use crate::suite::store::SimulatedStore;
+    use crate::suite::stub::ServerStub;
+    use crate::suite::transport::pipe::PipeEnd;
 
-    /// Whether the server is to stop, and who waits for that.
+    /// Whether the server should stop, and the task to wake then.
     type Stop = Arc<Mutex<(bool, Option<Waker>)>>;
 
-    struct Ours {
-        server: Server<Store>,
-        court: Arc<Court>,
+    struct AdapterServer {
+        server: Server<SimulatedStore>,
+        stub: Arc<ServerStub>,
         stop: Stop,
         task: JoinHandle<()>,
     }
 
-    pub(in super::super) fn serve(serve: Serve<'_>) -> Box<dyn ServerEnd> {
+    pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_async_std, &serve);
         let stop = Stop::default();
         let (running, listener) = (server.clone(), serve.listener);
@@ -155,21 +155,21 @@ pub(super) mod async_std {
             let listener = TcpListener::from(listener);
             running.serve(listener, stopped).await.unwrap();
         });
-        Box::new(Ours {
+        Box::new(AdapterServer {
             server,
-            court: Arc::clone(serve.court),
+            stub: Arc::clone(serve.stub),
             stop,
             task,
         })
     }
 
-    impl ServerEnd for Ours {
-        fn serve_stream(&self, end: End, address: SocketAddr) {
-            let (server, court) = (self.server.clone(), Arc::clone(&self.court));
+    impl ServerUnderTest for AdapterServer {
+        fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
+            let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
             async_std::task::spawn(async move {
                 let peer = Peer::new(Some(address));
                 let result = server.serve_stream(end, &peer).await;
-                court.ends(address, &super::told(result));
+                stub.record_close(address, &super::describe_end(result));
             });
         }
 
@@ -194,38 +194,38 @@ pub(super) mod blocking {
 
     use jtp_blocking::{Peer, Server, Shutdown};
 
-    use crate::suite::adapters::{Serve, ServerEnd};
-    use crate::suite::court::Court;
-    use crate::suite::store::Store;
-    use crate::suite::transport::pipe::End;
+    use crate::suite::adapters::{ServeArgs, ServerUnderTest};
+    use crate::suite::store::SimulatedStore;
+    use crate::suite::stub::ServerStub;
+    use crate::suite::transport::pipe::PipeEnd;
 
-    struct Ours {
-        server: Server<Store>,
-        court: Arc<Court>,
+    struct AdapterServer {
+        server: Server<SimulatedStore>,
+        stub: Arc<ServerStub>,
         stop: Shutdown,
         thread: JoinHandle<()>,
     }
 
-    pub(in super::super) fn serve(serve: Serve<'_>) -> Box<dyn ServerEnd> {
+    pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_blocking, &serve);
         let stop = Shutdown::new().unwrap();
         let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
         let thread = thread::spawn(move || running.serve(listener, &stopped).unwrap());
-        Box::new(Ours {
+        Box::new(AdapterServer {
             server,
-            court: Arc::clone(serve.court),
+            stub: Arc::clone(serve.stub),
             stop,
             thread,
         })
     }
 
-    impl ServerEnd for Ours {
-        fn serve_stream(&self, end: End, address: SocketAddr) {
-            let (server, court) = (self.server.clone(), Arc::clone(&self.court));
+    impl ServerUnderTest for AdapterServer {
+        fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
+            let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
             thread::spawn(move || {
                 let peer = Peer::new(Some(address));
                 let result = server.serve_stream(end.clone(), end.clone(), end, &peer);
-                court.ends(address, &super::told(result));
+                stub.record_close(address, &super::describe_end(result));
             });
         }
 

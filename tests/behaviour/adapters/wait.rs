@@ -1,4 +1,4 @@
-//! Waiting for what an adapter does.
+//! Waiting for futures.
 
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::{Builder, Runtime};
 
-/// The tokio runtime of all tests.
+/// The tokio runtime shared by all tests.
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -15,20 +15,19 @@ pub(crate) fn runtime() -> &'static Runtime {
     })
 }
 
-/// Polls a future once. If it is not ready it is dropped there and then; once it would have been woken that is
-/// told by `None`.
-pub(crate) struct Impatient<F> {
+/// Polls a future once. If it is pending, it is dropped; `None` is returned when it would have been woken.
+pub(crate) struct PollOnce<F> {
     future: Option<Pin<Box<F>>>,
 }
 
-impl<F> Impatient<F> {
-    pub(crate) fn new(future: F) -> Impatient<F> {
+impl<F> PollOnce<F> {
+    pub(crate) fn new(future: F) -> PollOnce<F> {
         let future = Some(Box::pin(future));
-        Impatient { future }
+        PollOnce { future }
     }
 }
 
-impl<F: Future> Future for Impatient<F> {
+impl<F: Future> Future for PollOnce<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

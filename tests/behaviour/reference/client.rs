@@ -1,15 +1,18 @@
-//! The client's machine, and over it what every adapter's `Client` is to do with it.
+//! The bare client state machine, and on top of it what every adapter's `Client` must do.
 
 use std::rc::Rc;
 
 use jtp_core::client::{ClientConnection, ClientError, Event, Misuse, Request, Retry, Transfer};
 use jtp_core::{Image, ImageFault};
 
-use super::{Mode, World};
-use crate::suite::ends::{Ask, ClientEnd, Entry, Failure, Fetched, News, Next, Seen, Then};
+use super::{Mode, Simulation};
+use crate::suite::traits::{
+    ClientUnderTest, Entry, Failure, FetchControl, FetchOutcome, ImageEvent, ImageRequest,
+    WatchControl, WatchEvent,
+};
 
-/// An event that borrows nothing.
-enum Told {
+/// An owned event.
+enum OwnedEvent {
     Begin(u32),
     Entry(Entry),
     Image(Image),
@@ -22,72 +25,72 @@ enum Told {
     Other,
 }
 
-/// Why something failed, as an adapter's `Error` would say.
+/// The counterpart of an adapter's `Error`.
 #[derive(Debug)]
-enum Fault {
+enum RefError {
     Protocol(ClientError),
     Misuse(Misuse),
     Connect,
     CatalogTooLarge,
 }
 
-impl Fault {
-    fn tell(&self) -> Failure {
+impl RefError {
+    fn describe(&self) -> Failure {
         match self {
-            Fault::Protocol(error) => format!("protocol: {error}"),
-            Fault::Misuse(misuse) => format!("misuse: {misuse}"),
-            Fault::Connect => "cannot connect".into(),
-            Fault::CatalogTooLarge => "catalog too large".into(),
+            RefError::Protocol(error) => format!("protocol: {error}"),
+            RefError::Misuse(misuse) => format!("misuse: {misuse}"),
+            RefError::Connect => "cannot connect".into(),
+            RefError::CatalogTooLarge => "catalog too large".into(),
         }
     }
 
     fn is_transient(&self) -> bool {
         match self {
-            Fault::Protocol(error) => error.is_transient(),
-            Fault::Connect => true,
+            RefError::Protocol(error) => error.is_transient(),
+            RefError::Connect => true,
             _ => false,
         }
     }
 
     fn is_rate_limited(&self) -> bool {
-        matches!(self, Fault::Protocol(error) if error.is_rate_limited())
+        matches!(self, RefError::Protocol(error) if error.is_rate_limited())
     }
 }
 
-struct Link {
+struct Connection {
     machine: ClientConnection,
-    /// The number of the connection.
+    /// Index into `SimState::connections`.
     conn: usize,
     input: Vec<u8>,
 }
 
 pub(crate) struct RefClient {
-    world: Rc<World>,
-    link: Option<Link>,
+    simulation: Rc<Simulation>,
+    connection: Option<Connection>,
     connected: bool,
 }
 
-/// Requests that are made ahead of their turn where the client may pipeline. // R7
+/// The number of requests in flight if the client may pipeline. // R7
 const PIPELINED: usize = 2;
 
 impl RefClient {
-    pub(crate) fn new(world: Rc<World>) -> RefClient {
+    pub(crate) fn new(simulation: Rc<Simulation>) -> RefClient {
         let mut client = RefClient {
-            world,
-            link: None,
+            simulation,
+            connection: None,
             connected: false,
         };
-        if client.world.mode == Mode::Over {
+        if client.simulation.mode == Mode::Stream {
             client.connect().unwrap();
         }
         client
     }
 
-    fn connect(&mut self) -> Result<(), Fault> {
-        let conn = self.world.connect().ok_or(Fault::Connect)?;
-        let now = self.world.now();
-        self.link = Some(Link {
-            machine: ClientConnection::new(self.world.setup.client, now),
+    fn connect(&mut self) -> Result<(), RefError> {
+        let conn = self.simulation.connect().ok_or(RefError::Connect)?;
+        let now = self.simulation.now();
+        self.connection = Some(Connection {
+            machine: ClientConnection::new(self.simulation.setup.client, now),
             conn,
             input: Vec::new(),
         });
@@ -95,269 +98,280 @@ impl RefClient {
         Ok(())
     }
 
-    fn drop_link(&mut self) {
-        if let Some(link) = self.link.take() {
-            let mut sim = self.world.sim.borrow_mut();
-            let conn = &mut sim.conns[link.conn];
+    fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let mut sim = self.simulation.sim.borrow_mut();
+            let conn = &mut sim.connections[connection.conn];
             conn.up.ended = true;
             conn.down.ended = true;
             conn.down.bytes.clear();
         }
     }
 
-    /// A connection on which a request can be made.
-    fn link(&mut self) -> Result<&mut Link, Fault> {
-        let over = self.world.mode == Mode::Over;
-        if self.link.is_some() && !self.is_fresh() {
-            // What is left of a response that was given up is no answer to another request.
-            let given_up = |link: &Link| link.machine.outstanding() > 0;
-            if !over || self.link.as_ref().is_some_and(given_up) {
-                self.drop_link();
+    /// A connection on which a request can be sent.
+    fn connection(&mut self) -> Result<&mut Connection, RefError> {
+        let single_stream = self.simulation.mode == Mode::Stream;
+        if self.connection.is_some() && !self.is_fresh() {
+            // The rest of an abandoned response must not be read as the answer to another request.
+            let abandoned = |connection: &Connection| connection.machine.outstanding() > 0;
+            if !single_stream || self.connection.as_ref().is_some_and(abandoned) {
+                self.disconnect();
             }
         }
-        if self.link.is_none() {
-            if over {
-                return Err(Fault::Misuse(Misuse::Closed));
+        if self.connection.is_none() {
+            if single_stream {
+                return Err(RefError::Misuse(Misuse::Closed));
             }
             self.connect()?;
         }
-        Ok(self.link.as_mut().unwrap())
+        Ok(self.connection.as_mut().unwrap())
     }
 
     fn is_fresh(&mut self) -> bool {
-        let link = self.link.as_mut().unwrap();
-        if !link.machine.is_reusable() || !link.machine.is_idle() {
+        let connection = self.connection.as_mut().unwrap();
+        if !connection.machine.is_reusable() || !connection.machine.is_idle() {
             return false;
         }
-        while self.world.serve() {}
-        let sim = self.world.sim.borrow();
-        let down = &sim.conns[link.conn].down;
+        while self.simulation.serve() {}
+        let sim = self.simulation.sim.borrow();
+        let down = &sim.connections[connection.conn].down;
         if down.is_at_end() {
-            let _ = link.machine.receive_eof(sim.now);
+            let _ = connection.machine.receive_eof(sim.now);
         }
-        link.input.is_empty() && down.bytes.is_empty() && !down.ended
+        connection.input.is_empty() && down.bytes.is_empty() && !down.ended
     }
 
-    fn request(&mut self, request: Request, keep_alive: bool) -> Result<(), Fault> {
-        let now = self.world.now();
-        let link = self.link()?;
-        link.machine
+    fn request(&mut self, request: Request, keep_alive: bool) -> Result<(), RefError> {
+        let now = self.simulation.now();
+        let connection = self.connection()?;
+        connection
+            .machine
             .request(request, keep_alive, now)
-            .map_err(Fault::Misuse)
+            .map_err(RefError::Misuse)
     }
 
-    /// Moves whatever moves; whether anything did.
+    /// Transfers bytes in both directions; returns whether any moved.
     fn pump(&mut self) -> bool {
-        let Some(link) = &mut self.link else {
+        let Some(connection) = &mut self.connection else {
             return false;
         };
         let mut moved = {
-            let sim = &mut *self.world.sim.borrow_mut();
-            sim.conns[link.conn].client_sends(&mut link.machine, sim.now)
+            let sim = &mut *self.simulation.sim.borrow_mut();
+            sim.connections[connection.conn].transmit_client(&mut connection.machine, sim.now)
         };
-        moved |= self.world.serve();
-        let sim = &mut *self.world.sim.borrow_mut();
+        moved |= self.simulation.serve();
+        let sim = &mut *self.simulation.sim.borrow_mut();
         if !sim.stalled {
-            let down = &mut sim.conns[link.conn].down.bytes;
+            let down = &mut sim.connections[connection.conn].down.bytes;
             moved |= !down.is_empty();
             let (first, second) = down.as_slices();
-            link.input.extend_from_slice(first);
-            link.input.extend_from_slice(second);
+            connection.input.extend_from_slice(first);
+            connection.input.extend_from_slice(second);
             down.clear();
         }
         moved
     }
 
-    fn event(&mut self) -> Result<Told, Fault> {
-        let now = self.world.now();
-        match &mut self.link {
-            Some(link) => link.machine.wait(now),
-            None => return Err(Fault::Misuse(Misuse::Closed)),
+    fn event(&mut self) -> Result<OwnedEvent, RefError> {
+        let now = self.simulation.now();
+        match &mut self.connection {
+            Some(connection) => connection.machine.wait(now),
+            None => return Err(RefError::Misuse(Misuse::Closed)),
         }
         loop {
-            let now = self.world.now();
-            let link = self.link.as_mut().unwrap();
-            let received = link
+            let now = self.simulation.now();
+            let connection = self.connection.as_mut().unwrap();
+            let received = connection
                 .machine
-                .receive(&link.input, now)
-                .map_err(Fault::Protocol)?;
+                .receive(&connection.input, now)
+                .map_err(RefError::Protocol)?;
             let used = received.used;
-            let told = received.event.map(own);
-            link.input.drain(..used);
-            if let Some(told) = told {
-                return Ok(told);
+            let event = received.event.map(to_owned_event);
+            connection.input.drain(..used);
+            if let Some(event) = event {
+                return Ok(event);
             }
             if self.pump() {
                 continue;
             }
-            let link = self.link.as_mut().unwrap();
+            let connection = self.connection.as_mut().unwrap();
             let at_end = {
-                let sim = self.world.sim.borrow();
-                sim.conns[link.conn].down.is_at_end() && !sim.stalled
+                let sim = self.simulation.sim.borrow();
+                sim.connections[connection.conn].down.is_at_end() && !sim.stalled
             };
             if at_end {
-                link.machine.receive_eof(now).map_err(Fault::Protocol)?;
-                return Ok(Told::Closed);
+                connection
+                    .machine
+                    .receive_eof(now)
+                    .map_err(RefError::Protocol)?;
+                return Ok(OwnedEvent::Closed);
             }
-            let deadline = link.machine.deadline();
-            assert!(self.world.time_passes(deadline), "nothing will ever happen");
-            link.machine
-                .handle_timeout(self.world.now())
-                .map_err(Fault::Protocol)?;
+            let deadline = connection.machine.deadline();
+            assert!(
+                self.simulation.advance_time(deadline),
+                "no deadline and no more bytes"
+            );
+            connection
+                .machine
+                .handle_timeout(self.simulation.now())
+                .map_err(RefError::Protocol)?;
         }
     }
 
     fn response_done(&mut self) {
-        let reusable = self.link.as_ref().is_some_and(|l| l.machine.is_reusable());
-        if !reusable && self.world.mode == Mode::Net {
-            self.drop_link();
+        let reusable = self
+            .connection
+            .as_ref()
+            .is_some_and(|c| c.machine.is_reusable());
+        if !reusable && self.simulation.mode == Mode::Network {
+            self.disconnect();
         }
     }
 
     fn retry(&self) -> Retry {
-        Retry::new(match self.world.mode {
-            Mode::Over => 0,
-            Mode::Net => self.world.setup.retries,
+        Retry::new(match self.simulation.mode {
+            Mode::Stream => 0,
+            Mode::Network => self.simulation.setup.retries,
         })
     }
 
-    fn recover(&mut self, retry: &mut Retry, fault: Fault) -> Result<(), Fault> {
-        self.drop_link();
-        if !fault.is_transient() || !self.connected {
-            return Err(fault);
+    fn recover(&mut self, retry: &mut Retry, error: RefError) -> Result<(), RefError> {
+        self.disconnect();
+        if !error.is_transient() || !self.connected {
+            return Err(error);
         }
-        match retry.pause(fault.is_rate_limited()) {
-            Some(pause) => self.world.sleep(pause),
-            None => return Err(fault),
+        match retry.pause(error.is_rate_limited()) {
+            Some(pause) => self.simulation.sleep(pause),
+            None => return Err(error),
         }
         Ok(())
     }
 
     fn keep_alive(&self) -> bool {
-        self.world.mode == Mode::Over || self.world.setup.keep_alive
+        self.simulation.mode == Mode::Stream || self.simulation.setup.keep_alive
     }
 
-    fn try_list(&mut self, watch: bool) -> Result<Vec<Entry>, Fault> {
-        let limits = self.world.setup.catalog_limits;
-        let (most, most_bytes) = limits.unwrap_or((usize::MAX, usize::MAX));
+    fn try_list(&mut self, watch: bool) -> Result<Vec<Entry>, RefError> {
+        let limits = self.simulation.setup.catalog_limits;
+        let (max_entries, max_bytes) = limits.unwrap_or((usize::MAX, usize::MAX));
         self.request(Request::List, self.keep_alive() || watch)?;
         if watch {
-            let now = self.world.now();
-            let machine = &mut self.link.as_mut().unwrap().machine;
+            let now = self.simulation.now();
+            let machine = &mut self.connection.as_mut().unwrap().machine;
             machine
                 .request(Request::Watch, true, now)
-                .map_err(Fault::Misuse)?;
+                .map_err(RefError::Misuse)?;
         }
         let (mut entries, mut bytes) = (Vec::new(), 0);
         loop {
             match self.event()? {
-                Told::Entry(entry) => {
+                OwnedEvent::Entry(entry) => {
                     bytes += entry.name.len() + size_of::<Entry>();
-                    if entries.len() >= most || bytes > most_bytes {
-                        self.drop_link();
-                        return Err(Fault::CatalogTooLarge);
+                    if entries.len() >= max_entries || bytes > max_bytes {
+                        self.disconnect();
+                        return Err(RefError::CatalogTooLarge);
                     }
                     entries.push(entry);
                 }
-                Told::End => return Ok(entries),
+                OwnedEvent::End => return Ok(entries),
                 _ => {}
             }
         }
     }
 
-    fn list_with(&mut self, watch: bool) -> Result<Vec<Entry>, Fault> {
+    fn list_with(&mut self, watch: bool) -> Result<Vec<Entry>, RefError> {
         let mut retry = self.retry();
         loop {
             match self.try_list(watch) {
                 Ok(entries) => return Ok(entries),
-                Err(fault) => self.recover(&mut retry, fault)?,
+                Err(error) => self.recover(&mut retry, error)?,
             }
         }
     }
 
     fn try_fetch(
         &mut self,
-        ask: &Ask,
-        see: &mut dyn FnMut(Seen<'_>) -> Next,
-    ) -> Result<Fetched, Fault> {
-        let mut transfer = match ask {
-            Ask::Get(ids) => Transfer::of(ids.iter().copied()),
-            Ask::Batch(have) => Transfer::missing(have.clone()),
-            Ask::All => Transfer::all(),
+        request: &ImageRequest,
+        on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
+    ) -> Result<FetchOutcome, RefError> {
+        let mut transfer = match request {
+            ImageRequest::Get(ids) => Transfer::of(ids.iter().copied()),
+            ImageRequest::Batch(have) => Transfer::missing(have.clone()),
+            ImageRequest::All => Transfer::all(),
         };
         let mut retry = self.retry();
-        let (mut under_way, mut open, mut promised) = (0, false, 0);
+        let (mut in_flight, mut open, mut promised) = (0, false, 0);
         let mut skipping = false;
         loop {
-            let told = match self.ask(&mut transfer, &mut under_way) {
-                Ok(()) if under_way == 0 => {
-                    return Ok(Fetched {
+            let event = match self.send_requests(&mut transfer, &mut in_flight) {
+                Ok(()) if in_flight == 0 => {
+                    return Ok(FetchOutcome {
                         cancelled: false,
                         absent: transfer.absent().to_vec(),
                         promised,
                     });
                 }
                 Ok(()) => match self.event() {
-                    Ok(Told::Closed) => Err(Fault::Protocol(ClientError::EarlyEof)),
-                    told => told,
+                    Ok(OwnedEvent::Closed) => Err(RefError::Protocol(ClientError::EarlyEof)),
+                    event => event,
                 },
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             };
-            let next = match told {
-                Ok(Told::Begin(count)) => {
+            let control = match event {
+                Ok(OwnedEvent::Begin(count)) => {
                     promised += u64::from(count);
-                    Next::Go
+                    FetchControl::Continue
                 }
-                Ok(Told::Image(image)) => {
+                Ok(OwnedEvent::Image(image)) => {
                     (open, skipping) = (true, false);
-                    see(Seen::Image(image))
+                    on_event(ImageEvent::Image(image))
                 }
-                Ok(Told::Data(_)) if skipping => Next::Go,
-                Ok(Told::Data(bytes)) => see(Seen::Bytes(&bytes)),
-                Ok(Told::ImageEnd(image, verdict)) => {
+                Ok(OwnedEvent::Data(_)) if skipping => FetchControl::Continue,
+                Ok(OwnedEvent::Data(bytes)) => on_event(ImageEvent::Bytes(&bytes)),
+                Ok(OwnedEvent::ImageEnd(image, verdict)) => {
                     open = false;
                     if verdict.is_ok() {
                         retry.progress();
                     }
                     let last = transfer.image_end(image.id, verdict.is_ok());
                     match verdict {
-                        _ if skipping => Next::Go,
-                        Ok(()) => see(Seen::Good),
-                        Err(fault) => {
-                            let fault = fault.to_string();
-                            see(Seen::Fault { fault, last })
-                        }
+                        _ if skipping => FetchControl::Continue,
+                        Ok(()) => on_event(ImageEvent::Verified),
+                        Err(fault) => on_event(ImageEvent::Fault {
+                            fault: fault.to_string(),
+                            last,
+                        }),
                     }
                 }
-                Ok(Told::End) => {
-                    under_way -= 1;
+                Ok(OwnedEvent::End) => {
+                    in_flight -= 1;
                     transfer.response_end();
                     retry.progress();
-                    if under_way == 0 {
+                    if in_flight == 0 {
                         self.response_done();
                     }
-                    Next::Go
+                    FetchControl::Continue
                 }
-                Ok(_) => Next::Go,
-                Err(fault) => {
-                    let next = if std::mem::take(&mut open) && !skipping {
-                        see(Seen::Interrupted)
+                Ok(_) => FetchControl::Continue,
+                Err(error) => {
+                    let control = if std::mem::take(&mut open) && !skipping {
+                        on_event(ImageEvent::Interrupted)
                     } else {
-                        Next::Go
+                        FetchControl::Continue
                     };
-                    under_way = 0;
+                    in_flight = 0;
                     transfer.connection_lost();
-                    self.recover(&mut retry, fault)?;
-                    next
+                    self.recover(&mut retry, error)?;
+                    control
                 }
             };
-            match next {
-                Next::Go => {}
-                Next::Skip => skipping = true,
-                Next::Leave => return Ok(Fetched::default()),
-                Next::Cancel => {
+            match control {
+                FetchControl::Continue => {}
+                FetchControl::Skip => skipping = true,
+                FetchControl::Drop => return Ok(FetchOutcome::default()),
+                FetchControl::Cancel => {
                     self.cancel()?;
-                    return Ok(Fetched {
+                    return Ok(FetchOutcome {
                         cancelled: true,
                         absent: Vec::new(),
                         promised,
@@ -367,50 +381,54 @@ impl RefClient {
         }
     }
 
-    fn ask(&mut self, transfer: &mut Transfer, under_way: &mut usize) -> Result<(), Fault> {
+    fn send_requests(
+        &mut self,
+        transfer: &mut Transfer,
+        in_flight: &mut usize,
+    ) -> Result<(), RefError> {
         let keep_alive = self.keep_alive();
-        let pipelines = keep_alive && self.world.setup.client.pipeline();
-        while *under_way < if pipelines { PIPELINED } else { 1 } {
-            if *under_way == 0 {
+        let pipelines = keep_alive && self.simulation.setup.client.pipeline();
+        while *in_flight < if pipelines { PIPELINED } else { 1 } {
+            if *in_flight == 0 {
                 if transfer.is_done() {
                     return Ok(());
                 }
-                self.link()?;
+                self.connection()?;
             }
             let Some(request) = transfer.next_request().unwrap() else {
                 return Ok(());
             };
-            let now = self.world.now();
-            let Some(link) = &mut self.link else {
+            let now = self.simulation.now();
+            let Some(connection) = &mut self.connection else {
                 return Ok(());
             };
-            let made = link.machine.request(request, keep_alive, now);
-            made.map_err(Fault::Misuse)?;
-            *under_way += 1;
+            let result = connection.machine.request(request, keep_alive, now);
+            result.map_err(RefError::Misuse)?;
+            *in_flight += 1;
         }
         Ok(())
     }
 
-    fn cancel(&mut self) -> Result<(), Fault> {
-        let now = self.world.now();
-        let Some(link) = &mut self.link else {
+    fn cancel(&mut self) -> Result<(), RefError> {
+        let now = self.simulation.now();
+        let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        if !self.world.setup.client.pipeline() || link.machine.cancel(now).is_err() {
-            self.drop_link();
+        if !self.simulation.setup.client.pipeline() || connection.machine.cancel(now).is_err() {
+            self.disconnect();
             return Ok(());
         }
         loop {
             match self.event() {
-                Ok(Told::Cancelled) => break,
-                Ok(Told::Closed) => {
-                    self.drop_link();
+                Ok(OwnedEvent::Cancelled) => break,
+                Ok(OwnedEvent::Closed) => {
+                    self.disconnect();
                     break;
                 }
                 Ok(_) => {}
-                Err(fault) => {
-                    self.drop_link();
-                    return Err(fault);
+                Err(error) => {
+                    self.disconnect();
+                    return Err(error);
                 }
             }
         }
@@ -421,8 +439,8 @@ impl RefClient {
     fn try_watch(
         &mut self,
         list: bool,
-        see: &mut dyn FnMut(News) -> Then,
-    ) -> Result<Option<Vec<Entry>>, Fault> {
+        on_event: &mut dyn FnMut(WatchEvent) -> WatchControl,
+    ) -> Result<Option<Vec<Entry>>, RefError> {
         let entries = if list {
             Some(self.list_with(true)?)
         } else {
@@ -430,38 +448,38 @@ impl RefClient {
             None
         };
         while self.pump() {}
-        let mut then = see(News::Begun(entries));
+        let mut control = on_event(WatchEvent::Started(entries));
         loop {
-            match then {
-                Then::Leave => return Ok(None),
-                Then::Cancel => break,
-                Then::Wait => {}
+            match control {
+                WatchControl::Drop => return Ok(None),
+                WatchControl::Cancel => break,
+                WatchControl::Wait => {}
             }
             match self.event() {
-                Ok(Told::NewImage(entry)) => then = see(News::Image(entry)),
-                Ok(Told::Closed) => {
-                    self.drop_link();
-                    return Err(Fault::Protocol(ClientError::EarlyEof));
+                Ok(OwnedEvent::NewImage(entry)) => control = on_event(WatchEvent::NewImage(entry)),
+                Ok(OwnedEvent::Closed) => {
+                    self.disconnect();
+                    return Err(RefError::Protocol(ClientError::EarlyEof));
                 }
                 Ok(_) => {}
-                Err(fault) => {
-                    self.drop_link();
-                    return Err(fault);
+                Err(error) => {
+                    self.disconnect();
+                    return Err(error);
                 }
             }
         }
-        let now = self.world.now();
+        let now = self.simulation.now();
         let mut last = Vec::new();
-        if let Some(link) = &mut self.link {
-            link.machine.cancel(now).map_err(Fault::Misuse)?;
+        if let Some(connection) = &mut self.connection {
+            connection.machine.cancel(now).map_err(RefError::Misuse)?;
             loop {
                 match self.event() {
-                    Ok(Told::NewImage(entry)) => last.push(entry),
-                    Ok(Told::Cancelled | Told::Closed) => break,
+                    Ok(OwnedEvent::NewImage(entry)) => last.push(entry),
+                    Ok(OwnedEvent::Cancelled | OwnedEvent::Closed) => break,
                     Ok(_) => {}
-                    Err(fault) => {
-                        self.drop_link();
-                        return Err(fault);
+                    Err(error) => {
+                        self.disconnect();
+                        return Err(error);
                     }
                 }
             }
@@ -471,24 +489,25 @@ impl RefClient {
     }
 }
 
-impl ClientEnd for RefClient {
+impl ClientUnderTest for RefClient {
     fn list(&mut self) -> Result<Vec<Entry>, Failure> {
-        let entries = self.list_with(false).map_err(|fault| fault.tell())?;
+        let entries = self.list_with(false).map_err(|error| error.describe())?;
         self.response_done();
         Ok(entries)
     }
 
     fn fetch(
         &mut self,
-        ask: &Ask,
-        see: &mut dyn FnMut(Seen<'_>) -> Next,
-    ) -> Result<Fetched, Failure> {
-        self.try_fetch(ask, see).map_err(|fault| fault.tell())
+        request: &ImageRequest,
+        on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
+    ) -> Result<FetchOutcome, Failure> {
+        self.try_fetch(request, on_event)
+            .map_err(|error| error.describe())
     }
 
-    fn cancel_nothing(&mut self, ask: &Ask, after: bool) -> Result<(), Failure> {
+    fn cancel_idle(&mut self, request: &ImageRequest, after: bool) -> Result<(), Failure> {
         if after {
-            self.fetch(ask, &mut |_| Next::Go)?;
+            self.fetch(request, &mut |_| FetchControl::Continue)?;
         }
         Ok(())
     }
@@ -496,26 +515,27 @@ impl ClientEnd for RefClient {
     fn watch(
         &mut self,
         list: bool,
-        see: &mut dyn FnMut(News) -> Then,
+        on_event: &mut dyn FnMut(WatchEvent) -> WatchControl,
     ) -> Result<Option<Vec<Entry>>, Failure> {
-        self.try_watch(list, see).map_err(|fault| fault.tell())
+        self.try_watch(list, on_event)
+            .map_err(|error| error.describe())
     }
 
     fn close(&mut self) {
-        self.drop_link();
+        self.disconnect();
     }
 }
 
-fn own(event: Event<'_>) -> Told {
+fn to_owned_event(event: Event<'_>) -> OwnedEvent {
     match event {
-        Event::Begin { count, .. } => Told::Begin(count),
-        Event::Entry(entry) => Told::Entry(entry.into_owned()),
-        Event::Image(image) => Told::Image(image),
-        Event::Data(bytes) => Told::Data(bytes.to_vec()),
-        Event::ImageEnd { image, verdict } => Told::ImageEnd(image, verdict),
-        Event::NewImage(entry) => Told::NewImage(entry.into_owned()),
-        Event::End { .. } => Told::End,
-        Event::Cancelled { .. } => Told::Cancelled,
-        _ => Told::Other,
+        Event::Begin { count, .. } => OwnedEvent::Begin(count),
+        Event::Entry(entry) => OwnedEvent::Entry(entry.into_owned()),
+        Event::Image(image) => OwnedEvent::Image(image),
+        Event::Data(bytes) => OwnedEvent::Data(bytes.to_vec()),
+        Event::ImageEnd { image, verdict } => OwnedEvent::ImageEnd(image, verdict),
+        Event::NewImage(entry) => OwnedEvent::NewImage(entry.into_owned()),
+        Event::End { .. } => OwnedEvent::End,
+        Event::Cancelled { .. } => OwnedEvent::Cancelled,
+        _ => OwnedEvent::Other,
     }
 }

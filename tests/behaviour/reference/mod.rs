@@ -1,5 +1,5 @@
-//! The reference: two bare machines of `jtp-core`, joined in memory, on simulated time. Whatever can move moves;
-//! only when nothing can does the time go on, to the next deadline.
+//! The reference: two bare state machines of `jtp-core`, connected in memory, with simulated time. Time advances to
+//! the next deadline only when no bytes can move.
 
 mod client;
 mod server;
@@ -13,90 +13,90 @@ use std::time::Duration;
 
 use jtp_core::{RateLimiter, Time};
 
-use super::court::Court;
-use super::ends::Stage;
 use super::log::Log;
-use super::play::{Diary, play};
+use super::play::{ClientLog, play};
 use super::script::{Script, Setup};
-use super::store::BEACON;
-use super::store::Store;
+use super::store::PROBE;
+use super::store::SimulatedStore;
+use super::stub::ServerStub;
+use super::traits::Environment;
 use client::RefClient;
-pub(crate) use server::Conn;
+pub(crate) use server::SimConnection;
 
-/// Whether the client can connect, and does so again, or was given its only stream.
+/// Whether the client has a single stream, or can connect and reconnect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Mode {
-    Over,
-    Net,
+    Stream,
+    Network,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RunResult {
     pub(crate) log: Log,
-    /// How many bytes went up and down.
+    /// The number of bytes sent by the client and by the server.
     pub(crate) up: u64,
     pub(crate) down: u64,
 }
 
-/// What the reference makes of the scenario of that name: found out once.
-pub(crate) fn recall(name: &str, script: &Script, mode: Mode) -> Arc<Told> {
-    type Known = Mutex<HashMap<(String, Mode), Arc<OnceLock<Arc<Told>>>>>;
+/// The reference's result for the scenario of this name; computed once.
+pub(crate) fn cached_run(name: &str, script: &Script, mode: Mode) -> Arc<RunResult> {
+    type Known = Mutex<HashMap<(String, Mode), Arc<OnceLock<Arc<RunResult>>>>>;
     static KNOWN: OnceLock<Known> = OnceLock::new();
     let known = KNOWN.get_or_init(Known::default);
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     let cell = Arc::clone(known.entry((name.to_owned(), mode)).or_default());
     drop(known);
-    Arc::clone(cell.get_or_init(|| Arc::new(tell(script, mode))))
+    Arc::clone(cell.get_or_init(|| Arc::new(run(script, mode))))
 }
 
-/// What the reference makes of the script.
-pub(crate) fn tell(script: &Script, mode: Mode) -> Told {
-    let world = Rc::new(World::new(&script.setup, mode));
-    let mut client = RefClient::new(Rc::clone(&world));
-    let diary = Diary::default();
-    play(script, &mut client, &*world, &diary);
-    world.settle();
-    let sim = world.sim.borrow();
-    Told {
-        up: sim.conns.iter().map(|conn| conn.up.passed).sum(),
-        down: sim.conns.iter().map(|conn| conn.down.passed).sum(),
+/// Runs the script on the reference.
+pub(crate) fn run(script: &Script, mode: Mode) -> RunResult {
+    let simulation = Rc::new(Simulation::new(&script.setup, mode));
+    let mut client = RefClient::new(Rc::clone(&simulation));
+    let client_log = ClientLog::default();
+    play(script, &mut client, &*simulation, &client_log);
+    simulation.run_to_end();
+    let sim = simulation.sim.borrow();
+    RunResult {
+        up: sim.connections.iter().map(|conn| conn.up.passed).sum(),
+        down: sim.connections.iter().map(|conn| conn.down.passed).sum(),
         log: Log {
-            client: diary.lines(),
-            server: world.court.log(),
+            client: client_log.lines(),
+            server: simulation.stub.log(),
         },
     }
 }
 
-/// All but the client.
-pub(crate) struct World {
+/// Everything except the client.
+pub(crate) struct Simulation {
     pub(crate) setup: Setup,
     pub(crate) mode: Mode,
-    pub(crate) store: Store,
-    pub(crate) court: Arc<Court>,
-    pub(crate) sim: RefCell<Sim>,
+    pub(crate) store: SimulatedStore,
+    pub(crate) stub: Arc<ServerStub>,
+    pub(crate) sim: RefCell<SimState>,
 }
 
-pub(crate) struct Sim {
+pub(crate) struct SimState {
     pub(crate) now: Time,
-    pub(crate) conns: Vec<Conn>,
+    pub(crate) connections: Vec<SimConnection>,
     pub(crate) draining: bool,
     pub(crate) stalled: bool,
     rate: Option<RateLimiter>,
 }
 
-impl World {
-    pub(crate) fn new(setup: &Setup, mode: Mode) -> World {
-        let store = Store::new(setup);
+impl Simulation {
+    pub(crate) fn new(setup: &Setup, mode: Mode) -> Simulation {
+        let store = SimulatedStore::new(setup);
         let hour = Duration::from_secs(3600);
-        World {
-            court: Court::new(setup, &store),
+        Simulation {
+            stub: ServerStub::new(setup, &store),
             setup: setup.clone(),
             mode,
             store,
-            sim: RefCell::new(Sim {
+            sim: RefCell::new(SimState {
                 now: Time::ZERO,
-                conns: Vec::new(),
+                connections: Vec::new(),
                 draining: false,
                 stalled: false,
                 rate: setup.rate.and_then(|rate| RateLimiter::new(rate, hour)),
@@ -108,40 +108,43 @@ impl World {
         self.sim.borrow().now
     }
 
-    /// A new connection; its number. None to a server that has shut down.
+    /// Opens a connection and returns its index; `None` once the server is shutting down.
     pub(crate) fn connect(&self) -> Option<usize> {
         let mut sim = self.sim.borrow_mut();
         if sim.draining {
             return None;
         }
-        let number = sim.conns.len();
+        let number = sim.connections.len();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(number + 1).unwrap()));
-        self.court.begins(address);
-        let conn = Conn::new(&self.setup, address, sim.now);
-        sim.conns.push(conn);
+        self.stub.record_open(address);
+        let conn = SimConnection::new(&self.setup, address, sim.now);
+        sim.connections.push(conn);
         Some(number)
     }
 
-    /// Everything that the server can do at once; whether it did anything.
+    /// Lets the server do everything it can without time passing; returns whether it did anything.
     pub(crate) fn serve(&self) -> bool {
         let sim = &mut *self.sim.borrow_mut();
         let (now, draining) = (sim.now, sim.draining);
         let mut moved = false;
-        for conn in &mut sim.conns {
-            moved |= conn.turn(&self.store, &self.court, &mut sim.rate, now, draining);
+        for conn in &mut sim.connections {
+            moved |= conn.step(&self.store, &self.stub, &mut sim.rate, now, draining);
         }
         moved
     }
 
-    /// Nothing moves: goes to the next deadline, the client's included. Whether there is one.
-    pub(crate) fn time_passes(&self, client: Option<Time>) -> bool {
+    /// Advances the time to the next deadline, including the client's; returns whether there is one.
+    pub(crate) fn advance_time(&self, client: Option<Time>) -> bool {
         let sim = &mut *self.sim.borrow_mut();
-        let servers = sim.conns.iter().filter_map(|conn| conn.server.deadline());
+        let servers = sim
+            .connections
+            .iter()
+            .filter_map(|conn| conn.server.deadline());
         let Some(next) = servers.chain(client).min() else {
             return false;
         };
         sim.now = sim.now.max(next);
-        for conn in &mut sim.conns {
+        for conn in &mut sim.connections {
             if conn.server.deadline().is_some_and(|d| d <= sim.now) {
                 conn.server.handle_timeout(sim.now);
             }
@@ -151,23 +154,23 @@ impl World {
 
     pub(crate) fn sleep(&self, pause: Duration) {
         let until = self.now() + pause;
-        while self.serve() || self.time_passes(Some(until)) {
+        while self.serve() || self.advance_time(Some(until)) {
             if self.now() >= until {
                 return;
             }
         }
     }
 
-    /// The server gets to the end of everything.
-    pub(crate) fn settle(&self) {
+    /// Runs until the server has nothing left to do and no deadline.
+    pub(crate) fn run_to_end(&self) {
         self.store.end();
         self.sim.borrow_mut().stalled = false;
-        while self.serve() || self.time_passes(None) {}
+        while self.serve() || self.advance_time(None) {}
     }
 }
 
-impl Stage for World {
-    fn store(&self) -> &Store {
+impl Environment for Simulation {
+    fn store(&self) -> &SimulatedStore {
         &self.store
     }
 
@@ -176,35 +179,35 @@ impl Stage for World {
         while self.serve() {}
     }
 
-    fn hold(&self) {} // What the client sends goes first anyway.
+    fn hold(&self) {} // The client's bytes are always delivered first.
 
     fn stall(&self) {
         self.sim.borrow_mut().stalled = true;
     }
 
-    fn await_end(&self) {
+    fn await_closed(&self) {
         while self
             .sim
             .borrow()
-            .conns
+            .connections
             .iter()
             .any(|c| !c.server.is_closed())
         {
             assert!(
-                self.serve() || self.time_passes(None),
-                "the server's end does not come"
+                self.serve() || self.advance_time(None),
+                "the server does not close its connections"
             );
         }
     }
 
-    fn outlast(&self, time: Duration) {
+    fn wait(&self, time: Duration) {
         self.sleep(time);
     }
 
-    fn beacon(&self) {
-        self.store.add(&[BEACON]);
-        self.store.remove(BEACON);
+    fn start_probe(&self) {
+        self.store.add(&[PROBE]);
+        self.store.remove(PROBE);
     }
 
-    fn beacon_seen(&self) {}
+    fn probe_received(&self) {}
 }

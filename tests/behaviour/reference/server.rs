@@ -1,4 +1,4 @@
-//! The server's machine, its application, and the two pipes of a connection.
+//! The bare server state machine, its application, and the two pipes of a connection.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,40 +9,41 @@ use jtp_core::wire::response::ErrorCode;
 use jtp_core::{RateLimiter, Time};
 use jtp_store::{ImageBody, ImageStore};
 
-use crate::suite::court::Court;
 use crate::suite::script::Setup;
-use crate::suite::store::Store;
+use crate::suite::store::SimulatedStore;
+use crate::suite::stub::ServerStub;
 
-/// How much is on its way in one direction at most. Far less than a body that a script is in the middle of.
-const PIPE: usize = 4096;
+/// The capacity of a pipe in bytes: far less than a body that a script interrupts.
+const PIPE_CAPACITY: usize = 4096;
 
-/// The grain of bodies: an adapter sends nothing of a piece before all of it is there.
+/// How many bytes of a body are read at once. An adapter sends nothing of a piece before it has read all of it.
 const PIECE: u32 = 256 * 1024;
 
-/// What an adapter says when a body fails.
+/// An adapter's error message for a body that cannot be read.
 const UNREADABLE: &str = "an image cannot be read";
 
-/// What it says to whoever asks too much.
+/// An adapter's error message for the rate limit.
 const TOO_MANY: &str = "too many requests from this address: try again later";
 
-/// One direction.
+/// One direction of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Pipe {
+pub(crate) struct SimPipe {
     pub(crate) bytes: VecDeque<u8>,
     pub(crate) ended: bool,
-    /// How many bytes went in, and how many may.
+    /// The number of bytes written so far.
     pub(crate) passed: u64,
+    /// The number of bytes after which the pipe ends.
     cut: Option<u64>,
 }
 
-impl Pipe {
+impl SimPipe {
     pub(crate) fn room(&self) -> usize {
-        PIPE - self.bytes.len()
+        PIPE_CAPACITY - self.bytes.len()
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.ended {
-            return; // Nobody is there.
+            return; // The reader is image_cannot_be_opened.
         }
         let left = self.cut.map_or(u64::MAX, |cut| cut - self.passed);
         let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -55,67 +56,67 @@ impl Pipe {
         self.ended |= self.cut.is_some_and(|cut| self.passed >= cut);
     }
 
-    /// Whether there is nothing more to come.
+    /// Whether the pipe has ended and everything has been read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.ended && self.bytes.is_empty()
     }
 }
 
-pub(crate) struct Conn {
+pub(crate) struct SimConnection {
     pub(crate) server: ServerConnection,
     address: SocketAddr,
-    pub(crate) up: Pipe,
-    pub(crate) down: Pipe,
-    /// What the server has read and not used.
+    pub(crate) up: SimPipe,
+    pub(crate) down: SimPipe,
+    /// Bytes that the server has read and not consumed.
     input: Vec<u8>,
-    end_told: bool,
-    drain_told: bool,
-    /// The catalog that the machine has seen.
-    seen: u64,
+    eof_reported: bool,
+    shutdown_reported: bool,
+    /// The generation of the catalog that the state machine has seen.
+    seen_generation: u64,
     body: Option<Box<dyn ImageBody>>,
-    /// What was loaded and not sent.
+    /// Body bytes that were loaded and not sent.
     loaded: Vec<u8>,
     closed: bool,
 }
 
-impl Conn {
-    pub(crate) fn new(setup: &Setup, address: SocketAddr, now: Time) -> Conn {
+impl SimConnection {
+    pub(crate) fn new(setup: &Setup, address: SocketAddr, now: Time) -> SimConnection {
         let pipe = |cut| {
-            let mut pipe = Pipe {
+            let mut pipe = SimPipe {
                 cut,
-                ..Pipe::default()
+                ..SimPipe::default()
             };
             pipe.check_cut();
             pipe
         };
-        Conn {
+        SimConnection {
             server: ServerConnection::new(setup.server, now),
             address,
             up: pipe(setup.cut.up),
             down: pipe(setup.cut.down),
             input: Vec::new(),
-            end_told: false,
-            drain_told: false,
-            seen: 0,
+            eof_reported: false,
+            shutdown_reported: false,
+            seen_generation: 0,
             body: None,
             loaded: Vec::new(),
             closed: false,
         }
     }
 
-    /// Moves what the client has to send.
-    pub(crate) fn client_sends(&mut self, client: &mut ClientConnection, now: Time) -> bool {
+    /// Transfers the client's output; returns whether any bytes moved.
+    pub(crate) fn transmit_client(&mut self, client: &mut ClientConnection, now: Time) -> bool {
         let count = client.transmit().len().min(self.up.room());
         self.up.push(&client.transmit()[..count]);
         client.transmitted(count, now).unwrap();
         count > 0
     }
 
-    /// Everything that the server can do now; whether it did anything.
-    pub(crate) fn turn(
+    /// Lets the server do everything it can at `now`; returns whether it did anything.
+    pub(crate) fn step(
         &mut self,
-        store: &Store,
-        court: &Court,
+        store: &SimulatedStore,
+        stub: &ServerStub,
         rate: &mut Option<RateLimiter>,
         now: Time,
         draining: bool,
@@ -124,21 +125,21 @@ impl Conn {
             return false;
         }
         let mut moved = false;
-        if draining && !self.drain_told {
-            self.drain_told = true;
+        if draining && !self.shutdown_reported {
+            self.shutdown_reported = true;
             self.server.shutdown(now);
             moved = true;
         }
         let catalog = store.catalog().snapshot();
-        if self.server.is_watching() && self.seen != catalog.generation() {
-            self.seen = catalog.generation();
+        if self.server.is_watching() && self.seen_generation != catalog.generation() {
+            self.seen_generation = catalog.generation();
             self.server.catalog_changed(&catalog, now);
             moved = true;
         }
-        moved |= self.reads();
-        moved |= self.looks(store, court, rate, now);
-        moved |= self.loads(store, now);
-        moved |= self.sends(now);
+        moved |= self.read_input();
+        moved |= self.handle_requests(store, stub, rate, now);
+        moved |= self.load_body(store, now);
+        moved |= self.send_output(now);
         if self.server.wants_finish() {
             self.down.ended = true;
             self.server.finished(now).unwrap();
@@ -148,18 +149,18 @@ impl Conn {
             self.closed = true;
             self.down.ended = true;
             let reason = self.server.close_reason().map(|reason| reason.to_string());
-            court.ends(self.address, reason.as_deref().unwrap_or("none"));
+            stub.record_close(self.address, reason.as_deref().unwrap_or("none"));
             moved = true;
         }
         moved
     }
 
-    fn reads(&mut self) -> bool {
+    fn read_input(&mut self) -> bool {
         if !self.server.wants_read(&self.input) {
             return false;
         }
-        if self.up.is_at_end() && !self.end_told {
-            self.end_told = true;
+        if self.up.is_at_end() && !self.eof_reported {
+            self.eof_reported = true;
             self.server.receive_eof();
             return true;
         }
@@ -171,10 +172,10 @@ impl Conn {
         moved
     }
 
-    fn looks(
+    fn handle_requests(
         &mut self,
-        store: &Store,
-        court: &Court,
+        store: &SimulatedStore,
+        stub: &ServerStub,
         rate: &mut Option<RateLimiter>,
         now: Time,
     ) -> bool {
@@ -183,7 +184,7 @@ impl Conn {
             let received = self.server.receive(&self.input, now);
             self.input.drain(..received.used);
             moved |= received.used > 0;
-            let Some(head) = received.event else {
+            let Some(head) = received.request else {
                 return moved;
             };
             let too_many = rate
@@ -192,30 +193,30 @@ impl Conn {
             let refusal = if too_many {
                 Some((ErrorCode::RateLimited, TOO_MANY))
             } else {
-                court.decide(Some(self.address), &head)
+                stub.decide(Some(self.address), &head)
             };
             match refusal {
                 Some((code, message)) => self.server.refuse(code, message, now).unwrap(),
                 None => {
                     let catalog = store.catalog().snapshot();
-                    self.seen = catalog.generation();
+                    self.seen_generation = catalog.generation();
                     self.server.accept(&catalog, now).unwrap();
                 }
             }
         }
     }
 
-    fn loads(&mut self, store: &Store, now: Time) -> bool {
-        let Some(wanted) = self.server.wants_body().filter(|_| self.loaded.is_empty()) else {
+    fn load_body(&mut self, store: &SimulatedStore, now: Time) -> bool {
+        let Some(request) = self.server.wants_body().filter(|_| self.loaded.is_empty()) else {
             return false;
         };
-        let count = (wanted.remaining()).min(PIECE);
-        let end = u64::from(wanted.offset() + count);
-        // An empty body is there at once, unless its image is held back as a whole.
-        if !store.is_ready(wanted.image().id, end) {
+        let count = (request.image.length - request.offset).min(PIECE);
+        let end = u64::from(request.offset + count);
+        // An empty body is ready at once, unless its image is gated at 0.
+        if !store.is_ready(request.image.id, end) {
             return false;
         }
-        match self.load(store, wanted, usize::try_from(count).unwrap()) {
+        match self.read_body(store, request, usize::try_from(count).unwrap()) {
             Some(bytes) => {
                 self.loaded = bytes;
                 self.server.body_loaded(count, now).unwrap();
@@ -225,24 +226,29 @@ impl Conn {
         true
     }
 
-    fn load(&mut self, store: &Store, wanted: BodyWanted, count: usize) -> Option<Vec<u8>> {
-        if wanted.offset() == 0 {
-            self.body = Some(store.open(&wanted.image()).ok()?);
+    fn read_body(
+        &mut self,
+        store: &SimulatedStore,
+        request: BodyWanted,
+        count: usize,
+    ) -> Option<Vec<u8>> {
+        if request.offset == 0 {
+            self.body = Some(store.open(&request.image).ok()?);
         }
         let body = self.body.as_mut().unwrap();
         let mut bytes = vec![0; count];
         let mut at = 0;
         while at < count {
-            let offset = u64::from(wanted.offset()) + u64::try_from(at).unwrap();
+            let offset = u64::from(request.offset) + u64::try_from(at).unwrap();
             at += body.read_at(offset, &mut bytes[at..]).ok()?;
         }
         Some(bytes)
     }
 
-    fn sends(&mut self, now: Time) -> bool {
+    fn send_output(&mut self, now: Time) -> bool {
         let shown = self.server.transmit();
         let room = if self.down.ended {
-            usize::MAX // Whoever has gone takes everything.
+            usize::MAX // A client that is image_cannot_be_opened accepts everything.
         } else {
             self.down.room()
         };

@@ -1,37 +1,43 @@
-//! Bodies that come late, broken, or not at all.
+//! Bodies that are late, broken, or missing.
 
 use super::LARGE;
-use crate::suite::script::{Act, Deed, Script, Which, forged, packed, png, when};
+use crate::suite::script::{
+    ClientAction, Script, Selection, ServerAction, compressed, png, trigger, wrong_id,
+};
 
 crate::suite::each_pair! {
-    held_back, gone, gone_and_tried_again, broken_in_the_middle, not_what_the_id_says, over_the_limit,
-    over_the_window,
+    body_waits_for_the_store, image_cannot_be_opened, image_cannot_be_opened_and_is_retried, read_fails_inside_a_body, bytes_do_not_match_the_id, image_over_the_size_limit,
+    zstd_window_over_the_limit,
 }
 
-/// The first piece goes out while the second is not there; the answer to the next request waits for both.
-fn held_back() -> Script {
+/// The first piece is sent before the second can be read; the next response waits for both.
+fn body_waits_for_the_store() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 3)])
         .gate("a.png", 256 * 1024)
         .fetch(
-            Which::All,
-            [when("a.png", 128 * 1024, Act::Do(Deed::Open("a.png")))],
+            Selection::All,
+            [trigger(
+                "a.png",
+                128 * 1024,
+                ClientAction::Do(ServerAction::OpenGate("a.png")),
+            )],
         )
         .list()
-        .must("good: 1000000 bytes")
+        .expect_log("verified: 1000000 bytes")
 }
 
-/// S12: said where the packet would begin.
-fn gone() -> Script {
+/// S12: the error frame takes the place of the packet.
+fn image_cannot_be_opened() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 3), png("c.png", 4)])
         .setup(|setup| setup.broken.push(("b.png", None)))
         .list_and_get()
-        .must("good: 1000000 bytes")
-        .must("the server reports ServerError")
-        .must("1: end: an image could not be read")
+        .expect_log("verified: 1000000 bytes")
+        .expect_log("the server reports ServerError")
+        .expect_log("1: end: an image could not be read")
 }
 
-/// R6: what was complete stands; the rest is asked for again.
-fn gone_and_tried_again() -> Script {
+/// R6: complete images are kept; the rest is requested again.
+fn image_cannot_be_opened_and_is_retried() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 3), png("c.png", 4)])
         .setup(|setup| {
             setup.broken.push(("b.png", None));
@@ -39,47 +45,51 @@ fn gone_and_tried_again() -> Script {
             setup.retries = 1;
         })
         .list_and_get()
-        .must("2: request BATCH (1) keep-alive")
-        .must("the server reports ServerError")
+        .expect_log("2: request BATCH (1) keep-alive")
+        .expect_log("the server reports ServerError")
 }
 
-/// S12 S13: the connection closes short.
-fn broken_in_the_middle() -> Script {
+/// S12 S13: the connection ends early.
+fn read_fails_inside_a_body() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 3)])
         .setup(|setup| setup.broken.push(("a.png", Some(2 * 256 * 1024))))
         .list_and_get()
-        .must("interrupted after 524288 bytes")
-        .must("error: protocol: the connection ended early")
+        .expect_log("interrupted after 524288 bytes")
+        .expect_log("error: protocol: the connection ended early")
 }
 
-/// R2: asked for once more before it counts.
-fn not_what_the_id_says() -> Script {
-    Script::of([png("a.png", 50), forged("b.png", 60), png("c.png", 70)])
+/// R2: requested once more before it counts as failed.
+fn bytes_do_not_match_the_id() -> Script {
+    Script::of([png("a.png", 50), wrong_id("b.png", 60), png("c.png", 70)])
         .list_and_get()
         .list()
-        .must("(last: false)")
-        .must("(last: true)")
-        .must("1: request GET_BY_ID (1) keep-alive")
+        .expect_log("(last: false)")
+        .expect_log("(last: true)")
+        .expect_log("1: request GET_BY_ID (1) keep-alive")
 }
 
 /// R4
-fn over_the_limit() -> Script {
+fn image_over_the_size_limit() -> Script {
     Script::of([
         png("a.png", 5_000),
-        packed("b.bmp", 90_000),
+        compressed("b.bmp", 90_000),
         png("c.png", 70),
     ])
     .setup(|setup| setup.client = setup.client.with_max_image_size(4_999))
     .list_and_get()
-    .must("the image is longer than 4999 bytes (last: true)")
-    .must("good: 70 bytes")
+    .expect_log("the image is longer than 4999 bytes (last: true)")
+    .expect_log("verified: 70 bytes")
 }
 
 /// W8
-fn over_the_window() -> Script {
-    Script::of([png("a.png", 50), packed("b.bmp", 90_000), png("c.png", 70)])
-        .setup(|setup| setup.client = setup.client.with_max_window(64 * 1024))
-        .list_and_get()
-        .must("the window is too large (last: true)")
-        .must("good: 70 bytes")
+fn zstd_window_over_the_limit() -> Script {
+    Script::of([
+        png("a.png", 50),
+        compressed("b.bmp", 90_000),
+        png("c.png", 70),
+    ])
+    .setup(|setup| setup.client = setup.client.with_max_window(64 * 1024))
+    .list_and_get()
+    .expect_log("the window is too large (last: true)")
+    .expect_log("verified: 70 bytes")
 }

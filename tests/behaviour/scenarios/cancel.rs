@@ -1,78 +1,91 @@
-//! CANCEL by the client's application. What no application can do is in `raw_cancel`.
+//! CANCEL by the client's application. CANCELs that the API cannot send are in `raw_cancel`.
 
 use super::LARGE;
-use crate::suite::script::{Act, Script, Watching, Which, many, packed, png, when};
+use crate::suite::script::{
+    ClientAction, Script, Selection, WatchAction, compressed, png, small_images, trigger,
+};
 
 crate::suite::each_pair! {
-    during_a_get, during_a_batch, during_everything, with_the_last_byte_seen, twice_in_a_row,
-    behind_a_pipelined_request, without_pipelining, left_in_the_middle, of_a_watch,
-    of_a_watch_without_pipelining, before_the_first_byte, where_nothing_is_under_way, of_a_watch_at_once,
+    during_a_get, during_a_batch, during_list_and_get, after_the_last_byte, twice_in_a_row,
+    behind_a_pipelined_request, without_pipelining, request_dropped_inside_an_image, cancel_watch,
+    cancel_watch_without_pipelining, before_the_first_body_byte, no_request_in_progress, cancel_watch_immediately,
 }
 
 fn album() -> Script {
-    Script::of([png("a.png", LARGE), png("b.png", 10), packed("c.bmp", 900)]).pipelining()
+    Script::of([
+        png("a.png", LARGE),
+        png("b.png", 10),
+        compressed("c.bmp", 900),
+    ])
+    .pipelining()
 }
 
-/// C1 C2: the packet under way is the last.
+/// C1 C2: the packet in flight is the last.
 fn during_a_get() -> Script {
     album()
         .fetch(
-            Which::Get(vec!["b.png", "a.png", "c.bmp"]),
-            [when("a.png", 1, Act::Cancel)],
+            Selection::Get(vec!["b.png", "a.png", "c.bmp"]),
+            [trigger("a.png", 1, ClientAction::Cancel)],
         )
         .list()
-        .must("cancelled, 3 promised")
-        .must("3 entries")
-        .must("1: end: the peer closed the connection")
+        .expect_log("cancelled, 3 promised")
+        .expect_log("3 entries")
+        .expect_log("1: end: the peer closed the connection")
 }
 
 fn during_a_batch() -> Script {
     album()
-        .fetch(Which::Batch(vec!["b.png"]), [when("a.png", 1, Act::Cancel)])
+        .fetch(
+            Selection::Batch(vec!["b.png"]),
+            [trigger("a.png", 1, ClientAction::Cancel)],
+        )
         .get(["b.png"])
-        .must("cancelled, 2 promised")
-        .must("good: 10 bytes")
+        .expect_log("cancelled, 2 promised")
+        .expect_log("verified: 10 bytes")
 }
 
-fn during_everything() -> Script {
-    album()
-        .fetch(Which::All, [when("a.png", 700, Act::Cancel)])
-        .list_and_get()
-        .must("cancelled, 3 promised")
-}
-
-/// C3: the response may be complete when the server reads the CANCEL; it is answered all the same.
-fn with_the_last_byte_seen() -> Script {
+fn during_list_and_get() -> Script {
     album()
         .fetch(
-            Which::Get(vec!["b.png", "a.png"]),
-            [when("a.png", LARGE, Act::Cancel)],
+            Selection::All,
+            [trigger("a.png", 700, ClientAction::Cancel)],
+        )
+        .list_and_get()
+        .expect_log("cancelled, 3 promised")
+}
+
+/// C3: the CANCEL is answered even if the response is complete when the server reads it.
+fn after_the_last_byte() -> Script {
+    album()
+        .fetch(
+            Selection::Get(vec!["b.png", "a.png"]),
+            [trigger("a.png", LARGE, ClientAction::Cancel)],
         )
         .list()
-        .must("cancelled, 2 promised")
-        .must("3 entries")
+        .expect_log("cancelled, 2 promised")
+        .expect_log("3 entries")
 }
 
 fn twice_in_a_row() -> Script {
     album()
-        .fetch(Which::All, [when("a.png", 1, Act::Cancel)])
-        .fetch(Which::All, [when("a.png", 1, Act::Cancel)])
+        .fetch(Selection::All, [trigger("a.png", 1, ClientAction::Cancel)])
+        .fetch(Selection::All, [trigger("a.png", 1, ClientAction::Cancel)])
         .get(["c.bmp"])
-        .must("good: 900 bytes")
+        .expect_log("verified: 900 bytes")
 }
 
-/// C5: what is before it is answered in full.
+/// C5: requests before the cancelled one are answered in full.
 fn behind_a_pipelined_request() -> Script {
-    Script::of_all(many(300))
+    Script::of_all(small_images(300))
         .pipelining()
-        .get_each([when("0001.png", 0, Act::CancelFromAfar)])
+        .get_each([trigger("0001.png", 0, ClientAction::CancelUnread)])
         .list()
-        .must("1: request GET_BY_ID (45) keep-alive")
-        .must("cancelled")
-        .must("300 entries")
+        .expect_log("1: request GET_BY_ID (45) keep-alive")
+        .expect_log("cancelled")
+        .expect_log("300 entries")
 }
 
-/// R7: the connection is closed instead, and the next request has one of its own.
+/// R7: the client closes the connection instead; the next request uses a new one.
 fn without_pipelining() -> Script {
     album()
         .small_first()
@@ -80,70 +93,70 @@ fn without_pipelining() -> Script {
             setup.client = setup.client.with_pipeline(false);
             setup.connects = true;
         })
-        .fetch(Which::All, [when("b.png", 10, Act::Cancel)])
+        .fetch(Selection::All, [trigger("b.png", 10, ClientAction::Cancel)])
         .list()
-        .must("2: request LIST (0) keep-alive")
+        .expect_log("2: request LIST (0) keep-alive")
 }
 
-/// The same without a CANCEL: the request is dropped.
-fn left_in_the_middle() -> Script {
+/// The application drops the request without a CANCEL.
+fn request_dropped_inside_an_image() -> Script {
     album()
         .small_first()
         .setup(|setup| setup.connects = true)
-        .fetch(Which::All, [when("b.png", 10, Act::Leave)])
+        .fetch(Selection::All, [trigger("b.png", 10, ClientAction::Drop)])
         .list()
-        .must("2: request LIST (0) keep-alive")
+        .expect_log("2: request LIST (0) keep-alive")
 }
 
 /// N3
-fn of_a_watch() -> Script {
+fn cancel_watch() -> Script {
     album()
-        .list_and_watch([Watching::Cancel])
+        .list_and_watch([WatchAction::Cancel])
         .get(["b.png"])
-        .watch([Watching::Cancel])
+        .watch([WatchAction::Cancel])
         .list()
-        .must("1: request WATCH (0)")
-        .must("good: 10 bytes")
+        .expect_log("1: request WATCH (0)")
+        .expect_log("verified: 10 bytes")
 }
 
 /// R7
-fn of_a_watch_without_pipelining() -> Script {
+fn cancel_watch_without_pipelining() -> Script {
     Script::of([png("a.png", 10)])
         .setup(|setup| setup.connects = true)
-        .watch([Watching::Cancel])
+        .watch([WatchAction::Cancel])
         .list()
-        .must("1: end: the peer closed the connection")
-        .must("2: request LIST (0) keep-alive")
+        .expect_log("1: end: the peer closed the connection")
+        .expect_log("2: request LIST (0) keep-alive")
 }
 
-/// The head of the first packet has come, and nothing of its body.
-fn before_the_first_byte() -> Script {
+/// Only the head of the first packet has arrived.
+fn before_the_first_body_byte() -> Script {
     album()
-        .fetch(Which::All, [when("a.png", 0, Act::Cancel)])
+        .fetch(Selection::All, [trigger("a.png", 0, ClientAction::Cancel)])
         .list()
-        .must("cancelled")
+        .expect_log("cancelled")
 }
 
-/// Nothing is sent for it, and the connection is as good as before.
-fn where_nothing_is_under_way() -> Script {
+/// Nothing is sent, and the connection remains usable.
+fn no_request_in_progress() -> Script {
     album()
-        .cancel_before(Which::All)
+        .cancel_before(Selection::All)
         .list()
-        .cancel_after(Which::Get(vec!["b.png", "c.bmp"]))
-        .cancel_before(Which::Batch(vec![]))
+        .cancel_after(Selection::Get(vec!["b.png", "c.bmp"]))
+        .cancel_before(Selection::Batch(vec![]))
         .list()
-        .cancel_after(Which::Get(vec![]))
+        .cancel_after(Selection::Get(vec![]))
         .get(["b.png"])
-        .must("1: request GET_BY_ID (1) keep-alive")
-        .must("good: 10 bytes")
+        .expect_log("1: request GET_BY_ID (1) keep-alive")
+        .expect_log("verified: 10 bytes")
 }
 
 /// N3: WATCH and CANCEL in one write.
-fn of_a_watch_at_once() -> Script {
+fn cancel_watch_immediately() -> Script {
     album()
-        .watching(false, false, [Watching::Cancel])
-        .watching(true, false, [Watching::Cancel])
+        .watch_with(false, false, [WatchAction::Cancel])
+        .watch_with(true, false, [WatchAction::Cancel])
         .list()
-        .must("1: request WATCH (0)")
-        .must("cancelled")
+        .expect_log("1: request WATCH (0)")
+        .expect_log("cancelled")
 }

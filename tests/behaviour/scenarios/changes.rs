@@ -1,12 +1,12 @@
-//! The catalog changes while it is served.
+//! The catalog changes while requests are served.
 
 use super::LARGE;
-use crate::suite::script::Watching::{Cancel, Do, Next};
-use crate::suite::script::{Act, Deed, Script, Which, png, when};
+use crate::suite::script::WatchAction::{Cancel, Do, Receive};
+use crate::suite::script::{ClientAction, Script, Selection, ServerAction, png, trigger};
 
 crate::suite::each_pair! {
-    each_response_has_its_snapshot, changed_when_the_request_was_read, news_during_bodies,
-    removed_before_it_was_sent,
+    each_response_has_its_own_snapshot, changed_while_the_request_is_handled, image_added_during_a_response,
+    removed_before_it_is_sent,
 }
 
 fn album() -> Script {
@@ -14,51 +14,66 @@ fn album() -> Script {
 }
 
 /// S3
-fn each_response_has_its_snapshot() -> Script {
+fn each_response_has_its_own_snapshot() -> Script {
     album()
         .fetch(
-            Which::All,
+            Selection::All,
             [
-                when("a.png", 1, Act::Do(Deed::Add("b.png"))),
-                when("a.png", 1, Act::Do(Deed::Rename("a.png", "z.png"))),
-                when("c.png", 70, Act::Do(Deed::Add("d.png"))),
+                trigger("a.png", 1, ClientAction::Do(ServerAction::Add("b.png"))),
+                trigger(
+                    "a.png",
+                    1,
+                    ClientAction::Do(ServerAction::Rename("a.png", "z.png")),
+                ),
+                trigger("c.png", 70, ClientAction::Do(ServerAction::Add("d.png"))),
             ],
         )
         .list()
         .batch(["a.png"])
-        .must("2 promised")
-        .must("4 entries")
+        .expect_log("2 promised")
+        .expect_log("4 entries")
 }
 
-/// S3: the last moment at which a change counts.
-fn changed_when_the_request_was_read() -> Script {
+/// S3: a change before the handler returns is in the snapshot.
+fn changed_while_the_request_is_handled() -> Script {
     album()
         .setup(|setup| {
-            setup.on_request.push(("LIST", Deed::Add("b.png")));
-            setup.on_request.push(("BATCH", Deed::Add("d.png")));
+            setup.on_request.push(("LIST", ServerAction::Add("b.png")));
+            setup.on_request.push(("BATCH", ServerAction::Add("d.png")));
         })
         .list()
         .batch(["a.png"])
-        .must("3 entries")
-        .must("3 promised")
+        .expect_log("3 entries")
+        .expect_log("3 promised")
 }
 
-/// N1: what comes before the WATCH is no news to it, though a response was under way.
-fn news_during_bodies() -> Script {
-    album()
-        .fetch(Which::All, [when("a.png", 1, Act::Do(Deed::Add("b.png")))])
-        .watch([Do(Deed::Add("d.png")), Next(1), Cancel])
-        .must("new:   ef46db3751d8e999 d.png")
-}
-
-/// What a snapshot promised is sent.
-fn removed_before_it_was_sent() -> Script {
+/// N1: an image added during an earlier response is no event for a WATCH that follows.
+fn image_added_during_a_response() -> Script {
     album()
         .fetch(
-            Which::Get(vec!["a.png", "c.png"]),
-            [when("a.png", 1, Act::Do(Deed::Remove("c.png")))],
+            Selection::All,
+            [trigger(
+                "a.png",
+                1,
+                ClientAction::Do(ServerAction::Add("b.png")),
+            )],
+        )
+        .watch([Do(ServerAction::Add("d.png")), Receive(1), Cancel])
+        .expect_log("new:   ef46db3751d8e999 d.png")
+}
+
+/// An image removed from the catalog is still sent if the snapshot has it.
+fn removed_before_it_is_sent() -> Script {
+    album()
+        .fetch(
+            Selection::Get(vec!["a.png", "c.png"]),
+            [trigger(
+                "a.png",
+                1,
+                ClientAction::Do(ServerAction::Remove("c.png")),
+            )],
         )
         .get(["c.png"])
-        .must("good: 70 bytes")
-        .must("absent: [(")
+        .expect_log("verified: 70 bytes")
+        .expect_log("absent: [(")
 }

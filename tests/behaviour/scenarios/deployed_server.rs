@@ -1,4 +1,4 @@
-//! R7: a server with the habits of deployed ones.
+//! R7: a server that behaves like deployed ones.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -10,40 +10,44 @@ use std::thread;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
 
-/// A server as they are deployed:
-/// - LIST gives raw sizes and no compressed bit, while BMPs travel compressed;
-/// - during `JTPD` it looks for one byte between packets: a 3 is taken for a whole CANCEL, whose flags byte
-///   it leaves for the next request's type; anything else is lost;
-/// - WATCH ends by such a 3 as well;
-/// - `JTPB` and `JTPG` are sent to their end before CANCEL is answered;
-/// - it may say RateLimited at accept, before any request, and close keep-alive connections when it likes.
-pub(crate) struct Deployed {
-    pub(crate) pictures: Vec<Picture>,
-    /// So many connections are told RateLimited.
+/// A server with the behaviour of deployed ones:
+/// - LIST gives raw sizes and no compressed bit, while BMPs are sent compressed;
+/// - during `JTPD` it reads one byte between packets: it treats a 3 as a complete CANCEL, and reads the CANCEL's
+///   flags byte as the next request's type; any other byte is lost;
+/// - such a 3 also ends WATCH;
+/// - `JTPB` and `JTPG` are sent completely before CANCEL is answered;
+/// - it may send RateLimited at accept, before any request, and may close keep-alive connections after any response.
+pub(crate) struct DeployedServer {
+    pub(crate) images: Vec<TestImage>,
+    /// The number of connections that get RateLimited.
     rate_limited: AtomicUsize,
-    /// The responses after which a keep-alive connection is closed.
-    patience: usize,
-    /// Bytes that got lost during `JTPD`.
-    pub(crate) lost: AtomicUsize,
+    /// The number of responses after which a keep-alive connection is closed.
+    responses_per_connection: usize,
+    /// The number of bytes lost during `JTPD`.
+    pub(crate) lost_bytes: AtomicUsize,
     pub(crate) connections: AtomicUsize,
-    /// What watchers are told.
-    news: Mutex<Receiver<Picture>>,
+    /// The images that watchers are notified of.
+    new_images: Mutex<Receiver<TestImage>>,
 }
 
-/// The server, its address, and the way to tell its watchers of new images.
-pub(crate) type Started = (Arc<Deployed>, SocketAddr, Sender<Picture>);
+/// The server, its address, and a sender of images to notify watchers of.
+pub(crate) type Started = (Arc<DeployedServer>, SocketAddr, Sender<TestImage>);
 
-impl Deployed {
-    /// It runs until the test ends.
-    pub(crate) fn start(pictures: Vec<Picture>, rate_limited: usize, patience: usize) -> Started {
-        let (tell, news) = channel();
-        let deployed = Arc::new(Deployed {
-            pictures,
+impl DeployedServer {
+    /// Starts a server that runs until the test ends.
+    pub(crate) fn start(
+        images: Vec<TestImage>,
+        rate_limited: usize,
+        responses_per_connection: usize,
+    ) -> Started {
+        let (notify, new_images) = channel();
+        let deployed = Arc::new(DeployedServer {
+            images,
             rate_limited: AtomicUsize::new(rate_limited),
-            patience,
-            lost: AtomicUsize::new(0),
+            responses_per_connection,
+            lost_bytes: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            news: Mutex::new(news),
+            new_images: Mutex::new(new_images),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,11 +56,11 @@ impl Deployed {
             for stream in listener.incoming() {
                 let server = Arc::clone(&server);
                 server.connections.fetch_add(1, Ordering::Relaxed);
-                // A client that has gone ends its thread by a panic, which is nobody's business.
+                // A client that disconnects ends its thread by a panic, which is ignored.
                 thread::spawn(move || server.serve(Peer::on(stream.unwrap())));
             }
         });
-        (deployed, address, tell)
+        (deployed, address, notify)
     }
 
     fn serve(&self, mut peer: Peer) {
@@ -69,15 +73,15 @@ impl Deployed {
             peer.read_up_to(1 << 20);
             return;
         }
-        for _ in 0..self.patience {
+        for _ in 0..self.responses_per_connection {
             let [kind, flags] = peer.read_up_to(2)[..] else {
                 return;
             };
             let sent = match kind {
                 LIST => {
-                    let flags_of = |p: &Picture| entry(p.kind, p.id, &p.name, raw_len(p));
-                    let entries: Vec<u8> = self.pictures.iter().flat_map(flags_of).collect();
-                    peer.try_send([head(b"JTPL", self.pictures.len()), entries].concat())
+                    let flags_of = |p: &TestImage| entry(p.kind, p.id, &p.name, raw_len(p));
+                    let entries: Vec<u8> = self.images.iter().flat_map(flags_of).collect();
+                    peer.try_send([head(b"JTPL", self.images.len()), entries].concat())
                 }
                 GET => self.get(&mut peer),
                 BATCH => {
@@ -98,14 +102,14 @@ impl Deployed {
     fn get(&self, peer: &mut Peer) -> std::io::Result<()> {
         let count = peer.read(1)[0];
         let ids: Vec<u64> = (0..count).map(|_| peer.u64()).collect();
-        let of = |id: &u64| self.pictures.iter().find(|p| p.id == *id);
-        let found: Vec<&Picture> = ids.iter().filter_map(of).collect();
+        let of = |id: &u64| self.images.iter().find(|p| p.id == *id);
+        let found: Vec<&TestImage> = ids.iter().filter_map(of).collect();
         peer.try_send(data_head(u8::try_from(found.len()).unwrap()))?;
-        for picture in found {
-            peer.try_send(travelling(picture))?;
+        for image in found {
+            peer.try_send(travelling(image))?;
             match peer.look() {
-                Some(3) => return peer.try_send(b"JTPC"), // Its flags byte stays.
-                Some(_) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+                Some(3) => return peer.try_send(b"JTPC"), // Its flags byte stays unread.
+                Some(_) => drop(self.lost_bytes.fetch_add(1, Ordering::Relaxed)),
                 None => {}
             }
         }
@@ -113,22 +117,22 @@ impl Deployed {
     }
 
     fn all(&self, peer: &mut Peer, header: &[u8; 4], have: &[u64]) -> std::io::Result<()> {
-        let lacking = self.pictures.iter().filter(|p| !have.contains(&p.id));
-        let lacking: Vec<&Picture> = lacking.collect();
-        peer.try_send(head(header, lacking.len()))?;
-        lacking
+        let missing = self.images.iter().filter(|p| !have.contains(&p.id));
+        let missing: Vec<&TestImage> = missing.collect();
+        peer.try_send(head(header, missing.len()))?;
+        missing
             .into_iter()
             .try_for_each(|p| peer.try_send(travelling(p)))
     }
 
     fn watch(&self, peer: &mut Peer) -> std::io::Result<()> {
-        let news = self.news.lock().unwrap();
+        let new_images = self.new_images.lock().unwrap();
         loop {
-            if let Ok(p) = news.recv_timeout(std::time::Duration::from_millis(5)) {
+            if let Ok(p) = new_images.recv_timeout(std::time::Duration::from_millis(5)) {
                 peer.try_send([&b"JTPW"[..], &p.entry()].concat())?;
             }
             match peer.look() {
-                Some(3) => return peer.try_send(b"JTPC"), // Its flags byte stays.
+                Some(3) => return peer.try_send(b"JTPC"), // Its flags byte stays unread.
                 Some(_) => return Err(ErrorKind::InvalidData.into()),
                 None => {}
             }
@@ -136,16 +140,16 @@ impl Deployed {
     }
 }
 
-fn raw_len(picture: &Picture) -> u32 {
-    u32::try_from(picture.bytes.len()).unwrap()
+fn raw_len(image: &TestImage) -> u32 {
+    u32::try_from(image.bytes.len()).unwrap()
 }
 
-/// The packet: BMPs travel compressed.
-fn travelling(picture: &Picture) -> Vec<u8> {
-    if picture.kind == 3 {
-        let data = zstd::encode_all(&picture.bytes[..], 3).unwrap();
-        packet(picture.kind | ZSTD, picture.id, &data)
+/// The packet; BMPs are sent compressed.
+fn travelling(image: &TestImage) -> Vec<u8> {
+    if image.kind == 3 {
+        let data = zstd::encode_all(&image.bytes[..], 3).unwrap();
+        packet(image.kind | ZSTD, image.id, &data)
     } else {
-        picture.packet()
+        image.packet()
     }
 }

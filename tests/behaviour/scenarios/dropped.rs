@@ -1,11 +1,11 @@
-//! The client goes: its futures are dropped at every await, or, where there are none, its stream is closed from
-//! outside at every step. What the server makes of it is what the bare machine makes of the same bytes.
+//! The client is dropped at every await; the stream of the blocking client is closed at every read and write instead.
+//! The server's log must equal that of the bare state machine for the same bytes.
 
 use crate::suite::adapters::Adapter;
 use crate::suite::reference::{self, Mode};
 use crate::suite::run;
-use crate::suite::script::Watching::{Do, Next};
-use crate::suite::script::{Act, Deed, Script, Which, png, when};
+use crate::suite::script::WatchAction::{Do, Receive};
+use crate::suite::script::{ClientAction, Script, Selection, ServerAction, png, trigger};
 
 crate::suite::each_pair_by! { super::each_await: at_every_await, at_every_await_of_a_watch }
 
@@ -19,32 +19,36 @@ fn at_every_await() -> Script {
 fn at_every_await_of_a_watch() -> Script {
     Script::of([png("a.png", 40)])
         .later([png("b.png", 5), png("c.png", 6)])
-        .setup(|setup| setup.on_request.push(("WATCH", Deed::Add("b.png"))))
+        .setup(|setup| setup.on_request.push(("WATCH", ServerAction::Add("b.png"))))
         .setup(|setup| setup.unshaped = true)
-        .watching(true, false, [Next(1), Do(Deed::Add("c.png")), Next(1)])
+        .watch_with(
+            true,
+            false,
+            [Receive(1), Do(ServerAction::Add("c.png")), Receive(1)],
+        )
 }
 
-crate::suite::each_pair_by! { super::over_the_only_stream: given_up_in_the_middle, given_up_and_fetched }
+crate::suite::each_pair_by! { super::over_the_only_stream: list_after_an_abandoned_response, get_after_an_abandoned_response }
 
-/// What is left of the response is not taken for the answer to the next request.
-fn given_up_in_the_middle() -> Script {
+/// The rest of the response is not read as the answer to the next request.
+fn list_after_an_abandoned_response() -> Script {
     Script::of([png("a.png", 30), png("b.png", 10)])
-        .fetch(Which::All, [when("a.png", 10, Act::Leave)])
+        .fetch(Selection::All, [trigger("a.png", 10, ClientAction::Drop)])
         .list()
-        .must("1: request LIST_AND_GET (0) keep-alive")
-        .must("error: misuse: the connection has ended")
+        .expect_log("1: request LIST_AND_GET (0) keep-alive")
+        .expect_log("error: misuse: the connection has ended")
 }
 
-fn given_up_and_fetched() -> Script {
+fn get_after_an_abandoned_response() -> Script {
     Script::of([png("a.png", 30), png("b.png", 10)])
-        .fetch(Which::All, [when("a.png", 10, Act::Leave)])
+        .fetch(Selection::All, [trigger("a.png", 10, ClientAction::Drop)])
         .get(["b.png"])
-        .must("error: misuse: the connection has ended")
+        .expect_log("error: misuse: the connection has ended")
 }
 
 pub(super) fn over_the_only_stream(name: &str, script: &Script, server: Adapter, client: Adapter) {
-    let expected = reference::recall(name, script, Mode::Over);
-    for line in &script.must {
+    let expected = reference::cached_run(name, script, Mode::Stream);
+    for line in &script.expected_log {
         assert!(
             expected.log.has(line),
             "{name}: no {line:?} in {expected:#?}"
@@ -55,9 +59,9 @@ pub(super) fn over_the_only_stream(name: &str, script: &Script, server: Adapter,
 
 pub(super) fn each_await(name: &str, script: &Script, server: Adapter, client: Adapter) {
     for at in 0.. {
-        assert!(at < 2_000, "{name}: it does not come to an end");
+        assert!(at < 2_000, "{name}: does not end");
         if !run::check_dropped(name, script, server, client, at) {
-            assert!(at > 0, "{name}: it never waited");
+            assert!(at > 0, "{name}: never waited");
             return;
         }
     }

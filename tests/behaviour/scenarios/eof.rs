@@ -1,4 +1,4 @@
-//! The connection ends after every byte of a short exchange, in each direction.
+//! The connection ends after each byte of a short exchange, in each direction.
 
 use crate::suite::adapters::Adapter;
 use crate::suite::reference::{self, Mode};
@@ -13,19 +13,19 @@ fn after_every_byte() -> Script {
 }
 
 pub(super) fn each_byte(name: &str, script: &Script, server: Adapter, client: Adapter) {
-    let whole = reference::tell(script, Mode::Over);
-    assert!((15..100).contains(&whole.up) && (50..200).contains(&whole.down));
-    let up = (0..=whole.up).map(|at| Cut {
+    let full = reference::run(script, Mode::Stream);
+    assert!((15..100).contains(&full.up) && (50..200).contains(&full.down));
+    let up = (0..=full.up).map(|at| Cut {
         up: Some(at),
         down: None,
     });
-    let down = (1..=whole.down).map(|at| Cut {
+    let down = (1..=full.down).map(|at| Cut {
         up: None,
         down: Some(at),
     });
     for cut in up.chain(down) {
         let script = script.clone().setup(|setup| setup.cut = cut);
-        let expected = reference::tell(&script, Mode::Over).log;
+        let expected = reference::run(&script, Mode::Stream).log;
         // Whether a client sees the end between two responses before it sends the next request is a race.
         let first = expected.client.iter().find(|line| line.contains("error"));
         if cut.down.is_some() && first.is_some_and(|line| line.contains("misuse")) {
@@ -39,8 +39,8 @@ fn inside_tls() -> Script {
     Script::of([png("a.png", 5)]).get(["a.png"])
 }
 
-/// The bytes of the handshake and of the records, each on one of the nine pairs. Where in a record the stream
-/// ends makes no difference: what is seen is what is seen when the bytes that it protects end somewhere.
+/// Ends the stream after each byte of the handshake and the records; the nine pairs share the positions. A stream
+/// that ends inside a record must look like one whose plaintext ends at some byte.
 pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, client: Adapter) {
     const PAIRS: usize = 9;
     let number = |adapter: Adapter| match adapter.name {
@@ -48,9 +48,9 @@ pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, cli
         "async_std" => 1,
         _ => 2,
     };
-    let whole = reference::tell(script, Mode::Net);
+    let full = reference::run(script, Mode::Network);
     for up in [true, false] {
-        let length = if up { whole.up } else { whole.down };
+        let length = if up { full.up } else { full.down };
         let cut = |n| {
             let cut = Cut {
                 up: up.then_some(n),
@@ -59,23 +59,23 @@ pub(super) fn each_byte_of_tls(name: &str, script: &Script, server: Adapter, cli
             script.clone().setup(|setup| setup.cut = cut)
         };
         let possible: Vec<_> = (0..=length)
-            .map(|n| reference::tell(&cut(n), Mode::Net).log)
+            .map(|n| reference::run(&cut(n), Mode::Network).log)
             .collect();
-        let mut begun = 0;
+        let mut cut_responses = 0;
         for n in (3 * number(server) + number(client)..).step_by(PAIRS) {
-            assert!(n < 20_000, "{name}: it does not come to an end");
+            assert!(n < 20_000, "{name}: does not end");
             let log = run::run_cut_tls(name, &cut(n.try_into().unwrap()), server, client);
-            if log == whole.log {
+            if log == full.log {
                 break;
             }
-            // Without a handshake there is nothing but an error.
-            let (asked, failed) = (log.has(": request"), log.has("  error: "));
+            // Before the handshake is complete there is only an error.
+            let (has_request, failed) = (log.has(": request"), log.has("  error: "));
             assert!(
-                failed && (!asked || possible.contains(&log)),
+                failed && (!has_request || possible.contains(&log)),
                 "{n}: {log:#?}"
             );
-            begun += usize::from(asked);
+            cut_responses += usize::from(has_request);
         }
-        assert!(begun > 0 || up, "{name}: never in a response");
+        assert!(cut_responses > 0 || up, "{name}: no cut inside a response");
     }
 }

@@ -1,6 +1,6 @@
-//! Keep-alive, and its end by either side.
+//! Keep-alive, and either side ending it.
 
-use crate::suite::script::{Deed, SOON, Script, png};
+use crate::suite::script::{SHORT, Script, ServerAction, png};
 
 crate::suite::each_pair! {
     without_keep_alive, the_client_closes_between_requests, the_server_closes_between_requests,
@@ -18,8 +18,8 @@ fn without_keep_alive() -> Script {
         .get(["a.png"])
         .batch(["a.png"])
         .list_and_get()
-        .must("1: request LIST (0)")
-        .must("4: end: the request did not ask for keep-alive")
+        .expect_log("1: request LIST (0)")
+        .expect_log("4: end: the request did not ask for keep-alive")
 }
 
 fn the_client_closes_between_requests() -> Script {
@@ -29,11 +29,11 @@ fn the_client_closes_between_requests() -> Script {
         .close()
         .get(["a.png"])
         .close()
-        .must("1: end: the peer closed the connection")
-        .must("2: request GET_BY_ID (1) keep-alive")
+        .expect_log("1: end: the peer closed the connection")
+        .expect_log("2: request GET_BY_ID (1) keep-alive")
 }
 
-/// R6 T4: that the connection is gone shows only when it is to be used again.
+/// R6 T4: the client notices the closed connection when it sends the next request, and reconnects.
 fn the_server_closes_between_requests() -> Script {
     Script::of([png("a.png", 300)])
         .setup(|setup| {
@@ -41,24 +41,24 @@ fn the_server_closes_between_requests() -> Script {
             setup.retries = 3;
             setup.server = setup
                 .server
-                .with_idle_timeout(SOON)
-                .with_linger(SOON.unwrap(), 1 << 20);
+                .with_idle_timeout(SHORT)
+                .with_linger(SHORT.unwrap(), 1 << 20);
         })
         .get(["a.png"])
-        .then(Deed::AwaitEnd)
+        .then(ServerAction::AwaitClosed)
         .list()
-        .then(Deed::AwaitEnd)
-        .must("1: end: timed out: no request came")
-        .must("2: request LIST (0) keep-alive")
+        .then(ServerAction::AwaitClosed)
+        .expect_log("1: end: timed out: no request came")
+        .expect_log("2: request LIST (0) keep-alive")
 }
 
 /// T4
 fn the_server_closes_before_any_request() -> Script {
     Script::of([png("a.png", 300)])
         .setup(|setup| {
-            let server = setup.server.with_first_request_timeout(SOON);
-            setup.server = server.with_linger(SOON.unwrap(), 1 << 20);
+            let server = setup.server.with_first_byte_timeout(SHORT);
+            setup.server = server.with_linger(SHORT.unwrap(), 1 << 20);
         })
-        .then(Deed::AwaitEnd)
+        .then(ServerAction::AwaitClosed)
         .close()
 }

@@ -1,4 +1,4 @@
-//! R1 R2 R6: our clients against servers that break the protocol, or break off.
+//! R1 R2 R6: our clients against servers that violate the protocol or disconnect.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -9,21 +9,23 @@ use jtp_core::ImageId;
 use jtp_core::client::HaveSet;
 
 use crate::suite::adapters::Adapter;
-use crate::suite::ends::{self, ClientEnd, Failure, Next, Seen, Then};
 use crate::suite::script::Script;
+use crate::suite::traits::{
+    self, ClientUnderTest, Failure, FetchControl, ImageEvent, WatchControl,
+};
 use crate::support::Result;
 use crate::support::bytes::*;
 
 crate::suite::each_adapter! {
-    r1_each_violation_is_an_error_and_never_a_wrong_image,
-    r1_jtpe_is_legal_wherever_a_frame_may_begin,
+    r1_each_violation_is_an_error,
+    r1_jtpe_is_accepted_wherever_a_frame_may_begin,
     r1_jtpe_while_a_large_request_is_being_sent_stops_it,
-    r2_a_broken_image_is_thrown_away_and_asked_for_once_more,
-    r1_r6_the_end_at_every_byte_of_a_response,
+    r2_invalid_image_is_discarded_and_requested_once_more,
+    r1_r6_response_cut_at_each_byte,
 }
 
-/// A server that answers each connection's first bytes with a script, and ends.
-fn scripted(scripts: Vec<Vec<u8>>) -> SocketAddr {
+/// A server that answers the first bytes of each connection with the next script, then ends it.
+fn scripted_server(scripts: Vec<Vec<u8>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -31,7 +33,7 @@ fn scripted(scripts: Vec<Vec<u8>>) -> SocketAddr {
             let Ok((mut stream, _)) = listener.accept() else {
                 return;
             };
-            // The client may have gone before the end.
+            // The client may disconnect early.
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(&script);
             let _ = stream.shutdown(Shutdown::Write);
@@ -46,7 +48,7 @@ fn client(
     address: SocketAddr,
     keep_alive: bool,
     retries: u32,
-) -> Box<dyn ClientEnd> {
+) -> Box<dyn ClientUnderTest> {
     let script = Script::of([]).setup(|setup| {
         setup.keep_alive = keep_alive;
         setup.retries = retries;
@@ -55,7 +57,7 @@ fn client(
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Ask {
+enum Operation {
     List,
     Get,
     Batch,
@@ -63,51 +65,56 @@ enum Ask {
     Watch,
 }
 
-/// What came: the images that were verified, and how many were not.
+/// The verified images, and the number of those that failed.
 #[derive(Debug, Default)]
-struct Came {
+struct Received {
     images: Vec<Vec<u8>>,
     broken: usize,
 }
 
-fn ask(client: &mut dyn ClientEnd, ask: Ask, ids: &[u64], came: &mut Came) -> Result<(), Failure> {
-    let ask = match ask {
-        Ask::List => return client.list().map(drop),
-        Ask::Watch => return client.watch(false, &mut |_| Then::Wait).map(drop),
-        Ask::Get => ends::Ask::Get(ids.iter().map(|id| ImageId(*id)).collect()),
-        Ask::Batch => ends::Ask::Batch(HaveSet::default()),
-        Ask::ListAndGet => ends::Ask::All,
+fn run(
+    client: &mut dyn ClientUnderTest,
+    operation: Operation,
+    ids: &[u64],
+    received: &mut Received,
+) -> Result<(), Failure> {
+    let request = match operation {
+        Operation::List => return client.list().map(drop),
+        Operation::Watch => return client.watch(false, &mut |_| WatchControl::Wait).map(drop),
+        Operation::Get => traits::ImageRequest::Get(ids.iter().map(|id| ImageId(*id)).collect()),
+        Operation::Batch => traits::ImageRequest::Batch(HaveSet::default()),
+        Operation::ListAndGet => traits::ImageRequest::All,
     };
     let (mut id, mut body) = (0, Vec::new());
-    let ended = client.fetch(&ask, &mut |seen| {
+    let ended = client.fetch(&request, &mut |seen| {
         match seen {
-            Seen::Image(image) => {
+            ImageEvent::Image(image) => {
                 id = image.id.0;
                 body.clear();
             }
-            Seen::Bytes(bytes) => body.extend_from_slice(bytes),
-            Seen::Good => {
+            ImageEvent::Bytes(bytes) => body.extend_from_slice(bytes),
+            ImageEvent::Verified => {
                 assert_eq!(id_of(&body), id, "R2: never a wrong image");
-                came.images.push(body.clone());
+                received.images.push(body.clone());
             }
-            Seen::Fault { .. } | Seen::Interrupted => came.broken += 1,
+            ImageEvent::Fault { .. } | ImageEvent::Interrupted => received.broken += 1,
         }
-        Next::Go
+        FetchControl::Continue
     });
     ended.map(drop)
 }
 
-fn one() -> Picture {
-    Picture::new("one.png", b"the first image".to_vec())
+fn one() -> TestImage {
+    TestImage::new("one.png", b"the first image".to_vec())
 }
 
-fn two() -> Picture {
-    Picture::new("two.gif", b"and the second".to_vec())
+fn two() -> TestImage {
+    TestImage::new("two.gif", b"and the second".to_vec())
 }
 
-/// Each violation: what is asked, what comes.
-fn violations() -> Vec<(&'static str, Ask, Vec<u8>)> {
-    use Ask::*;
+/// Each violation: its name, the request, the response.
+fn violations() -> Vec<(&'static str, Operation, Vec<u8>)> {
+    use Operation::*;
     let (one, two) = (one(), two());
     let listed = |entry: Vec<u8>| [head(b"JTPL", 1), entry].concat();
     let sent = |packet: Vec<u8>| [head(b"JTPG", 1), packet].concat();
@@ -181,8 +188,8 @@ fn violations() -> Vec<(&'static str, Ask, Vec<u8>)> {
         }),
         ("error code 0", List, error(0, "none")),
         ("error code 6", ListAndGet, error(6, "unknown")),
-        ("more images than asked for", Get, data_of(&[&one, &two])),
-        ("an image that was not asked for", Get, data_of(&[&two])),
+        ("more images than requested", Get, data_of(&[&one, &two])),
+        ("an image that was not requested", Get, data_of(&[&two])),
         (
             "data behind the response",
             ListAndGet,
@@ -196,11 +203,11 @@ fn violations() -> Vec<(&'static str, Ask, Vec<u8>)> {
             List,
             listed(entry(flags, 1, "a", 1)),
         ));
-        all.push(("a reserved flag of news", Watch, {
+        all.push(("a reserved flag of an event", Watch, {
             [&b"JTPW"[..], &entry(flags, 1, "a", 1)].concat()
         }));
         if bit > 4 {
-            // Bit 4, the encrypted one, is the image's own matter. // R2
+            // Bit 4 (encrypted) fails only the image. // R2
             all.push((
                 "a reserved flag of a packet",
                 ListAndGet,
@@ -211,48 +218,54 @@ fn violations() -> Vec<(&'static str, Ask, Vec<u8>)> {
     all
 }
 
-fn r1_each_violation_is_an_error_and_never_a_wrong_image(adapter: Adapter) {
-    for (what, asked, script) in violations() {
-        let mut client = client(adapter, scripted(vec![script]), true, 3);
-        let mut came = Came::default();
-        let end = ask(&mut *client, asked, &[one().id], &mut came);
-        let label = format!("{what} for {asked:?}: {end:?}, {came:?}");
+fn r1_each_violation_is_an_error(adapter: Adapter) {
+    for (what, operation, script) in violations() {
+        let mut client = client(adapter, scripted_server(vec![script]), true, 3);
+        let mut received = Received::default();
+        let end = run(&mut *client, operation, &[one().id], &mut received);
+        let label = format!("{what} for {operation:?}: {end:?}, {received:?}");
         if what.starts_with("data behind") {
-            // The response was whole and good. What follows is found when the connection is used again, and
-            // is not taken for an answer.
-            assert_eq!(came.images, [one().bytes], "{label}");
+            // The response was complete and valid. The extra byte is found when the connection is reused,
+            // and is not treated as an answer.
+            assert_eq!(received.images, [one().bytes], "{label}");
             assert!(client.list().is_err(), "{label}");
             continue;
         }
-        let told = end.expect_err(&label);
+        let error = end.expect_err(&label);
         assert!(
-            told.starts_with("protocol: the server broke the protocol"),
+            error.starts_with("protocol: the server broke the protocol"),
             "{label}"
         );
-        assert!(came.images.is_empty(), "{label}");
+        assert!(received.images.is_empty(), "{label}");
     }
 }
 
-fn r1_jtpe_is_legal_wherever_a_frame_may_begin(adapter: Adapter) {
-    let said = error(SERVER_ERROR, "no more");
+fn r1_jtpe_is_accepted_wherever_a_frame_may_begin(adapter: Adapter) {
+    let error_frame = error(SERVER_ERROR, "no more");
     let one = one();
     let scripts = [
-        (Ask::List, said.clone()),
-        (Ask::Get, said.clone()),
-        (Ask::Watch, said.clone()),
-        (Ask::Watch, [&b"JTPW"[..], &one.entry(), &said].concat()),
-        (Ask::ListAndGet, [head(b"JTPG", 2), said.clone()].concat()), // S12
+        (Operation::List, error_frame.clone()),
+        (Operation::Get, error_frame.clone()),
+        (Operation::Watch, error_frame.clone()),
         (
-            Ask::ListAndGet,
-            [head(b"JTPG", 2), one.packet(), said.clone()].concat(),
+            Operation::Watch,
+            [&b"JTPW"[..], &one.entry(), &error_frame].concat(),
+        ),
+        (
+            Operation::ListAndGet,
+            [head(b"JTPG", 2), error_frame.clone()].concat(),
+        ), // S12
+        (
+            Operation::ListAndGet,
+            [head(b"JTPG", 2), one.packet(), error_frame.clone()].concat(),
         ),
     ];
-    for (asked, script) in scripts {
-        let mut client = client(adapter, scripted(vec![script]), true, 0);
-        let end = ask(&mut *client, asked, &[one.id], &mut Came::default());
-        let told = end.unwrap_err();
-        let wanted = "protocol: the server reports ServerError: no more";
-        assert_eq!(told, wanted, "{asked:?}");
+    for (operation, script) in scripts {
+        let mut client = client(adapter, scripted_server(vec![script]), true, 0);
+        let end = run(&mut *client, operation, &[one.id], &mut Received::default());
+        let error = end.unwrap_err();
+        let expected = "protocol: the server reports ServerError: no more";
+        assert_eq!(error, expected, "{operation:?}");
     }
 }
 
@@ -265,18 +278,20 @@ fn r1_jtpe_while_a_large_request_is_being_sent_stops_it(adapter: Adapter) {
         stream.read_exact(&mut [0; 5]).unwrap();
         let refusal = error(INVALID_REQUEST, "too many");
         stream.write_all(&refusal).unwrap();
-        // Neither read nor closed before the client has gone.
+        // Neither read nor closed before the client disconnects.
         stream
     });
     let have = HaveSet::try_from_iter((1..=1_000_000).map(ImageId)).unwrap();
     let mut client = client(adapter, address, true, 3);
-    let ended = client.fetch(&ends::Ask::Batch(have), &mut |seen| panic!("{seen:?}"));
-    let wanted = "protocol: the server reports InvalidRequest: too many";
-    assert_eq!(ended.unwrap_err(), wanted);
+    let ended = client.fetch(&traits::ImageRequest::Batch(have), &mut |seen| {
+        panic!("{seen:?}")
+    });
+    let expected = "protocol: the server reports InvalidRequest: too many";
+    assert_eq!(ended.unwrap_err(), expected);
     drop(server.join().unwrap());
 }
 
-fn r2_a_broken_image_is_thrown_away_and_asked_for_once_more(adapter: Adapter) {
+fn r2_invalid_image_is_discarded_and_requested_once_more(adapter: Adapter) {
     let (one, two) = (one(), two());
     let zstd = zstd::encode_all(&one.bytes[..], 3).unwrap();
     let mut wrong = one.bytes.clone();
@@ -299,55 +314,63 @@ fn r2_a_broken_image_is_thrown_away_and_asked_for_once_more(adapter: Adapter) {
         packet(0x10, one.id, &one.bytes), // encrypted
     ];
     for (n, bad) in broken.into_iter().enumerate() {
-        // The stream goes on behind it; then it comes well, or badly again.
+        // The stream continues after the bad image. The second attempt gives a good or a bad one.
         let first = [head(b"JTPG", 2), bad.clone(), two.packet()].concat();
         for (again, good) in [(one.packet(), true), (bad, false)] {
             let second = [data_head(1), again].concat();
-            let address = scripted(vec![first.clone(), second]);
+            let address = scripted_server(vec![first.clone(), second]);
             let mut client = client(adapter, address, false, 3);
-            let mut came = Came::default();
-            ask(&mut *client, Ask::ListAndGet, &[], &mut came).unwrap();
-            assert_eq!(came.broken, if good { 1 } else { 2 }, "{n}: {came:?}");
-            let mut wanted = vec![two.bytes.clone()];
-            wanted.extend(good.then(|| one.bytes.clone()));
-            assert_eq!(came.images, wanted, "{n}");
+            let mut received = Received::default();
+            run(&mut *client, Operation::ListAndGet, &[], &mut received).unwrap();
+            assert_eq!(
+                received.broken,
+                if good { 1 } else { 2 },
+                "{n}: {received:?}"
+            );
+            let mut expected = vec![two.bytes.clone()];
+            expected.extend(good.then(|| one.bytes.clone()));
+            assert_eq!(received.images, expected, "{n}");
         }
     }
 }
 
-fn r1_r6_the_end_at_every_byte_of_a_response(adapter: Adapter) {
+fn r1_r6_response_cut_at_each_byte(adapter: Adapter) {
     let (one, two) = (one(), two());
     let zstd = zstd::encode_all(&two.bytes[..], 3).unwrap();
     let two_packet = packet(two.kind | ZSTD, two.id, &zstd);
     let whole = [head(b"JTPG", 2), one.packet(), two_packet].concat();
-    let wanted = [one.bytes.clone(), two.bytes.clone()];
+    let expected = [one.bytes.clone(), two.bytes.clone()];
     let at = &|cut: usize| {
         let first_whole = cut >= 5 + one.packet().len();
-        // The rest is asked for on a new connection: all again, or what is missing.
+        // The rest is requested on a new connection: everything, or what is missing.
         let rest = if first_whole {
             images_of(b"JTPB", from_ref(&two))
         } else {
             whole.clone()
         };
-        // R1: a cut is not taken for the end, whatever the place.
-        let alone = scripted(vec![whole[..cut].to_vec()]);
-        let mut came = Came::default();
+        // R1: a response that is cut off anywhere is not treated as complete.
+        let alone = scripted_server(vec![whole[..cut].to_vec()]);
+        let mut received = Received::default();
         let mut first = client(adapter, alone, true, 0);
-        let end = ask(&mut *first, Ask::ListAndGet, &[], &mut came);
+        let end = run(&mut *first, Operation::ListAndGet, &[], &mut received);
         assert_eq!(
             end.unwrap_err(),
             "protocol: the connection ended early",
             "{cut}"
         );
-        assert_eq!(came.images, wanted[..usize::from(first_whole)], "{cut}");
-        // R6: what was complete stands.
-        let mended = scripted(vec![whole[..cut].to_vec(), rest]);
-        let mut came = Came::default();
-        let mut second = client(adapter, mended, true, 3);
-        ask(&mut *second, Ask::ListAndGet, &[], &mut came).unwrap();
-        assert_eq!(came.images, wanted, "{cut}");
+        assert_eq!(
+            received.images,
+            expected[..usize::from(first_whole)],
+            "{cut}"
+        );
+        // R6: complete images are kept.
+        let repaired = scripted_server(vec![whole[..cut].to_vec(), rest]);
+        let mut received = Received::default();
+        let mut second = client(adapter, repaired, true, 3);
+        run(&mut *second, Operation::ListAndGet, &[], &mut received).unwrap();
+        assert_eq!(received.images, expected, "{cut}");
     };
-    // Each waits before it tries again: at once they wait together.
+    // In parallel, because each client waits before it retries.
     thread::scope(|scope| {
         for cut in 0..whole.len() {
             scope.spawn(move || at(cut));

@@ -1,12 +1,10 @@
-//! The scenarios, by what they are about.
+//! The scenarios, by topic.
 
 mod accepting;
+mod adapter_timeouts;
 mod bodies;
 mod cancel;
 mod changes;
-mod clocks;
-mod closing;
-mod deadlines;
 mod deployed;
 mod deployed_server;
 mod dropped;
@@ -16,12 +14,14 @@ mod large;
 mod limits;
 mod misbehaving;
 mod raw_cancel;
-mod raw_clocks;
 mod raw_requests;
+mod raw_timeouts;
 mod requests;
+mod shutdown;
+mod timeouts;
 mod undecoded;
 mod watch;
 
-/// More than lies between a server and a client: when the client has seen its first byte the server is still in
-/// the middle of it, and its first piece is not the last.
+/// More than the buffers between server and client hold: when the client has received the first byte of such a body,
+/// the server is still sending it. It also takes the server several reads.
 const LARGE: usize = 1_000_000;

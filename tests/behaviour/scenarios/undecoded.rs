@@ -1,48 +1,55 @@
-//! Images that the client takes as they travel, and decodes itself: told as if the connection had done it.
+//! The application receives images undecoded and decodes them itself. The log must be the same as with decoding by
+//! the client.
 
 use super::LARGE;
-use crate::suite::script::{Act, Script, Which, packed, png, when};
+use crate::suite::script::{ClientAction, Script, Selection, compressed, png, trigger};
 
 crate::suite::each_pair! {
-    raw_and_packed, cancelled_within, left_within, lost_within,
+    raw_and_compressed, cancelled_inside_an_image, dropped_inside_an_image, lost_inside_an_image,
 }
 
 fn script() -> Script {
     Script::of([
         png("a.png", 0),
         png("b.png", LARGE),
-        packed("c.bmp", 300_000),
+        compressed("c.bmp", 300_000),
         png("d.png", 3),
     ])
     .setup(|setup| setup.undecoded = true)
 }
 
-fn raw_and_packed() -> Script {
+fn raw_and_compressed() -> Script {
     script()
         .list_and_get()
         .list()
-        .must("good: 1000000 bytes")
-        .must("good: 300000 bytes")
-        .must("good: 3 bytes")
+        .expect_log("verified: 1000000 bytes")
+        .expect_log("verified: 300000 bytes")
+        .expect_log("verified: 3 bytes")
 }
 
 /// C7
-fn cancelled_within() -> Script {
+fn cancelled_inside_an_image() -> Script {
     script()
-        .fetch(Which::All, [when("b.png", 128 * 1024, Act::Cancel)])
+        .fetch(
+            Selection::All,
+            [trigger("b.png", 128 * 1024, ClientAction::Cancel)],
+        )
         .list()
 }
 
-/// What is left of it is skipped.
-fn left_within() -> Script {
+/// The rest of the image is skipped.
+fn dropped_inside_an_image() -> Script {
     script()
-        .fetch(Which::All, [when("b.png", 128 * 1024, Act::Skip)])
+        .fetch(
+            Selection::All,
+            [trigger("b.png", 128 * 1024, ClientAction::Skip)],
+        )
         .list()
-        .must("good: 300000 bytes")
+        .expect_log("verified: 300000 bytes")
 }
 
-/// R6: it comes again.
-fn lost_within() -> Script {
+/// R6: it is requested again.
+fn lost_inside_an_image() -> Script {
     script()
         .setup(|setup| {
             setup.broken.push(("b.png", Some(2 * 256 * 1024)));
@@ -50,6 +57,6 @@ fn lost_within() -> Script {
             setup.retries = 1;
         })
         .list_and_get()
-        .must("interrupted after 524288 bytes")
-        .must("2: request BATCH (1) keep-alive")
+        .expect_log("interrupted after 524288 bytes")
+        .expect_log("2: request BATCH (1) keep-alive")
 }

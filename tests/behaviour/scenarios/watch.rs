@@ -1,12 +1,12 @@
-//! WATCH: what is told, what is not, and how it ends.
+//! WATCH: which changes are notified, and how it ends.
 
-use crate::suite::script::Watching::{Cancel, Do, Next};
-use crate::suite::script::{Deed, Script, png};
+use crate::suite::script::WatchAction::{Cancel, Do, Receive};
+use crate::suite::script::{Script, ServerAction, png};
 
 crate::suite::each_pair! {
-    news, what_is_no_news, several_at_once, the_list_and_the_watch_leave_no_gap,
-    told_while_cancel_is_on_its_way, ended_by_the_client, ended_by_the_shutdown, ended_by_its_lag,
-    switched_off, again_and_again,
+    one_image_at_a_time, renames_and_removals, several_at_once, list_and_watch_leave_no_gap,
+    event_crosses_cancel, ended_by_the_client, ended_by_the_shutdown, ended_by_lag,
+    disabled, repeated,
 }
 
 fn album() -> Script {
@@ -20,122 +20,132 @@ fn album() -> Script {
 }
 
 /// N1
-fn news() -> Script {
+fn one_image_at_a_time() -> Script {
     album()
         .list_and_watch([
-            Do(Deed::Add("c.png")),
-            Next(1),
-            Do(Deed::Add("b.png")),
-            Next(1),
+            Do(ServerAction::Add("c.png")),
+            Receive(1),
+            Do(ServerAction::Add("b.png")),
+            Receive(1),
             Cancel,
         ])
-        .must("new:   ef46db3751d8e999 c.png")
-        .must("(b.png)")
+        .expect_log("new:   ef46db3751d8e999 c.png")
+        .expect_log("(b.png)")
 }
 
-/// N1: an ID that was there is no news, whatever its name; one that comes again is.
-fn what_is_no_news() -> Script {
+/// N1: a rename is not notified; an ID that returns after a removal is.
+fn renames_and_removals() -> Script {
     album()
         .watch([
-            Do(Deed::Rename("a.png", "z.png")),
-            Do(Deed::Remove("a.png")),
-            Do(Deed::Add("b.png")),
-            Do(Deed::Remove("b.png")),
-            Next(1),
-            Do(Deed::Add("a.png")),
-            Do(Deed::Add("b.png")),
-            Next(2),
+            Do(ServerAction::Rename("a.png", "z.png")),
+            Do(ServerAction::Remove("a.png")),
+            Do(ServerAction::Add("b.png")),
+            Do(ServerAction::Remove("b.png")),
+            Receive(1),
+            Do(ServerAction::Add("a.png")),
+            Do(ServerAction::Add("b.png")),
+            Receive(2),
             Cancel,
         ])
-        .must("(a.png)")
+        .expect_log("(a.png)")
 }
 
-/// N2: none is skipped.
+/// N2: no image is skipped.
 fn several_at_once() -> Script {
     album()
         .watch([
-            Do(Deed::AddAll(&["f.png", "b.png", "d.png"])),
-            Do(Deed::AddAll(&["e.png", "c.png"])),
-            Next(5),
+            Do(ServerAction::AddAll(&["f.png", "b.png", "d.png"])),
+            Do(ServerAction::AddAll(&["e.png", "c.png"])),
+            Receive(5),
             Cancel,
         ])
-        .must("(e.png)")
+        .expect_log("(e.png)")
 }
 
-/// N5: what comes after the LIST's snapshot is told, though the WATCH is read later.
-fn the_list_and_the_watch_leave_no_gap() -> Script {
+/// N5: images added after the LIST's snapshot are notified, although the WATCH is read later.
+fn list_and_watch_leave_no_gap() -> Script {
     album()
         .setup(|setup| {
             setup.unshaped = true;
-            setup.on_request.push(("WATCH", Deed::Add("b.png")));
+            setup.on_request.push(("WATCH", ServerAction::Add("b.png")));
         })
-        .watching(
+        .watch_with(
             true,
             false,
-            [Next(1), Do(Deed::Add("c.png")), Next(1), Cancel],
+            [
+                Receive(1),
+                Do(ServerAction::Add("c.png")),
+                Receive(1),
+                Cancel,
+            ],
         )
-        .must("1 entries")
-        .must("(b.png)")
+        .expect_log("1 entries")
+        .expect_log("(b.png)")
 }
 
-/// C7: news and CANCEL at once. The server has read the CANCEL before anything comes.
-fn told_while_cancel_is_on_its_way() -> Script {
+/// C7: an event and a CANCEL cross. The server has read the CANCEL before more bytes arrive.
+fn event_crosses_cancel() -> Script {
     album()
         .pipelining()
-        .watch([Do(Deed::Add("b.png")), Next(1), Do(Deed::Hold), Cancel])
+        .watch([
+            Do(ServerAction::Add("b.png")),
+            Receive(1),
+            Do(ServerAction::Hold),
+            Cancel,
+        ])
         .list()
-        .must("2 entries")
+        .expect_log("2 entries")
 }
 
 /// N6
 fn ended_by_the_client() -> Script {
     album()
-        .list_and_watch([Do(Deed::Add("b.png")), Next(1)])
+        .list_and_watch([Do(ServerAction::Add("b.png")), Receive(1)])
         .close()
-        .must("1: end: the peer closed the connection")
+        .expect_log("1: end: the peer closed the connection")
 }
 
 /// S16
 fn ended_by_the_shutdown() -> Script {
     album()
         .watch([
-            Do(Deed::AddAll(&["b.png", "c.png"])),
-            Next(2),
-            Do(Deed::Shutdown),
-            Next(1),
+            Do(ServerAction::AddAll(&["b.png", "c.png"])),
+            Receive(2),
+            Do(ServerAction::Shutdown),
+            Receive(1),
         ])
-        .must("error: protocol: the connection ended early")
-        .must("1: end: the server is shutting down")
+        .expect_log("error: protocol: the connection ended early")
+        .expect_log("1: end: the server is shutting down")
 }
 
-/// N2: it begins further behind than allowed.
-fn ended_by_its_lag() -> Script {
+/// N2: the watch begins further behind than allowed.
+fn ended_by_lag() -> Script {
     album()
         .setup(|setup| {
             setup.unshaped = true;
             setup.server = setup.server.with_max_watch_lag(2);
-            let three = Deed::AddAll(&["b.png", "c.png", "d.png"]);
+            let three = ServerAction::AddAll(&["b.png", "c.png", "d.png"]);
             setup.on_request.push(("WATCH", three));
         })
-        .watching(true, false, [Next(1)])
-        .must("error: protocol: the connection ended early")
-        .must("1: end: the watcher fell too far behind")
+        .watch_with(true, false, [Receive(1)])
+        .expect_log("error: protocol: the connection ended early")
+        .expect_log("1: end: the watcher fell too far behind")
 }
 
 /// S10
-fn switched_off() -> Script {
+fn disabled() -> Script {
     album()
         .setup(|setup| setup.server = setup.server.with_watch(false))
-        .watch([Next(1)])
-        .must("error: protocol: the server reports UnsupportedFeature")
+        .watch([Receive(1)])
+        .expect_log("error: protocol: the server reports UnsupportedFeature")
 }
 
-fn again_and_again() -> Script {
+fn repeated() -> Script {
     album()
         .pipelining()
-        .watch([Do(Deed::Add("b.png")), Next(1), Cancel])
-        .list_and_watch([Do(Deed::Add("c.png")), Next(1), Cancel])
+        .watch([Do(ServerAction::Add("b.png")), Receive(1), Cancel])
+        .list_and_watch([Do(ServerAction::Add("c.png")), Receive(1), Cancel])
         .get(["b.png"])
-        .watch([Do(Deed::Add("d.png")), Next(1), Cancel])
-        .must("good: 40 bytes")
+        .watch([Do(ServerAction::Add("d.png")), Receive(1), Cancel])
+        .expect_log("verified: 40 bytes")
 }

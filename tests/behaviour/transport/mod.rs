@@ -1,44 +1,44 @@
-//! What lies between a client and a server, and what shape it gives to the bytes.
+//! The transports between client and server, and how they split the bytes.
 
 pub(crate) mod pipe;
 pub(crate) mod proxy;
 pub(crate) mod streams;
 
-/// How the bytes come.
+/// How reads and writes are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// As they are written.
+    /// Not split.
     Whole,
-    /// One at a time.
+    /// One byte at a time.
     Bytes,
-    /// In pieces of any size, from a seed.
+    /// In pieces of seeded random sizes.
     Pieces(u64),
-    /// The same, with hardly any room, and every other read and write in vain.
+    /// Like `Pieces`, with small buffers; every other read and write would block.
     Stalls(u64),
 }
 
-/// Rolls the sizes of a shape's pieces.
+/// Draws the sizes of a shape's pieces from a seeded RNG.
 #[derive(Clone, Debug)]
-pub(crate) struct Pieces {
+pub(crate) struct PieceSizes {
     shape: Shape,
     state: u64,
-    in_vain: bool,
+    stall_next: bool,
 }
 
-impl Pieces {
-    pub(crate) fn new(shape: Shape, salt: u64) -> Pieces {
+impl PieceSizes {
+    pub(crate) fn new(shape: Shape, salt: u64) -> PieceSizes {
         let seed = match shape {
             Shape::Whole | Shape::Bytes => 0,
             Shape::Pieces(seed) | Shape::Stalls(seed) => seed,
         };
-        Pieces {
+        PieceSizes {
             shape,
             state: (seed ^ salt.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            in_vain: false,
+            stall_next: false,
         }
     }
 
-    /// The most bytes of the next read or write.
+    /// The maximum number of bytes of the next read or write.
     pub(crate) fn next(&mut self) -> usize {
         // xorshift64*
         self.state ^= self.state >> 12;
@@ -49,7 +49,7 @@ impl Pieces {
         match self.shape {
             Shape::Whole => usize::MAX,
             Shape::Bytes => 1,
-            // Mostly small ones, some large: the bytes of heads are to be torn as well as those of bodies.
+            // Mostly small sizes, some large, to split heads as well as bodies.
             Shape::Pieces(_) | Shape::Stalls(_) => match roll % 4 {
                 0 => 1,
                 1 => 1 + (roll >> 2) % 12,
@@ -59,15 +59,15 @@ impl Pieces {
         }
     }
 
-    /// Whether this try is in vain although there is something to do.
+    /// Whether this attempt stalls although it could proceed.
     pub(crate) fn stalls(&mut self) -> bool {
         if matches!(self.shape, Shape::Stalls(_)) {
-            self.in_vain = !self.in_vain;
+            self.stall_next = !self.stall_next;
         }
-        self.in_vain
+        self.stall_next
     }
 
-    /// How much is on its way at most.
+    /// The capacity of one direction in bytes.
     pub(crate) fn capacity(&self) -> usize {
         match self.shape {
             Shape::Stalls(_) => 900,

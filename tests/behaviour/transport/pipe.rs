@@ -1,11 +1,11 @@
-//! A connection in memory: two directions, each shaped, and what a script does to them.
+//! A connection in memory: two directions, each with a shape, controlled by the script.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::{Pieces, Shape};
+use super::{PieceSizes, Shape};
 use crate::suite::script::Cut;
 
 /// Which end of the connection.
@@ -17,15 +17,15 @@ pub(crate) enum Side {
 
 struct Direction {
     bytes: VecDeque<u8>,
-    reads: Pieces,
-    writes: Pieces,
-    /// Nothing more will be written; what is there can be read.
+    reads: PieceSizes,
+    writes: PieceSizes,
+    /// The writer has closed. Buffered bytes can still be read.
     ended: bool,
-    /// Nobody reads any more: what is written disappears.
-    deaf: bool,
-    /// How much was written, and how much may be.
+    /// The reader has closed. Writes are discarded.
+    reader_closed: bool,
     written: u64,
     read: u64,
+    /// The number of bytes after which the direction ends.
     cut: Option<u64>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -35,10 +35,10 @@ impl Direction {
     fn new(shape: Shape, salt: u64, cut: Option<u64>) -> Direction {
         Direction {
             bytes: VecDeque::new(),
-            reads: Pieces::new(shape, salt),
-            writes: Pieces::new(shape, salt + 1),
+            reads: PieceSizes::new(shape, salt),
+            writes: PieceSizes::new(shape, salt + 1),
             ended: cut == Some(0),
-            deaf: false,
+            reader_closed: false,
             written: 0,
             read: 0,
             cut,
@@ -56,10 +56,10 @@ impl Direction {
 struct State {
     up: Direction,
     down: Direction,
-    /// Nothing comes down until the server has read so many bytes.
+    /// Delivers nothing to the client until the server has read this many bytes in total.
     held: Option<u64>,
     stalled: bool,
-    /// How many operations the client may still begin that block.
+    /// The number of blocking operations that the client may still begin.
     sever_at: Option<usize>,
 }
 
@@ -87,15 +87,15 @@ impl State {
     }
 }
 
-/// The connection itself.
-pub(crate) struct Wire {
+/// A connection in memory.
+pub(crate) struct MemoryConnection {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-impl Wire {
-    pub(crate) fn new(shape: Shape, cut: Cut) -> Arc<Wire> {
-        Arc::new(Wire {
+impl MemoryConnection {
+    pub(crate) fn new(shape: Shape, cut: Cut) -> Arc<MemoryConnection> {
+        Arc::new(MemoryConnection {
             state: Mutex::new(State {
                 up: Direction::new(shape, 1, cut.up),
                 down: Direction::new(shape, 3, cut.down),
@@ -111,13 +111,13 @@ impl Wire {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, state: &mut State) {
+    fn notify(&self, state: &mut State) {
         state.up.wake();
         state.down.wake();
         self.changed.notify_all();
     }
 
-    /// Until the server has read so many bytes more, nothing comes down.
+    /// Delivers nothing to the client until the server has read `least` more bytes.
     pub(crate) fn hold(&self, least: u64) {
         let mut state = self.state();
         state.held = Some(state.up.written + least);
@@ -126,16 +126,16 @@ impl Wire {
     pub(crate) fn stall(&self, stalled: bool) {
         let mut state = self.state();
         state.stalled = stalled;
-        self.tell(&mut state);
+        self.notify(&mut state);
     }
 
-    /// How much the client has put in and has taken out.
+    /// The number of bytes that the client has written and read.
     pub(crate) fn passed(&self) -> (u64, u64) {
         let state = self.state();
         (state.up.written, state.down.read)
     }
 
-    /// A client that can only block finds this closed when it reads or writes for that time.
+    /// Closes the stream when a blocking client reads or writes for the `operation`th time.
     pub(crate) fn sever_at(&self, operation: usize) {
         self.state().sever_at = Some(operation);
     }
@@ -144,16 +144,16 @@ impl Wire {
         self.state().sever_at == Some(0)
     }
 
-    /// Counts down; whether the stream is closed now.
-    fn severs(&self) -> bool {
+    /// Counts one operation; returns whether the stream is closed now.
+    fn count_operation(&self) -> bool {
         let mut state = self.state();
         match state.sever_at {
             Some(0) => {
                 state.up.ended = true;
-                state.down.deaf = true;
+                state.down.reader_closed = true;
                 state.down.ended = true;
                 state.down.bytes.clear();
-                self.tell(&mut state);
+                self.notify(&mut state);
                 true
             }
             Some(left) => {
@@ -164,17 +164,17 @@ impl Wire {
         }
     }
 
-    /// Waits until the server has read all that was written.
+    /// Waits until the server has read everything that was written.
     pub(crate) fn await_read(&self) {
         let mut state = self.state();
-        while state.up.read < state.up.written && !state.up.deaf {
+        while state.up.read < state.up.written && !state.up.reader_closed {
             let waited = self.changed.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// Fills the buffer, whole slices at a time.
+/// Fills the buffer with the first bytes of the queue.
 fn take(bytes: &mut VecDeque<u8>, buf: &mut [u8]) {
     let (first, second) = bytes.as_slices();
     let count = first.len().min(buf.len());
@@ -184,46 +184,46 @@ fn take(bytes: &mut VecDeque<u8>, buf: &mut [u8]) {
     bytes.drain(..buf.len());
 }
 
-/// One end. All its clones are the same end, which is gone with the last of them.
+/// One end of the connection. It is closed when the last of its clones is dropped.
 #[derive(Clone)]
-pub(crate) struct End(Arc<Handle>);
+pub(crate) struct PipeEnd(Arc<Handle>);
 
 struct Handle {
-    wire: Arc<Wire>,
+    memory: Arc<MemoryConnection>,
     side: Side,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.wire.close(self.side);
+        self.memory.close(self.side);
     }
 }
 
-pub(crate) fn ends(wire: &Arc<Wire>) -> (End, End) {
+pub(crate) fn pipe_ends(memory: &Arc<MemoryConnection>) -> (PipeEnd, PipeEnd) {
     let end = |side| {
-        let wire = Arc::clone(wire);
-        End(Arc::new(Handle { wire, side }))
+        let memory = Arc::clone(memory);
+        PipeEnd(Arc::new(Handle { memory, side }))
     };
     (end(Side::Client), end(Side::Server))
 }
 
-impl Wire {
+impl MemoryConnection {
     fn close(&self, side: Side) {
         let mut state = self.state();
         state.outgoing(side).ended = true;
         let incoming = state.incoming(side);
-        incoming.deaf = true;
+        incoming.reader_closed = true;
         incoming.bytes.clear();
-        self.tell(&mut state);
+        self.notify(&mut state);
     }
 
     fn end(&self, side: Side) {
         let mut state = self.state();
         state.outgoing(side).ended = true;
-        self.tell(&mut state);
+        self.notify(&mut state);
     }
 
-    /// As much as there is; `None` if one has to wait.
+    /// Reads what is available; `None` if the caller must wait.
     fn read(&self, side: Side, buf: &mut [u8], may_stall: bool) -> Option<usize> {
         let mut state = self.state();
         if side == Side::Client && state.is_held() {
@@ -236,22 +236,22 @@ impl Wire {
         if incoming.bytes.is_empty() || (may_stall && incoming.reads.stalls()) {
             return None;
         }
-        let most = incoming.reads.next();
-        let count = incoming.bytes.len().min(buf.len()).min(most);
+        let max = incoming.reads.next();
+        let count = incoming.bytes.len().min(buf.len()).min(max);
         take(&mut incoming.bytes, &mut buf[..count]);
         incoming.read += u64::try_from(count).unwrap();
-        self.tell(&mut state);
+        self.notify(&mut state);
         Some(count)
     }
 
     fn write(&self, side: Side, buf: &[u8], may_stall: bool) -> Option<io::Result<usize>> {
         let mut state = self.state();
         let outgoing = state.outgoing(side);
-        if outgoing.deaf {
-            return Some(Ok(buf.len())); // As into a socket whose peer has gone.
+        if outgoing.reader_closed {
+            return Some(Ok(buf.len())); // As with a socket whose peer is image_cannot_be_opened.
         }
         if outgoing.ended {
-            // Cut off on the way, or ended by this side itself.
+            // Cut off by the script, or ended by this side.
             return Some(match outgoing.cut {
                 Some(_) => Ok(buf.len()),
                 None => Err(io::ErrorKind::BrokenPipe.into()),
@@ -261,30 +261,30 @@ impl Wire {
         if room == 0 || (may_stall && outgoing.writes.stalls()) {
             return None;
         }
-        let most = outgoing.writes.next();
+        let max = outgoing.writes.next();
         let left = outgoing.cut.map_or(u64::MAX, |cut| cut - outgoing.written);
-        let count = room.min(buf.len()).min(most);
+        let count = room.min(buf.len()).min(max);
         let count = usize::try_from(left).map_or(count, |left| count.min(left));
         outgoing.bytes.extend(&buf[..count]);
         outgoing.written += u64::try_from(count).unwrap();
         outgoing.ended |= outgoing.cut == Some(outgoing.written);
-        self.tell(&mut state);
+        self.notify(&mut state);
         Some(Ok(count))
     }
 }
 
-impl End {
+impl PipeEnd {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<usize> {
-        let Handle { wire, side } = &*self.0;
-        match wire.read(*side, buf, true) {
+        let Handle { memory, side } = &*self.0;
+        match memory.read(*side, buf, true) {
             Some(count) => Poll::Ready(count),
             None => {
-                let mut state = wire.state();
+                let mut state = memory.state();
                 let held = *side == Side::Client && state.is_held();
                 let incoming = state.incoming(*side);
                 incoming.reader = Some(cx.waker().clone());
                 if !held && (!incoming.bytes.is_empty() || incoming.ended) {
-                    cx.waker().wake_by_ref(); // It was in vain for no reason, or has just changed.
+                    cx.waker().wake_by_ref(); // The shape stalled it, or the state has just changed.
                 }
                 Poll::Pending
             }
@@ -292,15 +292,15 @@ impl End {
     }
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Handle { wire, side } = &*self.0;
-        match wire.write(*side, buf, true) {
+        let Handle { memory, side } = &*self.0;
+        match memory.write(*side, buf, true) {
             Some(result) => Poll::Ready(result),
             None => {
-                let mut state = wire.state();
+                let mut state = memory.state();
                 let outgoing = state.outgoing(*side);
                 outgoing.writer = Some(cx.waker().clone());
                 let room = outgoing.bytes.len() < outgoing.writes.capacity();
-                if room || outgoing.ended || outgoing.deaf {
+                if room || outgoing.ended || outgoing.reader_closed {
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending
@@ -310,50 +310,50 @@ impl End {
 
     /// Blocks.
     pub(crate) fn read_now(&self, buf: &mut [u8]) -> usize {
-        let Handle { wire, side } = &*self.0;
-        if *side == Side::Client && wire.severs() {
+        let Handle { memory, side } = &*self.0;
+        if *side == Side::Client && memory.count_operation() {
             return 0;
         }
         loop {
-            // Looked at and waited for under different locks: what changed between them is not missed, since
-            // the second look comes under the lock that the wait gives up.
-            if let Some(count) = wire.read(*side, buf, false) {
+            // `read` releases the lock. A change before the wait is not missed: the condition is checked again
+            // under the lock that the wait releases.
+            if let Some(count) = memory.read(*side, buf, false) {
                 return count;
             }
-            let mut state = wire.state();
+            let mut state = memory.state();
             let held = *side == Side::Client && state.is_held();
             let incoming = state.incoming(*side);
             if held || (incoming.bytes.is_empty() && !incoming.ended) {
-                drop(wire.changed.wait(state));
+                drop(memory.changed.wait(state));
             }
         }
     }
 
     /// Blocks.
     pub(crate) fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
-        let Handle { wire, side } = &*self.0;
-        if *side == Side::Client && wire.severs() {
+        let Handle { memory, side } = &*self.0;
+        if *side == Side::Client && memory.count_operation() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         loop {
-            if let Some(result) = wire.write(*side, buf, false) {
+            if let Some(result) = memory.write(*side, buf, false) {
                 return result;
             }
-            let mut state = wire.state();
+            let mut state = memory.state();
             let outgoing = state.outgoing(*side);
             let room = outgoing.bytes.len() < outgoing.writes.capacity();
-            if !room && !outgoing.ended && !outgoing.deaf {
-                drop(wire.changed.wait(state));
+            if !room && !outgoing.ended && !outgoing.reader_closed {
+                drop(memory.changed.wait(state));
             }
         }
     }
 
-    /// Half-closes.
+    /// Half-closes the connection.
     pub(crate) fn finish(&self) {
-        self.0.wire.end(self.0.side);
+        self.0.memory.end(self.0.side);
     }
 
     pub(crate) fn close(&self) {
-        self.0.wire.close(self.0.side);
+        self.0.memory.close(self.0.side);
     }
 }

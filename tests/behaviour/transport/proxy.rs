@@ -1,4 +1,4 @@
-//! A connection over sockets: a proxy in between shapes it, and does to it what a script says.
+//! A proxy between real sockets that applies a shape and the script's actions.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,12 +8,13 @@ use std::thread::{self, JoinHandle};
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Pieces, Shape};
-use crate::suite::court::Court;
+use super::{PieceSizes, Shape};
 use crate::suite::script::Cut;
+use crate::suite::stub::ServerStub;
 use crate::support::peer::await_read;
 
-/// What the system keeps of each socket, so that a response is in the middle when a script says so.
+/// The size of the sockets' buffers in bytes: small, so that a large response is still being sent when a script
+/// interrupts it.
 const BUFFER: usize = 64 * 1024;
 
 pub(crate) struct Proxy {
@@ -25,26 +26,26 @@ pub(crate) struct Proxy {
 struct Shared {
     upstream: SocketAddr,
     shape: Shape,
-    /// Of each connection not more than this is let through, then it ends.
+    /// The number of bytes after which each direction of a connection ends.
     cut: Cut,
-    court: Arc<Court>,
+    stub: Arc<ServerStub>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// How much the server has been given, and has read.
-    given: u64,
+    /// The number of bytes forwarded to the server, and of these read by it.
+    forwarded: u64,
     read: u64,
-    /// Nothing comes down until the server has read so many bytes.
+    /// Delivers nothing to the client until the server has read this many bytes in total.
     held: Option<u64>,
     stalled: bool,
     closed: bool,
-    over: bool,
+    finished: bool,
 }
 
-/// On loopback, with small buffers.
+/// Listens on loopback, with small buffers.
 pub(crate) fn listener() -> TcpListener {
     let socket = socket();
     socket
@@ -54,8 +55,8 @@ pub(crate) fn listener() -> TcpListener {
     socket.into()
 }
 
-/// A connection to one of our servers. Its own port is no other connection's, also to another server: by that the
-/// servers' logs are told apart.
+/// Connects to a server of the suite. The local port is bound explicitly, so that it is unique across all servers:
+/// logs are assigned by it.
 pub(crate) fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
@@ -71,14 +72,19 @@ fn socket() -> Socket {
 }
 
 impl Proxy {
-    pub(crate) fn start(upstream: SocketAddr, shape: Shape, cut: Cut, court: Arc<Court>) -> Proxy {
+    pub(crate) fn start(
+        upstream: SocketAddr,
+        shape: Shape,
+        cut: Cut,
+        stub: Arc<ServerStub>,
+    ) -> Proxy {
         let listener = listener();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             upstream,
             shape,
             cut,
-            court,
+            stub,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -88,7 +94,7 @@ impl Proxy {
                 if proxy.state().closed {
                     return;
                 }
-                // Where no server is, the client finds its connection closed.
+                // If the server is image_cannot_be_opened, the client's connection is closed.
                 if let Ok(server) = connect(proxy.upstream) {
                     proxy.relay(&client, &server);
                 }
@@ -101,7 +107,7 @@ impl Proxy {
         }
     }
 
-    /// From now on nobody can connect; connections go on.
+    /// Stops accepting; existing connections continue.
     pub(crate) fn close(&self) {
         if let Some(accepting) = self.accepting.borrow_mut().take() {
             self.shared.state().closed = true;
@@ -111,10 +117,10 @@ impl Proxy {
         }
     }
 
-    /// Until the server has read so many bytes more, nothing comes down.
+    /// Delivers nothing to the client until the server has read `least` more bytes.
     pub(crate) fn hold(&self, least: u64) {
         let mut state = self.shared.state();
-        state.held = Some(state.given + least);
+        state.held = Some(state.forwarded + least);
     }
 
     pub(crate) fn stall(&self, stalled: bool) {
@@ -125,7 +131,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.state().over = true;
+        self.shared.state().finished = true;
         self.shared.changed.notify_all();
         self.close();
     }
@@ -139,7 +145,7 @@ impl Shared {
     fn relay(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
-        self.court.begins(server.local_addr().unwrap());
+        self.stub.record_open(server.local_addr().unwrap());
         let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         let shared = Arc::clone(self);
         thread::spawn(move || shared.copy_up(from, to));
@@ -149,23 +155,23 @@ impl Shared {
     }
 
     fn copy_up(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut pieces = Pieces::new(self.shape, 1);
+        let mut pieces = PieceSizes::new(self.shape, 1);
         let mut buffer = vec![0; 16 * 1024];
         let mut left = self.cut.up;
         loop {
-            let most = pieces.next().min(buffer.len());
-            let count = read_within(&mut left, &mut from, &mut buffer[..most]);
+            let max = pieces.next().min(buffer.len());
+            let count = read_within(&mut left, &mut from, &mut buffer[..max]);
             if count == 0 || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
             let mut state = self.state();
-            state.given += u64::try_from(count).unwrap();
+            state.forwarded += u64::try_from(count).unwrap();
             if state.held.is_some() {
                 drop(state);
                 await_read(&to);
                 state = self.state();
             }
-            state.read = state.given;
+            state.read = state.forwarded;
             drop(state);
             self.changed.notify_all();
         }
@@ -176,14 +182,15 @@ impl Shared {
     }
 
     fn copy_down(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut pieces = Pieces::new(self.shape, 2);
+        let mut pieces = PieceSizes::new(self.shape, 2);
         let mut buffer = vec![0; 16 * 1024];
         let mut left = self.cut.down;
         loop {
-            let most = pieces.next().min(buffer.len());
-            let count = read_within(&mut left, &mut from, &mut buffer[..most]);
+            let max = pieces.next().min(buffer.len());
+            let count = read_within(&mut left, &mut from, &mut buffer[..max]);
             let mut state = self.state();
-            while !state.over && (state.stalled || state.held.is_some_and(|at| state.read < at)) {
+            while !state.finished && (state.stalled || state.held.is_some_and(|at| state.read < at))
+            {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
             }
@@ -193,7 +200,7 @@ impl Shared {
                 break;
             }
             if to.write_all(&buffer[..count]).is_err() {
-                // Whoever has gone takes everything.
+                // The client is image_cannot_be_opened: discard the rest.
                 while read(&mut from, &mut buffer) > 0 {}
                 break;
             }
@@ -203,21 +210,21 @@ impl Shared {
     }
 }
 
-/// No more than may still pass.
+/// Reads, but not more than `left` bytes.
 fn read_within(left: &mut Option<u64>, from: &mut TcpStream, buffer: &mut [u8]) -> usize {
     let Some(left) = left else {
         return read(from, buffer);
     };
-    let most = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
-    if most == 0 {
+    let max = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
+    if max == 0 {
         return 0;
     }
-    let count = read(from, &mut buffer[..most]);
+    let count = read(from, &mut buffer[..max]);
     *left -= u64::try_from(count).unwrap();
     count
 }
 
-/// Whoever was cut off does not notice.
+/// Discards what a side sends after its direction was cut off.
 fn discard_beyond(left: Option<u64>, from: &mut TcpStream) {
     while left == Some(0) && read(from, &mut [0; 4096]) > 0 {}
 }

@@ -1,34 +1,38 @@
-//! The end of a connection in memory as each adapter wants it.
+//! The stream traits of each adapter for an end of a connection in memory.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::pipe::End;
+use super::pipe::PipeEnd;
 
-/// More than there ever is at once.
-const MOST: usize = 32 * 1024;
+/// At least the capacity of a direction.
+const MAX_READ: usize = 32 * 1024;
 
-impl tokio::io::AsyncRead for End {
+impl tokio::io::AsyncRead for PipeEnd {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let most = buf.remaining().min(MOST);
-        let count = ready!(End::poll_read(&self, cx, buf.initialize_unfilled_to(most)));
+        let max = buf.remaining().min(MAX_READ);
+        let count = ready!(PipeEnd::poll_read(
+            &self,
+            cx,
+            buf.initialize_unfilled_to(max)
+        ));
         buf.advance(count);
         Poll::Ready(Ok(()))
     }
 }
 
-impl tokio::io::AsyncWrite for End {
+impl tokio::io::AsyncWrite for PipeEnd {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        End::poll_write(&self, cx, buf)
+        PipeEnd::poll_write(&self, cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -41,23 +45,23 @@ impl tokio::io::AsyncWrite for End {
     }
 }
 
-impl futures_io::AsyncRead for End {
+impl futures_io::AsyncRead for PipeEnd {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        End::poll_read(&self, cx, buf).map(Ok)
+        PipeEnd::poll_read(&self, cx, buf).map(Ok)
     }
 }
 
-impl futures_io::AsyncWrite for End {
+impl futures_io::AsyncWrite for PipeEnd {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        End::poll_write(&self, cx, buf)
+        PipeEnd::poll_write(&self, cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -70,13 +74,13 @@ impl futures_io::AsyncWrite for End {
     }
 }
 
-impl Read for End {
+impl Read for PipeEnd {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(self.read_now(buf))
     }
 }
 
-impl Write for End {
+impl Write for PipeEnd {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_now(buf)
     }
@@ -86,13 +90,13 @@ impl Write for End {
     }
 }
 
-impl jtp_blocking::Close for End {
+impl jtp_blocking::Close for PipeEnd {
     fn finish(&mut self) -> io::Result<()> {
-        End::finish(self);
+        PipeEnd::finish(self);
         Ok(())
     }
 
     fn close(&mut self) {
-        End::close(self);
+        PipeEnd::close(self);
     }
 }

@@ -1,4 +1,4 @@
-"""What is in a packet: RFC.md, W3, W8, R2, R4."""
+"""Packet data: RFC.md, W3, W8, R2, R4."""
 
 import xxhash
 import zstandard
@@ -11,7 +11,7 @@ UNKNOWN = (zstandard.CONTENTSIZE_UNKNOWN, 2**64 - 1, -1)
 
 
 class Fault(Exception):
-    """An image that is not good."""
+    """An image with a fault; the text is the verdict."""
 
 
 def image_id(image):
@@ -19,7 +19,7 @@ def image_id(image):
 
 
 def receive(flags, id_, data, max_size=MAX_SIZE, max_window=MAX_WINDOW):
-    """The verdict, and the image if it is good."""
+    """Returns the verdict, and the image if it is `good`."""
     try:
         if flags & ENCRYPTED:
             raise Fault("encrypted")
@@ -37,7 +37,7 @@ def receive(flags, id_, data, max_size=MAX_SIZE, max_window=MAX_WINDOW):
 
 
 def decode(data, max_size, max_window):
-    """W8: one or more complete frames, skippable ones among them, and nothing else."""
+    """W8: complete frames, at least one of them a data frame, and nothing else."""
     out, any_data = bytearray(), False
     while data:
         if len(data) >= 8 and data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18":
@@ -54,22 +54,22 @@ def decode(data, max_size, max_window):
 
 
 def decode_frame(data, out, max_size, max_window):
-    """Appends the content of the frame at the front; what is behind it."""
+    """Appends the content of the first frame to `out`; returns the data behind the frame."""
     if data[:4] != b"\x28\xb5\x2f\xfd":
         raise Fault("broken")
     try:
-        told = zstandard.get_frame_parameters(data)
-        size_known = told.content_size not in UNKNOWN
-        if size_known and told.content_size > max_size - len(out):
+        parameters = zstandard.get_frame_parameters(data)
+        size_known = parameters.content_size not in UNKNOWN
+        if size_known and parameters.content_size > max_size - len(out):
             raise Fault("too_large")
-        if told.dict_id or told.window_size > max_window:
+        if parameters.dict_id or parameters.window_size > max_window:
             raise Fault("broken")
         decoder = zstandard.ZstdDecompressor(max_window_size=max(max_window, 1024)).decompressobj()
         before, at = len(out), 0
         while not decoder.eof:
             if at == len(data):
-                raise Fault("broken")  # cut
-            # Small pieces: a block of four bytes may decode to 128 KiB.
+                raise Fault("broken")  # truncated
+            # In small pieces: a block of four bytes may decode to 128 KiB.
             out += decoder.decompress(data[at:at + 64])
             at += 64
             at = min(at, len(data))
@@ -77,6 +77,6 @@ def decode_frame(data, out, max_size, max_window):
                 raise Fault("too_large")
     except zstandard.ZstdError:
         raise Fault("broken") from None
-    if size_known and len(out) - before != told.content_size:
+    if size_known and len(out) - before != parameters.content_size:
         raise Fault("broken")
     return decoder.unused_data + data[at:]

@@ -1,17 +1,17 @@
 """The client's side of a connection, without a socket: RFC.md, sections 7 to 9."""
 
 from . import body, wire
-from .wire import Incomplete, Reader, Refused
+from .wire import Incomplete, Reader, InvalidFrame
 
 ANSWERS = {"LIST": b"JTPL", "GET_BY_ID": b"JTPD", "BATCH": b"JTPB", "LIST_AND_GET": b"JTPG", "WATCH": b"JTPW"}
 
 
 class Failed(Exception):
-    """The connection is to be given up."""
+    """The connection has failed."""
 
 
-class Asked:
-    """A request that is not wholly answered."""
+class PendingRequest:
+    """A request that is not completely answered."""
 
     def __init__(self, request, keep_alive, ids):
         self.request, self.keep_alive, self.ids = request, keep_alive, ids
@@ -20,63 +20,63 @@ class Asked:
 
 
 class Client:
-    """Tells what came by `events`; what is to be sent is in `out`."""
+    """A client connection. `events` has what was received, `out` the bytes to send."""
 
     def __init__(self, pipeline=False, max_image_size=body.MAX_SIZE, max_window=body.MAX_WINDOW):
         self.pipeline, self.max_size, self.max_window = pipeline, max_image_size, max_window
-        self.asked, self.out, self.events = [], bytearray(), []
-        self.buffer, self.came, self.over = bytearray(), 0, False
+        self.pending, self.out, self.events = [], bytearray(), []
+        self.buffer, self.received, self.ended = bytearray(), 0, False
         self.parser = self.parse()
         self.want = next(self.parser)
 
-    # What the application wants.
+    # Calls of the application.
 
     def ask(self, request, keep_alive=True, ids=()):
-        self.asked.append(Asked(request, keep_alive, ids))
+        self.pending.append(PendingRequest(request, keep_alive, ids))
         self.fill()
 
     def cancel(self):
-        last = [asked for asked in self.asked if asked.sent][-1]
+        last = [request for request in self.pending if request.sent][-1]
         assert last.keep_alive or last.request == "WATCH"  # C4
         last.cancel_wanted = True
         self.fill()
 
     def fill(self):
-        """Sends what may be sent."""
+        """Appends to `out` the requests that may be sent now."""
         before = None
-        for asked in self.asked:
-            if not asked.sent:
+        for request in self.pending:
+            if not request.sent:
                 if before and (before.cancel_wanted or before.request == "WATCH"):
-                    return  # N3, and a CANCEL stops the request it follows (C5)
+                    return  # N3; and a CANCEL cancels the request directly before it (C5)
                 if before and before.request == "GET_BY_ID" and not self.pipeline:
                     return  # R7
-                kind = wire.REQUESTS.index(asked.request)
-                self.out += wire.request_head(kind, asked.keep_alive, len(asked.ids)) + wire.ids(asked.ids)
-                asked.sent = True
-            if asked.cancel_wanted and not asked.cancel_sent:
+                kind = wire.REQUESTS.index(request.request)
+                self.out += wire.request_head(kind, request.keep_alive, len(request.ids)) + wire.ids(request.ids)
+                request.sent = True
+            if request.cancel_wanted and not request.cancel_sent:
                 self.out += wire.request_head(wire.CANCEL, False)
-                asked.cancel_sent = True
-            before = asked
+                request.cancel_sent = True
+            before = request
 
-    # What comes from the server.
+    # Input from the server.
 
     def receive(self, data):
-        """Takes bytes; once the connection is over they are left."""
+        """Processes bytes; ignores them once the connection has ended."""
         at = 0
-        while at < len(data) and not self.over:
+        while at < len(data) and not self.ended:
             piece = data[at:at + self.piece()]
             self.buffer += piece
             self.advance()
-            self.came += len(piece)
+            self.received += len(piece)
             at += len(piece)
 
     def piece(self):
-        # A byte at a time, so that a failure is found at its byte; bodies are what there is much of.
+        # One byte at a time, so that the offset of a failure is exact; bodies in larger pieces.
         return 1 if not isinstance(self.want, int) or self.want < 64 else 1 << 16
 
     def advance(self):
         try:
-            while not self.over:
+            while not self.ended:
                 if isinstance(self.want, int):
                     if len(self.buffer) < self.want:
                         return
@@ -88,85 +88,85 @@ class Client:
                         given = self.want(reader)
                     except Incomplete:
                         return
-                    except Refused as refused:
-                        unasked = self.want is wire.read_header and self.idle and not self.in_packets
-                        raise Failed("data_unasked" if unasked else refused.reason) from None
+                    except InvalidFrame as invalid:
+                        no_request = self.want is wire.read_header and self.idle and not self.in_packets
+                        raise Failed("data_unasked" if no_request else invalid.reason) from None
                     used = reader.used
                 del self.buffer[:used]
                 self.want = self.parser.send(given)
         except Failed as failed:
-            self.over = True
-            self.events.append({"failed": str(failed), "at": self.came})
+            self.ended = True
+            self.events.append({"failed": str(failed), "at": self.received})
 
     def end(self):
         """The stream has ended."""
-        if self.over:
+        if self.ended:
             return
-        self.over = True
-        complete = not self.asked and not self.buffer and self.want is wire.read_header and not self.in_packets
+        self.ended = True
+        complete = not self.pending and not self.buffer and self.want is wire.read_header and not self.in_packets
         self.events.append({"closed": True} if complete else {"failed": "early_end"})
 
     @property
     def idle(self):
-        return not (self.asked and self.asked[0].sent)
+        return not (self.pending and self.pending[0].sent)
 
     def parse(self):
-        """Yields what it needs, a decoder or a number of bytes, and is sent it."""
+        """A generator that yields what it needs next, a decoder or a number of bytes, and is sent the result."""
         while True:
             self.in_packets = False
             header = yield wire.read_header
             if header == b"JTPE":
                 yield from self.server_error()
                 return
-            due = None if self.idle else self.asked[0]
+            current = None if self.idle else self.pending[0]
             if header == b"JTPC":
-                self.cancelled(due)
+                self.cancelled(current)
             elif header == b"JTPW":
-                if not due or due.request != "WATCH":
+                if not current or current.request != "WATCH":
                     raise Failed("news_unasked")
                 self.events.append({"new_image": described((yield wire.read_entry))})
-            elif not due:
+            elif not current:
                 raise Failed("data_unasked")
-            elif due.answered or header != ANSWERS[due.request]:
+            elif current.answered or header != ANSWERS[current.request]:
                 raise Failed("not_the_answer")
             else:
-                yield from self.response(header, due)
+                yield from self.response(header, current)
 
     def server_error(self):
         code, message = yield wire.read_error_body
-        self.over = True
+        self.ended = True
         self.events.append({"error": {"code": code, "message": message}})
         yield wire.read_header
 
-    def cancelled(self, due):
-        if not due or not due.cancel_sent:
+    def cancelled(self, current):
+        if not current or not current.cancel_sent:
             raise Failed("cancelled_unasked")
-        self.events.append({"cancelled": due.request})
+        self.events.append({"cancelled": current.request})
         self.done()
 
     def done(self):
-        del self.asked[0]
+        del self.pending[0]
         self.fill()
 
-    def response(self, header, due):
+    def response(self, header, current):
         count = yield lambda reader: wire.read_count(reader, header)
-        if header == b"JTPD" and count > len(due.ids):
+        if header == b"JTPD" and count > len(current.ids):
             raise Failed("too_many_images")
-        self.events.append({"begin": due.request, "count": count})
+        self.events.append({"begin": current.request, "count": count})
         if header == b"JTPL":
             for _ in range(count):
                 self.events.append({"entry": described((yield wire.read_entry))})
         else:
             for _ in range(count):
-                if not (yield from self.packet(due)):
+                if not (yield from self.packet(current)):
                     return  # cancelled
-        self.events.append({"end": due.request})
-        if due.cancel_sent:
-            due.answered = True  # C3: JTPC is still to come
+        self.events.append({"end": current.request})
+        if current.cancel_sent:
+            current.answered = True  # C3: JTPC follows
         else:
             self.done()
 
-    def packet(self, due):
+    def packet(self, current):
         self.in_packets = True
         first = yield lambda reader: reader.byte()
         self.buffer[:0] = bytes((first,))
@@ -177,22 +177,22 @@ class Client:
                 return False
             if header != b"JTPC":
                 raise Failed("not_a_packet")
-            self.cancelled(due)
+            self.cancelled(current)
             return False
         flags, length, id_ = yield wire.read_packet_head
-        if due.request == "GET_BY_ID":
-            if id_ not in due.left:
+        if current.request == "GET_BY_ID":
+            if id_ not in current.left:
                 raise Failed("image_unasked")
-            due.left.remove(id_)
-        elif due.request == "BATCH" and id_ in due.ids:
+            current.left.remove(id_)
+        elif current.request == "BATCH" and id_ in current.ids:
             raise Failed("image_unasked")
         self.events.append({"image": {"id": id_, "flags": flags, "length": length}})
         data = yield length
         verdict, image = body.receive(flags, id_, data, self.max_size, self.max_window)
-        told = {"image_end": id_, "verdict": verdict}
+        event = {"image_end": id_, "verdict": verdict}
         if verdict == "good":
-            told["data"] = image
-        self.events.append(told)
+            event["data"] = image
+        self.events.append(event)
         return True
 
 

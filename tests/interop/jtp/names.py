@@ -1,11 +1,11 @@
-"""File names from a catalog: RFC.md, section 9.2. And types: section 3, W5."""
+"""File names from a catalog: RFC.md, section 9.2. File types: section 3, W5."""
 
 import re
 import unicodedata
 
 from .wire import EXTENSIONS, nfc
 
-MOST = 240
+MAX_BYTES = 240
 FORBIDDEN = set('/\\:<>"|?*') | set("\u061c\u200b\u200e\u200f\ufeff")
 RANGES = ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB))
 FORBIDDEN |= {chr(code) for low, high in RANGES for code in range(low, high + 1)}
@@ -13,7 +13,7 @@ DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(COM|LPT)[0-9\u0
 
 
 def split(name):
-    """Stem and extension, the dot with the extension."""
+    """Stem and extension; the extension includes the dot."""
     dot = name.rfind(".")
     if dot > 0 and len(name[dot:].encode()) <= 17:
         return name[:dot], name[dot:]
@@ -22,7 +22,7 @@ def split(name):
 
 def fit(name, suffix=""):
     stem, extension = split(name)
-    room = MOST - len((suffix + extension).encode())
+    room = MAX_BYTES - len((suffix + extension).encode())
     stem = stem.encode()[:room].decode("utf-8", "ignore")
     return (stem + suffix + extension).rstrip(". ")
 
@@ -31,16 +31,16 @@ def of_id(id_, file_type):
     return f"{id_}.{EXTENSIONS[file_type & 7]}"
 
 
-def file_name(told, id_, file_type):
-    if not told.strip(". "):
+def file_name(catalog_name, id_, file_type):
+    if not catalog_name.strip(". "):
         return of_id(id_, file_type)
-    harmless = "".join("_" if c in FORBIDDEN or unicodedata.category(c) == "Cc" else c for c in nfc(told))
-    rest = harmless.lstrip(".")
-    harmless = ("_" * (len(harmless) - len(rest)) + rest).rstrip(". ")
-    upper = "".join(chr(ord(c) - 32) if "a" <= c <= "z" else c for c in harmless.split(".")[0].rstrip(" "))
+    safe_name = "".join("_" if c in FORBIDDEN or unicodedata.category(c) == "Cc" else c for c in nfc(catalog_name))
+    rest = safe_name.lstrip(".")
+    safe_name = ("_" * (len(safe_name) - len(rest)) + rest).rstrip(". ")
+    upper = "".join(chr(ord(c) - 32) if "a" <= c <= "z" else c for c in safe_name.split(".")[0].rstrip(" "))
     if DEVICE.fullmatch(upper):
-        harmless = "_" + harmless
-    return fit(harmless)
+        safe_name = "_" + safe_name
+    return fit(safe_name)
 
 
 def folded(name):
@@ -49,7 +49,7 @@ def folded(name):
 
 
 def suffix_id(name):
-    """The ID in a name that ends with one already."""
+    """The ID at the end of the name, if there is one."""
     found = re.search(r"-([0-9a-fA-F]{16})\Z", split(name)[0])
     return found and found.group(1).lower()
 
@@ -59,15 +59,15 @@ def with_id(name, id_):
 
 
 def plan(files):
-    """The file names of images, each an ID, a name from the catalog or None, and a type."""
-    safe = {id_: file_name(told, id_, kind) for id_, told, kind in files if told is not None}
-    meeting = {}
+    """The file names of images, each given as ID, name in the catalog or None, and type."""
+    safe = {id_: file_name(catalog_name, id_, kind) for id_, catalog_name, kind in files if catalog_name is not None}
+    same_name = {}
     for id_, name in safe.items():
-        meeting.setdefault(folded(name), set()).add(id_)
+        same_name.setdefault(folded(name), set()).add(id_)
     names = {}
-    for id_, told, kind in files:
+    for id_, catalog_name, kind in files:
         name = safe.get(id_, of_id(id_, kind))
-        others = meeting.get(folded(name), set()) - {id_}
+        others = same_name.get(folded(name), set()) - {id_}
         like = suffix_id(name)
         if like and like != id_ and like in safe and folded(with_id(safe[like], like)) == folded(name):
             others.add(like)

@@ -1,4 +1,4 @@
-"""Sockets for both sides: RFC.md, section 10, and the closing of S11."""
+"""Sockets for both sides: RFC.md, section 10, and the lingering close of S11."""
 
 import select
 import socket
@@ -10,7 +10,7 @@ from . import wire
 from .client import Client
 from .server import Server
 
-PATIENCE = 20  # seconds; only what has gone wrong waits for so long
+TIMEOUT = 20  # seconds; elapses only if a test fails
 ALPN = "jtp/1"
 
 
@@ -18,12 +18,11 @@ class Connection:
     """A client on a socket."""
 
     def __init__(self, address, tls=None, **options):
-        self.socket = socket.create_connection(address, PATIENCE)
+        self.socket = socket.create_connection(address, TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.client = Client(**options)
-        self.told = []
 
     def __enter__(self):
         return self
@@ -32,7 +31,7 @@ class Connection:
         self.socket.close()
 
     def ask(self, *requests):
-        """Each is the arguments of `Client.ask`; all go out in one write."""
+        """Sends requests, each the arguments of `Client.ask`, in one write."""
         for request in requests:
             self.client.ask(*request)
         self.flush()
@@ -58,20 +57,20 @@ class Connection:
         return self.client.events.pop(0)
 
     def until(self, *kinds):
-        """The events up to one of these, all of them."""
+        """All events up to the first of one of these kinds."""
         events = []
         while not events or not any(kind in events[-1] for kind in kinds + ("failed", "error", "closed")):
             events.append(self.next())
         return events
 
 
-class Serving:
-    """A server on a port of 127.0.0.1, a thread for each connection. `mishaps` go wrong in turn, once each."""
+class SocketServer:
+    """A server on a port of 127.0.0.1 with a thread for each connection. each of `failures` happens once, in order."""
 
-    def __init__(self, store, tls=None, habits=(), mishaps=()):
-        self.store, self.tls, self.habits, self.mishaps = store, tls, habits, list(mishaps)
+    def __init__(self, store, tls=None, quirks=(), failures=()):
+        self.store, self.tls, self.quirks, self.failures = store, tls, quirks, list(failures)
         self.connections, self.requests, self.alpn = 0, 0, []
-        self.lock, self.wakers, self.exchanges = threading.Lock(), set(), set()
+        self.lock, self.wakers, self.active = threading.Lock(), set(), set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         threading.Thread(target=self.accept, daemon=True).start()
@@ -90,7 +89,7 @@ class Serving:
 
     def is_watched(self):
         with self.lock:
-            return any(exchange.server.state == "watching" for exchange in self.exchanges)
+            return any(connection.server.state == "watching" for connection in self.active)
 
     def accept(self):
         while True:
@@ -103,53 +102,53 @@ class Serving:
 
     def serve(self, connected):
         woken, waker = socket.socketpair()
-        exchange = None
+        connection = None
         try:
-            connected.settimeout(PATIENCE)
+            connected.settimeout(TIMEOUT)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls:
                 connected = self.tls.wrap_socket(connected, server_side=True)
                 self.alpn.append(connected.selected_alpn_protocol())
             connected.setblocking(False)
-            exchange = Exchange(self, connected, woken)
+            connection = ServerConnection(self, connected, woken)
             with self.lock:
                 self.wakers.add(waker)
-                self.exchanges.add(exchange)
-            exchange.run()
+                self.active.add(connection)
+            connection.run()
         except OSError:
-            pass  # The client has gone.
+            pass  # The client disconnected.
         finally:
             with self.lock:
                 self.wakers.discard(waker)
-                self.exchanges.discard(exchange)
+                self.active.discard(connection)
             for each in connected, woken, waker:
                 each.close()
 
 
-class Exchange:
-    """One connection of a server, to its end."""
+class ServerConnection:
+    """One connection of the server."""
 
     def __init__(self, serving, connected, woken):
         self.serving, self.socket, self.woken = serving, connected, woken
-        self.server = Server(serving.store, habits=serving.habits)
-        self.server.mishaps = serving.mishaps
+        self.server = Server(serving.store, quirks=serving.quirks)
+        self.server.failures = serving.failures
         self.output, self.ended = b"", False
 
     def run(self):
-        if self.serving.mishaps[:1] == ["rate limited"]:
-            self.serving.mishaps.pop(0)
+        if self.serving.failures[:1] == ["rate limited"]:
+            self.serving.failures.pop(0)
             self.output = self.server.error(wire.RATE_LIMITED, "slow down")
         while self.server.state != "closing" or self.output:
-            # Reading goes on while writing is blocked: CANCEL comes that way.
+            # Reads even while writing is blocked, to see a CANCEL.
             reads = not self.ended and self.server.wants_input()
             moved = (reads and self.read()) | self.write()
             if not moved:
                 wants = ([self.socket] if reads else []) + [self.woken]
-                ready, _, _ = select.select(wants, [self.socket] if self.output else [], [], PATIENCE)
+                ready, _, _ = select.select(wants, [self.socket] if self.output else [], [], TIMEOUT)
                 if self.woken in ready:
                     self.woken.recv(100)
         self.serving.requests += self.server.requests
-        if "reset" not in self.server.habits:
+        if "reset" not in self.server.quirks:
             self.linger()
 
     def read(self):
@@ -183,11 +182,11 @@ class Exchange:
         return True
 
     def linger(self):
-        """S11: half-close, and read until the client is done, so that nothing on its way is lost."""
+        """S11: half-closes, and reads until the client closes, so that the last bytes sent are not lost to a reset."""
         end = time.monotonic() + 5
         if isinstance(self.socket, ssl.SSLSocket):
             try:
-                self.socket.unwrap()  # Sends close_notify; its answer is not waited for.
+                self.socket.unwrap()  # Sends close_notify without waiting for the peer's.
             except (ssl.SSLError, OSError):
                 pass
         self.socket.shutdown(socket.SHUT_WR)

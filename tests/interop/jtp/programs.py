@@ -11,7 +11,7 @@ import zlib
 
 from .body import image_id
 from .names import file_type
-from .net import PATIENCE
+from .net import TIMEOUT
 from .wire import nfc
 
 PROGRAMS = pathlib.Path(os.environ.get("JTP_PROGRAMS", "."))
@@ -23,7 +23,7 @@ def noise(length, seed):
 
 
 def bmp(length):
-    """Something that compresses."""
+    """A BMP that compresses well."""
     return (b"BM" + length.to_bytes(4, "little") + bytes(range(48)) + b"\x10\x20\x30" * length)[:length]
 
 
@@ -32,7 +32,7 @@ def png(seed):
 
 
 def samples():
-    """Names and contents of the repository's pictures, and of some that are odd."""
+    """Names and contents of the repository's sample images, and of some unusual ones."""
     found = {path.name: path.read_bytes() for path in SAMPLES.iterdir() if path.is_file()}
     found["striped.bmp"] = bmp(300_000)
     found["empty.png"] = b""
@@ -44,7 +44,7 @@ def samples():
 
 
 def catalog(files):
-    """What a server makes of a folder: ID, name and type, in catalog order (S4, S5)."""
+    """The catalog of a folder: ID, name, type and data, in catalog order (S4, S5)."""
     entries, seen = [], set()
     for name in sorted(files, key=lambda name: nfc(name).encode()):
         data, id_ = files[name], image_id(files[name])
@@ -55,8 +55,8 @@ def catalog(files):
     return entries
 
 
-class Place:
-    """A folder to run programs in."""
+class WorkDir:
+    """A working folder for the programs."""
 
     def __init__(self, files=None):
         self.folder = tempfile.TemporaryDirectory()
@@ -73,7 +73,7 @@ class Place:
         self.folder.cleanup()
 
     def add(self, name, data):
-        """An image that appears whole."""
+        """Adds an image by a rename, so that it is never seen half-written."""
         hidden = self.path / "new"
         hidden.write_bytes(data)
         hidden.rename(self.images / name)
@@ -89,9 +89,9 @@ class Place:
         return {path.name: path.read_bytes() for path in self.output.iterdir() if not path.name.startswith(".")}
 
     def client(self, address, *args, code=0):
-        """Runs `client` to its end; its output."""
+        """Runs `client` to its end and returns its output."""
         command = self.command("client", "--addr", "%s:%d" % address, *args)
-        done = subprocess.run(**command, capture_output=True, timeout=PATIENCE, text=True)
+        done = subprocess.run(**command, capture_output=True, timeout=TIMEOUT, text=True)
         if done.returncode != code:
             raise AssertionError(f"client {args}: exit {done.returncode}, not {code}\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -102,12 +102,12 @@ class Place:
 
 
 class ServerProgram:
-    """`server` on a free port, from when it listens on."""
+    """The program `server` on a free port. The constructor waits until it listens."""
 
-    def __init__(self, place, *args):
-        self.place = place
-        self.log = open(place.path / "server.log", "w+", encoding="utf-8")
-        command = place.command("server", "--bind", "127.0.0.1:0", *args)
+    def __init__(self, workdir, *args):
+        self.workdir = workdir
+        self.log = open(workdir.path / "server.log", "w+", encoding="utf-8")
+        command = workdir.command("server", "--bind", "127.0.0.1:0", *args)
         self.process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
@@ -126,15 +126,15 @@ class ServerProgram:
         self.log.close()
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """Sends SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
-def eventually(what, is_so):
-    """Waits for what another process brings about and tells nobody."""
-    end = time.monotonic() + PATIENCE
-    while not is_so():
+def eventually(what, condition):
+    """Polls until a condition holds that another process brings about."""
+    end = time.monotonic() + TIMEOUT
+    while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"not in time: {what}")
         time.sleep(0.005)

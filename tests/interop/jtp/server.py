@@ -1,7 +1,7 @@
 """The server's side of a connection, without a socket: RFC.md, sections 6 to 8."""
 
 from . import wire
-from .wire import Incomplete, Reader, Refused
+from .wire import Incomplete, Reader, InvalidFrame
 
 READ_AHEAD = 64 << 10  # S1
 
@@ -11,8 +11,8 @@ class Image:
         self.name, self.flags, self.id, self.data = name, flags, id_, data
         self.readable = True
 
-    def entry(self, habits=()):
-        if "raw sizes" in habits and self.flags & wire.COMPRESSED:
+    def entry(self, quirks=()):
+        if "raw sizes" in quirks and self.flags & wire.COMPRESSED:
             return wire.entry(self.id, self.flags & 7, self.name, self.raw_size)
         return wire.entry(self.id, self.flags, self.name, len(self.data))
 
@@ -39,16 +39,16 @@ class Store:
 
 
 class Server:
-    """One connection. `habits` are those of deployed servers (R7), and what a test wants to go wrong."""
+    """A server connection. `quirks` are behaviours of deployed servers (R7), `failures` are injected by tests."""
 
-    def __init__(self, store, watch=True, habits=()):
-        self.store, self.watch, self.habits = store, watch, habits
+    def __init__(self, store, watch=True, quirks=()):
+        self.store, self.watch, self.quirks = store, watch, quirks
         self.input, self.input_ended = bytearray(), False
         self.state, self.cancellable, self.watch_from = "idle", False, None
-        self.requests, self.mishaps = 0, []
+        self.requests, self.failures = 0, []
 
     def wants_input(self):
-        """S1: while a response is under way only a CANCEL is looked for."""
+        """S1: during a response only a CANCEL is read."""
         if self.state == "responding":
             return len(self.input) < READ_AHEAD and (not self.input or self.input[:1] == b"\3")
         return self.state != "closing"
@@ -60,7 +60,7 @@ class Server:
         self.input_ended = True
 
     def output(self):
-        """The next bytes to send; none if there are none now. After each of them the input is looked at."""
+        """The next bytes to send, possibly none. The input is checked again after each call."""
         while True:
             before = self.state, len(self.input)
             out = getattr(self, self.state)()
@@ -85,10 +85,10 @@ class Server:
             kind, bit0, count = wire.read_request_head(reader)
         except Incomplete:
             return self.close() if self.input_ended else b""  # S10
-        except Refused as refused:
-            unknown = refused.reason == "request_type"
+        except InvalidFrame as invalid:
+            unknown = invalid.reason == "request_type"
             code = wire.UNSUPPORTED_FEATURE if unknown else wire.INVALID_REQUEST
-            return self.error(code, refused.reason)
+            return self.error(code, invalid.reason)
         del self.input[:reader.used]
         if kind == wire.CANCEL:
             if self.cancellable:
@@ -96,7 +96,7 @@ class Server:
             return self.error(wire.INVALID_REQUEST, "nothing to cancel")  # C4
         if kind == wire.WATCH and not self.watch:
             return self.error(wire.UNSUPPORTED_FEATURE, "WATCH is not offered")
-        if kind == wire.BATCH and count > wire.MOST_HAVE:
+        if kind == wire.BATCH and count > wire.MAX_HAVE:
             return self.error(wire.INVALID_REQUEST, "too many IDs")  # S8
         self.requests += 1
         self.cancellable = self.cancellable or bit0 or kind == wire.WATCH
@@ -109,13 +109,13 @@ class Server:
         self.catalog = self.store.snapshot()  # S3
         self.wanted, self.had = [], set()
         self.state = "reading_ids"
-        follows = bit0 and self.input[:1] == b"\4" and "gap before WATCH" not in self.habits
+        follows = bit0 and self.input[:1] == b"\4" and "gap before WATCH" not in self.quirks
         if kind == wire.LIST and follows:
             self.watch_from = len(self.store.history)  # N5
         return b""
 
     def reading_ids(self):
-        """S8: IDs are matched as they come and not kept."""
+        """S8: IDs are matched as they arrive and not stored."""
         known = {image.id: image for image in self.catalog}
         whole = min(self.left, len(self.input) // 8 * 8)
         for at in range(0, whole, 8):
@@ -132,11 +132,11 @@ class Server:
         self.frames = self.respond()
         return next(self.frames)
 
-    # Responses: each piece ends at a packet boundary.
+    # Responses. Each piece ends at a packet boundary.
 
     def respond(self):
         if self.kind == wire.LIST:
-            entries = b"".join(image.entry(self.habits) for image in self.catalog)
+            entries = b"".join(image.entry(self.quirks) for image in self.catalog)
             yield wire.head(b"JTPL", len(self.catalog)) + entries
             return
         if self.kind == wire.GET_BY_ID:
@@ -145,16 +145,16 @@ class Server:
             images, header = [image for image in self.catalog if image.id not in self.had], b"JTPB"
         else:
             images, header = self.catalog, b"JTPG"
-        mishap = self.mishaps.pop(0) if self.mishaps and images else None
-        yield wire.head(header, len(images)) if mishap != "other header" else b"JTPX"
+        failure = self.failures.pop(0) if self.failures and images else None
+        yield wire.head(header, len(images)) if failure != "other header" else b"JTPX"
         for image in images:
-            if mishap == "error" and image is images[len(images) // 2]:
-                yield self.error(wire.SERVER_ERROR, "mishap")  # S12
+            if failure == "error" and image is images[len(images) // 2]:
+                yield self.error(wire.SERVER_ERROR, "failure")  # S12
                 return
-            if mishap == "cut" and image is images[len(images) // 2]:
+            if failure == "cut" and image is images[len(images) // 2]:
                 yield self.close(image.packet()[:-1])  # S13
                 return
-            if mishap == "damage" and image is images[len(images) // 2]:
+            if failure == "damage" and image is images[len(images) // 2]:
                 packet = image.packet()
                 yield packet[:-1] + bytes((packet[-1] ^ 1,))
                 continue
@@ -164,13 +164,13 @@ class Server:
             yield image.packet()
 
     def responding(self):
-        swallows = self.kind == wire.GET_BY_ID and "swallows a byte" in self.habits
+        swallows = self.kind == wire.GET_BY_ID and "swallows a byte" in self.quirks
         if not swallows:
             self.look_for_cancel()
-        early = self.kind == wire.GET_BY_ID or "cancel at the end" not in self.habits
+        early = self.kind == wire.GET_BY_ID or "cancel at the end" not in self.quirks
         out = None if self.cancelled and early and self.kind != wire.LIST else next(self.frames, None)
         if swallows and out is not None and self.input:
-            # Before a packet, not behind the last: no client could use such a connection again.
+            # Before each packet, but not behind the last: otherwise no client could reuse the connection.
             self.cancelled = self.input[0] == wire.CANCEL
             del self.input[0]
             out = None if self.cancelled else out
@@ -178,13 +178,13 @@ class Server:
             return out
         if self.cancelled and not self.keep_alive:
             return self.error(wire.INVALID_REQUEST, "nothing to cancel")  # C4
-        if not self.keep_alive or "closes" in self.habits:
+        if not self.keep_alive or "closes" in self.quirks:
             return self.close()  # S2
         self.state = "idle"
         return b"JTPC" if self.cancelled else b""
 
     def look_for_cancel(self):
-        """C5: only one that directly follows."""
+        """C5: accepts only a CANCEL that directly follows the request."""
         if len(self.input) >= 2 and self.input[0] == wire.CANCEL and self.input[1] < 2 and not self.cancelled:
             self.cancelled = True
             del self.input[:2]
@@ -193,7 +193,7 @@ class Server:
         if self.input:
             if self.input[0] != wire.CANCEL:
                 return self.error(wire.INVALID_REQUEST, "only CANCEL may follow WATCH")  # N3
-            if "leaves a byte" in self.habits:
+            if "leaves a byte" in self.quirks:
                 del self.input[0]
                 self.state = "idle"
                 return b"JTPC"
@@ -205,5 +205,5 @@ class Server:
                 return b"JTPC"
         if self.place < len(self.store.history):
             self.place += 1
-            return b"JTPW" + self.store.history[self.place - 1].entry(self.habits)  # N1
+            return b"JTPW" + self.store.history[self.place - 1].entry(self.quirks)  # N1
         return self.close() if self.input_ended else b""  # N6

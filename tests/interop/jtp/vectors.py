@@ -1,4 +1,4 @@
-"""Reading tests/vectors; the README there says what is in the files."""
+"""Reads tests/vectors; its README describes the format."""
 
 import json
 import pathlib
@@ -38,7 +38,7 @@ def octets(text):
 
 
 def images(name):
-    """A catalog as (name, type, id, image, bytes that travel, whether compressed)."""
+    """A catalog as (name, type, id, image, bytes as sent, whether compressed)."""
     [catalog] = [found for found in load("catalog") if found["name"] == name]
     return [image(file) for file in catalog["files"]]
 

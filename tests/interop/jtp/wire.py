@@ -1,4 +1,4 @@
-"""Frames: RFC.md, sections 3 to 5. Every byte is judged as it is read."""
+"""Frames: RFC.md, sections 3 to 5. Every byte is validated as it is read."""
 
 import unicodedata
 
@@ -10,15 +10,15 @@ EXTENSIONS = ("png", "jpg", "webp", "bmp", "gif", "img", "img", "img")
 COMPRESSED, ENCRYPTED = 0x08, 0x10
 NOT_FOUND, INVALID_REQUEST, SERVER_ERROR, UNSUPPORTED_FEATURE, RATE_LIMITED = range(1, 6)
 ERRORS = (None, "NotFound", "InvalidRequest", "ServerError", "UnsupportedFeature", "RateLimited")
-MOST_HAVE = 1_000_000  # S8
+MAX_HAVE = 1_000_000  # S8
 
 
 class Incomplete(Exception):
     """The bytes end inside the frame."""
 
 
-class Refused(Exception):
-    """The bytes are no frame."""
+class InvalidFrame(Exception):
+    """The bytes are not a valid frame."""
 
     def __init__(self, reason):
         super().__init__(reason)
@@ -26,7 +26,7 @@ class Refused(Exception):
 
 
 class Reader:
-    """Bytes, and how many of them were used."""
+    """Bytes, and the number of them that were used."""
 
     def __init__(self, data):
         self.data, self.used = data, 0
@@ -48,9 +48,9 @@ class Reader:
         for index in range(5):
             byte = self.byte()
             if index == 4 and byte > 0x0F:
-                raise Refused("varint")  # W2: over 32 bits, or a sixth byte
+                raise InvalidFrame("varint")  # W2: over 32 bits, or a sixth byte
             if byte == 0 and index > 0:
-                raise Refused("varint")  # W2: longer than needed
+                raise InvalidFrame("varint")  # W2: longer than needed
             value |= (byte & 0x7F) << 7 * index
             if byte < 0x80:
                 return value
@@ -70,13 +70,13 @@ def varint(value):
 
 
 def read_request_head(reader):
-    """The type, bit 0 of the flags, and the count where there is one."""
+    """The type, bit 0 of the flags, and the count or None."""
     kind = reader.byte()
     if kind > LIST_AND_GET:
-        raise Refused("request_type")  # S10: before the flags
+        raise InvalidFrame("request_type")  # S10: before the flags
     flags = reader.byte()
     if flags & ~1:
-        raise Refused("request_flags")
+        raise InvalidFrame("request_flags")
     count = None
     if kind == GET_BY_ID:
         count = reader.byte()
@@ -104,12 +104,12 @@ def read_header(reader):
     while len(seen) < 4:
         seen += bytes((reader.byte(),))
         if not any(header.startswith(seen) for header in HEADERS):
-            raise Refused("header")
+            raise InvalidFrame("header")
     return seen
 
 
 def read_count(reader, header):
-    """The count behind a header; none behind JTPC, JTPW and JTPE."""
+    """The count behind a header; None for JTPC, JTPW and JTPE."""
     if header == b"JTPD":
         return reader.byte()
     if header in (b"JTPL", b"JTPB", b"JTPG"):
@@ -124,14 +124,14 @@ def head(header, count=None):
 
 
 def read_entry(reader):
-    """The ID, the flags, the name as it came, the size."""
+    """The ID, the flags, the name as received, the size."""
     id_, flags = reader.id(), reader.byte()
     if flags & 0xF0:
-        raise Refused("entry_flags")  # R1
+        raise InvalidFrame("entry_flags")  # R1
     try:
         name = reader.take(reader.number(2)).decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("name") from None
+        raise InvalidFrame("name") from None
     return id_, flags, name, reader.varint()
 
 
@@ -144,7 +144,7 @@ def read_packet_head(reader):
     """The flags, the length, the ID."""
     flags = reader.byte()
     if flags & 0xE0:
-        raise Refused("packet_flags")  # R1
+        raise InvalidFrame("packet_flags")  # R1
     return flags, reader.varint(), reader.id()
 
 
@@ -153,10 +153,10 @@ def packet_head(flags, length, id_):
 
 
 def read_error_body(reader):
-    """What follows JTPE: the code and the message."""
+    """The fields behind JTPE: the code and the message."""
     code = reader.byte()
     if not 1 <= code <= 5:
-        raise Refused("error_code")  # R1
+        raise InvalidFrame("error_code")  # R1
     return code, reader.take(reader.number(2)).decode("utf-8", "replace")
 
 

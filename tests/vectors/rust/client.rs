@@ -1,4 +1,4 @@
-//! Exchanges with the client's machine, with what comes cut in several ways.
+//! Exchanges with the client state machine, with the input split in several ways.
 
 use jtp_core::client::{
     ClientConfig, ClientConnection, ClientError, Event, HaveSet, PeerError, Request, ResponseKind,
@@ -11,34 +11,34 @@ use crate::read::{Vector, bytes, vectors};
 
 const NOW: Time = Time::ZERO;
 
-/// The machine, what it sent, and what it told, as the vectors write it.
-struct Scene {
+/// The state machine, the bytes it sent, and its events in the format of the vectors.
+struct Exchange {
     connection: ClientConnection,
     sent: Vec<u8>,
     events: Vec<Value>,
-    /// The decoded bytes of the image under way.
+    /// The decoded bytes of the current image.
     data: Vec<u8>,
-    /// How many bytes came before the last piece.
-    came: usize,
+    /// The number of bytes received before the current piece.
+    received: usize,
     cut: usize,
 }
 
-impl Scene {
-    fn new(vector: &Vector, cut: usize) -> Scene {
+impl Exchange {
+    fn new(vector: &Vector, cut: usize) -> Exchange {
         let option = |name: &str| vector.get("options")?.get(name);
         let mut config = ClientConfig::new();
         if let Some(pipeline) = option("pipeline").and_then(Value::as_bool) {
             config = config.with_pipeline(pipeline);
         }
-        if let Some(most) = option("max_image_size").and_then(Value::as_u64) {
-            config = config.with_max_image_size(most);
+        if let Some(max) = option("max_image_size").and_then(Value::as_u64) {
+            config = config.with_max_image_size(max);
         }
-        Scene {
+        Exchange {
             connection: ClientConnection::new(config, NOW),
             sent: Vec::new(),
             events: Vec::new(),
             data: Vec::new(),
-            came: 0,
+            received: 0,
             cut,
         }
     }
@@ -52,7 +52,7 @@ impl Scene {
     }
 
     fn receive(&mut self, mut piece: &[u8]) {
-        let whole = piece.len();
+        let length = piece.len();
         loop {
             let error = match self.connection.receive(piece, NOW) {
                 Ok(received) => {
@@ -62,26 +62,26 @@ impl Scene {
                     };
                     if let Event::Data(data) = event {
                         self.data.extend_from_slice(data);
-                    } else if let Some(told) = written(&event, &mut self.data) {
-                        self.events.push(told);
+                    } else if let Some(value) = encode_event(&event, &mut self.data) {
+                        self.events.push(value);
                     }
                     self.send();
                     continue;
                 }
                 Err(error) => error,
             };
-            // It stays the same however often one asks.
+            // The error is sticky and recorded once.
             if !self.events.last().is_some_and(is_failure) {
-                let mut told = failure(&error);
-                // One byte at a time: the byte that makes the difference.
-                if self.cut == 1 && told.get("failed").is_some() {
-                    told["at"] = self.came.into();
+                let mut value = failure(&error);
+                // With one byte at a time, the offset of the byte that causes the failure is known.
+                if self.cut == 1 && value.get("failed").is_some() {
+                    value["at"] = self.received.into();
                 }
-                self.events.push(told);
+                self.events.push(value);
             }
             break;
         }
-        self.came += whole;
+        self.received += length;
     }
 
     fn step(&mut self, step: &Value, label: &str) {
@@ -116,16 +116,16 @@ impl Scene {
                 Err(error) => self.events.push(failure(&error)),
             },
             ("events", Value::Array(events)) => {
-                let due = events.iter().map(|event| self.expected(event));
-                let due: Vec<Value> = due.collect();
-                assert_eq!(std::mem::take(&mut self.events), due, "{label}");
+                let expected = events.iter().map(|event| self.expected(event));
+                let expected: Vec<Value> = expected.collect();
+                assert_eq!(std::mem::take(&mut self.events), expected, "{label}");
             }
             other => panic!("{label}: no step {other:?}"),
         }
         self.send();
     }
 
-    /// An event as the vector has it, in the form of ours.
+    /// An event of the vector, in the format of the recorded ones.
     fn expected(&self, event: &Value) -> Value {
         let mut event = event.clone();
         if let Some(Value::String(text)) = event.get("data") {
@@ -156,18 +156,18 @@ fn name(kind: ResponseKind) -> &'static str {
     }
 }
 
-fn written(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
+fn encode_event(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
     Some(match event {
         Event::Begin { kind, count } => json!({"begin": name(*kind), "count": count}),
         Event::Entry(entry) | Event::NewImage(entry) => {
-            let is_news = matches!(event, Event::NewImage(_));
-            let told = json!({
+            let is_new_image = matches!(event, Event::NewImage(_));
+            let value = json!({
                 "id": entry.id.to_string(),
                 "flags": entry.flags.bits(),
                 "name": entry.name,
                 "size": entry.size,
             });
-            json!({if is_news { "new_image" } else { "entry" }: told})
+            json!({if is_new_image { "new_image" } else { "entry" }: value})
         }
         Event::Image(image) => {
             data.clear();
@@ -178,7 +178,7 @@ fn written(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
             }})
         }
         Event::ImageEnd { image, verdict } => {
-            let mut told = json!({"image_end": image.id.to_string(), "verdict": match verdict {
+            let mut value = json!({"image_end": image.id.to_string(), "verdict": match verdict {
                 Ok(()) => "good",
                 Err(ImageFault::WrongId { .. }) => "wrong_id",
                 Err(ImageFault::Broken(_)) => "broken",
@@ -187,9 +187,9 @@ fn written(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
                 Err(other) => panic!("{other}"),
             }});
             if verdict.is_ok() {
-                told["data"] = hex(data).into();
+                value["data"] = hex(data).into();
             }
-            told
+            value
         }
         Event::End { kind } => json!({"end": name(*kind)}),
         Event::Cancelled { kind } => json!({"cancelled": name(*kind)}),
@@ -198,7 +198,7 @@ fn written(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
 }
 
 fn failure(error: &ClientError) -> Value {
-    let why = match error {
+    let reason = match error {
         ClientError::Server(error) => {
             return json!({"error": {"code": error.code.code(), "message": error.message}});
         }
@@ -212,29 +212,29 @@ fn failure(error: &ClientError) -> Value {
             WireError::UnknownErrorCode(_) => "error_code",
             other => panic!("{other}"),
         },
-        ClientError::Peer(PeerError::UnexpectedResponse { .. }) => "not_the_answer",
+        ClientError::Peer(PeerError::NotTheAnswer { .. }) => "not_the_answer",
         ClientError::Peer(PeerError::NotAPacket(_)) => "not_a_packet",
-        ClientError::Peer(PeerError::UnexpectedCancelled) => "cancelled_unasked",
-        ClientError::Peer(PeerError::UnexpectedWatchEvent) => "news_unasked",
-        ClientError::Peer(PeerError::UnexpectedData) => "data_unasked",
+        ClientError::Peer(PeerError::CancelledUnasked) => "cancelled_unasked",
+        ClientError::Peer(PeerError::NewsUnasked) => "news_unasked",
+        ClientError::Peer(PeerError::DataUnasked) => "data_unasked",
         ClientError::Peer(PeerError::TooManyImages { .. }) => "too_many_images",
-        ClientError::Peer(PeerError::UnrequestedImage(_)) => "image_unasked",
+        ClientError::Peer(PeerError::ImageUnasked(_)) => "image_unasked",
         other => panic!("{other}"),
     };
-    json!({"failed": why})
+    json!({"failed": reason})
 }
 
 #[test]
-fn exchanges_of_a_client() {
+fn client_exchanges() {
     for vector in ["client", "client_states"].into_iter().flat_map(vectors) {
         for cut in (1..60).chain([usize::MAX]) {
             let label = format!("{}, cut by {cut}", vector.label);
-            let mut scene = Scene::new(&vector, cut);
+            let mut exchange = Exchange::new(&vector, cut);
             for step in vector.list("steps") {
-                scene.step(step, &label);
+                exchange.step(step, &label);
             }
-            assert!(scene.sent.is_empty(), "{label}: {:02x?}", scene.sent);
-            assert!(scene.events.is_empty(), "{label}: {:?}", scene.events);
+            assert!(exchange.sent.is_empty(), "{label}: {:02x?}", exchange.sent);
+            assert!(exchange.events.is_empty(), "{label}: {:?}", exchange.events);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Frames: each is read whole and from any cut, and written again.
+//! Frames: each is decoded complete and truncated at any byte, and encoded again.
 
 use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, Header};
 use jtp_core::wire::{DecodeResult, Decoded, WireError};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::read::{Vector, vectors};
 
-/// Up to so many bytes a frame is cut everywhere.
+/// Frames up to this many bytes are truncated at every byte.
 const SHORT: usize = 4096;
 
-/// Checks a vector: `read` gives the frame's value as the vectors write it, `write` the bytes of a value.
+/// Checks a vector: `read` decodes a frame to a value in the format of the vectors, `write` encodes a value.
 fn check(
     vector: &Vector,
     read: impl Fn(&[u8]) -> DecodeResult<Value>,
@@ -40,11 +40,11 @@ fn check(
         return;
     }
     let value = vector.get("value").unwrap().clone();
-    let mut and_more = frame.clone();
+    let mut with_more = frame.clone();
     if vector.get("then").is_some() {
-        and_more.extend(vector.bytes("then"));
+        with_more.extend(vector.bytes("then"));
     }
-    for input in [&frame, &and_more] {
+    for input in [&frame, &with_more] {
         let whole = Decoded::Complete {
             value: value.clone(),
             used: frame.len(),
@@ -82,7 +82,7 @@ fn id_of(value: &Value) -> ImageId {
     value.as_str().unwrap().parse().unwrap()
 }
 
-/// The type's name in the vectors.
+/// The file type's name in the vectors.
 fn type_name(flags: Flags) -> &'static str {
     match flags.file_type() {
         FileType::Png => "PNG",
@@ -150,7 +150,7 @@ fn w7_s10_requests() {
             };
             let keep_alive = value["keep_alive"].as_bool().unwrap();
             let mut out = Vec::new();
-            RequestHead { kind, keep_alive }.encode(&mut out);
+            RequestHead::new(kind, keep_alive).encode(&mut out);
             let ids = value.get("ids").and_then(Value::as_array);
             let ids: Vec<ImageId> = ids.into_iter().flatten().map(id_of).collect();
             request::encode_ids(&ids, &mut out);
@@ -253,11 +253,11 @@ fn w4_r1_packet_heads() {
             }))
         };
         check(&vector, read, |value| {
-            let image = Image {
-                id: id_of(&value["id"]),
-                flags: Flags::from_bits(u8_of(&value["flags"])),
-                length: u32_of(&value["length"]),
-            };
+            let image = Image::new(
+                id_of(&value["id"]),
+                Flags::from_bits(u8_of(&value["flags"])),
+                u32_of(&value["length"]),
+            );
             let mut out = Vec::new();
             packet::encode_head(&image, &mut out);
             out
@@ -288,8 +288,8 @@ fn r1_error_frames() {
         check(&vector, read, |value| {
             let mut out = Vec::new();
             let code = ErrorCode::from_code(u8_of(&value["code"])).unwrap();
-            let message = value["message"].as_str().unwrap().into();
-            ErrorFrame { code, message }.encode(&mut out);
+            let message = value["message"].as_str().unwrap();
+            ErrorFrame::new(code, message).encode(&mut out);
             out
         });
     }

@@ -1,4 +1,4 @@
-//! IDs, the data of packets, types, and names.
+//! Image IDs, packet data, file types, and file names.
 
 use jtp_core::{
     BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, FileType, Flags, Image, ImageFault,
@@ -20,7 +20,7 @@ fn w3_image_ids() {
     }
 }
 
-/// The decoded bytes and the verdict of an image that comes in pieces.
+/// The decoded bytes and the verdict of an image received in pieces.
 fn receive(vector: &Vector, data: &[u8], piece: usize) -> (Vec<u8>, &'static str) {
     let limit = |name: &str| vector.get("limits")?.get(name)?.as_u64();
     let max_window = limit("max_window").map(|window| u32::try_from(window).unwrap());
@@ -28,11 +28,11 @@ fn receive(vector: &Vector, data: &[u8], piece: usize) -> (Vec<u8>, &'static str
         limit("max_size").unwrap_or(DEFAULT_MAX_IMAGE_SIZE),
         max_window.unwrap_or(DEFAULT_MAX_WINDOW),
     );
-    receiver.begin(Image {
-        id: vector.str("id").parse().unwrap(),
-        flags: Flags::from_bits(u8::try_from(vector.number("flags")).unwrap()),
-        length: u32::try_from(data.len()).unwrap(),
-    });
+    receiver.begin(Image::new(
+        vector.str("id").parse().unwrap(),
+        Flags::from_bits(u8::try_from(vector.number("flags")).unwrap()),
+        u32::try_from(data.len()).unwrap(),
+    ));
     let mut decoded = Vec::new();
     for mut piece in data.chunks(piece) {
         while !piece.is_empty() {
@@ -41,7 +41,7 @@ fn receive(vector: &Vector, data: &[u8], piece: usize) -> (Vec<u8>, &'static str
             piece = &piece[received.used..];
         }
     }
-    let verdict = match receiver.verdict().expect("all of it has come") {
+    let verdict = match receiver.verdict().expect("the image is complete") {
         Ok(_) => "good",
         Err(ImageFault::WrongId { .. }) => "wrong_id",
         Err(ImageFault::Broken(_)) => "broken",
@@ -53,7 +53,7 @@ fn receive(vector: &Vector, data: &[u8], piece: usize) -> (Vec<u8>, &'static str
 }
 
 #[test]
-fn w8_r2_r4_the_data_of_packets() {
+fn w8_r2_r4_packet_data() {
     for vector in vectors("body") {
         let (label, data) = (&vector.label, vector.bytes("data"));
         assert_eq!(vector.number("length"), data.len() as u64, "{label}");
@@ -72,7 +72,7 @@ fn file_type(value: &Value) -> FileType {
 }
 
 #[test]
-fn w5_types() {
+fn w5_file_types() {
     for vector in vectors("file_type") {
         let extension = vector.get("extension").and_then(Value::as_str);
         let found = FileType::sniff(&vector.bytes("start"))
@@ -87,26 +87,26 @@ fn w5_types() {
 }
 
 #[test]
-fn r5_one_name() {
+fn r5_file_names() {
     for vector in vectors("file_name") {
         let id = vector.str("id").parse().unwrap();
         let file_type = file_type(vector.get("type").unwrap());
-        let name = FileName::new(vector.str("told"), id, file_type);
+        let name = FileName::new(vector.str("catalog_name"), id, file_type);
         assert_eq!(name.as_str(), vector.str("file_name"), "{}", vector.label);
     }
 }
 
 #[test]
-fn r5_the_names_of_a_catalog() {
+fn r5_file_names_of_a_catalog() {
     for vector in vectors("name_plan") {
         let mut files = vector.list("files").to_vec();
         for _ in 0..files.len() {
             files.rotate_left(1);
             let mut plan = NamePlan::new();
             let id = |file: &Value| file["id"].as_str().unwrap().parse::<ImageId>().unwrap();
-            for file in files.iter().filter(|file| file["told"].is_string()) {
-                let told = file["told"].as_str().unwrap();
-                plan.add(id(file), told, file_type(&file["type"]));
+            for file in files.iter().filter(|file| file["catalog_name"].is_string()) {
+                let name = file["catalog_name"].as_str().unwrap();
+                plan.add(id(file), name, file_type(&file["type"]));
             }
             for file in &files {
                 let name = plan.name(id(file), file_type(&file["type"]));

@@ -1,4 +1,4 @@
-//! Reading the files; `tests/vectors/README.md` says what is in them.
+//! Reads the vector files; `tests/vectors/README.md` describes the format.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Vector {
     }
 }
 
-/// All vectors of a kind.
+/// All vectors of a file.
 pub(crate) fn vectors(kind: &str) -> Vec<Vector> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
     let text = fs::read_to_string(folder.join(format!("{kind}.json"))).unwrap();
@@ -60,7 +60,7 @@ pub(crate) fn vectors(kind: &str) -> Vec<Vector> {
         .collect()
 }
 
-/// Hex digits with spaces between; `*N` behind some of them repeats those.
+/// Decodes groups of hex digits, separated by spaces; `*N` behind a group repeats it.
 pub(crate) fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for word in text.split_whitespace() {
@@ -75,7 +75,7 @@ pub(crate) fn bytes(text: &str) -> Vec<u8> {
     out
 }
 
-/// `"x_repeat": ["a", 3]` stands for `"x": "aaa"`, and for `"ids"` for three IDs.
+/// Expands `"x_repeat": ["a", 3]` to `"x": "aaa"`, and `"ids_repeat"` to a list.
 fn unroll(value: &mut Value) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(unroll),

@@ -1,4 +1,4 @@
-//! RFC.md shows these vectors and no other bytes.
+//! Checks that the bytes in RFC.md are those of the vectors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,12 +23,12 @@ fn rfc() -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// What `kind/name`, or `kind/name#step` of an exchange, stands for.
+/// The bytes of `kind/name`, or of `kind/name#step` in an exchange.
 fn named(all: &BTreeMap<String, Vector>, reference: &str) -> Vec<u8> {
     let (label, step) = reference.split_once('#').unwrap_or((reference, ""));
     let vector = all
         .get(label)
-        .unwrap_or_else(|| panic!("RFC.md names {label}, which is no vector"));
+        .unwrap_or_else(|| panic!("RFC.md refers to {label}, which is not a vector"));
     if step.is_empty() {
         let field = if vector.get("bytes").is_some() {
             "bytes"
@@ -41,7 +41,7 @@ fn named(all: &BTreeMap<String, Vector>, reference: &str) -> Vec<u8> {
     octets(step).unwrap_or_else(|| panic!("{reference} has no bytes"))
 }
 
-/// The bytes that a step sends, of whichever side; not where a part of them is left open.
+/// The bytes that a step sends, from either side; `None` if a part of them is not fixed.
 fn octets(step: &Value) -> Option<Vec<u8>> {
     match step.as_object()?.values().next()? {
         Value::String(text) => Some(bytes(text)),
@@ -53,14 +53,14 @@ fn octets(step: &Value) -> Option<Vec<u8>> {
     }
 }
 
-/// The bytes of a line: pairs of digits up to two spaces, where a comment begins; `FF × 768` repeats the pair.
+/// The bytes of a dump's line: pairs of digits up to two spaces, where a comment begins; `FF × 768` repeats the pair.
 fn of_line(line: &str) -> Vec<u8> {
     let text = line.split("  ").next().unwrap_or_default();
     bytes(&text.replace(" × ", "*"))
 }
 
 /// Compares a dump with its vector.
-fn compare(reference: &str, dump: &[&str], wanted: &[u8]) {
+fn compare(reference: &str, dump: &[&str], expected: &[u8]) {
     let mut at = 0;
     for line in dump {
         let (offset, rest) = line.split_at(4);
@@ -71,11 +71,11 @@ fn compare(reference: &str, dump: &[&str], wanted: &[u8]) {
         );
         let shown = of_line(rest.strip_prefix("  ").expect("two spaces"));
         assert!(!shown.is_empty(), "{reference}: {line}");
-        let due = wanted.get(at..at + shown.len());
-        assert_eq!(due, Some(&*shown), "{reference}: {line}");
+        let bytes = expected.get(at..at + shown.len());
+        assert_eq!(bytes, Some(&*shown), "{reference}: {line}");
         at += shown.len();
     }
-    assert_eq!(at, wanted.len(), "{reference} goes on");
+    assert_eq!(at, expected.len(), "{reference} has more bytes");
 }
 
 fn is_dump(line: &str) -> bool {
@@ -86,7 +86,7 @@ fn is_dump(line: &str) -> bool {
 }
 
 #[test]
-fn every_dump_is_the_vector_that_it_names() {
+fn every_dump_equals_its_vector() {
     let (all, text) = (all(), rfc());
     let mut reference = None;
     let mut seen = BTreeSet::new();
@@ -110,19 +110,19 @@ fn every_dump_is_the_vector_that_it_names() {
     assert!(seen.len() >= 37, "{} dumps", seen.len());
 }
 
-/// The cells of a table's row, without the spaces around them.
+/// The trimmed cells of a table row.
 fn cells(line: &str) -> Vec<&str> {
     let row = line.strip_prefix('|').and_then(|row| row.strip_suffix('|'));
     row.map_or(Vec::new(), |row| row.split('|').map(str::trim).collect())
 }
 
-/// What stands between backquotes at the start of a cell.
+/// The text between backquotes at the start of a cell.
 fn quoted(cell: &str) -> Option<&str> {
     cell.strip_prefix('`')?.split('`').next()
 }
 
 #[test]
-fn every_row_that_names_a_vector_shows_its_first_bytes() {
+fn every_table_row_shows_the_first_bytes_of_its_vector() {
     let (all, text) = (all(), rfc());
     let mut rows = 0;
     for line in text.lines() {
@@ -141,31 +141,31 @@ fn every_row_that_names_a_vector_shows_its_first_bytes() {
             assert_eq!(Some(vector.str("id")), quoted(cells[1]), "{line}");
             continue;
         }
-        // The side that is not tested speaks.
-        let speaker = if label.starts_with("server/") {
+        // The bytes are those of the side that is not under test.
+        let sender = if label.starts_with("server/") {
             "client"
         } else {
             "server"
         };
         let steps = vector.list("steps");
-        let said: Vec<Vec<u8>> = steps
+        let sent: Vec<Vec<u8>> = steps
             .iter()
-            .skip_while(|step| step.get(speaker).is_none())
-            .take_while(|step| step.get(speaker).is_some())
+            .skip_while(|step| step.get(sender).is_none())
+            .take_while(|step| step.get(sender).is_some())
             .filter_map(octets)
             .collect();
-        let said = said.concat();
+        let sent = sent.concat();
         if cells[0].contains('…') {
-            assert!(said.starts_with(&shown), "{line}");
+            assert!(sent.starts_with(&shown), "{line}");
         } else {
-            assert_eq!(said, shown, "{line}");
+            assert_eq!(sent, shown, "{line}");
         }
     }
     assert!(rows >= 28, "{rows} rows");
 }
 
 #[test]
-fn w1_the_table_of_varints_is_right() {
+fn w1_varint_table_matches_the_vectors() {
     let (all, text) = (all(), rfc());
     let mut seen = 0;
     for line in text.lines() {

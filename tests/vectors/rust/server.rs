@@ -1,4 +1,4 @@
-//! Exchanges with the server's machine: the input cut in several ways, the output taken in several ways.
+//! Exchanges with the server state machine, with input and output split in several ways.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,8 +10,8 @@ use crate::read::{Vector, bytes, vectors};
 
 const NOW: Time = Time::ZERO;
 
-/// A store in memory, the machine, and what came out of it.
-struct Scene {
+/// A store in memory, the state machine, and its output.
+struct Exchange {
     writer: CatalogWriter,
     images: HashMap<ImageId, Vec<u8>>,
     ids: HashMap<String, ImageId>,
@@ -20,17 +20,17 @@ struct Scene {
     input: Vec<u8>,
     got: Vec<u8>,
     ended: bool,
-    /// The bytes of input that come at once, and of output that go.
+    /// The maximum number of bytes of input and of output that move at once.
     cut: (usize, usize),
 }
 
-impl Scene {
-    fn new(vector: &Vector, catalogs: &[Vector], cut: (usize, usize)) -> Scene {
+impl Exchange {
+    fn new(vector: &Vector, catalogs: &[Vector], cut: (usize, usize)) -> Exchange {
         let option = vector
             .get("options")
             .and_then(|options| options["watch"].as_bool());
         let config = ServerConfig::new().with_watch(option.unwrap_or(true));
-        let mut scene = Scene {
+        let mut exchange = Exchange {
             writer: CatalogWriter::new(),
             images: HashMap::new(),
             ids: HashMap::new(),
@@ -43,11 +43,11 @@ impl Scene {
         };
         let named = format!("catalog/{}", vector.str("catalog"));
         let catalog = catalogs.iter().find(|catalog| catalog.label == named);
-        for file in catalog.expect("the catalog is there").list("files") {
-            scene.insert(file);
+        for file in catalog.expect("the catalog exists").list("files") {
+            exchange.insert(file);
         }
-        scene.writer.publish();
-        scene
+        exchange.writer.publish();
+        exchange
     }
 
     fn insert(&mut self, file: &Value) {
@@ -55,17 +55,17 @@ impl Scene {
         let name = text("name").unwrap();
         let compressed = text("compressed");
         let image = bytes(text("image").unwrap());
-        let travels = compressed.map_or_else(|| image.clone(), bytes);
+        let sent = compressed.map_or_else(|| image.clone(), bytes);
         let code = u8::try_from(file["type"].as_u64().unwrap()).unwrap();
         let id = ImageId::of(&image);
         assert_eq!(Some(&*id.to_string()), text("id"), "{name}");
         let entry = Image {
             id,
             flags: Flags::new(FileType::from_code(code), compressed.is_some()),
-            length: u32::try_from(travels.len()).unwrap(),
+            length: u32::try_from(sent.len()).unwrap(),
         };
         self.writer.insert(name, entry).unwrap();
-        self.images.insert(id, travels);
+        self.images.insert(id, sent);
         self.ids.insert(name.to_owned(), id);
     }
 
@@ -79,22 +79,22 @@ impl Scene {
         loop {
             let received = self.connection.receive(&self.input, NOW);
             self.input.drain(..received.used);
-            if received.event.is_none() {
+            if received.request.is_none() {
                 return;
             }
             self.connection.accept(self.writer.snapshot(), NOW).unwrap();
         }
     }
 
-    /// Gives what can be given.
+    /// Loads bodies and takes output until nothing more happens.
     fn run(&mut self) {
         loop {
             self.feed();
-            if let Some(wanted) = self.connection.wants_body() {
-                if self.unreadable.contains(&wanted.image().id) {
+            if let Some(request) = self.connection.wants_body() {
+                if self.unreadable.contains(&request.image.id) {
                     self.connection.body_failed("unreadable", NOW).unwrap();
                 } else {
-                    let count = wanted.remaining();
+                    let count = request.image.length - request.offset;
                     self.connection.body_loaded(count, NOW).unwrap();
                 }
             }
@@ -134,7 +134,7 @@ impl Scene {
                 self.got = rest.to_vec();
             }
             ("server_any", Value::Array(answers)) => {
-                // The longest that fits: one may begin like another.
+                // The longest that matches: one may be a prefix of another.
                 let rests = answers
                     .iter()
                     .filter_map(|a| expect(&self.got, a.as_array().unwrap()));
@@ -159,11 +159,11 @@ impl Scene {
     }
 }
 
-/// What is left behind these parts, if `got` begins with them.
+/// The bytes behind these parts, if `got` begins with them.
 fn expect<'a>(got: &'a [u8], parts: &[Value]) -> Option<&'a [u8]> {
     parts.iter().try_fold(got, |got, part| match part {
         Value::String(text) => got.strip_prefix(&*bytes(text)),
-        // An error of that code; its message is the server's own.
+        // A JTPE with this code and any message.
         error => {
             let code = u8::try_from(error["error"].as_u64()?).ok()?;
             let rest = got.strip_prefix(b"JTPE")?.strip_prefix(&[code])?;
@@ -174,25 +174,29 @@ fn expect<'a>(got: &'a [u8], parts: &[Value]) -> Option<&'a [u8]> {
 }
 
 #[test]
-fn exchanges_of_a_server() {
-    const MUCH: usize = 1 << 20;
+fn server_exchanges() {
+    const UNLIMITED: usize = 1 << 20;
     let catalogs = vectors("catalog");
     for vector in ["server", "server_states"].into_iter().flat_map(vectors) {
         let steps = vector.list("steps");
         let long = steps
             .iter()
             .any(|step| step["client"].as_str().is_some_and(|c| c.contains("*9")));
-        let sizes = if long { MUCH..MUCH + 1 } else { 1..40 };
-        let cuts = sizes.flat_map(|size| [(size, MUCH), (size, 1), (MUCH, size)]);
-        for cut in cuts.chain([(MUCH, MUCH)]) {
+        let sizes = if long {
+            UNLIMITED..UNLIMITED + 1
+        } else {
+            1..40
+        };
+        let cuts = sizes.flat_map(|size| [(size, UNLIMITED), (size, 1), (UNLIMITED, size)]);
+        for cut in cuts.chain([(UNLIMITED, UNLIMITED)]) {
             let label = format!("{}, cut by {cut:?}", vector.label);
-            let mut scene = Scene::new(&vector, &catalogs, cut);
+            let mut exchange = Exchange::new(&vector, &catalogs, cut);
             for step in steps {
-                scene.step(step, &label);
+                exchange.step(step, &label);
             }
-            assert!(scene.got.is_empty(), "{label}: {:02x?}", scene.got);
+            assert!(exchange.got.is_empty(), "{label}: {:02x?}", exchange.got);
             let ends = steps.iter().any(|step| step.get("server_ends").is_some());
-            assert_eq!(scene.ended, ends, "{label}");
+            assert_eq!(exchange.ended, ends, "{label}");
         }
     }
 }

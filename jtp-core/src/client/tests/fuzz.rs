@@ -1,4 +1,4 @@
-//! Any bytes, in any pieces, with any requests out: no panic, and the same answer however cut.
+//! Any bytes in any pieces, with any requests: no panic, and the result does not depend on how they are split.
 
 use super::*;
 use proptest::prelude::*;
@@ -15,12 +15,12 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// A BATCH of more than one window of output.
+/// A BATCH that is longer than one window of output.
 fn many() -> Request {
     Request::Batch(HaveSet::try_from_iter((100..3000).map(ImageId)).unwrap())
 }
 
-/// Parts of a stream: most of them such that a script can get somewhere.
+/// A part of a stream, often a valid one, so that scripts reach later states.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     let header = prop::sample::select(vec![
         Header::List,
@@ -64,7 +64,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 }))]
 
     #[test]
-    fn any_script_gives_the_same_however_cut(
+    fn any_script_gives_the_same_result_from_any_split(
         first in request(),
         steps in proptest::collection::vec(step(), 0..12),
         pipeline in any::<bool>(),
@@ -87,7 +87,7 @@ proptest! {
         let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
         let mut seconds = 0;
         for (call, number, bytes, request) in calls {
-            // Time goes backwards too.
+            // Time sometimes goes backwards.
             seconds = (seconds + u64::from(number % 50)).saturating_sub(10);
             let now = Time::since_epoch(core::time::Duration::from_secs(seconds));
             let before = connection.fault().cloned();
@@ -97,7 +97,7 @@ proptest! {
                 1 => drop(connection.cancel(now)),
                 2 => drop(connection.transmitted(usize::from(number), now)),
                 3 => drop(connection.transmitted(shown.len().min(usize::from(number)), now)),
-                // With input left unused now and then, and the same or other bytes after it.
+                // The unused rest of the input is dropped, so that any bytes may follow.
                 4 | 5 => drop(connection.receive(&bytes, now).map(|received| received.used)),
                 6 => drop(connection.handle_timeout(now)),
                 7 => connection.wait(now),
@@ -111,7 +111,7 @@ proptest! {
                 prop_assert_eq!(connection.fault(), Some(&error), "an error is sticky");
             }
             if connection.fault().is_none() && !(2..=3).contains(&call) && call != 8 {
-                prop_assert!(connection.transmit().starts_with(&shown), "output is only appended to");
+                prop_assert!(connection.transmit().starts_with(&shown), "output that was shown was withdrawn");
             }
         }
     }

@@ -1,6 +1,7 @@
-//! The connection's tests: scripts of what the application does and what the server sends, each run with the
-//! bytes whole, one at a time, and split at every point.
+//! Tests of the client's connection: scripts of the application's calls and the server's bytes. Each runs with the
+//! bytes in one piece, one at a time, and split at every point.
 
+mod cancel;
 mod fuzz;
 mod rules;
 mod sending;
@@ -10,15 +11,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::body::{BodyReceiver, ImageFault, Verified};
+use crate::body::{BodyReceiver, Verified};
 use crate::connection::{Misuse, Received};
+use crate::fault::ImageFault;
 use crate::image::{FileType, Flags, ImageId};
 use crate::wire::WireError;
 use crate::wire::entry::{self, Entry};
 use crate::wire::packet;
 use crate::wire::response::{ErrorCode, ErrorFrame, Header, encode_data_head, encode_head};
 
-/// What the application does, and what it gets from the server.
+/// A call of the application, or bytes from the server.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Ask(Request),
@@ -28,7 +30,7 @@ pub(super) enum Step {
     Eof,
 }
 
-/// What came of it.
+/// A result of the script.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Log {
     Begin(ResponseKind, u32),
@@ -41,10 +43,10 @@ pub(super) enum Log {
     Cancelled(ResponseKind),
     Failed(ClientError),
     Closed,
-    Misused(Misuse),
+    Misuse(Misuse),
 }
 
-/// Everything that can be seen of a run.
+/// Everything that a run shows.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
     pub(super) log: Vec<Log>,
@@ -70,7 +72,7 @@ fn push(log: &mut Vec<Log>, event: Event<'_>) {
             Log::Data(bytes.to_vec())
         }
         Event::ImageEnd { image, verdict } => Log::ImageEnd(image.id, verified(image, verdict)),
-        Event::PacketEnd { image } => panic!("nobody left {image:?} undecoded"),
+        Event::PacketEnd { image } => panic!("{image:?} was not left undecoded"),
         Event::NewImage(entry) => Log::NewImage(entry.into_owned()),
         Event::End { kind } => Log::End(kind),
         Event::Cancelled { kind } => Log::Cancelled(kind),
@@ -84,13 +86,13 @@ fn verified(image: Image, verdict: Result<Verified, ImageFault>) -> Result<(), I
     Ok(())
 }
 
-/// Feeds one piece until nothing more comes of it.
+/// Passes one piece of input to the connection, until there are no more events.
 fn receive(connection: &mut ClientConnection, input: &[u8], log: &mut Vec<Log>) {
     receive_and(connection, input, log, None, &mut |_| {});
 }
 
-/// The same, with something done after each event, and with images decoded outside of the connection where there is
-/// something to decode them: the log tells no difference.
+/// The same, with a call after each event. With a `decoder`, images are decoded outside of the connection; the log is
+/// the same.
 fn receive_and(
     connection: &mut ClientConnection,
     mut input: &[u8],
@@ -107,7 +109,7 @@ fn receive_and(
                     Some(event) => {
                         if let Event::Data(data) = event {
                             let data = data.to_vec();
-                            assert_eq!(connection.data(given), data, "looked at once more");
+                            assert_eq!(connection.data(given), data, "the same bytes");
                             match &mut decoder {
                                 Some(decoder) => decode(decoder, &data, log),
                                 None => push(log, Event::Data(&data)),
@@ -128,7 +130,7 @@ fn receive_and(
                         after(connection);
                     }
                     None => {
-                        assert!(input.is_empty(), "no event, and input left");
+                        assert!(input.is_empty(), "without an event all input is used");
                         return;
                     }
                 }
@@ -145,7 +147,7 @@ fn receive_and(
     }
 }
 
-/// What the connection does with the bytes of a packet, done outside of it.
+/// Decodes the bytes of a packet outside of the connection.
 fn decode(decoder: &mut BodyReceiver, mut bytes: &[u8], log: &mut Vec<Log>) {
     while !bytes.is_empty() {
         let piece = decoder.receive(bytes);
@@ -214,7 +216,7 @@ fn run_with(
             }
         };
         if let Err(misuse) = done {
-            log.push(Log::Misused(misuse));
+            log.push(Log::Misuse(misuse));
         }
         send(&mut connection, &mut sent);
     }
@@ -227,7 +229,7 @@ fn run_with(
     }
 }
 
-/// Runs a script in every way to cut it, which must all be the same.
+/// Runs a script with its bytes split in many ways, which must all give the same result.
 pub(super) fn play_with(config: ClientConfig, steps: &[Step]) -> Run {
     let whole = run(config, steps, &mut || usize::MAX);
     let longest = steps.iter().map(|step| match step {
@@ -269,7 +271,7 @@ pub(super) fn failure(steps: &[Step]) -> ClientError {
     }
 }
 
-pub(super) const PIPELINE: ClientConfig = ClientConfig::new().with_pipeline(true);
+pub(super) const PIPELINING: ClientConfig = ClientConfig::new().with_pipeline(true);
 
 pub(super) const A: &[u8] = b"the first image";
 pub(super) const B: &[u8] = b"another one, a bit longer";
@@ -299,13 +301,13 @@ pub(super) fn head(header: Header, count: u32) -> Vec<u8> {
     out
 }
 
-/// A packet with these data, whatever they are.
+/// A packet with these data, which need not match the ID.
 pub(super) fn packet_of(flags: u8, id: ImageId, data: &[u8]) -> Vec<u8> {
-    let image = Image {
+    let image = Image::new(
         id,
-        flags: Flags::from_bits(flags),
-        length: u32::try_from(data.len()).unwrap(),
-    };
+        Flags::from_bits(flags),
+        u32::try_from(data.len()).unwrap(),
+    );
     let mut out = Vec::new();
     packet::encode_head(&image, &mut out);
     out.extend_from_slice(data);
@@ -317,8 +319,8 @@ pub(super) fn packet(image: &[u8]) -> Vec<u8> {
     packet_of(0, id(image), image)
 }
 
-/// What a raw image's packet is told as.
-pub(super) fn told(image: &[u8]) -> Vec<Log> {
+/// The log of a raw image's packet.
+pub(super) fn image_logs(image: &[u8]) -> Vec<Log> {
     let (begin, end) = (Log::Image(id(image)), Log::ImageEnd(id(image), Ok(())));
     if image.is_empty() {
         return vec![begin, end];
@@ -334,15 +336,14 @@ pub(super) fn entry(name: &str) -> Vec<u8> {
     out
 }
 
-pub(super) fn told_entry(name: &str) -> CatalogEntry<'static> {
+pub(super) fn owned_entry(name: &str) -> CatalogEntry<'static> {
     let image = Image::new(ImageId(7), Flags::new(FileType::Gif, false), 4660);
     CatalogEntry::new(String::from(name), image)
 }
 
 pub(super) fn error_frame(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    let message = message.into();
-    ErrorFrame { code, message }.encode(&mut out);
+    ErrorFrame::new(code, message).encode(&mut out);
     out
 }
 

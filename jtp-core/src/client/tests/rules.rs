@@ -12,7 +12,7 @@ fn peer(error: PeerError) -> ClientError {
 }
 
 #[test]
-fn each_response_is_told_and_leaves_the_connection_idle() {
+fn each_kind_of_response_gives_its_events_and_leaves_the_connection_idle() {
     let list = [
         Ask(Request::List),
         bytes(&[&head(Header::List, 2), &entry("a.gif"), &entry("")]),
@@ -23,8 +23,8 @@ fn each_response_is_told_and_leaves_the_connection_idle() {
         run.log,
         [
             Log::Begin(Kind::List, 2),
-            Log::Entry(told_entry("a.gif")),
-            Log::Entry(told_entry("")),
+            Log::Entry(owned_entry("a.gif")),
+            Log::Entry(owned_entry("")),
             Log::End(Kind::List),
         ]
     );
@@ -41,8 +41,8 @@ fn each_response_is_told_and_leaves_the_connection_idle() {
             Eof,
         ]);
         let mut log = vec![Log::Begin(kind, 2)];
-        log.extend(told(A));
-        log.extend(told(B));
+        log.extend(image_logs(A));
+        log.extend(image_logs(B));
         log.extend([Log::End(kind), Log::Closed]);
         assert_eq!(run.log, log);
         assert!(!run.reusable);
@@ -64,14 +64,14 @@ fn empty_responses_and_empty_images_need_no_further_bytes() {
         Ask(get(&[b""])),
         bytes(&[&head(Header::Data, 1), &packet(b"")]),
     ]);
-    assert_eq!(log[1..3], told(b""));
+    assert_eq!(log[1..3], image_logs(b""));
     assert_eq!(log[3], Log::End(Kind::GetById));
 }
 
 #[test]
 fn s1_pipelined_responses_are_matched_in_order() {
     let run = play_with(
-        PIPELINE,
+        PIPELINING,
         &[
             Ask(get(&[A])),
             Ask(Request::List),
@@ -96,16 +96,19 @@ fn s1_pipelined_responses_are_matched_in_order() {
 }
 
 #[test]
-fn w5_w6_names_become_nfc_and_reserved_types_are_kept() {
+fn w5_w6_names_are_converted_to_nfc_and_reserved_types_are_kept() {
     let mut odd = entry("e\u{301}.gif");
     odd[8] = 0b101;
     let log = logs(&[
         Ask(Request::List),
         bytes(&[&head(Header::List, 2), &odd, &entry("é")]),
     ]);
-    let mut told = told_entry("é.gif");
-    told.flags = Flags::from_bits(0b101);
-    assert_eq!(log[1..3], [Log::Entry(told), Log::Entry(told_entry("é"))]);
+    let mut expected = owned_entry("é.gif");
+    expected.flags = Flags::from_bits(0b101);
+    assert_eq!(
+        log[1..3],
+        [Log::Entry(expected), Log::Entry(owned_entry("é"))]
+    );
 
     let input = [&head(Header::List, 1)[..], &entry("plain.gif")].concat();
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
@@ -123,7 +126,7 @@ fn w5_w6_names_become_nfc_and_reserved_types_are_kept() {
 }
 
 #[test]
-fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
+fn r1_eof_is_early_anywhere_but_after_the_last_response() {
     let stream = [
         &head(Header::List, 1)[..],
         &entry("a"),
@@ -149,7 +152,7 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
         };
         assert_eq!(last, expected, "after {end} bytes");
     }
-    // Before any request, and with one that could not be sent yet.
+    // Before any request it is valid; while a request is queued it is early.
     assert_eq!(logs(&[Eof]), [Log::Closed]);
     let held = [
         Ask(get(&[A])),
@@ -158,7 +161,7 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
         Eof,
     ];
     assert_eq!(failure(&held), ClientError::EarlyEof);
-    // WATCH goes on until CANCEL is answered.
+    // A WATCH continues until its CANCEL is answered.
     assert_eq!(failure(&[Ask(Request::Watch), Eof]), ClientError::EarlyEof);
     assert_eq!(
         failure(&[Ask(Request::Watch), Cancel, Eof]),
@@ -167,10 +170,10 @@ fn r1_an_early_eof_is_one_everywhere_but_behind_the_last_byte() {
 }
 
 #[test]
-fn r1_unknown_headers_and_those_that_do_not_answer() {
+fn r1_unknown_headers_and_headers_of_other_responses_are_errors() {
     let unknown = |bytes: &[u8; 4], location| {
-        let source = WireError::UnknownHeader(*bytes);
-        peer(PeerError::Wire { source, location })
+        let error = WireError::UnknownHeader(*bytes);
+        peer(PeerError::Wire { error, location })
     };
     let list = |answer: &[u8]| failure(&[Ask(Request::List), bytes(&[answer])]);
     assert_eq!(list(b"HTTP/1.1 400"), unknown(b"H\0\0\0", Location::Header));
@@ -182,19 +185,19 @@ fn r1_unknown_headers_and_those_that_do_not_answer() {
         (Request::ListAndGet, Header::ListAndGet),
         (Request::Watch, Header::Watch),
     ];
-    for (request, due) in &requests {
-        for (_, came) in &requests {
-            if came == due {
+    for (request, expected) in &requests {
+        for (_, received) in &requests {
+            if received == expected {
                 continue;
             }
-            let error = match came {
+            let error = match received {
                 Header::Watch => PeerError::UnexpectedWatchEvent,
                 &received => PeerError::UnexpectedResponse {
-                    expected: *due,
+                    expected: *expected,
                     received,
                 },
             };
-            let steps = [Ask(request.clone()), bytes(&[&came.bytes()])];
+            let steps = [Ask(request.clone()), bytes(&[&received.bytes()])];
             assert_eq!(failure(&steps), peer(error));
         }
         let steps = [Ask(request.clone()), bytes(&[JTPC])];
@@ -210,10 +213,10 @@ fn r1_unknown_headers_and_those_that_do_not_answer() {
 }
 
 #[test]
-fn r1_bad_flags_varints_names_and_codes() {
+fn r1_invalid_flags_varints_names_and_codes_are_errors() {
     let list = |tail: &[u8]| failure(&[Ask(Request::List), bytes(&[b"JTPL", tail])]);
     let all = |tail: &[u8]| failure(&[Ask(Request::ListAndGet), bytes(&[b"JTPG\x01", tail])]);
-    let wire = |source, location| peer(PeerError::Wire { source, location });
+    let wire = |error, location| peer(PeerError::Wire { error, location });
     let with = |at: usize, byte: u8| {
         let mut entry = entry("x");
         entry[at] = byte;
@@ -252,7 +255,7 @@ fn r1_bad_flags_varints_names_and_codes() {
 }
 
 #[test]
-fn r1_more_images_or_others_than_asked_for() {
+fn r1_more_or_other_images_than_requested_are_errors() {
     let answer = |request: Request, header, images: &[&[u8]]| {
         let mut answer = head(header, u32::try_from(images.len()).unwrap());
         images.iter().for_each(|image| answer.extend(packet(image)));
@@ -262,7 +265,7 @@ fn r1_more_images_or_others_than_asked_for() {
             .unwrap()
     };
     let failed = |error| Log::Failed(peer(error));
-    let unasked = |image| failed(PeerError::UnrequestedImage(id(image)));
+    let unrequested = |image| failed(PeerError::UnrequestedImage(id(image)));
     let too_many = |requested, announced| {
         failed(PeerError::TooManyImages {
             requested,
@@ -272,12 +275,15 @@ fn r1_more_images_or_others_than_asked_for() {
     let end = Log::End(Kind::GetById);
     assert_eq!(answer(get(&[A]), Header::Data, &[A, A]), too_many(1, 2));
     assert_eq!(answer(get(&[]), Header::Data, &[A]), too_many(0, 1));
-    assert_eq!(answer(get(&[A, B]), Header::Data, &[A, A]), unasked(A));
-    assert_eq!(answer(get(&[A, B]), Header::Data, &[b"c"]), unasked(b"c"));
-    // In any order, and doubled if asked twice. // S7
+    assert_eq!(answer(get(&[A, B]), Header::Data, &[A, A]), unrequested(A));
+    assert_eq!(
+        answer(get(&[A, B]), Header::Data, &[b"c"]),
+        unrequested(b"c")
+    );
+    // In any order, and repeated if requested repeatedly. // S7
     assert_eq!(answer(get(&[A, B, A]), Header::Data, &[B, A, A]), end);
     assert_eq!(answer(get(&[A, B, A]), Header::Data, &[A]), end);
-    assert_eq!(answer(batch(&[A]), Header::Batch, &[B, A]), unasked(A));
+    assert_eq!(answer(batch(&[A]), Header::Batch, &[B, A]), unrequested(A));
     assert_eq!(
         answer(batch(&[A]), Header::Batch, &[B]),
         Log::End(Kind::Batch)
@@ -285,17 +291,21 @@ fn r1_more_images_or_others_than_asked_for() {
 }
 
 #[test]
-fn r1_data_where_none_is_due() {
-    let unasked = peer(PeerError::UnexpectedData);
+fn r1_data_without_a_request_are_an_error() {
+    let unrequested = peer(PeerError::UnexpectedData);
     for data in [&b"\0"[..], b"JTPL\0", b"JTPD", b"Jx", b"HTTP/1.1"] {
-        assert_eq!(failure(&[bytes(&[data])]), unasked, "before any request");
+        assert_eq!(
+            failure(&[bytes(&[data])]),
+            unrequested,
+            "before any request"
+        );
         let steps = [Ask(Request::List), bytes(&[&head(Header::List, 0), data])];
-        assert_eq!(failure(&steps), unasked, "after the promised response");
+        assert_eq!(failure(&steps), unrequested, "after the response");
         let steps = [
             AskLast(Request::List),
             bytes(&[&head(Header::List, 0), data]),
         ];
-        assert_eq!(failure(&steps), unasked, "after the last response");
+        assert_eq!(failure(&steps), unrequested, "after the last response");
     }
     assert_eq!(
         failure(&[bytes(&[JTPC])]),
@@ -308,12 +318,12 @@ fn r1_data_where_none_is_due() {
 }
 
 #[test]
-fn r1_s12_jtpe_is_legal_at_every_frame_boundary() {
+fn r1_s12_jtpe_is_valid_at_every_frame_boundary() {
     let frame = error_frame(ErrorCode::RateLimited, "slow down");
     let error = server_error(ErrorCode::RateLimited, "slow down");
-    let news = [JTPW, &entry("x")].concat();
+    let watch_event = [JTPW, &entry("x")].concat();
     let one = [&head(Header::Data, 2)[..], &packet(A)].concat();
-    for (asked, before) in [
+    for (requests, before) in [
         (vec![], vec![]),
         (vec![Ask(Request::List)], vec![]),
         (vec![Ask(Request::List)], head(Header::List, 0)),
@@ -321,13 +331,13 @@ fn r1_s12_jtpe_is_legal_at_every_frame_boundary() {
         (vec![Ask(get(&[A, B]))], one.clone()),
         (vec![Ask(get(&[A, B])), Cancel], one),
         (vec![Ask(Request::Watch)], vec![]),
-        (vec![Ask(Request::Watch)], news),
+        (vec![Ask(Request::Watch)], watch_event),
         (vec![Ask(Request::Watch), Cancel], vec![]),
     ] {
-        let steps = [&asked[..], &[bytes(&[&before, &frame, b"and more"])]].concat();
-        assert_eq!(failure(&steps), error, "{asked:?}");
+        let steps = [&requests[..], &[bytes(&[&before, &frame, b"and more"])]].concat();
+        assert_eq!(failure(&steps), error, "{requests:?}");
     }
-    // A message of any length and of bad bytes; the longest is one frame's worth of memory.
+    // The longest message, and one that is not UTF-8.
     let long = "é".repeat(32_767);
     let steps = [Step::Bytes(error_frame(ErrorCode::ServerError, &long))];
     assert_eq!(failure(&steps), server_error(ErrorCode::ServerError, &long));
@@ -339,7 +349,7 @@ fn r1_s12_jtpe_is_legal_at_every_frame_boundary() {
 }
 
 #[test]
-fn r2_a_bad_image_leaves_the_stream_intact() {
+fn r2_the_stream_continues_after_a_bad_image() {
     let wrong = packet_of(0, id(A), b"other");
     let broken = packet_of(8, id(B), b"no zstd at all");
     let encrypted = packet_of(16, id(b"c"), b"secret");
@@ -380,7 +390,7 @@ fn r2_a_bad_image_leaves_the_stream_intact() {
 
 #[cfg(feature = "zstd")]
 #[test]
-fn r2_w8_compressed_images_are_decoded_and_checked() {
+fn r2_w8_compressed_images_are_decoded_and_verified() {
     let image: Vec<u8> = b"BM of many bytes ".repeat(20);
     let wire = zstd::bulk::compress(&image, 3).unwrap();
     let packets = packet_of(0b1011, id(&image), &wire).repeat(2);
@@ -388,14 +398,14 @@ fn r2_w8_compressed_images_are_decoded_and_checked() {
         Ask(Request::ListAndGet),
         bytes(&[&head(Header::ListAndGet, 2), &packets]),
     ]);
-    assert_eq!(log[1..7], [told(&image), told(&image)].concat());
+    assert_eq!(log[1..7], [image_logs(&image), image_logs(&image)].concat());
 }
 
 #[test]
-fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
+fn r2_an_image_left_undecoded_is_passed_on_unchanged_and_without_a_verdict() {
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     let none = Err(Misuse::NoImageBegun);
-    assert_eq!(connection.leave_undecoded(), none, "nothing was asked for");
+    assert_eq!(connection.leave_undecoded(), none, "before any image");
     connection.request(Request::ListAndGet, true, NOW).unwrap();
     let mut sent = Vec::new();
     send(&mut connection, &mut sent);
@@ -409,38 +419,41 @@ fn r2_an_image_left_undecoded_is_told_as_it_travels_and_has_no_verdict() {
     ]
     .concat();
     let mut input = &stream[..];
-    let mut told: Vec<String> = Vec::new();
+    let mut events: Vec<String> = Vec::new();
     loop {
         let received = connection.receive(input, NOW).unwrap();
         input = &input[received.used..];
         let Some(event) = received.event else { break };
-        let (begun, event) = (matches!(event, Event::Image(_)), std::format!("{event:?}"));
-        // The last image is left to the connection.
-        let may = begun
-            && told
+        let (begins, event) = (
+            matches!(event, Event::Image(_)),
+            alloc::format!("{event:?}"),
+        );
+        // The connection decodes the last image.
+        let may_leave = begins
+            && events
                 .iter()
                 .filter(|event| event.starts_with("Packet"))
                 .count()
                 < 2;
-        if may {
+        if may_leave {
             assert_eq!(connection.leave_undecoded(), Ok(()));
         }
-        if !begun || may {
-            assert_eq!(connection.leave_undecoded(), none, "behind {event}");
+        if !begins || may_leave {
+            assert_eq!(connection.leave_undecoded(), none, "after {event}");
         }
-        told.push(event.split(['(', ' ']).next().unwrap().into());
-        if event.starts_with("Data") && told.len() == 3 {
-            assert_eq!(event, std::format!("Data({:?})", b"no Zstd"));
+        events.push(event.split(['(', ' ']).next().unwrap().into());
+        if event.starts_with("Data") && events.len() == 3 {
+            assert_eq!(event, alloc::format!("Data({:?})", b"no Zstd"));
         }
     }
-    let told: Vec<&str> = told.iter().map(String::as_str).collect();
-    let due = "Begin Image Data PacketEnd Image PacketEnd Image Data ImageEnd End";
-    assert_eq!(told.join(" "), due);
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let expected = "Begin Image Data PacketEnd Image PacketEnd Image Data ImageEnd End";
+    assert_eq!(events.join(" "), expected);
     assert!(connection.is_idle());
 }
 
 #[test]
-fn r3_counts_bound_no_buffer() {
+fn r3_no_buffer_grows_with_a_count() {
     let most = u32::MAX;
     let log = logs(&[
         Ask(Request::List),
@@ -448,14 +461,14 @@ fn r3_counts_bound_no_buffer() {
     ]);
     assert_eq!(
         log,
-        [Log::Begin(Kind::List, most), Log::Entry(told_entry("a"))]
+        [Log::Begin(Kind::List, most), Log::Entry(owned_entry("a"))]
     );
     let huge = [
         0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3,
     ];
     let log = logs(&[Ask(batch(&[])), bytes(&[&head(Header::Batch, most), &huge])]);
     assert_eq!(log[1..], [Log::Image(ImageId(9)), Log::Data(vec![1, 2, 3])]);
-    // The longest entry, in pieces: the head buffer holds it and no more.
+    // The longest entry in pieces: the head buffer holds that entry and no more.
     let name = "n".repeat(entry::MAX_NAME_LEN);
     let input = [&head(Header::List, 2)[..], &entry(&name), &entry("b")].concat();
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
@@ -467,125 +480,8 @@ fn r3_counts_bound_no_buffer() {
     }
     assert_eq!(
         log[1..3],
-        [Log::Entry(told_entry(&name)), Log::Entry(told_entry("b"))]
+        [Log::Entry(owned_entry(&name)), Log::Entry(owned_entry("b"))]
     );
-}
-
-#[test]
-fn c7_cancel_is_answered_at_any_place() {
-    let begun = || Log::Begin(Kind::Batch, 2);
-    let cancelled = || vec![Log::Cancelled(Kind::Batch)];
-    let ask = [Ask(batch(&[])), Cancel];
-    let batch_head = head(Header::Batch, 2);
-    let answer = |parts: &[&[u8]]| play(&[&ask[..], &[bytes(parts)]].concat());
-
-    // Where the header was due; at once; between packets.
-    let run = answer(&[JTPC]);
-    assert_eq!(run.sent, [2, 1, 0, 3, 0]);
-    assert_eq!(run.log, cancelled());
-    assert!(run.idle && run.outstanding == 0);
-    let run = answer(&[&batch_head, JTPC]);
-    assert_eq!(run.log, [vec![begun()], cancelled()].concat());
-    let run = answer(&[&batch_head, &packet(A), JTPC]);
-    let mut log = vec![begun()];
-    log.extend(told(A));
-    assert_eq!(run.log, [log.clone(), cancelled()].concat());
-    // After the last packet (R7), or after a response that was complete anyway (C3).
-    let run = answer(&[&batch_head, &packet(A), &packet(B), JTPC]);
-    log.extend(told(B));
-    log.push(Log::End(Kind::Batch));
-    log.extend(cancelled());
-    assert_eq!(run.log, log);
-    // Until JTPC comes it is due.
-    let run = answer(&[&batch_head, &packet(A), &packet(B)]);
-    assert!(!run.idle && run.outstanding == 1);
-    // A catalog is finished first. // C2
-    let log = logs(&[
-        Ask(Request::List),
-        Cancel,
-        bytes(&[&head(Header::List, 1), &entry("a"), JTPC]),
-    ]);
-    assert_eq!(log[2..], [Log::End(Kind::List), Log::Cancelled(Kind::List)]);
-}
-
-#[test]
-fn c7_exactly_one_jtpc_and_nothing_else_in_its_place() {
-    let ask = [Ask(batch(&[])), Cancel];
-    let steps = [&ask[..], &[bytes(&[JTPC, JTPC])]].concat();
-    assert_eq!(failure(&steps), peer(PeerError::UnexpectedCancelled));
-    let steps = [
-        &ask[..],
-        &[bytes(&[&head(Header::Batch, 0), &head(Header::Batch, 0)])],
-    ]
-    .concat();
-    let (expected, received) = (Header::Cancelled, Header::Batch);
-    assert_eq!(
-        failure(&steps),
-        peer(PeerError::UnexpectedResponse { expected, received })
-    );
-    // The CANCEL is for the second of two: it cannot cut the first short. // C5
-    let steps = [Ask(Request::List), Ask(batch(&[])), Cancel, bytes(&[JTPC])];
-    assert_eq!(failure(&steps), peer(PeerError::UnexpectedCancelled));
-    let steps = [
-        Ask(Request::List),
-        Ask(batch(&[])),
-        Cancel,
-        bytes(&[&head(Header::List, 0), JTPC]),
-    ];
-    assert_eq!(logs(&steps)[2..], [Log::Cancelled(Kind::Batch)]);
-}
-
-#[test]
-fn n1_n3_watch_tells_images_until_jtpc() {
-    let news = [JTPW, &entry("x")].concat();
-    let told = || Log::NewImage(told_entry("x"));
-    let watch = [
-        Ask(Request::Watch),
-        bytes(&[&news, &news]),
-        Cancel,
-        // Those on their way still come.
-        bytes(&[&news, JTPC]),
-    ];
-    let run = play(&watch);
-    assert_eq!(run.sent, [4, 0, 3, 0]);
-    assert_eq!(
-        run.log,
-        [told(), told(), told(), Log::Cancelled(Kind::Watch)]
-    );
-    // Then it is a keep-alive connection again; deployed servers are another matter. // N3 R7
-    assert!(run.idle && !run.reusable);
-    let steps = [
-        &watch[..],
-        &[Ask(Request::List), bytes(&[&head(Header::List, 0)])],
-    ]
-    .concat();
-    let run = play_with(PIPELINE, &steps);
-    assert_eq!(run.sent, [4, 0, 3, 0, 1, 1]);
-    assert_eq!(run.log.last(), Some(&Log::End(Kind::List)));
-    assert!(run.idle && run.reusable);
-    // No news after JTPC.
-    let steps = [&watch[..], &[bytes(&[&news])]].concat();
-    assert_eq!(failure(&steps), peer(PeerError::UnexpectedWatchEvent));
-}
-
-#[test]
-fn n5_list_and_watch_go_out_in_one_write() {
-    let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
-    connection.request(Request::List, true, NOW).unwrap();
-    connection.request(Request::Watch, true, NOW).unwrap();
-    assert_eq!(connection.transmit(), [1, 1, 4, 0]);
-    let steps = [
-        Ask(Request::List),
-        Ask(Request::Watch),
-        bytes(&[&head(Header::List, 1), &entry("a"), JTPW, &entry("b")]),
-    ];
-    assert_eq!(
-        logs(&steps)[2..],
-        [Log::End(Kind::List), Log::NewImage(told_entry("b"))]
-    );
-    // News cannot come before the catalog.
-    let steps = [Ask(Request::List), Ask(Request::Watch), bytes(&[JTPW])];
-    assert_eq!(failure(&steps), peer(PeerError::UnexpectedWatchEvent));
 }
 
 #[test]

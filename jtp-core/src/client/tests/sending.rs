@@ -1,4 +1,4 @@
-//! The rules of the sending half, of misuse, and of time.
+//! The rules of the sending half, misuse, and timeouts.
 
 use super::*;
 use crate::client::send::WINDOW;
@@ -13,7 +13,7 @@ fn at(seconds: u64) -> Time {
     Time::since_epoch(Duration::from_secs(seconds))
 }
 
-/// How many IDs are more than one window; Miri takes minutes for many.
+/// A number of IDs that needs more than one window of output. Miri needs minutes for many.
 const LONG: u64 = if cfg!(miri) { 5_000 } else { 100_000 };
 
 fn many(count: u64) -> Request {
@@ -21,7 +21,7 @@ fn many(count: u64) -> Request {
 }
 
 #[test]
-fn s8_a_long_batch_is_encoded_as_it_is_sent() {
+fn s8_a_long_batch_is_encoded_while_it_is_sent() {
     let steps: &[usize] = if cfg!(miri) {
         &[1000, WINDOW]
     } else {
@@ -43,11 +43,11 @@ fn s8_a_long_batch_is_encoded_as_it_is_sent() {
         while !connection.transmit().is_empty() {
             let shown = connection.transmit().to_vec();
             assert!(shown.len() <= 2 * WINDOW);
-            assert_eq!(shown, connection.transmit(), "looking twice");
+            assert_eq!(shown, connection.transmit(), "a second call shows the same");
             let some = step.min(shown.len());
             sent.extend_from_slice(&shown[..some]);
             connection.transmitted(some, NOW).unwrap();
-            // What was shown stays in front, and is refilled before it runs out.
+            // Bytes that were shown stay first, and more are encoded before they run out.
             assert!(connection.transmit().starts_with(&shown[some..]));
             let left = expected.len().saturating_sub(2 + sent.len());
             assert!(connection.transmit().len() >= (WINDOW / 2).min(left));
@@ -60,7 +60,7 @@ fn s8_a_long_batch_is_encoded_as_it_is_sent() {
 }
 
 #[test]
-fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
+fn r1_jtpe_stops_a_request_that_is_being_sent() {
     let mut connection = connection(ClientConfig::default());
     connection.request(many(LONG), true, NOW).unwrap();
     connection.transmitted(10_000, NOW).unwrap();
@@ -68,9 +68,9 @@ fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
     let error = server_error(ErrorCode::InvalidRequest, "no");
     assert!(connection.receive(&frame, NOW).is_err());
     assert!(connection.transmit().is_empty());
-    // A write that was under way may still be acknowledged.
+    // A write that was in progress may still be acknowledged.
     assert_eq!(connection.transmitted(5000, NOW), Ok(()));
-    // Sticky.
+    // The error is sticky.
     assert_eq!(connection.receive(b"JTPB", NOW), Err(error.clone()));
     assert_eq!(connection.receive(b"", NOW), Err(error.clone()));
     assert_eq!(connection.receive_eof(NOW), Err(error.clone()));
@@ -89,7 +89,7 @@ fn r1_jtpe_while_a_request_is_being_sent_stops_it() {
 }
 
 #[test]
-fn r1_a_response_before_its_request_was_sent_is_unasked() {
+fn r1_a_response_before_its_request_is_sent_is_an_error() {
     let mut connection = connection(ClientConfig::default());
     connection.request(many(LONG), true, NOW).unwrap();
     let error = connection.receive(b"JTPB\0", NOW).unwrap_err();
@@ -97,7 +97,7 @@ fn r1_a_response_before_its_request_was_sent_is_unasked() {
 }
 
 #[test]
-fn r7_only_cancel_goes_out_behind_an_unfinished_get() {
+fn r7_only_cancel_is_sent_behind_an_unfinished_get_by_id() {
     let answer = || bytes(&[&head(Header::Data, 0)]);
     let run = play(&[Ask(get(&[A])), Ask(Request::List)]);
     assert_eq!(run.sent.len(), 3 + 8);
@@ -106,7 +106,7 @@ fn r7_only_cancel_goes_out_behind_an_unfinished_get() {
     assert_eq!(run.sent[11..], [1, 1]);
     let run = play(&[Ask(get(&[A])), Cancel]);
     assert_eq!(run.sent[11..], [3, 0]);
-    // LIST, BATCH and LIST_AND_GET hold nothing back, and the option lifts it for GET_BY_ID.
+    // LIST, BATCH and LIST_AND_GET do not delay later requests, nor does GET_BY_ID with the option.
     let run = play(&[
         Ask(Request::List),
         Ask(batch(&[])),
@@ -115,26 +115,26 @@ fn r7_only_cancel_goes_out_behind_an_unfinished_get() {
     ]);
     assert_eq!(run.sent, [1, 1, 2, 1, 0, 5, 1, 0, 1, 0]);
     let run = play_with(
-        PIPELINE,
+        PIPELINING,
         &[Ask(get(&[])), Ask(Request::List), AskLast(get(&[]))],
     );
     assert_eq!(run.sent, [0, 1, 0, 1, 1, 0, 0, 0]);
 }
 
 #[test]
-fn r7_no_request_follows_a_cancel_but_with_the_option() {
+fn r7_a_request_follows_a_cancel_only_with_the_option() {
     let steps = [Ask(batch(&[])), Cancel, Ask(Request::List)];
     let run = play(&steps);
-    assert_eq!(run.log, [Log::Misused(Misuse::AfterCancel)]);
+    assert_eq!(run.log, [Log::Misuse(Misuse::AfterCancel)]);
     assert!(!run.reusable);
-    // With it the request waits for JTPC.
-    let run = play_with(PIPELINE, &steps);
+    // With the option the request waits for JTPC.
+    let run = play_with(PIPELINING, &steps);
     assert_eq!((run.sent, run.log.len()), (vec![2, 1, 0, 3, 0], 0));
     let steps = [&steps[..], &[bytes(&[b"JTPC"])]].concat();
-    let run = play_with(PIPELINE, &steps);
+    let run = play_with(PIPELINING, &steps);
     assert_eq!(run.sent, [2, 1, 0, 3, 0, 1, 1]);
     assert!(run.reusable);
-    // Those behind the cancelled one wait too; without the option they would wait for ever.
+    // Requests behind the cancelled one wait too; without the option they would wait forever.
     let steps = [
         Ask(Request::Watch),
         Cancel,
@@ -142,39 +142,39 @@ fn r7_no_request_follows_a_cancel_but_with_the_option() {
         Ask(Request::List),
         Cancel,
     ];
-    let run = play_with(PIPELINE, &steps);
-    assert_eq!(run.log, [Log::Misused(Misuse::NothingToCancel)]);
+    let run = play_with(PIPELINING, &steps);
+    assert_eq!(run.log, [Log::Misuse(Misuse::NothingToCancel)]);
     let run = play(&[Ask(get(&[])), Ask(Request::List), Cancel]);
-    assert_eq!(run.log, [Log::Misused(Misuse::RequestsQueued)]);
+    assert_eq!(run.log, [Log::Misuse(Misuse::RequestsQueued)]);
 }
 
 #[test]
-fn misuse_is_told_and_changes_nothing() {
-    let misused = |steps: &[Step]| match play(steps).log.pop() {
-        Some(Log::Misused(misuse)) => misuse,
+fn misuse_is_reported_and_changes_nothing() {
+    let misuse_of = |steps: &[Step]| match play(steps).log.pop() {
+        Some(Log::Misuse(misuse)) => misuse,
         other => panic!("{other:?}"),
     };
     let too_many = Request::GetById(vec![ImageId(1); 256]);
-    assert_eq!(misused(&[Ask(too_many)]), Misuse::TooManyIds(256));
+    assert_eq!(misuse_of(&[Ask(too_many)]), Misuse::TooManyIds(256));
     assert_eq!(
-        misused(&[AskLast(Request::List), Ask(Request::List)]),
+        misuse_of(&[AskLast(Request::List), Ask(Request::List)]),
         Misuse::LastRequest
     ); // S2
     assert_eq!(
-        misused(&[Ask(Request::Watch), Ask(Request::List)]),
+        misuse_of(&[Ask(Request::Watch), Ask(Request::List)]),
         Misuse::Watching
     ); // N3
-    assert_eq!(misused(&[Cancel]), Misuse::NothingToCancel);
+    assert_eq!(misuse_of(&[Cancel]), Misuse::NothingToCancel);
     assert_eq!(
-        misused(&[Ask(Request::List), Cancel, Cancel]),
+        misuse_of(&[Ask(Request::List), Cancel, Cancel]),
         Misuse::NothingToCancel
     );
     assert_eq!(
-        misused(&[AskLast(Request::List), Cancel]),
+        misuse_of(&[AskLast(Request::List), Cancel]),
         Misuse::NotCancellable
     ); // C4
-    assert_eq!(misused(&[Eof, Ask(Request::List)]), Misuse::Closed);
-    // WATCH keeps the connection open by itself. // S2
+    assert_eq!(misuse_of(&[Eof, Ask(Request::List)]), Misuse::Closed);
+    // WATCH keeps the connection open without keep-alive. // S2
     assert_eq!(play(&[AskLast(Request::Watch), Cancel]).sent, [4, 0, 3, 0]);
 
     let mut connection = connection(ClientConfig::default());
@@ -189,7 +189,7 @@ fn misuse_is_told_and_changes_nothing() {
     assert_eq!(connection.transmitted(0, NOW), Ok(()));
     assert!(connection.is_reusable());
     if cfg!(miri) {
-        return; // It takes minutes for a million.
+        return; // Miri needs minutes for a million IDs.
     }
     assert!(HaveSet::try_from_iter((0..=1_000_000).map(ImageId)).is_err()); // S8
     assert_eq!(
@@ -201,16 +201,16 @@ fn misuse_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
+fn t6_a_due_response_times_out_60_s_after_the_last_byte() {
     let mut connection = connection(ClientConfig::default());
     assert_eq!(connection.deadline(), None);
     assert_eq!(connection.handle_timeout(at(1000)), Ok(()));
-    // The clock begins with the request, and a second one does not wind it up.
+    // The timeout starts with the request, and a second request does not extend it.
     connection.request(Request::List, true, at(1000)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1060)));
     connection.request(Request::List, true, at(1010)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1060)));
-    // Bytes in either direction do.
+    // Bytes in either direction extend it.
     connection.transmitted(1, at(1020)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1080)));
     connection.transmitted(3, at(1021)).unwrap();
@@ -224,11 +224,11 @@ fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
         }
     }
     assert_eq!(connection.deadline(), Some(at(1090)));
-    // No bytes, no news; an earlier time is no time at all.
+    // An empty input does not extend it, and an earlier time has no effect.
     assert_eq!(connection.receive(b"", at(1050)).unwrap().event, None);
     connection.wait(at(5));
     assert_eq!(connection.deadline(), Some(at(1090)));
-    // The application's own time does not count.
+    // The time that the application needs does not count.
     connection.wait(at(1060));
     assert_eq!(connection.handle_timeout(at(1119)), Ok(()));
     assert_eq!(
@@ -254,7 +254,7 @@ fn t6_sixty_seconds_without_a_byte_while_a_response_is_due() {
 }
 
 #[test]
-fn t6_no_clock_while_watching_but_one_for_its_end() {
+fn t6_a_watch_has_no_timeout_but_its_cancel_has() {
     let mut connection = connection(ClientConfig::default());
     connection.request(Request::List, true, NOW).unwrap();
     connection.request(Request::Watch, true, NOW).unwrap();
@@ -270,14 +270,14 @@ fn t6_no_clock_while_watching_but_one_for_its_end() {
     receive(&mut connection, b"JTPC", &mut log);
     assert_eq!(connection.deadline(), None);
 
-    // Until WATCH itself is sent, its time runs.
+    // The timeout applies until the WATCH is sent.
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     connection.request(Request::Watch, true, NOW).unwrap();
     assert_eq!(connection.deadline(), Some(at(60)));
 }
 
 #[test]
-fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
+fn eof_is_valid_while_the_last_events_are_not_returned() {
     let mut connection = connection(ClientConfig::default());
     connection.request(get(&[A]), false, NOW).unwrap();
     let answer = [&head(Header::Data, 1)[..], &packet(A)].concat();
@@ -287,12 +287,12 @@ fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
     }
     assert_eq!(connection.receive_eof(NOW), Ok(()));
     let mut log = Vec::new();
-    receive(&mut connection, b"bytes behind the end", &mut log);
+    receive(&mut connection, b"bytes after the end", &mut log);
     let end = Log::ImageEnd(id(A), Ok(()));
     assert_eq!(log, [end, Log::End(ResponseKind::GetById)]);
     assert_eq!(connection.receive_eof(NOW), Ok(()));
 
-    // But not while JTPC is due behind them.
+    // It is early while JTPC is due after them.
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
     connection.request(Request::List, true, NOW).unwrap();
     connection.cancel(NOW).unwrap();
@@ -302,7 +302,7 @@ fn eof_is_fine_while_the_last_events_wait_to_be_fetched() {
 }
 
 #[test]
-fn a_connection_can_go_to_another_thread() {
+fn a_connection_can_be_sent_to_another_thread() {
     fn check<T: Send + Sync>() {}
     check::<ClientConnection>();
     check::<HaveSet>();

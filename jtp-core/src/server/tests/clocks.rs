@@ -1,103 +1,105 @@
-//! The clocks, on simulated time. // T4 T5
+//! The timeouts. // T4 T5
 
 use super::*;
 
 #[test]
-fn t4_silence_ends_a_connection() {
-    let mut scene = Scene::new(1);
-    scene.pass(59 * SECOND);
-    assert!(!scene.half_closed);
-    scene.pass(SECOND);
-    assert!(scene.half_closed);
+fn t4_a_connection_without_requests_is_closed() {
+    let mut server = Scenario::new(1);
+    server.wait(59 * SECOND);
+    assert!(!server.half_closed);
+    server.wait(SECOND);
+    assert!(server.half_closed);
     assert_eq!(
-        scene.reason(),
+        server.reason(),
         Some(CloseReason::Timeout(Timeout::FirstRequest))
     );
 
-    let mut scene = Scene::new(1);
-    scene
-        .pass(50 * SECOND)
+    let mut server = Scenario::new(1);
+    server
+        .wait(50 * SECOND)
         .send(LIST)
-        .pass(29 * SECOND)
+        .wait(29 * SECOND)
         .send(LIST)
-        .pass(29 * SECOND);
-    assert!(!scene.half_closed);
-    scene.pass(SECOND);
-    assert_eq!(scene.reason(), Some(CloseReason::Timeout(Timeout::Idle)));
+        .wait(29 * SECOND);
+    assert!(!server.half_closed);
+    server.wait(SECOND);
+    assert_eq!(server.reason(), Some(CloseReason::Timeout(Timeout::Idle)));
+    assert_eq!(server.frames(), ["JTPL 000", "JTPL 000"], "no error frame");
+}
+
+#[test]
+fn t4_a_request_must_arrive_at_16_kib_per_second_after_10_s() {
+    let mut server = Scenario::new(1);
+    server.send(&[2, 1, 0xc0, 0x84, 0x3d]);
+    // 16 KiB per second is fast enough. A pause may be as long as the grace period.
+    for _ in 0..50 {
+        server.wait(SECOND).send(&vec![0; 16 * 1024]);
+        assert_eq!(server.reason(), None);
+    }
+    server.wait(10 * SECOND);
+    assert_eq!(server.reason(), None);
+    server.wait(SECOND);
     assert_eq!(
-        scene.frames(),
-        ["JTPL 000", "JTPL 000"],
-        "without an error frame"
+        server.reason(),
+        Some(CloseReason::Timeout(Timeout::Request))
     );
 }
 
 #[test]
-fn t4_a_request_must_come_at_16_kib_a_second_after_10_s() {
-    let mut scene = Scene::new(1);
-    scene.send(&[2, 1, 0xc0, 0x84, 0x3d]);
-    // 16 KiB a second is fast enough; so is a pause of no more than the grace.
-    for _ in 0..50 {
-        scene.pass(SECOND).send(&vec![0; 16 * 1024]);
-        assert_eq!(scene.reason(), None);
-    }
-    scene.pass(10 * SECOND);
-    assert_eq!(scene.reason(), None);
-    scene.pass(SECOND);
-    assert_eq!(scene.reason(), Some(CloseReason::Timeout(Timeout::Request)));
-}
-
-#[test]
-fn t4_the_request_clock_stands_while_the_application_holds_the_request() {
-    let mut scene = Scene::new(1);
-    scene.decides = false;
-    scene.send(&get(true, &[ImageId(1)])[..5]);
-    scene.pass(1000 * SECOND);
-    assert_eq!(scene.connection.deadline(), None);
-    scene
+fn t4_the_request_clock_stops_while_the_application_decides() {
+    let mut server = Scenario::new(1);
+    server.auto_accept = false;
+    server.send(&get(true, &[ImageId(1)])[..5]);
+    server.wait(1000 * SECOND);
+    assert_eq!(server.connection.deadline(), None);
+    server
         .connection
-        .accept(scene.writer.snapshot(), scene.now)
+        .accept(server.writer.snapshot(), server.now)
         .unwrap();
-    scene.pass(9 * SECOND);
-    assert_eq!(scene.reason(), None);
-    scene.pass(2 * SECOND);
-    assert_eq!(scene.reason(), Some(CloseReason::Timeout(Timeout::Request)));
+    server.wait(9 * SECOND);
+    assert_eq!(server.reason(), None);
+    server.wait(2 * SECOND);
+    assert_eq!(
+        server.reason(),
+        Some(CloseReason::Timeout(Timeout::Request))
+    );
 }
 
 #[test]
-fn t4_output_must_move_in_30_s_but_the_disk_may_work_as_long_as_it_likes() {
-    let mut scene = Scene::new(2);
-    scene.loads = false;
-    scene.send(GET_ALL).pass(1000 * SECOND);
-    assert_eq!(scene.connection.deadline(), None);
-    scene.step = 1;
-    scene.connection.body_loaded(1, scene.now).unwrap();
+fn t4_the_peer_must_accept_output_within_30_s_but_loading_has_no_limit() {
+    let mut server = Scenario::new(2);
+    server.auto_load = false;
+    server.send(GET_ALL).wait(1000 * SECOND);
+    assert_eq!(server.connection.deadline(), None);
+    server.write_limit = 1;
+    server.connection.body_loaded(1, server.now).unwrap();
     for _ in 0..5 {
-        scene.take();
-        scene.now = scene.now + 29 * SECOND;
-        scene.connection.handle_timeout(scene.now);
-        assert!(!scene.connection.is_closed());
+        server.write();
+        server.now = server.now + 29 * SECOND;
+        server.connection.handle_timeout(server.now);
+        assert!(!server.connection.is_closed());
     }
-    assert!(!scene.connection.transmit().is_empty());
-    scene.now = scene.now + 30 * SECOND;
-    scene.connection.handle_timeout(scene.now);
-    assert!(scene.connection.is_closed());
-    // What is left is for nobody.
-    assert!(scene.connection.transmit().is_empty());
+    assert!(!server.connection.transmit().is_empty());
+    server.now = server.now + 30 * SECOND;
+    server.connection.handle_timeout(server.now);
+    assert!(server.connection.is_closed());
+    // The rest of the output is discarded.
+    assert!(server.connection.transmit().is_empty());
 }
 
 #[test]
-fn t5_a_half_close_is_no_abort() {
-    let mut scene = Scene::new(2);
-    scene.step = 1;
+fn t5_requests_before_a_half_close_are_answered() {
+    let mut server = Scenario::new(2);
+    server.write_limit = 1;
     let mut input = GET_ALL.to_vec();
     input.extend_from_slice(LIST);
-    scene.input.extend_from_slice(&input);
-    scene.connection.receive_eof();
-    scene.run();
+    server.input.extend_from_slice(&input);
+    server.connection.receive_eof();
+    server.run();
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPG 2", "packet 0", "packet 1", "JTPL 000 001"]
     );
-    assert!(scene.connection.is_closed());
-    assert_eq!(scene.reason(), Some(CloseReason::PeerClosed));
+    assert!(server.connection.is_closed());
+    assert_eq!(server.reason(), Some(CloseReason::PeerClosed));
 }

@@ -4,8 +4,8 @@ use super::*;
 
 type Record = (&'static str, u64, u64, RequestOutcome);
 
-fn records(scene: &mut Scene) -> Vec<Record> {
-    core::iter::from_fn(|| scene.connection.take_completed())
+fn records(server: &mut Scenario) -> Vec<Record> {
+    core::iter::from_fn(|| server.connection.take_completed())
         .map(|request| {
             (
                 request.kind.name(),
@@ -19,12 +19,12 @@ fn records(scene: &mut Scene) -> Vec<Record> {
 
 #[test]
 fn answered_requests_count_their_images_and_body_bytes() {
-    let mut scene = Scene::new(3);
-    scene.send(LIST).send(GET_ALL);
-    scene.send(&get(true, &[scene.id(1), ImageId(1)]));
-    scene.send(&batch(false, &[scene.id(1)]));
+    let mut server = Scenario::new(3);
+    server.send(LIST).send(GET_ALL);
+    server.send(&get(true, &[server.id(1), ImageId(1)]));
+    server.send(&batch(false, &[server.id(1)]));
     assert_eq!(
-        records(&mut scene),
+        records(&mut server),
         [
             ("LIST", 0, 0, RequestOutcome::Answered),
             ("LIST_AND_GET", 3, 300, RequestOutcome::Answered),
@@ -32,118 +32,118 @@ fn answered_requests_count_their_images_and_body_bytes() {
             ("BATCH", 2, 200, RequestOutcome::Answered),
         ]
     );
-    assert_eq!(records(&mut scene), [], "each record is returned once");
+    assert_eq!(records(&mut server), [], "each record is returned once");
 }
 
 #[test]
 fn a_request_is_not_complete_before_its_last_byte_is_acknowledged() {
-    let mut scene = Scene::new(1);
-    scene.step = 1;
-    scene.decides = false;
-    scene.send(GET_ALL);
-    scene
+    let mut server = Scenario::new(1);
+    server.write_limit = 1;
+    server.auto_accept = false;
+    server.send(GET_ALL);
+    server
         .connection
-        .accept(scene.writer.snapshot(), scene.now)
+        .accept(server.writer.snapshot(), server.now)
         .unwrap();
-    scene.take();
-    while !scene.connection.transmit().is_empty() {
-        assert_eq!(records(&mut scene), []);
-        scene.take();
+    server.write();
+    while !server.connection.transmit().is_empty() {
+        assert_eq!(records(&mut server), []);
+        server.write();
     }
     assert_eq!(
-        records(&mut scene),
+        records(&mut server),
         [("LIST_AND_GET", 1, 100, RequestOutcome::Answered)]
     );
 }
 
 #[test]
 fn cancelled_requests_are_recorded_once_and_their_cancel_is_not() {
-    let mut scene = Scene::new(2);
-    scene.loads = false;
-    scene.send(GET_ALL);
-    scene.connection.body_loaded(100, scene.now).unwrap();
-    scene.send(CANCEL);
+    let mut server = Scenario::new(2);
+    server.auto_load = false;
+    server.send(GET_ALL);
+    server.connection.body_loaded(100, server.now).unwrap();
+    server.send(CANCEL);
     assert_eq!(
-        records(&mut scene),
+        records(&mut server),
         [("LIST_AND_GET", 1, 100, RequestOutcome::Cancelled)]
     );
-    scene.send(WATCH).send(CANCEL);
+    server.send(WATCH).send(CANCEL);
     assert_eq!(
-        records(&mut scene),
+        records(&mut server),
         [("WATCH", 0, 0, RequestOutcome::Cancelled)]
     );
-    scene.send(CANCEL);
-    assert_eq!(records(&mut scene), [], "C3: nothing was left to cancel");
+    server.send(CANCEL);
+    assert_eq!(records(&mut server), [], "C3: nothing was left to cancel");
 }
 
 #[test]
 fn refused_requests_are_recorded_with_their_code() {
-    let mut scene = Scene::new(1);
-    scene.decides = false;
-    scene.send(LIST);
-    scene
+    let mut server = Scenario::new(1);
+    server.auto_accept = false;
+    server.send(LIST);
+    server
         .connection
-        .refuse(ErrorCode::RateLimited, "", scene.now)
+        .refuse(ErrorCode::RateLimited, "", server.now)
         .unwrap();
     let refused = RequestOutcome::Refused(ErrorCode::RateLimited);
-    assert_eq!(records(&mut scene), [("LIST", 0, 0, refused)]);
+    assert_eq!(records(&mut server), [("LIST", 0, 0, refused)]);
 
-    let mut scene = Scene::with(1, ServerConfig::new().with_watch(false));
-    scene.send(WATCH);
+    let mut server = Scenario::with(1, ServerConfig::new().with_watch(false));
+    server.send(WATCH);
     let refused = RequestOutcome::Refused(ErrorCode::UnsupportedFeature);
-    assert_eq!(records(&mut scene), [("WATCH", 0, 0, refused)]);
+    assert_eq!(records(&mut server), [("WATCH", 0, 0, refused)]);
 
-    let mut scene = Scene::with(1, ServerConfig::new().with_max_have(1));
-    scene.send(&[2, 1, 2]);
+    let mut server = Scenario::with(1, ServerConfig::new().with_max_have(1));
+    server.send(&[2, 1, 2]);
     let refused = RequestOutcome::Refused(ErrorCode::InvalidRequest);
-    assert_eq!(records(&mut scene), [("BATCH", 0, 0, refused)]);
+    assert_eq!(records(&mut server), [("BATCH", 0, 0, refused)]);
 
-    let mut scene = Scene::new(1);
-    scene.send(&[9]);
-    assert_eq!(records(&mut scene), [], "not a request");
+    let mut server = Scenario::new(1);
+    server.send(&[9]);
+    assert_eq!(records(&mut server), [], "not a request");
 }
 
 #[test]
 fn requests_that_the_end_of_the_connection_interrupts_are_recorded_with_the_reason() {
     // S12 S13: the second image cannot be opened, or not be read to its end.
     for (loaded, bytes) in [(None, 100), (Some(40), 140)] {
-        let mut scene = Scene::new(2);
-        scene.loads = false;
-        scene.send(GET_ALL);
-        scene.connection.body_loaded(100, scene.now).unwrap();
-        scene.run();
+        let mut server = Scenario::new(2);
+        server.auto_load = false;
+        server.send(GET_ALL);
+        server.connection.body_loaded(100, server.now).unwrap();
+        server.run();
         if let Some(count) = loaded {
-            scene.connection.body_loaded(count, scene.now).unwrap();
+            server.connection.body_loaded(count, server.now).unwrap();
         }
-        scene.connection.body_failed("", scene.now).unwrap();
-        scene.run();
+        server.connection.body_failed("", server.now).unwrap();
+        server.run();
         let aborted = RequestOutcome::Aborted(CloseReason::BodyFailed);
-        assert_eq!(records(&mut scene), [("LIST_AND_GET", 1, bytes, aborted)]);
+        assert_eq!(records(&mut server), [("LIST_AND_GET", 1, bytes, aborted)]);
     }
 
-    let mut scene = Scene::new(1);
-    scene.send(WATCH).eof();
+    let mut server = Scenario::new(1);
+    server.send(WATCH).eof();
     let aborted = RequestOutcome::Aborted(CloseReason::PeerClosed);
-    assert_eq!(records(&mut scene), [("WATCH", 0, 0, aborted)]);
+    assert_eq!(records(&mut server), [("WATCH", 0, 0, aborted)]);
 
-    let mut scene = Scene::new(1);
-    scene.step = 0;
-    scene.send(LIST).pass(30 * SECOND);
+    let mut server = Scenario::new(1);
+    server.write_limit = 0;
+    server.send(LIST).wait(30 * SECOND);
     let aborted = RequestOutcome::Aborted(CloseReason::Timeout(Timeout::Write));
-    assert_eq!(records(&mut scene), [("LIST", 0, 0, aborted)]);
+    assert_eq!(records(&mut server), [("LIST", 0, 0, aborted)]);
 
-    let mut scene = Scene::new(1);
-    scene.step = 50;
-    scene.send(&[0, 1, 1]);
-    scene.send(&scene.id(0).to_be_bytes());
-    scene.loads = false;
-    scene.send(GET_ALL);
-    scene.connection.abort();
-    assert!(scene.connection.is_closed() && scene.connection.transmit().is_empty());
-    assert_eq!(scene.reason(), Some(CloseReason::Aborted));
+    let mut server = Scenario::new(1);
+    server.write_limit = 50;
+    server.send(&[0, 1, 1]);
+    server.send(&server.id(0).to_be_bytes());
+    server.auto_load = false;
+    server.send(GET_ALL);
+    server.connection.abort();
+    assert!(server.connection.is_closed() && server.connection.transmit().is_empty());
+    assert_eq!(server.reason(), Some(CloseReason::Aborted));
     let aborted = RequestOutcome::Aborted(CloseReason::Aborted);
     assert_eq!(
-        records(&mut scene),
+        records(&mut server),
         [
             ("GET_BY_ID", 1, 100, RequestOutcome::Answered),
             ("LIST_AND_GET", 0, 0, aborted),
@@ -153,20 +153,20 @@ fn requests_that_the_end_of_the_connection_interrupts_are_recorded_with_the_reas
 
 #[test]
 fn an_abort_after_the_connection_has_closed_keeps_the_reason() {
-    let mut scene = Scene::new(1);
-    scene.send(&[1, 0]);
-    scene.connection.abort();
-    assert_eq!(scene.reason(), Some(CloseReason::NoKeepAlive));
+    let mut server = Scenario::new(1);
+    server.send(&[1, 0]);
+    server.connection.abort();
+    assert_eq!(server.reason(), Some(CloseReason::NoKeepAlive));
 }
 
 #[test]
 fn records_that_are_not_taken_are_bounded() {
-    let mut scene = Scene::new(1);
+    let mut server = Scenario::new(1);
     for _ in 0..40 {
-        scene.send(LIST);
+        server.send(LIST);
     }
-    scene.send(GET_ALL);
-    let records = records(&mut scene);
+    server.send(GET_ALL);
+    let records = records(&mut server);
     assert_eq!(records.len(), 16);
     assert_eq!(records[15].0, "LIST_AND_GET", "the newest are kept");
 }

@@ -1,4 +1,4 @@
-//! The server's machine against scripted clients, on simulated time.
+//! The server's connection against scripted clients, on simulated time.
 
 mod cancel;
 mod clocks;
@@ -21,47 +21,48 @@ use crate::wire::{Decoded, entry, packet, varint};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server in memory with its machine, a client's bytes, and what the client got.
-struct Scene {
+/// A server with a catalog and a connection, the bytes of a scripted client, and the bytes sent to that client.
+struct Scenario {
     writer: CatalogWriter,
     images: BTreeMap<ImageId, Vec<u8>>,
     connection: ServerConnection,
     now: Time,
     input: Vec<u8>,
-    got: Vec<u8>,
+    sent: Vec<u8>,
     half_closed: bool,
-    /// The application answers requests and loads bodies by itself.
-    decides: bool,
-    loads: bool,
-    /// So many bytes of output are taken at once.
-    step: usize,
+    /// Whether `run` accepts requests.
+    auto_accept: bool,
+    /// Whether `run` loads bodies.
+    auto_load: bool,
+    /// Maximum number of bytes in one write.
+    write_limit: usize,
     requests: Vec<RequestHead>,
 }
 
-impl Scene {
-    fn new(count: u8) -> Scene {
-        Scene::with(count, ServerConfig::new())
+impl Scenario {
+    fn new(count: u8) -> Scenario {
+        Scenario::with(count, ServerConfig::new())
     }
 
-    fn with(count: u8, config: ServerConfig) -> Scene {
-        let mut scene = Scene {
+    fn with(count: u8, config: ServerConfig) -> Scenario {
+        let mut server = Scenario {
             writer: CatalogWriter::new(),
             images: BTreeMap::new(),
             connection: ServerConnection::new(config, Time::ZERO),
             now: Time::ZERO,
             input: Vec::new(),
-            got: Vec::new(),
+            sent: Vec::new(),
             half_closed: false,
-            decides: true,
-            loads: true,
-            step: usize::MAX,
+            auto_accept: true,
+            auto_load: true,
+            write_limit: usize::MAX,
             requests: Vec::new(),
         };
         for n in 0..count {
-            scene.add(&format!("{n:03}.png"), vec![n; 100]);
+            server.add(&format!("{n:03}.png"), vec![n; 100]);
         }
-        scene.writer.publish();
-        scene
+        server.writer.publish();
+        server
     }
 
     fn add(&mut self, name: &str, bytes: Vec<u8>) -> ImageId {
@@ -78,14 +79,15 @@ impl Scene {
         self.connection.catalog_changed(&catalog, self.now);
     }
 
-    /// The client sends, and everything that can happen happens.
-    fn send(&mut self, bytes: &[u8]) -> &mut Scene {
+    /// The client sends bytes, and the server runs until nothing more happens.
+    fn send(&mut self, bytes: &[u8]) -> &mut Scenario {
         if self.connection.wants_read(&self.input) || self.input.len() < 64 * 1024 {
             self.input.extend_from_slice(bytes);
         }
         self.run()
     }
 
+    /// Passes the input to the connection, up to a request that waits for a decision.
     fn feed(&mut self) {
         loop {
             let received = self.connection.receive(&self.input, self.now);
@@ -94,7 +96,7 @@ impl Scene {
                 return;
             };
             self.requests.push(request);
-            if !self.decides {
+            if !self.auto_accept {
                 return;
             }
             self.connection
@@ -103,9 +105,9 @@ impl Scene {
         }
     }
 
-    /// Takes one step of output; whether there was any.
-    fn take(&mut self) -> bool {
-        if self.loads {
+    /// Loads a body if one is wanted, and writes once. Returns whether anything was written.
+    fn write(&mut self) -> bool {
+        if self.auto_load {
             if let Some(wanted) = self.connection.wants_body() {
                 let count = wanted.remaining();
                 self.connection.body_loaded(count, self.now).unwrap();
@@ -116,15 +118,15 @@ impl Scene {
         if let Some(span) = shown.body {
             bytes.extend_from_slice(&self.images[&span.image.id][span.range()]);
         }
-        bytes.truncate(self.step);
-        self.got.extend_from_slice(&bytes);
+        bytes.truncate(self.write_limit);
+        self.sent.extend_from_slice(&bytes);
         self.connection.transmitted(bytes.len(), self.now).unwrap();
         !bytes.is_empty()
     }
 
-    fn run(&mut self) -> &mut Scene {
+    fn run(&mut self) -> &mut Scenario {
         self.feed();
-        while self.take() {
+        while self.write() {
             self.feed();
         }
         if self.connection.wants_finish() {
@@ -135,12 +137,12 @@ impl Scene {
         self
     }
 
-    fn eof(&mut self) -> &mut Scene {
+    fn eof(&mut self) -> &mut Scenario {
         self.connection.receive_eof();
         self.run()
     }
 
-    fn pass(&mut self, time: Duration) -> &mut Scene {
+    fn wait(&mut self, time: Duration) -> &mut Scenario {
         self.now = self.now + time;
         self.connection.handle_timeout(self.now);
         self.run()
@@ -150,11 +152,11 @@ impl Scene {
         ImageId::of(&[n; 100])
     }
 
-    /// Takes all that was got, read as frames and written as text.
+    /// Removes and decodes the bytes that were sent: one text for each frame.
     fn frames(&mut self) -> Vec<String> {
-        let got = core::mem::take(&mut self.got);
+        let sent = core::mem::take(&mut self.sent);
         let mut texts = Vec::new();
-        let mut rest = &got[..];
+        let mut rest = &sent[..];
         let mut packets = 0;
         while !rest.is_empty() {
             if packets > 0 && rest[0] != b'J' {
@@ -224,7 +226,7 @@ impl Scene {
                     rest = &rest[used..];
                     texts.push(format!("{} {packets}", header.escape_ascii()));
                 }
-                other => panic!("no header: {}", other.escape_ascii()),
+                other => panic!("not a header: {}", other.escape_ascii()),
             }
         }
         texts

@@ -4,112 +4,112 @@ use super::*;
 
 #[test]
 fn s1_pipelined_requests_are_answered_in_order() {
-    let mut scene = Scene::new(2);
+    let mut server = Scenario::new(2);
     let mut input = LIST.to_vec();
-    input.extend(get(true, &[scene.id(1)]));
+    input.extend(get(true, &[server.id(1)]));
     input.extend_from_slice(LIST);
-    scene.send(&input);
+    server.send(&input);
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPL 000 001", "JTPD 1", "packet 1", "JTPL 000 001"]
     );
 }
 
 #[test]
-fn s1_while_a_response_is_under_way_reading_stops_at_what_is_no_cancel() {
-    let mut scene = Scene::new(2);
-    scene.loads = false;
-    scene.send(GET_ALL);
-    assert!(scene.connection.wants_read(&[]));
-    assert!(scene.connection.wants_read(&[3]));
-    assert!(!scene.connection.wants_read(&[1]));
+fn s1_during_a_response_reading_stops_at_anything_but_cancel() {
+    let mut server = Scenario::new(2);
+    server.auto_load = false;
+    server.send(GET_ALL);
+    assert!(server.connection.wants_read(&[]));
+    assert!(server.connection.wants_read(&[3]));
+    assert!(!server.connection.wants_read(&[1]));
     assert!(
-        !scene.connection.wants_read(&[3, 0xff]),
-        "an invalid CANCEL has its turn later"
+        !server.connection.wants_read(&[3, 0xff]),
+        "an invalid CANCEL is read after the response"
     );
-    assert_eq!(scene.connection.receive(&[1, 1, 3, 0], scene.now).used, 0);
+    assert_eq!(server.connection.receive(&[1, 1, 3, 0], server.now).used, 0);
 }
 
 #[test]
-fn s2_keep_alive_decides_what_follows_a_response() {
-    let mut scene = Scene::new(1);
-    scene.send(LIST).send(&[1, 0]).send(LIST).send(&[9, 9]);
+fn s2_keep_alive_decides_whether_another_request_is_read() {
+    let mut server = Scenario::new(1);
+    server.send(LIST).send(&[1, 0]).send(LIST).send(&[9, 9]);
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPL 000", "JTPL 000"],
-        "what follows is thrown away"
+        "later input is discarded"
     );
-    assert!(scene.half_closed);
-    assert_eq!(scene.reason(), Some(CloseReason::NoKeepAlive));
-    scene.eof();
-    assert!(scene.connection.is_closed());
+    assert!(server.half_closed);
+    assert_eq!(server.reason(), Some(CloseReason::NoKeepAlive));
+    server.eof();
+    assert!(server.connection.is_closed());
 }
 
 #[test]
 fn s3_a_response_is_computed_from_one_snapshot() {
-    let mut scene = Scene::new(2);
-    scene.loads = false;
-    scene.send(GET_ALL);
-    scene.add("zzz.png", vec![9; 10]);
-    scene.writer.remove(scene.id(0));
-    scene.publish();
-    scene.loads = true;
-    scene.run().send(LIST);
+    let mut server = Scenario::new(2);
+    server.auto_load = false;
+    server.send(GET_ALL);
+    server.add("zzz.png", vec![9; 10]);
+    server.writer.remove(server.id(0));
+    server.publish();
+    server.auto_load = true;
+    server.run().send(LIST);
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPG 2", "packet 0", "packet 1", "JTPL 001 zzz"]
     );
 }
 
 #[test]
-fn s7_get_answers_in_the_order_asked_and_leaves_out_unknown_ids() {
-    let mut scene = Scene::new(3);
-    let (a, b) = (scene.id(0), scene.id(2));
-    scene.send(&get(true, &[b, ImageId(7), a, b]));
+fn s7_get_by_id_answers_in_the_order_of_the_request_without_unknown_ids() {
+    let mut server = Scenario::new(3);
+    let (a, b) = (server.id(0), server.id(2));
+    server.send(&get(true, &[b, ImageId(7), a, b]));
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPD 3", "packet 2", "packet 0", "packet 2"]
     );
-    scene.send(&get(true, &[])).send(&get(true, &[ImageId(7)]));
-    assert_eq!(scene.frames(), ["JTPD 0", "JTPD 0"]);
+    server.send(&get(true, &[])).send(&get(true, &[ImageId(7)]));
+    assert_eq!(server.frames(), ["JTPD 0", "JTPD 0"]);
 }
 
 #[test]
 fn s5_s8_batch_sends_what_the_client_lacks_in_catalog_order() {
-    let mut scene = Scene::new(5);
-    let had = [scene.id(3), ImageId(1), scene.id(0), scene.id(3)];
-    scene.send(&batch(true, &had));
+    let mut server = Scenario::new(5);
+    let have = [server.id(3), ImageId(1), server.id(0), server.id(3)];
+    server.send(&batch(true, &have));
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPB 3", "packet 1", "packet 2", "packet 4"]
     );
-    scene.send(&batch(true, &[])).send(GET_ALL);
-    assert_eq!(scene.frames().len(), 12);
+    server.send(&batch(true, &[])).send(GET_ALL);
+    assert_eq!(server.frames().len(), 12);
 }
 
 #[test]
-fn s8_too_many_ids_are_refused_before_any_is_read() {
-    let mut scene = Scene::new(1);
-    scene.send(&[2, 1, 0xc1, 0x84, 0x3d]); // 1,000,001
-    assert_eq!(scene.frames(), ["JTPE InvalidRequest"]);
-    assert!(scene.requests.is_empty());
-    let mut scene = Scene::new(1);
-    scene.send(&[2, 1, 0xc0, 0x84, 0x3d]);
-    assert!(scene.frames().is_empty(), "a million is allowed");
-    assert_eq!(scene.requests.len(), 1);
+fn s8_too_many_ids_are_refused_before_they_are_read() {
+    let mut server = Scenario::new(1);
+    server.send(&[2, 1, 0xc1, 0x84, 0x3d]); // 1,000,001
+    assert_eq!(server.frames(), ["JTPE InvalidRequest"]);
+    assert!(server.requests.is_empty());
+    let mut server = Scenario::new(1);
+    server.send(&[2, 1, 0xc0, 0x84, 0x3d]);
+    assert!(server.frames().is_empty(), "a million is allowed");
+    assert_eq!(server.requests.len(), 1);
 }
 
 #[test]
-fn s8_ids_are_matched_however_they_are_cut() {
+fn s8_ids_are_matched_from_any_split() {
     let ids: Vec<ImageId> = (0..4).map(|n| ImageId::of(&[n; 100])).collect();
     let whole = batch(true, &ids);
     for size in 1..whole.len() {
-        let mut scene = Scene::new(6);
+        let mut server = Scenario::new(6);
         for piece in whole.chunks(size) {
-            scene.send(piece);
+            server.send(piece);
         }
         assert_eq!(
-            scene.frames(),
+            server.frames(),
             ["JTPB 2", "packet 4", "packet 5"],
             "pieces of {size}"
         );
@@ -117,7 +117,7 @@ fn s8_ids_are_matched_however_they_are_cut() {
 }
 
 #[test]
-fn s10_bad_requests_get_their_error_and_the_connection_ends() {
+fn s10_an_invalid_request_gets_an_error_and_closes_the_connection() {
     for (bytes, expected) in [
         (&[6][..], "JTPE UnsupportedFeature"),
         (&[255, 255], "JTPE UnsupportedFeature"),
@@ -126,26 +126,26 @@ fn s10_bad_requests_get_their_error_and_the_connection_ends() {
         (&[2, 1, 0x80, 0x00], "JTPE InvalidRequest"),
         (&[2, 1, 0xff, 0xff, 0xff, 0xff, 0x10], "JTPE InvalidRequest"),
     ] {
-        let mut scene = Scene::new(1);
-        scene.send(bytes).send(LIST);
-        assert_eq!(scene.frames(), [expected], "{bytes:?}");
-        assert!(scene.half_closed);
+        let mut server = Scenario::new(1);
+        server.send(bytes).send(LIST);
+        assert_eq!(server.frames(), [expected], "{bytes:?}");
+        assert!(server.half_closed);
     }
 }
 
 #[test]
-fn s10_watch_switched_off_is_unsupported_and_bit_0_of_watch_and_cancel_is_ignored() {
-    let mut scene = Scene::with(1, ServerConfig::new().with_watch(false));
-    scene.send(WATCH);
-    assert_eq!(scene.frames(), ["JTPE UnsupportedFeature"]);
-    assert_eq!(scene.reason(), Some(CloseReason::WatchDisabled));
-    let mut scene = Scene::new(1);
-    scene.send(&[4, 1, 3, 1]).send(LIST);
-    assert_eq!(scene.frames(), ["JTPC", "JTPL 000"]);
+fn s10_disabled_watch_is_unsupported_and_bit_0_of_watch_and_cancel_is_ignored() {
+    let mut server = Scenario::with(1, ServerConfig::new().with_watch(false));
+    server.send(WATCH);
+    assert_eq!(server.frames(), ["JTPE UnsupportedFeature"]);
+    assert_eq!(server.reason(), Some(CloseReason::WatchDisabled));
+    let mut server = Scenario::new(1);
+    server.send(&[4, 1, 3, 1]).send(LIST);
+    assert_eq!(server.frames(), ["JTPC", "JTPL 000"]);
 }
 
 #[test]
-fn s10_eof_inside_a_request_finishes_earlier_responses_and_closes_unanswered() {
+fn s10_eof_inside_a_request_completes_earlier_responses_and_closes() {
     for inside in [
         &[1][..],
         &[3],
@@ -154,146 +154,145 @@ fn s10_eof_inside_a_request_finishes_earlier_responses_and_closes_unanswered() {
         &[2, 1, 0x85],
         &[2, 1, 1, 0, 0],
     ] {
-        let mut scene = Scene::new(1);
+        let mut server = Scenario::new(1);
         let mut input = LIST.to_vec();
         input.extend_from_slice(inside);
-        scene.send(&input).eof();
-        assert_eq!(scene.frames(), ["JTPL 000"], "{inside:?}");
-        assert!(scene.connection.is_closed());
-        assert_eq!(scene.reason(), Some(CloseReason::TruncatedRequest));
+        server.send(&input).eof();
+        assert_eq!(server.frames(), ["JTPL 000"], "{inside:?}");
+        assert!(server.connection.is_closed());
+        assert_eq!(server.reason(), Some(CloseReason::TruncatedRequest));
     }
 }
 
 #[test]
-fn s11_every_close_is_a_lingering_one() {
-    let mut scene = Scene::new(1);
-    scene.send(&[255]);
-    assert!(scene.half_closed && !scene.connection.is_closed());
-    assert!(scene.connection.wants_read(&[]));
-    assert_eq!(scene.connection.deadline(), Some(scene.now + 5 * SECOND));
+fn s11_a_closing_connection_lingers_up_to_its_limits() {
+    let mut server = Scenario::new(1);
+    server.send(&[255]);
+    assert!(server.half_closed && !server.connection.is_closed());
+    assert!(server.connection.wants_read(&[]));
+    assert_eq!(server.connection.deadline(), Some(server.now + 5 * SECOND));
     let junk = vec![0xff; 1024 * 1024];
     for _ in 0..15 {
-        scene.send(&junk);
-        assert!(!scene.connection.is_closed());
+        server.send(&junk);
+        assert!(!server.connection.is_closed());
     }
-    scene.send(&junk).send(&junk);
-    assert!(scene.connection.is_closed(), "over 16 MiB");
+    server.send(&junk).send(&junk);
+    assert!(server.connection.is_closed(), "more than 16 MiB");
 
-    let mut scene = Scene::new(1);
-    scene.send(&[255]).pass(5 * SECOND);
-    assert!(scene.connection.is_closed(), "over 5 s");
+    let mut server = Scenario::new(1);
+    server.send(&[255]).wait(5 * SECOND);
+    assert!(server.connection.is_closed(), "after 5 s");
 
-    let mut scene = Scene::new(1);
-    scene.send(&[255]).eof();
-    assert!(scene.connection.is_closed(), "the client closed");
+    let mut server = Scenario::new(1);
+    server.send(&[255]).eof();
+    assert!(server.connection.is_closed(), "the client closed");
 }
 
 #[test]
-fn s12_an_image_that_cannot_be_opened_is_an_error_where_its_packet_would_begin() {
-    let mut scene = Scene::new(3);
-    scene.loads = false;
-    scene.send(GET_ALL);
-    scene.connection.body_loaded(100, scene.now).unwrap();
-    scene.run();
+fn s12_an_image_that_cannot_be_opened_gives_an_error_instead_of_its_packet() {
+    let mut server = Scenario::new(3);
+    server.auto_load = false;
+    server.send(GET_ALL);
+    server.connection.body_loaded(100, server.now).unwrap();
+    server.run();
     assert_eq!(
-        scene.connection.wants_body().unwrap().image().id,
-        scene.id(1)
+        server.connection.wants_body().unwrap().image().id,
+        server.id(1)
     );
-    scene
+    server
         .connection
-        .body_failed("001.png vanished", scene.now)
+        .body_failed("001.png is gone", server.now)
         .unwrap();
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPG 3", "packet 0", "JTPE ServerError"]);
-    assert_eq!(scene.reason(), Some(CloseReason::BodyFailed));
+    server.run();
+    assert_eq!(server.frames(), ["JTPG 3", "packet 0", "JTPE ServerError"]);
+    assert_eq!(server.reason(), Some(CloseReason::BodyFailed));
 }
 
 #[test]
-fn s13_an_image_that_changes_under_way_closes_the_connection_short() {
-    let mut scene = Scene::new(3);
-    scene.loads = false;
-    scene.send(GET_ALL);
-    scene.connection.body_loaded(40, scene.now).unwrap();
-    scene.run();
-    assert_eq!(scene.connection.wants_body().unwrap().offset(), 40);
-    scene.connection.body_loaded(9, scene.now).unwrap();
-    scene.connection.body_failed("changed", scene.now).unwrap();
-    assert_eq!(scene.connection.wants_body(), None);
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPG 3", "cut in a body (49)"]);
-    assert!(scene.half_closed);
+fn s13_an_image_that_changes_while_it_is_sent_closes_the_connection_early() {
+    let mut server = Scenario::new(3);
+    server.auto_load = false;
+    server.send(GET_ALL);
+    server.connection.body_loaded(40, server.now).unwrap();
+    server.run();
+    assert_eq!(server.connection.wants_body().unwrap().offset(), 40);
+    server.connection.body_loaded(9, server.now).unwrap();
+    server
+        .connection
+        .body_failed("changed", server.now)
+        .unwrap();
+    assert_eq!(server.connection.wants_body(), None);
+    server.run();
+    assert_eq!(server.frames(), ["JTPG 3", "cut in a body (49)"]);
+    assert!(server.half_closed);
 }
 
 #[test]
-fn s16_shutdown_closes_idle_connections_and_finishes_the_response_under_way() {
-    let mut scene = Scene::new(1);
-    scene.connection.shutdown(scene.now);
-    scene.run();
-    assert!(scene.half_closed && scene.frames().is_empty());
-    scene.pass(SECOND);
-    assert!(scene.connection.is_closed());
+fn s16_shutdown_closes_idle_connections_and_completes_the_current_response() {
+    let mut server = Scenario::new(1);
+    server.connection.shutdown(server.now);
+    server.run();
+    assert!(server.half_closed && server.frames().is_empty());
+    server.wait(SECOND);
+    assert!(server.connection.is_closed());
 
-    let mut scene = Scene::new(2);
-    scene.loads = false;
+    let mut server = Scenario::new(2);
+    server.auto_load = false;
     let mut input = GET_ALL.to_vec();
     input.extend_from_slice(LIST);
-    scene.send(&input);
-    scene.connection.shutdown(scene.now);
-    scene.loads = true;
-    scene.run();
+    server.send(&input);
+    server.connection.shutdown(server.now);
+    server.auto_load = true;
+    server.run();
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPG 2", "packet 0", "packet 1"],
-        "what was behind it is dropped"
+        "the pipelined request is not answered"
     );
-    assert_eq!(scene.reason(), Some(CloseReason::Shutdown));
+    assert_eq!(server.reason(), Some(CloseReason::Shutdown));
 }
 
 #[test]
 fn s16_shutdown_ends_a_watch_at_an_event_boundary() {
-    let mut scene = Scene::new(0);
-    scene.send(WATCH);
-    scene.step = 3;
-    scene.add("a.png", vec![1]);
-    scene.publish();
-    assert!(scene.take());
-    scene.connection.shutdown(scene.now);
-    assert!(!scene.connection.wants_finish());
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW a.png"]);
-    assert!(scene.half_closed);
+    let mut server = Scenario::new(0);
+    server.send(WATCH);
+    server.write_limit = 3;
+    server.add("a.png", vec![1]);
+    server.publish();
+    assert!(server.write());
+    server.connection.shutdown(server.now);
+    assert!(!server.connection.wants_finish());
+    server.run();
+    assert_eq!(server.frames(), ["JTPW a.png"]);
+    assert!(server.half_closed);
 }
 
 #[test]
-fn the_application_can_refuse_a_request_or_a_whole_connection() {
-    let mut scene = Scene::new(1);
-    scene.decides = false;
-    scene.send(LIST);
-    scene
+fn an_application_can_refuse_a_request_or_a_connection() {
+    let mut server = Scenario::new(1);
+    server.auto_accept = false;
+    server.send(LIST);
+    server
         .connection
-        .refuse(ErrorCode::RateLimited, "slow down", scene.now)
+        .refuse(ErrorCode::RateLimited, "slow down", server.now)
         .unwrap();
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPE RateLimited"]);
+    server.run();
+    assert_eq!(server.frames(), ["JTPE RateLimited"]);
 
-    let mut scene = Scene::new(1);
+    let mut server = Scenario::new(1);
     let config = ServerConfig::new();
-    scene.connection = ServerConnection::refused(
-        config,
-        ErrorCode::UnsupportedFeature,
-        "plain TCP is not served here: use TLS",
-        Time::ZERO,
-    );
-    scene.send(LIST);
-    assert_eq!(scene.frames(), ["JTPE UnsupportedFeature"]);
-    assert!(scene.half_closed);
+    server.connection =
+        ServerConnection::refused(config, ErrorCode::UnsupportedFeature, "use TLS", Time::ZERO);
+    server.send(LIST);
+    assert_eq!(server.frames(), ["JTPE UnsupportedFeature"]);
+    assert!(server.half_closed);
 }
 
 #[test]
-fn calls_that_do_not_fit_answer_misuse_and_change_nothing() {
-    let mut scene = Scene::new(1);
-    let (now, catalog) = (scene.now, Arc::clone(scene.writer.snapshot()));
-    let connection = &mut scene.connection;
+fn calls_that_do_not_fit_the_state_return_misuse_and_change_nothing() {
+    let mut server = Scenario::new(1);
+    let (now, catalog) = (server.now, Arc::clone(server.writer.snapshot()));
+    let connection = &mut server.connection;
     assert_eq!(connection.accept(&catalog, now), Err(Misuse::NoRequest));
     assert_eq!(
         connection.refuse(ErrorCode::NotFound, "", now),
@@ -308,64 +307,63 @@ fn calls_that_do_not_fit_answer_misuse_and_change_nothing() {
     assert_eq!(connection.transmitted(1, now), Err(misuse));
     assert_eq!(connection.finished(now), Err(Misuse::NoFinish));
     connection.catalog_changed(&catalog, now);
-    scene.loads = false;
-    scene.send(GET_ALL);
+    server.auto_load = false;
+    server.send(GET_ALL);
     let misuse = Misuse::ExcessBody {
         loaded: 101,
         missing: 100,
     };
-    assert_eq!(scene.connection.body_loaded(101, now), Err(misuse));
-    scene.connection.body_loaded(100, now).unwrap();
-    assert_eq!(scene.connection.wants_body(), None);
-    assert_eq!(scene.connection.body_loaded(0, now), Err(Misuse::NoBody));
-    scene.loads = true;
-    scene.run().send(LIST);
-    assert_eq!(scene.frames(), ["JTPG 1", "packet 0", "JTPL 000"]);
+    assert_eq!(server.connection.body_loaded(101, now), Err(misuse));
+    server.connection.body_loaded(100, now).unwrap();
+    assert_eq!(server.connection.wants_body(), None);
+    assert_eq!(server.connection.body_loaded(0, now), Err(Misuse::NoBody));
+    server.auto_load = true;
+    server.run().send(LIST);
+    assert_eq!(server.frames(), ["JTPG 1", "packet 0", "JTPL 000"]);
 }
 
 #[test]
-fn an_earlier_time_is_taken_as_no_time_having_passed() {
-    let mut scene = Scene::new(1);
-    scene.now = Time::ZERO + 100 * SECOND;
-    scene.loads = false;
-    scene.send(GET_ALL);
-    let connection = &mut scene.connection;
+fn a_time_before_the_last_one_counts_as_the_last_one() {
+    let mut server = Scenario::new(1);
+    server.now = Time::ZERO + 100 * SECOND;
+    server.auto_load = false;
+    server.send(GET_ALL);
+    let connection = &mut server.connection;
     connection.body_loaded(100, Time::ZERO).unwrap();
     connection.transmitted(1, Time::ZERO).unwrap();
     assert_eq!(connection.deadline(), Some(Time::ZERO + 130 * SECOND));
 }
 
 #[test]
-fn an_empty_catalog_and_an_empty_image_travel() {
-    let mut scene = Scene::new(0);
-    scene.send(LIST).send(GET_ALL).send(&batch(true, &[]));
-    assert_eq!(scene.frames(), ["JTPL ", "JTPG 0", "JTPB 0"]);
-    scene.add("empty.png", Vec::new());
-    scene.publish();
-    scene.send(GET_ALL);
-    assert_eq!(scene.frames(), ["JTPG 1", "packet 0"]);
+fn an_empty_catalog_and_an_empty_image_can_be_sent() {
+    let mut server = Scenario::new(0);
+    server.send(LIST).send(GET_ALL).send(&batch(true, &[]));
+    assert_eq!(server.frames(), ["JTPL ", "JTPG 0", "JTPB 0"]);
+    server.add("empty.png", Vec::new());
+    server.publish();
+    server.send(GET_ALL);
+    assert_eq!(server.frames(), ["JTPG 1", "packet 0"]);
 }
 
-/// Every exchange gives the same output, however the input and the output are cut.
 #[test]
-fn pieces_of_any_size_make_no_difference() {
+fn the_output_does_not_depend_on_how_input_and_output_are_split() {
     let mut script = LIST.to_vec();
     script.extend(get(true, &[ImageId::of(&[1; 100]), ImageId(9)]));
     script.extend(batch(true, &[ImageId::of(&[0; 100])]));
     script.extend_from_slice(GET_ALL);
     script.extend_from_slice(LIST);
     script.extend_from_slice(&[1, 0, 99]);
-    let mut whole = Scene::new(3);
+    let mut whole = Scenario::new(3);
     whole.send(&script);
-    let expected = whole.got.clone();
+    let expected = whole.sent.clone();
     for input in 1..8 {
         for output in 1..8 {
-            let mut scene = Scene::new(3);
-            scene.step = output;
+            let mut server = Scenario::new(3);
+            server.write_limit = output;
             for piece in script.chunks(input) {
-                scene.send(piece);
+                server.send(piece);
             }
-            assert_eq!(scene.got, expected);
+            assert_eq!(server.sent, expected);
         }
     }
 }

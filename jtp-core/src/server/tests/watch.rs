@@ -1,246 +1,250 @@
-//! WATCH, rule by rule. // N1 N2 N3 N4 N5 N6
+//! The rules of WATCH. // N1 N2 N3 N4 N5 N6
 
 use super::*;
 
 #[test]
-fn n1_each_new_image_is_told_once_and_none_from_before() {
-    let mut scene = Scene::new(2);
-    scene.send(WATCH);
-    scene.add("b.png", vec![1]);
-    scene.add("a.png", vec![2]);
-    scene.publish();
-    scene.run();
-    scene.add("c.png", vec![3]);
-    scene.publish();
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW b.png", "JTPW a.png", "JTPW c.png"]);
+fn n1_each_new_image_is_announced_once_and_no_earlier_one() {
+    let mut server = Scenario::new(2);
+    server.send(WATCH);
+    server.add("b.png", vec![1]);
+    server.add("a.png", vec![2]);
+    server.publish();
+    server.run();
+    server.add("c.png", vec![3]);
+    server.publish();
+    server.run();
+    assert_eq!(server.frames(), ["JTPW b.png", "JTPW a.png", "JTPW c.png"]);
 }
 
 #[test]
-fn n2_a_watcher_that_falls_too_far_behind_is_disconnected() {
-    let mut scene = Scene::with(0, ServerConfig::new().with_max_watch_lag(2));
-    scene.send(WATCH);
-    scene.step = 0;
+fn n2_a_client_that_falls_too_far_behind_is_disconnected() {
+    let mut server = Scenario::with(0, ServerConfig::new().with_max_watch_lag(2));
+    server.send(WATCH);
+    server.write_limit = 0;
     for n in 0..4 {
-        scene.add(&format!("{n}.png"), vec![n]);
-        scene.publish();
+        server.add(&format!("{n}.png"), vec![n]);
+        server.publish();
     }
-    assert_eq!(scene.reason(), None, "first the event that is on its way");
-    scene.step = usize::MAX;
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW 0.png"]);
-    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
+    assert_eq!(
+        server.reason(),
+        None,
+        "the event in progress is completed first"
+    );
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPW 0.png"]);
+    assert_eq!(server.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
 fn n2_a_watch_that_begins_too_far_behind_is_disconnected() {
-    let mut scene = Scene::with(0, ServerConfig::new().with_max_watch_lag(2));
-    scene.step = 0;
+    let mut server = Scenario::with(0, ServerConfig::new().with_max_watch_lag(2));
+    server.write_limit = 0;
     let mut input = LIST.to_vec();
     input.extend_from_slice(WATCH);
-    scene.send(&input);
+    server.send(&input);
     for n in 0..4 {
-        scene.add(&format!("{n}.png"), vec![n]);
-        scene.publish();
+        server.add(&format!("{n}.png"), vec![n]);
+        server.publish();
     }
     // It begins at the LIST's snapshot (N5), and nothing is published after that.
-    scene.step = usize::MAX;
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPL "]);
-    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPL "]);
+    assert_eq!(server.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
-fn n2_a_watcher_that_takes_nothing_for_30_s_is_disconnected() {
-    let mut scene = Scene::new(0);
-    scene.send(WATCH).pass(1000 * SECOND);
-    assert_eq!(scene.connection.deadline(), None, "N4");
-    scene.step = 0;
-    scene.add("a.png", vec![1]);
-    scene.publish();
-    scene.pass(29 * SECOND);
-    assert!(!scene.connection.is_closed());
-    scene.pass(SECOND);
-    assert!(scene.connection.is_closed());
-    assert_eq!(scene.reason(), Some(CloseReason::Timeout(Timeout::Write)));
+fn n2_a_client_that_accepts_nothing_for_30_s_is_disconnected() {
+    let mut server = Scenario::new(0);
+    server.send(WATCH).wait(1000 * SECOND);
+    assert_eq!(server.connection.deadline(), None, "N4");
+    server.write_limit = 0;
+    server.add("a.png", vec![1]);
+    server.publish();
+    server.wait(29 * SECOND);
+    assert!(!server.connection.is_closed());
+    server.wait(SECOND);
+    assert!(server.connection.is_closed());
+    assert_eq!(server.reason(), Some(CloseReason::Timeout(Timeout::Write)));
 }
 
 #[test]
-fn n2_many_events_at_once_are_all_told_and_cancel_need_not_wait_for_all() {
-    let mut scene = Scene::new(0);
-    scene.send(WATCH);
-    // More than is encoded ahead.
+fn n2_cancel_does_not_wait_for_all_of_many_events() {
+    let mut server = Scenario::new(0);
+    server.send(WATCH);
+    // More than are offered at once.
     let images: u32 = if cfg!(miri) { 1_000 } else { 2_000 };
     for n in 0..images {
-        scene.add(&format!("{n:04}.png"), n.to_be_bytes().to_vec());
+        server.add(&format!("{n:04}.png"), n.to_be_bytes().to_vec());
     }
-    scene.step = 1;
-    scene.publish();
-    scene.take();
-    assert!(scene.connection.transmit().len() <= 16 * 1024);
-    scene.step = usize::MAX;
-    scene.input.extend_from_slice(CANCEL);
-    scene.run();
-    let frames = scene.frames();
+    server.write_limit = 1;
+    server.publish();
+    server.write();
+    assert!(server.connection.transmit().len() <= 16 * 1024);
+    server.write_limit = usize::MAX;
+    server.input.extend_from_slice(CANCEL);
+    server.run();
+    let frames = server.frames();
     assert_eq!(frames.last().unwrap(), "JTPC");
     assert!(frames.len() < 1_000);
-    scene.send(WATCH);
-    assert!(scene.frames().is_empty(), "N1: a new WATCH begins now");
+    server.send(WATCH);
+    assert!(server.frames().is_empty(), "N1: a new WATCH begins now");
 }
 
 #[test]
-fn n3_cancel_ends_a_watch_and_the_connection_is_an_ordinary_one_again() {
-    let mut scene = Scene::new(1);
-    scene
+fn n3_after_cancel_ends_a_watch_the_connection_accepts_requests() {
+    let mut server = Scenario::new(1);
+    server
         .send(WATCH)
         .send(&[3])
         .send(&[0])
         .send(LIST)
         .send(CANCEL);
-    assert_eq!(scene.frames(), ["JTPC", "JTPL 000", "JTPC"]);
+    assert_eq!(server.frames(), ["JTPC", "JTPL 000", "JTPC"]);
 }
 
 #[test]
 fn n3_anything_but_cancel_during_watch_is_invalid() {
     for bytes in [LIST, &[4], &[3, 4], &[0xff]] {
-        let mut scene = Scene::new(1);
-        scene.send(WATCH).send(bytes);
-        assert_eq!(scene.frames(), ["JTPE InvalidRequest"], "{bytes:?}");
+        let mut server = Scenario::new(1);
+        server.send(WATCH).send(bytes);
+        assert_eq!(server.frames(), ["JTPE InvalidRequest"], "{bytes:?}");
     }
 }
 
 #[test]
-fn n3_a_cancel_begun_must_be_whole_within_10_s() {
-    let mut scene = Scene::new(1);
-    scene.send(WATCH).pass(SECOND).send(&[3]);
-    assert_eq!(scene.connection.deadline(), Some(Time::ZERO + 11 * SECOND));
-    scene.pass(10 * SECOND);
-    assert!(scene.half_closed && scene.frames().is_empty());
-    assert_eq!(scene.reason(), Some(CloseReason::Timeout(Timeout::Cancel)));
+fn n3_a_cancel_must_be_complete_within_10_s() {
+    let mut server = Scenario::new(1);
+    server.send(WATCH).wait(SECOND).send(&[3]);
+    assert_eq!(server.connection.deadline(), Some(Time::ZERO + 11 * SECOND));
+    server.wait(10 * SECOND);
+    assert!(server.half_closed && server.frames().is_empty());
+    assert_eq!(server.reason(), Some(CloseReason::Timeout(Timeout::Cancel)));
 }
 
 #[test]
-fn n5_a_watch_in_the_input_begins_at_the_snapshot_of_the_list_before_it() {
-    let mut scene = Scene::new(1);
-    scene.step = 0;
+fn n5_a_watch_directly_behind_a_list_begins_at_its_snapshot() {
+    let mut server = Scenario::new(1);
+    server.write_limit = 0;
     let mut input = LIST.to_vec();
     input.extend_from_slice(WATCH);
-    scene.send(&input);
-    scene.add("between.png", vec![1]);
-    scene.publish();
-    scene.step = usize::MAX;
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPL 000", "JTPW between.png"]);
+    server.send(&input);
+    server.add("between.png", vec![1]);
+    server.publish();
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPL 000", "JTPW between.png"]);
 
-    // One that comes later begins when it is read.
-    let mut scene = Scene::new(1);
-    scene.step = 0;
-    scene.send(LIST);
-    scene.add("between.png", vec![1]);
-    scene.publish();
-    scene.step = usize::MAX;
-    scene.send(WATCH);
-    assert_eq!(scene.frames(), ["JTPL 000"]);
+    // A WATCH that arrives later begins when it is read.
+    let mut server = Scenario::new(1);
+    server.write_limit = 0;
+    server.send(LIST);
+    server.add("between.png", vec![1]);
+    server.publish();
+    server.write_limit = usize::MAX;
+    server.send(WATCH);
+    assert_eq!(server.frames(), ["JTPL 000"]);
 }
 
 #[test]
-fn n5_another_request_between_list_and_watch_ends_the_bond() {
-    let mut scene = Scene::new(1);
-    scene.send(LIST);
-    scene.step = 0;
+fn n5_a_watch_behind_another_request_than_list_begins_when_it_is_read() {
+    let mut server = Scenario::new(1);
+    server.send(LIST);
+    server.write_limit = 0;
     let mut input = LIST.to_vec();
     input.extend_from_slice(CANCEL);
     input.extend_from_slice(WATCH);
-    scene.send(&input);
-    scene.add("between.png", vec![1]);
-    scene.publish();
-    scene.step = usize::MAX;
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPL 000", "JTPL 000", "JTPC"]);
+    server.send(&input);
+    server.add("between.png", vec![1]);
+    server.publish();
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPL 000", "JTPL 000", "JTPC"]);
 }
 
 #[test]
-fn n6_eof_ends_a_watch_after_the_event_begun() {
-    let mut scene = Scene::new(0);
-    scene.send(WATCH);
-    scene.step = 3;
-    scene.add("a.png", vec![1]);
-    scene.publish();
-    scene.take();
-    scene.eof();
-    scene.add("b.png", vec![2]);
-    scene.publish();
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW a.png"]);
-    assert!(scene.connection.is_closed());
+fn n6_eof_ends_a_watch_after_the_event_in_progress() {
+    let mut server = Scenario::new(0);
+    server.send(WATCH);
+    server.write_limit = 3;
+    server.add("a.png", vec![1]);
+    server.publish();
+    server.write();
+    server.eof();
+    server.add("b.png", vec![2]);
+    server.publish();
+    server.run();
+    assert_eq!(server.frames(), ["JTPW a.png"]);
+    assert!(server.connection.is_closed());
 }
 
 #[test]
-fn n5_a_watch_behind_a_cancelled_list_does_not_directly_follow_it() {
-    let mut scene = Scene::new(1);
-    scene.decides = false;
-    scene.send(&[1, 1, 3, 0, 4, 0]).run();
-    scene
+fn n5_a_watch_behind_a_cancelled_list_begins_when_it_is_accepted() {
+    let mut server = Scenario::new(1);
+    server.auto_accept = false;
+    server.send(&[1, 1, 3, 0, 4, 0]).run();
+    server
         .connection
-        .accept(scene.writer.snapshot(), scene.now)
+        .accept(server.writer.snapshot(), server.now)
         .unwrap();
-    scene.add("new.png", vec![9; 10]);
-    scene.writer.publish();
-    scene.decides = true;
-    scene.run();
+    server.add("new.png", vec![9; 10]);
+    server.writer.publish();
+    server.auto_accept = true;
+    server.run();
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPL 000", "JTPC"],
-        "it is in the catalog already"
+        "the image is in the catalog of the WATCH"
     );
-    scene.add("newer.png", vec![8; 10]);
-    scene.publish();
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW newer.png"]);
+    server.add("newer.png", vec![8; 10]);
+    server.publish();
+    server.run();
+    assert_eq!(server.frames(), ["JTPW newer.png"]);
 }
 
 #[test]
-fn n2_a_watch_whose_list_crawled_beyond_the_history_is_disconnected_and_keeps_nothing() {
-    let mut scene = Scene::new(1);
-    scene.writer.set_history(5);
-    scene.step = 0;
+fn n2_a_watch_whose_list_was_slower_than_the_history_is_disconnected() {
+    let mut server = Scenario::new(1);
+    server.writer.set_history(5);
+    server.write_limit = 0;
     let mut input = LIST.to_vec();
     input.extend_from_slice(WATCH);
-    scene.send(&input);
+    server.send(&input);
     for n in 0..6 {
-        scene.add(&format!("{n}.png"), vec![n; 9]);
-        scene.publish();
+        server.add(&format!("{n}.png"), vec![n; 9]);
+        server.publish();
     }
-    scene.step = usize::MAX;
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPL 000"]);
-    assert!(scene.half_closed);
-    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPL 000"]);
+    assert!(server.half_closed);
+    assert_eq!(server.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
-fn n2_a_watcher_behind_the_history_ends_at_an_event_boundary() {
-    let mut scene = Scene::new(0);
-    scene.writer.set_history(3);
-    scene.send(WATCH);
-    scene.step = 3;
-    scene.add("first.png", vec![1]);
-    scene.publish();
-    scene.take();
-    scene.step = 0;
+fn n2_a_watch_behind_the_history_ends_at_an_event_boundary() {
+    let mut server = Scenario::new(0);
+    server.writer.set_history(3);
+    server.send(WATCH);
+    server.write_limit = 3;
+    server.add("first.png", vec![1]);
+    server.publish();
+    server.write();
+    server.write_limit = 0;
     for n in 2..9 {
-        scene.add(&format!("{n}.png"), vec![n]);
-        scene.writer.publish();
+        server.add(&format!("{n}.png"), vec![n]);
+        server.writer.publish();
     }
-    scene.step = usize::MAX;
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW first.png"]);
-    assert_eq!(scene.reason(), Some(CloseReason::WatchLag));
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPW first.png"]);
+    assert_eq!(server.reason(), Some(CloseReason::WatchLag));
 }
 
 #[test]
 fn n5_a_watch_of_another_catalog_than_the_list_starts_at_its_own_catalog() {
-    let mut scene = Scene::new(1);
+    let mut server = Scenario::new(1);
     let mut other = CatalogWriter::new();
     other
         .insert(
@@ -251,24 +255,24 @@ fn n5_a_watch_of_another_catalog_than_the_list_starts_at_its_own_catalog() {
     other.publish();
 
     // Both requests are in the input, so the position of the LIST is remembered.
-    scene.decides = false;
-    scene.send(&[1, 1, 4, 0]);
-    scene
+    server.auto_accept = false;
+    server.send(&[1, 1, 4, 0]);
+    server
         .connection
-        .accept(scene.writer.snapshot(), scene.now)
+        .accept(server.writer.snapshot(), server.now)
         .unwrap();
-    scene.add("listed catalog.png", vec![1]);
-    scene.publish();
-    scene.run();
-    scene
+    server.add("listed catalog.png", vec![1]);
+    server.publish();
+    server.run();
+    server
         .connection
-        .accept(other.snapshot(), scene.now)
+        .accept(other.snapshot(), server.now)
         .unwrap();
-    scene.run();
+    server.run();
     assert_eq!(
-        scene.frames(),
+        server.frames(),
         ["JTPL 000"],
-        "events of the listed catalog do not belong to this WATCH"
+        "the WATCH does not include the listed catalog"
     );
 
     other
@@ -278,7 +282,7 @@ fn n5_a_watch_of_another_catalog_than_the_list_starts_at_its_own_catalog() {
         )
         .unwrap();
     let catalog = other.publish();
-    scene.connection.catalog_changed(&catalog, scene.now);
-    scene.run();
-    assert_eq!(scene.frames(), ["JTPW new.png"]);
+    server.connection.catalog_changed(&catalog, server.now);
+    server.run();
+    assert_eq!(server.frames(), ["JTPW new.png"]);
 }

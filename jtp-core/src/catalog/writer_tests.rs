@@ -1,0 +1,215 @@
+use super::super::Cursor;
+use super::*;
+use crate::image::FileType;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::string::ToString;
+use proptest::prelude::*;
+
+fn image(id: u64) -> Image {
+    Image::new(ImageId(id), Flags::new(FileType::Png, false), 1)
+}
+
+fn names(catalog: &Catalog) -> Vec<String> {
+    catalog
+        .entries()
+        .map(|entry| entry.name.to_string())
+        .collect()
+}
+
+/// The names in the events after a position.
+fn events(from: &Cursor) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut at = from.clone();
+    while let Some(batch) = at.next() {
+        let mut frames = batch.frames();
+        while let Some(rest) = frames.strip_prefix(b"JTPW") {
+            let Ok(crate::wire::Decoded::Complete { value, used }) = entry::decode(rest) else {
+                panic!("not an entry");
+            };
+            names.push(value.name.to_string());
+            frames = &rest[used..];
+        }
+        assert!(frames.is_empty());
+        at = batch.end();
+    }
+    names
+}
+
+#[test]
+fn s5_entries_are_sorted_by_name_bytes_then_id() {
+    let mut writer = CatalogWriter::new();
+    for (name, id) in [("b", 1), ("a", 9), ("é", 4), ("a", 2), ("Z", 5)] {
+        writer.insert(name, image(id)).unwrap();
+    }
+    let catalog = writer.publish();
+    let order: Vec<_> = catalog.entries().map(|e| (e.name, e.id.0)).collect();
+    assert_eq!(order, [("Z", 5), ("a", 2), ("a", 9), ("b", 1), ("é", 4)]);
+}
+
+#[test]
+fn w6_names_become_nfc_and_s14_long_names_are_refused() {
+    let mut writer = CatalogWriter::new();
+    writer.insert("cafe\u{301}", image(1)).unwrap();
+    assert_eq!(
+        writer.insert(&"x".repeat(65_536), image(2)),
+        Err(CatalogError::NameTooLong)
+    );
+    assert_eq!(names(&writer.publish()), ["café"]);
+}
+
+#[test]
+fn s3_a_snapshot_does_not_change() {
+    let mut writer = CatalogWriter::new();
+    writer.insert("a", image(1)).unwrap();
+    let first = writer.publish();
+    writer.insert("b", image(2)).unwrap();
+    writer.remove(ImageId(1));
+    let second = writer.publish();
+    assert_eq!(names(&first), ["a"]);
+    assert_eq!(names(&second), ["b"]);
+    assert_eq!((first.generation(), second.generation()), (1, 2));
+    assert_eq!(
+        writer.publish().generation(),
+        2,
+        "publishing without changes"
+    );
+}
+
+#[test]
+fn n1_an_event_is_an_id_that_becomes_present() {
+    let mut writer = CatalogWriter::new();
+    writer.insert("old", image(1)).unwrap();
+    let first = writer.publish();
+    writer.insert("renamed", image(1)).unwrap(); // A rename is no event.
+    writer.insert("new", image(2)).unwrap();
+    writer.insert("brief", image(3)).unwrap(); // Never published: no event.
+    writer.remove(ImageId(3));
+    writer.publish();
+    writer.remove(ImageId(2)); // The event of a removed image stays,
+    writer.publish();
+    writer.insert("again", image(2)).unwrap(); // and adding it again is another event.
+    let compressed = Image::new(ImageId(1), Flags::new(FileType::Bmp, true), 0);
+    writer.insert("renamed", compressed).unwrap(); // S9: another variant is no event.
+    writer.publish();
+    writer.remove(ImageId(1)); // Present in both snapshots: no event.
+    writer.insert("back", image(1)).unwrap();
+    writer.publish();
+    assert_eq!(events(first.latest()), ["new", "again"]);
+    assert!(events(writer.snapshot().latest()).is_empty());
+}
+
+#[test]
+fn w5_reserved_types_and_flags_are_not_kept() {
+    let mut writer = CatalogWriter::new();
+    let reserved = Image::new(ImageId(1), Flags::from_bits(0b1111_0101), 1);
+    writer.insert("a", reserved).unwrap();
+    assert_eq!(writer.publish().get(ImageId(1)).unwrap().flags.bits(), 7);
+}
+
+#[test]
+fn many_images_are_found_by_id_and_listed_in_order() {
+    let mut writer = CatalogWriter::new();
+    let mut seed = 1u64;
+    let count: usize = if cfg!(miri) { 200 } else { 5_000 };
+    for n in 0..count as u64 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
+        writer
+            .insert(&format!("{:016x}.png", seed.rotate_left(17)), image(seed))
+            .unwrap();
+    }
+    let catalog = writer.publish();
+    assert_eq!(catalog.len(), count);
+    assert!(names(&catalog).is_sorted());
+    let ordinals: BTreeSet<_> = catalog
+        .entries()
+        .map(|entry| catalog.ordinal(entry.id).unwrap())
+        .collect();
+    assert_eq!(ordinals.len(), count);
+    assert_eq!(ordinals.last(), Some(&(count - 1)));
+    let mut at = super::super::Place::default();
+    for entry in catalog.entries() {
+        assert_eq!(catalog.next_image(&mut at), Some(entry.image()));
+        assert_eq!(catalog.entry(entry.id), Some(entry));
+    }
+    assert_eq!(catalog.next_image(&mut at), None);
+}
+
+#[test]
+fn retain_keeps_unchanged_chunks_shared() {
+    let count: u64 = if cfg!(miri) { 1_500 } else { 5_000 };
+    let mut writer = CatalogWriter::new();
+    for n in 0..count {
+        writer.insert(&format!("{n:06}"), image(n)).unwrap();
+    }
+    let all = writer.publish();
+    writer.retain(|_| true);
+    assert_eq!(writer.publish().generation(), 1, "nothing was removed");
+    // The first chunk stays, the second loses some entries, the others become empty.
+    writer.retain(|entry| entry.id.0 < 600);
+    writer.insert("again", image(count)).unwrap();
+    let kept = writer.publish();
+    let ids: Vec<_> = kept.entries().map(|entry| entry.id.0).collect();
+    assert!(ids.into_iter().eq((0..600).chain([count])));
+    for id in 0..=count {
+        let expected = id < 600 || id == count;
+        assert_eq!(kept.get(ImageId(id)).is_some(), expected, "{id}");
+    }
+    let first = |catalog: &Catalog| catalog.contents.spine.first().map(Arc::as_ptr);
+    assert_eq!(first(&all), first(&kept));
+    writer.retain(|_| false);
+    assert!(writer.is_empty() && writer.publish().entries().next().is_none());
+}
+
+proptest! {
+    #[test]
+    fn a_writer_behaves_like_a_map_from_id_to_name(
+        steps in prop::collection::vec((0..60u64, 0..4u8, "[a-c]{0,3}"), 0..200)
+    ) {
+        let mut writer = CatalogWriter::new();
+        let mut model = BTreeMap::new();
+        let mut events = Vec::new();
+        let start = writer.snapshot().latest().clone();
+        let mut before: BTreeMap<u64, String> = BTreeMap::new();
+        let mut inserted: Vec<u64> = Vec::new();
+        for (id, step, name) in steps {
+            // Spread the IDs over all shards.
+            let id = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            match step {
+                0 => {
+                    writer.insert(&name, image(id)).unwrap();
+                    inserted.push(id);
+                    model.insert(id, name);
+                }
+                1 => prop_assert_eq!(writer.remove(ImageId(id)), model.remove(&id).is_some()),
+                2 => {
+                    writer.retain(|entry| entry.name >= name.as_str());
+                    model.retain(|_, kept| *kept >= name);
+                }
+                _ => {
+                    let unpublished: Vec<_> = writer.entries().map(|e| e.id).collect();
+                    let catalog = writer.publish();
+                    prop_assert!(catalog.entries().map(|e| e.id).eq(unpublished));
+                    let mut seen = BTreeSet::new();
+                    // In the order of first insertion.
+                    for id in inserted.drain(..) {
+                        if model.contains_key(&id) && !before.contains_key(&id) && seen.insert(id) {
+                            events.push(id);
+                        }
+                    }
+                    before.clone_from(&model);
+                    let mut expected: Vec<_> =
+                        model.iter().map(|(id, name)| (name.clone(), *id)).collect();
+                    expected.sort();
+                    let listed: Vec<_> =
+                        catalog.entries().map(|e| (e.name.to_string(), e.id.0)).collect();
+                    prop_assert_eq!(listed, expected);
+                    let list: Vec<u8> = catalog.list().flatten().copied().collect();
+                    prop_assert!(list.starts_with(b"JTPL"));
+                }
+            }
+        }
+        prop_assert_eq!(start.behind(writer.snapshot().latest()), Some(events.len() as u64));
+    }
+}

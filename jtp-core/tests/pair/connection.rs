@@ -1,0 +1,530 @@
+//! One connection: the state machines of client and server, two pipes between them, and the checks after every
+//! call.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request};
+use jtp_core::server::{CloseReason, ServerConfig, ServerConnection, Timeout};
+use jtp_core::wire::response::ErrorCode;
+use jtp_core::{ImageId, Time};
+
+use super::Rng;
+use super::model::Model;
+use super::store::Store;
+
+const REFUSALS: [ErrorCode; 3] = [
+    ErrorCode::ServerError,
+    ErrorCode::RateLimited,
+    ErrorCode::NotFound,
+];
+
+/// Bytes in flight in one direction.
+#[derive(Debug, Default)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    capacity: usize,
+    ended: bool,
+    end_reported: bool,
+}
+
+impl Pipe {
+    fn room(&self) -> usize {
+        self.capacity - self.bytes.len()
+    }
+}
+
+/// What was done to the connection and may explain its end.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Causes {
+    refused: Option<ErrorCode>,
+    body_failed: bool,
+    reset: bool,
+    half_closed: bool,
+    shutdown: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: ClientConnection,
+    pub(crate) server: ServerConnection,
+    pub(crate) model: Model,
+    up: Pipe,
+    down: Pipe,
+    /// What the server has read and not consumed.
+    input: Vec<u8>,
+    deciding: bool,
+    causes: Causes,
+    max_have: u32,
+    watch: bool,
+    max_lag: u64,
+    /// The client leaves images undecoded.
+    undecoded: bool,
+    /// The output that the server offered last, with bodies as bytes.
+    offered: Vec<u8>,
+    /// When output was last sent, or the earliest time at which the wait for that began.
+    last_sent: Time,
+}
+
+impl Connection {
+    pub(crate) fn new(rng: &mut Rng<'_>, now: Time) -> Connection {
+        let pipeline = rng.one_in(2);
+        let max_have = if rng.one_in(8) { 2 } else { 1_000_000 };
+        let watch = !rng.one_in(12);
+        let max_lag = if rng.one_in(8) { 2 } else { 1_000_000 };
+        let server = ServerConfig::new()
+            .with_max_have(max_have)
+            .with_watch(watch)
+            .with_max_watch_lag(max_lag);
+        let capacity = [1, 30, 1_000, 70_000][rng.index(4)];
+        let undecoded = rng.one_in(3);
+        let pipe = || Pipe {
+            capacity,
+            ..Pipe::default()
+        };
+        Connection {
+            client: ClientConnection::new(ClientConfig::new().with_pipeline(pipeline), now),
+            server: ServerConnection::new(server, now),
+            model: Model::new(pipeline),
+            up: pipe(),
+            down: pipe(),
+            input: Vec::new(),
+            deciding: false,
+            causes: Causes::default(),
+            max_have,
+            watch,
+            max_lag,
+            undecoded,
+            offered: Vec::new(),
+            last_sent: now,
+        }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.causes.reset || (self.server.is_closed() && self.down.end_reported)
+    }
+
+    pub(crate) fn is_deciding(&self) -> bool {
+        self.deciding
+    }
+
+    // Calls of the client's application.
+
+    pub(crate) fn request(&mut self, store: &Store, rng: &mut Rng<'_>, now: Time) {
+        let ids = |rng: &mut Rng<'_>, limit: u32| -> Vec<ImageId> {
+            let count = rng.below(limit);
+            (0..count).map(|_| store.some_id(rng)).collect()
+        };
+        let request = match rng.below(10) {
+            0..2 => Request::List,
+            2..5 => Request::GetById(ids(rng, 6)),
+            5..7 => Request::Batch(HaveSet::try_from(ids(rng, 8)).unwrap()),
+            7 if rng.one_in(4) => {
+                // Larger than one output window.
+                let many = (0..2_500).map(|n| ImageId(1_000 + n));
+                let ids = ids(rng, 8).into_iter().chain(many);
+                Request::Batch(HaveSet::try_from_iter(ids).unwrap())
+            }
+            7 => Request::ListAndGet,
+            _ => Request::Watch,
+        };
+        let keep_alive = !rng.one_in(10);
+        if self
+            .client
+            .request(request.clone(), keep_alive, now)
+            .is_ok()
+        {
+            self.model.request(request, keep_alive);
+        }
+        self.check();
+    }
+
+    /// Lists the catalog and follows it. // N5
+    pub(crate) fn list_and_watch(&mut self, now: Time) {
+        if self.client.request(Request::List, true, now).is_ok() {
+            self.model.request(Request::List, true);
+            if self.client.request(Request::Watch, true, now).is_ok() {
+                self.model.request(Request::Watch, true);
+            }
+        }
+        self.check();
+    }
+
+    pub(crate) fn cancel(&mut self, now: Time) {
+        if !self.up.ended && self.client.cancel(now).is_ok() {
+            self.model.cancel_accepted();
+        }
+        self.check();
+    }
+
+    /// Closes the client's side if all output was sent. // T5
+    pub(crate) fn half_close(&mut self) {
+        if self.client.transmit().is_empty() && !self.up.ended {
+            self.up.ended = true;
+            self.causes.half_closed = true;
+        }
+    }
+
+    /// Resets the connection for both sides.
+    pub(crate) fn reset(&mut self, now: Time) {
+        self.causes.reset = true;
+        self.up.bytes.clear();
+        self.down.bytes.clear();
+        let _ = self.client.receive_eof(now);
+        self.check();
+    }
+
+    // The transport. Each returns whether anything moved.
+
+    pub(crate) fn client_sends(&mut self, max: usize, now: Time) -> bool {
+        if self.up.ended {
+            return false;
+        }
+        let output = self.client.transmit().to_vec();
+        let count = output.len().min(max).min(self.up.room());
+        self.model.sent(&output[..count]);
+        self.up.bytes.extend(&output[..count]);
+        self.client.transmitted(count, now).unwrap();
+        if self.client.fault().is_none() {
+            assert!(
+                self.client.transmit().starts_with(&output[count..]),
+                "offered output was withdrawn"
+            );
+        }
+        self.check();
+        count > 0
+    }
+
+    pub(crate) fn server_reads(&mut self, max: usize, now: Time) -> bool {
+        let mut moved = false;
+        if self.server.wants_read(&self.input) {
+            let count = self.up.bytes.len().min(max);
+            self.input.extend(self.up.bytes.drain(..count));
+            moved = count > 0;
+            if self.up.bytes.is_empty() && self.up.ended && !self.up.end_reported {
+                self.up.end_reported = true;
+                self.server.receive_eof();
+                moved = true;
+            }
+        }
+        self.process_input(now) || moved
+    }
+
+    /// Passes the input to the server until it consumes nothing more.
+    fn process_input(&mut self, now: Time) -> bool {
+        let mut moved = false;
+        loop {
+            let received = self.server.receive(&self.input, now);
+            assert!(received.used <= self.input.len());
+            self.input.drain(..received.used);
+            if self.server.close_reason().is_none() {
+                let server = &self.server;
+                self.model
+                    .consumed(received.used, || server.upcoming().next().is_none());
+            }
+            if let Some(head) = received.event {
+                assert!(!self.deciding, "two requests at once");
+                self.model.head_received(head);
+                self.deciding = true;
+            } else if received.used == 0 {
+                break;
+            }
+            moved = true;
+        }
+        let again = self.server.receive(&self.input, now);
+        assert!(again.used == 0 && again.event.is_none(), "not idle");
+        self.check_server();
+        moved
+    }
+
+    pub(crate) fn decide(&mut self, store: &Store, rng: &mut Rng<'_>, now: Time) -> bool {
+        if !std::mem::take(&mut self.deciding) {
+            return false;
+        }
+        if rng.one_in(60) {
+            let code = REFUSALS[rng.index(3)];
+            self.server.refuse(code, "no", now).unwrap();
+            self.causes.refused = Some(code);
+        } else {
+            self.model.accept(store.current(), &self.input);
+            self.server.accept(&store.catalog(), now).unwrap();
+        }
+        self.process_input(now);
+        true
+    }
+
+    /// Loads a piece of a body: the whole rest if the generator returns 0.
+    pub(crate) fn server_loads(&mut self, store: &Store, rng: &mut Rng<'_>, now: Time) -> bool {
+        let Some(wanted) = self.server.wants_body() else {
+            return false;
+        };
+        let rest = wanted.remaining();
+        let image = wanted.image();
+        assert_eq!(store.wire(image).len(), image.length as usize);
+        if rng.one_in(80) {
+            self.server.body_failed("the file is gone", now).unwrap();
+            self.causes.body_failed = true;
+        } else {
+            let count = match rng.below(4) {
+                0 => rest,
+                1 => rest.min(1),
+                2 => rest.min(rng.below(200)),
+                _ => rest.min(rng.below(60_000)),
+            };
+            self.server.body_loaded(count, now).unwrap();
+        }
+        self.process_input(now);
+        true
+    }
+
+    pub(crate) fn server_sends(&mut self, store: &Store, max: usize, now: Time) -> bool {
+        if self.server.is_closed() {
+            // Unsent output is dropped.
+            let moved = !self.down.ended;
+            self.down.ended = true;
+            return moved;
+        }
+        let output = self.server.transmit();
+        let mut bytes = output.bytes.to_vec();
+        if let Some(span) = output.body {
+            bytes.extend_from_slice(&store.wire(span.image)[span.range()]);
+        }
+        assert_eq!(bytes.len(), output.len());
+        assert!(
+            bytes.starts_with(&self.offered),
+            "offered output was withdrawn"
+        );
+        let count = bytes.len().min(max).min(self.down.room());
+        self.down.bytes.extend(&bytes[..count]);
+        if count > 0 {
+            self.last_sent = self.last_sent.max(now);
+        }
+        self.server.transmitted(count, now).unwrap();
+        self.offered = bytes.split_off(count);
+        self.process_input(now);
+        let mut moved = count > 0;
+        if self.server.wants_finish() {
+            self.server.finished(now).unwrap();
+            self.down.ended = true;
+            moved = true;
+            self.process_input(now);
+        }
+        moved
+    }
+
+    pub(crate) fn client_reads(&mut self, store: &Store, max: usize, now: Time) -> bool {
+        if self.causes.reset {
+            return false;
+        }
+        let count = self.down.bytes.len().min(max);
+        let piece: Vec<u8> = self.down.bytes.drain(..count).collect();
+        let mut rest = &piece[..];
+        loop {
+            let event = match self.client.receive(rest, now) {
+                Ok(received) => {
+                    rest = &rest[received.used..];
+                    let is_begin = matches!(received.event, Some(Event::Image(_)));
+                    let event = received.event.map(|event| self.model.event(store, event));
+                    if is_begin && self.undecoded {
+                        self.client.leave_undecoded().unwrap();
+                    }
+                    event
+                }
+                Err(fault) => {
+                    assert_eq!(self.client.fault(), Some(&fault));
+                    break;
+                }
+            };
+            if event.is_none() {
+                assert!(rest.is_empty(), "no event, but input is left");
+                break;
+            }
+            self.model.check_outstanding(self.client.outstanding());
+        }
+        let mut moved = count > 0;
+        if self.down.bytes.is_empty() && self.down.ended && !self.down.end_reported {
+            self.down.end_reported = true;
+            let _ = self.client.receive_eof(now);
+            moved = true;
+        }
+        // The client stops sending once the connection has ended.
+        if (self.client.fault().is_some() || self.down.end_reported) && !self.up.ended {
+            self.up.ended = true;
+            moved = true;
+        }
+        self.check();
+        moved
+    }
+
+    // Time and the catalog.
+
+    pub(crate) fn catalog_changed(&mut self, store: &Store, now: Time) {
+        if self.server.is_watching() {
+            self.server.catalog_changed(&store.catalog(), now);
+        }
+        self.process_input(now);
+    }
+
+    pub(crate) fn shut_down(&mut self, now: Time) {
+        self.server.shutdown(now);
+        self.causes.shutdown = true;
+        self.process_input(now);
+    }
+
+    pub(crate) fn advance_time(&mut self, now: Time) {
+        if self.causes.reset {
+            return;
+        }
+        for _ in 0..4 {
+            if self.server.deadline().is_none_or(|deadline| deadline > now) {
+                break;
+            }
+            self.server.handle_timeout(now);
+            self.process_input(now);
+        }
+        assert!(
+            self.server.deadline().is_none_or(|deadline| deadline > now),
+            "the deadline does not move"
+        );
+        if self.server.close_reason() == Some(CloseReason::Timeout(Timeout::Write)) {
+            let still = now.saturating_since(self.last_sent);
+            assert!(
+                still >= Duration::from_secs(30),
+                "T4: closed after only {still:?} without a byte"
+            );
+        }
+        let _ = self.client.handle_timeout(now);
+        self.check();
+    }
+
+    // Checks.
+
+    /// Checks the server's state. Offered output may only grow.
+    fn check_server(&mut self) {
+        let output = self.server.transmit();
+        let frames = output.bytes.len();
+        if !self.server.is_closed() {
+            assert!(
+                output.len() >= self.offered.len(),
+                "offered output was withdrawn"
+            );
+            let both = frames.min(self.offered.len());
+            assert_eq!(
+                output.bytes[..both],
+                self.offered[..both],
+                "offered output changed"
+            );
+        }
+        let nothing_to_do = output.is_empty()
+            && self.server.wants_body().is_none()
+            && !self.server.wants_finish()
+            && !self.server.is_closed()
+            && !self.deciding;
+        if nothing_to_do && !self.up.end_reported {
+            assert!(
+                self.server.wants_read(&self.input),
+                "stuck: {:?}",
+                self.server
+            );
+        }
+        if self.server.is_watching() && nothing_to_do && self.server.close_reason().is_none() {
+            let deadline = self.server.deadline();
+            assert!(
+                deadline.is_none() || self.model.is_cancel_started(),
+                "N4: {deadline:?}"
+            );
+        }
+        match self.server.close_reason() {
+            Some(
+                CloseReason::InvalidRequest(_)
+                | CloseReason::StrayCancel
+                | CloseReason::RequestDuringWatch,
+            ) => {
+                panic!("the server blames a correct client: {:?}", self.server)
+            }
+            Some(CloseReason::TooManyIds { have, max }) => {
+                assert!(have > max && max == self.max_have);
+            }
+            Some(CloseReason::WatchDisabled) => assert!(!self.watch),
+            Some(CloseReason::WatchLag) => assert!(self.max_lag < 1_000),
+            Some(CloseReason::Refused(code)) => assert_eq!(self.causes.refused, Some(code)),
+            Some(CloseReason::BodyFailed) => assert!(self.causes.body_failed),
+            Some(CloseReason::Shutdown) => assert!(self.causes.shutdown),
+            Some(CloseReason::PeerClosed | CloseReason::TruncatedRequest) => assert!(self.up.ended),
+            _ => {}
+        }
+    }
+
+    fn check(&mut self) {
+        if let Some(ClientError::Peer(error)) = self.client.fault() {
+            panic!("the client blames a correct server: {error}");
+        }
+        if self.client.fault().is_some() {
+            assert!(self.client.transmit().is_empty() && self.client.deadline().is_none());
+        } else {
+            assert_eq!(self.client.outstanding(), self.model.outstanding());
+        }
+        // Two windows: the one being sent, and the refill, which starts when half of it is left.
+        assert!(
+            self.client.transmit().len() <= 40 * 1024,
+            "too much buffered output"
+        );
+    }
+
+    /// Checks the outcome once nothing more can happen without time passing.
+    pub(crate) fn check_settled(&self, store: &Store) {
+        if self.causes.reset {
+            return;
+        }
+        let reason = self.server.close_reason();
+        match (self.client.fault(), reason) {
+            (Some(ClientError::TimedOut), _) => return,
+            (Some(ClientError::Server(error)), Some(CloseReason::Refused(code))) => {
+                assert_eq!(error.code, code);
+            }
+            (Some(ClientError::Server(error)), Some(CloseReason::BodyFailed)) => {
+                assert_eq!(error.code, ErrorCode::ServerError);
+            }
+            (Some(ClientError::Server(error)), Some(CloseReason::TooManyIds { .. })) => {
+                assert_eq!(error.code, ErrorCode::InvalidRequest);
+            }
+            (Some(ClientError::Server(error)), Some(CloseReason::WatchDisabled)) => {
+                assert_eq!(error.code, ErrorCode::UnsupportedFeature);
+            }
+            (Some(ClientError::EarlyEof), Some(CloseReason::NoKeepAlive) | None) => {
+                panic!("early EOF without a cause: {self:?}")
+            }
+            (Some(ClientError::EarlyEof), Some(CloseReason::PeerClosed)) => {
+                assert!(self.causes.half_closed);
+            }
+            (Some(ClientError::EarlyEof), Some(_)) => {}
+            (None, _) => {}
+            (Some(fault), reason) => panic!("{fault:?} for {reason:?}"),
+        }
+        match reason {
+            None | Some(CloseReason::NoKeepAlive) => self.model.check_complete(store),
+            Some(CloseReason::PeerClosed | CloseReason::Shutdown) => {
+                self.model.check_accepted(false);
+            }
+            Some(CloseReason::TruncatedRequest) => self.model.check_accepted(true),
+            Some(_) => {}
+        }
+    }
+
+    /// Makes both pipes large enough for everything.
+    pub(crate) fn enlarge_pipes(&mut self) {
+        (self.up.capacity, self.down.capacity) = (1 << 20, 1 << 20);
+    }
+
+    /// Closes the client's side; the server must notice and close.
+    pub(crate) fn close_client(&mut self) {
+        self.up.ended = true;
+    }
+
+    pub(crate) fn check_closed(&self) {
+        assert!(
+            self.causes.reset || self.server.is_closed(),
+            "not closed: {self:?}"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! What an application sees and decides: requests, counters, shutdown, connections of its own.
+
+mod support;
+
+use std::future::pending;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use jtp_core::client::ClientError;
+use jtp_core::server::CloseReason;
+use jtp_core::wire::request::RequestKind;
+use jtp_core::wire::response::ErrorCode;
+use jtp_driver::server::{ConnectionEnd, Observer, Peer, RequestSummary};
+use jtp_driver::store::ImageStore;
+use jtp_driver::{Error, ImageError};
+use smol::Timer;
+use smol::io::{AsyncRead, AsyncWrite};
+use smol::net::TcpListener;
+use support::{Server, client, fetch_all, memory, start};
+
+/// The code of a server's error.
+fn code(error: &Error) -> ErrorCode {
+    match error {
+        Error::Protocol(ClientError::Server(error)) => error.code,
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn peers_can_see_different_catalogs_and_handlers_can_wait() {
+    smol::block_on(async {
+        let other = memory(&[b"theirs"]);
+        let first = Arc::new(Mutex::new(None));
+        let server = Server::builder(memory(&[b"ours"]))
+            .on_request(move |request| {
+                let (other, first) = (Arc::clone(&other), Arc::clone(&first));
+                async move {
+                    Timer::after(Duration::from_millis(1)).await;
+                    let address = request.peer().address;
+                    let first = *first.lock().unwrap().get_or_insert(address);
+                    match request.kind() {
+                        RequestKind::Batch { .. } => {
+                            request.refuse(ErrorCode::InvalidRequest, "not for you")
+                        }
+                        _ if address == first => request.accept(),
+                        _ => request.accept_with(other),
+                    }
+                }
+            })
+            .build();
+        let address = start(&server).await;
+        let mut ours = client(&address);
+        assert_eq!(fetch_all(&mut ours).await.unwrap(), [b"ours"]);
+        let mut theirs = client(&address);
+        assert_eq!(theirs.list().await.unwrap()[0].length, 6);
+        assert_eq!(fetch_all(&mut theirs).await.unwrap(), [b"theirs"]);
+        assert_eq!(ours.list().await.unwrap()[0].length, 4);
+        let mut images = ours.batch(jtp_core::client::HaveSet::new());
+        let refused = images.next().await.err().unwrap();
+        assert_eq!(code(&refused), ErrorCode::InvalidRequest);
+    });
+}
+
+#[test]
+fn n1_a_watcher_follows_the_catalog_it_was_given() {
+    smol::block_on(async {
+        let (ours, theirs) = (memory(&[b"ours"]), memory(&[b"theirs"]));
+        let given = Arc::clone(&theirs);
+        let server = Server::builder(Arc::clone(&ours))
+            .on_request(move |request| {
+                let given = Arc::clone(&given);
+                async move { request.accept_with(given) }
+            })
+            .build();
+        let address = start(&server).await;
+        let mut client = client(&address);
+        let (entries, mut watch) = client.list_and_watch().await.unwrap();
+        assert_eq!(entries.len(), 1);
+        ours.insert("no.png", b"no".as_slice()).unwrap();
+        theirs.insert("yes.png", b"yes".as_slice()).unwrap();
+        assert_eq!(watch.next().await.unwrap().name, "yes.png");
+    });
+}
+
+#[test]
+fn a_request_without_a_decision_is_refused_after_the_limit() {
+    smol::block_on(async {
+        let server = Server::builder(memory(&[b"ours"]))
+            .on_request(|request| async move {
+                pending::<()>().await;
+                request.accept()
+            })
+            .decision_timeout(Some(Duration::from_millis(30)))
+            .build();
+        let address = start(&server).await;
+        let error = client(&address).list().await.err().unwrap();
+        assert_eq!(code(&error), ErrorCode::ServerError);
+    });
+}
+
+#[derive(Debug, Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Observer for Log {
+    fn connection_opened(&self, _: &Peer) {
+        self.0.lock().unwrap().push("opened".to_owned());
+    }
+
+    fn connection_closed(&self, _: &Peer, end: &ConnectionEnd<'_>) {
+        let line = format!("closed {}", end.as_str());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn request_completed(&self, _: &Peer, request: &RequestSummary<'_>) {
+        let completed = request.completed;
+        let line = format!(
+            "{} {} {} {}",
+            request.head.kind.name(),
+            completed.outcome.as_str(),
+            completed.images,
+            completed.body_bytes
+        );
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[test]
+fn an_observer_sees_connections_and_requests_and_they_are_counted() {
+    smol::block_on(async {
+        let log = Arc::new(Log::default());
+        let server = Server::builder(memory(&[b"one", b"three"]))
+            .observer(Arc::clone(&log) as Arc<dyn Observer>)
+            .build();
+        let address = start(&server).await;
+        let mut client = client(&address);
+        client.list().await.unwrap();
+        fetch_all(&mut client).await.unwrap();
+        assert_eq!(server.counters().connections_open, 1);
+        client.close().await;
+        server.shutdown().await;
+        let lines = log.0.lock().unwrap().clone();
+        assert_eq!(lines[0], "opened");
+        assert!(lines[1].starts_with("LIST answered 0 0"), "{lines:?}");
+        assert!(
+            lines[2].starts_with("LIST_AND_GET answered 2 8"),
+            "{lines:?}"
+        );
+        assert!(lines[3].starts_with("closed "), "{lines:?}");
+        let counters = server.counters();
+        assert_eq!((counters.images_sent, counters.body_bytes_sent), (2, 8));
+        assert_eq!(counters.connections_open, 0);
+        assert_eq!(counters.connections_accepted, 1);
+        assert_eq!(counters.requests[&("LIST", "answered")], 1);
+    });
+}
+
+#[test]
+fn s16_shutdown_ends_connections_without_a_serve_under_way() {
+    smol::block_on(async {
+        let server = Server::builder(memory(&[b"ours"])).build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // An accept loop of the application's own.
+        let accepting = {
+            let server = server.clone();
+            smol::spawn(async move {
+                let (stream, address) = listener.accept().await.unwrap();
+                server.serve_tcp(support::Io(stream), address).await
+            })
+        };
+        let mut client = client(&address);
+        assert_eq!(client.list().await.unwrap().len(), 1);
+        server.shutdown().await;
+        let ended = accepting.await.unwrap();
+        assert_eq!(ended, Some(CloseReason::Shutdown));
+    });
+}
+
+/// A peer that makes requests without end, and takes every answer at once.
+struct Greedy;
+
+impl AsyncRead for Greedy {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        for pair in buf.chunks_mut(2) {
+            pair.fill(1); // LIST, keep-alive
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+}
+
+impl AsyncWrite for Greedy {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_connection_that_is_not_polled_delays_no_other() {
+    smol::block_on(async {
+        let server = Server::builder(memory(&[b"ours"])).build();
+        let address = start(&server).await;
+        // Each uses up a turn, and is then forgotten by its caller.
+        let mut forgotten: Vec<_> = (0..20)
+            .map(|_| Box::pin(server.serve_stream(Greedy, Peer::new(None))))
+            .collect();
+        for connection in &mut forgotten {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(connection.as_mut().poll(&mut cx).is_pending());
+        }
+        let begun = Instant::now();
+        let mut client = client(&address);
+        for _ in 0..2000 {
+            client.list().await.unwrap();
+        }
+        // Their deadlines are 30 s away.
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    });
+}
+
+#[test]
+fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
+    smol::block_on(async {
+        let store = memory(&[b"one", b"two"]);
+        let server = Server::builder(Arc::clone(&store)).build();
+        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let serving = smol::spawn(async move {
+            let served = server.serve_stream(ours, Peer::new(None)).await;
+            drop(served);
+        });
+        let mut client = support::Client::from_stream(theirs, Default::default());
+        {
+            let mut dropped = Box::pin(client.list());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(dropped.as_mut().poll(&mut cx).is_pending());
+        }
+        assert_eq!(fetch_all(&mut client).await.unwrap().len(), 2);
+        drop(client);
+        serving.await;
+        assert_eq!(store.catalog().snapshot().len(), 2);
+    });
+}
+
+#[test]
+fn r6_an_image_that_is_cut_off_says_why_and_the_request_fails_once() {
+    smol::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = smol::spawn(async move {
+            use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 2]).await.unwrap();
+            // An image of 9 bytes, of which 3 come.
+            let head = [b'J', b'T', b'P', b'G', 1, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1];
+            stream.write_all(&head).await.unwrap();
+            stream.write_all(b"abc").await.unwrap();
+        });
+        let mut client = client(&address);
+        let mut images = client.list_and_get();
+        let mut image = images.next().await.unwrap().unwrap();
+        assert_eq!(image.chunk().await.unwrap().unwrap(), b"abc");
+        assert_eq!(image.received(), 3);
+        let error = image.chunk().await.err().unwrap();
+        assert!(
+            matches!(error, ImageError::Fatal(Error::Protocol(_))),
+            "{error:?}"
+        );
+        let error = images.next().await.err().unwrap();
+        assert!(matches!(error, Error::Failed), "{error:?}");
+        serving.await;
+    });
+}

@@ -1,0 +1,333 @@
+//! Servers over asynchronous stores: look-ahead, errors, abandoned reads, other variants.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jtp_core::client::ClientError;
+use jtp_core::wire::response::ErrorCode;
+use jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_driver::store::{
+    Blocking, BlockingBody, BlockingStore, ImageBody, ImageStore, LiveCatalog, OpenImage,
+    StoreError,
+};
+use jtp_driver::{BoxFuture, Error, ServerBuilder};
+use smol::Timer;
+use support::{Server, Smol, client, fetch_all, start};
+
+/// Counts calls under way.
+#[derive(Debug, Default)]
+struct Calls {
+    running: AtomicUsize,
+    peak: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+/// A call under way.
+struct Call {
+    calls: Arc<Calls>,
+    completed: bool,
+}
+
+impl Calls {
+    fn begin(self: &Arc<Self>) -> Call {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.peak.fetch_max(running, Ordering::SeqCst);
+        Call {
+            calls: Arc::clone(self),
+            completed: false,
+        }
+    }
+}
+
+impl Call {
+    /// By value, so that a future that completes a call owns all of it.
+    fn complete(mut self) {
+        self.completed = true;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.calls.running.fetch_sub(1, Ordering::SeqCst);
+        if !self.completed {
+            self.calls.dropped.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A store behind a slow network: images of `length` bytes, each of its number.
+struct Remote {
+    catalog: LiveCatalog,
+    images: Vec<Bytes>,
+    delay: Duration,
+    opens: Arc<Calls>,
+    reads: Arc<Calls>,
+    fail: Option<fn(ImageId) -> StoreError>,
+}
+
+impl Remote {
+    fn new(count: usize, length: usize, delay: Duration) -> Remote {
+        let catalog = LiveCatalog::new();
+        let images: Vec<Bytes> = (0..count)
+            .map(|n| n.to_be_bytes().into_iter().cycle().take(length).collect())
+            .collect();
+        catalog.edit(|writer| {
+            for (n, bytes) in images.iter().enumerate() {
+                let flags = Flags::new(FileType::Png, false);
+                let length = u32::try_from(bytes.len()).unwrap();
+                let image = Image::new(ImageId::of(bytes), flags, length);
+                writer.insert(&format!("{n:06}.png"), image).unwrap();
+            }
+        });
+        Remote {
+            catalog,
+            images,
+            delay,
+            opens: Arc::default(),
+            reads: Arc::default(),
+            fail: None,
+        }
+    }
+
+    fn bytes(&self, id: ImageId) -> Option<Bytes> {
+        let found = self.images.iter().find(|bytes| ImageId::of(bytes) == id);
+        found.cloned()
+    }
+}
+
+struct RemoteBody {
+    bytes: Bytes,
+    delay: Duration,
+    reads: Arc<Calls>,
+}
+
+impl ImageBody for RemoteBody {
+    fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
+        let call = self.reads.begin();
+        Box::pin(async move {
+            Timer::after(self.delay).await;
+            call.complete();
+            let at = usize::try_from(offset).unwrap();
+            Ok(self.bytes.slice(at..at + length))
+        })
+    }
+}
+
+impl ImageStore for Remote {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.catalog
+    }
+
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        let call = self.opens.begin();
+        Box::pin(async move {
+            Timer::after(self.delay).await;
+            call.complete();
+            if let Some(fail) = self.fail {
+                return Err(fail(image.id));
+            }
+            let bytes = self.bytes(image.id).ok_or(StoreError::Gone(image.id))?;
+            if bytes.len() <= max_first {
+                return Ok(OpenImage::whole(image, bytes));
+            }
+            let body = RemoteBody {
+                bytes,
+                delay: self.delay,
+                reads: Arc::clone(&self.reads),
+            };
+            Ok(OpenImage::streamed(image, Bytes::new(), Arc::new(body)))
+        })
+    }
+}
+
+fn server(store: &Arc<Remote>) -> Server {
+    Server::builder(Arc::clone(store)).build()
+}
+
+#[test]
+fn images_of_a_remote_store_are_opened_ahead_and_arrive_in_order() {
+    smol::block_on(async {
+        let store = Arc::new(Remote::new(200, 500, Duration::from_millis(10)));
+        let address = start(&server(&store)).await;
+        let images = fetch_all(&mut client(&address)).await.unwrap();
+        assert_eq!(images, store.images);
+        let peak = store.opens.peak.load(Ordering::SeqCst);
+        assert!((16..=32).contains(&peak), "{peak} at once");
+    });
+}
+
+#[test]
+fn ranges_of_a_remote_body_are_read_at_once_and_arrive_in_order() {
+    smol::block_on(async {
+        let store = Arc::new(Remote::new(3, 3_000_001, Duration::from_millis(5)));
+        let address = start(&server(&store)).await;
+        let images = fetch_all(&mut client(&address)).await.unwrap();
+        assert!(images == store.images);
+        let peak = store.reads.peak.load(Ordering::SeqCst);
+        // Also the first range of an image that is opened ahead.
+        assert!((4..=7).contains(&peak), "{peak} at once");
+    });
+}
+
+#[test]
+fn calls_to_a_store_are_dropped_when_the_peer_has_left() {
+    smol::block_on(async {
+        let store = Arc::new(Remote::new(50, 500, Duration::from_secs(3600)));
+        let server = server(&store);
+        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
+        let asking = async {
+            use smol::io::AsyncWriteExt as _;
+            let mut theirs = theirs;
+            theirs.write_all(&[5, 0]).await.unwrap(); // LIST_AND_GET
+            while store.opens.running.load(Ordering::SeqCst) == 0 {
+                smol::future::yield_now().await;
+            }
+        };
+        // The connection's future is dropped with its task.
+        smol::future::or(
+            async {
+                let _ = serving.await;
+            },
+            asking,
+        )
+        .await;
+        assert_eq!(store.opens.running.load(Ordering::SeqCst), 0);
+        assert!(store.opens.dropped.load(Ordering::SeqCst) > 0);
+    });
+}
+
+#[test]
+fn s12_a_backend_that_is_down_is_reported_where_the_packet_would_begin() {
+    smol::block_on(async {
+        let mut store = Remote::new(3, 1_000_000, Duration::ZERO);
+        store.fail = Some(|id| StoreError::unavailable(id, "the disk is on fire"));
+        let address = start(&server(&Arc::new(store))).await;
+        let mut client = client(&address);
+        let mut images = client.list_and_get();
+        let error = images.next().await.err().unwrap();
+        let Error::Protocol(ClientError::Server(error)) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.code, ErrorCode::ServerError);
+        assert!(!error.message.contains("fire"), "{}", error.message);
+    });
+}
+
+/// Lists an image raw, and has it compressed.
+struct Compressed(LiveCatalog, Image, Bytes);
+
+impl ImageStore for Compressed {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.0
+    }
+
+    fn open(self: Arc<Self>, _: Image, _: usize) -> BoxFuture<Result<OpenImage, StoreError>> {
+        let opened = OpenImage::whole(self.1, self.2.clone());
+        Box::pin(std::future::ready(Ok(opened)))
+    }
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn s6_a_store_may_send_another_variant_than_it_listed() {
+    smol::block_on(async {
+        let raw = vec![7; 100_000];
+        let id = ImageId::of(&raw);
+        let listed = Image::new(id, Flags::new(FileType::Bmp, false), 100_000);
+        let bytes: Bytes = zstd::bulk::compress(&raw, 3).unwrap().into();
+        let length = u32::try_from(bytes.len()).unwrap();
+        let variant = Image::new(id, Flags::new(FileType::Bmp, true), length);
+        let live = LiveCatalog::new();
+        live.edit(|writer| writer.insert("a.bmp", listed)).unwrap();
+        let server = Server::builder(Compressed(live, variant, bytes)).build();
+        let address = start(&server).await;
+        assert_eq!(fetch_all(&mut client(&address)).await.unwrap(), [raw]);
+    });
+}
+
+#[test]
+fn a_store_that_opens_another_image_fails_the_request() {
+    smol::block_on(async {
+        let listed = Image::new(ImageId(1), Flags::new(FileType::Png, false), 3);
+        let other = Image::new(ImageId(2), Flags::new(FileType::Png, false), 3);
+        let live = LiveCatalog::new();
+        live.edit(|writer| writer.insert("a.png", listed)).unwrap();
+        let store = Compressed(live, other, Bytes::from_static(b"abc"));
+        let address = start(&Server::builder(store).build()).await;
+        assert!(fetch_all(&mut client(&address)).await.is_err());
+    });
+}
+
+/// A blocking store, of which one image is in memory and the others stall.
+struct Stalling {
+    catalog: LiveCatalog,
+    in_memory: Bytes,
+    release: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl BlockingStore for Stalling {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.catalog
+    }
+
+    fn open(&self, image: &Image) -> Result<(Image, Arc<dyn BlockingBody>), StoreError> {
+        let _ = self.release.lock().unwrap().recv();
+        Err(StoreError::Gone(image.id))
+    }
+
+    fn in_memory(&self, image: &Image) -> Option<Bytes> {
+        (image.id == ImageId::of(&self.in_memory)).then(|| self.in_memory.clone())
+    }
+}
+
+#[test]
+fn a_stalled_backend_does_not_delay_images_in_memory() {
+    smol::block_on(async {
+        let catalog = LiveCatalog::new();
+        let in_memory = Bytes::from_static(b"in memory");
+        let flags = Flags::new(FileType::Png, false);
+        catalog.edit(|writer| {
+            for n in 1..=100 {
+                let image = Image::new(ImageId(n), flags, 10);
+                writer.insert(&format!("{n}.png"), image).unwrap();
+            }
+            let image = Image::new(ImageId::of(&in_memory), flags, 9);
+            writer.insert("z.png", image).unwrap();
+        });
+        let (release, stalled) = std::sync::mpsc::channel();
+        let store = Blocking::new(Stalling {
+            catalog,
+            in_memory: in_memory.clone(),
+            release: std::sync::Mutex::new(stalled),
+        });
+        let builder: ServerBuilder<Smol> = Server::builder(store);
+        let address = start(&builder.build()).await;
+        // More requests than the pool has threads, all stalled.
+        let stalled: Vec<_> = (1..=100)
+            .map(|n| {
+                let mut client = client(&address);
+                smol::spawn(async move {
+                    let mut images = client.get([ImageId(n)]);
+                    images.next().await.is_err()
+                })
+            })
+            .collect();
+        let mut client = client(&address);
+        let mut images = client.get([ImageId::of(&in_memory)]);
+        let image = images.next().await.unwrap().unwrap();
+        assert_eq!(image.bytes(100).await.unwrap(), in_memory);
+        drop(release);
+        for stalled in stalled {
+            assert!(stalled.await);
+        }
+    });
+}

@@ -1,0 +1,47 @@
+//! Keeps the contents of the files for the next run, if the store has an index file.
+
+use std::sync::Arc;
+
+use super::index_file::IndexFile;
+use super::shared::SharedIndex;
+use crate::known::Record;
+
+/// The index file, and what is to be written to it. An error ends it: the next run takes longer, nothing else.
+pub(super) struct IndexLog {
+    file: Option<IndexFile>,
+    index: Arc<SharedIndex>,
+}
+
+impl IndexLog {
+    pub(super) fn new(file: Option<IndexFile>, index: Arc<SharedIndex>) -> IndexLog {
+        IndexLog { file, index }
+    }
+
+    /// Adds records, and writes them once there are enough.
+    pub(super) fn add(&mut self, records: impl IntoIterator<Item = Record>) {
+        let mut is_full = false;
+        for record in records {
+            is_full |= self.file.as_mut().is_some_and(|file| file.add(record));
+        }
+        if is_full {
+            self.save();
+        }
+    }
+
+    /// Writes the records that were added.
+    pub(super) fn save(&mut self) {
+        let Some(file) = &mut self.file else {
+            return;
+        };
+        let index = self.index.read();
+        let saved = file.save(index.len(), |write| write(&mut index.known()));
+        drop(index);
+        if let Err(e) = saved {
+            tracing::warn!(
+                file = %file.path().display(), error = %e,
+                "cannot write the index file; the next start reads the files again"
+            );
+            self.file = None;
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The indexer: one thread that owns the state of a store and connects its parts.
+//!
+//! ```text
+//!  watcher ─┐               ┌─► pool (reads files) ────┐
+//!  scans   ─┼─► tracker ───►│                          ├─► index ─► publisher ─► catalog
+//!  bodies  ─┘  (schedule)   └─► compressor (variants) ─┘
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Instant;
+
+#[cfg(feature = "zstd")]
+use jtp_core::ImageId;
+
+#[cfg(feature = "zstd")]
+use super::compressor::{Compressor, FollowUp};
+#[cfg(feature = "zstd")]
+use super::encode::Encoded;
+use super::folder::Folder;
+use super::index_file::IndexFile;
+use super::index_log::IndexLog;
+use super::initial::InitialIndex;
+use super::message::Message;
+use super::pool::{Job, Outcome, Pool};
+use super::publisher::Publisher;
+#[cfg(feature = "zstd")]
+use super::record::Name;
+use super::scan::{self, InitialScan};
+use super::schedule::FileEvent;
+use super::select::Selection;
+use super::settings::Settings;
+use super::shared::{SharedDir, SharedIndex, SharedKnown};
+use super::tracker::Tracker;
+use super::watcher::WatchEvent;
+use crate::hash;
+use jtp_driver::store::LiveCatalog;
+
+/// The most messages that are handled before the clock is read again.
+const BATCH: usize = 1024;
+
+/// What the indexer shares with the rest of the store.
+pub(super) struct Context {
+    pub(super) index: Arc<SharedIndex>,
+    pub(super) dir: Arc<SharedDir>,
+    pub(super) live: LiveCatalog,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+pub(super) struct Indexer {
+    inbox: Receiver<Message>,
+    selection: Selection,
+    scan_threads: usize,
+    stop: Arc<AtomicBool>,
+    index: Arc<SharedIndex>,
+    known: Arc<SharedKnown>,
+    folder: Folder,
+    tracker: Tracker,
+    pool: Pool,
+    #[cfg(feature = "zstd")]
+    compressor: Option<Compressor>,
+    publisher: Publisher,
+    index_log: IndexLog,
+    /// Whether the log says already that the folder cannot be scanned for a shortage.
+    shortage_logged: bool,
+}
+
+impl Indexer {
+    /// Starts the threads of the pool and the compressor.
+    pub(super) fn new(
+        settings: Settings,
+        context: &Context,
+        (outbox, inbox): (Sender<Message>, Receiver<Message>),
+        initial: InitialIndex,
+    ) -> io::Result<Indexer> {
+        let Context {
+            index,
+            dir,
+            live,
+            stop,
+        } = context;
+        #[cfg(feature = "zstd")]
+        let compressor = match settings.ten_thousandths() {
+            0 => None,
+            _ => {
+                let outbox = outbox.clone();
+                let report = move |name, id, encoded| {
+                    outbox.send(Message::Encoded(name, id, encoded)).is_ok()
+                };
+                Some(Compressor::start(&settings, index, stop, report)?)
+            }
+        };
+        let index_file = settings.index_file;
+        let index_file = index_file.map(|path| IndexFile::open(path, settings.rehash));
+        let (index_file, known) = index_file.unzip();
+        let known = Arc::new(SharedKnown::new(known.unwrap_or_default()));
+        let report = {
+            let outbox = outbox.clone();
+            move |name, outcome| outbox.send(Message::Examined(name, outcome)).is_ok()
+        };
+        let pool = Pool::start(settings.hashing_threads, &known, stop, report)?;
+        let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
+        let folder = Folder::new(settings.folder, settings.follow, Arc::clone(dir), events);
+        Ok(Indexer {
+            inbox,
+            selection: settings.selection,
+            scan_threads: settings.hashing_threads,
+            stop: Arc::clone(stop),
+            index: Arc::clone(index),
+            known,
+            folder,
+            tracker: Tracker::new(Arc::clone(index), initial),
+            pool,
+            #[cfg(feature = "zstd")]
+            compressor,
+            publisher: Publisher::new(Arc::clone(index), live.clone()),
+            index_log: IndexLog::new(index_file, Arc::clone(index)),
+            shortage_logged: false,
+        })
+    }
+
+    /// Maintains the catalog until the store is dropped.
+    pub(super) fn run(mut self) {
+        self.run_until_stopped();
+        // Also what an interrupted initial index has read.
+        self.index_log.save();
+    }
+
+    fn run_until_stopped(&mut self) {
+        loop {
+            let now = Instant::now();
+            if self.folder.next_check().is_some_and(|at| at <= now) {
+                self.check_folder(now);
+            }
+            self.dispatch(now);
+            if self.tracker.advance_initial(now) {
+                self.finish_initial();
+            }
+            // Advancing may have added comparisons.
+            self.dispatch(now);
+            if !self.tracker.is_initial() {
+                self.tracker.expire_removed(now);
+                let idle = self.tracker.is_idle(now);
+                self.publisher.update(now, idle);
+                #[cfg(feature = "zstd")]
+                if let (Some(compressor), Some(dir)) = (&mut self.compressor, self.folder.dir()) {
+                    compressor.fill(dir);
+                }
+            }
+            let Some(first) = self.wait() else {
+                return;
+            };
+            let more = std::iter::from_fn(|| self.inbox.try_recv().ok());
+            let messages: Vec<Message> = first.into_iter().chain(more.take(BATCH)).collect();
+            for message in messages {
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                self.handle(message);
+            }
+            self.index_log.add(self.tracker.take_learned());
+        }
+    }
+
+    /// Waits for a message until something is due. `None` if there will be no more messages.
+    fn wait(&self) -> Option<Option<Message>> {
+        let due = [
+            self.folder.next_check(),
+            self.tracker.next_due(),
+            self.publisher.next_due(),
+        ];
+        let Some(at) = due.into_iter().flatten().min() else {
+            return self.inbox.recv().ok().map(Some);
+        };
+        let timeout = at.saturating_duration_since(Instant::now());
+        match self.inbox.recv_timeout(timeout) {
+            Ok(message) => Some(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Watch(WatchEvent::File(name, event)) => {
+                if self.selection.takes(&name) {
+                    self.tracker.add_event(&name, event, now);
+                }
+            }
+            Message::Watch(WatchEvent::Rescan) => self.folder.scan_now(now),
+            Message::Watch(WatchEvent::Failed) => self.folder.events_ended(),
+            Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Touched, now),
+            Message::Examined(name, outcome) => self.tracker.examined(&name, outcome, now),
+            #[cfg(feature = "zstd")]
+            Message::Encoded(name, id, encoded) => self.encoded(&name, id, encoded, now),
+            #[cfg(feature = "zstd")]
+            Message::VariantMissing(id) => {
+                if let Some(compressor) = &mut self.compressor {
+                    compressor.variant_missing(id, now);
+                }
+            }
+            #[cfg(feature = "zstd")]
+            Message::VariantDamaged(id) => {
+                if let Some(compressor) = &mut self.compressor {
+                    compressor.variant_damaged(id);
+                }
+            }
+            Message::Stop => {}
+        }
+    }
+
+    #[cfg(feature = "zstd")]
+    fn encoded(&mut self, name: &Name, id: ImageId, encoded: Encoded, now: Instant) {
+        let Some(compressor) = &mut self.compressor else {
+            return;
+        };
+        match compressor.finished(id, encoded) {
+            FollowUp::Nothing => {}
+            FollowUp::Save(records) => self.index_log.add(records),
+            FollowUp::CheckFile => self.tracker.add_event(name, FileEvent::Touched, now),
+        }
+    }
+
+    /// Gives the pool the tasks that are due.
+    fn dispatch(&mut self, now: Instant) {
+        while let Some((name, task)) = self.tracker.next_task(now) {
+            match self.folder.dir() {
+                Some(dir) => {
+                    let dir = Arc::clone(dir);
+                    self.pool.send(Job { dir, name, task });
+                }
+                None => self.tracker.examined(&name, Outcome::Missing, now),
+            }
+        }
+    }
+
+    fn finish_initial(&mut self) {
+        self.publisher.publish_initial();
+        // The index has these contents now, or they are outdated.
+        self.known.clear();
+        self.tracker.finish_initial();
+        self.index_log.save();
+    }
+
+    /// Checks whether the folder is still the same, and scans it if that is due.
+    fn check_folder(&mut self, now: Instant) {
+        match self.open_and_scan(now) {
+            Ok(()) => self.shortage_logged = false,
+            Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
+                if !std::mem::replace(&mut self.shortage_logged, true) {
+                    tracing::warn!(
+                        folder = %self.folder.path().display(), error = %e,
+                        "cannot scan the images folder; it is tried again, and its images stay listed"
+                    );
+                }
+            }
+            Err(e) => self.folder_lost(&e, now),
+        }
+        self.folder.plan_check(now);
+    }
+
+    fn folder_lost(&mut self, error: &io::Error, now: Instant) {
+        if self.folder.dir().is_some() || self.tracker.is_initial() {
+            tracing::error!(
+                folder = %self.folder.path().display(), %error,
+                "cannot read the images folder; its images are not listed until it can be read again"
+            );
+        }
+        self.folder.close();
+        self.tracker.folder_lost(now);
+    }
+
+    fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
+        let Some(dir) = self.folder.open(now)? else {
+            return Ok(());
+        };
+        if self.tracker.awaits_initial_scan() {
+            let scan = InitialScan {
+                dir: &dir,
+                selection: &self.selection,
+                index: &self.index,
+                known: &self.known,
+                stop: &self.stop,
+            };
+            let (to_read, recorded) = scan.run(self.scan_threads)?;
+            self.tracker.begin_initial(to_read, recorded);
+        } else {
+            let index = self.index.read();
+            let refusals = self.tracker.refusals();
+            let differences = scan::scan(&dir, &self.selection, &index, refusals)?;
+            drop(index);
+            self.tracker.add_differences(differences, now);
+        }
+        if !self.tracker.is_initial() {
+            self.index_log.save();
+        }
+        self.folder.scanned(now);
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! Opens the images that a snapshot lists.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+#[cfg(feature = "zstd")]
+use std::sync::atomic::AtomicBool;
+#[cfg(feature = "zstd")]
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+#[cfg(feature = "zstd")]
+use jtp_core::compress::Threshold;
+use jtp_core::{Flags, Image, ImageId};
+use jtp_driver::store::{BlockingBody, BlockingStore, LiveCatalog, StoreError};
+
+#[cfg(feature = "zstd")]
+use super::body::VariantBody;
+use super::body::{BodyContext, FileBody};
+#[cfg(feature = "zstd")]
+use super::encode::{EncodeJob, Encoded, encode};
+use super::failure::Failure;
+#[cfg(feature = "zstd")]
+use super::message::Message;
+use super::record::{Located, Variant};
+use super::shared::{SharedDir, SharedIndex};
+use crate::fingerprint::Fingerprint;
+use crate::hash::{self, Links};
+#[cfg(feature = "zstd")]
+use crate::variants::{VariantCache, VariantDigest};
+
+/// The variant that was opened, and its bytes.
+type Opened = (Image, Arc<dyn BlockingBody>);
+
+/// Opens images. Any thread may use it.
+pub(super) struct Opener {
+    live: LiveCatalog,
+    folder: PathBuf,
+    dir: Arc<SharedDir>,
+    index: Arc<SharedIndex>,
+    context: Arc<BodyContext>,
+    #[cfg(feature = "zstd")]
+    variants: VariantOpener,
+}
+
+impl Opener {
+    pub(super) fn new(
+        live: LiveCatalog,
+        folder: PathBuf,
+        dir: Arc<SharedDir>,
+        index: Arc<SharedIndex>,
+        context: BodyContext,
+        #[cfg(feature = "zstd")] variants: VariantOpener,
+    ) -> Opener {
+        Opener {
+            live,
+            folder,
+            dir,
+            index,
+            context: Arc::new(context),
+            #[cfg(feature = "zstd")]
+            variants,
+        }
+    }
+
+    /// The folder, as the caller gave it.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn located(&self, id: ImageId) -> Result<Located, StoreError> {
+        let located = self.index.read().located(id);
+        located.ok_or(StoreError::Gone(id))
+    }
+
+    /// Opens the variant that was asked for; another one if that does not exist any more.
+    fn open_variant_or_raw(&self, image: &Image, located: &Located) -> Result<Opened, Failure> {
+        if image.flags.is_compressed() {
+            // A variant was verified when it was made, whatever happened to the file since.
+            if let Some(variant) = &located.variant {
+                match self.open_variant(image, variant, located) {
+                    Err(Failure::Changed | Failure::Gone) => {}
+                    opened => return opened,
+                }
+            }
+        }
+        self.open_raw_file(image.flags, located)
+    }
+
+    fn open_raw_file(&self, flags: Flags, located: &Located) -> Result<Opened, Failure> {
+        let record = &located.record;
+        match self.open_file(located) {
+            Ok(file) => {
+                let (name, context) = (Arc::clone(&located.name), Arc::clone(&self.context));
+                let body = FileBody::new(record.id, file, record.fingerprint, name, context);
+                let flags = Flags::new(flags.file_type(), false);
+                Ok((Image::new(record.id, flags, record.length), Arc::new(body)))
+            }
+            Err(failure) => {
+                if failure.contradicts_catalog() {
+                    self.context.suspect(&located.name);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Opens the file of an image, if it is still the indexed one. // S13
+    fn open_file(&self, located: &Located) -> Result<File, Failure> {
+        let dir = self.dir.get().ok_or(Failure::Gone)?;
+        let file = hash::open(&dir, &located.name, Links::Follow)?;
+        if Fingerprint::of_file(&file)? != located.record.fingerprint {
+            return Err(Failure::Changed);
+        }
+        Ok(file)
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    #[allow(clippy::unused_self)]
+    fn open_variant(&self, _: &Image, _: &Variant, _: &Located) -> Result<Opened, Failure> {
+        Err(Failure::Changed)
+    }
+
+    #[cfg(feature = "zstd")]
+    fn open_variant(
+        &self,
+        image: &Image,
+        variant: &Variant,
+        located: &Located,
+    ) -> Result<Opened, Failure> {
+        let id = located.record.id;
+        let flags = Flags::new(image.flags.file_type(), true);
+        let (length, checksum) = match variant {
+            Variant::Memory(bytes) => {
+                let length = variant.length().unwrap_or(u32::MAX);
+                let body = MemoryBody(bytes.clone());
+                return Ok((Image::new(id, flags, length), Arc::new(body)));
+            }
+            Variant::Cached { length, checksum } => (*length, *checksum),
+        };
+        let listed = VariantDigest { length, checksum };
+        let cache = self.variants.cache.as_ref().ok_or(Failure::Changed)?;
+        let key = located.record.variant_key();
+        let (file, digest) = match cache.open_variant(key, listed).map_err(Failure::from) {
+            Ok(file) => (file, listed),
+            Err(failure) if failure.contradicts_catalog() => {
+                let digest = self.encode_again(cache, located, listed)?;
+                (cache.open_variant(key, digest)?, digest)
+            }
+            Err(failure) => return Err(failure),
+        };
+        let context = Arc::clone(&self.context);
+        let source = (Arc::clone(&located.name), located.record.fingerprint);
+        let body = VariantBody::new(id, file, digest, source, context);
+        Ok((Image::new(id, flags, digest.length), Arc::new(body)))
+    }
+
+    /// Makes a listed variant again that is damaged, or that another program removed. One at a time: the response
+    /// waits for it. An error if the new one has another length than the snapshot says.
+    #[cfg(feature = "zstd")]
+    fn encode_again(
+        &self,
+        cache: &VariantCache,
+        located: &Located,
+        listed: VariantDigest,
+    ) -> Result<VariantDigest, Failure> {
+        let one_at_a_time = self.variants.encoding.lock();
+        let _one_at_a_time = one_at_a_time.unwrap_or_else(PoisonError::into_inner);
+        let id = located.record.id;
+        self.context.notify(Message::VariantMissing(id));
+        let job = EncodeJob {
+            dir: self.dir.get().ok_or(Failure::Gone)?,
+            name: Arc::clone(&located.name),
+            record: located.record,
+            cache: Some(cache.clone()).filter(|cache| !cache.is_disabled()),
+            memory: 0,
+        };
+        let (threshold, stop) = (self.variants.threshold, &self.variants.stop);
+        let failure = match encode(&job, threshold, &mut Vec::new(), stop) {
+            Ok(Encoded::Variant(variant)) => {
+                let digest = variant.digest();
+                let name = Arc::clone(&located.name);
+                let encoded = Encoded::Variant(variant);
+                self.context.notify(Message::Encoded(name, id, encoded));
+                let digest = digest.filter(|digest| digest.length == listed.length);
+                return digest.ok_or(Failure::Changed);
+            }
+            Ok(_) => Failure::Changed,
+            Err(error) => Failure::from(error),
+        };
+        if failure.contradicts_catalog() {
+            self.context.notify(Message::VariantDamaged(id));
+        }
+        Err(failure)
+    }
+}
+
+impl BlockingStore for Opener {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.live
+    }
+
+    fn open(&self, image: &Image) -> Result<Opened, StoreError> {
+        let located = self.located(image.id)?;
+        if let Some(bytes) = self.small_image(image, &located) {
+            return Ok((*image, Arc::new(MemoryBody(bytes))));
+        }
+        let opened = self.open_variant_or_raw(image, &located);
+        opened.map_err(|failure| failure.into_store_error(image.id, &located.name))
+    }
+
+    fn in_memory(&self, image: &Image) -> Option<Bytes> {
+        let located = self.index.read().located(image.id)?;
+        if let Some(bytes) = self.small_image(image, &located) {
+            return Some(bytes);
+        }
+        match &located.variant {
+            Some(variant @ Variant::Memory(bytes))
+                if image.flags.is_compressed() && variant.length() == Some(image.length) =>
+            {
+                Some(bytes.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn open_raw(&self, id: ImageId) -> Result<Opened, StoreError> {
+        let listed = self.live.snapshot().get(id).ok_or(StoreError::Gone(id))?;
+        let located = self.located(id)?;
+        let opened = self.open_raw_file(listed.flags, &located);
+        opened.map_err(|failure| failure.into_store_error(id, &located.name))
+    }
+}
+
+impl Opener {
+    /// The bytes of a small image that was sent before. They were verified when they were read, whatever happened to
+    /// the file since.
+    fn small_image(&self, image: &Image, located: &Located) -> Option<Bytes> {
+        self.context.small_image(image, &located.record.fingerprint)
+    }
+}
+
+/// An image in memory.
+struct MemoryBody(Bytes);
+
+impl BlockingBody for MemoryBody {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.0.get(at..))
+            .unwrap_or_default();
+        let count = rest.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
+        self.read_at(offset, buf).map(Some)
+    }
+}
+
+/// What it takes to open encoded variants.
+#[cfg(feature = "zstd")]
+pub(super) struct VariantOpener {
+    cache: Option<VariantCache>,
+    threshold: Threshold,
+    /// Held while a variant is made for a response.
+    encoding: Mutex<()>,
+    stop: Arc<AtomicBool>,
+}
+
+#[cfg(feature = "zstd")]
+impl VariantOpener {
+    pub(super) fn new(
+        cache: Option<VariantCache>,
+        threshold: Threshold,
+        stop: Arc<AtomicBool>,
+    ) -> VariantOpener {
+        VariantOpener {
+            cache,
+            threshold,
+            encoding: Mutex::new(()),
+            stop,
+        }
+    }
+}

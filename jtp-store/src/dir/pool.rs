@@ -1,0 +1,325 @@
+//! The threads that read files: a bounded number, each with a buffer.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use cap_std::fs::Dir;
+use jtp_core::FileType;
+
+use super::record::Name;
+use super::shared::SharedKnown;
+use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::hash::{self, Chunks, Links};
+use crate::known::Contents;
+
+/// The time until a file is tried again for which the system had no file descriptor or memory.
+const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
+
+/// What to do with a file.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Read the contents, unless the fingerprint is `known`.
+    Examine {
+        /// The least time since the last change.
+        quiet: Duration,
+        known: Option<Fingerprint>,
+        /// What an earlier check found, and when. It shows that a file is quiet where the clock of the file
+        /// system differs from ours.
+        seen: Option<(Fingerprint, Instant)>,
+        /// Read the file even if the index file has its contents.
+        rehash: bool,
+    },
+    /// Compare the bytes with those of another file. // S4
+    Compare {
+        fingerprint: Fingerprint,
+        other: Name,
+        other_fingerprint: Fingerprint,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) dir: Arc<Dir>,
+    pub(super) name: Name,
+    pub(super) task: Task,
+}
+
+/// The outcome of a task.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The fingerprint is the known one.
+    Unchanged,
+    /// The contents are known; the file did not change while it was read.
+    Read {
+        fingerprint: Fingerprint,
+        length: u32,
+        contents: Contents,
+        /// Whether the contents came from the index file.
+        from_index_file: bool,
+    },
+    /// The file changed too recently; try again after `wait`.
+    Unsettled {
+        fingerprint: Fingerprint,
+        wait: Duration,
+    },
+    /// The system cannot open or read any file at the moment; try again after `wait`.
+    Postponed { wait: Duration },
+    /// There is no such file.
+    Missing,
+    /// The file cannot be an image of the catalog.
+    Refused {
+        fingerprint: Option<Fingerprint>,
+        reason: String,
+    },
+    /// Both files have the same bytes.
+    Equal,
+    /// The files differ. // S4
+    Different,
+    /// The other file is missing or changed.
+    OtherChanged,
+    /// The store is being dropped.
+    Stopped,
+}
+
+/// The threads. Dropping the pool joins them; once `stop` is set they end at their next buffer.
+pub(super) struct Pool {
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts the threads. `report` gets each outcome, and returns `false` to end the thread.
+    pub(super) fn start(
+        threads: usize,
+        known: &Arc<SharedKnown>,
+        stop: &Arc<AtomicBool>,
+        report: impl Fn(Name, Outcome) -> bool + Clone + Send + 'static,
+    ) -> io::Result<Pool> {
+        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let mut pool = Pool {
+            jobs: Some(jobs),
+            threads: Vec::new(),
+        };
+        for n in 0..threads {
+            let (queue, report) = (Arc::clone(&queue), report.clone());
+            let mut worker = Worker {
+                known: Arc::clone(known),
+                stop: Arc::clone(stop),
+                buffer: Vec::new(),
+                other_buffer: Vec::new(),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("jtp-hash-{n}"))
+                .spawn(move || worker.work(&queue, report))?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The threads end before the queue only when the store stops.
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    known: Arc<SharedKnown>,
+    stop: Arc<AtomicBool>,
+    buffer: Vec<u8>,
+    other_buffer: Vec<u8>,
+}
+
+impl Worker {
+    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome) -> bool) {
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else {
+                return;
+            };
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let outcome = self.run(&job);
+            if !report(job.name, outcome) {
+                return;
+            }
+        }
+    }
+
+    fn run(&mut self, job: &Job) -> Outcome {
+        let result = match &job.task {
+            Task::Examine {
+                quiet,
+                known,
+                seen,
+                rehash,
+            } => self.examine(job, *quiet, *known, *seen, *rehash),
+            Task::Compare {
+                fingerprint,
+                other,
+                other_fingerprint,
+            } => self.compare(job, *fingerprint, other, *other_fingerprint),
+        };
+        result.unwrap_or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound => Outcome::Missing,
+            _ if hash::is_shortage(&e) => Outcome::Postponed {
+                wait: SHORTAGE_DELAY,
+            },
+            _ => Outcome::Refused {
+                // With a fingerprint the file is tried again when it changes.
+                fingerprint: job
+                    .dir
+                    .metadata(&*job.name)
+                    .ok()
+                    .map(|m| Fingerprint::of_cap(&m)),
+                reason: e.to_string(),
+            },
+        })
+    }
+
+    fn examine(
+        &mut self,
+        job: &Job,
+        quiet: Duration,
+        known: Option<Fingerprint>,
+        seen: Option<(Fingerprint, Instant)>,
+        rehash: bool,
+    ) -> io::Result<Outcome> {
+        let file = hash::open(&job.dir, &job.name, Links::Follow)?;
+        let metadata = file.metadata()?;
+        let fingerprint = Fingerprint::of(&metadata);
+        let refused = |reason: &str| {
+            Ok(Outcome::Refused {
+                fingerprint: Some(fingerprint),
+                reason: reason.to_owned(),
+            })
+        };
+        if !metadata.is_file() {
+            return refused("it is not a regular file");
+        }
+        if known == Some(fingerprint) {
+            return Ok(Outcome::Unchanged);
+        }
+        let Ok(length) = u32::try_from(fingerprint.size) else {
+            return refused("it is longer than 4,294,967,295 bytes, the limit of a packet"); // S14
+        };
+        if let Some(wait) = remaining_quiet(fingerprint, quiet, seen) {
+            return Ok(Outcome::Unsettled { fingerprint, wait });
+        }
+        if let Some(contents) = self.known.get(&fingerprint).filter(|_| !rehash) {
+            return Ok(Outcome::Read {
+                fingerprint,
+                length,
+                contents,
+                from_index_file: true,
+            });
+        }
+        let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
+            return Ok(Outcome::Stopped);
+        };
+        let after = Fingerprint::of_file(&file)?;
+        if after != fingerprint || hashed.length != fingerprint.size {
+            return Ok(Outcome::Unsettled {
+                fingerprint: after,
+                wait: quiet,
+            });
+        }
+        let contents = Contents {
+            id: hashed.id,
+            sniffed: FileType::sniff(hashed.start()),
+            incompressible_at: 0,
+        };
+        Ok(Outcome::Read {
+            fingerprint,
+            length,
+            contents,
+            from_index_file: false,
+        })
+    }
+
+    fn compare(
+        &mut self,
+        job: &Job,
+        fingerprint: Fingerprint,
+        other: &Name,
+        other_fingerprint: Fingerprint,
+    ) -> io::Result<Outcome> {
+        if fingerprint.size != other_fingerprint.size {
+            return Ok(Outcome::Different);
+        }
+        if fingerprint == other_fingerprint {
+            return Ok(Outcome::Equal); // Two links to one file.
+        }
+        let other_file = match hash::open(&job.dir, other, Links::Follow) {
+            Ok(file) => file,
+            Err(e) if hash::is_shortage(&e) => return Err(e),
+            Err(_) => return Ok(Outcome::OtherChanged),
+        };
+        let file = hash::open(&job.dir, &job.name, Links::Follow)?;
+        let mut equal = true;
+        {
+            let mut left = Chunks::new(&file, &mut self.buffer);
+            let mut right = Chunks::new(&other_file, &mut self.other_buffer);
+            while equal {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(Outcome::Stopped);
+                }
+                let Some(chunk) = left.next()? else {
+                    break;
+                };
+                match right.next() {
+                    Ok(other_chunk) => equal = other_chunk == Some(chunk),
+                    Err(_) => return Ok(Outcome::OtherChanged),
+                }
+            }
+        }
+        let now = Fingerprint::of_file(&file)?;
+        if now != fingerprint {
+            return Ok(Outcome::Unsettled {
+                fingerprint: now,
+                wait: SETTLE,
+            });
+        }
+        if !Fingerprint::of_file(&other_file).is_ok_and(|now| now == other_fingerprint) {
+            return Ok(Outcome::OtherChanged);
+        }
+        Ok(if equal {
+            Outcome::Equal
+        } else {
+            Outcome::Different
+        })
+    }
+}
+
+/// The time until a file's last change is `quiet` ago; `None` if it is already.
+fn remaining_quiet(
+    fingerprint: Fingerprint,
+    quiet: Duration,
+    seen: Option<(Fingerprint, Instant)>,
+) -> Option<Duration> {
+    let age = fingerprint
+        .age(SystemTime::now())
+        .unwrap_or_else(|| match seen {
+            Some((before, at)) if before == fingerprint => at.elapsed(),
+            _ => Duration::ZERO,
+        });
+    let wait = quiet.checked_sub(age).filter(|wait| !wait.is_zero())?;
+    // The monotonic clock may be slightly ahead of the file system's.
+    Some(wait + Duration::from_millis(1))
+}

@@ -1,0 +1,69 @@
+//! The files that are left out of the catalog, and why.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use jtp_core::ImageId;
+
+use super::record::Name;
+use crate::fingerprint::Fingerprint;
+
+/// Why a file is left out.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) reason: String,
+    /// The ID of this file, if another file of other bytes has it. // S4
+    pub(super) collides_with: Option<ImageId>,
+}
+
+/// The refused files, by name.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    files: HashMap<Name, Refusal>,
+    /// The number of files that were refused for a collision.
+    collisions: usize,
+}
+
+impl Refusals {
+    pub(super) fn get(&self, name: &OsStr) -> Option<&Refusal> {
+        self.files.get(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.files.keys()
+    }
+
+    /// Refuses a file, and logs it unless the file was refused for the same reason before.
+    pub(super) fn insert(&mut self, name: &Name, refusal: Refusal) {
+        let before = self.remove(name);
+        if before.is_none_or(|before| before.reason != refusal.reason) {
+            tracing::warn!(file = ?name, reason = refusal.reason, "a file is left out of the catalog");
+        }
+        self.collisions += usize::from(refusal.collides_with.is_some());
+        self.files.insert(Arc::clone(name), refusal);
+    }
+
+    pub(super) fn remove(&mut self, name: &Name) -> Option<Refusal> {
+        let refusal = self.files.remove(name)?;
+        self.collisions -= usize::from(refusal.collides_with.is_some());
+        Some(refusal)
+    }
+
+    pub(super) fn has_collisions(&self) -> bool {
+        self.collisions > 0
+    }
+
+    /// The files that were refused because another file has this ID. // S4
+    pub(super) fn colliding_with(&self, id: ImageId) -> Vec<Name> {
+        let collides = |(name, refusal): (&Name, &Refusal)| {
+            (refusal.collides_with == Some(id)).then(|| Arc::clone(name))
+        };
+        self.files.iter().filter_map(collides).collect()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Refusals::default();
+    }
+}

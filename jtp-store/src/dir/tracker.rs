@@ -1,0 +1,457 @@
+//! Decides which files are checked, listed, refused and removed. No I/O and no clock of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jtp_core::ImageId;
+
+use super::initial::InitialIndex;
+use super::pool::{Outcome, Task};
+use super::record::{FileRecord, Name};
+use super::refusals::{Refusal, Refusals};
+use super::scan::Differences;
+use super::schedule::{Check, FileEvent, Schedule};
+use super::select;
+use super::shared::SharedIndex;
+use crate::known::Record;
+
+/// How long a removed file stays listed while other files are checked: it may have been renamed, and a rename is
+/// no event for clients (N1).
+const REMOVAL_DELAY: Duration = Duration::from_secs(1);
+
+/// How long an image stays listed whose file is being changed and cannot be read yet.
+const MAX_STALE: Duration = Duration::from_secs(1);
+
+/// The most files that the pool works on. It keeps each thread busy and bounds the memory.
+const MAX_IN_PROGRESS: usize = 1024;
+
+/// Publishing waits for a check that is due within this time.
+const SOON: Duration = Duration::from_millis(300);
+
+/// A file that the pool works on.
+struct InProgress {
+    check: Check,
+    /// A further check, because of events since the job began.
+    again: Option<Check>,
+    /// The contents, while they are compared with another file. // S4
+    claim: Option<FileRecord>,
+}
+
+/// The state of each file between an event and the index.
+///
+/// ```text
+///  event ─► schedule ─► in progress ─► claim of an ID ─► index (listed)
+///               ▲            │               ├─► comparison with another file ─► index, or refused
+///               └────────────┘               └─► refused
+/// ```
+pub(super) struct Tracker {
+    index: Arc<SharedIndex>,
+    schedule: Schedule,
+    in_progress: HashMap<Name, InProgress>,
+    /// Comparisons that the pool has not got yet; their files are in progress.
+    comparisons: VecDeque<(Name, Task)>,
+    refusals: Refusals,
+    /// Removed files that are still listed, and until when.
+    removed: HashMap<Name, Instant>,
+    /// `None` once the initial index is complete.
+    initial: Option<InitialIndex>,
+    /// New records, to be kept for the next run.
+    learned: Vec<Record>,
+}
+
+impl Tracker {
+    pub(super) fn new(index: Arc<SharedIndex>, initial: InitialIndex) -> Tracker {
+        Tracker {
+            index,
+            schedule: Schedule::default(),
+            in_progress: HashMap::new(),
+            comparisons: VecDeque::new(),
+            refusals: Refusals::default(),
+            removed: HashMap::new(),
+            initial: Some(initial),
+            learned: Vec::new(),
+        }
+    }
+
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Whether the initial index is not complete yet.
+    pub(super) fn is_initial(&self) -> bool {
+        self.initial.is_some()
+    }
+
+    /// Whether the folder was never scanned.
+    pub(super) fn awaits_initial_scan(&self) -> bool {
+        self.initial.as_ref().is_some_and(InitialIndex::is_new)
+    }
+
+    fn is_initial_reading(&self) -> bool {
+        self.initial.as_ref().is_some_and(InitialIndex::is_reading)
+    }
+
+    /// Takes the result of the initial scan.
+    pub(super) fn begin_initial(&mut self, to_read: Vec<Name>, recorded: usize) {
+        if let Some(initial) = &mut self.initial {
+            initial.begin(to_read, recorded);
+        }
+    }
+
+    /// Moves the initial index on; `true` once it is complete.
+    pub(super) fn advance_initial(&mut self, now: Instant) -> bool {
+        let Some(initial) = &mut self.initial else {
+            return false;
+        };
+        if initial.finish_reading() {
+            let contended = self.index.write().claim_recorded();
+            for slot in contended {
+                let index = self.index.read();
+                let found = index
+                    .at(slot)
+                    .map(|(name, record)| (Name::from(name), record));
+                drop(index);
+                if let Some((name, record)) = found {
+                    let check = Check::new(FileEvent::Initial, now);
+                    self.claim(&name, record, check, now);
+                }
+            }
+        }
+        self.initial.as_ref().is_some_and(InitialIndex::is_complete)
+    }
+
+    /// The initial index is complete and published.
+    pub(super) fn finish_initial(&mut self) {
+        if let Some(initial) = self.initial.take() {
+            initial.notify_ready();
+        }
+    }
+
+    fn initial_done(&mut self, name: &Name, bytes: Option<u64>) {
+        if let Some(initial) = &mut self.initial {
+            initial.done(name, bytes);
+        }
+    }
+
+    /// Takes an event of one file.
+    pub(super) fn add_event(&mut self, name: &Name, event: FileEvent, now: Instant) {
+        match self.in_progress.get_mut(name) {
+            Some(work) => match &mut work.again {
+                Some(check) => check.add_event(event, now),
+                None => work.again = Some(Check::new(event, now)),
+            },
+            None => self.schedule.add_event(name, event, now),
+        }
+    }
+
+    /// Takes the result of a scan.
+    pub(super) fn add_differences(&mut self, differences: Differences, now: Instant) {
+        for name in differences.changed {
+            self.add_event(&name, FileEvent::Scanned, now);
+        }
+        for name in differences.missing {
+            self.add_event(&name, FileEvent::Removed, now);
+        }
+        for name in differences.missing_refused {
+            self.refusals.remove(&name);
+        }
+    }
+
+    /// The folder is missing: so are all its images.
+    pub(super) fn folder_lost(&mut self, now: Instant) {
+        self.schedule.clear();
+        self.refusals.clear();
+        let names: Vec<Name> = self.index.read().names().map(Name::from).collect();
+        for name in names {
+            self.detach(&name, now);
+        }
+        if let Some(initial) = &mut self.initial {
+            let in_progress = &self.in_progress;
+            initial.folder_lost(|name| in_progress.contains_key(name));
+        }
+    }
+
+    /// The next task for the pool, if one is due and the pool has room.
+    pub(super) fn next_task(&mut self, now: Instant) -> Option<(Name, Task)> {
+        if let Some(comparison) = self.comparisons.pop_front() {
+            return Some(comparison);
+        }
+        while self.in_progress.len() < MAX_IN_PROGRESS {
+            let (name, check) = self.schedule.pop(now).or_else(|| {
+                let name = self.initial.as_mut().and_then(InitialIndex::next)?;
+                Some((name, Check::new(FileEvent::Initial, now)))
+            })?;
+            if let Some(work) = self.in_progress.get_mut(&name) {
+                work.again = Some(check);
+                continue;
+            }
+            let known = self.index.read().file(&name);
+            let known = known.map(|record| record.fingerprint);
+            let task = Task::Examine {
+                quiet: check.quiet,
+                known: known.filter(|_| !check.force),
+                seen: check.seen,
+                rehash: check.force,
+            };
+            self.start(&name, check, None);
+            return Some((name, task));
+        }
+        None
+    }
+
+    fn start(&mut self, name: &Name, check: Check, claim: Option<FileRecord>) {
+        let work = InProgress {
+            check,
+            again: None,
+            claim,
+        };
+        self.in_progress.insert(Arc::clone(name), work);
+    }
+
+    /// When [`Tracker::next_task`] or [`Tracker::expire_removed`] has something to do next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        // While the pool is full, its next outcome makes room.
+        let due = self.schedule.next_due();
+        let due = due.filter(|_| self.in_progress.len() < MAX_IN_PROGRESS);
+        let removal = self.removed.values().min().copied();
+        due.into_iter()
+            .chain(removal.filter(|_| !self.is_initial()))
+            .min()
+    }
+
+    /// Takes the outcome of a task.
+    pub(super) fn examined(&mut self, name: &Name, outcome: Outcome, now: Instant) {
+        let Some(work) = self.in_progress.remove(name) else {
+            return;
+        };
+        let InProgress {
+            check,
+            again,
+            claim,
+        } = work;
+        // If the file was written to meanwhile, it is read again.
+        let outdated = again.is_some_and(|again| again.force);
+        match (outcome, claim) {
+            (Outcome::Stopped, _) => return,
+            (Outcome::Unsettled { fingerprint, wait }, _) => {
+                let expired = now.duration_since(check.since) > MAX_STALE;
+                let is_stale =
+                    |record: &FileRecord| record.fingerprint.size != fingerprint.size || expired;
+                let listed = self.index.read().file(name);
+                if listed.as_ref().is_some_and(is_stale) {
+                    self.detach(name, now);
+                }
+                if expired {
+                    self.initial_done(name, None);
+                }
+                let check = check.postponed(now + wait, now, fingerprint);
+                self.schedule.insert(name, check);
+            }
+            (Outcome::Postponed { wait }, _) => {
+                // An image that is listed stays listed. The initial index does not wait.
+                self.initial_done(name, None);
+                self.schedule.insert(name, check.delayed(now + wait));
+            }
+            (Outcome::Unchanged, _) => {
+                self.removed.remove(name);
+                self.refusals.remove(name);
+                self.initial_done(name, None);
+            }
+            (Outcome::Missing, _) => self.file_missing(name, now),
+            (
+                Outcome::Refused {
+                    fingerprint,
+                    reason,
+                },
+                _,
+            ) => {
+                let refusal = Refusal {
+                    fingerprint,
+                    reason,
+                    collides_with: None,
+                };
+                self.refuse(name, refusal, now);
+            }
+            (Outcome::Read { .. }, _) if outdated => self.initial_done(name, None),
+            (
+                Outcome::Read {
+                    fingerprint,
+                    length,
+                    contents,
+                    from_index_file,
+                },
+                _,
+            ) => {
+                let record = FileRecord::new(fingerprint, length, contents);
+                if !from_index_file {
+                    self.learned.push(record.known());
+                }
+                self.file_read(name, record, check, now);
+            }
+            (Outcome::Equal, Some(record)) => self.attach(name, record, now),
+            (Outcome::OtherChanged, Some(record)) => {
+                let other = self.index.read().holder(record.id, |other| other != name);
+                if let Some((other, _)) = other {
+                    self.add_event(&other, FileEvent::Touched, now);
+                }
+                self.attach(name, record, now);
+            }
+            (Outcome::Different, Some(record)) => {
+                // S4: the later one of two files with one ID and different bytes.
+                let id = record.id;
+                let refusal = Refusal {
+                    fingerprint: Some(record.fingerprint),
+                    reason: format!("another file with other bytes has the same ID, {id}"),
+                    collides_with: Some(id),
+                };
+                self.refuse(name, refusal, now);
+            }
+            (Outcome::Equal | Outcome::OtherChanged | Outcome::Different, None) => {}
+        }
+        if let Some(again) = again {
+            match self.in_progress.get_mut(name) {
+                Some(work) => work.again = Some(again),
+                None => self.schedule.insert(name, again),
+            }
+        }
+    }
+
+    fn file_read(&mut self, name: &Name, record: FileRecord, check: Check, now: Instant) {
+        if select::listed_name(name).is_none() {
+            let refusal = Refusal {
+                fingerprint: Some(record.fingerprint),
+                reason: "its name is longer than 65,535 bytes".to_owned(), // S14
+                collides_with: None,
+            };
+            self.refuse(name, refusal, now);
+        } else if !self.is_initial_reading() {
+            self.claim(name, record, check, now);
+        } else if self.index.write().record(name, &record) {
+            self.refusals.remove(name);
+            select::warn_of_name(name);
+            self.initial_done(name, Some(u64::from(record.length)));
+        } else {
+            self.refuse_for_room(name, &record, now);
+        }
+    }
+
+    /// A file claims its ID. Unless no other file has that ID, the bytes are compared first. // S4
+    fn claim(&mut self, name: &Name, record: FileRecord, check: Check, now: Instant) {
+        let index = self.index.read();
+        let usable = |other: &Name| other != name && !self.removed.contains_key(other);
+        let other = match index.is_holder(name, record.id) {
+            true => None,
+            false => index.holder(record.id, usable),
+        };
+        drop(index);
+        let Some((other, other_record)) = other else {
+            self.attach(name, record, now);
+            return;
+        };
+        if let Some(initial) = &mut self.initial {
+            initial.add_pending(name);
+        }
+        let task = Task::Compare {
+            fingerprint: record.fingerprint,
+            other,
+            other_fingerprint: other_record.fingerprint,
+        };
+        self.start(name, check, Some(record));
+        self.comparisons.push_back((Arc::clone(name), task));
+    }
+
+    fn attach(&mut self, name: &Name, record: FileRecord, now: Instant) {
+        let mut index = self.index.write();
+        let old = index.file(name).map(|old| old.id);
+        let attached = index.attach(name, &record);
+        drop(index);
+        if !attached {
+            self.refuse_for_room(name, &record, now);
+            return;
+        }
+        if old.is_none() {
+            select::warn_of_name(name);
+        }
+        self.removed.remove(name);
+        self.refusals.remove(name);
+        self.initial_done(name, Some(u64::from(record.length)));
+        self.retry_colliding(old, now);
+    }
+
+    fn detach(&mut self, name: &Name, now: Instant) {
+        self.removed.remove(name);
+        let free = self.index.write().detach(name);
+        self.retry_colliding(free, now);
+    }
+
+    /// If no file holds the ID any more, checks the files again that were refused for it. // S4
+    fn retry_colliding(&mut self, id: Option<ImageId>, now: Instant) {
+        let Some(id) = id.filter(|_| self.refusals.has_collisions()) else {
+            return;
+        };
+        if self.index.read().contains(id) {
+            return;
+        }
+        for name in self.refusals.colliding_with(id) {
+            self.add_event(&name, FileEvent::Touched, now);
+        }
+    }
+
+    fn file_missing(&mut self, name: &Name, now: Instant) {
+        self.refusals.remove(name);
+        self.initial_done(name, None);
+        // The removal of one link changes the ctime of the others.
+        let links = self.index.read().links(name);
+        for link in links {
+            self.add_event(&link, FileEvent::Touched, now);
+        }
+        let is_indexed = self.index.read().file(name).is_some();
+        if self.is_initial_reading() {
+            self.detach(name, now);
+        } else if is_indexed {
+            let until = now + REMOVAL_DELAY;
+            self.removed.entry(Arc::clone(name)).or_insert(until);
+        }
+    }
+
+    fn refuse(&mut self, name: &Name, refusal: Refusal, now: Instant) {
+        self.initial_done(name, None);
+        self.detach(name, now);
+        self.refusals.insert(name, refusal);
+    }
+
+    fn refuse_for_room(&mut self, name: &Name, record: &FileRecord, now: Instant) {
+        let refusal = Refusal {
+            fingerprint: Some(record.fingerprint),
+            reason: "the index is full".to_owned(),
+            collides_with: None,
+        };
+        self.refuse(name, refusal, now);
+    }
+
+    /// Whether no file is being checked and none is to be checked soon.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        let due = self.schedule.next_due();
+        self.in_progress.is_empty() && due.is_none_or(|due| due > now + SOON)
+    }
+
+    /// Unlists the files that were removed and not found under another name.
+    pub(super) fn expire_removed(&mut self, now: Instant) {
+        let idle = self.is_idle(now);
+        let expired =
+            |(name, until): (&Name, &Instant)| (idle || *until <= now).then(|| Arc::clone(name));
+        let names: Vec<Name> = self.removed.iter().filter_map(expired).collect();
+        for name in names {
+            self.detach(&name, now);
+        }
+    }
+
+    /// The records of files that were read since the last call.
+    pub(super) fn take_learned(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.learned)
+    }
+}
+
+#[cfg(test)]
+mod tests;

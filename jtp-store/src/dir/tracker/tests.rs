@@ -1,0 +1,154 @@
+use std::ffi::OsStr;
+use std::sync::mpsc;
+
+use super::*;
+use crate::dir::index::Index;
+use crate::fingerprint::Fingerprint;
+use crate::known::Contents;
+
+/// A tracker without a pool: the test gives the outcome of each task.
+struct Harness {
+    index: Arc<SharedIndex>,
+    tracker: Tracker,
+    now: Instant,
+}
+
+impl Harness {
+    /// With an initial index of no files.
+    fn new() -> Harness {
+        let index = Arc::new(SharedIndex::new(Index::new(0)));
+        let (ready, _) = mpsc::channel();
+        let mut tracker = Tracker::new(Arc::clone(&index), InitialIndex::new(None, ready));
+        let now = Instant::now();
+        tracker.begin_initial(Vec::new(), 0);
+        assert!(tracker.advance_initial(now));
+        tracker.finish_initial();
+        Harness {
+            index,
+            tracker,
+            now,
+        }
+    }
+
+    /// Adds an event, and returns the task that it leads to.
+    fn task_after(&mut self, file: &Name, event: FileEvent) -> Task {
+        self.tracker.add_event(file, event, self.now);
+        self.task(file)
+    }
+
+    fn task(&mut self, file: &Name) -> Task {
+        self.now += Duration::from_millis(100);
+        let (found, task) = self.tracker.next_task(self.now).expect("a task is due");
+        assert_eq!(found, *file);
+        task
+    }
+
+    fn examined(&mut self, file: &Name, outcome: Outcome) {
+        self.tracker.examined(file, outcome, self.now);
+    }
+
+    fn list(&mut self, file: &Name, id: u64) {
+        self.task_after(file, FileEvent::Completed);
+        self.examined(file, read(id));
+    }
+
+    fn listed(&self) -> Vec<Name> {
+        self.index.read().names().map(Name::from).collect()
+    }
+}
+
+fn name(name: &str) -> Name {
+    Name::from(OsStr::new(name))
+}
+
+/// The outcome for a file with that ID; the inode is the ID, too.
+fn read(id: u64) -> Outcome {
+    Outcome::Read {
+        fingerprint: Fingerprint {
+            device: 1,
+            inode: id,
+            size: 5,
+            modified: 0,
+            changed: 0,
+        },
+        length: 5,
+        contents: Contents {
+            id: ImageId(id),
+            sniffed: None,
+            incompressible_at: 0,
+        },
+        from_index_file: false,
+    }
+}
+
+#[test]
+fn n1_a_renamed_file_stays_in_the_index_under_either_name() {
+    let mut harness = Harness::new();
+    let (old, new) = (name("old.png"), name("new.png"));
+    harness.list(&old, 7);
+    harness.task_after(&old, FileEvent::Removed);
+    harness
+        .tracker
+        .add_event(&new, FileEvent::Completed, harness.now);
+    harness.examined(&old, Outcome::Missing);
+    let now = harness.now;
+    harness.tracker.expire_removed(now);
+    assert_eq!(harness.listed(), [Arc::clone(&old)], "a check is due soon");
+    harness.task(&new);
+    // The old name does not count as another file with the ID.
+    harness.examined(&new, read(7));
+    let now = harness.now;
+    harness.tracker.expire_removed(now);
+    assert_eq!(harness.listed(), [new]);
+}
+
+#[test]
+fn s4_a_file_with_the_id_of_another_is_compared_and_retried_when_that_one_is_removed() {
+    let mut harness = Harness::new();
+    let (one, other) = (name("one.png"), name("other.png"));
+    harness.list(&one, 7);
+    harness.list(&other, 7);
+    assert_eq!(harness.listed(), [Arc::clone(&one)]);
+    let comparison = harness.task(&other);
+    assert!(matches!(comparison, Task::Compare { other, .. } if other == one));
+    harness.examined(&other, Outcome::Different);
+    assert_eq!(harness.listed(), [Arc::clone(&one)]);
+    assert!(harness.tracker.refusals().get(&other).is_some());
+    harness.task_after(&one, FileEvent::Removed);
+    harness.examined(&one, Outcome::Missing);
+    let now = harness.now;
+    harness.tracker.expire_removed(now);
+    assert!(harness.listed().is_empty());
+    harness.task(&other);
+    harness.examined(&other, read(7));
+    assert_eq!(harness.listed(), [other]);
+}
+
+#[test]
+fn a_postponed_check_keeps_the_file_listed_and_is_repeated() {
+    let mut harness = Harness::new();
+    let file = name("a.png");
+    harness.list(&file, 7);
+    harness.task_after(&file, FileEvent::Touched);
+    let wait = Duration::from_secs(1);
+    harness.examined(&file, Outcome::Postponed { wait });
+    assert_eq!(harness.listed(), [Arc::clone(&file)]);
+    assert_eq!(harness.tracker.next_due(), Some(harness.now + wait));
+    harness.now += wait;
+    harness.task(&file);
+}
+
+#[test]
+fn a_file_written_while_it_was_read_is_read_again() {
+    let mut harness = Harness::new();
+    let file = name("a.png");
+    harness.task_after(&file, FileEvent::Completed);
+    let now = harness.now;
+    harness.tracker.add_event(&file, FileEvent::Written, now);
+    harness.examined(&file, read(7));
+    assert!(harness.listed().is_empty());
+    assert!(matches!(
+        harness.task(&file),
+        Task::Examine { rehash: true, .. }
+    ));
+}

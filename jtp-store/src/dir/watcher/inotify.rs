@@ -1,0 +1,146 @@
+//! Events from inotify.
+//!
+//! A general file watcher also subscribes to open events. A server opens files all day: its own reads would
+//! overflow the event queue. This one subscribes to changes only.
+
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use super::{EventSink, WatchEvent};
+use crate::dir::schedule::FileEvent;
+
+/// Whether the folder can change without an event: on network file systems, and on those in user space.
+pub(super) fn is_remote(folder: &Path) -> bool {
+    // From linux/magic.h and the file systems' own headers.
+    const NFS: i64 = 0x6969;
+    const SMB: i64 = 0x517b;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    const FUSE: i64 = 0x6573_5546;
+    const CEPH: i64 = 0x00c3_6400;
+    const AFS: i64 = 0x5346_414f;
+    const V9FS: i64 = 0x0102_1997;
+    const GFS2: i64 = 0x0116_1970;
+    const LUSTRE: i64 = 0x0bd0_0bd0;
+    const REMOTE: [i64; 10] = [NFS, SMB, CIFS, SMB2, FUSE, CEPH, AFS, V9FS, GFS2, LUSTRE];
+    // The type is signed, unsigned, or 32 bits wide, by architecture.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    let kind = rustix::fs::statfs(folder)
+        .ok()
+        .and_then(|fs| i64::try_from(fs.f_type).ok());
+    kind.is_some_and(|kind| REMOTE.contains(&(kind & 0xffff_ffff)))
+}
+
+/// A thread that forwards the events of a folder until it is dropped.
+pub(super) struct Inotify {
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Inotify {
+    pub(super) fn start(folder: &Path, sink: EventSink) -> io::Result<Inotify> {
+        let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let wanted = WatchFlags::CREATE
+            | WatchFlags::MODIFY
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR
+            | WatchFlags::EXCL_UNLINK;
+        inotify::add_watch(&queue, folder, wanted)?;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let woken = Arc::clone(&wake);
+        let thread = thread::Builder::new()
+            .name("jtp-watcher".to_owned())
+            .spawn(move || listen(&queue, &woken, &sink))?;
+        Ok(Inotify {
+            wake,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Inotify {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(queue: &OwnedFd, wake: &OwnedFd, sink: &EventSink) {
+    let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+    let mut reader = Reader::new(queue, &mut buffer);
+    loop {
+        let mut fds = [
+            PollFd::new(queue, PollFlags::IN),
+            PollFd::new(wake, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let [_, woken] = &fds;
+        if !woken.revents().is_empty() {
+            return;
+        }
+        loop {
+            let event = match reader.next() {
+                Ok(event) => translate(event.events(), event.file_name().map(CStr::to_bytes)),
+                Err(Errno::AGAIN | Errno::INTR) => break,
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot read events of the images folder; it is scanned instead");
+                    let _ = sink(WatchEvent::Failed);
+                    return;
+                }
+            };
+            if event.is_some_and(|event| !sink(event)) {
+                return;
+            }
+        }
+    }
+}
+
+fn translate(flags: ReadFlags, name: Option<&[u8]>) -> Option<WatchEvent> {
+    let folder = ReadFlags::QUEUE_OVERFLOW
+        | ReadFlags::IGNORED
+        | ReadFlags::UNMOUNT
+        | ReadFlags::DELETE_SELF
+        | ReadFlags::MOVE_SELF;
+    if flags.intersects(folder) {
+        return Some(WatchEvent::Rescan);
+    }
+    if flags.contains(ReadFlags::ISDIR) {
+        return None;
+    }
+    let event = if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+        FileEvent::Completed
+    } else if flags.contains(ReadFlags::MODIFY) {
+        FileEvent::Written
+    } else if flags.contains(ReadFlags::CREATE) {
+        FileEvent::Created
+    } else if flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+        FileEvent::Removed
+    } else if flags.contains(ReadFlags::ATTRIB) {
+        FileEvent::Touched
+    } else {
+        return None;
+    };
+    let name = Arc::from(OsStr::from_bytes(name?));
+    Some(WatchEvent::File(name, event))
+}

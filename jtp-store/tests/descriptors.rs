@@ -1,0 +1,64 @@
+//! A process that runs out of file descriptors keeps its catalog.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_store::{DirStore, Follow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Opens no more files until it is dropped.
+struct Exhausted(Rlimit);
+
+impl Exhausted {
+    fn new() -> Exhausted {
+        let before = getrlimit(Resource::Nofile);
+        let lowest_free = File::open("/dev/null").unwrap().as_raw_fd();
+        let limit = Rlimit {
+            current: u64::try_from(lowest_free).ok(),
+            ..before
+        };
+        setrlimit(Resource::Nofile, limit).unwrap();
+        assert!(File::open("/dev/null").is_err());
+        Exhausted(before)
+    }
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).unwrap();
+    }
+}
+
+/// The only test of this file: it limits the whole process.
+#[test]
+fn without_file_descriptors_images_stay_listed_and_new_files_are_listed_later() {
+    for follow in [Follow::Events, Follow::Interval(Duration::from_millis(50))] {
+        let (folder, outside) = (temp(), temp());
+        let a = write(folder.path(), "a.png", b"a");
+        let b = write(outside.path(), "b.png", b"b");
+        let store = build(DirStore::builder(folder.path()).follow(follow));
+        let listed = image(&store, a);
+        let exhausted = Exhausted::new();
+        let error = open(&store, listed).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Unavailable { id, .. } if id == a),
+            "{error}"
+        );
+        assert!(error.is_transient());
+        fs::rename(outside.path().join("b.png"), folder.path().join("b.png")).unwrap();
+        // Longer than the store needs to find the file.
+        thread::sleep(Duration::from_secs(1));
+        assert!(store.catalog().snapshot().contains(a), "{follow:?}");
+        drop(exhausted);
+        let took = wait_for(&store, |catalog| catalog.contains(b));
+        assert!(took < Duration::from_secs(5), "{follow:?}: {took:?}");
+        assert_eq!(body(&store, listed).unwrap(), b"a");
+    }
+}
