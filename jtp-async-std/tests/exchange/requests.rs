@@ -1,6 +1,5 @@
-//! Client and server over real sockets, plain and TLS, and over streams in memory.
+//! Client and server over real sockets, plain and TLS, and over streams in memory: once for each runtime.
 
-mod rt;
 mod scripted;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
@@ -10,13 +9,16 @@ use std::time::Duration;
 
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use jtp_async_std::{Client, ClientBuilder, Decision, Error, Peer, Server};
+use jtp_async_std::BoxFuture;
+use jtp_async_std::store::{ImageStore, LiveCatalog, MemoryStore, OpenImage, StoreError};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
 use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, Image, ImageId};
-use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError};
-use rt::{JoinHandle, TcpListener, TcpStream, block_on, channel, duplex, spawn};
+
+use super::adapter::{Client, ClientBuilder, Error, Images, Peer, Request, Server};
+use super::runtime::{JoinHandle, TcpListener, TcpStream, block_on, channel, spawn};
+use crate::stream::duplex;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -47,7 +49,7 @@ struct RunningServer {
 }
 
 impl RunningServer {
-    async fn start<S: ImageStore>(server: Server<S>) -> RunningServer {
+    async fn start(server: Server) -> RunningServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = channel::bounded(1);
@@ -72,7 +74,7 @@ impl RunningServer {
     }
 }
 
-async fn collect(images: &mut jtp_async_std::Images<'_>) -> Result<Vec<ImageId>> {
+async fn collect(images: &mut Images<'_>) -> Result<Vec<ImageId>> {
     let mut ids = Vec::new();
     while let Some(image) = images.next().await? {
         let id = image.image().id;
@@ -201,7 +203,9 @@ fn s16_shutdown_ends_idle_connections_and_watches() -> Result {
 fn s16_response_in_progress_is_completed() -> Result {
     block_on(async {
         // The client does not read to the end, so the server lingers for the whole time. // S11
-        let config = ServerConfig::new().with_linger(Duration::from_millis(50), 1024);
+        let config = ServerConfig::new()
+            .with_linger_timeout(Duration::from_millis(50))
+            .with_linger_bytes(1024);
         let server = Server::builder(big_images()?)
             .config(config)
             .drain_timeout(None)
@@ -259,7 +263,9 @@ fn connections_end_when_serving_is_dropped() -> Result {
 #[test]
 fn s11_peer_receives_eof_while_the_server_lingers() -> Result {
     let hour = Duration::from_secs(3600);
-    let config = ServerConfig::new().with_linger(hour, u64::MAX);
+    let config = ServerConfig::new()
+        .with_linger_timeout(hour)
+        .with_linger_bytes(u64::MAX);
     block_on(async {
         let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
         let mut stream = TcpStream::connect(&running.address).await?;
@@ -274,16 +280,20 @@ fn s11_peer_receives_eof_while_the_server_lingers() -> Result {
 }
 
 /// A store that panics when an image of 11 bytes is opened.
-struct Panics(MemoryStore);
+struct Panics(Arc<MemoryStore>);
 
 impl ImageStore for Panics {
     fn catalog(&self) -> &LiveCatalog {
         self.0.catalog()
     }
 
-    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
         assert_ne!(image.length, 11, "a deliberate panic");
-        self.0.open(image)
+        Arc::clone(&self.0).open(image, max_first)
     }
 }
 
@@ -293,10 +303,10 @@ fn panicking_store_ends_only_its_connection() -> Result {
     let good = store.insert("a.png", b"good".as_slice())?;
     let bad = store.insert("b.png", b"panics here".as_slice())?;
     block_on(async {
-        let running = RunningServer::start(Server::builder(Arc::new(Panics(store))).build()).await;
+        let running = RunningServer::start(Server::builder(Panics(Arc::new(store))).build()).await;
         let mut client = running.client().retries(0).build();
         let failed = collect(&mut client.get([bad])).await.unwrap_err();
-        assert!(failed.to_string().contains("early"), "{failed}");
+        assert!(failed.to_string().contains("ended before"), "{failed}");
         assert_eq!(collect(&mut client.get([good])).await?, [good]);
         drop(client);
         running.stop().await;
@@ -326,11 +336,11 @@ fn s15_client_over_the_limit_gets_rate_limited() -> Result {
 fn request_handler_sees_the_peer_and_refuses() -> Result {
     block_on(async {
         let server = Server::builder(store(1))
-            .on_request(|peer: &Peer, request| {
-                assert!(peer.address.unwrap().ip().is_loopback());
-                match request.kind.name() {
-                    "LIST" => Decision::Accept,
-                    _ => Decision::Refuse(ErrorCode::UnsupportedFeature, "only LIST".into()),
+            .on_request(|request: Request| async move {
+                assert!(request.peer().address.unwrap().ip().is_loopback());
+                match request.kind().name() {
+                    "LIST" => request.accept(),
+                    _ => request.refuse(ErrorCode::UnsupportedFeature, "only LIST"),
                 }
             })
             .build();
@@ -378,8 +388,8 @@ fn client_and_server_over_a_stream() -> Result {
     block_on(async {
         let server = Server::builder(store(20)).build();
         let (client_end, server_end) = duplex(64);
-        let serving = spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
-        let mut client = Client::over(client_end, ClientConfig::new());
+        let serving = spawn(async move { server.serve_stream(server_end, Peer::default()).await });
+        let mut client = Client::from_stream(client_end, ClientConfig::new());
         assert_eq!(client.list().await?.len(), 20);
         assert_eq!(collect(&mut client.list_and_get()).await?.len(), 20);
         client.close().await;
@@ -416,7 +426,7 @@ fn t6_silent_server_times_out() -> Result {
     block_on(async {
         let (client_end, _server_end) = duplex(64);
         let config = ClientConfig::new().with_response_timeout(SHORT);
-        let mut client = Client::over(client_end, config);
+        let mut client = Client::from_stream(client_end, config);
         let failed = client.list().await.unwrap_err();
         assert!(
             matches!(failed, Error::Protocol(ClientError::TimedOut)),
@@ -433,30 +443,32 @@ fn t4_each_timeout_ends_the_connection() -> Result {
         for (sent, config, expected) in [
             (
                 &[][..],
-                config.with_first_byte_timeout(SHORT),
-                "timed out: no byte came",
+                config.with_first_request_timeout(SHORT),
+                "timed out: the peer sent nothing",
             ),
             (
                 &[1, 1],
                 config.with_idle_timeout(SHORT),
-                "timed out: no request came",
+                "timed out: the peer sent no further request",
             ),
             (
                 &[1],
-                config.with_request_clock(SHORT, 16 * 1024),
-                "timed out: a request came too slowly",
+                config
+                    .with_request_grace(SHORT)
+                    .with_request_rate(16 * 1024),
+                "timed out: a request arrived too slowly",
             ),
             (
                 &[4, 0, 3],
                 config.with_cancel_timeout(SHORT),
-                "timed out: a CANCEL was begun and not completed",
+                "timed out: a CANCEL was not completed",
             ),
         ] {
             let server = Server::builder(store(1)).config(config).build();
             let (mut client_end, server_end) = duplex(64);
             client_end.write_all(sent).await?;
             let serving =
-                spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
+                spawn(async move { server.serve_stream(server_end, Peer::default()).await });
             let mut got = Vec::new();
             client_end.read_to_end(&mut got).await?;
             drop(client_end); // Otherwise the server lingers. // S11
@@ -467,10 +479,10 @@ fn t4_each_timeout_ends_the_connection() -> Result {
         let server = Server::builder(store(100)).config(config).build();
         let (mut client_end, server_end) = duplex(64);
         client_end.write_all(&[5, 1]).await?;
-        let reason = server.serve_stream(server_end, &Peer::default()).await?;
+        let reason = server.serve_stream(server_end, Peer::default()).await?;
         assert_eq!(
             reason.unwrap().to_string(),
-            "timed out: the peer takes no output"
+            "timed out: the peer accepted no output"
         );
         Ok(())
     })
