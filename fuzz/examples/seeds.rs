@@ -20,7 +20,7 @@ fn main() {
     };
     let head = |kind, keep_alive| {
         let mut out = Vec::new();
-        RequestHead { kind, keep_alive }.encode(&mut out);
+        RequestHead::new(kind, keep_alive).encode(&mut out);
         out
     };
     let ids: Vec<ImageId> = IMAGES
@@ -79,10 +79,12 @@ fn main() {
     }
 
     // Responses.
-    let image = |index: usize| Image {
-        id: ids[index],
-        flags: Flags::new(FileType::Png, false),
-        length: u32::try_from(IMAGES[index].1.len()).unwrap(),
+    let image = |index: usize| {
+        Image::new(
+            ids[index],
+            Flags::new(FileType::Png, false),
+            u32::try_from(IMAGES[index].1.len()).unwrap(),
+        )
     };
     let packets = |indices: &[usize]| {
         let mut out = Vec::new();
@@ -103,36 +105,24 @@ fn main() {
     };
     let mut entries = Vec::new();
     for (index, (name, _)) in IMAGES.into_iter().enumerate() {
-        let image = image(index);
-        let entry = entry::Entry {
-            id: image.id,
-            flags: image.flags,
-            name,
-            size: image.length,
-        };
+        let entry = entry::Entry::new(name, image(index));
         entry::encode(&entry, &mut entries).unwrap();
     }
     let mut error = Vec::new();
-    ErrorFrame {
-        code: ErrorCode::ServerError,
-        message: "a disk failed".into(),
-    }
-    .encode(&mut error);
+    ErrorFrame::new(ErrorCode::ServerError, "a disk failed").encode(&mut error);
     let mut one = Vec::new();
-    let named = entry::Entry {
-        id: ids[0],
-        flags: Flags::new(FileType::Gif, true),
-        name: "cafe\u{301}.gif",
-        size: 4660,
-    };
+    let named = entry::Entry::new(
+        "cafe\u{301}.gif",
+        Image::new(ids[0], Flags::new(FileType::Gif, true), 4660),
+    );
     entry::encode(&named, &mut one).unwrap();
     let plain = [9; 60];
     let small = zstd::bulk::compress(&plain, 3).unwrap();
-    let compressed = Image {
-        id: ImageId::of(&plain),
-        flags: Flags::new(FileType::Bmp, true),
-        length: u32::try_from(small.len()).unwrap(),
-    };
+    let compressed = Image::new(
+        ImageId::of(&plain),
+        Flags::new(FileType::Bmp, true),
+        u32::try_from(small.len()).unwrap(),
+    );
     let mut packed_head = Vec::new();
     packet::encode_head(&compressed, &mut packed_head);
 

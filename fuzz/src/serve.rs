@@ -16,11 +16,11 @@ const NOW: Time = Time::ZERO;
 pub fn catalog() -> Arc<Catalog> {
     let mut writer = CatalogWriter::new();
     for (name, bytes) in IMAGES {
-        let image = Image {
-            id: ImageId::of(bytes),
-            flags: Flags::new(FileType::from_extension(&name[2..]), false),
-            length: u32::try_from(bytes.len()).unwrap(),
-        };
+        let image = Image::new(
+            ImageId::of(bytes),
+            Flags::new(FileType::from_extension(&name[2..]), false),
+            u32::try_from(bytes.len()).unwrap(),
+        );
         writer.insert(name, image).unwrap();
     }
     writer.publish()
@@ -70,7 +70,7 @@ pub fn serve(
         let received = server.receive(&input[used..read], NOW);
         assert!(received.used <= read - used);
         used += received.used;
-        if let Some(head) = received.request {
+        if let Some(head) = received.event {
             assert!(server.close_reason().is_none(), "a request after the close");
             requests.push(head);
             server.accept(&catalog, NOW).unwrap();
@@ -90,7 +90,7 @@ pub fn serve(
             continue;
         }
         if let Some(wanted) = server.wants_body() {
-            let rest = wanted.image.length - wanted.offset;
+            let rest = wanted.remaining();
             let count = rest.min(match step.byte() {
                 0 => rest,
                 count => u32::from(count),

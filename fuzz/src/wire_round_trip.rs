@@ -108,7 +108,10 @@ impl Frame<'_> {
         let Frame::Error { code, message } = *self else {
             unreachable!()
         };
-        ErrorFrame::new(ErrorCode::from_code(code % 5 + 1).unwrap(), message.get(..60_000).unwrap_or(message))
+        ErrorFrame::new(
+            ErrorCode::from_code(code % 5 + 1).unwrap(),
+            message.get(..60_000).unwrap_or(message),
+        )
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -5,7 +5,7 @@
 //! `jtp-driver`, whose types these are; this crate adds the runtimes' sockets, timers and TLS. Types, methods and errors
 //! are those of `jtp-tokio`.
 //!
-//! The names at the root are for async-std, those in [`smol`] for smol. Both can be used in one program.
+//! The names at the root are for async-std, those in the module `smol` (feature `smol`) for smol. Both can be used in one program.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -80,7 +80,7 @@
 //! | feature | default | what it does |
 //! |---|---|---|
 //! | `async-std` | yes | the names at the root |
-//! | `smol` | no | the module [`smol`] |
+//! | `smol` | no | the module `smol` |
 //! | `client` | yes | the client |
 //! | `server` | yes | the server and its stores |
 //! | `tls` | yes | TLS through futures-rustls |
@@ -89,7 +89,7 @@
 //! | `zstd` | yes | compressed images |
 //!
 //! Features add up: none changes the meaning of a name. Connections are tasks of the runtime's global executor, which
-//! for smol has one thread unless `SMOL_THREADS` says more, or of the executor in [`smol::Smol`].
+//! for smol has one thread unless `SMOL_THREADS` says more, or of the executor in `smol::Smol`.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

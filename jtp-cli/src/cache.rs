@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jtp_core::ImageHasher;
-use jtp_store::{DirStoreBuilder, FormCache};
+use jtp_store::{DirStoreBuilder, VariantCache};
 
 use crate::server_args::ServerArgs;
 
@@ -36,8 +36,8 @@ pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBui
     if args.compression_threshold <= 0.0 || args.cache_size == 0 {
         return builder;
     }
-    match FormCache::open(folder.join("forms"), args.cache_size) {
-        Ok(forms) => builder.forms(forms),
+    match VariantCache::open(folder.join("forms"), args.cache_size) {
+        Ok(cache) => builder.variant_cache(cache),
         Err(error) => {
             tracing::warn!(
                 "cannot store compressed images in {}: {error}; they are kept in memory; choose another folder with --cache-dir",

@@ -11,9 +11,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::exit::{Exit, Failure};
 
-/// The ALPN protocol ID. // T1
-pub const ALPN: &[u8] = b"jtp/1";
-
 /// The crypto provider of both programs. It is passed explicitly; no process-wide default is set or used.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
@@ -89,7 +86,7 @@ fn wait_for_file(path: &Path) -> bool {
     })
 }
 
-/// The TLS configuration of a server with this certificate: TLS 1.2 and 1.3, ALPN `jtp/1`. // T1
+/// The TLS configuration of a server with this certificate: TLS 1.2 and 1.3. The server adds the ALPN protocol. // T1
 ///
 /// # Errors
 ///
@@ -98,7 +95,7 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Fa
     let chain = read_certificates(cert)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| pem_failure(key, "a private key", &error))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
             builder
@@ -120,9 +117,7 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Fa
                     key.display()
                 ),
             })
-        })?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+        })
 }
 
 /// Reads the certificates of a PEM file, at least one.

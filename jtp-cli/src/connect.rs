@@ -10,7 +10,7 @@ use jtp_tokio::client::{Client, ClientBuilder, Error};
 use rustls::CertificateError;
 
 use crate::client_args::ClientArgs;
-use crate::escape::{escaped, escaped_display};
+use crate::escape::{escaped, escaped_chain};
 use crate::exit::{Exit, Failure};
 use crate::trust;
 use crate::units::none_if_zero;
@@ -90,7 +90,7 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
         ),
         Error::CatalogTooLarge { .. } => Failure::other(format!("{at}: {error}")),
         // Escaped because a later version's message may contain text from the peer.
-        error => Failure::other(format!("{at}: {}", escaped_display(error))),
+        error => Failure::other(format!("{at}: {}", escaped_chain(error))),
     }
 }
 
@@ -159,11 +159,14 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
             }
             error => format!(
                 "the certificate of {at} was rejected: {}",
-                escaped_display(error)
+                escaped(&error.to_string())
             ),
         },
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
             format!("{at} speaks TLS but not JTP: check --addr")
+        }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired)) => {
+            format!("{at} requires a client certificate, which this program cannot present")
         }
         _ if source.kind() == io::ErrorKind::TimedOut => format!(
             "TLS handshake with {at} timed out after {}; if the server does not speak TLS, use --plain",
@@ -174,10 +177,7 @@ fn tls_message(source: &io::Error, args: &ClientArgs) -> String {
                 "TLS handshake with {at} failed: the server closed the connection; if it does not speak TLS, use --plain"
             )
         }
-        _ => format!(
-            "TLS handshake with {at} failed: {}",
-            escaped_display(source)
-        ),
+        _ => format!("TLS handshake with {at} failed: {}", escaped_chain(source)),
     }
 }
 
@@ -199,7 +199,7 @@ fn protocol_failure(error: &ClientError, args: &ClientArgs) -> Failure {
             };
             Failure::new(
                 Exit::Protocol,
-                format!("protocol error by {at}: {}{hint}", escaped_display(error)),
+                format!("protocol error by {at}: {}{hint}", escaped_chain(error)),
             )
         }
         ClientError::Server(error) if error.code == ErrorCode::RateLimited => Failure::new(
@@ -227,7 +227,7 @@ fn protocol_failure(error: &ClientError, args: &ClientArgs) -> Failure {
                 seconds(args.timeout)
             ),
         ),
-        error => Failure::other(format!("{at}: {}", escaped_display(error))),
+        error => Failure::other(format!("{at}: {}", escaped_chain(error))),
     }
 }
 

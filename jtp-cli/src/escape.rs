@@ -1,6 +1,9 @@
 //! Escapes text from a peer for terminals and for logs with one line per message.
 
-use std::fmt::{self, Write};
+use std::error::Error;
+use std::fmt;
+
+use crate::exit::error_chain;
 
 /// Displays `text` with control, line-breaking, bidirectional and invisible characters escaped, as in `\u{202e}`.
 /// A backslash is doubled, so that the output is unambiguous.
@@ -40,18 +43,15 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Formats a value and escapes the result, for errors that contain text from a peer.
+/// An error and its causes in one line, escaped, for errors that contain text from a peer.
 ///
 /// ```
-/// use jtp_cli::escape::escaped_display;
-/// assert_eq!(escaped_display(&"a\nb"), "a\\nb");
+/// use jtp_cli::escape::escaped_chain;
+/// assert_eq!(escaped_chain(&std::io::Error::other("a\nb")), r"a\nb");
 /// ```
 #[must_use]
-pub fn escaped_display(value: &dyn fmt::Display) -> String {
-    let mut text = String::new();
-    // Writing to a String fails only if `value` reports an error; the text written so far is kept.
-    let _ = write!(text, "{value}");
-    escaped(&text).to_string()
+pub fn escaped_chain(error: &dyn Error) -> String {
+    escaped(&error_chain(error)).to_string()
 }
 
 fn is_unsafe(c: char) -> bool {

@@ -1,5 +1,6 @@
 //! Exit codes, and the errors that determine them.
 
+use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -111,11 +112,55 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
+
+/// An error and its causes in one line, as in `cannot start a thread: out of memory`. A cause that the text before it
+/// already ends with is left out: some crates repeat the cause in the error's own text.
+#[must_use]
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+        source = error.source();
+    }
+    line
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+
+    #[test]
+    fn each_part_of_an_error_chain_is_shown_once() {
+        #[derive(Debug)]
+        struct Layer(&'static str, Option<Box<dyn Error>>);
+
+        impl fmt::Display for Layer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+
+        impl Error for Layer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                self.1.as_deref()
+            }
+        }
+
+        let root = io::Error::other("the disk is gone");
+        let repeated = Layer("cannot read: the disk is gone", Some(root.into()));
+        let error = Layer("cannot open a.png", Some(Box::new(repeated)));
+        assert_eq!(
+            error_chain(&error),
+            "cannot open a.png: cannot read: the disk is gone"
+        );
+        assert_eq!(error_chain(&Layer("alone", None)), "alone");
+    }
 
     #[test]
     fn exit_codes_and_precedence_are_as_documented() {

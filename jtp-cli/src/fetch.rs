@@ -6,16 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jtp_core::{Image, ImageFault, ImageId};
 use jtp_store::{FileName, NamePlan, OutputError, OutputFolder};
+use jtp_tokio::ShutdownSignal;
 use jtp_tokio::client::{Client, ImageError, Images, Incoming};
-use tokio::sync::watch;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
-use crate::escape::escaped;
-use crate::exit::{Exit, Failure};
+use crate::escape::{escaped, escaped_chain};
+use crate::exit::{Exit, Failure, error_chain};
 use crate::progress::{LOCAL_DISK, Progress};
 use crate::queue::DownloadQueue;
-use crate::signals::ShutdownSignal;
 use crate::writer::{ImageWriter, WriterFailed, worse_of};
 
 /// Maximum number of broken images per job that are requested again. // R2 R3
@@ -49,7 +48,7 @@ pub struct FetchState {
     /// The shutdown request of the user.
     pub shutdown: ShutdownSignal,
     /// Ends all connections of the job after a failure of one.
-    abort: (watch::Sender<bool>, ShutdownSignal),
+    abort: ShutdownSignal,
 }
 
 impl FetchState {
@@ -70,7 +69,7 @@ impl FetchState {
             retries: Mutex::default(),
             progress,
             shutdown: shutdown.clone(),
-            abort: ShutdownSignal::channel(),
+            abort: ShutdownSignal::new(),
         }
     }
 
@@ -168,7 +167,7 @@ impl FetchState {
             failure.exit,
             Exit::Connect | Exit::RateLimited | Exit::Other
         ) {
-            self.abort.0.send_replace(true);
+            self.abort.begin();
         }
     }
 
@@ -178,11 +177,10 @@ impl FetchState {
         mut images: Images<'_>,
         writer: &mut ImageWriter,
     ) -> Result<(), ReceiveError> {
-        let (mut shutdown, mut abort) = (self.shutdown.clone(), self.abort.1.clone());
         tokio::select! {
             biased;
-            () = shutdown.requested() => Err(Failure::interrupted().into()),
-            () = abort.requested() => Err(Failure::new(Exit::Success, "").into()),
+            () = self.shutdown.wait() => Err(Failure::interrupted().into()),
+            () = self.abort.wait() => Err(Failure::new(Exit::Success, "").into()),
             done = self.receive_all(&mut images, writer) => done,
         }
     }
@@ -235,12 +233,12 @@ impl FetchState {
 
     fn receive_failed(&self, image: Image, error: ImageError) -> Result<(), Failure> {
         match error {
-            ImageError::Interrupted => {
+            ImageError::Interrupted(_) => {
                 tracing::debug!(id = %image.id, "connection lost; requesting the image again");
                 Ok(())
             }
             ImageError::Fatal(error) => Err(connect::failure(&error, &self.args)),
-            error => Err(Failure::other(error.to_string())),
+            error => Err(Failure::other(escaped_chain(&error))),
         }
     }
 
@@ -316,7 +314,7 @@ impl FetchState {
             | OutputError::Permission { .. }
             | OutputError::Vanished { .. } => Err(output_failure(error)),
             error => {
-                self.image_failed(image, LOCAL_DISK, error);
+                self.image_failed(image, LOCAL_DISK, &error_chain(error));
                 Ok(())
             }
         }
@@ -376,7 +374,7 @@ pub fn output_failure(error: &OutputError) -> Failure {
         OutputError::DiskFull { .. } => "; free some space, or choose another folder with --out",
         _ => "; choose another folder with --out",
     };
-    Failure::new(Exit::Disk, format!("{error}{hint}"))
+    Failure::new(Exit::Disk, format!("{}{hint}", error_chain(error)))
 }
 
 /// One image's contribution to the progress bar. It never exceeds the size in the catalog, so that the total stays

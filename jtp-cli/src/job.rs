@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use jtp_core::ImageId;
 use jtp_core::client::{CatalogEntry, HaveSet};
 use jtp_store::{NamePlan, OutputError, OutputFolder, Scan};
+use jtp_tokio::ShutdownSignal;
 use jtp_tokio::client::Client;
 
 use crate::client_args::ClientArgs;
@@ -18,7 +19,6 @@ use crate::exit::{Exit, Failure};
 use crate::fetch::{FetchState, output_failure};
 use crate::progress::{OtherCounts, Progress, Style};
 use crate::queue::DownloadQueue;
-use crate::signals::ShutdownSignal;
 use crate::terminal::stderr_line;
 
 /// The state that all jobs of one program run share.
@@ -61,10 +61,9 @@ impl Session {
     ///
     /// The request failed, or a shutdown was requested.
     pub async fn list(&self, client: &mut Client) -> Result<Vec<CatalogEntry<'static>>, Failure> {
-        let mut shutdown = self.shutdown.clone();
         tokio::select! {
             biased;
-            () = shutdown.requested() => Err(Failure::interrupted()),
+            () = self.shutdown.wait() => Err(Failure::interrupted()),
             entries = client.list() => entries.map_err(|error| connect::failure(&error, &self.args)),
         }
     }
@@ -227,7 +226,7 @@ impl Session {
             return Ok(());
         };
         let all_failed = failed.len() == results.len();
-        if all_failed || worst.exit >= Exit::Tls || self.shutdown.is_requested() {
+        if all_failed || worst.exit >= Exit::Tls || self.shutdown.has_begun() {
             return Err(worst);
         }
         tracing::warn!(
@@ -329,10 +328,9 @@ impl FolderScan {
 
     /// Waits for the scan, or for a shutdown request.
     async fn finish(mut self, shutdown: &ShutdownSignal) -> Result<Scan, Failure> {
-        let mut shutdown = shutdown.clone();
         let scanned = tokio::select! {
             scanned = &mut self.thread => scanned,
-            () = shutdown.requested() => return Err(Failure::interrupted()),
+            () = shutdown.wait() => return Err(Failure::interrupted()),
         };
         let scan = scanned
             .map_err(|error| Failure::other(format!("scanning the output folder failed: {error}")))?
@@ -371,7 +369,10 @@ fn missing_images(
     names: &NamePlan,
 ) -> HashMap<ImageId, u32> {
     if present.ids.is_empty() {
-        return entries.iter().map(|entry| (entry.id, entry.length)).collect();
+        return entries
+            .iter()
+            .map(|entry| (entry.id, entry.length))
+            .collect();
     }
     let by_id: HashMap<ImageId, &CatalogEntry<'_>> =
         entries.iter().map(|entry| (entry.id, entry)).collect();

@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
 use jtp_core::compress::Threshold;
-use jtp_core::server::{PlainPolicy, ServerConfig};
-use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, Progress};
-use jtp_tokio::Server;
+use jtp_store::{DirStore, DirStoreError, Follow, IndexProgress};
+use jtp_tokio::ShutdownSignal;
+use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
+use jtp_tokio::store::ImageStore;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::address::Address;
 use crate::cache;
 use crate::certificates;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, error_chain};
 use crate::limits;
 use crate::logging::{self, DefaultLevel};
 use crate::server_args::ServerArgs;
-use crate::signals::{self, ShutdownSignal};
+use crate::signals;
 use crate::terminal::{stderr_line, stdout_line};
 use crate::units::none_if_zero;
 
@@ -68,13 +69,13 @@ async fn serve(
     args: &ServerArgs,
     tls: Option<rustls::ServerConfig>,
     files: Option<u64>,
-    mut shutdown: ShutdownSignal,
+    shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
     // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
     let socket = bind(&args.bind).await?;
     let store = tokio::select! {
         store = open_store(args) => store?,
-        () = shutdown.requested() => {
+        () = shutdown.wait() => {
             tracing::info!("stopped before the initial scan completed");
             return Ok(());
         }
@@ -93,12 +94,12 @@ async fn serve(
 }
 
 async fn serve_until_shutdown(
-    server: &Server<DirStore>,
+    server: &Server,
     listener: TcpListener,
-    mut shutdown: ShutdownSignal,
+    shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
     let stopping = async {
-        shutdown.requested().await;
+        shutdown.wait().await;
         tracing::info!(
             "stopping: waiting for requests in progress; a second signal exits immediately"
         );
@@ -113,7 +114,7 @@ fn build(
     tls: Option<rustls::ServerConfig>,
     files: Option<u64>,
     store: Arc<DirStore>,
-) -> Server<DirStore> {
+) -> Server {
     let config = ServerConfig::new()
         .with_idle_timeout(none_if_zero(args.keep_alive_timeout))
         .with_watch(!args.no_watch);
@@ -161,13 +162,13 @@ async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
     let mut builder = DirStore::builder(&folder)
         .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
         .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
-        .read_anew(args.checksum);
+        .rehash(args.checksum);
     builder = cache::configure(builder, args);
     if let Some(only) = &args.only {
         builder = builder.only(only);
     }
     let mut logged = Instant::now();
-    builder = builder.progress(move |progress: Progress| {
+    builder = builder.progress(move |progress: IndexProgress| {
         if logged.elapsed() >= PROGRESS_INTERVAL {
             logged = Instant::now();
             tracing::info!(
@@ -182,7 +183,7 @@ async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
     match opened {
         Ok(Ok(store)) => Ok(Arc::new(store)),
         Ok(Err(DirStoreError::Folder { path, source })) => Err(folder_failure(&path, &source)),
-        Ok(Err(error)) => Err(Failure::other(error.to_string())),
+        Ok(Err(error)) => Err(Failure::other(error_chain(&error))),
         Err(error) => Err(Failure::other(format!(
             "reading the images failed: {error}"
         ))),
@@ -246,11 +247,11 @@ fn listen_failure(address: &Address, error: &io::Error) -> Failure {
 fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     let catalog = store.catalog().snapshot();
     let bytes: u64 = catalog.entries().map(|entry| u64::from(entry.length)).sum();
-    let transport = match (args.no_tls, plain_policy(args)) {
-        (true, _) => "plain TCP",
-        (false, PlainPolicy::Refuse) => "TLS",
-        (false, PlainPolicy::Loopback) => "TLS, and plain TCP from this machine",
-        (false, PlainPolicy::Allow) => "TLS and plain TCP",
+    let transport = match plain_policy(args) {
+        _ if args.no_tls => "plain TCP",
+        PlainPolicy::Refuse => "TLS",
+        PlainPolicy::Loopback => "TLS, and plain TCP from this machine",
+        _ => "TLS and plain TCP",
     };
     let images = if catalog.len() == 1 {
         "image"

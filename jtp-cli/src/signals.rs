@@ -4,36 +4,9 @@ use std::io;
 use std::sync::mpsc;
 use std::thread;
 
-use tokio::sync::watch;
+use jtp_tokio::ShutdownSignal;
 
 use crate::exit::{Exit, Failure};
-
-/// The shutdown request of the user. Can be awaited on any runtime and thread.
-#[derive(Debug, Clone)]
-pub struct ShutdownSignal(watch::Receiver<bool>);
-
-impl ShutdownSignal {
-    /// Waits for a shutdown request.
-    pub async fn requested(&mut self) {
-        if self.0.wait_for(|stop| *stop).await.is_err() {
-            // The sender was dropped: no request can follow.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Whether a shutdown was requested.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Creates a signal with its sender; sending `true` requests the shutdown.
-    #[must_use]
-    pub fn channel() -> (watch::Sender<bool>, ShutdownSignal) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, ShutdownSignal(receiver))
-    }
-}
 
 /// Listens for signals on a dedicated thread, so that a main thread blocked on the disk does not delay them.
 ///
@@ -43,7 +16,8 @@ impl ShutdownSignal {
 ///
 /// The signal handlers cannot be installed.
 pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
-    let (sender, shutdown) = ShutdownSignal::channel();
+    let shutdown = ShutdownSignal::new();
+    let requested = shutdown.clone();
     let (ready, started) = mpsc::channel();
     let failed =
         |error: io::Error| Failure::other(format!("cannot install signal handlers: {error}"));
@@ -54,7 +28,7 @@ pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
                 .enable_all()
                 .build();
             match runtime {
-                Ok(runtime) => runtime.block_on(wait(&sender, &ready, second)),
+                Ok(runtime) => runtime.block_on(wait(&requested, &ready, second)),
                 Err(error) => drop(ready.send(Err(error))),
             }
         })
@@ -66,7 +40,7 @@ pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
     }
 }
 
-async fn wait(shutdown: &watch::Sender<bool>, ready: &mpsc::Sender<io::Result<()>>, second: Exit) {
+async fn wait(shutdown: &ShutdownSignal, ready: &mpsc::Sender<io::Result<()>>, second: Exit) {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return drop(ready.send(Err(error))),
@@ -74,7 +48,7 @@ async fn wait(shutdown: &watch::Sender<bool>, ready: &mpsc::Sender<io::Result<()
     // Fails only if the main thread is gone, which means that the process is exiting.
     let _ = ready.send(Ok(()));
     signals.next().await;
-    shutdown.send_replace(true);
+    shutdown.begin();
     signals.next().await;
     std::process::exit(second.code().into());
 }

@@ -11,10 +11,11 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::address::Address;
-use crate::certificates::{ALPN, provider, read_certificates};
+use crate::certificates::{provider, read_certificates};
 use crate::exit::{Exit, Failure};
 
-/// Returns the client's TLS configuration, which trusts the certificates in `cert`, or the system's roots. // T1
+/// Returns the client's TLS configuration, which trusts the certificates in `cert`, or the system's roots. The client
+/// adds the ALPN protocol. // T1
 ///
 /// # Errors
 ///
@@ -42,9 +43,7 @@ pub fn client_config(cert: Option<&Path>) -> Result<rustls::ClientConfig, Failur
             )
         })?,
     };
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+    Ok(builder.with_no_client_auth())
 }
 
 /// The name to verify and to send as SNI: `explicit`, else the host; `localhost` for a loopback address.

@@ -111,10 +111,9 @@ pub async fn follow(
             "{failure} (retrying in {} s)",
             delay.as_secs()
         ));
-        let mut shutdown = watcher.session.shutdown.clone();
         tokio::select! {
             biased;
-            () = shutdown.requested() => return Err(Failure::interrupted()),
+            () = watcher.session.shutdown.wait() => return Err(Failure::interrupted()),
             () = sleep(delay) => {}
         }
         delay = (delay * 2).min(RETRY_DELAY.1);
@@ -146,10 +145,9 @@ impl Watcher {
     /// Watches over one connection until it fails.
     async fn watch(&mut self) -> WatchEnd {
         let mut watch_client = self.session.connector.client_without_retries();
-        let mut shutdown = self.session.shutdown.clone();
         let started = tokio::select! {
             biased;
-            () = shutdown.requested() => return WatchEnd::Shutdown,
+            () = self.session.shutdown.wait() => return WatchEnd::Shutdown,
             started = watch_client.list_and_watch() => started,
         };
         let (entries, mut watch) = match started {
@@ -175,7 +173,6 @@ impl Watcher {
     ) -> Result<WatchEnd, WatchEnd> {
         let mut queue = EventQueue::default();
         queue.receive_during(self.reconcile(entries), watch).await?;
-        let mut shutdown = self.session.shutdown.clone();
         let mut due = Instant::now() + RECONCILE_INTERVAL;
         loop {
             // Checked first, so that a constant flow of events does not postpone the reconcile.
@@ -203,7 +200,7 @@ impl Watcher {
             }
             tokio::select! {
                 biased;
-                () = shutdown.requested() => return Ok(WatchEnd::Shutdown),
+                () = self.session.shutdown.wait() => return Ok(WatchEnd::Shutdown),
                 first = watch.next() => queue.gather(first, watch).await,
                 () = sleep_until(due) => {}
             }

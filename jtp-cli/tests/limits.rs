@@ -73,6 +73,6 @@ fn server_without_inotify_rescans_and_warns_once() {
         .unwrap();
     let lines = log
         .lines()
-        .filter(|line| line.contains("scanned each second"));
+        .filter(|line| line.contains("scanned every second"));
     assert_eq!(lines.count(), 1, "{log}");
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::fault::ImageFault;
 use crate::image::{Image, ImageHasher, ImageId};
 #[cfg(feature = "zstd")]
 use crate::zstd_stream::ZstdStream;
@@ -11,35 +12,6 @@ pub const DEFAULT_MAX_IMAGE_SIZE: u64 = u32::MAX as u64;
 
 /// The default limit for a Zstd window: 8 MiB. // W8
 pub const DEFAULT_MAX_WINDOW: u32 = 8 * 1024 * 1024;
-
-/// Why a received image is bad. The stream continues after it. // R2
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageFault {
-    /// The decoded bytes have another ID than the packet. // W3
-    #[error("the image's bytes have the ID {actual}, not {expected}")]
-    WrongId {
-        /// The ID in the packet's head.
-        expected: ImageId,
-        /// The ID of the decoded bytes.
-        actual: ImageId,
-    },
-    /// The compressed data are not Zstd frames, or not such as the protocol allows. // W8
-    #[error("the compressed data are broken: {0}")]
-    Broken(&'static str),
-    /// The decoded image exceeds the receiver's limit. // R4
-    #[error("the image is longer than {limit} bytes")]
-    TooLarge {
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// The encrypted bit is set. // R2
-    #[error("the image is marked as encrypted")]
-    Encrypted,
-    /// The data are compressed, and this build lacks the feature `zstd`. // W8
-    #[error("the image is compressed, and this program was built without Zstd")]
-    CompressionUnsupported,
-}
 
 /// Receives one image after another: it decodes the bytes after a packet's head as they arrive, and at the end gives
 /// a verdict whether they are the image.

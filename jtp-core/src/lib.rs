@@ -104,6 +104,7 @@ pub mod catalog;
 pub mod client;
 pub mod compress;
 mod connection;
+mod fault;
 mod image;
 mod name;
 pub mod server;
@@ -114,11 +115,10 @@ mod zstd_frame;
 #[cfg(feature = "zstd")]
 mod zstd_stream;
 
-pub use body::{
-    BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, ImageFault, Piece, Verified,
-};
+pub use body::{BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, Piece, Verified};
 pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use connection::{Misuse, Received};
+pub use fault::ImageFault;
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
 pub use name::nfc;
 pub use time::Time;

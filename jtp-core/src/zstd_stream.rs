@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use crate::body::ImageFault;
+use crate::fault::ImageFault;
 use crate::wire::Decoded;
 use crate::zstd_frame::{
     self, BLOCK_HEADER_LEN, BlockKind, FrameHeader, MAX_BLOCK, MAX_HEADER_LEN, Reason,

@@ -23,11 +23,8 @@ fn number() -> impl Strategy<Value = u32> {
 }
 
 fn image() -> impl Strategy<Value = Image> {
-    (any::<u64>(), 0u8..32, number()).prop_map(|(id, flags, length)| Image {
-        id: ImageId(id),
-        flags: Flags::from_bits(flags),
-        length,
-    })
+    (any::<u64>(), 0u8..32, number())
+        .prop_map(|(id, flags, length)| Image::new(ImageId(id), Flags::from_bits(flags), length))
 }
 
 fn head() -> impl Strategy<Value = RequestHead> {
@@ -42,7 +39,7 @@ fn head() -> impl Strategy<Value = RequestHead> {
     (kind, any::<bool>()).prop_map(|(kind, keep_alive)| {
         let flagged = !matches!(kind, RequestKind::Cancel | RequestKind::Watch);
         let keep_alive = keep_alive && flagged; // S10
-        RequestHead { kind, keep_alive }
+        RequestHead::new(kind, keep_alive)
     })
 }
 
@@ -78,12 +75,8 @@ proptest! {
         prop_assert_eq!(whole(packet::decode_head(&out), &out), image);
         decode::run(&out);
 
-        let entry = entry::Entry {
-            id: image.id,
-            flags: Flags::from_bits(image.flags.bits() & 15),
-            name: &name,
-            size: image.length,
-        };
+        let flags = Flags::from_bits(image.flags.bits() & 15);
+        let entry = entry::Entry::new(&name, Image::new(image.id, flags, image.length));
         out.clear();
         entry::encode(&entry, &mut out).unwrap();
         prop_assert_eq!(whole(entry::decode(&out), &out), entry);
@@ -105,10 +98,7 @@ proptest! {
             prop_assert_eq!(whole(response::decode_count(header, rest), rest), count);
             decode::run(rest);
         }
-        let frame = ErrorFrame {
-            code: ErrorCode::from_code(code).unwrap(),
-            message: message.into(),
-        };
+        let frame = ErrorFrame::new(ErrorCode::from_code(code).unwrap(), message);
         out.clear();
         frame.encode(&mut out);
         let (start, rest) = out.split_at(HEADER_LEN);

@@ -181,6 +181,7 @@
 //! | `tls` | no | what concerns TLS, by the types of rustls |
 //! | `zstd` | no | compressed images |
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without client and server there is only what an adapter implements.
 #![cfg_attr(not(any(feature = "client", feature = "server")), allow(dead_code))]

@@ -127,10 +127,8 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     fn resolve(&self, address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
     /// Connects to an address. The driver drops the future when its time is over.
-    fn connect(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Socket>> + Send;
+    fn connect(&self, address: SocketAddr)
+    -> impl Future<Output = io::Result<Self::Socket>> + Send;
 }
 
 /// A runtime with TLS. The driver completes the configurations and drops the futures when their time is over.

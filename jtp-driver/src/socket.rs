@@ -72,7 +72,10 @@ mod tests {
         #[cfg(target_os = "linux")]
         {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEP_ALIVE_IDLE);
-            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEP_ALIVE_INTERVAL);
+            assert_eq!(
+                socket.tcp_keepalive_interval().unwrap(),
+                KEEP_ALIVE_INTERVAL
+            );
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEP_ALIVE_PROBES);
         }
     }

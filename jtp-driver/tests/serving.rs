@@ -144,7 +144,10 @@ fn an_observer_sees_connections_and_requests_and_they_are_counted() {
         let lines = log.0.lock().unwrap().clone();
         assert_eq!(lines[0], "opened");
         assert!(lines[1].starts_with("LIST answered 0 0"), "{lines:?}");
-        assert!(lines[2].starts_with("LIST_AND_GET answered 2 8"), "{lines:?}");
+        assert!(
+            lines[2].starts_with("LIST_AND_GET answered 2 8"),
+            "{lines:?}"
+        );
         assert!(lines[3].starts_with("closed "), "{lines:?}");
         let counters = server.counters();
         assert_eq!((counters.images_sent, counters.body_bytes_sent), (2, 8));
@@ -276,7 +279,10 @@ fn r6_an_image_that_is_cut_off_says_why_and_the_request_fails_once() {
         assert_eq!(image.chunk().await.unwrap().unwrap(), b"abc");
         assert_eq!(image.received(), 3);
         let error = image.chunk().await.err().unwrap();
-        assert!(matches!(error, ImageError::Fatal(Error::Protocol(_))), "{error:?}");
+        assert!(
+            matches!(error, ImageError::Fatal(Error::Protocol(_))),
+            "{error:?}"
+        );
         let error = images.next().await.err().unwrap();
         assert!(matches!(error, Error::Failed), "{error:?}");
         serving.await;

@@ -230,11 +230,7 @@ impl ImageStore for Compressed {
         &self.0
     }
 
-    fn open(
-        self: Arc<Self>,
-        _: Image,
-        _: usize,
-    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+    fn open(self: Arc<Self>, _: Image, _: usize) -> BoxFuture<Result<OpenImage, StoreError>> {
         let opened = OpenImage::whole(self.1, self.2.clone());
         Box::pin(std::future::ready(Ok(opened)))
     }

@@ -6,15 +6,16 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
 use jtp_core::server::{ServerConfig, ServerConnection};
 use jtp_core::{ImageId, Time};
-use jtp_store::{DirStore, Follow, ImageStore};
+use jtp_driver::store::ImageStore;
+use jtp_store::{DirStore, Follow};
 
 /// Held by each test, since they measure time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -22,9 +23,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// The limit for 10,000 files on a busy machine. An idle one needs less than 2 s.
 const SOON: Duration = Duration::from_secs(10);
 
-fn scanning(folder: &Path) -> DirStore {
+fn scanning(folder: &Path) -> Arc<DirStore> {
     let interval = Follow::Interval(Duration::from_millis(100));
-    DirStore::builder(folder).follow(interval).open().unwrap()
+    build(DirStore::builder(folder).follow(interval))
 }
 
 /// A client that watches and records the announced images: a server's connection without a socket.
@@ -52,9 +53,9 @@ impl Watcher<'_> {
     #[track_caller]
     fn until(&mut self, wanted: impl Fn(&jtp_core::Catalog) -> bool) -> Duration {
         let begun = Instant::now();
-        let mut watch = self.store.catalog().watch_since(0);
+        let mut changes = self.store.catalog().subscribe_since(0);
         loop {
-            let catalog = watch.wait_timeout(PATIENCE.saturating_sub(begun.elapsed()));
+            let catalog = changes.wait_timeout(PATIENCE.saturating_sub(begun.elapsed()));
             let catalog = catalog.expect("timed out");
             self.connection.catalog_changed(&catalog, Time::ZERO);
             self.receive();

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use common::*;
-use jtp_store::{DirStore, ImageStore};
+use jtp_driver::store::ImageStore;
+use jtp_store::DirStore;
 
 /// Counts the bytes that are allocated, and their maximum.
 struct Counting;

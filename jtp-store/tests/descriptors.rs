@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use jtp_store::{DirStore, Follow, ImageStore, OpenError};
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_store::{DirStore, Follow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Opens no more files until it is dropped.
@@ -42,14 +43,15 @@ fn without_file_descriptors_images_stay_listed_and_new_files_are_listed_later() 
         let (folder, outside) = (temp(), temp());
         let a = write(folder.path(), "a.png", b"a");
         let b = write(outside.path(), "b.png", b"b");
-        let store = DirStore::builder(folder.path())
-            .follow(follow)
-            .open()
-            .unwrap();
+        let store = build(DirStore::builder(folder.path()).follow(follow));
         let listed = image(&store, a);
         let exhausted = Exhausted::new();
-        let error = store.open(&listed).map(|_| ()).unwrap_err();
-        assert!(matches!(error, OpenError::Io { .. }), "{error}");
+        let error = open(&store, listed).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Unavailable { id, .. } if id == a),
+            "{error}"
+        );
+        assert!(error.is_transient());
         fs::rename(outside.path().join("b.png"), folder.path().join("b.png")).unwrap();
         // Longer than the store needs to find the file.
         thread::sleep(Duration::from_secs(1));

@@ -12,7 +12,8 @@ use common::*;
 #[cfg(feature = "zstd")]
 use jtp_core::compress::Threshold;
 use jtp_core::{FileType, ImageId};
-use jtp_store::{DirStore, DirStoreError, Follow, ImageStore, OpenError, ReadError};
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_store::{DirStore, DirStoreError, Follow};
 
 #[test]
 fn s5_the_images_directly_in_the_folder_are_listed_in_order_and_served() {
@@ -27,10 +28,10 @@ fn s5_the_images_directly_in_the_folder_are_listed_in_order_and_served() {
     write(&folder.path().join("dir.png"), "inner.png", b"4");
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&reports);
-    let store = DirStore::builder(folder.path())
-        .progress(move |progress| sink.lock().unwrap().push(progress))
-        .open()
-        .unwrap();
+    let store = build(
+        DirStore::builder(folder.path())
+            .progress(move |progress| sink.lock().unwrap().push(progress)),
+    );
     assert_eq!(listed(&store), ["a.jpeg", "b.PNG", "z.heic"]);
     let b = image(&store, png);
     assert_eq!((b.flags.file_type(), b.length), (FileType::Png, 12));
@@ -44,10 +45,7 @@ fn only_selects_files_by_a_substring_of_their_name() {
     let folder = temp();
     write(folder.path(), "Holiday-1.png", b"1");
     write(folder.path(), "work.png", b"2");
-    let store = DirStore::builder(folder.path())
-        .only("HOLIDAY")
-        .open()
-        .unwrap();
+    let store = build(DirStore::builder(folder.path()).only("HOLIDAY"));
     assert_eq!(listed(&store), ["Holiday-1.png"]);
 }
 
@@ -232,30 +230,19 @@ fn s13_a_body_of_a_changed_file_is_never_completed() {
         let folder = temp();
         let bytes = noise(300_000, 1);
         let id = write(folder.path(), "a.png", &bytes);
-        let store = DirStore::builder(folder.path())
-            .follow(Follow::Never)
-            .open()
-            .unwrap();
+        let store = build(DirStore::builder(folder.path()).follow(Follow::Never));
         let listed = image(&store, id);
-        let mut open = store.open(&listed).unwrap();
-        let mut buf = vec![0; 100_000];
-        assert_eq!(open.read_at(0, &mut buf).unwrap(), 100_000, "{what}");
+        let open_image = open(&store, listed).unwrap();
+        assert_eq!(read(&open_image, 0, 100_000).unwrap(), bytes[..100_000]);
         attack(&folder.path().join("a.png"));
-        let mut at = 100_000;
-        let error = loop {
-            match open.read_at(at, &mut buf) {
-                Ok(n) => at += n as u64,
-                Err(e) => break e,
-            }
-            assert!(at < 300_000, "{what}: the last byte was released");
-        };
-        assert!(matches!(error, ReadError::Changed(_)), "{what}: {error}");
+        let error = read_rest(&open_image, 100_000, 100_000).expect_err(what);
+        assert!(matches!(error, StoreError::Changed(_)), "{what}: {error}");
         // The catalog is corrected although the store does not follow the folder.
         wait_for(&store, |catalog| !catalog.contains(id));
         assert!(
             matches!(
-                store.open(&listed),
-                Err(OpenError::Gone(_) | OpenError::Changed(_))
+                open(&store, listed),
+                Err(StoreError::Gone(_) | StoreError::Changed(_))
             ),
             "{what}"
         );
@@ -267,28 +254,24 @@ fn s13_a_file_replaced_or_deleted_while_open_is_served_completely_or_not_at_all(
     let folder = temp();
     let bytes = noise(300_000, 1);
     let id = write(folder.path(), "a.png", &bytes);
-    let store = DirStore::builder(folder.path())
-        .follow(Follow::Never)
-        .open()
-        .unwrap();
+    let store = build(DirStore::builder(folder.path()).follow(Follow::Never));
     let listed = image(&store, id);
     for replace in [true, false] {
-        let mut open = store.open(&listed);
+        let open_image = open(&store, listed);
         if replace {
             write(folder.path(), "new", noise(300_000, 2));
             fs::rename(folder.path().join("new"), folder.path().join("a.png")).unwrap();
         }
         // Removing the last link changes the ctime, so the open file counts as changed.
-        if let Ok(open) = &mut open {
-            let mut buf = vec![0; 300_000];
-            match open.read_at(0, &mut buf) {
-                Ok(_) => assert_eq!(buf, bytes),
-                Err(e) => assert!(matches!(e, ReadError::Changed(_)), "{e}"),
+        if let Ok(open_image) = &open_image {
+            match read(open_image, 0, 300_000) {
+                Ok(read) => assert_eq!(read, bytes),
+                Err(e) => assert!(matches!(e, StoreError::Changed(_)), "{e}"),
             }
         }
-        let again = store.open(&listed).map(|_| ());
+        let again = open(&store, listed);
         assert!(
-            matches!(again, Err(OpenError::Changed(_) | OpenError::Gone(_))),
+            matches!(again, Err(StoreError::Changed(_) | StoreError::Gone(_))),
             "{again:?}"
         );
     }
@@ -302,15 +285,12 @@ fn s13_opening_a_changed_or_missing_file_fails_and_corrects_the_catalog() {
     let folder = temp();
     let id = write(folder.path(), "a.png", b"one");
     let gone = write(folder.path(), "b.png", b"two");
-    let store = DirStore::builder(folder.path())
-        .follow(Follow::Never)
-        .open()
-        .unwrap();
+    let store = build(DirStore::builder(folder.path()).follow(Follow::Never));
     let (a, b) = (image(&store, id), image(&store, gone));
     let new = write(folder.path(), "a.png", b"eno");
     fs::remove_file(folder.path().join("b.png")).unwrap();
-    assert!(matches!(store.open(&a), Err(OpenError::Changed(_))));
-    assert!(matches!(store.open(&b), Err(OpenError::Gone(id)) if id == gone));
+    assert!(matches!(open(&store, a), Err(StoreError::Changed(changed)) if changed == id));
+    assert!(matches!(open(&store, b), Err(StoreError::Gone(id)) if id == gone));
     wait_for(&store, |c| c.len() == 1 && c.contains(new));
     assert_eq!(body(&store, image(&store, new)).unwrap(), b"eno");
 }
@@ -339,8 +319,7 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
     });
     for (id, bytes) in ids.iter().zip([&small, &large]) {
         let variant = body(&store, image(&store, *id)).unwrap();
-        assert_eq!(variant.len(), image(&store, *id).length as usize);
-        assert_eq!(&zstd::decode_all(variant.as_slice()).unwrap(), bytes);
+        assert_eq!(&zstd::decode_all(&variant[..]).unwrap(), bytes);
     }
     if !raw.flags.is_compressed() {
         assert_eq!(
@@ -359,35 +338,37 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
         assert!(!image(&store, id).flags.is_compressed());
     }
     // An open variant outlives its file.
-    let mut open = store.open(&image(&store, ids[0])).unwrap();
+    let open_image = open(&store, image(&store, ids[0])).unwrap();
     fs::remove_file(folder.path().join("a.bmp")).unwrap();
     wait_for(&store, |c| !c.contains(ids[0]));
-    let mut variant = vec![0; 10_000];
-    let n = open.read_at(0, &mut variant).unwrap();
-    assert_eq!(zstd::decode_all(&variant[..n]).unwrap(), small);
+    let variant = read_rest(&open_image, 0, 10_000).unwrap();
+    assert_eq!(zstd::decode_all(&variant[..]).unwrap(), small);
 }
 
 #[test]
 #[cfg(feature = "zstd")]
 fn s9_compression_is_disabled_by_a_threshold_of_0_and_limited_by_memory() {
     let folder = temp();
-    let id = write(folder.path(), "a.bmp", vec![1; 100_000]);
+    let raw = vec![1; 100_000];
+    let id = write(folder.path(), "a.bmp", &raw);
     let off = Threshold::new(0.0).unwrap();
     let builders = [
         DirStore::builder(folder.path()).compression(off),
         DirStore::builder(folder.path()).variant_memory(10),
     ];
     for builder in builders {
-        let store = builder.open().unwrap();
+        let store = build(builder);
         let marker = write(folder.path(), "m.png", b"marker");
         wait_for(&store, |c| c.contains(marker));
-        assert!(!image(&store, id).flags.is_compressed());
-        let mut compressed = image(&store, id);
-        compressed.flags = jtp_core::Flags::from_bits(0b1011);
-        assert!(matches!(
-            store.open(&compressed),
-            Err(OpenError::Changed(_))
-        ));
+        let listed = image(&store, id);
+        assert!(!listed.flags.is_compressed());
+        // A variant that does not exist is replaced by the raw file.
+        let mut compressed = listed;
+        compressed.flags = jtp_core::Flags::new(listed.flags.file_type(), true);
+        compressed.length = 10;
+        let (image, bytes) = sent(&store, compressed).unwrap();
+        assert_eq!(image, listed);
+        assert_eq!(bytes, raw);
         fs::remove_file(folder.path().join("m.png")).unwrap();
     }
 }
@@ -398,10 +379,11 @@ fn unchanged_files_in_the_index_file_are_not_read_again() {
     let index = cache.path().join("made/index");
     let a = write(folder.path(), "a.png", b"GIF89a");
     let open = |rehash| {
-        let builder = DirStore::builder(folder.path())
-            .index_file(&index)
-            .rehash(rehash);
-        builder.open().unwrap()
+        build(
+            DirStore::builder(folder.path())
+                .index_file(&index)
+                .rehash(rehash),
+        )
     };
     drop(open(false));
     // A wrong ID in the index shows that it is used.
@@ -423,11 +405,9 @@ fn dropping_a_store_joins_its_threads_and_open_bodies_stay_valid() {
     let folder = temp();
     let id = write(folder.path(), "a.png", b"pixels");
     let store = open_store(folder.path());
-    let mut open = store.open(&image(&store, id)).unwrap();
+    let open_image = open(&store, image(&store, id)).unwrap();
     let begun = std::time::Instant::now();
     drop(store);
     assert!(begun.elapsed() < PATIENCE / 4);
-    let mut buf = [0; 6];
-    assert_eq!(open.read_at(0, &mut buf).unwrap(), 6);
-    assert_eq!(&buf, b"pixels");
+    assert_eq!(read(&open_image, 0, 6).unwrap(), b"pixels"[..]);
 }

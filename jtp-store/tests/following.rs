@@ -7,18 +7,20 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use common::*;
-use jtp_store::{DirStore, Follow, ImageStore};
+use jtp_driver::store::ImageStore;
+use jtp_store::{DirStore, Follow};
 
 const SOON: Duration = Duration::from_secs(2);
 
 /// Runs each test twice: with file system events, and with scans alone.
 macro_rules! both {
     ($(fn $name:ident($folder:ident, $store:ident) $body:block)*) => {
-        $(fn $name($folder: &Path, $store: &DirStore) $body)*
+        $(fn $name($folder: &Path, $store: &Arc<DirStore>) $body)*
         mod by_events {
             $(#[test] fn $name() {
                 let folder = super::images();
@@ -40,9 +42,9 @@ fn images() -> tempfile::TempDir {
     parent
 }
 
-fn scanning(folder: &Path) -> DirStore {
+fn scanning(folder: &Path) -> Arc<DirStore> {
     let interval = Follow::Interval(Duration::from_millis(100));
-    DirStore::builder(folder).follow(interval).open().unwrap()
+    build(DirStore::builder(folder).follow(interval))
 }
 
 both! {
@@ -118,13 +120,13 @@ fn a_file_renamed_over_another_replaces_it_in_one_snapshot() {
     let old = write(folder.path(), "a.png", b"old");
     let store = open_store(folder.path());
     let new = write(folder.path(), ".a.png.tmp", b"new");
-    let mut watch = store.catalog().watch();
+    let mut changes = store.catalog().subscribe();
     fs::rename(
         folder.path().join(".a.png.tmp"),
         folder.path().join("a.png"),
     )
     .unwrap();
-    let next = watch.wait_timeout(PATIENCE).unwrap();
+    let next = changes.wait_timeout(PATIENCE).unwrap();
     assert!(next.contains(new) && !next.contains(old));
 }
 
@@ -192,7 +194,7 @@ fn with_one_thread_and_follow_never_only_the_initial_files_are_listed() {
         .open()
         .unwrap();
     write(folder.path(), "b.png", b"b");
-    let mut watch = store.catalog().watch();
-    assert!(watch.wait_timeout(Duration::from_millis(300)).is_none());
+    let mut changes = store.catalog().subscribe();
+    assert!(changes.wait_timeout(Duration::from_millis(300)).is_none());
     assert_eq!(listed(&store), ["a.png"]);
 }

@@ -6,20 +6,23 @@ mod common;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
 use jtp_core::{Catalog, ImageId};
-use jtp_store::{DirStore, ImageStore, OpenError, ReadError, VariantCache};
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_store::{DirStore, VariantCache};
 
 const MIB: u64 = 1024 * 1024;
 
-fn open(folder: &Path, cache: &VariantCache) -> DirStore {
+fn cached(folder: &Path, cache: &VariantCache) -> Arc<DirStore> {
     // Small images are not kept in memory: these tests are about the files.
-    let builder = DirStore::builder(folder)
-        .variant_cache(cache.clone())
-        .small_image_memory(0);
-    builder.open().unwrap()
+    build(
+        DirStore::builder(folder)
+            .variant_cache(cache.clone())
+            .small_image_memory(0),
+    )
 }
 
 /// An image that compresses well.
@@ -37,22 +40,21 @@ fn wait_compressed(store: &DirStore, id: ImageId) {
     wait_for(store, |catalog| compressed(catalog, id));
 }
 
-fn decoded(store: &DirStore, id: ImageId) -> Vec<u8> {
+fn decoded(store: &Arc<DirStore>, id: ImageId) -> Vec<u8> {
     let image = image(store, id);
     assert!(image.flags.is_compressed());
     let variant = body(store, image).unwrap();
-    assert_eq!(variant.len(), image.length as usize);
-    zstd::decode_all(variant.as_slice()).unwrap()
+    zstd::decode_all(&variant[..]).unwrap()
 }
 
 /// Waits for a condition that no snapshot shows.
 #[track_caller]
 fn eventually(store: &DirStore, mut condition: impl FnMut() -> bool) {
-    let mut watch = store.catalog().watch();
+    let mut changes = store.catalog().subscribe();
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < PATIENCE, "timed out");
-        watch.wait_timeout(Duration::from_millis(10));
+        changes.wait_timeout(Duration::from_millis(10));
     }
 }
 
@@ -94,7 +96,7 @@ fn a_variant_is_made_once_and_used_by_later_runs_and_other_stores() {
     let variants = VariantCache::open(cache.path().join("new/variants"), MIB).unwrap();
     let id = write(folder.path(), "a.bmp", plain(1));
     write(other_folder.path(), "b.bmp", plain(1));
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     wait_compressed(&store, id);
     assert_eq!(decoded(&store, id), plain(1));
     let file = variant_of(variants.folder(), id);
@@ -104,7 +106,7 @@ fn a_variant_is_made_once_and_used_by_later_runs_and_other_stores() {
     for folder in [folder.path(), other_folder.path()] {
         // Another program's view of the same folder.
         let variants = VariantCache::open(variants.folder(), MIB).unwrap();
-        let store = open(folder, &variants);
+        let store = cached(folder, &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1));
     }
@@ -121,7 +123,7 @@ fn a_variant_damaged_between_two_runs_is_made_again() {
     let id = write(folder.path(), "a.bmp", plain(1));
     let variants = VariantCache::open(cache.path(), MIB).unwrap();
     drop({
-        let store = open(folder.path(), &variants);
+        let store = cached(folder.path(), &variants);
         wait_compressed(&store, id);
         store
     });
@@ -130,13 +132,13 @@ fn a_variant_damaged_between_two_runs_is_made_again() {
         let mut bad = whole.clone();
         bad[at] ^= 4;
         fs::write(variant_of(cache.path(), id), &bad).unwrap();
-        let store = open(folder.path(), &variants);
+        let store = cached(folder.path(), &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1), "byte {at}");
     }
     for length in [0, 10, whole.len() - 1] {
         fs::write(variant_of(cache.path(), id), &whole[..length]).unwrap();
-        let store = open(folder.path(), &variants);
+        let store = cached(folder.path(), &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1), "cut to {length}");
     }
@@ -150,26 +152,18 @@ fn s13_a_variant_damaged_while_listed_is_never_completed_and_made_again() {
     // Half of it is noise, so that the variant is longer than one read.
     let bytes = [noise(200_000, 5), vec![1; 200_000]].concat();
     let id = write(folder.path(), "a.bmp", &bytes);
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     wait_compressed(&store, id);
     let listed = image(&store, id);
-    let mut open = store.open(&listed).unwrap();
-    let mut buf = vec![0; 50_000];
-    assert_eq!(open.read_at(0, &mut buf).unwrap(), 50_000);
+    let open_image = open(&store, listed).unwrap();
+    assert_eq!(read(&open_image, 0, 50_000).unwrap().len(), 50_000);
     let path = variant_of(cache.path(), id);
     let file = File::options().write(true).open(&path).unwrap();
     // Before and after the read position.
     file.write_all_at(b"!?", 10).unwrap();
     file.write_all_at(b"!?", 100_000).unwrap();
-    let mut at = 50_000;
-    let error = loop {
-        match open.read_at(at, &mut buf) {
-            Ok(n) => at += n as u64,
-            Err(e) => break e,
-        }
-        assert!(at < u64::from(listed.length), "the last byte was released");
-    };
-    assert!(matches!(error, ReadError::Changed(_)), "{error}");
+    let error = read_rest(&open_image, 50_000, 50_000).unwrap_err();
+    assert!(matches!(error, StoreError::Changed(_)), "{error}");
     // It may be listed raw until it is made again, but only for a moment.
     eventually(&store, || {
         fs::read(&path).is_ok_and(|variant| variant[10..12] != *b"!?")
@@ -186,19 +180,17 @@ fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
     let ids: Vec<_> = (0..3)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     for id in &ids {
         wait_compressed(&store, *id);
     }
-    let mut held = store.open(&image(&store, ids[0])).unwrap();
+    let held = open(&store, image(&store, ids[0])).unwrap();
     for path in variant_files(cache.path()) {
         fs::remove_file(path).unwrap();
     }
     // A reader that has it open can finish.
-    let length = image(&store, ids[0]).length as usize;
-    let mut variant = vec![0; length];
-    assert_eq!(held.read_at(0, &mut variant).unwrap(), length);
-    assert_eq!(zstd::decode_all(variant.as_slice()).unwrap(), plain(0));
+    let variant = read_rest(&held, 0, 1 << 20).unwrap();
+    assert_eq!(zstd::decode_all(&variant[..]).unwrap(), plain(0));
     // The image is still sent as the snapshot lists it.
     assert_eq!(decoded(&store, ids[0]), plain(0));
     // The others are found to be missing too, and made again, perhaps before the next snapshot.
@@ -210,9 +202,9 @@ fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
     let lost = image(&store, ids[1]);
     fs::remove_file(variant_of(cache.path(), ids[1])).unwrap();
     fs::remove_file(folder.path().join("1.bmp")).unwrap();
-    let error = store.open(&lost).map(|_| ()).unwrap_err();
+    let error = open(&store, lost).unwrap_err();
     assert!(
-        matches!(error, OpenError::Changed(_) | OpenError::Gone(_)),
+        matches!(error, StoreError::Changed(_) | StoreError::Gone(_)),
         "{error}"
     );
 }
@@ -225,19 +217,21 @@ fn a_cache_deleted_while_in_use_is_replaced_by_memory() {
     let ids: Vec<_> = (0..3)
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     for id in &ids {
         wait_compressed(&store, *id);
     }
     let listed = image(&store, ids[0]);
     fs::remove_dir_all(&cache).unwrap();
-    // The listed variant cannot be stored again; later ones are made in memory.
-    let error = store.open(&listed).map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::Changed(_)), "{error}");
+    // The listed variant cannot be stored again, so the raw file is sent; later ones are made in memory.
+    let (image_sent, bytes) = sent(&store, listed).unwrap();
+    assert!(listed.flags.is_compressed() && !image_sent.flags.is_compressed());
+    assert_eq!(bytes, plain(0));
     for (n, id) in (0..).zip(&ids) {
         eventually(&store, || {
-            let catalog = store.catalog().snapshot();
-            compressed(&catalog, *id) && body(&store, image(&store, *id)).is_ok()
+            let listed = image(&store, *id);
+            let (sent, _) = sent(&store, listed).unwrap();
+            sent == listed && sent.flags.is_compressed()
         });
         assert_eq!(decoded(&store, *id), plain(n));
     }
@@ -253,7 +247,7 @@ fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
         .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
         .collect();
     {
-        let store = open(
+        let store = cached(
             folder.path(),
             &VariantCache::open(cache.path(), MIB).unwrap(),
         );
@@ -279,7 +273,7 @@ fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
     let listed_folder = temp();
     write(listed_folder.path(), "3.bmp", plain(3));
     write(listed_folder.path(), "0.bmp", plain(0));
-    let store = open(listed_folder.path(), &variants);
+    let store = cached(listed_folder.path(), &variants);
     wait_compressed(&store, old_ids[0]);
     wait_compressed(&store, old_ids[3]);
     // More variants than the cache has room for.
@@ -318,7 +312,7 @@ fn an_image_is_sent_raw_if_its_variant_does_not_fit_beside_listed_ones() {
     let variants = VariantCache::open(cache.path(), 1000).unwrap();
     let first = write(folder.path(), "a.bmp", plain(1));
     let large = write(folder.path(), "b.bmp", [noise(5000, 1), plain(2)].concat());
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     wait_compressed(&store, first);
     let marker = write(folder.path(), "m.png", b"marker");
     wait_for(&store, |catalog| catalog.contains(marker));
@@ -337,7 +331,7 @@ fn a_variant_longer_than_16_mib_is_made_and_served() {
     let variants = VariantCache::open(cache.path(), 100 * MIB).unwrap();
     let bytes = [noise(17 << 20, 1), vec![0; 30 << 20], noise(1 << 20, 2)].concat();
     let id = write(folder.path(), "large.tif", &bytes);
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     wait_compressed(&store, id);
     assert!(u64::from(image(&store, id).length) > 18 * MIB);
     assert!(decoded(&store, id) == bytes);
@@ -349,7 +343,7 @@ fn a_lost_total_is_counted_again_and_stale_temporary_files_are_removed() {
     let (folder, cache) = (temp(), temp());
     let id = write(folder.path(), "a.bmp", plain(1));
     let variants = VariantCache::open(cache.path(), MIB).unwrap();
-    wait_compressed(&open(folder.path(), &variants), id);
+    wait_compressed(&cached(folder.path(), &variants), id);
     let used = variants.used().unwrap();
     let leftover = File::create(cache.path().join("1-2.part")).unwrap();
     leftover
@@ -392,7 +386,7 @@ fn variants_are_kept_in_memory_if_the_disk_is_full() {
     let large = [noise(200_000, 1), plain(2)].concat();
     let large = write(folder.path(), "a.bmp", large);
     let small = write(folder.path(), "b.bmp", plain(1));
-    let store = open(folder.path(), &variants);
+    let store = cached(folder.path(), &variants);
     wait_compressed(&store, small);
     assert!(!image(&store, large).flags.is_compressed());
     assert_eq!(decoded(&store, small), plain(1));
@@ -412,7 +406,7 @@ fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
     // There is room for some 15 of 40 variants, and each program protects only those that it lists itself.
     let stores = [(&one, 0), (&other, 100)].map(|(folder, base)| {
         let variants = VariantCache::open(cache.path(), 6000).unwrap();
-        (open(folder.path(), &variants), base)
+        (cached(folder.path(), &variants), base)
     });
     std::thread::scope(|scope| {
         for (store, base) in &stores {
@@ -421,15 +415,13 @@ fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
                     for n in 0..20u8 {
                         let bytes = plain(base + n);
                         let image = image(store, ImageId::of(&bytes));
-                        // The listed variant does not fit any more: the response ends. // S12
-                        let Ok(sent) = body(store, image) else {
-                            continue;
+                        // If the listed variant does not fit any more, the raw file is sent.
+                        let (image, sent) = sent(store, image).unwrap();
+                        let raw = match image.flags.is_compressed() {
+                            true => zstd::decode_all(&sent[..]).unwrap(),
+                            false => sent.to_vec(),
                         };
-                        let sent = match image.flags.is_compressed() {
-                            true => zstd::decode_all(sent.as_slice()).unwrap(),
-                            false => sent,
-                        };
-                        assert!(sent == bytes);
+                        assert!(raw == bytes);
                     }
                 }
             });
@@ -469,9 +461,9 @@ fn s4_the_variant_of_another_file_with_the_same_id_is_not_used() {
     let variants = VariantCache::open(cache.path(), MIB).unwrap();
     let id = write(one.path(), "a.bmp", &left);
     write(other.path(), "b.bmp", &right);
-    let store = open(one.path(), &variants);
+    let store = cached(one.path(), &variants);
     wait_compressed(&store, id);
-    let store = open(other.path(), &variants);
+    let store = cached(other.path(), &variants);
     // The queue is in order, so the image was tried before this one.
     let marker = write(other.path(), "z.bmp", plain(9));
     wait_compressed(&store, marker);

@@ -104,7 +104,7 @@ impl BatchProcessor<'_> {
             return Ok(());
         };
         match self.body.verdict() {
-            Some(Ok(verified)) => match file.commit(&self.fetch.name(image), verified.id()) {
+            Some(Ok(verified)) => match file.commit(&self.fetch.name(image), verified) {
                 Ok(name) => self.fetch.image_stored(image, &name, length, progress),
                 Err(error) => self.fetch.write_failed(image, &error)?,
             },

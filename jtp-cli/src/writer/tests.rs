@@ -5,26 +5,26 @@ use std::time::Duration;
 use clap::Parser;
 use jtp_core::{FileType, Flags, ImageId};
 use jtp_store::OutputFolder;
+use jtp_tokio::ShutdownSignal;
 
 use super::*;
 use crate::client_args::ClientArgs;
 use crate::exit::Exit;
 use crate::progress::{Progress, Style};
-use crate::signals::ShutdownSignal;
 
 fn fetch_state() -> (tempfile::TempDir, Arc<FetchState>) {
     let dir = tempfile::tempdir().unwrap();
     let folder = OutputFolder::open(dir.path().join("out")).unwrap();
     let args = ClientArgs::parse_from(["client"]);
     let progress = Progress::new(Style::Quiet);
-    let fetch = FetchState::new(&args, folder, progress, &ShutdownSignal::channel().1);
+    let fetch = FetchState::new(&args, folder, progress, &ShutdownSignal::new());
     (dir, Arc::new(fetch))
 }
 
 fn image(id: ImageId, length: usize) -> Image {
     let flags = Flags::new(FileType::Png, false);
     let length = length.try_into().unwrap();
-    Image { id, flags, length }
+    Image::new(id, flags, length)
 }
 
 fn names(fetch: &FetchState) -> Vec<String> {

@@ -1,6 +1,16 @@
 //! TLS and plain TCP, and clients that use the wrong one.
 
 use std::fs;
+use std::io::Read;
+use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use jtp_cli::certificates::{provider, read_certificates};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
 
 use crate::support::{CLIENT, TestDir};
 
@@ -74,4 +84,48 @@ fn t1_certificates_are_verified() {
     output.assert_failure(5, &["--cert"]);
     // No log lines of libraries beside the error.
     assert_eq!(output.err.lines().count(), 1, "{}", output.err);
+}
+
+/// The certificate of the program `server`, in a configuration that requires client certificates.
+fn requiring_client_certificates(dir: &TestDir) -> rustls::ServerConfig {
+    dir.serve(&[]).stop();
+    let chain = read_certificates(&dir.path("cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.path("key.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(chain[0].clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap()
+}
+
+#[test]
+fn a_server_that_requires_a_client_certificate_exits_5_without_retries() {
+    let dir = TestDir::with_images();
+    let config = Arc::new(requiring_client_certificates(&dir));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let accepted = Arc::clone(&connections);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            accepted.fetch_add(1, Ordering::SeqCst);
+            let mut stream = stream.unwrap();
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            // With TLS 1.3 the client's handshake succeeds, and the alert is the answer to its request.
+            tls.complete_io(&mut stream).unwrap_err();
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).unwrap();
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+            // Reads to the end: closing with unread bytes would reset the connection and discard the alert.
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    dir.run(CLIENT, &["--tls", "--addr", &address])
+        .assert_failure(5, &[&address, "requires a client certificate"]);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

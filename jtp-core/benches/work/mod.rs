@@ -32,11 +32,7 @@ fn id(n: u32) -> ImageId {
 }
 
 fn image(n: u32) -> Image {
-    Image {
-        id: id(n),
-        flags: Flags::new(FileType::Png, false),
-        length: 1_000 + n % 9_000,
-    }
+    Image::new(id(n), Flags::new(FileType::Png, false), 1_000 + n % 9_000)
 }
 
 /// A measured function: each call does the work once and returns the number of bytes processed.
@@ -87,7 +83,7 @@ pub(crate) fn copy(scale: u32) -> Work {
 fn request_head(n: u32, out: &mut Vec<u8>) {
     let kind = RequestKind::Batch { have: n << 4 };
     let keep_alive = true;
-    RequestHead { kind, keep_alive }.encode(out);
+    RequestHead::new(kind, keep_alive).encode(out);
 }
 
 fn packet_head(n: u32, out: &mut Vec<u8>) {
@@ -95,21 +91,12 @@ fn packet_head(n: u32, out: &mut Vec<u8>) {
 }
 
 fn list_entry(n: u32, out: &mut Vec<u8>) {
-    let Image { id, flags, length } = image(n);
-    let entry = Entry {
-        id,
-        flags,
-        name: "a photograph of a lake.jpg",
-        size: length,
-    };
+    let entry = Entry::new("a photograph of a lake.jpg", image(n));
     entry::encode(&entry, out).unwrap();
 }
 
 fn error(_: u32, out: &mut Vec<u8>) {
-    let error = ErrorFrame {
-        code: ErrorCode::ServerError,
-        message: "an image cannot be read".into(),
-    };
+    let error = ErrorFrame::new(ErrorCode::ServerError, "an image cannot be read");
     error.encode(out);
 }
 
@@ -185,11 +172,11 @@ fn respond(catalog: &Arc<Catalog>, request: &[u8], socket: &mut [u8]) -> usize {
         let length = unread.len().min(READ);
         let received = server.receive(&unread[..length], NOW);
         unread = &unread[received.used..];
-        if received.request.is_some() {
+        if received.event.is_some() {
             server.accept(catalog, NOW).unwrap();
         }
         while let Some(wanted) = server.wants_body() {
-            let length = wanted.image.length - wanted.offset;
+            let length = wanted.remaining();
             server.body_loaded(length, NOW).unwrap();
             sent += send(&mut server, socket);
         }
@@ -274,7 +261,7 @@ fn serve_batch(scale: u32) -> Work {
     let mut request = Vec::new();
     let kind = RequestKind::Batch { have: scale };
     let keep_alive = true;
-    RequestHead { kind, keep_alive }.encode(&mut request);
+    RequestHead::new(kind, keep_alive).encode(&mut request);
     encode_ids(&(0..scale).map(id).collect::<Vec<_>>(), &mut request);
     let mut socket = vec![0; READ];
     Box::new(move || {
@@ -289,10 +276,8 @@ const SMALL: [u8; 4_000] = [0x5a; 4_000];
 fn serve_images() -> Work {
     let mut writer = CatalogWriter::new();
     for n in 0..10_000 {
-        let image = Image {
-            length: 4_000,
-            ..image(n)
-        };
+        let Image { id, flags, .. } = image(n);
+        let image = Image::new(id, flags, 4_000);
         writer.insert(&format!("image-{n:07}.png"), image).unwrap();
     }
     let catalog = writer.publish();
@@ -306,11 +291,7 @@ fn receive_images() -> Work {
     for n in 0_u32..10_000 {
         let mut body = SMALL;
         body[..4].copy_from_slice(&n.to_be_bytes());
-        let image = Image {
-            id: ImageId::of(&body),
-            flags: Flags::new(FileType::Png, false),
-            length: 4_000,
-        };
+        let image = Image::new(ImageId::of(&body), Flags::new(FileType::Png, false), 4_000);
         packet::encode_head(&image, &mut bytes);
         bytes.extend_from_slice(&body);
     }
@@ -330,11 +311,11 @@ pub(crate) fn receive_body(compressed: bool) -> Work {
     } else {
         raw.clone()
     };
-    let image = Image {
-        id: ImageId::of(&raw),
-        flags: Flags::new(FileType::Bmp, compressed),
-        length: u32::try_from(wire.len()).unwrap(),
-    };
+    let image = Image::new(
+        ImageId::of(&raw),
+        Flags::new(FileType::Bmp, compressed),
+        u32::try_from(wire.len()).unwrap(),
+    );
     let mut body = BodyReceiver::new(DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW);
     Box::new(move || {
         body.begin(image);

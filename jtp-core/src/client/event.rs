@@ -2,7 +2,8 @@
 
 use alloc::borrow::Cow;
 
-use crate::body::{ImageFault, Verified};
+use crate::body::Verified;
+use crate::fault::ImageFault;
 use crate::image::{Flags, Image, ImageId};
 use crate::name::nfc;
 use crate::wire::entry::Entry;

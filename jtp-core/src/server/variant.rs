@@ -2,8 +2,8 @@
 
 use super::output::{Responding, ResponseBody};
 use super::{BodyRequest, ServerConnection, State};
-use crate::image::Image;
 use crate::Misuse;
+use crate::image::Image;
 use crate::time::Time;
 
 impl ServerConnection {
@@ -60,7 +60,10 @@ mod tests {
 
         let other = Image::new(ImageId(8), opened.flags, 2);
         assert_eq!(server.body_opened(other, 2, now), Err(Misuse::NoBody));
-        assert!(server.body_opened(opened, 3, now).is_err(), "beyond its end");
+        assert!(
+            server.body_opened(opened, 3, now).is_err(),
+            "beyond its end"
+        );
         server.body_opened(opened, 2, now).unwrap();
         let shown = server.transmit();
         let mut expected: Vec<u8> = b"JTPG\x01".to_vec();

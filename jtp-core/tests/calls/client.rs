@@ -140,31 +140,24 @@ fn frame(rng: RngFn<'_>, out: &mut Vec<u8>) {
         5 => out.extend_from_slice(b"JTPW"),
         6 | 7 => {
             let name = ["", "a.png", "../e\u{301}"][rng(3) as usize];
-            let entry = entry::Entry {
-                id: ImageId(rng(9).into()),
-                flags: Flags::from_bits(rng(20) as u8),
-                name,
-                size: rng(9),
-            };
+            let id = ImageId(rng(9).into());
+            let flags = Flags::from_bits(rng(20) as u8);
+            let entry = entry::Entry::new(name, Image::new(id, flags, rng(9)));
             entry::encode(&entry, out).unwrap();
         }
         8 | 9 => {
             let (id, body) = some_image(rng);
             let compressed = rng(6) == 0;
             let id = if rng(8) == 0 { ImageId(1) } else { id };
-            let image = Image {
+            let image = Image::new(
                 id,
-                flags: Flags::new(FileType::Bmp, compressed),
-                length: u32::try_from(body.len()).unwrap(),
-            };
+                Flags::new(FileType::Bmp, compressed),
+                u32::try_from(body.len()).unwrap(),
+            );
             packet::encode_head(&image, out);
             out.extend_from_slice(&body);
         }
-        10 if rng(4) == 0 => ErrorFrame {
-            code: ErrorCode::ServerError,
-            message: "no".into(),
-        }
-        .encode(out),
+        10 if rng(4) == 0 => ErrorFrame::new(ErrorCode::ServerError, "no").encode(out),
         _ if rng(4) == 0 => out.extend(garbage(rng, 8)),
         _ => {}
     }

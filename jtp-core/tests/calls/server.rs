@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jtp_core::server::{CloseReason, Misuse, ServerConfig, ServerConnection};
+use jtp_core::server::{BodyRequest, CloseReason, ServerConfig, ServerConnection};
 use jtp_core::wire::Decoded;
 use jtp_core::wire::request::{RequestHead, RequestKind};
 use jtp_core::wire::response::ErrorCode;
-use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Time};
+use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId, Misuse, Time};
 
 use super::output::OutputChecker;
 use super::{RngFn, garbage, part};
@@ -35,9 +35,9 @@ pub(crate) fn run(steps: u32, rng: RngFn<'_>) {
         .with_watch(rng(8) > 0)
         .with_max_have([1_000_000, 3][rng(2) as usize])
         .with_max_watch_lag([1_000_000, 2][rng(2) as usize])
-        .with_first_byte_timeout(some(rng, 60))
+        .with_first_request_timeout(some(rng, 60))
         .with_idle_timeout(some(rng, 30))
-        .with_request_clock(some(rng, 10), 16 * 1024)
+        .with_request_grace(some(rng, 10))
         .with_write_timeout(some(rng, 30))
         .with_cancel_timeout(some(rng, 10));
     let mut harness = Harness {
@@ -72,11 +72,11 @@ impl Harness {
             return;
         }
         self.created += 1;
-        let image = Image {
-            id: ImageId(self.created.into()),
-            flags: Flags::new(FileType::Png, false),
-            length: [0, 1, 300, 70_000][rng(4) as usize],
-        };
+        let image = Image::new(
+            ImageId(self.created.into()),
+            Flags::new(FileType::Png, false),
+            [0, 1, 300, 70_000][rng(4) as usize],
+        );
         let name = format!("{}.png", rng(9));
         self.writer.insert(&name, image).unwrap();
     }
@@ -135,7 +135,7 @@ impl Harness {
             }
             12..15 => {
                 let wanted = self.server.wants_body();
-                let rest = wanted.map_or(0, |wanted| wanted.image.length - wanted.offset);
+                let rest = wanted.map_or(0, BodyRequest::remaining);
                 let (failed, more) = (rng(32) == 0, rng(16) == 0);
                 let count = part(rng, rest as usize) as u32 + u32::from(more);
                 let valid = wanted.is_some() && (failed || count <= rest);
@@ -210,7 +210,7 @@ impl Harness {
             self.count_cancels();
         }
         self.input.drain(..received.used);
-        if let Some(head) = received.request {
+        if let Some(head) = received.event {
             assert!(
                 self.deciding.replace(head).is_none(),
                 "two requests at once"
@@ -267,8 +267,8 @@ impl Harness {
         }
         self.reason = self.server.close_reason();
         if let Some(wanted) = self.server.wants_body() {
-            let rest = wanted.image.length - wanted.offset;
-            assert!(rest > 0 || wanted.image.length == 0);
+            let rest = wanted.remaining();
+            assert!(rest > 0 || wanted.image().length == 0);
         }
     }
 
@@ -284,7 +284,7 @@ impl Harness {
                 self.output.accepted(head);
             }
             if let Some(wanted) = self.server.wants_body() {
-                let rest = wanted.image.length - wanted.offset;
+                let rest = wanted.remaining();
                 self.server.body_loaded(rest, now).unwrap();
             }
             self.check();
@@ -301,7 +301,7 @@ impl Harness {
         }
         match self.server.close_reason().unwrap() {
             // The peer stopped reading, or a body failed. // S13
-            CloseReason::Timeout(_) | CloseReason::Body => {}
+            CloseReason::Timeout(_) | CloseReason::BodyFailed => {}
             CloseReason::PeerClosed | CloseReason::NoKeepAlive | CloseReason::TruncatedRequest => {
                 self.output.check_whole(&self.server);
                 assert_eq!(self.output.cancelled, self.cancels, "C1: {:?}", self.server);

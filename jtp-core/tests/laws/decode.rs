@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use jtp_core::wire::response::{self, ErrorFrame, Header};
 use jtp_core::wire::{
-    DecodeResult, Decoded, WireError, entry, packet, request::RequestHead, varint,
+    DecodeResult, Decoded, Dissector, Frame, WireError, entry, packet, request::RequestHead, varint,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -21,7 +21,10 @@ pub(crate) fn run(data: &[u8]) {
     check(data, entry::decode, |entry, out| {
         assert!(entry.name.len() <= entry::MAX_NAME_LEN);
         entry::encode(entry, out).unwrap();
-        assert_eq!(out.len(), entry::encoded_len(entry.name.len(), entry.size));
+        assert_eq!(
+            out.len(),
+            entry::encoded_len(entry.name.len(), entry.length)
+        );
     });
     check(data, packet::decode_head, packet::encode_head);
     check(data, Header::decode, |header, out| {
@@ -53,6 +56,14 @@ pub(crate) fn run(data: &[u8]) {
             }
         },
     );
+    // The framing state machine finds the same frames however the input is split.
+    for dissector in [Dissector::client_to_server(), Dissector::server_to_client()] {
+        let whole = dissect(dissector.clone(), &[data]);
+        for cut in [data.len() / 3, data.len() / 2] {
+            let (start, end) = data.split_at(cut);
+            assert_eq!(dissect(dissector.clone(), &[start, end]), whole);
+        }
+    }
     // S12: no bytes are both a packet head and a header.
     if let (Ok(Decoded::Complete { .. }), Ok(_)) = (packet::decode_head(data), Header::decode(data))
     {
@@ -60,11 +71,37 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
+/// The number of frames without spans of IDs and bodies, the number of bytes in all of them, and whether an error
+/// follows.
+fn dissect(mut dissector: Dissector, pieces: &[&[u8]]) -> (usize, usize, bool) {
+    let (mut frames, mut total) = (0, 0);
+    let mut buffer = Vec::new();
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            match dissector.decode(&buffer[at..]) {
+                Ok(Decoded::Complete { value, used }) => {
+                    frames += usize::from(!matches!(value, Frame::Ids(_) | Frame::Body(_)));
+                    assert!((1..=buffer.len() - at).contains(&used));
+                    at += used;
+                }
+                Ok(Decoded::Incomplete { need }) => {
+                    assert!(need > 0);
+                    break;
+                }
+                Err(_) => return (frames, total + at, true),
+            }
+        }
+        buffer.drain(..at);
+        total += at;
+        assert!(buffer.len() < Dissector::MAX_FRAME_LEN);
+    }
+    (frames, total, false)
+}
+
 fn into_owned(frame: Decoded<ErrorFrame<'_>>) -> Decoded<ErrorFrame<'static>> {
-    frame.map(|frame| ErrorFrame {
-        code: frame.code,
-        message: frame.message.into_owned().into(),
-    })
+    frame.map(|frame| ErrorFrame::new(frame.code, frame.message.into_owned()))
 }
 
 /// Checks one decoder. `encode` leaves its output empty if the value does not determine the bytes.

@@ -222,7 +222,7 @@ impl Connection {
                 self.model
                     .consumed(received.used, || server.upcoming().next().is_none());
             }
-            if let Some(head) = received.request {
+            if let Some(head) = received.event {
                 assert!(!self.deciding, "two requests at once");
                 self.model.head_received(head);
                 self.deciding = true;
@@ -232,7 +232,7 @@ impl Connection {
             moved = true;
         }
         let again = self.server.receive(&self.input, now);
-        assert!(again.used == 0 && again.request.is_none(), "not idle");
+        assert!(again.used == 0 && again.event.is_none(), "not idle");
         self.check_server();
         moved
     }
@@ -258,8 +258,9 @@ impl Connection {
         let Some(wanted) = self.server.wants_body() else {
             return false;
         };
-        let rest = wanted.image.length - wanted.offset;
-        assert_eq!(store.wire(wanted.image).len(), wanted.image.length as usize);
+        let rest = wanted.remaining();
+        let image = wanted.image();
+        assert_eq!(store.wire(image).len(), image.length as usize);
         if rng.one_in(80) {
             self.server.body_failed("the file is gone", now).unwrap();
             self.causes.body_failed = true;
@@ -434,16 +435,20 @@ impl Connection {
             );
         }
         match self.server.close_reason() {
-            Some(CloseReason::Invalid(_) | CloseReason::StrayCancel | CloseReason::DuringWatch) => {
+            Some(
+                CloseReason::InvalidRequest(_)
+                | CloseReason::StrayCancel
+                | CloseReason::RequestDuringWatch,
+            ) => {
                 panic!("the server blames a correct client: {:?}", self.server)
             }
             Some(CloseReason::TooManyIds { have, max }) => {
                 assert!(have > max && max == self.max_have);
             }
-            Some(CloseReason::WatchOff) => assert!(!self.watch),
-            Some(CloseReason::Lag) => assert!(self.max_lag < 1_000),
+            Some(CloseReason::WatchDisabled) => assert!(!self.watch),
+            Some(CloseReason::WatchLag) => assert!(self.max_lag < 1_000),
             Some(CloseReason::Refused(code)) => assert_eq!(self.causes.refused, Some(code)),
-            Some(CloseReason::Body) => assert!(self.causes.body_failed),
+            Some(CloseReason::BodyFailed) => assert!(self.causes.body_failed),
             Some(CloseReason::Shutdown) => assert!(self.causes.shutdown),
             Some(CloseReason::PeerClosed | CloseReason::TruncatedRequest) => assert!(self.up.ended),
             _ => {}
@@ -477,13 +482,13 @@ impl Connection {
             (Some(ClientError::Server(error)), Some(CloseReason::Refused(code))) => {
                 assert_eq!(error.code, code);
             }
-            (Some(ClientError::Server(error)), Some(CloseReason::Body)) => {
+            (Some(ClientError::Server(error)), Some(CloseReason::BodyFailed)) => {
                 assert_eq!(error.code, ErrorCode::ServerError);
             }
             (Some(ClientError::Server(error)), Some(CloseReason::TooManyIds { .. })) => {
                 assert_eq!(error.code, ErrorCode::InvalidRequest);
             }
-            (Some(ClientError::Server(error)), Some(CloseReason::WatchOff)) => {
+            (Some(ClientError::Server(error)), Some(CloseReason::WatchDisabled)) => {
                 assert_eq!(error.code, ErrorCode::UnsupportedFeature);
             }
             (Some(ClientError::EarlyEof), Some(CloseReason::NoKeepAlive) | None) => {

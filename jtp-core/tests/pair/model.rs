@@ -46,10 +46,7 @@ impl RequestState {
             Request::Watch => RequestKind::Watch,
             other => panic!("{other:?}"),
         };
-        RequestHead {
-            kind,
-            keep_alive: self.keep_alive && kind != RequestKind::Watch,
-        }
+        RequestHead::new(kind, self.keep_alive && kind != RequestKind::Watch)
     }
 
     fn bytes(&self) -> VecDeque<u8> {
@@ -249,7 +246,11 @@ impl Model {
             Event::Entry(entry) => {
                 let (name, image) = &snapshot.entries[request.delivered];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id));
-                assert_eq!((entry.flags, entry.size), (image.flags, image.length), "S6");
+                assert_eq!(
+                    (entry.flags, entry.length),
+                    (image.flags, image.length),
+                    "S6"
+                );
                 request.delivered += 1;
             }
             Event::Image(image) => {
@@ -264,7 +265,7 @@ impl Model {
             }
             Event::ImageEnd { image, verdict } => {
                 assert_eq!(request.image.take(), Some(image));
-                assert_eq!(verdict, Ok(()));
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image));
                 assert!(request.body == store.raw(image.id), "wrong bytes");
                 request.delivered += 1;
             }
@@ -277,7 +278,11 @@ impl Model {
                 assert!(request.is_watch());
                 let (name, image) = &store.history[request.from + request.delivered];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id), "N1 N2");
-                assert_eq!((entry.flags, entry.size), (image.flags, image.length), "S6");
+                assert_eq!(
+                    (entry.flags, entry.length),
+                    (image.flags, image.length),
+                    "S6"
+                );
                 request.delivered += 1;
             }
             Event::End { kind } => {

@@ -124,11 +124,11 @@ impl Store {
         } else {
             (FileType::Png, &encodings.raw)
         };
-        let image = Image {
+        let image = Image::new(
             id,
-            flags: Flags::new(file_type, compressed),
-            length: u32::try_from(wire.len()).unwrap(),
-        };
+            Flags::new(file_type, compressed),
+            u32::try_from(wire.len()).unwrap(),
+        );
         let name = match rng.below(6) {
             0 => "a.png".to_owned(),
             1 => "cafe\u{301}.png".to_owned(),

@@ -156,7 +156,7 @@ impl SimClient {
         };
         match &mut self.job {
             Job::Fetch { transfer, .. } => {
-                while let Ok(Some(request)) = transfer.next_request() {
+                while let Some(request) = transfer.next_request() {
                     connection.request(request, now);
                 }
             }

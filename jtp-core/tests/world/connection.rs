@@ -212,7 +212,7 @@ impl Connection {
         let received = self.server.receive(&self.input, now);
         self.input.drain(..received.used);
         moved |= received.used > 0;
-        if received.request.is_some() {
+        if received.event.is_some() {
             self.decision_at = Some(now + rng.millis(20));
         }
         if self.decision_at.is_some_and(|at| at <= now) {
@@ -257,7 +257,7 @@ impl Connection {
             self.load = None;
             return false;
         };
-        let rest = wanted.image.length - wanted.offset;
+        let rest = wanted.remaining();
         match self.load {
             None => {
                 let count = rest.min(rng.pick(&[100, 60_000]));
@@ -267,7 +267,7 @@ impl Connection {
             Some((at, count)) if at <= now => {
                 self.load = None;
                 // S13: checked before every piece, so also before the last byte is sent.
-                if store.is_on_disk(wanted.image.id) {
+                if store.is_on_disk(wanted.image().id) {
                     self.server.body_loaded(count, now).unwrap();
                 } else {
                     self.server.body_failed("the file is gone", now).unwrap();
@@ -371,7 +371,7 @@ impl ClientView {
                 None
             }
             Event::ImageEnd { image, verdict } => {
-                assert_eq!(verdict, Ok(()), "S13");
+                assert_eq!(verdict.map(|verified| verified.image()), Ok(image), "S13");
                 assert!(self.body == store.images[&image.id], "R2: wrong bytes");
                 counts.images += 1;
                 Some(ClientEvent::Image(image.id))

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use crate::socket::set_keep_alive;
 #[cfg(feature = "tls")]
 use crate::runtime::TlsRuntime;
 use crate::runtime::{BoxTransport, Runtime, Socket};
+use crate::socket::set_keep_alive;
 use crate::wait::timeout_io;
 
 /// The server to connect to, and how.
@@ -76,10 +76,13 @@ impl<R: Runtime> Target<R> {
     }
 
     pub(super) async fn connect(&self, runtime: &R) -> Result<BoxTransport, Error> {
-        let stream = self.connect_tcp(runtime).await.map_err(|source| Error::Connect {
-            address: self.address.clone(),
-            source,
-        })?;
+        let stream = self
+            .connect_tcp(runtime)
+            .await
+            .map_err(|source| Error::Connect {
+                address: self.address.clone(),
+                source,
+            })?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let handshake = timeout_io(runtime, self.tls_timeout, (tls.connect)(runtime, stream));

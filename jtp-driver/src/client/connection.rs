@@ -135,10 +135,7 @@ impl<R: Runtime> Connection<R> {
             .saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
     }
 
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Event<'static>>, Error>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event<'static>>, Error>> {
         let pinned = std::mem::take(&mut self.pinned);
         self.input.consume(pinned); // It was counted when its event was returned.
         if std::mem::take(&mut self.paused) {
@@ -149,10 +146,7 @@ impl<R: Runtime> Connection<R> {
         Poll::Ready(event)
     }
 
-    fn poll_event(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Event<'static>>, Error>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event<'static>>, Error>> {
         loop {
             let received = self.machine.receive(self.input.unused(), self.clock.now());
             let (used, event) = match received {

@@ -1,10 +1,10 @@
 //! The configuration of a server.
 
 use std::fmt;
-use std::marker::PhantomData;
-use std::num::NonZeroUsize;
 #[cfg(feature = "tls")]
 use std::io;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,8 +41,7 @@ pub struct ServerBuilder<R: Runtime, B = Server<R>> {
 
 /// Performs TLS handshakes, for runtimes that may have no TLS.
 #[cfg(feature = "tls")]
-pub(super) type AcceptTls<R> =
-    Box<dyn Fn(&R, <R as Runtime>::Socket) -> Handshake + Send + Sync>;
+pub(super) type AcceptTls<R> = Box<dyn Fn(&R, <R as Runtime>::Socket) -> Handshake + Send + Sync>;
 
 #[cfg(feature = "tls")]
 type Handshake = crate::BoxFuture<io::Result<(BoxTransport, TlsPeer)>>;

@@ -153,9 +153,17 @@ mod tests {
         }
         assert_eq!(coalescer.io.calls, 0, "buffered");
         assert!(coalescer.poll_flush(cx).is_ready());
-        let flushed = (coalescer.io.calls, coalescer.io.took.len(), coalescer.io.flushed);
+        let flushed = (
+            coalescer.io.calls,
+            coalescer.io.took.len(),
+            coalescer.io.flushed,
+        );
         assert_eq!(flushed, (1, 20_120, 1));
-        assert_eq!(coalescer.buffer.capacity(), 0, "no memory is kept while idle");
+        assert_eq!(
+            coalescer.buffer.capacity(),
+            0,
+            "no memory is kept while idle"
+        );
         let long = bytes(0, MAX_SMALL + 1);
         let wrote = coalescer.poll_write_vectored(cx, &[IoSlice::new(&long)]);
         assert!(matches!(wrote, Poll::Ready(Ok(count)) if count == long.len()));
@@ -189,7 +197,11 @@ mod tests {
                 coalescer.io.room.push_back(room);
             }
             assert!(coalescer.io.took == expected, "by {room}");
-            assert_eq!(coalescer.buffer.capacity(), 0, "no memory is kept while lingering");
+            assert_eq!(
+                coalescer.buffer.capacity(),
+                0,
+                "no memory is kept while lingering"
+            );
         }
     }
 }

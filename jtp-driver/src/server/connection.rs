@@ -423,12 +423,8 @@ impl<R: Runtime, T> Connection<R, T> {
                 .clock
                 .instant_now()
                 .saturating_duration_since(answering.since);
-            self.shared.request_completed(
-                &self.peer,
-                &answering.head,
-                &completed,
-                elapsed,
-            );
+            self.shared
+                .request_completed(&self.peer, &answering.head, &completed, elapsed);
         }
     }
 

@@ -179,16 +179,9 @@ async fn serve_tls<R: Runtime>(
             };
             let machine = |now| ServerConnection::new(config, now);
             let peer = Arc::new(peer.with_tls(tls));
-            return Connection::new(
-                Arc::clone(shared),
-                peer,
-                stream,
-                machine,
-                drain,
-                scheduling,
-            )
-            .run()
-            .await;
+            return Connection::new(Arc::clone(shared), peer, stream, machine, drain, scheduling)
+                .run()
+                .await;
         }
         Opening::Plain => false,
         Opening::RefusePlain => true,

@@ -7,12 +7,12 @@ mod drain;
 pub mod limits;
 mod listener;
 mod observe;
+mod peer;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod plain;
 mod prefetch;
 mod request;
 mod scheduler;
-mod peer;
 
 use std::fmt;
 use std::io;
@@ -246,11 +246,7 @@ impl<R: Runtime> Server<R> {
     /// # Errors
     ///
     /// Errors of the stream. A peer that breaks the protocol or is too slow is no error: the reason is the result.
-    pub async fn serve_stream<T>(
-        &self,
-        stream: T,
-        peer: Peer,
-    ) -> io::Result<Option<CloseReason>>
+    pub async fn serve_stream<T>(&self, stream: T, peer: Peer) -> io::Result<Option<CloseReason>>
     where
         R: WrapStream<T>,
     {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jtp_core::Image;
 use jtp_core::server::{BodyRequest, ServerConnection};
 
@@ -127,7 +127,7 @@ pub(super) struct BodyReader {
     open: Option<OpenBody>,
     chunks: VecDeque<Chunk>,
     /// A buffer that was sent, for the next read in place: a new one would have to be zeroed.
-    spare: Vec<u8>,
+    spare: BytesMut,
 }
 
 impl BodyReader {
@@ -141,7 +141,7 @@ impl BodyReader {
             opening: VecDeque::new(),
             open: None,
             chunks: VecDeque::new(),
-            spare: Vec::new(),
+            spare: BytesMut::new(),
         }
     }
 
@@ -176,7 +176,7 @@ impl BodyReader {
             let sent = self.chunks.pop_front().map(|chunk| chunk.bytes);
             if let Some(Ok(buffer)) = sent.map(Bytes::try_into_mut) {
                 if buffer.capacity() > self.spare.capacity() {
-                    self.spare = buffer.into();
+                    self.spare = buffer;
                 }
             }
         }
@@ -186,7 +186,7 @@ impl BodyReader {
     pub(super) fn fail(&mut self) {
         self.opening.clear();
         self.open = None;
-        self.spare = Vec::new();
+        self.spare = BytesMut::new();
     }
 
     /// Loads what comes next. `Ready` with the answer to the machine's request for a body.
@@ -225,7 +225,7 @@ impl BodyReader {
                 if machine.upcoming().next().is_none() {
                     // Nor memory.
                     self.opening = VecDeque::new();
-                    self.spare = Vec::new();
+                    self.spare = BytesMut::new();
                     if self.chunks.is_empty() {
                         self.share = None;
                     }
@@ -333,8 +333,13 @@ impl BodyReader {
                     }
                 }
                 Opening::Many(images, future) => {
-                    if let Poll::Ready(results) = future.as_mut().poll(cx) {
+                    if let Poll::Ready(mut results) = future.as_mut().poll(cx) {
                         let images = std::mem::take(images);
+                        if results.is_empty() {
+                            // At least the first image has a result.
+                            let gone = images.iter().map(|image| StoreError::Gone(image.id));
+                            results.extend(gone.map(Err).take(1));
+                        }
                         let done = images.into_iter().zip(results);
                         let done = done.map(|(image, result)| Opening::Done(image, result));
                         let rest = self.opening.split_off(at + 1);
@@ -406,7 +411,7 @@ impl BodyReader {
                 Ok(Some(count)) => {
                     buffer.truncate(count);
                     open.next = offset.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-                    return Poll::Ready(self.loaded(image, offset, buffer.into()));
+                    return Poll::Ready(self.loaded(image, offset, buffer.freeze()));
                 }
                 Ok(None) => self.spare = buffer,
                 Err(error) => return Poll::Ready(Err(error)),
@@ -453,7 +458,9 @@ async fn with_first(opened: OpenImage, chunk: usize) -> Result<OpenImage, StoreE
     let (image, first, body) = opened.into_parts();
     match body {
         Some(body) if first.is_empty() && image.length > 0 => {
-            let first = Arc::clone(&body).read(0, range_len(image, 0, chunk)).await?;
+            let first = Arc::clone(&body)
+                .read(0, range_len(image, 0, chunk))
+                .await?;
             Ok(OpenImage::streamed(image, first, body))
         }
         Some(body) => Ok(OpenImage::streamed(image, first, body)),

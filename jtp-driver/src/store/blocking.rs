@@ -86,11 +86,13 @@ impl<S: BlockingStore> Blocking<S> {
     }
 
     /// The wrapped store.
+    #[must_use]
     pub fn get_ref(&self) -> &Arc<S> {
         &self.store
     }
 
     /// As [`ImageStore::open`], for a store that has a `Blocking` inside.
+    #[must_use]
     pub fn open(&self, image: Image, max_first: usize) -> BoxFuture<Result<OpenImage, StoreError>> {
         if let Some(bytes) = self.store.in_memory(&image) {
             return Box::pin(std::future::ready(Ok(OpenImage::whole(image, bytes))));
@@ -101,6 +103,7 @@ impl<S: BlockingStore> Blocking<S> {
     }
 
     /// As [`ImageStore::open_raw`].
+    #[must_use]
     pub fn open_raw(
         &self,
         id: ImageId,
@@ -117,10 +120,14 @@ impl<S: BlockingStore> Blocking<S> {
         work: impl FnOnce() -> Result<OpenImage, StoreError> + Send + 'static,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
         let job = self.pool.run(work);
-        Box::pin(async move { job.await.map_err(|error| StoreError::unavailable(id, error))? })
+        Box::pin(async move {
+            job.await
+                .map_err(|error| StoreError::unavailable(id, error))?
+        })
     }
 
     /// As [`ImageStore::open_many`].
+    #[must_use]
     pub fn open_many(&self, images: Vec<Image>) -> BoxFuture<Vec<Result<OpenImage, StoreError>>> {
         // Images that are in memory need no thread, if all of them are.
         let in_memory: Option<Vec<_>> = images
@@ -201,8 +208,13 @@ struct PooledBody {
 impl ImageBody for PooledBody {
     fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
         let (id, body) = (self.id, Arc::clone(&self.body));
-        let job = self.pool.run(move || read_exact(&*body, id, offset, length));
-        Box::pin(async move { job.await.map_err(|error| StoreError::unavailable(id, error))? })
+        let job = self
+            .pool
+            .run(move || read_exact(&*body, id, offset, length));
+        Box::pin(async move {
+            job.await
+                .map_err(|error| StoreError::unavailable(id, error))?
+        })
     }
 
     fn try_read(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {

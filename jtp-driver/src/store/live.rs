@@ -1,5 +1,6 @@
 //! The catalog of a store that changes: one writer, many readers, and notification of changes.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use event_listener::{Event, EventListener, Listener};
-use jtp_core::{Catalog, CatalogWriter};
+use jtp_core::{Catalog, CatalogError, CatalogWriter, Image};
 
 /// A catalog that changes while it is served. A handle: clones are the same catalog.
 ///
@@ -71,6 +72,30 @@ impl LiveCatalog {
             self.0.changed.notify(usize::MAX);
         }
         result
+    }
+
+    /// Replaces the whole catalog by these names and images, as one snapshot: for a source that only lists everything.
+    /// Images that stay keep their place in the history, so that watchers are notified of new ones alone. // N1
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError`] of the first entry that the catalog refuses; the others are in it.
+    pub fn replace<'a>(
+        &self,
+        entries: impl IntoIterator<Item = (&'a str, Image)>,
+    ) -> Result<(), CatalogError> {
+        self.edit(|writer| {
+            let mut listed = HashSet::new();
+            let mut result = Ok(());
+            let mut insert = |(name, image): (&str, Image)| {
+                listed.insert(image.id);
+                let inserted = writer.insert(name, image);
+                result = std::mem::replace(&mut result, Ok(())).and(inserted);
+            };
+            entries.into_iter().for_each(&mut insert);
+            writer.retain(|entry| listed.contains(&entry.id));
+            result
+        })
     }
 
     /// A subscription to snapshots newer than the current one.
@@ -179,5 +204,43 @@ impl Subscription {
                 None => listener.wait(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jtp_core::{FileType, Flags, ImageId};
+
+    use super::*;
+
+    fn image(id: u64) -> Image {
+        Image::new(ImageId(id), Flags::new(FileType::Png, false), 1)
+    }
+
+    #[test]
+    fn n1_replacing_the_catalog_is_one_snapshot_and_reports_new_images_alone() {
+        let live = LiveCatalog::new();
+        live.replace([("a.png", image(1)), ("b.png", image(2))])
+            .unwrap();
+        let before = live.snapshot();
+        live.replace([("c.png", image(2)), ("d.png", image(3))])
+            .unwrap();
+        let after = live.snapshot();
+        assert_eq!(after.generation(), before.generation() + 1);
+        let names: Vec<_> = after.entries().map(|entry| entry.name.to_owned()).collect();
+        assert_eq!(names, ["c.png", "d.png"]);
+        assert_eq!(after.latest().events() - before.latest().events(), 1);
+        let changes = after.changes_since(&before);
+        let (added, removed) = (changes.added.len(), changes.removed.len());
+        assert_eq!((added, removed, changes.renamed.len()), (1, 1, 1));
+    }
+
+    #[test]
+    fn replacing_the_catalog_by_itself_publishes_nothing() {
+        let live = LiveCatalog::new();
+        live.replace([("a.png", image(1))]).unwrap();
+        let before = live.snapshot().generation();
+        live.replace([("a.png", image(1))]).unwrap();
+        assert_eq!(live.snapshot().generation(), before);
     }
 }

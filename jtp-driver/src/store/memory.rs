@@ -34,7 +34,7 @@ pub struct MemoryStore {
     threshold: Option<Threshold>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Stored {
     /// The listed variant.
     image: Image,
@@ -127,10 +127,7 @@ impl MemoryStore {
             .accepts(length, u64::from(variant_length))
             .then(|| {
                 let flags = Flags::new(file_type, true);
-                (
-                    Image::new(raw.id, flags, variant_length),
-                    variant.into(),
-                )
+                (Image::new(raw.id, flags, variant_length), variant.into())
             })
     }
 
@@ -140,9 +137,24 @@ impl MemoryStore {
         None
     }
 
-    fn stored(&self, id: ImageId) -> Result<Stored, StoreError> {
+    /// The variant that was asked for; the listed one if there is no such variant.
+    fn opened(&self, image: &Image) -> Result<OpenImage, StoreError> {
         let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
-        images.get(&id).cloned().ok_or(StoreError::Gone(id))
+        let stored = images.get(&image.id).ok_or(StoreError::Gone(image.id))?;
+        Ok(if image.flags.is_compressed() {
+            OpenImage::whole(stored.image, stored.bytes.clone())
+        } else {
+            stored.open_raw()
+        })
+    }
+}
+
+impl Stored {
+    fn open_raw(&self) -> OpenImage {
+        let length = u32::try_from(self.raw.len()).unwrap_or(u32::MAX);
+        let flags = Flags::new(self.image.flags.file_type(), false);
+        let image = Image::new(self.image.id, flags, length);
+        OpenImage::whole(image, self.raw.clone())
     }
 }
 
@@ -156,24 +168,23 @@ impl ImageStore for MemoryStore {
         image: Image,
         _max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let opened = self
-            .stored(image.id)
-            .map(|stored| OpenImage::whole(stored.image, stored.bytes));
-        Box::pin(std::future::ready(opened))
+        Box::pin(std::future::ready(self.opened(&image)))
     }
 
     fn open_many(
         self: Arc<Self>,
         images: Vec<Image>,
     ) -> Option<BoxFuture<Vec<Result<OpenImage, StoreError>>>> {
-        let opened = images
-            .iter()
-            .map(|image| {
-                self.stored(image.id)
-                    .map(|stored| OpenImage::whole(stored.image, stored.bytes))
-            })
-            .collect();
-        Some(Box::pin(std::future::ready(opened)))
+        let mut results = Vec::with_capacity(images.len());
+        for image in &images {
+            let result = self.opened(image);
+            let failed = result.is_err();
+            results.push(result);
+            if failed {
+                break;
+            }
+        }
+        Some(Box::pin(std::future::ready(results)))
     }
 
     fn open_raw(
@@ -181,13 +192,10 @@ impl ImageStore for MemoryStore {
         id: ImageId,
         _max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let opened = self.stored(id).and_then(|stored| {
-            let length = u32::try_from(stored.raw.len()).unwrap_or(u32::MAX);
-            let flags = Flags::new(stored.image.flags.file_type(), false);
-            let raw = Image::new(id, flags, length);
-            Ok(OpenImage::whole(raw, stored.raw))
-        });
-        Box::pin(std::future::ready(opened))
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = images.get(&id).map(Stored::open_raw);
+        drop(images);
+        Box::pin(std::future::ready(opened.ok_or(StoreError::Gone(id))))
     }
 
     fn read_ahead(&self) -> ReadAhead {

@@ -241,7 +241,11 @@ impl fmt::Debug for OpenImage {
 }
 
 /// How far ahead of the peer a server asks a store for images: it bounds the requests that are under way at once for one
-/// connection. While many connections are sent images at once the server uses less.
+/// connection.
+///
+/// The images that are opened ahead amount to at most 1 MiB (256 KiB for [`local`](Self::local)), and each range is
+/// 256 KiB. While more than 64 connections of the server are sent images, the others open at most 4 images at once, of
+/// 32 KiB in all, and read one range of 32 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadAhead {
@@ -325,10 +329,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// [`StoreError::Unavailable`] for any error of a backend.
-    pub fn unavailable(
-        id: ImageId,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> StoreError {
+    pub fn unavailable(id: ImageId, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
         StoreError::Unavailable {
             id,
             source: source.into(),

@@ -37,6 +37,7 @@ struct State {
 /// The pool's threads cannot be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot start a thread to read images")]
+#[non_exhaustive]
 pub struct PoolClosed;
 
 impl ReadPool {
@@ -55,10 +56,7 @@ impl ReadPool {
 
     /// Runs `work` on a thread of the pool. Dropping the future cancels work that has not begun. A panic of `work`
     /// continues where the future is polled.
-    pub fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> PoolJob<T> {
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> PoolJob<T> {
         let job = Arc::new(Job(Mutex::new(JobState::Waiting(Box::new(work), None))));
         let running = self.0.push(Arc::clone(&job) as Arc<dyn Task>);
         PoolJob {
@@ -247,10 +245,7 @@ mod tests {
     #[test]
     fn at_most_max_threads_run_and_every_job_completes() {
         let pool = pool(3);
-        let (running, peak) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let (running, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let jobs: Vec<_> = (0..100)
             .map(|n| {
                 let (running, peak) = (Arc::clone(&running), Arc::clone(&peak));

@@ -1,4 +1,5 @@
 //! A runtime for the driver's tests: smol's sockets, tasks and timers.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -13,11 +14,11 @@ use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::{TcpListener, TcpStream};
 
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Smol;
+pub(crate) struct Smol;
 
-pub type Server = jtp_driver::Server<Smol>;
-pub type ServerBuilder = jtp_driver::ServerBuilder<Smol>;
-pub type Client = jtp_driver::Client<Smol>;
+pub(crate) type Server = jtp_driver::Server<Smol>;
+pub(crate) type ServerBuilder = jtp_driver::ServerBuilder<Smol>;
+pub(crate) type Client = jtp_driver::Client<Smol>;
 
 impl Runtime for Smol {
     type Sleep = Timer;
@@ -47,7 +48,7 @@ impl Runtime for Smol {
     }
 }
 
-pub struct Timer(smol::Timer);
+pub(crate) struct Timer(smol::Timer);
 
 impl Future for Timer {
     type Output = ();
@@ -63,7 +64,7 @@ impl Sleep for Timer {
     }
 }
 
-pub struct Io<T>(pub T);
+pub(crate) struct Io<T>(pub(crate) T);
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -106,7 +107,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WrapStream<T> for Smol {
 }
 
 /// A server on a free port, and its address.
-pub async fn start(server: &Server) -> String {
+pub(crate) async fn start(server: &Server) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = server.clone();
@@ -115,12 +116,14 @@ pub async fn start(server: &Server) -> String {
 }
 
 /// A client that tries once.
-pub fn client(address: &str) -> Client {
+pub(crate) fn client(address: &str) -> Client {
     Client::builder(address).retries(0).build()
 }
 
 /// The bytes of all images.
-pub async fn fetch_all(client: &mut Client) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
+pub(crate) async fn fetch_all(
+    client: &mut Client,
+) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     let mut images = client.list_and_get();
     while let Some(image) = images.next().await? {
@@ -130,7 +133,7 @@ pub async fn fetch_all(client: &mut Client) -> Result<Vec<Vec<u8>>, Box<dyn std:
 }
 
 /// A store with one image of these bytes for each.
-pub fn memory(images: &[&'static [u8]]) -> Arc<jtp_driver::store::MemoryStore> {
+pub(crate) fn memory(images: &[&'static [u8]]) -> Arc<jtp_driver::store::MemoryStore> {
     let store = jtp_driver::store::MemoryStore::new();
     for (n, bytes) in images.iter().enumerate() {
         store.insert(&format!("{n:04}.png"), *bytes).unwrap();

@@ -23,9 +23,9 @@ use super::select::Selection;
 use super::settings::{Follow, Settings};
 use super::shared::{SharedDir, SharedIndex};
 use super::small::SmallImages;
-use jtp_driver::store::{Blocking, LiveCatalog};
 #[cfg(feature = "zstd")]
 use crate::variants::{VariantCache, VariantUser};
+use jtp_driver::store::{Blocking, LiveCatalog};
 
 /// Settings of a [`DirStore`].
 #[must_use]

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cap_std::fs::Dir;
 use bytes::Bytes;
+use cap_std::fs::Dir;
 use jtp_core::compress::{SAMPLE_LEN, Threshold, level};
 use jtp_core::{ImageHasher, ImageId};
 

@@ -3,6 +3,7 @@
 //! This is the only place that translates to the public errors of a store.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use jtp_core::ImageId;
@@ -39,16 +40,14 @@ impl Failure {
                 let name = Arc::clone(name);
                 StoreError::unavailable(id, FileError { name, source })
             }
-            Failure::OutOfRange { offset, length } => {
-                StoreError::OutOfRange { id, offset, length }
-            }
+            Failure::OutOfRange { offset, length } => StoreError::OutOfRange { id, offset, length },
         }
     }
 }
 
 /// The system cannot read a file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", name.display())]
+#[error("{}", Path::new(name).display())]
 struct FileError {
     name: Name,
     source: io::Error,
@@ -62,18 +61,23 @@ impl From<io::Error> for Failure {
             | io::ErrorKind::StaleNetworkFileHandle => Failure::Gone,
             // A length or checksum of the cache is wrong, or the file was truncated.
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Changed,
-            _ if leads_out_of_folder(&error) => Failure::Changed,
+            _ if is_no_file(&error) => Failure::Changed,
             _ => Failure::Unavailable(error),
         }
     }
 }
 
-/// Whether the file is a link now that leads nowhere or out of the folder. The latter is an error of cap-std, without
-/// a code of the system.
-fn leads_out_of_folder(error: &io::Error) -> bool {
+/// Whether the name is that of a socket or device now, or of a link that leads nowhere or out of the folder. The latter
+/// is an error of cap-std, without a code of the system.
+fn is_no_file(error: &io::Error) -> bool {
     #[cfg(unix)]
-    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-        return true;
+    {
+        use rustix::io::Errno;
+        let all = [Errno::LOOP, Errno::NXIO, Errno::NODEV];
+        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if all.into_iter().any(is_one) {
+            return true;
+        }
     }
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
@@ -108,6 +112,13 @@ mod tests {
             let failure = failure(errno);
             assert!(!failure.contradicts_catalog(), "{errno}");
             assert!(matches!(failure, Failure::Unavailable(_)), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_socket_or_device_is_a_change() {
+        for errno in [Errno::NXIO, Errno::NODEV] {
+            assert!(matches!(failure(errno), Failure::Changed), "{errno}");
         }
     }
 

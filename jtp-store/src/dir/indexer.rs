@@ -35,7 +35,7 @@ use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
-use crate::{hash};
+use crate::hash;
 use jtp_driver::store::LiveCatalog;
 
 /// The most messages that are handled before the clock is read again.

@@ -47,9 +47,7 @@ use std::thread::JoinHandle;
 
 use jtp_core::{Image, ImageId};
 use jtp_driver::BoxFuture;
-use jtp_driver::store::{
-    Blocking, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError,
-};
+use jtp_driver::store::{Blocking, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
 
 pub use builder::{DirStoreBuilder, DirStoreError};
 pub use initial::IndexProgress;

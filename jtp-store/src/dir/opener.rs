@@ -236,8 +236,7 @@ impl Opener {
     /// The bytes of a small image that was sent before. They were verified when they were read, whatever happened to
     /// the file since.
     fn small_image(&self, image: &Image, located: &Located) -> Option<Bytes> {
-        self.context
-            .small_image(image, &located.record.fingerprint)
+        self.context.small_image(image, &located.record.fingerprint)
     }
 }
 

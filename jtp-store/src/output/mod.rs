@@ -42,15 +42,18 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A committed image is not synced to the disk; the system writes it when it sees fit.
 ///
 /// ```no_run
-/// use jtp_core::{FileType, Flags, Image, ImageId};
+/// use jtp_core::{BodyReceiver, FileType, Flags, Image, ImageId};
 /// use jtp_store::{FileName, OutputFolder};
 ///
 /// let folder = OutputFolder::open("output")?;
 /// let image = Image::new(ImageId::of(b"pixels"), Flags::new(FileType::Png, false), 6);
+/// let mut receiver = BodyReceiver::new(1 << 30, 8 << 20);
+/// receiver.begin(image);
 /// let mut file = folder.begin(&image);
-/// file.append(b"pixels")?;
+/// file.append(receiver.receive(b"pixels").data)?;
+/// let verified = receiver.verdict().expect("all bytes were received")?;
 /// let name = FileName::new("a.png", image.id, FileType::Png);
-/// file.commit(&name, ImageId::of(b"pixels"))?;
+/// file.commit(&name, verified)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

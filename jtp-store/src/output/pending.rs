@@ -68,7 +68,7 @@ impl PendingFile {
     /// A file or link of that name is replaced. If a folder has that name, or the name is too long for the file
     /// system, another name with the ID in it is used. Returns the name that was used. // R2 R5
     ///
-    /// `verified` is the ID of the bytes that were appended.
+    /// `verified` comes from the receiver of the bytes that were appended.
     ///
     /// # Errors
     ///

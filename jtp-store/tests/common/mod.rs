@@ -6,20 +6,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jtp_core::{Catalog, Image, ImageId};
-use jtp_store::{DirStore, ImageStore, LoadError, load};
+use bytes::Bytes;
+use jtp_core::{BodyReceiver, Catalog, FileType, Flags, Image, ImageId, Verified};
+use jtp_driver::store::{ImageStore, OpenImage, StoreError};
+use jtp_store::{DirStore, DirStoreBuilder};
 
 /// Far longer than any step takes: only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until the catalog passes `wanted`, and returns how long that took.
 #[track_caller]
-pub fn wait_for(store: &impl ImageStore, wanted: impl Fn(&Catalog) -> bool) -> Duration {
+pub fn wait_for(store: &DirStore, wanted: impl Fn(&Catalog) -> bool) -> Duration {
     let begun = Instant::now();
-    let mut watch = store.catalog().watch();
+    let mut changes = store.catalog().subscribe();
     let mut catalog = store.catalog().snapshot();
     while !wanted(&catalog) {
-        match watch.wait_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+        match changes.wait_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
             Some(next) => catalog = next,
             None => panic!("timed out; the catalog lists {:?}", names(&catalog)),
         }
@@ -28,7 +30,7 @@ pub fn wait_for(store: &impl ImageStore, wanted: impl Fn(&Catalog) -> bool) -> D
 }
 
 #[track_caller]
-pub fn wait_for_names(store: &impl ImageStore, wanted: &[&str]) -> Duration {
+pub fn wait_for_names(store: &DirStore, wanted: &[&str]) -> Duration {
     wait_for(store, |catalog| names(catalog) == wanted)
 }
 
@@ -39,7 +41,7 @@ pub fn names(catalog: &Catalog) -> Vec<String> {
         .collect()
 }
 
-pub fn listed(store: &impl ImageStore) -> Vec<String> {
+pub fn listed(store: &DirStore) -> Vec<String> {
     names(&store.catalog().snapshot())
 }
 
@@ -48,11 +50,15 @@ pub fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> ImageId {
     ImageId::of(bytes.as_ref())
 }
 
-pub fn open_store(folder: &Path) -> DirStore {
-    DirStore::open_folder(folder).unwrap()
+pub fn open_store(folder: &Path) -> Arc<DirStore> {
+    build(DirStore::builder(folder))
 }
 
-pub fn image(store: &impl ImageStore, id: ImageId) -> Image {
+pub fn build(builder: DirStoreBuilder) -> Arc<DirStore> {
+    Arc::new(builder.open().unwrap())
+}
+
+pub fn image(store: &DirStore, id: ImageId) -> Image {
     store
         .catalog()
         .snapshot()
@@ -60,12 +66,58 @@ pub fn image(store: &impl ImageStore, id: ImageId) -> Image {
         .expect("the image is listed")
 }
 
-/// The bytes that are sent for an image.
-pub fn body(store: &impl ImageStore, image: Image) -> Result<Vec<u8>, LoadError> {
-    load(store, &[image], usize::MAX).remove(0).map(|loaded| {
-        assert!(loaded.body.is_none());
-        loaded.first
+/// Opens an image without any of its first bytes, unless it is in memory.
+pub fn open(store: &Arc<DirStore>, image: Image) -> Result<OpenImage, StoreError> {
+    smol::block_on(Arc::clone(store).open(image, 0))
+}
+
+/// Reads `length` bytes of an open image from `offset` on.
+pub fn read(open: &OpenImage, offset: usize, length: usize) -> Result<Bytes, StoreError> {
+    match open.body() {
+        Some(body) => {
+            assert!(open.first().is_empty());
+            let read = smol::block_on(Arc::clone(body).read(offset as u64, length))?;
+            assert_eq!(read.len(), length);
+            Ok(read)
+        }
+        None => Ok(open.first().slice(offset..offset + length)),
+    }
+}
+
+/// Reads an open image from `offset` on, at most `length` bytes at a time.
+pub fn read_rest(
+    open: &OpenImage,
+    mut offset: usize,
+    length: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let end = open.image().length as usize;
+    let mut all = Vec::new();
+    while offset < end {
+        let bytes = read(open, offset, length.min(end - offset))?;
+        offset += bytes.len();
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}
+
+/// The variant that is sent for an image, and its bytes.
+pub fn sent(store: &Arc<DirStore>, image: Image) -> Result<(Image, Bytes), StoreError> {
+    smol::block_on(async {
+        let open = Arc::clone(store).open(image, usize::MAX).await?;
+        let sent = open.image();
+        assert_eq!(sent.id, image.id);
+        assert_eq!(sent.flags.file_type(), image.flags.file_type());
+        let bytes = open.bytes(usize::MAX).await?;
+        assert_eq!(bytes.len(), sent.length as usize);
+        Ok((sent, bytes))
     })
+}
+
+/// The bytes that are sent for an image, in the variant that was asked for.
+pub fn body(store: &Arc<DirStore>, image: Image) -> Result<Vec<u8>, StoreError> {
+    let (sent, bytes) = sent(store, image)?;
+    assert_eq!(sent, image);
+    Ok(bytes.into())
 }
 
 /// Incompressible bytes, different for each seed.
@@ -82,7 +134,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The number of images that entered the catalog since it was created.
-pub fn events(store: &impl ImageStore) -> u64 {
+pub fn events(store: &DirStore) -> u64 {
     store.catalog().snapshot().latest().events()
 }
 
@@ -119,16 +171,22 @@ pub fn collision() -> (Vec<u8>, Vec<u8>) {
     pair
 }
 
-/// Verifies that the bytes are an image, as a client does before it commits them.
-pub fn verified(bytes: &[u8]) -> ImageId {
-    ImageId::of(bytes)
+/// Receives the bytes as an image, as a client does before it commits them.
+pub fn verified(bytes: &[u8]) -> Verified {
+    let flags = Flags::new(FileType::Png, false);
+    let mut receiver = BodyReceiver::new(1 << 30, 8 << 20);
+    receiver.begin(Image::new(ImageId::of(bytes), flags, bytes.len() as u32));
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let used = receiver.receive(rest).used;
+        rest = &rest[used..];
+    }
+    receiver.verdict().unwrap().unwrap()
 }
 
 pub fn temp() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
-
-pub type Shared<T> = Arc<std::sync::Mutex<T>>;
 
 /// Changes the ID in an index of one file, and its checksum.
 pub fn make_index_lie(index: &Path, id: ImageId) {

@@ -11,8 +11,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::body::{BodyReceiver, ImageFault, Verified};
+use crate::body::{BodyReceiver, Verified};
 use crate::connection::{Misuse, Received};
+use crate::fault::ImageFault;
 use crate::image::{FileType, Flags, ImageId};
 use crate::wire::WireError;
 use crate::wire::entry::{self, Entry};

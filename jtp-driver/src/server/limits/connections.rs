@@ -54,7 +54,9 @@ impl ConnectionLimiter {
         let mut open = self.lock();
         let from_client = open.by_client.get(&client).copied().unwrap_or(0);
         let full = self.max.is_some_and(|max| open.total >= max.get())
-            || self.max_per_client.is_some_and(|max| from_client >= max.get());
+            || self
+                .max_per_client
+                .is_some_and(|max| from_client >= max.get());
         if full {
             if let Some(count) = open.refused.record(now) {
                 let address = address.to_canonical();
@@ -121,7 +123,10 @@ mod tests {
     #[test]
     fn connections_are_limited_in_all_and_by_client() {
         let now = Instant::now();
-        let limiter = Arc::new(ConnectionLimiter::new(NonZeroUsize::new(3), NonZeroUsize::new(2)));
+        let limiter = Arc::new(ConnectionLimiter::new(
+            NonZeroUsize::new(3),
+            NonZeroUsize::new(2),
+        ));
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         let there = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -133,7 +138,10 @@ mod tests {
         assert!(third.is_some());
         assert!(limiter.admit(there, now).is_none(), "three in all");
         drop(first);
-        assert!(limiter.admit(mapped, now).is_some(), "a permit was returned");
+        assert!(
+            limiter.admit(mapped, now).is_some(),
+            "a permit was returned"
+        );
         drop((second, third));
         assert!(limiter.open.lock().unwrap().by_client.is_empty());
     }

@@ -10,8 +10,8 @@ use super::{BodyContext, window};
 use crate::dir::failure::Failure;
 use crate::dir::record::Name;
 use crate::fingerprint::Fingerprint;
-use crate::ready::Ready;
 use crate::hash;
+use crate::ready::Ready;
 
 /// An open file that was found to be the indexed one. // S13
 pub(in crate::dir) struct FileBody {

@@ -12,9 +12,9 @@ use crate::dir::failure::Failure;
 use crate::dir::message::Message;
 use crate::dir::record::Name;
 use crate::fingerprint::Fingerprint;
+use crate::hash;
 use crate::ready::Ready;
 use crate::variants::VariantDigest;
-use crate::hash;
 
 /// An open variant. It is hashed while it is read. Its last byte is released only if the checksum is that of the
 /// verified variant. // S13

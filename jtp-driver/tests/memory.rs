@@ -1,0 +1,253 @@
+//! The live catalog, and the store in memory.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+#[cfg(feature = "zstd")]
+use jtp_core::compress::Threshold;
+use jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_driver::store::{ImageStore, InsertError, MemoryStore, OpenImage, StoreError};
+
+/// Far longer than any step takes: only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn store() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new())
+}
+
+fn image(store: &MemoryStore, id: ImageId) -> Image {
+    let listed = store.catalog().snapshot().get(id);
+    listed.expect("the image is listed")
+}
+
+/// Opens an image; all of its bytes come with it.
+fn open(store: &Arc<MemoryStore>, image: Image) -> Result<(Image, Bytes), StoreError> {
+    let open = smol::block_on(Arc::clone(store).open(image, 0));
+    open.map(|open| {
+        assert!(open.body().is_none());
+        (open.image(), open.first().clone())
+    })
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_subscription_wakes_a_task_and_does_not_miss_an_earlier_change() {
+    let store = store();
+    let mut changes = store.catalog().subscribe();
+    store.insert("a.png", b"a".as_slice()).unwrap();
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    {
+        let mut changed = pin!(changes.changed());
+        let Poll::Ready(catalog) = changed.as_mut().poll(&mut context) else {
+            panic!("the change before the wait was missed");
+        };
+        assert_eq!(catalog.len(), 1);
+    }
+    {
+        // Dropping the future loses no change.
+        let mut changed = pin!(changes.changed());
+        assert!(changed.as_mut().poll(&mut context).is_pending());
+        store.insert("b.png", b"b".as_slice()).unwrap();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+    let mut changed = pin!(changes.changed());
+    assert!(changed.as_mut().poll(&mut context).is_ready());
+}
+
+#[test]
+fn a_subscription_wakes_a_thread() {
+    let store = store();
+    let mut changes = store.catalog().subscribe();
+    assert!(changes.wait_timeout(Duration::ZERO).is_none());
+    let writer = Arc::clone(&store);
+    let thread = thread::spawn(move || writer.insert("a.png", b"a".as_slice()).unwrap());
+    assert_eq!(changes.wait_timeout(PATIENCE).unwrap().len(), 1);
+    thread.join().unwrap();
+    let seen = changes.seen();
+    assert!(
+        store
+            .catalog()
+            .subscribe_since(seen)
+            .try_changed()
+            .is_none()
+    );
+    assert!(store.catalog().subscribe_since(0).try_changed().is_some());
+}
+
+/// Two different images of 16 bytes with the same ID. xxHash64 takes each 8 bytes in an invertible step, so for any
+/// first half there is a second half that leads to any given state.
+fn collision() -> (Vec<u8>, Vec<u8>) {
+    const P1: u64 = 0x9e37_79b1_85eb_ca87;
+    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
+    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
+    const P5: u64 = 0x27d4_eb2f_1656_67c5;
+    let inverse = |n: u64| {
+        (0..6).fold(n, |x, _| {
+            x.wrapping_mul(2u64.wrapping_sub(n.wrapping_mul(x)))
+        })
+    };
+    let round = |lane: u64| lane.wrapping_mul(P2).rotate_left(31).wrapping_mul(P1);
+    let unround = |r: u64| {
+        r.wrapping_mul(inverse(P1))
+            .rotate_right(31)
+            .wrapping_mul(inverse(P2))
+    };
+    let after = |lane: u64| {
+        (P5.wrapping_add(16) ^ round(lane))
+            .rotate_left(27)
+            .wrapping_mul(P1)
+            .wrapping_add(P4)
+    };
+    let (a1, a2, b1) = (1u64, 2u64, 3u64);
+    let b2 = unround(after(a1) ^ after(b1) ^ round(a2));
+    let join = |x: u64, y: u64| [x.to_le_bytes(), y.to_le_bytes()].concat();
+    let pair = (join(a1, a2), join(b1, b2));
+    assert_eq!(ImageId::of(&pair.0), ImageId::of(&pair.1));
+    assert_ne!(pair.0, pair.1);
+    pair
+}
+
+#[test]
+fn s4_equal_bytes_are_one_image_and_a_collision_is_refused() {
+    let store = store();
+    let (one, other) = collision();
+    let id = store.insert("a.png", one.clone()).unwrap();
+    assert_eq!(store.insert("b.png", one.clone()), Ok(id));
+    let catalog = store.catalog().snapshot();
+    let names: Vec<_> = catalog.entries().map(|entry| entry.name).collect();
+    assert_eq!(names, ["b.png"]);
+    assert_eq!(catalog.latest().events(), 1);
+    assert_eq!(
+        store.insert("c.png", other),
+        Err(InsertError::Collision(id))
+    );
+    let listed = image(&store, id);
+    assert_eq!(open(&store, listed).unwrap(), (listed, one.into()));
+    assert!(store.remove(id) && !store.remove(id));
+    assert!(matches!(open(&store, listed), Err(StoreError::Gone(gone)) if gone == id));
+}
+
+#[test]
+fn an_open_image_stays_valid_after_it_is_removed() {
+    let store = store();
+    let id = store.insert("a.png", b"pixels".as_slice()).unwrap();
+    let open = smol::block_on(Arc::clone(&store).open(image(&store, id), 0)).unwrap();
+    store.remove(id);
+    drop(store);
+    assert_eq!(smol::block_on(open.bytes(6)).unwrap(), b"pixels"[..]);
+}
+
+#[test]
+#[cfg(feature = "zstd")]
+fn s6_s9_a_compressing_store_lists_the_variant_that_is_sent() {
+    let store = Arc::new(MemoryStore::compressing(Threshold::default()));
+    let raw = vec![7; 50_000];
+    let id = store.insert("a.bmp", raw.clone()).unwrap();
+    let png = store.insert("b.png", vec![8; 50_000]).unwrap();
+    let empty = store.insert("c.tif", Vec::new()).unwrap();
+    let compressed = image(&store, id);
+    assert!(compressed.flags.is_compressed() && compressed.length < 1000);
+    let (sent, variant) = open(&store, compressed).unwrap();
+    assert_eq!(sent, compressed);
+    assert_eq!(variant.len(), compressed.length as usize);
+    assert_eq!(zstd::decode_all(&variant[..]).unwrap(), raw);
+    assert!(!image(&store, png).flags.is_compressed());
+    assert!(!image(&store, empty).flags.is_compressed());
+}
+
+#[test]
+#[cfg(feature = "zstd")]
+fn the_raw_bytes_of_a_compressed_image_are_kept() {
+    let store = Arc::new(MemoryStore::compressing(Threshold::default()));
+    let raw = vec![7; 50_000];
+    let id = store.insert("a.bmp", raw.clone()).unwrap();
+    assert!(image(&store, id).flags.is_compressed());
+    let raw_image = Image::new(id, Flags::new(FileType::Bmp, false), 50_000);
+    assert_eq!(
+        open(&store, raw_image).unwrap(),
+        (raw_image, raw.clone().into())
+    );
+    let open = smol::block_on(Arc::clone(&store).open_raw(id, 0)).unwrap();
+    assert_eq!(open.image(), raw_image);
+    assert_eq!(open.first(), &raw);
+}
+
+#[test]
+fn a_variant_that_does_not_exist_is_replaced_by_the_listed_one() {
+    let store = store();
+    let id = store.insert("a.bmp", vec![7; 50_000]).unwrap();
+    let listed = image(&store, id);
+    assert!(!listed.flags.is_compressed());
+    let compressed = Image::new(id, Flags::new(FileType::Bmp, true), 100);
+    let (sent, bytes) = open(&store, compressed).unwrap();
+    assert_eq!(sent, listed);
+    assert_eq!(bytes, vec![7; 50_000]);
+}
+
+#[test]
+fn open_raw_of_an_image_that_is_not_in_the_store_is_gone() {
+    let open = smol::block_on(store().open_raw(ImageId(1), 0));
+    assert!(matches!(open, Err(StoreError::Gone(ImageId(1)))));
+}
+
+#[test]
+fn bytes_fails_over_its_limit() {
+    let store = store();
+    let id = store.insert("a.png", b"0123456789".as_slice()).unwrap();
+    let bytes = |limit| {
+        let open = smol::block_on(Arc::clone(&store).open(image(&store, id), 4)).unwrap();
+        smol::block_on(open.bytes(limit))
+    };
+    assert_eq!(bytes(10).unwrap(), b"0123456789"[..]);
+    assert!(matches!(
+        bytes(9),
+        Err(StoreError::TooLarge { limit: 9, .. })
+    ));
+}
+
+#[test]
+fn open_many_opens_images_in_order_and_ends_with_the_first_error() {
+    let store = store();
+    let images: Vec<Image> = [10, 0, 20]
+        .into_iter()
+        .enumerate()
+        .map(|(n, len)| {
+            let id = store
+                .insert(&format!("{n}.png"), vec![n as u8; len])
+                .unwrap();
+            image(&store, id)
+        })
+        .collect();
+    let open_many = |images: &[Image]| -> Vec<Result<OpenImage, StoreError>> {
+        let opening = Arc::clone(&store).open_many(images.to_vec());
+        smol::block_on(opening.expect("one call opens several images"))
+    };
+    let opened = open_many(&images);
+    assert_eq!(opened.len(), 3);
+    for (n, (image, opened)) in images.iter().zip(opened).enumerate() {
+        let opened = opened.unwrap();
+        assert_eq!(opened.image(), *image);
+        assert_eq!(opened.first(), &vec![n as u8; image.length as usize]);
+        assert!(opened.body().is_none());
+    }
+    assert!(open_many(&[]).is_empty());
+    let lost = Image::new(ImageId(1), images[0].flags, images[0].length);
+    let results = open_many(&[images[0], lost, images[1]]);
+    assert_eq!(results.len(), 2, "nothing is opened after an error");
+    assert!(matches!(results[1], Err(StoreError::Gone(ImageId(1)))));
+}
