@@ -36,7 +36,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use jtp_driver::{Runtime, SockRef, Socket, WrapStream};
+use jtp_driver::{BoxFuture, Runtime, SockRef, Socket, WrapStream};
 use smol::Executor;
 use smol::net::{TcpListener, TcpStream};
 

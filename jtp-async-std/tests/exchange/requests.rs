@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use jtp_async_std::BoxFuture;
-use jtp_async_std::store::{ImageStore, LiveCatalog, MemoryStore, OpenImage, StoreError};
+use jtp_async_std::store::{
+    BoxFuture, ImageStore, LiveCatalog, MemoryStore, OpenImage, StoreError,
+};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
 use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
