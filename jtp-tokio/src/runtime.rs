@@ -169,8 +169,9 @@ mod tls {
             config: Arc<rustls::ServerConfig>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<(BoxTransport, TlsPeer)>> + Send + 'static {
+            let accept = TlsAcceptor::from(config).accept(socket.0);
             async move {
-                let stream = TlsAcceptor::from(config).accept(socket.0).await?;
+                let stream = accept.await?;
                 let peer = TlsPeer::from(stream.get_ref().1);
                 Ok((Box::new(Io(stream)) as BoxTransport, peer))
             }
@@ -182,8 +183,9 @@ mod tls {
             name: ServerName<'static>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
+            let connect = TlsConnector::from(config).connect(name, socket.0);
             async move {
-                let stream = TlsConnector::from(config).connect(name, socket.0).await?;
+                let stream = connect.await?;
                 Ok(Box::new(Io(stream)) as BoxTransport)
             }
         }

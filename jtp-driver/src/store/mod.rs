@@ -11,8 +11,7 @@
 //!
 //! use bytes::Bytes;
 //! use jtp_core::{FileType, Flags, Image, ImageId};
-//! use jtp_driver::BoxFuture;
-//! use jtp_driver::store::{ImageStore, LiveCatalog, OpenImage, StoreError};
+//! use jtp_driver::store::{BoxFuture, ImageStore, LiveCatalog, OpenImage, StoreError};
 //!
 //! /// One image that is made when it is asked for.
 //! struct Generated {
@@ -62,7 +61,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jtp_core::{Image, ImageId};
 
-use crate::BoxFuture;
+pub use crate::BoxFuture;
 pub use blocking::{Blocking, BlockingBody, BlockingStore};
 pub use live::{LiveCatalog, Subscription};
 pub use memory::{InsertError, MemoryStore};
