@@ -19,8 +19,9 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use jtp_examples::{Result, exit};
+use jtp_store::DirStore;
 use jtp_tokio::server::{Observer, RequestKind, RequestSummary};
-use jtp_tokio::store::{ImageStore, MemoryStore};
+use jtp_tokio::store::ImageStore;
 use jtp_tokio::{Peer, Server, ShutdownSignal};
 use tokio::net::TcpListener;
 
@@ -171,23 +172,11 @@ pub(crate) fn observed_server(store: Arc<dyn ImageStore>) -> (Server, Router) {
     (server, Router::new().route("/metrics", get(metrics)))
 }
 
-fn open_folder(folder: &str) -> Result<Arc<dyn ImageStore>> {
-    let store = MemoryStore::new();
-    for file in std::fs::read_dir(folder)? {
-        let file = file?;
-        store.insert(
-            &file.file_name().to_string_lossy(),
-            std::fs::read(file.path())?,
-        )?;
-    }
-    Ok(Arc::new(store))
-}
-
 async fn run(args: &[String]) -> Result {
     let [address, http_address, folder] = args else {
         return Err("usage: metrics ADDRESS HTTP-ADDRESS FOLDER".into());
     };
-    let (server, metrics) = observed_server(open_folder(folder)?);
+    let (server, metrics) = observed_server(Arc::new(DirStore::open_folder(folder)?));
     let listener = TcpListener::bind(address).await?;
     let http_listener = TcpListener::bind(http_address).await?;
     println!("listening on {}", listener.local_addr()?);

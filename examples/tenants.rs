@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use jtp_examples::{Result, exit};
+use jtp_store::DirStore;
 use jtp_tokio::rustls::crypto::aws_lc_rs as provider;
 use jtp_tokio::rustls::pki_types::pem::PemObject;
 use jtp_tokio::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -112,18 +113,6 @@ pub(crate) fn server_tls(
         .with_single_cert(chain, key)?)
 }
 
-fn open_folder(folder: &str) -> Result<Arc<dyn ImageStore>> {
-    let store = MemoryStore::new();
-    for file in std::fs::read_dir(folder)? {
-        let file = file?;
-        store.insert(
-            &file.file_name().to_string_lossy(),
-            std::fs::read(file.path())?,
-        )?;
-    }
-    Ok(Arc::new(store))
-}
-
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(Path::new(path));
     let read = read.and_then(Iterator::collect);
@@ -140,7 +129,7 @@ async fn run(args: &[String]) -> Result {
         let (fingerprint, folder) = tenant.split_once('=').ok_or(usage)?;
         let fingerprint = Fingerprint::parse(fingerprint)
             .ok_or_else(|| format!("{fingerprint}: no SHA-256 fingerprint"))?;
-        tenants.add(fingerprint, open_folder(folder)?);
+        tenants.add(fingerprint, Arc::new(DirStore::open_folder(folder)?));
     }
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{key}: {error}"))?;
     let mut client_cas = RootCertStore::empty();

@@ -1,6 +1,5 @@
 //! Keeps a catalog equal to that of the upstream.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use jtp_tokio::client::{CatalogEntry, Error};
@@ -53,14 +52,9 @@ async fn follow_events(
 
 /// Makes the catalog equal to a LIST, in one snapshot.
 pub(crate) fn replace(catalog: &LiveCatalog, entries: &[CatalogEntry<'_>], max_length: u32) {
-    let listed: HashSet<_> = entries.iter().map(|entry| entry.id).collect();
-    catalog.edit(|writer| {
-        writer.retain(|entry| listed.contains(&entry.id));
-        for entry in entries.iter().filter(|entry| entry.length <= max_length) {
-            // An error is a name that is too long in NFC: no client could be sent its entry.
-            let _ = writer.insert(&entry.name, entry.image());
-        }
-    });
+    let fitting = entries.iter().filter(|entry| entry.length <= max_length);
+    // An error is a name that is too long in NFC: no client could be sent its entry.
+    let _ = catalog.replace(fitting.map(|entry| (&*entry.name, entry.image())));
 }
 
 fn insert(catalog: &LiveCatalog, entries: &[CatalogEntry<'_>], max_length: u32) {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use jtp_examples::{Result, exit};
 use jtp_tokio::jtp_core::Image;
 use jtp_tokio::store::{ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
-use jtp_tokio::{Client, Server};
+use jtp_tokio::{BoxFuture, Client, Server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -37,9 +37,6 @@ mod upstream;
 
 /// Connections to the upstream that fetch images.
 const CONNECTIONS: usize = 8;
-
-/// What the methods of a store return.
-type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Config {

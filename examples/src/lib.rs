@@ -11,6 +11,10 @@
 //! | `fetch_tokio`, `fetch_async_std`, `fetch_blocking` | fetch all images of a server into a folder |
 //! | `sync` | server and client in one process: serve, fetch, watch, fetch the difference |
 //! | `memory_store` | a custom store: images generated while they are sent |
+//! | `tenants` | client certificates: each tenant of a TLS server sees its own catalog |
+//! | `metrics` | a Prometheus page beside a server |
+//! | `edge_cache` | a server that caches the images of an upstream server in a bounded folder |
+//! | `web_gallery` | a server whose images are also a web page, with ranges and server-sent events |
 //! | `sans_io` | `jtp-core` without I/O: client and server joined in memory, each byte explained |
 //! | `idle_load` | what idle and slow connections cost the others |
 //! | `benchmark_peer` | what `benchmark/run` compares the programs with: a bare copy over TCP, and hashing alone |

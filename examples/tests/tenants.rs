@@ -1,5 +1,6 @@
 //! The example `tenants`: two clients and a stranger, each with a certificate of its own.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use jtp_tokio::server::ErrorCode;
 use jtp_tokio::store::MemoryStore;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tenants::{Fingerprint, Tenants};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 #[expect(dead_code, reason = "not all of it is used here")]
 mod common;
@@ -24,12 +26,15 @@ const LIMIT: usize = 1 << 20;
 
 struct Authority {
     certificate: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+    /// Certificate and key.
+    pem: [String; 2],
 }
 
 impl Authority {
@@ -37,9 +42,10 @@ impl Authority {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let certificate = params.self_signed(&key).unwrap();
         Authority {
-            certificate,
+            certificate: certificate.der().clone(),
+            pem: certificate.pem(),
             issuer: Issuer::new(params, key),
         }
     }
@@ -51,6 +57,7 @@ impl Authority {
         Identity {
             certificate: certificate.der().clone(),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            pem: [certificate.pem(), key.serialize_pem()],
         }
     }
 
@@ -68,7 +75,9 @@ impl Authority {
             .unwrap()
             .with_root_certificates(self.roots());
         let config = match identity {
-            Some(Identity { certificate, key }) => config
+            Some(Identity {
+                certificate, key, ..
+            }) => config
                 .with_client_auth_cert(vec![certificate], key)
                 .unwrap(),
             None => config.with_no_client_auth(),
@@ -167,6 +176,47 @@ async fn a_client_without_a_certificate_of_the_ca_fails_in_tls() {
         assert!(matches!(error, Error::Tls { .. }), "{error:?}");
         assert!(!error.is_transient());
     }
+}
+
+/// The program itself, with its files. `cargo test -p jtp-examples` builds it before it runs this.
+#[tokio::test]
+async fn the_program_serves_a_folder_to_its_tenant() {
+    let authority = Authority::new();
+    let [own, alice] = ["localhost", "alice"].map(|name| authority.issue(name));
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("photos")).unwrap();
+    for (name, content) in [
+        ("server.pem", own.pem[0].as_str()),
+        ("server.key", own.pem[1].as_str()),
+        ("ca.pem", authority.pem.as_str()),
+        ("photos/alice.png", "of alice"),
+    ] {
+        std::fs::write(place.path().join(name), content).unwrap();
+    }
+    let fingerprint = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &alice.certificate);
+    let digits: Vec<String> = fingerprint
+        .as_ref()
+        .iter()
+        .map(|b| format!("{b:02X}"))
+        .collect();
+    let tenant = format!("{}=photos", digits.join(":"));
+
+    // target/PROFILE/deps/tenants-HASH
+    let test = std::env::current_exe().unwrap();
+    let examples = test.ancestors().nth(2).unwrap().join("examples");
+    let program = examples.join(format!("tenants{}", std::env::consts::EXE_SUFFIX));
+    let mut child = tokio::process::Command::new(program)
+        .args(["127.0.0.1:0", "server.pem", "server.key", "ca.pem", &tenant])
+        .current_dir(place.path())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let address = line.strip_prefix("listening on ").unwrap();
+    let mut client = authority.client(address, Some(alice));
+    assert_eq!(listed(&mut client).await, ["alice.png"]);
 }
 
 #[test]

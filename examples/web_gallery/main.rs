@@ -23,10 +23,11 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use futures_lite::{Stream, stream};
 use jtp_examples::{Result, exit};
+use jtp_store::DirStore;
 use jtp_tokio::bytes::Bytes;
 use jtp_tokio::jtp_core::wire::entry::Entry;
 use jtp_tokio::jtp_core::{FileType, ImageId};
-use jtp_tokio::store::{ImageStore, MemoryStore, OpenImage, StoreError};
+use jtp_tokio::store::{ImageStore, OpenImage, StoreError};
 use jtp_tokio::{Server, ShutdownSignal};
 use tokio::net::TcpListener;
 
@@ -211,25 +212,13 @@ impl IntoResponse for HttpError {
     }
 }
 
-fn open_folder(folder: &str) -> Result<Arc<dyn ImageStore>> {
-    let store = MemoryStore::new();
-    for file in std::fs::read_dir(folder)? {
-        let file = file?;
-        store.insert(
-            &file.file_name().to_string_lossy(),
-            std::fs::read(file.path())?,
-        )?;
-    }
-    Ok(Arc::new(store))
-}
-
 async fn run(args: &[String]) -> Result {
     let [address, http_address, folder] = args else {
         return Err("usage: web_gallery ADDRESS HTTP-ADDRESS FOLDER".into());
     };
     let shutdown = ShutdownSignal::new();
     let gallery = Gallery {
-        store: open_folder(folder)?,
+        store: Arc::new(DirStore::open_folder(folder)?),
         shutdown: shutdown.clone(),
     };
     let server = Server::builder(Arc::clone(&gallery.store)).build();
