@@ -8,7 +8,9 @@
 
 mod variant;
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,6 +56,9 @@ struct Inner {
     folder: PathBuf,
     size: u64,
     used: Mutex<File>,
+    /// A random part of the names of temporary files, different for each `VariantCache` that is opened: programs in
+    /// two containers may have one process ID.
+    run: u64,
     counter: AtomicU64,
     /// Set after an error: no more variants are made.
     is_disabled: AtomicBool,
@@ -87,6 +92,7 @@ impl VariantCache {
             folder,
             size,
             used: Mutex::new(used),
+            run: RandomState::new().hash_one(std::process::id()),
             counter: AtomicU64::new(0),
             is_disabled: AtomicBool::new(false),
             full_since: Mutex::new(None),
@@ -212,7 +218,7 @@ impl VariantCache {
     /// Begins a new variant.
     pub(crate) fn create(&self) -> io::Result<NewVariant> {
         let n = self.0.counter.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{n}{TEMPORARY_SUFFIX}", std::process::id());
+        let name = format!("{:016x}-{n}{TEMPORARY_SUFFIX}", self.0.run);
         NewVariant::create(self, self.0.folder.join(name))
     }
 
@@ -377,5 +383,38 @@ impl std::fmt::Debug for VariantCache {
             .field("folder", &self.0.folder)
             .field("size", &self.0.size)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::Fingerprint;
+
+    #[test]
+    fn caches_of_one_folder_write_different_temporary_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let caches = [(); 2].map(|()| VariantCache::open(folder.path(), 1 << 20).unwrap());
+        let key = |n| VariantKey {
+            id: ImageId(n),
+            level: 3,
+            raw_length: 10,
+            source: Fingerprint {
+                device: 1,
+                inode: n,
+                size: 10,
+                modified: 2,
+                changed: 3,
+            },
+        };
+        let mut new = caches.each_ref().map(|cache| cache.create().unwrap());
+        for (new, bytes) in new.iter_mut().zip([b"one", b"two"]) {
+            assert!(new.append(bytes).unwrap());
+        }
+        for ((new, cache), n) in new.into_iter().zip(&caches).zip(1..) {
+            let digest = new.keep(key(n)).unwrap().unwrap();
+            let found = cache.find(key(n), &AtomicBool::new(false));
+            assert_eq!(found, Some((digest, true)));
+        }
     }
 }

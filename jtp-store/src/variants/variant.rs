@@ -118,8 +118,6 @@ pub(crate) struct NewVariant {
 
 impl NewVariant {
     pub(super) fn create(cache: &VariantCache, path: PathBuf) -> io::Result<NewVariant> {
-        // A crashed program with the same process ID may have left one.
-        let _ = fs::remove_file(&path);
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
         Ok(NewVariant {
