@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use jtp_examples::{FetchArgs, Result, client_tls, exit};
+use jtp_examples::{FetchArgs, Result, chain, client_tls, exit};
 use jtp_store::{NamePlan, OutputFolder};
 use jtp_tokio::{Client, ImageError};
 
@@ -33,26 +33,23 @@ async fn fetch() -> Result {
         let image = incoming.image();
         // `append` and `commit` block on the disk. A program with other tasks calls them in `spawn_blocking`.
         let mut file = output.begin(&image);
-        let end = loop {
+        loop {
             match incoming.chunk().await {
                 Ok(Some(bytes)) => file.append(bytes)?,
-                Ok(None) => break Ok(()),
-                Err(e) => break Err(e),
+                Ok(None) => break,
+                Err(ImageError::Fatal(error)) => return Err(error.into()),
+                // The client requests the image again, unless this was the last try.
+                Err(error) => {
+                    eprintln!("{}: {}", image.id, chain(&error));
+                    failed += u32::from(matches!(error, ImageError::Fault { last: true, .. }));
+                    break;
+                }
             }
-        };
-        match end {
-            // The image is complete and verified. `commit` makes it visible in the folder.
-            Ok(()) => {
-                file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
-                fetched += 1;
-            }
-            Err(ImageError::Fault { fault, last: true }) => {
-                eprintln!("{}: {fault}", image.id);
-                failed += 1;
-            }
-            Err(ImageError::Fatal(e)) => return Err(e.into()),
-            // The client requests it again.
-            Err(e) => eprintln!("{}: {e}", image.id),
+        }
+        // The proof that the image is complete and correct. `commit` makes it visible in the folder.
+        if let Some(verified) = incoming.verified() {
+            file.commit(&names.name(image.id, image.flags.file_type()), verified)?;
+            fetched += 1;
         }
     }
     client.close().await;

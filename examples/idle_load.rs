@@ -4,17 +4,20 @@
 //! `cargo run --release --example idle_load [HOST:PORT [IDLE [SLOW [ROUNDS]]]]` (by default `127.0.0.1:8443`,
 //! plain TCP). Start the server with `--keep-alive-timeout 0`, or it closes idle connections after 30 s.
 
-use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use jtp_examples::{Result, exit};
 use jtp_tokio::Client;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
-
 #[tokio::main]
-async fn main() -> Result {
+async fn main() -> ExitCode {
+    exit(run().await)
+}
+
+async fn run() -> Result {
     let mut args = std::env::args().skip(1);
     let address = args.next().unwrap_or_else(|| "127.0.0.1:8443".to_owned());
     let mut number = |default: usize| args.next().map_or(Ok(default), |arg| arg.parse());

@@ -3,32 +3,32 @@
 //!
 //! `cargo run --example memory_store`
 //!
-//! For images in memory, use `jtp_store::MemoryStore`.
+//! For images in memory, use `jtp_tokio::store::MemoryStore`. For a store whose calls block, implement
+//! `jtp_tokio::store::BlockingStore`.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
-use jtp_blocking::{Client, Server, Shutdown};
-use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_examples::{Result, exit};
-use jtp_store::{ImageBody, ImageStore, LiveCatalog, OpenError, ReadError};
+use jtp_tokio::bytes::Bytes;
+use jtp_tokio::jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_tokio::store::{BoxFuture, ImageBody, ImageStore, LiveCatalog, OpenImage, StoreError};
+use jtp_tokio::{Client, Server};
+use tokio::net::TcpListener;
 
-const SIDE: u32 = 256;
+const SIDE: u64 = 256;
 const HEADER: &[u8; 15] = b"P6 256 256 255\n";
-const LENGTH: u32 = 15 + SIDE * SIDE * 3;
+const LENGTH: u64 = 15 + SIDE * SIDE * 3;
 
 /// A PPM of 256 × 256 pixels. Each byte is a function of its offset.
 #[derive(Clone, Copy)]
 struct GeneratedImage {
-    id: ImageId,
-    shade: u32,
+    shade: u64,
 }
 
 impl GeneratedImage {
-    fn byte(self, offset: u32) -> u8 {
+    fn byte(self, offset: u64) -> u8 {
         if let Some(byte) = HEADER.get(offset as usize) {
             return *byte;
         }
@@ -39,20 +39,11 @@ impl GeneratedImage {
 }
 
 impl ImageBody for GeneratedImage {
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let start = u32::try_from(offset).unwrap_or(LENGTH).min(LENGTH);
-        if start == LENGTH && !buf.is_empty() {
-            return Err(ReadError::PastEnd {
-                id: self.id,
-                offset,
-                length: LENGTH.into(),
-            });
-        }
-        Ok(buf
-            .iter_mut()
-            .zip(start..LENGTH)
-            .map(|(byte, offset)| *byte = self.byte(offset))
-            .count())
+    /// The server asks only for bytes within the image. A store that reads from a network awaits the response here.
+    fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
+        let bytes = (offset..).take(length).map(|offset| self.byte(offset));
+        let bytes: Bytes = bytes.collect();
+        Box::pin(async { Ok(bytes) })
     }
 }
 
@@ -65,15 +56,12 @@ struct GeneratedStore {
 
 impl GeneratedStore {
     /// Adds an image. Its ID is the hash of its bytes, so the bytes are generated once here.
-    fn add(&mut self, name: &str, shade: u32) -> Result {
-        let mut generated = GeneratedImage {
-            id: ImageId(0),
-            shade,
-        };
+    fn add(&mut self, name: &str, shade: u64) -> Result {
+        let generated = GeneratedImage { shade };
         let bytes: Vec<u8> = (0..LENGTH).map(|offset| generated.byte(offset)).collect();
-        generated.id = ImageId::of(&bytes);
-        self.images.insert(generated.id, generated);
-        let image = Image::new(generated.id, Flags::new(FileType::Other, false), LENGTH);
+        let flags = Flags::new(FileType::Other, false);
+        let image = Image::new(ImageId::of(&bytes), flags, LENGTH.try_into()?);
+        self.images.insert(image.id, generated);
         Ok(self.catalog.edit(|writer| writer.insert(name, image))?)
     }
 }
@@ -83,45 +71,54 @@ impl ImageStore for GeneratedStore {
         &self.catalog
     }
 
-    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        let generated = self
-            .images
-            .get(&image.id)
-            .ok_or(OpenError::Gone(image.id))?;
-        Ok(Box::new(*generated))
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        _max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        Box::pin(async move {
+            let generated = self.images.get(&image.id);
+            let generated = *generated.ok_or(StoreError::Gone(image.id))?;
+            // A store that has the first bytes at hand passes them here instead of none.
+            Ok(OpenImage::streamed(
+                image,
+                Bytes::new(),
+                Arc::new(generated),
+            ))
+        })
     }
 }
 
-fn main() -> ExitCode {
-    exit(run())
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit(run().await)
 }
 
-fn run() -> Result {
+async fn run() -> Result {
     let mut store = GeneratedStore::default();
     for shade in [0, 64, 128, 192] {
         store.add(&format!("shade-{shade}.ppm"), shade)?;
     }
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut client = Client::builder(listener.local_addr()?.to_string()).build();
-    let (server, shutdown) = (Server::builder(Arc::new(store)).build(), Shutdown::new()?);
-    thread::scope(|scope| {
-        let serving = scope.spawn(|| server.serve(listener, &shutdown));
-        let fetched = fetch(&mut client);
-        shutdown.begin();
-        serving.join().expect("the server does not panic")?;
-        fetched
-    })
+    let server = Server::builder(store).build();
+    // Serves until the client is done.
+    tokio::select! {
+        served = server.serve(listener, std::future::pending()) => Ok(served?),
+        fetched = fetch(&mut client) => fetched,
+    }
 }
 
-fn fetch(client: &mut Client) -> Result {
-    for entry in client.list()? {
+async fn fetch(client: &mut Client) -> Result {
+    for entry in client.list().await? {
         println!("{}  {} bytes  {}", entry.id, entry.length, entry.name);
     }
     let mut images = client.list_and_get();
-    while let Some(incoming) = images.next()? {
+    while let Some(incoming) = images.next().await? {
         let id = incoming.image().id;
-        println!("{id}: {} bytes, verified", incoming.bytes(1 << 20)?.len());
+        let bytes = incoming.bytes(1 << 20).await?;
+        println!("{id}: {} bytes, verified", bytes.len());
     }
-    client.close();
+    client.close().await;
     Ok(())
 }

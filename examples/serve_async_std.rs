@@ -3,12 +3,11 @@
 //! `cargo run --example serve_async_std -- --bind 127.0.0.1:8443 --images images [--tls]`
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use async_std::net::TcpListener;
 use async_std::task;
 use jtp_async_std::Server;
-use jtp_core::server::PlainPolicy;
+use jtp_async_std::server::PlainPolicy;
 use jtp_examples::{Result, ServeArgs, exit, server_tls};
 use jtp_store::DirStore;
 
@@ -18,8 +17,7 @@ fn main() -> ExitCode {
 
 async fn serve() -> Result {
     let args = ServeArgs::parse()?;
-    let store = DirStore::open_folder(args.images)?;
-    let mut server = Server::builder(Arc::new(store));
+    let mut server = Server::builder(DirStore::open_folder(args.images)?);
     if args.tls {
         server = server.tls(server_tls()?).plain(PlainPolicy::Refuse);
     }

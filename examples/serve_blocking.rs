@@ -4,10 +4,9 @@
 
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::sync::Arc;
 
+use jtp_blocking::server::PlainPolicy;
 use jtp_blocking::{Server, Shutdown};
-use jtp_core::server::PlainPolicy;
 use jtp_examples::{Result, ServeArgs, exit, server_tls};
 use jtp_store::DirStore;
 
@@ -17,15 +16,14 @@ fn main() -> ExitCode {
 
 fn serve() -> Result {
     let args = ServeArgs::parse()?;
-    let store = DirStore::open_folder(args.images)?;
-    let mut server = Server::builder(Arc::new(store));
+    let mut server = Server::builder(DirStore::open_folder(args.images)?);
     if args.tls {
         server = server.tls(server_tls()?).plain(PlainPolicy::Refuse);
     }
     let listener = TcpListener::bind(args.bind)?;
     println!("listening on {}", listener.local_addr()?);
     // `begin` on a clone, from another thread, starts a graceful shutdown, which finishes requests in progress.
-    let shutdown = Shutdown::new()?;
+    let shutdown = Shutdown::new();
     server.build().serve(listener, &shutdown)?;
     Ok(())
 }

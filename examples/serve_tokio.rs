@@ -3,12 +3,11 @@
 //! `cargo run --example serve_tokio -- --bind 127.0.0.1:8443 --images images [--tls]`
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use jtp_core::server::PlainPolicy;
 use jtp_examples::{Result, ServeArgs, exit, server_tls};
 use jtp_store::DirStore;
 use jtp_tokio::Server;
+use jtp_tokio::server::PlainPolicy;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -18,8 +17,7 @@ async fn main() -> ExitCode {
 
 async fn serve() -> Result {
     let args = ServeArgs::parse()?;
-    let store = DirStore::open_folder(args.images)?;
-    let mut server = Server::builder(Arc::new(store));
+    let mut server = Server::builder(DirStore::open_folder(args.images)?);
     if args.tls {
         server = server.tls(server_tls()?).plain(PlainPolicy::Refuse);
     }

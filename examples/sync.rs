@@ -3,23 +3,27 @@
 //!
 //! `cargo run --release --example sync [FOLDER]`; FOLDER defaults to `images` and is not modified.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jtp_core::client::{CatalogEntry, HaveSet};
-use jtp_core::{ImageHasher, ImageId};
-use jtp_store::{DirStore, ImageStore, NamePlan, OutputFolder};
+use jtp_examples::{Result, exit};
+use jtp_store::{DirStore, NamePlan, OutputFolder};
+use jtp_tokio::client::{CatalogEntry, HaveSet};
+use jtp_tokio::jtp_core::ImageId;
+use jtp_tokio::rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use jtp_tokio::rustls::{self, RootCertStore};
+use jtp_tokio::store::ImageStore;
 use jtp_tokio::{Client, Images, Server};
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-
-type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
-async fn main() -> Result {
+async fn main() -> ExitCode {
+    exit(run().await)
+}
+
+async fn run() -> Result {
     let source = std::env::args_os()
         .nth(1)
         .map_or_else(|| PathBuf::from("images"), PathBuf::from);
@@ -33,9 +37,10 @@ async fn main() -> Result {
     let server = Server::builder(Arc::clone(&store)).tls(server_tls).build();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving =
-        tokio::spawn(async move { server.serve(listener, async { drop(stopped.await) }).await });
+    let serving = tokio::spawn({
+        let server = server.clone();
+        async move { server.serve(listener, std::future::pending()).await }
+    });
     println!(
         "serving {} images on {address}, over TLS",
         store.catalog().snapshot().len()
@@ -80,8 +85,8 @@ async fn main() -> Result {
     let count = save(client.batch(have), &catalog, &output).await?;
     println!("fetched {count} image: {}", added.name);
 
-    drop(client);
-    let _ = stop.send(());
+    client.close().await;
+    server.shutdown().await;
     serving.await??;
     compare(&shared, &fetched)?;
     println!("both folders contain the same images");
@@ -105,8 +110,11 @@ async fn save(
         while let Some(bytes) = incoming.chunk().await? {
             file.append(bytes)?;
         }
-        file.commit(&names.name(image.id, image.flags.file_type()), image.id)?;
-        count += 1;
+        // The proof that the image is complete and correct.
+        if let Some(verified) = incoming.verified() {
+            file.commit(&names.name(image.id, image.flags.file_type()), verified)?;
+            count += 1;
+        }
     }
     Ok(count)
 }
@@ -120,7 +128,7 @@ fn tls() -> Result<(rustls::ServerConfig, rustls::ClientConfig)> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key.into())?;
-    let mut roots = rustls::RootCertStore::empty();
+    let mut roots = RootCertStore::empty();
     roots.add(certified.cert.der().clone())?;
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -143,11 +151,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result {
 
 /// Fails unless every file of one folder is in the other.
 fn compare(shared: &Path, fetched: &Path) -> Result {
-    let id = |path: &Path| -> Result<ImageId> {
-        let mut hasher = ImageHasher::new();
-        hasher.update(&std::fs::read(path)?);
-        Ok(hasher.id())
-    };
+    let id = |path: &Path| -> Result<ImageId> { Ok(ImageId::of(&std::fs::read(path)?)) };
     for entry in std::fs::read_dir(shared)? {
         let entry = entry?;
         if id(&entry.path())? != id(&fetched.join(entry.file_name()))? {

@@ -1,10 +1,8 @@
 //! CANCEL before, during and after each response, with exact bytes.
 
-use std::sync::Arc;
-
 use jtp_core::ImageId;
 use jtp_core::client::ClientConfig;
-use jtp_store::MemoryStore;
+use jtp_tokio::store::MemoryStore;
 
 use crate::support::Result;
 use crate::support::bytes::*;
@@ -108,7 +106,7 @@ fn c2_catalog_is_completed_before_cancel_is_answered() {
         store.insert(&name, n.to_be_bytes().to_vec()).unwrap();
         expected.push(TestImage::new(&name, n.to_be_bytes().to_vec()));
     }
-    let served = TestServer::store(Arc::new(store), |server| server);
+    let served = TestServer::store(store, |server| server);
     let list = list_of(&expected);
     let mut peer = served.peer();
     peer.send([LIST, KEEP]);

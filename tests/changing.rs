@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use jtp_store::ImageStore;
+use jtp_tokio::store::ImageStore;
 
 use crate::support::bytes::*;
 use crate::support::files::noise;
@@ -252,7 +253,10 @@ fn s13_data_read_ahead_of_a_cancel_is_discarded() {
                 .get(jtp_core::ImageId(image.id));
             let image = image.expect("a touched file stays in the catalog");
             let start = std::time::Instant::now();
-            while served.store.open(&image).is_err() {
+            while served
+                .block_on(Arc::clone(&served.store).open(image, 0))
+                .is_err()
+            {
                 assert!(
                     start.elapsed() < crate::support::TEST_TIMEOUT,
                     "the store notices the change"

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use jtp_core::server::PlainPolicy;
 use jtp_tokio::Error;
+use jtp_tokio::server::PlainPolicy;
 
 use crate::support::Result;
 use crate::support::bytes::*;
@@ -84,7 +84,7 @@ fn t2_refused_plain_client_gets_an_error_that_names_tls() -> Result {
     if let Some(address) = address_of_this_machine() {
         let server = |plain| {
             let store = crate::support::serve::raw_store(&crate::support::files::samples_folder());
-            let setup = |s: jtp_tokio::ServerBuilder<_>| s.tls(tls().server.clone()).plain(plain);
+            let setup = |s: jtp_tokio::ServerBuilder| s.tls(tls().server.clone()).plain(plain);
             TestServer::store_on(address, store, setup)
         };
         let served = server(PlainPolicy::Loopback);

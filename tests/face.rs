@@ -137,7 +137,7 @@ fn the_same_methods_without_await() {
     assert!(driver.len() >= 20, "{driver:#?}");
     // The crate's docs say why.
     assert!(blocking.remove("Watch::next_timeout").is_some());
-    for other in ["Client::over", "Server::serve", "Server::serve_stream"] {
+    for other in ["Client::from_stream", "Server::serve", "Server::serve_stream"] {
         let name = other.split("::").nth(1).unwrap();
         assert!(
             driver.remove(other).is_some() && blocking.remove(other).is_some(),

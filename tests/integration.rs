@@ -18,7 +18,6 @@ mod changing;
 mod closing;
 mod encryption;
 mod exact;
-mod face;
 mod large;
 mod programs;
 mod requests;

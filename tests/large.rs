@@ -117,7 +117,7 @@ fn s9_a_bmp_of_64_mib_raw_and_compressed() -> Result {
     let expected = served.images();
     served.block_on(in_time(async {
         let mut client = served.client().tls(tls().client(), localhost()).build();
-        assert_eq!(client.list().await?[0].size, 64 << 20);
+        assert_eq!(client.list().await?[0].length, 64 << 20);
         assert_eq!(fetch(client.list_and_get(), &expected).await?.len(), 1);
         client.close().await;
         Ok::<(), Box<dyn std::error::Error>>(())
@@ -128,7 +128,7 @@ fn s9_a_bmp_of_64_mib_raw_and_compressed() -> Result {
     served.block_on(in_time(async {
         let mut client = served.client().build();
         let listed = client.list().await?;
-        assert!(listed[0].flags.is_compressed() && listed[0].size < 1 << 20);
+        assert!(listed[0].flags.is_compressed() && listed[0].length < 1 << 20);
         assert_eq!(fetch(client.list_and_get(), &expected).await?.len(), 1);
         client.close().await;
         Ok(())

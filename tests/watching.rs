@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
-use jtp_store::MemoryStore;
+use jtp_tokio::store::MemoryStore;
 
 use crate::support::Result;
 use crate::support::bytes::*;

@@ -41,13 +41,7 @@ fn main() -> ExitCode {
         ["hash", dir] => hash(Path::new(dir)),
         _ => Err("usage: see the documentation in examples/benchmark/peer.rs".into()),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    jtp_examples::exit(result)
 }
 
 fn parse(number: &str) -> Result<usize> {

@@ -9,9 +9,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jtp_tokio::BoxFuture;
 use jtp_tokio::bytes::Bytes;
 use jtp_tokio::jtp_core::{BodyReceiver, Flags, Image, ImageFault, ImageId, Verified};
+use jtp_tokio::store::BoxFuture;
 use jtp_tokio::store::{ImageBody, OpenImage, ReadPool, StoreError};
 
 /// The bytes that are written at once, and kept in memory for whoever waits for the image.

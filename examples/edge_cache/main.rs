@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use jtp_examples::{Result, exit};
 use jtp_tokio::jtp_core::Image;
+use jtp_tokio::store::BoxFuture;
 use jtp_tokio::store::{ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
-use jtp_tokio::{BoxFuture, Client, Server};
+use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 

@@ -184,13 +184,26 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
         .with_no_client_auth())
 }
 
+/// An error and its causes in one line, as in `cannot connect to localhost:1: Connection refused`. The errors of JTP do
+/// not contain their causes in their own text.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}
+
 /// Converts the result of a program into its exit code. Prints an error as one line.
 #[must_use]
 pub fn exit(result: Result) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            eprintln!("error: {}", chain(&*e));
             ExitCode::FAILURE
         }
     }

@@ -123,9 +123,7 @@ impl Expected {
                     _ => return Some(ErrorCode::InvalidRequest),
                 }
             }
-            let Some((ids, rest)) = input.split_at_checked(head.kind.ids() as usize * 8) else {
-                return None;
-            };
+            let (ids, rest) = input.split_at_checked(head.kind.ids() as usize * 8)?;
             input = rest;
             let ids: Vec<ImageId> = ids
                 .chunks_exact(8)

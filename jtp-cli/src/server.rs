@@ -105,6 +105,14 @@ async fn serve_until_shutdown(
         );
     };
     let served = server.serve(listener, stopping).await;
+    let counters = server.counters();
+    tracing::debug!(
+        connections = counters.connections_accepted,
+        refused = counters.connections_refused,
+        images = counters.images_sent,
+        bytes = counters.body_bytes_sent,
+        "served"
+    );
     tracing::info!("stopped");
     served.map_err(|error| Failure::other(format!("cannot continue serving: {error}")))
 }

@@ -48,7 +48,7 @@ fn env_number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn s1_s3_c1_n2_t5_every_seeded_simulation_matches_the_model() {
+fn s1_s3_s6_c1_n2_n5_t5_every_seeded_simulation_matches_the_model() {
     if let Some(seed) = env_number("JTP_PAIR_SEED") {
         return run(seed);
     }

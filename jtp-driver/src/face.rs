@@ -74,6 +74,6 @@ macro_rules! adapter_exports {
         pub use $crate::rustls;
         #[cfg(feature = "server")]
         pub use $crate::store;
-        pub use $crate::{ALPN, BoxFuture, ShutdownSignal, bytes, jtp_core};
+        pub use $crate::{ALPN, ShutdownSignal, bytes, jtp_core};
     };
 }

@@ -283,6 +283,7 @@ fn r6_an_image_that_is_cut_off_says_why_and_the_request_fails_once() {
             matches!(error, ImageError::Fatal(Error::Protocol(_))),
             "{error:?}"
         );
+        assert_eq!(image.received(), 3);
         let error = images.next().await.err().unwrap();
         assert!(matches!(error, Error::Failed), "{error:?}");
         serving.await;

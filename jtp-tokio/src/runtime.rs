@@ -1,16 +1,17 @@
 //! tokio as a runtime of the driver.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use jtp_driver::{BoxFuture, Runtime, SockRef, Socket, Transport, WrapStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::runtime::Handle;
+use tokio::runtime::{EnterGuard, Handle};
 
 /// tokio: the runtime that the caller runs in, or another one by its handle.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +20,27 @@ pub struct Tokio {
 }
 
 impl Tokio {
-    /// Starts the tasks of connections on this runtime, wherever the server is called.
+    /// Uses this runtime's tasks, sockets and timers, wherever the server or client is called: on another runtime, or on
+    /// a thread outside of any.
     #[must_use]
     pub fn with_handle(handle: Handle) -> Tokio {
         Tokio {
             handle: Some(handle),
         }
+    }
+
+    fn enter(&self) -> Option<EnterGuard<'_>> {
+        self.handle.as_ref().map(Handle::enter)
+    }
+
+    /// Polls a future in the runtime of the handle: tokio's sockets find their runtime by the thread.
+    async fn inside<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let _entered = self.enter();
+            future.as_mut().poll(cx)
+        })
+        .await
     }
 }
 
@@ -35,11 +51,12 @@ impl Runtime for Tokio {
 
     /// tokio's own clock, which tests can pause.
     fn now(&self) -> Instant {
+        let _entered = self.enter();
         tokio::time::Instant::now().into_std()
     }
 
     fn sleep_until(&self, deadline: Instant) -> Sleep {
-        let _entered = self.handle.as_ref().map(Handle::enter);
+        let _entered = self.enter();
         Sleep(Box::pin(tokio::time::sleep_until(deadline.into())))
     }
 
@@ -53,16 +70,16 @@ impl Runtime for Tokio {
     }
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Io<TcpStream>, SocketAddr)> {
-        let (stream, address) = listener.accept().await?;
+        let (stream, address) = self.inside(listener.accept()).await?;
         Ok((Io(stream), address))
     }
 
     async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
-        Ok(lookup_host(address).await?.collect())
+        Ok(self.inside(lookup_host(address)).await?.collect())
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Io<TcpStream>> {
-        TcpStream::connect(address).await.map(Io)
+        self.inside(TcpStream::connect(address)).await.map(Io)
     }
 }
 
@@ -152,8 +169,9 @@ mod tls {
             config: Arc<rustls::ServerConfig>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<(BoxTransport, TlsPeer)>> + Send + 'static {
+            let accept = TlsAcceptor::from(config).accept(socket.0);
             async move {
-                let stream = TlsAcceptor::from(config).accept(socket.0).await?;
+                let stream = accept.await?;
                 let peer = TlsPeer::from(stream.get_ref().1);
                 Ok((Box::new(Io(stream)) as BoxTransport, peer))
             }
@@ -165,8 +183,9 @@ mod tls {
             name: ServerName<'static>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
+            let connect = TlsConnector::from(config).connect(name, socket.0);
             async move {
-                let stream = TlsConnector::from(config).connect(name, socket.0).await?;
+                let stream = connect.await?;
                 Ok(Box::new(Io(stream)) as BoxTransport)
             }
         }

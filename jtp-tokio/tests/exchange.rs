@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
-use jtp_core::server::{CloseReason, PlainPolicy, ServerConfig};
+use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, ImageId};
-use jtp_store::{ImageStore, MemoryStore};
-use jtp_tokio::{Client, ClientBuilder, Decision, Error, ImageError, Peer, Server, ServerBuilder};
+use jtp_tokio::server::PlainPolicy;
+use jtp_tokio::store::{ImageStore, MemoryStore};
+use jtp_tokio::{Client, ClientBuilder, Error, ImageError, Peer, Request, Server, ServerBuilder};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +34,7 @@ struct RunningServer {
 }
 
 impl RunningServer {
-    async fn start<S: ImageStore>(server: Server<S>) -> RunningServer {
+    async fn start(server: Server) -> RunningServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();
@@ -182,7 +183,7 @@ async fn s16_shutdown_ends_caller_provided_streams() -> Result {
     let embedded = server.clone();
     let task = tokio::spawn(async move {
         embedded
-            .serve_stream(server_end, &Peer::new(None))
+            .serve_stream(server_end, Peer::new(None))
             .await
             .unwrap()
     });
@@ -198,7 +199,10 @@ async fn s16_shutdown_ends_caller_provided_streams() -> Result {
 
 #[tokio::test]
 async fn s16_shutdown_does_not_wait_for_a_tls_handshake() -> Result {
-    let server = with_tls(&tls(), 1).handshake_timeouts(None, None).build();
+    let server = with_tls(&tls(), 1)
+        .handshake_timeout(None)
+        .first_byte_timeout(None)
+        .build();
     let running = RunningServer::start(server).await;
     let mut stream = TcpStream::connect(&running.address).await?;
     stream.write_all(&[0x16, 3, 1]).await?;
@@ -226,11 +230,11 @@ async fn s15_client_over_the_limit_gets_rate_limited() -> Result {
 #[tokio::test]
 async fn request_handler_sees_the_peer_and_refuses() -> Result {
     let server = Server::builder(store(1))
-        .on_request(|peer: &Peer, request| {
-            assert!(peer.address.unwrap().ip().is_loopback());
-            match request.kind.name() {
-                "LIST" => Decision::Accept,
-                _ => Decision::Refuse(ErrorCode::UnsupportedFeature, "only LIST".into()),
+        .on_request(|request: Request| async move {
+            assert!(request.peer().address.unwrap().ip().is_loopback());
+            match request.kind().name() {
+                "LIST" => request.accept(),
+                _ => request.refuse(ErrorCode::UnsupportedFeature, "only LIST"),
             }
         })
         .build();
@@ -275,8 +279,8 @@ async fn client_and_server_over_a_stream() -> Result {
     let server = Server::builder(store(20)).build();
     let (client_end, server_end) = tokio::io::duplex(64);
     let serving =
-        tokio::spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
-    let mut client = Client::over(client_end, ClientConfig::new());
+        tokio::spawn(async move { server.serve_stream(server_end, Peer::default()).await });
+    let mut client = Client::from_stream(client_end, ClientConfig::new());
     assert_eq!(client.list().await?.len(), 20);
     assert_eq!(collect(&mut client.list_and_get()).await?.len(), 20);
     client.close().await;
@@ -317,7 +321,7 @@ fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
+fn with_tls(tls: &Tls, count: u32) -> ServerBuilder {
     Server::builder(store(count)).tls(Arc::clone(&tls.server))
 }
 
@@ -409,7 +413,7 @@ async fn r6_missing_images_are_requested_on_a_new_connection() -> Result {
     while let Some(image) = images.next().await? {
         match image.bytes(100).await {
             Ok(bytes) => got.push(bytes),
-            Err(ImageError::Interrupted) => interrupted += 1,
+            Err(ImageError::Interrupted(_)) => interrupted += 1,
             Err(other) => return Err(other.into()),
         }
     }
@@ -504,7 +508,7 @@ async fn r3_catalog_over_the_limit_is_an_error() -> Result {
 #[tokio::test(start_paused = true)]
 async fn t6_silent_server_times_out() -> Result {
     let (client_end, _server_end) = tokio::io::duplex(64);
-    let mut client = Client::over(client_end, ClientConfig::new());
+    let mut client = Client::from_stream(client_end, ClientConfig::new());
     let failed = client.list().await.unwrap_err();
     assert!(
         matches!(failed, Error::Protocol(ClientError::TimedOut)),
@@ -516,19 +520,16 @@ async fn t6_silent_server_times_out() -> Result {
 #[tokio::test(start_paused = true)]
 async fn t4_each_timeout_ends_the_connection() -> Result {
     for (sent, expected) in [
-        (&[][..], "timed out: no byte came"),
-        (&[1, 1], "timed out: no request came"),
-        (&[1], "timed out: a request came too slowly"),
-        (
-            &[4, 0, 3],
-            "timed out: a CANCEL was begun and not completed",
-        ),
+        (&[][..], "timed out: the peer sent nothing"),
+        (&[1, 1], "timed out: the peer sent no further request"),
+        (&[1], "timed out: a request arrived too slowly"),
+        (&[4, 0, 3], "timed out: a CANCEL was not completed"),
     ] {
         let server = Server::builder(store(1)).build();
         let (mut client_end, server_end) = tokio::io::duplex(64);
         client_end.write_all(sent).await?;
         let serving =
-            tokio::spawn(async move { server.serve_stream(server_end, &Peer::default()).await });
+            tokio::spawn(async move { server.serve_stream(server_end, Peer::default()).await });
         let mut got = Vec::new();
         client_end.read_to_end(&mut got).await?;
         assert_eq!(serving.await??.unwrap().to_string(), expected);
@@ -537,10 +538,10 @@ async fn t4_each_timeout_ends_the_connection() -> Result {
     let server = Server::builder(store(100)).build();
     let (mut client_end, server_end) = tokio::io::duplex(64);
     client_end.write_all(&[5, 1]).await?;
-    let reason = server.serve_stream(server_end, &Peer::default()).await?;
+    let reason = server.serve_stream(server_end, Peer::default()).await?;
     assert_eq!(
         reason.unwrap().to_string(),
-        "timed out: the peer takes no output"
+        "timed out: the peer accepted no output"
     );
     Ok(())
 }

@@ -6,39 +6,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jtp_core::Image;
-use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError, ReadError};
+use jtp_tokio::bytes::Bytes;
+use jtp_tokio::store::{
+    Blocking, BlockingBody, BlockingStore, ImageStore, LiveCatalog, MemoryStore, StoreError,
+};
 
-use common::client_of;
+use common::{client_of, read_whole};
 
 /// A store that counts open images.
 struct CountingStore {
-    store: MemoryStore,
+    store: Arc<MemoryStore>,
     open: Arc<AtomicUsize>,
 }
 
-struct CountingBody(Box<dyn ImageBody>, Arc<AtomicUsize>);
+struct CountingBody {
+    bytes: Bytes,
+    open: Arc<AtomicUsize>,
+}
 
-impl ImageStore for CountingStore {
+impl BlockingStore for CountingStore {
     fn catalog(&self) -> &LiveCatalog {
         self.store.catalog()
     }
 
-    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        let body = self.store.open(image)?;
+    fn open(&self, image: &Image) -> Result<(Image, Arc<dyn BlockingBody>), StoreError> {
+        let bytes = read_whole(&self.store, *image)?;
         self.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(CountingBody(body, Arc::clone(&self.open))))
+        let open = Arc::clone(&self.open);
+        Ok((*image, Arc::new(CountingBody { bytes, open })))
     }
 }
 
-impl ImageBody for CountingBody {
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        self.0.read_at(offset, buf)
+impl BlockingBody for CountingBody {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
+        let at = usize::try_from(offset).unwrap();
+        buf.copy_from_slice(&self.bytes[at..at + buf.len()]);
+        Ok(buf.len())
     }
 }
 
 impl Drop for CountingBody {
     fn drop(&mut self) {
-        self.1.fetch_sub(1, Ordering::SeqCst);
+        self.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -46,14 +55,14 @@ impl Drop for CountingBody {
 async fn an_idle_connection_holds_no_image_open() -> Result<(), Box<dyn std::error::Error>> {
     let open = Arc::new(AtomicUsize::new(0));
     let store = CountingStore {
-        store: MemoryStore::new(),
+        store: Arc::default(),
         open: Arc::clone(&open),
     };
     for n in 0..3u8 {
         // Several reads long, so that the image stays open between them.
         store.store.insert(&format!("{n}.png"), vec![n; 3 << 20])?;
     }
-    let (mut client, ended) = client_of(store);
+    let (mut client, ended) = client_of(Blocking::new(store));
     let mut images = client.list_and_get();
     let mut count = 0;
     while let Some(image) = images.next().await? {

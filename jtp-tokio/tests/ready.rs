@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use jtp_core::Image;
-use jtp_store::{ImageBody, ImageStore, LiveCatalog, MemoryStore, OpenError, ReadError};
+use jtp_tokio::bytes::Bytes;
+use jtp_tokio::store::{
+    Blocking, BlockingBody, BlockingStore, ImageStore, LiveCatalog, MemoryStore, StoreError,
+};
 
-use common::client_of;
+use common::{client_of, read_whole};
 
 /// The threads on which bodies were read.
 #[derive(Debug, Default)]
@@ -22,43 +25,52 @@ struct Reads {
 }
 
 struct PartlyReadyStore {
-    store: MemoryStore,
+    store: Arc<MemoryStore>,
     reads: Arc<Reads>,
     /// How many bytes the n-th non-blocking read may return; `None` if it would block.
     ready: fn(usize) -> Option<usize>,
 }
 
 struct PartlyReadyBody {
-    body: Box<dyn ImageBody>,
+    bytes: Bytes,
     reads: Arc<Reads>,
     ready: fn(usize) -> Option<usize>,
 }
 
-impl ImageStore for PartlyReadyStore {
+impl BlockingStore for PartlyReadyStore {
     fn catalog(&self) -> &LiveCatalog {
         self.store.catalog()
     }
 
-    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        Ok(Box::new(PartlyReadyBody {
-            body: self.store.open(image)?,
+    fn open(&self, image: &Image) -> Result<(Image, Arc<dyn BlockingBody>), StoreError> {
+        let body = PartlyReadyBody {
+            bytes: read_whole(&self.store, *image)?,
             reads: Arc::clone(&self.reads),
             ready: self.ready,
-        }))
+        };
+        Ok((*image, Arc::new(body)))
     }
 }
 
-impl ImageBody for PartlyReadyBody {
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+impl PartlyReadyBody {
+    fn copy(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let at = usize::try_from(offset).unwrap();
+        buf.copy_from_slice(&self.bytes[at..at + buf.len()]);
+        buf.len()
+    }
+}
+
+impl BlockingBody for PartlyReadyBody {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
         self.reads
             .blocking
             .lock()
             .unwrap()
             .push(thread::current().id());
-        self.body.read_at(offset, buf)
+        Ok(self.copy(offset, buf))
     }
 
-    fn try_read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
         let Some(max) = (self.ready)(self.reads.attempts.fetch_add(1, Ordering::SeqCst)) else {
             return Ok(None);
         };
@@ -68,7 +80,7 @@ impl ImageBody for PartlyReadyBody {
             .unwrap()
             .push(thread::current().id());
         let max = max.min(buf.len());
-        self.body.read_at(offset, &mut buf[..max]).map(Some)
+        Ok(Some(self.copy(offset, &mut buf[..max])))
     }
 }
 
@@ -77,7 +89,7 @@ async fn fetch_all(
 ) -> Result<Arc<Reads>, Box<dyn std::error::Error>> {
     let reads = Arc::<Reads>::default();
     let store = PartlyReadyStore {
-        store: MemoryStore::new(),
+        store: Arc::default(),
         reads: Arc::clone(&reads),
         ready,
     };
@@ -86,7 +98,7 @@ async fn fetch_all(
     for n in 0..3 {
         store.store.insert(&format!("{n}.png"), image_bytes(n))?;
     }
-    let (mut client, ended) = client_of(store);
+    let (mut client, ended) = client_of(Blocking::new(store));
     let mut images = client.list_and_get();
     let mut count = 0;
     while let Some(image) = images.next().await? {

@@ -49,7 +49,7 @@
 //!
 //! # Transports and shapes
 //!
-//! Plain runs use sockets through a proxy, and a pipe in memory (`serve_stream`, `Client::over`); TLS runs use the
+//! Plain runs use sockets through a proxy, and a pipe in memory (`serve_stream`, `Client::from_stream`); TLS runs use the
 //! proxy. Each transport is run unchanged and with a [`transport::Shape`]: byte by byte if the exchange is short, in
 //! pieces of seeded random sizes, and with reads and writes that stall. With stalls, the async clients also drop each
 //! pending future and call again. A failure prints scenario, pair, transport, shape and seed, and the two logs as a

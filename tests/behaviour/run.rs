@@ -299,6 +299,7 @@ impl Fixture {
             store: &store,
             stub: &stub,
             tls,
+            blocks: run.transport != Transport::Memory,
             listener,
         });
         let proxy = match run.transport {

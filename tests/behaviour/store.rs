@@ -1,11 +1,20 @@
 //! A simulated store. The script decides when a body can be read, and where reading fails.
+//!
+//! It is an asynchronous store, whose reads wait for their gate without a thread, and a blocking one, for
+//! [`Blocking`](jtp_tokio::store::Blocking).
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use jtp_core::{FileType, Flags, Image, ImageId};
-use jtp_store::{ImageBody, ImageStore, LiveCatalog, OpenError, ReadError};
+use jtp_tokio::bytes::Bytes;
+use jtp_tokio::store::{
+    BlockingBody, BlockingStore, BoxFuture, ImageBody, ImageStore, LiveCatalog, OpenImage,
+    ReadAhead, StoreError,
+};
 
 use super::script::{ScriptImage, Setup};
 
@@ -28,7 +37,7 @@ struct Inner {
 struct StoredImage {
     image: Image,
     /// The body as sent.
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
 }
 
 #[derive(Default)]
@@ -37,6 +46,8 @@ struct State {
     broken: HashMap<ImageId, Option<u64>>,
     /// The run is over: all gates are open.
     finished: bool,
+    /// Reads that wait for a gate.
+    waiting: Vec<Waker>,
 }
 
 impl StoredImage {
@@ -52,14 +63,14 @@ impl StoredImage {
             FileType::Png
         };
         StoredImage {
-            image: Image {
-                id: match image.wrong_id {
+            image: Image::new(
+                match image.wrong_id {
                     true => ImageId::of(image.name.as_bytes()),
                     false => ImageId::of(&image.bytes),
                 },
-                flags: Flags::new(kind, image.compressed),
-                length: u32::try_from(bytes.len()).unwrap(),
-            },
+                Flags::new(kind, image.compressed),
+                u32::try_from(bytes.len()).unwrap(),
+            ),
             bytes: bytes.into(),
         }
     }
@@ -79,7 +90,7 @@ impl SimulatedStore {
         let state = State {
             gates: setup.gates.iter().map(|(n, at)| (id(n), *at)).collect(),
             broken: setup.broken.iter().map(|(n, at)| (id(n), *at)).collect(),
-            finished: false,
+            ..State::default()
         };
         let store = SimulatedStore(Arc::new(Inner {
             live: LiveCatalog::new(),
@@ -137,7 +148,7 @@ impl SimulatedStore {
             self.state().gates.remove(&id).is_some(),
             "{name} has no closed gate"
         );
-        self.0.changed.notify_all();
+        self.wake();
     }
 
     /// Whether the script holds any body back.
@@ -148,14 +159,61 @@ impl SimulatedStore {
     /// Opens all gates.
     pub(crate) fn end(&self) {
         self.state().finished = true;
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.0.changed.notify_all();
+        let waiting = std::mem::take(&mut self.state().waiting);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Whether the bytes before `end` can be read without waiting.
     pub(crate) fn is_ready(&self, id: ImageId, end: u64) -> bool {
-        let state = self.state();
-        state.finished || state.gates.get(&id).is_none_or(|gate| end <= *gate)
+        self.state().is_ready(id, end)
     }
+
+    /// Whether an image can be opened.
+    pub(crate) fn check_open(&self, id: ImageId) -> Result<(), StoreError> {
+        match self.state().broken.get(&id) {
+            Some(None) => Err(StoreError::Gone(id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads bytes that are ready.
+    pub(crate) fn read_ready(
+        &self,
+        id: ImageId,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes, StoreError> {
+        let start = usize::try_from(offset).unwrap();
+        let end = start + length;
+        match self.state().broken.get(&id) {
+            Some(Some(at)) if u64::try_from(end).unwrap() > *at => {
+                let source = io::Error::other("failure set by the script");
+                Err(StoreError::unavailable(id, source))
+            }
+            _ => Ok(self.0.images[self.name(id)].bytes.slice(start..end)),
+        }
+    }
+}
+
+impl State {
+    fn is_ready(&self, id: ImageId, end: u64) -> bool {
+        self.finished || self.gates.get(&id).is_none_or(|gate| end <= *gate)
+    }
+}
+
+/// An open image.
+struct Body {
+    store: SimulatedStore,
+    id: ImageId,
+}
+
+fn end_of(offset: u64, length: usize) -> u64 {
+    offset + u64::try_from(length).unwrap()
 }
 
 impl ImageStore for SimulatedStore {
@@ -163,54 +221,67 @@ impl ImageStore for SimulatedStore {
         &self.0.live
     }
 
-    fn open(&self, image: &Image) -> Result<Box<dyn ImageBody>, OpenError> {
-        if self.state().broken.get(&image.id) == Some(&None) {
-            return Err(OpenError::Gone(image.id));
-        }
-        Ok(Box::new(Body {
-            store: self.clone(),
-            id: image.id,
-        }))
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        _max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        Box::pin(async move {
+            self.check_open(image.id)?;
+            let body = Body {
+                store: (*self).clone(),
+                id: image.id,
+            };
+            Ok(OpenImage::streamed(image, Bytes::new(), Arc::new(body)))
+        })
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead::local()
     }
 }
 
-struct Body {
-    store: SimulatedStore,
-    id: ImageId,
+impl ImageBody for Body {
+    fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
+        Box::pin(async move {
+            poll_fn(|cx| {
+                let mut state = self.store.state();
+                if state.is_ready(self.id, end_of(offset, length)) {
+                    return Poll::Ready(());
+                }
+                state.waiting.push(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            self.store.read_ready(self.id, offset, length)
+        })
+    }
 }
 
-impl ImageBody for Body {
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let inner = &self.store.0;
+impl BlockingStore for SimulatedStore {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.0.live
+    }
+
+    fn open(&self, image: &Image) -> Result<(Image, Arc<dyn BlockingBody>), StoreError> {
+        self.check_open(image.id)?;
+        let body = Body {
+            store: self.clone(),
+            id: image.id,
+        };
+        Ok((*image, Arc::new(body)))
+    }
+}
+
+impl BlockingBody for Body {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
         let mut state = self.store.state();
-        let limit = loop {
-            match state.gates.get(&self.id) {
-                Some(gate) if offset >= *gate && !state.finished => {
-                    state = inner
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                Some(gate) if !state.finished => break *gate,
-                _ => break u64::MAX,
-            }
-        };
-        let limit = match state.broken.get(&self.id) {
-            Some(Some(at)) if offset >= *at => {
-                let source = io::Error::other("failure set by the script");
-                return Err(ReadError::Io {
-                    id: self.id,
-                    source,
-                });
-            }
-            Some(Some(at)) => limit.min(*at),
-            _ => limit,
-        };
-        let bytes = &inner.images[self.store.name(self.id)].bytes;
-        let end = usize::try_from(limit).map_or(bytes.len(), |limit| limit.min(bytes.len()));
-        let rest = &bytes[usize::try_from(offset).unwrap()..end];
-        let count = rest.len().min(buf.len());
-        buf[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        while !state.is_ready(self.id, end_of(offset, buf.len())) {
+            let waited = self.store.0.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        buf.copy_from_slice(&self.store.read_ready(self.id, offset, buf.len())?);
+        Ok(buf.len())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jtp_store::MemoryStore;
+use jtp_tokio::store::MemoryStore;
 
 use super::{is_full, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
@@ -50,7 +50,7 @@ fn n4_every_adapter_enables_tcp_keep_alive() {
         let server = jtp_async_std::Server::builder(store()).build();
         server.serve(async_std.into(), pending()).await
     });
-    let shutdown = jtp_blocking::server::Shutdown::new().unwrap();
+    let shutdown = jtp_blocking::server::Shutdown::new();
     let end = shutdown.clone();
     let blocking = thread::spawn(move || {
         let server = jtp_blocking::Server::builder(store()).build();

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use jtp_core::Catalog;
 use jtp_core::compress::Threshold;
-use jtp_store::{DirStore, ImageStore};
+use jtp_store::DirStore;
+use jtp_tokio::store::ImageStore;
 use jtp_tokio::{Client, ClientBuilder, Server, ServerBuilder};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -49,7 +50,7 @@ impl TestServer<DirStore> {
 
     pub(crate) fn folder_with(
         folder: TempDir,
-        setup: impl FnOnce(ServerBuilder<DirStore>) -> ServerBuilder<DirStore>,
+        setup: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> TestServer {
         let mut served = TestServer::store(raw_store(folder.path()), setup);
         served.folder = Some(folder);
@@ -69,7 +70,7 @@ impl TestServer<DirStore> {
 impl<S: ImageStore> TestServer<S> {
     pub(crate) fn store(
         store: S,
-        setup: impl FnOnce(ServerBuilder<S>) -> ServerBuilder<S>,
+        setup: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> TestServer<S> {
         TestServer::store_on(SocketAddr::from(([127, 0, 0, 1], 0)), store, setup)
     }
@@ -77,7 +78,7 @@ impl<S: ImageStore> TestServer<S> {
     pub(crate) fn store_on(
         address: SocketAddr,
         store: S,
-        setup: impl FnOnce(ServerBuilder<S>) -> ServerBuilder<S>,
+        setup: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> TestServer<S> {
         let store = Arc::new(store);
         let builder = Server::builder(Arc::clone(&store)).drain_timeout(Some(TEST_TIMEOUT));
@@ -122,7 +123,7 @@ impl<S: ImageStore> TestServer<S> {
     #[track_caller]
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Catalog) -> bool) {
         let start = Instant::now();
-        let mut watch = self.store.catalog().watch();
+        let mut watch = self.store.catalog().subscribe();
         let mut catalog = self.store.catalog().snapshot();
         while !wanted(&catalog) {
             catalog = watch

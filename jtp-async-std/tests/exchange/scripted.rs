@@ -3,9 +3,9 @@
 use std::net::Shutdown;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use jtp_async_std::ImageError;
 use jtp_core::client::ClientError;
 
+use super::super::adapter::ImageError;
 use super::*;
 
 /// A server that answers each connection with the next of these byte strings and closes it.
@@ -50,7 +50,7 @@ fn r6_missing_images_are_requested_on_a_new_connection() -> Result {
         while let Some(image) = images.next().await? {
             match image.bytes(100).await {
                 Ok(bytes) => got.push(bytes),
-                Err(ImageError::Interrupted) => interrupted += 1,
+                Err(ImageError::Interrupted(_)) => interrupted += 1,
                 Err(other) => return Err(other.into()),
             }
         }

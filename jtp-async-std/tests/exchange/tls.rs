@@ -6,10 +6,10 @@ use rustls::crypto::aws_lc_rs as provider;
 use rustls::crypto::ring as provider;
 
 use futures_rustls::TlsConnector;
-use jtp_async_std::ServerBuilder;
-use jtp_core::server::PlainPolicy;
 use rustls::pki_types::ServerName;
 
+use super::super::adapter::ServerBuilder;
+use super::super::adapter::server::PlainPolicy;
 use super::*;
 
 struct Tls {
@@ -44,7 +44,7 @@ fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-fn with_tls(tls: &Tls, count: u32) -> ServerBuilder<MemoryStore> {
+fn with_tls(tls: &Tls, count: u32) -> ServerBuilder {
     Server::builder(store(count)).tls(Arc::clone(&tls.server))
 }
 
@@ -104,8 +104,13 @@ fn t2_plain_and_tls_mismatch_is_a_specific_error() -> Result {
 fn t4_tls_handshake_timeouts() -> Result {
     block_on(async {
         let tls = tls();
-        let running =
-            RunningServer::start(with_tls(&tls, 1).handshake_timeouts(SHORT, SHORT).build()).await;
+        let running = RunningServer::start(
+            with_tls(&tls, 1)
+                .handshake_timeout(SHORT)
+                .first_byte_timeout(SHORT)
+                .build(),
+        )
+        .await;
         for sent in [&[][..], &[0x16, 3, 1]] {
             let mut stream = TcpStream::connect(&running.address).await?;
             stream.write_all(sent).await?;
@@ -122,7 +127,9 @@ fn t4_tls_handshake_timeouts() -> Result {
 fn s11_tls_peer_receives_close_notify_while_the_server_lingers() -> Result {
     let tls = tls();
     let hour = Duration::from_secs(3600);
-    let config = ServerConfig::new().with_linger(hour, u64::MAX);
+    let config = ServerConfig::new()
+        .with_linger_timeout(hour)
+        .with_linger_bytes(u64::MAX);
     block_on(async {
         let running = RunningServer::start(with_tls(&tls, 1).config(config).build()).await;
         let stream = TcpStream::connect(&running.address).await?;

@@ -1,8 +1,8 @@
 //! Client and server over real sockets, plain and TLS, and over streams in memory.
 
-mod clocks;
 mod memory;
 mod pressure;
+mod timeouts;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,11 +18,11 @@ use jtp_core::client::{ClientConfig, ClientError, HaveSet};
 use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, ImageId};
-use memory::{End, duplex};
+use memory::{StreamEnd, duplex};
 use rustls::pki_types::ServerName;
 
-/// Short, and asserted by what it leads to, never by how long it took.
-const SOON: Option<Duration> = Some(Duration::from_millis(50));
+/// The timeout under test. Tests assert its effect, never the duration.
+const SHORT: Option<Duration> = Some(Duration::from_millis(50));
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -35,20 +35,20 @@ fn store(count: u32) -> Arc<MemoryStore> {
     Arc::new(store)
 }
 
-struct Running {
+struct RunningServer {
     address: String,
     stop: Shutdown,
     thread: JoinHandle<()>,
 }
 
-impl Running {
-    fn start(server: Server) -> Running {
+impl RunningServer {
+    fn start(server: Server) -> RunningServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = Shutdown::new();
         let stopped = stop.clone();
         let thread = thread::spawn(move || server.serve(listener, &stopped).unwrap());
-        Running {
+        RunningServer {
             address,
             stop,
             thread,
@@ -81,7 +81,7 @@ fn every_request_over_one_connection() -> Result {
     let store = store(300);
     let catalog = store.catalog().snapshot();
     let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
-    let running = Running::start(Server::builder(store).build());
+    let running = RunningServer::start(Server::builder(store).build());
     let mut client = running.client().build();
 
     let listed = client.list()?;
@@ -97,7 +97,7 @@ fn every_request_over_one_connection() -> Result {
     assert_eq!(collect(&mut images)?, [all[3], all[1]]);
     assert_eq!(images.absent(), [ImageId(1)]);
 
-    // More than one request's worth.
+    // More IDs than one request can name.
     assert_eq!(collect(&mut client.get(all.clone()))?, all);
     drop(client);
     running.stop();
@@ -105,8 +105,8 @@ fn every_request_over_one_connection() -> Result {
 }
 
 #[test]
-fn without_keep_alive_each_request_has_its_connection() -> Result {
-    let running = Running::start(Server::builder(store(3)).build());
+fn without_keep_alive_each_request_has_its_own_connection() -> Result {
+    let running = RunningServer::start(Server::builder(store(3)).build());
     let mut client = running.client().keep_alive(false).build();
     assert_eq!(client.list()?.len(), 3);
     assert_eq!(collect(&mut client.list_and_get())?.len(), 3);
@@ -117,8 +117,8 @@ fn without_keep_alive_each_request_has_its_connection() -> Result {
 }
 
 #[test]
-fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
-    let running = Running::start(Server::builder(store(600)).build());
+fn r7_pipelining_client_fetches_the_same_images() -> Result {
+    let running = RunningServer::start(Server::builder(store(600)).build());
     let config = ClientConfig::new().with_pipeline(true);
     let mut client = running.client().config(config).build();
     let ids: Vec<ImageId> = client.list()?.iter().map(|entry| entry.id).collect();
@@ -129,12 +129,12 @@ fn r7_a_client_that_may_pipeline_fetches_the_same() -> Result {
 }
 
 #[test]
-fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
+fn c2_connection_works_after_a_cancel() -> Result {
     let store = MemoryStore::new();
     for n in 0..50u8 {
         store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
     }
-    let running = Running::start(Server::builder(Arc::new(store)).build());
+    let running = RunningServer::start(Server::builder(Arc::new(store)).build());
     for pipeline in [false, true] {
         let config = ClientConfig::new().with_pipeline(pipeline);
         let mut client = running.client().config(config).build();
@@ -149,17 +149,17 @@ fn c2_cancel_in_the_middle_and_the_connection_goes_on() -> Result {
 }
 
 #[test]
-fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
+fn n1_n3_watch_yields_new_images_and_ends_by_cancel() -> Result {
     let store = store(2);
-    let running = Running::start(Server::builder(Arc::clone(&store)).build());
+    let running = RunningServer::start(Server::builder(Arc::clone(&store)).build());
     let config = ClientConfig::new().with_pipeline(true);
     let mut client = running.client().config(config).build();
     let (listed, mut watch) = client.list_and_watch()?;
     assert_eq!(listed.len(), 2);
     let id = store.insert("new.gif", b"GIF89a".as_slice())?;
-    let news = watch.next()?;
-    assert_eq!((news.id, &*news.name), (id, "new.gif"));
-    assert_eq!(news.flags.file_type(), FileType::Gif);
+    let event = watch.next()?;
+    assert_eq!((event.id, &*event.name), (id, "new.gif"));
+    assert_eq!(event.flags.file_type(), FileType::Gif);
     watch.cancel()?;
     assert_eq!(client.list()?.len(), 3);
     drop(client);
@@ -168,8 +168,8 @@ fn n1_n3_watch_tells_new_images_and_cancel_ends_it() -> Result {
 }
 
 #[test]
-fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
-    let running = Running::start(Server::builder(store(2)).build());
+fn s16_shutdown_ends_idle_connections_and_watches() -> Result {
+    let running = RunningServer::start(Server::builder(store(2)).build());
     let mut idle = running.client().build();
     assert_eq!(idle.list()?.len(), 2);
     let mut watching = running.client().retries(0).build();
@@ -184,11 +184,11 @@ fn s16_shutdown_ends_idle_connections_and_watches_at_once() -> Result {
 }
 
 #[test]
-fn s15_rate_limited_clients_are_told() -> Result {
+fn s15_client_over_the_limit_gets_rate_limited() -> Result {
     let server = Server::builder(store(1))
         .rate_limit(2, Duration::from_secs(3600))
         .build();
-    let running = Running::start(server);
+    let running = RunningServer::start(server);
     let mut client = running.client().retries(0).build();
     client.list()?;
     client.list()?;
@@ -200,7 +200,7 @@ fn s15_rate_limited_clients_are_told() -> Result {
 }
 
 #[test]
-fn an_embedder_sees_the_peer_and_decides() -> Result {
+fn request_handler_sees_the_peer_and_refuses() -> Result {
     let server = Server::builder(store(1))
         .on_request(|request: Request| async move {
             assert!(request.peer().address.unwrap().ip().is_loopback());
@@ -210,7 +210,7 @@ fn an_embedder_sees_the_peer_and_decides() -> Result {
             }
         })
         .build();
-    let running = Running::start(server);
+    let running = RunningServer::start(server);
     let mut client = running.client().build();
     client.list()?;
     let refused = collect(&mut client.list_and_get()).unwrap_err();
@@ -224,12 +224,12 @@ fn an_embedder_sees_the_peer_and_decides() -> Result {
 }
 
 #[test]
-fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Result {
+fn connections_over_the_limit_are_closed_at_accept() -> Result {
     for server in [
         Server::builder(store(1)).max_connections(1).build(),
         Server::builder(store(1)).max_connections_per_ip(1).build(),
     ] {
-        let running = Running::start(server);
+        let running = RunningServer::start(server);
         let mut first = running.client().build();
         first.list()?;
         let mut second = running.client().retries(0).build();
@@ -237,7 +237,7 @@ fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Re
         first.list()?;
         first.close();
         drop(first);
-        // The place is free again once the server has seen the end.
+        // A new connection is accepted once the server has seen the end.
         let mut third = running.client().retries(10).build();
         third.list()?;
         drop((second, third));
@@ -247,11 +247,11 @@ fn connections_over_the_limit_are_closed_at_accept_and_open_ones_work_on() -> Re
 }
 
 #[test]
-fn over_any_stream() -> Result {
+fn client_and_server_over_a_stream() -> Result {
     let server = Server::builder(store(20)).build();
-    let (near, far) = duplex(64);
-    let serving = serving(server, &far);
-    let mut client = over(&near, ClientConfig::new())?;
+    let (client_end, server_end) = duplex(64);
+    let serving = serving(server, &server_end);
+    let mut client = over(&client_end, ClientConfig::new())?;
     assert_eq!(client.list()?.len(), 20);
     assert_eq!(collect(&mut client.list_and_get())?.len(), 20);
     client.close();
@@ -263,12 +263,12 @@ fn over_any_stream() -> Result {
 
 type Serving = JoinHandle<std::io::Result<Option<CloseReason>>>;
 
-fn serving(server: Server, end: &End) -> Serving {
+fn serving(server: Server, end: &StreamEnd) -> Serving {
     let (reader, writer, closer) = (end.clone(), end.clone(), end.clone());
     thread::spawn(move || server.serve_stream(reader, writer, closer, Peer::default()))
 }
 
-fn over(end: &End, config: ClientConfig) -> std::io::Result<Client> {
+fn over(end: &StreamEnd, config: ClientConfig) -> std::io::Result<Client> {
     Client::from_stream(end.clone(), end.clone(), end.clone(), config)
 }
 
@@ -311,7 +311,7 @@ fn with_tls(tls: &Tls, count: u32) -> ServerBuilder {
 #[test]
 fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
     let tls = tls();
-    let running = Running::start(with_tls(&tls, 100).build());
+    let running = RunningServer::start(with_tls(&tls, 100).build());
     let mut secure = running
         .client()
         .tls(Arc::clone(&tls.client), localhost())
@@ -319,7 +319,7 @@ fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
     assert_eq!(collect(&mut secure.list_and_get())?.len(), 100);
     let mut plain = running.client().build();
     assert_eq!(collect(&mut plain.list_and_get())?.len(), 100);
-    let mut stranger = {
+    let mut untrusting = {
         let roots = rustls::RootCertStore::empty();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -328,22 +328,22 @@ fn t1_t2_one_port_serves_tls_and_plain_loopback() -> Result {
             .with_no_client_auth();
         running.client().tls(config, localhost()).build()
     };
-    let refused = stranger.list().unwrap_err();
+    let refused = untrusting.list().unwrap_err();
     assert!(matches!(refused, Error::Tls { .. }), "{refused}");
-    drop((secure, plain, stranger));
+    drop((secure, plain, untrusting));
     running.stop();
     Ok(())
 }
 
 #[test]
-fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
+fn t2_plain_and_tls_mismatch_is_a_specific_error() -> Result {
     let tls = tls();
-    let running = Running::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build());
+    let running = RunningServer::start(with_tls(&tls, 1).plain(PlainPolicy::Refuse).build());
     let refused = running.client().build().list().unwrap_err();
     assert!(matches!(refused, Error::TlsServer { .. }), "{refused}");
     running.stop();
 
-    let running = Running::start(Server::builder(store(1)).build());
+    let running = RunningServer::start(Server::builder(store(1)).build());
     let mut client = running
         .client()
         .tls(Arc::clone(&tls.client), localhost())
@@ -355,25 +355,25 @@ fn t2_each_side_learns_that_the_other_speaks_another_tongue() -> Result {
     Ok(())
 }
 
-type Asked = JoinHandle<Vec<Vec<u8>>>;
+type ReceivedRequests = JoinHandle<Vec<Vec<u8>>>;
 
-/// A server that answers with the given bytes, connection by connection, and closes.
-fn scripted(answers: Vec<Vec<u8>>) -> (String, Asked) {
+/// A server that answers each connection with the next of these byte strings and closes it.
+fn scripted_server(answers: Vec<Vec<u8>>) -> (String, ReceivedRequests) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let thread = thread::spawn(move || {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = vec![0; 4096];
             let count = stream.read(&mut request).unwrap();
             request.truncate(count);
-            asked.push(request);
+            requests.push(request);
             stream.write_all(&answer).unwrap();
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             let _ = stream.read(&mut [0; 64]);
         }
-        asked
+        requests
     });
     (address, thread)
 }
@@ -386,11 +386,11 @@ fn packet(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> Result {
+fn r6_missing_images_are_requested_on_a_new_connection() -> Result {
     let (a, b) = (packet(b"first"), packet(b"second"));
     let cut = [b"JTPG\x02".to_vec(), a.clone(), b[..12].to_vec()].concat();
     let rest = [b"JTPB\x01".to_vec(), b.clone()].concat();
-    let (address, asked) = scripted(vec![cut, rest]);
+    let (address, requests) = scripted_server(vec![cut, rest]);
     let mut client = Client::builder(address).build();
     let mut images = client.list_and_get();
     let mut got = Vec::new();
@@ -405,16 +405,16 @@ fn r6_what_is_missing_after_a_loss_is_asked_for_on_a_new_connection() -> Result 
     assert_eq!(got, [b"first".to_vec(), b"second".to_vec()]);
     assert_eq!(interrupted, 1);
     client.close();
-    let asked = asked.join().unwrap();
-    assert_eq!(asked[0], [5, 1]);
+    let requests = requests.join().unwrap();
+    assert_eq!(requests[0], [5, 1]);
     let mut batch = vec![2, 1, 1];
     batch.extend_from_slice(&ImageId::of(b"first").to_be_bytes());
-    assert_eq!(asked[1], batch);
+    assert_eq!(requests[1], batch);
     Ok(())
 }
 
 #[test]
-fn r2_a_broken_image_is_asked_for_once_more() -> Result {
+fn r2_invalid_image_is_requested_once_more() -> Result {
     let good = packet(b"an image");
     let mut bad = good.clone();
     bad[12] ^= 1;
@@ -422,7 +422,7 @@ fn r2_a_broken_image_is_asked_for_once_more() -> Result {
         [b"JTPG\x01".to_vec(), bad.clone()].concat(),
         [b"JTPD\x01".to_vec(), bad].concat(),
     ];
-    let (address, asked) = scripted(answers);
+    let (address, requests) = scripted_server(answers);
     let mut client = Client::builder(address).keep_alive(false).build();
     let mut images = client.list_and_get();
     let mut last = Vec::new();
@@ -435,34 +435,34 @@ fn r2_a_broken_image_is_asked_for_once_more() -> Result {
     assert_eq!(last, [false, true]);
     let mut get = vec![0, 0, 1];
     get.extend_from_slice(&ImageId::of(b"an image").to_be_bytes());
-    assert_eq!(asked.join().unwrap()[1], get);
+    assert_eq!(requests.join().unwrap()[1], get);
     Ok(())
 }
 
 #[test]
-fn r6_after_three_tries_without_progress_it_is_a_failure() -> Result {
-    let (address, asked) = scripted(vec![b"JTPL".to_vec(); 4]);
+fn r6_client_fails_after_three_retries_without_progress() -> Result {
+    let (address, requests) = scripted_server(vec![b"JTPL".to_vec(); 4]);
     let mut client = Client::builder(address).build();
     let failed = client.list().unwrap_err();
     assert!(
         matches!(failed, Error::Protocol(ClientError::EarlyEof)),
         "{failed}"
     );
-    assert_eq!(asked.join().unwrap().len(), 4);
+    assert_eq!(requests.join().unwrap().len(), 4);
     Ok(())
 }
 
 #[test]
-fn r1_data_behind_the_promised_response_is_an_error_and_a_jtpe_there_is_not() -> Result {
+fn r1_data_behind_a_response_is_an_error_but_jtpe_is_not() -> Result {
     for keep_alive in [false, true] {
-        let (address, _asked) = scripted(vec![b"JTPL\x00GARBAGE".to_vec()]);
+        let (address, _requests) = scripted_server(vec![b"JTPL\x00GARBAGE".to_vec()]);
         let mut client = Client::builder(address).keep_alive(keep_alive).build();
         let failed = client.list().unwrap_err();
         assert!(
             matches!(failed, Error::Protocol(ClientError::Peer(_))),
             "{failed}"
         );
-        let (address, _asked) = scripted(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]);
+        let (address, _requests) = scripted_server(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]);
         let mut client = Client::builder(address).keep_alive(keep_alive).build();
         assert!(client.list()?.is_empty());
     }
@@ -470,8 +470,8 @@ fn r1_data_behind_the_promised_response_is_an_error_and_a_jtpe_there_is_not() ->
 }
 
 #[test]
-fn r3_a_catalog_beyond_the_limit_is_refused() -> Result {
-    let running = Running::start(Server::builder(store(30)).build());
+fn r3_catalog_over_the_limit_is_an_error() -> Result {
+    let running = RunningServer::start(Server::builder(store(30)).build());
     let mut client = running.client().catalog_limits(29, usize::MAX).build();
     assert!(matches!(client.list(), Err(Error::CatalogTooLarge { .. })));
     let mut client = running.client().catalog_limits(30, 100).build();

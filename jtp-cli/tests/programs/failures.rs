@@ -1,10 +1,11 @@
 //! Failures and their exit codes.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::thread;
 
 use jtp_core::ImageId;
 
@@ -62,6 +63,31 @@ fn r6_early_close_is_retried_then_exits_4() {
     ];
     dir.run(CLIENT, &args)
         .assert_failure(4, &["0.2 s", "--timeout"]);
+}
+
+#[test]
+fn r6_verbose_client_logs_why_it_tries_again() {
+    let dir = TestDir::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Ends one connection early, and accepts no other.
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        stream.read_exact(&mut [0; 2]).unwrap();
+        stream.write_all(b"JTPL\x05").unwrap();
+    });
+    let output = dir.run(CLIENT, &["-v", "--addr", &address, "--retries", "2"]);
+    output.assert_failure(4, &["refused"]);
+    let retries = output
+        .err
+        .lines()
+        .filter(|line| line.contains("trying again"))
+        .collect::<Vec<_>>();
+    assert_eq!(retries.len(), 2, "{output:?}");
+    assert!(retries[1].contains("cannot connect to"), "{output:?}");
+    assert!(retries[1].contains("Connection refused"), "{output:?}");
+    server.join().unwrap();
 }
 
 #[test]

@@ -138,10 +138,22 @@ impl Harness {
                 let rest = wanted.map_or(0, BodyRequest::remaining);
                 let (failed, more) = (rng(32) == 0, rng(16) == 0);
                 let count = part(rng, rest as usize) as u32 + u32::from(more);
-                let valid = wanted.is_some() && (failed || count <= rest);
+                // Sometimes the image is opened as another variant. // S6
+                let id = wanted.map_or(ImageId(1), |wanted| wanted.image().id);
+                let variant = Flags::new(FileType::Bmp, true);
+                let other = (rng(8) == 0).then(|| Image::new(id, variant, rng(300)));
+                let valid = match other {
+                    _ if failed => wanted.is_some(),
+                    Some(image) => {
+                        matches!(wanted, Some(BodyRequest::Open { .. })) && count <= image.length
+                    }
+                    None => wanted.is_some() && count <= rest,
+                };
                 self.check_call(valid, |server, _| {
                     if failed {
                         server.body_failed("gone", now)
+                    } else if let Some(image) = other {
+                        server.body_opened(image, count, now)
                     } else {
                         server.body_loaded(count, now)
                     }

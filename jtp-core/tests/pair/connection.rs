@@ -1,11 +1,11 @@
-//! One connection: the state machines of client and server, two pipes between them, and the checks after every
-//! call.
+//! One connection: the state machines of client and server, and two pipes between them. Its checks are in
+//! [`checks`](super::checks).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, HaveSet, Request};
-use jtp_core::server::{CloseReason, ServerConfig, ServerConnection, Timeout};
+use jtp_core::client::{ClientConfig, ClientConnection, Event, HaveSet, Request};
+use jtp_core::server::{BodyRequest, CloseReason, ServerConfig, ServerConnection, Timeout};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Time};
 
@@ -21,11 +21,11 @@ const REFUSALS: [ErrorCode; 3] = [
 
 /// Bytes in flight in one direction.
 #[derive(Debug, Default)]
-struct Pipe {
+pub(super) struct Pipe {
     bytes: VecDeque<u8>,
     capacity: usize,
-    ended: bool,
-    end_reported: bool,
+    pub(super) ended: bool,
+    pub(super) end_reported: bool,
 }
 
 impl Pipe {
@@ -36,12 +36,12 @@ impl Pipe {
 
 /// What was done to the connection and may explain its end.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Causes {
-    refused: Option<ErrorCode>,
-    body_failed: bool,
-    reset: bool,
-    half_closed: bool,
-    shutdown: bool,
+pub(super) struct Causes {
+    pub(super) refused: Option<ErrorCode>,
+    pub(super) body_failed: bool,
+    pub(super) reset: bool,
+    pub(super) half_closed: bool,
+    pub(super) shutdown: bool,
 }
 
 #[derive(Debug)]
@@ -49,19 +49,19 @@ pub(crate) struct Connection {
     pub(crate) client: ClientConnection,
     pub(crate) server: ServerConnection,
     pub(crate) model: Model,
-    up: Pipe,
+    pub(super) up: Pipe,
     down: Pipe,
     /// What the server has read and not consumed.
-    input: Vec<u8>,
-    deciding: bool,
-    causes: Causes,
-    max_have: u32,
-    watch: bool,
-    max_lag: u64,
+    pub(super) input: Vec<u8>,
+    pub(super) deciding: bool,
+    pub(super) causes: Causes,
+    pub(super) max_have: u32,
+    pub(super) watch: bool,
+    pub(super) max_lag: u64,
     /// The client leaves images undecoded.
     undecoded: bool,
     /// The output that the server offered last, with bodies as bytes.
-    offered: Vec<u8>,
+    pub(super) offered: Vec<u8>,
     /// When output was last sent, or the earliest time at which the wait for that began.
     last_sent: Time,
 }
@@ -258,20 +258,29 @@ impl Connection {
         let Some(wanted) = self.server.wants_body() else {
             return false;
         };
-        let rest = wanted.remaining();
-        let image = wanted.image();
+        let opens = matches!(wanted, BodyRequest::Open { .. });
+        // S6: the packet describes the variant that was opened.
+        let other = (opens && rng.one_in(4)).then(|| store.other_variant(wanted.image()));
+        let image = other.unwrap_or(wanted.image());
         assert_eq!(store.wire(image).len(), image.length as usize);
         if rng.one_in(80) {
             self.server.body_failed("the file is gone", now).unwrap();
             self.causes.body_failed = true;
         } else {
+            let rest = image.length - wanted.offset();
             let count = match rng.below(4) {
                 0 => rest,
                 1 => rest.min(1),
                 2 => rest.min(rng.below(200)),
                 _ => rest.min(rng.below(60_000)),
             };
-            self.server.body_loaded(count, now).unwrap();
+            if opens {
+                self.model.open(wanted.image(), image);
+            }
+            match other {
+                Some(image) => self.server.body_opened(image, count, now).unwrap(),
+                None => self.server.body_loaded(count, now).unwrap(),
+            }
         }
         self.process_input(now);
         true
@@ -397,120 +406,6 @@ impl Connection {
         self.check();
     }
 
-    // Checks.
-
-    /// Checks the server's state. Offered output may only grow.
-    fn check_server(&mut self) {
-        let output = self.server.transmit();
-        let frames = output.bytes.len();
-        if !self.server.is_closed() {
-            assert!(
-                output.len() >= self.offered.len(),
-                "offered output was withdrawn"
-            );
-            let both = frames.min(self.offered.len());
-            assert_eq!(
-                output.bytes[..both],
-                self.offered[..both],
-                "offered output changed"
-            );
-        }
-        let nothing_to_do = output.is_empty()
-            && self.server.wants_body().is_none()
-            && !self.server.wants_finish()
-            && !self.server.is_closed()
-            && !self.deciding;
-        if nothing_to_do && !self.up.end_reported {
-            assert!(
-                self.server.wants_read(&self.input),
-                "stuck: {:?}",
-                self.server
-            );
-        }
-        if self.server.is_watching() && nothing_to_do && self.server.close_reason().is_none() {
-            let deadline = self.server.deadline();
-            assert!(
-                deadline.is_none() || self.model.is_cancel_started(),
-                "N4: {deadline:?}"
-            );
-        }
-        match self.server.close_reason() {
-            Some(
-                CloseReason::InvalidRequest(_)
-                | CloseReason::StrayCancel
-                | CloseReason::RequestDuringWatch,
-            ) => {
-                panic!("the server blames a correct client: {:?}", self.server)
-            }
-            Some(CloseReason::TooManyIds { have, max }) => {
-                assert!(have > max && max == self.max_have);
-            }
-            Some(CloseReason::WatchDisabled) => assert!(!self.watch),
-            Some(CloseReason::WatchLag) => assert!(self.max_lag < 1_000),
-            Some(CloseReason::Refused(code)) => assert_eq!(self.causes.refused, Some(code)),
-            Some(CloseReason::BodyFailed) => assert!(self.causes.body_failed),
-            Some(CloseReason::Shutdown) => assert!(self.causes.shutdown),
-            Some(CloseReason::PeerClosed | CloseReason::TruncatedRequest) => assert!(self.up.ended),
-            _ => {}
-        }
-    }
-
-    fn check(&mut self) {
-        if let Some(ClientError::Peer(error)) = self.client.fault() {
-            panic!("the client blames a correct server: {error}");
-        }
-        if self.client.fault().is_some() {
-            assert!(self.client.transmit().is_empty() && self.client.deadline().is_none());
-        } else {
-            assert_eq!(self.client.outstanding(), self.model.outstanding());
-        }
-        // Two windows: the one being sent, and the refill, which starts when half of it is left.
-        assert!(
-            self.client.transmit().len() <= 40 * 1024,
-            "too much buffered output"
-        );
-    }
-
-    /// Checks the outcome once nothing more can happen without time passing.
-    pub(crate) fn check_settled(&self, store: &Store) {
-        if self.causes.reset {
-            return;
-        }
-        let reason = self.server.close_reason();
-        match (self.client.fault(), reason) {
-            (Some(ClientError::TimedOut), _) => return,
-            (Some(ClientError::Server(error)), Some(CloseReason::Refused(code))) => {
-                assert_eq!(error.code, code);
-            }
-            (Some(ClientError::Server(error)), Some(CloseReason::BodyFailed)) => {
-                assert_eq!(error.code, ErrorCode::ServerError);
-            }
-            (Some(ClientError::Server(error)), Some(CloseReason::TooManyIds { .. })) => {
-                assert_eq!(error.code, ErrorCode::InvalidRequest);
-            }
-            (Some(ClientError::Server(error)), Some(CloseReason::WatchDisabled)) => {
-                assert_eq!(error.code, ErrorCode::UnsupportedFeature);
-            }
-            (Some(ClientError::EarlyEof), Some(CloseReason::NoKeepAlive) | None) => {
-                panic!("early EOF without a cause: {self:?}")
-            }
-            (Some(ClientError::EarlyEof), Some(CloseReason::PeerClosed)) => {
-                assert!(self.causes.half_closed);
-            }
-            (Some(ClientError::EarlyEof), Some(_)) => {}
-            (None, _) => {}
-            (Some(fault), reason) => panic!("{fault:?} for {reason:?}"),
-        }
-        match reason {
-            None | Some(CloseReason::NoKeepAlive) => self.model.check_complete(store),
-            Some(CloseReason::PeerClosed | CloseReason::Shutdown) => {
-                self.model.check_accepted(false);
-            }
-            Some(CloseReason::TruncatedRequest) => self.model.check_accepted(true),
-            Some(_) => {}
-        }
-    }
-
     /// Makes both pipes large enough for everything.
     pub(crate) fn enlarge_pipes(&mut self) {
         (self.up.capacity, self.down.capacity) = (1 << 20, 1 << 20);
@@ -519,12 +414,5 @@ impl Connection {
     /// Closes the client's side; the server must notice and close.
     pub(crate) fn close_client(&mut self) {
         self.up.ended = true;
-    }
-
-    pub(crate) fn check_closed(&self) {
-        assert!(
-            self.causes.reset || self.server.is_closed(),
-            "not closed: {self:?}"
-        );
     }
 }

@@ -1,6 +1,7 @@
 //! Many clients and one server in memory, on simulated time. The test `pair` draws the calls from a seeded
 //! generator, the fuzz target `pair` from its input.
 
+mod checks;
 mod connection;
 mod model;
 mod store;
@@ -8,7 +9,8 @@ mod store;
 use std::time::Duration;
 
 use jtp_core::client::Request;
-use jtp_core::{ImageId, Time};
+use jtp_core::server::BodyRequest;
+use jtp_core::{Flags, Image, ImageId, Time};
 
 use connection::Connection;
 use store::Store;
@@ -110,6 +112,7 @@ impl Simulation {
                 1 => connection.half_close(),
                 2 => connection.reset(now),
                 3 => connection.shut_down(now),
+                4..7 => self.store.replace_writer(),
                 _ => {}
             },
             _ => {
@@ -188,7 +191,7 @@ fn check_misuse(connection: &mut Connection, rng: &mut Rng<'_>, now: Time) {
     let client = format!("{:?}", connection.client);
     let too_many = connection.server.transmit().len() + 1 + rng.index(9);
     let wanted = connection.server.wants_body();
-    match rng.below(9) {
+    match rng.below(10) {
         0 if !connection.is_deciding() => {
             assert!(
                 connection
@@ -226,6 +229,11 @@ fn check_misuse(connection: &mut Connection, rng: &mut Rng<'_>, now: Time) {
             .is_none_or(|deadline| deadline > now) =>
         {
             connection.server.handle_timeout(now);
+        }
+        9 if !matches!(wanted, Some(BodyRequest::Open { .. })) => {
+            let unknown = Image::new(ImageId(0), Flags::from_bits(0), 0);
+            let image = wanted.map_or(unknown, BodyRequest::image);
+            assert!(connection.server.body_opened(image, 0, now).is_err());
         }
         _ => {}
     }

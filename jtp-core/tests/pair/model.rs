@@ -20,9 +20,13 @@ pub(crate) struct RequestState {
     cancel_at: Option<u64>,
     /// The snapshot that the response was computed from. // S3
     snapshot: Option<Rc<Snapshot>>,
-    /// For WATCH: the position of its first event in the history. // N1 N5
+    /// For WATCH: its history, and the position of its first event there. // N1 N5
+    history: usize,
     from: usize,
+    /// The images in the order of their packets: as listed, and once opened, as opened.
     packets: Vec<Image>,
+    /// Number of images opened.
+    opened: usize,
     started: bool,
     ended: bool,
     /// Number of entries, images or events delivered.
@@ -84,8 +88,8 @@ pub(crate) struct Model {
     accepted_cancels: usize,
     sent_cancels: usize,
     answered_cancels: usize,
-    /// The first event of a WATCH that directly follows the LIST before it. // N5
-    watch_from: Option<usize>,
+    /// The history and first event of a WATCH that directly follows the LIST before it. // N5
+    watch_from: Option<(usize, usize)>,
 }
 
 impl Model {
@@ -102,8 +106,10 @@ impl Model {
             keep_alive,
             cancel_at: None,
             snapshot: None,
+            history: 0,
             from: 0,
             packets: Vec::new(),
+            opened: 0,
             started: false,
             ended: false,
             delivered: 0,
@@ -207,16 +213,28 @@ impl Model {
             Request::ListAndGet => snapshot.entries.iter().map(|(_, image)| *image).collect(),
             Request::List => {
                 if follows && direct && request.keep_alive {
-                    self.watch_from = Some(snapshot.events);
+                    self.watch_from = Some((snapshot.history, snapshot.events));
                 }
                 Vec::new()
             }
             _ => {
-                request.from = watch_from.unwrap_or(snapshot.events);
+                // A LIST of another history does not determine the first event.
+                let watch_from = watch_from.filter(|(history, _)| *history == snapshot.history);
+                request.history = snapshot.history;
+                request.from = watch_from.map_or(snapshot.events, |(_, events)| events);
                 Vec::new()
             }
         };
         request.snapshot = Some(snapshot);
+    }
+
+    /// The server opens the next image. Its packet must describe the opened variant. // S6
+    pub(crate) fn open(&mut self, listed: Image, opened: Image) {
+        let request = &mut self.requests[self.received - 1];
+        let next = &mut request.packets[request.opened];
+        assert_eq!(*next, listed, "S5 S7 S8");
+        *next = opened;
+        request.opened += 1;
     }
 
     /// Checks an event of the client.
@@ -276,7 +294,8 @@ impl Model {
             }
             Event::NewImage(entry) => {
                 assert!(request.is_watch());
-                let (name, image) = &store.history[request.from + request.delivered];
+                let (name, image) =
+                    &store.history(request.history)[request.from + request.delivered];
                 assert_eq!((&*entry.name, entry.id), (name.as_str(), image.id), "N1 N2");
                 assert_eq!(
                     (entry.flags, entry.length),
@@ -349,7 +368,7 @@ impl Model {
                 assert_eq!(self.outstanding(), 1);
                 assert_eq!(
                     last.from + last.delivered,
-                    store.history.len(),
+                    store.history(last.history).len(),
                     "N2: events missed"
                 );
             }

@@ -18,7 +18,9 @@ pub(crate) type NamedImage = (String, Image);
 pub(crate) struct Snapshot {
     /// In catalog order. // S5
     pub(crate) entries: Vec<NamedImage>,
-    /// Number of events up to this snapshot. // N1
+    /// Index of the history that this snapshot belongs to.
+    pub(crate) history: usize,
+    /// Number of events of that history up to this snapshot. // N1
     pub(crate) events: usize,
 }
 
@@ -46,8 +48,8 @@ pub(crate) struct Store {
     /// IDs added since the last `publish`, in order.
     added: Vec<ImageId>,
     current: Rc<Snapshot>,
-    /// Every event so far.
-    pub(crate) history: Vec<NamedImage>,
+    /// Every event so far, one list for each writer.
+    histories: Vec<Vec<NamedImage>>,
     snapshots: Vec<Weak<Catalog>>,
     created: u32,
 }
@@ -62,9 +64,10 @@ impl Store {
             added: Vec::new(),
             current: Rc::new(Snapshot {
                 entries: Vec::new(),
+                history: 0,
                 events: 0,
             }),
-            history: Vec::new(),
+            histories: vec![Vec::new()],
             snapshots: Vec::new(),
             created: 0,
         }
@@ -76,6 +79,11 @@ impl Store {
 
     pub(crate) fn current(&self) -> Rc<Snapshot> {
         Rc::clone(&self.current)
+    }
+
+    /// Every event of one history.
+    pub(crate) fn history(&self, index: usize) -> &[NamedImage] {
+        &self.histories[index]
     }
 
     pub(crate) fn raw(&self, id: ImageId) -> &[u8] {
@@ -90,6 +98,30 @@ impl Store {
         } else {
             &encodings.raw
         }
+    }
+
+    fn variant(&self, id: ImageId, compressed: bool) -> Image {
+        let encodings = &self.encodings[&id];
+        let (file_type, wire) = if compressed {
+            (FileType::Bmp, &encodings.compressed)
+        } else {
+            (FileType::Png, &encodings.raw)
+        };
+        Image::new(
+            id,
+            Flags::new(file_type, compressed),
+            u32::try_from(wire.len()).unwrap(),
+        )
+    }
+
+    /// The other variant of the image: compressed instead of raw, or the reverse. The same if it has only one.
+    pub(crate) fn other_variant(&self, image: Image) -> Image {
+        let compressed = !image.flags.is_compressed() && self.is_compressible(image.id);
+        self.variant(image.id, compressed)
+    }
+
+    fn is_compressible(&self, id: ImageId) -> bool {
+        cfg!(feature = "zstd") && !self.encodings[&id].raw.is_empty()
     }
 
     /// An ID: usually of a current or former image, sometimes an unknown one.
@@ -115,20 +147,11 @@ impl Store {
             }
             _ => self.some_id(rng),
         };
-        let Some(encodings) = self.encodings.get(&id) else {
+        if !self.encodings.contains_key(&id) {
             return;
-        };
-        let compressed = cfg!(feature = "zstd") && !encodings.raw.is_empty() && rng.one_in(3);
-        let (file_type, wire) = if compressed {
-            (FileType::Bmp, &encodings.compressed)
-        } else {
-            (FileType::Png, &encodings.raw)
-        };
-        let image = Image::new(
-            id,
-            Flags::new(file_type, compressed),
-            u32::try_from(wire.len()).unwrap(),
-        );
+        }
+        let compressed = self.is_compressible(id) && rng.one_in(3);
+        let image = self.variant(id, compressed);
         let name = match rng.below(6) {
             0 => "a.png".to_owned(),
             1 => "cafe\u{301}.png".to_owned(),
@@ -163,20 +186,38 @@ impl Store {
         id
     }
 
+    /// Publishes all images from a new writer, which begins a new history. // N5
+    pub(crate) fn replace_writer(&mut self) {
+        self.writer = CatalogWriter::new();
+        for (name, image) in self.draft.values() {
+            self.writer.insert(name, *image).unwrap();
+        }
+        self.added = self.draft.keys().copied().collect();
+        self.current = Rc::new(Snapshot {
+            entries: Vec::new(),
+            history: self.histories.len(),
+            events: 0,
+        });
+        self.histories.push(Vec::new());
+        self.publish();
+    }
+
     pub(crate) fn publish(&mut self) {
+        let history = &mut self.histories[self.current.history];
         let mut entries: Vec<NamedImage> = self.draft.values().cloned().collect();
         entries.sort_by(|(a, x), (b, y)| (a.as_bytes(), x.id).cmp(&(b.as_bytes(), y.id)));
         for id in std::mem::take(&mut self.added) {
             if let (Some(entry), None) = (self.draft.get(&id), self.current.get(id)) {
-                self.history.push(entry.clone());
+                history.push(entry.clone());
             }
         }
         self.current = Rc::new(Snapshot {
             entries,
-            events: self.history.len(),
+            history: self.current.history,
+            events: history.len(),
         });
         let catalog = self.writer.publish();
-        assert_eq!(catalog.latest().events(), self.history.len() as u64, "N1");
+        assert_eq!(catalog.latest().events(), history.len() as u64, "N1");
         self.snapshots.push(Arc::downgrade(&catalog));
     }
 

@@ -80,7 +80,7 @@ impl<'c, R: Runtime> Images<'c, R> {
                         image,
                         begun,
                         verified: None,
-                        ended: false,
+                        ended: None,
                     }));
                 }
                 Ok(None) => return Ok(None),
@@ -267,7 +267,8 @@ pub struct Incoming<'a, 'c, R: Runtime> {
     /// What the connection had received when the image began.
     begun: u64,
     verified: Option<Verified>,
-    ended: bool,
+    /// After the image's end: the bytes that had arrived of it.
+    ended: Option<u64>,
 }
 
 impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
@@ -281,11 +282,10 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
     /// [`Image::length`](jtp_core::Image). A measure of progress that is exact for compressed images too.
     #[must_use]
     pub fn received(&self) -> u64 {
-        if self.ended {
-            return u64::from(self.image.length);
-        }
-        let received = self.images.received().saturating_sub(self.begun);
-        received.min(u64::from(self.image.length))
+        self.ended.unwrap_or_else(|| {
+            let received = self.images.received().saturating_sub(self.begun);
+            received.min(u64::from(self.image.length))
+        })
     }
 
     /// Leaves the image to the caller to decode and to verify, on another thread for example: see [`Undecoded`].
@@ -308,19 +308,19 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
     ///
     /// [`ImageError`]: discard what has arrived of it.
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
-        if self.ended {
+        if self.ended.is_some() {
             return Ok(None);
         }
         loop {
             match self.images.event().await {
                 Ok(Event::Data(_)) => break,
                 Ok(Event::PacketEnd { image }) => {
-                    self.ended = true;
+                    self.ended = Some(u64::from(image.length));
                     self.images.image_end(image, true);
                     return Ok(None);
                 }
                 Ok(Event::ImageEnd { image, verdict }) => {
-                    self.ended = true;
+                    self.ended = Some(u64::from(image.length));
                     let last = self.images.image_end(image, verdict.is_ok());
                     return match verdict {
                         Ok(verified) => {
@@ -332,7 +332,7 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.ended = true;
+                    self.ended = Some(self.received());
                     return Err(self.images.interrupt(error));
                 }
             }

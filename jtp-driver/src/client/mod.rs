@@ -226,7 +226,8 @@ impl<R: Runtime> Client<R> {
             return None;
         }
         let pause = retry.pause(error.is_rate_limited())?;
-        tracing::debug!(%error, ?pause, "trying again");
+        let cause = error as &dyn std::error::Error; // With its sources.
+        tracing::debug!(error = cause, ?pause, "trying again");
         after(&self.runtime, Some(pause))
     }
 

@@ -296,8 +296,8 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 Ok(Loaded::Opened(image, count)) => self.machine.body_opened(image, count, now),
                 Ok(Loaded::Read(count)) => self.machine.body_loaded(count, now),
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(peer = %self.peer, %error, cause, "an image cannot be sent");
+                    let error = &error as &dyn std::error::Error; // With its sources.
+                    tracing::warn!(peer = %self.peer, error, "an image cannot be sent");
                     self.bodies.fail();
                     self.machine.body_failed("an image cannot be read", now)
                 }

@@ -153,13 +153,15 @@ impl BodyReader {
         self.store = Some(store);
     }
 
-    /// Loaded bytes from `offset` of the open image on.
+    /// Loaded bytes from `offset` of the open image on, at most as many as one write should send: an image in memory is
+    /// one chunk, however long it is.
     pub(super) fn chunk(&self, offset: u32) -> &[u8] {
         self.chunks
             .front()
             .and_then(|chunk| {
                 let at = usize::try_from(offset.checked_sub(chunk.offset)?).ok()?;
-                chunk.bytes.get(at..)
+                let end = chunk.bytes.len().min(at.saturating_add(CHUNK));
+                chunk.bytes.get(at..end)
             })
             .unwrap_or_default()
     }

@@ -129,24 +129,30 @@ impl<S: BlockingStore> Blocking<S> {
     /// As [`ImageStore::open_many`].
     #[must_use]
     pub fn open_many(&self, images: Vec<Image>) -> BoxFuture<Vec<Result<OpenImage, StoreError>>> {
+        let first = images.first().map_or(ImageId(0), |image| image.id);
+        let mut opened = Vec::with_capacity(images.len());
         // Images that are in memory need no thread, if all of them are.
-        let in_memory: Option<Vec<_>> = images
-            .iter()
-            .map(|image| Some(Ok(OpenImage::whole(*image, self.store.in_memory(image)?))))
-            .collect();
-        if let Some(opened) = in_memory {
+        let mut images = images.into_iter();
+        while let Some(image) = images.as_slice().first() {
+            let Some(bytes) = self.store.in_memory(image) else {
+                break;
+            };
+            opened.push(Ok(OpenImage::whole(*image, bytes)));
+            images.next();
+        }
+        if images.as_slice().is_empty() {
             return Box::pin(std::future::ready(opened));
         }
         let (store, pool) = (Arc::clone(&self.store), self.pool.clone());
-        let first = images.first().map_or(ImageId(0), |image| image.id);
         let job = self.pool.run(move || {
-            let mut opened = Vec::with_capacity(images.len());
             for image in images {
                 let result = match store.in_memory(&image) {
                     Some(bytes) => Ok(OpenImage::whole(image, bytes)),
-                    None => store
-                        .open(&image)
-                        .and_then(|body| open_one(body, usize::MAX, pool.clone())),
+                    None => store.open(&image).and_then(|body| {
+                        // The raw file in place of an encoded variant may be far longer.
+                        let listed = usize::try_from(image.length).unwrap_or(usize::MAX);
+                        open_one(body, listed, pool.clone())
+                    }),
                 };
                 let failed = result.is_err();
                 opened.push(result);

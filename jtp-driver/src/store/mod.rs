@@ -11,8 +11,7 @@
 //!
 //! use bytes::Bytes;
 //! use jtp_core::{FileType, Flags, Image, ImageId};
-//! use jtp_driver::BoxFuture;
-//! use jtp_driver::store::{ImageStore, LiveCatalog, OpenImage, StoreError};
+//! use jtp_driver::store::{BoxFuture, ImageStore, LiveCatalog, OpenImage, StoreError};
 //!
 //! /// One image that is made when it is asked for.
 //! struct Generated {
@@ -62,7 +61,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jtp_core::{Image, ImageId};
 
-use crate::BoxFuture;
+pub use crate::BoxFuture;
 pub use blocking::{Blocking, BlockingBody, BlockingStore};
 pub use live::{LiveCatalog, Subscription};
 pub use memory::{InsertError, MemoryStore};
@@ -93,8 +92,8 @@ pub trait ImageStore: Send + Sync + 'static {
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>>;
 
-    /// Opens several small images in one call, in order, each as a whole. Returns a result for each image up to and
-    /// including the first error.
+    /// Opens several small images in one call, in order, each as a whole; an image that is longer than the snapshot said
+    /// with some first bytes only. Returns a result for each image up to and including the first error.
     ///
     /// The default, `None`, says that the store has no such call: images are then opened one by one, several at a time
     /// as [`read_ahead`](Self::read_ahead) says.

@@ -10,6 +10,7 @@ use jtp_core::{FileType, Flags, Image, ImageId};
 use super::record::{FileRecord, Located, Name, Variant};
 use super::select;
 use super::table::{Slot, Table};
+use crate::fingerprint::Fingerprint;
 use crate::known::Record;
 
 /// The progress of an image towards its encoded variant. An image that has none and waits for none has no entry.
@@ -300,24 +301,23 @@ impl Index {
         })
     }
 
+    /// The fingerprint of an image's file, and its encoded variant. Cheaper than [`Index::located`].
+    pub(super) fn source(&self, id: ImageId) -> Option<(Fingerprint, Option<&Variant>)> {
+        let record = self.table.record(self.table.first(id)?)?;
+        let variant = match self.variants.get(&id) {
+            Some(VariantState::Ready(variant)) => Some(variant),
+            _ => None,
+        };
+        Some((record.fingerprint, variant))
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The IDs that were added, removed or changed since the last call, each once, in the order of their first
-    /// change.
-    pub(super) fn take_dirty(&mut self) -> Vec<ImageId> {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut order: Vec<u32> = (0..u32::try_from(dirty.len()).unwrap_or(u32::MAX)).collect();
-        let id_at = |at: u32| {
-            usize::try_from(at)
-                .ok()
-                .and_then(|at| dirty.get(at).copied())
-        };
-        order.sort_by_key(|at| id_at(*at));
-        order.dedup_by_key(|at| id_at(*at));
-        order.sort_unstable();
-        order.into_iter().filter_map(id_at).collect()
+    /// The IDs that were added, removed or changed since the last call.
+    pub(super) fn take_dirty(&mut self) -> Dirty {
+        Dirty(std::mem::take(&mut self.dirty))
     }
 }
 
@@ -453,4 +453,24 @@ impl Index {
 
 fn byte_len(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// IDs that were added, removed or changed.
+pub(super) struct Dirty(Vec<ImageId>);
+
+impl Dirty {
+    /// Each ID once, in the order of their first change.
+    pub(super) fn into_ids(self) -> Vec<ImageId> {
+        let dirty = self.0;
+        let mut order: Vec<u32> = (0..u32::try_from(dirty.len()).unwrap_or(u32::MAX)).collect();
+        let id_at = |at: u32| {
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| dirty.get(at).copied())
+        };
+        order.sort_by_key(|at| id_at(*at));
+        order.dedup_by_key(|at| id_at(*at));
+        order.sort_unstable();
+        order.into_iter().filter_map(id_at).collect()
+    }
 }

@@ -70,7 +70,8 @@ pub use settings::Follow;
 ///   unreadable files are left out. They are tried again when they change. // S14
 /// - If the folder is removed, the catalog is empty until the folder is back.
 ///
-/// Dropping the store joins its threads; they stop at the next buffer. Open bodies stay valid.
+/// Dropping the store joins the threads that follow the folder; they stop at the next buffer. Reads under way are
+/// completed, and open bodies stay valid.
 ///
 /// ```no_run
 /// use jtp_driver::store::ImageStore;

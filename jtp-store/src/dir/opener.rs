@@ -133,7 +133,8 @@ impl Opener {
         let (length, checksum) = match variant {
             Variant::Memory(bytes) => {
                 let length = variant.length().unwrap_or(u32::MAX);
-                let body = MemoryBody(bytes.clone());
+                let bytes = bytes.clone();
+                let body = MemoryBody { id, bytes };
                 return Ok((Image::new(id, flags, length), Arc::new(body)));
             }
             Variant::Cached { length, checksum } => (*length, *checksum),
@@ -202,26 +203,38 @@ impl BlockingStore for Opener {
 
     fn open(&self, image: &Image) -> Result<Opened, StoreError> {
         let located = self.located(image.id)?;
-        if let Some(bytes) = self.small_image(image, &located) {
-            return Ok((*image, Arc::new(MemoryBody(bytes))));
+        let source = &located.record.fingerprint;
+        // The index was locked when `in_memory` looked.
+        if let Some(bytes) = self.context.small_image(image, source) {
+            return Ok((
+                *image,
+                Arc::new(MemoryBody {
+                    id: image.id,
+                    bytes,
+                }),
+            ));
         }
         let opened = self.open_variant_or_raw(image, &located);
         opened.map_err(|failure| failure.into_store_error(image.id, &located.name))
     }
 
     fn in_memory(&self, image: &Image) -> Option<Bytes> {
-        let located = self.index.read().located(image.id)?;
-        if let Some(bytes) = self.small_image(image, &located) {
-            return Some(bytes);
+        let is_compressed = image.flags.is_compressed();
+        if !is_compressed && !self.context.keeps_small(image) {
+            return None;
         }
-        match &located.variant {
+        let index = self.index.try_read()?;
+        let (source, variant) = index.source(image.id)?;
+        match variant {
             Some(variant @ Variant::Memory(bytes))
-                if image.flags.is_compressed() && variant.length() == Some(image.length) =>
+                if is_compressed && variant.length() == Some(image.length) =>
             {
-                Some(bytes.clone())
+                return Some(bytes.clone());
             }
-            _ => None,
+            _ => {}
         }
+        drop(index);
+        self.context.small_image(image, &source)
     }
 
     fn open_raw(&self, id: ImageId) -> Result<Opened, StoreError> {
@@ -232,23 +245,25 @@ impl BlockingStore for Opener {
     }
 }
 
-impl Opener {
-    /// The bytes of a small image that was sent before. They were verified when they were read, whatever happened to
-    /// the file since.
-    fn small_image(&self, image: &Image, located: &Located) -> Option<Bytes> {
-        self.context.small_image(image, &located.record.fingerprint)
-    }
+/// An image in memory. Its bytes were verified when they were read, whatever happened to the file since.
+struct MemoryBody {
+    id: ImageId,
+    bytes: Bytes,
 }
-
-/// An image in memory.
-struct MemoryBody(Bytes);
 
 impl BlockingBody for MemoryBody {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
         let rest = usize::try_from(offset)
             .ok()
-            .and_then(|at| self.0.get(at..))
+            .and_then(|at| self.bytes.get(at..))
             .unwrap_or_default();
+        if rest.is_empty() && !buf.is_empty() {
+            return Err(StoreError::OutOfRange {
+                id: self.id,
+                offset,
+                length: u64::try_from(self.bytes.len()).unwrap_or(u64::MAX),
+            });
+        }
         let count = rest.len().min(buf.len());
         if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
             to.copy_from_slice(from);

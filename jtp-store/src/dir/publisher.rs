@@ -57,6 +57,7 @@ impl Publisher {
     fn publish(&mut self) {
         self.unpublished_since = None;
         let dirty = self.index.write().take_dirty();
+        let dirty = dirty.into_ids(); // Sorts them, without the lock.
         if dirty.is_empty() {
             return;
         }

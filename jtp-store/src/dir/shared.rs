@@ -1,6 +1,6 @@
 //! State that the threads of a store share, each behind its own lock.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use cap_std::fs::Dir;
 #[cfg(feature = "zstd")]
@@ -22,6 +22,15 @@ impl SharedIndex {
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does not wait; `None` while another thread writes, or waits to write.
+    pub(super) fn try_read(&self) -> Option<RwLockReadGuard<'_, Index>> {
+        match self.0.try_read() {
+            Ok(index) => Some(index),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Deadlocks if the calling thread holds a guard of [`SharedIndex::read`].

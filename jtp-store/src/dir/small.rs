@@ -57,8 +57,13 @@ impl SmallImages {
         length <= SMALL && length + OVERHEAD <= self.capacity
     }
 
+    /// Whether an image of that length is kept.
+    pub(super) fn keeps(&self, image: &Image) -> bool {
+        usize::try_from(image.length).is_ok_and(|length| self.accepts(length))
+    }
+
     pub(super) fn get(&self, image: &Image, source: &Fingerprint) -> Option<Bytes> {
-        if !usize::try_from(image.length).is_ok_and(|length| self.accepts(length)) {
+        if !self.keeps(image) {
             return None;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -68,7 +68,7 @@ pub fn image(store: &DirStore, id: ImageId) -> Image {
 
 /// Opens an image without any of its first bytes, unless it is in memory.
 pub fn open(store: &Arc<DirStore>, image: Image) -> Result<OpenImage, StoreError> {
-    smol::block_on(Arc::clone(store).open(image, 0))
+    smol::future::block_on(Arc::clone(store).open(image, 0))
 }
 
 /// Reads `length` bytes of an open image from `offset` on.
@@ -76,7 +76,7 @@ pub fn read(open: &OpenImage, offset: usize, length: usize) -> Result<Bytes, Sto
     match open.body() {
         Some(body) => {
             assert!(open.first().is_empty());
-            let read = smol::block_on(Arc::clone(body).read(offset as u64, length))?;
+            let read = smol::future::block_on(Arc::clone(body).read(offset as u64, length))?;
             assert_eq!(read.len(), length);
             Ok(read)
         }
@@ -102,7 +102,7 @@ pub fn read_rest(
 
 /// The variant that is sent for an image, and its bytes.
 pub fn sent(store: &Arc<DirStore>, image: Image) -> Result<(Image, Bytes), StoreError> {
-    smol::block_on(async {
+    smol::future::block_on(async {
         let open = Arc::clone(store).open(image, usize::MAX).await?;
         let sent = open.image();
         assert_eq!(sent.id, image.id);

@@ -104,7 +104,8 @@ macro_rules! client {
                                         next = match chunk {
                                             Ok(Some(bytes)) => decode(body, bytes, on_event),
                                             Ok(None) => {
-                                                assert_eq!(body.verdict(), Some(Ok(image.id)));
+                                                let verified = body.verdict().unwrap().unwrap();
+                                                assert_eq!(verified.image(), image);
                                                 next = on_event(ImageEvent::Verified);
                                                 break;
                                             }
@@ -231,7 +232,7 @@ macro_rules! client {
                         fault: fault.to_string(),
                         last,
                     }),
-                    ImageError::Interrupted => on_event(ImageEvent::Interrupted),
+                    ImageError::Interrupted(_) => on_event(ImageEvent::Interrupted),
                     other => panic!("{other}"),
                 }
             }
@@ -240,7 +241,7 @@ macro_rules! client {
                 FetchOutcome {
                     cancelled,
                     absent: images.absent().to_vec(),
-                    promised: images.promised(),
+                    promised: images.announced(),
                 }
             }
         }
@@ -302,18 +303,24 @@ macro_rules! repeat_blocking {
     };
 }
 
-client!(tokio, jtp_tokio, wait_tokio, repeat_tokio, Client::over);
+client!(
+    tokio,
+    jtp_tokio,
+    wait_tokio,
+    repeat_tokio,
+    Client::from_stream
+);
 client!(
     async_std,
     jtp_async_std,
     wait_async_std,
     repeat_async_std,
-    Client::over
+    Client::from_stream
 );
 client!(
     blocking,
     jtp_blocking,
     wait_blocking,
     repeat_blocking,
-    |end: PipeEnd, config| Client::over(end.clone(), end.clone(), end, config).unwrap()
+    |end: PipeEnd, config| Client::from_stream(end.clone(), end.clone(), end, config).unwrap()
 );

@@ -32,6 +32,8 @@ pub(crate) struct ServeArgs<'a> {
     pub(crate) store: &'a SimulatedStore,
     pub(crate) stub: &'a Arc<ServerStub>,
     pub(crate) tls: bool,
+    /// Whether the server reads the store as one that blocks.
+    pub(crate) blocks: bool,
     pub(crate) listener: TcpListener,
 }
 

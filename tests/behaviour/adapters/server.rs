@@ -16,24 +16,34 @@ fn describe_end(result: io::Result<Option<CloseReason>>) -> String {
 /// Builds a server of one adapter.
 macro_rules! build {
     ($adapter:ident, $serve:expr) => {{
-        use $adapter::{Decision, Peer, Server};
+        use $adapter::{Request, Server};
         let $crate::suite::adapters::ServeArgs {
             setup,
             store,
             stub,
             tls,
+            blocks,
             ..
         } = $serve;
         let stub = ::std::sync::Arc::clone(stub);
-        let mut builder = Server::builder(::std::sync::Arc::new((*store).clone()))
+        let store = (*store).clone();
+        let builder = if *blocks {
+            Server::builder($adapter::store::Blocking::new(store))
+        } else {
+            Server::builder(store)
+        };
+        let mut builder = builder
             .config(setup.server)
             .drain_timeout(Some(setup.drain))
-            .on_request(
-                move |peer: &Peer, head| match stub.decide(peer.address, head) {
-                    Some((code, message)) => Decision::Refuse(code, message.into()),
-                    None => Decision::Accept,
-                },
-            );
+            .on_request(move |request: Request| {
+                let refusal = stub.decide(request.peer().address, request.head());
+                async move {
+                    match refusal {
+                        Some((code, message)) => request.refuse(code, message),
+                        None => request.accept(),
+                    }
+                }
+            });
         if let Some(rate) = setup.rate {
             builder = builder.rate_limit(rate, ::std::time::Duration::from_secs(3600));
         }
@@ -47,7 +57,8 @@ macro_rules! build {
             let (handshake, first_byte) = setup.handshake;
             builder = builder
                 .tls($crate::support::tls::tls().server.clone())
-                .handshake_timeouts(handshake, first_byte);
+                .handshake_timeout(handshake)
+                .first_byte_timeout(first_byte);
         }
         builder.build()
     }};
@@ -64,12 +75,11 @@ pub(super) mod tokio {
 
     use crate::suite::adapters::wait::runtime;
     use crate::suite::adapters::{ServeArgs, ServerUnderTest};
-    use crate::suite::store::SimulatedStore;
     use crate::suite::stub::ServerStub;
     use crate::suite::transport::pipe::PipeEnd;
 
     struct AdapterServer {
-        server: Server<SimulatedStore>,
+        server: Server,
         stub: Arc<ServerStub>,
         stop: Option<oneshot::Sender<()>>,
         task: JoinHandle<()>,
@@ -98,7 +108,7 @@ pub(super) mod tokio {
             let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
             runtime().spawn(async move {
                 let peer = Peer::new(Some(address));
-                let result = server.serve_stream(end, &peer).await;
+                let result = server.serve_stream(end, peer).await;
                 stub.record_close(address, &super::describe_end(result));
             });
         }
@@ -123,7 +133,6 @@ pub(super) mod async_std {
     use jtp_async_std::{Peer, Server};
 
     use crate::suite::adapters::{ServeArgs, ServerUnderTest};
-    use crate::suite::store::SimulatedStore;
     use crate::suite::stub::ServerStub;
     use crate::suite::transport::pipe::PipeEnd;
 
@@ -131,7 +140,7 @@ pub(super) mod async_std {
     type Stop = Arc<Mutex<(bool, Option<Waker>)>>;
 
     struct AdapterServer {
-        server: Server<SimulatedStore>,
+        server: Server,
         stub: Arc<ServerStub>,
         stop: Stop,
         task: JoinHandle<()>,
@@ -168,7 +177,7 @@ pub(super) mod async_std {
             let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
             async_std::task::spawn(async move {
                 let peer = Peer::new(Some(address));
-                let result = server.serve_stream(end, &peer).await;
+                let result = server.serve_stream(end, peer).await;
                 stub.record_close(address, &super::describe_end(result));
             });
         }
@@ -195,12 +204,11 @@ pub(super) mod blocking {
     use jtp_blocking::{Peer, Server, Shutdown};
 
     use crate::suite::adapters::{ServeArgs, ServerUnderTest};
-    use crate::suite::store::SimulatedStore;
     use crate::suite::stub::ServerStub;
     use crate::suite::transport::pipe::PipeEnd;
 
     struct AdapterServer {
-        server: Server<SimulatedStore>,
+        server: Server,
         stub: Arc<ServerStub>,
         stop: Shutdown,
         thread: JoinHandle<()>,
@@ -208,7 +216,7 @@ pub(super) mod blocking {
 
     pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_blocking, &serve);
-        let stop = Shutdown::new().unwrap();
+        let stop = Shutdown::new();
         let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
         let thread = thread::spawn(move || running.serve(listener, &stopped).unwrap());
         Box::new(AdapterServer {
@@ -224,7 +232,7 @@ pub(super) mod blocking {
             let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
             thread::spawn(move || {
                 let peer = Peer::new(Some(address));
-                let result = server.serve_stream(end.clone(), end.clone(), end, &peer);
+                let result = server.serve_stream(end.clone(), end.clone(), end, peer);
                 stub.record_close(address, &super::describe_end(result));
             });
         }

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use jtp_core::client::{ClientConnection, ClientError, Event, Misuse, Request, Retry, Transfer};
-use jtp_core::{Image, ImageFault};
+use jtp_core::client::{ClientConnection, ClientError, Event, Request, Retry, Transfer};
+use jtp_core::{Image, ImageFault, Misuse, Verified};
 
 use super::{Mode, Simulation};
 use crate::suite::traits::{
@@ -17,7 +17,7 @@ enum OwnedEvent {
     Entry(Entry),
     Image(Image),
     Data(Vec<u8>),
-    ImageEnd(Image, Result<(), ImageFault>),
+    ImageEnd(Image, Result<Verified, ImageFault>),
     NewImage(Entry),
     End,
     Cancelled,
@@ -111,12 +111,11 @@ impl RefClient {
     /// A connection on which a request can be sent.
     fn connection(&mut self) -> Result<&mut Connection, RefError> {
         let single_stream = self.simulation.mode == Mode::Stream;
-        if self.connection.is_some() && !self.is_fresh() {
-            // The rest of an abandoned response must not be read as the answer to another request.
-            let abandoned = |connection: &Connection| connection.machine.outstanding() > 0;
-            if !single_stream || self.connection.as_ref().is_some_and(abandoned) {
-                self.disconnect();
-            }
+        if single_stream {
+            self.discard_responses()?;
+        }
+        if self.connection.is_some() && !self.is_fresh() && !single_stream {
+            self.disconnect();
         }
         if self.connection.is_none() {
             if single_stream {
@@ -125,6 +124,24 @@ impl RefClient {
             self.connect()?;
         }
         Ok(self.connection.as_mut().unwrap())
+    }
+
+    /// Reads the rest of an abandoned response, which must not be read as the answer to another request.
+    fn discard_responses(&mut self) -> Result<(), RefError> {
+        while let Some(connection) = &self.connection {
+            if connection.machine.outstanding() == 0 || !connection.machine.is_reusable() {
+                break;
+            }
+            match self.event() {
+                Ok(OwnedEvent::Closed) => self.disconnect(),
+                Ok(_) => {}
+                Err(error) => {
+                    self.disconnect();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn is_fresh(&mut self) -> bool {
@@ -336,7 +353,7 @@ impl RefClient {
                     let last = transfer.image_end(image.id, verdict.is_ok());
                     match verdict {
                         _ if skipping => FetchControl::Continue,
-                        Ok(()) => on_event(ImageEvent::Verified),
+                        Ok(_) => on_event(ImageEvent::Verified),
                         Err(fault) => on_event(ImageEvent::Fault {
                             fault: fault.to_string(),
                             last,
@@ -395,7 +412,7 @@ impl RefClient {
                 }
                 self.connection()?;
             }
-            let Some(request) = transfer.next_request().unwrap() else {
+            let Some(request) = transfer.next_request() else {
                 return Ok(());
             };
             let now = self.simulation.now();

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use jtp_core::{RateLimiter, Time};
+use jtp_core::Time;
+use jtp_tokio::server::limits::RateLimiter;
 
 use super::log::Log;
 use super::play::{ClientLog, play};

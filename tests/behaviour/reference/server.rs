@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use jtp_core::Time;
 use jtp_core::client::ClientConnection;
-use jtp_core::server::{BodyWanted, ServerConnection};
+use jtp_core::server::{BodyRequest, ServerConnection};
 use jtp_core::wire::response::ErrorCode;
-use jtp_core::{RateLimiter, Time};
-use jtp_store::{ImageBody, ImageStore};
+use jtp_tokio::bytes::Bytes;
+use jtp_tokio::server::limits::RateLimiter;
+use jtp_tokio::store::{ImageStore, StoreError};
 
 use crate::suite::script::Setup;
 use crate::suite::store::SimulatedStore;
@@ -73,7 +75,6 @@ pub(crate) struct SimConnection {
     shutdown_reported: bool,
     /// The generation of the catalog that the state machine has seen.
     seen_generation: u64,
-    body: Option<Box<dyn ImageBody>>,
     /// Body bytes that were loaded and not sent.
     loaded: Vec<u8>,
     closed: bool,
@@ -98,7 +99,6 @@ impl SimConnection {
             eof_reported: false,
             shutdown_reported: false,
             seen_generation: 0,
-            body: None,
             loaded: Vec::new(),
             closed: false,
         }
@@ -130,7 +130,7 @@ impl SimConnection {
             self.server.shutdown(now);
             moved = true;
         }
-        let catalog = store.catalog().snapshot();
+        let catalog = ImageStore::catalog(store).snapshot();
         if self.server.is_watching() && self.seen_generation != catalog.generation() {
             self.seen_generation = catalog.generation();
             self.server.catalog_changed(&catalog, now);
@@ -184,7 +184,7 @@ impl SimConnection {
             let received = self.server.receive(&self.input, now);
             self.input.drain(..received.used);
             moved |= received.used > 0;
-            let Some(head) = received.request else {
+            let Some(head) = received.event else {
                 return moved;
             };
             let too_many = rate
@@ -198,7 +198,7 @@ impl SimConnection {
             match refusal {
                 Some((code, message)) => self.server.refuse(code, message, now).unwrap(),
                 None => {
-                    let catalog = store.catalog().snapshot();
+                    let catalog = ImageStore::catalog(store).snapshot();
                     self.seen_generation = catalog.generation();
                     self.server.accept(&catalog, now).unwrap();
                 }
@@ -210,39 +210,20 @@ impl SimConnection {
         let Some(request) = self.server.wants_body().filter(|_| self.loaded.is_empty()) else {
             return false;
         };
-        let count = (request.image.length - request.offset).min(PIECE);
-        let end = u64::from(request.offset + count);
+        let count = request.remaining().min(PIECE);
+        let end = u64::from(request.offset() + count);
         // An empty body is ready at once, unless its image is gated at 0.
-        if !store.is_ready(request.image.id, end) {
+        if !store.is_ready(request.image().id, end) {
             return false;
         }
-        match self.read_body(store, request, usize::try_from(count).unwrap()) {
-            Some(bytes) => {
-                self.loaded = bytes;
+        match read_body(store, request, usize::try_from(count).unwrap()) {
+            Ok(bytes) => {
+                self.loaded = bytes.to_vec();
                 self.server.body_loaded(count, now).unwrap();
             }
-            None => self.server.body_failed(UNREADABLE, now).unwrap(),
+            Err(_) => self.server.body_failed(UNREADABLE, now).unwrap(),
         }
         true
-    }
-
-    fn read_body(
-        &mut self,
-        store: &SimulatedStore,
-        request: BodyWanted,
-        count: usize,
-    ) -> Option<Vec<u8>> {
-        if request.offset == 0 {
-            self.body = Some(store.open(&request.image).ok()?);
-        }
-        let body = self.body.as_mut().unwrap();
-        let mut bytes = vec![0; count];
-        let mut at = 0;
-        while at < count {
-            let offset = u64::from(request.offset) + u64::try_from(at).unwrap();
-            at += body.read_at(offset, &mut bytes[at..]).ok()?;
-        }
-        Some(bytes)
     }
 
     fn send_output(&mut self, now: Time) -> bool {
@@ -264,4 +245,16 @@ impl SimConnection {
         self.server.transmitted(count, now).unwrap();
         count > 0
     }
+}
+
+fn read_body(
+    store: &SimulatedStore,
+    request: BodyRequest,
+    count: usize,
+) -> Result<Bytes, StoreError> {
+    let id = request.image().id;
+    if let BodyRequest::Open { .. } = request {
+        store.check_open(id)?;
+    }
+    store.read_ready(id, u64::from(request.offset()), count)
 }

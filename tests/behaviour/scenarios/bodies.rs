@@ -55,7 +55,7 @@ fn read_fails_inside_a_body() -> Script {
         .setup(|setup| setup.broken.push(("a.png", Some(2 * 256 * 1024))))
         .list_and_get()
         .expect_log("interrupted after 524288 bytes")
-        .expect_log("error: protocol: the connection ended early")
+        .expect_log("error: protocol: the connection ended before the response was complete")
 }
 
 /// R2: requested once more before it counts as failed.

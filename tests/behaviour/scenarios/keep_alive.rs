@@ -42,13 +42,14 @@ fn the_server_closes_between_requests() -> Script {
             setup.server = setup
                 .server
                 .with_idle_timeout(SHORT)
-                .with_linger(SHORT.unwrap(), 1 << 20);
+                .with_linger_timeout(SHORT.unwrap())
+                .with_linger_bytes(1 << 20);
         })
         .get(["a.png"])
         .then(ServerAction::AwaitClosed)
         .list()
         .then(ServerAction::AwaitClosed)
-        .expect_log("1: end: timed out: no request came")
+        .expect_log("1: end: timed out: the peer sent no further request")
         .expect_log("2: request LIST (0) keep-alive")
 }
 
@@ -56,8 +57,10 @@ fn the_server_closes_between_requests() -> Script {
 fn the_server_closes_before_any_request() -> Script {
     Script::of([png("a.png", 300)])
         .setup(|setup| {
-            let server = setup.server.with_first_byte_timeout(SHORT);
-            setup.server = server.with_linger(SHORT.unwrap(), 1 << 20);
+            let server = setup.server.with_first_request_timeout(SHORT);
+            setup.server = server
+                .with_linger_timeout(SHORT.unwrap())
+                .with_linger_bytes(1 << 20);
         })
         .then(ServerAction::AwaitClosed)
         .close()

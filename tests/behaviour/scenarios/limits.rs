@@ -21,7 +21,7 @@ fn more_ids_than_allowed() -> Script {
         .list()
         .batch(["a.png", "b.png", "unknown"])
         .expect_log("the server reports InvalidRequest")
-        .expect_log("1: end: BATCH names 3 images, over the limit of 2")
+        .expect_log("1: end: BATCH names 3 images, the limit is 2")
 }
 
 fn as_many_ids_as_allowed() -> Script {

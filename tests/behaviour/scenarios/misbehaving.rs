@@ -233,7 +233,7 @@ fn r1_each_violation_is_an_error(adapter: Adapter) {
         }
         let error = end.expect_err(&label);
         assert!(
-            error.starts_with("protocol: the server broke the protocol"),
+            error.starts_with("protocol: the server violated the protocol"),
             "{label}"
         );
         assert!(received.images.is_empty(), "{label}");
@@ -355,7 +355,7 @@ fn r1_r6_response_cut_at_each_byte(adapter: Adapter) {
         let end = run(&mut *first, Operation::ListAndGet, &[], &mut received);
         assert_eq!(
             end.unwrap_err(),
-            "protocol: the connection ended early",
+            "protocol: the connection ended before the response was complete",
             "{cut}"
         );
         assert_eq!(

@@ -22,7 +22,7 @@ fn before_any_request() -> RawScript {
         .send(CANCEL)
         .expect_error(INVALID_REQUEST)
         .expect_end()
-        .expect_log("1: end: CANCEL where there is nothing to cancel")
+        .expect_log("1: end: CANCEL without a request to cancel")
 }
 
 /// C1 C3
@@ -78,7 +78,7 @@ fn during_the_last_response() -> RawScript {
         .expect(&answer[100..])
         .expect_error(INVALID_REQUEST)
         .expect_end()
-        .expect_log("1: end: CANCEL where there is nothing to cancel")
+        .expect_log("1: end: CANCEL without a request to cancel")
 }
 
 /// C5: it cancels the request directly before it.

@@ -70,7 +70,7 @@ fn half_closed_inside_a_request() -> RawScript {
         .half_close()
         .expect(list_of(&[x]))
         .expect_end()
-        .expect_log("1: end: the connection ended inside a request")
+        .expect_log("1: end: the peer closed the connection inside a request")
 }
 
 /// T5: a half-close does not abort the response.

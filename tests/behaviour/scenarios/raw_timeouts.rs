@@ -12,9 +12,9 @@ crate::suite::raw::each_server! {
 
 fn no_first_byte() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_first_byte_timeout(SHORT))
+        .setup(|setup| setup.server = setup.server.with_first_request_timeout(SHORT))
         .expect_end()
-        .expect_log("1: end: timed out: no byte came")
+        .expect_log("1: end: timed out: the peer sent nothing")
 }
 
 fn no_next_request() -> RawScript {
@@ -23,23 +23,33 @@ fn no_next_request() -> RawScript {
         .send([LIST, KEEP])
         .expect(list_of(&[]))
         .expect_end()
-        .expect_log("1: end: timed out: no request came")
+        .expect_log("1: end: timed out: the peer sent no further request")
 }
 
 fn slow_request() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_request_clock(SHORT, 1 << 20))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_request_grace(SHORT)
+                .with_request_rate(1 << 20);
+        })
         .send([LIST])
         .expect_end()
-        .expect_log("1: end: timed out: a request came too slowly")
+        .expect_log("1: end: timed out: a request arrived too slowly")
 }
 
 fn slow_ids() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_request_clock(SHORT, 1 << 20))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_request_grace(SHORT)
+                .with_request_rate(1 << 20);
+        })
         .send(&batch(KEEP, &[1, 2, 3])[..20])
         .expect_end()
-        .expect_log("1: end: timed out: a request came too slowly")
+        .expect_log("1: end: timed out: a request arrived too slowly")
 }
 
 fn incomplete_cancel() -> RawScript {
@@ -47,13 +57,18 @@ fn incomplete_cancel() -> RawScript {
         .setup(|setup| setup.server = setup.server.with_cancel_timeout(SHORT))
         .send([WATCH[0], WATCH[1], CANCEL[0]])
         .expect_end()
-        .expect_log("1: end: timed out: a CANCEL was begun and not completed")
+        .expect_log("1: end: timed out: a CANCEL was not completed")
 }
 
 /// The client has received the end of the stream and does not close.
 fn linger_timeout() -> RawScript {
     RawScript::of([])
-        .setup(|setup| setup.server = setup.server.with_linger(SHORT.unwrap(), 1 << 20))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_linger_timeout(SHORT.unwrap())
+                .with_linger_bytes(1 << 20);
+        })
         .send([LIST, 0])
         .expect(list_of(&[]))
         .expect_end()
@@ -65,7 +80,12 @@ fn linger_timeout() -> RawScript {
 fn linger_byte_limit() -> RawScript {
     let long = std::time::Duration::from_secs(3600);
     RawScript::of([png("a.png", 5)])
-        .setup(|setup| setup.server = setup.server.with_linger(long, 100))
+        .setup(|setup| {
+            setup.server = setup
+                .server
+                .with_linger_timeout(long)
+                .with_linger_bytes(100);
+        })
         .send([LIST, 0])
         .expect(list_of(&[TestImage::new("a.png", png("a.png", 5).bytes)]))
         .expect_end()

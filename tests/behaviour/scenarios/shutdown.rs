@@ -70,7 +70,7 @@ fn with_pipelined_requests() -> Script {
             1,
             ClientAction::Do(ServerAction::Shutdown),
         )])
-        .expect_log("error: protocol: the connection ended early")
+        .expect_log("error: protocol: the connection ended before the response was complete")
         .expect_log("1: request GET_BY_ID (255) keep-alive")
         .expect_log("1: end: the server is shutting down")
 }

@@ -16,7 +16,7 @@ fn client_response_timeout() -> Script {
         .setup(|setup| setup.unshaped = true)
         .list_and_get()
         .expect_log("interrupted")
-        .expect_log("error: protocol: no byte moved in time")
+        .expect_log("error: protocol: the server did not answer in time")
 }
 
 /// T4: output waits for longer than the write timeout.
@@ -32,7 +32,7 @@ fn server_write_timeout() -> Script {
                 trigger("a.png", 1, ClientAction::Drop),
             ],
         )
-        .expect_log("1: end: timed out: the peer takes no output")
+        .expect_log("1: end: timed out: the peer accepted no output")
 }
 
 /// N4 T6: neither the server's idle timeout nor the client's response timeout applies.

@@ -114,7 +114,7 @@ fn ended_by_the_shutdown() -> Script {
             Do(ServerAction::Shutdown),
             Receive(1),
         ])
-        .expect_log("error: protocol: the connection ended early")
+        .expect_log("error: protocol: the connection ended before the response was complete")
         .expect_log("1: end: the server is shutting down")
 }
 
@@ -128,8 +128,8 @@ fn ended_by_lag() -> Script {
             setup.on_request.push(("WATCH", three));
         })
         .watch_with(true, false, [Receive(1)])
-        .expect_log("error: protocol: the connection ended early")
-        .expect_log("1: end: the watcher fell too far behind")
+        .expect_log("error: protocol: the connection ended before the response was complete")
+        .expect_log("1: end: the watching client fell too far behind")
 }
 
 /// S10

@@ -153,6 +153,7 @@ fn name(kind: ResponseKind) -> &'static str {
         ResponseKind::Batch => "BATCH",
         ResponseKind::ListAndGet => "LIST_AND_GET",
         ResponseKind::Watch => "WATCH",
+        other => panic!("{other:?}"),
     }
 }
 
@@ -165,7 +166,7 @@ fn encode_event(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
                 "id": entry.id.to_string(),
                 "flags": entry.flags.bits(),
                 "name": entry.name,
-                "size": entry.size,
+                "size": entry.length,
             });
             json!({if is_new_image { "new_image" } else { "entry" }: value})
         }
@@ -179,7 +180,7 @@ fn encode_event(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
         }
         Event::ImageEnd { image, verdict } => {
             let mut value = json!({"image_end": image.id.to_string(), "verdict": match verdict {
-                Ok(()) => "good",
+                Ok(_) => "good",
                 Err(ImageFault::WrongId { .. }) => "wrong_id",
                 Err(ImageFault::Broken(_)) => "broken",
                 Err(ImageFault::TooLarge { .. }) => "too_large",
@@ -212,13 +213,13 @@ fn failure(error: &ClientError) -> Value {
             WireError::UnknownErrorCode(_) => "error_code",
             other => panic!("{other}"),
         },
-        ClientError::Peer(PeerError::NotTheAnswer { .. }) => "not_the_answer",
+        ClientError::Peer(PeerError::UnexpectedResponse { .. }) => "not_the_answer",
         ClientError::Peer(PeerError::NotAPacket(_)) => "not_a_packet",
-        ClientError::Peer(PeerError::CancelledUnasked) => "cancelled_unasked",
-        ClientError::Peer(PeerError::NewsUnasked) => "news_unasked",
-        ClientError::Peer(PeerError::DataUnasked) => "data_unasked",
+        ClientError::Peer(PeerError::UnexpectedCancelled) => "cancelled_unasked",
+        ClientError::Peer(PeerError::UnexpectedWatchEvent) => "news_unasked",
+        ClientError::Peer(PeerError::UnexpectedData) => "data_unasked",
         ClientError::Peer(PeerError::TooManyImages { .. }) => "too_many_images",
-        ClientError::Peer(PeerError::ImageUnasked(_)) => "image_unasked",
+        ClientError::Peer(PeerError::UnrequestedImage(_)) => "image_unasked",
         other => panic!("{other}"),
     };
     json!({"failed": reason})

@@ -59,11 +59,11 @@ impl Exchange {
         let code = u8::try_from(file["type"].as_u64().unwrap()).unwrap();
         let id = ImageId::of(&image);
         assert_eq!(Some(&*id.to_string()), text("id"), "{name}");
-        let entry = Image {
+        let entry = Image::new(
             id,
-            flags: Flags::new(FileType::from_code(code), compressed.is_some()),
-            length: u32::try_from(sent.len()).unwrap(),
-        };
+            Flags::new(FileType::from_code(code), compressed.is_some()),
+            u32::try_from(sent.len()).unwrap(),
+        );
         self.writer.insert(name, entry).unwrap();
         self.images.insert(id, sent);
         self.ids.insert(name.to_owned(), id);
@@ -79,7 +79,7 @@ impl Exchange {
         loop {
             let received = self.connection.receive(&self.input, NOW);
             self.input.drain(..received.used);
-            if received.request.is_none() {
+            if received.event.is_none() {
                 return;
             }
             self.connection.accept(self.writer.snapshot(), NOW).unwrap();
@@ -91,10 +91,10 @@ impl Exchange {
         loop {
             self.feed();
             if let Some(request) = self.connection.wants_body() {
-                if self.unreadable.contains(&request.image.id) {
+                if self.unreadable.contains(&request.image().id) {
                     self.connection.body_failed("unreadable", NOW).unwrap();
                 } else {
-                    let count = request.image.length - request.offset;
+                    let count = request.remaining();
                     self.connection.body_loaded(count, NOW).unwrap();
                 }
             }

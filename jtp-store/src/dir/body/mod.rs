@@ -33,6 +33,11 @@ impl BodyContext {
         }
     }
 
+    /// Whether the image is short enough to be kept in memory.
+    pub(super) fn keeps_small(&self, image: &Image) -> bool {
+        self.small_images.keeps(image)
+    }
+
     /// The bytes of a small image, if they are in memory and were read from the file of that fingerprint.
     pub(super) fn small_image(&self, image: &Image, source: &Fingerprint) -> Option<Bytes> {
         self.small_images.get(image, source)

@@ -1,22 +1,10 @@
-//! Re-exports of the runtime under test, and a stream in memory.
+//! A stream in memory.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-#[cfg(feature = "async-std")]
-pub(crate) use async_std::{
-    channel,
-    net::{TcpListener, TcpStream},
-    task::{JoinHandle, block_on, spawn},
-};
 use futures_io::{AsyncRead, AsyncWrite};
-#[cfg(not(feature = "async-std"))]
-pub(crate) use smol::{
-    Task as JoinHandle, block_on, channel,
-    net::{TcpListener, TcpStream},
-    spawn,
-};
 
 /// One end of a stream in memory.
 pub(crate) struct Duplex {
