@@ -122,16 +122,12 @@ async fn image(
         }
     };
     let content_length = [(CONTENT_LENGTH, (range.end - range.start).to_string())];
-    let mut response = (status, fixed, content_length).into_response();
-    if status == StatusCode::PARTIAL_CONTENT {
-        let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-        response.headers_mut().insert(
-            CONTENT_RANGE,
-            content_range.parse().map_err(|_| HttpError::NotFound)?,
-        );
-    }
-    *response.body_mut() = Body::from_stream(bytes_of(opened, range));
-    Ok(response)
+    let content_range = (status == StatusCode::PARTIAL_CONTENT).then(|| {
+        let (first, last) = (range.start, range.end - 1);
+        [(CONTENT_RANGE, format!("bytes {first}-{last}/{length}"))]
+    });
+    let body = Body::from_stream(bytes_of(opened, range));
+    Ok((status, fixed, content_length, content_range, body).into_response())
 }
 
 /// The bytes of a range, read one chunk at a time as the browser takes them. An error ends the connection before all of
