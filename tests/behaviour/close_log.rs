@@ -35,7 +35,7 @@ impl Visit for CloseEvent {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let value = format!("{value:?}");
         match field.name() {
-            "address" => self.address = value.parse().ok(),
+            "peer" => self.address = value.parse().ok(),
             "reason" => self.reason = Some(value),
             "error" => self.reason = Some(format!("lost: {value}")),
             "message" => self.is_end = value == "closed" || value == "connection lost",
