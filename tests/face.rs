@@ -1,149 +1,269 @@
-//! The adapters have one public face: who changes the runtime changes the crate's name and the `.await`s. Of
-//! jtp-tokio and jtp-async-std the driver's types see to it; the rest is compared here, in the sources.
+//! The adapters have one public interface: a program that changes the runtime changes the crate's name, and adds or
+//! removes `.await`. [`interface`] uses every public name and method once, with its types, and is compiled for each
+//! adapter; [`streams`] does the same for the methods that take sockets, streams and futures. In their place jtp-blocking
+//! has those of [`blocking_differences`], which its docs list.
 
-use std::collections::BTreeMap;
+/// Compiles the same program for one adapter. `$wait!(call)` waits for a call.
+macro_rules! interface {
+    (
+        $name:ident: $($adapter:ident)::+, $runtime:ident, $wait:ident $(, $async:tt)?
+    ) => {
+        mod $name {
+            #![allow(dead_code, unused_imports, reason = "the compiler is the test")]
 
-macro_rules! source {
-    ($path:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../", $path))
-    };
-}
+            use std::net::SocketAddr;
+            use std::sync::Arc;
+            use std::time::Duration;
 
-const TOKIO: &str = source!("jtp-tokio/src/lib.rs");
-const ASYNC_STD: &str = source!("jtp-async-std/src/lib.rs");
-const BLOCKING: &str = source!("jtp-blocking/src/lib.rs");
+            use $($adapter)::+ as adapter;
+            use adapter::client::{
+                CatalogEntry, Client as _, ClientBuilder as _, ClientConfig, Error as _,
+                HaveSet, ImageError as _, Images as _, Incoming as _, Undecoded as _, Watch as _,
+            };
+            use adapter::jtp_core::{Image, ImageId, Misuse, Verified};
+            use adapter::rustls::pki_types::ServerName;
+            use adapter::server::{
+                CloseReason, ConnectionEnd, Counters, Decision as _, ErrorCode, Observer,
+                Peer as _, PlainPolicy, Request as _, RequestKind, RequestSummary, Server as _,
+                ServerBuilder as _, ServerConfig, TlsPeer, limits,
+            };
+            use adapter::store::{
+                Blocking, BlockingBody, BlockingStore, BoxFuture, ImageBody, ImageStore,
+                InsertError, IntoStore, LiveCatalog, MemoryStore, OpenImage, PoolClosed, PoolJob,
+                ReadAhead, ReadPool, StoreError, Subscription,
+            };
+            use adapter::{
+                ALPN, Client, ClientBuilder, Decision, Error, ImageError, Images, Incoming, Peer,
+                Request, Server, ServerBuilder, ShutdownSignal, $runtime, Undecoded, Watch, bytes,
+            };
 
-/// What a crate's front page says is public, but for the runtime's own name.
-fn names(lib: &str) -> Vec<String> {
-    let public = lib.lines().filter(|line| line.starts_with("pub "));
-    let own = ["runtime::Tokio", "runtime::Global", "runtime::Threads"];
-    let same = public.filter(|line| !own.iter().any(|name| line.contains(name)));
-    same.map(str::to_owned).collect()
-}
+            fn is_sent_between_threads<T: Send + std::fmt::Debug>(value: T) -> T {
+                value
+            }
 
-#[test]
-fn the_same_names() {
-    let tokio = names(TOKIO);
-    assert!(tokio.len() >= 6, "{tokio:?}");
-    assert_eq!(tokio, names(ASYNC_STD));
-    let mut blocking = names(BLOCKING);
-    blocking.retain(|line| line != "pub use halves::Close;");
-    let blocking: Vec<_> = blocking
-        .iter()
-        .map(|line| line.replace(", Shutdown", ""))
-        .collect();
-    assert_eq!(tokio, blocking);
-}
+            fn client(
+                config: Arc<adapter::rustls::ClientConfig>,
+                name: ServerName<'static>,
+            ) -> Client {
+                let builder: ClientBuilder = Client::builder("gallery.example:8443");
+                let builder: ClientBuilder = builder
+                    .config(ClientConfig::new())
+                    .tls(config, name)
+                    .keep_alive(true)
+                    .connect_timeout(Some(Duration::from_secs(1)))
+                    .retries(3_u32)
+                    .tcp_nodelay(true)
+                    .catalog_limits(1_usize, 1_usize)
+                    .clone();
+                let _: ClientBuilder =
+                    Client::builder_on($runtime::default(), String::from("gallery.example:8443"));
+                is_sent_between_threads(builder.build())
+            }
 
-#[test]
-fn the_same_types_on_tokio_and_async_std() {
-    let of = |source: &str, runtime| source.replace(runtime, "RUNTIME");
-    assert_eq!(
-        of(source!("jtp-tokio/src/client.rs"), "Tokio"),
-        of(source!("jtp-async-std/src/client.rs"), "Global")
-    );
-    assert_eq!(
-        of(source!("jtp-tokio/src/server.rs"), "Tokio"),
-        of(source!("jtp-async-std/src/server.rs"), "Global")
-    );
-}
-
-/// The sections that all have, in the same order; and the features.
-#[test]
-fn the_same_order_of_the_docs_and_the_same_features() {
-    let common = [
-        "TLS",
-        "Streams of one's own",
-        "Limits and clocks",
-        "Features",
-    ];
-    for lib in [TOKIO, ASYNC_STD, BLOCKING] {
-        let sections = lib.lines().filter_map(|line| line.strip_prefix("//! # "));
-        let shared: Vec<_> = sections.filter(|name| common.contains(name)).collect();
-        assert_eq!(shared, common);
-    }
-    let features = |manifest: &'static str| {
-        let table = manifest
-            .split("[features]")
-            .nth(1)
-            .unwrap()
-            .split("\n[")
-            .next();
-        let lines = table
-            .unwrap()
-            .lines()
-            .filter_map(|line| line.split_once(" = "));
-        let names = lines.map(|(name, _)| name);
-        names
-            .filter(|name| !["async-std", "smol"].contains(name))
-            .collect::<Vec<_>>()
-    };
-    let tokio = features(source!("jtp-tokio/Cargo.toml"));
-    assert_eq!(tokio, ["default", "tls", "aws-lc-rs", "ring", "zstd"]);
-    assert_eq!(tokio, features(source!("jtp-async-std/Cargo.toml")));
-    assert_eq!(tokio, features(source!("jtp-blocking/Cargo.toml")));
-}
-
-/// The public methods of each type, as they are declared but for what a runtime adds.
-fn methods(sources: &[&str]) -> BTreeMap<String, String> {
-    let types = ["Client", "Images", "Incoming", "Watch", "Server"];
-    let mut found = BTreeMap::new();
-    for source in sources {
-        let mut of = None;
-        let mut lines = source.lines();
-        while let Some(line) = lines.next() {
-            if line.starts_with("impl") {
-                let name = line.trim_end_matches(" {").rsplit("> ").next().unwrap();
-                let name = name.strip_prefix("impl ").unwrap_or(name).split('<').next();
-                let inherent = !line.contains(" for ");
-                of = name.filter(|name| inherent && types.contains(name));
-            } else if let (Some(of), true) =
-                (of, line.starts_with("    pub ") && line.contains("fn "))
-            {
-                let mut whole = line.trim().to_owned();
-                while !whole.ends_with('{') {
-                    whole += lines.next().unwrap().trim();
+            $($async)? fn requests(client: &mut Client, have: HaveSet) -> Result<(), Error> {
+                let (): () = $wait!(client.connect())?;
+                let _: Vec<CatalogEntry<'static>> = $wait!(client.list())?;
+                let _: Images<'_> = client.batch(have);
+                let _: Images<'_> = client.list_and_get();
+                let mut images: Images<'_> = client.get([ImageId(1)]);
+                if let Some(image) = $wait!(images.next())? {
+                    let _: Result<Vec<u8>, ImageError> = $wait!(image.bytes(1_usize));
                 }
-                let name = whole.split("fn ").nth(1).unwrap();
-                let name = name.split(['(', '<']).next().unwrap();
-                let mut same = whole.replace("async ", "").replace("mut self", "self");
-                for runtime in ["<R, ", ", R>", "<R>"] {
-                    let left = match runtime {
-                        "<R, " => "<",
-                        ", R>" => ">",
-                        _ => "",
-                    };
-                    same = same.replace(runtime, left);
+                let _: &[ImageId] = images.absent();
+                let _: u64 = images.announced();
+                let (): () = $wait!(images.cancel())?;
+                let _: Watch<'_> = $wait!(client.watch())?;
+                let (_, mut watch): (Vec<CatalogEntry<'static>>, Watch<'_>) =
+                    $wait!(client.list_and_watch())?;
+                let _: CatalogEntry<'static> = $wait!(watch.next())?;
+                let _: Vec<CatalogEntry<'static>> = $wait!(watch.cancel())?;
+                let (): () = $wait!(client.close());
+                Ok(())
+            }
+
+            $($async)? fn image(mut image: Incoming<'_, '_>) -> Result<(), ImageError> {
+                let _: Image = image.image();
+                let _: u64 = image.received();
+                let _: Option<&[u8]> = $wait!(image.chunk())?;
+                let _: Option<Verified> = image.verified();
+                let undecoded: Result<Undecoded<'_, '_>, Misuse> = image.undecoded();
+                if let Ok(mut packet) = undecoded {
+                    let _: Image = packet.image();
+                    let _: Option<&[u8]> = $wait!(packet.chunk())?;
                 }
-                found.insert(format!("{of}::{name}"), same.replace(",)", ")"));
+                Ok(())
+            }
+
+            fn server(
+                store: Arc<MemoryStore>,
+                config: Arc<adapter::rustls::ServerConfig>,
+                observer: Arc<dyn Observer>,
+            ) -> Server {
+                let _: ServerBuilder = Server::builder(MemoryStore::new());
+                let _: ServerBuilder = Server::builder(Arc::clone(&store) as Arc<dyn ImageStore>);
+                let builder: ServerBuilder = Server::builder_on($runtime::default(), store);
+                let builder: ServerBuilder = builder
+                    .config(ServerConfig::new())
+                    .tls(config)
+                    .plain(PlainPolicy::Loopback)
+                    .handshake_timeout(None)
+                    .first_byte_timeout(None)
+                    .rate_limit(1_u32, Duration::from_secs(1))
+                    .max_connections(1_usize)
+                    .max_connections_per_ip(1_usize)
+                    .tcp_nodelay(true)
+                    .drain_timeout(None)
+                    .decision_timeout(None)
+                    .observer(observer)
+                    .on_request(|request: Request| async move { decide(request) });
+                is_sent_between_threads(builder.build())
+            }
+
+            fn decide(request: Request) -> Decision {
+                let peer: &Peer = request.peer();
+                let (_, _): (&Option<SocketAddr>, &Option<TlsPeer>) = (&peer.address, &peer.tls);
+                match request.kind() {
+                    RequestKind::List => request.accept(),
+                    RequestKind::Watch => request.accept_with(MemoryStore::new()),
+                    _ => request.refuse(ErrorCode::UnsupportedFeature, "no"),
+                }
+            }
+
+            $($async)? fn serving(server: &Server) {
+                let (): () = $wait!(server.shutdown());
+                let _: Counters = server.counters();
+                let _: Server = server.clone();
             }
         }
+    };
+}
+
+/// Waits for a call of an async crate. Its future can move between threads.
+macro_rules! wait_async {
+    ($call:expr) => {{
+        fn is_send<T: Send>(future: T) -> T {
+            future
+        }
+        is_send($call).await
+    }};
+}
+
+macro_rules! wait_blocking {
+    ($call:expr) => {
+        $call
+    };
+}
+
+/// The methods of the async crates that take what is the runtime's own.
+macro_rules! streams {
+    ($name:ident: $($adapter:ident)::+, $($net:ident)::+) => {
+        mod $name {
+            #![allow(dead_code, reason = "the compiler is the test")]
+
+            use std::future::pending;
+            use std::io;
+            use std::net::SocketAddr;
+
+            use $($adapter)::+ as adapter;
+            use $($net)::+::{TcpListener, TcpStream};
+            use adapter::client::{Client, ClientConfig};
+            use adapter::server::{CloseReason, Peer, Server};
+
+            fn client(stream: TcpStream) -> Client {
+                Client::from_stream(stream, ClientConfig::new())
+            }
+
+            async fn serve(server: &Server, listener: TcpListener) -> io::Result<()> {
+                wait_async!(server.serve(listener, pending()))
+            }
+
+            async fn serve_tcp(
+                server: &Server,
+                socket: TcpStream,
+                address: SocketAddr,
+            ) -> io::Result<Option<CloseReason>> {
+                wait_async!(server.serve_tcp(socket.into(), address))
+            }
+
+            async fn serve_stream(
+                server: &Server,
+                stream: TcpStream,
+            ) -> io::Result<Option<CloseReason>> {
+                wait_async!(server.serve_stream(stream, Peer::new(None)))
+            }
+        }
+    };
+}
+
+interface!(tokio: jtp_tokio, Tokio, wait_async, async);
+interface!(async_std: jtp_async_std, AsyncStd, wait_async, async);
+interface!(smol: jtp_async_std::smol, Smol, wait_async, async);
+interface!(blocking: jtp_blocking, Threads, wait_blocking);
+
+streams!(tokio_streams: jtp_tokio, tokio::net);
+streams!(async_std_streams: jtp_async_std, async_std::net);
+streams!(smol_streams: jtp_async_std::smol, smol::net);
+
+mod blocking_differences {
+    #![allow(dead_code, reason = "the compiler is the test")]
+
+    use std::io;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use jtp_blocking::client::{CatalogEntry, ClientConfig};
+    use jtp_blocking::server::CloseReason;
+    use jtp_blocking::{CancelHandle, Client, Error, Peer, Server, Shutdown, Watch};
+
+    fn client(reader: TcpStream, writer: TcpStream, closer: TcpStream) -> io::Result<Client> {
+        let client = Client::from_stream(reader, writer, closer, ClientConfig::new())?;
+        let _: CancelHandle = client.cancel_handle();
+        Ok(client)
     }
-    found
+
+    fn watch(watch: &mut Watch<'_>) -> Result<Option<CatalogEntry<'static>>, Error> {
+        watch.next_timeout(Duration::from_secs(1))
+    }
+
+    fn serve(server: &Server, listener: TcpListener, shutdown: &Shutdown) -> io::Result<()> {
+        server.serve(listener, shutdown)
+    }
+
+    fn serve_tcp(
+        server: &Server,
+        socket: TcpStream,
+        address: SocketAddr,
+    ) -> io::Result<Option<CloseReason>> {
+        server.serve_tcp(socket, address)
+    }
+
+    fn serve_stream(
+        server: &Server,
+        [reader, writer, closer]: [TcpStream; 3],
+    ) -> io::Result<Option<CloseReason>> {
+        server.serve_stream(reader, writer, closer, Peer::new(None))
+    }
+}
+
+/// The names of a manifest's features, without those that choose a runtime.
+fn features(manifest: &'static str) -> Vec<&'static str> {
+    let table = manifest.split("[features]").nth(1).unwrap();
+    let table = table.split("\n[").next().unwrap();
+    let names = table.lines().filter_map(|line| line.split_once(" = "));
+    let names = names.map(|(name, _)| name);
+    names
+        .filter(|name| !["async-std", "smol"].contains(name))
+        .collect()
 }
 
 #[test]
-fn the_same_methods_without_await() {
-    let mut driver = methods(&[
-        source!("jtp-driver/src/client/mod.rs"),
-        source!("jtp-driver/src/client/images.rs"),
-        source!("jtp-driver/src/client/watch.rs"),
-        source!("jtp-driver/src/server/mod.rs"),
-    ]);
-    let mut blocking = methods(&[
-        source!("jtp-blocking/src/client.rs"),
-        source!("jtp-blocking/src/server.rs"),
-    ]);
-    assert!(driver.len() >= 20, "{driver:#?}");
-    // The crate's docs say why.
-    assert!(blocking.remove("Watch::next_timeout").is_some());
-    for other in ["Client::from_stream", "Server::serve", "Server::serve_stream"] {
-        let name = other.split("::").nth(1).unwrap();
-        assert!(
-            driver.remove(other).is_some() && blocking.remove(other).is_some(),
-            "{other}"
-        );
-        assert!(BLOCKING.contains(&format!("{name}(")), "{other}");
+fn adapters_have_the_same_features() {
+    let tokio = features(include_str!("../jtp-tokio/Cargo.toml"));
+    assert!(tokio.len() >= 7, "{tokio:?}");
+    for manifest in [
+        include_str!("../jtp-async-std/Cargo.toml"),
+        include_str!("../jtp-blocking/Cargo.toml"),
+    ] {
+        assert_eq!(features(manifest), tokio);
     }
-    assert_eq!(driver, blocking);
 }

@@ -18,6 +18,7 @@ mod changing;
 mod closing;
 mod encryption;
 mod exact;
+mod face;
 mod large;
 mod programs;
 mod requests;

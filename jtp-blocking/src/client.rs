@@ -38,7 +38,13 @@ impl From<jtp_driver::Client<Threads>> for Client {
 impl Client {
     /// Configures a client of the server at `HOST:PORT`. All addresses of a name are tried.
     pub fn builder(address: impl Into<String>) -> ClientBuilder {
-        ClientBuilder::new(Threads::default(), address)
+        Client::builder_on(Threads::default(), address)
+    }
+
+    /// Configures a client of the server at `HOST:PORT`, as the async crates do. A client has no threads that
+    /// [`Threads`] would configure.
+    pub fn builder_on(threads: Threads, address: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(threads, address)
     }
 
     /// A client over a stream that is connected, and encrypted if it has to be. It cannot connect again, so it does

@@ -260,6 +260,13 @@ impl ClientConnection {
         self.pending.len()
     }
 
+    /// Whether the last request is a WATCH that was not cancelled: its response has no end, and no request but CANCEL may
+    /// follow. // N3
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.pending.back().is_some_and(Pending::is_watching)
+    }
+
     /// The error that ended the connection.
     #[must_use]
     pub const fn fault(&self) -> Option<&ClientError> {

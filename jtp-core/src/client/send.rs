@@ -66,7 +66,7 @@ impl ClientConnection {
         if self.cancelled && !self.config.pipeline() {
             return Err(Misuse::AfterCancel); // R7
         }
-        if self.pending.back().is_some_and(Pending::is_watching) {
+        if self.is_watching() {
             return Err(Misuse::Watching); // N3
         }
         if let Request::GetById(ids) = &request {

@@ -98,6 +98,11 @@ impl<R: Runtime> Connection<R> {
         self.machine.outstanding()
     }
 
+    /// Whether the last request is a WATCH, whose response has no end.
+    pub(super) fn is_watching(&self) -> bool {
+        self.machine.is_watching()
+    }
+
     /// The bytes of the `Data` event that [`next`](Self::next) has just returned.
     pub(super) fn data(&self) -> &[u8] {
         self.machine.data(self.input.unused())

@@ -147,7 +147,8 @@ impl<R: Runtime> Client<R> {
     /// missed between them if the server keeps N5. (Deployed servers may miss images: a client that needs all of them
     /// lists the catalog again every few minutes.)
     ///
-    /// Not cancel safe: a dropped future abandons the requests.
+    /// Not cancel safe: a dropped future abandons the requests. If the connection is a stream of the caller's, later
+    /// requests fail then, as after a [`Watch`] that is dropped. // N3
     ///
     /// # Errors
     ///
@@ -263,6 +264,9 @@ impl<R: Runtime> Client<R> {
         while let Some(connection) = &mut self.connection {
             if connection.outstanding() == 0 || !connection.is_reusable() {
                 return Ok(());
+            }
+            if connection.is_watching() {
+                return Ok(()); // There is no end to wait for, and no request can follow. // N3
             }
             match connection.next().await {
                 Ok(Some(_)) => {}

@@ -7,6 +7,9 @@ use super::{Client, Error};
 use crate::runtime::Runtime;
 
 /// The stream of new images of a server. // N1
+///
+/// Dropping it abandons the watch: the next request makes a new connection. Over a stream of the caller's it fails with
+/// [`Misuse::Watching`]; [`cancel`](Watch::cancel) ends a watch there. // N3
 #[derive(Debug)]
 #[must_use]
 pub struct Watch<'c, R: Runtime> {

@@ -69,7 +69,12 @@ macro_rules! client {
                     Error::Connect { .. } => "cannot connect".into(),
                     Error::CatalogTooLarge { .. } => "catalog too large".into(),
                     Error::Io(error) => format!("io: {:?}", error.kind()),
-                    other => format!("other: {other}"),
+                    other => {
+                        let first: Option<&dyn std::error::Error> = Some(other);
+                        let chain = std::iter::successors(first, |error| error.source());
+                        let chain: Vec<_> = chain.map(ToString::to_string).collect();
+                        format!("other: {}", chain.join(": "))
+                    }
                 }
             }
 
@@ -87,9 +92,15 @@ macro_rules! client {
                     let drop_pending = self.drop_pending;
                     let mut images = images(&mut self.client, request);
                     let mut next = FetchControl::Continue;
+                    let mut fatal = None;
                     while matches!(next, FetchControl::Continue | FetchControl::Skip) {
                         let image = $repeat!(drop_pending, images.next());
-                        match image.map_err(|error| describe(&error))? {
+                        let image = image.map_err(|error| match (error, fatal.take()) {
+                            // It was returned inside an image.
+                            (Error::Failed, Some(error)) => error,
+                            (error, _) => describe(&error),
+                        });
+                        match image? {
                             Some(mut incoming) => {
                                 let image: Image = incoming.image();
                                 next = on_event(ImageEvent::Image(image));
@@ -110,7 +121,7 @@ macro_rules! client {
                                                 break;
                                             }
                                             Err(error) => {
-                                                next = bad(error, on_event);
+                                                next = bad(error, &mut fatal, on_event);
                                                 break;
                                             }
                                         };
@@ -126,7 +137,7 @@ macro_rules! client {
                                             break;
                                         }
                                         Err(error) => {
-                                            next = bad(error, on_event);
+                                            next = bad(error, &mut fatal, on_event);
                                             break;
                                         }
                                     };
@@ -225,6 +236,7 @@ macro_rules! client {
 
             fn bad(
                 error: ImageError,
+                fatal: &mut Option<Failure>,
                 on_event: &mut dyn FnMut(ImageEvent<'_>) -> FetchControl,
             ) -> FetchControl {
                 match error {
@@ -233,6 +245,10 @@ macro_rules! client {
                         last,
                     }),
                     ImageError::Interrupted(_) => on_event(ImageEvent::Interrupted),
+                    ImageError::Fatal(error) => {
+                        *fatal = Some(describe(&error));
+                        on_event(ImageEvent::Interrupted)
+                    }
                     other => panic!("{other}"),
                 }
             }
