@@ -1,6 +1,8 @@
 //! What a script needs of a client and of its environment. The reference and the adapters each implement both
 //! traits.
 
+use std::error::Error;
+
 use jtp_core::client::CatalogEntry;
 use jtp_core::client::HaveSet;
 use jtp_core::{Image, ImageId};
@@ -11,6 +13,15 @@ pub(crate) type Entry = CatalogEntry<'static>;
 
 /// An error, as text for the log.
 pub(crate) type Failure = String;
+
+/// An error and its causes.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> Failure {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
 
 /// Which images a client requests.
 #[derive(Clone, Debug)]

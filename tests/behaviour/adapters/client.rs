@@ -13,7 +13,7 @@ macro_rules! client {
             use crate::suite::script::Setup;
             use crate::suite::traits::{
                 ClientUnderTest, Entry, Failure, FetchControl, FetchOutcome, ImageEvent,
-                ImageRequest, WatchControl, WatchEvent,
+                ImageRequest, WatchControl, WatchEvent, chain,
             };
             use crate::suite::transport::pipe::PipeEnd;
             use crate::support::tls::{localhost, tls};
@@ -64,17 +64,12 @@ macro_rules! client {
 
             fn describe(error: &Error) -> Failure {
                 match error {
-                    Error::Protocol(error) => format!("protocol: {error}"),
+                    Error::Protocol(error) => format!("protocol: {}", chain(error)),
                     Error::Misuse(misuse) => format!("misuse: {misuse}"),
                     Error::Connect { .. } => "cannot connect".into(),
                     Error::CatalogTooLarge { .. } => "catalog too large".into(),
                     Error::Io(error) => format!("io: {:?}", error.kind()),
-                    other => {
-                        let first: Option<&dyn std::error::Error> = Some(other);
-                        let chain = std::iter::successors(first, |error| error.source());
-                        let chain: Vec<_> = chain.map(ToString::to_string).collect();
-                        format!("other: {}", chain.join(": "))
-                    }
+                    other => format!("other: {}", chain(other)),
                 }
             }
 

@@ -8,7 +8,7 @@ use jtp_core::{Image, ImageFault, Misuse, Verified};
 use super::{Mode, Simulation};
 use crate::suite::traits::{
     ClientUnderTest, Entry, Failure, FetchControl, FetchOutcome, ImageEvent, ImageRequest,
-    WatchControl, WatchEvent,
+    WatchControl, WatchEvent, chain,
 };
 
 /// An owned event.
@@ -37,7 +37,7 @@ enum RefError {
 impl RefError {
     fn describe(&self) -> Failure {
         match self {
-            RefError::Protocol(error) => format!("protocol: {error}"),
+            RefError::Protocol(error) => format!("protocol: {}", chain(error)),
             RefError::Misuse(misuse) => format!("misuse: {misuse}"),
             RefError::Connect => "cannot connect".into(),
             RefError::CatalogTooLarge => "catalog too large".into(),

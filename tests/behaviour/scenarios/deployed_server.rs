@@ -105,8 +105,12 @@ impl DeployedServer {
         let of = |id: &u64| self.images.iter().find(|p| p.id == *id);
         let found: Vec<&TestImage> = ids.iter().filter_map(of).collect();
         peer.try_send(data_head(u8::try_from(found.len()).unwrap()))?;
-        for image in found {
+        let last = found.len().saturating_sub(1);
+        for (n, image) in found.into_iter().enumerate() {
             peer.try_send(travelling(image))?;
+            if n == last {
+                break; // The next byte belongs to the next request.
+            }
             match peer.look() {
                 Some(3) => return peer.try_send(b"JTPC"), // Its flags byte stays unread.
                 Some(_) => drop(self.lost_bytes.fetch_add(1, Ordering::Relaxed)),
