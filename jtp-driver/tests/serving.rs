@@ -158,6 +158,41 @@ fn an_observer_sees_connections_and_requests_and_they_are_counted() {
 }
 
 #[test]
+fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
+    smol::block_on(async {
+        let log = Arc::new(Log::default());
+        let server = Server::builder(memory(&[b"one"]))
+            .observer(Arc::clone(&log) as Arc<dyn Observer>)
+            .build();
+        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let mut client = support::Client::from_stream(theirs, Default::default());
+        let mut serving = Box::pin(server.serve_stream(ours, Peer::new(None)));
+        let mut watching = Box::pin(client.list_and_watch());
+        // Both make progress until the catalog has arrived, and the server is inside WATCH.
+        std::future::poll_fn(|cx| {
+            assert!(serving.as_mut().poll(cx).is_pending());
+            watching.as_mut().poll(cx).map(drop)
+        })
+        .await;
+        assert_eq!(server.counters().watchers, 1);
+        drop(serving);
+        let lines = log.0.lock().unwrap().clone();
+        assert_eq!(
+            lines,
+            [
+                "opened",
+                "LIST answered 0 0",
+                "WATCH aborted 0 0",
+                "closed dropped"
+            ]
+        );
+        let counters = server.counters();
+        assert_eq!((counters.connections_open, counters.watchers), (0, 0));
+        assert_eq!(counters.requests[&("WATCH", "aborted")], 1);
+    });
+}
+
+#[test]
 fn s16_shutdown_ends_connections_without_a_serve_under_way() {
     smol::block_on(async {
         let server = Server::builder(memory(&[b"ours"])).build();

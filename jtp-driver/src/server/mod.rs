@@ -87,7 +87,7 @@ impl<R: Runtime> Admitted<R> {
         self.permit = None;
         self.ended = true;
         let end = listener::end_of(&served);
-        self.shared.observation.closed(&self.peer, Some(&end));
+        self.shared.observation.closed(&self.peer, &end);
         match &served {
             Ok(Some(reason)) => tracing::debug!(peer = %self.peer, %reason, "closed"),
             Ok(None) => {}
@@ -100,7 +100,8 @@ impl<R: Runtime> Admitted<R> {
 impl<R: Runtime> Drop for Admitted<R> {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.observation.closed(&self.peer, None);
+            let end = ConnectionEnd::Dropped;
+            self.shared.observation.closed(&self.peer, &end);
         }
     }
 }
@@ -262,7 +263,9 @@ impl<R: Runtime> Server<R> {
             drain,
             Scheduling::Independent,
         );
-        admitted.serve(connection.run()).await
+        // Moved into the future: dropped with it, the connection reports its request before its own end.
+        let served = async move { connection.run().await };
+        admitted.serve(served).await
     }
 
     /// Ends everything that the server serves now, gracefully (S16), and waits for it: every `serve`, `serve_tcp` and
