@@ -65,7 +65,7 @@ pub use crate::BoxFuture;
 pub use blocking::{Blocking, BlockingBody, BlockingStore};
 pub use live::{LiveCatalog, Subscription};
 pub use memory::{InsertError, MemoryStore};
-pub use pool::{PoolClosed, PoolJob, ReadPool};
+pub use pool::{NoThread, PoolJob, ReadPool};
 
 /// A collection of images that can be served.
 ///
