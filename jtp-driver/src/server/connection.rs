@@ -227,7 +227,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 return;
             };
             self.begin_request(head);
-            if !self.shared.allows(&self.peer, now) {
+            if !self.shared.allows(&self.peer) {
                 let message = "too many requests from this address: try again later";
                 self.refuse(ErrorCode::RateLimited, message, now); // S15
                 continue;

@@ -20,7 +20,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jtp_core::Time;
 use jtp_core::server::{CloseReason, CompletedRequest, ServerConnection};
 use jtp_core::wire::request::RequestHead;
 
@@ -108,7 +107,7 @@ impl<R: Runtime> Drop for Admitted<R> {
 
 impl<R: Runtime> Shared<R> {
     /// S15
-    fn allows(&self, peer: &Peer, _: Time) -> bool {
+    fn allows(&self, peer: &Peer) -> bool {
         let (Some(rate), Some(ip)) = (&self.rate, peer.ip()) else {
             return true;
         };
@@ -270,6 +269,8 @@ impl<R: Runtime> Server<R> {
 
     /// Ends everything that the server serves now, gracefully (S16), and waits for it: every `serve`, `serve_tcp` and
     /// `serve_stream`. What begins after this call is served.
+    ///
+    /// Cancel safe: a future that is dropped after its first poll ends the wait, and the shutdown goes on.
     pub async fn shutdown(&self) {
         listener::finish(&self.shared, self.shared.drain()).await;
     }

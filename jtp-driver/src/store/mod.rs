@@ -203,7 +203,7 @@ impl OpenImage {
         self.body.as_ref()
     }
 
-    /// Reads the whole image into memory, at most `limit` bytes.
+    /// Reads the whole image into memory, at most `limit` bytes. Dropping the future abandons the read.
     ///
     /// # Errors
     ///
