@@ -3,14 +3,14 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-pub use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
-use jtp_core::{Image, ImageId, Misuse, Verified};
-pub use jtp_driver::{Error, ImageError};
+use jtp_core::{Image, ImageId, Misuse};
 
 use crate::cancel::CancelHandle;
 use crate::halves::{Close, Halves};
 use crate::reactor::block_on;
 use crate::runtime::Threads;
+
+jtp_driver::adapter_client_types!();
 
 /// Configures a [`Client`]. See [`jtp_driver::ClientBuilder`].
 pub type ClientBuilder = jtp_driver::ClientBuilder<Threads, Client>;

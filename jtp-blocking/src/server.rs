@@ -4,20 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-pub use jtp_core::server::{CloseReason, ServerConfig};
-pub use jtp_core::wire::request::RequestKind;
-pub use jtp_core::wire::response::ErrorCode;
 pub use jtp_driver::ShutdownSignal as Shutdown;
-#[cfg(feature = "tls")]
-pub use jtp_driver::TlsPeer;
-pub use jtp_driver::server::{
-    ConnectionEnd, Counters, Decision, Observer, Peer, PlainPolicy, Request, RequestSummary, limits,
-};
 use jtp_driver::store::IntoStore;
 
 use crate::halves::{Close, Halves};
 use crate::reactor::block_on;
 use crate::runtime::{Tcp, Threads};
+
+jtp_driver::adapter_server_types!();
 
 /// Configures a [`Server`]. See [`jtp_driver::ServerBuilder`].
 pub type ServerBuilder = jtp_driver::ServerBuilder<Threads, Server>;

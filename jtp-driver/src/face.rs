@@ -11,8 +11,7 @@ macro_rules! adapter {
         pub mod client {
             #[allow(unused_imports)]
             use super::*;
-            pub use $crate::client::{Error, ImageError};
-            pub use $crate::jtp_core::client::{CatalogEntry, ClientConfig, HaveSet};
+            $crate::adapter_client_types!();
 
             /// Makes requests to one server, one after another. See [`jtp_driver::Client`]($crate::Client).
             pub type Client = $crate::client::Client<$runtime>;
@@ -38,15 +37,7 @@ macro_rules! adapter {
         pub mod server {
             #[allow(unused_imports)]
             use super::*;
-            #[cfg(feature = "tls")]
-            pub use $crate::TlsPeer;
-            pub use $crate::jtp_core::server::{CloseReason, ServerConfig};
-            pub use $crate::jtp_core::wire::request::RequestKind;
-            pub use $crate::jtp_core::wire::response::ErrorCode;
-            pub use $crate::server::{
-                ConnectionEnd, Counters, Decision, Observer, Peer, PlainPolicy, Request,
-                RequestSummary, limits,
-            };
+            $crate::adapter_server_types!();
 
             /// Serves a store over TCP, TLS, or any stream. See [`jtp_driver::Server`]($crate::Server).
             pub type Server = $crate::server::Server<$runtime>;
@@ -62,6 +53,39 @@ macro_rules! adapter {
         #[cfg(feature = "server")]
         pub use server::{Decision, Peer, Request, Server, ServerBuilder};
         $crate::adapter_exports!();
+    };
+}
+
+/// The types of module `client` that are the same on every runtime.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! adapter_client_types {
+    () => {
+        pub use $crate::client::{Error, ImageError};
+        pub use $crate::jtp_core::client::{
+            CatalogEntry, ClientConfig, ClientError, HaveSet, HaveSetTooLarge, PeerError,
+            ServerError,
+        };
+        pub use $crate::jtp_core::{ImageFault, Verified};
+    };
+}
+
+/// The types of module `server` that are the same on every runtime.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! adapter_server_types {
+    () => {
+        #[cfg(feature = "tls")]
+        pub use $crate::TlsPeer;
+        pub use $crate::jtp_core::server::{
+            CloseReason, CompletedRequest, RequestOutcome, ServerConfig,
+        };
+        pub use $crate::jtp_core::wire::request::{RequestHead, RequestKind};
+        pub use $crate::jtp_core::wire::response::ErrorCode;
+        pub use $crate::server::{
+            ConnectionEnd, Counters, Decision, Observer, Peer, PlainPolicy, Request,
+            RequestSummary, limits,
+        };
     };
 }
 

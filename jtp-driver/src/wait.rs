@@ -33,7 +33,8 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// Waits for `work`, at most for `limit`; `None` if the time ran out.
+/// Waits for `work`, at most for `limit`; `None` if the time ran out. `work` is dropped then, so it loses what it would
+/// lose if the caller dropped it.
 pub async fn timeout<R: Runtime, T>(
     runtime: &R,
     limit: Option<Duration>,

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use jtp_core::ImageId;
 use jtp_core::client::ClientError;
-use jtp_core::server::CloseReason;
+use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::request::RequestKind;
 use jtp_core::wire::response::ErrorCode;
 use jtp_driver::server::{ConnectionEnd, Observer, Peer, RequestSummary};
@@ -154,6 +155,73 @@ fn an_observer_sees_connections_and_requests_and_they_are_counted() {
         assert_eq!(counters.connections_open, 0);
         assert_eq!(counters.connections_accepted, 1);
         assert_eq!(counters.requests[&("LIST", "answered")], 1);
+    });
+}
+
+/// Keeps the IDs of requests.
+#[derive(Debug, Default)]
+struct RequestedIds(Mutex<Vec<Vec<ImageId>>>);
+
+impl Observer for RequestedIds {
+    fn request_completed(&self, _: &Peer, request: &RequestSummary<'_>) {
+        self.0.lock().unwrap().push(request.completed.ids.clone());
+    }
+}
+
+#[test]
+fn an_observer_sees_the_ids_of_a_request_if_the_server_records_them() {
+    smol::block_on(async {
+        let requested = Arc::new(RequestedIds::default());
+        let server = Server::builder(memory(&[b"one", b"three"]))
+            .config(ServerConfig::new().with_record_ids(true))
+            .observer(Arc::clone(&requested) as Arc<dyn Observer>)
+            .build();
+        let address = start(&server).await;
+        let mut client = client(&address);
+        let ids = [ImageId::of(b"three"), ImageId(7)];
+        let mut images = client.get(ids);
+        while let Some(image) = images.next().await.unwrap() {
+            assert_eq!(image.bytes(9).await.unwrap(), b"three");
+        }
+        assert_eq!(images.absent(), [ImageId(7)]);
+        client.close().await;
+        server.shutdown().await;
+        assert_eq!(*requested.0.lock().unwrap(), [ids.to_vec()]);
+    });
+}
+
+#[test]
+fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
+    smol::block_on(async {
+        let log = Arc::new(Log::default());
+        let server = Server::builder(memory(&[b"one"]))
+            .observer(Arc::clone(&log) as Arc<dyn Observer>)
+            .build();
+        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let mut client = support::Client::from_stream(theirs, Default::default());
+        let mut serving = Box::pin(server.serve_stream(ours, Peer::new(None)));
+        let mut watching = Box::pin(client.list_and_watch());
+        // Both make progress until the catalog has arrived, and the server is inside WATCH.
+        std::future::poll_fn(|cx| {
+            assert!(serving.as_mut().poll(cx).is_pending());
+            watching.as_mut().poll(cx).map(drop)
+        })
+        .await;
+        assert_eq!(server.counters().watchers, 1);
+        drop(serving);
+        let lines = log.0.lock().unwrap().clone();
+        assert_eq!(
+            lines,
+            [
+                "opened",
+                "LIST answered 0 0",
+                "WATCH aborted 0 0",
+                "closed dropped"
+            ]
+        );
+        let counters = server.counters();
+        assert_eq!((counters.connections_open, counters.watchers), (0, 0));
+        assert_eq!(counters.requests[&("WATCH", "aborted")], 1);
     });
 }
 

@@ -70,7 +70,7 @@ mod ready;
 #[cfg(feature = "zstd")]
 mod variants;
 
-pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress};
+pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NamePlan};
 pub use output::{OutputError, OutputFolder, PendingFile, Scan};
 #[cfg(feature = "zstd")]

@@ -1,8 +1,10 @@
 //! Records of requests that have ended, for counters and traces.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::{CloseReason, ServerConnection};
+use crate::image::ImageId;
 use crate::wire::request::RequestKind;
 use crate::wire::response::ErrorCode;
 
@@ -10,11 +12,15 @@ use crate::wire::response::ErrorCode;
 const MAX_RECORDS: usize = 16;
 
 /// A request that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompletedRequest {
     /// What was requested.
     pub kind: RequestKind,
+    /// The IDs of a `GET_BY_ID`, at most 255, in the order of the request, unknown and repeated ones included. Those
+    /// that had arrived, if the connection ended first. Empty for other requests, and unless
+    /// [`ServerConfig::with_record_ids`](super::ServerConfig::with_record_ids) asks for them.
+    pub ids: Vec<ImageId>,
     /// Number of packets whose last byte was acknowledged; 0 for LIST and WATCH.
     pub images: u64,
     /// Number of body bytes that were acknowledged, including those of an incomplete packet.
@@ -54,6 +60,7 @@ impl RequestOutcome {
 #[derive(Debug, Default)]
 pub(super) struct RequestLog {
     current: Option<RequestKind>,
+    ids: Vec<ImageId>,
     /// Numbers of images and body bytes of the current request.
     images: u64,
     body_bytes: u64,
@@ -63,8 +70,13 @@ pub(super) struct RequestLog {
 impl RequestLog {
     pub(super) fn begin(&mut self, kind: RequestKind) {
         self.current = Some(kind);
+        self.ids = Vec::new();
         self.images = 0;
         self.body_bytes = 0;
+    }
+
+    pub(super) fn record_id(&mut self, id: ImageId) {
+        self.ids.push(id);
     }
 
     pub(super) fn count_image(&mut self) {
@@ -85,6 +97,7 @@ impl RequestLog {
         }
         self.completed.push_back(CompletedRequest {
             kind,
+            ids: core::mem::take(&mut self.ids),
             images: self.images,
             body_bytes: self.body_bytes,
             outcome,

@@ -26,6 +26,7 @@ pub struct ServerConfig {
     max_have: u32,
     max_watch_lag: u64,
     watch: bool,
+    record_ids: bool,
 }
 
 impl ServerConfig {
@@ -44,6 +45,7 @@ impl ServerConfig {
             max_have: 1_000_000,
             max_watch_lag: 1_000_000,
             watch: true,
+            record_ids: false,
         }
     }
 
@@ -125,6 +127,14 @@ impl ServerConfig {
         self
     }
 
+    /// Whether the record of a `GET_BY_ID` has its IDs: see [`CompletedRequest::ids`](super::CompletedRequest::ids).
+    /// They take at most 2 KiB for each record that is not taken. Default: `false`.
+    #[must_use]
+    pub const fn with_record_ids(mut self, record: bool) -> Self {
+        self.record_ids = record;
+        self
+    }
+
     /// See [`with_first_request_timeout`](Self::with_first_request_timeout).
     #[must_use]
     pub const fn first_request_timeout(&self) -> Option<Duration> {
@@ -189,6 +199,12 @@ impl ServerConfig {
     #[must_use]
     pub const fn watch(&self) -> bool {
         self.watch
+    }
+
+    /// See [`with_record_ids`](Self::with_record_ids).
+    #[must_use]
+    pub const fn record_ids(&self) -> bool {
+        self.record_ids
     }
 }
 

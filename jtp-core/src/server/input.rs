@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::completed::RequestLog;
 use super::packets::{HaveBitmap, ImageQueue};
 use super::watching::WatchEnd;
 use super::{CloseReason, RequestOutcome, Responding, ServerConnection, State};
@@ -54,29 +55,34 @@ impl RequestIds {
         }
     }
 
-    /// Uses bytes of IDs from the front of `input`, and returns their number.
-    fn read(&mut self, input: &[u8]) -> usize {
+    /// Uses bytes of IDs from the front of `input`, and returns their number. The IDs of a `GET_BY_ID` are added to
+    /// `record`.
+    fn read(&mut self, input: &[u8], mut record: Option<&mut RequestLog>) -> usize {
         let limit = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
         let input = input.get(..limit).unwrap_or(input);
         let mut rest = input;
         if self.partial_len > 0 {
-            rest = self.complete_partial(rest);
+            rest = self.complete_partial(rest, record.as_deref_mut());
         }
         let mut whole = rest.chunks_exact(8);
         for chunk in &mut whole {
             if let Some(bytes) = chunk.first_chunk::<8>() {
-                self.matched
-                    .add(&self.catalog, ImageId::from_be_bytes(*bytes));
+                let id = ImageId::from_be_bytes(*bytes);
+                self.matched.add(&self.catalog, id, record.as_deref_mut());
             }
         }
-        let left = self.complete_partial(whole.remainder());
+        let left = self.complete_partial(whole.remainder(), record);
         debug_assert!(left.is_empty());
         self.bytes_left -= u64::try_from(input.len()).unwrap_or(self.bytes_left);
         input.len()
     }
 
     /// Adds bytes to the incomplete ID, and returns the bytes after them.
-    fn complete_partial<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
+    fn complete_partial<'a>(
+        &mut self,
+        input: &'a [u8],
+        record: Option<&mut RequestLog>,
+    ) -> &'a [u8] {
         let need = self.partial.len() - self.partial_len;
         let (first, rest) = input.split_at(need.min(input.len()));
         for (to, from) in self.partial.iter_mut().skip(self.partial_len).zip(first) {
@@ -85,17 +91,22 @@ impl RequestIds {
         self.partial_len += first.len();
         if self.partial_len == self.partial.len() {
             self.partial_len = 0;
-            self.matched
-                .add(&self.catalog, ImageId::from_be_bytes(self.partial));
+            let id = ImageId::from_be_bytes(self.partial);
+            self.matched.add(&self.catalog, id, record);
         }
         rest
     }
 }
 
 impl MatchedIds {
-    fn add(&mut self, catalog: &Catalog, id: ImageId) {
+    fn add(&mut self, catalog: &Catalog, id: ImageId, record: Option<&mut RequestLog>) {
         match self {
-            MatchedIds::Requested(images) => images.extend(catalog.get(id)),
+            MatchedIds::Requested(images) => {
+                images.extend(catalog.get(id));
+                if let Some(record) = record {
+                    record.record_id(id);
+                }
+            }
             MatchedIds::Have(have) => have.mark(catalog, id),
         }
     }
@@ -253,7 +264,8 @@ impl ServerConnection {
         let State::Ids(ids) = &mut self.state else {
             return 0;
         };
-        let used = ids.read(input);
+        let record = self.config.record_ids().then_some(&mut self.requests);
+        let used = ids.read(input, record);
         self.request_clock.count(used);
         self.ids_complete(now);
         if self.input_ended && matches!(self.state, State::Ids(_)) {

@@ -106,7 +106,8 @@ impl<'c, R: Runtime> Images<'c, R> {
     /// If a CANCEL cannot be sent (without keep-alive), or the connection would not be used again after it (R7), the
     /// connection is closed instead.
     ///
-    /// Not cancel safe: a dropped future leaves the rest of the response to the next request, which discards it.
+    /// Not cancel safe: a dropped future leaves the rest of the response unread. The next request connects again; over a
+    /// stream of the caller it discards that rest first, if the client may pipeline (R7).
     ///
     /// # Errors
     ///

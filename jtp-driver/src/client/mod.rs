@@ -95,7 +95,8 @@ impl<R: Runtime> Client<R> {
 
     /// The whole catalog, in the server's order. // S5
     ///
-    /// Not cancel safe: a dropped future abandons the request, and the next request discards its response.
+    /// Not cancel safe: a dropped future abandons the request. The next request connects again; over a stream of the
+    /// caller it discards the rest of the response first.
     ///
     /// # Errors
     ///
@@ -147,8 +148,8 @@ impl<R: Runtime> Client<R> {
     /// missed between them if the server keeps N5. (Deployed servers may miss images: a client that needs all of them
     /// lists the catalog again every few minutes.)
     ///
-    /// Not cancel safe: a dropped future abandons the requests. If the connection is a stream of the caller's, later
-    /// requests fail then, as after a [`Watch`] that is dropped. // N3
+    /// Not cancel safe: a dropped future abandons the requests. The next request connects again; a stream of the caller
+    /// cannot be used any more, since it is in WATCH.
     ///
     /// # Errors
     ///
@@ -165,7 +166,8 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// Closes the connection, if there is one. Dropping the client does the same without TLS's close_notify.
+    /// Closes the connection, if there is one. Dropping the client does the same without TLS's close_notify. Does not
+    /// wait: the future is ready when it is first polled.
     pub async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.close().await;

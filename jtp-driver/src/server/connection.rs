@@ -126,14 +126,12 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
 
     /// Serves the connection to its end. (By reference: by value it would be in the future twice.)
     pub(super) async fn run(&mut self) -> io::Result<Option<CloseReason>> {
-        let result = poll_fn(|cx| {
+        poll_fn(|cx| {
             let span = self.span.clone();
             let _entered = span.enter();
             self.poll(cx)
         })
-        .await;
-        self.abandon_request();
-        result
+        .await
     }
 
     /// Looks at everything that can happen at each poll: a blocked write never stops reading. // S1
@@ -229,7 +227,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 return;
             };
             self.begin_request(head);
-            if !self.shared.allows(&self.peer, now) {
+            if !self.shared.allows(&self.peer) {
                 let message = "too many requests from this address: try again later";
                 self.refuse(ErrorCode::RateLimited, message, now); // S15
                 continue;
@@ -427,9 +425,11 @@ impl<R: Runtime, T> Connection<R, T> {
                 .request_completed(&self.peer, &answering.head, &completed, elapsed);
         }
     }
+}
 
-    /// The connection has ended: so has its request.
-    fn abandon_request(&mut self) {
+/// The connection has ended, or its future was dropped: so has its request.
+impl<R: Runtime, T> Drop for Connection<R, T> {
+    fn drop(&mut self) {
         self.machine.abort();
         self.complete_request();
     }

@@ -20,7 +20,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jtp_core::Time;
 use jtp_core::server::{CloseReason, CompletedRequest, ServerConnection};
 use jtp_core::wire::request::RequestHead;
 
@@ -87,7 +86,7 @@ impl<R: Runtime> Admitted<R> {
         self.permit = None;
         self.ended = true;
         let end = listener::end_of(&served);
-        self.shared.observation.closed(&self.peer, Some(&end));
+        self.shared.observation.closed(&self.peer, &end);
         match &served {
             Ok(Some(reason)) => tracing::debug!(peer = %self.peer, %reason, "closed"),
             Ok(None) => {}
@@ -100,14 +99,15 @@ impl<R: Runtime> Admitted<R> {
 impl<R: Runtime> Drop for Admitted<R> {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.observation.closed(&self.peer, None);
+            let end = ConnectionEnd::Dropped;
+            self.shared.observation.closed(&self.peer, &end);
         }
     }
 }
 
 impl<R: Runtime> Shared<R> {
     /// S15
-    fn allows(&self, peer: &Peer, _: Time) -> bool {
+    fn allows(&self, peer: &Peer) -> bool {
         let (Some(rate), Some(ip)) = (&self.rate, peer.ip()) else {
             return true;
         };
@@ -262,11 +262,15 @@ impl<R: Runtime> Server<R> {
             drain,
             Scheduling::Independent,
         );
-        admitted.serve(connection.run()).await
+        // Moved into the future: dropped with it, the connection reports its request before its own end.
+        let served = async move { connection.run().await };
+        admitted.serve(served).await
     }
 
     /// Ends everything that the server serves now, gracefully (S16), and waits for it: every `serve`, `serve_tcp` and
     /// `serve_stream`. What begins after this call is served.
+    ///
+    /// Cancel safe: a future that is dropped after its first poll ends the wait, and the shutdown goes on.
     pub async fn shutdown(&self) {
         listener::finish(&self.shared, self.shared.drain()).await;
     }

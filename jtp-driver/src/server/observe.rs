@@ -24,12 +24,12 @@ pub trait Observer: Send + Sync + 'static {
         let _ = address;
     }
 
-    /// A connection has ended.
+    /// A connection has ended. Each connection that was opened is closed once, after its last request.
     fn connection_closed(&self, peer: &Peer, end: &ConnectionEnd<'_>) {
         let _ = (peer, end);
     }
 
-    /// A request has ended: answered, cancelled, refused, or broken off.
+    /// A request has ended: answered, cancelled, refused, or aborted with its connection.
     fn request_completed(&self, peer: &Peer, request: &RequestSummary<'_>) {
         let _ = (peer, request);
     }
@@ -43,6 +43,8 @@ pub enum ConnectionEnd<'a> {
     Closed(CloseReason),
     /// The transport failed, or the TLS handshake.
     Failed(&'a io::Error),
+    /// Its future was dropped: that of [`Server::serve`](super::Server::serve) or of the one call that served it.
+    Dropped,
 }
 
 impl ConnectionEnd<'_> {
@@ -52,6 +54,7 @@ impl ConnectionEnd<'_> {
         match self {
             ConnectionEnd::Closed(reason) => reason.as_str(),
             ConnectionEnd::Failed(_) => "transport_error",
+            ConnectionEnd::Dropped => "dropped",
         }
     }
 }
@@ -149,14 +152,12 @@ impl Observation {
         }
     }
 
-    /// A connection has ended; `None` if its task was dropped.
-    pub(super) fn closed(&self, peer: &Peer, end: Option<&ConnectionEnd<'_>>) {
+    pub(super) fn closed(&self, peer: &Peer, end: &ConnectionEnd<'_>) {
         self.metrics.open.fetch_sub(1, Ordering::Relaxed);
-        let label = end.map_or("dropped", ConnectionEnd::as_str);
         let mut labelled = self.metrics.lock();
-        *labelled.closed.entry(label).or_default() += 1;
+        *labelled.closed.entry(end.as_str()).or_default() += 1;
         drop(labelled);
-        if let (Some(observer), Some(end)) = (&self.observer, end) {
+        if let Some(observer) = &self.observer {
             observer.connection_closed(peer, end);
         }
     }

@@ -13,7 +13,8 @@ use crate::store::{ImageStore, IntoStore};
 
 /// A request that waits for a decision: see [`ServerBuilder::on_request`](super::ServerBuilder::on_request).
 ///
-/// CANCEL is never seen here. The IDs of a request are read after it was accepted (S8).
+/// CANCEL is never seen here. The IDs of a request are read after it was accepted (S8); an
+/// [`Observer`](super::Observer) sees them if [`ServerConfig`](jtp_core::server::ServerConfig::with_record_ids) says so.
 #[derive(Debug)]
 #[must_use]
 pub struct Request {

@@ -55,7 +55,26 @@ impl LiveCatalog {
     }
 
     /// Edits the catalog, publishes the result as one snapshot, and notifies all subscriptions. An edit without effect
-    /// publishes nothing. Edits run one after another.
+    /// publishes nothing. If `change` returns an error, what it changed before is published.
+    ///
+    /// Edits run one after another: `change` must neither edit the same catalog again, which deadlocks, nor block for
+    /// long. It may take snapshots.
+    ///
+    /// ```
+    /// use jtp_core::{CatalogError, FileType, Flags, Image, ImageId};
+    /// use jtp_driver::store::LiveCatalog;
+    ///
+    /// let live = LiveCatalog::new();
+    /// live.edit(|writer| {
+    ///     for (n, name) in [(1, "a.png"), (2, "b.png")] {
+    ///         let image = Image::new(ImageId(n), Flags::new(FileType::Png, false), 100);
+    ///         writer.insert(name, image)?;
+    ///     }
+    ///     Ok::<(), CatalogError>(())
+    /// })?;
+    /// assert_eq!((live.snapshot().len(), live.snapshot().generation()), (2, 1));
+    /// # Ok::<(), CatalogError>(())
+    /// ```
     pub fn edit<T>(&self, change: impl FnOnce(&mut CatalogWriter) -> T) -> T {
         let mut writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut writer);
@@ -79,7 +98,8 @@ impl LiveCatalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError`] of the first entry that the catalog refuses; the others are in it.
+    /// [`CatalogError`] of the first entry that the catalog refuses. The others are in it, and so is the entry that an
+    /// image with a refused name had before.
     pub fn replace<'a>(
         &self,
         entries: impl IntoIterator<Item = (&'a str, Image)>,

@@ -65,7 +65,7 @@ pub use crate::BoxFuture;
 pub use blocking::{Blocking, BlockingBody, BlockingStore};
 pub use live::{LiveCatalog, Subscription};
 pub use memory::{InsertError, MemoryStore};
-pub use pool::{PoolClosed, PoolJob, ReadPool};
+pub use pool::{NoThread, PoolJob, ReadPool};
 
 /// A collection of images that can be served.
 ///
@@ -203,7 +203,7 @@ impl OpenImage {
         self.body.as_ref()
     }
 
-    /// Reads the whole image into memory, at most `limit` bytes.
+    /// Reads the whole image into memory, at most `limit` bytes. Dropping the future abandons the read.
     ///
     /// # Errors
     ///

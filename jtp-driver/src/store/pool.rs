@@ -34,11 +34,11 @@ struct State {
     idle: usize,
 }
 
-/// The pool's threads cannot be started.
+/// The pool has no thread, and the system started none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot start a thread to read images")]
 #[non_exhaustive]
-pub struct PoolClosed;
+pub struct NoThread;
 
 impl ReadPool {
     /// The default number of threads.
@@ -54,15 +54,27 @@ impl ReadPool {
         }))
     }
 
-    /// Runs `work` on a thread of the pool. Dropping the future cancels work that has not begun. A panic of `work`
-    /// continues where the future is polled.
+    /// Runs `work` on a thread of the pool, in the order of the calls. It is queued at once, whether or not the future is
+    /// polled. Dropping the future cancels work that has not begun. A panic of `work` continues where the future is
+    /// polled.
+    ///
+    /// The future's error is [`NoThread`] if the pool has no thread and the system starts none.
+    ///
+    /// ```
+    /// use jtp_driver::store::ReadPool;
+    ///
+    /// let pool = ReadPool::default();
+    /// let read = pool.run(|| std::fs::read("Cargo.toml"));
+    /// # smol::block_on(async {
+    /// let bytes = read.await??;
+    /// # assert!(!bytes.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> PoolJob<T> {
         let job = Arc::new(Job(Mutex::new(JobState::Waiting(Box::new(work), None))));
-        let running = self.0.push(Arc::clone(&job) as Arc<dyn Task>);
-        PoolJob {
-            job,
-            failed: !running,
-        }
+        self.0.push(Arc::clone(&job) as Arc<dyn Task>);
+        PoolJob(job)
     }
 }
 
@@ -85,32 +97,39 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a task; `false` if no thread is there to do it.
-    fn push(self: &Arc<Self>, task: Arc<dyn Task>) -> bool {
+    /// Queues a task, and starts a thread if none is idle.
+    fn push(self: &Arc<Self>, task: Arc<dyn Task>) {
         let mut state = self.lock();
         state.queue.push_back(task);
         if state.idle >= state.queue.len() {
             drop(state);
             self.work.notify_one();
-            return true;
+            return;
         }
         if state.threads >= self.max_threads {
-            return true;
+            return;
         }
         state.threads += 1;
         drop(state);
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name("jtp-read".to_owned());
-        if thread.spawn(move || shared.run()).is_ok() {
-            return true;
+        if thread.spawn(move || shared.run()).is_err() {
+            self.thread_failed();
         }
+    }
+
+    /// A thread was not started. Without any other, nobody would do what is queued, by now also by other callers.
+    fn thread_failed(&self) {
         let mut state = self.lock();
         state.threads -= 1;
         if state.threads > 0 {
-            return true;
+            return;
         }
-        state.queue.clear();
-        false
+        let tasks = std::mem::take(&mut state.queue);
+        drop(state);
+        for task in tasks {
+            task.fail();
+        }
     }
 
     /// A thread of the pool.
@@ -140,7 +159,11 @@ impl Shared {
 }
 
 trait Task: Send + Sync {
+    /// Does the work, unless its future was dropped.
     fn run(&self);
+
+    /// No thread will do the work.
+    fn fail(&self);
 }
 
 type Work<T> = Box<dyn FnOnce() -> T + Send>;
@@ -149,6 +172,7 @@ enum JobState<T> {
     Waiting(Work<T>, Option<Waker>),
     Running(Option<Waker>),
     Done(Result<T, Box<dyn Any + Send>>),
+    Failed,
     /// The output was taken, or the future was dropped.
     Finished,
 }
@@ -181,23 +205,30 @@ impl<T: Send> Task for Job<T> {
             }
         }
     }
+
+    fn fail(&self) {
+        let mut state = self.lock();
+        if !matches!(*state, JobState::Waiting(..)) {
+            return;
+        }
+        let failed = std::mem::replace(&mut *state, JobState::Failed);
+        drop(state);
+        if let JobState::Waiting(work, waker) = failed {
+            drop(work); // Outside the lock: the work may own anything.
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
 }
 
 /// Work on a [`ReadPool`]: a future of its output. Dropping it cancels work that has not begun.
 #[must_use]
-pub struct PoolJob<T> {
-    job: Arc<Job<T>>,
-    failed: bool,
-}
+pub struct PoolJob<T>(Arc<Job<T>>);
 
 impl<T> Future for PoolJob<T> {
-    type Output = Result<T, PoolClosed>;
+    type Output = Result<T, NoThread>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.failed {
-            return Poll::Ready(Err(PoolClosed));
-        }
-        let mut state = self.job.lock();
+        let mut state = self.0.lock();
         match &mut *state {
             JobState::Waiting(_, waker) | JobState::Running(waker) => {
                 if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
@@ -211,9 +242,9 @@ impl<T> Future for PoolJob<T> {
                     drop(state);
                     resume_unwind(panic)
                 }
-                _ => Poll::Ready(Err(PoolClosed)),
+                _ => Poll::Ready(Err(NoThread)),
             },
-            JobState::Finished => Poll::Ready(Err(PoolClosed)),
+            JobState::Failed | JobState::Finished => Poll::Ready(Err(NoThread)),
         }
     }
 }
@@ -226,7 +257,7 @@ impl<T> fmt::Debug for PoolJob<T> {
 
 impl<T> Drop for PoolJob<T> {
     fn drop(&mut self) {
-        let abandoned = std::mem::replace(&mut *self.job.lock(), JobState::Finished);
+        let abandoned = std::mem::replace(&mut *self.0.lock(), JobState::Finished);
         drop(abandoned); // Outside the lock: the work may own anything.
     }
 }
@@ -237,6 +268,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::counting_waker::CountingWaker;
 
     fn pool(threads: usize) -> ReadPool {
         ReadPool::new(NonZeroUsize::new(threads).unwrap())
@@ -278,6 +310,26 @@ mod tests {
         release.send(()).unwrap();
         assert_eq!(smol::block_on(first), Ok(true));
         assert_eq!(smol::block_on(last), Ok(0), "the dropped one did not run");
+    }
+
+    #[test]
+    fn all_queued_work_fails_if_the_only_thread_cannot_be_started() {
+        let pool = pool(1);
+        // One caller is about to start the thread; two others rely on it.
+        pool.0.lock().threads = 1;
+        let [first, mut second] = [1, 2].map(|n| pool.run(move || n));
+        let task = Arc::new(CountingWaker::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let mut cx = Context::from_waker(&waker);
+        assert!(Pin::new(&mut second).poll(&mut cx).is_pending());
+        pool.0.thread_failed();
+        assert_eq!(task.count(), 1);
+        assert_eq!(
+            Pin::new(&mut second).poll(&mut cx),
+            Poll::Ready(Err(NoThread))
+        );
+        assert_eq!(smol::block_on(first), Err(NoThread));
+        assert_eq!(smol::block_on(pool.run(|| 3)), Ok(3), "the next try works");
     }
 
     #[test]

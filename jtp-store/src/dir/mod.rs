@@ -12,6 +12,7 @@ mod body;
 mod builder;
 #[cfg(feature = "zstd")]
 mod compressor;
+mod counters;
 #[cfg(feature = "zstd")]
 mod encode;
 mod failure;
@@ -50,6 +51,7 @@ use jtp_driver::BoxFuture;
 use jtp_driver::store::{Blocking, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
 
 pub use builder::{DirStoreBuilder, DirStoreError};
+pub use counters::StoreCounters;
 pub use initial::IndexProgress;
 use message::Message;
 use opener::Opener;
@@ -109,6 +111,19 @@ impl DirStore {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.opener.get_ref().folder()
+    }
+
+    /// The store's counters: how often its caches had what was opened.
+    ///
+    /// ```no_run
+    /// # let store = jtp_store::DirStore::open_folder("images")?;
+    /// let counters = store.counters();
+    /// println!("{} hits, {} misses", counters.small_image_hits, counters.small_image_misses);
+    /// # Ok::<(), jtp_store::DirStoreError>(())
+    /// ```
+    #[must_use]
+    pub fn counters(&self) -> StoreCounters {
+        self.opener.get_ref().counters()
     }
 }
 

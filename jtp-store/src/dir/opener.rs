@@ -17,6 +17,7 @@ use jtp_driver::store::{BlockingBody, BlockingStore, LiveCatalog, StoreError};
 #[cfg(feature = "zstd")]
 use super::body::VariantBody;
 use super::body::{BodyContext, FileBody};
+use super::counters::StoreCounters;
 #[cfg(feature = "zstd")]
 use super::encode::{EncodeJob, Encoded, encode};
 use super::failure::Failure;
@@ -66,6 +67,10 @@ impl Opener {
     /// The folder, as the caller gave it.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub(super) fn counters(&self) -> StoreCounters {
+        self.context.counters().read()
     }
 
     fn located(&self, id: ImageId) -> Result<Located, StoreError> {
@@ -143,8 +148,12 @@ impl Opener {
         let cache = self.variants.cache.as_ref().ok_or(Failure::Changed)?;
         let key = located.record.variant_key();
         let (file, digest) = match cache.open_variant(key, listed).map_err(Failure::from) {
-            Ok(file) => (file, listed),
+            Ok(file) => {
+                self.context.counters().cached_variant(true);
+                (file, listed)
+            }
             Err(failure) if failure.contradicts_catalog() => {
+                self.context.counters().cached_variant(false);
                 let digest = self.encode_again(cache, located, listed)?;
                 (cache.open_variant(key, digest)?, digest)
             }
@@ -213,6 +222,10 @@ impl BlockingStore for Opener {
                     bytes,
                 }),
             ));
+        }
+        let in_memory = matches!(located.variant, Some(Variant::Memory(_)));
+        if self.context.keeps_small(image) && !(in_memory && image.flags.is_compressed()) {
+            self.context.counters().small_image(false);
         }
         let opened = self.open_variant_or_raw(image, &located);
         opened.map_err(|failure| failure.into_store_error(image.id, &located.name))

@@ -36,6 +36,36 @@ fn answered_requests_count_their_images_and_body_bytes() {
 }
 
 #[test]
+fn the_ids_of_get_by_id_are_recorded_on_request() {
+    let ids = |server: &mut Scenario| -> Vec<Vec<ImageId>> {
+        core::iter::from_fn(|| server.connection.take_completed())
+            .map(|request| request.ids)
+            .collect()
+    };
+    let config = ServerConfig::new().with_record_ids(true);
+    let mut server = Scenario::with(3, config);
+    let (known, unknown) = (server.id(1), ImageId(1));
+    let requested = [known, unknown, known];
+    let request = get(true, &requested);
+    server.send(&request).send(LIST);
+    server.send(&batch(true, &[known]));
+    for byte in &request {
+        server.send(&[*byte]);
+    }
+    assert_eq!(
+        ids(&mut server),
+        [requested.to_vec(), vec![], vec![], requested.to_vec()]
+    );
+    // The end of the stream inside the third ID.
+    server.send(&request[..3 + 16 + 4]).eof();
+    assert_eq!(ids(&mut server), [requested[..2].to_vec()]);
+
+    let mut server = Scenario::new(3);
+    server.send(&request);
+    assert_eq!(ids(&mut server), [vec![]], "off by default");
+}
+
+#[test]
 fn a_request_is_not_complete_before_its_last_byte_is_acknowledged() {
     let mut server = Scenario::new(1);
     server.write_limit = 1;

@@ -10,6 +10,7 @@ use std::sync::mpsc::Sender;
 use bytes::Bytes;
 use jtp_core::{Image, ImageId};
 
+use super::counters::OpenCounters;
 use super::failure::Failure;
 use super::message::Message;
 use super::record::Name;
@@ -23,6 +24,7 @@ pub(super) use variant::VariantBody;
 pub(super) struct BodyContext {
     small_images: SmallImages,
     indexer: Sender<Message>,
+    counters: OpenCounters,
 }
 
 impl BodyContext {
@@ -30,7 +32,12 @@ impl BodyContext {
         BodyContext {
             small_images,
             indexer,
+            counters: OpenCounters::default(),
         }
+    }
+
+    pub(super) fn counters(&self) -> &OpenCounters {
+        &self.counters
     }
 
     /// Whether the image is short enough to be kept in memory.
@@ -38,9 +45,12 @@ impl BodyContext {
         self.small_images.keeps(image)
     }
 
-    /// The bytes of a small image, if they are in memory and were read from the file of that fingerprint.
+    /// The bytes of a small image, if they are in memory and were read from the file of that fingerprint. Counts a hit,
+    /// but no miss: a caller may look twice.
     pub(super) fn small_image(&self, image: &Image, source: &Fingerprint) -> Option<Bytes> {
-        self.small_images.get(image, source)
+        let bytes = self.small_images.get(image, source)?;
+        self.counters.small_image(true);
+        Some(bytes)
     }
 
     /// Keeps the verified bytes of an image in memory if it is small.
