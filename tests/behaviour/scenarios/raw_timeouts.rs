@@ -32,7 +32,7 @@ fn slow_request() -> RawScript {
             setup.server = setup
                 .server
                 .with_request_grace(SHORT)
-                .with_request_rate(1 << 20)
+                .with_request_rate(1 << 20);
         })
         .send([LIST])
         .expect_end()
@@ -45,7 +45,7 @@ fn slow_ids() -> RawScript {
             setup.server = setup
                 .server
                 .with_request_grace(SHORT)
-                .with_request_rate(1 << 20)
+                .with_request_rate(1 << 20);
         })
         .send(&batch(KEEP, &[1, 2, 3])[..20])
         .expect_end()
@@ -67,7 +67,7 @@ fn linger_timeout() -> RawScript {
             setup.server = setup
                 .server
                 .with_linger_timeout(SHORT.unwrap())
-                .with_linger_bytes(1 << 20)
+                .with_linger_bytes(1 << 20);
         })
         .send([LIST, 0])
         .expect(list_of(&[]))
@@ -84,7 +84,7 @@ fn linger_byte_limit() -> RawScript {
             setup.server = setup
                 .server
                 .with_linger_timeout(long)
-                .with_linger_bytes(100)
+                .with_linger_bytes(100);
         })
         .send([LIST, 0])
         .expect(list_of(&[TestImage::new("a.png", png("a.png", 5).bytes)]))
