@@ -7,7 +7,14 @@
 //!
 //! The names at the root are for async-std, those in the module `smol` (feature `smol`) for smol. Both can be used in one program.
 //!
-//! ```
+#![cfg_attr(
+    all(feature = "async-std", feature = "client", feature = "server"),
+    doc = "```"
+)]
+#![cfg_attr(
+    not(all(feature = "async-std", feature = "client", feature = "server")),
+    doc = "```ignore"
+)]
 //! use std::sync::Arc;
 //!
 //! use async_std::net::TcpListener;

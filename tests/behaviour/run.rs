@@ -418,6 +418,8 @@ impl Environment for Fixture {
     }
 
     fn shutdown(&self) {
+        // The newest connection is notified last, so that the client's has been closed too.
+        self.connect_idle_client();
         self.server.borrow_mut().as_mut().unwrap().shut_down();
         let mut idle_client = self.idle_client.borrow_mut().take().unwrap();
         idle_client.expect_end();
