@@ -224,7 +224,10 @@ impl<R: Runtime> Client<R> {
 
     /// The time of the next try; `None` if there is none. // R6
     fn retry_at(&mut self, retry: &mut Retry, error: &Error) -> Option<Instant> {
-        self.connection = None;
+        // A call that does not fit has changed nothing.
+        if !matches!(error, Error::Misuse(_)) {
+            self.connection = None;
+        }
         if !error.is_transient() || !self.connected {
             return None;
         }
