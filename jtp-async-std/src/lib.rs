@@ -66,7 +66,20 @@
 //! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)
 //! take any stream of futures-io. Its `poll_close` must close the write side only, so that the peer sees the end (S11).
 //! smol's `TcpStream` does; async-std's only flushes, and its peer sees the end once the connection is dropped.
-//! [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop.
+//! [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop:
+//!
+//! ```
+//! # use async_std::net::TcpListener;
+//! # use jtp_async_std::Server;
+//! async fn accept(server: Server, listener: TcpListener) -> std::io::Result<()> {
+//!     loop {
+//!         let (stream, address) = listener.accept().await?;
+//!         let server = server.clone();
+//!         // The result says how the connection ended; observers and logs have it too.
+//!         async_std::task::spawn(async move { server.serve_tcp(stream, address).await });
+//!     }
+//! }
+//! ```
 //!
 //! # Limits and clocks
 //!

@@ -53,7 +53,20 @@
 //!
 //! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)
 //! take any stream of tokio's traits. Its `poll_shutdown` must close the write side only, so that the peer sees the end
-//! (S11). [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop.
+//! (S11). [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop:
+//!
+//! ```
+//! # use jtp_tokio::Server;
+//! # use tokio::net::TcpListener;
+//! async fn accept(server: Server, listener: TcpListener) -> std::io::Result<()> {
+//!     loop {
+//!         let (stream, address) = listener.accept().await?;
+//!         let server = server.clone();
+//!         // The result says how the connection ended; observers and logs have it too.
+//!         tokio::spawn(async move { server.serve_tcp(stream, address).await });
+//!     }
+//! }
+//! ```
 //!
 //! # Limits and clocks
 //!
