@@ -1,9 +1,12 @@
 //! JTP, the Jason Transfer Protocol, on futures-io: server and client for async-std and smol, plain and TLS.
 //!
-//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] asks it for its catalog and its images, each
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] requests its catalog and its images, each
 //! verified, and watches for new ones. The protocol is in [`jtp_core`], and what drives it over any runtime in
 //! `jtp-driver`, whose types these are; this crate adds the runtimes' sockets, timers and TLS. Types, methods and errors
 //! are those of `jtp-tokio`.
+//!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
 //! The names at the root are for async-std, those in the module `smol` (feature `smol`) for smol. Both can be used in one program.
 //!

@@ -1,8 +1,11 @@
 //! JTP, the Jason Transfer Protocol, on tokio.
 //!
-//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] asks it for its catalog and its images, each
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] requests its catalog and its images, each
 //! verified, and watches for new ones. The protocol is in [`jtp_core`], and what drives it over any runtime in
 //! `jtp-driver`, whose types these are; this crate adds tokio's sockets, timers and TLS.
+//!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
 //! ```
 //! use std::sync::Arc;

@@ -200,7 +200,7 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// Bytes after the last response that was asked for belong to nothing. // R1
+    /// Bytes after the last requested response belong to nothing. // R1
     fn check_surplus(&mut self) -> Option<Error> {
         if self.machine.outstanding() > 0 || self.input.unused().is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! Asking a server for its catalog and its images.
+//! Requesting a server's catalog and images.
 
 mod builder;
 mod connect;

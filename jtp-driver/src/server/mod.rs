@@ -57,7 +57,7 @@ struct Shared<R: Runtime> {
     tls: Option<builder::AcceptTls<R>>,
 }
 
-/// A connection that was admitted. It is counted until it is dropped, whatever becomes of it.
+/// A connection that was admitted. It is counted as open until it is dropped.
 struct Admitted<R: Runtime> {
     shared: Arc<Shared<R>>,
     peer: Peer,
@@ -82,7 +82,7 @@ impl<R: Runtime> Admitted<R> {
         connection: impl Future<Output = io::Result<Option<CloseReason>>>,
     ) -> io::Result<Option<CloseReason>> {
         let served = connection.await;
-        // Whoever learns of the end finds the permit free.
+        // Released before the end is reported: whoever reacts by connecting again is admitted.
         self.permit = None;
         self.ended = true;
         let end = listener::end_of(&served);
