@@ -62,7 +62,7 @@
 //! - time: [`deadline`](ClientConnection::deadline), [`handle_timeout`](ClientConnection::handle_timeout),
 //!   [`wait`](ClientConnection::wait).
 //!
-//! A call that does not fit the state returns [`Misuse`](crate::Misuse) and changes nothing. A fault of the peer or
+//! A call that does not fit the state returns [`Misuse`] and changes nothing. A fault of the peer or
 //! the network is a [`ClientError`], which ends the connection.
 
 mod config;
