@@ -67,7 +67,14 @@ impl<R: Runtime> Client<R> {
     where
         R: WrapStream<T, Transport: Send + 'static> + Default,
     {
-        let runtime = R::default();
+        Client::from_stream_on(R::default(), stream, config)
+    }
+
+    /// As [`from_stream`](Client::from_stream), on this runtime.
+    pub fn from_stream_on<T>(runtime: R, stream: T, config: ClientConfig) -> Client<R>
+    where
+        R: WrapStream<T, Transport: Send + 'static>,
+    {
         let options = Options {
             config,
             ..Options::default()
