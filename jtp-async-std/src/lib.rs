@@ -1,9 +1,12 @@
 //! JTP, the Jason Transfer Protocol, on futures-io: server and client for async-std and smol, plain and TLS.
 //!
-//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] asks it for its catalog and its images, each
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] requests its catalog and its images, each
 //! verified, and watches for new ones. The protocol is in [`jtp_core`], and what drives it over any runtime in
 //! `jtp-driver`, whose types these are; this crate adds the runtimes' sockets, timers and TLS. Types, methods and errors
 //! are those of `jtp-tokio`.
+//!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
 //! The names at the root are for async-std, those in the module `smol` (feature `smol`) for smol. Both can be used in one program.
 //!
@@ -73,7 +76,20 @@
 //! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)
 //! take any stream of futures-io. Its `poll_close` must close the write side only, so that the peer sees the end (S11).
 //! smol's `TcpStream` does; async-std's only flushes, and its peer sees the end once the connection is dropped.
-//! [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop.
+//! [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop:
+//!
+//! ```
+//! # use async_std::net::TcpListener;
+//! # use jtp_async_std::Server;
+//! async fn accept(server: Server, listener: TcpListener) -> std::io::Result<()> {
+//!     loop {
+//!         let (stream, address) = listener.accept().await?;
+//!         let server = server.clone();
+//!         // The result says how the connection ended; observers and logs have it too.
+//!         async_std::task::spawn(async move { server.serve_tcp(stream, address).await });
+//!     }
+//! }
+//! ```
 //!
 //! # Limits and clocks
 //!

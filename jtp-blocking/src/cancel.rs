@@ -75,7 +75,7 @@ impl Cancelled for ImageError {
 
 thread_local! {
     /// That of the client whose future this thread runs.
-    static CURRENT: RefCell<Option<CancelHandle>> = const { RefCell::new(None) };
+    static RUNNING: RefCell<Option<CancelHandle>> = const { RefCell::new(None) };
 }
 
 impl CancelHandle {
@@ -105,7 +105,7 @@ impl CancelHandle {
         if self.is_cancelled() {
             return Err(E::cancelled());
         }
-        let _current = Current::enter(self);
+        let _running = Running::enter(self);
         let mut future = pin!(future);
         let result = block_on(poll_fn(|cx| {
             // Also after a cancellation: the driver finds the connection closed, and drops it.
@@ -145,17 +145,17 @@ impl CancelHandle {
 
 /// A cancellation of the client whose future this thread runs, if it runs one, closes this connection.
 pub(crate) fn connected(stream: &Arc<TcpStream>) {
-    CURRENT.with_borrow(|current| {
-        if let Some(current) = current {
-            current.set_connection(stream);
+    RUNNING.with_borrow(|running| {
+        if let Some(client) = running {
+            client.set_connection(stream);
         }
     });
 }
 
 /// Fails if the client whose future this thread runs was cancelled: it must not connect again.
 pub(crate) fn check() -> io::Result<()> {
-    let current = CURRENT.with_borrow(Clone::clone);
-    if current.is_some_and(|current| current.is_cancelled()) {
+    let running = RUNNING.with_borrow(Clone::clone);
+    if running.is_some_and(|client| client.is_cancelled()) {
         return Err(io::Error::new(
             io::ErrorKind::ConnectionAborted,
             "cancelled",
@@ -164,17 +164,17 @@ pub(crate) fn check() -> io::Result<()> {
     Ok(())
 }
 
-/// Restores the client of an outer call, if this one is within that.
-struct Current(Option<CancelHandle>);
+/// A client's future runs on this thread until this is dropped, which restores the client of an outer call.
+struct Running(Option<CancelHandle>);
 
-impl Current {
-    fn enter(handle: &CancelHandle) -> Current {
-        Current(CURRENT.replace(Some(handle.clone())))
+impl Running {
+    fn enter(handle: &CancelHandle) -> Running {
+        Running(RUNNING.replace(Some(handle.clone())))
     }
 }
 
-impl Drop for Current {
+impl Drop for Running {
     fn drop(&mut self) {
-        CURRENT.set(self.0.take());
+        RUNNING.set(self.0.take());
     }
 }

@@ -4,6 +4,9 @@
 //! verified, and notifications of new ones. The types and methods are those of [`jtp_driver`], without `.await`. The
 //! protocol itself is in [`jtp_core`].
 //!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
+//!
 #![cfg_attr(all(feature = "client", feature = "server"), doc = "```")]
 #![cfg_attr(not(all(feature = "client", feature = "server")), doc = "```ignore")]
 //! use std::net::TcpListener;

@@ -22,10 +22,10 @@ struct Exchange {
     bodies: Vec<Vec<u8>>,
 }
 
-type Bodies = BTreeMap<ImageId, Vec<u8>>;
+type ImageBytes = BTreeMap<ImageId, Vec<u8>>;
 
-fn catalog(images: &BTreeMap<String, Vec<u8>>) -> (Arc<Catalog>, Bodies) {
-    let (mut writer, mut bodies) = (CatalogWriter::new(), Bodies::new());
+fn catalog(images: &BTreeMap<String, Vec<u8>>) -> (Arc<Catalog>, ImageBytes) {
+    let (mut writer, mut bodies) = (CatalogWriter::new(), ImageBytes::new());
     for (name, bytes) in images {
         let image = Image::new(
             ImageId::of(bytes),
@@ -41,7 +41,7 @@ fn catalog(images: &BTreeMap<String, Vec<u8>>) -> (Arc<Catalog>, Bodies) {
 /// Runs an exchange until nothing moves, split into pieces of the lengths that `cut` returns.
 fn run(
     catalog: &Arc<Catalog>,
-    bodies: &Bodies,
+    bodies: &ImageBytes,
     requests: &[Request],
     cut: &mut dyn FnMut() -> usize,
 ) -> Exchange {
@@ -141,7 +141,7 @@ fn picks() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
     )
 }
 
-fn picked(bodies: &Bodies, picks: &[(prop::sample::Index, bool)]) -> Vec<ImageId> {
+fn picked(bodies: &ImageBytes, picks: &[(prop::sample::Index, bool)]) -> Vec<ImageId> {
     let ids: Vec<ImageId> = bodies.keys().copied().collect();
     let pick = |(at, known): &(prop::sample::Index, bool)| match *known && !ids.is_empty() {
         true => *at.get(&ids),

@@ -6,7 +6,7 @@
 #[doc(hidden)]
 macro_rules! adapter {
     ($runtime:ty) => {
-        /// Asking a server for its catalog and its images.
+        /// Requesting a server's catalog and images.
         #[cfg(feature = "client")]
         pub mod client {
             #[allow(unused_imports)]

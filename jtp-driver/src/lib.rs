@@ -1,4 +1,4 @@
-//! What the adapters of JTP, the Jason Transfer Protocol, share: server and client over any runtime.
+//! The server and client of JTP, the Jason Transfer Protocol, over any runtime: what its adapters share.
 //!
 //! Programs use an adapter: `jtp-tokio`, `jtp-async-std` (also for smol) or `jtp-blocking`. Their types are those of this
 //! crate, for one runtime. This page is for authors of stores ([`store`]) and of adapters for other runtimes.
@@ -12,16 +12,15 @@
 //! ```
 //!
 //! The protocol's rules and clocks are in the machines of [`jtp_core`]. This crate drives them: it reads and writes,
-//! loads images from an [`ImageStore`](store::ImageStore) ahead of their turn, keeps the deadlines, admits and counts
-//! connections, shuts down gracefully, connects, and retries. Everything that waits for the system is the
-//! [`Runtime`]'s.
+//! loads images from an [`ImageStore`](store::ImageStore) before they are due, keeps the deadlines, admits and counts
+//! connections, shuts down gracefully, connects, and retries. Sockets, timers and tasks are the [`Runtime`]'s.
 //!
 //! Tags such as S11 name rules of the protocol's specification,
 //! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
 //! # An adapter
 //!
-//! An adapter implements [`Runtime`], [`WrapStream`] for the streams of its world, and `TlsRuntime` (feature `tls`) if it
+//! An adapter implements [`Runtime`], [`WrapStream`] for streams of its traits, and `TlsRuntime` (feature `tls`) if it
 //! can. It then names [`Client`], [`Server`] and the others for its runtime. This is one for smol, without TLS:
 //!
 //! ```

@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 
 use event_listener::Event;
 
-/// Tells any number of tasks, on any runtime, to stop. A handle: clones are the same signal.
+/// Asks any number of tasks, on any runtime, to stop. A handle: clones are the same signal.
 ///
 /// ```
 /// use jtp_driver::ShutdownSignal;

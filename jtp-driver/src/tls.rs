@@ -1,4 +1,4 @@
-//! What TLS knows about a client.
+//! A client's identity, as TLS knows it.
 
 use rustls::pki_types::CertificateDer;
 
@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 pub struct TlsPeer {
     /// Its certificates, its own first; empty if it presented none.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// The server name that it asked for (SNI).
+    /// The server name that it requested (SNI).
     pub server_name: Option<String>,
 }
 
@@ -22,7 +22,7 @@ impl TlsPeer {
         }
     }
 
-    /// Adds the server name that it asked for.
+    /// Adds the server name that it requested (SNI).
     #[must_use]
     pub fn with_server_name(mut self, name: Option<String>) -> TlsPeer {
         self.server_name = name;

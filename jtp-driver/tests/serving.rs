@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use jtp_core::ImageId;
-use jtp_core::client::ClientError;
+use jtp_core::client::{ClientConfig, ClientError};
 use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::request::RequestKind;
 use jtp_core::wire::response::ErrorCode;
+use jtp_core::{ImageId, Misuse};
 use jtp_driver::server::{ConnectionEnd, Observer, Peer, RequestSummary};
 use jtp_driver::store::ImageStore;
 use jtp_driver::{Error, ImageError};
@@ -324,6 +324,43 @@ fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
         drop(client);
         serving.await;
         assert_eq!(store.catalog().snapshot().len(), 2);
+    });
+}
+
+#[test]
+fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
+    smol::block_on(async {
+        let server = Server::builder(memory(&[b"one"])).build();
+        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let serving = {
+            let server = server.clone();
+            smol::spawn(async move { server.serve_stream(ours, Peer::new(None)).await })
+        };
+        let config = ClientConfig::new().with_pipeline(true);
+        let mut client = support::Client::from_stream(theirs, config);
+        let (entries, watch) = client.list_and_watch().await.unwrap();
+        assert_eq!(entries.len(), 1);
+        watch.cancel().await.unwrap();
+        assert_eq!(client.list().await.unwrap().len(), 1);
+
+        drop(client.watch().await.unwrap());
+        for request in ["LIST", "LIST_AND_GET", "LIST"] {
+            let error = match request {
+                "LIST" => client.list().await.err().unwrap(),
+                _ => client.list_and_get().next().await.err().unwrap(),
+            };
+            assert!(
+                matches!(error, Error::Misuse(Misuse::Watching)),
+                "{error:?}"
+            );
+        }
+        drop(client);
+        serving.await.unwrap();
+
+        // A client that can connect does so.
+        let mut client = support::client(&start(&server).await);
+        drop(client.list_and_watch().await.unwrap());
+        assert_eq!(client.list().await.unwrap().len(), 1);
     });
 }
 

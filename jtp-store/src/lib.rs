@@ -8,6 +8,9 @@
 //! A `DirStore` reads files on threads of its own, at most [`ReadPool::DEFAULT_THREADS`](jtp_driver::store::ReadPool), and
 //! reads what is in the page cache in place. The calls of an `OutputFolder` block.
 //!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
+//!
 //! This example copies images from a served folder to an output folder, without a connection:
 //!
 //! ```

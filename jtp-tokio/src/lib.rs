@@ -1,8 +1,11 @@
 //! JTP, the Jason Transfer Protocol, on tokio.
 //!
-//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] asks it for its catalog and its images, each
+//! A [`Server`] serves an [`ImageStore`](store::ImageStore). A [`Client`] requests its catalog and its images, each
 //! verified, and watches for new ones. The protocol is in [`jtp_core`], and what drives it over any runtime in
 //! `jtp-driver`, whose types these are; this crate adds tokio's sockets, timers and TLS.
+//!
+//! Tags such as S11 name rules of the protocol's specification,
+//! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -53,7 +56,20 @@
 //!
 //! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)
 //! take any stream of tokio's traits. Its `poll_shutdown` must close the write side only, so that the peer sees the end
-//! (S11). [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop.
+//! (S11). [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop:
+//!
+//! ```
+//! # use jtp_tokio::Server;
+//! # use tokio::net::TcpListener;
+//! async fn accept(server: Server, listener: TcpListener) -> std::io::Result<()> {
+//!     loop {
+//!         let (stream, address) = listener.accept().await?;
+//!         let server = server.clone();
+//!         // The result says how the connection ended; observers and logs have it too.
+//!         tokio::spawn(async move { server.serve_tcp(stream, address).await });
+//!     }
+//! }
+//! ```
 //!
 //! # Limits and clocks
 //!

@@ -62,7 +62,7 @@
 //! - time: [`deadline`](ClientConnection::deadline), [`handle_timeout`](ClientConnection::handle_timeout),
 //!   [`wait`](ClientConnection::wait).
 //!
-//! A call that does not fit the state returns [`Misuse`](crate::Misuse) and changes nothing. A fault of the peer or
+//! A call that does not fit the state returns [`Misuse`] and changes nothing. A fault of the peer or
 //! the network is a [`ClientError`], which ends the connection.
 
 mod config;
@@ -84,6 +84,7 @@ pub use request::{HaveSet, HaveSetTooLarge, Request};
 pub use transfer::{DEFAULT_RETRIES, Retry, Transfer};
 
 use crate::body::BodyReceiver;
+use crate::connection::Misuse;
 use crate::image::Image;
 use crate::time::Time;
 use request::Pending;
@@ -247,24 +248,33 @@ impl ClientConnection {
             && self.is_at_boundary()
     }
 
-    /// Whether the connection accepts another request, now or after those in progress. A pool checks this and
-    /// [`is_idle`](ClientConnection::is_idle). // S2 R7
+    /// Whether [`request`](ClientConnection::request) accepts another request, which is sent now or after those in
+    /// progress. During WATCH it does not. A pool checks this and
+    /// [`is_idle`](ClientConnection::is_idle). // S2 N3 R7
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        !self.is_over() && !self.last && (!self.cancelled || self.config.pipeline())
+        self.refusal().is_none()
+    }
+
+    /// Why another request cannot follow the earlier ones.
+    fn refusal(&self) -> Option<Misuse> {
+        if self.is_over() {
+            return Some(Misuse::Closed);
+        }
+        if self.last {
+            return Some(Misuse::LastRequest); // S2
+        }
+        if self.cancelled && !self.config.pipeline() {
+            return Some(Misuse::AfterCancel); // R7
+        }
+        let is_watching = self.pending.back().is_some_and(Pending::is_watching);
+        is_watching.then_some(Misuse::Watching) // N3
     }
 
     /// Number of requests that are not completely answered. A cancelled one counts until its `JTPC` is received.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.pending.len()
-    }
-
-    /// Whether the last request is a WATCH that was not cancelled: its response has no end, and no request but CANCEL may
-    /// follow. // N3
-    #[must_use]
-    pub fn is_watching(&self) -> bool {
-        self.pending.back().is_some_and(Pending::is_watching)
     }
 
     /// The error that ended the connection.

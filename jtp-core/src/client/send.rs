@@ -57,17 +57,8 @@ impl ClientConnection {
     ///
     /// [`Misuse`] if no request can follow the earlier ones, or this one has too many IDs.
     pub fn request(&mut self, request: Request, keep_alive: bool, now: Time) -> Result<(), Misuse> {
-        if self.is_over() {
-            return Err(Misuse::Closed);
-        }
-        if self.last {
-            return Err(Misuse::LastRequest); // S2
-        }
-        if self.cancelled && !self.config.pipeline() {
-            return Err(Misuse::AfterCancel); // R7
-        }
-        if self.is_watching() {
-            return Err(Misuse::Watching); // N3
+        if let Some(misuse) = self.refusal() {
+            return Err(misuse);
         }
         if let Request::GetById(ids) = &request {
             if ids.len() > MAX_GET {

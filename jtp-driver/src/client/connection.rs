@@ -98,11 +98,6 @@ impl<R: Runtime> Connection<R> {
         self.machine.outstanding()
     }
 
-    /// Whether the last request is a WATCH, whose response has no end.
-    pub(super) fn is_watching(&self) -> bool {
-        self.machine.is_watching()
-    }
-
     /// The bytes of the `Data` event that [`next`](Self::next) has just returned.
     pub(super) fn data(&self) -> &[u8] {
         self.machine.data(self.input.unused())
@@ -205,7 +200,7 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// Bytes after the last response that was asked for belong to nothing. // R1
+    /// Bytes after the last requested response belong to nothing. // R1
     fn check_surplus(&mut self) -> Option<Error> {
         if self.machine.outstanding() > 0 || self.input.unused().is_empty() {
             return None;

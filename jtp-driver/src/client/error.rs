@@ -142,7 +142,7 @@ pub enum ImageError {
         /// What is wrong with it.
         #[source]
         fault: ImageFault,
-        /// Whether it is final: the image is not asked for again.
+        /// Whether it is final: the image is not requested again.
         last: bool,
     },
     /// The connection was lost inside the image. The client tries again: the image arrives again, or

@@ -12,7 +12,7 @@ use crate::runtime::Runtime;
 /// The images of a request, one after another, over one connection or several. Each is verified before its end is
 /// reported.
 ///
-/// A broken image is asked for once more (R2). After a lost connection the rest is asked for on a new one (R6). So an
+/// A broken image is requested once more (R2). After a lost connection the rest is requested on a new one (R6). So an
 /// image may appear again after an [`ImageError`].
 #[derive(Debug)]
 #[must_use]
@@ -89,7 +89,7 @@ impl<'c, R: Runtime> Images<'c, R> {
         }
     }
 
-    /// The images asked for by ID that the server did not have. // S7
+    /// The images requested by ID that the server did not have. // S7
     #[must_use]
     pub fn absent(&self) -> &[ImageId] {
         self.transfer.absent()
@@ -381,7 +381,7 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
 /// For a program that decodes on several threads: the task that reads the connection passes the packets on, and others
 /// decode, hash and write them. Nothing of the image is to be shown to anyone before a
 /// [`BodyReceiver`](jtp_core::BodyReceiver), begun with [`image`](Undecoded::image) and given all bytes, has returned
-/// its verdict. The caller asks once more for a broken one, by [`Client::get`]. // R2
+/// its verdict. The caller requests a broken one once more, by [`Client::get`]. // R2
 #[derive(Debug)]
 #[must_use]
 pub struct Undecoded<'a, 'c, R: Runtime>(Incoming<'a, 'c, R>);

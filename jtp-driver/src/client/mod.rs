@@ -1,4 +1,4 @@
-//! Asking a server for its catalog and its images.
+//! Requesting a server's catalog and images.
 
 mod builder;
 mod connect;
@@ -67,7 +67,14 @@ impl<R: Runtime> Client<R> {
     where
         R: WrapStream<T, Transport: Send + 'static> + Default,
     {
-        let runtime = R::default();
+        Client::from_stream_on(R::default(), stream, config)
+    }
+
+    /// As [`from_stream`](Client::from_stream), on this runtime.
+    pub fn from_stream_on<T>(runtime: R, stream: T, config: ClientConfig) -> Client<R>
+    where
+        R: WrapStream<T, Transport: Send + 'static>,
+    {
         let options = Options {
             config,
             ..Options::default()
@@ -224,7 +231,10 @@ impl<R: Runtime> Client<R> {
 
     /// The time of the next try; `None` if there is none. // R6
     fn retry_at(&mut self, retry: &mut Retry, error: &Error) -> Option<Instant> {
-        self.connection = None;
+        // A call that does not fit has changed nothing.
+        if !matches!(error, Error::Misuse(_)) {
+            self.connection = None;
+        }
         if !error.is_transient() || !self.connected {
             return None;
         }
@@ -264,11 +274,9 @@ impl<R: Runtime> Client<R> {
     /// Reads the rest of responses that were abandoned: they answer no other request.
     async fn discard_responses(&mut self) -> Result<(), Error> {
         while let Some(connection) = &mut self.connection {
+            // The events of a WATCH have no end, and no request can follow it. // N3
             if connection.outstanding() == 0 || !connection.is_reusable() {
                 return Ok(());
-            }
-            if connection.is_watching() {
-                return Ok(()); // There is no end to wait for, and no request can follow. // N3
             }
             match connection.next().await {
                 Ok(Some(_)) => {}

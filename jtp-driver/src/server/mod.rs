@@ -57,7 +57,7 @@ struct Shared<R: Runtime> {
     tls: Option<builder::AcceptTls<R>>,
 }
 
-/// A connection that was admitted. It is counted until it is dropped, whatever becomes of it.
+/// A connection that was admitted. It is counted as open until it is dropped.
 struct Admitted<R: Runtime> {
     shared: Arc<Shared<R>>,
     peer: Peer,
@@ -82,7 +82,7 @@ impl<R: Runtime> Admitted<R> {
         connection: impl Future<Output = io::Result<Option<CloseReason>>>,
     ) -> io::Result<Option<CloseReason>> {
         let served = connection.await;
-        // Whoever learns of the end finds the permit free.
+        // Released before the end is reported: whoever reacts by connecting again is admitted.
         self.permit = None;
         self.ended = true;
         let end = listener::end_of(&served);
@@ -212,7 +212,8 @@ impl<R: Runtime> Server<R> {
     }
 
     /// Serves one TCP connection that the caller accepted, with everything that [`serve`](Self::serve) does for its own:
-    /// connection limits, TLS with its clocks, the policy for plain TCP, socket options.
+    /// connection limits, TLS with its clocks, the policy for plain TCP, socket options. `socket` is the runtime's
+    /// `TcpStream`.
     ///
     /// Returns [`CloseReason::Refused`] if a connection limit is reached. Dropping the future ends the connection.
     ///
@@ -222,7 +223,7 @@ impl<R: Runtime> Server<R> {
     /// reason is the result.
     pub async fn serve_tcp(
         &self,
-        socket: R::Socket,
+        socket: impl Into<R::Socket>,
         address: SocketAddr,
     ) -> io::Result<Option<CloseReason>> {
         let Some(admitted) = self.shared.admit(address) else {
@@ -233,7 +234,7 @@ impl<R: Runtime> Server<R> {
         let _open = drain.connection();
         let peer = Peer::new(Some(address));
         let independent = Scheduling::Independent;
-        let served = listener::serve_tcp(&self.shared, socket, peer, drain, independent);
+        let served = listener::serve_tcp(&self.shared, socket.into(), peer, drain, independent);
         admitted.serve(served).await
     }
 

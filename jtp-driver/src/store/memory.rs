@@ -137,7 +137,7 @@ impl MemoryStore {
         None
     }
 
-    /// The variant that was asked for; the listed one if there is no such variant.
+    /// The requested variant; the listed one if there is no such variant.
     fn opened(&self, image: &Image) -> Result<OpenImage, StoreError> {
         let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
         let stored = images.get(&image.id).ok_or(StoreError::Gone(image.id))?;

@@ -1,4 +1,4 @@
-//! What a server asks of a collection of images.
+//! Stores: where a server takes its images from.
 //!
 //! [`ImageStore`] is asynchronous and object safe: a server holds an `Arc<dyn ImageStore>`, and can give each peer
 //! another one. [`MemoryStore`] is a store in memory. A store whose calls block (a folder, a database driver) is a
@@ -13,7 +13,7 @@
 //! use jtp_core::{FileType, Flags, Image, ImageId};
 //! use jtp_driver::store::{BoxFuture, ImageStore, LiveCatalog, OpenImage, StoreError};
 //!
-//! /// One image that is made when it is asked for.
+//! /// One image that is made when it is requested.
 //! struct Generated {
 //!     catalog: LiveCatalog,
 //! }
@@ -165,7 +165,7 @@ pub struct OpenImage {
 }
 
 impl OpenImage {
-    /// An image whose bytes are all here. `bytes` has the length of `image`.
+    /// An image with all of its bytes. `bytes` has the length of `image`.
     pub fn whole(image: Image, bytes: impl Into<Bytes>) -> OpenImage {
         let first = bytes.into();
         debug_assert_eq!(u64::try_from(first.len()), Ok(u64::from(image.length)));
@@ -176,7 +176,7 @@ impl OpenImage {
         }
     }
 
-    /// An image whose bytes are read from `body`, but for the `first` ones.
+    /// An image whose bytes after the `first` ones are read from `body`.
     pub fn streamed(image: Image, first: impl Into<Bytes>, body: Arc<dyn ImageBody>) -> OpenImage {
         OpenImage {
             image,
@@ -314,12 +314,12 @@ pub enum StoreError {
     /// The store has only an encoded variant of the image.
     #[error("image {0} is stored in an encoded variant only")]
     NoRawVariant(ImageId),
-    /// The caller asked for bytes beyond the image's last one.
-    #[error("image {id} has {length} bytes, and byte {offset} was asked for")]
+    /// The caller requested bytes beyond the image's last one.
+    #[error("byte {offset} of image {id} does not exist: it has {length} bytes")]
     OutOfRange {
         /// The image.
         id: ImageId,
-        /// The first byte that was asked for.
+        /// The first byte that was requested.
         offset: u64,
         /// The image's length in bytes.
         length: u64,

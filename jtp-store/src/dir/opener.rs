@@ -78,7 +78,7 @@ impl Opener {
         located.ok_or(StoreError::Gone(id))
     }
 
-    /// Opens the variant that was asked for; another one if that does not exist any more.
+    /// Opens the requested variant; another one if that does not exist any more.
     fn open_variant_or_raw(&self, image: &Image, located: &Located) -> Result<Opened, Failure> {
         if image.flags.is_compressed() {
             // A variant was verified when it was made, whatever happened to the file since.
