@@ -29,7 +29,7 @@ macro_rules! interface {
             };
             use adapter::store::{
                 Blocking, BlockingBody, BlockingStore, BoxFuture, ImageBody, ImageStore,
-                InsertError, IntoStore, LiveCatalog, MemoryStore, OpenImage, PoolClosed, PoolJob,
+                InsertError, IntoStore, LiveCatalog, MemoryStore, OpenImage, NoThread, PoolJob,
                 ReadAhead, ReadPool, StoreError, Subscription,
             };
             use adapter::{
@@ -182,7 +182,7 @@ macro_rules! streams {
                 socket: TcpStream,
                 address: SocketAddr,
             ) -> io::Result<Option<CloseReason>> {
-                wait_async!(server.serve_tcp(socket.into(), address))
+                wait_async!(server.serve_tcp(socket, address))
             }
 
             async fn serve_stream(
