@@ -74,9 +74,9 @@ impl Tenants {
     async fn decide(&self, request: Request) -> Decision {
         match self.store_of(request.peer()).await {
             Some(store) => request.accept_with(store),
-            // The code for what a client may not do here: it is final, so no client tries again.
+            // The code for a request that is denied: it is final, so no client tries again.
             None => request.refuse(
-                ErrorCode::UnsupportedFeature,
+                ErrorCode::InvalidRequest,
                 "this certificate has no access to images on this server",
             ),
         }

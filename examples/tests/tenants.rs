@@ -147,7 +147,7 @@ async fn each_tenant_sees_its_own_catalog_and_a_stranger_is_refused() {
     let mut client = authority.client(&address, Some(stranger));
     let refused = |error: Error| match error {
         Error::Protocol(ClientError::Server(error)) => {
-            assert_eq!(error.code, ErrorCode::UnsupportedFeature);
+            assert_eq!(error.code, ErrorCode::InvalidRequest);
             assert!(error.message.contains("no access"), "{error}");
         }
         error => panic!("{error:?}"),

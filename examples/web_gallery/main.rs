@@ -140,19 +140,8 @@ fn bytes_of(
         if range.is_empty() {
             return Ok(None);
         }
-        let first = opened.first();
-        let begin = usize::try_from(range.start).unwrap_or(usize::MAX);
-        let bytes = match (first.get(begin..), opened.body()) {
-            (Some(rest), _) if !rest.is_empty() => {
-                let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-                first.slice(begin..begin + rest.len().min(left))
-            }
-            (_, Some(body)) => {
-                let length = usize::try_from(CHUNK.min(range.end - range.start)).unwrap_or(0);
-                Arc::clone(body).read(range.start, length).await?
-            }
-            (_, None) => return Err(StoreError::Changed(opened.image().id)),
-        };
+        let length = usize::try_from(CHUNK.min(range.end - range.start)).unwrap_or(0);
+        let bytes = opened.read(range.start, length).await?;
         let read = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let rest = range.start + read..range.end;
         Ok(Some((bytes, (opened, rest))))

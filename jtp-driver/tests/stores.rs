@@ -331,3 +331,29 @@ fn a_stalled_backend_does_not_delay_images_in_memory() {
         }
     });
 }
+
+#[test]
+fn ranges_of_an_open_image_are_read_from_its_first_bytes_and_its_body() {
+    smol::block_on(async {
+        let store = Arc::new(Remote::new(1, 1_000, Duration::ZERO));
+        let (bytes, reads) = (store.images[0].clone(), Arc::clone(&store.reads));
+        let image = store.catalog.snapshot().entries().next().unwrap().image();
+        let body = RemoteBody {
+            bytes: bytes.clone(),
+            delay: Duration::ZERO,
+            reads,
+        };
+        let opened = OpenImage::streamed(image, bytes.slice(..100), Arc::new(body));
+        let expected = [
+            (0, 10, 0..10),
+            (90, 50, 90..100),
+            (100, 50, 100..150),
+            (990, 50, 990..1000),
+        ];
+        for (offset, max, range) in expected {
+            assert_eq!(opened.read(offset, max).await.unwrap(), bytes[range]);
+        }
+        let beyond = opened.read(1_000, 1).await;
+        assert!(matches!(beyond, Err(StoreError::OutOfRange { .. })));
+    });
+}

@@ -29,9 +29,6 @@ const MAX_GROUP: usize = 128;
 /// Chunks of one image that are loaded and not sent.
 const MAX_CHUNKS: usize = 2;
 
-/// The bytes of images that are opened ahead, in chunks, for a store that is asked for several at once.
-const REMOTE_CHUNKS: usize = 4;
-
 /// The memory that a server has for large chunks.
 #[derive(Debug, Default)]
 pub(super) struct MemoryBudget {
@@ -261,7 +258,7 @@ impl BodyReader {
         let chunk = self.budget();
         let (max_opens, max_bytes) = match self.share {
             _ if self.read_ahead.opens == 1 => (1, chunk),
-            Some(_) => (self.read_ahead.opens, chunk * REMOTE_CHUNKS),
+            Some(_) => (self.read_ahead.opens, self.read_ahead.bytes),
             None => (self.read_ahead.opens.min(4), chunk),
         };
         let known = self.opening.iter().flat_map(Opening::images);

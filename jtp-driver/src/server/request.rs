@@ -58,7 +58,7 @@ impl Request {
 
     /// Refuses it: the peer gets `JTPE` with this code and message, and the connection ends. // S11
     ///
-    /// [`ErrorCode`] says which codes make a client try again.
+    /// [`ErrorCode`] says which codes make a client try again; [`ErrorCode::InvalidRequest`] is the one for "forbidden".
     pub fn refuse(self, code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Decision {
         Decision(Answer::Refuse(code, message.into()))
     }

@@ -203,6 +203,27 @@ impl OpenImage {
         self.body.as_ref()
     }
 
+    /// Reads bytes from `offset` on: at least one and at most `max`, within the image. Bytes that came with the image are
+    /// returned without a copy. Dropping the future abandons the read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; [`StoreError::OutOfRange`] if `offset` is not in the image.
+    pub async fn read(&self, offset: u64, max: usize) -> Result<Bytes, StoreError> {
+        let (id, length) = (self.image.id, u64::from(self.image.length));
+        if offset >= length {
+            return Err(StoreError::OutOfRange { id, offset, length });
+        }
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+        if begin < self.first.len() {
+            let end = self.first.len().min(begin.saturating_add(max));
+            return Ok(self.first.slice(begin..end));
+        }
+        let body = self.body.as_ref().ok_or(StoreError::Changed(id))?;
+        let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
+        Arc::clone(body).read(offset, left.min(max)).await
+    }
+
     /// Reads the whole image into memory, at most `limit` bytes. Dropping the future abandons the read.
     ///
     /// # Errors
@@ -242,30 +263,36 @@ impl fmt::Debug for OpenImage {
 /// How far ahead of the peer a server asks a store for images: it bounds the requests that are under way at once for one
 /// connection.
 ///
-/// The images that are opened ahead amount to at most 1 MiB (256 KiB for [`local`](Self::local)), and each range is
-/// 256 KiB. While more than 64 connections of the server are sent images, the others open at most 4 images at once, of
-/// 32 KiB in all, and read one range of 32 KiB.
+/// A range is 256 KiB. While more than 64 connections of the server are sent images, the others open at most 4 images at
+/// once, of 32 KiB in all, and read one range of 32 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadAhead {
     /// Images that are opened at once, ahead of the one that is being sent.
     pub opens: usize,
+    /// The most bytes of the images that are opened ahead, counting at most 256 KiB of each.
+    pub bytes: usize,
     /// Ranges of one image that are read at once.
     pub reads: usize,
 }
 
 impl ReadAhead {
-    /// For a store on this machine: one request at a time, while the bytes before it are being sent.
+    /// For a store on this machine: one request at a time, of up to 256 KiB, while the bytes before it are being sent.
     #[must_use]
     pub const fn local() -> ReadAhead {
-        ReadAhead { opens: 1, reads: 1 }
+        ReadAhead {
+            opens: 1,
+            bytes: 256 * 1024,
+            reads: 1,
+        }
     }
 
-    /// For a store behind a network: 32 images, 4 ranges.
+    /// For a store behind a network: 32 images of 1 MiB in all, 4 ranges.
     #[must_use]
     pub const fn remote() -> ReadAhead {
         ReadAhead {
             opens: 32,
+            bytes: 1024 * 1024,
             reads: 4,
         }
     }
@@ -274,6 +301,13 @@ impl ReadAhead {
     #[must_use]
     pub const fn with_opens(mut self, opens: usize) -> ReadAhead {
         self.opens = if opens == 0 { 1 } else { opens };
+        self
+    }
+
+    /// Another limit for the bytes of images that are opened ahead. The next image is opened whatever its length.
+    #[must_use]
+    pub const fn with_bytes(mut self, bytes: usize) -> ReadAhead {
+        self.bytes = bytes;
         self
     }
 
