@@ -364,6 +364,49 @@ fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
     });
 }
 
+/// A TLS stream whose server has sent an alert and closed: writes fail, and a read returns the alert.
+#[cfg(feature = "tls")]
+struct Alerted;
+
+#[cfg(feature = "tls")]
+impl AsyncRead for Alerted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        use jtp_driver::rustls::{AlertDescription, Error};
+        let alert = Error::AlertReceived(AlertDescription::CertificateRequired);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl AsyncWrite for Alerted {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn t1_an_alert_is_final_even_if_a_write_failed_before_it_was_read() {
+    smol::block_on(async {
+        let mut client = support::Client::from_stream(Alerted, ClientConfig::new());
+        let error = client.list().await.err().unwrap();
+        assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+        assert!(!error.is_transient());
+    });
+}
+
 #[test]
 fn r6_an_image_that_is_cut_off_says_why_and_the_request_fails_once() {
     smol::block_on(async {

@@ -9,6 +9,7 @@ use jtp_core::Misuse;
 use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, Request};
 
 use super::Error;
+use super::error::is_tls_error;
 use crate::buffer::InputBuffer;
 use crate::clock::{Clock, DeadlineTimer};
 use crate::runtime::{BoxTransport, Runtime};
@@ -181,7 +182,11 @@ impl<R: Runtime> Connection<R> {
                     return Poll::Ready(self.end_of_stream());
                 }
                 Poll::Ready(Err(error)) => {
-                    let error = self.write_error.take().unwrap_or(error);
+                    // A write may fail because of the alert that says why: the alert is the cause.
+                    let error = match self.write_error.take() {
+                        Some(write_error) if !is_tls_error(&error) => write_error,
+                        _ => error,
+                    };
                     return Poll::Ready(Err(self.io_error(error)));
                 }
                 Poll::Pending if wrote => continue,

@@ -100,12 +100,10 @@ impl Error {
     /// The meaning of a transport error, which may be one of TLS after the handshake: a TLS 1.3 server reports a missing
     /// client certificate only then.
     pub(super) fn from_io(source: io::Error, address: &str) -> Error {
-        #[cfg(feature = "tls")]
-        if tls_cause(&source).is_some() {
+        if is_tls_error(&source) {
             let address = address.to_owned();
             return Error::Tls { address, source };
         }
-        let _ = address;
         Error::Io(source)
     }
 
@@ -123,6 +121,17 @@ impl Error {
     #[must_use]
     pub fn is_rate_limited(&self) -> bool {
         matches!(self, Error::Protocol(error) if error.is_rate_limited())
+    }
+}
+
+/// Whether an error of a stream is one of TLS.
+pub(super) fn is_tls_error(error: &io::Error) -> bool {
+    #[cfg(feature = "tls")]
+    return tls_cause(error).is_some();
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = error;
+        false
     }
 }
 
