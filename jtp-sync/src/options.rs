@@ -35,6 +35,7 @@ pub struct Options {
     fetch: Fetch,
     names: Names,
     keep_existing: bool,
+    case_sensitive: bool,
     attempts: u8,
 }
 
@@ -49,6 +50,7 @@ impl Options {
             fetch: Fetch::Missing,
             names: Names::Listed,
             keep_existing: false,
+            case_sensitive: false,
             attempts: 2,
         }
     }
@@ -71,6 +73,15 @@ impl Options {
     #[must_use]
     pub const fn with_keep_existing(mut self, keep: bool) -> Options {
         self.keep_existing = keep;
+        self
+    }
+
+    /// Sets whether the file system keeps apart names that differ only in case or in their normal form. By default the
+    /// planner assumes that it may not, and treats such names as one: it then moves some files without need, and does
+    /// not rely on a file whose name is similar to one that it wrote.
+    #[must_use]
+    pub const fn with_case_sensitive(mut self, sensitive: bool) -> Options {
+        self.case_sensitive = sensitive;
         self
     }
 
@@ -101,6 +112,12 @@ impl Options {
     #[must_use]
     pub const fn keep_existing(&self) -> bool {
         self.keep_existing
+    }
+
+    /// Whether the file system keeps apart names that differ only in case or in their normal form.
+    #[must_use]
+    pub const fn case_sensitive(&self) -> bool {
+        self.case_sensitive
     }
 
     /// How often an image is requested before it has failed.

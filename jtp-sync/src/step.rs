@@ -215,7 +215,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Images that are not in the folder, though the server lists them.
+    /// Listed images that did not arrive or could not be stored. With [`Fetch::All`](crate::Fetch::All), the folder may
+    /// contain an earlier copy.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.unfetched.images + self.unstored.images

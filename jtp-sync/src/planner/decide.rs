@@ -45,10 +45,32 @@ impl Planner {
     pub(super) fn target(&self, slot: usize, id: ImageId) -> FileName {
         // The type matters only for images without a name.
         let name = self.images.names.name(id, FileType::Other);
+        if self.images.has(slot, mark::NUMBERED) {
+            return self.numbered(&name.with_id(id), id, true);
+        }
         if self.images.has(slot, mark::DIVERTED) {
             return name.with_id(id);
         }
         name
+    }
+
+    /// The first of the names with a number that no file has, or with `own` also one that a file with the image has.
+    fn numbered(&self, name: &FileName, id: ImageId, own: bool) -> FileName {
+        let (stem, extension) = name
+            .as_str()
+            .rsplit_once('.')
+            .unwrap_or((name.as_str(), "img"));
+        // Short enough that the number is not cut off.
+        let stem: String = stem.chars().take(50).collect();
+        let mut n = 1u64;
+        loop {
+            let name = FileName::new(&format!("{stem}-{n}.{extension}"), id, FileType::Other);
+            let is_own = |file| own && self.files.kind(file) == FileKind::Image(id);
+            if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
+                return name;
+            }
+            n += 1;
+        }
     }
 
     /// Decides what to do with an image. `forced`: its file has to be moved, since another image needs its name.
@@ -69,6 +91,8 @@ impl Planner {
             State::Moving => Action::Nothing,
             State::InHand => self.consider_received(slot, id),
             State::Idle | State::Settled => self.consider_files(slot, id, forced),
+            // With `Fetch::All`, the folder may have it nevertheless.
+            State::Unfetched if self.is_present(slot, id) => self.consider_files(slot, id, forced),
             _ if forced => self.consider_files(slot, id, forced),
             _ => Action::Nothing,
         }
@@ -99,10 +123,11 @@ impl Planner {
     }
 
     fn consider_files(&mut self, slot: usize, id: ImageId, forced: bool) -> Action {
-        if self.images.states[slot] == State::Idle && self.options.fetch() == Fetch::All && !forced
-        {
+        if self.images.states[slot] == State::Idle && self.options.fetch() == Fetch::All {
             self.plan_fetch(slot, id);
-            return Action::Nothing;
+            if !forced {
+                return Action::Nothing;
+            }
         }
         loop {
             let to = self.target(slot, id);
@@ -149,10 +174,16 @@ impl Planner {
         }
     }
 
-    /// Gives the image its ID as a suffix. `false` if it has it.
-    fn divert(&mut self, slot: usize) -> bool {
-        let is_new = !self.images.has(slot, mark::DIVERTED);
-        self.images.set(slot, mark::DIVERTED);
+    /// Gives the image its ID as a suffix, or a number after that if it has it. `false` if it has both.
+    pub(super) fn divert(&mut self, slot: usize) -> bool {
+        let is_new = !self.images.has(slot, mark::NUMBERED);
+        let diverted = self.images.has(slot, mark::DIVERTED);
+        let next = if diverted {
+            mark::NUMBERED
+        } else {
+            mark::DIVERTED
+        };
+        self.images.set(slot, next);
         is_new
     }
 
@@ -204,7 +235,7 @@ impl Planner {
             }
         }
         let (mut expect, mut is_exact) = (Expect::Nothing, false);
-        for file in self.files.with_fold(&folded) {
+        for file in self.files_like(to.as_str()) {
             if Some(file) == own {
                 continue;
             }
@@ -214,7 +245,9 @@ impl Planner {
                 FileKind::Unread => return Obstacle::Blocked,
                 FileKind::Image(content) if content == id => Expect::Image(id),
                 FileKind::Image(content) => match self.use_of(file, content) {
-                    Obstacle::Free(_) if self.options.keep_existing() => return Obstacle::Blocked,
+                    Obstacle::Free(_) if self.options.keep_existing() => {
+                        return self.kept_existing(file, content);
+                    }
                     Obstacle::Free(expect) => expect,
                     obstacle => return obstacle,
                 },
@@ -256,6 +289,20 @@ impl Planner {
             return Obstacle::Blocked;
         }
         Obstacle::MoveFirst(file, other)
+    }
+
+    /// A file that stays, unless its image moves to its own name.
+    fn kept_existing(&self, file: Index, content: ImageId) -> Obstacle {
+        match self.images.slot(content) {
+            Some(other)
+                if self.options.names() == Names::Listed
+                    && !self.images.has(other, mark::STUCK)
+                    && !self.has_name(other, content, &self.target(other, content)) =>
+            {
+                Obstacle::MoveFirst(file, other)
+            }
+            _ => Obstacle::Blocked,
+        }
     }
 
     /// Another file with the image that no step in progress uses.
@@ -392,14 +439,9 @@ impl Planner {
         };
         let from = self.name_of(file);
         let file_type = self.images.names.file_type(id).unwrap_or(FileType::Other);
-        let plain = FileName::new(&from, id, file_type).with_id(id);
-        let mut to = plain.clone();
-        let mut n = 0;
-        while !self.is_unused(&to) {
-            n += 1;
-            let (stem, extension) = plain.as_str().rsplit_once('.').unwrap_or((&from, "img"));
-            let stem: String = stem.chars().take(150).collect();
-            to = FileName::new(&format!("{stem}-{n}.{extension}"), id, file_type);
+        let mut to = FileName::new(&from, id, file_type).with_id(id);
+        if !self.is_unused(&to) {
+            to = self.numbered(&to, id, false);
         }
         self.begin(id, Some(&from), to.as_str(), MoveKind::KeepAside, false);
         Some(Step::KeepAside { id, from, to })

@@ -41,6 +41,8 @@ pub(super) mod mark {
     pub(in super::super) const IN_CHAIN: u8 = 8;
     /// Its name is not free, so it gets its ID as a suffix.
     pub(in super::super) const DIVERTED: u8 = 16;
+    /// The name with its ID is not free either, so it gets a number.
+    pub(in super::super) const NUMBERED: u8 = 128;
     /// Its file cannot be renamed.
     pub(in super::super) const STUCK: u8 = 32;
     /// It is counted as misnamed.

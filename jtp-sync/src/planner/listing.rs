@@ -82,8 +82,10 @@ impl Planner {
                 self.remove_image(slot, id);
                 continue;
             }
-            self.images
-                .clear(slot, mark::DOUBTFUL | mark::DIVERTED | mark::STUCK);
+            self.images.clear(
+                slot,
+                mark::DOUBTFUL | mark::DIVERTED | mark::NUMBERED | mark::STUCK,
+            );
             self.images.tries[slot] &= 0xf;
             if self.state(slot, id) == State::NotSent {
                 if self.images.tries[slot] & 0xf < self.options.attempts() {

@@ -368,6 +368,7 @@ impl Planner {
     fn fail_fetch(&mut self, slot: usize, id: ImageId, reason: Reason) {
         self.totals.unfetched.add(self.images.lengths[slot]);
         self.set_state(slot, id, State::Unfetched);
+        self.ready.push_back(slot);
         self.notices.push_back(Step::Refuse { id, reason });
     }
 
@@ -383,7 +384,8 @@ impl Planner {
         }
         self.images.states[slot] = State::Idle;
         self.images.tries[slot] = 0;
-        self.images.clear(slot, mark::DIVERTED | mark::STUCK);
+        self.images
+            .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
         self.ready.push_back(slot);
     }
 
@@ -465,6 +467,14 @@ impl Planner {
                 kind => self.files.insert(name, kind),
             }
         }
+    }
+
+    /// The files that a new file with this name replaces, or may replace.
+    fn files_like(&self, name: &str) -> Vec<Index> {
+        if self.options.case_sensitive() {
+            return self.files.named(name).into_iter().collect();
+        }
+        self.files.with_fold(&fold_case(name))
     }
 
     fn name_of(&self, file: Index) -> String {

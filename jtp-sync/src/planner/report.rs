@@ -31,6 +31,9 @@ impl Planner {
         let slot = self.images.slot(id);
         if let Some(slot) = slot {
             self.images.states[slot] = step.before;
+            if step.before == State::Wanted {
+                self.want(slot, id);
+            }
             self.ready.push_back(slot);
         }
         match outcome {
@@ -80,7 +83,7 @@ impl Planner {
         if let Some(slot) = single.and_then(|id| self.images.slot(id)) {
             self.materialise(slot);
         }
-        for file in self.files.with_fold(&folded) {
+        for file in self.files_like(to) {
             if let FileKind::Image(id) = self.files.kind(file) {
                 self.ready.extend(self.images.slot(id));
             }
@@ -90,14 +93,17 @@ impl Planner {
 
     fn failed(&mut self, slot: Option<usize>, id: ImageId, step: &Moving) {
         match (step.kind, slot) {
-            (MoveKind::Place, Some(slot)) if self.images.has(slot, mark::DIVERTED) => {
-                self.fail_store(slot, id, Reason::CannotWrite);
+            (MoveKind::Place, Some(slot)) => {
+                if !self.divert(slot) {
+                    self.fail_store(slot, id, Reason::CannotWrite);
+                }
             }
-            (MoveKind::Place, Some(slot)) => self.images.set(slot, mark::DIVERTED),
             (MoveKind::Place, None) => {
                 self.in_hand -= 1;
                 self.notices.push_back(Step::Discard { id });
             }
+            // Perhaps only the file with that name cannot be replaced.
+            (MoveKind::Rename, Some(slot)) if step.replaces && self.divert(slot) => {}
             (_, Some(slot)) => self.images.set(slot, mark::STUCK),
             // What the file contains is not forgotten elsewhere: it stays where it is.
             (_, None) => {
