@@ -113,8 +113,7 @@ impl Planner {
                 Obstacle::Busy => return Action::Wait,
                 Obstacle::Doubtful => return Action::Nothing,
             };
-            let replaces = expect != Expect::Nothing;
-            self.begin(id, None, to.as_str(), MoveKind::Place, replaces);
+            self.begin(id, None, to.as_str(), MoveKind::Place, &expect);
             return Action::Do(match expect {
                 Expect::Nothing => Step::Place { id, to },
                 expect => Step::Replace { id, to, expect },
@@ -163,8 +162,7 @@ impl Planner {
                 Obstacle::Doubtful => return Action::Nothing,
             };
             let from = self.name_of(from);
-            let replaces = expect != Expect::Nothing;
-            self.begin(id, Some(&from), to.as_str(), MoveKind::Rename, replaces);
+            self.begin(id, Some(&from), to.as_str(), MoveKind::Rename, &expect);
             return Action::Do(Step::Rename {
                 id,
                 from,
@@ -276,7 +274,11 @@ impl Planner {
         if self.images.states[other] == State::Moving {
             return Obstacle::Busy;
         }
-        if self.options.fetch() == Fetch::All && self.images.states[other] == State::InHand {
+        // A cycle of images that have all arrived: the bytes that wait are the copy.
+        if self.options.fetch() == Fetch::All
+            && self.images.states[other] == State::InHand
+            && self.images.has(other, mark::IN_CHAIN)
+        {
             return Obstacle::Free(Expect::Image(content));
         }
         if let Some(copy) = self.other_copy(other, content, file) {
@@ -324,7 +326,14 @@ impl Planner {
     }
 
     /// Notes that a step begins.
-    fn begin(&mut self, id: ImageId, from: Option<&str>, to: &str, kind: MoveKind, replaces: bool) {
+    fn begin(
+        &mut self,
+        id: ImageId,
+        from: Option<&str>,
+        to: &str,
+        kind: MoveKind,
+        expect: &Expect,
+    ) {
         for name in from.into_iter().chain([to]) {
             *self.busy.entry(fold_case(name).into_owned()).or_default() += 1;
         }
@@ -333,7 +342,7 @@ impl Planner {
             from: from.map(str::to_owned),
             to: to.to_owned(),
             kind,
-            replaces,
+            expect: expect.clone(),
             length: slot.map_or(0, |slot| self.images.lengths[slot]),
             before: slot.map_or(State::Idle, |slot| self.images.states[slot]),
         };
@@ -443,7 +452,13 @@ impl Planner {
         if !self.is_unused(&to) {
             to = self.numbered(&to, id, false);
         }
-        self.begin(id, Some(&from), to.as_str(), MoveKind::KeepAside, false);
+        self.begin(
+            id,
+            Some(&from),
+            to.as_str(),
+            MoveKind::KeepAside,
+            &Expect::Nothing,
+        );
         Some(Step::KeepAside { id, from, to })
     }
 

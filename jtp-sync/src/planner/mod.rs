@@ -12,8 +12,8 @@ use jtp_store::fold_case;
 
 use crate::files::{Files, Index};
 use crate::inventory::{FileKind, Inventory};
-use crate::options::Options;
-use crate::step::{FetchFailure, ListReport, Reason, Received, Step, Totals};
+use crate::options::{Fetch, Options};
+use crate::step::{Expect, FetchFailure, ListReport, Reason, Received, Step, Totals};
 use decide::Action;
 use images::{Images, State, mark};
 
@@ -111,7 +111,8 @@ struct Moving {
     from: Option<String>,
     to: String,
     kind: MoveKind,
-    replaces: bool,
+    /// What it expects under the new name.
+    expect: Expect,
     length: u32,
     /// The state of the image before.
     before: State,
@@ -225,7 +226,29 @@ impl Planner {
         self.wants_list && self.listing.is_none()
     }
 
-    /// Whether everything is done that can be done: nothing is to be fetched, stored or listed.
+    /// Whether the step of this image is still right. Ask directly before carrying it out, and report
+    /// [`Outcome::Stale`](crate::Outcome::Stale) if it is not: since the step was returned, a LIST or an event may have
+    /// named the image that it replaces, or a LIST may not name the image that it places.
+    #[must_use]
+    pub fn is_current(&self, id: ImageId) -> bool {
+        let Some(moving) = self.moving.get(&id) else {
+            return false;
+        };
+        if moving.kind == MoveKind::Place && self.images.slot(id).is_none() {
+            return false;
+        }
+        match &moving.expect {
+            Expect::Image(replaced) if *replaced != id => {
+                self.images.slot(*replaced).is_none_or(|slot| {
+                    self.options.fetch() == Fetch::All && self.images.states[slot] == State::InHand
+                })
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether everything is done that can be done: nothing is to be fetched, stored or listed. Ask after
+    /// [`next_step`](Planner::next_step) has returned `None`: only then all images were looked at.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let outstanding = self.totals.fetched.images + self.totals.unfetched.images;
@@ -391,7 +414,7 @@ impl Planner {
 
     /// A file of the image was found.
     fn has_appeared(&mut self, slot: usize, id: ImageId) {
-        let all = self.options.fetch() == crate::Fetch::All;
+        let all = self.options.fetch() == Fetch::All;
         match self.state(slot, id) {
             State::Wanted | State::Fetching | State::NotSent if !all => {
                 self.totals.planned.subtract(self.images.lengths[slot]);

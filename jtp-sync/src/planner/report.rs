@@ -5,7 +5,7 @@ use jtp_store::fold_case;
 
 use super::{MoveKind, Moving, Planner, State, mark};
 use crate::inventory::FileKind;
-use crate::step::{Outcome, Reason, Step};
+use crate::step::{Expect, Outcome, Reason, Step};
 
 /// After this many times that the files of a step had changed, the step has failed.
 const MAX_STALE: u8 = 8;
@@ -53,7 +53,7 @@ impl Planner {
         }
         self.remove_replaced(&step.to);
         self.insert_image(&step.to, id);
-        if step.replaces {
+        if step.expect != Expect::Nothing {
             self.totals.replaced.add(length);
         }
         match step.kind {
@@ -103,7 +103,8 @@ impl Planner {
                 self.notices.push_back(Step::Discard { id });
             }
             // Perhaps only the file with that name cannot be replaced.
-            (MoveKind::Rename, Some(slot)) if step.replaces && self.divert(slot) => {}
+            (MoveKind::Rename, Some(slot))
+                if step.expect != Expect::Nothing && self.divert(slot) => {}
             (_, Some(slot)) => self.images.set(slot, mark::STUCK),
             // What the file contains is not forgotten elsewhere: it stays where it is.
             (_, None) => {

@@ -43,6 +43,8 @@ pub(crate) struct Run<'a> {
     pub(crate) lists: usize,
     pub(crate) refused: Vec<(ImageId, Reason)>,
     options: Options,
+    /// Whether the folder may have changed without the planner's knowledge.
+    disturbed: bool,
 }
 
 impl<'a> Run<'a> {
@@ -74,6 +76,7 @@ impl<'a> Run<'a> {
             lists: 0,
             refused: Vec::new(),
             options,
+            disturbed: trouble.changes,
         }
     }
 
@@ -183,7 +186,7 @@ impl<'a> Run<'a> {
         self.log.push(format!("{step:?}"));
         match step {
             Step::Fetch { id, .. } => {
-                let calm = !self.trouble.changes;
+                let calm = !self.disturbed;
                 let is_missing =
                     !self.folder.contains(id) || self.options.fetch() == jtp_sync::Fetch::All;
                 assert!(
@@ -299,7 +302,7 @@ impl<'a> Run<'a> {
             Some(from) => self.folder.files.get(from) == Some(&FileKind::Image(id)),
             None => self.in_hand.contains(&id),
         };
-        if !is_expected || !has_source {
+        if !is_expected || !has_source || !self.planner.is_current(id) {
             assert!(has_source || from.is_some(), "{id} did not arrive");
             let other = match &expect {
                 Expect::Copy { other, .. } => Some(other.clone()),
