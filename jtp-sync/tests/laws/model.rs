@@ -84,15 +84,13 @@ impl Folder {
 
     /// The images by file name, as a test writes them.
     pub(crate) fn images(&self) -> Vec<(&str, u64)> {
-        let image = |(name, kind): (&'_ String, &FileKind)| match kind {
-            FileKind::Image(id) => Some((name.clone(), id.0)),
-            _ => None,
-        };
-        let listed: Vec<(String, u64)> = self.files.iter().filter_map(image).collect();
-        listed
-            .into_iter()
-            .map(|(name, id)| (self.files.get_key_value(&name).unwrap().0.as_str(), id))
-            .collect()
+        let mut images = Vec::new();
+        for (name, kind) in &self.files {
+            if let FileKind::Image(id) = kind {
+                images.push((name.as_str(), id.0));
+            }
+        }
+        images
     }
 }
 

@@ -1,21 +1,13 @@
-//! The laws of the planner (R8), on random folders, servers and histories.
-//!
-//! `JTP_SEEDS=20000 cargo test -p jtp-sync --test laws` tries more histories; `JTP_SEED=17` repeats one and prints its
-//! log.
-
-#[path = "laws/executor.rs"]
-mod executor;
-#[path = "laws/model.rs"]
-mod model;
+//! The laws on random folders, servers and histories.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use executor::{Run, Trouble, disturb};
+use crate::executor::{Run, Trouble, disturb};
+use crate::model::{Folder, Rng, Server};
 use jtp_core::{ImageId, nfc};
 use jtp_store::fold_case;
 use jtp_sync::{Fetch, FileKind, Names, Options};
-use model::{Folder, Rng, Server};
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| {

@@ -1,20 +1,13 @@
 //! Cases that lost images in the field, one by one.
 
-#[path = "laws/executor.rs"]
-#[allow(dead_code)]
-mod executor;
-#[path = "laws/model.rs"]
-#[allow(dead_code)]
-mod model;
-
-use executor::{Run, Trouble, length};
+use crate::executor::{Run, Trouble, length};
+use crate::model::{Folder, Rng, Server};
 use jtp_core::FileType::Png;
 use jtp_core::ImageId;
 use jtp_sync::{
     Expect, Fetch, FetchFailure, FileKind, Inventory, Names, Options, Outcome, Planner, Reason,
     Received, Step,
 };
-use model::{Folder, Rng, Server};
 
 const CALM: Trouble = Trouble {
     changes: false,
