@@ -408,3 +408,58 @@ fn r2_a_broken_image_is_requested_as_often_as_the_options_say() {
     assert_eq!(steps(&mut planner), ["fetch 1", "place 1 a.png"]);
     assert_eq!(planner.totals().failed(), 0);
 }
+
+#[test]
+fn r8_a_step_that_waits_is_not_current_if_an_event_names_what_it_replaces() {
+    let mut planner = planner(
+        Options::new(),
+        &[("a.png", 9)],
+        &[("a.png", 1), ("b.png", 2)],
+    );
+    let _ = (planner.next_step(), planner.fetched(ImageId(1)));
+    let Some(Step::Replace { id, .. }) = planner.next_step() else {
+        panic!()
+    };
+    assert!(planner.is_current(id));
+    planner.announce(ImageId(9), "c.png", Png, 10);
+    assert!(!planner.is_current(id));
+    planner.report(id, Outcome::Stale);
+    assert_eq!(
+        steps(&mut planner),
+        [
+            "rename 9 a.png c.png",
+            "place 1 a.png",
+            "fetch 2",
+            "place 2 b.png"
+        ]
+    );
+    // Nor if a LIST does not name the image any more.
+    planner.announce(ImageId(3), "d.png", Png, 10);
+    let _ = (planner.next_step(), planner.fetched(ImageId(3)));
+    assert!(matches!(planner.next_step(), Some(Step::Place { .. })));
+    list(&mut planner, &[("a.png", 1)]);
+    assert!(!planner.is_current(ImageId(3)));
+    planner.report(ImageId(3), Outcome::Stale);
+    assert_eq!(steps(&mut planner), ["discard 3"]);
+    assert!(planner.is_finished());
+}
+
+#[test]
+fn r8_a_file_system_that_stores_names_in_another_normal_form_causes_no_renames() {
+    let mut planner = planner(Options::new(), &[("e\u{301}.png", 1)], &[("é.png", 1)]);
+    assert_eq!(steps(&mut planner), [""; 0]);
+    assert!(planner.is_finished());
+}
+
+#[test]
+fn r8_an_image_gets_its_name_back_when_the_newer_one_is_gone() {
+    let both = [("cam.png", 1), ("cam.png", 2)];
+    let mut planner = planner(Options::new(), &[], &both);
+    let seen = steps(&mut planner);
+    assert!(seen.contains(&"place 1 cam-0000000000000001.png".to_owned()));
+    list(&mut planner, &[("cam.png", 1)]);
+    assert_eq!(
+        steps(&mut planner),
+        ["rename 1 cam-0000000000000001.png cam.png"]
+    );
+}
