@@ -74,7 +74,7 @@ mod ready;
 mod variants;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
-pub use name::{FileName, MAX_FILE_NAME_LEN, NamePlan};
+pub use name::{FileName, MAX_FILE_NAME_LEN, NameArena, NamePlan, fold_case, has_image_extension};
 pub use output::{OutputError, OutputFolder, PendingFile, Scan};
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;

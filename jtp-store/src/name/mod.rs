@@ -1,32 +1,36 @@
 //! Safe file names from names that a peer chooses. // R5
 
+mod arena;
+mod extension;
+mod fold;
 mod plan;
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
 use jtp_core::{FileType, ImageId, nfc};
 
+pub use arena::NameArena;
+pub use extension::has_image_extension;
+pub use fold::fold_case;
+use fold::is_joiner;
 pub use plan::NamePlan;
 
 /// The longest file name, in bytes of UTF-8. File systems allow 255; the difference leaves room for what other programs
 /// add to the names of their temporary files.
 pub const MAX_FILE_NAME_LEN: usize = 240;
 
-/// A longer extension (in bytes, with the dot) is cut like any other part of a name.
-const MAX_EXTENSION_LEN: usize = 17;
-
 /// A file name that is safe on each system: one path component in NFC, not hidden, without reserved characters and
-/// device names, of at most [`MAX_FILE_NAME_LEN`] bytes. // R5
+/// device names, with the extension of an image, of at most [`MAX_FILE_NAME_LEN`] bytes. // R5
 ///
 /// ```
 /// use jtp_core::{FileType, ImageId};
 /// use jtp_store::FileName;
 ///
 /// let name = |from| FileName::new(from, ImageId(0xab), FileType::Png).to_string();
-/// assert_eq!(name("../../etc/passwd"), "___.._etc_passwd");
+/// assert_eq!(name("../../etc/passwd"), "___.._etc_passwd.img");
 /// assert_eq!(name("con.png"), "_con.png");
 /// assert_eq!(name(""), "00000000000000ab.png");
 /// ```
@@ -56,10 +60,20 @@ impl FileName {
         if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
             return FileName::of_id(id, file_type);
         }
-        if is_device(&safe) {
+        // A shell or a program may treat these as an option or a home directory.
+        if is_device(&safe) || safe.starts_with(['-', '~']) {
             safe.insert(0, '_');
         }
-        FileName(fit(&safe, ""))
+        if !has_image_extension(&safe) {
+            safe.push_str(".img");
+        }
+        let mut fitted = fit(&safe, "");
+        // Shortening may remove all but spaces after the name of a device.
+        if is_device(&fitted) {
+            fitted.insert(0, '_');
+            fitted = fit(&fitted, "");
+        }
+        FileName(fitted)
     }
 
     /// `<id>.<ext>`: the name of an image without a name of its own. // R5
@@ -96,20 +110,9 @@ impl FileName {
         &self.0
     }
 
-    /// Equal for names that a file system may treat as equal: ignores case, in any script.
-    fn folded(&self) -> String {
-        if self.0.is_ascii() {
-            return self.0.to_ascii_lowercase();
-        }
-        // To upper case and back, for each character: this folds ß, ẞ and ss, and also σ and ς.
-        let folded: String = self
-            .0
-            .chars()
-            .filter(|c| !is_joiner(*c))
-            .flat_map(char::to_uppercase)
-            .flat_map(char::to_lowercase)
-            .collect();
-        nfc(&folded).into_owned()
+    /// The name for comparison; see [`fold_case`].
+    fn folded(&self) -> Cow<'_, str> {
+        fold_case(&self.0)
     }
 }
 
@@ -153,11 +156,6 @@ fn is_harmful(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// The joiners of scripts and emoji. They are kept in names, but HFS+ ignores them when it compares names.
-fn is_joiner(c: char) -> bool {
-    matches!(c, '\u{200c}' | '\u{200d}')
-}
-
 /// Removes trailing dots and spaces, as Windows does.
 fn trim_end(name: &mut String) {
     let len = name.trim_end_matches(['.', ' ']).len();
@@ -184,10 +182,10 @@ fn is_device(name: &str) -> bool {
     )
 }
 
-/// The stem and the extension with its dot. The extension is empty if there is none or it is unusually long.
+/// The stem and the extension with its dot. Each file name has an extension.
 fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
-        Some(dot) if dot > 0 && name.len() - dot <= MAX_EXTENSION_LEN => name.split_at(dot),
+        Some(dot) if dot > 0 => name.split_at(dot),
         _ => (name, ""),
     }
 }
@@ -229,26 +227,37 @@ mod tests {
             (".", "0123456789abcdef.jpg"),
             ("", "0123456789abcdef.jpg"),
             (" . .", "0123456789abcdef.jpg"),
-            ("/etc/passwd", "_etc_passwd"),
+            ("/etc/passwd", "_etc_passwd.img"),
             ("C:\\x.png", "C__x.png"),
-            ("a.png:stream", "a.png_stream"),
+            ("a.png:stream", "a.png_stream.img"),
             ("a\0b\n\u{1b}[31m.png", "a_b__[31m.png"),
             (".hidden.png", "_hidden.png"),
-            ("...png", "___png"),
+            ("...png", "___png.img"),
             ("a.png. . ", "a.png"),
             ("a<>\"|?*.png", "a______.png"),
-            ("CON", "_CON"),
+            ("CON", "_CON.img"),
             ("nul.tar.png", "_nul.tar.png"),
             ("com1 .png", "_com1 .png"),
             ("LPT\u{b2}.gif", "_LPT\u{b2}.gif"),
             ("com10.png", "com10.png"),
             ("console.png", "console.png"),
-            ("a\u{202e}gnp.exe", "a_gnp.exe"),
-            ("\u{200d}.jtp", "__jtp"),
-            (".\u{200c}.\u{200d}", "____"),
-            ("\u{200d}", "_"),
+            ("a\u{202e}gnp.exe", "a_gnp.exe.img"),
+            ("\u{200d}.jtp", "__jtp.img"),
+            (".\u{200c}.\u{200d}", "____.img"),
+            ("\u{200d}", "_.img"),
             ("👩\u{200d}💻.png", "👩\u{200d}💻.png"),
-            ("~", "~"),
+            ("~", "_~.img"),
+            ("~/.ssh/x.png", "_~_.ssh_x.png"),
+            ("-rf.png", "_-rf.png"),
+            ("a-b~.png", "a-b~.png"),
+            ("cert.pem", "cert.pem.img"),
+            ("Makefile", "Makefile.img"),
+            ("a.png.py", "a.png.py.img"),
+            ("a.JPG", "a.JPG"),
+            ("a.Heic", "a.Heic"),
+            ("a.img", "a.img"),
+            ("a.", "a.img"),
+            (".png", "_png.img"),
         ] {
             assert_eq!(safe(name), expected, "{name:?}");
         }
@@ -272,19 +281,9 @@ mod tests {
     }
 
     #[test]
-    fn r5_names_that_differ_only_in_case_have_equal_folds() {
-        let folded = |name: &str| FileName::new(name, ID, FileType::Png).folded();
-        for (a, b) in [
-            ("A.PNG", "a.png"),
-            ("É", "e\u{301}"),
-            ("straße", "STRASSE"),
-            ("ΟΔΟΣ", "οδος"),
-            ("a\u{200d}b", "ab"),
-            ("e\u{200c}\u{301}", "é"),
-        ] {
-            assert_eq!(folded(a), folded(b));
-        }
-        assert_ne!(folded("a"), folded("á"));
+    fn r5_a_name_that_shortening_makes_a_device_gets_an_underscore() {
+        let name = safe(&format!("con{}x.png", " ".repeat(300)));
+        assert!(name.starts_with("_con ") && name.ends_with(" .png") && !is_device(&name));
     }
 
     proptest! {
@@ -293,7 +292,8 @@ mod tests {
             let once = FileName::new(&name, ID, FileType::Png);
             let text = once.as_str();
             prop_assert!(!text.is_empty() && text.len() <= MAX_FILE_NAME_LEN);
-            prop_assert!(!text.starts_with('.') && !text.ends_with(['.', ' ']));
+            prop_assert!(!text.starts_with(['.', '-', '~']) && !text.ends_with(['.', ' ']));
+            prop_assert!(has_image_extension(text));
             prop_assert!(!text.chars().any(is_harmful) && !is_device(text));
             prop_assert_eq!(nfc(text), text);
             prop_assert_eq!(Path::new(text).components().count(), 1);

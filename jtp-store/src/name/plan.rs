@@ -1,19 +1,31 @@
 //! Assigns a file name to each image.
 
-use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
 use jtp_core::{FileType, ImageId, nfc};
 
-use super::FileName;
+use super::{FileName, NameArena};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// Set in the tag of a name, beside the type's code, if a newer image has the same name.
+const SUPERSEDED: u8 = 0x80;
 
 /// Assigns each image of a catalog a unique file name that does not depend on the order of the images. // R5
 ///
-/// Names are made safe ([`FileName::new`]). Names that are equal then, or differ only in case, all get their image's
-/// ID as a suffix. An image that is not in the plan is named `<id>.<ext>`.
+/// Names are made safe ([`FileName::new`]). Names that are equal then, or that a file system may treat as equal
+/// ([`fold_case`](super::fold_case)), all get their image's ID as a suffix. An image that is not in the plan is named `<id>.<ext>`.
 ///
 /// Add the whole catalog with [`NamePlan::add`] before the first call of [`NamePlan::name`], since one more image
 /// can change the names of others. Add later images of WATCH with [`NamePlan::announce`], which knows that a new image
-/// replaces one of the same name. Build a new plan from each LIST: only a LIST shows which images were removed.
+/// replaces one of the same name. Build a new plan from each LIST, or [remove](NamePlan::remove) what a LIST does not
+/// name any more: only a LIST shows which images were removed.
+///
+/// It takes 35 to 40 bytes for each image beside its name, 8 more if any two names are equal. Adding, removing and naming
+/// an image take constant time, however many names are equal. At most 4,294,967,295 images and 8 GiB of names are
+/// held; an image beyond that is named `<id>.<ext>`.
 ///
 /// ```
 /// use jtp_core::{FileType::Png, ImageId};
@@ -30,15 +42,20 @@ use super::FileName;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct NamePlan {
-    images: HashMap<ImageId, Named>,
-    by_folded_name: HashMap<String, BTreeSet<ImageId>>,
-}
-
-#[derive(Debug, Clone)]
-struct Named {
-    /// The name in the catalog, in NFC.
-    listed: Box<str>,
-    safe: FileName,
+    /// The images by slot. A free slot has the address [`NONE`] in `names`.
+    ids: Vec<ImageId>,
+    /// The addresses of their names in the catalog, in NFC, tagged with the type's code and [`SUPERSEDED`].
+    names: Vec<u32>,
+    free: Vec<u32>,
+    arena: NameArena,
+    by_id: HashTable<u32>,
+    /// The first image of each group: images whose safe names have equal folds. Superseded images are in no group.
+    groups: HashTable<u32>,
+    /// The previous and next image in the group. Equal catalog names are neighbours. Empty until two images meet.
+    links: Vec<[u32; 2]>,
+    /// For groups of two or more: the first image with each catalog name.
+    listed: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl NamePlan {
@@ -48,21 +65,27 @@ impl NamePlan {
         NamePlan::default()
     }
 
-    /// Adds an entry of a catalog. An entry with the same ID is replaced.
+    /// Adds an entry of a catalog. An entry with the same ID is replaced, and its [slot](NamePlan::slot) kept.
     pub fn add(&mut self, id: ImageId, name: &str, file_type: FileType) {
-        self.remove(id);
-        let safe = FileName::new(name, id, file_type);
-        self.by_folded_name
-            .entry(safe.folded())
-            .or_default()
-            .insert(id);
-        self.images.insert(
-            id,
-            Named {
-                listed: nfc(name).into(),
-                safe,
-            },
-        );
+        let name = nfc(name);
+        let known = self.slot(id).and_then(|slot| u32::try_from(slot).ok());
+        if let Some(slot) = known {
+            self.leave_group(slot);
+            self.arena.forget(self.names[index(slot)]);
+        }
+        if self.arena.is_wasteful() {
+            self.compact();
+        }
+        let tag = file_type.code();
+        let stored = self.arena.push(tag, &name);
+        let Some(address) = stored.or_else(|| self.arena.push(tag, "")) else {
+            return self.free_slot(known, id);
+        };
+        let Some(slot) = known.or_else(|| self.new_slot(id)) else {
+            return;
+        };
+        self.names[index(slot)] = address;
+        self.join_group(slot);
     }
 
     /// Adds a new image that WATCH announced. Images with exactly this name in the catalog count as replaced: they are
@@ -72,183 +95,354 @@ impl NamePlan {
     /// LIST has both, and a plan of it gives both a suffix.
     pub fn announce(&mut self, id: ImageId, name: &str, file_type: FileType) -> Vec<ImageId> {
         let name = nfc(name);
-        let similar = self
-            .by_folded_name
-            .get(&FileName::new(&name, id, file_type).folded());
-        let same = |other: &&ImageId| {
-            **other != id
-                && self
-                    .images
-                    .get(other)
-                    .is_some_and(|named| *named.listed == *name)
-        };
-        let replaced: Vec<ImageId> = similar
-            .into_iter()
-            .flatten()
-            .filter(same)
-            .copied()
-            .collect();
-        for &old in &replaced {
-            self.remove(old);
+        self.remove(id);
+        let mut replaced = Vec::new();
+        while let Some(other) = self.listed_as(&name) {
+            self.remove(other);
+            replaced.push(other);
         }
         self.add(id, &name, file_type);
         replaced
     }
 
-    /// Removes an image. `false` if it is not in the plan.
-    pub fn remove(&mut self, id: ImageId) -> bool {
-        let Some(named) = self.images.remove(&id) else {
+    /// An image with this name in the catalog, compared in NFC, that is not [superseded](NamePlan::supersede).
+    #[must_use]
+    pub fn listed_as(&self, name: &str) -> Option<ImageId> {
+        let name = nfc(name);
+        // The type and the ID matter only for an empty name.
+        let first = if name.is_empty() {
+            None
+        } else {
+            let safe = FileName::new(&name, ImageId(0), FileType::Other);
+            self.group(&safe.folded())
+        };
+        let first = first?;
+        let found = if self.next(first) == NONE {
+            (*self.listed_name(first) == *name).then_some(first)
+        } else {
+            self.first_listed(&name)
+        };
+        found.map(|slot| self.ids[index(slot)])
+    }
+
+    /// The only image whose safe name has this [fold](super::fold_case), superseded ones left out. `None` if there is none or
+    /// there are several: then each of them has its ID as a suffix.
+    #[must_use]
+    pub fn only_with_fold(&self, folded: &str) -> Option<ImageId> {
+        let first = self.group(folded)?;
+        (self.next(first) == NONE).then(|| self.ids[index(first)])
+    }
+
+    /// Marks an image as the older one of two with one name: it always gets its ID as a suffix, and the newer image
+    /// does not get one for its sake. [Adding](NamePlan::add) the image again ends this. `false` if it is not in the
+    /// plan.
+    pub fn supersede(&mut self, id: ImageId) -> bool {
+        let Some(slot) = self.find(id) else {
             return false;
         };
-        let folded = named.safe.folded();
-        if let Some(images) = self.by_folded_name.get_mut(&folded) {
-            images.remove(&id);
-            if images.is_empty() {
-                self.by_folded_name.remove(&folded);
-            }
-        }
+        self.leave_group(slot);
+        let address = self.names[index(slot)];
+        self.arena
+            .set_tag(address, self.arena.tag(address) | SUPERSEDED);
+        true
+    }
+
+    /// Whether the image is in the plan and [superseded](NamePlan::supersede).
+    #[must_use]
+    pub fn is_superseded(&self, id: ImageId) -> bool {
+        self.find(id).is_some_and(|slot| self.has_mark(slot))
+    }
+
+    /// Removes an image. `false` if it is not in the plan.
+    pub fn remove(&mut self, id: ImageId) -> bool {
+        let Some(slot) = self.find(id) else {
+            return false;
+        };
+        self.leave_group(slot);
+        self.arena.forget(self.names[index(slot)]);
+        self.free_slot(Some(slot), id);
         true
     }
 
     /// The file name of an image. `file_type` gives the extension of an image that is not in the plan.
     #[must_use]
     pub fn name(&self, id: ImageId, file_type: FileType) -> FileName {
-        let Some(named) = self.images.get(&id) else {
+        let Some(slot) = self.find(id) else {
             let name = FileName::of_id(id, file_type);
-            let is_taken = self.by_folded_name.contains_key(&name.folded());
+            let is_taken = self.group(&name.folded()).is_some();
             return if is_taken { name.with_id(id) } else { name };
         };
-        if self.conflicts(id, &named.safe) {
-            named.safe.with_id(id)
+        let safe = self.safe_name(slot);
+        if self.has_mark(slot) || self.conflicts(slot, &safe) {
+            safe.with_id(id)
         } else {
-            named.safe.clone()
+            safe
         }
     }
 
-    /// Whether another image needs the same name.
-    fn conflicts(&self, id: ImageId, safe: &FileName) -> bool {
-        if self
-            .by_folded_name
-            .get(&safe.folded())
-            .is_some_and(|images| images.len() > 1)
-        {
-            return true;
-        }
-        // The name may equal another image's name with its suffix. It does not matter here whether that image needs
-        // the suffix, since that could in turn depend on this one.
-        let suffixed = |other: ImageId| Some(self.images.get(&other)?.safe.with_id(other));
-        safe.suffix_id()
-            .filter(|other| *other != id)
-            .and_then(suffixed)
-            .is_some_and(|other| other.folded() == safe.folded())
+    /// The safe form of the image's name in the catalog, without regard to other images. `None` if the image is not in
+    /// the plan.
+    #[must_use]
+    pub fn safe(&self, id: ImageId) -> Option<FileName> {
+        self.find(id).map(|slot| self.safe_name(slot))
+    }
+
+    /// The image's name in the catalog, in NFC. `None` if the image is not in the plan.
+    #[must_use]
+    pub fn listed(&self, id: ImageId) -> Option<&str> {
+        self.find(id).map(|slot| self.listed_name(slot))
+    }
+
+    /// The type that the image was added with. `None` if the image is not in the plan.
+    #[must_use]
+    pub fn file_type(&self, id: ImageId) -> Option<FileType> {
+        self.find(id).map(|slot| self.type_of(slot))
+    }
+
+    /// A small number that identifies the image until it is removed, for tables beside the plan: below
+    /// [`NamePlan::slots`]. Slots of removed images are used again.
+    #[must_use]
+    pub fn slot(&self, id: ImageId) -> Option<usize> {
+        self.find(id).map(index)
+    }
+
+    /// The image with this slot.
+    #[must_use]
+    pub fn at(&self, slot: usize) -> Option<ImageId> {
+        let is_used = *self.names.get(slot)? != NONE;
+        is_used.then(|| self.ids[slot])
+    }
+
+    /// All [slots](NamePlan::slot) are below this number.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.ids.len()
     }
 
     /// The number of images in the plan.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.images.len()
+        self.by_id.len()
     }
 
     /// Whether the plan has no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
+        self.by_id.is_empty()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashSet;
-
-    fn plan(entries: &[(u64, &str)]) -> Vec<String> {
-        let mut plan = NamePlan::new();
-        for (id, name) in entries {
-            plan.add(ImageId(*id), name, FileType::Png);
-        }
-        let name = |(id, _): &(u64, &str)| plan.name(ImageId(*id), FileType::Png).to_string();
-        entries.iter().map(name).collect()
+/// Slots and names.
+impl NamePlan {
+    fn find(&self, id: ImageId) -> Option<u32> {
+        let hash = self.hasher.hash_one(id.0);
+        let is = |slot: &u32| self.ids[index(*slot)] == id;
+        self.by_id.find(hash, is).copied()
     }
 
-    #[test]
-    fn r5_images_with_equal_names_all_get_their_id_as_suffix() {
-        assert_eq!(
-            plan(&[(1, "a/b.png"), (2, "a:b.png"), (3, "A?B.PNG"), (4, "c.png")]),
-            [
-                "a_b-0000000000000001.png",
-                "a_b-0000000000000002.png",
-                "A_B-0000000000000003.PNG",
-                "c.png"
-            ]
-        );
-    }
-
-    #[test]
-    fn r5_a_name_equal_to_the_suffixed_name_of_another_image_gets_a_suffix() {
-        let names = plan(&[(1, "a.png"), (2, "a.png"), (3, "A-0000000000000001.png")]);
-        assert_eq!(names[0], "a-0000000000000001.png");
-        assert_eq!(names[2], "A-0000000000000001-0000000000000003.png");
-        let alone = plan(&[(3, "a-0000000000000001.png"), (1, "x.png")]);
-        assert_eq!(alone[0], "a-0000000000000001.png");
-    }
-
-    #[test]
-    fn r5_an_image_that_is_not_in_the_plan_is_named_by_its_id() {
-        let mut plan = NamePlan::new();
-        assert_eq!(
-            plan.name(ImageId(1), FileType::Other).as_str(),
-            "0000000000000001.img"
-        );
-        plan.add(ImageId(2), "0000000000000001.IMG", FileType::Other);
-        let name = plan.name(ImageId(1), FileType::Other);
-        assert_eq!(name.as_str(), "0000000000000001-0000000000000001.img");
-    }
-
-    #[test]
-    fn n1_an_announced_image_replaces_one_of_the_same_name_but_not_of_another_case() {
-        let mut plan = NamePlan::new();
-        plan.add(ImageId(1), "a.png", FileType::Png);
-        plan.add(ImageId(2), "b.png", FileType::Png);
-        assert_eq!(
-            plan.announce(ImageId(3), "a.png", FileType::Png),
-            [ImageId(1)]
-        );
-        assert_eq!(plan.name(ImageId(3), FileType::Png).as_str(), "a.png");
-        assert!(plan.announce(ImageId(4), "B.png", FileType::Png).is_empty());
-        assert_eq!(
-            plan.name(ImageId(4), FileType::Png).as_str(),
-            "B-0000000000000004.png"
-        );
-        assert!(plan.announce(ImageId(4), "B.png", FileType::Png).is_empty());
-        assert_eq!(plan.len(), 3);
-    }
-
-    proptest! {
-        #[test]
-        fn r5_names_are_unique_and_independent_of_the_order(
-            entries in prop::collection::btree_map(
-                0..8u64, "[aA./]{0,3}(-000000000000000[0-7]){0,2}(.png)?|0{15}[0-7].png", 0..8),
-            turn in 0..8usize,
-        ) {
-            let build = |entries: &[(u64, String)]| {
-                let mut plan = NamePlan::new();
-                for (id, name) in entries {
-                    plan.add(ImageId(*id), name, FileType::Png);
+    fn new_slot(&mut self, id: ImageId) -> Option<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = u32::try_from(self.ids.len()).ok();
+                let slot = slot.filter(|slot| *slot != NONE)?;
+                grow(&mut self.ids);
+                grow(&mut self.names);
+                self.ids.push(id);
+                self.names.push(NONE);
+                if !self.links.is_empty() {
+                    self.links.push([NONE; 2]);
                 }
-                plan
+                slot
+            }
+        };
+        self.ids[index(slot)] = id;
+        let (ids, hasher) = (&self.ids, &self.hasher);
+        let hash = |slot: &u32| hasher.hash_one(ids[index(*slot)].0);
+        self.by_id.insert_unique(hash(&slot), slot, hash);
+        Some(slot)
+    }
+
+    fn free_slot(&mut self, slot: Option<u32>, id: ImageId) {
+        let Some(slot) = slot else { return };
+        let hash = self.hasher.hash_one(id.0);
+        if let Ok(entry) = self.by_id.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        self.names[index(slot)] = NONE;
+        self.free.push(slot);
+    }
+
+    fn listed_name(&self, slot: u32) -> &str {
+        self.arena.name(self.names[index(slot)])
+    }
+
+    fn type_of(&self, slot: u32) -> FileType {
+        FileType::from_code(self.arena.tag(self.names[index(slot)]))
+    }
+
+    fn has_mark(&self, slot: u32) -> bool {
+        self.arena.tag(self.names[index(slot)]) & SUPERSEDED != 0
+    }
+
+    fn safe_name(&self, slot: u32) -> FileName {
+        FileName::new(
+            self.listed_name(slot),
+            self.ids[index(slot)],
+            self.type_of(slot),
+        )
+    }
+
+    /// Whether another image needs the same name.
+    fn conflicts(&self, slot: u32, safe: &FileName) -> bool {
+        if self.links.get(index(slot)).is_some_and(|l| *l != [NONE; 2]) {
+            return true;
+        }
+        // The name may equal another image's name with its suffix. It does not matter here whether that image needs
+        // the suffix, since that could in turn depend on this one.
+        let suffixed = |other: ImageId| Some(self.safe(other)?.with_id(other));
+        safe.suffix_id()
+            .filter(|other| *other != self.ids[index(slot)])
+            .and_then(suffixed)
+            .is_some_and(|other| other.folded() == safe.folded())
+    }
+
+    /// Copies the names to a new arena, without those that were removed.
+    fn compact(&mut self) {
+        let mut arena = NameArena::new();
+        for address in self.names.iter_mut().filter(|address| **address != NONE) {
+            let (tag, name) = (self.arena.tag(*address), self.arena.name(*address));
+            // It fits, because the old arena held more.
+            if let Some(moved) = arena.push(tag, name) {
+                *address = moved;
+            }
+        }
+        self.arena = arena;
+    }
+}
+
+/// Groups of images whose names meet.
+impl NamePlan {
+    fn fold_hash(&self, slot: u32) -> u64 {
+        self.hasher.hash_one(&*self.safe_name(slot).folded())
+    }
+
+    /// The first image of the group with this fold.
+    fn group(&self, folded: &str) -> Option<u32> {
+        let is = |slot: &u32| *self.safe_name(*slot).folded() == *folded;
+        self.groups.find(self.hasher.hash_one(folded), is).copied()
+    }
+
+    fn first_listed(&self, name: &str) -> Option<u32> {
+        let is = |slot: &u32| self.listed_name(*slot) == name;
+        self.listed.find(self.hasher.hash_one(name), is).copied()
+    }
+
+    fn next(&self, slot: u32) -> u32 {
+        self.links.get(index(slot)).map_or(NONE, |links| links[1])
+    }
+
+    fn link(&mut self, before: u32, after: u32) {
+        if let Some(links) = self.links.get_mut(index(before)) {
+            links[1] = after;
+        }
+        if let Some(links) = self.links.get_mut(index(after)) {
+            links[0] = before;
+        }
+    }
+
+    fn insert_listed(&mut self, slot: u32) {
+        let (names, arena, hasher) = (&self.names, &self.arena, &self.hasher);
+        let hash = |slot: &u32| hasher.hash_one(arena.name(names[index(*slot)]));
+        self.listed.insert_unique(hash(&slot), slot, hash);
+    }
+
+    fn join_group(&mut self, slot: u32) {
+        let safe = self.safe_name(slot);
+        let folded = safe.folded();
+        let hash = self.hasher.hash_one(&*folded);
+        let Some(first) = self.group(&folded) else {
+            let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
+            let rehash = |slot: &u32| {
+                let (ids, names, arena, hasher) = plan;
+                let (id, at) = (ids[index(*slot)], names[index(*slot)]);
+                let safe = FileName::new(arena.name(at), id, FileType::from_code(arena.tag(at)));
+                hasher.hash_one(&*safe.folded())
             };
-            let mut entries: Vec<_> = entries.into_iter().collect();
-            let first = build(&entries);
-            let turn = turn.min(entries.len());
-            entries.rotate_left(turn);
-            let second = build(&entries);
-            let mut seen = HashSet::new();
-            for (id, _) in &entries {
-                let name = first.name(ImageId(*id), FileType::Png);
-                prop_assert_eq!(&name, &second.name(ImageId(*id), FileType::Png));
-                prop_assert!(seen.insert(name.folded()), "{} twice in {:?}", name, entries);
+            self.groups.insert_unique(hash, slot, rehash);
+            return;
+        };
+        if self.links.len() < self.ids.len() {
+            self.links.resize(self.ids.len(), [NONE; 2]);
+        }
+        if self.next(first) == NONE {
+            self.insert_listed(first);
+        }
+        if let Some(same) = self.first_listed(self.listed_name(slot)) {
+            let next = self.next(same);
+            self.link(slot, next);
+            self.link(same, slot);
+        } else {
+            self.link(slot, first);
+            self.insert_listed(slot);
+            if let Some(head) = self.groups.find_mut(hash, |other| *other == first) {
+                *head = slot;
+            }
+        }
+    }
+
+    /// Removes an image from its group. Does nothing if it is superseded.
+    fn leave_group(&mut self, slot: u32) {
+        if self.has_mark(slot) {
+            return;
+        }
+        let hash = self.fold_hash(slot);
+        let [before, after] = self.links.get(index(slot)).copied().unwrap_or([NONE; 2]);
+        if [before, after] == [NONE; 2] {
+            if let Ok(entry) = self.groups.find_entry(hash, |other| *other == slot) {
+                entry.remove();
+            }
+            return;
+        }
+        self.remove_listed(slot, after);
+        if before == NONE {
+            if let Some(head) = self.groups.find_mut(hash, |other| *other == slot) {
+                *head = after;
+            }
+        }
+        self.link(before, after);
+        self.links[index(slot)] = [NONE; 2];
+        // A single image is found by its group alone.
+        let first = if before == NONE { after } else { before };
+        if self.links[index(first)] == [NONE; 2] {
+            self.remove_listed(first, NONE);
+        }
+    }
+
+    /// Makes `next` the first image with the name of `slot` if it has that name.
+    fn remove_listed(&mut self, slot: u32, next: u32) {
+        let hash = self.hasher.hash_one(self.listed_name(slot));
+        let follows = next != NONE && self.listed_name(next) == self.listed_name(slot);
+        if let Ok(mut entry) = self.listed.find_entry(hash, |other| *other == slot) {
+            if follows {
+                *entry.get_mut() = next;
+            } else {
+                entry.remove();
             }
         }
     }
 }
+
+fn index(slot: u32) -> usize {
+    usize::try_from(slot).unwrap_or(usize::MAX)
+}
+
+/// Makes room for one more, growing by an eighth: these tables are the bulk of a large plan.
+fn grow<T>(table: &mut Vec<T>) {
+    if table.len() == table.capacity() {
+        table.reserve_exact(table.len() / 8 + 16);
+    }
+}
+
+#[cfg(test)]
+mod tests;

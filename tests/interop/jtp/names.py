@@ -9,13 +9,18 @@ MAX_BYTES = 240
 FORBIDDEN = set('/\\:<>"|?*') | set("\u061c\u200b\u200e\u200f\ufeff")
 RANGES = ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB))
 FORBIDDEN |= {chr(code) for low, high in RANGES for code in range(low, high + 1)}
+IMAGES = set(
+    "png apng jpg jpeg jpe jfif webp bmp dib gif avif heic heif hif insp jp2 j2k jpf jxl mpo exr hdr ico pbm pcx pdf pgm"
+    " pnm ppm psd qoi svg tga tif tiff 3fr arw cr2 cr3 dng erf gpr iiq nef nrw orf pef raf rw2 sr2 srf srw x3f img".split()
+)
+JOINERS = "\u200c\u200d"
 DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3])")
 
 
 def split(name):
     """Stem and extension; the extension includes the dot."""
     dot = name.rfind(".")
-    if dot > 0 and len(name[dot:].encode()) <= 17:
+    if dot > 0:
         return name[:dot], name[dot:]
     return name, ""
 
@@ -31,20 +36,32 @@ def of_id(id_, file_type):
     return f"{id_}.{EXTENSIONS[file_type & 7]}"
 
 
+def ascii_mapped(text, low, high, shift):
+    return "".join(chr(ord(c) + shift) if low <= c <= high else c for c in text)
+
+
+def is_device(name):
+    return DEVICE.fullmatch(ascii_mapped(name.split(".")[0].rstrip(" "), "a", "z", -32))
+
+
 def file_name(catalog_name, id_, file_type):
     if not catalog_name.strip(". "):
         return of_id(id_, file_type)
     safe_name = "".join("_" if c in FORBIDDEN or unicodedata.category(c) == "Cc" else c for c in nfc(catalog_name))
-    rest = safe_name.lstrip(".")
+    rest = safe_name.lstrip("." + JOINERS)
     safe_name = ("_" * (len(safe_name) - len(rest)) + rest).rstrip(". ")
-    upper = "".join(chr(ord(c) - 32) if "a" <= c <= "z" else c for c in safe_name.split(".")[0].rstrip(" "))
-    if DEVICE.fullmatch(upper):
+    if is_device(safe_name) or safe_name[0] in "-~":
         safe_name = "_" + safe_name
-    return fit(safe_name)
+    if ascii_mapped(split(safe_name)[1][1:], "A", "Z", 32) not in IMAGES:
+        safe_name += ".img"
+    fitted = fit(safe_name)
+    return fit("_" + fitted) if is_device(fitted) else fitted
 
 
 def folded(name):
-    upper = "".join(c.upper() for c in name)
+    kept = (c for c in nfc(name) if c not in JOINERS)
+    lower = "".join(c.lower() for c in kept)
+    upper = "".join(c.upper() for c in lower)
     return nfc("".join(c.lower() for c in upper))
 
 

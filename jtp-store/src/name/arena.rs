@@ -1,0 +1,136 @@
+//! Names in a few large allocations.
+
+/// A chunk's size in bytes. It holds the longest name of a catalog (65,535 bytes) many times.
+const CHUNK: usize = 1 << 20;
+
+/// A name's address counts units of this number of bytes, so that 32 bits reach 8 GiB.
+const UNIT: usize = 2;
+
+/// The tag and the length before each name.
+const HEADER: usize = 3;
+
+/// Stores names, each with a tag of one byte, in a few large allocations.
+///
+/// A name takes its length and 3 to 4 bytes; a `String` takes its length, 24 bytes, and an allocation. A name is read
+/// by the address that [`NameArena::push`] returned. Removing a name ([`NameArena::forget`]) only counts its bytes:
+/// the owner of the addresses copies the other names to a new arena when [`NameArena::is_wasteful`].
+#[derive(Debug, Clone, Default)]
+pub struct NameArena {
+    chunks: Vec<Vec<u8>>,
+    forgotten: usize,
+}
+
+impl NameArena {
+    /// The length of the longest name that can be stored, in bytes.
+    pub const MAX_LEN: usize = 65_535;
+
+    /// An empty arena, without allocations.
+    #[must_use]
+    pub const fn new() -> NameArena {
+        NameArena {
+            chunks: Vec::new(),
+            forgotten: 0,
+        }
+    }
+
+    /// Stores a name with a tag, and returns its address. `None` if the name has more than [`NameArena::MAX_LEN`]
+    /// bytes, or the arena has reached 8 GiB.
+    pub fn push(&mut self, tag: u8, name: &str) -> Option<u32> {
+        let len = u16::try_from(name.len()).ok()?;
+        let needed = (HEADER + name.len()).next_multiple_of(UNIT);
+        let full = |chunk: &Vec<u8>| chunk.len() + needed > CHUNK;
+        if self.chunks.last().is_none_or(full) {
+            // A small arena stays small: the first chunk grows as a Vec does.
+            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let last = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[last];
+        let address = u32::try_from(last * (CHUNK / UNIT) + chunk.len() / UNIT).ok()?;
+        chunk.push(tag);
+        chunk.extend_from_slice(&len.to_le_bytes());
+        chunk.extend_from_slice(name.as_bytes());
+        let padded = chunk.len().next_multiple_of(UNIT);
+        chunk.resize(padded, 0);
+        Some(address)
+    }
+
+    fn at(&self, address: u32) -> (&[u8], usize) {
+        let at = usize::try_from(address).unwrap_or(usize::MAX);
+        let (chunk, offset) = (at / (CHUNK / UNIT), at % (CHUNK / UNIT) * UNIT);
+        let rest = self.chunks.get(chunk).and_then(|c| c.get(offset..));
+        let rest = rest.unwrap_or_default();
+        let len = match rest {
+            [_, low, high, ..] => usize::from(u16::from_le_bytes([*low, *high])),
+            _ => 0,
+        };
+        (rest, len)
+    }
+
+    /// The name at an address; empty for an address that this arena did not return.
+    #[must_use]
+    pub fn name(&self, address: u32) -> &str {
+        let (rest, len) = self.at(address);
+        let name = rest.get(HEADER..HEADER + len).unwrap_or_default();
+        std::str::from_utf8(name).unwrap_or_default()
+    }
+
+    /// The tag of the name at an address; 0 for an address that this arena did not return.
+    #[must_use]
+    pub fn tag(&self, address: u32) -> u8 {
+        self.at(address).0.first().copied().unwrap_or(0)
+    }
+
+    /// Changes the tag of the name at an address.
+    pub fn set_tag(&mut self, address: u32, tag: u8) {
+        let at = usize::try_from(address).unwrap_or(usize::MAX);
+        let (chunk, offset) = (at / (CHUNK / UNIT), at % (CHUNK / UNIT) * UNIT);
+        let byte = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(offset));
+        if let Some(byte) = byte {
+            *byte = tag;
+        }
+    }
+
+    /// Counts the name at an address as removed.
+    pub fn forget(&mut self, address: u32) {
+        self.forgotten += HEADER + self.at(address).1;
+    }
+
+    /// The number of bytes that the arena uses, including those of removed names.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let last = self.chunks.last().map_or(0, Vec::len);
+        self.chunks.len().saturating_sub(1) * CHUNK + last
+    }
+
+    /// Whether more than half of the arena, and more than 64 KiB, are removed names.
+    #[must_use]
+    pub fn is_wasteful(&self) -> bool {
+        self.forgotten > (64 << 10) && self.forgotten > self.bytes() / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_tags_are_read_at_their_addresses() {
+        let mut arena = NameArena::new();
+        let names: Vec<String> = (0..3000)
+            .map(|n| format!("{n}{}", "é".repeat(n % 700)))
+            .collect();
+        let at: Vec<u32> = names.iter().map(|n| arena.push(7, n).unwrap()).collect();
+        arena.set_tag(at[1], 9);
+        for (name, at) in names.iter().zip(&at) {
+            assert_eq!(arena.name(*at), name);
+        }
+        assert_eq!((arena.tag(at[0]), arena.tag(at[1])), (7, 9));
+        assert!(arena.push(0, &"x".repeat(65_535)).is_some());
+        assert!(arena.push(0, &"x".repeat(65_536)).is_none());
+        assert_eq!(arena.name(u32::MAX), "");
+        assert!(!arena.is_wasteful());
+        at.iter().for_each(|at| arena.forget(*at));
+        assert!(arena.is_wasteful());
+    }
+}

@@ -1,0 +1,235 @@
+//! Tests of the name plan.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+fn plan(entries: &[(u64, &str)]) -> Vec<String> {
+    let mut plan = NamePlan::new();
+    for (id, name) in entries {
+        plan.add(ImageId(*id), name, FileType::Png);
+    }
+    let name = |(id, _): &(u64, &str)| plan.name(ImageId(*id), FileType::Png).to_string();
+    entries.iter().map(name).collect()
+}
+
+#[test]
+fn r5_images_with_equal_names_all_get_their_id_as_suffix() {
+    assert_eq!(
+        plan(&[(1, "a/b.png"), (2, "a:b.png"), (3, "A?B.PNG"), (4, "c.png")]),
+        [
+            "a_b-0000000000000001.png",
+            "a_b-0000000000000002.png",
+            "A_B-0000000000000003.PNG",
+            "c.png"
+        ]
+    );
+}
+
+#[test]
+fn r5_a_name_equal_to_the_suffixed_name_of_another_image_gets_a_suffix() {
+    let names = plan(&[(1, "a.png"), (2, "a.png"), (3, "A-0000000000000001.png")]);
+    assert_eq!(names[0], "a-0000000000000001.png");
+    assert_eq!(names[2], "A-0000000000000001-0000000000000003.png");
+    let alone = plan(&[(3, "a-0000000000000001.png"), (1, "x.png")]);
+    assert_eq!(alone[0], "a-0000000000000001.png");
+}
+
+#[test]
+fn r5_an_image_that_is_not_in_the_plan_is_named_by_its_id() {
+    let mut plan = NamePlan::new();
+    assert_eq!(
+        plan.name(ImageId(1), FileType::Other).as_str(),
+        "0000000000000001.img"
+    );
+    plan.add(ImageId(2), "0000000000000001.IMG", FileType::Other);
+    let name = plan.name(ImageId(1), FileType::Other);
+    assert_eq!(name.as_str(), "0000000000000001-0000000000000001.img");
+}
+
+#[test]
+fn n1_an_announced_image_replaces_one_of_the_same_name_but_not_of_another_case() {
+    let mut plan = NamePlan::new();
+    plan.add(ImageId(1), "a.png", FileType::Png);
+    plan.add(ImageId(2), "b.png", FileType::Png);
+    assert_eq!(
+        plan.announce(ImageId(3), "a.png", FileType::Png),
+        [ImageId(1)]
+    );
+    assert_eq!(plan.name(ImageId(3), FileType::Png).as_str(), "a.png");
+    assert!(plan.announce(ImageId(4), "B.png", FileType::Png).is_empty());
+    assert_eq!(
+        plan.name(ImageId(4), FileType::Png).as_str(),
+        "B-0000000000000004.png"
+    );
+    assert!(plan.announce(ImageId(4), "B.png", FileType::Png).is_empty());
+    assert_eq!(plan.len(), 3);
+}
+
+proptest! {
+    #[test]
+    fn r5_names_are_unique_and_independent_of_the_order(
+        entries in prop::collection::btree_map(
+            0..8u64, "[aA./]{0,3}(-000000000000000[0-7]){0,2}(.png)?|0{15}[0-7].png", 0..8),
+        turn in 0..8usize,
+    ) {
+        let build = |entries: &[(u64, String)]| {
+            let mut plan = NamePlan::new();
+            for (id, name) in entries {
+                plan.add(ImageId(*id), name, FileType::Png);
+            }
+            plan
+        };
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        let first = build(&entries);
+        let turn = turn.min(entries.len());
+        entries.rotate_left(turn);
+        let second = build(&entries);
+        let mut seen = HashSet::new();
+        for (id, _) in &entries {
+            let name = first.name(ImageId(*id), FileType::Png);
+            prop_assert_eq!(&name, &second.name(ImageId(*id), FileType::Png));
+            prop_assert!(seen.insert(name.folded().into_owned()), "{} twice in {:?}", name, entries);
+        }
+    }
+}
+
+#[test]
+fn r5_a_superseded_image_always_has_a_suffix_and_the_newer_one_has_none() {
+    let mut plan = NamePlan::new();
+    plan.add(ImageId(1), "a.png", FileType::Png);
+    assert!(plan.supersede(ImageId(1)));
+    plan.add(ImageId(2), "a.png", FileType::Png);
+    assert_eq!(
+        plan.name(ImageId(1), FileType::Png).as_str(),
+        "a-0000000000000001.png"
+    );
+    assert_eq!(plan.name(ImageId(2), FileType::Png).as_str(), "a.png");
+    assert_eq!(plan.listed_as("a.png"), Some(ImageId(2)));
+    assert!(plan.is_superseded(ImageId(1)) && !plan.is_superseded(ImageId(2)));
+    assert!(plan.remove(ImageId(2)));
+    assert_eq!(plan.listed_as("a.png"), None);
+    plan.add(ImageId(1), "a.png", FileType::Png);
+    assert_eq!(plan.name(ImageId(1), FileType::Png).as_str(), "a.png");
+    assert!(!plan.supersede(ImageId(9)));
+}
+
+#[test]
+fn r5_equal_names_do_not_take_quadratic_time() {
+    let begun = Instant::now();
+    let mut plan = NamePlan::new();
+    // All names with 17 letters that differ in case, then one name.
+    let variant = |n: u64| {
+        let letter = |bit: u32| if (n >> bit) & 1 == 1 { 'A' } else { 'a' };
+        (0..17).map(letter).collect::<String>() + ".png"
+    };
+    for n in 0..100_000 {
+        plan.add(ImageId(n), &variant(n), FileType::Png);
+    }
+    for n in 0..1000 {
+        let replaced = plan.announce(ImageId(1 << 40 | n), &variant(n * 7), FileType::Png);
+        assert_eq!(replaced, [ImageId(n * 7)]);
+    }
+    assert!(plan.name(ImageId(99_999), FileType::Png).as_str().len() > 30);
+    let mut same = NamePlan::new();
+    for n in 0..100_000 {
+        same.add(ImageId(n), "a.png", FileType::Png);
+    }
+    assert_eq!(
+        same.announce(ImageId(1 << 40), "a.png", FileType::Png)
+            .len(),
+        100_000
+    );
+    assert_eq!(same.name(ImageId(1 << 40), FileType::Png).as_str(), "a.png");
+    // About 2 s without optimisation on one slow core; quadratic, more than a minute.
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn names_of_removed_images_do_not_use_memory_forever() {
+    let mut plan = NamePlan::new();
+    for n in 0..20_000 {
+        plan.add(
+            ImageId(n % 10),
+            &format!("{n}-{}.png", "x".repeat(100)),
+            FileType::Png,
+        );
+    }
+    assert_eq!(plan.len(), 10);
+    assert!(plan.arena.bytes() < 1 << 20);
+    assert_eq!(
+        plan.listed(ImageId(9)),
+        Some(&*format!("19999-{}.png", "x".repeat(100)))
+    );
+}
+
+/// The names that RFC.md describes, found by comparing each image with all others.
+fn expected(images: &BTreeMap<u64, (String, bool)>) -> BTreeMap<u64, String> {
+    let safe = |id: u64| FileName::new(&images[&id].0, ImageId(id), FileType::Png);
+    let name = |(&id, (_, superseded)): (&u64, &(String, bool))| {
+        let mine = safe(id);
+        let meets = images.iter().any(|(&other, (_, superseded))| {
+            let suffixed = safe(other).with_id(ImageId(other));
+            let is_its_suffixed = mine.suffix_id() == Some(ImageId(other));
+            other != id
+                && (!superseded && safe(other).folded() == mine.folded()
+                    || is_its_suffixed && suffixed.folded() == mine.folded())
+        });
+        let name = if *superseded || meets {
+            mine.with_id(ImageId(id))
+        } else {
+            mine.clone()
+        };
+        (id, name.to_string())
+    };
+    images.iter().map(name).collect()
+}
+
+proptest! {
+    #[test]
+    fn r5_names_follow_each_change_of_the_plan(
+        changes in prop::collection::vec((0..6u64, "[aA]{1,2}(-000000000000000[0-5])?.png", 0..6u8), 0..40),
+    ) {
+        let (mut plan, mut images) = (NamePlan::new(), BTreeMap::new());
+        for (id, name, change) in changes {
+            match change {
+                0 => prop_assert_eq!(plan.remove(ImageId(id)), images.remove(&id).is_some()),
+                1 => {
+                    prop_assert_eq!(plan.supersede(ImageId(id)), images.contains_key(&id));
+                    images.entry(id).and_modify(|(_, superseded)| *superseded = true);
+                }
+                2 => {
+                    let mut replaced: Vec<u64> = plan
+                        .announce(ImageId(id), &name, FileType::Png)
+                        .iter()
+                        .map(|id| id.0)
+                        .collect();
+                    replaced.sort_unstable();
+                    images.remove(&id);
+                    let same = |(other, superseded): &(String, bool)| *other == name && !superseded;
+                    let gone: Vec<u64> =
+                        images.iter().filter(|(_, image)| same(image)).map(|(id, _)| *id).collect();
+                    images.retain(|_, image| !same(image));
+                    prop_assert_eq!(replaced, gone);
+                    images.insert(id, (name, false));
+                }
+                _ => {
+                    plan.add(ImageId(id), &name, FileType::Png);
+                    images.insert(id, (name, false));
+                }
+            }
+            prop_assert_eq!(plan.len(), images.len());
+            for (id, name) in expected(&images) {
+                let found = plan.name(ImageId(id), FileType::Png);
+                prop_assert_eq!(found.as_str(), name);
+                let slot = plan.slot(ImageId(id)).unwrap();
+                prop_assert_eq!(plan.at(slot), Some(ImageId(id)));
+            }
+        }
+    }
+}

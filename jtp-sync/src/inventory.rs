@@ -1,0 +1,113 @@
+//! What the folder contains before the sync.
+
+use jtp_core::ImageId;
+use jtp_store::NameArena;
+
+/// What a name in the folder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileKind {
+    /// An image with known content: by its first bytes or its extension
+    /// ([`has_image_extension`](jtp_store::has_image_extension)). Only such files are ever moved or replaced.
+    Image(ImageId),
+    /// An image whose content is not known, because it was not read or cannot be read. It stays in place with
+    /// [`Fetch::Missing`](crate::Fetch::Missing) and may be replaced with [`Fetch::All`](crate::Fetch::All).
+    Unread,
+    /// A regular file that is not an image. It is never moved or replaced. // R5
+    Other,
+    /// A folder, a link, a device: a name that cannot be used.
+    Reserved,
+}
+
+impl FileKind {
+    /// The code in the tag of a name.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            FileKind::Image(_) => 0,
+            FileKind::Unread => 1,
+            FileKind::Other => 2,
+            FileKind::Reserved => 3,
+        }
+    }
+
+    pub(crate) const fn new(code: u8, id: ImageId) -> FileKind {
+        match code {
+            0 => FileKind::Image(id),
+            1 => FileKind::Unread,
+            2 => FileKind::Other,
+            _ => FileKind::Reserved,
+        }
+    }
+}
+
+/// The names in the folder and what they stand for, as a scan found them.
+///
+/// It takes some 16 bytes for each name and the name itself. Hidden files need not be added: no image gets their
+/// names. A file whose name is not UTF-8 cannot be added either; if it is an image that the server lists, that image is
+/// fetched once, under its own name.
+///
+/// ```
+/// use jtp_core::ImageId;
+/// use jtp_sync::{FileKind, Inventory};
+///
+/// let mut inventory = Inventory::new();
+/// inventory.add("a.png", FileKind::Image(ImageId(1)));
+/// inventory.add("notes", FileKind::Reserved);
+/// assert_eq!(inventory.len(), 2);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    arena: NameArena,
+    ids: Vec<ImageId>,
+    names: Vec<u32>,
+}
+
+impl Inventory {
+    /// An empty folder.
+    #[must_use]
+    pub fn new() -> Inventory {
+        Inventory::default()
+    }
+
+    /// Adds a name: one path component, unique in the folder. `false` if it does not fit ([`NameArena`]).
+    pub fn add(&mut self, name: &str, kind: FileKind) -> bool {
+        let Some(address) = self.arena.push(kind.code(), name) else {
+            return false;
+        };
+        grow(&mut self.ids);
+        grow(&mut self.names);
+        self.ids.push(match kind {
+            FileKind::Image(id) => id,
+            _ => ImageId(0),
+        });
+        self.names.push(address);
+        true
+    }
+
+    /// The names, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, FileKind)> {
+        self.names.iter().zip(&self.ids).map(|(&address, &id)| {
+            let kind = FileKind::new(self.arena.tag(address), id);
+            (self.arena.name(address), kind)
+        })
+    }
+
+    /// The number of names.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are no names.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
+/// Makes room for one more, growing by an eighth: these tables are the bulk of a large inventory.
+pub(crate) fn grow<T>(table: &mut Vec<T>) {
+    if table.len() == table.capacity() {
+        table.reserve_exact(table.len() / 8 + 16);
+    }
+}

@@ -1,0 +1,134 @@
+//! What a sync does, chosen by the caller.
+
+/// Which images are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Fetch {
+    /// Those that the folder does not contain. // R8
+    #[default]
+    Missing,
+    /// All that the server lists, even if the folder contains them.
+    All,
+}
+
+/// Which names the images in the folder have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Names {
+    /// Those that R5 derives from the server's names: an image with another name is renamed. // R8
+    #[default]
+    Listed,
+    /// An image that the folder contains keeps its name, whatever that is, unless another image needs the name.
+    Any,
+}
+
+/// Options of a [`Planner`](crate::Planner).
+///
+/// ```
+/// use jtp_sync::{Fetch, Options};
+///
+/// let options = Options::new().with_fetch(Fetch::All).with_keep_existing(true);
+/// assert_eq!(options.fetch(), Fetch::All);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    fetch: Fetch,
+    names: Names,
+    keep_existing: bool,
+    case_sensitive: bool,
+    attempts: u8,
+}
+
+impl Options {
+    /// The most attempts for an image that can be set.
+    pub const MAX_ATTEMPTS: u8 = 7;
+
+    /// [`Fetch::Missing`], [`Names::Listed`], files are replaced, and a broken image is requested twice.
+    #[must_use]
+    pub const fn new() -> Options {
+        Options {
+            fetch: Fetch::Missing,
+            names: Names::Listed,
+            keep_existing: false,
+            case_sensitive: false,
+            attempts: 2,
+        }
+    }
+
+    /// Sets which images are fetched.
+    #[must_use]
+    pub const fn with_fetch(mut self, fetch: Fetch) -> Options {
+        self.fetch = fetch;
+        self
+    }
+
+    /// Sets which names the images in the folder have.
+    #[must_use]
+    pub const fn with_names(mut self, names: Names) -> Options {
+        self.names = names;
+        self
+    }
+
+    /// Sets whether a file stays if an image with its name arrives. The image then has its ID as a suffix.
+    #[must_use]
+    pub const fn with_keep_existing(mut self, keep: bool) -> Options {
+        self.keep_existing = keep;
+        self
+    }
+
+    /// Sets whether the file system keeps apart names that differ only in case or in their normal form. By default the
+    /// planner assumes that it may not, and treats such names as one: it then moves some files without need, and does
+    /// not rely on a file whose name is similar to one that it wrote.
+    #[must_use]
+    pub const fn with_case_sensitive(mut self, sensitive: bool) -> Options {
+        self.case_sensitive = sensitive;
+        self
+    }
+
+    /// Sets how often an image is requested before it has failed, from 1 to [`Options::MAX_ATTEMPTS`]. // R2
+    #[must_use]
+    pub const fn with_attempts(mut self, attempts: u8) -> Options {
+        self.attempts = match attempts {
+            0 => 1,
+            Options::MAX_ATTEMPTS.. => Options::MAX_ATTEMPTS,
+            attempts => attempts,
+        };
+        self
+    }
+
+    /// Which images are fetched.
+    #[must_use]
+    pub const fn fetch(&self) -> Fetch {
+        self.fetch
+    }
+
+    /// Which names the images in the folder have.
+    #[must_use]
+    pub const fn names(&self) -> Names {
+        self.names
+    }
+
+    /// Whether files stay if an image with their name arrives.
+    #[must_use]
+    pub const fn keep_existing(&self) -> bool {
+        self.keep_existing
+    }
+
+    /// Whether the file system keeps apart names that differ only in case or in their normal form.
+    #[must_use]
+    pub const fn case_sensitive(&self) -> bool {
+        self.case_sensitive
+    }
+
+    /// How often an image is requested before it has failed.
+    #[must_use]
+    pub const fn attempts(&self) -> u8 {
+        self.attempts
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}

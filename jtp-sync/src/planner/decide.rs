@@ -1,0 +1,474 @@
+//! What to do with one image, and with the files that use its name.
+
+use jtp_core::{FileType, ImageId, nfc};
+use jtp_store::{FileName, fold_case};
+
+use super::{MoveKind, Moving, Planner, State, mark};
+use crate::files::Index;
+use crate::inventory::FileKind;
+use crate::options::{Fetch, Names};
+use crate::step::{Expect, Reason, Step};
+
+/// What to do with an image.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// It is in the folder, and nothing is to be done.
+    Settled,
+    /// Nothing can be done now.
+    Nothing,
+    /// This step.
+    Do(Step),
+    /// The file has the name that the image needs, and is the only one with the image of the slot.
+    MoveFirst(Index, usize),
+    /// The file has the name that the image needs. The server may still have its image.
+    KeepAside(Index),
+    /// A step in progress uses the same name.
+    Wait,
+}
+
+/// What is under a name that an image needs.
+enum Obstacle {
+    /// Nothing, or what may be replaced.
+    Free(Expect),
+    /// What has to stay.
+    Blocked,
+    MoveFirst(Index, usize),
+    KeepAside(Index),
+    /// A step in progress uses the name or the image.
+    Busy,
+    /// The next LIST decides.
+    Doubtful,
+}
+
+impl Planner {
+    /// The name that an image is to have.
+    pub(super) fn target(&self, slot: usize, id: ImageId) -> FileName {
+        // The type matters only for images without a name.
+        let name = self.images.names.name(id, FileType::Other);
+        if self.images.has(slot, mark::NUMBERED) {
+            return self.numbered(&name.with_id(id), id, true);
+        }
+        if self.images.has(slot, mark::DIVERTED) {
+            return name.with_id(id);
+        }
+        name
+    }
+
+    /// The first of the names with a number that no file has, or with `own` also one that a file with the image has.
+    fn numbered(&self, name: &FileName, id: ImageId, own: bool) -> FileName {
+        let (stem, extension) = name
+            .as_str()
+            .rsplit_once('.')
+            .unwrap_or((name.as_str(), "img"));
+        // Short enough that the number is not cut off.
+        let stem: String = stem.chars().take(50).collect();
+        let mut n = 1u64;
+        loop {
+            let name = FileName::new(&format!("{stem}-{n}.{extension}"), id, FileType::Other);
+            let is_own = |file| own && self.files.kind(file) == FileKind::Image(id);
+            if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
+                return name;
+            }
+            n += 1;
+        }
+    }
+
+    /// Decides what to do with an image. `forced`: its file has to be moved, since another image needs its name.
+    pub(super) fn consider(&mut self, slot: usize, forced: bool) -> Action {
+        let Some(id) = self.images.names.at(slot) else {
+            return Action::Nothing;
+        };
+        if self.images.has(slot, mark::IN_CHAIN) && self.chain.last() != Some(&slot) {
+            return Action::Nothing;
+        }
+        let state = self.images.states[slot];
+        if self.images.has(slot, mark::DOUBTFUL) {
+            self.wants_list |= matches!(state, State::Idle | State::InHand);
+            return Action::Nothing;
+        }
+        match state {
+            State::Moving if forced => Action::Wait,
+            State::Moving => Action::Nothing,
+            State::InHand => self.consider_received(slot, id),
+            State::Idle | State::Settled => self.consider_files(slot, id, forced),
+            // With `Fetch::All`, the folder may have it nevertheless.
+            State::Unfetched if self.is_present(slot, id) => self.consider_files(slot, id, forced),
+            _ if forced => self.consider_files(slot, id, forced),
+            _ => Action::Nothing,
+        }
+    }
+
+    fn consider_received(&mut self, slot: usize, id: ImageId) -> Action {
+        loop {
+            let to = self.target(slot, id);
+            let expect = match self.obstacle(slot, id, &to, None) {
+                Obstacle::Free(expect) => expect,
+                Obstacle::Blocked if self.divert(slot) => continue,
+                Obstacle::Blocked => {
+                    self.fail_store(slot, id, Reason::NamesTaken);
+                    return Action::Nothing;
+                }
+                Obstacle::MoveFirst(file, other) => return Action::MoveFirst(file, other),
+                Obstacle::KeepAside(file) => return Action::KeepAside(file),
+                Obstacle::Busy => return Action::Wait,
+                Obstacle::Doubtful => return Action::Nothing,
+            };
+            self.begin(id, None, to.as_str(), MoveKind::Place, &expect);
+            return Action::Do(match expect {
+                Expect::Nothing => Step::Place { id, to },
+                expect => Step::Replace { id, to, expect },
+            });
+        }
+    }
+
+    fn consider_files(&mut self, slot: usize, id: ImageId, forced: bool) -> Action {
+        if self.images.states[slot] == State::Idle && self.options.fetch() == Fetch::All {
+            self.plan_fetch(slot, id);
+            if !forced {
+                return Action::Nothing;
+            }
+        }
+        loop {
+            let to = self.target(slot, id);
+            if self.has_name(slot, id, &to) {
+                self.settle(slot, id);
+                return Action::Settled;
+            }
+            if !self.is_present(slot, id) {
+                if !forced {
+                    self.plan_fetch(slot, id);
+                }
+                return Action::Nothing;
+            }
+            let keeps_name = self.options.names() == Names::Any && !forced;
+            if keeps_name || self.images.has(slot, mark::STUCK) {
+                self.settle(slot, id);
+                return Action::Settled;
+            }
+            self.materialise(slot);
+            let Some(from) = self.copy_to_move(id, &to) else {
+                return Action::Wait;
+            };
+            let expect = match self.obstacle(slot, id, &to, Some(from)) {
+                Obstacle::Free(expect) => expect,
+                Obstacle::Blocked if self.divert(slot) => continue,
+                Obstacle::Blocked => {
+                    self.images.set(slot, mark::STUCK);
+                    continue;
+                }
+                Obstacle::MoveFirst(file, other) => return Action::MoveFirst(file, other),
+                Obstacle::KeepAside(file) => return Action::KeepAside(file),
+                Obstacle::Busy => return Action::Wait,
+                Obstacle::Doubtful => return Action::Nothing,
+            };
+            let from = self.name_of(from);
+            self.begin(id, Some(&from), to.as_str(), MoveKind::Rename, &expect);
+            return Action::Do(Step::Rename {
+                id,
+                from,
+                to,
+                expect,
+            });
+        }
+    }
+
+    /// Gives the image its ID as a suffix, or a number after that if it has it. `false` if it has both.
+    pub(super) fn divert(&mut self, slot: usize) -> bool {
+        let is_new = !self.images.has(slot, mark::NUMBERED);
+        let diverted = self.images.has(slot, mark::DIVERTED);
+        let next = if diverted {
+            mark::NUMBERED
+        } else {
+            mark::DIVERTED
+        };
+        self.images.set(slot, next);
+        is_new
+    }
+
+    fn plan_fetch(&mut self, slot: usize, id: ImageId) {
+        self.totals.planned.add(self.images.lengths[slot]);
+        self.want(slot, id);
+    }
+
+    /// Whether the folder has the image under this name. Names that differ only in their normal form are the same:
+    /// some file systems store another one than was asked for.
+    fn has_name(&self, slot: usize, id: ImageId, name: &FileName) -> bool {
+        if self.images.has(slot, mark::AT_PLAIN)
+            && self.images.names.safe(id).as_ref() == Some(name)
+        {
+            return true;
+        }
+        self.files
+            .copies(id)
+            .any(|file| *nfc(self.files.name(file)) == *name.as_str())
+    }
+
+    /// The file of the image to rename: one whose name differs only in case, else the one with the smallest name.
+    fn copy_to_move(&self, id: ImageId, to: &FileName) -> Option<Index> {
+        let target = fold_case(to.as_str());
+        let rank = |file: &Index| {
+            let name = self.files.name(*file);
+            (fold_case(name) != target, name.to_owned())
+        };
+        let is_free = |file: &Index| !self.busy.contains_key(&*fold_case(self.files.name(*file)));
+        self.files.copies(id).filter(is_free).min_by_key(rank)
+    }
+
+    /// What has to happen before the image can get this name. `own` is the file that is to be renamed.
+    fn obstacle(
+        &mut self,
+        slot: usize,
+        id: ImageId,
+        to: &FileName,
+        own: Option<Index>,
+    ) -> Obstacle {
+        let folded = fold_case(to.as_str());
+        if self.busy.contains_key(&*folded) {
+            return Obstacle::Busy;
+        }
+        let single = self.images.names.only_with_fold(&folded);
+        if let Some(holder) = single.and_then(|holder| self.images.slot(holder)) {
+            if holder != slot || own.is_none() {
+                self.materialise(holder);
+            }
+        }
+        let (mut expect, mut is_exact) = (Expect::Nothing, false);
+        for file in self.files_like(to.as_str()) {
+            if Some(file) == own {
+                continue;
+            }
+            let here = match self.files.kind(file) {
+                FileKind::Reserved | FileKind::Other => return Obstacle::Blocked,
+                FileKind::Unread if self.options.fetch() == Fetch::All => Expect::Unread,
+                FileKind::Unread => return Obstacle::Blocked,
+                FileKind::Image(content) if content == id => Expect::Image(id),
+                FileKind::Image(content) => match self.use_of(file, content) {
+                    Obstacle::Free(_) if self.options.keep_existing() => {
+                        return self.kept_existing(file, content);
+                    }
+                    Obstacle::Free(expect) => expect,
+                    obstacle => return obstacle,
+                },
+            };
+            // If several names are equal only to some file systems, the exact one decides.
+            if expect == Expect::Nothing || !is_exact {
+                is_exact = self.files.name(file) == to.as_str();
+                expect = here;
+            }
+        }
+        Obstacle::Free(expect)
+    }
+
+    /// Whether a file with another image may be replaced.
+    fn use_of(&mut self, file: Index, content: ImageId) -> Obstacle {
+        let Some(other) = self.images.slot(content) else {
+            return match self.complete {
+                true => Obstacle::Free(Expect::Image(content)),
+                false => Obstacle::KeepAside(file),
+            };
+        };
+        if self.images.has(other, mark::DOUBTFUL) {
+            self.wants_list = true;
+            return Obstacle::Doubtful;
+        }
+        if self.images.states[other] == State::Moving {
+            return Obstacle::Busy;
+        }
+        // A cycle of images that have all arrived: the bytes that wait are the copy.
+        if self.options.fetch() == Fetch::All
+            && self.images.states[other] == State::InHand
+            && self.images.has(other, mark::IN_CHAIN)
+        {
+            return Obstacle::Free(Expect::Image(content));
+        }
+        if let Some(copy) = self.other_copy(other, content, file) {
+            return Obstacle::Free(Expect::Copy {
+                id: content,
+                other: copy,
+            });
+        }
+        if self.images.has(other, mark::STUCK) {
+            return Obstacle::Blocked;
+        }
+        Obstacle::MoveFirst(file, other)
+    }
+
+    /// A file that stays, unless its image moves to its own name.
+    fn kept_existing(&self, file: Index, content: ImageId) -> Obstacle {
+        match self.images.slot(content) {
+            Some(other)
+                if self.options.names() == Names::Listed
+                    && !self.images.has(other, mark::STUCK)
+                    && !self.has_name(other, content, &self.target(other, content)) =>
+            {
+                Obstacle::MoveFirst(file, other)
+            }
+            _ => Obstacle::Blocked,
+        }
+    }
+
+    /// Another file with the image that no step in progress uses.
+    fn other_copy(&self, slot: usize, id: ImageId, file: Index) -> Option<String> {
+        let is_free = |name: &str| !self.busy.contains_key(&*fold_case(name));
+        if self.images.has(slot, mark::AT_PLAIN) {
+            let name = self.images.names.safe(id).map(|name| name.to_string());
+            if let Some(name) = name.filter(|name| is_free(name)) {
+                return Some(name);
+            }
+        }
+        self.files
+            .copies(id)
+            .filter(|other| *other != file)
+            .map(|other| self.files.name(other))
+            .filter(|name| is_free(name))
+            .min()
+            .map(str::to_owned)
+    }
+
+    /// Notes that a step begins.
+    fn begin(
+        &mut self,
+        id: ImageId,
+        from: Option<&str>,
+        to: &str,
+        kind: MoveKind,
+        expect: &Expect,
+    ) {
+        for name in from.into_iter().chain([to]) {
+            *self.busy.entry(fold_case(name).into_owned()).or_default() += 1;
+        }
+        let slot = self.images.slot(id);
+        let moving = Moving {
+            from: from.map(str::to_owned),
+            to: to.to_owned(),
+            kind,
+            expect: expect.clone(),
+            length: slot.map_or(0, |slot| self.images.lengths[slot]),
+            before: slot.map_or(State::Idle, |slot| self.images.states[slot]),
+        };
+        self.moving.insert(id, moving);
+        if let Some(slot) = slot {
+            self.images.states[slot] = State::Moving;
+        }
+    }
+
+    /// The image is in the folder, and stays where it is.
+    fn settle(&mut self, slot: usize, id: ImageId) {
+        let length = self.images.lengths[slot];
+        match self.images.states[slot] {
+            State::Idle => {
+                self.totals.kept.add(length);
+                self.images.states[slot] = State::Settled;
+            }
+            State::Settled => {}
+            // Moved for another image while it is fetched again.
+            _ => return,
+        }
+        let reason = if self.images.has(slot, mark::STUCK) {
+            Some(Reason::CannotRename)
+        } else {
+            Some(Reason::NameTaken).filter(|_| self.images.has(slot, mark::DIVERTED))
+        };
+        match reason {
+            Some(reason) if !self.images.has(slot, mark::MISNAMED) => {
+                self.images.set(slot, mark::MISNAMED);
+                self.totals.misnamed.add(length);
+                self.notices.push_back(Step::Refuse { id, reason });
+            }
+            None if self.images.has(slot, mark::MISNAMED) => {
+                self.images.clear(slot, mark::MISNAMED);
+                self.totals.misnamed.subtract(length);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Images that are moved one after another.
+impl Planner {
+    pub(super) fn enter_chain(&mut self, slot: usize) {
+        self.images.set(slot, mark::IN_CHAIN);
+        self.chain.push(slot);
+    }
+
+    fn leave_chain(&mut self) {
+        if let Some(slot) = self.chain.pop() {
+            self.images.clear(slot, mark::IN_CHAIN);
+        }
+    }
+
+    /// Gives up the chain. A step of it that is in progress goes on.
+    pub(super) fn abandon_chain(&mut self) {
+        while !self.chain.is_empty() {
+            self.leave_chain();
+        }
+        self.chain_waits = false;
+    }
+
+    /// The next step of the chain, whose last image moves first. Each file is renamed at most twice: at the end of the
+    /// chain a name is free, or, in a cycle, becomes free by keeping a file aside.
+    pub(super) fn advance_chain(&mut self) -> Option<Step> {
+        while let Some(&slot) = self.chain.last() {
+            if self.chain_waits {
+                return None;
+            }
+            let forced = self.chain.len() > 1;
+            match self.consider(slot, forced) {
+                Action::Settled => self.leave_chain(),
+                Action::Nothing => {
+                    if forced {
+                        // Its file is in the way and cannot be moved.
+                        self.images.set(slot, mark::STUCK);
+                    }
+                    self.leave_chain();
+                }
+                Action::Do(step) => {
+                    self.chain_waits = true;
+                    return Some(step);
+                }
+                Action::MoveFirst(file, other) if self.images.has(other, mark::IN_CHAIN) => {
+                    self.chain_waits = true;
+                    return self.keep_aside(file);
+                }
+                Action::MoveFirst(_, other) => self.enter_chain(other),
+                Action::KeepAside(file) => {
+                    self.chain_waits = true;
+                    return self.keep_aside(file);
+                }
+                Action::Wait => self.chain_waits = true,
+            }
+        }
+        None
+    }
+
+    /// Renames a file to a name with its image's ID.
+    fn keep_aside(&mut self, file: Index) -> Option<Step> {
+        let FileKind::Image(id) = self.files.kind(file) else {
+            return None;
+        };
+        let from = self.name_of(file);
+        let file_type = self.images.names.file_type(id).unwrap_or(FileType::Other);
+        let mut to = FileName::new(&from, id, file_type).with_id(id);
+        if !self.is_unused(&to) {
+            to = self.numbered(&to, id, false);
+        }
+        self.begin(
+            id,
+            Some(&from),
+            to.as_str(),
+            MoveKind::KeepAside,
+            &Expect::Nothing,
+        );
+        Some(Step::KeepAside { id, from, to })
+    }
+
+    /// Whether no file has the name, and no step in progress uses it.
+    fn is_unused(&self, name: &FileName) -> bool {
+        let folded = fold_case(name.as_str());
+        let single = self.images.names.only_with_fold(&folded);
+        let holder = single.and_then(|holder| self.images.slot(holder));
+        !self.busy.contains_key(&*folded)
+            && !holder.is_some_and(|holder| self.images.has(holder, mark::AT_PLAIN))
+            && self.files.with_fold(&folded).is_empty()
+    }
+}

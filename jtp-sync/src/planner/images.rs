@@ -1,0 +1,116 @@
+//! What the planner remembers about each image that the server lists.
+
+use jtp_core::ImageId;
+use jtp_store::NamePlan;
+
+use crate::inventory::grow;
+
+/// The state of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not looked at yet.
+    Idle,
+    /// To be fetched.
+    Wanted,
+    /// A [`Step::Fetch`](crate::Step::Fetch) was returned.
+    Fetching,
+    /// It was not sent. The next LIST decides.
+    NotSent,
+    /// Its bytes are here, and it is not visible yet.
+    InHand,
+    /// A step with its files was returned.
+    Moving,
+    /// It is in the folder, and there is nothing to do.
+    Settled,
+    /// It will not arrive.
+    Unfetched,
+    /// It has arrived and cannot be stored.
+    Unstored,
+}
+
+/// Marks of an image.
+pub(super) mod mark {
+    /// The folder has the image under its own safe name, which no other image needs. The file is not in
+    /// [`Files`](crate::files::Files).
+    pub(in super::super) const AT_PLAIN: u8 = 1;
+    /// This LIST names it.
+    pub(in super::super) const SEEN: u8 = 2;
+    /// A WATCH event gave its name to another image, so that the server may not have it any more. // N1
+    pub(in super::super) const DOUBTFUL: u8 = 4;
+    /// It is in the chain of images that are moved one after another.
+    pub(in super::super) const IN_CHAIN: u8 = 8;
+    /// Its name is not free, so it gets its ID as a suffix.
+    pub(in super::super) const DIVERTED: u8 = 16;
+    /// The name with its ID is not free either, so it gets a number.
+    pub(in super::super) const NUMBERED: u8 = 128;
+    /// Its file cannot be renamed.
+    pub(in super::super) const STUCK: u8 = 32;
+    /// It is counted as misnamed.
+    pub(in super::super) const MISNAMED: u8 = 64;
+}
+
+/// The listed images: their names, and tables by the slot of the name.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    pub(super) names: NamePlan,
+    pub(super) lengths: Vec<u32>,
+    pub(super) states: Vec<State>,
+    pub(super) marks: Vec<u8>,
+    /// The low half: how often it was requested in vain. The high half: how often its files had changed.
+    pub(super) tries: Vec<u8>,
+}
+
+impl Images {
+    /// Makes the tables as long as the names need.
+    pub(super) fn extend(&mut self) {
+        while self.states.len() < self.names.slots() {
+            grow(&mut self.lengths);
+            grow(&mut self.states);
+            grow(&mut self.marks);
+            grow(&mut self.tries);
+            self.lengths.push(0);
+            self.states.push(State::Idle);
+            self.marks.push(0);
+            self.tries.push(0);
+        }
+    }
+
+    pub(super) fn reset(&mut self, slot: usize) {
+        self.lengths[slot] = 0;
+        self.states[slot] = State::Idle;
+        self.marks[slot] = 0;
+        self.tries[slot] = 0;
+    }
+
+    pub(super) fn slot(&self, id: ImageId) -> Option<usize> {
+        self.names.slot(id)
+    }
+
+    pub(super) fn has(&self, slot: usize, mark: u8) -> bool {
+        self.marks[slot] & mark != 0
+    }
+
+    pub(super) fn set(&mut self, slot: usize, mark: u8) {
+        self.marks[slot] |= mark;
+    }
+
+    pub(super) fn clear(&mut self, slot: usize, mark: u8) {
+        self.marks[slot] &= !mark;
+    }
+
+    /// Counts a request in vain, and returns how many there were.
+    pub(super) fn count_try(&mut self, slot: usize) -> u8 {
+        let tries = &mut self.tries[slot];
+        if *tries & 0xf < 0xf {
+            *tries += 1;
+        }
+        *tries & 0xf
+    }
+
+    /// Counts a step whose files had changed, and returns how many there were.
+    pub(super) fn count_stale(&mut self, slot: usize) -> u8 {
+        let tries = &mut self.tries[slot];
+        *tries = tries.saturating_add(0x10);
+        *tries >> 4
+    }
+}

@@ -1,0 +1,224 @@
+//! LISTs and events.
+
+use jtp_core::{FileType, ImageId, nfc};
+use jtp_store::{FileName, fold_case};
+
+use super::{Planner, State, mark};
+use crate::step::{ListReport, Reason, Step};
+
+impl Planner {
+    /// A LIST begins. A LIST that began earlier and did not end counts as incomplete.
+    pub fn begin_list(&mut self) {
+        if self.listing.is_some() {
+            let _ = self.end_list(false);
+        }
+        self.listing = Some(ListReport::default());
+        for marks in &mut self.images.marks {
+            *marks &= !mark::SEEN;
+        }
+    }
+
+    /// An entry of the LIST, in the server's order. `length` is that of the encoded form, in bytes. // S6
+    ///
+    /// Of two entries with one ID the first stands. Of two images with one name, compared in NFC, the later one has
+    /// the name, and the earlier one its ID as a suffix: some servers keep the old image of a file that has changed.
+    ///
+    /// An entry without [`Planner::begin_list`] is treated as an event.
+    pub fn entry(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
+        let Some(report) = &mut self.listing else {
+            return self.announce(id, name, file_type, length);
+        };
+        report.entries += 1;
+        let seen = self
+            .images
+            .slot(id)
+            .map(|slot| self.images.has(slot, mark::SEEN));
+        if seen == Some(true) {
+            report.doubled += 1;
+            return;
+        }
+        let earlier = self.insert(id, name, file_type, length);
+        let Some(slot) = self.images.slot(id) else {
+            return;
+        };
+        self.images.set(slot, mark::SEEN);
+        self.images.clear(slot, mark::DOUBTFUL);
+        let Some(earlier) = earlier else { return };
+        let is_listed = self
+            .images
+            .slot(earlier)
+            .is_some_and(|slot| self.images.has(slot, mark::SEEN));
+        if let Some(report) = self.listing.as_mut().filter(|_| is_listed) {
+            report.same_name += 1;
+            if report.examples.len() < ListReport::MAX_EXAMPLES {
+                report.examples.push((earlier, id));
+            }
+        }
+    }
+
+    /// The LIST ends. `complete`: it contained as many entries as it promised, and the connection did not break.
+    ///
+    /// Images that a complete LIST does not name are forgotten; their files stay until an image needs their name.
+    /// After an incomplete LIST, images of earlier LISTs stay in the plan, and nothing is replaced because the LIST
+    /// does not name it.
+    pub fn end_list(&mut self, complete: bool) -> ListReport {
+        let Some(mut report) = self.listing.take() else {
+            return ListReport::default();
+        };
+        self.complete = complete;
+        self.absorb();
+        self.abandon_chain();
+        self.ready.clear();
+        self.obstructed.clear();
+        self.delayed.clear();
+        self.sweep = 0;
+        self.wants_list = false;
+        for slot in 0..self.images.names.slots() {
+            let Some(id) = self.images.names.at(slot) else {
+                continue;
+            };
+            if complete && !self.images.has(slot, mark::SEEN) {
+                report.gone += 1;
+                self.remove_image(slot, id);
+                continue;
+            }
+            self.images.clear(
+                slot,
+                mark::DOUBTFUL | mark::DIVERTED | mark::NUMBERED | mark::STUCK,
+            );
+            self.images.tries[slot] &= 0xf;
+            if self.state(slot, id) == State::NotSent {
+                if self.images.tries[slot] & 0xf < self.options.attempts() {
+                    self.want(slot, id);
+                } else {
+                    self.fail_fetch(slot, id, Reason::NotReceived);
+                }
+            }
+        }
+        for id in std::mem::take(&mut self.unlisted) {
+            if self.images.slot(id).is_none() || self.fetched(id) == crate::Received::Discard {
+                self.notices.push_back(Step::Discard { id });
+            }
+        }
+        report
+    }
+
+    /// An event of WATCH: the image is new. It takes over its name. An image that had the name may still be on the
+    /// server under another one, so its file is not replaced before the next LIST. // N1 R8
+    pub fn announce(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
+        self.absorb();
+        let earlier = self.insert(id, name, file_type, length);
+        if let Some(slot) = earlier.and_then(|earlier| self.images.slot(earlier)) {
+            self.images.set(slot, mark::DOUBTFUL);
+        }
+        if let Some(slot) = self.images.slot(id) {
+            self.images.clear(slot, mark::DOUBTFUL);
+            self.images.set(slot, mark::SEEN);
+            self.forget_failure(slot);
+            self.ready.push_back(slot);
+        }
+        if self.unlisted.contains(&id) {
+            self.unlisted.retain(|other| *other != id);
+            if self.fetched(id) == crate::Received::Discard {
+                self.notices.push_back(Step::Discard { id });
+            }
+        }
+    }
+
+    /// Adds or renames an image. Returns the image that had exactly this name before, which is superseded now.
+    fn insert(
+        &mut self,
+        id: ImageId,
+        name: &str,
+        file_type: FileType,
+        length: u32,
+    ) -> Option<ImageId> {
+        if let Some(slot) = self.images.slot(id) {
+            self.set_length(slot, id, length);
+            let names = &self.images.names;
+            let same = names.listed(id) == Some(&*nfc(name));
+            if same && names.file_type(id) == Some(file_type) && !names.is_superseded(id) {
+                return None;
+            }
+            self.materialise(slot);
+        }
+        let earlier = self
+            .images
+            .names
+            .listed_as(name)
+            .filter(|other| *other != id);
+        if let Some(earlier) = earlier {
+            if let Some(slot) = self.images.slot(earlier) {
+                self.materialise(slot);
+            }
+            self.images.names.supersede(earlier);
+        }
+        // Another image may share the safe name from now on: both have a suffix then.
+        let safe = FileName::new(name, id, file_type);
+        let sharer = self.images.names.only_with_fold(&fold_case(safe.as_str()));
+        if let Some(slot) = sharer.and_then(|sharer| self.images.slot(sharer)) {
+            self.materialise(slot);
+            self.ready.push_back(slot);
+        }
+        let is_new = self.images.slot(id).is_none();
+        self.images.names.add(id, name, file_type);
+        self.images.extend();
+        if let Some(slot) = self.images.slot(id).filter(|_| is_new) {
+            self.images.reset(slot);
+            self.images.lengths[slot] = length;
+            // A step of the image is still in progress, though the image was not listed meanwhile.
+            if self.moving.contains_key(&id) {
+                self.images.states[slot] = State::Moving;
+            }
+        }
+        earlier
+    }
+
+    fn set_length(&mut self, slot: usize, id: ImageId, length: u32) {
+        let old = self.images.lengths[slot];
+        match self.state(slot, id) {
+            // Counted with its old length.
+            State::Unfetched | State::Unstored | State::InHand => return,
+            State::Wanted | State::Fetching | State::NotSent => {
+                let bytes = &mut self.totals.planned.bytes;
+                *bytes = bytes.saturating_sub(u64::from(old)) + u64::from(length);
+            }
+            _ => {}
+        }
+        self.images.lengths[slot] = length;
+    }
+
+    /// The server does not have the image any more.
+    fn remove_image(&mut self, slot: usize, id: ImageId) {
+        self.materialise(slot);
+        let length = self.images.lengths[slot];
+        match self.images.states[slot] {
+            State::Wanted | State::Fetching | State::NotSent => {
+                self.totals.planned.subtract(length);
+            }
+            State::InHand => {
+                self.in_hand -= 1;
+                self.notices.push_back(Step::Discard { id });
+            }
+            State::Unfetched => {
+                self.totals.planned.subtract(length);
+                self.totals.unfetched.subtract(length);
+            }
+            State::Unstored => self.totals.unstored.subtract(length),
+            State::Moving => {
+                // A fetch of it that is in progress is not planned any more.
+                let before = self.state(slot, id);
+                if matches!(before, State::Wanted | State::Fetching | State::NotSent) {
+                    self.totals.planned.subtract(length);
+                    self.set_state(slot, id, State::Idle);
+                }
+            }
+            State::Idle | State::Settled => {}
+        }
+        if self.images.has(slot, mark::MISNAMED) {
+            self.totals.misnamed.subtract(length);
+        }
+        self.images.names.remove(id);
+        self.images.reset(slot);
+    }
+}

@@ -1,0 +1,295 @@
+//! The laws on random folders, servers and histories.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::executor::{Run, Trouble, disturb};
+use crate::model::{Folder, Rng, Server};
+use jtp_core::{ImageId, nfc};
+use jtp_store::fold_case;
+use jtp_sync::{Fetch, FileKind, Names, Options};
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().unwrap())
+    };
+    match number("JTP_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("JTP_SEEDS").unwrap_or(3000),
+    }
+}
+
+fn for_each_seed(law: impl Fn(&mut Rng)) {
+    for seed in seeds() {
+        let result = catch_unwind(AssertUnwindSafe(|| law(&mut Rng(seed))));
+        if let Err(panic) = result {
+            eprintln!("failed with JTP_SEED={seed}");
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// A history: a random folder and server, and runs in which much goes wrong.
+struct History {
+    folder: Folder,
+    server: Server,
+    options: Options,
+    bad: BTreeSet<ImageId>,
+}
+
+fn history(rng: &mut Rng, trouble: Trouble, options: impl Fn(&mut Rng) -> Options) -> History {
+    let mut folder = Folder {
+        folding: rng.percent(50),
+        ..Folder::default()
+    };
+    let mut server = Server::of(&[]);
+    for _ in 0..rng.below(10) {
+        server.change(rng);
+    }
+    if rng.percent(60) {
+        for _ in 0..rng.below(8) {
+            disturb(&mut folder, rng);
+        }
+    }
+    let told = !folder.folding && rng.percent(60);
+    let options = options(rng).with_case_sensitive(told);
+    let bad = if rng.percent(30) {
+        server
+            .ids()
+            .into_iter()
+            .filter(|_| rng.percent(30))
+            .collect()
+    } else {
+        BTreeSet::new()
+    };
+    for _ in 0..rng.below(4) {
+        let mut run = Run::new(rng, &mut folder, &mut server, options.clone(), trouble);
+        run.bad = bad.clone();
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            run.finish();
+        }));
+        if let Err(panic) = ended {
+            print_log(&run);
+            resume_unwind(panic);
+        }
+        if rng.percent(50) {
+            server.change(rng);
+        }
+    }
+    History {
+        folder,
+        server,
+        options,
+        bad,
+    }
+}
+
+fn print_log(run: &Run<'_>) {
+    if std::env::var_os("JTP_SEED").is_some() {
+        eprintln!(
+            "{}\n{:?}\n{:?}",
+            run.log.join("\n"),
+            run.folder,
+            run.planner
+        );
+    }
+}
+
+impl History {
+    /// A run in which nothing goes wrong. Returns the images that were fetched, and whether the folder changed.
+    fn calm_run(&mut self, rng: &mut Rng) -> (BTreeSet<ImageId>, bool) {
+        let before = self.folder.files.clone();
+        let trouble = Trouble::default();
+        let mut run = Run::new(
+            rng,
+            &mut self.folder,
+            &mut self.server,
+            self.options.clone(),
+            trouble,
+        );
+        run.bad = self.bad.clone();
+        run.log.push(format!("the folder is {before:?}"));
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            assert!(run.finish());
+        }));
+        if let Err(panic) = ended {
+            print_log(&run);
+            resume_unwind(panic);
+        }
+        if std::env::var_os("JTP_SEED").is_some() {
+            print_log(&run);
+        }
+        let fetched = run.fetched.keys().copied().collect();
+        (fetched, self.folder.files != before)
+    }
+
+    /// All that the server lists is in the folder, under its name if that is free.
+    fn check_complete(&self) {
+        for (id, name) in self.server.expected_names() {
+            let holders = self.folder.holders(id);
+            if self.bad.contains(&id) && holders.is_empty() {
+                continue;
+            }
+            assert!(!holders.is_empty(), "R8 (d): {id} is not in the folder");
+            if self.options.names() == Names::Any {
+                continue;
+            }
+            let suffixed = name.with_id(id);
+            let has = |name: &str| holders.iter().any(|holder| *nfc(holder) == *name);
+            let is_taken = self.folder.files.iter().any(|(other, kind)| {
+                let stays = self.folder.immutable.contains(other) || self.options.keep_existing();
+                let is_similar = fold_case(other) == fold_case(name.as_str());
+                is_similar && (!matches!(kind, FileKind::Image(_)) || stays)
+            });
+            let is_stuck = holders
+                .iter()
+                .any(|holder| self.folder.immutable.contains(*holder));
+            let is_free = !is_taken && !is_stuck;
+            assert!(
+                has(name.as_str()) || !is_free,
+                "R8 (c): {id} is not under {name}, but {holders:?}"
+            );
+            let suffix_taken = self.folder.files.iter().any(|(other, kind)| {
+                fold_case(other) == fold_case(suffixed.as_str()) && *kind != FileKind::Image(id)
+            });
+            assert!(
+                has(name.as_str()) || has(suffixed.as_str()) || is_stuck || suffix_taken,
+                "R8 (c): {id} is neither under {name} nor under {suffixed}, but {holders:?}"
+            );
+        }
+    }
+}
+
+const ALL: Trouble = Trouble {
+    changes: true,
+    errors: true,
+    kill: true,
+};
+
+fn plain(_: &mut Rng) -> Options {
+    Options::new()
+}
+
+fn any_options(rng: &mut Rng) -> Options {
+    let names = *rng.pick(&[Names::Listed, Names::Any]);
+    Options::new()
+        .with_names(names)
+        .with_keep_existing(rng.percent(30))
+}
+
+#[test]
+fn r8_an_image_that_the_server_lists_is_never_lost_in_any_history() {
+    // The executor checks each step; disturbed runs are all that is needed.
+    for_each_seed(|rng| {
+        let mut history = history(rng, ALL, any_options);
+        let there: BTreeSet<ImageId> = history
+            .server
+            .ids()
+            .into_iter()
+            .filter(|id| history.folder.contains(*id))
+            .collect();
+        history.calm_run(rng);
+        for id in there {
+            assert!(history.folder.contains(id), "R8 (a): {id} is lost");
+        }
+    });
+}
+
+#[test]
+fn r8_a_second_run_does_nothing() {
+    for_each_seed(|rng| {
+        let mut history = history(rng, ALL, any_options);
+        history.calm_run(rng);
+        let (fetched, changed) = history.calm_run(rng);
+        assert_eq!(fetched, BTreeSet::new(), "R8 (b): fetched again");
+        assert!(!changed, "R8 (b): a second run changes the folder");
+    });
+}
+
+#[test]
+fn r8_an_image_in_the_folder_is_not_fetched_again() {
+    for_each_seed(|rng| {
+        // Without changes from outside, the executor checks each fetch.
+        let trouble = Trouble {
+            changes: false,
+            ..ALL
+        };
+        let mut history = history(rng, trouble, any_options);
+        let before = history.folder.clone();
+        let (fetched, _) = history.calm_run(rng);
+        assert!(fetched.iter().all(|id| !before.contains(*id)));
+    });
+}
+
+#[test]
+fn r8_in_the_end_all_listed_images_have_their_names() {
+    for_each_seed(|rng| {
+        let mut history = history(rng, ALL, plain);
+        history.calm_run(rng);
+        history.check_complete();
+    });
+}
+
+#[test]
+fn r8_one_image_that_cannot_be_stored_keeps_no_other_from_coming() {
+    for_each_seed(|rng| {
+        let mut history = history(rng, ALL, any_options);
+        for name in history.folder.files.keys() {
+            if rng.percent(30) {
+                history.folder.immutable.insert(name.clone());
+            }
+        }
+        let fixed: Vec<(String, FileKind)> = history
+            .folder
+            .immutable
+            .iter()
+            .map(|name| (name.clone(), history.folder.files[name]))
+            .collect();
+        history.calm_run(rng);
+        history.check_complete();
+        for (name, kind) in fixed {
+            assert_eq!(history.folder.files.get(&name), Some(&kind));
+        }
+        let (fetched, changed) = history.calm_run(rng);
+        assert_eq!((fetched, changed), (BTreeSet::new(), false));
+    });
+}
+
+#[test]
+fn r5_no_file_that_is_not_an_image_is_moved_or_replaced() {
+    for_each_seed(|rng| {
+        let mut history = history(rng, ALL, any_options);
+        let others = |folder: &Folder| -> Vec<(String, FileKind)> {
+            let is_other = |(_, kind): &(&String, &FileKind)| !matches!(kind, FileKind::Image(_));
+            let listed = folder.files.iter().filter(is_other);
+            listed.map(|(name, kind)| (name.clone(), *kind)).collect()
+        };
+        let before = others(&history.folder);
+        history.calm_run(rng);
+        assert_eq!(others(&history.folder), before);
+    });
+}
+
+#[test]
+fn r8_fetching_all_anew_loses_nothing_either() {
+    for_each_seed(|rng| {
+        let options = |_: &mut Rng| Options::new().with_fetch(Fetch::All);
+        let trouble = Trouble { kill: false, ..ALL };
+        let mut history = history(rng, trouble, options);
+        history
+            .folder
+            .files
+            .retain(|_, kind| *kind != FileKind::Unread);
+        let wanted: BTreeSet<ImageId> = history
+            .server
+            .ids()
+            .difference(&history.bad)
+            .copied()
+            .collect();
+        let (fetched, _) = history.calm_run(rng);
+        assert_eq!(fetched, wanted);
+        history.check_complete();
+    });
+}

@@ -1,0 +1,9 @@
+//! The laws of the planner (R8), on single cases and on random histories.
+//!
+//! `JTP_SEEDS=20000 cargo test -p jtp-sync --test laws` tries more histories; `JTP_SEED=17` repeats one and prints its
+//! log.
+
+mod cases;
+mod executor;
+mod histories;
+mod model;

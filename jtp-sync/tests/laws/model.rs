@@ -1,0 +1,244 @@
+//! A folder and a server in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jtp_core::{FileType, ImageId, nfc};
+use jtp_store::{FileName, NamePlan, fold_case};
+use jtp_sync::FileKind;
+
+/// A seeded random number generator (SplitMix64).
+#[derive(Debug)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    /// True with this probability.
+    pub(crate) fn percent(&mut self, n: usize) -> bool {
+        self.below(100) < n
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// A folder: names and what they stand for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Folder {
+    pub(crate) files: BTreeMap<String, FileKind>,
+    /// Whether names that differ in case or normal form are one.
+    pub(crate) folding: bool,
+    /// Names of files that cannot be renamed or replaced.
+    pub(crate) immutable: BTreeSet<String>,
+}
+
+impl Folder {
+    pub(crate) fn of(files: &[(&str, u64)]) -> Folder {
+        let image = |(name, id): &(&str, u64)| ((*name).to_owned(), FileKind::Image(ImageId(*id)));
+        Folder {
+            files: files.iter().map(image).collect(),
+            ..Folder::default()
+        }
+    }
+
+    /// The name of the file that the file system finds under a name.
+    pub(crate) fn find(&self, name: &str) -> Option<String> {
+        if !self.folding {
+            return self.files.contains_key(name).then(|| name.to_owned());
+        }
+        let is = |other: &&String| fold_case(other) == fold_case(name);
+        self.files.keys().find(is).cloned()
+    }
+
+    pub(crate) fn put(&mut self, name: &str, kind: FileKind) {
+        if let Some(old) = self.find(name) {
+            self.files.remove(&old);
+            self.immutable.remove(&old);
+        }
+        self.files.insert(name.to_owned(), kind);
+    }
+
+    pub(crate) fn holders(&self, id: ImageId) -> Vec<&str> {
+        let has = |(_, kind): &(&String, &FileKind)| **kind == FileKind::Image(id);
+        self.files
+            .iter()
+            .filter(has)
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    pub(crate) fn contains(&self, id: ImageId) -> bool {
+        !self.holders(id).is_empty()
+    }
+
+    /// The images by file name, as a test writes them.
+    pub(crate) fn images(&self) -> Vec<(&str, u64)> {
+        let mut images = Vec::new();
+        for (name, kind) in &self.files {
+            if let FileKind::Image(id) = kind {
+                images.push((name.as_str(), id.0));
+            }
+        }
+        images
+    }
+}
+
+/// What a server lists, in its order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Server {
+    pub(crate) entries: Vec<(String, ImageId)>,
+    pub(crate) next_id: u64,
+}
+
+impl Server {
+    pub(crate) fn of(entries: &[(&str, u64)]) -> Server {
+        let entries = entries
+            .iter()
+            .map(|(name, id)| ((*name).to_owned(), ImageId(*id)))
+            .collect();
+        Server {
+            entries,
+            next_id: 1000,
+        }
+    }
+
+    pub(crate) fn ids(&self) -> BTreeSet<ImageId> {
+        self.entries.iter().map(|(_, id)| *id).collect()
+    }
+
+    /// The names that the images are to have, found with the name plan alone.
+    pub(crate) fn expected_names(&self) -> BTreeMap<ImageId, FileName> {
+        let mut first: BTreeMap<ImageId, &str> = BTreeMap::new();
+        let mut order = Vec::new();
+        for (name, id) in &self.entries {
+            if first.insert(*id, name).is_none() {
+                order.push((*id, name.as_str()));
+            } else {
+                first.insert(*id, order.iter().find(|(other, _)| other == id).unwrap().1);
+            }
+        }
+        let mut plan = NamePlan::new();
+        for (id, name) in &order {
+            plan.add(*id, name, FileType::Png);
+        }
+        for (n, (id, name)) in order.iter().enumerate() {
+            let later = order[n + 1..]
+                .iter()
+                .any(|(_, other)| nfc(other) == nfc(name));
+            if later {
+                plan.supersede(*id);
+            }
+        }
+        order
+            .iter()
+            .map(|(id, _)| (*id, plan.name(*id, FileType::Png)))
+            .collect()
+    }
+
+    /// Changes something at random. Returns the events that WATCH reports.
+    pub(crate) fn change(&mut self, rng: &mut Rng) -> Vec<(String, ImageId)> {
+        let before = self.ids();
+        let n = self.entries.len();
+        let name = random_name(rng);
+        match rng.below(8) {
+            0 | 1 => {
+                let id = self.new_id(rng);
+                self.set(&name, id);
+            }
+            2 if n > 0 => {
+                // Rename.
+                let (_, id) = self.entries.remove(rng.below(n));
+                self.set(&name, id);
+            }
+            3 if n > 1 => {
+                // Swap.
+                let (a, b) = (rng.below(n), rng.below(n));
+                let id = self.entries[a].1;
+                self.entries[a].1 = self.entries[b].1;
+                self.entries[b].1 = id;
+            }
+            4 if n > 1 => {
+                // Rotation of all names.
+                let ids: Vec<ImageId> = self.entries.iter().map(|(_, id)| *id).collect();
+                for (n, entry) in self.entries.iter_mut().enumerate() {
+                    entry.1 = ids[(n + 1) % ids.len()];
+                }
+            }
+            5 if n > 0 => {
+                self.entries.remove(rng.below(n));
+            }
+            6 if n > 0 => {
+                // The file changes: rename the old image, and add a new one with its name.
+                let at = rng.below(n);
+                let old = self.entries[at].clone();
+                self.entries[at].1 = self.new_id(rng);
+                if rng.percent(50) {
+                    self.set(&name, old.1);
+                } else if rng.percent(30) {
+                    // A server that never drops old images.
+                    self.entries.insert(at, old);
+                }
+            }
+            _ => self.entries.sort(),
+        }
+        let new = |(_, id): &&(String, ImageId)| !before.contains(id);
+        self.entries.iter().filter(new).cloned().collect()
+    }
+
+    fn new_id(&mut self, rng: &mut Rng) -> ImageId {
+        // Few IDs, so that images come back.
+        if rng.percent(30) {
+            let id = ImageId(rng.next() % 12);
+            if !self.ids().contains(&id) {
+                return id;
+            }
+        }
+        self.next_id += 1;
+        ImageId(self.next_id)
+    }
+
+    fn set(&mut self, name: &str, id: ImageId) {
+        self.entries
+            .retain(|(other, old)| other != name && *old != id);
+        self.entries.push((name.to_owned(), id));
+    }
+}
+
+/// One of few names, many of which meet.
+pub(crate) fn random_name(rng: &mut Rng) -> String {
+    let id = rng.next() % 12;
+    match rng.below(12) {
+        0 => format!("a-{}.png", ImageId(id)),
+        1 => format!("B-{}.png", ImageId(id)),
+        _ => (*rng.pick(&[
+            "a.png",
+            "A.png",
+            "a.PNG",
+            "b.png",
+            "B.png",
+            "c.png",
+            "d.png",
+            "é.png",
+            "e\u{301}.png",
+            "É.png",
+            "straße.png",
+            "STRASSE.png",
+            "Makefile",
+            "makefile.img",
+            "-x.png",
+            "x/y.png",
+        ]))
+        .to_owned(),
+    }
+}

@@ -1,0 +1,147 @@
+//! The memory of a planner.
+//!
+//! `JTP_IMAGES=1000000 cargo test -p jtp-sync --test memory -- --nocapture` prints the figures for a million images.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use jtp_core::{FileType, ImageId};
+use jtp_store::NamePlan;
+use jtp_sync::{FileKind, Inventory, Options, Outcome, Planner, Received, Step};
+
+/// Counts the bytes that are allocated, and their maximum.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: each call is forwarded to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of this function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of this function.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let now = LIVE.fetch_add(size, Ordering::Relaxed) + size - layout.size();
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of this function.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const NAME_LEN: usize = 20;
+const LIMIT: f64 = 100.0;
+
+struct Meter {
+    what: &'static str,
+    images: usize,
+    before: usize,
+    begun: Instant,
+}
+
+impl Meter {
+    fn start(what: &'static str, images: usize) -> Meter {
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let begun = Instant::now();
+        Meter {
+            what,
+            images,
+            before,
+            begun,
+        }
+    }
+
+    /// Checks the peak, with some room for what does not depend on the number of images.
+    fn check(&self, limit: f64) {
+        let each = |bytes: usize| (bytes - self.before) as f64 / self.images as f64;
+        let (now, peak) = (
+            each(LIVE.load(Ordering::Relaxed)),
+            each(PEAK.load(Ordering::Relaxed)),
+        );
+        println!(
+            "{}: {:?}; {now:.1} bytes per image and its name of {NAME_LEN} bytes, at most {peak:.1}",
+            self.what,
+            self.begun.elapsed()
+        );
+        let fixed = 3_000_000.0 / self.images as f64;
+        assert!(peak <= limit + fixed, "{peak}");
+    }
+}
+
+fn name(n: usize) -> String {
+    let name = format!("img_{n:012}.png");
+    assert_eq!(name.len(), NAME_LEN);
+    name
+}
+
+fn list(planner: &mut Planner, images: usize) {
+    planner.begin_list();
+    for n in 0..images {
+        planner.entry(ImageId(n as u64), &name(n), FileType::Png, 100);
+    }
+    assert_eq!(planner.end_list(true).entries, images as u64);
+}
+
+/// Carries out all steps.
+fn run(planner: &mut Planner) {
+    while let Some(step) = planner.next_step() {
+        match step {
+            Step::Fetch { id, .. } => assert_eq!(planner.fetched(id), Received::Keep),
+            Step::Place { id, .. } => planner.report(id, Outcome::Done),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(planner.is_finished());
+}
+
+/// The only test of this file: it counts all allocations of the process.
+#[test]
+fn a_planner_takes_at_most_100_bytes_for_an_image_and_its_name() {
+    let images: usize = std::env::var("JTP_IMAGES").map_or(50_000, |n| n.parse().unwrap());
+    let meter = Meter::start("names alone", images);
+    let mut names = NamePlan::new();
+    for n in 0..images {
+        names.add(ImageId(n as u64), &name(n), FileType::Png);
+    }
+    meter.check(LIMIT);
+    drop(names);
+
+    let meter = Meter::start("an empty folder", images);
+    let mut planner = Planner::new(Options::new(), Inventory::new());
+    list(&mut planner, images);
+    run(&mut planner);
+    assert_eq!(planner.totals().placed.images, images as u64);
+    meter.check(LIMIT);
+    drop(planner);
+
+    let meter = Meter::start("a folder that has all images", images);
+    let mut inventory = Inventory::new();
+    for n in 0..images {
+        inventory.add(&name(n), FileKind::Image(ImageId(n as u64)));
+    }
+    let mut planner = Planner::new(Options::new(), inventory);
+    list(&mut planner, images);
+    run(&mut planner);
+    assert_eq!(planner.totals().kept.images, images as u64);
+    meter.check(LIMIT);
+
+    let meter = Meter::start("the same LIST again, in addition", images);
+    list(&mut planner, images);
+    run(&mut planner);
+    meter.check(1.0);
+}
