@@ -429,7 +429,7 @@ async fn serve_stream_and_serve_tcp() -> Result {
                 got
             });
             let ended = if tcp {
-                drop_at(at, running.server.serve_tcp(stream.into(), address)).await
+                drop_at(at, running.server.serve_tcp(stream, address)).await
             } else {
                 let peer = Peer::new(Some(address));
                 drop_at(at, running.server.serve_stream(stream, peer)).await
