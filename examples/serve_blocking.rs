@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use jtp_blocking::server::PlainPolicy;
-use jtp_blocking::{Server, Shutdown};
+use jtp_blocking::{Server, ShutdownSignal};
 use jtp_examples::{Result, ServeArgs, exit, server_tls};
 use jtp_store::DirStore;
 
@@ -23,7 +23,7 @@ fn serve() -> Result {
     let listener = TcpListener::bind(args.bind)?;
     println!("listening on {}", listener.local_addr()?);
     // `begin` on a clone, from another thread, starts a graceful shutdown, which finishes requests in progress.
-    let shutdown = Shutdown::new();
+    let shutdown = ShutdownSignal::new();
     server.build().serve(listener, &shutdown)?;
     Ok(())
 }

@@ -213,7 +213,7 @@ mod blocking_differences {
 
     use jtp_blocking::client::{CatalogEntry, ClientConfig};
     use jtp_blocking::server::CloseReason;
-    use jtp_blocking::{CancelHandle, Client, Error, Peer, Server, Shutdown, Watch};
+    use jtp_blocking::{CancelHandle, Client, Error, Peer, Server, ShutdownSignal, Watch};
 
     fn client(reader: TcpStream, writer: TcpStream, closer: TcpStream) -> io::Result<Client> {
         let client = Client::from_stream(reader, writer, closer, ClientConfig::new())?;
@@ -225,7 +225,7 @@ mod blocking_differences {
         watch.next_timeout(Duration::from_secs(1))
     }
 
-    fn serve(server: &Server, listener: TcpListener, shutdown: &Shutdown) -> io::Result<()> {
+    fn serve(server: &Server, listener: TcpListener, shutdown: &ShutdownSignal) -> io::Result<()> {
         server.serve(listener, shutdown)
     }
 

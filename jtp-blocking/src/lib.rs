@@ -14,7 +14,7 @@
 //! use std::thread;
 //!
 //! use jtp_blocking::store::MemoryStore;
-//! use jtp_blocking::{Client, Server, Shutdown};
+//! use jtp_blocking::{Client, Server, ShutdownSignal};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = Arc::new(MemoryStore::new());
@@ -23,7 +23,7 @@
 //! let server = Server::builder(store).build();
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let address = listener.local_addr()?;
-//! let shutdown = Shutdown::new();
+//! let shutdown = ShutdownSignal::new();
 //! let serving = thread::spawn({
 //!     let shutdown = shutdown.clone();
 //!     move || server.serve(listener, &shutdown)
@@ -79,7 +79,7 @@
 //! time limits use [`ClientBuilder::connect_timeout`](client::ClientBuilder::connect_timeout),
 //! [`ClientConfig`](jtp_core::client::ClientConfig)'s response timeout, and [`Watch::next_timeout`].
 //!
-//! A server ends by a [`Shutdown`], or by [`Server::shutdown`].
+//! A server ends by a [`ShutdownSignal`], or by [`Server::shutdown`].
 //!
 //! # TLS
 //!
@@ -117,7 +117,7 @@
 //!
 //! | here | there | reason |
 //! |---|---|---|
-//! | `serve(listener, &`[`Shutdown`]`)` | `serve(listener, future)` | a program without a runtime has no futures |
+//! | `serve(listener, &`[`ShutdownSignal`]`)` | `serve(listener, future)` | a program without a runtime has no futures |
 //! | `serve_stream(reader, writer, closer, peer)` | `serve_stream(stream, peer)` | a blocking stream cannot be read and written at the same time, nor interrupted: see [`Close`] |
 //! | `Client::from_stream(reader, writer, closer, config)?` | `Client::from_stream(stream, config)` | the same; and threads may fail to start |
 //! | [`Client::cancel_handle`] | dropping a future | a blocked call cannot be dropped |
@@ -150,7 +150,7 @@ pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Und
 pub use halves::Close;
 pub use runtime::Threads;
 #[cfg(feature = "server")]
-pub use server::{Decision, Peer, Request, Server, ServerBuilder, Shutdown};
+pub use server::{Decision, Peer, Request, Server, ServerBuilder};
 
 jtp_driver::adapter_exports!();
 

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-pub use jtp_driver::ShutdownSignal as Shutdown;
+use jtp_driver::ShutdownSignal;
 use jtp_driver::store::IntoStore;
 
 use crate::halves::{Close, Halves};
@@ -48,7 +48,7 @@ impl Server {
     /// The listener cannot be put into non-blocking mode. Errors of accept are logged (each kind at most every 10 s) and
     /// accepting continues, since those of one connection, or a moment without file descriptors, are no reason to stop
     /// serving.
-    pub fn serve(&self, listener: TcpListener, shutdown: &Shutdown) -> io::Result<()> {
+    pub fn serve(&self, listener: TcpListener, shutdown: &ShutdownSignal) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         block_on(self.0.serve(Arc::new(listener), shutdown.wait()))
     }

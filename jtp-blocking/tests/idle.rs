@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jtp_blocking::store::MemoryStore;
-use jtp_blocking::{Client, Server, Shutdown};
+use jtp_blocking::{Client, Server, ShutdownSignal};
 use rustix::time::{ClockId, clock_gettime};
 
 /// `JTP_IDLE=1000 cargo test -p jtp-blocking --test idle -- --nocapture` measures 1,000 connections.
@@ -53,7 +53,7 @@ fn idle_connections_use_under_one_percent_of_a_core_and_notify_within_100_ms() {
     let server = Server::builder(Arc::clone(&store)).build();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let shutdown = Shutdown::new();
+    let shutdown = ShutdownSignal::new();
     let serving = thread::spawn({
         let shutdown = shutdown.clone();
         move || server.serve(listener, &shutdown)

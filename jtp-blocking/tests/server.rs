@@ -6,7 +6,7 @@ use std::thread;
 
 use jtp_blocking::runtime::Threads;
 use jtp_blocking::store::MemoryStore;
-use jtp_blocking::{Client, Request, Server, Shutdown};
+use jtp_blocking::{Client, Request, Server, ShutdownSignal};
 use jtp_core::server::CloseReason;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -31,7 +31,7 @@ fn s16_shutdown_ends_serve_and_waits_for_it() -> Result {
     let (listener, address) = listen()?;
     let serving = thread::spawn({
         let server = server.clone();
-        move || server.serve(listener, &Shutdown::new())
+        move || server.serve(listener, &ShutdownSignal::new())
     });
     let mut client = Client::builder(address).build();
     assert_eq!(client.list()?.len(), 3);
@@ -49,7 +49,7 @@ fn s16_shutdown_lets_serve_finish_a_response_under_way() -> Result {
     let (listener, address) = listen()?;
     let serving = thread::spawn({
         let server = server.clone();
-        move || server.serve(listener, &Shutdown::new())
+        move || server.serve(listener, &ShutdownSignal::new())
     });
     let mut client = Client::builder(address).build();
     let mut images = client.list_and_get();
@@ -92,7 +92,7 @@ fn s16_serve_tcp_serves_an_accepted_socket_until_shutdown() -> Result {
 #[test]
 fn a_request_handler_may_use_a_client() -> Result {
     let (listener, upstream) = listen()?;
-    let shutdown = Shutdown::new();
+    let shutdown = ShutdownSignal::new();
     let serve = |server: Server, listener| {
         let shutdown = shutdown.clone();
         thread::spawn(move || server.serve(listener, &shutdown))
@@ -153,7 +153,7 @@ fn t1_a_request_handler_sees_the_server_name_that_the_client_requested() -> Resu
     let (listener, address) = listen()?;
     let serving = thread::spawn({
         let server = server.clone();
-        move || server.serve(listener, &Shutdown::new())
+        move || server.serve(listener, &ShutdownSignal::new())
     });
     let name = ServerName::try_from("gallery.example")?;
     let mut client = Client::builder(address).tls(client_config, name).build();

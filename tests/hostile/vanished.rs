@@ -50,7 +50,7 @@ fn n4_every_adapter_enables_tcp_keep_alive() {
         let server = jtp_async_std::Server::builder(store()).build();
         server.serve(async_std.into(), pending()).await
     });
-    let shutdown = jtp_blocking::server::Shutdown::new();
+    let shutdown = jtp_blocking::ShutdownSignal::new();
     let end = shutdown.clone();
     let blocking = thread::spawn(move || {
         let server = jtp_blocking::Server::builder(store()).build();

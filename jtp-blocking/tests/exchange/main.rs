@@ -13,7 +13,7 @@ use std::time::Duration;
 use jtp_blocking::server::PlainPolicy;
 use jtp_blocking::store::{ImageStore, MemoryStore};
 use jtp_blocking::{Client, ClientBuilder, Close, Error, ImageError, Peer, Request};
-use jtp_blocking::{Server, ServerBuilder, Shutdown};
+use jtp_blocking::{Server, ServerBuilder, ShutdownSignal};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
 use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::response::ErrorCode;
@@ -37,7 +37,7 @@ fn store(count: u32) -> Arc<MemoryStore> {
 
 struct RunningServer {
     address: String,
-    stop: Shutdown,
+    stop: ShutdownSignal,
     thread: JoinHandle<()>,
 }
 
@@ -45,7 +45,7 @@ impl RunningServer {
     fn start(server: Server) -> RunningServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let stop = Shutdown::new();
+        let stop = ShutdownSignal::new();
         let stopped = stop.clone();
         let thread = thread::spawn(move || server.serve(listener, &stopped).unwrap());
         RunningServer {

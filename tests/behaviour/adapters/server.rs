@@ -201,7 +201,7 @@ pub(super) mod blocking {
     use std::sync::Arc;
     use std::thread::{self, JoinHandle};
 
-    use jtp_blocking::{Peer, Server, Shutdown};
+    use jtp_blocking::{Peer, Server, ShutdownSignal};
 
     use crate::suite::adapters::{ServeArgs, ServerUnderTest};
     use crate::suite::stub::ServerStub;
@@ -210,13 +210,13 @@ pub(super) mod blocking {
     struct AdapterServer {
         server: Server,
         stub: Arc<ServerStub>,
-        stop: Shutdown,
+        stop: ShutdownSignal,
         thread: JoinHandle<()>,
     }
 
     pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_blocking, &serve);
-        let stop = Shutdown::new();
+        let stop = ShutdownSignal::new();
         let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
         let thread = thread::spawn(move || running.serve(listener, &stopped).unwrap());
         Box::new(AdapterServer {
