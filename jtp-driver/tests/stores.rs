@@ -357,3 +357,73 @@ fn ranges_of_an_open_image_are_read_from_its_first_bytes_and_its_body() {
         assert!(matches!(beyond, Err(StoreError::OutOfRange { .. })));
     });
 }
+
+/// Gives the bytes of another image of the same length, and counts the reports of it.
+struct Lying(Remote, AtomicUsize);
+
+impl ImageStore for Lying {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.0.catalog
+    }
+
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        let mut bytes = self.0.bytes(image.id).unwrap().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        let bytes = Bytes::from(bytes);
+        let opened = if bytes.len() <= max_first {
+            OpenImage::whole(image, bytes)
+        } else {
+            let body = RemoteBody {
+                bytes: bytes.clone(),
+                delay: self.0.delay,
+                reads: Arc::clone(&self.0.reads),
+            };
+            OpenImage::streamed(image, bytes.slice(..max_first), Arc::new(body))
+        };
+        Box::pin(std::future::ready(Ok(opened)))
+    }
+
+    fn report_mismatch(&self, _: &Image) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn s13_wrong_bytes_of_a_small_image_are_refused_before_its_packet() {
+    smol::block_on(async {
+        let store = Remote::new(2, 1_000, Duration::ZERO);
+        let store = Arc::new(Lying(store, AtomicUsize::new(0)));
+        let address = start(&Server::builder(Arc::clone(&store)).build()).await;
+        let mut client = client(&address);
+        let mut images = client.list_and_get();
+        let error = images.next().await.err().unwrap();
+        assert!(
+            matches!(error, Error::Protocol(ClientError::Server(_))),
+            "{error:?}"
+        );
+        assert_eq!(store.1.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn s13_the_last_byte_of_wrong_bytes_is_never_sent() {
+    smol::block_on(async {
+        use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let store = Remote::new(1, 1_000_000, Duration::ZERO);
+        let store = Arc::new(Lying(store, AtomicUsize::new(0)));
+        let address = start(&Server::builder(Arc::clone(&store)).build()).await;
+        let mut stream = smol::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(&[5, 0]).await.unwrap(); // LIST_AND_GET
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
+        // JTPG and its count; flags, length (3 bytes) and ID of the packet.
+        let head = 5 + 1 + 3 + 8;
+        assert!((head + 500_000..head + 1_000_000).contains(&received.len()));
+        assert_eq!(store.1.load(Ordering::SeqCst), 1);
+    });
+}

@@ -493,3 +493,16 @@ mod variants {
         assert_eq!(body.try_read(0, &mut [0; 10]).unwrap(), None);
     }
 }
+
+#[test]
+fn s13_a_report_of_wrong_bytes_makes_the_file_be_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.png"), b"pixels").unwrap();
+    let store = Arc::new(DirStore::open_folder(folder.path()).unwrap());
+    let image = store.catalog().snapshot().entries().next().unwrap().image();
+    store.report_mismatch(&image);
+    // The file is the image after all: it stays listed and can be opened.
+    let opened = smol::block_on(Arc::clone(&store).open(image, 100)).unwrap();
+    assert_eq!(opened.first(), &b"pixels"[..]);
+    assert_eq!(store.catalog().snapshot().len(), 1);
+}

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use jtp_core::Image;
 use jtp_core::server::{BodyRequest, ServerConnection};
+use jtp_core::{Image, ImageHasher, ImageId};
 
 use crate::BoxFuture;
 use crate::store::{ImageBody, ImageStore, OpenImage, ReadAhead, StoreError};
@@ -95,6 +95,8 @@ struct OpenBody {
     next: u32,
     /// Ranges that are being read, in order.
     reads: VecDeque<Reading>,
+    /// The hash of the bytes that were loaded, if they are the raw image.
+    hasher: Option<ImageHasher>,
     /// Whether the last bytes were in memory. Then the next ones are read when they can be sent, on this thread.
     in_memory: bool,
 }
@@ -365,6 +367,15 @@ impl BodyReader {
         if image.id != asked.id || loaded > image.length || (body.is_none() && !is_whole) {
             return Err(StoreError::Changed(asked.id)); // S13
         }
+        let is_raw = !image.flags.is_compressed();
+        if is_raw && is_whole && ImageId::of(&first) != image.id {
+            return Err(self.mismatch(image));
+        }
+        let hasher = (is_raw && !is_whole).then(|| {
+            let mut hasher = ImageHasher::new();
+            hasher.update(&first);
+            hasher
+        });
         self.chunks.clear();
         if loaded > 0 {
             self.chunks.push_back(Chunk {
@@ -377,6 +388,7 @@ impl BodyReader {
             body,
             next: loaded,
             reads: VecDeque::new(),
+            hasher,
             in_memory: true,
         });
         Ok(Loaded::Opened(image, loaded))
@@ -444,8 +456,25 @@ impl BodyReader {
         if count == 0 || count > image.length.saturating_sub(offset) {
             return Err(StoreError::Changed(image.id)); // S13
         }
+        // The bytes are hashed while they are in the processor's cache. The last ones are only released if the hash is the
+        // ID: inodes and times of some file systems prove nothing. // S13
+        let hasher = self.open.as_mut().and_then(|open| open.hasher.as_mut());
+        if let Some(hasher) = hasher {
+            hasher.update(&bytes);
+            if offset + count == image.length && hasher.id() != image.id {
+                return Err(self.mismatch(image));
+            }
+        }
         self.chunks.push_back(Chunk { offset, bytes });
         Ok(Loaded::Read(count))
+    }
+
+    /// The store gave bytes that are not the image's. // S13
+    fn mismatch(&self, image: Image) -> StoreError {
+        if let Some(store) = &self.store {
+            store.report_mismatch(&image);
+        }
+        StoreError::Changed(image.id)
     }
 }
 

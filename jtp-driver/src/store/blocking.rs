@@ -27,6 +27,11 @@ pub trait BlockingStore: Send + Sync + 'static {
         None
     }
 
+    /// See [`ImageStore::report_mismatch`]. Must not block.
+    fn report_mismatch(&self, image: &Image) {
+        let _ = image;
+    }
+
     /// Opens the raw image. Blocking. See [`ImageStore::open_raw`].
     ///
     /// # Errors
@@ -254,6 +259,10 @@ impl<S: BlockingStore> ImageStore for Blocking<S> {
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
         Blocking::open_raw(&self, id, max_first)
+    }
+
+    fn report_mismatch(&self, image: &Image) {
+        self.store.report_mismatch(image);
     }
 
     fn read_ahead(&self) -> ReadAhead {

@@ -126,6 +126,13 @@ pub trait ImageStore: Send + Sync + 'static {
         }
     }
 
+    /// The bytes that this store gave for an image were not that image's: their hash is another one. The server has not
+    /// sent them as a whole. The store is expected to look at the image's source and to correct its catalog. Must not
+    /// block. The default does nothing. // S13
+    fn report_mismatch(&self, image: &Image) {
+        let _ = image;
+    }
+
     /// How far ahead of the peer the server asks this store for images. Default: [`ReadAhead::remote`].
     fn read_ahead(&self) -> ReadAhead {
         ReadAhead::remote()

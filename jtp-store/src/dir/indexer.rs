@@ -192,7 +192,7 @@ impl Indexer {
             }
             Message::Watch(WatchEvent::Rescan) => self.folder.scan_now(now),
             Message::Watch(WatchEvent::Failed) => self.folder.events_ended(),
-            Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Touched, now),
+            Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
             Message::Examined(name, outcome) => self.tracker.examined(&name, outcome, now),
             #[cfg(feature = "zstd")]
             Message::Encoded(name, id, encoded) => self.encoded(&name, id, encoded, now),

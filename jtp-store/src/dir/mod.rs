@@ -48,7 +48,9 @@ use std::thread::JoinHandle;
 
 use jtp_core::{Image, ImageId};
 use jtp_driver::BoxFuture;
-use jtp_driver::store::{Blocking, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
+use jtp_driver::store::{
+    Blocking, BlockingStore, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError,
+};
 
 pub use builder::{DirStoreBuilder, DirStoreError};
 pub use counters::StoreCounters;
@@ -153,6 +155,10 @@ impl ImageStore for DirStore {
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
         self.opener.open_raw(id, max_first)
+    }
+
+    fn report_mismatch(&self, image: &Image) {
+        BlockingStore::report_mismatch(&**self.opener.get_ref(), image);
     }
 
     fn read_ahead(&self) -> ReadAhead {

@@ -250,6 +250,12 @@ impl BlockingStore for Opener {
         self.context.small_image(image, &source)
     }
 
+    fn report_mismatch(&self, image: &Image) {
+        if let Ok(located) = self.located(image.id) {
+            self.context.suspect(&located.name);
+        }
+    }
+
     fn open_raw(&self, id: ImageId) -> Result<Opened, StoreError> {
         let listed = self.live.snapshot().get(id).ok_or(StoreError::Gone(id))?;
         let located = self.located(id)?;

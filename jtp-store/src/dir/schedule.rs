@@ -30,8 +30,10 @@ pub(super) enum FileEvent {
     Written,
     /// The name appeared: a link, or a file that is about to be written.
     Created,
-    /// Its metadata changed, or a reader found that it is not the indexed file.
+    /// Its metadata changed.
     Touched,
+    /// A reader found that it is not the indexed file, whatever its metadata says. // S13
+    Suspected,
     /// The name was removed.
     Removed,
     /// A scan found that it differs from the index.
@@ -89,6 +91,8 @@ impl Check {
                 self.open = true;
                 self.quiet = QUIET_WHILE_OPEN;
             }
+            // The file system may have hidden a change.
+            FileEvent::Suspected => self.force = true,
             FileEvent::Created if !self.open => self.quiet = QUIET,
             FileEvent::Created | FileEvent::Touched | FileEvent::Scanned | FileEvent::Initial => {}
         }
@@ -199,5 +203,12 @@ mod tests {
         assert_eq!((check.quiet, check.force), (QUIET_WHILE_OPEN, true));
         check.add_event(FileEvent::Completed, now);
         assert_eq!((check.quiet, check.force), (SETTLE, true));
+    }
+
+    #[test]
+    fn s13_a_suspected_file_is_read_again_whatever_its_metadata_says() {
+        let now = Instant::now();
+        assert!(Check::new(FileEvent::Suspected, now).force);
+        assert!(!Check::new(FileEvent::Touched, now).force);
     }
 }

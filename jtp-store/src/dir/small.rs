@@ -8,9 +8,6 @@ use jtp_core::{Image, ImageId};
 
 use crate::fingerprint::Fingerprint;
 
-/// The longest image that is kept.
-const SMALL: usize = 16 * 1024;
-
 /// The approximate memory of an image in addition to its bytes.
 const OVERHEAD: usize = 176;
 
@@ -45,6 +42,9 @@ struct Small {
 }
 
 impl SmallImages {
+    /// The longest image that is kept.
+    pub(super) const MAX_LENGTH: usize = 16 * 1024;
+
     pub(super) fn new(capacity: u64) -> SmallImages {
         SmallImages {
             capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
@@ -54,7 +54,7 @@ impl SmallImages {
 
     /// Whether images of that length are kept.
     fn accepts(&self, length: usize) -> bool {
-        length <= SMALL && length + OVERHEAD <= self.capacity
+        length <= Self::MAX_LENGTH && length + OVERHEAD <= self.capacity
     }
 
     /// Whether an image of that length is kept.
@@ -168,7 +168,12 @@ mod tests {
         assert_eq!(small.get(&image(1, 3), &other), None, "S4");
         let compressed = Image::new(ImageId(1), Flags::new(FileType::Bmp, true), 3);
         assert_eq!(small.get(&compressed, &SOURCE), None);
-        small.put(ImageId(2), false, &SOURCE, &[0; SMALL + 1]);
+        small.put(
+            ImageId(2),
+            false,
+            &SOURCE,
+            &[0; SmallImages::MAX_LENGTH + 1],
+        );
         assert_eq!(small.get(&image(2, 16_385), &SOURCE), None);
         let none = SmallImages::new(0);
         none.put(ImageId(1), false, &SOURCE, b"");

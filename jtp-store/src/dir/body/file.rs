@@ -75,7 +75,11 @@ impl FileBody {
             if Fingerprint::of_file(&self.file)? != self.fingerprint {
                 return Err(Failure::Changed);
             }
-            if offset == 0 {
+            if offset == 0 && BodyContext::keeps(read) {
+                // Bytes in memory are not read again: they are verified by their hash as well. // S13
+                if ImageId::of(read) != self.id {
+                    return Err(Failure::Changed);
+                }
                 self.context
                     .keep_small(self.id, false, &self.fingerprint, read);
             }

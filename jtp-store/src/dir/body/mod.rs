@@ -53,6 +53,11 @@ impl BodyContext {
         Some(bytes)
     }
 
+    /// Whether an image of these bytes is small enough to be kept in memory.
+    fn keeps(bytes: &[u8]) -> bool {
+        bytes.len() <= SmallImages::MAX_LENGTH
+    }
+
     /// Keeps the verified bytes of an image in memory if it is small.
     fn keep_small(&self, id: ImageId, is_compressed: bool, source: &Fingerprint, bytes: &[u8]) {
         self.small_images.put(id, is_compressed, source, bytes);
