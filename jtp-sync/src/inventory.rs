@@ -42,7 +42,7 @@ impl FileKind {
 
 /// The names in the folder and what they stand for, as a scan found them.
 ///
-/// It takes some 16 bytes for each name and the name itself. Hidden files need not be added: no image gets their
+/// It takes some 14 bytes for each name and the name itself. Hidden files need not be added: no image gets their
 /// names. A file whose name is not UTF-8 cannot be added either; if it is an image that the server lists, that image is
 /// fetched once, under its own name.
 ///
@@ -82,6 +82,12 @@ impl Inventory {
         });
         self.names.push(address);
         true
+    }
+
+    /// Gives back the memory that was reserved for more names.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.ids.shrink_to_fit();
+        self.names.shrink_to_fit();
     }
 
     /// The names, in the order in which they were added.

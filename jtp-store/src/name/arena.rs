@@ -3,15 +3,12 @@
 /// A chunk's size in bytes. It holds the longest name of a catalog (65,535 bytes) many times.
 const CHUNK: usize = 1 << 20;
 
-/// A name's address counts units of this number of bytes, so that 32 bits reach 8 GiB.
-const UNIT: usize = 2;
-
-/// The tag and the length before each name.
-const HEADER: usize = 3;
+/// A length of this many bytes or more is stored in two more bytes.
+const LONG: u8 = u8::MAX;
 
 /// Stores names, each with a tag of one byte, in a few large allocations.
 ///
-/// A name takes its length and 3 to 4 bytes; a `String` takes its length, 24 bytes, and an allocation. A name is read
+/// A name takes its length and 2 bytes, from 255 bytes on 4; a `String` takes its length, 24 bytes, and an allocation. A name is read
 /// by the address that [`NameArena::push`] returned. Removing a name ([`NameArena::forget`]) only counts its bytes:
 /// the owner of the addresses copies the other names to a new arena when [`NameArena::is_wasteful`].
 #[derive(Debug, Clone, Default)]
@@ -34,11 +31,12 @@ impl NameArena {
     }
 
     /// Stores a name with a tag, and returns its address. `None` if the name has more than [`NameArena::MAX_LEN`]
-    /// bytes, or the arena has reached 8 GiB.
+    /// bytes, or the arena has reached 4 GiB.
     pub fn push(&mut self, tag: u8, name: &str) -> Option<u32> {
         let len = u16::try_from(name.len()).ok()?;
-        let needed = (HEADER + name.len()).next_multiple_of(UNIT);
-        let full = |chunk: &Vec<u8>| chunk.len() + needed > CHUNK;
+        let short = u8::try_from(len).ok().filter(|len| *len < LONG);
+        let header = if short.is_some() { 2 } else { 4 };
+        let full = |chunk: &Vec<u8>| chunk.len() + header + name.len() > CHUNK;
         if self.chunks.last().is_none_or(full) {
             // A small arena stays small: the first chunk grows as a Vec does.
             let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
@@ -46,32 +44,39 @@ impl NameArena {
         }
         let last = self.chunks.len() - 1;
         let chunk = &mut self.chunks[last];
-        let address = u32::try_from(last * (CHUNK / UNIT) + chunk.len() / UNIT).ok()?;
+        // The last address is not used, so that the owner can give it a meaning.
+        let address = u32::try_from(last * CHUNK + chunk.len()).ok();
+        let address = address.filter(|address| *address != u32::MAX)?;
         chunk.push(tag);
-        chunk.extend_from_slice(&len.to_le_bytes());
+        match short {
+            Some(len) => chunk.push(len),
+            None => {
+                chunk.push(LONG);
+                chunk.extend_from_slice(&len.to_le_bytes());
+            }
+        }
         chunk.extend_from_slice(name.as_bytes());
-        let padded = chunk.len().next_multiple_of(UNIT);
-        chunk.resize(padded, 0);
         Some(address)
     }
 
-    fn at(&self, address: u32) -> (&[u8], usize) {
+    /// The bytes from an address on, the length of the header, and that of the name.
+    fn at(&self, address: u32) -> (&[u8], usize, usize) {
         let at = usize::try_from(address).unwrap_or(usize::MAX);
-        let (chunk, offset) = (at / (CHUNK / UNIT), at % (CHUNK / UNIT) * UNIT);
-        let rest = self.chunks.get(chunk).and_then(|c| c.get(offset..));
+        let chunk = self.chunks.get(at / CHUNK);
+        let rest = chunk.and_then(|chunk| chunk.get(at % CHUNK..));
         let rest = rest.unwrap_or_default();
-        let len = match rest {
-            [_, low, high, ..] => usize::from(u16::from_le_bytes([*low, *high])),
-            _ => 0,
-        };
-        (rest, len)
+        match rest {
+            [_, LONG, low, high, ..] => (rest, 4, usize::from(u16::from_le_bytes([*low, *high]))),
+            [_, len, ..] => (rest, 2, usize::from(*len)),
+            _ => (rest, 0, 0),
+        }
     }
 
     /// The name at an address; empty for an address that this arena did not return.
     #[must_use]
     pub fn name(&self, address: u32) -> &str {
-        let (rest, len) = self.at(address);
-        let name = rest.get(HEADER..HEADER + len).unwrap_or_default();
+        let (rest, header, len) = self.at(address);
+        let name = rest.get(header..header + len).unwrap_or_default();
         std::str::from_utf8(name).unwrap_or_default()
     }
 
@@ -84,16 +89,16 @@ impl NameArena {
     /// Changes the tag of the name at an address.
     pub fn set_tag(&mut self, address: u32, tag: u8) {
         let at = usize::try_from(address).unwrap_or(usize::MAX);
-        let (chunk, offset) = (at / (CHUNK / UNIT), at % (CHUNK / UNIT) * UNIT);
-        let byte = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(offset));
-        if let Some(byte) = byte {
+        let chunk = self.chunks.get_mut(at / CHUNK);
+        if let Some(byte) = chunk.and_then(|chunk| chunk.get_mut(at % CHUNK)) {
             *byte = tag;
         }
     }
 
     /// Counts the name at an address as removed.
     pub fn forget(&mut self, address: u32) {
-        self.forgotten += HEADER + self.at(address).1;
+        let (_, header, len) = self.at(address);
+        self.forgotten += header + len;
     }
 
     /// The number of bytes that the arena uses, including those of removed names.

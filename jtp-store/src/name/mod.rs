@@ -55,7 +55,9 @@ impl FileName {
             .chars()
             .take_while(dots)
             .fold((0, 0), |(count, len), c| (count + 1, len + c.len_utf8()));
-        safe.replace_range(..len, &"_".repeat(count));
+        if len > 0 {
+            safe.replace_range(..len, &"_".repeat(count));
+        }
         trim_end(&mut safe);
         if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
             return FileName::of_id(id, file_type);
@@ -66,6 +68,9 @@ impl FileName {
         }
         if !has_image_extension(&safe) {
             safe.push_str(".img");
+        }
+        if safe.len() <= MAX_FILE_NAME_LEN {
+            return FileName(safe);
         }
         let mut fitted = fit(&safe, "");
         // Shortening may remove all but spaces after the name of a device.
@@ -165,6 +170,10 @@ fn trim_end(name: &mut String) {
 /// Whether the name is that of a Windows device, with any extension and in any case.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
+    // The longest is CONOUT$.
+    if stem.len() > 7 {
+        return false;
+    }
     let stem = stem.to_ascii_uppercase();
     if matches!(
         stem.as_str(),

@@ -24,7 +24,7 @@ const SUPERSEDED: u8 = 0x80;
 /// name any more: only a LIST shows which images were removed.
 ///
 /// It takes 35 to 40 bytes for each image beside its name, 8 more if any two names are equal. Adding, removing and naming
-/// an image take constant time, however many names are equal. At most 4,294,967,295 images and 8 GiB of names are
+/// an image take constant time, however many names are equal. At most 4,294,967,295 images and 4 GiB of names are
 /// held; an image beyond that is named `<id>.<ext>`.
 ///
 /// ```
@@ -217,6 +217,12 @@ impl NamePlan {
     #[must_use]
     pub fn slots(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Gives back the memory that was reserved for more images.
+    pub fn shrink_to_fit(&mut self) {
+        self.ids.shrink_to_fit();
+        self.names.shrink_to_fit();
     }
 
     /// The number of images in the plan.

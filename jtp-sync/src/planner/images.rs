@@ -75,6 +75,15 @@ impl Images {
         }
     }
 
+    /// Gives back the memory that was reserved for more images.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.names.shrink_to_fit();
+        self.lengths.shrink_to_fit();
+        self.states.shrink_to_fit();
+        self.marks.shrink_to_fit();
+        self.tries.shrink_to_fit();
+    }
+
     pub(super) fn reset(&mut self, slot: usize) {
         self.lengths[slot] = 0;
         self.states[slot] = State::Idle;

@@ -66,6 +66,7 @@ impl Planner {
             return ListReport::default();
         };
         self.complete = complete;
+        self.images.shrink_to_fit();
         self.absorb();
         self.abandon_chain();
         self.ready.clear();

@@ -43,8 +43,9 @@ const MAX_UNLISTED: usize = 1000;
 ///
 /// No interruption loses an image: the names of files that are kept aside are visible, so the next run finds them.
 ///
-/// It takes some 65 bytes for each listed image and its name once. A file under the name of its image takes nothing
-/// more; any other file takes 35 to 45 bytes and its name.
+/// It takes 40 to 50 bytes for each listed image, and the name once: for a million images with names of 20 bytes, 64 to
+/// 70 MB, and some 100 MB while the folder's inventory is compared with the first LIST. A file under the name of its
+/// image takes nothing more; any other file takes 25 to 45 bytes and its name.
 ///
 /// ```
 /// use jtp_core::{FileType::Png, ImageId};
@@ -128,7 +129,8 @@ enum MoveKind {
 impl Planner {
     /// A planner for a folder with these files. It does nothing before the first LIST.
     #[must_use]
-    pub fn new(options: Options, inventory: Inventory) -> Planner {
+    pub fn new(options: Options, mut inventory: Inventory) -> Planner {
+        inventory.shrink_to_fit();
         Planner {
             options,
             inventory: Some(inventory),
