@@ -49,11 +49,12 @@ pub(crate) fn small_images(count: usize) -> Vec<ScriptImage> {
     (0..count).map(|n| png(name(n), 8 + n % 40)).collect()
 }
 
-/// An image of `len` bytes that do not match its ID.
+/// An image of `len` bytes that do not match its ID. It is sent compressed: the server would not complete the packet of
+/// a raw one. // S13
 pub(crate) fn wrong_id(name: &'static str, len: usize) -> ScriptImage {
     ScriptImage {
         wrong_id: true,
-        ..png(name, len)
+        ..compressed(name, len)
     }
 }
 

@@ -60,7 +60,7 @@ fn read_fails_inside_a_body() -> Script {
 
 /// R2: requested once more before it counts as failed.
 fn bytes_do_not_match_the_id() -> Script {
-    Script::of([png("a.png", 50), wrong_id("b.png", 60), png("c.png", 70)])
+    Script::of([png("a.png", 50), wrong_id("b.bmp", 6_000), png("c.png", 70)])
         .list_and_get()
         .list()
         .expect_log("(last: false)")
