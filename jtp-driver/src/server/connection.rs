@@ -199,9 +199,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         }
         if let Some(shutdown) = &mut self.shutdown {
             if shutdown.as_mut().poll(cx).is_ready() {
-                self.shutdown = None;
-                self.until = self.drain.deadline();
-                self.machine.shutdown(self.clock.now());
+                self.begin_shutdown();
                 progress = true;
             }
         }
@@ -214,6 +212,12 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             }
         }
         progress
+    }
+
+    fn begin_shutdown(&mut self) {
+        self.shutdown = None;
+        self.until = self.drain.deadline();
+        self.machine.shutdown(self.clock.now());
     }
 
     /// Gives the machine what was read, and handles the requests that it finds.
@@ -367,6 +371,10 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             }
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Pending => return Ok(false),
+        }
+        // A request that was sent after the shutdown began is not answered, however late this task noticed. // S16
+        if self.shutdown.is_some() && self.drain.signal.has_begun() {
+            self.begin_shutdown();
         }
         self.feed();
         Ok(true)
