@@ -78,7 +78,8 @@
 //! smol's `TcpStream` does; async-std's only flushes, and its peer sees the end once the connection is dropped.
 //! [`Server::serve_tcp`](jtp_driver::Server::serve_tcp) serves a `TcpStream` of your own accept loop:
 //!
-//! ```
+#![cfg_attr(all(feature = "async-std", feature = "server"), doc = "```")]
+#![cfg_attr(not(all(feature = "async-std", feature = "server")), doc = "```ignore")]
 //! # use async_std::net::TcpListener;
 //! # use jtp_async_std::Server;
 //! async fn accept(server: Server, listener: TcpListener) -> std::io::Result<()> {
