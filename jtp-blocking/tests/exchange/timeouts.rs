@@ -1,4 +1,4 @@
-//! Timeouts, told apart by the close reason or error, and disabled features. // T4 T6 S10
+//! Timeouts, distinguished by the close reason or error, and disabled features. // T4 T6 S10
 
 use super::*;
 

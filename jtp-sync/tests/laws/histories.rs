@@ -53,8 +53,8 @@ fn history(rng: &mut Rng, trouble: Trouble, options: impl Fn(&mut Rng) -> Option
             disturb(&mut folder, rng);
         }
     }
-    let told = !folder.folding && rng.percent(60);
-    let options = options(rng).with_case_sensitive(told);
+    let case_sensitive = !folder.folding && rng.percent(60);
+    let options = options(rng).with_case_sensitive(case_sensitive);
     let bad = if rng.percent(30) {
         server
             .ids()
