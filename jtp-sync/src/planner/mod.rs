@@ -26,12 +26,13 @@ const MAX_UNLISTED: usize = 1000;
 /// Decides what has to be done so that a folder contains what a server lists. It performs no I/O, reads no clock and
 /// starts no threads; the same calls lead to the same steps. // R8
 ///
-/// The caller passes what it learns: a LIST ([`begin_list`](Planner::begin_list), [`entry`](Planner::entry),
-/// [`end_list`](Planner::end_list)), events of WATCH ([`announce`](Planner::announce)), images that have arrived
-/// ([`fetched`](Planner::fetched)), changes of the folder ([`file_found`](Planner::file_found),
-/// [`file_gone`](Planner::file_gone)) and results of steps ([`report`](Planner::report)). It takes steps from
-/// [`next_move`](Planner::next_step) until there is none, carries them out in any order, and takes more after each
-/// call. Any order of calls is valid.
+/// The caller passes what it learns: what a scan of the folder found ([`set_folder`](Planner::set_folder)), a LIST
+/// ([`begin_list`](Planner::begin_list), [`entry`](Planner::entry), [`end_list`](Planner::end_list)), events of WATCH
+/// ([`announce`](Planner::announce)), images that have arrived ([`fetched`](Planner::fetched)), changes of the folder
+/// ([`file_found`](Planner::file_found), [`file_gone`](Planner::file_gone)) and results of steps
+/// ([`report`](Planner::report)). Threads that write files take steps from [`next_move`](Planner::next_move), and
+/// connections take images from [`next_fetch`](Planner::next_fetch) or [`fetch_all`](Planner::fetch_all). Both may be
+/// called after each other call, until there is nothing more. Any order of calls is valid.
 ///
 /// The guarantees of R8, as far as a planner can give them:
 ///
@@ -56,22 +57,24 @@ const MAX_UNLISTED: usize = 1000;
 ///
 /// let mut folder = Inventory::new();
 /// folder.add("a.png", FileKind::Image(ImageId(1)));
-/// let mut planner = Planner::new(Options::new(), folder);
+/// let mut planner = Planner::new(Options::new());
+/// planner.set_folder(folder);
 /// // The server has renamed a.png to b.png, and has a new a.png.
 /// planner.begin_list();
 /// planner.entry(ImageId(2), "a.png", Png, 10);
 /// planner.entry(ImageId(1), "b.png", Png, 20);
 /// let _ = planner.end_list(true);
 ///
-/// let Some(Step::Rename { id, from, to, .. }) = planner.next_step() else { panic!() };
+/// let Some(Step::Rename { id, from, to, .. }) = planner.next_move() else { panic!() };
 /// assert_eq!((id, &*from, to.as_str()), (ImageId(1), "a.png", "b.png"));
 /// planner.report(id, Outcome::Done);
-/// let Some(Step::Fetch { id, .. }) = planner.next_step() else { panic!() };
+/// let Some((id, length)) = planner.next_fetch() else { panic!() };
+/// assert_eq!((id, length), (ImageId(2), 10));
 /// let _ = planner.fetched(id);
-/// let Some(Step::Place { id, to }) = planner.next_step() else { panic!() };
+/// let Some(Step::Place { id, to }) = planner.next_move() else { panic!() };
 /// assert_eq!((id, to.as_str()), (ImageId(2), "a.png"));
 /// planner.report(id, Outcome::Done);
-/// assert!(planner.next_step().is_none() && planner.is_finished());
+/// assert!(planner.next_move().is_none() && planner.is_finished());
 /// ```
 #[derive(Debug)]
 pub struct Planner {
