@@ -4,8 +4,9 @@ use jtp_core::ImageId;
 use jtp_store::fold_case;
 
 use super::{Planner, mark};
-use crate::files::Index;
-use crate::inventory::FileKind;
+use crate::files::{Files, Index};
+use crate::inventory::{FileKind, Inventory};
+use crate::options::Fetch;
 
 impl Planner {
     /// Removes what is known about the file with exactly this name.
@@ -61,22 +62,60 @@ impl Planner {
         self.files.insert(name, FileKind::Image(id));
     }
 
-    /// Compares the inventory with the listed images.
+    /// What a scan of the folder found. It replaces all that the planner knew about the files: images that are gone are
+    /// fetched again, others are found. The first scan may end at any time, before or after the first LIST.
+    ///
+    /// While a scan runs, no step should be in progress: a file that is renamed meanwhile may be missing in it. Steps
+    /// that are in progress when this is called are not [current](Planner::is_current) any more. A step that was done
+    /// nevertheless is reported as done, and its files replace what the scan found under their names.
+    pub fn set_folder(&mut self, mut inventory: Inventory) {
+        inventory.shrink_to_fit();
+        for step in self.moving.values_mut() {
+            step.is_outdated = true;
+        }
+        self.inventory = Some(inventory);
+        if self.listing.is_none() && !self.images.names.is_empty() {
+            self.absorb();
+        }
+    }
+
+    /// Compares the last inventory with the listed images.
     pub(super) fn absorb(&mut self) {
         let Some(inventory) = self.inventory.take() else {
             return;
         };
+        self.files = Files::default();
+        self.case_sensitive = inventory.is_case_sensitive();
+        for marks in &mut self.images.marks {
+            *marks &= !mark::AT_PLAIN;
+        }
         for (name, kind) in inventory.iter() {
             match kind {
                 FileKind::Image(id) => self.insert_image(name, id),
                 kind => self.files.insert(name, kind),
             }
         }
+        drop(inventory);
+        self.is_folder_known = true;
+        self.start_over();
+        let all = self.options.fetch() == Fetch::All;
+        for slot in 0..self.images.names.slots() {
+            let Some(id) = self.images.names.at(slot) else {
+                continue;
+            };
+            self.images
+                .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
+            self.images.forget_stale(slot);
+            if !all && self.is_present(slot, id) {
+                self.is_not_needed(slot, id);
+            }
+        }
+        self.plan_missing();
     }
 
     /// The files that a new file with this name replaces, or may replace.
     pub(super) fn files_like(&self, name: &str) -> Vec<Index> {
-        if self.options.case_sensitive() {
+        if self.case_sensitive {
             return self.files.named(name).into_iter().collect();
         }
         self.files.with_fold(&fold_case(name))
