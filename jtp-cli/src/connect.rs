@@ -54,10 +54,10 @@ impl Connector {
         self.builder.clone().build()
     }
 
-    /// Returns a client that fails when its connection is lost, for callers with their own back-off.
+    /// The configuration of the clients.
     #[must_use]
-    pub fn client_without_retries(&self) -> Client {
-        self.builder.clone().retries(0).build()
+    pub fn builder(&self) -> ClientBuilder {
+        self.builder.clone()
     }
 }
 

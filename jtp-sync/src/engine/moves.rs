@@ -189,14 +189,16 @@ impl Session {
             }
             // It is read only now. It may be the only copy of another image that the server still has.
             Expect::Unread => match folder.read_id(to, over, self.halted()) {
-                Ok(found) if found == planned.id => Ok(true),
-                Ok(found) => Ok(self.state().planner.length(found).is_none()),
-                Err(MoveError::Changed) => Ok(false),
-                // Nobody can read it, so it is no copy of anything.
-                Err(MoveError::Name(_)) => Ok(true),
-                Err(error) => Err(error.into()),
+                Ok(found) => Ok(self.may_replace_unread(planned.id, Some(found))),
+                Err(MoveError::Name(_)) => Ok(self.may_replace_unread(planned.id, None)),
+                Err(MoveError::Folder(error)) => Err(folder_error(error)),
+                Err(_) => Ok(false),
             },
         }
+    }
+
+    fn may_replace_unread(&self, id: ImageId, content: Option<ImageId>) -> bool {
+        self.state().planner.may_replace_unread(id, content)
     }
 
     /// Whether a file contains the image: it has not changed since the scan read it, or it is read again.
@@ -216,8 +218,8 @@ impl Session {
         }
         match folder.read_id(name, file, self.halted()) {
             Ok(found) => Ok(found == id),
-            Err(MoveError::Changed | MoveError::Name(_)) => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(MoveError::Folder(error)) => Err(folder_error(error)),
+            Err(_) => Ok(false),
         }
     }
 

@@ -82,15 +82,15 @@ impl State {
         let mut suspects = Vec::new();
         let mut bytes = 0;
         for _ in 0..images {
-            let Some(next) = self.planner.next_fetch() else {
+            let Some((id, length)) = self.planner.next_fetch() else {
                 break;
             };
-            if self.suspects.contains_key(&next.id) {
-                suspects.push(next.id);
+            if self.suspects.contains_key(&id) {
+                suspects.push(id);
                 continue;
             }
-            bytes += u64::from(next.length);
-            ids.push(next.id);
+            bytes += u64::from(length);
+            ids.push(id);
             if ids.len() >= max_images || bytes >= max_bytes {
                 break;
             }
