@@ -149,8 +149,8 @@ pub enum FetchFailure {
 pub enum Received {
     /// Keep them until a [`Step::Place`], [`Step::Replace`] or [`Step::Discard`] of the image.
     Keep,
-    /// Delete them: the folder contains the image, or the image has arrived twice, or too many arrived that no LIST
-    /// names.
+    /// Delete them: the folder contains the image, or too many arrived that no LIST names, or the image has arrived
+    /// twice. In that case the bytes that arrived first are kept.
     Discard,
 }
 

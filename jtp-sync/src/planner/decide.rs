@@ -3,7 +3,7 @@
 use jtp_core::{ImageId, nfc};
 use jtp_store::{FileName, fold_case};
 
-use super::{MoveKind, Moving, Notice, Planner, State, mark};
+use super::{MoveKind, Moving, Planner, State, mark};
 use crate::files::Index;
 use crate::inventory::FileKind;
 use crate::options::{Fetch, Names};
@@ -324,7 +324,7 @@ impl Planner {
             Some(reason) if !self.images.has(slot, mark::MISNAMED) => {
                 self.images.set(slot, mark::MISNAMED);
                 self.totals.misnamed.add(length);
-                self.notices.push_back(Notice::Refuse(id, reason));
+                self.refusals.push_back((id, reason));
             }
             None if self.images.has(slot, mark::MISNAMED) => {
                 self.images.clear(slot, mark::MISNAMED);

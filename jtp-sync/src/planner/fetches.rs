@@ -3,7 +3,7 @@
 use jtp_core::ImageId;
 use jtp_store::FileName;
 
-use super::{MAX_UNLISTED, Notice, Planner, State, mark};
+use super::{MAX_UNLISTED, Planner, State, mark};
 use crate::inventory::FileKind;
 use crate::options::Fetch;
 use crate::step::{Count, FetchFailure, Reason, Received};
@@ -88,28 +88,16 @@ impl Planner {
     /// An image has arrived and is verified. // R2
     pub fn fetched(&mut self, id: ImageId) -> Received {
         self.absorb();
-        let Some(slot) = self.images.slot(id) else {
-            if self.unlisted.len() >= MAX_UNLISTED || self.unlisted.contains(&id) {
-                return Received::Discard;
+        let received = self.arrived(id);
+        // The caller still has the bytes that it was to discard.
+        let kept = self.discards.iter().position(|other| *other == id);
+        match kept.filter(|_| received == Received::Keep) {
+            Some(kept) => {
+                self.discards.remove(kept);
+                Received::Discard
             }
-            self.unlisted.push(id);
-            self.wants_list = true;
-            return Received::Keep;
-        };
-        let length = self.images.lengths[slot];
-        match self.state(slot, id) {
-            State::Wanted | State::Fetching | State::NotSent => {}
-            State::Unfetched => self.totals.unfetched.subtract(length),
-            State::Idle | State::Settled if self.is_missing(slot, id) => {
-                self.totals.planned.add(length);
-            }
-            _ => return Received::Discard,
+            None => received,
         }
-        self.totals.fetched.add(length);
-        self.in_hand += 1;
-        self.set_state(slot, id, State::InHand);
-        self.ready.push_back(slot);
-        Received::Keep
     }
 
     /// All requests have ended: each image that is still requested has this result.
@@ -150,6 +138,32 @@ impl Planner {
 
 /// Small steps that several parts use.
 impl Planner {
+    /// An image is here, and it is to be stored unless this returns [`Received::Discard`].
+    pub(super) fn arrived(&mut self, id: ImageId) -> Received {
+        let Some(slot) = self.images.slot(id) else {
+            if self.unlisted.len() >= MAX_UNLISTED || self.unlisted.contains(&id) {
+                return Received::Discard;
+            }
+            self.unlisted.push(id);
+            self.wants_list = true;
+            return Received::Keep;
+        };
+        let length = self.images.lengths[slot];
+        match self.state(slot, id) {
+            State::Wanted | State::Fetching | State::NotSent => {}
+            State::Unfetched => self.totals.unfetched.subtract(length),
+            State::Idle | State::Settled if self.is_missing(slot, id) => {
+                self.totals.planned.add(length);
+            }
+            _ => return Received::Discard,
+        }
+        self.totals.fetched.add(length);
+        self.in_hand += 1;
+        self.set_state(slot, id, State::InHand);
+        self.ready.push_back(slot);
+        Received::Keep
+    }
+
     /// The state of an image, also while a step of it is in progress.
     pub(super) fn state(&self, slot: usize, id: ImageId) -> State {
         match self.images.states[slot] {
@@ -247,7 +261,7 @@ impl Planner {
         self.totals.unfetched.add(self.images.lengths[slot]);
         self.set_state(slot, id, State::Unfetched);
         self.ready.push_back(slot);
-        self.notices.push_back(Notice::Refuse(id, reason));
+        self.refusals.push_back((id, reason));
     }
 
     pub(super) fn forget_failure(&mut self, slot: usize) {

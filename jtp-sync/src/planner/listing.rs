@@ -3,8 +3,8 @@
 use jtp_core::{FileType, ImageId, nfc};
 use jtp_store::{FileName, fold_case};
 
-use super::{Notice, Planner, State, mark};
-use crate::step::{ListReport, Reason};
+use super::{Planner, State, mark};
+use crate::step::{ListReport, Reason, Received};
 
 impl Planner {
     /// A LIST begins. A LIST that began earlier and did not end counts as incomplete.
@@ -94,8 +94,8 @@ impl Planner {
         }
         self.plan_missing();
         for id in std::mem::take(&mut self.unlisted) {
-            if self.images.slot(id).is_none() || self.fetched(id) == crate::Received::Discard {
-                self.notices.push_back(Notice::Discard(id));
+            if self.images.slot(id).is_none() || self.arrived(id) == Received::Discard {
+                self.discards.push_back(id);
             }
         }
         report
@@ -121,8 +121,7 @@ impl Planner {
         }
         self.plan_missing();
         let unlisted = std::mem::take(&mut self.unlisted);
-        self.notices
-            .extend(unlisted.into_iter().map(Notice::Discard));
+        self.discards.extend(unlisted);
         self.wants_list = false;
     }
 
@@ -152,8 +151,8 @@ impl Planner {
         }
         if self.unlisted.contains(&id) {
             self.unlisted.retain(|other| *other != id);
-            if self.fetched(id) == crate::Received::Discard {
-                self.notices.push_back(Notice::Discard(id));
+            if self.arrived(id) == Received::Discard {
+                self.discards.push_back(id);
             }
         }
     }
@@ -236,7 +235,7 @@ impl Planner {
             }
             State::InHand => {
                 self.in_hand -= 1;
-                self.notices.push_back(Notice::Discard(id));
+                self.discards.push_back(id);
             }
             State::Unfetched => {
                 self.totals.planned.subtract(length);

@@ -110,7 +110,10 @@ pub struct Planner {
     busy: HashMap<String, usize>,
     /// Images that have arrived and that no LIST names.
     unlisted: Vec<ImageId>,
-    notices: VecDeque<Notice>,
+    /// Images for [`Step::Discard`].
+    discards: VecDeque<ImageId>,
+    /// Images for [`Step::Refuse`]: in few bytes, since a failure may affect each of a million.
+    refusals: VecDeque<(ImageId, Reason)>,
     totals: Totals,
     /// Images in the state `Wanted`, and in the state `Fetching`.
     wanted_count: Count,
@@ -131,22 +134,6 @@ struct Moving {
     before: State,
     /// A scan of the folder ended after the step was returned.
     is_outdated: bool,
-}
-
-/// A step that is not reported, in few bytes: a failure may affect each of a million images.
-#[derive(Debug, Clone, Copy)]
-enum Notice {
-    Discard(ImageId),
-    Refuse(ImageId, Reason),
-}
-
-impl From<Notice> for Step {
-    fn from(notice: Notice) -> Step {
-        match notice {
-            Notice::Discard(id) => Step::Discard { id },
-            Notice::Refuse(id, reason) => Step::Refuse { id, reason },
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +167,8 @@ impl Planner {
             moving: HashMap::new(),
             busy: HashMap::new(),
             unlisted: Vec::new(),
-            notices: VecDeque::new(),
+            discards: VecDeque::new(),
+            refusals: VecDeque::new(),
             totals: Totals::default(),
             wanted_count: Count::default(),
             requested_count: Count::default(),
@@ -193,8 +181,8 @@ impl Planner {
     ///
     /// Steps that were returned and not reported are remembered; the caller bounds their number.
     pub fn next_move(&mut self) -> Option<Step> {
-        if let Some(notice) = self.notices.pop_front() {
-            return Some(notice.into());
+        if let Some(notice) = self.next_notice() {
+            return Some(notice);
         }
         if self.listing.is_some() || !self.is_folder_known {
             return None;
@@ -204,8 +192,8 @@ impl Planner {
                 return Some(step);
             }
             // A step may have ended in a notice.
-            if let Some(notice) = self.notices.pop_front() {
-                return Some(notice.into());
+            if let Some(notice) = self.next_notice() {
+                return Some(notice);
             }
             let slot = match self.ready.pop_front() {
                 Some(slot) => slot,
@@ -232,6 +220,15 @@ impl Planner {
                 Action::Settled | Action::Nothing => {}
             }
         }
+    }
+
+    /// The next step that is not reported.
+    fn next_notice(&mut self) -> Option<Step> {
+        if let Some(id) = self.discards.pop_front() {
+            return Some(Step::Discard { id });
+        }
+        let (id, reason) = self.refusals.pop_front()?;
+        Some(Step::Refuse { id, reason })
     }
 
     /// Whether a new LIST is needed, because an image arrived that none has named, because an image was not sent, or
@@ -276,7 +273,8 @@ impl Planner {
             && self.obstructed.is_empty()
             && self.chain.is_empty()
             && self.moving.is_empty()
-            && self.notices.is_empty()
+            && self.discards.is_empty()
+            && self.refusals.is_empty()
             && self.unlisted.is_empty()
             && self.in_hand == 0
             && self.totals.planned.images == outstanding

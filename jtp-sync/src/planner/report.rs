@@ -3,7 +3,7 @@
 use jtp_core::ImageId;
 use jtp_store::fold_case;
 
-use super::{MoveKind, Moving, Notice, Planner, State, mark};
+use super::{MoveKind, Moving, Planner, State, mark};
 use crate::inventory::FileKind;
 use crate::step::{Expect, Outcome, Reason};
 
@@ -99,7 +99,7 @@ impl Planner {
             }
             (MoveKind::Place, None) => {
                 self.in_hand -= 1;
-                self.notices.push_back(Notice::Discard(id));
+                self.discards.push_back(id);
             }
             // Perhaps only the file with that name cannot be replaced.
             (MoveKind::Rename, Some(slot))
@@ -119,7 +119,7 @@ impl Planner {
         self.in_hand -= 1;
         self.totals.unstored.add(self.images.lengths[slot]);
         self.images.states[slot] = State::Unstored;
-        self.notices.push_back(Notice::Discard(id));
-        self.notices.push_back(Notice::Refuse(id, reason));
+        self.discards.push_back(id);
+        self.refusals.push_back((id, reason));
     }
 }

@@ -7,3 +7,4 @@ mod cases;
 mod executor;
 mod histories;
 mod model;
+mod requests;

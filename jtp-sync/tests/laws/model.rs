@@ -39,6 +39,10 @@ pub(crate) struct Folder {
     pub(crate) files: BTreeMap<String, FileKind>,
     /// Whether names that differ in case or normal form are one.
     pub(crate) folding: bool,
+    /// Whether the program knows that they are not.
+    pub(crate) case_sensitive: bool,
+    /// Whether scans leave some images unread, where that is possible: to fetch all of them.
+    pub(crate) unread: bool,
     /// Names of files that cannot be renamed or replaced.
     pub(crate) immutable: BTreeSet<String>,
 }
