@@ -3,13 +3,15 @@
 //!
 //! `cargo run --release --example sync [FOLDER]`; FOLDER defaults to `images` and is not modified.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use jtp_examples::{Result, exit};
-use jtp_store::{DirStore, NamePlan, OutputFolder};
+use jtp_store::{DirStore, FileContent, NamePlan, OutputFolder, ScanMode, ScannedFile};
 use jtp_tokio::client::{CatalogEntry, HaveSet};
 use jtp_tokio::jtp_core::ImageId;
 use jtp_tokio::rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
@@ -79,7 +81,7 @@ async fn run() -> Result {
     drop(watch);
     client.close().await;
 
-    let have = HaveSet::try_from_iter(output.scan()?.ids.into_keys())?;
+    let have = HaveSet::try_from_iter(ids(&output)?)?;
     println!("the client has {} images and requests the rest", have.len());
     let catalog = client.list().await?;
     let count = save(client.batch(have), &catalog, &output).await?;
@@ -91,6 +93,18 @@ async fn run() -> Result {
     compare(&shared, &fetched)?;
     println!("both folders contain the same images");
     Ok(())
+}
+
+/// The IDs of the images in the folder.
+fn ids(folder: &OutputFolder) -> Result<HashSet<ImageId>> {
+    let mut ids = HashSet::new();
+    let mut add = |file: ScannedFile<'_>| {
+        if let FileContent::Image(id) = file.content {
+            ids.insert(id);
+        }
+    };
+    folder.scan(ScanMode::Ids, &AtomicBool::new(false), &mut add)?;
+    Ok(ids)
 }
 
 /// Writes images under safe versions of their names in the catalog. Broken images never become visible.

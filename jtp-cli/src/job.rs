@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use jtp_core::ImageId;
 use jtp_core::client::{CatalogEntry, HaveSet};
-use jtp_store::{NamePlan, OutputError, OutputFolder, Scan};
+use jtp_store::{FileContent, NamePlan, OutputError, OutputFolder, ScanMode, ScannedFile};
 use jtp_tokio::ShutdownSignal;
 use jtp_tokio::client::Client;
 
@@ -310,6 +311,37 @@ impl Session {
     }
 }
 
+/// The images in the output folder.
+#[derive(Debug, Default)]
+struct Scan {
+    /// The files of each ID.
+    ids: HashMap<ImageId, Vec<OsString>>,
+    /// Files that could not be read.
+    unreadable: Vec<(OsString, io::Error)>,
+}
+
+impl Scan {
+    fn of(folder: &OutputFolder, rehash: bool, stop: &AtomicBool) -> Result<Scan, OutputError> {
+        let mode = if rehash {
+            ScanMode::Rehash
+        } else {
+            ScanMode::Ids
+        };
+        let mut scan = Scan::default();
+        let mut add = |file: ScannedFile<'_>| match file.content {
+            FileContent::Image(id) => scan.ids.entry(id).or_default().push(file.name.into()),
+            FileContent::Unreadable(e) => scan.unreadable.push((file.name.into(), e)),
+            _ => {}
+        };
+        folder.scan(mode, stop, &mut add)?;
+        Ok(scan)
+    }
+
+    fn contains(&self, id: ImageId) -> bool {
+        self.ids.contains_key(&id)
+    }
+}
+
 /// A scan of the output folder on a blocking thread. Dropping it cancels the scan.
 struct FolderScan {
     cancelled: Arc<AtomicBool>,
@@ -322,7 +354,7 @@ impl FolderScan {
         let (folder, flag) = (folder.clone(), Arc::clone(&cancelled));
         FolderScan {
             cancelled,
-            thread: tokio::task::spawn_blocking(move || folder.scan_until(checksum, &flag)),
+            thread: tokio::task::spawn_blocking(move || Scan::of(&folder, checksum, &flag)),
         }
     }
 
