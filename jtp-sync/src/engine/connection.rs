@@ -279,7 +279,7 @@ impl<R: Runtime> Connection<R> {
         100 + totals.planned.images / 2
     }
 
-    pub(super) async fn sleep(&self, pause: Duration) -> Result<(), Error> {
+    pub(super) async fn sleep(&mut self, pause: Duration) -> Result<(), Error> {
         let until = self.runtime.now() + pause;
         race(self.session.stopped(), self.runtime.sleep_until(until)).await;
         self.session.check()
@@ -309,7 +309,6 @@ async fn receive<R: Runtime>(
                 Ok(Some(chunk)) => {
                     workers.append(chunk);
                     flight.add(u64::try_from(chunk.len()).unwrap_or(0));
-                    workers.flush_if_full().await;
                 }
                 Ok(None) => break,
                 Err(ImageError::Interrupted(error) | ImageError::Fatal(error)) => {
@@ -321,6 +320,7 @@ async fn receive<R: Runtime>(
                     return Err(ClientFailure::Failed);
                 }
             }
+            workers.flush_if_full().await;
         }
         workers.end(flight);
         workers.flush_if_full().await;

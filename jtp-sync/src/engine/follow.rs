@@ -121,7 +121,7 @@ impl<R: Runtime> Run<R> {
         }
         *connected = true;
         self.session.emit(&SyncEvent::Watching);
-        let mut watch = entries.into_watch();
+        let mut watch = entries.into_watch()?;
         let mut queue = EventQueue::default();
         let begun = self.runtime.now();
         let reconcile_at = begun + RECONCILE_INTERVAL.max(self.list_time.saturating_mul(100));

@@ -4,7 +4,7 @@
 //! planner expects. // R8
 
 use jtp_core::ImageId;
-use jtp_store::{FileName, FileState, MoveError, OutputFolder, has_image_extension};
+use jtp_store::{FileName, FileState, MoveError, OutputFolder, ReadError, has_image_extension};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
@@ -50,7 +50,7 @@ impl Session {
     /// The whole folder fails.
     pub(super) fn run_moves(&self) -> Result<(), Error> {
         let mut any = false;
-        loop {
+        while !self.has_failed() {
             let step = self.state().planner.next_move();
             let planned = match step {
                 None => break,
@@ -76,10 +76,6 @@ impl Session {
                 },
             };
             any = true;
-            if self.has_failed() {
-                self.state().planner.report(planned.id, Outcome::Failed);
-                continue;
-            }
             self.carry_out(&planned)?;
         }
         if any {
@@ -126,7 +122,7 @@ impl Session {
         let (id, to) = (planned.id, &planned.to);
         let over = match planned.expect {
             // Placing it fails if there is a file.
-            Expect::Nothing if planned.from.is_none() => FileState::nothing(),
+            Expect::Nothing if planned.from.is_none() => FileState::NOTHING,
             _ => folder.look(to.as_str()).map_err(folder_error)?,
         };
         let Some(from) = &planned.from else {
@@ -190,9 +186,8 @@ impl Session {
             // It is read only now. It may be the only copy of another image that the server still has.
             Expect::Unread => match folder.read_id(to, over, self.halted()) {
                 Ok(found) => Ok(self.may_replace_unread(planned.id, Some(found))),
-                Err(MoveError::Name(_)) => Ok(self.may_replace_unread(planned.id, None)),
-                Err(MoveError::Folder(error)) => Err(folder_error(error)),
-                Err(_) => Ok(false),
+                Err(ReadError::Output(_)) => Ok(self.may_replace_unread(planned.id, None)),
+                Err(error) => not_read(&error).map(|()| false),
             },
         }
     }
@@ -218,8 +213,7 @@ impl Session {
         }
         match folder.read_id(name, file, self.halted()) {
             Ok(found) => Ok(found == id),
-            Err(MoveError::Folder(error)) => Err(folder_error(error)),
-            Err(_) => Ok(false),
+            Err(error) => not_read(&error).map(|()| false),
         }
     }
 
@@ -236,7 +230,8 @@ impl Session {
                 Ok(id) if has_image_extension(name) => FileKind::Image(id),
                 Ok(id) if self.state().planner.length(id).is_some() => FileKind::Image(id),
                 Ok(_) => FileKind::Other,
-                Err(MoveError::Folder(error)) => return Err(error.into()),
+                Err(ReadError::Stopped) => return Err(Error::Cancelled),
+                // The next scan reads it again.
                 Err(_) => FileKind::Unread,
             })
         };
@@ -273,6 +268,14 @@ impl Move {
             expect,
             aside: false,
         }
+    }
+}
+
+/// A file could not be read. That is no reason to give up, unless the run has ended.
+fn not_read(error: &ReadError) -> Result<(), Obstacle> {
+    match error {
+        ReadError::Stopped => Err(Obstacle::Folder(Error::Cancelled)),
+        _ => Ok(()),
     }
 }
 

@@ -12,7 +12,6 @@ use super::FolderSyncBuilder;
 use super::connection::Connection;
 use super::error::Error;
 use super::event::SyncEvent;
-use super::race::race;
 use super::session::Session;
 use crate::options::Fetch;
 

@@ -152,8 +152,11 @@ impl Session {
         self.emit(&SyncEvent::Planned(&totals));
     }
 
-    /// Ends the run with this error, unless there was one before.
+    /// Ends the run with this error, unless there was one before, or the run has already ended.
     pub(super) fn fail(&self, error: Error) {
+        if matches!(error, Error::Cancelled) {
+            return self.end();
+        }
         lock(&self.failure).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
         self.end();
