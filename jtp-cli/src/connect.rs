@@ -94,6 +94,12 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
     }
 }
 
+/// What failed, without advice: for a program that tries again.
+#[must_use]
+pub fn retry_message(error: &Error, args: &ClientArgs) -> String {
+    failure(error, args).message
+}
+
 fn connect_message(source: &io::Error, args: &ClientArgs) -> String {
     let at = &args.addr;
     match source.kind() {
