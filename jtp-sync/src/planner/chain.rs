@@ -29,6 +29,22 @@ impl Planner {
         self.chain_waits = false;
     }
 
+    /// Looks at all images of the chain again if a file of this image has changed: perhaps the file is not in the way
+    /// of another one any more.
+    pub(super) fn restart_chain(&mut self, slot: usize) {
+        if self.images.has(slot, mark::IN_CHAIN) {
+            self.ready.extend(&self.chain);
+            self.abandon_chain();
+        }
+    }
+
+    /// The file of this image was renamed, so it is not in the way any more.
+    pub(super) fn renamed_in_chain(&mut self, slot: usize) {
+        if self.chain.len() > 1 && self.chain.last() == Some(&slot) {
+            self.leave_chain();
+        }
+    }
+
     /// The next step of the chain, whose last image moves first. Each file is renamed at most twice: at the end of the
     /// chain a name is free, or, in a cycle, becomes free by keeping a file aside.
     pub(super) fn advance_chain(&mut self) -> Option<Step> {

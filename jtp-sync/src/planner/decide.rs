@@ -108,7 +108,8 @@ impl Planner {
                 }
                 return Action::Nothing;
             }
-            let keeps_name = self.options.names() == Names::Any && !forced;
+            let may_stay = self.options.names() == Names::Any && !forced;
+            let keeps_name = may_stay && !self.has_only_made_names(slot, id);
             if keeps_name || self.images.has(slot, mark::STUCK) {
                 self.settle(slot, id);
                 return Action::Settled;
@@ -118,6 +119,13 @@ impl Planner {
                 return Action::Wait;
             };
             let expect = match self.obstacle(slot, id, &to, Some(from)) {
+                Obstacle::Busy => return Action::Wait,
+                Obstacle::Doubtful => return Action::Nothing,
+                // No other file is moved so that this one can have its name.
+                obstacle if may_stay && !self.is_free(&obstacle, id) => {
+                    self.settle_as(slot, id, Some(Reason::NameTaken));
+                    return Action::Settled;
+                }
                 Obstacle::Free(expect) => expect,
                 Obstacle::Blocked if self.divert(slot) => continue,
                 Obstacle::Blocked => {
@@ -126,8 +134,6 @@ impl Planner {
                 }
                 Obstacle::MoveFirst(file, other) => return Action::MoveFirst(file, other),
                 Obstacle::KeepAside(file) => return Action::KeepAside(file),
-                Obstacle::Busy => return Action::Wait,
-                Obstacle::Doubtful => return Action::Nothing,
             };
             let from = self.name_of(from);
             self.begin(id, Some(&from), to.as_str(), MoveKind::Rename, &expect);
@@ -303,8 +309,29 @@ impl Planner {
         }
     }
 
+    /// Whether the name has no file, or one with an image that no LIST names, or another file of the same image.
+    fn is_free(&self, obstacle: &Obstacle, id: ImageId) -> bool {
+        match obstacle {
+            Obstacle::Free(Expect::Nothing) => true,
+            Obstacle::Free(Expect::Image(other)) => {
+                *other == id || self.images.slot(*other).is_none()
+            }
+            _ => false,
+        }
+    }
+
     /// The image is in the folder, and stays where it is.
     fn settle(&mut self, slot: usize, id: ImageId) {
+        let reason = if self.images.has(slot, mark::STUCK) {
+            Some(Reason::CannotRename)
+        } else {
+            Some(Reason::NameTaken).filter(|_| self.images.has(slot, mark::DIVERTED))
+        };
+        self.settle_as(slot, id, reason);
+    }
+
+    /// `reason`: why the image stays, if not under its name.
+    fn settle_as(&mut self, slot: usize, id: ImageId, reason: Option<Reason>) {
         let length = self.images.lengths[slot];
         match self.images.states[slot] {
             State::Idle => {
@@ -315,11 +342,6 @@ impl Planner {
             // Moved for another image while it is fetched again.
             _ => return,
         }
-        let reason = if self.images.has(slot, mark::STUCK) {
-            Some(Reason::CannotRename)
-        } else {
-            Some(Reason::NameTaken).filter(|_| self.images.has(slot, mark::DIVERTED))
-        };
         match reason {
             Some(reason) if !self.images.has(slot, mark::MISNAMED) => {
                 self.images.set(slot, mark::MISNAMED);

@@ -11,6 +11,7 @@ use crate::options::Fetch;
 impl Planner {
     /// Removes what is known about the file with exactly this name.
     pub(super) fn forget_file(&mut self, name: &str) {
+        self.name_is_free(name);
         let single = self.images.names.only_with_fold(&fold_case(name));
         if let Some(slot) = single.and_then(|id| self.images.slot(id)) {
             let is_name = single.and_then(|id| self.images.names.safe(id));
@@ -18,11 +19,15 @@ impl Planner {
             {
                 self.images.clear(slot, mark::AT_PLAIN);
                 self.ready.push_back(slot);
+                self.restart_chain(slot);
             }
         }
         if let Some(file) = self.files.named(name) {
             if let FileKind::Image(id) = self.files.kind(file) {
-                self.ready.extend(self.images.slot(id));
+                if let Some(slot) = self.images.slot(id) {
+                    self.ready.push_back(slot);
+                    self.restart_chain(slot);
+                }
             }
             self.files.remove(file);
         }

@@ -34,6 +34,9 @@ impl Planner {
             self.images.states[slot] = step.before;
             self.ready.push_back(slot);
         }
+        if let (Outcome::Stale, Some(slot)) = (outcome, slot) {
+            self.restart_chain(slot);
+        }
         match outcome {
             Outcome::Done => self.done(slot, id, &step),
             Outcome::Stale => match slot {
@@ -52,6 +55,9 @@ impl Planner {
         }
         self.remove_replaced(&step.to);
         self.insert_image(&step.to, id);
+        if let Some(from) = &step.from {
+            self.name_is_free(from);
+        }
         if step.expect != Expect::Nothing {
             self.totals.replaced.add(length);
         }
@@ -71,6 +77,9 @@ impl Planner {
             };
             if settled {
                 self.images.states[slot] = State::Settled;
+            }
+            if step.kind == MoveKind::Rename {
+                self.renamed_in_chain(slot);
             }
         }
     }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jtp_core::ImageId;
-use jtp_store::has_image_extension;
-use jtp_sync::{Expect, Fetch, FileKind, Inventory, Options, Outcome, Planner, Reason, Step};
+use jtp_store::{fold_case, has_image_extension};
+use jtp_sync::{
+    Expect, Fetch, FileKind, Inventory, Names, Options, Outcome, Planner, Reason, Step,
+};
 
-use crate::model::{Folder, Rng, Server, random_name};
+use crate::model::{Folder, Rng, Server, is_made, random_name};
 
 /// How much goes wrong.
 #[derive(Debug, Clone, Copy, Default)]
@@ -339,6 +341,16 @@ impl<'a> Run<'a> {
             "R8 (c): {id} is in no LIST, and placed"
         );
         if let Some(from) = &from {
+            let needs = |other: &ImageId| {
+                let name = self.planner.name(*other);
+                *other != id && name.is_some_and(|name| fold_case(name.as_str()) == fold_case(from))
+            };
+            assert!(
+                self.options.names() == Names::Listed
+                    || is_made(from, id)
+                    || self.known.iter().any(needs),
+                "{from} is renamed, and no other image needs its name"
+            );
             self.folder.files.remove(from);
         } else {
             self.in_hand.remove(&id);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::executor::{Run, Trouble, disturb};
-use crate::model::{Folder, Rng, Server};
+use crate::model::{Folder, Rng, Server, is_made};
 use jtp_core::{ImageId, nfc};
-use jtp_store::fold_case;
+use jtp_store::{FileName, fold_case};
 use jtp_sync::{Fetch, FileKind, Names, Options};
 
 fn seeds() -> std::ops::Range<u64> {
@@ -138,6 +138,28 @@ impl History {
         }
     }
 
+    /// With `Names::Any`: an image whose files all have names made from its ID has its own name if that is free.
+    fn check_own_name(&self, id: ImageId, name: &FileName, holders: &[&str]) {
+        let is_kept = |(other, kind): (&String, &FileKind)| {
+            let FileKind::Image(content) = kind else {
+                return true;
+            };
+            let stays = self.folder.immutable.contains(other) || self.options.keep_existing();
+            stays || self.server.ids().contains(content)
+        };
+        let similar =
+            |(other, _): &(&String, &FileKind)| fold_case(other) == fold_case(name.as_str());
+        let has_name = holders.iter().any(|holder| *nfc(holder) == *name.as_str());
+        let is_stuck = holders
+            .iter()
+            .any(|holder| self.folder.immutable.contains(*holder));
+        let is_taken = self.folder.files.iter().filter(similar).any(is_kept);
+        assert!(
+            has_name || is_stuck || is_taken || !holders.iter().all(|name| is_made(name, id)),
+            "R8 (c): {name} is free, and {id} under {holders:?}"
+        );
+    }
+
     /// All that the server lists is in the folder, under its name if that is free.
     fn check_complete(&self) {
         for (id, name) in self.server.expected_names() {
@@ -146,11 +168,12 @@ impl History {
                 continue;
             }
             assert!(!holders.is_empty(), "R8 (d): {id} is not in the folder");
-            if self.options.names() == Names::Any {
-                continue;
-            }
             if self.bad.contains(&id) && self.options.fetch() == Fetch::All && self.folder.unread {
                 // It is in a file that was not read.
+                continue;
+            }
+            if self.options.names() == Names::Any {
+                self.check_own_name(id, &name, &holders);
                 continue;
             }
             let suffixed = name.with_id(id);

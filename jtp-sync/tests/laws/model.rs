@@ -246,3 +246,14 @@ pub(crate) fn random_name(rng: &mut Rng) -> String {
         .to_owned(),
     }
 }
+
+/// Whether a name was made from an ID: `<id>.<ext>`, or one that ends in `-<id>` or `-<id>-<number>`.
+pub(crate) fn is_made(name: &str, id: ImageId) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let digits = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+    let unnumbered = digits.strip_suffix('-').unwrap_or(stem);
+    let id = id.to_string();
+    [stem, unnumbered]
+        .iter()
+        .any(|stem| *stem == id || stem.ends_with(&format!("-{id}")))
+}
