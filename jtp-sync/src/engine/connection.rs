@@ -187,6 +187,8 @@ impl<R: Runtime> Connection<R> {
             let state = &mut *self.session.state();
             state.in_flight -= 1;
             if bulk {
+                // What has not arrived is requested by ID.
+                state.bulk &= !complete;
                 state.planner.requests_ended(failure);
             }
             for &id in &response.pending {

@@ -74,7 +74,7 @@ pub(super) struct State {
     pub(super) in_flight: usize,
     /// Connections that fetch.
     pub(super) connections: usize,
-    /// Whether the server answers BATCH and LIST_AND_GET.
+    /// Whether one request for everything comes next. It is not made twice in a row, nor if the server does not know it.
     pub(super) bulk: bool,
 }
 
