@@ -28,11 +28,7 @@ async fn sync() -> Result {
     on_ctrl_c(move || cancel.begin())?;
 
     let totals = sync.run().await?;
-    println!(
-        "{} new, {} failed",
-        totals.placed.images,
-        totals.failed()
-    );
+    println!("{} new, {} failed", totals.placed.images, totals.failed());
     match sync.follow().await {
         Err(Error::Cancelled) => Ok(()),
         Err(error) => Err(error.into()),

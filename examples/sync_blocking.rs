@@ -28,11 +28,7 @@ fn sync() -> Result {
     on_ctrl_c(move || cancel.begin())?;
 
     let totals = block_on(sync.run())?;
-    println!(
-        "{} new, {} failed",
-        totals.placed.images,
-        totals.failed()
-    );
+    println!("{} new, {} failed", totals.placed.images, totals.failed());
     match block_on(sync.follow()) {
         Err(Error::Cancelled) => Ok(()),
         Err(error) => Err(error.into()),

@@ -31,11 +31,7 @@ async fn sync() -> Result {
     });
 
     let totals = sync.run().await?;
-    println!(
-        "{} new, {} failed",
-        totals.placed.images,
-        totals.failed()
-    );
+    println!("{} new, {} failed", totals.placed.images, totals.failed());
     match sync.follow().await {
         Err(Error::Cancelled) => Ok(()),
         Err(error) => Err(error.into()),

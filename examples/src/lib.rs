@@ -190,7 +190,10 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
 pub fn show(event: &SyncEvent<'_>) {
     match event {
         SyncEvent::Planned(totals) if totals.planned.images > 0 => {
-            println!("{} of {} images fetched", totals.fetched.images, totals.planned.images);
+            println!(
+                "{} of {} images fetched",
+                totals.fetched.images, totals.planned.images
+            );
         }
         SyncEvent::Placed { name, bytes, .. } => println!("fetched {name:?} ({bytes} bytes)"),
         SyncEvent::Renamed { from, to, .. } => println!("renamed {from:?} to {to:?}"),

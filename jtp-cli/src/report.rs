@@ -214,13 +214,7 @@ impl Reporter {
         }
     }
 
-    fn refused(
-        &self,
-        id: ImageId,
-        name: Option<&FileName>,
-        reason: Reason,
-        cause: Option<&Cause>,
-    ) {
+    fn refused(&self, id: ImageId, name: Option<&FileName>, reason: Reason, cause: Option<&Cause>) {
         let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
         // The image is there, under another name.
         if matches!(reason, Reason::NameTaken | Reason::CannotRename) {

@@ -94,11 +94,17 @@ fn failure(error: &Error, args: &ClientArgs) -> Failure {
         Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.addr)),
         Error::SizeLimit { .. } => Failure::new(
             Exit::SomeFailed,
-            format!("{error}; what was fetched is in {}: raise --max-total-size to fetch more", args.out.display()),
+            format!(
+                "{error}; what was fetched is in {}: raise --max-total-size to fetch more",
+                args.out.display()
+            ),
         ),
         Error::TimeLimit => Failure::new(
             Exit::SomeFailed,
-            format!("{error}; what was fetched is in {}: raise --max-time to fetch more", args.out.display()),
+            format!(
+                "{error}; what was fetched is in {}: raise --max-time to fetch more",
+                args.out.display()
+            ),
         ),
         error => Failure::other(error_chain(error)),
     }

@@ -9,8 +9,8 @@ use event_listener::listener;
 use jtp_core::ImageId;
 use jtp_core::client::{ClientError, Retry};
 use jtp_core::wire::response::ErrorCode;
-use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 use jtp_driver::Runtime;
+use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};

@@ -63,6 +63,7 @@ impl<R: Runtime> Run<R> {
     pub(super) async fn follow(&mut self) -> Result<Infallible, Error> {
         let mut pause = RETRY_PAUSE.0;
         let mut single = false;
+        self.session.state().follows = true;
         loop {
             self.session.check()?;
             let mut client = self.clients.clone().build();
@@ -99,7 +100,11 @@ impl<R: Runtime> Run<R> {
         connected: &mut bool,
     ) -> Result<End, Error> {
         let scan = self.start_scan(!self.is_known)?;
-        self.session.state().planner.retry_failed();
+        {
+            let state = &mut *self.session.state();
+            state.planner.retry_failed();
+            state.bulk = true;
+        }
         let begun = self.runtime.now();
         let mut entries = client.entries_and_watch();
         let listed = receive_entries(&self.session, &mut entries).await;

@@ -120,6 +120,11 @@ impl<R: Runtime> Run<R> {
                 Err(Error::Client(error)) if error.is_transient() => error,
                 Err(error) => return Err(error),
             };
+            // A server that was never reached may not exist.
+            if !self.is_connected && matches!(error, ClientFailure::Connect { .. }) {
+                return Err(error.into());
+            }
+            self.is_connected = true;
             let same = received.entries > 0 && received.entries == before;
             if same || (is_timeout(&error) && received.is_nearly_complete()) {
                 return Ok(received);

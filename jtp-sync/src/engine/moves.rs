@@ -22,6 +22,15 @@ struct Move {
     aside: bool,
 }
 
+/// What has the new name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Nothing, or what may be replaced. `replaces`: it is another image.
+    Allowed { replaces: bool },
+    /// Not what the planner expects.
+    Unexpected,
+}
+
 /// Why a move was not made.
 enum Obstacle {
     /// The folder is not what the planner expects.
@@ -126,7 +135,10 @@ impl Session {
             _ => folder.look(to.as_str()).map_err(folder_error)?,
         };
         let Some(from) = &planned.from else {
-            if !self.may_replace(folder, planned, &over)? || !self.state().planner.is_current(id) {
+            let Over::Allowed { replaces } = self.may_replace(folder, planned, &over)? else {
+                return Err(Obstacle::Stale);
+            };
+            if !self.state().planner.is_current(id) {
                 return Err(Obstacle::Stale);
             }
             let staged = self.state().staged.remove(&id);
@@ -142,13 +154,13 @@ impl Session {
                 id,
                 name: to,
                 bytes: staged.length(),
-                replaced: !over.is_nothing(),
+                replaced: replaces,
             });
         };
         let source = folder.look(from).map_err(folder_error)?;
         let is_own = source.is_same_file(&over);
         if !self.holds(folder, from, &source, id)?
-            || !(is_own || self.may_replace(folder, planned, &over)?)
+            || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
             || !self.state().planner.is_current(id)
         {
             return Err(Obstacle::Stale);
@@ -168,15 +180,15 @@ impl Session {
         folder: &OutputFolder,
         planned: &Move,
         over: &FileState,
-    ) -> Result<bool, Obstacle> {
+    ) -> Result<Over, Obstacle> {
         if over.is_nothing() {
-            return Ok(true);
+            return Ok(Over::Allowed { replaces: false });
         }
         if !over.is_file() {
-            return Ok(false);
+            return Ok(Over::Unexpected);
         }
         let to = planned.to.as_str();
-        match &planned.expect {
+        let is_expected = match &planned.expect {
             Expect::Nothing => Ok(false),
             Expect::Image(expected) => self.holds(folder, to, over, *expected),
             Expect::Copy { id, other } => {
@@ -185,11 +197,19 @@ impl Session {
             }
             // It is read only now. It may be the only copy of another image that the server still has.
             Expect::Unread => match folder.read_id(to, over, self.halted()) {
+                // The same image: nothing is lost.
+                Ok(found) if found == planned.id => return Ok(Over::Allowed { replaces: false }),
                 Ok(found) => Ok(self.may_replace_unread(planned.id, Some(found))),
                 Err(ReadError::Output(_)) => Ok(self.may_replace_unread(planned.id, None)),
                 Err(error) => not_read(&error).map(|()| false),
             },
-        }
+        };
+        is_expected.map(|is_expected| match is_expected {
+            true => Over::Allowed {
+                replaces: planned.expect != Expect::Image(planned.id),
+            },
+            false => Over::Unexpected,
+        })
     }
 
     fn may_replace_unread(&self, id: ImageId, content: Option<ImageId>) -> bool {

@@ -12,7 +12,10 @@ pub(super) enum Either<A, B> {
 }
 
 /// Polls both until one is ready; if both are, the first counts. The other is dropped.
-pub(super) async fn race<A: Future, B: Future>(first: A, second: B) -> Either<A::Output, B::Output> {
+pub(super) async fn race<A: Future, B: Future>(
+    first: A,
+    second: B,
+) -> Either<A::Output, B::Output> {
     let mut first = pin!(first);
     let mut second = pin!(second);
     poll_fn(|cx| {

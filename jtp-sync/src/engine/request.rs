@@ -49,12 +49,16 @@ impl State {
         {
             return None;
         }
+        let few = wanted <= MAX_IMAGES;
         let had = self.planner.len().saturating_sub(wanted) + self.suspects.len();
+        if few && (self.follows || had > MAX_BATCH_FOR_FEW) {
+            return None;
+        }
         if had == 0 {
             self.planner.fetch_all();
             return Some(Request::All);
         }
-        if had > HaveSet::MAX || (had > MAX_BATCH_FOR_FEW && wanted <= MAX_IMAGES) {
+        if had > HaveSet::MAX {
             return None;
         }
         let suspects = self.suspects.keys().copied();

@@ -31,6 +31,8 @@ pub(super) struct Run<R: Runtime> {
     pub(super) retries: u32,
     /// Whether the planner knows what the folder contains.
     pub(super) is_known: bool,
+    /// Whether the server was reached.
+    pub(super) is_connected: bool,
     /// How long the last LIST took.
     pub(super) list_time: Duration,
     /// Connections with tasks of their own.
@@ -66,6 +68,7 @@ impl<R: Runtime> Run<R> {
             connections: config.connections,
             retries: config.retries,
             is_known,
+            is_connected: is_known,
             list_time: Duration::ZERO,
             helpers: Arc::default(),
         }
@@ -220,7 +223,10 @@ impl Helper {
         match result {
             Ok(()) | Err(Error::Cancelled) => {}
             Err(error) if is_transient(&error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection ended"
+                );
                 self.session
                     .emit(&SyncEvent::FewerConnections { connections });
             }

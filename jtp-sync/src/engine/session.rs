@@ -76,6 +76,8 @@ pub(super) struct State {
     pub(super) connections: usize,
     /// Whether one request for everything comes next. It is not made twice in a row, nor if the server does not know it.
     pub(super) bulk: bool,
+    /// Few images are requested by ID: the run follows a server, where they are what is new.
+    pub(super) follows: bool,
 }
 
 impl State {
@@ -91,6 +93,7 @@ impl State {
             in_flight: 0,
             connections: 1,
             bulk: true,
+            follows: false,
         }
     }
 

@@ -254,7 +254,7 @@ impl Planner {
         // It was placed, and a later scan did not read the file.
         let is_unread = |file| self.files.kind(file) == FileKind::Unread;
         let target = || self.files.named(self.target(slot, id).as_str());
-        !self.is_present(slot, id) && !(all && target().is_some_and(is_unread))
+        !(self.is_present(slot, id) || all && target().is_some_and(is_unread))
     }
 
     pub(super) fn fail_fetch(&mut self, slot: usize, id: ImageId, reason: Reason) {
