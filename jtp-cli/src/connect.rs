@@ -75,6 +75,12 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
     let at = &args.addr;
     match error {
         Error::Connect { source, .. } => Failure::new(Exit::Connect, connect_message(source, args)),
+        Error::Refused { .. } => Failure::new(
+            Exit::Connect,
+            format!(
+                "{at} closed the connection without an answer; it may admit no more connections from here"
+            ),
+        ),
         Error::Tls { source, .. } => Failure::new(Exit::Tls, tls_message(source, args)),
         Error::PlainServer { .. } => Failure::new(
             Exit::Tls,

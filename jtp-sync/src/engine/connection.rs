@@ -40,6 +40,8 @@ pub(super) struct Connection<R: Runtime> {
     strikes: u32,
     /// Connections that were lost.
     losses: u64,
+    /// Another connection of this run watches: if this one is refused, the server may admit only one.
+    pub(super) watches: bool,
 }
 
 /// What has become of a request.
@@ -83,6 +85,7 @@ impl<R: Runtime> Connection<R> {
             retry: Retry::new(retries),
             strikes: 0,
             losses: 0,
+            watches: false,
         }
     }
 
@@ -219,7 +222,7 @@ impl<R: Runtime> Connection<R> {
         if loss.arrived > 0 {
             self.retry.progress();
             self.strikes = 0;
-        } else if self.number > 0 && error.is_refused() {
+        } else if (self.number > 0 && error.is_refused()) || self.is_second(&error) {
             return Err(error.into());
         }
         self.losses += 1;
@@ -251,6 +254,11 @@ impl<R: Runtime> Connection<R> {
             }
             None => Err(error.into()),
         }
+    }
+
+    /// Whether the server refused this connection because another one of this run watches.
+    pub(super) fn is_second(&self, error: &ClientFailure) -> bool {
+        self.watches && matches!(error, ClientFailure::Refused { .. })
     }
 
     /// The response ended in the place of this image: it is requested last, and given up after some attempts.

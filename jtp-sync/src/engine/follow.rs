@@ -70,6 +70,7 @@ impl<R: Runtime> Run<R> {
             let mut connected = false;
             let mut ended = self.watch(&mut client, single, &mut connected).await;
             client.close().await;
+            self.main.watches = false;
             if matches!(ended, Ok(End::Single)) {
                 single = true;
                 ended = self.settle().await.map(|()| End::Single);
@@ -125,6 +126,7 @@ impl<R: Runtime> Run<R> {
             return Err(error);
         }
         *connected = true;
+        self.main.watches = true;
         self.session.emit(&SyncEvent::Watching);
         let mut watch = entries.into_watch()?;
         let mut queue = EventQueue::default();

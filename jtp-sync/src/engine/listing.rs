@@ -125,6 +125,9 @@ impl<R: Runtime> Run<R> {
                 return Err(error.into());
             }
             self.is_connected = true;
+            if self.main.is_second(&error) {
+                return Err(error.into());
+            }
             let same = received.entries > 0 && received.entries == before;
             if same || (is_timeout(&error) && received.is_nearly_complete()) {
                 return Ok(received);
