@@ -260,7 +260,10 @@ impl Planner {
     pub(super) fn fail_fetch(&mut self, slot: usize, id: ImageId, reason: Reason) {
         self.totals.unfetched.add(self.images.lengths[slot]);
         self.set_state(slot, id, State::Unfetched);
-        self.ready.push_back(slot);
+        // With `Fetch::All`, a file of it may still get another name.
+        if self.is_present(slot, id) {
+            self.ready.push_back(slot);
+        }
         self.refusals.push_back((id, reason));
     }
 
@@ -278,6 +281,9 @@ impl Planner {
         self.images.forget_tries(slot);
         self.images
             .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
-        self.ready.push_back(slot);
+        self.plan(slot);
+        if self.images.states[slot] == State::Idle {
+            self.ready.push_back(slot);
+        }
     }
 }

@@ -9,28 +9,34 @@ use crate::inventory::{FileKind, Inventory};
 use crate::options::Fetch;
 
 impl Planner {
-    /// Removes what is known about the file with exactly this name.
-    pub(super) fn forget_file(&mut self, name: &str) {
+    /// Removes what is known about the file with exactly this name. Returns its image's slot, if that is listed.
+    pub(super) fn forget_file(&mut self, name: &str) -> Option<usize> {
         self.name_is_free(name);
-        let single = self.images.names.only_with_fold(&fold_case(name));
-        if let Some(slot) = single.and_then(|id| self.images.slot(id)) {
-            let is_name = single.and_then(|id| self.images.names.safe(id));
-            if self.images.has(slot, mark::AT_PLAIN) && is_name.is_some_and(|n| n.as_str() == name)
-            {
-                self.images.clear(slot, mark::AT_PLAIN);
-                self.ready.push_back(slot);
-                self.restart_chain(slot);
-            }
+        let slot = self.plain_with_name(name).or_else(|| {
+            let FileKind::Image(id) = self.files.kind(self.files.named(name)?) else {
+                return None;
+            };
+            self.images.slot(id)
+        });
+        if let Some(slot) = self.plain_with_name(name) {
+            self.images.clear(slot, mark::AT_PLAIN);
         }
         if let Some(file) = self.files.named(name) {
-            if let FileKind::Image(id) = self.files.kind(file) {
-                if let Some(slot) = self.images.slot(id) {
-                    self.ready.push_back(slot);
-                    self.restart_chain(slot);
-                }
-            }
             self.files.remove(file);
         }
+        if let Some(slot) = slot {
+            self.ready.push_back(slot);
+            self.restart_chain(slot);
+        }
+        slot
+    }
+
+    /// The image whose file has this name, if that is not in `files`.
+    fn plain_with_name(&self, name: &str) -> Option<usize> {
+        let id = self.images.names.only_with_fold(&fold_case(name))?;
+        let slot = self.images.slot(id)?;
+        let is_plain = self.images.has(slot, mark::AT_PLAIN);
+        (is_plain && self.images.names.safe(id)?.as_str() == name).then_some(slot)
     }
 
     /// Whether the folder contains the image.
