@@ -98,6 +98,19 @@ impl Inventory {
         true
     }
 
+    /// Replaces unread files by the images that `known` returns for their names.
+    pub(crate) fn resolve(&mut self, known: impl Fn(&str) -> Option<ImageId>) {
+        for (&address, id) in self.names.iter().zip(&mut self.ids) {
+            if self.arena.tag(address) != FileKind::Unread.code() {
+                continue;
+            }
+            if let Some(found) = known(self.arena.name(address)) {
+                *id = found;
+                self.arena.set_tag(address, FileKind::Image(found).code());
+            }
+        }
+    }
+
     /// Gives back the memory that was reserved for more names.
     pub(crate) fn shrink_to_fit(&mut self) {
         self.ids.shrink_to_fit();

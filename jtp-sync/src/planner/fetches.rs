@@ -4,7 +4,6 @@ use jtp_core::ImageId;
 use jtp_store::FileName;
 
 use super::{MAX_UNLISTED, Planner, State, mark};
-use crate::inventory::FileKind;
 use crate::options::Fetch;
 use crate::step::{Count, FetchFailure, Reason, Received};
 
@@ -248,19 +247,16 @@ impl Planner {
     /// Whether the image has to be fetched, as far as the folder is concerned.
     pub(super) fn is_missing(&self, slot: usize, id: ImageId) -> bool {
         let all = self.options.fetch() == Fetch::All;
-        if self.state(slot, id) == State::Idle && all {
-            return true;
-        }
-        // It was placed, and a later scan did not read the file.
-        let is_unread = |file| self.files.kind(file) == FileKind::Unread;
-        let target = || self.files.named(self.target(slot, id).as_str());
-        !(self.is_present(slot, id) || all && target().is_some_and(is_unread))
+        all && self.state(slot, id) == State::Idle || !self.is_present(slot, id)
     }
 
     pub(super) fn fail_fetch(&mut self, slot: usize, id: ImageId, reason: Reason) {
         self.totals.unfetched.add(self.images.lengths[slot]);
         self.set_state(slot, id, State::Unfetched);
-        self.ready.push_back(slot);
+        // With `Fetch::All`, a file of it may still get another name.
+        if self.is_present(slot, id) {
+            self.ready.push_back(slot);
+        }
         self.refusals.push_back((id, reason));
     }
 
@@ -278,6 +274,9 @@ impl Planner {
         self.images.forget_tries(slot);
         self.images
             .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
-        self.ready.push_back(slot);
+        self.plan(slot);
+        if self.images.states[slot] == State::Idle {
+            self.ready.push_back(slot);
+        }
     }
 }

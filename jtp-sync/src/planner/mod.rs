@@ -251,11 +251,25 @@ impl Planner {
         }
         match &moving.expect {
             Expect::Image(replaced) if *replaced != id => {
-                self.images.slot(*replaced).is_none_or(|slot| {
+                self.images.slot(*replaced).map_or(self.complete, |slot| {
                     self.options.fetch() == Fetch::All && self.images.states[slot] == State::InHand
                 })
             }
             _ => true,
+        }
+    }
+
+    /// Whether a file that the step of this image [expects](Expect::Unread) to be unread may be replaced, now that the
+    /// caller has read it: `content` is its image, `None` if it cannot be read. If not, the caller reports
+    /// [`file_found`](Planner::file_found) with that image, or with [`FileKind::Other`] if it cannot be read, and then
+    /// [`Outcome::Stale`](crate::Outcome::Stale). // R8
+    #[must_use]
+    pub fn may_replace_unread(&self, id: ImageId, content: Option<ImageId>) -> bool {
+        let keep = self.options.keep_existing();
+        match content {
+            Some(content) if content == id => true,
+            Some(content) => !keep && self.complete && self.images.slot(content).is_none(),
+            None => !keep,
         }
     }
 
@@ -301,19 +315,24 @@ impl Planner {
     /// The folder has this file now: it is new, has changed, or was not known.
     pub fn file_found(&mut self, name: &str, kind: FileKind) {
         self.absorb();
-        self.forget_file(name);
+        let before = self.forget_file(name);
         self.files.insert(name, kind);
         if let FileKind::Image(id) = kind {
             if let Some(slot) = self.images.slot(id) {
                 self.has_appeared(slot, id);
             }
         }
+        if let Some(slot) = before {
+            self.plan(slot);
+        }
     }
 
     /// The folder does not have this file any more.
     pub fn file_gone(&mut self, name: &str) {
         self.absorb();
-        self.forget_file(name);
+        if let Some(slot) = self.forget_file(name) {
+            self.plan(slot);
+        }
     }
 }
 
@@ -336,20 +355,6 @@ impl Planner {
             }
             State::Unfetched | State::Unstored => self.forget_failure(slot),
             _ => {}
-        }
-    }
-
-    /// Whether a file that the step of this image [expects](Expect::Unread) to be unread may be replaced, now that the
-    /// caller has read it: `content` is its image, `None` if it cannot be read. If not, the caller reports
-    /// [`file_found`](Planner::file_found) with that image, or with [`FileKind::Other`] if it cannot be read, and then
-    /// [`Outcome::Stale`](crate::Outcome::Stale). // R8
-    #[must_use]
-    pub fn may_replace_unread(&self, id: ImageId, content: Option<ImageId>) -> bool {
-        let keep = self.options.keep_existing();
-        match content {
-            Some(content) if content == id => true,
-            Some(content) => !keep && self.complete && self.images.slot(content).is_none(),
-            None => !keep,
         }
     }
 }

@@ -24,7 +24,7 @@ fn sync(folder: &mut Folder, server: &mut Server, options: Options) -> (usize, V
 }
 
 /// Takes steps, and carries them out in no folder at all: all succeed.
-fn steps(planner: &mut Planner) -> Vec<String> {
+pub(crate) fn steps(planner: &mut Planner) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
         let Some(step) = planner.next_move() else {
@@ -57,7 +57,7 @@ fn steps(planner: &mut Planner) -> Vec<String> {
     }
 }
 
-fn planner(options: Options, files: &[(&str, u64)], listed: &[(&str, u64)]) -> Planner {
+pub(crate) fn planner(options: Options, files: &[(&str, u64)], listed: &[(&str, u64)]) -> Planner {
     let mut inventory = Inventory::new();
     for (name, id) in files {
         inventory.add(name, FileKind::Image(ImageId(*id)));
@@ -68,7 +68,7 @@ fn planner(options: Options, files: &[(&str, u64)], listed: &[(&str, u64)]) -> P
     planner
 }
 
-fn list(planner: &mut Planner, listed: &[(&str, u64)]) {
+pub(crate) fn list(planner: &mut Planner, listed: &[(&str, u64)]) {
     planner.begin_list();
     for (name, id) in listed {
         planner.entry(ImageId(*id), name, Png, length(ImageId(*id)));

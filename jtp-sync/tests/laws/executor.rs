@@ -33,13 +33,15 @@ pub(crate) struct Run<'a> {
     pub(crate) bad: BTreeSet<ImageId>,
     /// What LISTs and events have named.
     pub(super) known: BTreeSet<ImageId>,
+    /// What the last LIST and later events have named.
+    pub(super) named: BTreeSet<ImageId>,
     /// Whether the last LIST was complete.
     pub(super) complete: bool,
     pub(super) requested: Vec<ImageId>,
     /// What is still to come of a request for everything.
     pub(super) bulk: Option<VecDeque<ImageId>>,
     pub(super) in_hand: BTreeSet<ImageId>,
-    pending: Vec<Step>,
+    pub(super) pending: Vec<Step>,
     pub(crate) log: Vec<String>,
     pub(crate) fetched: BTreeMap<ImageId, usize>,
     /// Renamed, kept aside, placed, replaced.
@@ -75,6 +77,7 @@ impl<'a> Run<'a> {
             trouble,
             bad: BTreeSet::new(),
             known: BTreeSet::new(),
+            named: BTreeSet::new(),
             complete: false,
             requested: Vec::new(),
             bulk: None,
@@ -144,6 +147,10 @@ impl<'a> Run<'a> {
                 _ => self.receive_something(),
             }
             self.check_counts();
+            if self.trouble.changes && self.rng.percent(2) {
+                // By the clock.
+                self.list();
+            }
             let idle = self.pending.is_empty() && self.requested.is_empty() && self.bulk.is_none();
             if idle && self.planner.wants_list() {
                 self.list_or_end();
@@ -194,7 +201,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn change_something(&mut self) {
+    pub(super) fn change_something(&mut self) {
         if self.rng.percent(50) {
             for (name, id) in self.server.change(self.rng) {
                 // Some servers lose events.

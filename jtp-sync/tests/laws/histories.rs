@@ -122,6 +122,8 @@ impl History {
         if std::env::var_os("JTP_SEED").is_some() {
             print_log(&run);
         }
+        let twice = run.fetched.iter().find(|(_, count)| **count > 1);
+        assert_eq!(twice, None, "R8 (b): an image is fetched twice");
         let fetched = run.fetched.keys().copied().collect();
         (fetched, self.folder.files != before)
     }

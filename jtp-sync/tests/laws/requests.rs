@@ -26,16 +26,22 @@ impl Run<'_> {
         self.lists += 1;
         self.log.push(format!("LIST {complete} {entries:?}"));
         self.planner.begin_list();
+        self.named.clear();
         for (name, id) in entries {
             self.planner.entry(*id, name, FileType::Png, length(*id));
+            self.known.insert(*id);
+            self.named.insert(*id);
+            assert_eq!(self.planner.next_fetch(), None, "a LIST is being received");
+            if self.trouble.changes && self.rng.percent(10) {
+                self.meanwhile();
+            }
         }
         let report = self.planner.end_list(complete);
         assert_eq!(report.entries, entries.len() as u64);
         if complete {
-            self.known.clear();
+            self.known.clone_from(&self.named);
         }
         self.complete = complete;
-        self.known.extend(entries.iter().map(|(_, id)| *id));
         assert!(!self.planner.wants_list());
     }
 
@@ -43,6 +49,20 @@ impl Run<'_> {
         self.log.push(format!("event {name} {id}"));
         self.planner.announce(id, name, FileType::Png, length(id));
         self.known.insert(id);
+        self.named.insert(id);
+    }
+
+    /// What may happen while a LIST is being received.
+    fn meanwhile(&mut self) {
+        match self.rng.below(4) {
+            0 if !self.pending.is_empty() => {
+                let step = self.pending.swap_remove(self.rng.below(self.pending.len()));
+                self.execute(step);
+            }
+            1 => self.scan(),
+            2 => self.change_something(),
+            _ => self.receive_something(),
+        }
     }
 
     /// What the program does when the planner wants a LIST.
