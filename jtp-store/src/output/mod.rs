@@ -165,8 +165,8 @@ impl OutputFolder {
         Ok(ScanSummary {
             files: seen.files,
             read: seen.read,
-            case_sensitive: seen.case.case_sensitive(),
-            settled_before: state::has_reliable_times(&self.0.dir).then_some(begun),
+            case_sensitive: seen.case.finish(|| self.0.names()),
+            settled_before: state::has_reliable_metadata(&self.0.dir).then_some(begun),
         })
     }
 
@@ -255,8 +255,7 @@ impl Inner {
     /// The same without a scan before: lists the folder.
     fn clean_up_unscanned(&self) {
         self.clean_up(|| {
-            let names = self.dir.entries()?.map(|entry| Ok(entry?.file_name()));
-            names
+            self.names()?
                 .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
                 .collect()
         });

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::atomic::Ordering;
 
+use cap_std::fs::Dir;
 use jtp_core::ImageId;
 
+use super::state::has_reliable_metadata;
 use super::{FileState, Inner, OutputError};
 use crate::name::{FileName, fold_case, has_image_extension};
 
@@ -39,8 +41,8 @@ impl Inner {
     /// What has this name now. Does not follow links.
     pub(super) fn look(&self, name: &str) -> io::Result<FileState> {
         check_component(name)?;
-        match self.dir.symlink_metadata(name) {
-            Ok(metadata) => Ok(FileState::of(&metadata)),
+        match FileState::read(&self.dir, name) {
+            Ok(state) => Ok(state),
             Err(e) if e.kind() == io::ErrorKind::NotFound || is_too_long(&e) => {
                 Ok(FileState::NOTHING)
             }
@@ -66,7 +68,7 @@ impl Inner {
                 io::ErrorKind::IsADirectory,
                 "a folder, a link or a device has this name",
             ))
-        } else if self.is_short_alias(to, over).map_err(failed)? {
+        } else if self.is_short_alias(to).map_err(failed)? {
             Some(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "this is the short name of a file that is not an image",
@@ -96,7 +98,7 @@ impl Inner {
         if !from_state.is_file() || self.look(from).map_err(failed)? != *from_state {
             return Err(MoveError::Changed);
         }
-        if !is_one_file((from, from_state), (to.as_str(), over)) {
+        if !self.is_one_file((from, from_state), (to.as_str(), over)) {
             return self.move_file(from, Source::Visible, to, over);
         }
         if self.look(to.as_str()).map_err(failed)? != *over {
@@ -105,39 +107,56 @@ impl Inner {
         if from == to.as_str() {
             return Ok(());
         }
-        self.rename_onto_itself(from, to).map_err(failed)
+        self.rename_onto_itself(from, to, over).map_err(failed)
     }
 
-    /// Renames a file to another of its names: a hard link, or the same name in another case where that is ignored.
-    /// On many systems a rename between the two does nothing, so the file gets a third name first. That one is visible:
-    /// after a crash between the steps the next run finds the image. // R8
-    pub(super) fn rename_onto_itself(&self, from: &str, to: &FileName) -> io::Result<()> {
+    /// Whether two names may stand for one file.
+    fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
+        // On FUSE, the spellings of a name may have different inodes.
+        let is_variant = || {
+            one.1.is_equal_but_for_inode(two.1)
+                && fold_case(one.0) == fold_case(two.0)
+                && !has_reliable_metadata(&self.dir)
+        };
+        one.0 == two.0 || one.1.is_same_file(two.1) || is_variant()
+    }
+
+    /// Renames a file to what is another of its names: a hard link, or the same name in another case where that is
+    /// ignored. On many systems a rename between the two does nothing, so the file gets a third name first. That one is
+    /// visible: after a crash between the steps the next run finds the image. // R8
+    ///
+    /// If it turns out that `to` is another file, that is replaced if it is in the state `over`.
+    fn rename_onto_itself(&self, from: &str, to: &FileName, over: &FileState) -> io::Result<()> {
         let unique = self
             .run
             .wrapping_add(self.counter.fetch_add(1, Ordering::Relaxed));
         let aside = to.with_id(ImageId(unique));
-        let aside = aside.as_str();
-        let file = self.look(from)?;
+        let (aside, to) = (aside.as_str(), to.as_str());
         self.rename_to_free(from, aside)?;
-        let moved = self.look(to.as_str()).and_then(|found| {
+        let moved = (|| {
+            let (moved, found) = (self.look(aside)?, self.look(to)?);
             if found.is_nothing() {
-                self.rename_to_free(aside, to.as_str())
-            } else if found.is_same_file(&file) {
+                self.rename_to_free(aside, to)
+            } else if found == moved && found.is_same_file(&moved) {
                 self.dir.remove_file(aside)
+            } else if found == *over {
+                self.rename_over(aside, to)
             } else {
                 Err(io::ErrorKind::AlreadyExists.into())
             }
-        });
-        if moved.is_err() {
+        })();
+        moved.inspect_err(|_| {
             let _ = self.rename_to_free(aside, from);
-        }
-        moved
+        })
     }
 
     /// Renames a file to a name that nothing has. [`AlreadyExists`](io::ErrorKind::AlreadyExists) if something has it.
     pub(super) fn rename_to_free(&self, from: &str, to: &str) -> io::Result<()> {
-        if let Some(done) = self.rename_without_replacing(from, to) {
-            return done;
+        if !self.lacks_noreplace.load(Ordering::Relaxed) {
+            if let Some(done) = rename_without_replacing(&self.dir, from, to) {
+                return done;
+            }
+            self.lacks_noreplace.store(true, Ordering::Relaxed);
         }
         match self.dir.hard_link(from, &self.dir, to) {
             Ok(()) => self.dir.remove_file(from).inspect_err(|_| {
@@ -150,29 +169,6 @@ impl Inner {
         }
     }
 
-    /// `None` if the system cannot do this in one step.
-    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    fn rename_without_replacing(&self, from: &str, to: &str) -> Option<io::Result<()>> {
-        use rustix::fs::{RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        const LACKING: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
-        if self.lacks_noreplace.load(Ordering::Relaxed) {
-            return None;
-        }
-        match renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE) {
-            Err(e) if LACKING.contains(&e) => {
-                self.lacks_noreplace.store(true, Ordering::Relaxed);
-                None
-            }
-            done => Some(done.map_err(Into::into)),
-        }
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-    fn rename_without_replacing(&self, _: &str, _: &str) -> Option<io::Result<()>> {
-        None
-    }
-
     /// Renames a file and replaces any file or link of the new name.
     pub(super) fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
         #[cfg(unix)]
@@ -183,19 +179,25 @@ impl Inner {
 
     /// Whether the name is the short form (8.3) that FAT and NTFS give to a file without an image extension: the short
     /// form of `notes.pngx` is `NOTES~1.PNG`. // R5
-    pub(super) fn is_short_alias(&self, name: &FileName, state: &FileState) -> io::Result<bool> {
+    pub(super) fn is_short_alias(&self, name: &FileName) -> io::Result<bool> {
         let name = name.as_str();
-        // Only file systems that ignore case have such names.
-        if !has_short_form(name)
-            || flip_case(name).is_none_or(|flipped| self.look(&flipped).ok() != Some(*state))
-        {
+        if !has_short_form(name) {
             return Ok(false);
         }
-        for entry in self.dir.entries()? {
-            let found = entry?.file_name();
-            let is_it =
-                |found: &str| has_image_extension(found) && fold_case(found) == fold_case(name);
-            if found.to_str().is_some_and(is_it) {
+        // Only file systems that ignore case have such names.
+        let state = self.look(name)?;
+        let is_found = |name: String| {
+            self.look(&name)
+                .is_ok_and(|found| found.is_equal_but_for_inode(&state))
+        };
+        if !flip_case(name).is_some_and(is_found) {
+            return Ok(false);
+        }
+        for found in self.names()? {
+            if found?
+                .to_str()
+                .is_some_and(|found| is_image_spelled(found, name))
+            {
                 return Ok(false);
             }
         }
@@ -230,11 +232,21 @@ impl Inner {
     }
 }
 
-/// Whether two names stand for one file.
-fn is_one_file(one: (&str, &FileState), two: (&str, &FileState)) -> bool {
-    // Without inodes, two files of equal times and equal folded names are one on a file system that ignores case.
-    let is_variant = || cfg!(not(unix)) && one.1 == two.1 && fold_case(one.0) == fold_case(two.0);
-    one.0 == two.0 || one.1.is_same_file(two.1) || is_variant()
+/// Renames a file to a name that nothing has. `None` if the system or the file system cannot do this in one step.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn rename_without_replacing(dir: &Dir, from: &str, to: &str) -> Option<io::Result<()>> {
+    use rustix::fs::{RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    const LACKING: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
+    match renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        Err(e) if LACKING.contains(&e) => None,
+        done => Some(done.map_err(Into::into)),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn rename_without_replacing(_: &Dir, _: &str, _: &str) -> Option<io::Result<()>> {
+    None
 }
 
 /// Fails unless the name is a single component. // R5
@@ -255,6 +267,11 @@ pub(super) fn flip_case(name: &str) -> Option<String> {
         c => c.to_ascii_lowercase(),
     };
     Some(name.char_indices().map(flip).collect())
+}
+
+/// Whether `found` is the image name `name`, in whatever case.
+fn is_image_spelled(found: &str, name: &str) -> bool {
+    has_image_extension(found) && fold_case(found) == fold_case(name)
 }
 
 /// Whether a name looks like `NAME~1.EXT`.
@@ -289,3 +306,6 @@ fn is_disconnected(e: &io::Error) -> bool {
         e.kind() == io::ErrorKind::NotConnected
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,7 +168,7 @@ pub(super) fn scan(
 
 impl Shared<'_> {
     fn add(&mut self, folder: &Inner, name: OsString, look: io::Result<Look>) {
-        self.seen.case.learn(folder, &name);
+        self.seen.case.learn(&name, |name| folder.has_name(name));
         let is_image = |sniffed: Option<FileType>| {
             sniffed.is_some() || has_image_extension(&name.to_string_lossy())
         };

@@ -103,8 +103,7 @@ impl StagedFile {
     pub(super) fn replace_any(&mut self, name: &FileName) -> io::Result<FileName> {
         let (folder, id) = (Arc::clone(&self.folder), self.id);
         let temporary = self.temporary()?;
-        let found = folder.look(name.as_str())?;
-        let renamed = if found.is_file() && folder.is_short_alias(name, &found)? {
+        let renamed = if folder.is_short_alias(name)? {
             Err(io::ErrorKind::PermissionDenied.into())
         } else {
             temporary.rename(name.as_str())
@@ -113,7 +112,10 @@ impl StagedFile {
             return Ok(name.clone());
         };
         let suffixed = name.with_id(id);
-        let is_in_the_way = !found.is_nothing() && !found.is_file();
+        let is_in_the_way = folder
+            .dir
+            .symlink_metadata(name.as_str())
+            .is_ok_and(|found| found.is_dir());
         if suffixed != *name && is_in_the_way && temporary.rename(suffixed.as_str()).is_ok() {
             return Ok(suffixed);
         }

@@ -1,5 +1,6 @@
 //! What a name in the folder stands for at one moment.
 
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::{Dir, Metadata};
@@ -16,7 +17,8 @@ const SECOND: i64 = 1_000_000_000;
 ///
 /// Two states are equal if nothing has changed: for a regular file its device, inode, size, mtime and ctime. Moving a
 /// file or adding a hard link sets its ctime on most file systems, so a state is no longer valid after a successful
-/// [`rename`](super::OutputFolder::rename). // R8
+/// [`rename`](super::OutputFolder::rename). A change that keeps the size, within 10 ms of the previous one (2 s on FAT,
+/// and where times are whole seconds), may leave the state equal. // R8
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState(Kind);
 
@@ -32,7 +34,46 @@ impl FileState {
     /// The state of a name that stands for nothing.
     pub const NOTHING: FileState = FileState(Kind::Nothing);
 
-    pub(super) fn of(metadata: &Metadata) -> FileState {
+    /// The state of an existing name, as the file system itself says. Does not follow links.
+    ///
+    /// FUSE and NFS remember the metadata of a file for seconds, also after another program has changed the file under
+    /// another spelling of its name, or on another machine.
+    #[cfg(target_os = "linux")]
+    pub(super) fn read(dir: &Dir, name: &str) -> io::Result<FileState> {
+        use rustix::fs::{AtFlags, StatxFlags, statx};
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
+        match statx(dir, name, flags, StatxFlags::BASIC_STATS) {
+            Ok(found) => Ok(FileState::of_statx(&found)),
+            // A kernel before 4.11, or a sandbox.
+            Err(rustix::io::Errno::NOSYS) => Ok(FileState::of(&dir.symlink_metadata(name)?)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn read(dir: &Dir, name: &str) -> io::Result<FileState> {
+        Ok(FileState::of(&dir.symlink_metadata(name)?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn of_statx(found: &rustix::fs::Statx) -> FileState {
+        use crate::fingerprint::nanoseconds;
+        let nanos =
+            |time: &rustix::fs::StatxTimestamp| nanoseconds(time.tv_sec, time.tv_nsec.into());
+        let file_type = rustix::fs::FileType::from_raw_mode(found.stx_mode.into());
+        if !file_type.is_file() {
+            return FileState(Kind::Other);
+        }
+        FileState(Kind::File(Fingerprint {
+            device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            size: found.stx_size,
+            modified: nanos(&found.stx_mtime),
+            changed: nanos(&found.stx_ctime),
+        }))
+    }
+
+    fn of(metadata: &Metadata) -> FileState {
         FileState(if metadata.is_file() {
             Kind::File(Fingerprint::of_cap(metadata))
         } else {
@@ -95,8 +136,9 @@ impl FileState {
         })
     }
 
-    /// Whether both are regular files and one file: hard links, or one name in two spellings on a file system that
-    /// ignores case. Always `false` on a system without inodes.
+    /// Whether both are regular files and one file by their inodes: hard links, or one name in two spellings on a file
+    /// system that ignores case. On some systems the spellings have different inodes (FUSE) or none (Windows), and
+    /// this is `false`; [`OutputFolder::rename`](super::OutputFolder::rename) takes care of that.
     #[must_use]
     pub fn is_same_file(&self, other: &FileState) -> bool {
         match (self.fingerprint(), other.fingerprint()) {
@@ -104,11 +146,22 @@ impl FileState {
             _ => false,
         }
     }
+
+    /// Whether both are regular files that differ in nothing but their inodes.
+    pub(super) fn is_equal_but_for_inode(&self, other: &FileState) -> bool {
+        match (self.fingerprint(), other.fingerprint()) {
+            (Some(one), Some(two)) => {
+                let inode = one.inode;
+                *one == Fingerprint { inode, ..*two }
+            }
+            _ => false,
+        }
+    }
 }
 
-/// Whether each change of a file in the folder sets its ctime, by the clock of this machine.
+/// Whether each change of a file in the folder sets its ctime, by the clock of this machine, and inodes identify files.
 #[cfg(target_os = "linux")]
-pub(super) fn has_reliable_times(dir: &Dir) -> bool {
+pub(super) fn has_reliable_metadata(dir: &Dir) -> bool {
     // From linux/magic.h: ext2 to ext4, btrfs, bcachefs, XFS, F2FS, ZFS, tmpfs.
     const RELIABLE: [i64; 7] = [
         0xef53,
@@ -128,7 +181,7 @@ pub(super) fn has_reliable_times(dir: &Dir) -> bool {
 }
 
 #[cfg(target_vendor = "apple")]
-pub(super) fn has_reliable_times(dir: &Dir) -> bool {
+pub(super) fn has_reliable_metadata(dir: &Dir) -> bool {
     rustix::fs::fstatfs(dir).is_ok_and(|stat| {
         let name = stat.f_fstypename.iter().take_while(|byte| **byte != 0);
         let name: Vec<u8> = name.map(|byte| byte.to_ne_bytes()[0]).collect();
@@ -137,6 +190,6 @@ pub(super) fn has_reliable_times(dir: &Dir) -> bool {
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-pub(super) fn has_reliable_times(_: &Dir) -> bool {
+pub(super) fn has_reliable_metadata(_: &Dir) -> bool {
     false
 }

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod exfat;
+mod model;
 mod moves;
 mod refusals;
 mod scan;
