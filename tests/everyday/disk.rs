@@ -1,0 +1,227 @@
+//! R8 (d): one file in the output folder that cannot be replaced.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use rustix::process::geteuid;
+
+use super::*;
+use crate::support::process::program;
+
+const MODES: [&[&str]; 5] = [
+    &[],
+    &["--batch"],
+    &["-k"],
+    &["-p", "3"],
+    &["--batch", "-p", "3"],
+];
+
+/// A server's folder with `0.png` to `9.png`, and an output folder with another picture under the name `4.png`.
+fn library() -> WorkDir {
+    let workdir = WorkDir::of(&[]);
+    for n in 0..10 {
+        workdir.add(&format!("{n}.png"), &picture(n));
+    }
+    fs::create_dir(workdir.output()).unwrap();
+    fs::write(obstacle(&workdir), picture(100)).unwrap();
+    workdir
+}
+
+fn obstacle(workdir: &WorkDir) -> PathBuf {
+    workdir.output().join("4.png")
+}
+
+/// Removes what earlier runs have stored.
+fn clear(workdir: &WorkDir) {
+    for name in files(&workdir.output()).into_keys() {
+        if name != "4.png" {
+            fs::remove_file(workdir.output().join(name)).unwrap();
+        }
+    }
+}
+
+/// Checks that the run has failed for `4.png` alone.
+#[track_caller]
+fn assert_only_that_image_failed(workdir: &WorkDir, output: &ProgramOutput, what: &str) {
+    let what = format!("{what}: {output:?}");
+    let (output_files, images) = (files(&workdir.output()), files(&workdir.images()));
+    for (name, id) in images.iter().filter(|(name, _)| *name != "4.png") {
+        assert_eq!(output_files.get(name), Some(id), "{name}: {what}");
+    }
+    assert_eq!(output.code, Some(8), "{what}");
+    assert_eq!(
+        output_files.get("4.png"),
+        Some(&id_of(&picture(100))),
+        "{what}"
+    );
+    assert!(
+        output
+            .out
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .contains("; 1 failed"),
+        "{what}"
+    );
+    assert!(
+        output.err.contains("4.png"),
+        "the message names the file: {what}"
+    );
+    assert_eq!(temporaries(&workdir.output()), [""; 0], "{what}");
+}
+
+/// A file that `chattr +i` protects; the attribute is removed when this is dropped.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn new(path: PathBuf) -> Option<Immutable> {
+        let mut command = Command::new("chattr");
+        command.arg("+i").arg(&path).stderr(Stdio::null());
+        let is_set = command.status().is_ok_and(|status| status.success());
+        is_set.then_some(Immutable(path))
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-i").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn r8_an_immutable_file_fails_only_its_image() {
+    let workdir = library();
+    let Some(_immutable) = Immutable::new(obstacle(&workdir)) else {
+        skipped!("no file can be made immutable here");
+        return;
+    };
+    let server = workdir.server(&["--no-tls"]);
+    for args in MODES {
+        let output = run(&workdir, server.address, args);
+        assert_only_that_image_failed(&workdir, &output, &format!("{args:?}"));
+        clear(&workdir);
+    }
+}
+
+/// Runs the client as the user 65534.
+#[track_caller]
+fn run_as_nobody(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> ProgramOutput {
+    let address = server.address.to_string();
+    let copy = workdir.path().join("client");
+    if !copy.exists() {
+        fs::copy(program("client"), &copy).unwrap();
+        fs::set_permissions(workdir.path(), Permissions::from_mode(0o755)).unwrap();
+    }
+    let like = workdir.command("client", &[]);
+    let mut command = Command::new(&copy);
+    command.args([&["--addr", &*address], args].concat());
+    command.current_dir(workdir.path()).stdin(Stdio::null());
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.uid(65534).gid(65534);
+    Running::start(command).end()
+}
+
+#[test]
+fn r8_another_users_file_in_a_sticky_folder_fails_only_its_image() {
+    if !geteuid().is_root() {
+        skipped!("only root can run the client as another user");
+        return;
+    }
+    let workdir = library();
+    fs::set_permissions(workdir.output(), Permissions::from_mode(0o1777)).unwrap();
+    for mode in [0o644, 0o600] {
+        fs::set_permissions(obstacle(&workdir), Permissions::from_mode(mode)).unwrap();
+        let server = workdir.server(&["--no-tls"]);
+        for args in MODES {
+            let output = run_as_nobody(&workdir, &server, args);
+            assert_only_that_image_failed(&workdir, &output, &format!("{mode:o} {args:?}"));
+            clear(&workdir);
+        }
+    }
+}
+
+#[test]
+fn r8_a_folder_in_the_way_stops_no_image() {
+    let workdir = library();
+    fs::remove_file(obstacle(&workdir)).unwrap();
+    fs::create_dir(obstacle(&workdir)).unwrap();
+    fs::write(obstacle(&workdir).join("note.txt"), "mine").unwrap();
+    let server = workdir.server(&["--no-tls"]);
+    for args in MODES {
+        let output = run(&workdir, server.address, args);
+        // Its image has the ID as a suffix. // R5
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        assert_complete(&workdir);
+        assert!(obstacle(&workdir).join("note.txt").exists());
+        assert_nothing_to_do(&workdir, &server);
+        clear(&workdir);
+    }
+}
+
+#[test]
+fn r8_a_link_in_the_way_is_not_followed_and_stops_no_image() {
+    let workdir = library();
+    let outside = workdir.path().join("outside.png");
+    fs::write(&outside, picture(101)).unwrap();
+    let server = workdir.server(&["--no-tls"]);
+    for args in MODES {
+        let _ = fs::remove_file(obstacle(&workdir));
+        std::os::unix::fs::symlink(&outside, obstacle(&workdir)).unwrap();
+        let output = run(&workdir, server.address, args);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        assert_complete(&workdir);
+        assert_eq!(fs::read(&outside).unwrap(), picture(101), "{args:?}");
+        assert_nothing_to_do(&workdir, &server);
+        clear(&workdir);
+    }
+}
+
+#[test]
+fn r8_a_read_only_file_is_replaced() {
+    for args in MODES {
+        let workdir = library();
+        fs::set_permissions(obstacle(&workdir), Permissions::from_mode(0o444)).unwrap();
+        let server = workdir.server(&["--no-tls"]);
+        let output = run(&workdir, server.address, args);
+        output.assert_fetched(10, 0);
+        assert_eq!(
+            files(&workdir.output()),
+            files(&workdir.images()),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn r8_own_read_only_and_unreadable_files_of_an_ordinary_user_are_replaced() {
+    if !geteuid().is_root() {
+        skipped!("only root can run the client as another user");
+        return;
+    }
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    for mode in [0o444, 0o200, 0] {
+        for args in MODES {
+            for path in [workdir.output(), obstacle(&workdir)] {
+                std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+            }
+            fs::set_permissions(obstacle(&workdir), Permissions::from_mode(mode)).unwrap();
+            let output = run_as_nobody(&workdir, &server, args);
+            output.assert_success();
+            assert_eq!(
+                files(&workdir.output()),
+                files(&workdir.images()),
+                "{mode:o} {args:?}"
+            );
+            clear(&workdir);
+            fs::write(obstacle(&workdir), picture(100)).unwrap();
+        }
+    }
+}

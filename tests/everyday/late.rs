@@ -1,0 +1,211 @@
+//! R8 (c): images that enter the catalog after the LIST and before the request for images.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+/// A proxy that does something before it forwards the first request for images.
+fn before_images_are_requested(
+    upstream: SocketAddr,
+    action: impl FnOnce() + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    type Action = Box<dyn FnOnce() + Send>;
+    let action: Arc<Mutex<Option<Action>>> = Arc::new(Mutex::new(Some(Box::new(action))));
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(upstream) else {
+                return;
+            };
+            let (mut from_server, mut to_client) =
+                (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Both);
+            });
+            let action = Arc::clone(&action);
+            thread::spawn(move || forward(client, server, &action));
+        }
+    });
+    return address;
+
+    fn forward(mut client: TcpStream, mut server: TcpStream, action: &Mutex<Option<Action>>) {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = client.read(&mut buffer).unwrap_or(0);
+            if count == 0 {
+                let _ = server.shutdown(Shutdown::Write);
+                return;
+            }
+            // The client sends a request in one write, and no other before the response.
+            if matches!(buffer[0], GET | BATCH | LIST_AND_GET) {
+                let action = action.lock().unwrap().take();
+                action.into_iter().for_each(|action| action());
+            }
+            if server.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn an_image_added_after_the_list_has_its_name(args: &[&str]) {
+    let workdir = Arc::new(WorkDir::of(&[]));
+    for n in 0..5 {
+        workdir.add(&format!("b{n}.jpg"), &picture(n));
+    }
+    let server = workdir.server(&["--no-tls"]);
+    let (shared, address) = (Arc::clone(&workdir), server.address);
+    let proxy = before_images_are_requested(server.address, move || {
+        shared.add("a-new.jpg", &picture(70));
+        shared.add("c-new.jpg", &picture(71));
+        let images = files(&shared.images());
+        eventually("the server lists the new images", || {
+            listed(address) == images
+        });
+    });
+    let output = run(&workdir, proxy, args);
+    let what = format!("{args:?}: {output:?}");
+    assert_eq!(output.code, Some(0), "{what}");
+    let (output, images) = (files(&workdir.output()), files(&workdir.images()));
+    let strangers: Vec<_> = output
+        .keys()
+        .filter(|name| !images.contains_key(*name))
+        .collect();
+    assert!(strangers.is_empty(), "{strangers:?}: {what}");
+    // Over GET_BY_ID they come with the next run; a bulk response contains them.
+    if output.contains_key("a-new.jpg") || output.contains_key("c-new.jpg") {
+        assert_eq!(output, images, "{what}");
+    }
+    assert_eq!(output.len() >= 5, true, "{what}");
+    run(&workdir, server.address, &["--batch"]).assert_success();
+    assert_eq!(files(&workdir.output()), images);
+    assert_nothing_to_do(&workdir, &server);
+}
+
+#[test]
+fn r8_an_image_added_after_the_list_is_stored_under_its_name_in_a_plain_run() {
+    an_image_added_after_the_list_has_its_name(&[]);
+}
+
+#[test]
+fn r8_an_image_added_after_the_list_is_stored_under_its_name_with_batch() {
+    an_image_added_after_the_list_has_its_name(&["--batch"]);
+}
+
+#[test]
+fn r8_an_image_added_after_the_list_is_stored_under_its_name_with_keep_alive() {
+    an_image_added_after_the_list_has_its_name(&["-k"]);
+    an_image_added_after_the_list_has_its_name(&["-k", "--batch"]);
+}
+
+#[test]
+fn r8_an_image_added_after_the_list_has_no_other_name_over_several_connections() {
+    an_image_added_after_the_list_has_its_name(&["-p", "3"]);
+    an_image_added_after_the_list_has_its_name(&["-p", "3", "--batch"]);
+}
+
+#[test]
+fn r8_an_image_stored_under_its_id_gets_its_name_with_batch() {
+    let workdir = WorkDir::of(&[]);
+    for (n, name) in ["a.jpg", "b.png", "c.webp"].into_iter().enumerate() {
+        workdir.add(name, &picture(n as u64));
+    }
+    fs::create_dir(workdir.output()).unwrap();
+    for (name, id) in files(&workdir.images()) {
+        let extension = name.rsplit_once('.').unwrap().1;
+        let own = workdir.output().join(format!("{id:016x}.{extension}"));
+        fs::copy(workdir.images().join(&name), own).unwrap();
+    }
+    let server = workdir.server(&["--no-tls"]);
+    run(&workdir, server.address, &["--batch"]).assert_fetched(0, 3);
+    assert_eq!(files(&workdir.output()), files(&workdir.images()));
+    assert_nothing_to_do(&workdir, &server);
+}
+
+#[test]
+fn r8_an_image_stored_under_its_id_gets_its_name_once_another_has_left_it() {
+    let workdir = WorkDir::of(&[]);
+    workdir.add("a.jpg", &picture(1));
+    workdir.add("b.jpg", &picture(2));
+    fs::create_dir(workdir.output()).unwrap();
+    // The listed name of one image is that of another one's file.
+    let own = format!("{:016x}.jpg", id_of(&picture(1)));
+    fs::write(workdir.output().join(own), picture(1)).unwrap();
+    fs::write(workdir.output().join("a.jpg"), picture(2)).unwrap();
+    let server = workdir.server(&["--no-tls"]);
+    run(&workdir, server.address, &["--batch"]).assert_fetched(0, 2);
+    assert_complete(&workdir);
+    assert_nothing_to_do(&workdir, &server);
+}
+
+/// A server whose LIST never names the last of its images, which it sends all the same.
+fn server_with_an_unlisted_image(images: Vec<TestImage>, requests: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move |mut stream: TcpStream| {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let request = &buffer[..count];
+            let response = match request[0] {
+                LIST => list_of(&images[..images.len() - 1]),
+                LIST_AND_GET => {
+                    requests.fetch_add(1, Ordering::SeqCst);
+                    images_of(b"JTPG", &images)
+                }
+                BATCH => {
+                    requests.fetch_add(1, Ordering::SeqCst);
+                    // The test's lists of IDs are short: the count is one byte.
+                    let have = &request[3..];
+                    let has =
+                        |image: &&TestImage| !have.chunks(8).any(|id| id == image.id.to_be_bytes());
+                    let missing: Vec<TestImage> = images.iter().filter(has).cloned().collect();
+                    images_of(b"JTPB", &missing)
+                }
+                GET => {
+                    let ids = request[3..].chunks(8);
+                    let of = |id: &[u8]| images.iter().find(|image| id == image.id.to_be_bytes());
+                    data_of(&ids.filter_map(of).collect::<Vec<_>>())
+                }
+                other => panic!("request {other}"),
+            };
+            if stream.write_all(&response).is_err() || request[1] & KEEP == 0 {
+                return;
+            }
+        }
+    };
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+#[test]
+fn r8_an_image_that_no_list_names_is_not_stored() {
+    let images: Vec<TestImage> = (0..5)
+        .map(|n| TestImage::new(&format!("{n}.png"), picture(n)))
+        .collect();
+    for args in [&[][..], &["--batch"], &["-k"], &["--batch", "-k"]] {
+        let workdir = WorkDir::of(&[]);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let address = server_with_an_unlisted_image(images.clone(), Arc::clone(&requests));
+        let output = run(&workdir, address, args);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        let listed: BTreeMap<_, _> = images[..4].iter().map(|i| (i.name.clone(), i.id)).collect();
+        assert_eq!(files(&workdir.output()), listed, "{args:?}: {output:?}");
+        assert_eq!(temporaries(&workdir.output()), [""; 0], "{args:?}");
+        assert!(requests.load(Ordering::SeqCst) <= 2, "{args:?}: {output:?}");
+        // The next run with --batch leaves the folder as it is.
+        let output = run(&workdir, address, &["--batch"]);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        assert_eq!(files(&workdir.output()), listed, "{args:?}: {output:?}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Locks on the output folder that others hold: no mode waits for them. // R8
+
+use std::fs::File;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::*;
+
+const MODES: [&[&str]; 5] = [
+    &[],
+    &["--batch"],
+    &["-k"],
+    &["-p", "4"],
+    &["--batch", "-k", "-p", "2"],
+];
+
+fn library() -> WorkDir {
+    let workdir = WorkDir::of(&[]);
+    for n in 0..6 {
+        workdir.add(&format!("{n}.png"), &picture(n));
+    }
+    workdir
+}
+
+fn lock(path: &Path, operation: FlockOperation) -> File {
+    let file = File::open(path).unwrap();
+    flock(&file, operation).unwrap();
+    file
+}
+
+#[test]
+fn a_client_that_flock_runs_on_its_output_folder_ends_in_every_mode() {
+    if Command::new("flock").arg("--version").output().is_err() {
+        skipped!("no flock");
+        return;
+    }
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    for options in [&[][..], &["--shared"], &["--no-fork"]] {
+        for args in MODES {
+            fs::create_dir(workdir.output()).unwrap();
+            let address = server.address.to_string();
+            let client = workdir.command("client", &[&["--addr", &*address], args].concat());
+            let mut command = workdir.command("client", &[]);
+            command = {
+                let mut flock = Command::new("flock");
+                flock
+                    .args(options)
+                    .arg(workdir.output())
+                    .arg(client.get_program());
+                flock.args(client.get_args());
+                flock.current_dir(workdir.path()).stdin(Stdio::null());
+                for (name, value) in command.get_envs() {
+                    match value {
+                        Some(value) => flock.env(name, value),
+                        None => flock.env_remove(name),
+                    };
+                }
+                flock
+            };
+            let mut running = Running::start(command);
+            let ended = within(|| running.has_ended());
+            assert!(ended, "flock {options:?} client {args:?} hangs");
+            running.end().assert_fetched(6, 0);
+            assert_complete(&workdir);
+            fs::remove_dir_all(workdir.output()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_another_process_holds_delays_no_mode() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    for operation in [FlockOperation::LockExclusive, FlockOperation::LockShared] {
+        for args in MODES {
+            // A run that makes the folder's index.
+            run(&workdir, server.address, &["--batch"]).assert_success();
+            fs::remove_file(workdir.output().join("3.png")).unwrap();
+            let _folder = lock(&workdir.output(), operation);
+            let index = workdir.output().join(".jtp-index");
+            let _index = index.exists().then(|| lock(&index, operation));
+            let output = run(&workdir, server.address, args);
+            output.assert_success();
+            assert_complete(&workdir);
+            fs::remove_dir_all(workdir.output()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_client_at_once_while_another_process_holds_a_lock() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    fs::create_dir(workdir.output()).unwrap();
+    let _lock = lock(&workdir.output(), FlockOperation::LockExclusive);
+    for args in [&["--watch"][..], &["--watch", "--batch"]] {
+        let mut client = Running::client(&workdir, server.address, args);
+        client.wait_for("watching");
+        assert_complete(&workdir);
+        client.interrupt();
+    }
+}
+
+#[test]
+fn watch_under_a_lock_fetches_new_images() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    fs::create_dir(workdir.output()).unwrap();
+    let lock = lock(&workdir.output(), FlockOperation::LockExclusive);
+    let mut client = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+    client.wait_for("watching");
+    workdir.add("new.png", &picture(60));
+    await_complete(&workdir, &client);
+    drop(lock);
+    workdir.add("newer.png", &picture(61));
+    await_complete(&workdir, &client);
+    client.interrupt();
+    assert_nothing_to_do(&workdir, &server);
+}

@@ -1,0 +1,231 @@
+//! R8: images of the server that change their names while new images take the old ones.
+
+use super::*;
+
+/// One kind of change of names, on files whose names begin with a prefix of their own.
+struct Change {
+    prefix: &'static str,
+    /// The files at the beginning.
+    files: &'static [&'static str],
+    renames: fn(&WorkDir, &dyn Fn(&'static str) -> String),
+    /// Names that new images get after the renames.
+    added: &'static [&'static str],
+}
+
+const CHANGES: [Change; 6] = [
+    Change {
+        prefix: "moved-",
+        files: &["a.jpg"],
+        renames: |workdir, name| rename(workdir, &name("a.jpg"), &name("b.jpg")),
+        added: &["a.jpg"],
+    },
+    Change {
+        prefix: "swapped-",
+        files: &["a.jpg", "b.jpg", "c.jpg"],
+        renames: |workdir, name| {
+            rotate(workdir, &[&name("a.jpg"), &name("b.jpg")]);
+            rename(workdir, &name("c.jpg"), &name("d.jpg"));
+        },
+        added: &["c.jpg"],
+    },
+    Change {
+        prefix: "rotated-",
+        files: &["a.jpg", "b.jpg", "c.jpg"],
+        renames: |workdir, name| {
+            rotate(workdir, &[&name("a.jpg"), &name("b.jpg"), &name("c.jpg")]);
+            rename(workdir, &name("a.jpg"), &name("d.jpg"));
+            rename(workdir, &name("b.jpg"), &name("e.jpg"));
+        },
+        added: &["a.jpg", "b.jpg"],
+    },
+    Change {
+        prefix: "case-",
+        files: &["a.jpg", "b.jpg"],
+        renames: |workdir, name| {
+            rename(workdir, &name("a.jpg"), &name("A.jpg"));
+            rename(workdir, &name("b.jpg"), &name("B.JPG"));
+        },
+        added: &["a.jpg", "b.jpg"],
+    },
+    Change {
+        prefix: "chain-",
+        files: &["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
+        renames: |workdir, name| {
+            rename(workdir, &name("d.jpg"), &name("e.jpg"));
+            rename(workdir, &name("c.jpg"), &name("d.jpg"));
+            rename(workdir, &name("b.jpg"), &name("c.jpg"));
+            rename(workdir, &name("a.jpg"), &name("b.jpg"));
+        },
+        added: &["a.jpg"],
+    },
+    Change {
+        prefix: "suffix-",
+        files: &["a.jpg", "b.png"],
+        renames: |workdir, name| {
+            rotate(workdir, &[&name("a.jpg"), &name("b.png")]);
+            rename(workdir, &name("a.jpg"), &name("a (1).jpg"));
+        },
+        added: &["a.jpg", "a (2).jpg"],
+    },
+];
+
+/// A server's folder with the files of all kinds of changes.
+fn library() -> WorkDir {
+    let workdir = WorkDir::of(&[]);
+    let mut seed = 0;
+    for change in &CHANGES {
+        for file in change.files {
+            seed += 1;
+            workdir.add(&format!("{}{file}", change.prefix), &picture(seed));
+        }
+    }
+    workdir.add("unchanged.png", &picture(99));
+    workdir
+}
+
+fn rename_all(workdir: &WorkDir) {
+    for change in &CHANGES {
+        (change.renames)(workdir, &|name| format!("{}{name}", change.prefix));
+    }
+}
+
+/// Adds new images under names that others had before.
+fn add_all(workdir: &WorkDir, mut seed: u64) {
+    for change in &CHANGES {
+        for file in change.added {
+            seed += 1;
+            workdir.add(&format!("{}{file}", change.prefix), &picture(seed));
+        }
+    }
+}
+
+fn watch(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> Running {
+    let mut client = Running::client(workdir, server.address, &[&["--watch"], args].concat());
+    client.wait_for("watching");
+    client
+}
+
+/// What the server had before the new images came is in the output folder at any moment. // R8
+#[track_caller]
+fn assert_has(output: &BTreeMap<String, u64>, images: &BTreeMap<String, u64>) {
+    let lost: Vec<_> = images
+        .iter()
+        .filter(|(_, id)| !output.values().any(|of| of == *id))
+        .collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+}
+
+#[test]
+fn r8_watch_with_batch_loses_no_image_whose_name_a_new_one_takes() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    run(&workdir, server.address, &["--batch"]).assert_success();
+    let client = watch(&workdir, &server, &["--batch"]);
+    rename_all(&workdir);
+    await_listed(&workdir, &server);
+    add_all(&workdir, 200);
+    await_complete(&workdir, &client);
+    client.interrupt();
+    assert_nothing_to_do(&workdir, &server);
+}
+
+#[test]
+fn r8_watch_without_batch_loses_no_image_whose_name_a_new_one_takes() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    let client = watch(&workdir, &server, &[]);
+    assert_complete(&workdir);
+    rename_all(&workdir);
+    await_listed(&workdir, &server);
+    add_all(&workdir, 200);
+    await_complete(&workdir, &client);
+    client.interrupt();
+    assert_nothing_to_do(&workdir, &server);
+}
+
+#[test]
+fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    run(&workdir, server.address, &["--batch"]).assert_success();
+    rename_all(&workdir);
+    await_listed(&workdir, &server);
+    let before = files(&workdir.images());
+    // All images are there, under other names than the server's.
+    let client = watch(&workdir, &server, &["--batch"]);
+    assert_has(&files(&workdir.output()), &before);
+    add_all(&workdir, 200);
+    await_complete(&workdir, &client);
+    client.interrupt();
+    assert_nothing_to_do(&workdir, &server);
+    // Another round, on files that were kept under other names.
+    let client = watch(&workdir, &server, &["--batch", "-k"]);
+    rotate(
+        &workdir,
+        &["moved-a.jpg", "moved-b.jpg", "chain-a.jpg", "chain-b.jpg"],
+    );
+    rename(&workdir, "moved-a.jpg", "moved-c.jpg");
+    await_listed(&workdir, &server);
+    workdir.add("moved-a.jpg", &picture(300));
+    await_complete(&workdir, &client);
+    client.interrupt();
+    assert_nothing_to_do(&workdir, &server);
+}
+
+#[test]
+fn r8_changes_while_the_client_is_off_lose_no_image() {
+    for args in [
+        &["--batch"][..],
+        &["--batch", "-k"],
+        &["--batch", "-p", "4"],
+    ] {
+        let workdir = library();
+        let server = workdir.server(&["--no-tls"]);
+        run(&workdir, server.address, args).assert_success();
+        rename_all(&workdir);
+        add_all(&workdir, 200);
+        await_listed(&workdir, &server);
+        let added: usize = CHANGES.iter().map(|change| change.added.len()).sum();
+        let total = files(&workdir.images()).len();
+        run(&workdir, server.address, args).assert_fetched(added, total - added);
+        assert_complete(&workdir);
+        assert_nothing_to_do(&workdir, &server);
+    }
+}
+
+#[test]
+fn r8_watch_after_changes_while_the_client_and_the_server_were_off_loses_no_image() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    let client = watch(&workdir, &server, &["--batch"]);
+    assert_complete(&workdir);
+    client.interrupt();
+    assert_eq!(server.stop().code(), Some(0));
+    rename_all(&workdir);
+    add_all(&workdir, 200);
+    let server = workdir.server(&["--no-tls"]);
+    let client = watch(&workdir, &server, &["--batch"]);
+    await_complete(&workdir, &client);
+    client.interrupt();
+    assert_nothing_to_do(&workdir, &server);
+}
+
+#[test]
+fn r8_plain_run_stores_each_image_under_its_name_after_renames() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    run(&workdir, server.address, &[]).assert_success();
+    rename_all(&workdir);
+    add_all(&workdir, 200);
+    await_listed(&workdir, &server);
+    let images = files(&workdir.images());
+    let output = run(&workdir, server.address, &[]);
+    output.assert_fetched(images.len(), 0);
+    let output = files(&workdir.output());
+    assert_has(&output, &images);
+    let plain = images.iter().filter(|(name, _)| !name.starts_with("case-"));
+    for (name, id) in plain {
+        assert_eq!(output.get(name), Some(id), "{name}");
+    }
+    assert_nothing_to_do(&workdir, &server);
+}

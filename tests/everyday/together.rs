@@ -1,0 +1,106 @@
+//! R8: two clients that fill one folder at the same time.
+
+use super::*;
+
+fn library() -> WorkDir {
+    let workdir = WorkDir::of(&[]);
+    for n in 0..30 {
+        workdir.add(&format!("{n:02}.png"), &picture(n));
+    }
+    workdir
+}
+
+/// The output folder of the time before the server gave each image's name to the next one, and the first name to a new
+/// image. Every third image is missing.
+fn fill_output(workdir: &WorkDir) {
+    let _ = fs::remove_dir_all(workdir.output());
+    fs::create_dir(workdir.output()).unwrap();
+    for n in (1..30).filter(|n| n % 3 > 0) {
+        fs::write(
+            workdir.output().join(format!("{:02}.png", n - 1)),
+            picture(n),
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn r8_two_clients_at_once_complete_an_empty_folder() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    for modes in [
+        [&["--batch"][..], &["--batch"]],
+        [&[], &[]],
+        [&["-p", "4"], &["--batch", "-k"]],
+        [&["--batch", "-p", "3"], &[]],
+    ] {
+        let clients = modes.map(|args| Running::client(&workdir, server.address, args));
+        for client in clients {
+            client.end().assert_success();
+        }
+        assert_eq!(
+            files(&workdir.output()),
+            files(&workdir.images()),
+            "{modes:?}"
+        );
+        assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
+        assert_nothing_to_do(&workdir, &server);
+        fs::remove_dir_all(workdir.output()).unwrap();
+    }
+}
+
+#[test]
+fn r8_two_clients_at_once_lose_no_image_of_a_renamed_chain() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    for round in 0..8 {
+        fill_output(&workdir);
+        let modes: [&[&str]; 2] = match round % 2 {
+            0 => [&["--batch"], &["--batch"]],
+            _ => [&["--batch", "-p", "3"], &["--batch", "-k"]],
+        };
+        let clients = modes.map(|args| Running::client(&workdir, server.address, args));
+        for client in clients {
+            client.end().assert_success();
+        }
+        let images = files(&workdir.images());
+        let output = files(&workdir.output());
+        for (name, id) in &images {
+            assert!(
+                output.values().any(|of| of == id),
+                "{name} is lost: {output:?}"
+            );
+        }
+        assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
+        // A run on its own has nothing to fetch.
+        run(&workdir, server.address, &["--batch"]).assert_fetched(0, images.len());
+        assert_nothing_to_do(&workdir, &server);
+    }
+}
+
+#[test]
+fn r8_a_run_beside_a_watching_client_loses_no_image() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    fill_output(&workdir);
+    let mut watching = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+    watching.wait_for("watching");
+    assert_complete(&workdir);
+    for round in 0..4 {
+        rename(&workdir, "00.png", &format!("moved-{round}.png"));
+        await_listed(&workdir, &server);
+        workdir.add("00.png", &picture(100 + round));
+        await_listed(&workdir, &server);
+        run(&workdir, server.address, &["--batch"]).assert_success();
+        let images = files(&workdir.images());
+        let arrived = within(|| {
+            let output = files(&workdir.output());
+            images.values().all(|id| output.values().any(|of| of == id))
+        });
+        assert!(arrived, "{}", watching.output());
+    }
+    watching.interrupt();
+    let count = files(&workdir.images()).len();
+    run(&workdir, server.address, &["--batch"]).assert_fetched(0, count);
+    assert_nothing_to_do(&workdir, &server);
+}

@@ -1,0 +1,191 @@
+//! R8 (e): the user changes the output folder while the client runs. What is there decides before anything is replaced.
+
+use super::*;
+use crate::support::files::images_in;
+use crate::support::proxy::Proxy;
+
+const MODES: [&[&str]; 3] = [&["--batch"], &["--batch", "-k"], &["--batch", "-p", "2"]];
+
+/// A change that the user makes while the first image arrives.
+struct UserChange {
+    what: &'static str,
+    change: fn(&Path),
+    /// Images that are in the folder after the change, by their names in the server's folder.
+    kept: &'static [&'static str],
+}
+
+fn mv(folder: &Path, from: &str, to: &str) {
+    fs::rename(folder.join(from), folder.join(to)).unwrap();
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) {
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+const CHANGES: [UserChange; 10] = [
+    UserChange {
+        what: "the file to be replaced is renamed",
+        change: |folder| mv(folder, "a.jpg", "mine.jpg"),
+        kept: &["b.jpg", "c.png"],
+    },
+    UserChange {
+        what: "the file to be replaced is deleted",
+        change: |folder| fs::remove_file(folder.join("a.jpg")).unwrap(),
+        kept: &["c.png"],
+    },
+    UserChange {
+        what: "the only copy of another image takes the place of the file to be replaced",
+        change: |folder| mv(folder, "c.png", "a.jpg"),
+        kept: &["c.png"],
+    },
+    UserChange {
+        what: "the file to be replaced is overwritten in place by another image of the server",
+        change: |folder| {
+            write(folder, "a.jpg", &picture(3));
+            fs::remove_file(folder.join("c.png")).unwrap();
+        },
+        kept: &["c.png"],
+    },
+    UserChange {
+        what: "the only copy of an image takes the name of one to be fetched",
+        change: |folder| mv(folder, "c.png", "e.png"),
+        kept: &["b.jpg", "c.png"],
+    },
+    UserChange {
+        what: "the file to be kept takes the name of one to be fetched",
+        change: |folder| mv(folder, "a.jpg", "e.png"),
+        kept: &["b.jpg", "c.png"],
+    },
+    UserChange {
+        what: "the only copy takes a case variant of a name to be fetched",
+        change: |folder| mv(folder, "c.png", "E.PNG"),
+        kept: &["b.jpg", "c.png"],
+    },
+    UserChange {
+        what: "two files change places",
+        change: |folder| {
+            mv(folder, "a.jpg", "x.jpg");
+            mv(folder, "c.png", "a.jpg");
+            mv(folder, "x.jpg", "c.png");
+        },
+        kept: &["b.jpg", "c.png"],
+    },
+    UserChange {
+        what: "a folder takes the name of an image to be fetched",
+        change: |folder| {
+            fs::create_dir(folder.join("e.png")).unwrap();
+            write(&folder.join("e.png"), "note.txt", b"mine");
+        },
+        kept: &["b.jpg", "c.png"],
+    },
+    UserChange {
+        what: "a picture of the user takes the place of the file to be replaced",
+        change: |folder| {
+            mv(folder, "a.jpg", "old.jpg");
+            write(folder, "a.jpg", &picture(77));
+        },
+        kept: &["b.jpg", "c.png"],
+    },
+];
+
+/// A server whose `a.jpg` is new and whose old one is `b.jpg` now. `0.png` comes first and is long.
+fn library() -> WorkDir {
+    let workdir = WorkDir::of(&[]);
+    workdir.add("0.png", &noise(400_000, 9));
+    workdir.add("a.jpg", &picture(1));
+    workdir.add("b.jpg", &picture(2));
+    workdir.add("c.png", &picture(3));
+    workdir.add("e.png", &picture(4));
+    workdir
+}
+
+fn fill_output(workdir: &WorkDir) {
+    fs::create_dir(workdir.output()).unwrap();
+    write(&workdir.output(), "a.jpg", &picture(2));
+    write(&workdir.output(), "c.png", &picture(3));
+}
+
+#[test]
+fn r8_changes_by_the_user_during_a_run_lose_no_image() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    let images = files(&workdir.images());
+    // The folder has been scanned when images begin to arrive.
+    let first_image = list_of(&images_in(&workdir.images())).len() as u64 + 100_000;
+    for UserChange { what, change, kept } in &CHANGES {
+        for args in MODES {
+            fill_output(&workdir);
+            let proxy = Proxy::start(server.address, first_image);
+            let mut client = Running::client(&workdir, proxy.address, args);
+            let reached = within(|| proxy.is_spent());
+            assert!(
+                reached && !client.has_ended(),
+                "{what}: {}",
+                client.output()
+            );
+            change(&workdir.output());
+            proxy.open(server.address);
+            let output = client.end();
+            let what = format!("{what}, {args:?}: {output:?}");
+            output.assert_success();
+            let output = files(&workdir.output());
+            for name in *kept {
+                assert!(
+                    output.values().any(|id| *id == images[*name]),
+                    "{name} is lost: {what}: {output:?}"
+                );
+            }
+            for name in ["0.png", "a.jpg", "e.png"] {
+                assert!(
+                    output.values().any(|id| *id == images[name]),
+                    "{name} did not come: {what}: {output:?}"
+                );
+            }
+            // What the user deleted comes with the next run.
+            run(&workdir, server.address, &["--batch"]).assert_success();
+            let wrong = not_exactly_once(&images, &files(&workdir.output()));
+            assert!(wrong.is_empty(), "{wrong:#?}: {what}");
+            assert_nothing_to_do(&workdir, &server);
+            fs::remove_dir_all(workdir.output()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
+    for UserChange { what, change, .. } in &CHANGES[..8] {
+        let workdir = WorkDir::of(&[]);
+        workdir.add("a.jpg", &picture(2));
+        workdir.add("c.png", &picture(3));
+        let server = workdir.server(&["--no-tls"]);
+        let mut client = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+        client.wait_for("watching");
+        assert_complete(&workdir);
+        rename(&workdir, "a.jpg", "b.jpg");
+        await_listed(&workdir, &server);
+        change(&workdir.output());
+        let before = files(&workdir.output());
+        workdir.add("a.jpg", &picture(1));
+        workdir.add("e.png", &picture(4));
+        let arrived = |seed| {
+            let id = id_of(&picture(seed));
+            move |workdir: &WorkDir| files(&workdir.output()).values().any(|of| *of == id)
+        };
+        let came = within(|| arrived(1)(&workdir) && arrived(4)(&workdir));
+        assert!(came, "{what}: {}", client.output());
+        client.interrupt();
+        let (output, images) = (files(&workdir.output()), files(&workdir.images()));
+        for (name, id) in before
+            .iter()
+            .filter(|(_, id)| images.values().any(|of| of == *id))
+        {
+            assert!(
+                output.values().any(|of| of == id),
+                "{name} is lost: {what}: {output:?}"
+            );
+        }
+        run(&workdir, server.address, &["--batch"]).assert_success();
+        assert_complete(&workdir);
+        assert_nothing_to_do(&workdir, &server);
+    }
+}
