@@ -48,6 +48,9 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// replaced or removed, whatever the folder contains: the folder is held open, names are single components
 /// ([`FileName`](crate::FileName)), and links are replaced, never followed. // R2 R5
 ///
+/// [`PendingFile::commit`] replaces what has the name. A program that keeps images calls [`OutputFolder::look`],
+/// [`PendingFile::finish`] and [`StagedFile::place`]: an image is then only placed over what was looked at. // R8
+///
 /// A committed image is not synced to the disk; the system writes it when it sees fit.
 ///
 /// ```no_run
@@ -206,8 +209,9 @@ impl OutputFolder {
     /// replaced. Links and folders are never replaced.
     ///
     /// If both names stand for one file ([`FileState::is_same_file`]: the same name in another case, or a hard link),
-    /// it has the name `to` alone afterwards. This takes two steps; a crash between them leaves the file under a
-    /// visible name with the extension of `to`. If both names are the same text, nothing is done.
+    /// it has the name `to` alone afterwards. This takes two steps; a crash between them, or an error on the way
+    /// there and back, leaves the file under a visible name with the extension of `to`. If both names are the same
+    /// text, nothing is done.
     ///
     /// # Errors
     ///

@@ -159,13 +159,28 @@ impl Inner {
             self.lacks_noreplace.store(true, Ordering::Relaxed);
         }
         match self.dir.hard_link(from, &self.dir, to) {
-            Ok(()) => self.dir.remove_file(from).inspect_err(|_| {
-                let _ = self.dir.remove_file(to);
-            }),
+            Ok(()) => self.remove_linked(from, to),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
             // Not every file system has hard links, and not every file may get one.
             Err(_) if !self.look(to)?.is_nothing() => Err(io::ErrorKind::AlreadyExists.into()),
             Err(_) => self.rename_over(from, to),
+        }
+    }
+
+    /// Removes the old name of a file that has got a hard link, or the new one if that is not allowed.
+    fn remove_linked(&self, from: &str, to: &str) -> io::Result<()> {
+        let (old, new) = (self.look(from)?, self.look(to)?);
+        // Another program has removed or replaced the file with the old name. That is not ours to remove.
+        if !old.is_equal_but_for_inode(&new) {
+            return Ok(());
+        }
+        match self.dir.remove_file(from) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => {
+                let _ = self.dir.remove_file(to);
+                Err(e)
+            }
+            Ok(()) => Ok(()),
         }
     }
 

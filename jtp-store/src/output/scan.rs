@@ -69,7 +69,8 @@ pub struct ScanSummary {
     /// it out with.
     pub case_sensitive: Option<bool>,
     /// A file that was there during the scan, and whose state [is older](super::FileState::is_older) than this, has not
-    /// changed since the scan looked at it. `None` if the times of the file system do not prove that.
+    /// changed since the scan looked at it, unless the clock was set back. `None` if the times of the file system do
+    /// not prove that.
     pub settled_before: Option<SystemTime>,
 }
 

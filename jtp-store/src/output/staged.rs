@@ -79,8 +79,8 @@ impl StagedFile {
     /// equal directly before. Links and folders are never replaced, nor the file behind a short name of FAT or NTFS
     /// that is not an image.
     ///
-    /// After [`MoveError::Changed`] and [`MoveError::Name`] the image is still hidden, so that another name can be
-    /// tried. After success it is spent.
+    /// After an error the image is still hidden, so that another name can be tried after [`MoveError::Changed`] and
+    /// [`MoveError::Name`], and the same one when the folder can be written again. After success it is spent.
     ///
     /// # Errors
     ///

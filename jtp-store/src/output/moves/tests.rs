@@ -47,6 +47,19 @@ fn r8_without_noreplace_a_free_name_is_taken_by_a_hard_link() {
 }
 
 #[test]
+fn r8_a_file_that_another_program_puts_in_place_of_a_linked_one_is_not_removed() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = open_without_noreplace(temp.path());
+    let at = |name: &str| temp.path().join(name);
+    fs::write(at("new"), b"moved").unwrap();
+    folder.0.remove_linked("old", "new").unwrap();
+    assert_eq!(names(temp.path()), ["new"], "removed");
+    fs::write(at("old"), b"another program's").unwrap();
+    folder.0.remove_linked("old", "new").unwrap();
+    assert_eq!(names(temp.path()), ["new", "old"], "replaced");
+}
+
+#[test]
 fn r8_without_noreplace_and_hard_links_a_free_name_is_taken_by_a_rename() {
     let temp = tempfile::tempdir().unwrap();
     let folder = open_without_noreplace(temp.path());
