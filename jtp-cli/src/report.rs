@@ -94,7 +94,7 @@ impl Reporter {
             SyncEvent::Planned(totals) => self.planned(totals),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => stderr_line(format_args!(
-                "warning: cannot read {}: {error}; treating it as missing",
+                "warning: cannot read {}: {error}; leaving it as it is",
                 escaped(&name.to_string_lossy())
             )),
             SyncEvent::Placed {
@@ -217,7 +217,8 @@ impl Reporter {
     fn refused(&self, id: ImageId, name: Option<&FileName>, reason: Reason, cause: Option<&Cause>) {
         let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
         // The image is there, under another name.
-        if matches!(reason, Reason::NameTaken | Reason::CannotRename) {
+        let is_stored = matches!(reason, Reason::NameTaken | Reason::CannotRename);
+        if is_stored && cause.is_none() {
             self.note(format_args!("warning: {name} ({id}): {reason}"));
             return;
         }
@@ -232,6 +233,7 @@ impl Reporter {
                 "the server did not send it: {}",
                 connect::retry_message(error, &self.args)
             ),
+            Some(Cause::Folder(error)) if is_stored => format!("{reason}: {}", error_chain(error)),
             Some(Cause::Folder(error)) => error_chain(error),
             Some(_) => reason.to_string(),
         };

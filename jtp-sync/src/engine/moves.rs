@@ -8,7 +8,7 @@ use jtp_store::{FileName, FileState, MoveError, OutputFolder, ReadError, has_ima
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
-use super::session::Session;
+use super::session::{Session, lock};
 use crate::inventory::FileKind;
 use crate::step::{Expect, Outcome, Reason, Step};
 
@@ -141,15 +141,13 @@ impl Session {
             if !self.state().planner.is_current(id) {
                 return Err(Obstacle::Stale);
             }
-            let staged = self.state().staged.remove(&id);
-            let Some(mut staged) = staged else {
+            let staged = self.state().staged.get(&id).cloned();
+            let Some(staged) = staged else {
                 return Err(Obstacle::Stale);
             };
-            let placed = staged.place(to, &over);
-            if let Err(error) = placed {
-                self.state().staged.insert(id, staged);
-                return Err(error.into());
-            }
+            let staged = &mut *lock(&staged);
+            staged.place(to, &over)?;
+            self.state().staged.remove(&id);
             return Ok(SyncEvent::Placed {
                 id,
                 name: to,

@@ -60,7 +60,7 @@ pub(super) struct Session {
 pub(super) struct State {
     pub(super) planner: Planner,
     /// Images that have arrived and are not visible yet.
-    pub(super) staged: HashMap<ImageId, StagedFile>,
+    pub(super) staged: HashMap<ImageId, Arc<Mutex<StagedFile>>>,
     unlisted_bytes: u64,
     /// An image arrived that no LIST names, and was not kept.
     pub(super) relist: bool,
@@ -227,18 +227,15 @@ impl Session {
                 state.unlisted_bytes = bytes;
             }
             if state.planner.fetched(id) == Received::Keep {
-                state.staged.insert(id, staged);
+                state.staged.insert(id, Arc::new(Mutex::new(staged)));
             }
         }
         flight.complete();
         self.run_moves()?;
         // One that has to wait takes neither memory nor a file descriptor.
-        let waiting = self.state().staged.remove(&id);
-        if let Some(mut staged) = waiting {
-            staged.settle()?;
-            self.state().staged.insert(id, staged);
-            // It may have become possible to place it meanwhile.
-            self.run_moves()?;
+        let waiting = self.state().staged.get(&id).cloned();
+        if let Some(staged) = waiting {
+            lock(&staged).settle()?;
         }
         Ok(())
     }
