@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jtp_examples::{Result, exit};
-use jtp_store::{DirStore, NamePlan, OutputFolder};
-use jtp_tokio::client::{CatalogEntry, HaveSet};
+use jtp_store::DirStore;
+use jtp_sync::FolderSync;
 use jtp_tokio::jtp_core::ImageId;
 use jtp_tokio::rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use jtp_tokio::rustls::{self, RootCertStore};
 use jtp_tokio::store::ImageStore;
-use jtp_tokio::{Client, Images, Server};
+use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -46,13 +46,21 @@ async fn run() -> Result {
         store.catalog().snapshot().len()
     );
 
-    // The client fetches all images.
+    // The client fetches all images. Each is verified before it is visible.
     let name = ServerName::try_from("localhost")?;
-    let mut client = Client::builder(address.to_string())
-        .tls(client_tls, name)
-        .build();
-    let output = OutputFolder::open(&fetched)?;
-    let catalog = client.list().await?;
+    let client = Client::builder(address.to_string()).tls(client_tls, name);
+    let mut sync = FolderSync::builder(client.clone(), &fetched).build();
+    let started = Instant::now();
+    let totals = sync.run().await?;
+    println!(
+        "fetched {} images in {:.1?}, each verified by its ID",
+        totals.placed.images,
+        started.elapsed()
+    );
+
+    // An image is added to the folder. The watcher receives an event, and the next run fetches only the difference.
+    let mut client = client.build();
+    let (catalog, mut watch) = client.list_and_watch().await?;
     for entry in &catalog {
         let encoding = if entry.flags.is_compressed() {
             "compressed"
@@ -64,26 +72,15 @@ async fn run() -> Result {
             entry.id, entry.length, entry.name
         );
     }
-    let started = Instant::now();
-    let count = save(client.list_and_get(), &catalog, &output).await?;
-    println!(
-        "fetched {count} images in {:.1?}, each verified by its ID",
-        started.elapsed()
-    );
-
-    // An image is added to the folder. The watcher receives an event, and BATCH sends only the difference.
-    let (_, mut watch) = client.list_and_watch().await?;
     std::fs::write(shared.join("added.bmp"), gradient(320, 200))?;
     let added = watch.next().await?;
     println!("event: {} was added with ID {}", added.name, added.id);
     drop(watch);
-    client.close().await;
-
-    let have = HaveSet::try_from_iter(output.scan()?.ids.into_keys())?;
-    println!("the client has {} images and requests the rest", have.len());
-    let catalog = client.list().await?;
-    let count = save(client.batch(have), &catalog, &output).await?;
-    println!("fetched {count} image: {}", added.name);
+    let totals = sync.run().await?;
+    println!(
+        "fetched {} image, {} were there",
+        totals.placed.images, totals.kept.images
+    );
 
     client.close().await;
     server.shutdown().await;
@@ -91,32 +88,6 @@ async fn run() -> Result {
     compare(&shared, &fetched)?;
     println!("both folders contain the same images");
     Ok(())
-}
-
-/// Writes images under safe versions of their names in the catalog. Broken images never become visible.
-async fn save(
-    mut images: Images<'_>,
-    catalog: &[CatalogEntry<'_>],
-    output: &OutputFolder,
-) -> Result<usize> {
-    let mut names = NamePlan::new();
-    for entry in catalog {
-        names.add(entry.id, &entry.name, entry.flags.file_type());
-    }
-    let mut count = 0;
-    while let Some(mut incoming) = images.next().await? {
-        let image = incoming.image();
-        let mut file = output.begin(&image);
-        while let Some(bytes) = incoming.chunk().await? {
-            file.append(bytes)?;
-        }
-        // The proof that the image is complete and correct.
-        if let Some(verified) = incoming.verified() {
-            file.commit(&names.name(image.id, image.flags.file_type()), verified)?;
-            count += 1;
-        }
-    }
-    Ok(count)
 }
 
 /// A certificate for `localhost`, and configurations for both sides.

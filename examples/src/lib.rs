@@ -8,7 +8,8 @@
 //! | example | what it shows |
 //! |---|---|
 //! | `serve_tokio`, `serve_async_std`, `serve_blocking` | serve a folder, on each runtime |
-//! | `fetch_tokio`, `fetch_async_std`, `fetch_blocking` | fetch all images of a server into a folder |
+//! | `sync_tokio`, `sync_async_std`, `sync_blocking` | keep a folder in step with a server, with progress and Ctrl-C |
+//! | `fetch` | the bare client: fetch all images of a server |
 //! | `sync` | server and client in one process: serve, fetch, watch, fetch the difference |
 //! | `memory_store` | a custom store: images generated while they are sent |
 //! | `tenants` | client certificates: each tenant of a TLS server sees its own catalog |
@@ -25,7 +26,7 @@
 //! $ cargo run --example serve_tokio -- --bind 127.0.0.1:8443 --images images
 //! listening on 127.0.0.1:8443
 //!
-//! $ cargo run --example fetch_blocking -- --addr 127.0.0.1:8443 --out output
+//! $ cargo run --example sync_blocking -- --addr 127.0.0.1:8443 --out output
 //! ```
 //!
 //! With `--tls` a server makes a certificate for this run and writes it to `cert.pem`; a client trusts it with
@@ -43,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use jtp_sync::SyncEvent;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -61,7 +63,7 @@ pub struct ServeArgs {
     pub tls: bool,
 }
 
-/// The arguments of `fetch_*`.
+/// The arguments of `fetch` and `sync_*`.
 #[derive(Debug, Default)]
 pub struct FetchArgs {
     /// The server, as `HOST:PORT`.
@@ -182,6 +184,41 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// Prints what a sync reports.
+pub fn show(event: &SyncEvent<'_>) {
+    match event {
+        SyncEvent::Planned(totals) if totals.planned.images > 0 => {
+            println!(
+                "{} of {} images fetched",
+                totals.fetched.images, totals.planned.images
+            );
+        }
+        SyncEvent::Placed { name, bytes, .. } => println!("fetched {name:?} ({bytes} bytes)"),
+        SyncEvent::Renamed { from, to, .. } => println!("renamed {from:?} to {to:?}"),
+        SyncEvent::Refused { id, reason, .. } => eprintln!("{id}: {reason}"),
+        SyncEvent::Retrying { error, .. } => eprintln!("trying again: {}", chain(error)),
+        SyncEvent::Watching => println!("watching; Ctrl-C ends the program"),
+        _ => {}
+    }
+}
+
+/// Calls `action` at the first Ctrl-C, on a thread of its own. tokio is used for nothing else here.
+///
+/// # Errors
+///
+/// The thread or the signal handler cannot be started.
+pub fn on_ctrl_c(action: impl FnOnce() + Send + 'static) -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new().spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            action();
+        }
+    })?;
+    Ok(())
 }
 
 /// An error and its causes in one line, as in `cannot connect to localhost:1: Connection refused`. The errors of JTP do

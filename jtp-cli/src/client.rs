@@ -1,14 +1,18 @@
 //! The program `client`.
 
+use std::thread;
+
+use jtp_tokio::ShutdownSignal;
+use tokio::runtime::{Builder, Runtime};
+
 use crate::client_args::ClientArgs;
-use crate::connect::Connector;
+use crate::connect::{self, Connector};
 use crate::exit::{Exit, Failure};
-use crate::job::Session;
 use crate::list;
 use crate::logging::{self, DefaultLevel};
 use crate::signals;
+use crate::sync;
 use crate::terminal::stderr_line;
-use crate::watch;
 
 /// Runs the program.
 #[must_use]
@@ -28,39 +32,50 @@ pub fn main(args: &ClientArgs) -> Exit {
 fn run(args: &ClientArgs) -> Result<Exit, Failure> {
     let connector = Connector::new(args)?;
     let shutdown = signals::listen(Exit::Interrupted)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    let result = runtime.block_on(run_jobs(Session::new(args, connector, shutdown)));
+    let runtime = start_runtime(args.parallel)?;
+    let result = runtime.block_on(async {
+        match args.list {
+            true => print_catalog(args, &connector, &shutdown).await,
+            false => sync::run(args, &connector, &shutdown).await,
+        }
+    });
     // Does not wait for a DNS lookup that is still running.
     runtime.shutdown_background();
     result
 }
 
-async fn run_jobs(mut session: Session) -> Result<Exit, Failure> {
-    let mut client = session.connector.client();
-    let mut exit = Exit::Success;
-    let mut last = None;
-    for _ in 0..session.args.repeat {
-        if session.args.list {
-            list::print(&session.list(&mut client).await?)?;
-            continue;
+/// A runtime with a thread for each connection, as far as there are processors: a connection with TLS keeps one busy.
+fn start_runtime(connections: u8) -> Result<Runtime, Failure> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = match usize::from(connections).min(processors) {
+        1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            // The main connection has the main thread.
+            builder.worker_threads(threads - 1);
+            builder
         }
-        let outcome = session
-            .run_job(&mut client)
-            .await
-            .map_err(|failure| failure.after(exit))?;
-        exit = exit.max(outcome.exit);
-        last = Some(outcome);
+    };
+    builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))
+}
+
+async fn print_catalog(
+    args: &ClientArgs,
+    connector: &Connector,
+    shutdown: &ShutdownSignal,
+) -> Result<Exit, Failure> {
+    let mut client = connector.client();
+    for _ in 0..args.repeat {
+        let entries = tokio::select! {
+            biased;
+            () = shutdown.wait() => return Err(Failure::interrupted()),
+            entries = client.list() => entries.map_err(|error| connect::failure(&error, args))?,
+        };
+        list::print(&entries)?;
     }
-    match last {
-        Some(outcome) if session.args.watch => watch::follow(session, client, outcome.present)
-            .await
-            .map_err(|failure| failure.after(exit)),
-        _ => {
-            client.close().await;
-            Ok(exit)
-        }
-    }
+    client.close().await;
+    Ok(Exit::Success)
 }

@@ -147,6 +147,14 @@ pub struct ClientArgs {
     )]
     pub max_image_size: u64,
 
+    /// Ends the job once this many bytes were fetched, after decompression [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
+    pub max_total_size: Option<u64>,
+
+    /// Ends the job after this time [default: none]
+    #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Limits")]
+    pub max_time: Option<Duration>,
+
     /// Print errors only
     #[arg(long, short, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,

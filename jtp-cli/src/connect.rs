@@ -54,10 +54,10 @@ impl Connector {
         self.builder.clone().build()
     }
 
-    /// Returns a client that fails when its connection is lost, for callers with their own back-off.
+    /// The configuration of the clients.
     #[must_use]
-    pub fn client_without_retries(&self) -> Client {
-        self.builder.clone().retries(0).build()
+    pub fn builder(&self) -> ClientBuilder {
+        self.builder.clone()
     }
 }
 
@@ -75,6 +75,12 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
     let at = &args.addr;
     match error {
         Error::Connect { source, .. } => Failure::new(Exit::Connect, connect_message(source, args)),
+        Error::Refused { .. } => Failure::new(
+            Exit::Connect,
+            format!(
+                "{at} closed the connection without an answer; it may admit no more connections from here"
+            ),
+        ),
         Error::Tls { source, .. } => Failure::new(Exit::Tls, tls_message(source, args)),
         Error::PlainServer { .. } => Failure::new(
             Exit::Tls,
@@ -92,6 +98,12 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
         // Escaped because a later version's message may contain text from the peer.
         error => Failure::other(format!("{at}: {}", escaped_chain(error))),
     }
+}
+
+/// What failed, without advice: for a program that tries again.
+#[must_use]
+pub fn retry_message(error: &Error, args: &ClientArgs) -> String {
+    failure(error, args).message
 }
 
 fn connect_message(source: &io::Error, args: &ClientArgs) -> String {

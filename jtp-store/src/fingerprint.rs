@@ -24,7 +24,7 @@ pub(crate) struct Fingerprint {
     pub(crate) changed: i64,
 }
 
-fn nanoseconds(seconds: i64, nanos: i64) -> i64 {
+pub(crate) fn nanoseconds(seconds: i64, nanos: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 

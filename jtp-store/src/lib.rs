@@ -75,6 +75,9 @@ mod variants;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NameArena, NamePlan, fold_case, has_image_extension};
-pub use output::{OutputError, OutputFolder, PendingFile, Scan};
+pub use output::{
+    FileContent, FileState, MoveError, OutputError, OutputFolder, PendingFile, ReadError, ScanMode,
+    ScanSummary, ScannedFile, StagedFile,
+};
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;

@@ -60,6 +60,7 @@ pub struct Inventory {
     arena: NameArena,
     ids: Vec<ImageId>,
     names: Vec<u32>,
+    case_sensitive: bool,
 }
 
 impl Inventory {
@@ -67,6 +68,19 @@ impl Inventory {
     #[must_use]
     pub fn new() -> Inventory {
         Inventory::default()
+    }
+
+    /// Sets whether the file system keeps apart names that differ only in case or in their normal form. By default the
+    /// planner assumes that it may not, and treats such names as one: it then moves some files without need, and does
+    /// not rely on a file whose name is similar to one that it wrote.
+    pub fn set_case_sensitive(&mut self, sensitive: bool) {
+        self.case_sensitive = sensitive;
+    }
+
+    /// Whether the file system keeps apart names that differ only in case or in their normal form.
+    #[must_use]
+    pub fn is_case_sensitive(&self) -> bool {
+        self.case_sensitive
     }
 
     /// Adds a name: one path component, unique in the folder. `false` if it does not fit ([`NameArena`]).
@@ -82,6 +96,19 @@ impl Inventory {
         });
         self.names.push(address);
         true
+    }
+
+    /// Replaces unread files by the images that `known` returns for their names.
+    pub(crate) fn resolve(&mut self, known: impl Fn(&str) -> Option<ImageId>) {
+        for (&address, id) in self.names.iter().zip(&mut self.ids) {
+            if self.arena.tag(address) != FileKind::Unread.code() {
+                continue;
+            }
+            if let Some(found) = known(self.arena.name(address)) {
+                *id = found;
+                self.arena.set_tag(address, FileKind::Image(found).code());
+            }
+        }
     }
 
     /// Gives back the memory that was reserved for more names.

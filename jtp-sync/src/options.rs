@@ -18,7 +18,9 @@ pub enum Names {
     /// Those that R5 derives from the server's names: an image with another name is renamed. // R8
     #[default]
     Listed,
-    /// An image that the folder contains keeps its name, whatever that is, unless another image needs the name.
+    /// An image that the folder contains keeps its name, whatever that is, with two exceptions. If another image needs
+    /// the name, the file is renamed. If the name was made from the image's ID (`<id>.<ext>`, or a name that ends in
+    /// `-<id>` or `-<id>-<number>`), the file gets its image's own name once that is free. // R8
     Any,
 }
 
@@ -35,7 +37,6 @@ pub struct Options {
     fetch: Fetch,
     names: Names,
     keep_existing: bool,
-    case_sensitive: bool,
     attempts: u8,
 }
 
@@ -50,7 +51,6 @@ impl Options {
             fetch: Fetch::Missing,
             names: Names::Listed,
             keep_existing: false,
-            case_sensitive: false,
             attempts: 2,
         }
     }
@@ -73,15 +73,6 @@ impl Options {
     #[must_use]
     pub const fn with_keep_existing(mut self, keep: bool) -> Options {
         self.keep_existing = keep;
-        self
-    }
-
-    /// Sets whether the file system keeps apart names that differ only in case or in their normal form. By default the
-    /// planner assumes that it may not, and treats such names as one: it then moves some files without need, and does
-    /// not rely on a file whose name is similar to one that it wrote.
-    #[must_use]
-    pub const fn with_case_sensitive(mut self, sensitive: bool) -> Options {
-        self.case_sensitive = sensitive;
         self
     }
 
@@ -112,12 +103,6 @@ impl Options {
     #[must_use]
     pub const fn keep_existing(&self) -> bool {
         self.keep_existing
-    }
-
-    /// Whether the file system keeps apart names that differ only in case or in their normal form.
-    #[must_use]
-    pub const fn case_sensitive(&self) -> bool {
-        self.case_sensitive
     }
 
     /// How often an image is requested before it has failed.

@@ -21,11 +21,12 @@ pub enum Expect {
         /// The name of another file with it.
         other: String,
     },
-    /// An image that was not read, which may be replaced. Only with [`Fetch::All`](crate::Fetch::All).
+    /// An image that was not read. Only with [`Fetch::All`](crate::Fetch::All). The caller reads it directly before the
+    /// step, and asks [`Planner::may_replace_unread`](crate::Planner::may_replace_unread) whether it may be replaced.
     Unread,
 }
 
-/// The next thing to do. All names are single components in the folder.
+/// The next thing to do with the files of the folder, or with an image that has arrived. All names are single components in the folder.
 ///
 /// [`Rename`](Step::Rename), [`KeepAside`](Step::KeepAside), [`Place`](Step::Place) and [`Replace`](Step::Replace) are
 /// reported to [`Planner::report`](crate::Planner::report) when they are done. Steps that were returned and not yet
@@ -33,16 +34,6 @@ pub enum Expect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// Fetch an image. The answer is [`Planner::fetched`](crate::Planner::fetched) or
-    /// [`Planner::fetch_failed`](crate::Planner::fetch_failed).
-    Fetch {
-        /// The image.
-        id: ImageId,
-        /// The length of its encoded form in bytes, as listed. // S6
-        length: u32,
-        /// The name that it will probably get.
-        to: FileName,
-    },
     /// Give a file its image's own name.
     Rename {
         /// The image that is in the file.
@@ -142,10 +133,10 @@ pub enum FetchFailure {
     /// permits. // R2
     Broken,
     /// The response was complete, and the image was not in it. Once a new LIST still names it, it is requested again,
-    /// like a broken one.
+    /// like a broken one. If there is [no other LIST](crate::Planner::no_more_lists), it has failed.
     NotSent,
-    /// The request did not get that far: the connection was refused or lost. It is requested again, without limit:
-    /// the caller limits connections. // R6
+    /// The request did not get that far: the connection was refused or lost. It is requested again after all other
+    /// wanted images, without limit: the caller limits connections. // R6
     Interrupted,
     /// It will not arrive: it is over a limit, or encrypted. // R2 R4
     Final,
@@ -158,8 +149,8 @@ pub enum FetchFailure {
 pub enum Received {
     /// Keep them until a [`Step::Place`], [`Step::Replace`] or [`Step::Discard`] of the image.
     Keep,
-    /// Delete them: the folder contains the image, or the image has arrived twice, or too many arrived that no LIST
-    /// names.
+    /// Delete them: the folder contains the image, or too many arrived that no LIST names, or the image has arrived
+    /// twice. In that case the bytes that arrived first are kept.
     Discard,
 }
 

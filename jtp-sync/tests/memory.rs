@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use jtp_core::{FileType, ImageId};
 use jtp_store::NamePlan;
-use jtp_sync::{FileKind, Inventory, Options, Outcome, Planner, Received, Step};
+use jtp_sync::{FetchFailure, FileKind, Inventory, Options, Outcome, Planner, Received, Step};
 
 /// Counts the bytes that are allocated, and their maximum.
 struct Counting;
@@ -97,13 +97,31 @@ fn list(planner: &mut Planner, images: usize) {
     assert_eq!(planner.end_list(true).entries, images as u64);
 }
 
+/// A planner for a folder with the first of the images.
+fn planner(images: usize) -> Planner {
+    let mut planner = Planner::new(Options::new());
+    planner.set_folder(inventory(images));
+    planner
+}
+
+fn inventory(images: usize) -> Inventory {
+    let mut inventory = Inventory::new();
+    for n in 0..images {
+        inventory.add(&name(n), FileKind::Image(ImageId(n as u64)));
+    }
+    inventory
+}
+
 /// Carries out all steps.
 fn run(planner: &mut Planner) {
-    while let Some(step) = planner.next_step() {
-        match step {
-            Step::Fetch { id, .. } => assert_eq!(planner.fetched(id), Received::Keep),
-            Step::Place { id, .. } => planner.report(id, Outcome::Done),
-            other => panic!("{other:?}"),
+    loop {
+        match planner.next_move() {
+            Some(Step::Place { id, .. }) => planner.report(id, Outcome::Done),
+            Some(other) => panic!("{other:?}"),
+            None => match planner.next_fetch() {
+                Some((id, _)) => assert_eq!(planner.fetched(id), Received::Keep),
+                None => break,
+            },
         }
     }
     assert!(planner.is_finished());
@@ -122,7 +140,7 @@ fn a_planner_takes_at_most_100_bytes_for_an_image_and_its_name() {
     drop(names);
 
     let meter = Meter::start("an empty folder", images);
-    let mut planner = Planner::new(Options::new(), Inventory::new());
+    let mut planner = planner(0);
     list(&mut planner, images);
     run(&mut planner);
     assert_eq!(planner.totals().placed.images, images as u64);
@@ -130,11 +148,7 @@ fn a_planner_takes_at_most_100_bytes_for_an_image_and_its_name() {
     drop(planner);
 
     let meter = Meter::start("a folder that has all images", images);
-    let mut inventory = Inventory::new();
-    for n in 0..images {
-        inventory.add(&name(n), FileKind::Image(ImageId(n as u64)));
-    }
-    let mut planner = Planner::new(Options::new(), inventory);
+    let mut planner = self::planner(images);
     list(&mut planner, images);
     run(&mut planner);
     assert_eq!(planner.totals().kept.images, images as u64);
@@ -144,4 +158,24 @@ fn a_planner_takes_at_most_100_bytes_for_an_image_and_its_name() {
     list(&mut planner, images);
     run(&mut planner);
     meter.check(1.0);
+
+    // The inventory of the scan, which is dropped when it has been compared.
+    let meter = Meter::start("a later scan that finds the same, in addition", images);
+    planner.set_folder(inventory(images));
+    run(&mut planner);
+    meter.check(50.0);
+    drop(planner);
+
+    let meter = Meter::start("one request for everything, which fails", images);
+    let mut planner = self::planner(0);
+    list(&mut planner, images);
+    assert_eq!(planner.fetch_all().images, images as u64);
+    assert_eq!(planner.have().count(), 0);
+    planner.requests_ended(FetchFailure::Interrupted);
+    assert_eq!(planner.wanted().images, images as u64);
+    assert_eq!(planner.fetch_all().images, images as u64);
+    planner.requests_ended(FetchFailure::Final);
+    while planner.next_move().is_some() {}
+    assert!(planner.is_finished());
+    meter.check(LIMIT);
 }

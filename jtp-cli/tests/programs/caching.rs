@@ -137,7 +137,8 @@ fn client_trusts_its_index_without_checksum_flag() {
     falsify(&index);
     batch(&["--checksum"]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     falsify(&index);
-    batch(&[]).assert_summary("fetched 1 image (1000 B); 0 already there; 0 failed");
+    batch(&[])
+        .assert_summary("fetched 1 image (1000 B); 0 already there; 0 failed; 1 replaced a file");
     for broken in ["", "garbage"] {
         fs::write(&index, broken).unwrap();
         batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");

@@ -70,8 +70,9 @@ fn batch_fetches_only_missing_images() {
     fs::rename(dir.path("output/a.png"), dir.path("output/renamed.png")).unwrap();
     fs::remove_file(dir.path("output/b.jpg")).unwrap();
     fs::write(dir.path("output/c.bmp"), "damaged").unwrap();
-    dir.fetch(&server, &["--delta"])
-        .assert_success("fetched 2 images (197.27 KiB); 1 already there; 0 failed");
+    dir.fetch(&server, &["--delta"]).assert_success(
+        "fetched 2 images (197.27 KiB); 1 already there; 0 failed; 1 replaced a file",
+    );
     assert_eq!(dir.names("output"), ["b.jpg", "c.bmp", "renamed.png"]);
     assert_eq!(dir.files("output")[1], dir.files("images")[2]);
     // Without --batch, all images are fetched again.
@@ -90,7 +91,7 @@ fn renamed_and_replaced_names_on_the_server_lose_no_image() {
     dir.add("a.png", &random_image(9, 500));
     let server = dir.serve(&["--no-tls"]);
     dir.fetch(&server, &["--batch"])
-        .assert_success("fetched 2 images (1.46 KiB); 2 already there; 0 failed");
+        .assert_success("fetched 1 image (500 B); 3 already there; 0 failed; 1 renamed");
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 

@@ -146,6 +146,22 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         self
     }
 
+    /// The runtime of the client.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
+    /// The same configuration for the asynchronous client of this crate, whatever type the adapter builds: for code that
+    /// is generic over the runtime.
+    pub fn for_async(self) -> ClientBuilder<R> {
+        ClientBuilder {
+            runtime: self.runtime,
+            target: self.target,
+            options: self.options,
+            built: PhantomData,
+        }
+    }
+
     /// Builds the client. It connects for its first request.
     #[must_use]
     pub fn build(self) -> B

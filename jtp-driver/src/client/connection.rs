@@ -233,10 +233,26 @@ impl<R: Runtime> Connection<R> {
     }
 
     fn protocol_error(&self, error: ClientError) -> Error {
+        if self.received == 0 && matches!(error, ClientError::EarlyEof) {
+            return self.refused();
+        }
         Error::from_protocol(error, &self.address, self.tls)
     }
 
+    fn refused(&self) -> Error {
+        Error::Refused {
+            address: self.address.clone(),
+        }
+    }
+
     fn io_error(&self, error: io::Error) -> Error {
+        let is_reset = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        if self.received == 0 && is_reset {
+            return self.refused();
+        }
         Error::from_io(error, &self.address)
     }
 

@@ -23,6 +23,12 @@ pub enum Error {
         /// The error of the last address that was tried.
         source: io::Error,
     },
+    /// The server accepted a connection and closed it before it answered anything: it may admit no further connection.
+    #[error("{address} closed the connection without an answer")]
+    Refused {
+        /// The server, as the caller named it.
+        address: String,
+    },
     /// The TLS handshake failed, or either side rejected the other's certificate. Not tried again.
     #[error("no TLS connection to {address}")]
     Tls {
@@ -112,9 +118,16 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Protocol(error) => error.is_transient(),
-            Error::Connect { .. } | Error::Io(_) => true,
+            Error::Connect { .. } | Error::Refused { .. } | Error::Io(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether the server does not admit this connection: no address accepts it, it was closed without an answer, or the
+    /// first answer was `RateLimited`. Another client of the same host may be the reason. // S15 T8
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Error::Connect { .. } | Error::Refused { .. }) || self.is_rate_limited()
     }
 
     /// Whether the server refused the request because of its rate limit. // S15

@@ -3,6 +3,7 @@
 mod builder;
 mod connect;
 mod connection;
+mod entries;
 mod error;
 mod images;
 mod watch;
@@ -19,6 +20,7 @@ pub use builder::ClientBuilder;
 use builder::Options;
 use connect::Target;
 use connection::Connection;
+pub use entries::Entries;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
 pub use watch::Watch;
@@ -119,6 +121,17 @@ impl<R: Runtime> Client<R> {
                 Err(error) => self.recover(&mut retry, error).await?,
             }
         }
+    }
+
+    /// The whole catalog, one entry at a time. // R3 S5
+    pub fn entries(&mut self) -> Entries<'_, R> {
+        Entries::new(self, false)
+    }
+
+    /// The whole catalog, one entry at a time, and then each image that enters it: see
+    /// [`list_and_watch`](Self::list_and_watch). // N5
+    pub fn entries_and_watch(&mut self) -> Entries<'_, R> {
+        Entries::new(self, true)
     }
 
     /// These images, each verified. The server leaves out those that it does not have (S7): see [`Images::absent`].

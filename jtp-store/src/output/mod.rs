@@ -1,12 +1,19 @@
 //! The folder in which a client stores images.
 
+mod case;
 mod error;
+mod index;
+mod moves;
 mod pending;
+mod read;
 mod scan;
+mod staged;
+mod state;
+mod temporary;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,15 +22,17 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::Image;
+use jtp_core::{Image, ImageId};
 
+use crate::FileName;
 use crate::fingerprint::Fingerprint;
-use crate::hash::{self, Links};
-use crate::known::{self, KnownContents};
 pub use error::OutputError;
+pub use moves::MoveError;
 pub use pending::PendingFile;
-use pending::Temporary;
-pub use scan::Scan;
+pub use read::ReadError;
+pub use scan::{FileContent, ScanMode, ScanSummary, ScannedFile};
+pub use staged::StagedFile;
+pub use state::FileState;
 
 /// The names of temporary files: hidden, and distinct from those of other programs.
 const TEMPORARY_PREFIX: &str = ".jtp-";
@@ -38,6 +47,9 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// the same folder, which is renamed when the image is committed. Nothing outside the folder is ever written,
 /// replaced or removed, whatever the folder contains: the folder is held open, names are single components
 /// ([`FileName`](crate::FileName)), and links are replaced, never followed. // R2 R5
+///
+/// [`PendingFile::commit`] replaces what has the name. A program that keeps images calls [`OutputFolder::look`],
+/// [`PendingFile::finish`] and [`StagedFile::place`]: an image is then only placed over what was looked at. // R8
 ///
 /// A committed image is not synced to the disk; the system writes it when it sees fit.
 ///
@@ -65,6 +77,8 @@ pub(super) struct Inner {
     /// A random part of the names of temporary files, different for each `OutputFolder` that is opened.
     run: u64,
     counter: AtomicU64,
+    /// Set once the system has refused to rename a file without replacing another.
+    lacks_noreplace: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
 }
@@ -104,6 +118,7 @@ impl OutputFolder {
             path,
             run,
             counter,
+            lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
         })))
     }
@@ -114,88 +129,101 @@ impl OutputFolder {
         &self.0.path
     }
 
-    /// Finds the IDs of all regular files in the folder, except hidden ones. Blocking.
+    /// Passes each entry of the folder that is not hidden to `found`, in no particular order, on one thread for each
+    /// processor but never on two at once. Blocking. // R2 R8
     ///
-    /// Files that are unchanged since an earlier scan (by device, inode, size, mtime and ctime) are not read again:
-    /// their IDs are in the hidden file `.jtp-index`, which is rebuilt if it is lost. The others are read on one
-    /// thread for each processor.
+    /// The memory does not depend on the number of files, except for the index: with [`ScanMode::Ids`], files that are
+    /// unchanged since an earlier scan (by device, inode, size, mtime and ctime) are not read again. Their IDs are in
+    /// the hidden file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file.
     ///
-    /// # Errors
-    ///
-    /// [`OutputError`] if the folder cannot be listed; files that cannot be read are in
-    /// [`Scan::unreadable`].
-    pub fn scan(&self) -> Result<Scan, OutputError> {
-        self.scan_until(false, &AtomicBool::new(false))
-    }
-
-    /// The same with two options: `rehash` reads all files and ignores the index; setting `stop` ends the scan with
-    /// an error of kind `Interrupted`.
+    /// Setting `stop` ends the scan with an error of kind `Interrupted`.
     ///
     /// # Errors
     ///
-    /// See [`OutputFolder::scan`].
-    pub fn scan_until(&self, rehash: bool, stop: &AtomicBool) -> Result<Scan, OutputError> {
+    /// [`OutputError`] if the folder cannot be listed. A file that cannot be read is no error: see
+    /// [`FileContent::Unreadable`].
+    pub fn scan(
+        &self,
+        mode: ScanMode,
+        stop: &AtomicBool,
+        found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
+    ) -> Result<ScanSummary, OutputError> {
         let failed = |e| OutputError::new(&self.0.path, e);
+        let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let index = hash::open(&self.0.dir, OsStr::new(scan::INDEX_NAME), Links::Refuse);
-        let before = index
-            .ok()
-            // Reading a pipe or a device might never end.
-            .filter(|file| !rehash && file.metadata().is_ok_and(|m| m.is_file()))
-            .map(KnownContents::read)
-            .unwrap_or_default();
-        let (scan, seen) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
+        let before = index::load(&self.0, mode);
+        let seen = scan::scan(&self.0, mode, threads, &before, stop, found).map_err(failed)?;
         if !seen.incomplete {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
-        if let Err(e) = self.save_index(&before, &seen) {
-            // A read-only folder can be scanned, too.
-            tracing::debug!(folder = %self.0.path.display(), error = %e, "cannot write the index");
+        if mode != ScanMode::Names {
+            if let Err(e) = index::save(&self.0, &before, &seen) {
+                // A read-only folder can be scanned, too.
+                tracing::debug!(folder = %self.0.path.display(), error = %e, "cannot write the index");
+            }
         }
         if seen.incomplete {
             return Err(failed(io::ErrorKind::Interrupted.into()));
         }
-        Ok(scan)
+        Ok(ScanSummary {
+            files: seen.files,
+            read: seen.read,
+            case_sensitive: seen.case.finish(|| self.0.names()),
+            settled_before: state::has_reliable_metadata(&self.0.dir).then_some(begun),
+        })
     }
 
-    fn save_index(&self, before: &KnownContents, seen: &scan::Seen) -> io::Result<()> {
-        let files = seen.known.len() + seen.fresh.len();
-        let logged = before.record_count() + seen.fresh.len();
-        // An incomplete scan does not know all files, so it must not drop records.
-        let overgrown = !seen.incomplete && known::is_overgrown(logged, files);
-        if let Some(length) = before.appendable().filter(|_| !overgrown) {
-            if seen.fresh.is_empty() {
-                return Ok(());
-            }
-            if self.append_to_index(length, &seen.fresh)? {
-                return Ok(());
-            }
-        }
-        if files == 0 && before.record_count() == 0 {
-            return Ok(());
-        }
-        let mut temporary = Temporary::create(&self.0)?;
-        let records = seen.known.iter().chain(&seen.fresh).copied();
-        let mut to = BufWriter::new(&mut temporary);
-        known::write(records, &mut to)?;
-        to.flush()?;
-        drop(to);
-        temporary.rename(scan::INDEX_NAME)
+    /// What has this name now. Does not follow links, and opens nothing. Blocking. // R8
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: `name` is not a single path component, or the system refuses to look. A missing file, and a
+    /// name that is too long for the file system, are no errors but [`FileState::is_nothing`].
+    pub fn look(&self, name: &str) -> Result<FileState, OutputError> {
+        let failed = |e| OutputError::new(&self.0.path.join(name), e);
+        self.0.look(name).map_err(failed)
     }
 
-    /// Appends to the index. `false` if it is not the one that was read any more.
-    fn append_to_index(&self, length: u64, fresh: &[known::Record]) -> io::Result<bool> {
-        let Ok(file) = hash::open_to_append(&self.0.dir, OsStr::new(scan::INDEX_NAME)) else {
-            return Ok(false);
-        };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() != length {
-            return Ok(false);
-        }
-        let mut bytes = Vec::new();
-        known::append(fresh.iter().copied(), &mut bytes)?;
-        (&file).write_all(&bytes)?;
-        Ok(true)
+    /// Reads the regular file with this name and returns its ID. Blocking. // R2 R8
+    ///
+    /// `state` comes from [`OutputFolder::look`]: the ID is that of the file in this state. Never follows a link, and
+    /// never blocks on a pipe. Setting `stop` ends the reading.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn read_id(
+        &self,
+        name: &str,
+        state: &FileState,
+        stop: &AtomicBool,
+    ) -> Result<ImageId, ReadError> {
+        self.0.read_id(name, state, stop)
+    }
+
+    /// Gives the regular file `from` the name `to`. Blocking. // R5 R8
+    ///
+    /// `from_state` and `over` come from [`OutputFolder::look`] for the two names, and are compared with the folder
+    /// directly before the file is renamed. If `over` is nothing, nothing is replaced, whatever another program does at
+    /// the same time (on Linux and macOS, and on other systems with hard links); if it is a regular file, that is
+    /// replaced. Links and folders are never replaced.
+    ///
+    /// If both names stand for one file ([`FileState::is_same_file`]: the same name in another case, or a hard link),
+    /// it has the name `to` alone afterwards. This takes two steps; a crash between them, or an error on the way
+    /// there and back, leaves the file under a visible name with the extension of `to`. If both names are the same
+    /// text, nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// [`MoveError`].
+    pub fn rename(
+        &self,
+        from: &str,
+        from_state: &FileState,
+        to: &FileName,
+        over: &FileState,
+    ) -> Result<(), MoveError> {
+        self.0.rename(from, from_state, to, over)
     }
 
     /// Begins to write an image. Creates no file before there are bytes to write.
@@ -231,8 +259,7 @@ impl Inner {
     /// The same without a scan before: lists the folder.
     fn clean_up_unscanned(&self) {
         self.clean_up(|| {
-            let names = self.dir.entries()?.map(|entry| Ok(entry?.file_name()));
-            names
+            self.names()?
                 .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
                 .collect()
         });

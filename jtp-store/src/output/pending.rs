@@ -1,13 +1,12 @@
 //! An image while it is written.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 
-use cap_std::fs::OpenOptions;
 use jtp_core::{ImageId, Verified};
 
+use super::staged::{Content, StagedFile};
+use super::temporary::Temporary;
 use super::{Inner, OutputError};
 use crate::FileName;
 
@@ -23,16 +22,9 @@ const BUFFER_LEN: usize = 256 * 1024;
 pub struct PendingFile {
     folder: Arc<Inner>,
     id: ImageId,
+    length: u64,
     buffer: Vec<u8>,
     temporary: Option<Temporary>,
-}
-
-/// A temporary file. It is removed when it is dropped, unless it was renamed.
-pub(super) struct Temporary {
-    folder: Arc<Inner>,
-    name: String,
-    file: File,
-    renamed: bool,
 }
 
 impl PendingFile {
@@ -40,13 +32,15 @@ impl PendingFile {
         PendingFile {
             folder,
             id,
+            length: 0,
             buffer: Vec::new(),
             temporary: None,
         }
     }
 
     /// Whether appending `len` bytes now would write to the disk. An image up to 256 KiB is written only by
-    /// [`PendingFile::commit`], so an async client needs another thread only for that.
+    /// [`PendingFile::commit`], [`StagedFile::settle`] or [`StagedFile::place`], so an async client needs another
+    /// thread only for those.
     #[must_use]
     pub fn would_block(&self, len: usize) -> bool {
         self.buffer.len().saturating_add(len) > BUFFER_LEN
@@ -63,10 +57,48 @@ impl PendingFile {
             .map_err(|e| OutputError::new(&self.folder.path, e))
     }
 
+    /// Ends writing: all bytes were appended and verified. The image stays hidden until [`StagedFile::place`]. An image
+    /// up to 256 KiB stays in memory, and this does not block; the rest of a longer one is written, and its file is
+    /// closed.
+    ///
+    /// `verified` comes from the receiver of the bytes that were appended. // R2
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::NotVerified`] if the bytes are those of another image. Any other [`OutputError`] is about the
+    /// folder: the bytes cannot be written. In both cases the temporary file is removed.
+    pub fn finish(self, verified: Verified) -> Result<StagedFile, OutputError> {
+        self.check(&verified)?;
+        let folder = Arc::clone(&self.folder);
+        self.stage().map_err(|e| OutputError::new(&folder.path, e))
+    }
+
+    fn stage(mut self) -> io::Result<StagedFile> {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.write_all(&self.buffer)?;
+            temporary.close();
+            self.buffer = Vec::new();
+        }
+        let content = match self.temporary {
+            Some(temporary) => Content::Temporary(temporary),
+            None => Content::Memory(self.buffer),
+        };
+        Ok(StagedFile::new(self.folder, self.id, self.length, content))
+    }
+
+    fn check(&self, verified: &Verified) -> Result<(), OutputError> {
+        let (expected, found) = (self.id, verified.id());
+        if found != expected {
+            return Err(OutputError::NotVerified { expected, found });
+        }
+        Ok(())
+    }
+
     /// Makes the image visible under `name`, in one atomic step. Blocking.
     ///
-    /// A file or link of that name is replaced. If a folder has that name, or the name is too long for the file
-    /// system, another name with the ID in it is used. Returns the name that was used. // R2 R5
+    /// A file or link of that name is replaced, whatever it contains: a program that has to keep images uses
+    /// [`PendingFile::finish`] and [`StagedFile::place`]. If a folder has that name, or the name is too long for the
+    /// file system, another name with the ID in it is used. Returns the name that was used. // R2 R5
     ///
     /// `verified` comes from the receiver of the bytes that were appended.
     ///
@@ -74,123 +106,48 @@ impl PendingFile {
     ///
     /// [`OutputError::NotVerified`] if the bytes are those of another image. Any other [`OutputError`] if the file
     /// cannot be written. In both cases the temporary file is removed.
-    pub fn commit(mut self, name: &FileName, verified: Verified) -> Result<FileName, OutputError> {
-        let (expected, found) = (self.id, verified.id());
-        if found != expected {
-            return Err(OutputError::NotVerified { expected, found });
-        }
+    pub fn commit(self, name: &FileName, verified: Verified) -> Result<FileName, OutputError> {
+        self.check(&verified)?;
         let path = self.folder.path.join(name.as_str());
         let failed = |e| OutputError::new(&path, e);
-        self.write_out().map_err(failed)?;
-        let Some(mut temporary) = self.temporary.take() else {
-            return Err(failed(io::ErrorKind::NotFound.into()));
-        };
-        let first = match temporary.rename(name.as_str()) {
-            Ok(()) => return Ok(name.clone()),
-            Err(e) => e,
-        };
-        let suffixed = name.with_id(self.id);
-        if suffixed != *name
-            && self.is_in_the_way(name)
-            && temporary.rename(suffixed.as_str()).is_ok()
-        {
-            return Ok(suffixed);
-        }
-        let short = name.shortened(self.id);
-        if is_too_long(&first) && temporary.rename(short.as_str()).is_ok() {
-            return Ok(short);
-        }
-        Err(failed(first))
-    }
-
-    fn is_in_the_way(&self, name: &FileName) -> bool {
-        self.folder
-            .dir
-            .symlink_metadata(name.as_str())
-            .is_ok_and(|found| found.is_dir())
+        self.stage()
+            .and_then(|mut staged| staged.replace_any(name))
+            .map_err(failed)
     }
 
     /// Writes the buffer to the temporary file, which is created if there is none.
-    fn write_out(&mut self) -> io::Result<()> {
+    fn write_out(&mut self) -> io::Result<&mut Temporary> {
         let temporary = match &mut self.temporary {
             Some(temporary) => temporary,
             none => none.insert(Temporary::create(&self.folder)?),
         };
-        temporary.file.write_all(&self.buffer)?;
+        temporary.write_all(&self.buffer)?;
         self.buffer.clear();
-        Ok(())
+        Ok(temporary)
     }
-}
-
-/// Compares the code, since `ErrorKind::InvalidFilename` is newer than the oldest supported compiler.
-fn is_too_long(e: &io::Error) -> bool {
-    #[cfg(unix)]
-    let too_long = Some(rustix::io::Errno::NAMETOOLONG.raw_os_error());
-    #[cfg(not(unix))]
-    let too_long = Some(206); // ERROR_FILENAME_EXCED_RANGE
-    e.raw_os_error() == too_long
 }
 
 impl Write for PendingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.would_block(bytes.len()) {
-            self.write_out()?;
-            if bytes.len() >= BUFFER_LEN {
-                if let Some(temporary) = &mut self.temporary {
-                    return temporary.file.write(bytes);
-                }
+        let direct = if self.would_block(bytes.len()) {
+            Some(self.write_out()?).filter(|_| bytes.len() >= BUFFER_LEN)
+        } else {
+            None
+        };
+        let written = match direct {
+            Some(temporary) => temporary.write(bytes)?,
+            None => {
+                self.buffer.extend_from_slice(bytes);
+                bytes.len()
             }
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(bytes.len())
+        };
+        self.length += u64::try_from(written).unwrap_or(0);
+        Ok(written)
     }
 
-    /// Does nothing: the image becomes visible by [`PendingFile::commit`] alone.
+    /// Does nothing: the image becomes visible by [`PendingFile::commit`] or [`StagedFile::place`] alone.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Temporary {
-    pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
-        folder.clean_up_unscanned();
-        let name = folder.temporary_name();
-        let mut options = OpenOptions::new();
-        // With create_new a link of that name is an error and is not followed.
-        options.write(true).create_new(true);
-        let file = folder.dir.open_with(&name, &options)?.into_std();
-        Ok(Temporary {
-            folder: Arc::clone(folder),
-            name,
-            file,
-            renamed: false,
-        })
-    }
-
-    pub(super) fn rename(&mut self, to: &str) -> io::Result<()> {
-        let dir = &self.folder.dir;
-        dir.rename(Path::new(&self.name), dir, to)?;
-        self.renamed = true;
-        Ok(())
-    }
-}
-
-impl Write for Temporary {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // If this fails, the next client removes the file.
-            let _ = self.folder.dir.remove_file(&self.name);
-        }
     }
 }
 

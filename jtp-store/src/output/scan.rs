@@ -1,6 +1,5 @@
-//! Finds the images that an output folder contains.
+//! Finds out what an output folder contains.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::num::NonZeroUsize;
@@ -13,27 +12,66 @@ use std::time::SystemTime;
 use cap_std::fs::{Dir, DirEntry};
 use jtp_core::{FileType, ImageId};
 
-use super::is_temporary;
+use super::case::CaseProbe;
+use super::{Inner, is_temporary};
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Links};
 use crate::known::{Contents, KnownContents, Record};
+use crate::name::has_image_extension;
 
-/// The images in an output folder, by ID. // R2
-#[derive(Debug, Default)]
+/// What a scan reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Scan {
-    /// The files of each ID, in no particular order.
-    pub ids: HashMap<ImageId, Vec<OsString>>,
-    /// Files that could not be read.
-    pub unreadable: Vec<(OsString, io::Error)>,
+pub enum ScanMode {
+    /// Names and kinds only: no file is opened.
+    Names,
+    /// The IDs of all regular files. A file that is unchanged since an earlier scan is not read again.
+    Ids,
+    /// The IDs of all regular files. All are read.
+    Rehash,
 }
 
-impl Scan {
-    /// Whether the folder contains the image, under any name.
-    #[must_use]
-    pub fn contains(&self, id: ImageId) -> bool {
-        self.ids.contains_key(&id)
-    }
+/// An entry of the folder. Hidden entries are left out.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ScannedFile<'a> {
+    /// The name.
+    pub name: &'a OsStr,
+    /// What it stands for.
+    pub content: FileContent,
+}
+
+/// What a name in the folder stands for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FileContent {
+    /// A regular file that is an image by its extension ([`has_image_extension`]) or its first bytes, with its ID.
+    Image(ImageId),
+    /// A regular file that is an image by its extension and was not read ([`ScanMode::Names`]).
+    Unread,
+    /// A regular file that is an image by its extension and cannot be read.
+    Unreadable(io::Error),
+    /// A regular file that is no image: not by its extension, nor by its first bytes if it was read.
+    Other,
+    /// A folder, a link, a device: not a regular file.
+    Reserved,
+}
+
+/// The result of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScanSummary {
+    /// Regular files that are not hidden.
+    pub files: u64,
+    /// Files that were opened and hashed.
+    pub read: u64,
+    /// Whether the file system distinguishes names that differ only in case; `None` if the folder had no name to find
+    /// it out with.
+    pub case_sensitive: Option<bool>,
+    /// A file that was there during the scan, and whose state [is older](super::FileState::is_older) than this, has not
+    /// changed since the scan looked at it, unless the clock was set back. `None` if the times of the file system do
+    /// not prove that.
+    pub settled_before: Option<SystemTime>,
 }
 
 /// The index of IDs: hidden, and not a name that an image can get.
@@ -42,7 +80,7 @@ pub(super) const INDEX_NAME: &str = ".jtp-index";
 /// The number of files that a thread takes at once.
 const BATCH: usize = 64;
 
-/// The files that a scan has seen.
+/// What a scan has seen, apart from what it passes on.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Records that the index has.
@@ -53,18 +91,35 @@ pub(super) struct Seen {
     pub(super) temporaries: Vec<OsString>,
     /// Set if the scan was stopped, so that there may be more files.
     pub(super) incomplete: bool,
+    pub(super) files: u64,
+    pub(super) read: u64,
+    pub(super) case: CaseProbe,
 }
 
-/// Finds the IDs of the regular files directly in the folder that are not hidden. Reads those that `before` does not
-/// have. `stop` ends the scan.
+/// What the threads of a scan share.
+struct Shared<'a> {
+    seen: Seen,
+    found: &'a mut (dyn FnMut(ScannedFile<'_>) + Send),
+    listed: io::Result<()>,
+}
+
+/// Passes on the entries of the folder that are not hidden. In the modes that need it, reads the regular files that
+/// `before` does not have. `stop` ends the scan.
 pub(super) fn scan(
-    dir: &Dir,
+    folder: &Inner,
+    mode: ScanMode,
     threads: NonZeroUsize,
     before: &KnownContents,
     stop: &AtomicBool,
-) -> io::Result<(Scan, Seen)> {
-    let entries = Mutex::new(dir.entries()?);
-    let found = Mutex::new((Scan::default(), Seen::default(), Ok(())));
+    found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
+) -> io::Result<Seen> {
+    let entries = Mutex::new(folder.dir.entries()?);
+    let shared = Mutex::new(Shared {
+        seen: Seen::default(),
+        found,
+        listed: Ok(()),
+    });
+    let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let work = || {
             let mut buffer = Vec::new();
@@ -81,51 +136,91 @@ pub(super) fn scan(
                     let entry = match entry {
                         Ok(entry) => entry,
                         Err(e) => {
-                            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                            found.2 = Err(e);
+                            lock().listed = Err(e);
                             return;
                         }
                     };
                     let name = entry.file_name();
-                    let look = look(dir, &entry, &name, before, &mut buffer, stop);
+                    let look = look(&folder.dir, mode, &entry, &name, before, &mut buffer, stop);
                     looks.push((name, look));
                 }
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                let (scan, seen, _) = &mut *found;
+                let mut shared = lock();
                 for (name, look) in looks {
-                    match look {
-                        Ok(Look::Skipped) if is_temporary(&name) => seen.temporaries.push(name),
-                        Ok(Look::Skipped) => {}
-                        Ok(Look::Known(print, contents)) => {
-                            scan.ids.entry(contents.id).or_default().push(name);
-                            seen.known.push((print, contents));
-                        }
-                        Ok(Look::Read(contents, print)) => {
-                            scan.ids.entry(contents.id).or_default().push(name);
-                            seen.fresh.extend(print.map(|print| (print, contents)));
-                        }
-                        // Removed since it was listed.
-                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                        Err(e) => scan.unreadable.push((name, e)),
-                    }
+                    shared.add(folder, name, look);
                 }
             }
         };
-        for _ in 1..threads.get() {
+        // Names alone are read by one thread.
+        let threads = match mode {
+            ScanMode::Names => 1,
+            ScanMode::Ids | ScanMode::Rehash => threads.get(),
+        };
+        for _ in 1..threads {
             scope.spawn(work);
         }
         work();
     });
-    let (scan, mut seen, listed) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    listed?;
+    let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    shared.listed?;
+    let mut seen = shared.seen;
     seen.incomplete = stop.load(Ordering::Relaxed);
-    Ok((scan, seen))
+    Ok(seen)
 }
 
-/// The result of looking at a file.
+impl Shared<'_> {
+    fn add(&mut self, folder: &Inner, name: OsString, look: io::Result<Look>) {
+        self.seen.case.learn(&name, |name| folder.has_name(name));
+        let is_image = |sniffed: Option<FileType>| {
+            sniffed.is_some() || has_image_extension(&name.to_string_lossy())
+        };
+        let content = match look {
+            Ok(Look::Hidden) => {
+                if is_temporary(&name) {
+                    self.seen.temporaries.push(name);
+                }
+                return;
+            }
+            Ok(Look::Stopped) => return,
+            Ok(Look::NotAFile) => FileContent::Reserved,
+            Ok(Look::Unread) if is_image(None) => FileContent::Unread,
+            Ok(Look::Unread) => FileContent::Other,
+            Ok(Look::Known(print, contents)) => {
+                self.seen.known.push((print, contents));
+                content(contents, is_image(contents.sniffed))
+            }
+            Ok(Look::Read(contents, print)) => {
+                self.seen.read += 1;
+                self.seen.fresh.extend(print.map(|print| (print, contents)));
+                content(contents, is_image(contents.sniffed))
+            }
+            // Removed since it was listed.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) if is_image(None) => FileContent::Unreadable(e),
+            Err(_) => FileContent::Other,
+        };
+        if !matches!(content, FileContent::Reserved) {
+            self.seen.files += 1;
+        }
+        let name = &name;
+        (self.found)(ScannedFile { name, content });
+    }
+}
+
+fn content(contents: Contents, is_image: bool) -> FileContent {
+    match is_image {
+        true => FileContent::Image(contents.id),
+        false => FileContent::Other,
+    }
+}
+
+/// The result of looking at an entry.
 enum Look {
-    /// It is not a candidate, or the scan was stopped.
-    Skipped,
+    Hidden,
+    /// The scan was stopped before the file was read.
+    Stopped,
+    NotAFile,
+    /// A regular file.
+    Unread,
     Known(Fingerprint, Contents),
     /// With the fingerprint, if that identifies the contents from now on.
     Read(Contents, Option<Fingerprint>),
@@ -133,15 +228,21 @@ enum Look {
 
 fn look(
     dir: &Dir,
+    mode: ScanMode,
     entry: &DirEntry,
     name: &OsStr,
     before: &KnownContents,
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> io::Result<Look> {
-    let hidden = name.as_encoded_bytes().starts_with(b".");
-    if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
-        return Ok(Look::Skipped);
+    if name.as_encoded_bytes().starts_with(b".") {
+        return Ok(Look::Hidden);
+    }
+    if !entry.file_type()?.is_file() {
+        return Ok(Look::NotAFile);
+    }
+    if mode == ScanMode::Names {
+        return Ok(Look::Unread);
     }
     if !before.is_empty() {
         let print = entry
@@ -153,26 +254,30 @@ fn look(
             return Ok(Look::Known(print, contents));
         }
     }
-    let read = read(dir, name, buffer, stop)?;
-    Ok(read.map_or(Look::Skipped, |(contents, print)| {
-        Look::Read(contents, print)
-    }))
+    match read(dir, name, buffer, stop) {
+        Err(e) if !dir.symlink_metadata(name)?.is_file() => {
+            // It was replaced since it was listed.
+            tracing::debug!(?name, error = %e, "not a regular file any more");
+            Ok(Look::NotAFile)
+        }
+        look => look,
+    }
 }
 
 /// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
-fn read(
-    dir: &Dir,
-    name: &OsStr,
-    buffer: &mut Vec<u8>,
-    stop: &AtomicBool,
-) -> io::Result<Option<(Contents, Option<Fingerprint>)>> {
+fn read(dir: &Dir, name: &OsStr, buffer: &mut Vec<u8>, stop: &AtomicBool) -> io::Result<Look> {
     let file = hash::open(dir, name, Links::Refuse)?;
-    let before = Fingerprint::of_file(&file)?;
+    let metadata = file.metadata()?;
+    // Reading a pipe or a device might never end.
+    if !metadata.is_file() {
+        return Ok(Look::NotAFile);
+    }
+    let before = Fingerprint::of(&metadata);
     let settled = before
         .age(SystemTime::now())
         .is_some_and(|age| age >= SETTLE);
     let Some(hashed) = hash::hash(&file, buffer, stop)? else {
-        return Ok(None);
+        return Ok(Look::Stopped);
     };
     let contents = Contents {
         id: hashed.id,
@@ -180,8 +285,6 @@ fn read(
         incompressible_at: 0,
     };
     let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
-    Ok(Some((
-        contents,
-        Some(before).filter(|_| settled && unchanged),
-    )))
+    let print = Some(before).filter(|_| settled && unchanged);
+    Ok(Look::Read(contents, print))
 }

@@ -197,3 +197,17 @@ pub fn make_index_lie(index: &Path, id: ImageId) {
     bytes[12..20].copy_from_slice(&checksum);
     fs::write(index, &bytes).unwrap();
 }
+
+/// Waits until the file system's clock has moved on, so that existing files count as settled.
+pub fn settle(folder: &Path) {
+    let probe = folder.join(".probe");
+    let time = |path: &Path| {
+        fs::write(path, b"").unwrap();
+        fs::metadata(path).unwrap().modified().unwrap()
+    };
+    let begun = time(&probe);
+    while time(&probe).duration_since(begun).unwrap() < Duration::from_millis(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::remove_file(probe).unwrap();
+}

@@ -1,6 +1,6 @@
 //! What to do with one image, and with the files that use its name.
 
-use jtp_core::{FileType, ImageId, nfc};
+use jtp_core::{ImageId, nfc};
 use jtp_store::{FileName, fold_case};
 
 use super::{MoveKind, Moving, Planner, State, mark};
@@ -41,38 +41,6 @@ enum Obstacle {
 }
 
 impl Planner {
-    /// The name that an image is to have.
-    pub(super) fn target(&self, slot: usize, id: ImageId) -> FileName {
-        // The type matters only for images without a name.
-        let name = self.images.names.name(id, FileType::Other);
-        if self.images.has(slot, mark::NUMBERED) {
-            return self.numbered(&name.with_id(id), id, true);
-        }
-        if self.images.has(slot, mark::DIVERTED) {
-            return name.with_id(id);
-        }
-        name
-    }
-
-    /// The first of the names with a number that no file has, or with `own` also one that a file with the image has.
-    fn numbered(&self, name: &FileName, id: ImageId, own: bool) -> FileName {
-        let (stem, extension) = name
-            .as_str()
-            .rsplit_once('.')
-            .unwrap_or((name.as_str(), "img"));
-        // Short enough that the number is not cut off.
-        let stem: String = stem.chars().take(50).collect();
-        let mut n = 1u64;
-        loop {
-            let name = FileName::new(&format!("{stem}-{n}.{extension}"), id, FileType::Other);
-            let is_own = |file| own && self.files.kind(file) == FileKind::Image(id);
-            if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
-                return name;
-            }
-            n += 1;
-        }
-    }
-
     /// Decides what to do with an image. `forced`: its file has to be moved, since another image needs its name.
     pub(super) fn consider(&mut self, slot: usize, forced: bool) -> Action {
         let Some(id) = self.images.names.at(slot) else {
@@ -140,7 +108,8 @@ impl Planner {
                 }
                 return Action::Nothing;
             }
-            let keeps_name = self.options.names() == Names::Any && !forced;
+            let may_stay = self.options.names() == Names::Any && !forced;
+            let keeps_name = may_stay && !self.has_only_made_names(slot, id);
             if keeps_name || self.images.has(slot, mark::STUCK) {
                 self.settle(slot, id);
                 return Action::Settled;
@@ -150,6 +119,13 @@ impl Planner {
                 return Action::Wait;
             };
             let expect = match self.obstacle(slot, id, &to, Some(from)) {
+                Obstacle::Busy => return Action::Wait,
+                Obstacle::Doubtful => return Action::Nothing,
+                // No other file is moved so that this one can have its name.
+                obstacle if may_stay && !self.is_free(&obstacle, id) => {
+                    self.settle_as(slot, id, Some(Reason::NameTaken));
+                    return Action::Settled;
+                }
                 Obstacle::Free(expect) => expect,
                 Obstacle::Blocked if self.divert(slot) => continue,
                 Obstacle::Blocked => {
@@ -158,8 +134,6 @@ impl Planner {
                 }
                 Obstacle::MoveFirst(file, other) => return Action::MoveFirst(file, other),
                 Obstacle::KeepAside(file) => return Action::KeepAside(file),
-                Obstacle::Busy => return Action::Wait,
-                Obstacle::Doubtful => return Action::Nothing,
             };
             let from = self.name_of(from);
             self.begin(id, Some(&from), to.as_str(), MoveKind::Rename, &expect);
@@ -170,24 +144,6 @@ impl Planner {
                 expect,
             });
         }
-    }
-
-    /// Gives the image its ID as a suffix, or a number after that if it has it. `false` if it has both.
-    pub(super) fn divert(&mut self, slot: usize) -> bool {
-        let is_new = !self.images.has(slot, mark::NUMBERED);
-        let diverted = self.images.has(slot, mark::DIVERTED);
-        let next = if diverted {
-            mark::NUMBERED
-        } else {
-            mark::DIVERTED
-        };
-        self.images.set(slot, next);
-        is_new
-    }
-
-    fn plan_fetch(&mut self, slot: usize, id: ImageId) {
-        self.totals.planned.add(self.images.lengths[slot]);
-        self.want(slot, id);
     }
 
     /// Whether the folder has the image under this name. Names that differ only in their normal form are the same:
@@ -326,7 +282,7 @@ impl Planner {
     }
 
     /// Notes that a step begins.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         id: ImageId,
         from: Option<&str>,
@@ -345,6 +301,7 @@ impl Planner {
             expect: expect.clone(),
             length: slot.map_or(0, |slot| self.images.lengths[slot]),
             before: slot.map_or(State::Idle, |slot| self.images.states[slot]),
+            is_outdated: false,
         };
         self.moving.insert(id, moving);
         if let Some(slot) = slot {
@@ -352,8 +309,29 @@ impl Planner {
         }
     }
 
+    /// Whether the name has no file, or one with an image that no LIST names, or another file of the same image.
+    fn is_free(&self, obstacle: &Obstacle, id: ImageId) -> bool {
+        match obstacle {
+            Obstacle::Free(Expect::Nothing) => true,
+            Obstacle::Free(Expect::Image(other)) => {
+                *other == id || self.images.slot(*other).is_none()
+            }
+            _ => false,
+        }
+    }
+
     /// The image is in the folder, and stays where it is.
     fn settle(&mut self, slot: usize, id: ImageId) {
+        let reason = if self.images.has(slot, mark::STUCK) {
+            Some(Reason::CannotRename)
+        } else {
+            Some(Reason::NameTaken).filter(|_| self.images.has(slot, mark::DIVERTED))
+        };
+        self.settle_as(slot, id, reason);
+    }
+
+    /// `reason`: why the image stays, if not under its name.
+    fn settle_as(&mut self, slot: usize, id: ImageId, reason: Option<Reason>) {
         let length = self.images.lengths[slot];
         match self.images.states[slot] {
             State::Idle => {
@@ -364,16 +342,11 @@ impl Planner {
             // Moved for another image while it is fetched again.
             _ => return,
         }
-        let reason = if self.images.has(slot, mark::STUCK) {
-            Some(Reason::CannotRename)
-        } else {
-            Some(Reason::NameTaken).filter(|_| self.images.has(slot, mark::DIVERTED))
-        };
         match reason {
             Some(reason) if !self.images.has(slot, mark::MISNAMED) => {
                 self.images.set(slot, mark::MISNAMED);
                 self.totals.misnamed.add(length);
-                self.notices.push_back(Step::Refuse { id, reason });
+                self.refusals.push_back((id, reason));
             }
             None if self.images.has(slot, mark::MISNAMED) => {
                 self.images.clear(slot, mark::MISNAMED);
@@ -381,94 +354,5 @@ impl Planner {
             }
             _ => {}
         }
-    }
-}
-
-/// Images that are moved one after another.
-impl Planner {
-    pub(super) fn enter_chain(&mut self, slot: usize) {
-        self.images.set(slot, mark::IN_CHAIN);
-        self.chain.push(slot);
-    }
-
-    fn leave_chain(&mut self) {
-        if let Some(slot) = self.chain.pop() {
-            self.images.clear(slot, mark::IN_CHAIN);
-        }
-    }
-
-    /// Gives up the chain. A step of it that is in progress goes on.
-    pub(super) fn abandon_chain(&mut self) {
-        while !self.chain.is_empty() {
-            self.leave_chain();
-        }
-        self.chain_waits = false;
-    }
-
-    /// The next step of the chain, whose last image moves first. Each file is renamed at most twice: at the end of the
-    /// chain a name is free, or, in a cycle, becomes free by keeping a file aside.
-    pub(super) fn advance_chain(&mut self) -> Option<Step> {
-        while let Some(&slot) = self.chain.last() {
-            if self.chain_waits {
-                return None;
-            }
-            let forced = self.chain.len() > 1;
-            match self.consider(slot, forced) {
-                Action::Settled => self.leave_chain(),
-                Action::Nothing => {
-                    if forced {
-                        // Its file is in the way and cannot be moved.
-                        self.images.set(slot, mark::STUCK);
-                    }
-                    self.leave_chain();
-                }
-                Action::Do(step) => {
-                    self.chain_waits = true;
-                    return Some(step);
-                }
-                Action::MoveFirst(file, other) if self.images.has(other, mark::IN_CHAIN) => {
-                    self.chain_waits = true;
-                    return self.keep_aside(file);
-                }
-                Action::MoveFirst(_, other) => self.enter_chain(other),
-                Action::KeepAside(file) => {
-                    self.chain_waits = true;
-                    return self.keep_aside(file);
-                }
-                Action::Wait => self.chain_waits = true,
-            }
-        }
-        None
-    }
-
-    /// Renames a file to a name with its image's ID.
-    fn keep_aside(&mut self, file: Index) -> Option<Step> {
-        let FileKind::Image(id) = self.files.kind(file) else {
-            return None;
-        };
-        let from = self.name_of(file);
-        let file_type = self.images.names.file_type(id).unwrap_or(FileType::Other);
-        let mut to = FileName::new(&from, id, file_type).with_id(id);
-        if !self.is_unused(&to) {
-            to = self.numbered(&to, id, false);
-        }
-        self.begin(
-            id,
-            Some(&from),
-            to.as_str(),
-            MoveKind::KeepAside,
-            &Expect::Nothing,
-        );
-        Some(Step::KeepAside { id, from, to })
-    }
-
-    /// Whether no file has the name, and no step in progress uses it.
-    fn is_unused(&self, name: &FileName) -> bool {
-        let folded = fold_case(name.as_str());
-        let single = self.images.names.only_with_fold(&folded);
-        let holder = single.and_then(|holder| self.images.slot(holder));
-        !self.busy.contains_key(&*folded)
-            && !holder.is_some_and(|holder| self.images.has(holder, mark::AT_PLAIN))
-            && self.files.with_fold(&folded).is_empty()
     }
 }

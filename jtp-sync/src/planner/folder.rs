@@ -4,27 +4,45 @@ use jtp_core::ImageId;
 use jtp_store::fold_case;
 
 use super::{Planner, mark};
-use crate::files::Index;
-use crate::inventory::FileKind;
+use crate::files::{Files, Index};
+use crate::inventory::{FileKind, Inventory};
+use crate::options::Fetch;
 
 impl Planner {
-    /// Removes what is known about the file with exactly this name.
-    pub(super) fn forget_file(&mut self, name: &str) {
-        let single = self.images.names.only_with_fold(&fold_case(name));
-        if let Some(slot) = single.and_then(|id| self.images.slot(id)) {
-            let is_name = single.and_then(|id| self.images.names.safe(id));
-            if self.images.has(slot, mark::AT_PLAIN) && is_name.is_some_and(|n| n.as_str() == name)
-            {
-                self.images.clear(slot, mark::AT_PLAIN);
-                self.ready.push_back(slot);
-            }
+    /// Removes what is known about the file with exactly this name. Returns its image's slot, if that is listed.
+    pub(super) fn forget_file(&mut self, name: &str) -> Option<usize> {
+        self.name_is_free(name);
+        let slot = self.content(name).and_then(|id| self.images.slot(id));
+        if let Some(slot) = self.plain_with_name(name) {
+            self.images.clear(slot, mark::AT_PLAIN);
         }
         if let Some(file) = self.files.named(name) {
-            if let FileKind::Image(id) = self.files.kind(file) {
-                self.ready.extend(self.images.slot(id));
-            }
             self.files.remove(file);
         }
+        if let Some(slot) = slot {
+            self.ready.push_back(slot);
+            self.restart_chain(slot);
+        }
+        slot
+    }
+
+    /// The image that the file with exactly this name contains, as far as known.
+    fn content(&self, name: &str) -> Option<ImageId> {
+        if let Some(slot) = self.plain_with_name(name) {
+            return self.images.names.at(slot);
+        }
+        match self.files.kind(self.files.named(name)?) {
+            FileKind::Image(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The image whose file has this name, if that is not in `files`.
+    fn plain_with_name(&self, name: &str) -> Option<usize> {
+        let id = self.images.names.only_with_fold(&fold_case(name))?;
+        let slot = self.images.slot(id)?;
+        let is_plain = self.images.has(slot, mark::AT_PLAIN);
+        (is_plain && self.images.names.safe(id)?.as_str() == name).then_some(slot)
     }
 
     /// Whether the folder contains the image.
@@ -61,22 +79,66 @@ impl Planner {
         self.files.insert(name, FileKind::Image(id));
     }
 
-    /// Compares the inventory with the listed images.
+    /// What a scan of the folder found. It replaces all that the planner knew about the files: images that are gone are
+    /// fetched again, others are found. The first scan may end at any time, before or after the first LIST.
+    ///
+    /// With [`Fetch::All`] a scan need not read the files: if one is [unread](FileKind::Unread), what the planner knew
+    /// about it stays.
+    ///
+    /// While a scan runs, no step should be in progress: a file that is renamed meanwhile may be missing in it. Steps
+    /// that are in progress when this is called are not [current](Planner::is_current) any more. A step that was done
+    /// nevertheless is reported as done, and its files replace what the scan found under their names.
+    pub fn set_folder(&mut self, mut inventory: Inventory) {
+        inventory.shrink_to_fit();
+        for step in self.moving.values_mut() {
+            step.is_outdated = true;
+        }
+        self.inventory = Some(inventory);
+        if self.listing.is_none() && !self.images.names.is_empty() {
+            self.absorb();
+        }
+    }
+
+    /// Compares the last inventory with the listed images.
     pub(super) fn absorb(&mut self) {
-        let Some(inventory) = self.inventory.take() else {
+        let Some(mut inventory) = self.inventory.take() else {
             return;
         };
+        let all = self.options.fetch() == Fetch::All;
+        if all && self.is_folder_known {
+            inventory.resolve(|name| self.content(name));
+        }
+        self.files = Files::default();
+        self.case_sensitive = inventory.is_case_sensitive();
+        for marks in &mut self.images.marks {
+            *marks &= !mark::AT_PLAIN;
+        }
         for (name, kind) in inventory.iter() {
             match kind {
                 FileKind::Image(id) => self.insert_image(name, id),
                 kind => self.files.insert(name, kind),
             }
         }
+        drop(inventory);
+        self.is_folder_known = true;
+        self.start_over();
+        for slot in 0..self.images.names.slots() {
+            let Some(id) = self.images.names.at(slot) else {
+                continue;
+            };
+            self.images
+                .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
+            self.images.forget_stale(slot);
+            if !all && self.is_present(slot, id) {
+                self.is_not_needed(slot, id);
+            }
+        }
+        self.plan_missing();
     }
 
     /// The files that a new file with this name replaces, or may replace.
     pub(super) fn files_like(&self, name: &str) -> Vec<Index> {
-        if self.options.case_sensitive() {
+        if self.case_sensitive {
             return self.files.named(name).into_iter().collect();
         }
         self.files.with_fold(&fold_case(name))

@@ -5,6 +5,12 @@ use jtp_store::NamePlan;
 
 use crate::inventory::grow;
 
+/// The bits of `tries` that count requests in vain: enough for [`Options::MAX_ATTEMPTS`](crate::Options::MAX_ATTEMPTS).
+const TRIES: u8 = 7;
+
+/// The bit of `tries` that says that the queue of wanted images has the slot.
+const QUEUED: u8 = 8;
+
 /// The state of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -12,7 +18,7 @@ pub(super) enum State {
     Idle,
     /// To be fetched.
     Wanted,
-    /// A [`Step::Fetch`](crate::Step::Fetch) was returned.
+    /// It was requested, and has neither arrived nor failed.
     Fetching,
     /// It was not sent. The next LIST decides.
     NotSent,
@@ -56,7 +62,8 @@ pub(super) struct Images {
     pub(super) lengths: Vec<u32>,
     pub(super) states: Vec<State>,
     pub(super) marks: Vec<u8>,
-    /// The low half: how often it was requested in vain. The high half: how often its files had changed.
+    /// Three bits: how often it was requested in vain. One bit: whether the queue of wanted images has the slot. The
+    /// high half: how often its files had changed.
     pub(super) tries: Vec<u8>,
 }
 
@@ -88,7 +95,22 @@ impl Images {
         self.lengths[slot] = 0;
         self.states[slot] = State::Idle;
         self.marks[slot] = 0;
-        self.tries[slot] = 0;
+        self.forget_tries(slot);
+    }
+
+    pub(super) fn forget_tries(&mut self, slot: usize) {
+        self.tries[slot] &= QUEUED;
+    }
+
+    /// Whether the queue of wanted images has the slot, even if another image has it now.
+    pub(super) fn is_queued(&self, slot: usize) -> bool {
+        self.tries[slot] & QUEUED != 0
+    }
+
+    pub(super) fn set_queued(&mut self, slot: usize, queued: bool) {
+        if let Some(tries) = self.tries.get_mut(slot) {
+            *tries = *tries & !QUEUED | if queued { QUEUED } else { 0 };
+        }
     }
 
     pub(super) fn slot(&self, id: ImageId) -> Option<usize> {
@@ -107,13 +129,22 @@ impl Images {
         self.marks[slot] &= !mark;
     }
 
+    /// How often the image was requested in vain.
+    pub(super) fn tries(&self, slot: usize) -> u8 {
+        self.tries[slot] & TRIES
+    }
+
     /// Counts a request in vain, and returns how many there were.
     pub(super) fn count_try(&mut self, slot: usize) -> u8 {
-        let tries = &mut self.tries[slot];
-        if *tries & 0xf < 0xf {
-            *tries += 1;
+        if self.tries(slot) < TRIES {
+            self.tries[slot] += 1;
         }
-        *tries & 0xf
+        self.tries(slot)
+    }
+
+    /// Forgets how often its files had changed.
+    pub(super) fn forget_stale(&mut self, slot: usize) {
+        self.tries[slot] &= TRIES | QUEUED;
     }
 
     /// Counts a step whose files had changed, and returns how many there were.

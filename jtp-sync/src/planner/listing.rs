@@ -4,7 +4,7 @@ use jtp_core::{FileType, ImageId, nfc};
 use jtp_store::{FileName, fold_case};
 
 use super::{Planner, State, mark};
-use crate::step::{ListReport, Reason, Step};
+use crate::step::{ListReport, Reason, Received};
 
 impl Planner {
     /// A LIST begins. A LIST that began earlier and did not end counts as incomplete.
@@ -68,11 +68,7 @@ impl Planner {
         self.complete = complete;
         self.images.shrink_to_fit();
         self.absorb();
-        self.abandon_chain();
-        self.ready.clear();
-        self.obstructed.clear();
-        self.delayed.clear();
-        self.sweep = 0;
+        self.start_over();
         self.wants_list = false;
         for slot in 0..self.images.names.slots() {
             let Some(id) = self.images.names.at(slot) else {
@@ -87,21 +83,55 @@ impl Planner {
                 slot,
                 mark::DOUBTFUL | mark::DIVERTED | mark::NUMBERED | mark::STUCK,
             );
-            self.images.tries[slot] &= 0xf;
+            self.images.forget_stale(slot);
             if self.state(slot, id) == State::NotSent {
-                if self.images.tries[slot] & 0xf < self.options.attempts() {
+                if self.images.tries(slot) < self.options.attempts() {
                     self.want(slot, id);
                 } else {
                     self.fail_fetch(slot, id, Reason::NotReceived);
                 }
             }
         }
+        self.plan_missing();
         for id in std::mem::take(&mut self.unlisted) {
-            if self.images.slot(id).is_none() || self.fetched(id) == crate::Received::Discard {
-                self.notices.push_back(Step::Discard { id });
+            if self.images.slot(id).is_none() || self.arrived(id) == Received::Discard {
+                self.discards.push_back(id);
             }
         }
         report
+    }
+
+    /// The caller will send no other LIST, for example because the time for the job is over. A LIST that is being
+    /// received ends as an incomplete one. Images that were not sent have failed, images that no LIST names are
+    /// discarded, and what an event made doubtful is kept: it counts as listed. [`Planner::wants_list`] is false until
+    /// something makes a LIST necessary again.
+    pub fn no_more_lists(&mut self) {
+        if self.listing.is_some() {
+            let _ = self.end_list(false);
+        }
+        self.start_over();
+        for slot in 0..self.images.names.slots() {
+            let Some(id) = self.images.names.at(slot) else {
+                continue;
+            };
+            self.images.clear(slot, mark::DOUBTFUL);
+            if self.state(slot, id) == State::NotSent {
+                self.fail_fetch(slot, id, Reason::NotReceived);
+            }
+        }
+        self.plan_missing();
+        let unlisted = std::mem::take(&mut self.unlisted);
+        self.discards.extend(unlisted);
+        self.wants_list = false;
+    }
+
+    /// Looks at all images again.
+    pub(super) fn start_over(&mut self) {
+        self.abandon_chain();
+        self.ready.clear();
+        self.obstructed.clear();
+        self.delayed.clear();
+        self.sweep = 0;
     }
 
     /// An event of WATCH: the image is new. It takes over its name. An image that had the name may still be on the
@@ -117,11 +147,12 @@ impl Planner {
             self.images.set(slot, mark::SEEN);
             self.forget_failure(slot);
             self.ready.push_back(slot);
+            self.plan(slot);
         }
         if self.unlisted.contains(&id) {
             self.unlisted.retain(|other| *other != id);
-            if self.fetched(id) == crate::Received::Discard {
-                self.notices.push_back(Step::Discard { id });
+            if self.arrived(id) == Received::Discard {
+                self.discards.push_back(id);
             }
         }
     }
@@ -180,9 +211,13 @@ impl Planner {
         match self.state(slot, id) {
             // Counted with its old length.
             State::Unfetched | State::Unstored | State::InHand => return,
-            State::Wanted | State::Fetching | State::NotSent => {
-                let bytes = &mut self.totals.planned.bytes;
-                *bytes = bytes.saturating_sub(u64::from(old)) + u64::from(length);
+            state @ (State::Wanted | State::Fetching | State::NotSent) => {
+                self.totals.planned.subtract(old);
+                self.totals.planned.add(length);
+                if let Some(count) = self.count_of(state) {
+                    count.subtract(old);
+                    count.add(length);
+                }
             }
             _ => {}
         }
@@ -196,10 +231,11 @@ impl Planner {
         match self.images.states[slot] {
             State::Wanted | State::Fetching | State::NotSent => {
                 self.totals.planned.subtract(length);
+                self.set_state(slot, id, State::Idle);
             }
             State::InHand => {
                 self.in_hand -= 1;
-                self.notices.push_back(Step::Discard { id });
+                self.discards.push_back(id);
             }
             State::Unfetched => {
                 self.totals.planned.subtract(length);

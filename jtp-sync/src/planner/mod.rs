@@ -1,9 +1,12 @@
 //! The planner: from listings, the folder and results to steps.
 
+mod chain;
 mod decide;
+mod fetches;
 mod folder;
 mod images;
 mod listing;
+mod names;
 mod report;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,7 +16,7 @@ use jtp_core::ImageId;
 use crate::files::Files;
 use crate::inventory::{FileKind, Inventory};
 use crate::options::{Fetch, Options};
-use crate::step::{Expect, FetchFailure, ListReport, Reason, Received, Step, Totals};
+use crate::step::{Count, Expect, ListReport, Reason, Step, Totals};
 use decide::Action;
 use images::{Images, State, mark};
 
@@ -23,12 +26,13 @@ const MAX_UNLISTED: usize = 1000;
 /// Decides what has to be done so that a folder contains what a server lists. It performs no I/O, reads no clock and
 /// starts no threads; the same calls lead to the same steps. // R8
 ///
-/// The caller passes what it learns: a LIST ([`begin_list`](Planner::begin_list), [`entry`](Planner::entry),
-/// [`end_list`](Planner::end_list)), events of WATCH ([`announce`](Planner::announce)), images that have arrived
-/// ([`fetched`](Planner::fetched)), changes of the folder ([`file_found`](Planner::file_found),
-/// [`file_gone`](Planner::file_gone)) and results of steps ([`report`](Planner::report)). It takes steps from
-/// [`next_step`](Planner::next_step) until there is none, carries them out in any order, and takes more after each
-/// call. Any order of calls is valid.
+/// The caller passes what it learns: what a scan of the folder found ([`set_folder`](Planner::set_folder)), a LIST
+/// ([`begin_list`](Planner::begin_list), [`entry`](Planner::entry), [`end_list`](Planner::end_list)), events of WATCH
+/// ([`announce`](Planner::announce)), images that have arrived ([`fetched`](Planner::fetched)), changes of the folder
+/// ([`file_found`](Planner::file_found), [`file_gone`](Planner::file_gone)) and results of steps
+/// ([`report`](Planner::report)). Threads that write files take steps from [`next_move`](Planner::next_move), and
+/// connections take images from [`next_fetch`](Planner::next_fetch) or [`fetch_all`](Planner::fetch_all). Both may be
+/// called after each other call, until there is nothing more. Any order of calls is valid.
 ///
 /// The guarantees of R8, as far as a planner can give them:
 ///
@@ -53,28 +57,33 @@ const MAX_UNLISTED: usize = 1000;
 ///
 /// let mut folder = Inventory::new();
 /// folder.add("a.png", FileKind::Image(ImageId(1)));
-/// let mut planner = Planner::new(Options::new(), folder);
+/// let mut planner = Planner::new(Options::new());
+/// planner.set_folder(folder);
 /// // The server has renamed a.png to b.png, and has a new a.png.
 /// planner.begin_list();
 /// planner.entry(ImageId(2), "a.png", Png, 10);
 /// planner.entry(ImageId(1), "b.png", Png, 20);
 /// let _ = planner.end_list(true);
 ///
-/// let Some(Step::Rename { id, from, to, .. }) = planner.next_step() else { panic!() };
+/// let Some(Step::Rename { id, from, to, .. }) = planner.next_move() else { panic!() };
 /// assert_eq!((id, &*from, to.as_str()), (ImageId(1), "a.png", "b.png"));
 /// planner.report(id, Outcome::Done);
-/// let Some(Step::Fetch { id, .. }) = planner.next_step() else { panic!() };
+/// let Some((id, length)) = planner.next_fetch() else { panic!() };
+/// assert_eq!((id, length), (ImageId(2), 10));
 /// let _ = planner.fetched(id);
-/// let Some(Step::Place { id, to }) = planner.next_step() else { panic!() };
+/// let Some(Step::Place { id, to }) = planner.next_move() else { panic!() };
 /// assert_eq!((id, to.as_str()), (ImageId(2), "a.png"));
 /// planner.report(id, Outcome::Done);
-/// assert!(planner.next_step().is_none() && planner.is_finished());
+/// assert!(planner.next_move().is_none() && planner.is_finished());
 /// ```
 #[derive(Debug)]
 pub struct Planner {
     options: Options,
-    /// What the folder contains, until it is compared with the first LIST.
+    /// What a scan of the folder found, until it is compared with the listed images.
     inventory: Option<Inventory>,
+    /// Whether a scan of the folder was compared with the listed images.
+    is_folder_known: bool,
+    case_sensitive: bool,
     images: Images,
     files: Files,
     /// Set between `begin_list` and `end_list`.
@@ -101,8 +110,14 @@ pub struct Planner {
     busy: HashMap<String, usize>,
     /// Images that have arrived and that no LIST names.
     unlisted: Vec<ImageId>,
-    notices: VecDeque<Step>,
+    /// Images for [`Step::Discard`].
+    discards: VecDeque<ImageId>,
+    /// Images for [`Step::Refuse`]: in few bytes, since a failure may affect each of a million.
+    refusals: VecDeque<(ImageId, Reason)>,
     totals: Totals,
+    /// Images in the state `Wanted`, and in the state `Fetching`.
+    wanted_count: Count,
+    requested_count: Count,
     in_hand: u64,
 }
 
@@ -117,6 +132,8 @@ struct Moving {
     length: u32,
     /// The state of the image before.
     before: State,
+    /// A scan of the folder ended after the step was returned.
+    is_outdated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,13 +144,14 @@ enum MoveKind {
 }
 
 impl Planner {
-    /// A planner for a folder with these files. It does nothing before the first LIST.
+    /// A planner that knows nothing yet. It does nothing before it has the folder and the first LIST.
     #[must_use]
-    pub fn new(options: Options, mut inventory: Inventory) -> Planner {
-        inventory.shrink_to_fit();
+    pub fn new(options: Options) -> Planner {
         Planner {
             options,
-            inventory: Some(inventory),
+            inventory: None,
+            is_folder_known: false,
+            case_sensitive: false,
             images: Images::default(),
             files: Files::default(),
             listing: None,
@@ -149,22 +167,24 @@ impl Planner {
             moving: HashMap::new(),
             busy: HashMap::new(),
             unlisted: Vec::new(),
-            notices: VecDeque::new(),
+            discards: VecDeque::new(),
+            refusals: VecDeque::new(),
             totals: Totals::default(),
+            wanted_count: Count::default(),
+            requested_count: Count::default(),
             in_hand: 0,
         }
     }
 
-    /// The next step. `None` if there is nothing to do until the caller reports something, while a LIST is being
-    /// received, and before the first one.
+    /// The next step with files or with an image that has arrived. `None` if there is none until the caller reports
+    /// something, while a LIST is being received, and before the folder and the first LIST are known.
     ///
-    /// Renames come before fetches. Steps that were returned and not reported are remembered; the caller bounds their
-    /// number.
-    pub fn next_step(&mut self) -> Option<Step> {
-        if let Some(step) = self.notices.pop_front() {
-            return Some(step);
+    /// Steps that were returned and not reported are remembered; the caller bounds their number.
+    pub fn next_move(&mut self) -> Option<Step> {
+        if let Some(notice) = self.next_notice() {
+            return Some(notice);
         }
-        if self.listing.is_some() {
+        if self.listing.is_some() || !self.is_folder_known {
             return None;
         }
         loop {
@@ -172,8 +192,8 @@ impl Planner {
                 return Some(step);
             }
             // A step may have ended in a notice.
-            if let Some(step) = self.notices.pop_front() {
-                return Some(step);
+            if let Some(notice) = self.next_notice() {
+                return Some(notice);
             }
             let slot = match self.ready.pop_front() {
                 Some(slot) => slot,
@@ -188,9 +208,9 @@ impl Planner {
                     }
                     Some(slot) => {
                         self.obstructed.push_front(slot);
-                        return self.next_fetch();
+                        return None;
                     }
-                    None => return self.next_fetch(),
+                    None => return None,
                 },
             };
             match self.consider(slot, false) {
@@ -202,23 +222,13 @@ impl Planner {
         }
     }
 
-    fn next_fetch(&mut self) -> Option<Step> {
-        while let Some(slot) = self.wanted.pop_front() {
-            let slot = usize::try_from(slot).unwrap_or(usize::MAX);
-            if self.images.states.get(slot) != Some(&State::Wanted) {
-                continue;
-            }
-            let Some(id) = self.images.names.at(slot) else {
-                continue;
-            };
-            self.images.states[slot] = State::Fetching;
-            return Some(Step::Fetch {
-                id,
-                length: self.images.lengths[slot],
-                to: self.target(slot, id),
-            });
+    /// The next step that is not reported.
+    fn next_notice(&mut self) -> Option<Step> {
+        if let Some(id) = self.discards.pop_front() {
+            return Some(Step::Discard { id });
         }
-        None
+        let (id, reason) = self.refusals.pop_front()?;
+        Some(Step::Refuse { id, reason })
     }
 
     /// Whether a new LIST is needed, because an image arrived that none has named, because an image was not sent, or
@@ -233,7 +243,7 @@ impl Planner {
     /// named the image that it replaces, or a LIST may not name the image that it places.
     #[must_use]
     pub fn is_current(&self, id: ImageId) -> bool {
-        let Some(moving) = self.moving.get(&id) else {
+        let Some(moving) = self.moving.get(&id).filter(|moving| !moving.is_outdated) else {
             return false;
         };
         if moving.kind == MoveKind::Place && self.images.slot(id).is_none() {
@@ -241,7 +251,7 @@ impl Planner {
         }
         match &moving.expect {
             Expect::Image(replaced) if *replaced != id => {
-                self.images.slot(*replaced).is_none_or(|slot| {
+                self.images.slot(*replaced).map_or(self.complete, |slot| {
                     self.options.fetch() == Fetch::All && self.images.states[slot] == State::InHand
                 })
             }
@@ -249,19 +259,36 @@ impl Planner {
         }
     }
 
+    /// Whether a file that the step of this image [expects](Expect::Unread) to be unread may be replaced, now that the
+    /// caller has read it: `content` is its image, `None` if it cannot be read. If not, the caller reports
+    /// [`file_found`](Planner::file_found) with that image, or with [`FileKind::Other`] if it cannot be read, and then
+    /// [`Outcome::Stale`](crate::Outcome::Stale). // R8
+    #[must_use]
+    pub fn may_replace_unread(&self, id: ImageId, content: Option<ImageId>) -> bool {
+        let keep = self.options.keep_existing();
+        match content {
+            Some(content) if content == id => true,
+            Some(content) => !keep && self.complete && self.images.slot(content).is_none(),
+            None => !keep,
+        }
+    }
+
     /// Whether everything is done that can be done: nothing is to be fetched, stored or listed. Ask after
-    /// [`next_step`](Planner::next_step) has returned `None`: only then all images were looked at.
+    /// [`next_move`](Planner::next_move) has returned `None`: only then all images were looked at.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let outstanding = self.totals.fetched.images + self.totals.unfetched.images;
+        let is_folder_known = self.is_folder_known || self.images.names.is_empty();
         self.listing.is_none()
+            && is_folder_known
             && !self.wants_list
             && self.sweep >= self.images.names.slots()
             && self.ready.is_empty()
             && self.obstructed.is_empty()
             && self.chain.is_empty()
             && self.moving.is_empty()
-            && self.notices.is_empty()
+            && self.discards.is_empty()
+            && self.refusals.is_empty()
             && self.unlisted.is_empty()
             && self.in_hand == 0
             && self.totals.planned.images == outstanding
@@ -285,146 +312,49 @@ impl Planner {
         self.images.names.is_empty()
     }
 
-    /// Puts back images that have failed, so that they are requested again: for a client that stays connected, after
-    /// each LIST that it sends by the clock. // N5
-    pub fn retry_failed(&mut self) {
-        for slot in 0..self.images.states.len() {
-            self.forget_failure(slot);
-        }
-    }
-
-    /// An image has arrived and is verified. // R2
-    pub fn fetched(&mut self, id: ImageId) -> Received {
-        let Some(slot) = self.images.slot(id) else {
-            if self.unlisted.len() >= MAX_UNLISTED || self.unlisted.contains(&id) {
-                return Received::Discard;
-            }
-            self.unlisted.push(id);
-            self.wants_list = true;
-            return Received::Keep;
-        };
-        let length = self.images.lengths[slot];
-        match self.state(slot, id) {
-            State::Wanted | State::Fetching | State::NotSent => {}
-            State::Unfetched => self.totals.unfetched.subtract(length),
-            State::Idle => self.totals.planned.add(length),
-            State::Settled if !self.is_present(slot, id) => self.totals.planned.add(length),
-            _ => return Received::Discard,
-        }
-        self.totals.fetched.add(length);
-        self.in_hand += 1;
-        self.set_state(slot, id, State::InHand);
-        self.ready.push_back(slot);
-        Received::Keep
-    }
-
-    /// A requested image did not arrive.
-    pub fn fetch_failed(&mut self, id: ImageId, failure: FetchFailure) {
-        let Some(slot) = self.images.slot(id) else {
-            return;
-        };
-        if !matches!(self.state(slot, id), State::Wanted | State::Fetching) {
-            return;
-        }
-        match failure {
-            FetchFailure::Interrupted => self.want(slot, id),
-            FetchFailure::Final => self.fail_fetch(slot, id, Reason::CannotFetch),
-            FetchFailure::Broken if self.images.count_try(slot) < self.options.attempts() => {
-                self.want(slot, id);
-            }
-            FetchFailure::Broken => self.fail_fetch(slot, id, Reason::NotReceived),
-            FetchFailure::NotSent => {
-                self.images.count_try(slot);
-                self.set_state(slot, id, State::NotSent);
-                self.wants_list = true;
-            }
-        }
-    }
-
     /// The folder has this file now: it is new, has changed, or was not known.
     pub fn file_found(&mut self, name: &str, kind: FileKind) {
         self.absorb();
-        self.forget_file(name);
+        let before = self.forget_file(name);
         self.files.insert(name, kind);
         if let FileKind::Image(id) = kind {
             if let Some(slot) = self.images.slot(id) {
                 self.has_appeared(slot, id);
             }
         }
+        if let Some(slot) = before {
+            self.plan(slot);
+        }
     }
 
     /// The folder does not have this file any more.
     pub fn file_gone(&mut self, name: &str) {
         self.absorb();
-        self.forget_file(name);
+        if let Some(slot) = self.forget_file(name) {
+            self.plan(slot);
+        }
     }
 }
 
 /// Small steps that several parts use.
 impl Planner {
-    /// The state of an image, also while a step of it is in progress.
-    fn state(&self, slot: usize, id: ImageId) -> State {
-        match self.images.states[slot] {
-            State::Moving => self
-                .moving
-                .get(&id)
-                .map_or(State::Moving, |moving| moving.before),
-            state => state,
-        }
-    }
-
-    fn set_state(&mut self, slot: usize, id: ImageId, state: State) {
-        if self.images.states[slot] == State::Moving {
-            if let Some(moving) = self.moving.get_mut(&id) {
-                moving.before = state;
-                return;
-            }
-        }
-        self.images.states[slot] = state;
-    }
-
-    fn want(&mut self, slot: usize, id: ImageId) {
-        self.set_state(slot, id, State::Wanted);
-        if let Ok(slot) = u32::try_from(slot) {
-            self.wanted.push_back(slot);
-        }
-    }
-
-    fn fail_fetch(&mut self, slot: usize, id: ImageId, reason: Reason) {
-        self.totals.unfetched.add(self.images.lengths[slot]);
-        self.set_state(slot, id, State::Unfetched);
-        self.ready.push_back(slot);
-        self.notices.push_back(Step::Refuse { id, reason });
-    }
-
-    fn forget_failure(&mut self, slot: usize) {
-        let length = self.images.lengths[slot];
-        match self.images.states[slot] {
-            State::Unfetched => {
-                self.totals.unfetched.subtract(length);
-                self.totals.planned.subtract(length);
-            }
-            State::Unstored => self.totals.unstored.subtract(length),
-            _ => return,
-        }
-        self.images.states[slot] = State::Idle;
-        self.images.tries[slot] = 0;
-        self.images
-            .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
-        self.ready.push_back(slot);
-    }
-
     /// A file of the image was found.
     fn has_appeared(&mut self, slot: usize, id: ImageId) {
-        let all = self.options.fetch() == Fetch::All;
+        if self.options.fetch() == Fetch::Missing {
+            self.is_not_needed(slot, id);
+        }
+        self.ready.push_back(slot);
+    }
+
+    /// The image does not have to be fetched, since the folder contains it.
+    fn is_not_needed(&mut self, slot: usize, id: ImageId) {
         match self.state(slot, id) {
-            State::Wanted | State::Fetching | State::NotSent if !all => {
+            State::Wanted | State::Fetching | State::NotSent => {
                 self.totals.planned.subtract(self.images.lengths[slot]);
                 self.set_state(slot, id, State::Idle);
             }
-            State::Unfetched | State::Unstored if !all => self.forget_failure(slot),
+            State::Unfetched | State::Unstored => self.forget_failure(slot),
             _ => {}
         }
-        self.ready.push_back(slot);
     }
 }

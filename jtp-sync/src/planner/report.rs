@@ -5,7 +5,7 @@ use jtp_store::fold_case;
 
 use super::{MoveKind, Moving, Planner, State, mark};
 use crate::inventory::FileKind;
-use crate::step::{Expect, Outcome, Reason, Step};
+use crate::step::{Expect, Outcome, Reason};
 
 /// After this many times that the files of a step had changed, the step has failed.
 const MAX_STALE: u8 = 8;
@@ -14,6 +14,7 @@ impl Planner {
     /// The result of the step of this image: [`Step::Rename`], [`Step::KeepAside`], [`Step::Place`] or
     /// [`Step::Replace`]. Ignored if no such step is in progress.
     pub fn report(&mut self, id: ImageId, outcome: Outcome) {
+        self.absorb();
         let Some(step) = self.moving.remove(&id) else {
             return;
         };
@@ -31,14 +32,15 @@ impl Planner {
         let slot = self.images.slot(id);
         if let Some(slot) = slot {
             self.images.states[slot] = step.before;
-            if step.before == State::Wanted {
-                self.want(slot, id);
-            }
             self.ready.push_back(slot);
+        }
+        if let (Outcome::Stale, Some(slot)) = (outcome, slot) {
+            self.restart_chain(slot);
         }
         match outcome {
             Outcome::Done => self.done(slot, id, &step),
             Outcome::Stale => match slot {
+                Some(_) if step.is_outdated => {}
                 Some(slot) if self.images.count_stale(slot) < MAX_STALE => {}
                 _ => self.failed(slot, id, &step),
             },
@@ -53,6 +55,9 @@ impl Planner {
         }
         self.remove_replaced(&step.to);
         self.insert_image(&step.to, id);
+        if let Some(from) = &step.from {
+            self.name_is_free(from);
+        }
         if step.expect != Expect::Nothing {
             self.totals.replaced.add(length);
         }
@@ -72,6 +77,9 @@ impl Planner {
             };
             if settled {
                 self.images.states[slot] = State::Settled;
+            }
+            if step.kind == MoveKind::Rename {
+                self.renamed_in_chain(slot);
             }
         }
     }
@@ -100,7 +108,7 @@ impl Planner {
             }
             (MoveKind::Place, None) => {
                 self.in_hand -= 1;
-                self.notices.push_back(Step::Discard { id });
+                self.discards.push_back(id);
             }
             // Perhaps only the file with that name cannot be replaced.
             (MoveKind::Rename, Some(slot))
@@ -120,7 +128,7 @@ impl Planner {
         self.in_hand -= 1;
         self.totals.unstored.add(self.images.lengths[slot]);
         self.images.states[slot] = State::Unstored;
-        self.notices.push_back(Step::Discard { id });
-        self.notices.push_back(Step::Refuse { id, reason });
+        self.discards.push_back(id);
+        self.refusals.push_back((id, reason));
     }
 }

@@ -24,11 +24,18 @@ fn sync(folder: &mut Folder, server: &mut Server, options: Options) -> (usize, V
 }
 
 /// Takes steps, and carries them out in no folder at all: all succeed.
-fn steps(planner: &mut Planner) -> Vec<String> {
+pub(crate) fn steps(planner: &mut Planner) -> Vec<String> {
     let mut seen = Vec::new();
-    while let Some(step) = planner.next_step() {
+    loop {
+        let Some(step) = planner.next_move() else {
+            let Some((id, _)) = planner.next_fetch() else {
+                return seen;
+            };
+            seen.push(format!("fetch {}", id.0));
+            assert_eq!(planner.fetched(id), Received::Keep);
+            continue;
+        };
         seen.push(match &step {
-            Step::Fetch { id, .. } => format!("fetch {}", id.0),
             Step::Rename { id, from, to, .. } => format!("rename {} {from} {to}", id.0),
             Step::KeepAside { id, from, to } => format!("aside {} {from} {to}", id.0),
             Step::Place { id, to } => format!("place {} {to}", id.0),
@@ -38,7 +45,6 @@ fn steps(planner: &mut Planner) -> Vec<String> {
             other => panic!("{other:?}"),
         });
         match step {
-            Step::Fetch { id, .. } => assert_eq!(planner.fetched(id), Received::Keep),
             Step::Rename { id, .. }
             | Step::KeepAside { id, .. }
             | Step::Place { id, .. }
@@ -49,20 +55,20 @@ fn steps(planner: &mut Planner) -> Vec<String> {
             _ => {}
         }
     }
-    seen
 }
 
-fn planner(options: Options, files: &[(&str, u64)], listed: &[(&str, u64)]) -> Planner {
+pub(crate) fn planner(options: Options, files: &[(&str, u64)], listed: &[(&str, u64)]) -> Planner {
     let mut inventory = Inventory::new();
     for (name, id) in files {
         inventory.add(name, FileKind::Image(ImageId(*id)));
     }
-    let mut planner = Planner::new(options, inventory);
+    let mut planner = Planner::new(options);
+    planner.set_folder(inventory);
     list(&mut planner, listed);
     planner
 }
 
-fn list(planner: &mut Planner, listed: &[(&str, u64)]) {
+pub(crate) fn list(planner: &mut Planner, listed: &[(&str, u64)]) {
     planner.begin_list();
     for (name, id) in listed {
         planner.entry(ImageId(*id), name, Png, length(ImageId(*id)));
@@ -118,12 +124,13 @@ fn r8_an_image_that_is_never_sent_keeps_no_other_from_coming() {
     let mut placed = Vec::new();
     let mut lists = 0;
     loop {
-        match planner.next_step() {
+        match planner.next_fetch() {
+            Some((ImageId(1), _)) => planner.fetch_failed(ImageId(1), FetchFailure::NotSent),
+            Some((id, _)) => assert_eq!(planner.fetched(id), Received::Keep),
+            None => {}
+        }
+        match planner.next_move() {
             None if planner.is_finished() => break,
-            Some(Step::Fetch { id: ImageId(1), .. }) => {
-                planner.fetch_failed(ImageId(1), FetchFailure::NotSent);
-            }
-            Some(Step::Fetch { id, .. }) => assert_eq!(planner.fetched(id), Received::Keep),
             Some(Step::Place { id, .. }) => {
                 placed.push(id.0);
                 planner.report(id, Outcome::Done);
@@ -135,6 +142,7 @@ fn r8_an_image_that_is_never_sent_keeps_no_other_from_coming() {
                 lists += 1;
                 list(&mut planner, &listed);
             }
+            None => {}
             other => panic!("{other:?}"),
         }
     }
@@ -259,7 +267,7 @@ fn r8_an_interrupted_request_is_repeated_over_another_connection() {
     // Case 12: a request that the server refused has cost nothing.
     let mut planner = planner(Options::new(), &[], &[("a.png", 1)]);
     for _ in 0..20 {
-        let Some(Step::Fetch { id, .. }) = planner.next_step() else {
+        let Some((id, _)) = planner.next_fetch() else {
             panic!()
         };
         planner.fetch_failed(id, FetchFailure::Interrupted);
@@ -326,7 +334,8 @@ fn r5_folders_links_and_other_files_stay_and_the_image_has_its_id_as_a_suffix() 
     for kind in [FileKind::Reserved, FileKind::Other, FileKind::Unread] {
         let mut inventory = Inventory::new();
         inventory.add("a.png", kind);
-        let mut planner = Planner::new(Options::new(), inventory);
+        let mut planner = Planner::new(Options::new());
+        planner.set_folder(inventory);
         list(&mut planner, &[("a.png", 1)]);
         assert_eq!(
             steps(&mut planner),
@@ -381,7 +390,7 @@ fn r8_a_file_that_vanishes_or_appears_while_it_runs_is_noticed() {
         &[("a.png", 1)],
         &[("a.png", 1), ("b.png", 2)],
     );
-    let Some(Step::Fetch { id: ImageId(2), .. }) = planner.next_step() else {
+    let Some((ImageId(2), _)) = planner.next_fetch() else {
         panic!()
     };
     planner.file_found("copy.png", FileKind::Image(ImageId(2)));
@@ -397,7 +406,7 @@ fn r2_a_broken_image_is_requested_as_often_as_the_options_say() {
     let options = Options::new().with_attempts(3);
     let mut planner = planner(options, &[], &[("a.png", 1)]);
     for _ in 0..3 {
-        let Some(Step::Fetch { id, .. }) = planner.next_step() else {
+        let Some((id, _)) = planner.next_fetch() else {
             panic!()
         };
         planner.fetch_failed(id, FetchFailure::Broken);
@@ -416,8 +425,8 @@ fn r8_a_step_that_waits_is_not_current_if_an_event_names_what_it_replaces() {
         &[("a.png", 9)],
         &[("a.png", 1), ("b.png", 2)],
     );
-    let _ = (planner.next_step(), planner.fetched(ImageId(1)));
-    let Some(Step::Replace { id, .. }) = planner.next_step() else {
+    let _ = (planner.next_fetch(), planner.fetched(ImageId(1)));
+    let Some(Step::Replace { id, .. }) = planner.next_move() else {
         panic!()
     };
     assert!(planner.is_current(id));
@@ -435,8 +444,8 @@ fn r8_a_step_that_waits_is_not_current_if_an_event_names_what_it_replaces() {
     );
     // Nor if a LIST does not name the image any more.
     planner.announce(ImageId(3), "d.png", Png, 10);
-    let _ = (planner.next_step(), planner.fetched(ImageId(3)));
-    assert!(matches!(planner.next_step(), Some(Step::Place { .. })));
+    let _ = (planner.next_fetch(), planner.fetched(ImageId(3)));
+    assert!(matches!(planner.next_move(), Some(Step::Place { .. })));
     list(&mut planner, &[("a.png", 1)]);
     assert!(!planner.is_current(ImageId(3)));
     planner.report(ImageId(3), Outcome::Stale);

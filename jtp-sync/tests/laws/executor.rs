@@ -1,14 +1,14 @@
 //! Carries out the planner's steps in the model, and checks each of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jtp_core::{FileType, ImageId};
-use jtp_store::has_image_extension;
+use jtp_core::ImageId;
+use jtp_store::{fold_case, has_image_extension};
 use jtp_sync::{
-    Expect, FetchFailure, FileKind, Inventory, Options, Outcome, Planner, Reason, Received, Step,
+    Expect, Fetch, FileKind, Inventory, Names, Options, Outcome, Planner, Reason, Step,
 };
 
-use crate::model::{Folder, Rng, Server, random_name};
+use crate::model::{Folder, Rng, Server, is_made, random_name};
 
 /// How much goes wrong.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,19 +32,31 @@ pub(crate) struct Run<'a> {
     /// Images that can never be fetched.
     pub(crate) bad: BTreeSet<ImageId>,
     /// What LISTs and events have named.
-    known: BTreeSet<ImageId>,
-    requested: Vec<ImageId>,
-    in_hand: BTreeSet<ImageId>,
-    pending: Vec<Step>,
+    pub(super) known: BTreeSet<ImageId>,
+    /// What the last LIST and later events have named.
+    pub(super) named: BTreeSet<ImageId>,
+    /// Whether the last LIST was complete.
+    pub(super) complete: bool,
+    pub(super) requested: Vec<ImageId>,
+    /// What is still to come of a request for everything.
+    pub(super) bulk: Option<VecDeque<ImageId>>,
+    pub(super) in_hand: BTreeSet<ImageId>,
+    pub(super) pending: Vec<Step>,
     pub(crate) log: Vec<String>,
     pub(crate) fetched: BTreeMap<ImageId, usize>,
     /// Renamed, kept aside, placed, replaced.
     pub(crate) done: [u64; 4],
     pub(crate) lists: usize,
     pub(crate) refused: Vec<(ImageId, Reason)>,
-    options: Options,
+    pub(super) options: Options,
     /// Whether the folder may have changed without the planner's knowledge.
-    disturbed: bool,
+    pub(super) disturbed: bool,
+    /// Whether the folder was scanned.
+    scanned: bool,
+    /// Whether scans read the files, which is not necessary to fetch all images.
+    reads: bool,
+    /// Whether a bound ends the job instead of a second LIST.
+    pub(super) bounded: bool,
 }
 
 impl<'a> Run<'a> {
@@ -55,19 +67,20 @@ impl<'a> Run<'a> {
         options: Options,
         trouble: Trouble,
     ) -> Run<'a> {
-        let mut inventory = Inventory::new();
-        for (name, kind) in &folder.files {
-            assert!(inventory.add(name, *kind));
-        }
+        let reads = options.fetch() == Fetch::Missing || !folder.unread;
+        let bounded = trouble.errors && rng.percent(20);
         Run {
-            planner: Planner::new(options.clone(), inventory),
+            planner: Planner::new(options.clone()),
             rng,
             folder,
             server,
             trouble,
             bad: BTreeSet::new(),
             known: BTreeSet::new(),
+            named: BTreeSet::new(),
+            complete: false,
             requested: Vec::new(),
+            bulk: None,
             in_hand: BTreeSet::new(),
             pending: Vec::new(),
             log: Vec::new(),
@@ -77,48 +90,34 @@ impl<'a> Run<'a> {
             refused: Vec::new(),
             options,
             disturbed: trouble.changes,
+            scanned: false,
+            reads,
+            bounded,
         }
     }
 
-    /// Sends a LIST. In a troubled run it may lack entries or have some twice.
-    pub(crate) fn list(&mut self) {
-        let mut entries = self.server.entries.clone();
-        let mut complete = true;
-        if self.trouble.errors && self.rng.percent(25) && !entries.is_empty() {
-            entries.remove(self.rng.below(entries.len()));
-            complete = false;
+    /// Scans the folder.
+    pub(crate) fn scan(&mut self) {
+        let mut inventory = Inventory::new();
+        inventory.set_case_sensitive(self.folder.case_sensitive);
+        for (name, kind) in &self.folder.files {
+            let is_read = self.reads || self.rng.percent(30);
+            let kind = match kind {
+                FileKind::Image(_) if !is_read => FileKind::Unread,
+                kind => *kind,
+            };
+            assert!(inventory.add(name, kind));
         }
-        if self.trouble.errors && self.rng.percent(10) && !entries.is_empty() {
-            let doubled = self.rng.pick(&entries).clone();
-            entries.push(doubled);
-        }
-        self.list_of(&entries, complete);
-    }
-
-    pub(crate) fn list_of(&mut self, entries: &[(String, ImageId)], complete: bool) {
-        self.lists += 1;
-        self.log.push(format!("LIST {complete} {entries:?}"));
-        self.planner.begin_list();
-        for (name, id) in entries {
-            self.planner.entry(*id, name, FileType::Png, length(*id));
-        }
-        let report = self.planner.end_list(complete);
-        assert_eq!(report.entries, entries.len() as u64);
-        if complete {
-            self.known.clear();
-        }
-        self.known.extend(entries.iter().map(|(_, id)| *id));
-        assert!(!self.planner.wants_list());
-    }
-
-    pub(crate) fn announce(&mut self, name: &str, id: ImageId) {
-        self.log.push(format!("event {name} {id}"));
-        self.planner.announce(id, name, FileType::Png, length(id));
-        self.known.insert(id);
+        self.log.push(format!("scan: {inventory:?}"));
+        self.planner.set_folder(inventory);
+        self.scanned = true;
     }
 
     /// Runs until nothing is left to do. `false` if the run was killed.
     pub(crate) fn finish(&mut self) -> bool {
+        if !self.scanned && self.rng.percent(50) {
+            self.scan();
+        }
         if self.lists == 0 {
             self.list();
         }
@@ -135,28 +134,35 @@ impl<'a> Run<'a> {
             if self.trouble.changes && self.rng.percent(5) {
                 self.change_something();
             }
-            match self.rng.below(4) {
+            if self.rng.percent(if self.scanned { 1 } else { 30 }) {
+                self.scan();
+            }
+            match self.rng.below(6) {
                 0 | 1 => self.take_step(),
-                2 if !self.pending.is_empty() => {
+                2 => self.request(),
+                3 if !self.pending.is_empty() => {
                     let step = self.pending.swap_remove(self.rng.below(self.pending.len()));
                     self.execute(step);
                 }
-                _ if !self.requested.is_empty() => {
-                    let id = self
-                        .requested
-                        .swap_remove(self.rng.below(self.requested.len()));
-                    self.answer(id);
-                }
-                _ => {}
+                _ => self.receive_something(),
             }
-            let idle = self.pending.is_empty() && self.requested.is_empty();
-            if idle && self.planner.wants_list() {
+            self.check_counts();
+            if self.trouble.changes && self.rng.percent(2) {
+                // By the clock.
                 self.list();
             }
+            let idle = self.pending.is_empty() && self.requested.is_empty() && self.bulk.is_none();
+            if idle && self.planner.wants_list() {
+                self.list_or_end();
+            }
             if idle && self.planner.is_finished() {
-                assert_eq!(self.planner.next_step(), None);
-                self.check_totals();
-                return true;
+                let step = self.planner.next_move();
+                let Some(step) = step else {
+                    assert_eq!(self.planner.next_fetch(), None);
+                    self.check_totals();
+                    return true;
+                };
+                self.begin(step);
             }
         }
         unreachable!()
@@ -180,59 +186,22 @@ impl<'a> Run<'a> {
     }
 
     fn take_step(&mut self) {
-        let Some(step) = self.planner.next_step() else {
-            return;
-        };
+        if let Some(step) = self.planner.next_move() {
+            assert!(self.scanned);
+            self.begin(step);
+        }
+    }
+
+    fn begin(&mut self, step: Step) {
         self.log.push(format!("{step:?}"));
         match step {
-            Step::Fetch { id, .. } => {
-                let calm = !self.disturbed;
-                let is_missing =
-                    !self.folder.contains(id) || self.options.fetch() == jtp_sync::Fetch::All;
-                assert!(
-                    !calm || is_missing,
-                    "R8 (b): {id} is in the folder and fetched again"
-                );
-                self.requested.push(id);
-            }
             Step::Discard { id } => assert!(self.in_hand.remove(&id), "{id} did not arrive"),
             Step::Refuse { id, reason } => self.refused.push((id, reason)),
             step => self.pending.push(step),
         }
     }
 
-    fn answer(&mut self, id: ImageId) {
-        if self.trouble.errors && self.rng.percent(10) {
-            // It comes again under another ID of the same request, or not at all.
-            let failure = *self.rng.pick(&[
-                FetchFailure::Broken,
-                FetchFailure::NotSent,
-                FetchFailure::Interrupted,
-            ]);
-            return self.planner.fetch_failed(id, failure);
-        }
-        if self.trouble.errors && self.rng.percent(5) {
-            let stranger = ImageId(500 + self.rng.next() % 3);
-            self.receive(stranger);
-        }
-        if self.bad.contains(&id) {
-            return self.planner.fetch_failed(id, FetchFailure::Final);
-        }
-        if !self.server.ids().contains(&id) {
-            return self.planner.fetch_failed(id, FetchFailure::NotSent);
-        }
-        self.receive(id);
-    }
-
-    pub(crate) fn receive(&mut self, id: ImageId) {
-        self.log.push(format!("received {id}"));
-        if self.planner.fetched(id) == Received::Keep {
-            *self.fetched.entry(id).or_default() += 1;
-            assert!(self.in_hand.insert(id), "{id} is kept twice");
-        }
-    }
-
-    fn change_something(&mut self) {
+    pub(super) fn change_something(&mut self) {
         if self.rng.percent(50) {
             for (name, id) in self.server.change(self.rng) {
                 // Some servers lose events.
@@ -295,7 +264,16 @@ impl<'a> Run<'a> {
                     && self.folder.files.get(other) == Some(&FileKind::Image(*id))
                     && there.as_ref() != Some(other)
             }
-            (Expect::Unread, Some(kind)) => kind == FileKind::Unread,
+            (Expect::Unread, Some(kind)) => {
+                assert_eq!(self.options.fetch(), Fetch::All);
+                // The file is read now.
+                let content = match kind {
+                    FileKind::Image(content) => Some(Some(content)),
+                    FileKind::Unread => Some(None),
+                    _ => None,
+                };
+                content.is_some_and(|content| self.planner.may_replace_unread(id, content))
+            }
             _ => false,
         };
         let has_source = match &from {
@@ -308,11 +286,16 @@ impl<'a> Run<'a> {
                 Expect::Copy { other, .. } => Some(other.clone()),
                 _ => None,
             };
-            for name in [from, other, there, Some(to.to_owned())]
+            for name in [from, other, there.clone(), Some(to.to_owned())]
                 .into_iter()
                 .flatten()
             {
                 self.look_at(&name);
+            }
+            if let (Some(FileKind::Unread), Some(there)) = (content, &there) {
+                if self.options.keep_existing() {
+                    self.planner.file_found(there, FileKind::Other);
+                }
             }
             self.log.push(format!("stale: {id} to {to}"));
             return self.planner.report(id, Outcome::Stale);
@@ -332,16 +315,28 @@ impl<'a> Run<'a> {
                 FileKind::Image(replaced) => replaced,
                 kind => {
                     assert_eq!(kind, FileKind::Unread, "R5: no image, and replaced");
-                    assert_eq!(self.options.fetch(), jtp_sync::Fetch::All);
+                    assert_eq!(self.options.fetch(), Fetch::All);
+                    assert!(
+                        !self.options.keep_existing(),
+                        "a file that stays is replaced"
+                    );
                     id
                 }
             };
-            let all =
-                self.options.fetch() == jtp_sync::Fetch::All && self.in_hand.contains(&replaced);
+            let all = self.options.fetch() == Fetch::All && self.in_hand.contains(&replaced);
             let is_kept = replaced == id || self.folder.holders(replaced).len() > 1 || all;
             assert!(
                 is_kept || !self.known.contains(&replaced),
                 "R8 (a): {replaced} is listed, and its only file replaced"
+            );
+            assert!(
+                is_kept || self.complete,
+                "R8 (a): {replaced} may be on the server, and its only file is replaced"
+            );
+            let stays = self.options.keep_existing() && replaced != id;
+            assert!(
+                !stays || self.folder.holders(replaced).len() > 1,
+                "{replaced} stays, and is replaced"
             );
             self.done[3] += 1;
         } else if expect != Expect::Nothing {
@@ -353,6 +348,16 @@ impl<'a> Run<'a> {
             "R8 (c): {id} is in no LIST, and placed"
         );
         if let Some(from) = &from {
+            let needs = |other: &ImageId| {
+                let name = self.planner.name(*other);
+                *other != id && name.is_some_and(|name| fold_case(name.as_str()) == fold_case(from))
+            };
+            assert!(
+                self.options.names() == Names::Listed
+                    || is_made(from, id)
+                    || self.known.iter().any(needs),
+                "{from} is renamed, and no other image needs its name"
+            );
             self.folder.files.remove(from);
         } else {
             self.in_hand.remove(&id);
@@ -370,7 +375,23 @@ impl<'a> Run<'a> {
 pub(crate) fn disturb(folder: &mut Folder, rng: &mut Rng) {
     let names: Vec<String> = folder.files.keys().cloned().collect();
     let name = random_name(rng).replace('/', "_");
-    match rng.below(5) {
+    match rng.below(6) {
+        5 => {
+            // A name made from an ID, most often from that of the image in it.
+            let id = ImageId(rng.next() % 12);
+            let name = match rng.below(4) {
+                0 => format!("{id}.png"),
+                1 => format!("a-{id}.png"),
+                2 => format!("b-{id}-{}.png", rng.below(3)),
+                _ => format!("{id}.jpg"),
+            };
+            let content = if rng.percent(80) {
+                id
+            } else {
+                ImageId(rng.next() % 12)
+            };
+            folder.put(&name, FileKind::Image(content));
+        }
         0 | 1 => folder.put(&name, FileKind::Image(ImageId(rng.next() % 12))),
         2 if !names.is_empty() => {
             folder.files.remove(rng.pick(&names));

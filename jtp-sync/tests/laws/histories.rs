@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::executor::{Run, Trouble, disturb};
-use crate::model::{Folder, Rng, Server};
+use crate::model::{Folder, Rng, Server, is_made};
 use jtp_core::{ImageId, nfc};
-use jtp_store::fold_case;
+use jtp_store::{FileName, fold_case};
 use jtp_sync::{Fetch, FileKind, Names, Options};
 
 fn seeds() -> std::ops::Range<u64> {
@@ -53,8 +53,9 @@ fn history(rng: &mut Rng, trouble: Trouble, options: impl Fn(&mut Rng) -> Option
             disturb(&mut folder, rng);
         }
     }
-    let case_sensitive = !folder.folding && rng.percent(60);
-    let options = options(rng).with_case_sensitive(case_sensitive);
+    folder.unread = rng.percent(70);
+    folder.case_sensitive = !folder.folding && rng.percent(60);
+    let options = options(rng);
     let bad = if rng.percent(30) {
         server
             .ids()
@@ -121,8 +122,44 @@ impl History {
         if std::env::var_os("JTP_SEED").is_some() {
             print_log(&run);
         }
+        let twice = run.fetched.iter().find(|(_, count)| **count > 1);
+        assert_eq!(twice, None, "R8 (b): an image is fetched twice");
         let fetched = run.fetched.keys().copied().collect();
         (fetched, self.folder.files != before)
+    }
+
+    /// The listed images that the folder contains.
+    fn contained(&self) -> BTreeSet<ImageId> {
+        let ids = self.server.ids().into_iter();
+        ids.filter(|id| self.folder.contains(*id)).collect()
+    }
+
+    fn check_kept(&self, before: &BTreeSet<ImageId>) {
+        for id in before {
+            assert!(self.folder.contains(*id), "R8 (a): {id} is lost");
+        }
+    }
+
+    /// With `Names::Any`: an image whose files all have names made from its ID has its own name if that is free.
+    fn check_own_name(&self, id: ImageId, name: &FileName, holders: &[&str]) {
+        let is_kept = |(other, kind): (&String, &FileKind)| {
+            let FileKind::Image(content) = kind else {
+                return true;
+            };
+            let stays = self.folder.immutable.contains(other) || self.options.keep_existing();
+            stays || self.server.ids().contains(content)
+        };
+        let similar =
+            |(other, _): &(&String, &FileKind)| fold_case(other) == fold_case(name.as_str());
+        let has_name = holders.iter().any(|holder| *nfc(holder) == *name.as_str());
+        let is_stuck = holders
+            .iter()
+            .any(|holder| self.folder.immutable.contains(*holder));
+        let is_taken = self.folder.files.iter().filter(similar).any(is_kept);
+        assert!(
+            has_name || is_stuck || is_taken || !holders.iter().all(|name| is_made(name, id)),
+            "R8 (c): {name} is free, and {id} under {holders:?}"
+        );
     }
 
     /// All that the server lists is in the folder, under its name if that is free.
@@ -133,7 +170,12 @@ impl History {
                 continue;
             }
             assert!(!holders.is_empty(), "R8 (d): {id} is not in the folder");
+            if self.bad.contains(&id) && self.options.fetch() == Fetch::All && self.folder.unread {
+                // It is in a file that was not read.
+                continue;
+            }
             if self.options.names() == Names::Any {
+                self.check_own_name(id, &name, &holders);
                 continue;
             }
             let suffixed = name.with_id(id);
@@ -184,16 +226,9 @@ fn r8_an_image_that_the_server_lists_is_never_lost_in_any_history() {
     // The executor checks each step; disturbed runs are all that is needed.
     for_each_seed(|rng| {
         let mut history = history(rng, ALL, any_options);
-        let there: BTreeSet<ImageId> = history
-            .server
-            .ids()
-            .into_iter()
-            .filter(|id| history.folder.contains(*id))
-            .collect();
+        let contained = history.contained();
         history.calm_run(rng);
-        for id in there {
-            assert!(history.folder.contains(id), "R8 (a): {id} is lost");
-        }
+        history.check_kept(&contained);
     });
 }
 
@@ -275,13 +310,9 @@ fn r5_no_file_that_is_not_an_image_is_moved_or_replaced() {
 #[test]
 fn r8_fetching_all_anew_loses_nothing_either() {
     for_each_seed(|rng| {
-        let options = |_: &mut Rng| Options::new().with_fetch(Fetch::All);
-        let trouble = Trouble { kill: false, ..ALL };
-        let mut history = history(rng, trouble, options);
-        history
-            .folder
-            .files
-            .retain(|_, kind| *kind != FileKind::Unread);
+        let options = |rng: &mut Rng| any_options(rng).with_fetch(Fetch::All);
+        let mut history = history(rng, ALL, options);
+        let contained = history.contained();
         let wanted: BTreeSet<ImageId> = history
             .server
             .ids()
@@ -290,6 +321,7 @@ fn r8_fetching_all_anew_loses_nothing_either() {
             .collect();
         let (fetched, _) = history.calm_run(rng);
         assert_eq!(fetched, wanted);
+        history.check_kept(&contained);
         history.check_complete();
     });
 }

@@ -3,7 +3,9 @@
 //! `JTP_SEEDS=20000 cargo test -p jtp-sync --test laws` tries more histories; `JTP_SEED=17` repeats one and prints its
 //! log.
 
+mod calls;
 mod cases;
 mod executor;
 mod histories;
 mod model;
+mod requests;

@@ -39,6 +39,10 @@ pub(crate) struct Folder {
     pub(crate) files: BTreeMap<String, FileKind>,
     /// Whether names that differ in case or normal form are one.
     pub(crate) folding: bool,
+    /// Whether the program knows that they are not.
+    pub(crate) case_sensitive: bool,
+    /// Whether scans leave some images unread, where that is possible: to fetch all of them.
+    pub(crate) unread: bool,
     /// Names of files that cannot be renamed or replaced.
     pub(crate) immutable: BTreeSet<String>,
 }
@@ -241,4 +245,15 @@ pub(crate) fn random_name(rng: &mut Rng) -> String {
         ]))
         .to_owned(),
     }
+}
+
+/// Whether a name was made from an ID: `<id>.<ext>`, or one that ends in `-<id>` or `-<id>-<number>`.
+pub(crate) fn is_made(name: &str, id: ImageId) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let digits = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+    let unnumbered = digits.strip_suffix('-').unwrap_or(stem);
+    let id = id.to_string();
+    [stem, unnumbered]
+        .iter()
+        .any(|stem| *stem == id || stem.ends_with(&format!("-{id}")))
 }

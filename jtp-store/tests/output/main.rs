@@ -1,8 +1,16 @@
 //! The output folder: images appear complete and verified or not at all, and nothing is written outside.
 #![cfg(target_os = "linux")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod exfat;
+mod model;
+mod moves;
+mod refusals;
+mod scan;
+mod staged;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
@@ -13,7 +21,10 @@ use std::thread;
 
 use common::*;
 use jtp_core::{FileType, Flags, Image, ImageId};
-use jtp_store::{FileName, OutputError, OutputFolder, PendingFile};
+use jtp_store::{
+    FileContent, FileName, OutputError, OutputFolder, PendingFile, ScanMode, ScannedFile,
+    StagedFile,
+};
 
 fn begin(folder: &OutputFolder, bytes: &[u8]) -> PendingFile {
     let flags = Flags::new(FileType::Png, false);
@@ -29,6 +40,40 @@ fn file_name(name: &str, bytes: &[u8]) -> FileName {
 
 fn put(folder: &OutputFolder, name: &str, bytes: &[u8]) -> Result<FileName, OutputError> {
     begin(folder, bytes).commit(&file_name(name, bytes), verified(bytes))
+}
+
+fn open(path: &Path) -> OutputFolder {
+    OutputFolder::open(path).unwrap()
+}
+
+fn stage(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
+    begin(folder, bytes).finish(verified(bytes)).unwrap()
+}
+
+/// The files that are images, by their IDs.
+fn ids(folder: &OutputFolder) -> BTreeMap<String, ImageId> {
+    let mut ids = BTreeMap::new();
+    let mut add = |file: ScannedFile<'_>| {
+        if let FileContent::Image(id) = file.content {
+            ids.insert(file.name.to_string_lossy().into_owned(), id);
+        }
+    };
+    let stop = AtomicBool::new(false);
+    folder.scan(ScanMode::Ids, &stop, &mut add).unwrap();
+    ids
+}
+
+/// The name and contents of each visible file.
+fn visible(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = all(folder)
+        .into_iter()
+        .filter(|name| !name.starts_with('.'));
+    names
+        .map(|name| {
+            let bytes = fs::read(folder.join(&name)).unwrap();
+            (name, bytes)
+        })
+        .collect()
 }
 
 fn all(folder: &Path) -> Vec<String> {
@@ -191,7 +236,7 @@ fn stale_temporary_files_are_removed_but_not_those_of_a_running_client() {
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names.contains(&".other.part".to_owned()) && names.contains(&".jtp-index".to_owned()));
     let second = OutputFolder::open(temp.path()).unwrap();
-    second.scan().unwrap();
+    ids(&second);
     let other = begin(&second, &bytes);
     assert_eq!(all(temp.path()).len(), 4, "the first client is running");
     drop(other);
@@ -200,97 +245,13 @@ fn stale_temporary_files_are_removed_but_not_those_of_a_running_client() {
     // Like a crash, except that the folder stays locked.
     std::mem::forget(begin(&first, &bytes));
     drop((first, second));
-    OutputFolder::open(temp.path()).unwrap().scan().unwrap();
+    ids(&OutputFolder::open(temp.path()).unwrap());
     assert_eq!(parts(temp.path()), 2);
 }
 
 fn parts(dir: &Path) -> usize {
     let names = all(dir);
     names.iter().filter(|name| name.ends_with(".part")).count()
-}
-
-#[test]
-fn a_scan_removes_stale_temporary_files_but_not_those_of_this_client() {
-    let temp = temp();
-    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(temp.path(), ".jtp-0123456789abcdef-1.part", b"crashed");
-    symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
-    fs::create_dir(temp.path().join(".jtp-dir.part")).unwrap();
-    let folder = OutputFolder::open(temp.path()).unwrap();
-    folder.scan().unwrap();
-    assert_eq!(parts(temp.path()), 1, "the folder stays");
-    let _file = begin(&folder, &noise(600_000, 1));
-    assert_eq!(parts(temp.path()), 2);
-    folder.scan().unwrap();
-    assert_eq!(parts(temp.path()), 2);
-}
-
-#[test]
-fn r2_a_scan_finds_the_ids_of_regular_files_under_any_name() {
-    let temp = temp();
-    let same = write(temp.path(), "a.png", b"same");
-    write(temp.path(), "b.txt", b"same");
-    let large = write(temp.path(), "large", noise(700_000, 1));
-    let empty = write(temp.path(), "empty", b"");
-    write(temp.path(), ".hidden", b"hidden");
-    symlink("a.png", temp.path().join("link")).unwrap();
-    fs::create_dir(temp.path().join("dir")).unwrap();
-    let folder = OutputFolder::open(temp.path()).unwrap();
-    let scan = folder.scan().unwrap();
-    assert_eq!(scan.ids.len(), 3);
-    assert_eq!(scan.ids[&same].len(), 2);
-    assert!(scan.contains(large) && scan.contains(empty) && !scan.contains(ImageId(1)));
-    assert!(scan.unreadable.is_empty());
-    assert!(folder.scan_until(false, &AtomicBool::new(true)).is_err());
-}
-
-/// Waits until the file system's clock has moved on, so that existing files count as settled.
-fn settle(folder: &Path) {
-    let probe = folder.join(".probe");
-    let time = |path: &Path| {
-        fs::write(path, b"").unwrap();
-        fs::metadata(path).unwrap().modified().unwrap()
-    };
-    let begun = time(&probe);
-    while time(&probe).duration_since(begun).unwrap() < std::time::Duration::from_millis(60) {
-        thread::sleep(std::time::Duration::from_millis(5));
-    }
-    fs::remove_file(probe).unwrap();
-}
-
-#[test]
-fn a_scan_reads_only_what_changed_since_the_last_one() {
-    let temp = temp();
-    let id = write(temp.path(), "a.png", b"a");
-    let folder = OutputFolder::open(temp.path()).unwrap();
-    folder.scan().unwrap();
-    settle(temp.path());
-    let id_of = |rehash| {
-        let scan = folder.scan_until(rehash, &AtomicBool::new(false)).unwrap();
-        assert_eq!(scan.ids.len(), 1);
-        *scan.ids.keys().next().unwrap()
-    };
-    assert_eq!(id_of(false), id);
-    // A wrong ID in the index shows when the index is used.
-    let index = temp.path().join(".jtp-index");
-    make_index_lie(&index, ImageId(42));
-    assert_eq!(id_of(false), ImageId(42));
-    assert_eq!(id_of(true), id);
-    assert_eq!(id_of(false), id, "the index was rewritten");
-    // A change is found although size and mtime are unchanged.
-    let before = fs::metadata(temp.path().join("a.png"))
-        .unwrap()
-        .modified()
-        .unwrap();
-    let new = write(temp.path(), "a.png", b"b");
-    let file = fs::File::options()
-        .write(true)
-        .open(temp.path().join("a.png"))
-        .unwrap();
-    file.set_modified(before).unwrap();
-    assert_eq!(id_of(false), new);
-    fs::write(&index, b"garbage").unwrap();
-    assert_eq!(id_of(false), new);
 }
 
 #[test]
@@ -323,47 +284,4 @@ fn a_removed_folder_is_reported_as_such() {
     let error = put(&folder, "a.png", b"a").unwrap_err();
     assert!(matches!(error, OutputError::Vanished { .. }), "{error}");
     assert!(error.to_string().contains("a.png"), "{error}");
-}
-
-/// Mounts a file system of 64 KiB; `None` where that is not allowed.
-fn tiny(path: &Path) -> Option<Mounted<'_>> {
-    use rustix::mount::{MountFlags, mount};
-    fs::create_dir(path).unwrap();
-    mount(
-        "tmpfs",
-        path,
-        "tmpfs",
-        MountFlags::empty(),
-        Some(c"size=64k"),
-    )
-    .ok()?;
-    Some(Mounted(path))
-}
-
-struct Mounted<'a>(&'a Path);
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-#[test]
-fn a_full_or_read_only_disk_is_reported_and_no_file_is_left() {
-    use rustix::mount::{MountFlags, mount_remount};
-    let temp = temp();
-    let path = temp.path().join("tiny");
-    let Some(mounted) = tiny(&path) else {
-        eprintln!("skipped: mounting is not allowed here");
-        return;
-    };
-    let folder = OutputFolder::open(&path).unwrap();
-    let error = put(&folder, "a.png", &noise(100_000, 1)).unwrap_err();
-    assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
-    assert!(all(&path).is_empty());
-    put(&folder, "b.png", b"small").unwrap();
-    mount_remount(&path, MountFlags::RDONLY, "").unwrap();
-    let error = put(&folder, "c.png", b"small").unwrap_err();
-    assert!(matches!(error, OutputError::ReadOnly { .. }), "{error}");
-    drop(mounted);
 }

@@ -1,16 +1,17 @@
-//! Fetches all images of a server into a folder, on async-std.
+//! Fetches all images of a server into a folder, with the bare client, on tokio. A program that keeps a folder in step
+//! uses jtp-sync: see `sync_tokio.rs`.
 //!
-//! `cargo run --example fetch_async_std -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
+//! `cargo run --example fetch -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
 
 use std::process::ExitCode;
 
-use async_std::task;
-use jtp_async_std::{Client, ImageError};
 use jtp_examples::{FetchArgs, Result, chain, client_tls, exit};
 use jtp_store::{NamePlan, OutputFolder};
+use jtp_tokio::{Client, ImageError};
 
-fn main() -> ExitCode {
-    exit(task::block_on(fetch()))
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit(fetch().await)
 }
 
 async fn fetch() -> Result {

@@ -1,0 +1,37 @@
+//! Keeps a folder in step with a server, on async-std: fetches what it lacks, with progress, then follows the server
+//! until Ctrl-C. After an interruption the next run goes on where this one ended.
+//!
+//! `cargo run --example sync_async_std -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
+
+use std::process::ExitCode;
+
+use async_std::task;
+use jtp_async_std::Client;
+use jtp_examples::{FetchArgs, Result, client_tls, exit, on_ctrl_c, show};
+use jtp_sync::{Error, FolderSync, ShutdownSignal};
+
+fn main() -> ExitCode {
+    exit(task::block_on(sync()))
+}
+
+async fn sync() -> Result {
+    let args = FetchArgs::parse()?;
+    let mut server = Client::builder(&args.addr);
+    if let Some(cert) = &args.cert {
+        server = server.tls(client_tls(cert)?, args.server_name()?);
+    }
+    let cancel = ShutdownSignal::new();
+    let mut sync = FolderSync::builder(server, &args.out)
+        .cancel(cancel.clone())
+        .observer(show)
+        .build();
+    on_ctrl_c(move || cancel.begin())?;
+
+    let totals = sync.run().await?;
+    println!("{} new, {} failed", totals.placed.images, totals.failed());
+    match sync.follow().await {
+        Err(Error::Cancelled) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(never) => match never {},
+    }
+}

@@ -1,0 +1,368 @@
+//! What `client` prints: the progress bar, a line for each failure, and the summary in the last line.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{
+    HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState,
+    ProgressStyle,
+};
+use jtp_core::{ImageFault, ImageId};
+use jtp_store::FileName;
+use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+
+use crate::client_args::ClientArgs;
+use crate::connect;
+use crate::escape::escaped;
+use crate::exit::{Exit, error_chain};
+use crate::sync::not_fetched;
+use crate::terminal::{set_bar, stderr_line, stdout_line};
+
+const BAR: &str =
+    "{images} images {wide_bar:.cyan/blue} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left";
+
+/// The failure kind for errors of the local disk.
+const LOCAL_DISK: &str = "local disk";
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Errors only.
+    Quiet,
+    /// A progress bar if stderr is a terminal, and a summary.
+    Bar,
+    /// One line per image.
+    Lines,
+}
+
+/// Prints what the engine reports.
+#[derive(Debug)]
+pub struct Reporter {
+    args: ClientArgs,
+    state: Mutex<State>,
+    /// For the bar.
+    images: Arc<AtomicU64>,
+    planned: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct State {
+    style: Style,
+    bar: ProgressBar,
+    started: Instant,
+    lists: u64,
+    listed: u64,
+    gone: u64,
+    bytes: u64,
+    renamed: u64,
+    replaced: u64,
+    failed: BTreeMap<&'static str, u64>,
+    has_reported_watch: bool,
+}
+
+impl Reporter {
+    /// A reporter that prints nothing yet.
+    #[must_use]
+    pub fn new(args: &ClientArgs) -> Reporter {
+        Reporter {
+            args: args.clone(),
+            state: Mutex::new(State::new(Style::Quiet)),
+            images: Arc::default(),
+            planned: Arc::default(),
+        }
+    }
+
+    /// A job begins.
+    pub fn begin(&self, style: Style) {
+        *self.state() = State::new(style);
+        self.images.store(0, Ordering::Relaxed);
+        self.planned.store(0, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints an event.
+    pub fn event(&self, event: &SyncEvent<'_>) {
+        match event {
+            SyncEvent::Progress { bytes } => self.state().bar.set_position(*bytes),
+            SyncEvent::Planned(totals) => self.planned(totals),
+            SyncEvent::Listed { report, announced } => self.listed(report, *announced),
+            SyncEvent::Unreadable { name, error } => stderr_line(format_args!(
+                "warning: cannot read {}: {error}; leaving it as it is",
+                escaped(&name.to_string_lossy())
+            )),
+            SyncEvent::Placed {
+                id,
+                name,
+                bytes,
+                replaced,
+            } => self.placed(*id, name, *bytes, *replaced),
+            SyncEvent::Renamed { from, to, .. } => self.renamed(from, to),
+            SyncEvent::Broken { id, cause } => {
+                tracing::debug!(%id, ?cause, "image is broken; requesting it again");
+            }
+            SyncEvent::Refused {
+                id,
+                name,
+                reason,
+                cause,
+            } => self.refused(*id, *name, *reason, *cause),
+            SyncEvent::Retrying { error, pause } => self.note(format_args!(
+                "{} (retrying in {})",
+                connect::retry_message(error, &self.args),
+                format_time(*pause)
+            )),
+            SyncEvent::FewerConnections { connections } => self.note(format_args!(
+                "{} refuses further connections; continuing with {connections}",
+                self.args.addr
+            )),
+            SyncEvent::Watching => {
+                let first = !std::mem::replace(&mut self.state().has_reported_watch, true);
+                if first {
+                    self.note(format_args!(
+                        "watching {} for new images; press Ctrl-C to stop",
+                        self.args.addr
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Prints a line unless `--quiet` was given.
+    fn note(&self, line: fmt::Arguments<'_>) {
+        if self.state().style != Style::Quiet {
+            stderr_line(line);
+        }
+    }
+
+    fn listed(&self, report: &ListReport, announced: u64) {
+        tracing::debug!(images = report.entries, "received the catalog");
+        {
+            let state = &mut *self.state();
+            state.lists += 1;
+            state.listed = report.entries - report.doubled;
+            // Before the first LIST the client knows of no image.
+            state.gone += report.gone;
+        }
+        if report.entries < announced {
+            self.note(format_args!(
+                "warning: {} announced {} images and listed {}; continuing with those",
+                self.args.addr,
+                HumanCount(announced),
+                HumanCount(report.entries)
+            ));
+        }
+        if report.same_name > 0 {
+            self.note(format_args!(
+                "warning: {} lists {} under the name of another image; the last one of each name gets it, the others get their ID as a suffix",
+                self.args.addr,
+                images(report.same_name)
+            ));
+            for (earlier, later) in &report.examples {
+                tracing::info!(%earlier, %later, "two images have one name");
+            }
+        }
+    }
+
+    fn planned(&self, totals: &Totals) {
+        self.planned.store(totals.planned.images, Ordering::Relaxed);
+        let state = &mut *self.state();
+        if state.bar.is_hidden() && state.has_bar() && totals.planned.images > 0 {
+            state.show_bar(&self.images, &self.planned);
+        }
+        state.bar.set_length(totals.planned.bytes);
+    }
+
+    fn placed(&self, id: ImageId, name: &FileName, bytes: u64, replaced: bool) {
+        self.images.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%id, name = %escaped(name.as_str()), bytes, "stored");
+        let style = {
+            let state = &mut *self.state();
+            state.bytes += bytes;
+            state.replaced += u64::from(replaced);
+            state.style
+        };
+        if style == Style::Lines {
+            // The reader of stdout may have closed the pipe.
+            let _ = stdout_line(format_args!(
+                "fetched {} ({}){}",
+                escaped(name.as_str()),
+                HumanBytes(bytes),
+                if replaced { ", replacing a file" } else { "" }
+            ));
+        }
+    }
+
+    fn renamed(&self, from: &str, to: &FileName) {
+        let style = {
+            let state = &mut *self.state();
+            state.renamed += 1;
+            state.style
+        };
+        let (from, to) = (escaped(from), escaped(to.as_str()));
+        if style == Style::Lines {
+            let _ = stdout_line(format_args!("renamed {from} to {to}"));
+        } else {
+            tracing::info!(%from, %to, "renamed");
+        }
+    }
+
+    fn refused(&self, id: ImageId, name: Option<&FileName>, reason: Reason, cause: Option<&Cause>) {
+        let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
+        // The image is there, under another name.
+        let is_stored = matches!(reason, Reason::NameTaken | Reason::CannotRename);
+        if is_stored && cause.is_none() {
+            self.note(format_args!("warning: {name} ({id}): {reason}"));
+            return;
+        }
+        let kind = failure_kind(reason, cause);
+        *self.state().failed.entry(kind).or_default() += 1;
+        let text = match cause {
+            None | Some(Cause::NotSent) => {
+                "the server lists this image but did not send it".to_owned()
+            }
+            Some(Cause::Fault(fault)) => error_chain(fault),
+            Some(Cause::Connection(error)) => format!(
+                "the server did not send it: {}",
+                connect::retry_message(error, &self.args)
+            ),
+            Some(Cause::Folder(error)) if is_stored => format!("{reason}: {}", error_chain(error)),
+            Some(Cause::Folder(error)) => error_chain(error),
+            Some(_) => reason.to_string(),
+        };
+        stderr_line(format_args!("failed: {name} ({id}): {text}"));
+    }
+
+    /// The exit code determined by the images alone.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let failed = &self.state().failed;
+        if failed.contains_key(LOCAL_DISK) {
+            Exit::Disk
+        } else if failed.is_empty() {
+            Exit::Success
+        } else {
+            Exit::SomeFailed
+        }
+    }
+
+    /// Ends a job: removes the bar and prints the summary, if there was a catalog.
+    pub fn finish(&self, totals: &Totals) {
+        let state = &mut *self.state();
+        set_bar(None);
+        state.bar.finish_and_clear();
+        if state.style == Style::Bar && state.lists > 0 {
+            let fetched = self.images.load(Ordering::Relaxed);
+            let line = state.summary(fetched, totals, state.started.elapsed());
+            let _ = stdout_line(format_args!("{line}"));
+        }
+    }
+}
+
+impl State {
+    fn new(style: Style) -> State {
+        State {
+            style,
+            bar: ProgressBar::hidden(),
+            started: Instant::now(),
+            lists: 0,
+            listed: 0,
+            gone: 0,
+            bytes: 0,
+            renamed: 0,
+            replaced: 0,
+            failed: BTreeMap::new(),
+            has_reported_watch: false,
+        }
+    }
+
+    fn has_bar(&self) -> bool {
+        self.style == Style::Bar && io::stderr().is_terminal()
+    }
+
+    fn show_bar(&mut self, done: &Arc<AtomicU64>, planned: &Arc<AtomicU64>) {
+        let (done, planned) = (Arc::clone(done), Arc::clone(planned));
+        let count = move |_: &ProgressState, out: &mut dyn Write| {
+            // indicatif offers no way to report an error.
+            let _ = write!(
+                out,
+                "{}/{}",
+                HumanCount(done.load(Ordering::Relaxed)),
+                HumanCount(planned.load(Ordering::Relaxed))
+            );
+        };
+        let style = ProgressStyle::with_template(BAR)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─")
+            .with_key("images", count);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        self.bar = bar.with_style(style);
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+        set_bar(Some(self.bar.clone()));
+    }
+
+    fn summary(&self, fetched: u64, totals: &Totals, time: Duration) -> String {
+        let already = self.listed.saturating_sub(totals.planned.images);
+        let mut line = format!(
+            "fetched {} ({}) in {}; {} already there; {} failed",
+            images(fetched),
+            HumanBytes(self.bytes),
+            format_time(time),
+            HumanCount(already),
+            HumanCount(self.failed.values().sum()),
+        );
+        for (n, (kind, count)) in self.failed.iter().enumerate() {
+            line += if n == 0 { ": " } else { ", " };
+            line += &format!("{} {kind}", HumanCount(*count));
+        }
+        let others = [
+            (self.replaced, "replaced a file"),
+            (self.renamed, "renamed"),
+            (self.gone, "gone from the server meanwhile"),
+            (not_fetched(totals), "not fetched"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            line += &format!("; {} {what}", HumanCount(count));
+        }
+        line
+    }
+}
+
+fn images(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} image{plural}", HumanCount(count))
+}
+
+/// The kind of a failure, as counted in the last line.
+fn failure_kind(reason: Reason, cause: Option<&Cause>) -> &'static str {
+    match (reason, cause) {
+        (Reason::CannotWrite | Reason::NamesTaken, _) | (_, Some(Cause::Folder(_))) => LOCAL_DISK,
+        (_, Some(Cause::Fault(fault))) => match fault {
+            ImageFault::WrongId { .. } => "with wrong content",
+            ImageFault::Broken(_) => "damaged",
+            ImageFault::TooLarge { .. } => "too large",
+            ImageFault::Encrypted => "encrypted",
+            _ => "of an unsupported kind",
+        },
+        _ => "not sent",
+    }
+}
+
+/// Formats a time with about three digits.
+fn format_time(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
+        seconds => HumanDuration(Duration::from_secs(seconds)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

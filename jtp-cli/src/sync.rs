@@ -1,0 +1,121 @@
+//! Runs the sync engine with the options of the command line.
+
+use std::sync::Arc;
+
+use jtp_store::OutputError;
+use jtp_sync::{Error, Fetch, FolderSync, Names, Options, SyncEvent, Totals};
+use jtp_tokio::{ShutdownSignal, Tokio};
+
+use crate::client_args::ClientArgs;
+use crate::connect::{self, Connector};
+use crate::exit::{Exit, Failure, error_chain};
+use crate::report::{Reporter, Style};
+
+/// Runs the jobs of the command line, and follows the server with `--watch`.
+///
+/// # Errors
+///
+/// The failure that ended a job early. Images that were complete by then are stored, and if the transfer had started, the
+/// summary has been printed.
+pub async fn run(
+    args: &ClientArgs,
+    connector: &Connector,
+    shutdown: &ShutdownSignal,
+) -> Result<Exit, Failure> {
+    let reporter = Arc::new(Reporter::new(args));
+    let mut sync = build(args, connector, shutdown, &reporter);
+    let mut exit = Exit::Success;
+    for _ in 0..args.repeat {
+        reporter.begin(job_style(args));
+        let result = sync.run().await;
+        reporter.finish(&sync.totals());
+        exit = exit.max(reporter.exit());
+        if let Err(error) = result {
+            return Err(failure(&error, args).after(exit));
+        }
+    }
+    if !args.watch {
+        return Ok(exit);
+    }
+    reporter.begin(match args.quiet {
+        true => Style::Quiet,
+        false => Style::Lines,
+    });
+    match sync.follow().await {
+        Err(error) => Err(failure(&error, args).after(exit)),
+        Ok(never) => match never {},
+    }
+}
+
+fn job_style(args: &ClientArgs) -> Style {
+    match args.quiet {
+        true => Style::Quiet,
+        false => Style::Bar,
+    }
+}
+
+fn build(
+    args: &ClientArgs,
+    connector: &Connector,
+    shutdown: &ShutdownSignal,
+    reporter: &Arc<Reporter>,
+) -> FolderSync<Tokio> {
+    let options = match args.batch {
+        // An image counts as present under whatever name.
+        true => Options::new().with_names(Names::Any),
+        false => Options::new().with_fetch(Fetch::All),
+    };
+    let reporter = Arc::clone(reporter);
+    FolderSync::builder(connector.builder(), &args.out)
+        .options(options)
+        .rehash(args.checksum)
+        .connections(usize::from(args.parallel))
+        .retries(args.retries)
+        .max_image_size(args.max_image_size)
+        .max_total_size(args.max_total_size)
+        .max_time(args.max_time)
+        .cancel(shutdown.clone())
+        .observer(move |event: &SyncEvent<'_>| reporter.event(event))
+        .build()
+}
+
+/// Images of the catalog that were not fetched because the job ended early.
+pub(crate) fn not_fetched(totals: &Totals) -> u64 {
+    let ended = totals.fetched.images + totals.unfetched.images;
+    totals.planned.images.saturating_sub(ended)
+}
+
+/// Converts an error of the engine into a message for the user and an exit code.
+fn failure(error: &Error, args: &ClientArgs) -> Failure {
+    match error {
+        Error::Client(error) => connect::failure(error, args),
+        Error::Folder(error) => output_failure(error),
+        Error::Cancelled => Failure::interrupted(),
+        Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.addr)),
+        Error::SizeLimit { .. } => Failure::new(
+            Exit::SomeFailed,
+            format!(
+                "{error}; what was fetched is in {}: raise --max-total-size to fetch more",
+                args.out.display()
+            ),
+        ),
+        Error::TimeLimit => Failure::new(
+            Exit::SomeFailed,
+            format!(
+                "{error}; what was fetched is in {}: raise --max-time to fetch more",
+                args.out.display()
+            ),
+        ),
+        error => Failure::other(error_chain(error)),
+    }
+}
+
+/// Converts an error of the output folder into a message for the user and an exit code.
+#[must_use]
+fn output_failure(error: &OutputError) -> Failure {
+    let hint = match error {
+        OutputError::DiskFull { .. } => "; free some space, or choose another folder with --out",
+        _ => "; choose another folder with --out",
+    };
+    Failure::new(Exit::Disk, format!("{}{hint}", error_chain(error)))
+}

@@ -1,0 +1,67 @@
+//! Reads a single file.
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::atomic::AtomicBool;
+
+use jtp_core::ImageId;
+
+use super::{FileState, Inner, OutputError};
+use crate::hash::{self, Links};
+
+/// Why the ID of a file cannot be determined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file is not in the given state: it was changed, replaced or removed, or is not a regular file.
+    #[error("the file was changed by another program at the same time")]
+    Changed,
+    /// The caller has stopped the reading.
+    #[error("reading the file was stopped")]
+    Stopped,
+    /// The file cannot be read.
+    #[error(transparent)]
+    Output(OutputError),
+}
+
+impl Inner {
+    pub(super) fn read_id(
+        &self,
+        name: &str,
+        state: &FileState,
+        stop: &AtomicBool,
+    ) -> Result<ImageId, ReadError> {
+        let failed = |e| ReadError::Output(OutputError::new(&self.path.join(name), e));
+        // Before the file is opened: opening a device may have effects.
+        if !state.is_file() || self.look(name).map_err(failed)? != *state {
+            return Err(ReadError::Changed);
+        }
+        let file = match hash::open(&self.dir, OsStr::new(name), Links::Refuse) {
+            Ok(file) => file,
+            Err(e) => {
+                let is_changed = self.look(name).is_ok_and(|now| now != *state);
+                return Err(if is_changed {
+                    ReadError::Changed
+                } else {
+                    failed(e)
+                });
+            }
+        };
+        let is_unchanged =
+            || -> io::Result<bool> { Ok(FileState::of_open(&file.metadata()?) == *state) };
+        if !is_unchanged().map_err(failed)? {
+            return Err(ReadError::Changed);
+        }
+        let hashed = hash::hash(&file, &mut Vec::new(), stop)
+            .map_err(failed)?
+            .ok_or(ReadError::Stopped)?;
+        if hashed.length != state.length() || !is_unchanged().map_err(failed)? {
+            return Err(ReadError::Changed);
+        }
+        // The file may have been replaced by another one meanwhile.
+        match self.look(name).map_err(failed)? == *state {
+            true => Ok(hashed.id),
+            false => Err(ReadError::Changed),
+        }
+    }
+}

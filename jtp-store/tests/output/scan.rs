@@ -1,0 +1,244 @@
+//! What a scan finds, reads and proves.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use jtp_core::ImageId;
+use jtp_store::{FileContent, OutputFolder, ScanMode, ScanSummary};
+use rustix::fs::{CWD, Mode, mkfifoat};
+
+use super::common::*;
+use super::{begin, ids, open, parts};
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and pixels";
+
+fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, ScanSummary) {
+    let mut found = BTreeMap::new();
+    let stop = AtomicBool::new(false);
+    let summary = folder.scan(mode, &stop, &mut |file| {
+        let content = match file.content {
+            FileContent::Image(id) => format!("image {id}"),
+            FileContent::Unread => "unread".to_owned(),
+            FileContent::Unreadable(_) => "unreadable".to_owned(),
+            FileContent::Other => "other".to_owned(),
+            FileContent::Reserved => "reserved".to_owned(),
+            other => panic!("{other:?}"),
+        };
+        let name = file.name.to_string_lossy().into_owned();
+        assert!(found.insert(name, content).is_none(), "found twice");
+    });
+    (found, summary.unwrap())
+}
+
+fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, content)| ((*name).to_owned(), (*content).to_owned()))
+        .collect()
+}
+
+#[test]
+fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_names() {
+    let temp = temp();
+    let image = |id: ImageId| format!("image {id}");
+    let same = image(write(temp.path(), "a.png", b"same"));
+    write(temp.path(), "b.txt", b"same");
+    let large = image(write(temp.path(), "large.JPG", noise(700_000, 1)));
+    let sniffed = image(write(temp.path(), "photo", PNG));
+    let empty = image(write(temp.path(), "empty.img", b""));
+    write(temp.path(), ".hidden.png", b"hidden");
+    symlink("a.png", temp.path().join("link.png")).unwrap();
+    symlink("nowhere", temp.path().join("dangling.png")).unwrap();
+    fs::create_dir(temp.path().join("dir.png")).unwrap();
+    mkfifoat(CWD, temp.path().join("pipe.png"), Mode::RWXU).unwrap();
+    let folder = open(temp.path());
+    let expected = found(&[
+        ("a.png", &same),
+        ("b.txt", "other"),
+        ("dangling.png", "reserved"),
+        ("dir.png", "reserved"),
+        ("empty.img", &empty),
+        ("large.JPG", &large),
+        ("link.png", "reserved"),
+        ("photo", &sniffed),
+        ("pipe.png", "reserved"),
+    ]);
+    for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
+        let (all, summary) = scan(&folder, mode);
+        assert_eq!(all, expected);
+        assert_eq!(summary.files, 5);
+    }
+    let (names, summary) = scan(&folder, ScanMode::Names);
+    let by_name = [
+        ("a.png", "unread"),
+        ("b.txt", "other"),
+        ("empty.img", "unread"),
+        ("large.JPG", "unread"),
+        ("photo", "other"),
+    ];
+    let expected: BTreeMap<_, _> = expected.into_iter().chain(found(&by_name)).collect();
+    assert_eq!(names, expected);
+    assert_eq!((summary.files, summary.read), (5, 0));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_reported_and_ends_no_scan() {
+    use rustix::thread::set_thread_res_uid;
+    use std::os::unix::fs::PermissionsExt;
+    let temp = temp();
+    let id = write(temp.path(), "a.png", b"a");
+    for name in ["b.png", "c.txt"] {
+        write(temp.path(), name, b"secret");
+        let mode = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(temp.path().join(name), mode).unwrap();
+    }
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = open(temp.path());
+    // On a thread of its own: root reads all files.
+    let work = || {
+        let uid = rustix::fs::Uid::from_raw(65_534);
+        if rustix::process::geteuid().is_root() && set_thread_res_uid(uid, uid, uid).is_err() {
+            eprintln!("skipped: the user of a thread cannot be changed here");
+            return;
+        }
+        let (all, summary) = scan(&folder, ScanMode::Ids);
+        let a = format!("image {id}");
+        let expected = [
+            ("a.png", a.as_str()),
+            ("b.png", "unreadable"),
+            ("c.txt", "other"),
+        ];
+        assert_eq!(all, found(&expected));
+        assert_eq!((summary.files, summary.read), (3, 1));
+    };
+    thread::scope(|scope| scope.spawn(work).join().unwrap());
+}
+
+#[test]
+fn a_scan_stops_when_asked() {
+    let temp = temp();
+    for n in 0..1000 {
+        write(temp.path(), &format!("{n}.png"), n.to_string());
+    }
+    let folder = open(temp.path());
+    let stop = AtomicBool::new(true);
+    let stopped = folder.scan(ScanMode::Ids, &stop, &mut |_| {
+        panic!("it was stopped before")
+    });
+    stopped.unwrap_err();
+    for mode in [ScanMode::Names, ScanMode::Ids, ScanMode::Rehash] {
+        let (stop, mut count) = (AtomicBool::new(false), 0);
+        let stopped = folder.scan(mode, &stop, &mut |_| {
+            count += 1;
+            stop.store(true, Ordering::Relaxed);
+        });
+        stopped.unwrap_err();
+        assert!(count < 1000);
+    }
+    assert_eq!(ids(&folder).len(), 1000);
+}
+
+#[test]
+fn a_scan_reads_only_what_changed_since_the_last_one() {
+    let temp = temp();
+    let id = write(temp.path(), "a.png", b"a");
+    let folder = open(temp.path());
+    ids(&folder);
+    settle(temp.path());
+    let id_of = |mode| {
+        let (found, summary) = scan(&folder, mode);
+        let (_, content) = found.first_key_value().unwrap();
+        let id: ImageId = content.strip_prefix("image ").unwrap().parse().unwrap();
+        (id, summary.read)
+    };
+    assert_eq!(id_of(ScanMode::Ids), (id, 1));
+    // A wrong ID in the index shows when the index is used.
+    let index = temp.path().join(".jtp-index");
+    make_index_lie(&index, ImageId(42));
+    assert_eq!(id_of(ScanMode::Ids), (ImageId(42), 0));
+    assert_eq!(id_of(ScanMode::Rehash), (id, 1));
+    assert_eq!(id_of(ScanMode::Ids), (id, 0), "the index was rewritten");
+    // A change is found although size and mtime are unchanged.
+    let path = temp.path().join("a.png");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    let new = write(temp.path(), "a.png", b"b");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(before).unwrap();
+    assert_eq!(id_of(ScanMode::Ids), (new, 1));
+    fs::write(&index, b"garbage").unwrap();
+    assert_eq!(id_of(ScanMode::Ids), (new, 1));
+}
+
+#[test]
+fn a_scan_removes_stale_temporary_files_but_not_those_of_this_client() {
+    let temp = temp();
+    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(temp.path(), ".jtp-0123456789abcdef-1.part", b"crashed");
+    symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
+    fs::create_dir(temp.path().join(".jtp-dir.part")).unwrap();
+    let folder = OutputFolder::open(temp.path()).unwrap();
+    ids(&folder);
+    assert_eq!(parts(temp.path()), 1, "the folder stays");
+    let _file = begin(&folder, &noise(600_000, 1));
+    assert_eq!(parts(temp.path()), 2);
+    ids(&folder);
+    assert_eq!(parts(temp.path()), 2);
+}
+
+#[test]
+fn a_scan_of_names_removes_stale_temporary_files_and_writes_no_index() {
+    let temp = temp();
+    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(temp.path(), "a.png", b"a");
+    let (names, _) = scan(&open(temp.path()), ScanMode::Names);
+    assert_eq!(names, found(&[("a.png", "unread")]));
+    assert_eq!(super::all(temp.path()), ["a.png"]);
+}
+
+#[test]
+fn r5_a_scan_finds_out_whether_names_that_differ_in_case_are_distinguished() {
+    let temp = temp();
+    let folder = open(temp.path());
+    let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
+    assert_eq!(case_sensitive(), None, "no name");
+    write(temp.path(), "1", b"1");
+    assert_eq!(case_sensitive(), None, "no letter");
+    // Hard links are one file in each case; the listing shows that they are two names.
+    write(temp.path(), "a", b"a");
+    fs::hard_link(temp.path().join("a"), temp.path().join("A")).unwrap();
+    assert_eq!(case_sensitive(), Some(true), "hard links");
+    fs::remove_file(temp.path().join("A")).unwrap();
+    assert_eq!(case_sensitive(), Some(true), "one name");
+    write(temp.path(), "A", b"a");
+    assert_eq!(case_sensitive(), Some(true), "two files");
+}
+
+#[test]
+fn r8_a_file_that_is_changed_after_a_scan_is_not_older_than_its_settled_time() {
+    let temp = temp();
+    write(temp.path(), "a.png", b"a");
+    write(temp.path(), "b.png", b"b");
+    let folder = open(temp.path());
+    settle(temp.path());
+    let (_, summary) = scan(&folder, ScanMode::Ids);
+    let Some(settled) = summary.settled_before else {
+        eprintln!("skipped: the times of this file system prove nothing");
+        return;
+    };
+    let is_older = |name| folder.look(name).unwrap().is_older(settled);
+    assert!(is_older("a.png") && is_older("b.png"));
+    let path = temp.path().join("a.png");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    write(temp.path(), "a.png", b"c");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(before).unwrap();
+    assert!(!is_older("a.png"), "changed, with its mtime restored");
+    fs::rename(temp.path().join("b.png"), temp.path().join("c.png")).unwrap();
+    assert!(!is_older("c.png"), "moved");
+    assert!(!is_older("b.png"), "removed");
+    fs::create_dir(temp.path().join("d.png")).unwrap();
+    assert!(!is_older("d.png"), "not a regular file");
+}

@@ -1,0 +1,132 @@
+//! The configuration of a sync.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jtp_core::client::DEFAULT_RETRIES;
+use jtp_driver::client::{Client, ClientBuilder};
+use jtp_driver::{Runtime, ShutdownSignal};
+
+use super::FolderSync;
+use super::event::{Observer, Silent};
+use super::session::Limits;
+use crate::options::Options;
+
+/// Configures a [`FolderSync`]. Every default is finite, but the limits for the whole job.
+#[must_use]
+pub struct FolderSyncBuilder<R: Runtime> {
+    pub(super) clients: ClientBuilder<R, Client<R>>,
+    pub(super) path: PathBuf,
+    pub(super) options: Options,
+    pub(super) rehash: bool,
+    pub(super) connections: usize,
+    pub(super) retries: u32,
+    pub(super) limits: Limits,
+    pub(super) max_time: Option<Duration>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) cancel: ShutdownSignal,
+}
+
+impl<R: Runtime> FolderSyncBuilder<R> {
+    pub(super) fn new<B>(server: ClientBuilder<R, B>, path: PathBuf) -> FolderSyncBuilder<R> {
+        FolderSyncBuilder {
+            // The sync itself decides what is tried again.
+            clients: server.retries(0).for_async(),
+            path,
+            options: Options::new(),
+            rehash: false,
+            connections: 1,
+            retries: DEFAULT_RETRIES,
+            limits: Limits {
+                max_image_size: u64::from(u32::MAX),
+                max_total_size: None,
+                max_entries: 10_000_000,
+                max_catalog_bytes: 2 << 30,
+            },
+            max_time: None,
+            observer: Arc::new(Silent),
+            cancel: ShutdownSignal::new(),
+        }
+    }
+
+    /// Which images are fetched, and which names they get.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Reads each file of the folder again, whatever the index says. Default: no.
+    pub fn rehash(mut self, rehash: bool) -> Self {
+        self.rehash = rehash;
+        self
+    }
+
+    /// The number of connections that fetch images, 1 to 32. Fewer are used if the server refuses some. Default: 1.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections.clamp(1, 32);
+        self
+    }
+
+    /// How often in a row a lost connection is replaced without progress, and an image is requested that the server
+    /// fails to send. It replaces [`ClientBuilder::retries`]. Default: 3. // R6
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Larger images, decoded, are refused. In bytes; default: 4 GiB less one byte. // R4
+    pub fn max_image_size(mut self, bytes: u64) -> Self {
+        self.limits.max_image_size = bytes;
+        self
+    }
+
+    /// Ends the sync with [`Error::SizeLimit`](crate::Error::SizeLimit) once this many bytes were decoded in all.
+    /// Default: `None`.
+    pub fn max_total_size(mut self, bytes: Option<u64>) -> Self {
+        self.limits.max_total_size = bytes;
+        self
+    }
+
+    /// Ends [`FolderSync::run`] with [`Error::TimeLimit`](crate::Error::TimeLimit) after this time. Default: `None`.
+    pub fn max_time(mut self, time: Option<Duration>) -> Self {
+        self.max_time = time;
+        self
+    }
+
+    /// Limits the catalog. Default: 10,000,000 images, and 2 GiB of memory, of which an image takes up to 100 bytes and
+    /// its name. // R3
+    pub fn catalog_limits(mut self, images: usize, bytes: usize) -> Self {
+        self.limits.max_entries = images;
+        self.limits.max_catalog_bytes = bytes;
+        self
+    }
+
+    /// Receives what happens.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Arc::new(observer);
+        self
+    }
+
+    /// Cancels the sync when the signal is given, from any thread or task. Images that have arrived are kept.
+    pub fn cancel(mut self, signal: ShutdownSignal) -> Self {
+        self.cancel = signal;
+        self
+    }
+
+    /// The sync. It does nothing yet.
+    pub fn build(self) -> FolderSync<R> {
+        FolderSync::new(self)
+    }
+}
+
+impl<R: Runtime> fmt::Debug for FolderSyncBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FolderSyncBuilder")
+            .field("clients", &self.clients)
+            .field("path", &self.path)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

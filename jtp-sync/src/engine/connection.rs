@@ -1,0 +1,366 @@
+//! One connection: fetches images until none are wanted, and goes on after failures. // R6
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_listener::listener;
+use jtp_core::ImageId;
+use jtp_core::client::{ClientError, Retry};
+use jtp_core::wire::response::ErrorCode;
+use jtp_driver::Runtime;
+use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
+
+use super::error::Error;
+use super::event::{Cause, SyncEvent};
+use super::race::{Either, race};
+use super::request::Request;
+use super::session::{Flight, Session};
+use super::workers::Workers;
+use crate::step::FetchFailure;
+
+/// Losses in a row without an image between them, in each of which the server failed to send a certain image: the
+/// server answers, and the images are at fault.
+const MAX_STRIKES: u32 = 64;
+
+/// The pause after such a loss.
+const STRIKE_PAUSE: Duration = Duration::from_millis(250);
+
+/// A connection that fetches.
+pub(super) struct Connection<R: Runtime> {
+    session: Arc<Session>,
+    runtime: R,
+    pub(super) client: Client<R>,
+    pub(super) workers: Workers,
+    /// 0 for the connection that also requests the catalog.
+    number: usize,
+    retries: u32,
+    retry: Retry,
+    strikes: u32,
+    /// Connections that were lost.
+    losses: u64,
+    /// Another connection of this run watches: if this one is refused, the server may admit only one.
+    pub(super) watches: bool,
+}
+
+/// What has become of a request.
+#[derive(Default)]
+struct Response {
+    /// The images that were requested by ID and have not arrived, in order.
+    pending: VecDeque<ImageId>,
+    /// The image that is arriving.
+    current: Option<ImageId>,
+    /// Images that have arrived.
+    arrived: u64,
+}
+
+/// A request that was not answered in full.
+struct Loss {
+    error: ClientFailure,
+    /// The image in whose place the response ended.
+    culprit: Option<ImageId>,
+    /// Whether no other image was requested.
+    alone: bool,
+    arrived: u64,
+    /// Whether it was a request for everything.
+    bulk: bool,
+}
+
+impl<R: Runtime> Connection<R> {
+    pub(super) fn new(
+        session: &Arc<Session>,
+        runtime: R,
+        client: Client<R>,
+        (number, connections): (usize, usize),
+        retries: u32,
+    ) -> Connection<R> {
+        Connection {
+            session: Arc::clone(session),
+            runtime,
+            client,
+            workers: Workers::new(session, connections),
+            number,
+            retries,
+            retry: Retry::new(retries),
+            strikes: 0,
+            losses: 0,
+            watches: false,
+        }
+    }
+
+    /// Fetches until no images are wanted and no other connection fetches any.
+    ///
+    /// # Errors
+    ///
+    /// The connection is of no more use, or the run has ended. What it had requested is wanted again.
+    pub(super) async fn fetch(&mut self) -> Result<(), Error> {
+        loop {
+            self.session.check()?;
+            let session = Arc::clone(&self.session);
+            listener!(session.changed => changed);
+            if let Some(request) = self.session.next_request() {
+                if let Err(loss) = self.perform(request).await {
+                    self.recover(loss).await?;
+                }
+                continue;
+            }
+            self.drain().await;
+            // Broken images are wanted again.
+            let (wanted, in_flight) = {
+                let state = self.session.state();
+                (state.planner.wanted().images, state.in_flight)
+            };
+            if wanted > 0 {
+                continue;
+            }
+            if in_flight == 0 {
+                return Ok(());
+            }
+            race(self.session.stopped(), changed).await;
+        }
+    }
+
+    /// Waits until all received images are processed, or the run ends.
+    pub(super) async fn drain(&mut self) {
+        let session = Arc::clone(&self.session);
+        race(session.stopped(), self.workers.drain()).await;
+    }
+
+    /// Makes a request and receives the response.
+    async fn perform(&mut self, request: Request) -> Result<(), Loss> {
+        let mut response = Response::default();
+        let mut bulk = true;
+        let client = &mut self.client;
+        let mut images = match request {
+            Request::All => client.list_and_get(),
+            Request::Batch(have) => client.batch(have),
+            Request::Ids(ids) => {
+                bulk = false;
+                response.pending = ids.into();
+                client.get(response.pending.iter().copied())
+            }
+        };
+        let requested = response.pending.len();
+        let result = {
+            let session = Arc::clone(&self.session);
+            let receiving = receive(&self.session, &mut images, &mut self.workers, &mut response);
+            match race(session.stopped(), receiving).await {
+                Either::First(()) => None,
+                Either::Second(result) => Some(result),
+            }
+        };
+        let answered = images.announced() > 0;
+        drop(images);
+        if result.is_none() {
+            self.workers.discard();
+        }
+        if bulk {
+            // Only then it is known what was not sent.
+            self.drain().await;
+        }
+        let complete = matches!(result, Some(Ok(())));
+        self.release(&response, bulk, complete);
+        let Some(Err(error)) = result else {
+            // After the end of the run the next look at the session reports it.
+            if complete {
+                self.retry.progress();
+                self.strikes = 0;
+            }
+            return Ok(());
+        };
+        let at_fault = answered || is_server_error(&error);
+        let next = response.pending.front().copied().filter(|_| at_fault);
+        Err(Loss {
+            culprit: response.current.or(next),
+            alone: requested == 1,
+            arrived: response.arrived,
+            error,
+            bulk,
+        })
+    }
+
+    /// Passes to the planner what has not arrived.
+    fn release(&self, response: &Response, bulk: bool, complete: bool) {
+        let failure = match complete {
+            true => FetchFailure::NotSent,
+            false => FetchFailure::Interrupted,
+        };
+        {
+            let state = &mut *self.session.state();
+            state.in_flight -= 1;
+            if bulk {
+                // What has not arrived is requested by ID.
+                state.bulk &= !complete;
+                state.planner.requests_ended(failure);
+            }
+            for &id in &response.pending {
+                if complete {
+                    state.remember_cause(id, Cause::NotSent);
+                }
+                state.planner.fetch_failed(id, failure);
+            }
+        }
+        self.session.changed.notify(usize::MAX);
+    }
+
+    /// Waits before the next request. // R6
+    ///
+    /// # Errors
+    ///
+    /// No other request is to be made.
+    async fn recover(&mut self, loss: Loss) -> Result<(), Error> {
+        self.session.check()?;
+        let error = loss.error;
+        if loss.bulk && is_unsupported(&error) {
+            self.session.state().bulk = false;
+            return Ok(());
+        }
+        if !error.is_transient() {
+            return Err(error.into());
+        }
+        if loss.arrived > 0 {
+            self.retry.progress();
+            self.strikes = 0;
+        } else if (self.number > 0 && error.is_refused()) || self.is_second(&error) {
+            return Err(error.into());
+        }
+        self.losses += 1;
+        if self.losses > self.max_losses() {
+            return Err(error.into());
+        }
+        let pause = match loss.culprit {
+            Some(culprit) if self.strikes < MAX_STRIKES => {
+                self.strikes += 1;
+                // Without progress by this kind of request, another kind is used.
+                if loss.bulk && loss.arrived == 0 {
+                    self.session.state().bulk = false;
+                }
+                self.suspect(culprit, loss.alone, error);
+                return self.sleep(STRIKE_PAUSE).await;
+            }
+            _ => self.retry.pause(error.is_rate_limited()),
+        };
+        if loss.bulk && loss.arrived == 0 && is_server_error(&error) {
+            self.session.state().bulk = false;
+        }
+        match pause {
+            Some(pause) => {
+                self.session.emit(&SyncEvent::Retrying {
+                    error: &error,
+                    pause,
+                });
+                self.sleep(pause).await
+            }
+            None => Err(error.into()),
+        }
+    }
+
+    /// Whether the server refused this connection because another one of this run watches.
+    pub(super) fn is_second(&self, error: &ClientFailure) -> bool {
+        self.watches && matches!(error, ClientFailure::Refused { .. })
+    }
+
+    /// The response ended in the place of this image: it is requested last, and given up after some attempts.
+    fn suspect(&mut self, id: ImageId, alone: bool, error: ClientFailure) {
+        tracing::debug!(%id, error = &error as &dyn std::error::Error, "the server did not send the image");
+        {
+            let state = &mut *self.session.state();
+            let count = state.suspects.entry(id).or_default();
+            if alone {
+                *count += 1;
+            }
+            let is_final = *count >= self.retries.max(1);
+            state.remember_cause(id, Cause::Connection(error));
+            if is_final {
+                state.suspects.remove(&id);
+                state.planner.fetch_failed(id, FetchFailure::Final);
+                self.strikes = 0;
+            }
+        }
+        if let Err(error) = self.session.run_moves() {
+            self.session.fail(error);
+        }
+    }
+
+    /// A bound for servers that end each connection after some images: it grows with the number of images.
+    fn max_losses(&self) -> u64 {
+        let totals = self.session.state().planner.totals();
+        100 + totals.planned.images / 2
+    }
+
+    pub(super) async fn sleep(&mut self, pause: Duration) -> Result<(), Error> {
+        let until = self.runtime.now() + pause;
+        race(self.session.stopped(), self.runtime.sleep_until(until)).await;
+        self.session.check()
+    }
+}
+
+/// Receives all images of a response, and passes them to the workers.
+async fn receive<R: Runtime>(
+    session: &Arc<Session>,
+    images: &mut Images<'_, R>,
+    workers: &mut Workers,
+    response: &mut Response,
+) -> Result<(), ClientFailure> {
+    while let Some(incoming) = while_writing(images.next(), workers).await? {
+        let image = incoming.image();
+        response.current = Some(image.id);
+        session.emit(&SyncEvent::Started {
+            id: image.id,
+            length: image.length,
+        });
+        let mut incoming = incoming.undecoded()?;
+        let mut flight = Flight::new(session, image.id);
+        workers.begin(image).await;
+        // Sends earlier data to the threads while this image is being received.
+        loop {
+            match while_writing(incoming.chunk(), workers).await {
+                Ok(Some(chunk)) => {
+                    workers.append(chunk);
+                    flight.add(u64::try_from(chunk.len()).unwrap_or(0));
+                }
+                Ok(None) => break,
+                Err(ImageError::Interrupted(error) | ImageError::Fatal(error)) => {
+                    workers.discard();
+                    return Err(error);
+                }
+                Err(_) => {
+                    workers.discard();
+                    return Err(ClientFailure::Failed);
+                }
+            }
+            workers.flush_if_full().await;
+        }
+        workers.end(flight);
+        workers.flush_if_full().await;
+        response.current = None;
+        response.arrived += 1;
+        if let Some(at) = response.pending.iter().position(|id| *id == image.id) {
+            response.pending.remove(at);
+        }
+    }
+    Ok(())
+}
+
+/// Awaits `receiving`, and meanwhile sends received data to the threads. `receiving` is never restarted.
+async fn while_writing<T>(receiving: impl Future<Output = T>, workers: &mut Workers) -> T {
+    let mut receiving = pin!(receiving);
+    loop {
+        match race(receiving.as_mut(), workers.send_when_idle()).await {
+            Either::First(received) => return received,
+            // Nothing can be read now.
+            Either::Second(()) => {}
+        }
+    }
+}
+
+fn is_server_error(error: &ClientFailure) -> bool {
+    matches!(error, ClientFailure::Protocol(ClientError::Server(error)) if error.code == ErrorCode::ServerError)
+}
+
+/// Whether the server does not know the request.
+fn is_unsupported(error: &ClientFailure) -> bool {
+    matches!(error, ClientFailure::Protocol(ClientError::Server(error))
+        if matches!(error.code, ErrorCode::UnsupportedFeature | ErrorCode::InvalidRequest))
+}

@@ -1,0 +1,145 @@
+//! What a sync reports while it runs.
+
+use std::ffi::OsStr;
+use std::io;
+use std::time::Duration;
+
+use jtp_core::{ImageFault, ImageId};
+use jtp_driver::client;
+use jtp_store::{FileName, OutputError};
+
+use crate::step::{ListReport, Reason, Totals};
+
+/// Receives the events of a sync. Functions and closures with the right argument are observers.
+///
+/// It is called from the task that runs the sync, from its connections and from its worker threads, at the same time:
+/// it should return soon.
+pub trait Observer: Send + Sync + 'static {
+    /// Something has happened.
+    fn event(&self, event: &SyncEvent<'_>);
+}
+
+impl<F: Fn(&SyncEvent<'_>) + Send + Sync + 'static> Observer for F {
+    fn event(&self, event: &SyncEvent<'_>) {
+        self(event);
+    }
+}
+
+/// Ignores all events.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: &SyncEvent<'_>) {}
+}
+
+/// What has happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SyncEvent<'a> {
+    /// The folder was scanned.
+    Scanned {
+        /// The files that it contains, hidden ones excepted.
+        files: u64,
+        /// Those of them that had to be read.
+        read: u64,
+    },
+    /// A file of the folder cannot be read. It stays where it is.
+    Unreadable {
+        /// Its name.
+        name: &'a OsStr,
+        /// The system's error.
+        error: &'a io::Error,
+    },
+    /// A LIST has arrived.
+    Listed {
+        /// What it contained.
+        report: &'a ListReport,
+        /// The entries that the server announced. If more than have arrived, the LIST is incomplete: what has arrived is
+        /// used, and nothing is replaced because the LIST does not name it.
+        announced: u64,
+    },
+    /// How many images are to be fetched. Reported after each LIST and after changes.
+    Planned(&'a Totals),
+    /// An image begins to arrive.
+    Started {
+        /// The image.
+        id: ImageId,
+        /// The length of its encoded form in bytes.
+        length: u32,
+    },
+    /// More bytes have arrived, or some that had arrived turned out to be useless.
+    Progress {
+        /// The bytes that have arrived of all planned images, encoded as listed: at most the `bytes` of
+        /// [`Totals::planned`].
+        bytes: u64,
+    },
+    /// A fetched image is visible in the folder.
+    Placed {
+        /// The image.
+        id: ImageId,
+        /// The name of its file.
+        name: &'a FileName,
+        /// Its decoded length in bytes.
+        bytes: u64,
+        /// Whether it replaced a file.
+        replaced: bool,
+    },
+    /// A file of the folder was renamed.
+    Renamed {
+        /// The image in it.
+        id: ImageId,
+        /// The name that it had.
+        from: &'a str,
+        /// The name that it has.
+        to: &'a FileName,
+        /// Whether it was renamed because another image needs its name.
+        aside: bool,
+    },
+    /// An image is broken, or was not sent, and is requested again. // R2
+    Broken {
+        /// The image.
+        id: ImageId,
+        /// What is wrong.
+        cause: &'a Cause,
+    },
+    /// An image is not stored, or not under its name.
+    Refused {
+        /// The image.
+        id: ImageId,
+        /// The name that it was to get.
+        name: Option<&'a FileName>,
+        /// Why, as far as the planner is concerned.
+        reason: Reason,
+        /// What caused that, if it is known.
+        cause: Option<&'a Cause>,
+    },
+    /// A connection was lost, or could not be made. Another one is made after a pause. // R6
+    Retrying {
+        /// What failed.
+        error: &'a client::Error,
+        /// The pause.
+        pause: Duration,
+    },
+    /// The server admits fewer connections than were asked for.
+    FewerConnections {
+        /// The number of connections from now on.
+        connections: usize,
+    },
+    /// The client watches the server for new images. Reported after each LIST with a WATCH behind it.
+    Watching,
+}
+
+/// What went wrong with an image.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It arrived, and is broken, too large or encrypted. // R2 R4
+    Fault(ImageFault),
+    /// The server lists it and did not send it. // S7
+    NotSent,
+    /// The connection ended in its place each time: the server cannot send it. // S12 S13
+    Connection(client::Error),
+    /// It cannot be written.
+    Folder(OutputError),
+}

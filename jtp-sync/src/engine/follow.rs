@@ -1,0 +1,269 @@
+//! Stays connected, and goes on with each new image. // N5
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use jtp_core::client::CatalogEntry;
+use jtp_driver::Runtime;
+use jtp_driver::client::{Client, Error as ClientFailure, Watch};
+
+use super::error::Error;
+use super::event::SyncEvent;
+use super::listing::{Received, receive_entries};
+use super::race::{Either, race};
+use super::run::{Run, is_transient};
+
+/// How often the catalog and the folder are compared as a whole. // N5
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Minimum and maximum pause before a reconnect.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Events that follow each other within this time are handled together.
+const GATHER_TIME: Duration = Duration::from_millis(50);
+
+/// From this many events on they are a burst, in which some servers lose events: a LIST follows [`SETTLE_TIME`] after
+/// the last of them. After fewer events it follows later.
+const BURST: u64 = 8;
+
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+
+/// The time to the LIST after single events.
+const LATE_SETTLE_TIME: Duration = Duration::from_secs(30);
+
+/// Maximum number of events, and of bytes of their names, that are queued while images are fetched. // R3
+const MAX_QUEUED: (usize, usize) = (10_000, 8 << 20);
+
+/// Maximum memory for announced names since the last LIST, which frees those that it does not name. // R3
+const MAX_ANNOUNCED_BYTES: usize = 32 << 20;
+
+/// Why a watch ended.
+enum End {
+    /// The catalog is to be compared again, on a new connection.
+    Again,
+    /// The server admits no second connection: fetch first, then watch again.
+    Single,
+}
+
+/// Events that were received and not handled yet.
+#[derive(Default)]
+struct EventQueue {
+    entries: Vec<CatalogEntry<'static>>,
+    /// Total length of their names, in bytes.
+    bytes: usize,
+    /// Events were dropped because the queue was full. A LIST makes up for them.
+    overflowed: bool,
+    /// The error that ended the watch.
+    error: Option<ClientFailure>,
+}
+
+impl<R: Runtime> Run<R> {
+    /// Follows the server until an error that another attempt cannot repair.
+    pub(super) async fn follow(&mut self) -> Result<Infallible, Error> {
+        let mut pause = RETRY_PAUSE.0;
+        let mut single = false;
+        self.session.state().follows = true;
+        loop {
+            self.session.check()?;
+            let mut client = self.clients.clone().build();
+            let mut connected = false;
+            let mut ended = self.watch(&mut client, single, &mut connected).await;
+            client.close().await;
+            self.main.watches = false;
+            if matches!(ended, Ok(End::Single)) {
+                single = true;
+                ended = self.settle().await.map(|()| End::Single);
+                self.main.client.close().await;
+            }
+            if connected {
+                pause = RETRY_PAUSE.0;
+            }
+            let error = match ended {
+                Ok(_) => continue,
+                Err(Error::Client(error)) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            self.session.emit(&SyncEvent::Retrying {
+                error: &error,
+                pause,
+            });
+            self.main.sleep(pause).await?;
+            pause = (pause * 2).min(RETRY_PAUSE.1);
+        }
+    }
+
+    /// Watches over one connection until it fails. `single`: no other connection is used meanwhile.
+    async fn watch(
+        &mut self,
+        client: &mut Client<R>,
+        single: bool,
+        connected: &mut bool,
+    ) -> Result<End, Error> {
+        let scan = self.start_scan(!self.is_known)?;
+        {
+            let state = &mut *self.session.state();
+            state.planner.retry_failed();
+            state.bulk = true;
+        }
+        let begun = self.runtime.now();
+        let mut entries = client.entries_and_watch();
+        let listed = receive_entries(&self.session, &mut entries).await;
+        let received = Received {
+            announced: entries.announced(),
+            entries: entries.received(),
+        };
+        self.list_time = self.runtime.now().saturating_duration_since(begun);
+        if listed.is_ok() || received.entries > 0 {
+            self.end_list(received, scan).await?;
+        }
+        if let Err(error) = listed {
+            drop(entries);
+            // What has arrived is used.
+            if received.entries > 0 && is_transient(&error) {
+                self.settle().await?;
+            }
+            return Err(error);
+        }
+        *connected = true;
+        self.main.watches = true;
+        self.session.emit(&SyncEvent::Watching);
+        let mut watch = entries.into_watch()?;
+        let mut queue = EventQueue::default();
+        let begun = self.runtime.now();
+        let reconcile_at = begun + RECONCILE_INTERVAL.max(self.list_time.saturating_mul(100));
+        let mut list_at: Option<Instant> = None;
+        let (mut events, mut announced_bytes) = (0, 0);
+        loop {
+            self.session.check()?;
+            // Checked first, so that a constant flow of events does not postpone it.
+            let now = self.runtime.now();
+            let list_due = list_at.is_some_and(|at| at <= now);
+            if queue.overflowed || announced_bytes > MAX_ANNOUNCED_BYTES || list_due {
+                if single {
+                    return Ok(End::Again);
+                }
+                queue.overflowed = false;
+                (list_at, events, announced_bytes) = (None, 0, 0);
+                match self.during(&mut queue, &mut watch, false).await {
+                    Err(error) if is_refused(&error) => return Ok(End::Single),
+                    done => done?,
+                }
+                continue;
+            }
+            if reconcile_at <= now {
+                // With the folder, which may have changed.
+                self.is_known = false;
+                return Ok(End::Again);
+            }
+            for entry in queue.take() {
+                events += 1;
+                announced_bytes += entry.name.len() + 128;
+                let (file_type, length) = (entry.flags.file_type(), entry.length);
+                let planner = &mut self.session.state().planner;
+                planner.announce(entry.id, &entry.name, file_type, length);
+                let settle = if events >= BURST {
+                    SETTLE_TIME.max(self.list_time.saturating_mul(20))
+                } else {
+                    LATE_SETTLE_TIME.max(self.list_time.saturating_mul(100))
+                };
+                list_at = Some(now + settle);
+            }
+            if self.is_unsettled().await? {
+                if single {
+                    return Ok(End::Single);
+                }
+                match self.during(&mut queue, &mut watch, true).await {
+                    Err(error) if is_refused(&error) => return Ok(End::Single),
+                    done => done?,
+                }
+                continue;
+            }
+            if let Some(error) = queue.error.take() {
+                return Err(error.into());
+            }
+            let until = list_at.map_or(reconcile_at, |at| at.min(reconcile_at));
+            let sleep = self.runtime.sleep_until(until);
+            let session = std::sync::Arc::clone(&self.session);
+            let woken = race(race(session.stopped(), sleep), watch.next()).await;
+            if let Either::Second(first) = woken {
+                queue.push(first);
+                self.gather(&mut queue, &mut watch).await;
+            }
+        }
+    }
+
+    /// Whether anything is left to do, after the moves that need no connection.
+    async fn is_unsettled(&mut self) -> Result<bool, Error> {
+        self.main.workers.moves();
+        self.main.drain().await;
+        self.session.check()?;
+        let state = self.session.state();
+        Ok(state.wants_list() || state.planner.wanted().images > 0)
+    }
+
+    /// Carries out the plan, after a LIST unless `settled`, and meanwhile receives events: a server disconnects a watcher
+    /// that does not read. // N2
+    async fn during(
+        &mut self,
+        queue: &mut EventQueue,
+        watch: &mut Watch<'_, R>,
+        listed: bool,
+    ) -> Result<(), Error> {
+        let task = async {
+            if !listed {
+                self.list(false).await?;
+            }
+            self.settle().await
+        };
+        let mut task = pin!(task);
+        loop {
+            if queue.error.is_some() {
+                return task.await;
+            }
+            match race(task.as_mut(), watch.next()).await {
+                Either::First(done) => return done,
+                Either::Second(next) => queue.push(next),
+            }
+        }
+    }
+
+    /// Receives the events that follow closely.
+    async fn gather(&self, queue: &mut EventQueue, watch: &mut Watch<'_, R>) {
+        let until = self.runtime.now() + GATHER_TIME;
+        let mut sleep = self.runtime.sleep_until(until);
+        while queue.error.is_none() && !queue.overflowed {
+            match race(&mut sleep, watch.next()).await {
+                Either::First(()) => return,
+                Either::Second(next) => queue.push(next),
+            }
+        }
+    }
+}
+
+impl EventQueue {
+    fn push(&mut self, next: Result<CatalogEntry<'static>, ClientFailure>) {
+        match next {
+            Ok(_) if self.overflowed => {}
+            Ok(entry) => {
+                self.bytes += entry.name.len();
+                self.entries.push(entry);
+                if self.entries.len() > MAX_QUEUED.0 || self.bytes > MAX_QUEUED.1 {
+                    self.overflowed = true;
+                    self.take();
+                }
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    fn take(&mut self) -> Vec<CatalogEntry<'static>> {
+        self.bytes = 0;
+        std::mem::take(&mut self.entries)
+    }
+}
+
+/// Whether the server admits no second connection.
+fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::Client(error) if error.is_refused())
+}

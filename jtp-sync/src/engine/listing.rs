@@ -1,0 +1,188 @@
+//! Requests the catalog, and scans the folder meanwhile.
+
+use jtp_core::client::{ClientError, Retry};
+use jtp_driver::Runtime;
+use jtp_driver::client::{Entries, Error as ClientFailure};
+use jtp_store::OutputFolder;
+
+use super::error::Error;
+use super::event::SyncEvent;
+use super::race::{Either, race};
+use super::run::Run;
+use super::scan::FolderScan;
+use super::session::Session;
+use crate::inventory::Inventory;
+
+/// The memory that an image of the catalog takes, apart from its name, in bytes.
+const ENTRY_BYTES: usize = 100;
+
+/// What has arrived of a LIST.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Received {
+    pub(super) announced: u64,
+    pub(super) entries: u64,
+}
+
+impl Received {
+    fn is_complete(self) -> bool {
+        self.announced == self.entries
+    }
+
+    /// Whether only some entries are missing: a server that announces more than it sends.
+    fn is_nearly_complete(self) -> bool {
+        let missing = self.announced.saturating_sub(self.entries);
+        self.entries > 0 && missing <= 16.max(self.announced / 100)
+    }
+}
+
+impl<R: Runtime> Run<R> {
+    /// Requests the catalog and passes it to the planner. `rescan`: what the folder contains, too.
+    pub(super) async fn list(&mut self, rescan: bool) -> Result<(), Error> {
+        let scan = self.start_scan(rescan || !self.is_known)?;
+        let begun = self.runtime.now();
+        let received = self.receive_list().await?;
+        self.list_time = self.runtime.now().saturating_duration_since(begun);
+        self.end_list(received, scan).await
+    }
+
+    /// Begins to scan the folder. One that does not exist is created after the first LIST, so that a wrong address
+    /// leaves no empty folder behind.
+    pub(super) fn start_scan(&self, scan: bool) -> Result<Option<FolderScan>, Error> {
+        if !scan || !self.path.is_dir() {
+            return Ok(None);
+        }
+        self.open_folder()?;
+        let folder = self.session.folder()?;
+        FolderScan::start(folder, self.scan_mode).map(Some)
+    }
+
+    fn open_folder(&self) -> Result<(), Error> {
+        if self.session.folder().is_err() {
+            self.session.set_folder(OutputFolder::open(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// Ends a LIST: compares it with the folder.
+    pub(super) async fn end_list(
+        &mut self,
+        received: Received,
+        scan: Option<FolderScan>,
+    ) -> Result<(), Error> {
+        self.open_folder()?;
+        if let Some(mut scan) = scan {
+            let scanned = match race(self.session.stopped(), scan.finish()).await {
+                Either::First(()) => return Err(Error::Cancelled),
+                Either::Second(scanned) => scanned?,
+            };
+            let summary = &scanned.summary;
+            self.session.emit(&SyncEvent::Scanned {
+                files: summary.files,
+                read: summary.read,
+            });
+            for (name, error) in &scanned.unreadable {
+                self.session.emit(&SyncEvent::Unreadable { name, error });
+            }
+            let state = &mut *self.session.state();
+            state.settled_before = summary.settled_before;
+            state.planner.set_folder(scanned.inventory);
+        } else if !self.is_known {
+            self.session.state().planner.set_folder(Inventory::new());
+        }
+        self.is_known = true;
+        let report = {
+            let state = &mut *self.session.state();
+            state.planner.end_list(received.is_complete())
+        };
+        self.session.emit(&SyncEvent::Listed {
+            report: &report,
+            announced: received.announced,
+        });
+        Ok(())
+    }
+
+    /// Receives a LIST. After lost connections it is requested again; if the same part of it arrives again, or most of
+    /// it, that is used: some servers announce more entries than they send. // R6 R8
+    async fn receive_list(&mut self) -> Result<Received, Error> {
+        let mut retry = Retry::new(self.retries);
+        let mut before = 0;
+        loop {
+            self.session.check()?;
+            let mut entries = self.main.client.entries();
+            let result = receive_entries(&self.session, &mut entries).await;
+            let received = Received {
+                announced: entries.announced(),
+                entries: entries.received(),
+            };
+            drop(entries);
+            let error = match result {
+                Ok(()) => return Ok(received),
+                Err(Error::Client(error)) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            // A server that was never reached may not exist.
+            if !self.is_connected && matches!(error, ClientFailure::Connect { .. }) {
+                return Err(error.into());
+            }
+            self.is_connected = true;
+            if self.main.is_second(&error) {
+                return Err(error.into());
+            }
+            let same = received.entries > 0 && received.entries == before;
+            if same || (is_timeout(&error) && received.is_nearly_complete()) {
+                return Ok(received);
+            }
+            before = received.entries;
+            let Some(pause) = retry.pause(error.is_rate_limited()) else {
+                return match received.entries {
+                    0 => Err(error.into()),
+                    _ => Ok(received),
+                };
+            };
+            self.session.emit(&SyncEvent::Retrying {
+                error: &error,
+                pause,
+            });
+            self.main.sleep(pause).await?;
+        }
+    }
+}
+
+/// Passes the entries of a LIST to the planner, until its end.
+pub(super) async fn receive_entries<R: Runtime>(
+    session: &Session,
+    entries: &mut Entries<'_, R>,
+) -> Result<(), Error> {
+    {
+        let state = &mut *session.state();
+        state.relist = false;
+        state.planner.begin_list();
+    }
+    let (max_entries, max_bytes) = (session.limits.max_entries, session.limits.max_catalog_bytes);
+    let mut bytes = 0;
+    let receiving = async {
+        while let Some(entry) = entries.next().await? {
+            bytes += ENTRY_BYTES + entry.name.len();
+            let state = &mut *session.state();
+            let file_type = entry.flags.file_type();
+            state
+                .planner
+                .entry(entry.id, &entry.name, file_type, entry.length);
+            if state.planner.len() > max_entries || bytes > max_bytes {
+                return Err(Error::CatalogTooLarge {
+                    entries: max_entries,
+                    bytes: max_bytes,
+                });
+            }
+        }
+        Ok(())
+    };
+    match race(session.stopped(), receiving).await {
+        Either::First(()) => Err(Error::Cancelled),
+        Either::Second(result) => result,
+    }
+}
+
+fn is_timeout(error: &ClientFailure) -> bool {
+    matches!(error, ClientFailure::Protocol(ClientError::TimedOut))
+}

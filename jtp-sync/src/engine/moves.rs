@@ -1,0 +1,302 @@
+//! Carries out the planner's steps in the folder.
+//!
+//! The planner's knowledge is a hint. Each step looks at the folder first, and nothing is replaced that is not what the
+//! planner expects. // R8
+
+use jtp_core::ImageId;
+use jtp_store::{FileName, FileState, MoveError, OutputFolder, ReadError, has_image_extension};
+
+use super::error::Error;
+use super::event::{Cause, SyncEvent};
+use super::session::{Session, lock};
+use crate::inventory::FileKind;
+use crate::step::{Expect, Outcome, Reason, Step};
+
+/// A step that moves an image.
+struct Move {
+    id: ImageId,
+    /// The file to rename; `None` for an image that has arrived.
+    from: Option<String>,
+    to: FileName,
+    expect: Expect,
+    aside: bool,
+}
+
+/// What has the new name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Nothing, or what may be replaced. `replaces`: it is another image.
+    Allowed { replaces: bool },
+    /// Not what the planner expects.
+    Unexpected,
+}
+
+/// Why a move was not made.
+enum Obstacle {
+    /// The folder is not what the planner expects.
+    Stale,
+    /// The name or its file cannot be used.
+    Name(Cause),
+    /// The whole folder fails.
+    Folder(Error),
+}
+
+impl From<MoveError> for Obstacle {
+    fn from(error: MoveError) -> Obstacle {
+        match error {
+            MoveError::Folder(error) => Obstacle::Folder(error.into()),
+            MoveError::Name(error) => Obstacle::Name(Cause::Folder(error)),
+            _ => Obstacle::Stale,
+        }
+    }
+}
+
+impl Session {
+    /// Carries out all steps that the planner has now. Several threads may do this at the same time.
+    ///
+    /// # Errors
+    ///
+    /// The whole folder fails.
+    pub(super) fn run_moves(&self) -> Result<(), Error> {
+        let mut any = false;
+        while !self.has_failed() {
+            let step = self.state().planner.next_move();
+            let planned = match step {
+                None => break,
+                Some(Step::Discard { id }) => {
+                    self.state().staged.remove(&id);
+                    continue;
+                }
+                Some(Step::Refuse { id, reason }) => {
+                    self.refused(id, reason);
+                    continue;
+                }
+                Some(Step::Place { id, to }) => Move::new(id, None, to, Expect::Nothing),
+                Some(Step::Replace { id, to, expect }) => Move::new(id, None, to, expect),
+                Some(Step::Rename {
+                    id,
+                    from,
+                    to,
+                    expect,
+                }) => Move::new(id, Some(from), to, expect),
+                Some(Step::KeepAside { id, from, to }) => Move {
+                    aside: true,
+                    ..Move::new(id, Some(from), to, Expect::Nothing)
+                },
+            };
+            any = true;
+            self.carry_out(&planned)?;
+        }
+        if any {
+            self.changed.notify(usize::MAX);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, planned: &Move) -> Result<(), Error> {
+        let id = planned.id;
+        let outcome = match self.try_move(planned) {
+            Ok(event) => {
+                self.state().planner.report(id, Outcome::Done);
+                self.emit(&event);
+                return Ok(());
+            }
+            Err(Obstacle::Folder(error)) => {
+                self.state().planner.report(id, Outcome::Failed);
+                return Err(error);
+            }
+            Err(Obstacle::Name(cause)) => {
+                tracing::debug!(%id, to = planned.to.as_str(), ?cause, "cannot use the name");
+                self.state().remember_cause(id, cause);
+                Outcome::Failed
+            }
+            Err(Obstacle::Stale) => Outcome::Stale,
+        };
+        // The planner learns what the folder has under these names now.
+        let other = match &planned.expect {
+            Expect::Copy { other, .. } => Some(other.as_str()),
+            _ => None,
+        };
+        for name in [planned.from.as_deref(), other, Some(planned.to.as_str())] {
+            if let Some(name) = name.filter(|_| outcome == Outcome::Stale) {
+                self.look_again(name)?;
+            }
+        }
+        self.state().planner.report(id, outcome);
+        Ok(())
+    }
+
+    fn try_move<'a>(&self, planned: &'a Move) -> Result<SyncEvent<'a>, Obstacle> {
+        let folder = self.folder().map_err(Obstacle::Folder)?;
+        let (id, to) = (planned.id, &planned.to);
+        let over = match planned.expect {
+            // Placing it fails if there is a file.
+            Expect::Nothing if planned.from.is_none() => FileState::NOTHING,
+            _ => folder.look(to.as_str()).map_err(folder_error)?,
+        };
+        let Some(from) = &planned.from else {
+            let Over::Allowed { replaces } = self.may_replace(folder, planned, &over)? else {
+                return Err(Obstacle::Stale);
+            };
+            if !self.state().planner.is_current(id) {
+                return Err(Obstacle::Stale);
+            }
+            let staged = self.state().staged.get(&id).cloned();
+            let Some(staged) = staged else {
+                return Err(Obstacle::Stale);
+            };
+            let staged = &mut *lock(&staged);
+            staged.place(to, &over)?;
+            self.state().staged.remove(&id);
+            return Ok(SyncEvent::Placed {
+                id,
+                name: to,
+                bytes: staged.length(),
+                replaced: replaces,
+            });
+        };
+        let source = folder.look(from).map_err(folder_error)?;
+        let is_own = source.is_same_file(&over);
+        if !self.holds(folder, from, &source, id)?
+            || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
+            || !self.state().planner.is_current(id)
+        {
+            return Err(Obstacle::Stale);
+        }
+        folder.rename(from, &source, to, &over)?;
+        Ok(SyncEvent::Renamed {
+            id,
+            from,
+            to,
+            aside: planned.aside,
+        })
+    }
+
+    /// Whether what has the new name is what the planner expects there. // R5 R8
+    fn may_replace(
+        &self,
+        folder: &OutputFolder,
+        planned: &Move,
+        over: &FileState,
+    ) -> Result<Over, Obstacle> {
+        if over.is_nothing() {
+            return Ok(Over::Allowed { replaces: false });
+        }
+        if !over.is_file() {
+            return Ok(Over::Unexpected);
+        }
+        let to = planned.to.as_str();
+        let is_expected = match &planned.expect {
+            Expect::Nothing => Ok(false),
+            Expect::Image(expected) => self.holds(folder, to, over, *expected),
+            Expect::Copy { id, other } => {
+                let copy = folder.look(other).map_err(folder_error)?;
+                Ok(self.holds(folder, other, &copy, *id)? && self.holds(folder, to, over, *id)?)
+            }
+            // It is read only now. It may be the only copy of another image that the server still has.
+            Expect::Unread => match folder.read_id(to, over, self.halted()) {
+                // The same image: nothing is lost.
+                Ok(found) if found == planned.id => return Ok(Over::Allowed { replaces: false }),
+                Ok(found) => Ok(self.may_replace_unread(planned.id, Some(found))),
+                Err(ReadError::Output(_)) => Ok(self.may_replace_unread(planned.id, None)),
+                Err(error) => not_read(&error).map(|()| false),
+            },
+        };
+        is_expected.map(|is_expected| match is_expected {
+            true => Over::Allowed {
+                replaces: planned.expect != Expect::Image(planned.id),
+            },
+            false => Over::Unexpected,
+        })
+    }
+
+    fn may_replace_unread(&self, id: ImageId, content: Option<ImageId>) -> bool {
+        self.state().planner.may_replace_unread(id, content)
+    }
+
+    /// Whether a file contains the image: it has not changed since the scan read it, or it is read again.
+    fn holds(
+        &self,
+        folder: &OutputFolder,
+        name: &str,
+        file: &FileState,
+        id: ImageId,
+    ) -> Result<bool, Obstacle> {
+        if !file.is_file() {
+            return Ok(false);
+        }
+        let settled = self.state().settled_before;
+        if settled.is_some_and(|time| file.is_older(time)) {
+            return Ok(true);
+        }
+        match folder.read_id(name, file, self.halted()) {
+            Ok(found) => Ok(found == id),
+            Err(error) => not_read(&error).map(|()| false),
+        }
+    }
+
+    /// Passes to the planner what the folder has under a name.
+    fn look_again(&self, name: &str) -> Result<(), Error> {
+        let folder = self.folder()?;
+        let file = folder.look(name)?;
+        let kind = if file.is_nothing() {
+            None
+        } else if !file.is_file() {
+            Some(FileKind::Reserved)
+        } else {
+            Some(match folder.read_id(name, &file, self.halted()) {
+                Ok(id) if has_image_extension(name) => FileKind::Image(id),
+                Ok(id) if self.state().planner.length(id).is_some() => FileKind::Image(id),
+                Ok(_) => FileKind::Other,
+                Err(ReadError::Stopped) => return Err(Error::Cancelled),
+                // The next scan reads it again.
+                Err(_) => FileKind::Unread,
+            })
+        };
+        let planner = &mut self.state().planner;
+        match kind {
+            Some(kind) => planner.file_found(name, kind),
+            None => planner.file_gone(name),
+        }
+        Ok(())
+    }
+
+    /// The planner has given up an image.
+    fn refused(&self, id: ImageId, reason: Reason) {
+        let (name, cause) = {
+            let state = &mut *self.state();
+            state.suspects.remove(&id);
+            (state.planner.name(id), state.causes.remove(&id))
+        };
+        self.emit(&SyncEvent::Refused {
+            id,
+            name: name.as_ref(),
+            reason,
+            cause: cause.as_ref(),
+        });
+    }
+}
+
+impl Move {
+    fn new(id: ImageId, from: Option<String>, to: FileName, expect: Expect) -> Move {
+        Move {
+            id,
+            from,
+            to,
+            expect,
+            aside: false,
+        }
+    }
+}
+
+/// A file could not be read. That is no reason to give up, unless the run has ended.
+fn not_read(error: &ReadError) -> Result<(), Obstacle> {
+    match error {
+        ReadError::Stopped => Err(Obstacle::Folder(Error::Cancelled)),
+        _ => Ok(()),
+    }
+}
+
+fn folder_error(error: jtp_store::OutputError) -> Obstacle {
+    Obstacle::Folder(error.into())
+}

@@ -1,0 +1,112 @@
+//! Which images a connection requests next.
+
+use jtp_core::ImageId;
+use jtp_core::client::HaveSet;
+
+use super::session::{Session, State};
+use crate::step::FetchFailure;
+
+/// Minimum size of a request in bytes, unless nothing else is wanted: smaller ones are not worth a round trip.
+const MIN_BYTES: u64 = 64 * 1024;
+
+/// Maximum number of images in one GET_BY_ID.
+pub(super) const MAX_IMAGES: usize = 255;
+
+/// Maximum number of images that a single connection takes at once: several requests of [`MAX_IMAGES`].
+const MAX_SINGLE: usize = 8 * MAX_IMAGES;
+
+/// If the folder contains more images than this and few are missing, those are requested by ID: a BATCH would name all
+/// others, in 8 bytes each.
+const MAX_BATCH_FOR_FEW: usize = 10_000;
+
+/// A request, and the images that it asks for.
+pub(super) enum Request {
+    /// All images that the server has. // S8
+    All,
+    /// All images but these. // S8
+    Batch(HaveSet),
+    /// These images. // S7
+    Ids(Vec<ImageId>),
+}
+
+impl Session {
+    /// Takes the images of the next request from the planner; `None` if none are wanted now.
+    pub(super) fn next_request(&self) -> Option<Request> {
+        let state = &mut *self.state();
+        let request = state.next_bulk().or_else(|| state.next_ids());
+        if request.is_some() {
+            state.in_flight += 1;
+        }
+        request
+    }
+}
+
+impl State {
+    /// One request for everything, if one connection is used and only few images have to be named.
+    fn next_bulk(&mut self) -> Option<Request> {
+        let wanted = usize::try_from(self.planner.wanted().images).unwrap_or(usize::MAX);
+        if !self.bulk || self.connections > 1 || self.in_flight > 0 || wanted <= self.suspects.len()
+        {
+            return None;
+        }
+        let few = wanted <= MAX_IMAGES;
+        let had = self.planner.len().saturating_sub(wanted) + self.suspects.len();
+        if few && (self.follows || had > MAX_BATCH_FOR_FEW) {
+            return None;
+        }
+        if had == 0 {
+            self.planner.fetch_all();
+            return Some(Request::All);
+        }
+        if had > HaveSet::MAX {
+            return None;
+        }
+        let suspects = self.suspects.keys().copied();
+        let have = HaveSet::try_from_iter(self.planner.have().chain(suspects)).ok()?;
+        self.planner.fetch_all();
+        for &id in self.suspects.keys() {
+            self.planner.fetch_failed(id, FetchFailure::Interrupted);
+        }
+        Some(Request::Batch(have))
+    }
+
+    /// A share of the wanted images that shrinks with their number, so that all connections finish at about the same
+    /// time. An image that the server has failed to send is requested alone, after all others.
+    fn next_ids(&mut self) -> Option<Request> {
+        let wanted = self.planner.wanted();
+        let images = usize::try_from(wanted.images).unwrap_or(usize::MAX);
+        let (max_images, max_bytes) = match self.connections {
+            0 | 1 => (MAX_SINGLE, u64::MAX),
+            n => {
+                let share = wanted.bytes / u64::try_from(n).unwrap_or(1) / 2;
+                (images.div_ceil(n).min(MAX_IMAGES), share.max(MIN_BYTES))
+            }
+        };
+        let mut ids = Vec::new();
+        let mut suspects = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..images {
+            let Some((id, length)) = self.planner.next_fetch() else {
+                break;
+            };
+            if self.suspects.contains_key(&id) {
+                suspects.push(id);
+                continue;
+            }
+            bytes += u64::from(length);
+            ids.push(id);
+            if ids.len() >= max_images || bytes >= max_bytes {
+                break;
+            }
+        }
+        let alone = match ids.is_empty() && !suspects.is_empty() {
+            true => Some(suspects.swap_remove(0)),
+            false => None,
+        };
+        for id in suspects {
+            self.planner.fetch_failed(id, FetchFailure::Interrupted);
+        }
+        ids.extend(alone);
+        (!ids.is_empty()).then_some(Request::Ids(ids))
+    }
+}

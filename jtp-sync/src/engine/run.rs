@@ -1,0 +1,243 @@
+//! One run: catalog, folder, and connections until nothing is left to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use event_listener::listener;
+use jtp_driver::Runtime;
+use jtp_driver::client::{Client, ClientBuilder};
+
+use super::FolderSyncBuilder;
+use super::connection::Connection;
+use super::error::Error;
+use super::event::SyncEvent;
+use super::session::Session;
+use crate::options::Fetch;
+
+/// The most LISTs in a row that images which were not sent, or which no LIST named, lead to.
+const MAX_LISTS: u32 = 5;
+
+/// A run in progress.
+pub(super) struct Run<R: Runtime> {
+    pub(super) session: Arc<Session>,
+    pub(super) runtime: R,
+    pub(super) clients: ClientBuilder<R, Client<R>>,
+    pub(super) path: std::path::PathBuf,
+    pub(super) scan_mode: jtp_store::ScanMode,
+    /// Requests the catalog and images.
+    pub(super) main: Connection<R>,
+    connections: usize,
+    pub(super) retries: u32,
+    /// Whether the planner knows what the folder contains.
+    pub(super) is_known: bool,
+    /// Whether the server was reached.
+    pub(super) is_connected: bool,
+    /// How long the last LIST took.
+    pub(super) list_time: Duration,
+    /// Connections with tasks of their own.
+    helpers: Arc<AtomicUsize>,
+}
+
+impl<R: Runtime> Run<R> {
+    pub(super) fn new(
+        config: &FolderSyncBuilder<R>,
+        session: Arc<Session>,
+        is_known: bool,
+    ) -> Run<R> {
+        let runtime = config.clients.runtime().clone();
+        let client = config.clients.clone().build();
+        let scan_mode = match (config.options.fetch(), config.rehash) {
+            (Fetch::All, _) => jtp_store::ScanMode::Names,
+            (_, true) => jtp_store::ScanMode::Rehash,
+            (_, false) => jtp_store::ScanMode::Ids,
+        };
+        Run {
+            main: Connection::new(
+                &session,
+                runtime.clone(),
+                client,
+                (0, config.connections),
+                config.retries,
+            ),
+            session,
+            runtime,
+            clients: config.clients.clone(),
+            path: config.path.clone(),
+            scan_mode,
+            connections: config.connections,
+            retries: config.retries,
+            is_known,
+            is_connected: is_known,
+            list_time: Duration::ZERO,
+            helpers: Arc::default(),
+        }
+    }
+
+    /// Makes the folder contain what the server lists.
+    pub(super) async fn sync(&mut self) -> Result<(), Error> {
+        self.list(true).await?;
+        self.settle().await
+    }
+
+    /// Carries out the plan until nothing is left to do.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        let mut lists = 0;
+        loop {
+            self.main.workers.moves();
+            self.main.drain().await;
+            self.session.check()?;
+            let (wanted, wants_list, finished) = {
+                let state = self.session.state();
+                let planner = &state.planner;
+                let wanted = planner.wanted().images;
+                (wanted, state.wants_list(), planner.is_finished())
+            };
+            if wanted > 0 {
+                self.session.emit_planned();
+                self.fetch(wanted).await?;
+            } else if wants_list && lists >= MAX_LISTS {
+                let state = &mut *self.session.state();
+                state.relist = false;
+                state.planner.no_more_lists();
+            } else if wants_list {
+                lists += 1;
+                self.main.sleep(self.list_pause(lists)).await?;
+                self.list(false).await?;
+            } else {
+                debug_assert!(finished, "nothing is in progress, and something is left");
+                self.session.emit_planned();
+                return Ok(());
+            }
+        }
+    }
+
+    /// LISTs take at most a twentieth of the time.
+    fn list_pause(&self, lists: u32) -> Duration {
+        let pause = Duration::from_millis(100).saturating_mul(1 << lists.min(5));
+        pause.max(self.list_time.saturating_mul(20))
+    }
+
+    /// Fetches what is wanted, over as many connections as are permitted and useful.
+    async fn fetch(&mut self, wanted: u64) -> Result<(), Error> {
+        let useful = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let connections = self.connections.min(useful).max(1);
+        self.session.state().connections = connections;
+        for number in 1..connections {
+            self.start_helper(number)?;
+        }
+        let fetched = self.main.fetch().await;
+        if matches!(&fetched, Err(error) if !is_transient(error)) {
+            self.session.end();
+        }
+        // Others may go on where this one failed.
+        self.join_helpers().await;
+        self.session.state().connections = 1;
+        match fetched {
+            Err(error) if is_transient(&error) => {
+                self.main.drain().await;
+                match self.session.state().planner.wanted().images {
+                    0 => Ok(()),
+                    _ => Err(error),
+                }
+            }
+            fetched => fetched,
+        }
+    }
+
+    fn start_helper(&self, number: usize) -> Result<(), Error> {
+        let helper = Helper::new(&self.helpers, &self.session);
+        let client = self.clients.clone().build();
+        let numbers = (number, self.connections);
+        let mut connection = Connection::new(
+            &self.session,
+            self.runtime.clone(),
+            client,
+            numbers,
+            self.retries,
+        );
+        let task = async move {
+            let result = connection.fetch().await;
+            connection.workers.discard();
+            connection.workers.drain().await;
+            connection.client.close().await;
+            helper.ended(result);
+        };
+        self.runtime
+            .spawn(format_args!("jtp-sync {number}"), Box::pin(task))
+            .map_err(Error::Thread)
+    }
+
+    async fn join_helpers(&self) {
+        loop {
+            listener!(self.session.changed => changed);
+            if self.helpers.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Ends the run: processes what has arrived, and returns the error that ended it.
+    pub(super) async fn finish(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err() {
+            self.session.end();
+        }
+        self.main.workers.discard();
+        self.main.workers.drain().await;
+        self.main.client.close().await;
+        self.join_helpers().await;
+        match (self.session.take_failure(), result) {
+            (Some(failure), _) => Err(failure),
+            (None, result) => result,
+        }
+    }
+}
+
+pub(super) fn is_transient(error: &Error) -> bool {
+    matches!(error, Error::Client(error) if error.is_transient())
+}
+
+/// Counts a connection with a task of its own, as long as the task exists.
+struct Helper {
+    running: Arc<AtomicUsize>,
+    session: Arc<Session>,
+}
+
+impl Helper {
+    fn new(running: &Arc<AtomicUsize>, session: &Arc<Session>) -> Helper {
+        running.fetch_add(1, Ordering::AcqRel);
+        Helper {
+            running: Arc::clone(running),
+            session: Arc::clone(session),
+        }
+    }
+
+    /// What the connection has taken was given back: the others go on with it.
+    fn ended(self, result: Result<(), Error>) {
+        let connections = {
+            let mut state = self.session.state();
+            state.connections = state.connections.saturating_sub(1).max(1);
+            state.connections
+        };
+        match result {
+            Ok(()) | Err(Error::Cancelled) => {}
+            Err(error) if is_transient(&error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection ended"
+                );
+                self.session
+                    .emit(&SyncEvent::FewerConnections { connections });
+            }
+            Err(error) => self.session.fail(error),
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::AcqRel);
+        self.session.changed.notify(usize::MAX);
+    }
+}

@@ -1,0 +1,107 @@
+//! Scans the folder on a thread while the first LIST arrives.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use event_listener::{Event, listener};
+use jtp_store::{FileContent, OutputError, OutputFolder, ScanMode, ScanSummary};
+
+use super::error::Error;
+use super::session::lock;
+use crate::inventory::{FileKind, Inventory};
+
+/// The most unreadable files that are reported one by one. // R3
+const MAX_UNREADABLE: usize = 1000;
+
+/// What a scan found.
+pub(super) struct Scanned {
+    pub(super) inventory: Inventory,
+    pub(super) summary: ScanSummary,
+    pub(super) unreadable: Vec<(OsString, io::Error)>,
+}
+
+#[derive(Default)]
+struct Shared {
+    result: Mutex<Option<Result<Scanned, OutputError>>>,
+    ended: AtomicBool,
+    changed: Event,
+    stop: AtomicBool,
+}
+
+/// A scan in progress. Dropping it ends the scan.
+pub(super) struct FolderScan(Arc<Shared>);
+
+impl FolderScan {
+    pub(super) fn start(folder: &OutputFolder, mode: ScanMode) -> Result<FolderScan, Error> {
+        let shared = Arc::new(Shared::default());
+        let (folder, ours) = (folder.clone(), AtEnd(Arc::clone(&shared)));
+        thread::Builder::new()
+            .name("jtp-sync scan".to_owned())
+            .spawn(move || {
+                let result = scan(&folder, mode, &ours.0.stop);
+                *lock(&ours.0.result) = Some(result);
+            })
+            .map_err(Error::Thread)?;
+        Ok(FolderScan(shared))
+    }
+
+    /// Waits for the result. Cancel safe.
+    pub(super) async fn finish(&mut self) -> Result<Scanned, Error> {
+        loop {
+            listener!(self.0.changed => changed);
+            if self.0.ended.load(Ordering::Acquire) {
+                let result = lock(&self.0.result).take();
+                return result.ok_or(Error::Panicked)?.map_err(Error::Folder);
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for FolderScan {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Notes that the thread has ended, even by a panic.
+struct AtEnd(Arc<Shared>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.changed.notify(usize::MAX);
+    }
+}
+
+fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scanned, OutputError> {
+    let mut inventory = Inventory::new();
+    let mut unreadable = Vec::new();
+    let summary = folder.scan(mode, stop, &mut |file| {
+        let kind = match file.content {
+            FileContent::Image(id) => FileKind::Image(id),
+            FileContent::Unread => FileKind::Unread,
+            FileContent::Unreadable(error) => {
+                if unreadable.len() < MAX_UNREADABLE {
+                    unreadable.push((file.name.to_owned(), error));
+                }
+                FileKind::Unread
+            }
+            FileContent::Other => FileKind::Other,
+            _ => FileKind::Reserved,
+        };
+        // No image gets a name that is not UTF-8.
+        if let Some(name) = file.name.to_str() {
+            inventory.add(name, kind);
+        }
+    })?;
+    inventory.set_case_sensitive(summary.case_sensitive == Some(true));
+    Ok(Scanned {
+        inventory,
+        summary,
+        unreadable,
+    })
+}

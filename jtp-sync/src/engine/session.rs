@@ -1,0 +1,326 @@
+//! What the connections and the worker threads of a sync share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use event_listener::Event;
+use jtp_core::{ImageFault, ImageId};
+use jtp_driver::ShutdownSignal;
+use jtp_store::{OutputFolder, StagedFile};
+
+use super::error::Error;
+use super::event::{Cause, Observer, SyncEvent};
+use super::race::race;
+use crate::planner::Planner;
+use crate::step::{FetchFailure, Received};
+
+/// The most bytes of images that no LIST has named and that wait for one, decoded. // R3 R8
+const MAX_UNLISTED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The most images whose last failure is remembered until the planner gives them up. // R3
+const MAX_CAUSES: usize = 10_000;
+
+/// The limits of a sync.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Decoded bytes of an image. // R4
+    pub(super) max_image_size: u64,
+    /// Decoded bytes of all images.
+    pub(super) max_total_size: Option<u64>,
+    /// Images of a catalog. // R3
+    pub(super) max_entries: usize,
+    /// Bytes of memory for a catalog. // R3
+    pub(super) max_catalog_bytes: usize,
+}
+
+/// The state of one run.
+pub(super) struct Session {
+    pub(super) limits: Limits,
+    folder: OnceLock<OutputFolder>,
+    state: Mutex<State>,
+    observer: Arc<dyn Observer>,
+    /// The program cancels the sync.
+    cancel: ShutdownSignal,
+    /// Ends the connections and threads of this run.
+    stop: ShutdownSignal,
+    /// The same for code that reads files.
+    halted: Arc<AtomicBool>,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    /// The state has changed in a way that another task may be waiting for.
+    pub(super) changed: Event,
+    /// The encoded bytes of planned images that have arrived.
+    arrived: AtomicU64,
+    decoded: AtomicU64,
+}
+
+/// What is protected by one lock, held for the time of a call to the planner.
+pub(super) struct State {
+    pub(super) planner: Planner,
+    /// Images that have arrived and are not visible yet.
+    pub(super) staged: HashMap<ImageId, Arc<Mutex<StagedFile>>>,
+    unlisted_bytes: u64,
+    /// An image arrived that no LIST names, and was not kept.
+    pub(super) relist: bool,
+    /// Why images have failed so far.
+    pub(super) causes: HashMap<ImageId, Cause>,
+    /// Images in whose place the connection ended, and how often. They are requested last, and alone.
+    pub(super) suspects: HashMap<ImageId, u32>,
+    /// Files whose state is older have not changed since they were scanned.
+    pub(super) settled_before: Option<SystemTime>,
+    /// Requests whose responses are not complete.
+    pub(super) in_flight: usize,
+    /// Connections that fetch.
+    pub(super) connections: usize,
+    /// Whether one request for everything comes next. It is not made twice in a row, nor if the server does not know it.
+    pub(super) bulk: bool,
+    /// Few images are requested by ID: the run follows a server, where they are what is new.
+    pub(super) follows: bool,
+}
+
+impl State {
+    pub(super) fn new(planner: Planner) -> State {
+        State {
+            planner,
+            staged: HashMap::new(),
+            unlisted_bytes: 0,
+            relist: false,
+            causes: HashMap::new(),
+            suspects: HashMap::new(),
+            settled_before: None,
+            in_flight: 0,
+            connections: 1,
+            bulk: true,
+            follows: false,
+        }
+    }
+
+    pub(super) fn wants_list(&self) -> bool {
+        self.relist || self.planner.wants_list()
+    }
+
+    pub(super) fn remember_cause(&mut self, id: ImageId, cause: Cause) {
+        if self.causes.len() < MAX_CAUSES || self.causes.contains_key(&id) {
+            self.causes.insert(id, cause);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(
+        limits: Limits,
+        state: State,
+        observer: Arc<dyn Observer>,
+        cancel: ShutdownSignal,
+    ) -> Session {
+        Session {
+            limits,
+            folder: OnceLock::new(),
+            state: Mutex::new(state),
+            observer,
+            cancel,
+            stop: ShutdownSignal::new(),
+            halted: Arc::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            changed: Event::new(),
+            arrived: AtomicU64::new(0),
+            decoded: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The folder. It is opened before anything is written.
+    pub(super) fn folder(&self) -> Result<&OutputFolder, Error> {
+        self.folder.get().ok_or(Error::Panicked)
+    }
+
+    pub(super) fn set_folder(&self, folder: OutputFolder) {
+        // Set once for each run.
+        let _ = self.folder.set(folder);
+    }
+
+    pub(super) fn emit(&self, event: &SyncEvent<'_>) {
+        self.observer.event(event);
+    }
+
+    /// Reports how much is planned now.
+    pub(super) fn emit_planned(&self) {
+        let totals = self.state().planner.totals();
+        self.emit(&SyncEvent::Planned(&totals));
+    }
+
+    /// Ends the run with this error, unless there was one before, or the run has already ended.
+    pub(super) fn fail(&self, error: Error) {
+        if matches!(error, Error::Cancelled) {
+            return self.end();
+        }
+        lock(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+        self.end();
+    }
+
+    /// Ends the connections and threads of this run.
+    pub(super) fn end(&self) {
+        self.halted.store(true, Ordering::Release);
+        self.stop.begin();
+        self.changed.notify(usize::MAX);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// The flag that ends the reading of files.
+    pub(super) fn halted(&self) -> &Arc<AtomicBool> {
+        &self.halted
+    }
+
+    /// Waits until the run is to end. Cancel safe.
+    pub(super) async fn stopped(&self) {
+        race(self.cancel.wait(), self.stop.wait()).await;
+    }
+
+    /// An error if the run is to end. [`take_failure`](Self::take_failure) has the cause.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.cancel.has_begun() || self.stop.has_begun() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    /// Why the run ended, if a part of it failed.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
+    }
+
+    /// Counts decoded bytes.
+    pub(super) fn count_decoded(&self, bytes: usize) -> Result<(), Error> {
+        let Some(limit) = self.limits.max_total_size else {
+            return Ok(());
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let before = self.decoded.fetch_add(bytes, Ordering::Relaxed);
+        match before.saturating_add(bytes) > limit {
+            true => Err(Error::SizeLimit { limit }),
+            false => Ok(()),
+        }
+    }
+
+    /// An image has arrived and is verified. On a worker thread. // R2
+    pub(super) fn received(&self, staged: StagedFile, mut flight: Flight) -> Result<(), Error> {
+        let (id, length) = (staged.id(), staged.length());
+        {
+            let state = &mut *self.state();
+            state.suspects.remove(&id);
+            if state.planner.length(id).is_none() {
+                let bytes = state.unlisted_bytes.saturating_add(length);
+                if bytes > MAX_UNLISTED_BYTES {
+                    state.relist = true;
+                    return Ok(());
+                }
+                state.unlisted_bytes = bytes;
+            }
+            if state.planner.fetched(id) == Received::Keep {
+                state.staged.insert(id, Arc::new(Mutex::new(staged)));
+            }
+        }
+        flight.complete();
+        self.run_moves()?;
+        // One that has to wait takes neither memory nor a file descriptor.
+        let waiting = self.state().staged.get(&id).cloned();
+        if let Some(staged) = waiting {
+            lock(&staged).settle()?;
+        }
+        Ok(())
+    }
+
+    /// An image has arrived and is broken. On a worker thread. // R2 R4
+    pub(super) fn broken(&self, id: ImageId, cause: Cause, flight: Flight) {
+        drop(flight);
+        let is_final = matches!(
+            cause,
+            Cause::Fault(ImageFault::TooLarge { .. } | ImageFault::Encrypted)
+        );
+        let failure = match is_final {
+            true => FetchFailure::Final,
+            false => FetchFailure::Broken,
+        };
+        self.emit(&SyncEvent::Broken { id, cause: &cause });
+        {
+            let state = &mut *self.state();
+            state.remember_cause(id, cause);
+            state.planner.fetch_failed(id, failure);
+        }
+        if let Err(error) = self.run_moves() {
+            self.fail(error);
+        }
+    }
+
+    fn progress(&self, add: u64, subtract: u64) {
+        let bytes = match subtract {
+            0 => self.arrived.fetch_add(add, Ordering::Relaxed) + add,
+            _ => self.arrived.fetch_sub(subtract, Ordering::Relaxed) - subtract,
+        };
+        self.emit(&SyncEvent::Progress { bytes });
+    }
+}
+
+/// Ends a run when it is dropped, so that its connections and threads end too.
+pub(super) struct EndGuard(pub(super) Arc<Session>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// One image's contribution to the progress. It never exceeds the listed length, so that the sum stays correct even if
+/// the encoded length has changed. Dropped before it is complete, it is subtracted again. // S6
+pub(super) struct Flight {
+    session: Arc<Session>,
+    listed: u64,
+    reported: u64,
+}
+
+impl Flight {
+    pub(super) fn new(session: &Arc<Session>, id: ImageId) -> Flight {
+        let listed = session.state().planner.length(id).unwrap_or(0);
+        Flight {
+            session: Arc::clone(session),
+            listed: u64::from(listed),
+            reported: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.listed - self.reported);
+        if bytes > 0 {
+            self.reported += bytes;
+            self.session.progress(bytes, 0);
+        }
+    }
+
+    fn complete(&mut self) {
+        self.add(u64::MAX);
+        self.listed = 0;
+        self.reported = 0;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.reported > 0 {
+            self.session.progress(0, self.reported);
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,86 @@
+//! What a worker thread does with a batch: decode, verify, write.
+
+use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image};
+use jtp_store::{OutputError, PendingFile};
+
+use super::batch::{Batch, Step};
+use crate::engine::error::Error;
+use crate::engine::event::Cause;
+use crate::engine::session::{Flight, Session};
+
+/// Decodes images one after another, verifies them and passes them to the session. // R2
+///
+/// It fails only if the whole folder cannot be written. If a single image fails, that is reported and the rest of its
+/// bytes are ignored.
+pub(super) struct Decoder<'a> {
+    session: &'a Session,
+    body: BodyReceiver,
+    /// The current image, and its file.
+    image: Option<(Image, PendingFile)>,
+}
+
+impl Decoder<'_> {
+    pub(super) fn new(session: &Session) -> Decoder<'_> {
+        Decoder {
+            session,
+            body: BodyReceiver::new(session.limits.max_image_size, DEFAULT_MAX_WINDOW), // R4 W8
+            image: None,
+        }
+    }
+
+    pub(super) fn process(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let mut rest = batch.bytes.as_slice();
+        for step in batch.steps.drain(..) {
+            match step {
+                Step::Begin(image) => {
+                    self.body.begin(image);
+                    let file = self.session.folder()?.begin(&image);
+                    self.image = Some((image, file));
+                }
+                Step::Bytes(count) => {
+                    let (bytes, after) = rest.split_at(count);
+                    rest = after;
+                    self.append(bytes)?;
+                }
+                Step::End(flight) => self.end(flight)?,
+                Step::Discard => self.image = None,
+            }
+        }
+        batch.bytes.clear();
+        Ok(())
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        let Some((_, file)) = &mut self.image else {
+            return Ok(());
+        };
+        while !bytes.is_empty() {
+            let piece = self.body.receive(bytes);
+            bytes = &bytes[piece.used..];
+            self.session.count_decoded(piece.data.len())?;
+            file.append(piece.data)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, flight: Flight) -> Result<(), Error> {
+        let Some((image, file)) = self.image.take() else {
+            return Ok(());
+        };
+        match self.body.verdict() {
+            Some(Ok(verified)) => match file.finish(verified) {
+                Ok(staged) => self.session.received(staged, flight),
+                Err(error @ OutputError::NotVerified { .. }) => {
+                    self.session.broken(image.id, Cause::Folder(error), flight);
+                    Ok(())
+                }
+                Err(error) => Err(error.into()),
+            },
+            Some(Err(fault)) => {
+                self.session.broken(image.id, Cause::Fault(fault), flight);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}

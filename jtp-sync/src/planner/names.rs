@@ -1,0 +1,114 @@
+//! The names that images get.
+
+use jtp_core::{FileType, ImageId};
+use jtp_store::{FileName, fold_case};
+
+use super::{Planner, mark};
+use crate::inventory::FileKind;
+use crate::options::Names;
+
+impl Planner {
+    /// The name that an image is to have.
+    pub(super) fn target(&self, slot: usize, id: ImageId) -> FileName {
+        // The type matters only for images without a name.
+        let name = self.images.names.name(id, FileType::Other);
+        if self.images.has(slot, mark::NUMBERED) {
+            return self.numbered(&name.with_id(id), id, true);
+        }
+        if self.images.has(slot, mark::DIVERTED) {
+            return name.with_id(id);
+        }
+        name
+    }
+
+    /// The first of the names with a number that no file has, or with `own` also one that a file with the image has.
+    pub(super) fn numbered(&self, name: &FileName, id: ImageId, own: bool) -> FileName {
+        let (stem, extension) = name
+            .as_str()
+            .rsplit_once('.')
+            .unwrap_or((name.as_str(), "img"));
+        let suffix = format!("-{id}");
+        // Short enough that the ID and the number are not cut off.
+        let stem: String = stem
+            .strip_suffix(&suffix)
+            .unwrap_or(stem)
+            .chars()
+            .take(50)
+            .collect();
+        let mut n = 1u64;
+        loop {
+            let name = FileName::new(
+                &format!("{stem}{suffix}-{n}.{extension}"),
+                id,
+                FileType::Other,
+            );
+            let is_own = |file| own && self.files.kind(file) == FileKind::Image(id);
+            if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
+                return name;
+            }
+            n += 1;
+        }
+    }
+
+    /// Gives the image its ID as a suffix, or a number after that if it has it. `false` if it has both.
+    pub(super) fn divert(&mut self, slot: usize) -> bool {
+        let is_new = !self.images.has(slot, mark::NUMBERED);
+        let diverted = self.images.has(slot, mark::DIVERTED);
+        let next = if diverted {
+            mark::NUMBERED
+        } else {
+            mark::DIVERTED
+        };
+        self.images.set(slot, next);
+        is_new
+    }
+
+    /// Whether no file has the name, and no step in progress uses it.
+    pub(super) fn is_unused(&self, name: &FileName) -> bool {
+        let folded = fold_case(name.as_str());
+        let single = self.images.names.only_with_fold(&folded);
+        let holder = single.and_then(|holder| self.images.slot(holder));
+        !self.busy.contains_key(&*folded)
+            && !holder.is_some_and(|holder| self.images.has(holder, mark::AT_PLAIN))
+            && self.files.with_fold(&folded).is_empty()
+    }
+
+    /// Whether all files of the image have names that were made from its ID.
+    pub(super) fn has_only_made_names(&self, slot: usize, id: ImageId) -> bool {
+        let is_made = |file| is_made(self.files.name(file), id);
+        !self.images.has(slot, mark::AT_PLAIN) && self.files.copies(id).all(is_made)
+    }
+
+    /// A file does not have this name any more. With [`Names::Any`], files are not moved for an image whose name is
+    /// not free, so the image is looked at again.
+    pub(super) fn name_is_free(&mut self, name: &str) {
+        if self.options.names() != Names::Any {
+            return;
+        }
+        let suffixed = id_in(name).filter(|id| self.images.slot(*id).is_some());
+        let single = self.images.names.only_with_fold(&fold_case(name));
+        for id in single.into_iter().chain(suffixed) {
+            if let Some(slot) = self.images.slot(id) {
+                self.images.clear(slot, mark::DIVERTED | mark::NUMBERED);
+                self.ready.push_back(slot);
+            }
+        }
+    }
+}
+
+/// Whether the name was made from the ID: `<id>.<ext>`, or one that ends in `-<id>` or `-<id>-<number>`. // R5
+fn is_made(name: &str, id: ImageId) -> bool {
+    id_in(name) == Some(id)
+}
+
+/// The ID that a name was made from.
+fn id_in(name: &str) -> Option<ImageId> {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let (rest, last) = stem.rsplit_once('-').unwrap_or(("", stem));
+    if let Ok(id) = last.parse() {
+        return Some(id);
+    }
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    let id = rest.rsplit_once('-').map_or(rest, |(_, id)| id);
+    id.parse().ok().filter(|_| is_number)
+}
