@@ -82,7 +82,7 @@ fn r8_a_client_killed_while_it_fetches_and_renames_loses_no_image() {
     let workdir = library();
     let server = workdir.server(&["--no-tls"]);
     fill_output(&workdir);
-    run(&workdir, server.address, &["--batch"]).assert_fetched(15, 9);
+    run(&workdir, server.address, &["--batch"]).assert_fetched(15, 10);
     check(&workdir, "no kill");
     let list = list_of(&crate::support::files::images_in(&workdir.images())).len() as u64;
     let first = picture(300).len() as u64;

@@ -10,7 +10,7 @@ mod names;
 mod together;
 mod user;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -77,6 +77,16 @@ pub(crate) fn not_exactly_once(
         }
     }
     wrong
+}
+
+/// The names of images that no file contains.
+pub(crate) fn missing<'a>(
+    images: &'a BTreeMap<String, u64>,
+    files: &BTreeMap<String, u64>,
+) -> Vec<&'a str> {
+    let there: HashSet<u64> = files.values().copied().collect();
+    let missing = images.iter().filter(|(_, id)| !there.contains(id));
+    missing.map(|(name, _)| name.as_str()).collect()
 }
 
 /// Checks that the output folder has each image of the server exactly once.

@@ -65,12 +65,8 @@ fn r8_two_clients_at_once_lose_no_image_of_a_renamed_chain() {
         }
         let images = files(&workdir.images());
         let output = files(&workdir.output());
-        for (name, id) in &images {
-            assert!(
-                output.values().any(|of| of == id),
-                "{name} is lost: {output:?}"
-            );
-        }
+        let lost = missing(&images, &output);
+        assert!(lost.is_empty(), "{modes:?}: {lost:?} are lost: {output:?}");
         assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
         // A run on its own has nothing to fetch.
         run(&workdir, server.address, &["--batch"]).assert_fetched(0, images.len());
@@ -93,10 +89,7 @@ fn r8_a_run_beside_a_watching_client_loses_no_image() {
         await_listed(&workdir, &server);
         run(&workdir, server.address, &["--batch"]).assert_success();
         let images = files(&workdir.images());
-        let arrived = within(|| {
-            let output = files(&workdir.output());
-            images.values().all(|id| output.values().any(|of| of == id))
-        });
+        let arrived = within(|| missing(&images, &files(&workdir.output())).is_empty());
         assert!(arrived, "{}", watching.output());
     }
     watching.interrupt();
