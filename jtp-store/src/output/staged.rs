@@ -58,13 +58,16 @@ impl StagedFile {
     }
 
     /// Moves what is in memory to a temporary file and closes that, so that a waiting image takes neither memory nor a
-    /// descriptor. Blocking; does nothing the second time.
+    /// descriptor. Blocking; does nothing the second time, or once the image is visible.
     ///
     /// # Errors
     ///
     /// [`OutputError`] is about the folder: the bytes cannot be written. They stay in memory, so that another try may
     /// succeed.
     pub fn settle(&mut self) -> Result<(), OutputError> {
+        if matches!(self.content, Content::Placed) {
+            return Ok(());
+        }
         match self.temporary() {
             Ok(_) => Ok(()),
             Err(e) => Err(OutputError::new(&self.folder.path, e)),

@@ -29,8 +29,8 @@ impl Planner {
         self.chain_waits = false;
     }
 
-    /// Looks at all images of the chain again if a file of this image has changed: perhaps the file is not in the way
-    /// of another one any more.
+    /// Looks at all images of the chain again if a file or the name of this image, which is one of them, has changed:
+    /// perhaps the files that follow are not in the way any more.
     pub(super) fn restart_chain(&mut self, slot: usize) {
         if self.images.has(slot, mark::IN_CHAIN) {
             self.ready.extend(&self.chain);

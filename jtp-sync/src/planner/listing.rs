@@ -173,6 +173,7 @@ impl Planner {
                 return None;
             }
             self.materialise(slot);
+            self.restart_chain(slot);
         }
         let earlier = self
             .images
@@ -182,6 +183,7 @@ impl Planner {
         if let Some(earlier) = earlier {
             if let Some(slot) = self.images.slot(earlier) {
                 self.materialise(slot);
+                self.restart_chain(slot);
             }
             self.images.names.supersede(earlier);
         }
@@ -191,6 +193,7 @@ impl Planner {
         if let Some(slot) = sharer.and_then(|sharer| self.images.slot(sharer)) {
             self.materialise(slot);
             self.ready.push_back(slot);
+            self.restart_chain(slot);
         }
         let is_new = self.images.slot(id).is_none();
         self.images.names.add(id, name, file_type);

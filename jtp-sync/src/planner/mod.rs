@@ -36,12 +36,14 @@ const MAX_UNLISTED: usize = 1000;
 ///
 /// The guarantees of R8, as far as a planner can give them:
 ///
-/// - (a) A file is replaced only if the last LIST does not name its image, or if another file contains the image.
-///   Otherwise the file is renamed first: to its image's own name, or to one with the ID in it if that is not free.
-///   After an event that gives an image's name to another one, the planner [wants a LIST](Planner::wants_list)
-///   before it replaces the file. An incomplete LIST proves nothing about what it does not name: such files are kept.
-/// - (b) An image is fetched only if no file in the folder contains it.
-/// - (c) All images of the last LIST get the names that R5 derives from it. An image that no LIST names is not placed.
+/// - (a) A file is replaced only if the last LIST does not name its image, or if another file contains the image, or,
+///   with [`Fetch::All`], if the image has arrived again. Otherwise the file is renamed first: to its image's own name,
+///   or to one with the ID in it if that is not free. After an event that gives an image's name to another one, the
+///   planner [wants a LIST](Planner::wants_list) before it replaces the file. An incomplete LIST proves nothing about
+///   what it does not name: such files are kept.
+/// - (b) With [`Fetch::Missing`], an image is fetched only if no file in the folder contains it.
+/// - (c) All images of the last LIST get the names that R5 derives from it, unless the options
+///   [say otherwise](crate::Names). An image that no LIST names is not placed.
 /// - (d) A failure affects only its image. An image whose name is not free gets its ID as a suffix.
 /// - (e) Each step says what it [expects](crate::Expect); the folder itself decides.
 ///
@@ -240,7 +242,8 @@ impl Planner {
 
     /// Whether the step of this image is still right. Ask directly before carrying it out, and report
     /// [`Outcome::Stale`](crate::Outcome::Stale) if it is not: since the step was returned, a LIST or an event may have
-    /// named the image that it replaces, or a LIST may not name the image that it places.
+    /// named the image that it replaces, a LIST may not name the image that it places, or a scan may have found other
+    /// files.
     #[must_use]
     pub fn is_current(&self, id: ImageId) -> bool {
         let Some(moving) = self.moving.get(&id).filter(|moving| !moving.is_outdated) else {

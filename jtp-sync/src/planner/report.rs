@@ -11,8 +11,8 @@ use crate::step::{Expect, Outcome, Reason};
 const MAX_STALE: u8 = 8;
 
 impl Planner {
-    /// The result of the step of this image: [`Step::Rename`], [`Step::KeepAside`], [`Step::Place`] or
-    /// [`Step::Replace`]. Ignored if no such step is in progress.
+    /// The result of a rename, a file that is kept aside, or an image that is placed: a step of this image that
+    /// [`next_move`](Planner::next_move) returned. Ignored if no such step is in progress.
     pub fn report(&mut self, id: ImageId, outcome: Outcome) {
         self.absorb();
         let Some(step) = self.moving.remove(&id) else {

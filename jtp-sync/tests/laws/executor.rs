@@ -151,6 +151,10 @@ impl<'a> Run<'a> {
                 // By the clock.
                 self.list();
             }
+            if self.trouble.errors && self.rng.percent(1) {
+                self.log.push("retry".to_owned());
+                self.planner.retry_failed();
+            }
             let idle = self.pending.is_empty() && self.requested.is_empty() && self.bulk.is_none();
             if idle && self.planner.wants_list() {
                 self.list_or_end();
@@ -194,11 +198,27 @@ impl<'a> Run<'a> {
 
     fn begin(&mut self, step: Step) {
         self.log.push(format!("{step:?}"));
+        if let Step::Rename { id, from, .. } | Step::KeepAside { id, from, .. } = &step {
+            self.check_rename(*id, from);
+        }
         match step {
             Step::Discard { id } => assert!(self.in_hand.remove(&id), "{id} did not arrive"),
             Step::Refuse { id, reason } => self.refused.push((id, reason)),
             step => self.pending.push(step),
         }
+    }
+
+    /// With `Names::Any` a file is renamed only if its name was made from its image's ID or is needed.
+    fn check_rename(&self, id: ImageId, from: &str) {
+        let needs = |other: &ImageId| {
+            let name = self.planner.name(*other);
+            *other != id && name.is_some_and(|name| fold_case(name.as_str()) == fold_case(from))
+        };
+        let may_stay = self.options.names() == Names::Any && !is_made(from, id);
+        assert!(
+            !may_stay || self.known.iter().any(needs),
+            "{from} is renamed, and no other image needs its name"
+        );
     }
 
     pub(super) fn change_something(&mut self) {
@@ -348,16 +368,6 @@ impl<'a> Run<'a> {
             "R8 (c): {id} is in no LIST, and placed"
         );
         if let Some(from) = &from {
-            let needs = |other: &ImageId| {
-                let name = self.planner.name(*other);
-                *other != id && name.is_some_and(|name| fold_case(name.as_str()) == fold_case(from))
-            };
-            assert!(
-                self.options.names() == Names::Listed
-                    || is_made(from, id)
-                    || self.known.iter().any(needs),
-                "{from} is renamed, and no other image needs its name"
-            );
             self.folder.files.remove(from);
         } else {
             self.in_hand.remove(&id);
