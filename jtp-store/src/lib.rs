@@ -76,5 +76,6 @@ mod variants;
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NameArena, NamePlan, fold_case, has_image_extension};
 pub use output::{OutputError, OutputFolder, PendingFile, Scan};
+pub use private::create_private_folder;
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;
