@@ -76,6 +76,14 @@ impl Planner {
         self.images.slot(id).map(|slot| self.images.lengths[slot])
     }
 
+    /// Whether the image is planned and has yet to arrive.
+    pub(crate) fn awaits(&self, id: ImageId) -> bool {
+        self.images.slot(id).is_some_and(|slot| {
+            let state = self.state(slot, id);
+            matches!(state, State::Wanted | State::Fetching | State::NotSent)
+        })
+    }
+
     /// Puts back images that have failed, so that they are requested again: for a client that stays connected, after
     /// each LIST that it sends by the clock. // N5
     pub fn retry_failed(&mut self) {
