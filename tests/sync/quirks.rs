@@ -123,7 +123,7 @@ fn r8_later_one_of_two_images_with_one_name_gets_it_and_that_is_reported() {
 
 #[test]
 fn server_that_does_not_know_batch_or_list_and_get_is_asked_by_id() {
-    let images = images(300);
+    let images = images(60);
     for (code, had) in [
         (UNSUPPORTED_FEATURE, 0),
         (UNSUPPORTED_FEATURE, 10),

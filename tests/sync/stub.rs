@@ -1,10 +1,11 @@
 //! Scripted servers.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
@@ -169,6 +170,19 @@ impl Connection {
                 let packets: Vec<u8> = selected.iter().flat_map(|image| image.packet()).collect();
                 self.send([head, packets].concat())
             }
+        }
+    }
+
+    /// Whether the client closes the connection within this time.
+    pub(crate) fn has_ended_within(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let read = self.stream.read(&mut [0; 1024]);
+        self.stream
+            .set_read_timeout(Some(2 * TEST_TIMEOUT))
+            .unwrap();
+        match read {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
         }
     }
 
