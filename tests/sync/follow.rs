@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jtp_core::server::ServerConfig;
 use jtp_driver::ShutdownSignal;
 use jtp_tokio::store::MemoryStore;
 
@@ -123,7 +124,7 @@ fn n5_files_that_the_user_deletes_come_back_at_the_next_reconcile() {
     for world in World::ALL {
         let stub = Stub::of(images.clone());
         let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(300);
+        let job = Job::new(stub.address, &folder).accelerated(1_000);
         let following = job.follow_after(world, &[Action::Run]);
         job.log.wait_for(1, "watches", is_watching);
         job.assert_files(&images);
@@ -140,7 +141,7 @@ fn n5_files_that_the_user_changes_are_repaired_at_the_next_reconcile() {
     let images = images(6);
     let stub = Stub::of(images.clone());
     let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder).accelerated(300);
+    let job = Job::new(stub.address, &folder).accelerated(1_000);
     let following = job.follow(World::Tokio);
     job.log.wait_for(6, "images placed", is_placed);
     fs::write(folder.join(&images[0].name), b"other bytes").unwrap();
@@ -167,7 +168,9 @@ fn follow_goes_on_after_a_restart_of_the_server() {
             }
             store
         };
-        let mut server = TestServer::store(store(&all), |server| server);
+        // At its end it waits for clients that have not closed an idle connection.
+        let config = ServerConfig::new().with_linger_timeout(Duration::from_millis(50));
+        let mut server = TestServer::store(store(&all), |server| server.config(config));
         let address = server.address;
         let (_parent, folder) = target();
         let job = Job::new(address, &folder).accelerated(20);
@@ -177,7 +180,7 @@ fn follow_goes_on_after_a_restart_of_the_server() {
             let watches = job.log.count(is_watching);
             drop(server);
             all.extend(images_from(100 * round, 2));
-            server = TestServer::store_on(address, store(&all), |server| server);
+            server = TestServer::store_on(address, store(&all), |server| server.config(config));
             job.log.wait_for(watches + 1, "watches", is_watching);
         }
         job.log.wait_for(all.len(), "images placed", is_placed);

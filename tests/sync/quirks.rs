@@ -63,7 +63,7 @@ fn entries_of_a_list_that_stalls_one_short_are_used_after_one_timeout() {
         let stub = short_list(&images, true);
         let (_parent, folder) = target();
         let mut job = Job::new(stub.address, &folder);
-        job.response_timeout = Duration::from_millis(1200);
+        job.response_timeout = Duration::from_millis(500);
         assert_short_list_is_used(&job, world, &images);
         let lists = stub
             .requests()
