@@ -26,6 +26,12 @@ impl Planner {
         None
     }
 
+    /// Requests the next `count` wanted images after all others.
+    pub(crate) fn postpone(&mut self, count: usize) {
+        let count = count.min(self.wanted.len());
+        self.wanted.rotate_left(count);
+    }
+
     /// Makes all wanted images requested, for one request of everything that the folder lacks: a BATCH that names what
     /// the planner [has](Planner::have). Returns how many there were. None while a LIST is being received.
     pub fn fetch_all(&mut self) -> Count {
