@@ -13,6 +13,7 @@ use super::stub::{Request, Stub, images, response_of};
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
+use crate::support::process::eventually;
 
 /// Where the test cancels: the stub has reached this point, and sends nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,5 +251,25 @@ fn follow_dropped_at_each_poll_leaves_only_complete_images() {
             again.run_ok(world);
             again.assert_files(&images);
         }
+    }
+}
+
+#[test]
+fn future_dropped_while_the_server_is_silent_closes_all_connections() {
+    let images = images(30);
+    for world in World::ALL {
+        let (stub, reached) = silent_server(&images, Point::ImageBegun);
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder);
+        job.connections = 3;
+        let dropped = job.perform(world, &[Action::DropRunAt(reached)]);
+        assert!(dropped[0].is_none(), "{dropped:?}");
+        eventually("all connections are closed", || stub.open() == 0);
+        job.assert_only(&images);
+
+        let stub = Stub::of(images.clone());
+        let again = Job::new(stub.address, &folder);
+        again.run_ok(world);
+        again.assert_files(&images);
     }
 }

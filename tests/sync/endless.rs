@@ -364,16 +364,11 @@ fn time_limit_ends_the_run_wherever_the_server_falls_silent() {
 /// A LIST that never ends.
 fn endless_list(entry: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Stub {
     Stub::new(move |connection| {
-        while connection.request().is_some() {
-            connection.send(head(b"JTPL", usize::try_from(u32::MAX).unwrap()));
-            let mut next = 0;
-            loop {
-                let piece: Vec<u8> = (next..next + 500).flat_map(&entry).collect();
-                if !connection.send(piece) {
-                    return;
-                }
-                next += 500;
-            }
+        connection.request();
+        connection.send(head(b"JTPL", usize::try_from(u32::MAX).unwrap()));
+        let mut next = 0;
+        while connection.send((next..next + 500).flat_map(&entry).collect::<Vec<u8>>()) {
+            next += 500;
         }
     })
 }

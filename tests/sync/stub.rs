@@ -37,6 +37,7 @@ pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<Request>>>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -49,12 +50,13 @@ impl Stub {
             address,
             stop: Arc::default(),
             accepted: Arc::default(),
+            open: Arc::default(),
             requests: Arc::default(),
             streams: Arc::default(),
         };
         let (stop, accepted) = (Arc::clone(&stub.stop), Arc::clone(&stub.accepted));
         let (requests, streams) = (Arc::clone(&stub.requests), Arc::clone(&stub.streams));
-        let (serve, open) = (Arc::new(serve), Arc::new(AtomicUsize::new(0)));
+        let (serve, open) = (Arc::new(serve), Arc::clone(&stub.open));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stop.load(Ordering::SeqCst) {
@@ -93,6 +95,11 @@ impl Stub {
     /// The number of accepted connections.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The number of connections that neither side has closed.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// All requests so far.
