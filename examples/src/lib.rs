@@ -43,8 +43,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use jtp_sync::SyncEvent;
+use jtp_sync::{Observer, SyncEvent};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -186,20 +187,23 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Prints what a sync reports.
-pub fn show(event: &SyncEvent<'_>) {
-    match event {
-        SyncEvent::Planned(totals) if totals.planned.images > 0 => {
-            println!(
-                "{} of {} images fetched",
-                totals.fetched.images, totals.planned.images
-            );
+/// Prints the progress of a sync: a line for each image, on stdout, and failures on stderr.
+#[must_use]
+pub fn progress() -> impl Observer {
+    let (planned, placed) = (AtomicU64::new(0), AtomicU64::new(0));
+    move |event: &SyncEvent<'_>| match event {
+        SyncEvent::Planned(totals) => planned.store(totals.planned.images, Ordering::Relaxed),
+        SyncEvent::Placed { name, bytes, .. } => {
+            let placed = placed.fetch_add(1, Ordering::Relaxed) + 1;
+            let planned = planned.load(Ordering::Relaxed);
+            println!("{placed} of {planned}: {name:?}, {bytes} bytes");
         }
-        SyncEvent::Placed { name, bytes, .. } => println!("fetched {name:?} ({bytes} bytes)"),
         SyncEvent::Renamed { from, to, .. } => println!("renamed {from:?} to {to:?}"),
         SyncEvent::Refused { id, reason, .. } => eprintln!("{id}: {reason}"),
-        SyncEvent::Retrying { error, .. } => eprintln!("trying again: {}", chain(error)),
-        SyncEvent::Watching => println!("watching; Ctrl-C ends the program"),
+        SyncEvent::Retrying { error, pause } => {
+            eprintln!("{}; trying again in {pause:?}", chain(error));
+        }
+        SyncEvent::Watching => println!("watching for new images; Ctrl-C ends the program"),
         _ => {}
     }
 }
