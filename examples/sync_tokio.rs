@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use jtp_examples::{FetchArgs, Result, client_tls, exit, progress};
+use jtp_examples::{FetchArgs, Result, client_tls, exit, on_ctrl_c, progress};
 use jtp_sync::{Error, FolderSync, ShutdownSignal};
 use jtp_tokio::Client;
 
@@ -25,11 +25,7 @@ async fn sync() -> Result {
         .cancel(cancel.clone())
         .observer(progress())
         .build();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            cancel.begin();
-        }
-    });
+    on_ctrl_c(move || cancel.begin())?;
 
     let ended = async {
         let totals = sync.run().await?;

@@ -40,10 +40,12 @@ pub struct Readme;
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use jtp_sync::{Observer, SyncEvent};
 use rustls::crypto::aws_lc_rs;
@@ -190,15 +192,19 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
 /// Prints the progress of a sync: a line for each image, on stdout, and failures on stderr.
 #[must_use]
 pub fn progress() -> impl Observer {
-    let (planned, placed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (planned, placed) = (AtomicU64::new(0), Mutex::new(0));
     move |event: &SyncEvent<'_>| match event {
         SyncEvent::Planned(totals) => planned.store(totals.planned.images, Ordering::Relaxed),
         SyncEvent::Placed { name, bytes, .. } => {
-            let placed = placed.fetch_add(1, Ordering::Relaxed) + 1;
+            // Several threads place images. The lock keeps their lines in order.
+            let placed = &mut *placed.lock().unwrap_or_else(PoisonError::into_inner);
+            *placed += 1;
             let planned = planned.load(Ordering::Relaxed);
-            println!("{placed} of {planned}: {name:?}, {bytes} bytes");
+            println!("{placed} of {planned}: {:?}, {bytes} bytes", name.as_str());
         }
-        SyncEvent::Renamed { from, to, .. } => println!("renamed {from:?} to {to:?}"),
+        SyncEvent::Renamed { from, to, .. } => {
+            println!("renamed {from:?} to {:?}", to.as_str());
+        }
         SyncEvent::Refused { id, reason, .. } => eprintln!("{id}: {reason}"),
         SyncEvent::Retrying { error, pause } => {
             eprintln!("{}; trying again in {pause:?}", chain(error));
@@ -208,7 +214,7 @@ pub fn progress() -> impl Observer {
     }
 }
 
-/// Calls `action` at the first Ctrl-C, on a thread of its own. tokio is used for nothing else here.
+/// Calls `action` at the first Ctrl-C, on a thread of its own. The signal handler is tokio's, on every runtime.
 ///
 /// # Errors
 ///
@@ -217,11 +223,20 @@ pub fn on_ctrl_c(action: impl FnOnce() + Send + 'static) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let (installed, is_installed) = mpsc::channel();
     std::thread::Builder::new().spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+        let mut pressed = pin!(tokio::signal::ctrl_c());
+        let waiting = poll_fn(|cx| {
+            let polled = pressed.as_mut().poll(cx);
+            // The first poll installs the handler. Nobody waits for the later ones.
+            let _ = installed.send(());
+            polled
+        });
+        if runtime.block_on(waiting).is_ok() {
             action();
         }
     })?;
+    is_installed.recv()?;
     Ok(())
 }
 
