@@ -33,6 +33,24 @@ pub fn none_if_zero(time: Duration) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
+/// Parses the maximum time of a job like [`parse_seconds`]. 0 is `None`, no limit.
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_max_time(text: &str) -> Result<Option<Duration>, String> {
+    parse_seconds(text).map(none_if_zero)
+}
+
+/// Parses a maximum size like [`parse_size`]. 0 is `None`, no limit.
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_max_size(text: &str) -> Result<Option<u64>, String> {
+    parse_size(text).map(|size| (size > 0).then_some(size))
+}
+
 /// Parses `1048576`, `64KiB`, `64K`, `1.5GiB` (powers of 1024) or `10MB` (powers of 1000).
 ///
 /// # Errors
