@@ -244,20 +244,6 @@ fn r2_a_scan_finds_the_ids_of_regular_files_under_any_name() {
     assert!(folder.scan_until(false, &AtomicBool::new(true)).is_err());
 }
 
-/// Waits until the file system's clock has moved on, so that existing files count as settled.
-fn settle(folder: &Path) {
-    let probe = folder.join(".probe");
-    let time = |path: &Path| {
-        fs::write(path, b"").unwrap();
-        fs::metadata(path).unwrap().modified().unwrap()
-    };
-    let begun = time(&probe);
-    while time(&probe).duration_since(begun).unwrap() < std::time::Duration::from_millis(60) {
-        thread::sleep(std::time::Duration::from_millis(5));
-    }
-    fs::remove_file(probe).unwrap();
-}
-
 #[test]
 fn a_scan_reads_only_what_changed_since_the_last_one() {
     let temp = temp();

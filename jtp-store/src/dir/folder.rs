@@ -11,7 +11,8 @@ use cap_std::fs::Dir;
 use super::settings::Follow;
 use super::shared::SharedDir;
 use super::watcher::{EventSink, Watcher};
-use crate::fingerprint::Fingerprint;
+use crate::file_system::FileSystem;
+use crate::fingerprint::Stat;
 
 /// The interval of scans while events arrive, in case one was missed.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
@@ -28,6 +29,11 @@ pub(super) struct Folder {
     follow: Follow,
     watcher: Watcher,
     dir: Option<Arc<Dir>>,
+    /// That of the open folder.
+    file_system: Option<FileSystem>,
+    distrust_inodes: bool,
+    /// Whether the log says already that inodes are not trusted.
+    distrust_logged: bool,
     /// The open folder, for the threads that open images.
     shared: Arc<SharedDir>,
     check_at: Option<Instant>,
@@ -39,6 +45,7 @@ impl Folder {
     pub(super) fn new(
         path: PathBuf,
         follow: Follow,
+        distrust_inodes: bool,
         shared: Arc<SharedDir>,
         events: EventSink,
     ) -> Folder {
@@ -47,6 +54,9 @@ impl Folder {
             path,
             follow,
             dir: None,
+            file_system: None,
+            distrust_inodes,
+            distrust_logged: false,
             shared,
             check_at: Some(Instant::now()),
             scan_at: None,
@@ -60,6 +70,11 @@ impl Folder {
     /// The open folder; `None` while it is missing.
     pub(super) fn dir(&self) -> Option<&Arc<Dir>> {
         self.dir.as_ref()
+    }
+
+    /// The file system of the open folder.
+    pub(super) fn file_system(&self) -> Option<FileSystem> {
+        self.file_system
     }
 
     /// When [`Folder::open`] is to be called next.
@@ -76,7 +91,7 @@ impl Folder {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let found = Fingerprint::of(&std::fs::metadata(&self.path)?);
+        let found = Stat::of(&std::fs::metadata(&self.path)?);
         if let Some(dir) = &self.dir {
             if is_folder(dir, &found)? {
                 if self.follow == Follow::Events && !self.watcher.is_active() {
@@ -92,6 +107,15 @@ impl Folder {
             self.watcher.start();
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
+        let file_system = FileSystem::of(&dir, self.distrust_inodes);
+        if !file_system.trusts_inodes() && !std::mem::replace(&mut self.distrust_logged, true) {
+            tracing::warn!(
+                folder = %self.path.display(),
+                "the file system of the images folder has no lasting inodes; files are known by name, size and time, \
+                 and new ones are read twice"
+            );
+        }
+        self.file_system = Some(file_system);
         self.shared.set(Some(Arc::clone(&dir)));
         self.dir = Some(dir);
         self.scan_at = None;
@@ -108,7 +132,7 @@ impl Folder {
     pub(super) fn close(&mut self) {
         self.watcher.stop();
         self.shared.set(None);
-        self.dir = None;
+        (self.dir, self.file_system) = (None, None);
     }
 
     /// Plans the next check after one that began at `begun`.
@@ -134,8 +158,8 @@ impl Folder {
     }
 }
 
-fn is_folder(dir: &Dir, found: &Fingerprint) -> io::Result<bool> {
-    let open = Fingerprint::of_cap(&dir.dir_metadata()?);
+fn is_folder(dir: &Dir, found: &Stat) -> io::Result<bool> {
+    let open = Stat::of_cap(&dir.dir_metadata()?);
     // Without inodes a folder is known by its path alone.
     Ok(cfg!(not(unix)) || open.is_same_file(found))
 }

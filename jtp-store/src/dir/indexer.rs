@@ -102,7 +102,13 @@ impl Indexer {
         };
         let pool = Pool::start(settings.hashing_threads, &known, stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
-        let folder = Folder::new(settings.folder, settings.follow, Arc::clone(dir), events);
+        let folder = Folder::new(
+            settings.folder,
+            settings.follow,
+            settings.distrust_inodes,
+            Arc::clone(dir),
+            events,
+        );
         Ok(Indexer {
             inbox,
             selection: settings.selection,
@@ -227,12 +233,17 @@ impl Indexer {
     /// Gives the pool the tasks that are due.
     fn dispatch(&mut self, now: Instant) {
         while let Some((name, task)) = self.tracker.next_task(now) {
-            match self.folder.dir() {
-                Some(dir) => {
+            match (self.folder.dir(), self.folder.file_system()) {
+                (Some(dir), Some(file_system)) => {
                     let dir = Arc::clone(dir);
-                    self.pool.send(Job { dir, name, task });
+                    self.pool.send(Job {
+                        dir,
+                        file_system,
+                        name,
+                        task,
+                    });
                 }
-                None => self.tracker.examined(&name, Outcome::Missing, now),
+                _ => self.tracker.examined(&name, Outcome::Missing, now),
             }
         }
     }
@@ -274,12 +285,14 @@ impl Indexer {
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
-        let Some(dir) = self.folder.open(now)? else {
+        let dir = self.folder.open(now)?;
+        let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
             return Ok(());
         };
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
+                file_system,
                 selection: &self.selection,
                 index: &self.index,
                 known: &self.known,
@@ -290,7 +303,7 @@ impl Indexer {
         } else {
             let index = self.index.read();
             let refusals = self.tracker.refusals();
-            let differences = scan::scan(&dir, &self.selection, &index, refusals)?;
+            let differences = scan::scan(&dir, file_system, &self.selection, &index, refusals)?;
             drop(index);
             self.tracker.add_differences(differences, now);
         }

@@ -12,7 +12,8 @@ use jtp_core::FileType;
 
 use super::record::Name;
 use super::shared::SharedKnown;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::file_system::FileSystem;
+use crate::fingerprint::{Fingerprint, SETTLE, Stat};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
 
@@ -44,8 +45,16 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) dir: Arc<Dir>,
+    /// That of `dir`.
+    pub(super) file_system: FileSystem,
     pub(super) name: Name,
     pub(super) task: Task,
+}
+
+impl Job {
+    fn fingerprint(&self, stat: &Stat) -> Fingerprint {
+        self.file_system.fingerprint(stat, &self.name)
+    }
 }
 
 /// The outcome of a task.
@@ -60,6 +69,8 @@ pub(super) enum Outcome {
         contents: Contents,
         /// Whether the contents came from the index file.
         from_index_file: bool,
+        /// The time until the fingerprint is settled, if the file was read too early for that.
+        unsettled: Option<Duration>,
     },
     /// The file changed too recently; try again after `wait`.
     Unsettled {
@@ -187,7 +198,7 @@ impl Worker {
                     .dir
                     .metadata(&*job.name)
                     .ok()
-                    .map(|m| Fingerprint::of_cap(&m)),
+                    .map(|m| job.fingerprint(&Stat::of_cap(&m))),
                 reason: e.to_string(),
             },
         })
@@ -203,7 +214,8 @@ impl Worker {
     ) -> io::Result<Outcome> {
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let metadata = file.metadata()?;
-        let fingerprint = Fingerprint::of(&metadata);
+        let stat = Stat::of(&metadata);
+        let fingerprint = job.fingerprint(&stat);
         let refused = |reason: &str| {
             Ok(Outcome::Refused {
                 fingerprint: Some(fingerprint),
@@ -228,15 +240,17 @@ impl Worker {
                 length,
                 contents,
                 from_index_file: true,
+                unsettled: None,
             });
         }
+        let unsettled = fingerprint.unsettled(SystemTime::now());
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
             return Ok(Outcome::Stopped);
         };
-        let after = Fingerprint::of_file(&file)?;
-        if after != fingerprint || hashed.length != fingerprint.size {
+        let after = Stat::of_file(&file)?;
+        if after != stat || hashed.length != fingerprint.size {
             return Ok(Outcome::Unsettled {
-                fingerprint: after,
+                fingerprint: job.fingerprint(&after),
                 wait: quiet,
             });
         }
@@ -250,6 +264,7 @@ impl Worker {
             length,
             contents,
             from_index_file: false,
+            unsettled,
         })
     }
 
@@ -263,7 +278,7 @@ impl Worker {
         if fingerprint.size != other_fingerprint.size {
             return Ok(Outcome::Different);
         }
-        if fingerprint == other_fingerprint {
+        if fingerprint == other_fingerprint && fingerprint.is_same_file(&other_fingerprint) {
             return Ok(Outcome::Equal); // Two links to one file.
         }
         let other_file = match hash::open(&job.dir, other, Links::Follow) {
@@ -289,14 +304,13 @@ impl Worker {
                 }
             }
         }
-        let now = Fingerprint::of_file(&file)?;
-        if now != fingerprint {
+        if !fingerprint.is_of(&file, &job.name)? {
             return Ok(Outcome::Unsettled {
-                fingerprint: now,
+                fingerprint: job.fingerprint(&Stat::of_file(&file)?),
                 wait: SETTLE,
             });
         }
-        if !Fingerprint::of_file(&other_file).is_ok_and(|now| now == other_fingerprint) {
+        if !other_fingerprint.is_of(&other_file, other).unwrap_or(false) {
             return Ok(Outcome::OtherChanged);
         }
         Ok(if equal {

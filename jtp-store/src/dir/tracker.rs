@@ -227,7 +227,7 @@ impl Tracker {
         };
         let InProgress {
             check,
-            again,
+            mut again,
             claim,
         } = work;
         // If the file was written to meanwhile, it is read again.
@@ -280,14 +280,21 @@ impl Tracker {
                     length,
                     contents,
                     from_index_file,
+                    unsettled,
                 },
                 _,
             ) => {
-                let record = FileRecord::new(fingerprint, length, contents);
+                let record = FileRecord::new(fingerprint, length, contents, unsettled.is_none());
                 if !from_index_file {
-                    self.learned.push(record.known());
+                    self.learned.extend(record.known());
                 }
                 self.file_read(name, record, check, now);
+                let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
+                match (reread, &mut again) {
+                    (Some(_), Some(again)) => again.force = true,
+                    (Some(reread), None) => self.schedule.insert(name, reread),
+                    (None, _) => {}
+                }
             }
             (Outcome::Equal, Some(record)) => self.attach(name, record, now),
             (Outcome::OtherChanged, Some(record)) => {

@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime};
 use cap_std::fs::Dir;
 use jtp_core::Image;
 
-use crate::fingerprint::Fingerprint;
+use crate::file_system::FileSystem;
+use crate::fingerprint::Stat;
 use crate::hash::{self, Links};
 use crate::known::{self, KnownContents};
 pub use error::OutputError;
@@ -61,6 +62,8 @@ pub struct OutputFolder(Arc<Inner>);
 
 pub(super) struct Inner {
     dir: Dir,
+    /// That of `dir`.
+    file_system: FileSystem,
     path: PathBuf,
     /// A random part of the names of temporary files, different for each `OutputFolder` that is opened.
     run: u64,
@@ -80,7 +83,17 @@ impl OutputFolder {
     ///
     /// [`OutputError`]: the folder cannot be created or opened, or the path is not a folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
-        let path = path.into();
+        OutputFolder::open_with(path.into(), false)
+    }
+
+    /// The same, but the index goes by names, sizes and mtimes, as on file systems whose inodes and ctimes prove
+    /// nothing. For tests.
+    #[doc(hidden)]
+    pub fn open_distrusting_inodes(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
+        OutputFolder::open_with(path.into(), true)
+    }
+
+    fn open_with(path: PathBuf, distrust_inodes: bool) -> Result<OutputFolder, OutputError> {
         let failed = |e: io::Error| match OutputError::new(&path, e) {
             // The folder cannot have been removed before it was opened.
             OutputError::Vanished { path, source } => OutputError::Io { path, source },
@@ -94,6 +107,13 @@ impl OutputFolder {
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
         share_lock(&dir);
+        let file_system = FileSystem::of(&dir, distrust_inodes);
+        if !file_system.trusts_inodes() {
+            tracing::warn!(
+                folder = %path.display(),
+                "the file system of the output folder has no lasting inodes; files are known by name, size and time"
+            );
+        }
         let run = std::hash::BuildHasher::hash_one(
             &std::collections::hash_map::RandomState::new(),
             std::process::id(),
@@ -101,6 +121,7 @@ impl OutputFolder {
         let counter = AtomicU64::new(0);
         Ok(OutputFolder(Arc::new(Inner {
             dir,
+            file_system,
             path,
             run,
             counter,
@@ -116,9 +137,14 @@ impl OutputFolder {
 
     /// Finds the IDs of all regular files in the folder, except hidden ones. Blocking.
     ///
-    /// Files that are unchanged since an earlier scan (by device, inode, size, mtime and ctime) are not read again:
-    /// their IDs are in the hidden file `.jtp-index`, which is rebuilt if it is lost. The others are read on one
-    /// thread for each processor.
+    /// Files that are unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again: their IDs
+    /// are in the hidden file `.jtp-index`, which is rebuilt if it is lost. The others are read on one thread for each
+    /// processor.
+    ///
+    /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
+    /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
+    /// that were changed less than 2 s before they were read are read again by the next scan. There a change that keeps
+    /// the size and restores the mtime is not noticed, except by `rehash` of [`OutputFolder::scan_until`].
     ///
     /// # Errors
     ///
@@ -144,7 +170,13 @@ impl OutputFolder {
             .filter(|file| !rehash && file.metadata().is_ok_and(|m| m.is_file()))
             .map(KnownContents::read)
             .unwrap_or_default();
-        let (scan, seen) = scan::scan(&self.0.dir, threads, &before, stop).map_err(failed)?;
+        let scanner = scan::Scanner {
+            dir: &self.0.dir,
+            file_system: self.0.file_system,
+            before: &before,
+            stop,
+        };
+        let (scan, seen) = scan::scan(&scanner, threads).map_err(failed)?;
         if !seen.incomplete {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
@@ -242,7 +274,7 @@ impl Inner {
     fn remove_stale(&self, name: &OsStr, alone: bool) {
         let is_stale = alone
             || self.dir.symlink_metadata(name).is_ok_and(|metadata| {
-                Fingerprint::of_cap(&metadata)
+                Stat::of_cap(&metadata)
                     .age(SystemTime::now())
                     .is_some_and(|age| age > STALE)
             });

@@ -14,7 +14,8 @@ use cap_std::fs::{Dir, DirEntry};
 use jtp_core::{FileType, ImageId};
 
 use super::is_temporary;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::file_system::FileSystem;
+use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash::{self, Links};
 use crate::known::{Contents, KnownContents, Record};
 
@@ -55,15 +56,11 @@ pub(super) struct Seen {
     pub(super) incomplete: bool,
 }
 
-/// Finds the IDs of the regular files directly in the folder that are not hidden. Reads those that `before` does not
-/// have. `stop` ends the scan.
-pub(super) fn scan(
-    dir: &Dir,
-    threads: NonZeroUsize,
-    before: &KnownContents,
-    stop: &AtomicBool,
-) -> io::Result<(Scan, Seen)> {
-    let entries = Mutex::new(dir.entries()?);
+/// Finds the IDs of the regular files directly in the folder that are not hidden. Reads those that the index does not
+/// have.
+pub(super) fn scan(scanner: &Scanner<'_>, threads: NonZeroUsize) -> io::Result<(Scan, Seen)> {
+    let stop = scanner.stop;
+    let entries = Mutex::new(scanner.dir.entries()?);
     let found = Mutex::new((Scan::default(), Seen::default(), Ok(())));
     thread::scope(|scope| {
         let work = || {
@@ -87,7 +84,7 @@ pub(super) fn scan(
                         }
                     };
                     let name = entry.file_name();
-                    let look = look(dir, &entry, &name, before, &mut buffer, stop);
+                    let look = scanner.look(&entry, &name, &mut buffer);
                     looks.push((name, look));
                 }
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,57 +128,51 @@ enum Look {
     Read(Contents, Option<Fingerprint>),
 }
 
-fn look(
-    dir: &Dir,
-    entry: &DirEntry,
-    name: &OsStr,
-    before: &KnownContents,
-    buffer: &mut Vec<u8>,
-    stop: &AtomicBool,
-) -> io::Result<Look> {
-    let hidden = name.as_encoded_bytes().starts_with(b".");
-    if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
-        return Ok(Look::Skipped);
-    }
-    if !before.is_empty() {
-        let print = entry
-            .metadata()
-            .ok()
-            .map(|there| Fingerprint::of_cap(&there));
-        if let Some((print, contents)) = print.and_then(|print| Some((print, before.get(&print)?)))
-        {
-            return Ok(Look::Known(print, contents));
-        }
-    }
-    let read = read(dir, name, buffer, stop)?;
-    Ok(read.map_or(Look::Skipped, |(contents, print)| {
-        Look::Read(contents, print)
-    }))
+/// An output folder, and what is known of it.
+pub(super) struct Scanner<'a> {
+    pub(super) dir: &'a Dir,
+    /// That of `dir`.
+    pub(super) file_system: FileSystem,
+    /// The index of an earlier scan.
+    pub(super) before: &'a KnownContents,
+    /// Set to end the scan.
+    pub(super) stop: &'a AtomicBool,
 }
 
-/// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
-fn read(
-    dir: &Dir,
-    name: &OsStr,
-    buffer: &mut Vec<u8>,
-    stop: &AtomicBool,
-) -> io::Result<Option<(Contents, Option<Fingerprint>)>> {
-    let file = hash::open(dir, name, Links::Refuse)?;
-    let before = Fingerprint::of_file(&file)?;
-    let settled = before
-        .age(SystemTime::now())
-        .is_some_and(|age| age >= SETTLE);
-    let Some(hashed) = hash::hash(&file, buffer, stop)? else {
-        return Ok(None);
-    };
-    let contents = Contents {
-        id: hashed.id,
-        sniffed: FileType::sniff(hashed.start()),
-        incompressible_at: 0,
-    };
-    let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
-    Ok(Some((
-        contents,
-        Some(before).filter(|_| settled && unchanged),
-    )))
+impl Scanner<'_> {
+    fn look(&self, entry: &DirEntry, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if hidden || !entry.file_type().is_ok_and(|file_type| file_type.is_file()) {
+            return Ok(Look::Skipped);
+        }
+        if !self.before.is_empty() {
+            let stat = entry.metadata().ok().map(|there| Stat::of_cap(&there));
+            let print = stat.map(|stat| self.file_system.fingerprint(&stat, name));
+            let known = print.and_then(|print| Some((print, self.before.get(&print)?)));
+            if let Some((print, contents)) = known {
+                return Ok(Look::Known(print, contents));
+            }
+        }
+        self.read(name, buffer)
+    }
+
+    fn read(&self, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
+        let file = hash::open(self.dir, name, Links::Refuse)?;
+        let before = Stat::of_file(&file)?;
+        let print = self.file_system.fingerprint(&before, name);
+        let settled = print.is_settled(SystemTime::now());
+        let Some(hashed) = hash::hash(&file, buffer, self.stop)? else {
+            return Ok(Look::Skipped);
+        };
+        let contents = Contents {
+            id: hashed.id,
+            sniffed: FileType::sniff(hashed.start()),
+            incompressible_at: 0,
+        };
+        let unchanged = Stat::of_file(&file)? == before && hashed.length == before.size;
+        Ok(Look::Read(
+            contents,
+            Some(print).filter(|_| settled && unchanged),
+        ))
+    }
 }

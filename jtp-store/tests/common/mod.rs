@@ -197,3 +197,33 @@ pub fn make_index_lie(index: &Path, id: ImageId) {
     bytes[12..20].copy_from_slice(&checksum);
     fs::write(index, &bytes).unwrap();
 }
+
+/// Waits until the file system's clock has moved on, so that existing files count as settled.
+pub fn settle(folder: &Path) {
+    let probe = folder.join(".probe");
+    let time = |path: &Path| {
+        fs::write(path, b"").unwrap();
+        fs::metadata(path).unwrap().modified().unwrap()
+    };
+    let begun = time(&probe);
+    while time(&probe).duration_since(begun).unwrap() < Duration::from_millis(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::remove_file(probe).unwrap();
+}
+
+/// Sets the mtime of a file to a whole second, `seconds` ago, without opening it: FUSE may set it again when a file is
+/// closed.
+pub fn set_age(file: &Path, seconds: u64) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let time = Timespec {
+        tv_sec: i64::try_from(since.as_secs() - seconds).unwrap(),
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, file, &times, AtFlags::empty()).unwrap();
+}

@@ -1,0 +1,233 @@
+//! The indexes of a store and of an output folder where inodes and ctimes are not trusted. `mounts.rs` tests the same on real file systems, where root and the tools are available.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::*;
+use jtp_core::ImageId;
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_store::{DirStore, DirStoreBuilder, Follow, OutputFolder, Scan};
+
+const AN_HOUR: u64 = 3600;
+
+fn five_files(folder: &Path) -> Vec<(String, ImageId)> {
+    let files = (1..=5).map(|n| {
+        let name = format!("f{n}.png");
+        let id = write(folder, &name, format!("file {n}"));
+        set_age(&folder.join(&name), AN_HOUR);
+        (name, id)
+    });
+    files.collect()
+}
+
+/// Copies all files with their mtimes, in reverse order, and puts the copy in the place of the folder: the same files,
+/// with other inodes and ctimes.
+fn replug(folder: &Path) {
+    let copy = folder.with_file_name("copy");
+    fs::create_dir(&copy).unwrap();
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    for name in names.iter().rev() {
+        let (from, to) = (folder.join(name), copy.join(name));
+        fs::copy(&from, &to).unwrap();
+        let modified = fs::metadata(&from).unwrap().modified().unwrap();
+        let file = fs::File::options().write(true).open(&to).unwrap();
+        file.set_modified(modified).unwrap();
+    }
+    fs::rename(folder, folder.with_file_name("before")).unwrap();
+    fs::rename(&copy, folder).unwrap();
+    fs::remove_dir_all(folder.with_file_name("before")).unwrap();
+}
+
+fn distrusting(folder: &Path) -> DirStoreBuilder {
+    DirStore::builder(folder).distrust_inodes(true)
+}
+
+/// A store, and the number of bytes that its initial index has read.
+fn open_and_count(builder: DirStoreBuilder) -> (Arc<DirStore>, u64) {
+    let bytes = Arc::new(Mutex::new(0));
+    let sink = Arc::clone(&bytes);
+    let store = build(builder.progress(move |progress| *sink.lock().unwrap() = progress.bytes));
+    let bytes = *bytes.lock().unwrap();
+    (store, bytes)
+}
+
+fn entries(store: &DirStore) -> Vec<(String, ImageId)> {
+    let catalog = store.catalog().snapshot();
+    let entries = catalog.entries();
+    entries
+        .map(|entry| (entry.name.to_owned(), entry.id))
+        .collect()
+}
+
+/// Changes the contents of a file, but neither its size nor its mtime.
+fn edit(folder: &Path, name: &str, bytes: &[u8]) -> ImageId {
+    let path = folder.join(name);
+    let before = fs::metadata(&path).unwrap();
+    let id = write(folder, name, bytes);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().size(), before.size());
+    id
+}
+
+fn fast() -> Follow {
+    Follow::Interval(Duration::from_millis(10))
+}
+
+#[test]
+fn the_ids_are_right_and_no_file_is_read_after_inodes_were_renumbered() {
+    let (place, cache) = (temp(), temp());
+    let (folder, index) = (place.path().join("images"), cache.path().join("index"));
+    fs::create_dir(&folder).unwrap();
+    let mut files = five_files(&folder);
+    set_age(&folder.join("f1.png"), 2 * AN_HOUR);
+    let open = || {
+        open_and_count(
+            distrusting(&folder)
+                .follow(Follow::Never)
+                .index_file(&index),
+        )
+    };
+    assert_eq!(entries(&open().0), files);
+    fs::remove_file(folder.join("f2.png")).unwrap();
+    files.remove(1);
+    replug(&folder);
+    let (store, bytes) = open();
+    assert_eq!((entries(&store), bytes), (files.clone(), 0));
+    for (_, id) in files {
+        assert_eq!(ImageId::of(&body(&store, image(&store, id)).unwrap()), id);
+    }
+    // The names decide: an exchange of two names is noticed if their times differ.
+    drop(store);
+    fs::rename(folder.join("f1.png"), folder.join("f")).unwrap();
+    fs::rename(folder.join("f3.png"), folder.join("f1.png")).unwrap();
+    fs::rename(folder.join("f"), folder.join("f3.png")).unwrap();
+    let store = open().0;
+    let catalog = store.catalog().snapshot();
+    for entry in catalog.entries() {
+        let bytes = fs::read(folder.join(entry.name)).unwrap();
+        assert_eq!(ImageId::of(&bytes), entry.id, "{}", entry.name);
+    }
+}
+
+#[test]
+fn inodes_that_are_renumbered_while_a_store_is_open_lead_to_no_event() {
+    let place = temp();
+    let folder = place.path().join("images");
+    fs::create_dir(&folder).unwrap();
+    let files = five_files(&folder);
+    let store = build(distrusting(&folder).follow(fast()));
+    let before = events(&store);
+    replug(&folder);
+    // The scan that finds the new file has seen the others.
+    let id = write(&folder, "g.png", b"new");
+    wait_for(&store, |catalog| catalog.contains(id));
+    assert_eq!(events(&store), before + 1);
+    for (_, id) in files {
+        assert_eq!(ImageId::of(&body(&store, image(&store, id)).unwrap()), id);
+    }
+}
+
+#[test]
+fn a_file_rewritten_within_the_granularity_is_listed_with_its_new_id() {
+    let place = temp();
+    write(place.path(), "a.png", b"first ");
+    set_age(&place.path().join("a.png"), 0);
+    let store = build(distrusting(place.path()).follow(fast()));
+    let id = edit(place.path(), "a.png", b"second");
+    wait_for(&store, |catalog| catalog.contains(id) && catalog.len() == 1);
+}
+
+#[test]
+fn a_file_that_was_read_within_the_granularity_is_read_again_by_the_next_run() {
+    let (place, cache) = (temp(), temp());
+    let index = cache.path().join("index");
+    write(place.path(), "a.png", b"first ");
+    write(place.path(), "future.png", b"first ");
+    set_age(&place.path().join("a.png"), 0);
+    let future = fs::File::options()
+        .write(true)
+        .open(place.path().join("future.png"));
+    let time = std::time::SystemTime::now() + Duration::from_secs(AN_HOUR);
+    future.unwrap().set_modified(time).unwrap();
+    let open = || {
+        let builder = distrusting(place.path()).follow(Follow::Never);
+        build(builder.index_file(&index))
+    };
+    drop(open());
+    let a = edit(place.path(), "a.png", b"second");
+    let b = edit(place.path(), "future.png", b"secon2");
+    set_age(&place.path().join("a.png"), 0);
+    let catalog = open().catalog().snapshot();
+    assert!(catalog.contains(a) && catalog.contains(b));
+}
+
+#[test]
+fn s13_a_change_that_metadata_do_not_show_is_not_sent_and_corrects_the_catalog() {
+    for length in [6, 100_000] {
+        let place = temp();
+        let old = write(place.path(), "a.png", noise(length, 1));
+        set_age(&place.path().join("a.png"), AN_HOUR);
+        let store = build(distrusting(place.path()).follow(Follow::Never));
+        let listed = image(&store, old);
+        // Also in memory there is no copy that hides the change.
+        body(&store, listed).unwrap();
+        let new = edit(place.path(), "a.png", &noise(length, 2));
+        match sent(&store, listed) {
+            Err(StoreError::Changed(id)) => assert_eq!(id, old),
+            // What a server does with bytes that it hashes on the way out.
+            Ok((_, bytes)) => {
+                assert_eq!(ImageId::of(&bytes), new);
+                store.report_mismatch(&listed);
+            }
+            Err(other) => panic!("{other}"),
+        }
+        wait_for(&store, |catalog| {
+            catalog.contains(new) && catalog.len() == 1
+        });
+    }
+}
+
+fn scan(folder: &Path, rehash: bool) -> Scan {
+    let folder = OutputFolder::open_distrusting_inodes(folder).unwrap();
+    folder.scan_until(rehash, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn an_output_folder_misses_the_file_that_was_removed_after_inodes_were_renumbered() {
+    let place = temp();
+    let folder = place.path().join("images");
+    fs::create_dir(&folder).unwrap();
+    let files = five_files(&folder);
+    assert_eq!(scan(&folder, false).ids.len(), 5);
+    // The index is used: it does not have this change, which no metadata show.
+    let unseen = edit(&folder, "f5.png", b"file X");
+    fs::remove_file(folder.join("f2.png")).unwrap();
+    replug(&folder);
+    let found = scan(&folder, false);
+    let has: Vec<_> = files.iter().map(|(_, id)| found.contains(*id)).collect();
+    assert_eq!(has, [true, false, true, true, true]);
+    let rehashed = scan(&folder, true);
+    assert!(rehashed.contains(unseen) && !rehashed.contains(files[4].1));
+}
+
+#[test]
+fn an_output_folder_finds_a_file_rewritten_within_the_granularity() {
+    let place = temp();
+    let first = write(place.path(), "a.png", b"first ");
+    set_age(&place.path().join("a.png"), 0);
+    for _ in 0..2 {
+        assert!(scan(place.path(), false).contains(first));
+    }
+    let second = edit(place.path(), "a.png", b"second");
+    assert!(scan(place.path(), false).contains(second));
+}
