@@ -64,6 +64,31 @@ impl KnownContents {
         record_at(&self.records, *at).map(|(_, contents)| *contents)
     }
 
+    pub(crate) fn from_records(records: Vec<Record>) -> KnownContents {
+        let mut known = KnownContents {
+            records,
+            ..KnownContents::default()
+        };
+        known.index_records();
+        known
+    }
+
+    /// All records; of one fingerprint the last is the valid one.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.records.iter().copied()
+    }
+
+    /// Keeps only the records that pass `keep`, and returns the memory of the others.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Record) -> bool) {
+        let before = self.records.len();
+        self.records.retain(keep);
+        if self.records.len() < before {
+            self.records.shrink_to_fit();
+            self.by_fingerprint = HashTable::new();
+            self.index_records();
+        }
+    }
+
     fn index_records(&mut self) {
         let (records, seed) = (&self.records, &self.seed);
         let hash_at = |at: &u32| record_at(records, *at).map_or(0, |r| hash(seed, &r.0));

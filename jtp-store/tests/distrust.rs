@@ -1,4 +1,5 @@
-//! The indexes of a store and of an output folder where inodes and ctimes are not trusted. `mounts.rs` tests the same on real file systems, where root and the tools are available.
+//! The indexes of a store and of an output folder where inodes and ctimes are not trusted, and where a folder is away for
+//! a while. `mounts.rs` tests the same on real file systems, where root and the tools are available.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -194,6 +195,120 @@ fn s13_a_change_that_metadata_do_not_show_is_not_sent_and_corrects_the_catalog()
         wait_for(&store, |catalog| {
             catalog.contains(new) && catalog.len() == 1
         });
+    }
+}
+
+/// Moves the folder away and back; the store lists nothing in between.
+fn away_and_back(
+    folder: &Path,
+    store: &DirStore,
+    in_its_place: bool,
+    while_away: impl FnOnce(&Path),
+) {
+    let away = folder.with_file_name("away");
+    fs::rename(folder, &away).unwrap();
+    if in_its_place {
+        fs::create_dir(folder).unwrap();
+    }
+    wait_for(store, jtp_core::Catalog::is_empty);
+    while_away(&away);
+    if in_its_place {
+        fs::remove_dir(folder).unwrap();
+    }
+    fs::rename(&away, folder).unwrap();
+}
+
+#[test]
+fn the_files_of_a_folder_that_comes_back_are_not_read_again() {
+    std::thread::scope(|scope| {
+        for (distrust, in_its_place) in [(false, false), (false, true), (true, false), (true, true)]
+        {
+            scope.spawn(move || comes_back(distrust, in_its_place));
+        }
+    });
+}
+
+/// With `in_its_place`, the path leads to an empty folder meanwhile, such as the mount point of a disk.
+fn comes_back(distrust: bool, in_its_place: bool) {
+    let (place, cache) = (temp(), temp());
+    let (folder, index) = (place.path().join("images"), cache.path().join("index"));
+    fs::create_dir(&folder).unwrap();
+    write(&folder, "a.png", b"a");
+    set_age(&folder.join("a.png"), AN_HOUR);
+    settle(&folder);
+    let open = || {
+        let builder = DirStore::builder(&folder).distrust_inodes(distrust);
+        build(builder.follow(fast()).index_file(&index))
+    };
+    drop(open());
+    // A wrong ID in the index shows that the file is not read.
+    make_index_lie(&index, ImageId(42));
+    let store = open();
+    for _ in 0..2 {
+        away_and_back(&folder, &store, in_its_place, |_| {});
+        wait_for(&store, |catalog| catalog.contains(ImageId(42)));
+    }
+    // What changes meanwhile is read.
+    let mut new = ImageId(0);
+    away_and_back(&folder, &store, in_its_place, |away| {
+        new = write(away, "a.png", b"b");
+    });
+    wait_for(&store, |catalog| {
+        catalog.contains(new) && catalog.len() == 1
+    });
+}
+
+#[test]
+fn a_store_without_an_index_file_does_not_read_the_files_of_a_folder_again_that_comes_back() {
+    let place = temp();
+    let folder = place.path().join("images");
+    fs::create_dir(&folder).unwrap();
+    let old = write(&folder, "a.png", b"a");
+    set_age(&folder.join("a.png"), AN_HOUR);
+    let store = build(distrusting(&folder).follow(fast()));
+    // Only reading would show this change.
+    away_and_back(&folder, &store, false, |away| {
+        edit(away, "a.png", b"b");
+    });
+    wait_for(&store, |catalog| catalog.contains(old));
+}
+
+#[test]
+fn a_store_that_is_opened_before_the_disk_is_mounted_uses_and_keeps_its_index() {
+    // More than what makes an index file overgrown if there is no file.
+    const FILES: usize = 4200;
+    let (place, cache) = (temp(), temp());
+    let (folder, index) = (place.path().join("images"), cache.path().join("index"));
+    let disk = place.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    for n in 0..FILES {
+        write(&disk, &format!("{n}.png"), n.to_string());
+        set_age(&disk.join(format!("{n}.png")), AN_HOUR);
+    }
+    settle(&disk);
+    fs::rename(&disk, &folder).unwrap();
+    let open = || open_and_count(DirStore::builder(&folder).follow(fast()).index_file(&index));
+    let (store, bytes) = open();
+    assert!(bytes > 0);
+    drop(store);
+    fs::rename(&folder, &disk).unwrap();
+    for mounted_while_open in [false, true] {
+        fs::create_dir(&folder).unwrap();
+        let (store, _) = open();
+        assert!(listed(&store).is_empty());
+        if mounted_while_open {
+            fs::remove_dir(&folder).unwrap();
+            fs::rename(&disk, &folder).unwrap();
+            wait_for(&store, |catalog| catalog.len() == FILES);
+        } else {
+            drop(store);
+            fs::remove_dir(&folder).unwrap();
+            fs::rename(&disk, &folder).unwrap();
+        }
+        let (store, bytes) = open();
+        assert_eq!((listed(&store).len(), bytes), (FILES, 0));
+        drop(store);
+        fs::rename(&folder, &disk).unwrap();
     }
 }
 

@@ -253,6 +253,26 @@ fn under_another_device_number_the_files_of_ext4_are_not_read_again() {
 }
 
 #[test]
+fn the_index_of_a_disk_is_used_when_the_store_was_opened_before_the_disk_was_mounted() {
+    let Some(mut disk) = Disk::ext4() else {
+        return;
+    };
+    let cache = temp();
+    let index = cache.path().join("index");
+    write(&disk.path(), "a.png", b"a");
+    settle(&disk.path());
+    drop(open_never(&disk.path(), &index));
+    // A wrong ID in the index shows that it is used.
+    make_index_lie(&index, ImageId(42));
+    disk.unmount();
+    let store = build(DirStore::builder(disk.path()).index_file(&index));
+    assert!(listed(&store).is_empty());
+    assert!(disk.mount());
+    wait_for(&store, |catalog| catalog.contains(ImageId(42)));
+    drop(store);
+}
+
+#[test]
 fn images_committed_to_exfat_are_found_by_the_next_scan_after_a_remount() {
     let Some(mut disk) = Disk::exfat() else {
         return;

@@ -34,6 +34,8 @@ pub(super) struct Folder {
     distrust_inodes: bool,
     /// Whether the log says already that inodes are not trusted.
     distrust_logged: bool,
+    /// Whether another folder was opened in place of an open one.
+    replaced: bool,
     /// The open folder, for the threads that open images.
     shared: Arc<SharedDir>,
     check_at: Option<Instant>,
@@ -57,6 +59,7 @@ impl Folder {
             file_system: None,
             distrust_inodes,
             distrust_logged: false,
+            replaced: false,
             shared,
             check_at: Some(Instant::now()),
             scan_at: None,
@@ -75,6 +78,11 @@ impl Folder {
     /// The file system of the open folder.
     pub(super) fn file_system(&self) -> Option<FileSystem> {
         self.file_system
+    }
+
+    /// Whether another folder has taken the place of the open one since the last call.
+    pub(super) fn take_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.replaced)
     }
 
     /// When [`Folder::open`] is to be called next.
@@ -100,6 +108,7 @@ impl Folder {
                 return Ok(());
             }
             tracing::info!(folder = %self.path.display(), "the images folder was replaced by another one");
+            self.replaced = true;
         }
         // Watched before it is scanned, so that no change is missed.
         self.watcher.stop();

@@ -28,10 +28,11 @@ use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
 #[cfg(feature = "zstd")]
 use super::record::Name;
+use super::retained::Retained;
 use super::scan::{self, InitialScan};
 use super::schedule::FileEvent;
 use super::select::Selection;
-use super::settings::Settings;
+use super::settings::{Follow, Settings};
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
@@ -63,6 +64,10 @@ pub(super) struct Indexer {
     compressor: Option<Compressor>,
     publisher: Publisher,
     index_log: IndexLog,
+    /// Whether the folder can come back, or be replaced.
+    follows: bool,
+    /// Whether retained files may have been found again.
+    may_forget: bool,
     /// Whether the log says already that the folder cannot be scanned for a shortage.
     shortage_logged: bool,
 }
@@ -115,14 +120,16 @@ impl Indexer {
             scan_threads: settings.hashing_threads,
             stop: Arc::clone(stop),
             index: Arc::clone(index),
-            known,
+            known: Arc::clone(&known),
             folder,
             tracker: Tracker::new(Arc::clone(index), initial),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
             publisher: Publisher::new(Arc::clone(index), live.clone()),
-            index_log: IndexLog::new(index_file, Arc::clone(index)),
+            index_log: IndexLog::new(index_file, Arc::clone(index), known),
+            follows: settings.follow != Follow::Never,
+            may_forget: false,
             shortage_logged: false,
         })
     }
@@ -150,6 +157,9 @@ impl Indexer {
                 self.tracker.expire_removed(now);
                 let idle = self.tracker.is_idle(now);
                 self.publisher.update(now, idle);
+                if idle && self.may_forget && self.folder.dir().is_some() {
+                    self.forget_listed();
+                }
                 #[cfg(feature = "zstd")]
                 if let (Some(compressor), Some(dir)) = (&mut self.compressor, self.folder.dir()) {
                     compressor.fill(dir);
@@ -250,14 +260,33 @@ impl Indexer {
 
     fn finish_initial(&mut self) {
         self.publisher.publish_initial();
-        // The index has these contents now, or they are outdated.
-        self.known.clear();
+        if self.follows {
+            // The files that were not found may be on a disk that is not mounted yet.
+            self.forget_listed();
+        } else {
+            *self.known.write() = Retained::default();
+        }
         self.tracker.finish_initial();
         self.index_log.save();
     }
 
+    /// Keeps what is known of the files, because they are missing now.
+    fn retain_known(&mut self, now: Instant) {
+        let records = self.index.read().known().collect();
+        self.known.write().add(records, now);
+        self.may_forget = true;
+    }
+
+    /// Forgets the retained files that are in the index.
+    fn forget_listed(&mut self) {
+        let index = self.index.read();
+        self.known.write().remove_listed(|id| index.contains(id));
+        self.may_forget = false;
+    }
+
     /// Checks whether the folder is still the same, and scans it if that is due.
     fn check_folder(&mut self, now: Instant) {
+        self.known.write().expire(now);
         match self.open_and_scan(now) {
             Ok(()) => self.shortage_logged = false,
             Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
@@ -281,11 +310,15 @@ impl Indexer {
             );
         }
         self.folder.close();
+        self.retain_known(now);
         self.tracker.folder_lost(now);
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
         let dir = self.folder.open(now)?;
+        if self.folder.take_replaced() {
+            self.retain_known(now);
+        }
         let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
             return Ok(());
         };
@@ -299,6 +332,9 @@ impl Indexer {
                 stop: &self.stop,
             };
             let (to_read, recorded) = scan.run(self.scan_threads)?;
+            if recorded == self.known.len() {
+                *self.known.write() = Retained::default();
+            }
             self.tracker.begin_initial(to_read, recorded);
         } else {
             let index = self.index.read();

@@ -29,6 +29,7 @@ mod pool;
 mod publisher;
 mod record;
 mod refusals;
+mod retained;
 mod scan;
 mod schedule;
 mod select;
@@ -77,7 +78,8 @@ pub use settings::Follow;
 ///   // S13
 /// - Hidden files, folders, links that lead out of the folder, files longer than 4,294,967,295 bytes and
 ///   unreadable files are left out. They are tried again when they change. // S14
-/// - If the folder is removed, the catalog is empty until the folder is back.
+/// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
+///   are then not read again, if they come back within a day.
 ///
 /// Dropping the store joins the threads that follow the folder; they stop at the next buffer. Reads under way are
 /// completed, and open bodies stay valid.
