@@ -346,3 +346,27 @@ fn an_output_folder_finds_a_file_rewritten_within_the_granularity() {
     let second = edit(place.path(), "a.png", b"second");
     assert!(scan(place.path(), false).contains(second));
 }
+
+#[test]
+fn s14_files_longer_than_a_packet_are_not_read_on_either_side() {
+    let place = temp();
+    let id = write(place.path(), "a.png", b"a");
+    let long = fs::File::create(place.path().join("long.png")).unwrap();
+    // A sparse file of 1 TiB: reading it would take minutes.
+    let too_long = u64::from(u32::MAX) + 1;
+    long.set_len(1 << 40).unwrap();
+    let begun = std::time::Instant::now();
+    for rehash in [false, true] {
+        let found = scan(place.path(), rehash);
+        assert_eq!(found.too_long, ["long.png"]);
+        assert_eq!(found.ids.keys().copied().collect::<Vec<_>>(), [id]);
+        assert!(found.unreadable.is_empty());
+    }
+    for length in [too_long, 1 << 40] {
+        long.set_len(length).unwrap();
+        let (store, bytes) = open_and_count(distrusting(place.path()).rehash(true));
+        assert_eq!((listed(&store), bytes), (vec!["a.png".to_owned()], 1));
+        assert_eq!(scan(place.path(), true).too_long, ["long.png"]);
+    }
+    assert!(begun.elapsed() < PATIENCE);
+}

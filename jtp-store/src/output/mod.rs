@@ -139,7 +139,7 @@ impl OutputFolder {
     ///
     /// Files that are unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again: their IDs
     /// are in the hidden file `.jtp-index`, which is rebuilt if it is lost. The others are read on one thread for each
-    /// processor.
+    /// processor, except files longer than any image ([`Scan::too_long`]).
     ///
     /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
     /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those

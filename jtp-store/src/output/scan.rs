@@ -27,6 +27,9 @@ pub struct Scan {
     pub ids: HashMap<ImageId, Vec<OsString>>,
     /// Files that could not be read.
     pub unreadable: Vec<(OsString, io::Error)>,
+    /// Files that were not read because they are longer than 4,294,967,295 bytes: no packet can have such an image,
+    /// so no ID of a server can be theirs. // S14
+    pub too_long: Vec<OsString>,
 }
 
 impl Scan {
@@ -101,6 +104,14 @@ pub(super) fn scan(scanner: &Scanner<'_>, threads: NonZeroUsize) -> io::Result<(
                             scan.ids.entry(contents.id).or_default().push(name);
                             seen.fresh.extend(print.map(|print| (print, contents)));
                         }
+                        Ok(Look::TooLong) => {
+                            tracing::info!(
+                                file = ?name,
+                                reason = "it is longer than 4,294,967,295 bytes, the limit of a packet",
+                                "a file in the output folder is not read"
+                            );
+                            scan.too_long.push(name);
+                        }
                         // Removed since it was listed.
                         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                         Err(e) => scan.unreadable.push((name, e)),
@@ -123,6 +134,8 @@ pub(super) fn scan(scanner: &Scanner<'_>, threads: NonZeroUsize) -> io::Result<(
 enum Look {
     /// It is not a candidate, or the scan was stopped.
     Skipped,
+    /// No image can be that long. // S14
+    TooLong,
     Known(Fingerprint, Contents),
     /// With the fingerprint, if that identifies the contents from now on.
     Read(Contents, Option<Fingerprint>),
@@ -159,6 +172,9 @@ impl Scanner<'_> {
     fn read(&self, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
         let file = hash::open(self.dir, name, Links::Refuse)?;
         let before = Stat::of_file(&file)?;
+        if u32::try_from(before.size).is_err() {
+            return Ok(Look::TooLong);
+        }
         let print = self.file_system.fingerprint(&before, name);
         let settled = print.is_settled(SystemTime::now());
         let Some(hashed) = hash::hash(&file, buffer, self.stop)? else {
