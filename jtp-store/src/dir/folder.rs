@@ -172,3 +172,69 @@ fn is_folder(dir: &Dir, found: &Stat) -> io::Result<bool> {
     // Without inodes a folder is known by its path alone.
     Ok(cfg!(not(unix)) || open.is_same_file(found))
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    /// Counts the warnings about inodes.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut message = Message(false);
+            event.record(&mut message);
+            self.0.fetch_add(usize::from(message.0), Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// Whether the message is about inodes.
+    struct Message(bool);
+
+    impl Visit for Message {
+        fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+            self.0 |= format!("{value:?}").contains("no lasting inodes");
+        }
+    }
+
+    #[test]
+    fn the_log_says_once_for_each_folder_that_inodes_are_not_trusted() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("images");
+        let warnings = Warnings::default();
+        tracing::subscriber::with_default(warnings.clone(), || {
+            let shared = Arc::new(SharedDir::default());
+            let events: EventSink = Arc::new(|_| true);
+            let mut folder = Folder::new(path.clone(), Follow::Never, true, shared, events);
+            for _ in 0..3 {
+                std::fs::create_dir(&path).unwrap();
+                assert!(folder.open(Instant::now()).unwrap().is_some());
+                assert!(!folder.file_system().unwrap().trusts_inodes());
+                std::fs::remove_dir(&path).unwrap();
+                folder.close();
+            }
+        });
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
+    }
+}

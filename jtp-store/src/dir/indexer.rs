@@ -32,7 +32,7 @@ use super::retained::Retained;
 use super::scan::{self, InitialScan};
 use super::schedule::FileEvent;
 use super::select::Selection;
-use super::settings::{Follow, Settings};
+use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
@@ -64,8 +64,6 @@ pub(super) struct Indexer {
     compressor: Option<Compressor>,
     publisher: Publisher,
     index_log: IndexLog,
-    /// Whether the folder can come back, or be replaced.
-    follows: bool,
     /// Whether retained files may have been found again.
     may_forget: bool,
     /// Whether the log says already that the folder cannot be scanned for a shortage.
@@ -128,7 +126,6 @@ impl Indexer {
             compressor,
             publisher: Publisher::new(Arc::clone(index), live.clone()),
             index_log: IndexLog::new(index_file, Arc::clone(index), known),
-            follows: settings.follow != Follow::Never,
             may_forget: false,
             shortage_logged: false,
         })
@@ -260,12 +257,10 @@ impl Indexer {
 
     fn finish_initial(&mut self) {
         self.publisher.publish_initial();
-        if self.follows {
-            // The files that were not found may be on a disk that is not mounted yet.
-            self.forget_listed();
-        } else {
+        if self.index.read().len() > 0 {
+            // The index has these contents now, or they are outdated.
             *self.known.write() = Retained::default();
-        }
+        } // Else the folder may be the mount point of a disk that is not mounted yet.
         self.tracker.finish_initial();
         self.index_log.save();
     }
@@ -332,9 +327,6 @@ impl Indexer {
                 stop: &self.stop,
             };
             let (to_read, recorded) = scan.run(self.scan_threads)?;
-            if recorded == self.known.len() {
-                *self.known.write() = Retained::default();
-            }
             self.tracker.begin_initial(to_read, recorded);
         } else {
             let index = self.index.read();

@@ -1,5 +1,6 @@
-//! The contents of files that are not in the folder at the moment: not yet after a start, or not any more because the
-//! folder was replaced or is missing. When the files are back they are not read again.
+//! The contents of files that are not in the folder at the moment: not yet, because the store was opened before a disk was
+//! mounted, or not any more, because the folder was replaced or is missing. When the files are back they are not read
+//! again.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,20 @@ const KEEP_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_EARLIER: usize = 1_000_000;
 
 /// Contents by fingerprint, in the order in which their files were missed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retained {
     /// The newest one is the last, and the one that is right if two have different contents of a fingerprint.
     generations: Vec<Generation>,
+    max_earlier: usize,
+}
+
+impl Default for Retained {
+    fn default() -> Retained {
+        Retained {
+            generations: Vec::new(),
+            max_earlier: MAX_EARLIER,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -62,7 +73,7 @@ impl Retained {
         }
         self.push(contents, now);
         let mut earlier = self.len() - self.generations.last().map_or(0, Generation::len);
-        while earlier > MAX_EARLIER {
+        while earlier > self.max_earlier {
             let oldest = self.generations.remove(0);
             earlier -= oldest.len();
         }
@@ -156,7 +167,8 @@ mod tests {
         assert_eq!(id(&retained, 1), Some(10));
         retained.expire(now + KEEP_FOR);
         assert_eq!(retained.len(), 0);
-        let many = u64::try_from(MAX_EARLIER).unwrap() + 1;
+        retained.max_earlier = 10;
+        let many = 11;
         retained.add((0..many).map(|n| record(n, n)).collect(), now);
         assert_eq!(id(&retained, 5), Some(5), "the last folder is kept whole");
         retained.add(vec![record(many, 7)], now);
