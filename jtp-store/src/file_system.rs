@@ -5,7 +5,9 @@ use std::ffi::OsStr;
 use cap_std::fs::Dir;
 use jtp_core::ImageId;
 
-use crate::fingerprint::{BY_NAME, Fingerprint, Stat};
+#[cfg(target_os = "linux")]
+use crate::fingerprint::BY_NAME;
+use crate::fingerprint::{Fingerprint, Stat};
 
 /// The file system of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub(crate) struct FileSystem {
 pub(crate) enum Trust {
     /// Inode, size, mtime and ctime: the inode is that of the file as long as the file exists, and each change sets the
     /// ctime. `id` is the same after each mount; 0 if the file system has no such ID.
+    #[cfg_attr(
+        not(any(target_os = "linux", target_vendor = "apple")),
+        allow(dead_code)
+    )]
     Inodes { id: u64 },
     /// Name, size and mtime. Inodes may be given in the order of look-ups, the ctime may be the mtime, and both may be
     /// rounded to 2 s (FAT, exFAT, FUSE, NFS, SMB).
@@ -45,6 +51,11 @@ impl FileSystem {
 
     pub(crate) fn trusts_inodes(&self) -> bool {
         self.trust != Trust::Names
+    }
+
+    /// Whether to log that inodes are not trusted. On other systems, that holds for all file systems.
+    pub(crate) fn is_notable(&self) -> bool {
+        !self.trusts_inodes() && cfg!(any(target_os = "linux", target_vendor = "apple"))
     }
 
     /// The fingerprint of a file in the folder. A file on another file system, to which a link leads, is identified by

@@ -117,7 +117,7 @@ impl Folder {
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
         let file_system = FileSystem::of(&dir, self.distrust_inodes);
-        if !file_system.trusts_inodes() && !std::mem::replace(&mut self.distrust_logged, true) {
+        if file_system.is_notable() && !std::mem::replace(&mut self.distrust_logged, true) {
             tracing::warn!(
                 folder = %self.path.display(),
                 "the file system of the images folder has no lasting inodes; files are known by name, size and time, \
@@ -173,7 +173,7 @@ fn is_folder(dir: &Dir, found: &Stat) -> io::Result<bool> {
     Ok(cfg!(not(unix)) || open.is_same_file(found))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -108,7 +108,7 @@ impl OutputFolder {
         let dir = open_dir(&path).map_err(failed)?;
         share_lock(&dir);
         let file_system = FileSystem::of(&dir, distrust_inodes);
-        if !file_system.trusts_inodes() {
+        if file_system.is_notable() {
             tracing::warn!(
                 folder = %path.display(),
                 "the file system of the output folder has no lasting inodes; files are known by name, size and time"
