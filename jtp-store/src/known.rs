@@ -57,6 +57,9 @@ pub(crate) struct KnownContents {
 
 impl KnownContents {
     pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
+        if self.records.is_empty() {
+            return None;
+        }
         let is_match =
             |at: &u32| record_at(&self.records, *at).is_some_and(|r| r.0 == *fingerprint);
         let hash = hash(&self.seed, fingerprint);

@@ -139,6 +139,45 @@ fn inodes_that_are_renumbered_while_a_store_is_open_lead_to_no_event() {
 }
 
 #[test]
+fn files_that_exchange_their_names_are_noticed_by_events_although_size_and_time_are_equal() {
+    let place = temp();
+    let folder = place.path();
+    let (one, other) = (write(folder, "a.png", b"1"), write(folder, "b.png", b"2"));
+    for name in ["a.png", "b.png"] {
+        set_age(&folder.join(name), AN_HOUR);
+    }
+    let store = build(distrusting(folder));
+    fs::rename(folder.join("a.png"), folder.join("c")).unwrap();
+    fs::rename(folder.join("b.png"), folder.join("a.png")).unwrap();
+    fs::rename(folder.join("c"), folder.join("b.png")).unwrap();
+    let expected = [("a.png".to_owned(), other), ("b.png".to_owned(), one)];
+    wait_for(&store, |_| entries(&store) == expected);
+}
+
+#[test]
+fn a_file_moved_to_a_name_is_read_although_a_file_of_that_name_size_and_time_was_away() {
+    let place = temp();
+    let folder = place.path().join("images");
+    fs::create_dir(&folder).unwrap();
+    write(&folder, "a.png", b"1");
+    set_age(&folder.join("a.png"), AN_HOUR);
+    let modified = fs::metadata(folder.join("a.png")).unwrap().modified();
+    let store = build(distrusting(&folder));
+    away_and_back(&folder, &store, true, |_| {
+        // Shows that the store watches the new folder.
+        let marker = write(&folder, "marker.png", b"marker");
+        wait_for(&store, |catalog| catalog.contains(marker));
+        fs::remove_file(folder.join("marker.png")).unwrap();
+        let new = write(&folder, "new", b"2");
+        let file = fs::File::options().write(true).open(folder.join("new"));
+        file.unwrap().set_modified(modified.unwrap()).unwrap();
+        fs::rename(folder.join("new"), folder.join("a.png")).unwrap();
+        wait_for(&store, |catalog| catalog.contains(new));
+        fs::remove_file(folder.join("a.png")).unwrap();
+    });
+}
+
+#[test]
 fn a_file_rewritten_within_the_granularity_is_listed_with_its_new_id() {
     let place = temp();
     write(place.path(), "a.png", b"first ");

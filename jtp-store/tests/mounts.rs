@@ -57,6 +57,12 @@ impl Disk {
         Disk::new(&["mkfs.ext4", "-q"], &["mount", "-t", "ext4"])
     }
 
+    /// With inodes of 128 bytes, which have whole seconds only.
+    fn ext4_with_small_inodes() -> Option<Disk> {
+        let make = ["mkfs.ext4", "-q", "-I", "128"];
+        Disk::new(&make, &["mount", "-t", "ext4"])
+    }
+
     fn image(&self) -> PathBuf {
         self.place.path().join("image")
     }
@@ -206,30 +212,36 @@ fn rewrite_within_a_second(folder: &Path, mut between: impl FnMut(ImageId)) -> I
 }
 
 #[test]
-fn on_exfat_a_scan_of_an_output_folder_finds_a_file_rewritten_within_the_second() {
-    let Some(disk) = Disk::exfat() else {
-        return;
-    };
-    let folder = OutputFolder::open(disk.path()).unwrap();
-    let id = rewrite_within_a_second(&disk.path(), |first| {
-        assert!(folder.scan().unwrap().contains(first));
-        std::thread::sleep(Duration::from_millis(100)); // More than the tick of a kernel.
-        assert!(folder.scan().unwrap().contains(first));
-    });
-    assert!(folder.scan().unwrap().contains(id));
+fn a_scan_of_an_output_folder_finds_a_file_rewritten_within_the_second() {
+    for disk in [Disk::exfat(), Disk::ext4_with_small_inodes()] {
+        let Some(disk) = disk else {
+            continue;
+        };
+        let folder = OutputFolder::open(disk.path()).unwrap();
+        let id = rewrite_within_a_second(&disk.path(), |first| {
+            assert!(folder.scan().unwrap().contains(first));
+            std::thread::sleep(Duration::from_millis(100)); // More than the tick of a kernel.
+            assert!(folder.scan().unwrap().contains(first));
+        });
+        assert!(folder.scan().unwrap().contains(id));
+        drop(folder);
+    }
 }
 
 #[test]
-fn on_exfat_a_store_finds_a_file_rewritten_within_the_second() {
-    let Some(disk) = Disk::exfat() else {
-        return;
-    };
-    let follow = Follow::Interval(Duration::from_millis(10));
-    let store = build(DirStore::builder(disk.path()).follow(follow));
-    let id = rewrite_within_a_second(&disk.path(), |first| {
-        wait_for(&store, |catalog| catalog.contains(first));
-    });
-    wait_for(&store, |catalog| catalog.contains(id) && catalog.len() == 1);
+fn a_store_finds_a_file_rewritten_within_the_second() {
+    for disk in [Disk::exfat(), Disk::ext4_with_small_inodes()] {
+        let Some(disk) = disk else {
+            continue;
+        };
+        let follow = Follow::Interval(Duration::from_millis(10));
+        let store = build(DirStore::builder(disk.path()).follow(follow));
+        let id = rewrite_within_a_second(&disk.path(), |first| {
+            wait_for(&store, |catalog| catalog.contains(first));
+        });
+        wait_for(&store, |catalog| catalog.contains(id) && catalog.len() == 1);
+        drop(store);
+    }
 }
 
 #[test]
@@ -268,6 +280,32 @@ fn the_index_of_a_disk_is_used_when_the_store_was_opened_before_the_disk_was_mou
     let store = build(DirStore::builder(disk.path()).index_file(&index));
     assert!(listed(&store).is_empty());
     assert!(disk.mount());
+    wait_for(&store, |catalog| catalog.contains(ImageId(42)));
+    drop(store);
+}
+
+#[test]
+fn a_disk_that_is_unmounted_and_mounted_again_while_a_store_is_open_is_not_read_again() {
+    let Some(disk) = Disk::ext4() else {
+        return;
+    };
+    let cache = temp();
+    let index = cache.path().join("index");
+    write(&disk.path(), "a.png", b"a");
+    settle(&disk.path());
+    drop(open_never(&disk.path(), &index));
+    // A wrong ID in the index shows that it is used.
+    make_index_lie(&index, ImageId(42));
+    let store = build(DirStore::builder(disk.path()).index_file(&index));
+    let path = disk.path();
+    let device = disk.device.clone().unwrap();
+    for _ in 0..2 {
+        wait_for(&store, |catalog| catalog.contains(ImageId(42)));
+        // The store has the folder open.
+        run(&["umount", "-l", path.to_str().unwrap()]).unwrap();
+        wait_for(&store, jtp_core::Catalog::is_empty);
+        run(&["mount", "-t", "ext4", &device, path.to_str().unwrap()]).unwrap();
+    }
     wait_for(&store, |catalog| catalog.contains(ImageId(42)));
     drop(store);
 }

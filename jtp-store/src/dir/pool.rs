@@ -1,6 +1,7 @@
 //! The threads that read files: a bounded number, each with a buffer.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::FileType;
+use jtp_core::{FileType, ImageId};
 
 use super::record::Name;
 use super::shared::SharedKnown;
@@ -33,9 +34,13 @@ pub(super) enum Task {
         seen: Option<(Fingerprint, Instant)>,
         /// Read the file even if the index file has its contents.
         rehash: bool,
+        /// The same for a file that is identified by its name.
+        replaced: bool,
     },
     /// Compare the bytes with those of another file. // S4
     Compare {
+        /// The ID of both.
+        id: ImageId,
         fingerprint: Fingerprint,
         other: Name,
         other_fingerprint: Fingerprint,
@@ -180,12 +185,14 @@ impl Worker {
                 known,
                 seen,
                 rehash,
-            } => self.examine(job, *quiet, *known, *seen, *rehash),
+                replaced,
+            } => self.examine(job, *quiet, *known, *seen, (*rehash, *replaced)),
             Task::Compare {
+                id,
                 fingerprint,
                 other,
                 other_fingerprint,
-            } => self.compare(job, *fingerprint, other, *other_fingerprint),
+            } => self.compare(job, *id, *fingerprint, (other, *other_fingerprint)),
         };
         result.unwrap_or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => Outcome::Missing,
@@ -210,7 +217,7 @@ impl Worker {
         quiet: Duration,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
-        rehash: bool,
+        (rehash, replaced): (bool, bool),
     ) -> io::Result<Outcome> {
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let metadata = file.metadata()?;
@@ -225,7 +232,8 @@ impl Worker {
         if !metadata.is_file() {
             return refused("it is not a regular file");
         }
-        if known == Some(fingerprint) {
+        let rehash = rehash || (replaced && fingerprint.is_by_name());
+        if known == Some(fingerprint) && !rehash {
             return Ok(Outcome::Unchanged);
         }
         let Ok(length) = u32::try_from(fingerprint.size) else {
@@ -271,9 +279,9 @@ impl Worker {
     fn compare(
         &mut self,
         job: &Job,
+        id: ImageId,
         fingerprint: Fingerprint,
-        other: &Name,
-        other_fingerprint: Fingerprint,
+        (other, other_fingerprint): (&Name, Fingerprint),
     ) -> io::Result<Outcome> {
         if fingerprint.size != other_fingerprint.size {
             return Ok(Outcome::Different);
@@ -313,11 +321,23 @@ impl Worker {
         if !other_fingerprint.is_of(&other_file, other).unwrap_or(false) {
             return Ok(Outcome::OtherChanged);
         }
-        Ok(if equal {
-            Outcome::Equal
-        } else {
-            Outcome::Different
-        })
+        if equal {
+            return Ok(Outcome::Equal);
+        }
+        // Metadata may hide that a file has other bytes now than when it was read.
+        let mut id_of = |mut file: File| {
+            file.rewind()?;
+            hash::hash(&file, &mut self.buffer, &self.stop)
+        };
+        match (id_of(file)?, id_of(other_file)?) {
+            (Some(hashed), _) if hashed.id != id => {
+                return self.examine(job, SETTLE, None, None, (true, true));
+            }
+            (Some(_), Some(other)) if other.id != id => return Ok(Outcome::OtherChanged),
+            (Some(_), Some(_)) => {}
+            _ => return Ok(Outcome::Stopped),
+        }
+        Ok(Outcome::Different)
     }
 }
 

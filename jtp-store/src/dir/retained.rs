@@ -65,6 +65,9 @@ impl Retained {
 
     /// Adds the files of a folder that is missing now.
     pub(super) fn add(&mut self, records: Vec<Record>, now: Instant) {
+        if records.is_empty() {
+            return;
+        }
         let contents = KnownContents::from_records(records);
         for generation in &mut self.generations {
             generation

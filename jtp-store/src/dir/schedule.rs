@@ -52,6 +52,8 @@ pub(super) struct Check {
     pub(super) quiet: Duration,
     /// Read the contents even if the fingerprint is unchanged.
     pub(super) force: bool,
+    /// An event said that the name may be that of another file now.
+    pub(super) replaced: bool,
     /// The fingerprint that the last check found, and when.
     pub(super) seen: Option<(Fingerprint, Instant)>,
     open: bool,
@@ -66,6 +68,7 @@ impl Check {
             since: now,
             quiet: SETTLE,
             force: false,
+            replaced: false,
             seen: None,
             open: false,
             reread: false,
@@ -81,6 +84,7 @@ impl Check {
     }
 
     pub(super) fn add_event(&mut self, event: FileEvent, now: Instant) {
+        self.replaced |= matches!(event, FileEvent::Completed | FileEvent::Created);
         match event {
             FileEvent::Completed | FileEvent::Removed => {
                 self.open = false;
@@ -136,6 +140,7 @@ impl Check {
     fn merged_with(mut self, earlier: Check) -> Check {
         self.since = self.since.min(earlier.since);
         self.force |= earlier.force;
+        self.replaced |= earlier.replaced;
         self
     }
 }

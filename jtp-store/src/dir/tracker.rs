@@ -193,6 +193,7 @@ impl Tracker {
                 known: known.filter(|_| !check.force),
                 seen: check.seen,
                 rehash: check.force,
+                replaced: check.replaced,
             };
             self.start(&name, check, None);
             return Some((name, task));
@@ -300,7 +301,7 @@ impl Tracker {
             (Outcome::OtherChanged, Some(record)) => {
                 let other = self.index.read().holder(record.id, |other| other != name);
                 if let Some((other, _)) = other {
-                    self.add_event(&other, FileEvent::Touched, now);
+                    self.add_event(&other, FileEvent::Suspected, now);
                 }
                 self.attach(name, record, now);
             }
@@ -360,6 +361,7 @@ impl Tracker {
             initial.add_pending(name);
         }
         let task = Task::Compare {
+            id: record.id,
             fingerprint: record.fingerprint,
             other,
             other_fingerprint: other_record.fingerprint,
