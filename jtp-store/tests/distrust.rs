@@ -192,7 +192,7 @@ fn a_file_that_was_read_within_the_granularity_is_read_again_by_the_next_run() {
     let (place, cache) = (temp(), temp());
     let index = cache.path().join("index");
     write(place.path(), "a.png", b"first ");
-    write(place.path(), "future.png", b"first ");
+    write(place.path(), "future.png", b"before");
     set_age(&place.path().join("a.png"), 0);
     let future = fs::File::options()
         .write(true)
@@ -205,7 +205,7 @@ fn a_file_that_was_read_within_the_granularity_is_read_again_by_the_next_run() {
     };
     drop(open());
     let a = edit(place.path(), "a.png", b"second");
-    let b = edit(place.path(), "future.png", b"secon2");
+    let b = edit(place.path(), "future.png", b"after ");
     set_age(&place.path().join("a.png"), 0);
     let catalog = open().catalog().snapshot();
     assert!(catalog.contains(a) && catalog.contains(b));

@@ -221,8 +221,7 @@ impl Worker {
     ) -> io::Result<Outcome> {
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let metadata = file.metadata()?;
-        let stat = Stat::of(&metadata);
-        let fingerprint = job.fingerprint(&stat);
+        let fingerprint = job.fingerprint(&Stat::of(&metadata));
         let refused = |reason: &str| {
             Ok(Outcome::Refused {
                 fingerprint: Some(fingerprint),
@@ -255,10 +254,10 @@ impl Worker {
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
             return Ok(Outcome::Stopped);
         };
-        let after = Stat::of_file(&file)?;
-        if after != stat || hashed.length != fingerprint.size {
+        let after = job.fingerprint(&Stat::of_file(&file)?);
+        if after != fingerprint || hashed.length != fingerprint.size {
             return Ok(Outcome::Unsettled {
-                fingerprint: job.fingerprint(&after),
+                fingerprint: after,
                 wait: quiet,
             });
         }

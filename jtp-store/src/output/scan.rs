@@ -171,11 +171,14 @@ impl Scanner<'_> {
 
     fn read(&self, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
         let file = hash::open(self.dir, name, Links::Refuse)?;
-        let before = Stat::of_file(&file)?;
-        if u32::try_from(before.size).is_err() {
+        let fingerprint = || -> io::Result<Fingerprint> {
+            let stat = Stat::of_file(&file)?;
+            Ok(self.file_system.fingerprint(&stat, name))
+        };
+        let print = fingerprint()?;
+        if u32::try_from(print.size).is_err() {
             return Ok(Look::TooLong);
         }
-        let print = self.file_system.fingerprint(&before, name);
         let settled = print.is_settled(SystemTime::now());
         let Some(hashed) = hash::hash(&file, buffer, self.stop)? else {
             return Ok(Look::Skipped);
@@ -185,7 +188,7 @@ impl Scanner<'_> {
             sniffed: FileType::sniff(hashed.start()),
             incompressible_at: 0,
         };
-        let unchanged = Stat::of_file(&file)? == before && hashed.length == before.size;
+        let unchanged = fingerprint()? == print && hashed.length == print.size;
         Ok(Look::Read(
             contents,
             Some(print).filter(|_| settled && unchanged),
