@@ -17,6 +17,9 @@ const SETTLE_SECONDS: Duration = Duration::from_millis(1050);
 /// The same where times may be rounded to 2 s: FAT, and what is like it.
 const SETTLE_UNTRUSTED: Duration = Duration::from_millis(2050);
 
+/// How much the clock of another machine, whose file system it is, may be behind this one's.
+const MAX_SKEW: Duration = Duration::from_secs(60);
+
 /// [`Fingerprint::file_system`] of a file that is identified by its name.
 pub(crate) const BY_NAME: u64 = u64::MAX;
 
@@ -211,9 +214,16 @@ impl Fingerprint {
 
     /// The time until the file cannot change any more without a change of its times: until then, what was read at
     /// `read_at` may have been replaced by other bytes with the same fingerprint. `None` if it has passed already.
+    ///
+    /// It has also passed if an earlier look, at least [`Fingerprint::settle_time`] ago, found the same fingerprint and
+    /// that is not in the future.
     pub(crate) fn unsettled(&self, read_at: SystemTime) -> Option<Duration> {
         let settle = self.settle_time();
         let age = self.age(read_at).unwrap_or_default();
+        if self.is_by_name() {
+            // Without the clock of the file system, only a second look after this time is certain to be late enough.
+            return (age < settle + MAX_SKEW).then_some(settle);
+        }
         settle.checked_sub(age).filter(|wait| !wait.is_zero())
     }
 
@@ -264,7 +274,7 @@ mod tests {
         let fine = at(100 * SECOND + 1).by_inode(0);
         let whole = at(100 * SECOND).by_inode(0);
         let named = at(100 * SECOND + 1).by_name("a.png".as_ref());
-        for (print, settled_after) in [(fine, 51), (whole, 1050), (named, 2051)] {
+        for (print, settled_after) in [(fine, 51), (whole, 1050), (named, 62_051)] {
             let moment = |ms: i64| after(ms * 1_000_000);
             assert!(!print.is_settled(moment(settled_after - 5)), "{print:?}");
             assert!(print.is_settled(moment(settled_after)), "{print:?}");

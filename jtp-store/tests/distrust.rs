@@ -212,6 +212,26 @@ fn a_file_that_was_read_within_the_granularity_is_read_again_by_the_next_run() {
 }
 
 #[test]
+fn a_file_that_was_changed_a_few_seconds_ago_is_in_the_index_after_its_second_reading() {
+    let (place, cache) = (temp(), temp());
+    let index = cache.path().join("index");
+    write(place.path(), "a.png", b"a");
+    // Longer ago than the granularity, but the clock of the file system may be behind.
+    set_age(&place.path().join("a.png"), 10);
+    let has_record = || fs::metadata(&index).is_ok_and(|there| there.len() > 8);
+    let open = |follow| build(distrusting(place.path()).follow(follow).index_file(&index));
+    drop(open(Follow::Never));
+    assert!(!has_record(), "read once");
+    let begun = std::time::Instant::now();
+    let store = open(fast());
+    while !has_record() {
+        assert!(begun.elapsed() < PATIENCE, "timed out");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(store);
+}
+
+#[test]
 fn s13_a_change_that_metadata_do_not_show_is_not_sent_and_corrects_the_catalog() {
     for length in [6, 100_000] {
         let place = temp();

@@ -87,7 +87,10 @@ impl Disk {
 
     fn unmount(&mut self) {
         let path = self.path();
-        let _ = run(&["umount", path.to_str().unwrap()]);
+        if run(&["umount", path.to_str().unwrap()]).is_none() {
+            // After a failure the folder may still be open.
+            let _ = run(&["umount", "-l", path.to_str().unwrap()]);
+        }
         if let Some(device) = self.device.take() {
             let _ = run(&["losetup", "-d", &device]);
         }

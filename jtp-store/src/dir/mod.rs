@@ -71,7 +71,7 @@ pub use settings::Follow;
 ///   limit, or in a `VariantCache` on disk. // S9
 /// - On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
 ///   ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files are known by name, size and mtime. A
-///   file that was changed less than 2 s before it was read is read a second time. A change that keeps the size and
+///   file that was changed less than a minute before it was read is read a second time after 2 s. A change that keeps the size and
 ///   restores the mtime is noticed only when the image is sent; it is then not sent, and the catalog is corrected.
 ///   // S13
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.

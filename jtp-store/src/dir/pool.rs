@@ -250,7 +250,14 @@ impl Worker {
                 unsettled: None,
             });
         }
-        let unsettled = fingerprint.unsettled(SystemTime::now());
+        let now = SystemTime::now();
+        let is_second_look = seen.is_some_and(|(before, at)| {
+            before == fingerprint && at.elapsed() >= fingerprint.settle_time()
+        });
+        let unsettled = match is_second_look && fingerprint.age(now).is_some() {
+            true => None,
+            false => fingerprint.unsettled(now),
+        };
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
             return Ok(Outcome::Stopped);
         };

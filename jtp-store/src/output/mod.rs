@@ -143,7 +143,7 @@ impl OutputFolder {
     ///
     /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
     /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
-    /// that were changed less than 2 s before they were read are read again by the next scan. There a change that keeps
+    /// that were changed less than a minute before they were read are read again by the next scan. There a change that keeps
     /// the size and restores the mtime is not noticed, except by `rehash` of [`OutputFolder::scan_until`].
     ///
     /// # Errors
