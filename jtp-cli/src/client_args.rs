@@ -136,13 +136,13 @@ pub struct ClientArgs {
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Limits")]
     pub retries: u32,
 
-    /// Reject images larger than this after decompression [default: 4GiB less one byte]
+    /// Reject images larger than this after decompression [default and maximum: 4GiB less one byte]
     #[arg(
         long,
         value_name = "SIZE",
         default_value = "4294967295",
         hide_default_value = true,
-        value_parser = parse_size,
+        value_parser = parse_image_size,
         help_heading = "Limits"
     )]
     pub max_image_size: u64,
@@ -162,6 +162,16 @@ pub struct ClientArgs {
     /// Log more; -vv for even more (RUST_LOG also works)
     #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
+}
+
+/// Parses a size that an image can have. A scan of the output folder does not read longer files, so they would be
+/// fetched again by each run. // R4 S14
+fn parse_image_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    match u32::try_from(size) {
+        Ok(_) => Ok(size),
+        Err(_) => Err("an image has at most 4294967295 bytes (4GiB less one byte)".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +214,8 @@ mod tests {
             (args.parallel, args.verbose, args.max_image_size),
             (32, 2, 65_536)
         );
+        let largest = parse("--max-image-size 4294967295").unwrap();
+        assert_eq!(largest.max_image_size, u64::from(u32::MAX));
         assert!(parse("--secure --tls").unwrap().tls);
         assert!(parse("--plain --tls").unwrap().tls);
         assert!(!parse("--tls --plain").unwrap().tls);
@@ -223,6 +235,8 @@ mod tests {
             "--list --batch",
             "--list --watch",
             "--max-image-size big",
+            "--max-image-size 4294967296",
+            "--max-image-size 4GiB",
             "--timeout x",
             "--connect-timeout -1",
             "--quiet --verbose",
