@@ -23,7 +23,7 @@ _client() {
 
     case "${cmd}" in
         client)
-            opts="-w -k -p -q -v -h -V --addr --secure --tls --plain --no-tls --server-name --cert --output --out --delta --batch --checksum --watch --list --repeat --keep-alive --parallel --pipeline --no-tcp-nodelay --connect-timeout --timeout --retries --max-image-size --quiet --verbose --help --version"
+            opts="-w -k -p -q -v -h -V --addr --secure --tls --plain --no-tls --server-name --cert --output --out --delta --batch --checksum --watch --list --repeat --keep-alive --parallel --pipeline --no-tcp-nodelay --connect-timeout --timeout --retries --max-image-size --max-total-size --max-time --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -74,6 +74,14 @@ _client() {
                     return 0
                     ;;
                 --max-image-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-total-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-time)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jtp_core::ImageHasher;
-use jtp_store::{DirStoreBuilder, VariantCache};
+use jtp_store::{DirStoreBuilder, VariantCache, create_private_folder};
 
 use crate::server_args::ServerArgs;
 
@@ -50,11 +50,7 @@ pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBui
 
 /// Creates the folder if necessary and checks that it is writable.
 fn create_writable(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
+    create_private_folder(folder)?;
     tempfile::tempfile_in(folder).map(drop)
 }
 

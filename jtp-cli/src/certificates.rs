@@ -5,11 +5,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::CertificateError;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, DnsName, ServerName};
+use rustls::server::ParsedCertificate;
 
 use crate::exit::{Exit, Failure};
+use crate::host_name::HostName;
+use crate::pem::{read_certificates, read_private_key};
 
 /// The crypto provider of both programs. It is passed explicitly; no process-wide default is set or used.
 #[must_use]
@@ -92,10 +96,30 @@ fn wait_for_file(path: &Path) -> bool {
 ///
 /// A file cannot be read or parsed, or the key does not match the certificate.
 pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Failure> {
+    load(cert, key).map_err(|failure| Failure {
+        // The exit code for TLS errors is the client's.
+        exit: Exit::Other,
+        ..failure
+    })
+}
+
+fn load(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Failure> {
+    let provider = provider();
     let chain = read_certificates(cert)?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| pem_failure(key, "a private key", &error))?;
-    rustls::ServerConfig::builder_with_provider(provider())
+    let private = read_private_key(key)?;
+    provider
+        .key_provider
+        .load_private_key(private.clone_key())
+        .map_err(|_| {
+            Failure::other(format!(
+                "cannot use the private key in {}: it is malformed or of an unsupported type; use an RSA key of 2048 to 8192 bits, an ECDSA key on P-256, P-384 or P-521, or an Ed25519 key",
+                key.display()
+            ))
+        })?;
+    if let Some(own) = chain.first() {
+        warn_without_host_name(cert, own);
+    }
+    rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
             builder
@@ -103,57 +127,64 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Fa
                 .with_single_cert(chain, private)
         })
         .map_err(|error| {
+            let (cert, key) = (cert.display(), key.display());
             Failure::other(match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    format!(
-                        "the private key in {} does not match the certificate in {}",
-                        key.display(),
-                        cert.display()
-                    )
-                }
-                error => format!(
-                    "cannot use {} with {}: {error}",
-                    cert.display(),
-                    key.display()
+                rustls::Error::InconsistentKeys(_) => format!(
+                    "the private key in {key} does not match the certificate in {cert}; pass the key that the certificate was made with"
                 ),
+                rustls::Error::InvalidCertificate(error) => {
+                    format!("cannot use the certificate in {cert}: {}", certificate_error(&error))
+                }
+                error => format!("cannot use {cert} with {key}: {error}"),
             })
         })
 }
 
-/// Reads the certificates of a PEM file, at least one.
-///
-/// # Errors
-///
-/// The file cannot be read, or contains no certificate.
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let all: Result<Vec<_>, pem::Error> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match all {
-        Ok(all) if all.is_empty() => Err(pem_failure(
-            path,
-            "a certificate",
-            &pem::Error::NoItemsFound,
-        )),
-        Ok(all) => Ok(all),
-        Err(error) => Err(pem_failure(path, "a certificate", &error)),
+/// Warns of a certificate that no client accepts.
+fn warn_without_host_name(cert: &Path, certificate: &CertificateDer<'_>) {
+    // The error has the names.
+    let any = DnsName::try_from("name.invalid").map(ServerName::DnsName);
+    let (Ok(parsed), Ok(any)) = (ParsedCertificate::try_from(certificate), any) else {
+        return;
+    };
+    let Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+        presented,
+        ..
+    })) = verify_server_name(&parsed, &any)
+    else {
+        return;
+    };
+    if HostName::all(&presented)
+        .iter()
+        .all(HostName::is_address_as_dns_name)
+    {
+        tracing::warn!(
+            "clients reject the certificate in {}: it has no DNS name and no IP address in a subjectAltName; make a new one with subjectAltName=DNS:NAME",
+            cert.display()
+        );
     }
 }
 
-fn pem_failure(path: &Path, what: &str, error: &pem::Error) -> Failure {
-    let path = path.display();
-    Failure::new(
-        Exit::Tls,
-        match error {
-            pem::Error::Io(error) => format!("cannot read {path}: {error}"),
-            pem::Error::NoItemsFound => format!("{path} does not contain {what} in PEM format"),
-            pem::Error::MissingSectionEnd { .. } => {
-                format!("{path} does not contain {what} in PEM format: the file is truncated")
-            }
-            pem::Error::Base64Decode(_) => {
-                format!("{path} does not contain {what} in PEM format: invalid base64")
-            }
-            _ => format!("{path} does not contain {what} in PEM format: the file is malformed"),
-        },
+/// An error about the certificate in a file. rustls calls it a peer's.
+pub(crate) fn certificate_error(error: &CertificateError) -> String {
+    match error {
+        CertificateError::BadEncoding => "it is malformed".to_owned(),
+        error if is_version_1(error) => {
+            "it is of X.509 version 1, which has no subjectAltName; make a new one of version 3"
+                .to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Whether a certificate was rejected because of its version. `openssl x509 -req` without extensions creates version 1.
+pub(crate) fn is_version_1(error: &CertificateError) -> bool {
+    let CertificateError::Other(other) = error else {
+        return false;
+    };
+    matches!(
+        other.0.downcast_ref(),
+        Some(webpki::Error::UnsupportedCertVersion)
     )
 }
 
@@ -187,7 +218,7 @@ fn machine_name() -> Option<String> {
         .to_ascii_lowercase();
     #[cfg(not(unix))]
     let name = std::env::var("COMPUTERNAME").ok()?.to_ascii_lowercase();
-    let name = rustls::pki_types::DnsName::try_from(name).ok()?;
+    let name = DnsName::try_from(name).ok()?;
     let name = name.as_ref().trim_end_matches('.');
     (name != "localhost").then(|| name.to_owned())
 }
@@ -288,40 +319,5 @@ mod tests {
         fs::rename(&cert, &key).unwrap();
         let failure = create_if_missing(&cert, &key).unwrap_err();
         assert!(failure.message.contains("c.pem is missing"), "{failure}");
-    }
-
-    #[test]
-    fn errors_name_the_malformed_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name| folder.path().join(name);
-        create_if_missing(&path("c.pem"), &path("k.pem")).unwrap();
-        create_if_missing(&path("c2.pem"), &path("k2.pem")).unwrap();
-        fs::write(path("empty"), "").unwrap();
-        fs::write(path("cut"), "-----BEGIN CERTIFICATE-----\nMIIB\n").unwrap();
-        fs::write(
-            path("noise"),
-            "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
-        )
-        .unwrap();
-        fs::write(
-            path("der"),
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        )
-        .unwrap();
-        for (cert, key, word) in [
-            ("empty", "k.pem", "empty does not contain a certificate"),
-            ("cut", "k.pem", "cut does not contain a certificate"),
-            ("noise", "k.pem", "noise does not contain a certificate"),
-            ("der", "k.pem", "cannot use"),
-            ("c.pem", "empty", "empty does not contain a private key"),
-            ("c.pem", "c.pem", "c.pem does not contain a private key"),
-            ("c.pem", "k2.pem", "does not match"),
-            (".", "k.pem", "cannot read"),
-            ("none", "k.pem", "none: No such file"),
-        ] {
-            let failure = server_config(&path(cert), &path(key)).unwrap_err();
-            assert!(failure.message.contains(word), "{cert} {key}: {failure}");
-            assert!(!failure.message.contains('\n'), "{failure}");
-        }
     }
 }

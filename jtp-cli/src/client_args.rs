@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 
 use crate::address::Address;
-use crate::units::{parse_seconds, parse_size};
+use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_seconds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -147,13 +147,28 @@ pub struct ClientArgs {
     )]
     pub max_image_size: u64,
 
-    /// Ends the job once this many bytes were fetched, after decompression [default: none]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
-    pub max_total_size: Option<u64>,
+    /// End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]
+    // The full path keeps clap from treating `Option` as an optional argument: 0 is `None` too.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        hide_default_value = true,
+        value_parser = parse_max_size,
+        help_heading = "Limits"
+    )]
+    pub max_total_size: std::option::Option<u64>,
 
-    /// Ends the job after this time [default: none]
-    #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Limits")]
-    pub max_time: Option<Duration>,
+    /// End the job after this time; the images stored stay, exit code 3 [default: none]
+    #[arg(
+        long,
+        value_name = "SEC",
+        default_value = "0",
+        hide_default_value = true,
+        value_parser = parse_max_time,
+        help_heading = "Limits"
+    )]
+    pub max_time: std::option::Option<Duration>,
 
     /// Print errors only
     #[arg(long, short, conflicts_with = "verbose", help_heading = "Output")]
@@ -162,16 +177,6 @@ pub struct ClientArgs {
     /// Log more; -vv for even more (RUST_LOG also works)
     #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
-}
-
-/// Parses a size that an image can have. A scan of the output folder does not read longer files, so they would be
-/// fetched again by each run. // R4 S14
-fn parse_image_size(text: &str) -> Result<u64, String> {
-    let size = parse_size(text)?;
-    match u32::try_from(size) {
-        Ok(_) => Ok(size),
-        Err(_) => Err("an image has at most 4294967295 bytes (4GiB less one byte)".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -197,6 +202,7 @@ mod tests {
         assert_eq!(args.max_image_size, u64::from(u32::MAX));
         assert_eq!(args.timeout, Duration::from_secs(60));
         assert_eq!(args.connect_timeout, Duration::from_secs(10));
+        assert_eq!((args.max_total_size, args.max_time), (None, None));
         assert!(!args.checksum);
         assert!(!args.tls && !args.batch && !args.keep_alive && !args.watch && !args.list);
     }
@@ -223,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_the_job_are_parsed_and_0_is_none() {
+        let args = parse("--max-total-size 10GiB --max-time 5m").unwrap();
+        assert_eq!(args.max_total_size, Some(10 << 30));
+        assert_eq!(args.max_time, Some(Duration::from_secs(300)));
+        let args = parse("--max-total-size 0 --max-time 0s").unwrap();
+        assert_eq!((args.max_total_size, args.max_time), (None, None));
+    }
+
+    #[test]
     fn invalid_usage_exits_2() {
         for invalid in [
             "--addr :1",
@@ -237,6 +252,8 @@ mod tests {
             "--max-image-size big",
             "--max-image-size 4294967296",
             "--max-image-size 4GiB",
+            "--max-total-size big",
+            "--max-time soon",
             "--timeout x",
             "--connect-timeout -1",
             "--quiet --verbose",

@@ -11,8 +11,9 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::address::Address;
-use crate::certificates::{provider, read_certificates};
+use crate::certificates::{certificate_error, provider};
 use crate::exit::{Exit, Failure};
+use crate::pem::read_certificates;
 
 /// Returns the client's TLS configuration, which trusts the certificates in `cert`, or the system's roots. The client
 /// adds the ALPN protocol. // T1
@@ -95,7 +96,10 @@ impl FileVerifier {
         for certificate in &trusted {
             roots
                 .add(certificate.clone())
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| match error {
+                    Error::InvalidCertificate(error) => certificate_error(&error),
+                    error => error.to_string(),
+                })?;
         }
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()

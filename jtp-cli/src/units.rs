@@ -33,6 +33,38 @@ pub fn none_if_zero(time: Duration) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
+/// Parses the maximum time of a job like [`parse_seconds`]. 0 is `None`, no limit.
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_max_time(text: &str) -> Result<Option<Duration>, String> {
+    parse_seconds(text).map(none_if_zero)
+}
+
+/// Parses a maximum size like [`parse_size`]. 0 is `None`, no limit.
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_max_size(text: &str) -> Result<Option<u64>, String> {
+    parse_size(text).map(|size| (size > 0).then_some(size))
+}
+
+/// Parses a size that an image can have like [`parse_size`]. A scan of the output folder does not read longer files, so
+/// each run would fetch them. // R4 S14
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_image_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    match u32::try_from(size) {
+        Ok(_) => Ok(size),
+        Err(_) => Err("an image has at most 4294967295 bytes (4GiB less one byte)".to_owned()),
+    }
+}
+
 /// Parses `1048576`, `64KiB`, `64K`, `1.5GiB` (powers of 1024) or `10MB` (powers of 1000).
 ///
 /// # Errors

@@ -80,5 +80,6 @@ pub use output::{
     FileContent, FileState, MoveError, OutputError, OutputFolder, PendingFile, ReadError, ScanMode,
     ScanSummary, ScannedFile, StagedFile,
 };
+pub use private::create_private_folder;
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;

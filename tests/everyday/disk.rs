@@ -2,7 +2,6 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use rustix::process::geteuid;
@@ -42,10 +41,10 @@ fn clear(workdir: &WorkDir) {
     }
 }
 
-/// Checks a run that could not replace `4.png`: all images are there, that one with its ID in its name, and the message
-/// names the file. // R5
+/// Checks a run that could not replace `4.png`: all images are there, that one with its ID in its name; it counts as
+/// failed, and the message names the file. // R5
 #[track_caller]
-fn assert_only_that_name_is_not_used(workdir: &WorkDir, output: &ProgramOutput, what: &str) {
+fn assert_only_that_name_failed(workdir: &WorkDir, output: &ProgramOutput, what: &str) {
     let what = format!("{what}: {output:?}");
     let (output_files, images) = (files(&workdir.output()), files(&workdir.images()));
     for (name, id) in &images {
@@ -57,10 +56,15 @@ fn assert_only_that_name_is_not_used(workdir: &WorkDir, output: &ProgramOutput, 
     }
     let obstacle = Some(&id_of(&picture(100)));
     assert_eq!(output_files.get("4.png"), obstacle, "{what}");
-    assert_eq!(output.code, Some(0), "{what}");
-    let message = output.err.lines().find(|line| line.contains("4-"));
-    let message = message.unwrap_or_else(|| panic!("no message: {what}"));
-    assert!(message.contains(" 4.png"), "the file is not named: {what}");
+    assert_eq!(output.code, Some(8), "{what}");
+    let summary = output.out.lines().last().unwrap_or_default();
+    assert!(summary.contains("; 1 failed"), "{what}");
+    let failures = output.err.lines().filter(|line| line.contains("failed:"));
+    let failures: Vec<_> = failures.collect();
+    assert!(
+        matches!(failures[..], [line] if line.contains("output/4.png")),
+        "one message, which names the file: {what}"
+    );
     assert_eq!(temporaries(&workdir.output()), [""; 0], "{what}");
 }
 
@@ -83,7 +87,7 @@ impl Drop for Immutable {
 }
 
 #[test]
-fn r8_an_immutable_file_costs_only_its_image_the_name() {
+fn r8_an_immutable_file_fails_only_its_image() {
     let workdir = library();
     let Some(_immutable) = Immutable::new(obstacle(&workdir)) else {
         skipped!("no file can be made immutable here");
@@ -92,8 +96,11 @@ fn r8_an_immutable_file_costs_only_its_image_the_name() {
     let server = workdir.server(&["--no-tls"]);
     for args in MODES {
         let output = run(&workdir, server.address, args);
-        assert_only_that_name_is_not_used(&workdir, &output, &format!("{args:?}"));
-        assert_nothing_to_do(&workdir, &server);
+        assert_only_that_name_failed(&workdir, &output, &format!("{args:?}"));
+        // Another run tries to give the image its name again, and fetches nothing.
+        let again = run(&workdir, server.address, &["--batch"]);
+        assert!(again.out.contains("fetched 0 images"), "{again:?}");
+        assert_only_that_name_failed(&workdir, &again, "again");
         clear(&workdir);
     }
 }
@@ -122,21 +129,43 @@ fn run_as_nobody(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> Pr
 }
 
 #[test]
-fn r8_another_users_file_in_a_sticky_folder_costs_only_its_image_the_name() {
+fn r8_another_users_file_in_a_sticky_folder_fails_only_its_image() {
     if !geteuid().is_root() {
         skipped!("only root can run the client as another user");
         return;
     }
     let workdir = library();
     fs::set_permissions(workdir.output(), Permissions::from_mode(0o1777)).unwrap();
-    for mode in [0o644, 0o600] {
-        fs::set_permissions(obstacle(&workdir), Permissions::from_mode(mode)).unwrap();
-        let server = workdir.server(&["--no-tls"]);
-        for args in MODES {
-            let output = run_as_nobody(&workdir, &server, args);
-            assert_only_that_name_is_not_used(&workdir, &output, &format!("{mode:o} {args:?}"));
-            clear(&workdir);
-        }
+    let server = workdir.server(&["--no-tls"]);
+    for args in MODES {
+        let output = run_as_nobody(&workdir, &server, args);
+        assert_only_that_name_failed(&workdir, &output, &format!("{args:?}"));
+        clear(&workdir);
+    }
+}
+
+#[test]
+fn r8_another_users_unreadable_file_in_a_sticky_folder_stays_and_stops_no_image() {
+    if !geteuid().is_root() {
+        skipped!("only root can run the client as another user");
+        return;
+    }
+    let workdir = library();
+    fs::set_permissions(workdir.output(), Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(obstacle(&workdir), Permissions::from_mode(0o600)).unwrap();
+    let server = workdir.server(&["--no-tls"]);
+    for args in MODES {
+        let output = run_as_nobody(&workdir, &server, args);
+        // With --batch the file may be the only copy of an image, so that the client does not try to replace it.
+        let expected = if args.contains(&"--batch") { 0 } else { 8 };
+        assert_eq!(output.code, Some(expected), "{args:?}: {output:?}");
+        assert!(
+            output.err.contains(" 4.png") || output.err.contains("output/4.png"),
+            "{output:?}"
+        );
+        assert_complete(&workdir);
+        assert_eq!(fs::read(obstacle(&workdir)).unwrap(), picture(100));
+        clear(&workdir);
     }
 }
 

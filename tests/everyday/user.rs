@@ -4,7 +4,8 @@ use super::*;
 use crate::support::files::images_in;
 use crate::support::proxy::Proxy;
 
-const MODES: [&[&str]; 3] = [&["--batch"], &["--batch", "-k"], &["--batch", "-p", "2"]];
+/// Over one connection, so that the images arrive in the order of the catalog. // S5
+const MODES: [&[&str]; 2] = [&["--batch"], &["--batch", "-k"]];
 
 /// A change that the user makes while the first image arrives.
 struct UserChange {

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 mod caching;
+mod certificates;
 mod failures;
 mod fetching;
 mod readme;

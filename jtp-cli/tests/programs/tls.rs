@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use jtp_cli::certificates::{provider, read_certificates};
+use jtp_cli::certificates::provider;
+use jtp_cli::pem::read_certificates;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
@@ -42,7 +43,7 @@ fn t2_plain_client_of_a_tls_server_is_pointed_to_tls_flag() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--require-tls"]);
     dir.fetch(&server, &[])
-        .assert_failure(5, &[&server.address, "requires TLS: use --tls"]);
+        .assert_failure(5, &[&server.address, "requires TLS; use --tls"]);
     assert!(!dir.path("output").exists());
     dir.fetch(&server, &["--tls"]).assert_success(ALL);
 }
@@ -57,7 +58,7 @@ fn t2_tls_client_of_a_plain_server_is_pointed_to_plain_flag() {
     let cert = other.path("cert.pem");
     let args = ["--tls", "--cert", cert.to_str().unwrap()];
     dir.fetch(&server, &args)
-        .assert_failure(5, &[&server.address, "does not speak TLS: use --plain"]);
+        .assert_failure(5, &[&server.address, "does not speak TLS; use --plain"]);
     dir.fetch(&server, &[]).assert_success(ALL);
 }
 

@@ -139,7 +139,8 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         self
     }
 
-    /// Limits the catalog that [`Client::list`] collects. Default: 10,000,000 entries and 1 GiB. // R3
+    /// Limits the catalog that [`Client::list`] collects. Default: 10,000,000 entries, and 1 GiB of memory, of which an
+    /// entry takes some 200 bytes and its name. [`Client::entries`] has no limit, and keeps no entry. // R3
     pub fn catalog_limits(mut self, entries: usize, bytes: usize) -> Self {
         self.options.max_entries = entries;
         self.options.max_catalog_bytes = bytes;

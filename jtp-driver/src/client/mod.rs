@@ -39,6 +39,13 @@ pub struct Client<R: Runtime> {
     connected: bool,
 }
 
+/// The memory that an entry of a collected catalog takes at most, in bytes: its name with what the allocator adds, and
+/// its place in a vector that grows by doubling, while both the old and the new one exist. // R3
+const fn entry_cost(name: usize) -> usize {
+    let name = if name < 24 { 32 } else { name + 24 };
+    name + 3 * size_of::<CatalogEntry<'static>>()
+}
+
 impl<R: Runtime> fmt::Debug for Client<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
@@ -91,6 +98,12 @@ impl<R: Runtime> Client<R> {
             connection: Some(connection),
             connected: true,
         }
+    }
+
+    /// The limits and clocks of each connection.
+    #[must_use]
+    pub fn config(&self) -> ClientConfig {
+        self.options.config
     }
 
     /// Connects, if there is no usable connection. Cancel safe.
@@ -207,7 +220,7 @@ impl<R: Runtime> Client<R> {
         loop {
             match connection.next().await? {
                 Some(Event::Entry(entry)) => {
-                    bytes += entry.name.len() + size_of::<CatalogEntry<'static>>();
+                    bytes += entry_cost(entry.name.len());
                     if entries.len() >= max_entries || bytes > max_bytes {
                         self.connection = None;
                         return Err(Error::CatalogTooLarge {

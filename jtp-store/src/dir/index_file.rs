@@ -105,7 +105,7 @@ impl IndexFile {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            crate::private::make_private(parent)?;
+            crate::private::create_private_folder(parent)?;
         }
         let mut temporary = self.path.as_os_str().to_owned();
         temporary.push(".part");

@@ -42,6 +42,9 @@ const TEMPORARY_SUFFIX: &str = ".part";
 /// On file systems without locks a temporary file is stale when it is older than this.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long to wait for the lock while another client cleans up. Other programs may hold it for hours.
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+
 /// A folder to which images are written. A handle: clones share the folder.
 ///
 /// An image appears under its name complete and verified, or not at all: it is written to a hidden temporary file in
@@ -82,6 +85,8 @@ pub(super) struct Inner {
     counter: AtomicU64,
     /// Set once the system has refused to rename a file without replacing another.
     lacks_noreplace: AtomicBool,
+    /// Whether the folder has this client's shared lock.
+    has_lock: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
 }
@@ -91,7 +96,8 @@ impl OutputFolder {
     ///
     /// Temporary files of crashed clients are removed by the first scan or before the first image is written,
     /// whichever comes first, so that a large folder is listed only once. Those of running clients stay: each client
-    /// holds a shared lock on the folder.
+    /// holds a shared lock on the folder. A lock that another program holds delays nothing: the client goes on without
+    /// one, and tries again with each temporary file.
     ///
     /// # Errors
     ///
@@ -100,8 +106,8 @@ impl OutputFolder {
         OutputFolder::open_with(path.into(), false)
     }
 
-    /// The same, but the index goes by names, sizes and mtimes, as on file systems whose inodes and ctimes prove
-    /// nothing. For tests.
+    /// The same, but the index and file states go by names, sizes and mtimes, as on file systems whose inodes and ctimes
+    /// prove nothing. For tests.
     #[doc(hidden)]
     pub fn open_distrusting_inodes(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
         OutputFolder::open_with(path.into(), true)
@@ -120,7 +126,7 @@ impl OutputFolder {
         };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
-        share_lock(&dir);
+        let has_lock = share_lock(&dir, LOCK_WAIT);
         let file_system = FileSystem::of(&dir, distrust_inodes);
         if file_system.is_notable() {
             tracing::warn!(
@@ -140,6 +146,7 @@ impl OutputFolder {
             run,
             counter,
             lacks_noreplace: AtomicBool::new(false),
+            has_lock: AtomicBool::new(has_lock),
             cleaned: Once::new(),
         })))
     }
@@ -285,8 +292,21 @@ impl Inner {
                     self.remove_stale(&name, alone.is_some());
                 }
             }
-            share_lock(&self.dir);
+            // The attempt has given up the lock.
+            let wait = match self.has_lock.load(Ordering::Relaxed) {
+                true => LOCK_WAIT,
+                false => Duration::ZERO,
+            };
+            let has_lock = share_lock(&self.dir, wait);
+            self.has_lock.store(has_lock, Ordering::Relaxed);
         });
+    }
+
+    /// Tries to get the lock that protects this client's temporary files, unless it has that.
+    fn ensure_lock(&self) {
+        if !self.has_lock.load(Ordering::Relaxed) && share_lock(&self.dir, Duration::ZERO) {
+            self.has_lock.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The same without a scan before: lists the folder.
@@ -352,10 +372,21 @@ fn lock(dir: &Dir) -> Option<bool> {
     }
 }
 
-/// Shows other clients that this one uses the folder, until it is closed. Waits while another one cleans up.
+/// Shows other clients that this one uses the folder, until it is closed. Waits at most this long for another one that
+/// cleans up. Returns `false` if somebody else holds the lock.
 #[cfg(unix)]
-fn share_lock(dir: &Dir) {
-    let _ = rustix::fs::flock(dir, rustix::fs::FlockOperation::LockShared);
+fn share_lock(dir: &Dir, wait: Duration) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    let begun = std::time::Instant::now();
+    while let Err(rustix::io::Errno::WOULDBLOCK) = flock(dir, FlockOperation::NonBlockingLockShared)
+    {
+        if begun.elapsed() >= wait {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // A file system without locks has none to wait for.
+    true
 }
 
 #[cfg(not(unix))]
@@ -364,4 +395,6 @@ fn lock(_: &Dir) -> Option<bool> {
 }
 
 #[cfg(not(unix))]
-fn share_lock(_: &Dir) {}
+fn share_lock(_: &Dir, _: Duration) -> bool {
+    true
+}

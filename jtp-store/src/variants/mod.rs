@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jtp_core::ImageId;
 
-use crate::private::make_private;
+use crate::private::create_private_folder;
 pub(crate) use variant::{NewVariant, VariantDigest, VariantKey};
 use variant::{TRAILER_LEN, check};
 
@@ -81,7 +81,7 @@ impl VariantCache {
     /// The system's error: the folder cannot be created, or is not writable.
     pub fn open(folder: impl Into<PathBuf>, size: u64) -> io::Result<VariantCache> {
         let folder = folder.into();
-        make_private(&folder)?;
+        create_private_folder(&folder)?;
         let used = File::options()
             .create(true)
             .truncate(false)

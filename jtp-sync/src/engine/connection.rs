@@ -14,6 +14,7 @@ use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
+use super::pace::Pace;
 use super::race::{Either, race};
 use super::request::Request;
 use super::session::{Flight, Session};
@@ -33,6 +34,9 @@ pub(super) struct Connection<R: Runtime> {
     runtime: R,
     pub(super) client: Client<R>,
     pub(super) workers: Workers,
+    pub(super) pace: Arc<Pace>,
+    /// The response timeout. // T6
+    pub(super) window: Option<Duration>,
     /// 0 for the connection that also requests the catalog.
     number: usize,
     retries: u32,
@@ -75,11 +79,14 @@ impl<R: Runtime> Connection<R> {
         (number, connections): (usize, usize),
         retries: u32,
     ) -> Connection<R> {
+        let pace = Arc::default();
         Connection {
             session: Arc::clone(session),
             runtime,
+            workers: Workers::new(session, connections, &pace),
+            window: client.config().response_timeout(),
             client,
-            workers: Workers::new(session, connections),
+            pace,
             number,
             retries,
             retry: Retry::new(retries),
@@ -144,15 +151,19 @@ impl<R: Runtime> Connection<R> {
         let requested = response.pending.len();
         let result = {
             let session = Arc::clone(&self.session);
-            let receiving = receive(&self.session, &mut images, &mut self.workers, &mut response);
-            match race(session.stopped(), receiving).await {
+            let pace = Arc::clone(&self.pace);
+            let parts = (&mut self.workers, &*pace);
+            let receiving = receive(&session, &mut images, parts, &mut response);
+            let too_slow = pace.too_slow(&self.runtime, self.window);
+            match race(session.stopped(), race(receiving, too_slow)).await {
                 Either::First(()) => None,
-                Either::Second(result) => Some(result),
+                Either::Second(Either::First(result)) => Some(result),
+                Either::Second(Either::Second(())) => Some(Err(ClientError::TimedOut.into())),
             }
         };
         let answered = images.announced() > 0;
         drop(images);
-        if result.is_none() {
+        if !matches!(result, Some(Ok(()))) {
             self.workers.discard();
         }
         if bulk {
@@ -300,7 +311,7 @@ impl<R: Runtime> Connection<R> {
 async fn receive<R: Runtime>(
     session: &Arc<Session>,
     images: &mut Images<'_, R>,
-    workers: &mut Workers,
+    (workers, pace): (&mut Workers, &Pace),
     response: &mut Response,
 ) -> Result<(), ClientFailure> {
     while let Some(incoming) = while_writing(images.next(), workers).await? {
@@ -318,6 +329,7 @@ async fn receive<R: Runtime>(
             match while_writing(incoming.chunk(), workers).await {
                 Ok(Some(chunk)) => {
                     workers.append(chunk);
+                    pace.add(chunk.len());
                     flight.add(u64::try_from(chunk.len()).unwrap_or(0));
                 }
                 Ok(None) => break,

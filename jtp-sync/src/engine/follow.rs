@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jtp_core::client::CatalogEntry;
+use jtp_core::client::{CatalogEntry, ClientError};
 use jtp_driver::Runtime;
 use jtp_driver::client::{Client, Error as ClientFailure, Watch};
 
@@ -108,7 +109,13 @@ impl<R: Runtime> Run<R> {
         }
         let begun = self.runtime.now();
         let mut entries = client.entries_and_watch();
-        let listed = receive_entries(&self.session, &mut entries).await;
+        let pace = Arc::clone(&self.main.pace);
+        let receiving = receive_entries(&self.session, &mut entries, &pace);
+        let too_slow = pace.too_slow(&self.runtime, self.main.window);
+        let listed = match race(receiving, too_slow).await {
+            Either::First(listed) => listed,
+            Either::Second(()) => Err(Error::Client(ClientError::TimedOut.into())),
+        };
         let received = Received {
             announced: entries.announced(),
             entries: entries.received(),
@@ -184,7 +191,7 @@ impl<R: Runtime> Run<R> {
             }
             let until = list_at.map_or(reconcile_at, |at| at.min(reconcile_at));
             let sleep = self.runtime.sleep_until(until);
-            let session = std::sync::Arc::clone(&self.session);
+            let session = Arc::clone(&self.session);
             let woken = race(race(session.stopped(), sleep), watch.next()).await;
             if let Either::Second(first) = woken {
                 queue.push(first);

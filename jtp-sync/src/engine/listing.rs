@@ -1,5 +1,7 @@
 //! Requests the catalog, and scans the folder meanwhile.
 
+use std::sync::Arc;
+
 use jtp_core::client::{ClientError, Retry};
 use jtp_driver::Runtime;
 use jtp_driver::client::{Entries, Error as ClientFailure};
@@ -7,6 +9,7 @@ use jtp_store::OutputFolder;
 
 use super::error::Error;
 use super::event::SyncEvent;
+use super::pace::Pace;
 use super::race::{Either, race};
 use super::run::Run;
 use super::scan::FolderScan;
@@ -108,8 +111,14 @@ impl<R: Runtime> Run<R> {
         let mut before = 0;
         loop {
             self.session.check()?;
+            let (session, pace) = (Arc::clone(&self.session), Arc::clone(&self.main.pace));
+            let window = self.main.window;
             let mut entries = self.main.client.entries();
-            let result = receive_entries(&self.session, &mut entries).await;
+            let receiving = receive_entries(&session, &mut entries, &pace);
+            let result = match race(receiving, pace.too_slow(&self.runtime, window)).await {
+                Either::First(result) => result,
+                Either::Second(()) => Err(Error::Client(ClientError::TimedOut.into())),
+            };
             let received = Received {
                 announced: entries.announced(),
                 entries: entries.received(),
@@ -152,6 +161,7 @@ impl<R: Runtime> Run<R> {
 pub(super) async fn receive_entries<R: Runtime>(
     session: &Session,
     entries: &mut Entries<'_, R>,
+    pace: &Pace,
 ) -> Result<(), Error> {
     {
         let state = &mut *session.state();
@@ -163,6 +173,7 @@ pub(super) async fn receive_entries<R: Runtime>(
     let receiving = async {
         while let Some(entry) = entries.next().await? {
             bytes += ENTRY_BYTES + entry.name.len();
+            pace.add(12 + entry.name.len());
             let state = &mut *session.state();
             let file_type = entry.flags.file_type();
             state

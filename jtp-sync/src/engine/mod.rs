@@ -11,6 +11,7 @@ mod event;
 mod follow;
 mod listing;
 mod moves;
+mod pace;
 mod race;
 mod request;
 mod run;

@@ -243,10 +243,18 @@ impl Planner {
                 other: copy,
             });
         }
+        if self.has_other_file(other, content, file) {
+            return Obstacle::Busy;
+        }
         if self.images.has(other, mark::STUCK) {
             return Obstacle::Blocked;
         }
         Obstacle::MoveFirst(file, other)
+    }
+
+    /// Whether another file contains the image, whether or not a step in progress uses it.
+    fn has_other_file(&self, slot: usize, id: ImageId, file: Index) -> bool {
+        self.images.has(slot, mark::AT_PLAIN) || self.files.copies(id).any(|other| other != file)
     }
 
     /// A file that stays, unless its image moves to its own name.

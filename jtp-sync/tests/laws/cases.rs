@@ -472,3 +472,24 @@ fn r8_an_image_gets_its_name_back_when_the_newer_one_is_gone() {
         ["rename 1 cam-0000000000000001.png cam.png"]
     );
 }
+
+#[test]
+fn r8_a_second_copy_that_a_step_in_progress_uses_is_waited_for() {
+    let listed = [("x.png", 1), ("y.png", 2), ("c.png", 3)];
+    let mut planner = planner(Options::new(), &[("x.png", 2), ("y.png", 3)], &listed);
+    let Some(Step::Rename { id, from, .. }) = planner.next_move() else {
+        panic!("no rename")
+    };
+    assert_eq!((id, &*from), (ImageId(3), "y.png"));
+    // Meanwhile image 1 arrives, and another program replaces y.png with a copy of x.png.
+    assert_eq!(planner.next_fetch().map(|(id, _)| id), Some(ImageId(1)));
+    assert_eq!(planner.fetched(ImageId(1)), Received::Keep);
+    planner.file_found("y.png", FileKind::Image(ImageId(2)));
+    assert_eq!(planner.next_move(), None);
+    planner.report(ImageId(3), Outcome::Stale);
+    let seen = steps(&mut planner);
+    assert!(
+        seen.iter().any(|step| step.starts_with("replace 1 x.png")),
+        "{seen:?}"
+    );
+}

@@ -1,0 +1,175 @@
+//! Certificates and private keys in PEM files.
+
+mod kind;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::escape::escaped;
+use crate::exit::{Exit, Failure};
+use kind::Kind;
+
+/// The longest accepted file. A system's bundle of root certificates has some 250 KB.
+const MAX_FILE_LENGTH: u64 = 16 << 20;
+
+/// Reads the certificates of a PEM file, at least one. Other sections are skipped.
+///
+/// # Errors
+///
+/// The file cannot be read, or contains no certificate.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let file = PemFile::read(path)?;
+    let sections = file.sections_of(Kind::Certificate)?;
+    let certificates: Result<Vec<_>, pem::Error> = sections
+        .into_iter()
+        .map(CertificateDer::from_pem_slice)
+        .collect();
+    certificates.map_err(|error| file.malformed(Kind::Certificate, &error))
+}
+
+/// Reads the first private key of a PEM file. Other sections, such as `EC PARAMETERS`, are skipped.
+///
+/// # Errors
+///
+/// The file cannot be read, or contains no private key, or an encrypted one.
+pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+    let file = PemFile::read(path)?;
+    let sections = file.sections_of(Kind::PrivateKey)?;
+    sections
+        .first()
+        .map_or(Err(pem::Error::NoItemsFound), |section| {
+            PrivateKeyDer::from_pem_slice(section)
+        })
+        .map_err(|error| file.malformed(Kind::PrivateKey, &error))
+}
+
+/// A file that should be in PEM format.
+struct PemFile<'a> {
+    path: &'a Path,
+    bytes: Vec<u8>,
+}
+
+impl PemFile<'_> {
+    fn read(path: &Path) -> Result<PemFile<'_>, Failure> {
+        let mut bytes = Vec::new();
+        let read = File::open(path)
+            .and_then(|file| file.take(MAX_FILE_LENGTH + 1).read_to_end(&mut bytes))
+            .and_then(|length| match u64::try_from(length) {
+                Ok(length) if length <= MAX_FILE_LENGTH => Ok(()),
+                _ => Err(io::Error::other("the file is larger than 16 MiB")),
+            });
+        match read {
+            Ok(()) => Ok(PemFile { path, bytes }),
+            Err(_) if path.is_dir() => Err(failure(format!(
+                "cannot read {}: it is a folder; pass a file in PEM format",
+                path.display()
+            ))),
+            Err(error) => Err(failure(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+
+    /// The sections of this kind, at least one.
+    fn sections_of(&self, wanted: Kind) -> Result<Vec<&[u8]>, Failure> {
+        let all = kind::sections(&self.bytes);
+        let found: Vec<&[u8]> = all
+            .iter()
+            .filter(|section| section.kind() == wanted)
+            .map(|section| section.bytes)
+            .collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // The file may have parameters or a certificate before the encrypted key.
+        let other = all
+            .iter()
+            .find(|section| section.kind() == Kind::EncryptedPrivateKey)
+            .or(all.first());
+        let reason = match other {
+            Some(section) => self.other_section(wanted, section),
+            None => self.no_pem(wanted),
+        };
+        Err(failure(reason))
+    }
+
+    /// Why a section of another kind cannot be used.
+    fn other_section(&self, wanted: Kind, section: &kind::Section<'_>) -> String {
+        let file = self.path.display();
+        match (wanted, section.kind()) {
+            (Kind::PrivateKey, Kind::EncryptedPrivateKey) => format!(
+                "the private key in {file} is encrypted; decrypt it with: openssl pkey -in {file} -out NEW_FILE"
+            ),
+            (Kind::PrivateKey, Kind::OpenSshPrivateKey) => format!(
+                "{file} contains a private key in OpenSSH format; pass a private key in PKCS#8 format, as openssl genpkey creates it"
+            ),
+            (_, Kind::Other) => format!(
+                "{file} does not contain {wanted}, but a PEM section {}; pass {wanted} with {}",
+                escaped(&section.label),
+                option(wanted)
+            ),
+            (_, found) => format!(
+                "{file} contains {found}, not {wanted}; pass {wanted} with {}",
+                option(wanted)
+            ),
+        }
+    }
+
+    /// Why a file without any PEM section cannot be used.
+    fn no_pem(&self, wanted: Kind) -> String {
+        let file = self.path.display();
+        if self.bytes.trim_ascii().is_empty() {
+            return format!("{file} does not contain {wanted}: the file is empty");
+        }
+        if self.bytes.starts_with(b"\xff\xfe") || self.bytes.starts_with(b"\xfe\xff") {
+            return format!(
+                "{file} does not contain {wanted} in PEM format: the file is UTF-16 text; save it as ASCII or UTF-8"
+            );
+        }
+        let command = match (wanted, kind::of_der(&self.bytes)) {
+            (_, Some(Kind::Pkcs12)) => {
+                return format!(
+                    "{file} is in PKCS#12 format, not PEM; convert it with: openssl pkcs12 -in {file} -nodes -out NEW_FILE"
+                );
+            }
+            (Kind::Certificate, Some(Kind::Certificate)) => "x509",
+            (Kind::PrivateKey, Some(Kind::PrivateKey | Kind::EncryptedPrivateKey)) => "pkey",
+            (_, Some(found)) => {
+                return format!(
+                    "{file} contains {found} in DER format, not {wanted} in PEM format; pass {wanted} with {}",
+                    option(wanted)
+                );
+            }
+            (_, None) => return format!("{file} does not contain {wanted} in PEM format"),
+        };
+        format!(
+            "{file} contains {wanted} in DER format, not PEM; convert it with: openssl {command} -inform DER -in {file} -out NEW_FILE"
+        )
+    }
+
+    fn malformed(&self, wanted: Kind, error: &pem::Error) -> Failure {
+        let reason = match error {
+            pem::Error::MissingSectionEnd { .. } => "the file is truncated",
+            pem::Error::Base64Decode(_) => "invalid base64",
+            _ => "the file is malformed",
+        };
+        failure(format!(
+            "{} does not contain {wanted} in PEM format: {reason}",
+            self.path.display()
+        ))
+    }
+}
+
+/// The option of both programs for a file of this kind.
+const fn option(wanted: Kind) -> &'static str {
+    match wanted {
+        Kind::PrivateKey => "--key",
+        _ => "--cert",
+    }
+}
+
+fn failure(message: String) -> Failure {
+    Failure::new(Exit::Tls, message)
+}
