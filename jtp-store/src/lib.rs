@@ -63,6 +63,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod dir;
+mod file_system;
 mod fingerprint;
 mod hash;
 mod known;

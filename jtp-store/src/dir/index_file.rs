@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::Stat;
 use crate::known::{self, KnownContents, Record};
 
 /// The index file and its state. Losing it only makes a start slower, so a missing or damaged file is no error. A
@@ -147,8 +147,8 @@ impl IndexFile {
 
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    let found = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata));
-    let open = Fingerprint::of_file(file);
+    let found = fs::metadata(path).map(|metadata| Stat::of(&metadata));
+    let open = Stat::of_file(file);
     found.is_ok_and(|found| open.is_ok_and(|open| open.is_same_file(&found)))
 }
 
@@ -183,8 +183,8 @@ mod tests {
 
     fn record(n: u64) -> Record {
         let fingerprint = Fingerprint {
-            device: 1,
-            inode: n,
+            file_system: 1,
+            file: n,
             size: n,
             modified: 2,
             changed: 3,

@@ -28,6 +28,7 @@ use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
 #[cfg(feature = "zstd")]
 use super::record::Name;
+use super::retained::Retained;
 use super::scan::{self, InitialScan};
 use super::schedule::FileEvent;
 use super::select::Selection;
@@ -63,6 +64,8 @@ pub(super) struct Indexer {
     compressor: Option<Compressor>,
     publisher: Publisher,
     index_log: IndexLog,
+    /// Whether retained files may have been found again.
+    may_forget: bool,
     /// Whether the log says already that the folder cannot be scanned for a shortage.
     shortage_logged: bool,
 }
@@ -102,21 +105,28 @@ impl Indexer {
         };
         let pool = Pool::start(settings.hashing_threads, &known, stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
-        let folder = Folder::new(settings.folder, settings.follow, Arc::clone(dir), events);
+        let folder = Folder::new(
+            settings.folder,
+            settings.follow,
+            settings.distrust_inodes,
+            Arc::clone(dir),
+            events,
+        );
         Ok(Indexer {
             inbox,
             selection: settings.selection,
             scan_threads: settings.hashing_threads,
             stop: Arc::clone(stop),
             index: Arc::clone(index),
-            known,
+            known: Arc::clone(&known),
             folder,
             tracker: Tracker::new(Arc::clone(index), initial),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
             publisher: Publisher::new(Arc::clone(index), live.clone()),
-            index_log: IndexLog::new(index_file, Arc::clone(index)),
+            index_log: IndexLog::new(index_file, Arc::clone(index), known),
+            may_forget: false,
             shortage_logged: false,
         })
     }
@@ -144,6 +154,9 @@ impl Indexer {
                 self.tracker.expire_removed(now);
                 let idle = self.tracker.is_idle(now);
                 self.publisher.update(now, idle);
+                if idle && self.may_forget && self.folder.dir().is_some() {
+                    self.forget_listed();
+                }
                 #[cfg(feature = "zstd")]
                 if let (Some(compressor), Some(dir)) = (&mut self.compressor, self.folder.dir()) {
                     compressor.fill(dir);
@@ -227,26 +240,48 @@ impl Indexer {
     /// Gives the pool the tasks that are due.
     fn dispatch(&mut self, now: Instant) {
         while let Some((name, task)) = self.tracker.next_task(now) {
-            match self.folder.dir() {
-                Some(dir) => {
+            match (self.folder.dir(), self.folder.file_system()) {
+                (Some(dir), Some(file_system)) => {
                     let dir = Arc::clone(dir);
-                    self.pool.send(Job { dir, name, task });
+                    self.pool.send(Job {
+                        dir,
+                        file_system,
+                        name,
+                        task,
+                    });
                 }
-                None => self.tracker.examined(&name, Outcome::Missing, now),
+                _ => self.tracker.examined(&name, Outcome::Missing, now),
             }
         }
     }
 
     fn finish_initial(&mut self) {
         self.publisher.publish_initial();
-        // The index has these contents now, or they are outdated.
-        self.known.clear();
+        if self.index.read().len() > 0 {
+            // The index has these contents now, or they are outdated.
+            *self.known.write() = Retained::default();
+        } // Else the folder may be the mount point of a disk that is not mounted yet.
         self.tracker.finish_initial();
         self.index_log.save();
     }
 
+    /// Keeps what is known of the files, because they are missing now.
+    fn retain_known(&mut self, now: Instant) {
+        let records = self.index.read().known().collect();
+        self.known.write().add(records, now);
+        self.may_forget = true;
+    }
+
+    /// Forgets the retained files that are in the index.
+    fn forget_listed(&mut self) {
+        let index = self.index.read();
+        self.known.write().remove_listed(|id| index.contains(id));
+        self.may_forget = false;
+    }
+
     /// Checks whether the folder is still the same, and scans it if that is due.
     fn check_folder(&mut self, now: Instant) {
+        self.known.write().expire(now);
         match self.open_and_scan(now) {
             Ok(()) => self.shortage_logged = false,
             Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
@@ -270,16 +305,22 @@ impl Indexer {
             );
         }
         self.folder.close();
+        self.retain_known(now);
         self.tracker.folder_lost(now);
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
-        let Some(dir) = self.folder.open(now)? else {
+        let dir = self.folder.open(now)?;
+        if self.folder.take_replaced() {
+            self.retain_known(now);
+        }
+        let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
             return Ok(());
         };
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
+                file_system,
                 selection: &self.selection,
                 index: &self.index,
                 known: &self.known,
@@ -290,7 +331,7 @@ impl Indexer {
         } else {
             let index = self.index.read();
             let refusals = self.tracker.refusals();
-            let differences = scan::scan(&dir, &self.selection, &index, refusals)?;
+            let differences = scan::scan(&dir, file_system, &self.selection, &index, refusals)?;
             drop(index);
             self.tracker.add_differences(differences, now);
         }

@@ -29,6 +29,7 @@ mod pool;
 mod publisher;
 mod record;
 mod refusals;
+mod retained;
 mod scan;
 mod schedule;
 mod select;
@@ -61,18 +62,24 @@ pub use settings::Follow;
 
 /// A folder of images that is followed as it changes: the files directly in it that have an image extension.
 ///
-/// - A bounded number of threads hashes each file in constant memory, and again when its device, inode, size,
-///   mtime or ctime changes. A file that is being written is not listed before it is closed or unchanged for a
+/// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
+///   changes. A file that is being written is not listed before it is closed or unchanged for a
 ///   while. A file that appears, changes or is removed is reflected in the catalog within 2 s.
 /// - Two files with the same bytes are one image under the first name. Of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
 /// - BMP and other images are compressed once, in the background. The encoded variants are kept in memory up to a
 ///   limit, or in a `VariantCache` on disk. // S9
+/// - On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
+///   ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files are known by name, size and mtime. A
+///   file that was changed less than a minute before it was read is read a second time after 2 s. A change that keeps the size and
+///   restores the mtime is noticed only when the image is sent; it is then not sent, and the catalog is corrected.
+///   // S13
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.
 ///   // S13
 /// - Hidden files, folders, links that lead out of the folder, files longer than 4,294,967,295 bytes and
 ///   unreadable files are left out. They are tried again when they change. // S14
-/// - If the folder is removed, the catalog is empty until the folder is back.
+/// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
+///   are then not read again, if they come back within a day.
 ///
 /// Dropping the store joins the threads that follow the folder; they stop at the next buffer. Reads under way are
 /// completed, and open bodies stay valid.

@@ -1,6 +1,7 @@
 //! The threads that read files: a bounded number, each with a buffer.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::FileType;
+use jtp_core::{FileType, ImageId};
 
 use super::record::Name;
 use super::shared::SharedKnown;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::file_system::FileSystem;
+use crate::fingerprint::{Fingerprint, SETTLE, Stat};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
 
@@ -32,9 +34,13 @@ pub(super) enum Task {
         seen: Option<(Fingerprint, Instant)>,
         /// Read the file even if the index file has its contents.
         rehash: bool,
+        /// The same for a file that is identified by its name.
+        replaced: bool,
     },
     /// Compare the bytes with those of another file. // S4
     Compare {
+        /// The ID of both.
+        id: ImageId,
         fingerprint: Fingerprint,
         other: Name,
         other_fingerprint: Fingerprint,
@@ -44,8 +50,16 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) dir: Arc<Dir>,
+    /// That of `dir`.
+    pub(super) file_system: FileSystem,
     pub(super) name: Name,
     pub(super) task: Task,
+}
+
+impl Job {
+    fn fingerprint(&self, stat: &Stat) -> Fingerprint {
+        self.file_system.fingerprint(stat, &self.name)
+    }
 }
 
 /// The outcome of a task.
@@ -60,6 +74,8 @@ pub(super) enum Outcome {
         contents: Contents,
         /// Whether the contents came from the index file.
         from_index_file: bool,
+        /// The time until the fingerprint is settled, if the file was read too early for that.
+        unsettled: Option<Duration>,
     },
     /// The file changed too recently; try again after `wait`.
     Unsettled {
@@ -169,12 +185,14 @@ impl Worker {
                 known,
                 seen,
                 rehash,
-            } => self.examine(job, *quiet, *known, *seen, *rehash),
+                replaced,
+            } => self.examine(job, *quiet, *known, *seen, (*rehash, *replaced)),
             Task::Compare {
+                id,
                 fingerprint,
                 other,
                 other_fingerprint,
-            } => self.compare(job, *fingerprint, other, *other_fingerprint),
+            } => self.compare(job, *id, *fingerprint, (other, *other_fingerprint)),
         };
         result.unwrap_or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => Outcome::Missing,
@@ -187,7 +205,7 @@ impl Worker {
                     .dir
                     .metadata(&*job.name)
                     .ok()
-                    .map(|m| Fingerprint::of_cap(&m)),
+                    .map(|m| job.fingerprint(&Stat::of_cap(&m))),
                 reason: e.to_string(),
             },
         })
@@ -199,11 +217,11 @@ impl Worker {
         quiet: Duration,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
-        rehash: bool,
+        (rehash, replaced): (bool, bool),
     ) -> io::Result<Outcome> {
         let file = hash::open(&job.dir, &job.name, Links::Follow)?;
         let metadata = file.metadata()?;
-        let fingerprint = Fingerprint::of(&metadata);
+        let fingerprint = job.fingerprint(&Stat::of(&metadata));
         let refused = |reason: &str| {
             Ok(Outcome::Refused {
                 fingerprint: Some(fingerprint),
@@ -213,7 +231,8 @@ impl Worker {
         if !metadata.is_file() {
             return refused("it is not a regular file");
         }
-        if known == Some(fingerprint) {
+        let rehash = rehash || (replaced && fingerprint.is_by_name());
+        if known == Some(fingerprint) && !rehash {
             return Ok(Outcome::Unchanged);
         }
         let Ok(length) = u32::try_from(fingerprint.size) else {
@@ -228,12 +247,21 @@ impl Worker {
                 length,
                 contents,
                 from_index_file: true,
+                unsettled: None,
             });
         }
+        let now = SystemTime::now();
+        let is_second_look = seen.is_some_and(|(before, at)| {
+            before == fingerprint && at.elapsed() >= fingerprint.settle_time()
+        });
+        let unsettled = match is_second_look && fingerprint.age(now).is_some() {
+            true => None,
+            false => fingerprint.unsettled(now),
+        };
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
             return Ok(Outcome::Stopped);
         };
-        let after = Fingerprint::of_file(&file)?;
+        let after = job.fingerprint(&Stat::of_file(&file)?);
         if after != fingerprint || hashed.length != fingerprint.size {
             return Ok(Outcome::Unsettled {
                 fingerprint: after,
@@ -250,20 +278,21 @@ impl Worker {
             length,
             contents,
             from_index_file: false,
+            unsettled,
         })
     }
 
     fn compare(
         &mut self,
         job: &Job,
+        id: ImageId,
         fingerprint: Fingerprint,
-        other: &Name,
-        other_fingerprint: Fingerprint,
+        (other, other_fingerprint): (&Name, Fingerprint),
     ) -> io::Result<Outcome> {
         if fingerprint.size != other_fingerprint.size {
             return Ok(Outcome::Different);
         }
-        if fingerprint == other_fingerprint {
+        if fingerprint == other_fingerprint && fingerprint.is_same_file(&other_fingerprint) {
             return Ok(Outcome::Equal); // Two links to one file.
         }
         let other_file = match hash::open(&job.dir, other, Links::Follow) {
@@ -289,21 +318,32 @@ impl Worker {
                 }
             }
         }
-        let now = Fingerprint::of_file(&file)?;
-        if now != fingerprint {
+        if !fingerprint.is_of(&file, &job.name)? {
             return Ok(Outcome::Unsettled {
-                fingerprint: now,
+                fingerprint: job.fingerprint(&Stat::of_file(&file)?),
                 wait: SETTLE,
             });
         }
-        if !Fingerprint::of_file(&other_file).is_ok_and(|now| now == other_fingerprint) {
+        if !other_fingerprint.is_of(&other_file, other).unwrap_or(false) {
             return Ok(Outcome::OtherChanged);
         }
-        Ok(if equal {
-            Outcome::Equal
-        } else {
-            Outcome::Different
-        })
+        if equal {
+            return Ok(Outcome::Equal);
+        }
+        // Metadata may hide that a file has other bytes now than when it was read.
+        let mut id_of = |mut file: File| {
+            file.rewind()?;
+            hash::hash(&file, &mut self.buffer, &self.stop)
+        };
+        match (id_of(file)?, id_of(other_file)?) {
+            (Some(hashed), _) if hashed.id != id => {
+                return self.examine(job, SETTLE, None, None, (true, true));
+            }
+            (Some(_), Some(other)) if other.id != id => return Ok(Outcome::OtherChanged),
+            (Some(_), Some(_)) => {}
+            _ => return Ok(Outcome::Stopped),
+        }
+        Ok(Outcome::Different)
     }
 }
 

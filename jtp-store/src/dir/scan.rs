@@ -16,7 +16,8 @@ use super::refusals::Refusals;
 use super::select::{Selection, listed_name, warn_of_name};
 use super::shared::{SharedIndex, SharedKnown};
 use super::table::Slot;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::file_system::FileSystem;
+use crate::fingerprint::{Fingerprint, Stat};
 
 /// The number of files that a thread of the initial scan takes at once.
 const BATCH: usize = 256;
@@ -35,6 +36,7 @@ pub(super) struct Differences {
 /// Compares the folder with the index and the refused files.
 pub(super) fn scan(
     dir: &Dir,
+    file_system: FileSystem,
     selection: &Selection,
     index: &Index,
     refusals: &Refusals,
@@ -48,7 +50,7 @@ pub(super) fn scan(
         if !is_candidate(selection, &entry, &name) {
             continue;
         }
-        let fingerprint = fingerprint(dir, &entry);
+        let fingerprint = fingerprint(dir, file_system, &entry, &name);
         let slot = index.slot(&name);
         let known = match slot.and_then(|slot| index.at(slot)) {
             Some((_, record)) => Some(record.fingerprint),
@@ -78,6 +80,7 @@ pub(super) fn scan(
 /// store has to wait for.
 pub(super) struct InitialScan<'a> {
     pub(super) dir: &'a Dir,
+    pub(super) file_system: FileSystem,
     pub(super) selection: &'a Selection,
     pub(super) index: &'a SharedIndex,
     pub(super) known: &'a SharedKnown,
@@ -159,7 +162,7 @@ impl InitialScan<'_> {
                 }
                 let print = match progress.nothing_known {
                     true => None,
-                    false => fingerprint(self.dir, &entry),
+                    false => fingerprint(self.dir, self.file_system, &entry, &name),
                 };
                 match print.and_then(|print| self.known_record(print, progress.now)) {
                     Some(record) if listed_name(&name).is_some() => known.push((name, record)),
@@ -191,10 +194,9 @@ impl InitialScan<'_> {
     }
 
     fn known_record(&self, print: Fingerprint, now: SystemTime) -> Option<FileRecord> {
-        let settled = print.age(now).is_some_and(|age| age >= SETTLE);
-        let contents = self.known.get(&print).filter(|_| settled)?;
+        let contents = self.known.get(&print).filter(|_| print.is_settled(now))?;
         let length = u32::try_from(print.size).ok()?; // S14
-        Some(FileRecord::new(print, length, contents))
+        Some(FileRecord::new(print, length, contents, true))
     }
 }
 
@@ -207,14 +209,20 @@ fn to_index(slot: Slot) -> usize {
     usize::try_from(slot).unwrap_or(usize::MAX)
 }
 
-fn fingerprint(dir: &Dir, entry: &DirEntry) -> Option<Fingerprint> {
+fn fingerprint(
+    dir: &Dir,
+    file_system: FileSystem,
+    entry: &DirEntry,
+    name: &OsStr,
+) -> Option<Fingerprint> {
     let is_link = entry
         .file_type()
         .is_ok_and(|file_type| file_type.is_symlink());
     let metadata = if is_link {
-        dir.metadata(entry.file_name())
+        dir.metadata(name)
     } else {
         entry.metadata()
     };
-    metadata.ok().map(|metadata| Fingerprint::of_cap(&metadata))
+    let stat = Stat::of_cap(&metadata.ok()?);
+    Some(file_system.fingerprint(&stat, name))
 }

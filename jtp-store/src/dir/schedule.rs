@@ -52,9 +52,13 @@ pub(super) struct Check {
     pub(super) quiet: Duration,
     /// Read the contents even if the fingerprint is unchanged.
     pub(super) force: bool,
+    /// An event said that the name may be that of another file now.
+    pub(super) replaced: bool,
     /// The fingerprint that the last check found, and when.
     pub(super) seen: Option<(Fingerprint, Instant)>,
     open: bool,
+    /// Only a second reading, see [`Check::reread`]: any event brings it forward.
+    reread: bool,
 }
 
 impl Check {
@@ -64,8 +68,10 @@ impl Check {
             since: now,
             quiet: SETTLE,
             force: false,
+            replaced: false,
             seen: None,
             open: false,
+            reread: false,
         };
         match event {
             FileEvent::Scanned => (check.due, check.quiet) = (now, QUIET),
@@ -78,6 +84,7 @@ impl Check {
     }
 
     pub(super) fn add_event(&mut self, event: FileEvent, now: Instant) {
+        self.replaced |= matches!(event, FileEvent::Completed | FileEvent::Created);
         match event {
             FileEvent::Completed | FileEvent::Removed => {
                 self.open = false;
@@ -113,9 +120,27 @@ impl Check {
         self
     }
 
+    /// The check that reads a file again which was read before its times were settled. `None` if this check was that
+    /// one: the time of the file is in the future, and the second reading was late enough all the same.
+    pub(super) fn reread(self, wait: Duration, now: Instant, found: Fingerprint) -> Option<Check> {
+        let is_second = |(before, at): (Fingerprint, Instant)| {
+            before == found && now.saturating_duration_since(at) >= found.settle_time()
+        };
+        if self.seen.is_some_and(is_second) {
+            return None;
+        }
+        // The monotonic clock may be slightly ahead of the file system's.
+        let due = now + wait + Duration::from_millis(1);
+        let mut check = Check::new(FileEvent::Suspected, due).delayed(due);
+        check.seen = Some((found, now));
+        check.reread = true;
+        Some(check)
+    }
+
     fn merged_with(mut self, earlier: Check) -> Check {
         self.since = self.since.min(earlier.since);
         self.force |= earlier.force;
+        self.replaced |= earlier.replaced;
         self
     }
 }
@@ -130,6 +155,11 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn add_event(&mut self, name: &Name, event: FileEvent, now: Instant) {
         match self.checks.get(name).copied() {
+            Some(check) if check.reread => {
+                let mut check = Check::new(event, now);
+                check.force = true;
+                self.put(name, check);
+            }
             Some(mut check) => {
                 check.add_event(event, now);
                 self.put(name, check);
@@ -203,6 +233,33 @@ mod tests {
         assert_eq!((check.quiet, check.force), (QUIET_WHILE_OPEN, true));
         check.add_event(FileEvent::Completed, now);
         assert_eq!((check.quiet, check.force), (SETTLE, true));
+    }
+
+    #[test]
+    fn an_event_brings_a_second_reading_forward() {
+        let name = Name::from(std::ffi::OsStr::new("a.png"));
+        let now = Instant::now();
+        let found = Fingerprint {
+            file_system: crate::fingerprint::BY_NAME,
+            file: 1,
+            size: 2,
+            modified: 3,
+            changed: 3,
+        };
+        let wait = Duration::from_secs(2);
+        let first = Check::new(FileEvent::Initial, now);
+        let second = first.reread(wait, now, found).unwrap();
+        let mut schedule = Schedule::default();
+        schedule.insert(&name, second);
+        assert!(schedule.next_due().unwrap() > now + wait);
+        schedule.add_event(&name, FileEvent::Scanned, now);
+        let (_, brought_forward) = schedule.pop(now).unwrap();
+        assert!(brought_forward.force);
+        // There is no third reading of an unchanged file whose time is in the future.
+        let later = now + found.settle_time();
+        assert!(second.reread(wait, later, found).is_none());
+        let changed = Fingerprint { size: 5, ..found };
+        assert!(second.reread(wait, later, changed).is_some());
     }
 
     #[test]

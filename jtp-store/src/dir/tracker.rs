@@ -193,6 +193,7 @@ impl Tracker {
                 known: known.filter(|_| !check.force),
                 seen: check.seen,
                 rehash: check.force,
+                replaced: check.replaced,
             };
             self.start(&name, check, None);
             return Some((name, task));
@@ -227,7 +228,7 @@ impl Tracker {
         };
         let InProgress {
             check,
-            again,
+            mut again,
             claim,
         } = work;
         // If the file was written to meanwhile, it is read again.
@@ -280,20 +281,27 @@ impl Tracker {
                     length,
                     contents,
                     from_index_file,
+                    unsettled,
                 },
                 _,
             ) => {
-                let record = FileRecord::new(fingerprint, length, contents);
+                let record = FileRecord::new(fingerprint, length, contents, unsettled.is_none());
                 if !from_index_file {
-                    self.learned.push(record.known());
+                    self.learned.extend(record.known());
                 }
                 self.file_read(name, record, check, now);
+                let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
+                match (reread, &mut again) {
+                    (Some(_), Some(again)) => again.force = true,
+                    (Some(reread), None) => self.schedule.insert(name, reread),
+                    (None, _) => {}
+                }
             }
             (Outcome::Equal, Some(record)) => self.attach(name, record, now),
             (Outcome::OtherChanged, Some(record)) => {
                 let other = self.index.read().holder(record.id, |other| other != name);
                 if let Some((other, _)) = other {
-                    self.add_event(&other, FileEvent::Touched, now);
+                    self.add_event(&other, FileEvent::Suspected, now);
                 }
                 self.attach(name, record, now);
             }
@@ -353,6 +361,7 @@ impl Tracker {
             initial.add_pending(name);
         }
         let task = Task::Compare {
+            id: record.id,
             fingerprint: record.fingerprint,
             other,
             other_fingerprint: other_record.fingerprint,

@@ -25,7 +25,8 @@ use cap_std::fs::Dir;
 use jtp_core::{Image, ImageId};
 
 use crate::FileName;
-use crate::fingerprint::Fingerprint;
+use crate::file_system::FileSystem;
+use crate::fingerprint::Stat;
 pub use error::OutputError;
 pub use moves::MoveError;
 pub use pending::PendingFile;
@@ -76,6 +77,8 @@ pub struct OutputFolder(Arc<Inner>);
 
 pub(super) struct Inner {
     dir: Dir,
+    /// That of `dir`.
+    file_system: FileSystem,
     path: PathBuf,
     /// A random part of the names of temporary files, different for each `OutputFolder` that is opened.
     run: u64,
@@ -100,7 +103,17 @@ impl OutputFolder {
     ///
     /// [`OutputError`]: the folder cannot be created or opened, or the path is not a folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
-        let path = path.into();
+        OutputFolder::open_with(path.into(), false)
+    }
+
+    /// The same, but the index and file states go by names, sizes and mtimes, as on file systems whose inodes and ctimes
+    /// prove nothing. For tests.
+    #[doc(hidden)]
+    pub fn open_distrusting_inodes(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
+        OutputFolder::open_with(path.into(), true)
+    }
+
+    fn open_with(path: PathBuf, distrust_inodes: bool) -> Result<OutputFolder, OutputError> {
         let failed = |e: io::Error| match OutputError::new(&path, e) {
             // The folder cannot have been removed before it was opened.
             OutputError::Vanished { path, source } => OutputError::Io { path, source },
@@ -114,6 +127,13 @@ impl OutputFolder {
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
         let has_lock = share_lock(&dir, LOCK_WAIT);
+        let file_system = FileSystem::of(&dir, distrust_inodes);
+        if file_system.is_notable() {
+            tracing::warn!(
+                folder = %path.display(),
+                "the file system of the output folder has no lasting inodes; files are known by name, size and time"
+            );
+        }
         let run = std::hash::BuildHasher::hash_one(
             &std::collections::hash_map::RandomState::new(),
             std::process::id(),
@@ -121,6 +141,7 @@ impl OutputFolder {
         let counter = AtomicU64::new(0);
         Ok(OutputFolder(Arc::new(Inner {
             dir,
+            file_system,
             path,
             run,
             counter,
@@ -140,8 +161,14 @@ impl OutputFolder {
     /// processor but never on two at once. Blocking. // R2 R8
     ///
     /// The memory does not depend on the number of files, except for the index: with [`ScanMode::Ids`], files that are
-    /// unchanged since an earlier scan (by device, inode, size, mtime and ctime) are not read again. Their IDs are in
-    /// the hidden file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file.
+    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again. Their IDs are in the hidden
+    /// file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file. Files longer than any image
+    /// are never read ([`FileContent::TooLong`]).
+    ///
+    /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
+    /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
+    /// that were changed less than a minute before they were read are read again by the next scan. There a change that
+    /// keeps the size and restores the mtime is not noticed, except by [`ScanMode::Rehash`].
     ///
     /// Setting `stop` ends the scan with an error of kind `Interrupted`.
     ///
@@ -159,7 +186,13 @@ impl OutputFolder {
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let before = index::load(&self.0, mode);
-        let seen = scan::scan(&self.0, mode, threads, &before, stop, found).map_err(failed)?;
+        let scanner = scan::Scanner {
+            folder: &self.0,
+            mode,
+            before: &before,
+            stop,
+        };
+        let seen = scan::scan(&scanner, threads, found).map_err(failed)?;
         if !seen.incomplete {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
@@ -176,7 +209,7 @@ impl OutputFolder {
             files: seen.files,
             read: seen.read,
             case_sensitive: seen.case.finish(|| self.0.names()),
-            settled_before: state::has_reliable_metadata(&self.0.dir).then_some(begun),
+            settled_before: self.0.file_system.trusts_inodes().then_some(begun),
         })
     }
 
@@ -289,7 +322,7 @@ impl Inner {
     fn remove_stale(&self, name: &OsStr, alone: bool) {
         let is_stale = alone
             || self.dir.symlink_metadata(name).is_ok_and(|metadata| {
-                Fingerprint::of_cap(&metadata)
+                Stat::of_cap(&metadata)
                     .age(SystemTime::now())
                     .is_some_and(|age| age > STALE)
             });

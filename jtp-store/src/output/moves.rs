@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use cap_std::fs::Dir;
 use jtp_core::ImageId;
 
-use super::state::has_reliable_metadata;
 use super::{FileState, Inner, OutputError};
 use crate::name::{FileName, fold_case, has_image_extension};
 
@@ -41,7 +40,7 @@ impl Inner {
     /// What has this name now. Does not follow links.
     pub(super) fn look(&self, name: &str) -> io::Result<FileState> {
         check_component(name)?;
-        match FileState::read(&self.dir, name) {
+        match FileState::read(&self.dir, self.file_system, name) {
             Ok(state) => Ok(state),
             Err(e) if e.kind() == io::ErrorKind::NotFound || is_too_long(&e) => {
                 Ok(FileState::NOTHING)
@@ -112,13 +111,13 @@ impl Inner {
 
     /// Whether two names may stand for one file.
     fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
-        // On FUSE, the spellings of a name may have different inodes.
-        let is_variant = || {
-            one.1.is_equal_but_for_inode(two.1)
-                && fold_case(one.0) == fold_case(two.0)
-                && !has_reliable_metadata(&self.dir)
+        // On FUSE, the spellings of a name may have different inodes. Also there, hard links may have one inode.
+        let may_be_one = || {
+            let is_variant =
+                || one.1.is_equal_but_for_inode(two.1) && fold_case(one.0) == fold_case(two.0);
+            !self.file_system.trusts_inodes() && (one.1.is_identical(two.1) || is_variant())
         };
-        one.0 == two.0 || one.1.is_same_file(two.1) || is_variant()
+        one.0 == two.0 || one.1.is_same_file(two.1) || may_be_one()
     }
 
     /// Renames a file to what is another of its names: a hard link, or the same name in another case where that is
@@ -137,7 +136,7 @@ impl Inner {
             let (moved, found) = (self.look(aside)?, self.look(to)?);
             if found.is_nothing() {
                 self.rename_to_free(aside, to)
-            } else if found == moved && found.is_same_file(&moved) {
+            } else if found.is_identical(&moved) {
                 self.dir.remove_file(aside)
             } else if found == *over {
                 self.rename_over(aside, to)

@@ -400,8 +400,8 @@ mod tests {
             level: 3,
             raw_length: 10,
             source: Fingerprint {
-                device: 1,
-                inode: n,
+                file_system: 1,
+                file: n,
                 size: 10,
                 modified: 2,
                 changed: 3,

@@ -9,6 +9,7 @@ mod moves;
 mod refusals;
 mod scan;
 mod staged;
+mod untrusted;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -83,7 +83,9 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// [`Error`]: what ended the run early. [`FolderSync::totals`] says what was done by then.
     pub async fn run(&mut self) -> Result<Totals, Error> {
+        // The folder is opened and scanned again: it may be another one.
         self.planner = None;
+        self.folder = None;
         let (mut run, _end) = self.start();
         let time = self.config.max_time;
         let result = match time {
