@@ -108,22 +108,16 @@ fn r8_an_immutable_file_fails_only_its_image() {
 /// Runs the client as the user 65534.
 #[track_caller]
 fn run_as_nobody(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> ProgramOutput {
-    let address = server.address.to_string();
+    // Other users cannot reach the build's folder.
     let copy = workdir.path().join("client");
     if !copy.exists() {
         fs::copy(program("client"), &copy).unwrap();
         fs::set_permissions(workdir.path(), Permissions::from_mode(0o755)).unwrap();
     }
-    let like = workdir.command("client", &[]);
-    let mut command = Command::new(&copy);
-    command.args([&["--addr", &*address], args].concat());
-    command.current_dir(workdir.path()).stdin(Stdio::null());
-    for (name, value) in like.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let client = client_command(workdir, server.address, args);
+    let mut command = Command::new(copy);
+    command.args(client.get_args());
+    let mut command = with_environment_of(&client, command);
     command.uid(65534).gid(65534);
     Running::start(command).end()
 }

@@ -155,18 +155,12 @@ impl Scene {
                 for n in [1, 2, 3, 4, 6, 9] {
                     let what = format!("{args:?} killed at {calls} {n}");
                     self.fill_output();
-                    let client = self.workdir.command("client", &[]);
+                    let client = client_command(&self.workdir, server.address, args);
                     let mut strace = Command::new("strace");
                     strace.args(["-f", "-qq", "-o", "/dev/null"]);
                     strace.args(["-e", &format!("trace={calls}")]);
                     strace.args(["-e", &format!("inject={calls}:signal=KILL:when={n}")]);
-                    strace.arg(client.get_program());
-                    strace
-                        .args(["--addr", &server.address.to_string()])
-                        .args(args);
-                    strace.current_dir(self.workdir.path()).stdin(Stdio::null());
-                    strace.env("HOME", self.workdir.path());
-                    let code = Running::start(strace).end().code;
+                    let code = Running::start(wrapped(strace, &client)).end().code;
                     self.check(&what);
                     if code == Some(0) {
                         break;
