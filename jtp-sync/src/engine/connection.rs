@@ -107,8 +107,8 @@ impl<R: Runtime> Connection<R> {
             let session = Arc::clone(&self.session);
             listener!(session.changed => changed);
             if let Some(request) = self.session.next_request() {
-                if let Err(loss) = self.perform(request).await {
-                    self.recover(loss).await?;
+                if let Err(loss) = Box::pin(self.perform(request)).await {
+                    Box::pin(self.recover(loss)).await?;
                 }
                 continue;
             }
@@ -153,7 +153,7 @@ impl<R: Runtime> Connection<R> {
             let session = Arc::clone(&self.session);
             let pace = Arc::clone(&self.pace);
             let parts = (&mut self.workers, &*pace);
-            let receiving = receive(&session, &mut images, parts, &mut response);
+            let receiving = Box::pin(receive(&session, &mut images, parts, &mut response));
             let too_slow = pace.too_slow(&self.runtime, self.window);
             match race(session.stopped(), race(receiving, too_slow)).await {
                 Either::First(()) => None,

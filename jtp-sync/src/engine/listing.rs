@@ -114,7 +114,7 @@ impl<R: Runtime> Run<R> {
             let (session, pace) = (Arc::clone(&self.session), Arc::clone(&self.main.pace));
             let window = self.main.window;
             let mut entries = self.main.client.entries();
-            let receiving = receive_entries(&session, &mut entries, &pace);
+            let receiving = Box::pin(receive_entries(&session, &mut entries, &pace));
             let result = match race(receiving, pace.too_slow(&self.runtime, window)).await {
                 Either::First(result) => result,
                 Either::Second(()) => Err(Error::Client(ClientError::TimedOut.into())),
