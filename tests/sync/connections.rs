@@ -3,7 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use jtp_core::server::ServerConfig;
 use jtp_tokio::store::MemoryStore;
 
 use super::job::{Job, target};
@@ -18,7 +20,11 @@ use crate::support::serve::TestServer;
 fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemoryStore> {
     let store = MemoryStore::new();
     insert(&store, images);
-    TestServer::store(store, |server| server.max_connections_per_ip(max_per_ip))
+    // A client keeps the connection over which it has fetched.
+    let config = ServerConfig::new().with_idle_timeout(Some(Duration::from_millis(100)));
+    TestServer::store(store, |server| {
+        server.max_connections_per_ip(max_per_ip).config(config)
+    })
 }
 
 fn insert(store: &MemoryStore, images: &[TestImage]) {

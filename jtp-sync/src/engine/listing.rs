@@ -101,6 +101,7 @@ impl<R: Runtime> Run<R> {
             report: &report,
             announced: received.announced,
         });
+        self.session.emit_arrived();
         Ok(())
     }
 
