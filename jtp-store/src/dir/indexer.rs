@@ -190,8 +190,14 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
-            Message::Watch(WatchEvent::Rescan) => self.folder.scan_now(now),
-            Message::Watch(WatchEvent::Failed) => self.folder.events_ended(),
+            Message::Watch(WatchEvent::Rescan) => {
+                self.tracker.events_lost();
+                self.folder.scan_now(now);
+            }
+            Message::Watch(WatchEvent::Failed) => {
+                self.tracker.events_lost();
+                self.folder.events_ended();
+            }
             Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
             Message::Examined(name, outcome) => self.tracker.examined(&name, outcome, now),
             #[cfg(feature = "zstd")]

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 use cap_std::fs::Dir;
 use jtp_core::FileType;
 
+use super::quiet::Quiet;
 use super::record::Name;
 use super::shared::SharedKnown;
 use crate::fingerprint::{Fingerprint, SETTLE};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
+use crate::lease::{WriterCheck, Writers};
 
 /// The time until a file is tried again for which the system had no file descriptor or memory.
 const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
@@ -24,8 +26,7 @@ const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Task {
     /// Read the contents, unless the fingerprint is `known`.
     Examine {
-        /// The least time since the last change.
-        quiet: Duration,
+        quiet: Quiet,
         known: Option<Fingerprint>,
         /// What an earlier check found, and when. It shows that a file is quiet where the clock of the file
         /// system differs from ours.
@@ -66,6 +67,8 @@ pub(super) enum Outcome {
         fingerprint: Fingerprint,
         wait: Duration,
     },
+    /// A program has the file open for writing.
+    OpenForWriting { fingerprint: Fingerprint },
     /// The system cannot open or read any file at the moment; try again after `wait`.
     Postponed { wait: Duration },
     /// There is no such file.
@@ -110,6 +113,7 @@ impl Pool {
             let mut worker = Worker {
                 known: Arc::clone(known),
                 stop: Arc::clone(stop),
+                writers: WriterCheck::default(),
                 buffer: Vec::new(),
                 other_buffer: Vec::new(),
             };
@@ -141,6 +145,7 @@ impl Drop for Pool {
 struct Worker {
     known: Arc<SharedKnown>,
     stop: Arc<AtomicBool>,
+    writers: WriterCheck,
     buffer: Vec<u8>,
     other_buffer: Vec<u8>,
 }
@@ -196,7 +201,7 @@ impl Worker {
     fn examine(
         &mut self,
         job: &Job,
-        quiet: Duration,
+        quiet: Quiet,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
         rehash: bool,
@@ -219,7 +224,11 @@ impl Worker {
         let Ok(length) = u32::try_from(fingerprint.size) else {
             return refused("it is longer than 4,294,967,295 bytes, the limit of a packet"); // S14
         };
-        if let Some(wait) = remaining_quiet(fingerprint, quiet, seen) {
+        let writers = self.writers.look(&file);
+        if writers == Writers::Some {
+            return Ok(Outcome::OpenForWriting { fingerprint });
+        }
+        if let Some(wait) = quiet.remaining(writers, &fingerprint, seen, SystemTime::now()) {
             return Ok(Outcome::Unsettled { fingerprint, wait });
         }
         if let Some(contents) = self.known.get(&fingerprint).filter(|_| !rehash) {
@@ -237,7 +246,7 @@ impl Worker {
         if after != fingerprint || hashed.length != fingerprint.size {
             return Ok(Outcome::Unsettled {
                 fingerprint: after,
-                wait: quiet,
+                wait: quiet.without_writers,
             });
         }
         let contents = Contents {
@@ -305,21 +314,4 @@ impl Worker {
             Outcome::Different
         })
     }
-}
-
-/// The time until a file's last change is `quiet` ago; `None` if it is already.
-fn remaining_quiet(
-    fingerprint: Fingerprint,
-    quiet: Duration,
-    seen: Option<(Fingerprint, Instant)>,
-) -> Option<Duration> {
-    let age = fingerprint
-        .age(SystemTime::now())
-        .unwrap_or_else(|| match seen {
-            Some((before, at)) if before == fingerprint => at.elapsed(),
-            _ => Duration::ZERO,
-        });
-    let wait = quiet.checked_sub(age).filter(|wait| !wait.is_zero())?;
-    // The monotonic clock may be slightly ahead of the file system's.
-    Some(wait + Duration::from_millis(1))
 }
