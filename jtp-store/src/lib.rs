@@ -66,6 +66,7 @@
 mod dir;
 mod fingerprint;
 mod hash;
+mod inside;
 mod known;
 mod lease;
 mod name;

@@ -2,7 +2,7 @@
 //!
 //! One thread, the [`indexer`], owns the state. The other parts have private state and know nothing of it:
 //!
-//! - [`watcher`], [`folder`] and [`scan`] find out what changed in the folder;
+//! - [`watcher`], [`folder`], [`scan`] and [`links`] find out what changed in the folder;
 //! - [`tracker`] decides which files are checked, listed and refused;
 //! - [`pool`] reads files, [`compressor`] makes encoded variants;
 //! - [`publisher`] turns the [`index`] into snapshots of the catalog;
@@ -22,6 +22,7 @@ mod index_file;
 mod index_log;
 mod indexer;
 mod initial;
+mod links;
 mod message;
 mod opener;
 mod packed;
@@ -68,6 +69,8 @@ pub use settings::Follow;
 ///   not unchanged for 1.2 s, or for 60 s if it was written to and no event said that it was closed. An empty file is
 ///   listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected in the catalog
 ///   within 2 s.
+/// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
+///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
 /// - Two files with the same bytes are one image under the first name. Of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
 /// - BMP and other images are compressed once, in the background. The encoded variants are kept in memory up to a

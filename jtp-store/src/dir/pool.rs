@@ -1,5 +1,6 @@
 //! The threads that read files: a bounded number, each with a buffer.
 
+use std::fs::Metadata;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -95,12 +96,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts the threads. `report` gets each outcome, and returns `false` to end the thread.
+    /// Starts the threads. `report` gets each outcome, and whether the file can change under another name; it returns
+    /// `false` to end the thread.
     pub(super) fn start(
         threads: usize,
         known: &Arc<SharedKnown>,
         stop: &Arc<AtomicBool>,
-        report: impl Fn(Name, Outcome) -> bool + Clone + Send + 'static,
+        report: impl Fn(Name, Outcome, bool) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -113,6 +115,7 @@ impl Pool {
             let mut worker = Worker {
                 known: Arc::clone(known),
                 stop: Arc::clone(stop),
+                is_linked: false,
                 writers: WriterCheck::default(),
                 buffer: Vec::new(),
                 other_buffer: Vec::new(),
@@ -145,13 +148,15 @@ impl Drop for Pool {
 struct Worker {
     known: Arc<SharedKnown>,
     stop: Arc<AtomicBool>,
+    /// Whether the last file that was examined can change under another name.
+    is_linked: bool,
     writers: WriterCheck,
     buffer: Vec<u8>,
     other_buffer: Vec<u8>,
 }
 
 impl Worker {
-    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome) -> bool) {
+    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome, bool) -> bool) {
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else {
@@ -160,8 +165,9 @@ impl Worker {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
+            self.is_linked = false;
             let outcome = self.run(&job);
-            if !report(job.name, outcome) {
+            if !report(job.name, outcome, self.is_linked) {
                 return;
             }
         }
@@ -188,9 +194,7 @@ impl Worker {
             },
             _ => Outcome::Refused {
                 // With a fingerprint the file is tried again when it changes.
-                fingerprint: job
-                    .dir
-                    .metadata(&*job.name)
+                fingerprint: hash::metadata(&job.dir, &job.name)
                     .ok()
                     .map(|m| Fingerprint::of_cap(&m)),
                 reason: e.to_string(),
@@ -206,8 +210,11 @@ impl Worker {
         seen: Option<(Fingerprint, Instant)>,
         rehash: bool,
     ) -> io::Result<Outcome> {
-        let file = hash::open(&job.dir, &job.name, Links::Follow)?;
+        let (is_link, file) = hash::open_link(&job.dir, &job.name);
+        self.is_linked = is_link;
+        let file = file?;
         let metadata = file.metadata()?;
+        self.is_linked |= has_more_names(&metadata);
         let fingerprint = Fingerprint::of(&metadata);
         let refused = |reason: &str| {
             Ok(Outcome::Refused {
@@ -314,4 +321,12 @@ impl Worker {
             Outcome::Different
         })
     }
+}
+
+/// Whether a file has several hard links.
+fn has_more_names(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(metadata) > 1;
+    #[cfg(not(unix))]
+    return false;
 }
