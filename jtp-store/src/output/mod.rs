@@ -2,6 +2,7 @@
 
 mod error;
 mod pending;
+mod run;
 mod scan;
 
 use std::ffi::{OsStr, OsString};
@@ -10,26 +11,26 @@ use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cap_std::fs::Dir;
 use jtp_core::Image;
 
-use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
 use crate::known::{self, KnownContents};
 pub use error::OutputError;
 pub use pending::PendingFile;
 use pending::Temporary;
+use run::{Run, is_temporary};
 pub use scan::Scan;
 
 /// The names of temporary files: hidden, and distinct from those of other programs.
 const TEMPORARY_PREFIX: &str = ".jtp-";
 const TEMPORARY_SUFFIX: &str = ".part";
 
-/// On file systems without locks a temporary file is stale when it is older than this.
+/// A temporary file that nobody can be asked about is stale when it is older than this.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder to which images are written. A handle: clones share the folder.
@@ -62,8 +63,8 @@ pub struct OutputFolder(Arc<Inner>);
 pub(super) struct Inner {
     dir: Dir,
     path: PathBuf,
-    /// A random part of the names of temporary files, different for each `OutputFolder` that is opened.
-    run: u64,
+    /// Begun with the first temporary file.
+    run: OnceLock<Run>,
     counter: AtomicU64,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
@@ -74,7 +75,7 @@ impl OutputFolder {
     ///
     /// Temporary files of crashed clients are removed by the first scan or before the first image is written,
     /// whichever comes first, so that a large folder is listed only once. Those of running clients stay: each client
-    /// holds a shared lock on the folder.
+    /// that writes holds a lock on a hidden file of its own, `.jtp-<number>.lock`. It never waits for a lock.
     ///
     /// # Errors
     ///
@@ -93,16 +94,11 @@ impl OutputFolder {
         };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
-        share_lock(&dir);
-        let run = std::hash::BuildHasher::hash_one(
-            &std::collections::hash_map::RandomState::new(),
-            std::process::id(),
-        );
         let counter = AtomicU64::new(0);
         Ok(OutputFolder(Arc::new(Inner {
             dir,
             path,
-            run,
+            run: OnceLock::new(),
             counter,
             cleaned: Once::new(),
         })))
@@ -217,14 +213,7 @@ impl Inner {
     /// Removes temporary files of crashed clients, once, and before this client creates one.
     fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<OsString>>) {
         self.cleaned.call_once(|| {
-            let alone = lock(&self.dir);
-            if alone != Some(false) {
-                // A file that cannot be removed does no harm; the next client tries again.
-                for name in temporaries().unwrap_or_default() {
-                    self.remove_stale(&name, alone.is_some());
-                }
-            }
-            share_lock(&self.dir);
+            run::remove_stale(&self.dir, &temporaries().unwrap_or_default());
         });
     }
 
@@ -238,36 +227,25 @@ impl Inner {
         });
     }
 
-    /// Removes a temporary file if it is stale. If no other client uses the folder (`alone`), all are.
-    fn remove_stale(&self, name: &OsStr, alone: bool) {
-        let is_stale = alone
-            || self.dir.symlink_metadata(name).is_ok_and(|metadata| {
-                Fingerprint::of_cap(&metadata)
-                    .age(SystemTime::now())
-                    .is_some_and(|age| age > STALE)
-            });
-        // Removes a link, not its target. A folder of that name is not ours and stays.
-        if is_stale {
-            let _ = self.dir.remove_file(name);
-        }
-    }
-
     fn temporary_name(&self) -> String {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
-        format!("{TEMPORARY_PREFIX}{:016x}-{n}{TEMPORARY_SUFFIX}", self.run)
+        let run = self.run.get_or_init(|| Run::begin(&self.dir));
+        run.temporary_name(n)
     }
 }
 
-fn is_temporary(name: &OsStr) -> bool {
-    let is_match =
-        |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
-    name.to_str().is_some_and(is_match)
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(run) = self.run.get_mut() {
+            run.end(&self.dir);
+        }
+    }
 }
 
 #[cfg(unix)]
 fn open_dir(path: &Path) -> io::Result<Dir> {
     use std::os::unix::fs::OpenOptionsExt;
-    // Not opened by cap-std: its handles are for looking up names only and cannot be locked.
+    // Not opened by cap-std: its handles are for looking up names only, and a lock of the folder cannot be tried.
     let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0);
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -280,28 +258,3 @@ fn open_dir(path: &Path) -> io::Result<Dir> {
 fn open_dir(path: &Path) -> io::Result<Dir> {
     Dir::open_ambient_dir(path, cap_std::ambient_authority())
 }
-
-/// Whether no other client uses the folder; `None` if the file system has no locks.
-#[cfg(unix)]
-fn lock(dir: &Dir) -> Option<bool> {
-    use rustix::fs::{FlockOperation, flock};
-    match flock(dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Some(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Some(false),
-        Err(_) => None,
-    }
-}
-
-/// Shows other clients that this one uses the folder, until it is closed. Waits while another one cleans up.
-#[cfg(unix)]
-fn share_lock(dir: &Dir) {
-    let _ = rustix::fs::flock(dir, rustix::fs::FlockOperation::LockShared);
-}
-
-#[cfg(not(unix))]
-fn lock(_: &Dir) -> Option<bool> {
-    None
-}
-
-#[cfg(not(unix))]
-fn share_lock(_: &Dir) {}
