@@ -59,7 +59,8 @@
 //!
 //! A program connects both with `jtp-tokio`, `jtp-async-std` or `jtp-blocking`: the server takes the store, and the
 //! client returns images that are decompressed and verified.
-#![forbid(unsafe_code)]
+// Allowed in one function of `lease`.
+#![deny(unsafe_code)]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -67,7 +68,9 @@ mod dir;
 mod file_system;
 mod fingerprint;
 mod hash;
+mod inside;
 mod known;
+mod lease;
 mod name;
 mod output;
 mod private;

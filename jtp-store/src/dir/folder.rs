@@ -131,6 +131,11 @@ impl Folder {
         Ok(())
     }
 
+    /// Whether the folder is followed by events, and seldom scanned.
+    pub(super) fn has_events(&self) -> bool {
+        self.watcher.is_active()
+    }
+
     /// Plans the next scan after a complete one.
     pub(super) fn scanned(&mut self, now: Instant) {
         let next = now.checked_add(SCAN_INTERVAL);

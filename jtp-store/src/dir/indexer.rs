@@ -23,6 +23,7 @@ use super::folder::Folder;
 use super::index_file::IndexFile;
 use super::index_log::IndexLog;
 use super::initial::InitialIndex;
+use super::links::Links;
 use super::message::Message;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
@@ -59,6 +60,7 @@ pub(super) struct Indexer {
     known: Arc<SharedKnown>,
     folder: Folder,
     tracker: Tracker,
+    links: Links,
     pool: Pool,
     #[cfg(feature = "zstd")]
     compressor: Option<Compressor>,
@@ -101,7 +103,10 @@ impl Indexer {
         let known = Arc::new(SharedKnown::new(known.unwrap_or_default()));
         let report = {
             let outbox = outbox.clone();
-            move |name, outcome| outbox.send(Message::Examined(name, outcome)).is_ok()
+            move |name, outcome, is_linked| {
+                let message = Message::Examined(name, outcome, is_linked);
+                outbox.send(message).is_ok()
+            }
         };
         let pool = Pool::start(settings.hashing_threads, &known, stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
@@ -121,6 +126,7 @@ impl Indexer {
             known: Arc::clone(&known),
             folder,
             tracker: Tracker::new(Arc::clone(index), initial),
+            links: Links::default(),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
@@ -143,6 +149,11 @@ impl Indexer {
             let now = Instant::now();
             if self.folder.next_check().is_some_and(|at| at <= now) {
                 self.check_folder(now);
+            }
+            let dir = self.folder.dir().map(|dir| &**dir);
+            let folder = dir.zip(self.folder.file_system());
+            for name in self.links.check(folder, &self.index, now) {
+                self.tracker.add_event(&name, FileEvent::Scanned, now);
             }
             self.dispatch(now);
             if self.tracker.advance_initial(now) {
@@ -182,6 +193,7 @@ impl Indexer {
         let due = [
             self.folder.next_check(),
             self.tracker.next_due(),
+            self.links.next_due(),
             self.publisher.next_due(),
         ];
         let Some(at) = due.into_iter().flatten().min() else {
@@ -203,10 +215,21 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
-            Message::Watch(WatchEvent::Rescan) => self.folder.scan_now(now),
-            Message::Watch(WatchEvent::Failed) => self.folder.events_ended(),
+            Message::Watch(WatchEvent::Rescan) => {
+                self.tracker.events_lost();
+                self.folder.scan_now(now);
+            }
+            Message::Watch(WatchEvent::Failed) => {
+                self.tracker.events_lost();
+                self.folder.events_ended();
+            }
             Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
-            Message::Examined(name, outcome) => self.tracker.examined(&name, outcome, now),
+            Message::Examined(name, outcome, is_linked) => {
+                if is_linked && self.folder.has_events() {
+                    self.links.add(&name, now);
+                }
+                self.tracker.examined(&name, outcome, now);
+            }
             #[cfg(feature = "zstd")]
             Message::Encoded(name, id, encoded) => self.encoded(&name, id, encoded, now),
             #[cfg(feature = "zstd")]
@@ -326,8 +349,14 @@ impl Indexer {
                 known: &self.known,
                 stop: &self.stop,
             };
-            let (to_read, recorded) = scan.run(self.scan_threads)?;
-            self.tracker.begin_initial(to_read, recorded);
+            let found = scan.run(self.scan_threads)?;
+            if self.folder.has_events() {
+                found
+                    .links
+                    .iter()
+                    .for_each(|name| self.links.add(name, now));
+            }
+            self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
             let refusals = self.tracker.refusals();

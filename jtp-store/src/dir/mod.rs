@@ -2,7 +2,7 @@
 //!
 //! One thread, the [`indexer`], owns the state. The other parts have private state and know nothing of it:
 //!
-//! - [`watcher`], [`folder`] and [`scan`] find out what changed in the folder;
+//! - [`watcher`], [`folder`], [`scan`] and [`links`] find out what changed in the folder;
 //! - [`tracker`] decides which files are checked, listed and refused;
 //! - [`pool`] reads files, [`compressor`] makes encoded variants;
 //! - [`publisher`] turns the [`index`] into snapshots of the catalog;
@@ -22,11 +22,13 @@ mod index_file;
 mod index_log;
 mod indexer;
 mod initial;
+mod links;
 mod message;
 mod opener;
 mod packed;
 mod pool;
 mod publisher;
+mod quiet;
 mod record;
 mod refusals;
 mod retained;
@@ -63,8 +65,13 @@ pub use settings::Follow;
 /// A folder of images that is followed as it changes: the files directly in it that have an image extension.
 ///
 /// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
-///   changes. A file that is being written is not listed before it is closed or unchanged for a
-///   while. A file that appears, changes or is removed is reflected in the catalog within 2 s.
+///   changes. A file that a program has open for writing is not listed; where the system does not
+///   say so (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), one that was
+///   not unchanged for 1.2 s, or for 60 s if it was written to and no event said that it was closed. An empty file is
+///   listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected in the catalog
+///   within 2 s.
+/// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
+///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
 /// - Two files with the same bytes are one image under the first name. Of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
 /// - BMP and other images are compressed once, in the background. The encoded variants are kept in memory up to a

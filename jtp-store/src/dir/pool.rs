@@ -1,6 +1,6 @@
 //! The threads that read files: a bounded number, each with a buffer.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -11,12 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 use cap_std::fs::Dir;
 use jtp_core::{FileType, ImageId};
 
+use super::quiet::Quiet;
 use super::record::Name;
 use super::shared::SharedKnown;
 use crate::file_system::FileSystem;
 use crate::fingerprint::{Fingerprint, SETTLE, Stat};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
+use crate::lease::{WriterCheck, Writers};
 
 /// The time until a file is tried again for which the system had no file descriptor or memory.
 const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
@@ -26,8 +28,7 @@ const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Task {
     /// Read the contents, unless the fingerprint is `known`.
     Examine {
-        /// The least time since the last change.
-        quiet: Duration,
+        quiet: Quiet,
         known: Option<Fingerprint>,
         /// What an earlier check found, and when. It shows that a file is quiet where the clock of the file
         /// system differs from ours.
@@ -82,6 +83,8 @@ pub(super) enum Outcome {
         fingerprint: Fingerprint,
         wait: Duration,
     },
+    /// A program has the file open for writing.
+    OpenForWriting { fingerprint: Fingerprint },
     /// The system cannot open or read any file at the moment; try again after `wait`.
     Postponed { wait: Duration },
     /// There is no such file.
@@ -108,12 +111,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts the threads. `report` gets each outcome, and returns `false` to end the thread.
+    /// Starts the threads. `report` gets each outcome, and whether the file can change under another name; it returns
+    /// `false` to end the thread.
     pub(super) fn start(
         threads: usize,
         known: &Arc<SharedKnown>,
         stop: &Arc<AtomicBool>,
-        report: impl Fn(Name, Outcome) -> bool + Clone + Send + 'static,
+        report: impl Fn(Name, Outcome, bool) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -126,6 +130,8 @@ impl Pool {
             let mut worker = Worker {
                 known: Arc::clone(known),
                 stop: Arc::clone(stop),
+                is_linked: false,
+                writers: WriterCheck::default(),
                 buffer: Vec::new(),
                 other_buffer: Vec::new(),
             };
@@ -157,12 +163,15 @@ impl Drop for Pool {
 struct Worker {
     known: Arc<SharedKnown>,
     stop: Arc<AtomicBool>,
+    /// Whether the last file that was examined can change under another name.
+    is_linked: bool,
+    writers: WriterCheck,
     buffer: Vec<u8>,
     other_buffer: Vec<u8>,
 }
 
 impl Worker {
-    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome) -> bool) {
+    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome, bool) -> bool) {
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else {
@@ -171,8 +180,9 @@ impl Worker {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
+            self.is_linked = false;
             let outcome = self.run(&job);
-            if !report(job.name, outcome) {
+            if !report(job.name, outcome, self.is_linked) {
                 return;
             }
         }
@@ -201,9 +211,7 @@ impl Worker {
             },
             _ => Outcome::Refused {
                 // With a fingerprint the file is tried again when it changes.
-                fingerprint: job
-                    .dir
-                    .metadata(&*job.name)
+                fingerprint: hash::metadata(&job.dir, &job.name)
                     .ok()
                     .map(|m| job.fingerprint(&Stat::of_cap(&m))),
                 reason: e.to_string(),
@@ -214,13 +222,16 @@ impl Worker {
     fn examine(
         &mut self,
         job: &Job,
-        quiet: Duration,
+        quiet: Quiet,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
         (rehash, replaced): (bool, bool),
     ) -> io::Result<Outcome> {
-        let file = hash::open(&job.dir, &job.name, Links::Follow)?;
+        let (is_link, file) = hash::open_link(&job.dir, &job.name);
+        self.is_linked = is_link;
+        let file = file?;
         let metadata = file.metadata()?;
+        self.is_linked |= has_more_names(&metadata);
         let fingerprint = job.fingerprint(&Stat::of(&metadata));
         let refused = |reason: &str| {
             Ok(Outcome::Refused {
@@ -238,7 +249,11 @@ impl Worker {
         let Ok(length) = u32::try_from(fingerprint.size) else {
             return refused("it is longer than 4,294,967,295 bytes, the limit of a packet"); // S14
         };
-        if let Some(wait) = remaining_quiet(fingerprint, quiet, seen) {
+        let writers = self.writers.look(&file);
+        if writers == Writers::Some {
+            return Ok(Outcome::OpenForWriting { fingerprint });
+        }
+        if let Some(wait) = quiet.remaining(writers, &fingerprint, seen, SystemTime::now()) {
             return Ok(Outcome::Unsettled { fingerprint, wait });
         }
         if let Some(contents) = self.known.get(&fingerprint).filter(|_| !rehash) {
@@ -265,7 +280,7 @@ impl Worker {
         if after != fingerprint || hashed.length != fingerprint.size {
             return Ok(Outcome::Unsettled {
                 fingerprint: after,
-                wait: quiet,
+                wait: quiet.without_writers,
             });
         }
         let contents = Contents {
@@ -337,7 +352,7 @@ impl Worker {
         };
         match (id_of(file)?, id_of(other_file)?) {
             (Some(hashed), _) if hashed.id != id => {
-                return self.examine(job, SETTLE, None, None, (true, true));
+                return self.examine(job, Quiet::CLOSED, None, None, (true, true));
             }
             (Some(_), Some(other)) if other.id != id => return Ok(Outcome::OtherChanged),
             (Some(_), Some(_)) => {}
@@ -347,19 +362,10 @@ impl Worker {
     }
 }
 
-/// The time until a file's last change is `quiet` ago; `None` if it is already.
-fn remaining_quiet(
-    fingerprint: Fingerprint,
-    quiet: Duration,
-    seen: Option<(Fingerprint, Instant)>,
-) -> Option<Duration> {
-    let age = fingerprint
-        .age(SystemTime::now())
-        .unwrap_or_else(|| match seen {
-            Some((before, at)) if before == fingerprint => at.elapsed(),
-            _ => Duration::ZERO,
-        });
-    let wait = quiet.checked_sub(age).filter(|wait| !wait.is_zero())?;
-    // The monotonic clock may be slightly ahead of the file system's.
-    Some(wait + Duration::from_millis(1))
+/// Whether a file has several hard links.
+fn has_more_names(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(metadata) > 1;
+    #[cfg(not(unix))]
+    return false;
 }

@@ -18,6 +18,7 @@ use super::shared::{SharedIndex, SharedKnown};
 use super::table::Slot;
 use crate::file_system::FileSystem;
 use crate::fingerprint::{Fingerprint, Stat};
+use crate::hash;
 
 /// The number of files that a thread of the initial scan takes at once.
 const BATCH: usize = 256;
@@ -94,22 +95,27 @@ struct Progress {
     nothing_known: bool,
 }
 
-struct Found {
-    to_read: Vec<Name>,
-    recorded: usize,
+/// The result of the initial scan.
+pub(super) struct Found {
+    /// The files to be read.
+    pub(super) to_read: Vec<Name>,
+    /// The recorded files that can change under another name.
+    pub(super) links: Vec<Name>,
+    /// The number of files recorded.
+    pub(super) recorded: usize,
     result: io::Result<()>,
 }
 
 impl InitialScan<'_> {
-    /// Records the files whose contents are known from an earlier run. Returns the files to be read, and the
-    /// number of files recorded.
-    pub(super) fn run(&self, threads: usize) -> io::Result<(Vec<Name>, usize)> {
+    /// Records the files whose contents are known from an earlier run.
+    pub(super) fn run(&self, threads: usize) -> io::Result<Found> {
         let known = self.known.len();
         self.index.write().reserve(known);
         let progress = Progress {
             entries: Mutex::new(self.dir.entries()?),
             found: Mutex::new(Found {
                 to_read: Vec::new(),
+                links: Vec::new(),
                 recorded: 0,
                 result: Ok(()),
             }),
@@ -130,8 +136,10 @@ impl InitialScan<'_> {
         });
         let found = progress.found.into_inner();
         let found = found.unwrap_or_else(PoisonError::into_inner);
-        found.result?;
-        Ok((found.to_read, found.recorded))
+        match found.result {
+            Ok(()) => Ok(found),
+            Err(e) => Err(e),
+        }
     }
 
     fn work(&self, progress: &Progress) {
@@ -147,6 +155,7 @@ impl InitialScan<'_> {
                 return;
             }
             let (mut to_read, mut known) = (Vec::new(), Vec::new());
+            let mut links = Vec::new();
             let mut result = Ok(());
             for entry in batch {
                 let entry = match entry {
@@ -162,10 +171,16 @@ impl InitialScan<'_> {
                 }
                 let print = match progress.nothing_known {
                     true => None,
-                    false => fingerprint(self.dir, self.file_system, &entry, &name),
+                    false => fingerprint_and_links(self.dir, self.file_system, &entry, &name),
                 };
+                let (print, is_linked) = print.unzip();
                 match print.and_then(|print| self.known_record(print, progress.now)) {
-                    Some(record) if listed_name(&name).is_some() => known.push((name, record)),
+                    Some(record) if listed_name(&name).is_some() => {
+                        if is_linked == Some(true) {
+                            links.push(Name::from(&*name));
+                        }
+                        known.push((name, record));
+                    }
                     _ => to_read.push(Name::from(name)),
                 }
             }
@@ -185,6 +200,7 @@ impl InitialScan<'_> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             found.to_read.append(&mut to_read);
+            found.links.append(&mut links);
             found.recorded += recorded;
             if result.is_err() {
                 found.result = result;
@@ -215,14 +231,29 @@ fn fingerprint(
     entry: &DirEntry,
     name: &OsStr,
 ) -> Option<Fingerprint> {
+    fingerprint_and_links(dir, file_system, entry, name).map(|(print, _)| print)
+}
+
+/// Also whether the file can change under another name.
+fn fingerprint_and_links(
+    dir: &Dir,
+    file_system: FileSystem,
+    entry: &DirEntry,
+    name: &OsStr,
+) -> Option<(Fingerprint, bool)> {
     let is_link = entry
         .file_type()
         .is_ok_and(|file_type| file_type.is_symlink());
     let metadata = if is_link {
-        dir.metadata(name)
+        hash::metadata(dir, name)
     } else {
         entry.metadata()
     };
-    let stat = Stat::of_cap(&metadata.ok()?);
-    Some(file_system.fingerprint(&stat, name))
+    let metadata = metadata.ok()?;
+    #[cfg(unix)]
+    let is_linked = is_link || cap_std::fs::MetadataExt::nlink(&metadata) > 1;
+    #[cfg(not(unix))]
+    let is_linked = is_link;
+    let print = file_system.fingerprint(&Stat::of_cap(&metadata), name);
+    Some((print, is_linked))
 }

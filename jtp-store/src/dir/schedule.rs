@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::quiet::Quiet;
 use super::record::Name;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::fingerprint::Fingerprint;
 
 /// How long events of one file are collected before the file is checked.
 const COLLECT: Duration = Duration::from_millis(100);
@@ -13,12 +14,12 @@ const COLLECT: Duration = Duration::from_millis(100);
 /// The longest that further events postpone the check of a file.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// A file without an event that says it is complete is treated as complete after being unchanged for this long.
-pub(super) const QUIET: Duration = Duration::from_millis(400);
+/// How long a file has had writers when that is logged.
+const LOG_WRITERS: Duration = Duration::from_secs(60);
 
-/// The same for a file that is still open for writing. Under 2 s, because some programs never close the files
-/// that they wrote.
-const QUIET_WHILE_OPEN: Duration = Duration::from_millis(1200);
+/// How often a file is checked that has writers, or that must stay unchanged for a longer time: no event may say that it
+/// was closed, and a scan does not say that it changed again.
+const RECHECK: Duration = Duration::from_millis(500);
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +49,7 @@ pub(super) struct Check {
     due: Instant,
     /// The time of the first event that led to this check.
     pub(super) since: Instant,
-    /// The least time since the file's last change.
-    pub(super) quiet: Duration,
+    pub(super) quiet: Quiet,
     /// Read the contents even if the fingerprint is unchanged.
     pub(super) force: bool,
     /// An event said that the name may be that of another file now.
@@ -59,6 +59,8 @@ pub(super) struct Check {
     open: bool,
     /// Only a second reading, see [`Check::reread`]: any event brings it forward.
     reread: bool,
+    /// Whether the log says already that the file has writers.
+    logged: bool,
 }
 
 impl Check {
@@ -66,17 +68,18 @@ impl Check {
         let mut check = Check {
             due: now + COLLECT,
             since: now,
-            quiet: SETTLE,
+            quiet: Quiet::UNCERTAIN,
             force: false,
             replaced: false,
             seen: None,
             open: false,
             reread: false,
+            logged: false,
         };
         match event {
-            FileEvent::Scanned => (check.due, check.quiet) = (now, QUIET),
+            FileEvent::Scanned => (check.due, check.quiet) = (now, Quiet::FOUND),
             FileEvent::Initial => check.due = now,
-            FileEvent::Created => check.quiet = QUIET,
+            FileEvent::Created => check.quiet = Quiet::FOUND,
             _ => {}
         }
         check.add_event(event, now);
@@ -88,7 +91,7 @@ impl Check {
         match event {
             FileEvent::Completed | FileEvent::Removed => {
                 self.open = false;
-                self.quiet = SETTLE;
+                self.quiet = Quiet::CLOSED;
                 // A file that is closed again and again is checked all the same.
                 self.due = (now + COLLECT).min(self.since + MAX_DELAY).max(now);
             }
@@ -96,11 +99,11 @@ impl Check {
                 // The mtime and ctime of a long write() are those of its beginning.
                 self.force = true;
                 self.open = true;
-                self.quiet = QUIET_WHILE_OPEN;
+                self.quiet = Quiet::OPEN;
             }
             // The file system may have hidden a change.
             FileEvent::Suspected => self.force = true,
-            FileEvent::Created if !self.open => self.quiet = QUIET,
+            FileEvent::Created if !self.open => self.quiet = Quiet::FOUND,
             FileEvent::Created | FileEvent::Touched | FileEvent::Scanned | FileEvent::Initial => {}
         }
     }
@@ -111,9 +114,27 @@ impl Check {
         self
     }
 
+    /// The same check at a later time, because the file has writers.
+    pub(super) fn awaiting_close(mut self, name: &Name, now: Instant) -> Check {
+        if now.duration_since(self.since) > LOG_WRITERS
+            && !std::mem::replace(&mut self.logged, true)
+        {
+            tracing::info!(file = ?name, "a file is left out of the catalog while a program has it open for writing");
+        }
+        self.delayed(now + RECHECK)
+    }
+
+    /// An event may have been lost that says that the file was closed.
+    pub(super) fn events_lost(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.quiet = Quiet::FOUND;
+        }
+    }
+
     /// The same check at a later time, because the file was found to be changing.
-    pub(super) fn postponed(mut self, due: Instant, now: Instant, found: Fingerprint) -> Check {
-        self.due = due;
+    pub(super) fn postponed(mut self, wait: Duration, now: Instant, found: Fingerprint) -> Check {
+        // After a longer wait it may have been another file for long.
+        self.due = now + wait.min(RECHECK);
         if self.seen.is_none_or(|(before, _)| before != found) {
             self.seen = Some((found, now));
         }
@@ -141,6 +162,7 @@ impl Check {
         self.since = self.since.min(earlier.since);
         self.force |= earlier.force;
         self.replaced |= earlier.replaced;
+        self.logged |= earlier.logged;
         self
     }
 }
@@ -183,6 +205,11 @@ impl Schedule {
         self.order.insert((check.due, Arc::clone(name)));
     }
 
+    /// The number of files that wait for a check.
+    pub(super) fn len(&self) -> usize {
+        self.checks.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.order.first().map(|(due, _)| *due)
     }
@@ -195,6 +222,11 @@ impl Schedule {
         let (_, name) = self.order.pop_first()?;
         let check = self.checks.remove(&name)?;
         Some((name, check))
+    }
+
+    /// Events were lost.
+    pub(super) fn events_lost(&mut self) {
+        self.checks.values_mut().for_each(Check::events_lost);
     }
 
     pub(super) fn clear(&mut self) {
@@ -224,15 +256,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_open_for_writing_must_be_quiet_for_longer_until_it_is_closed() {
+    fn without_leases_a_written_file_must_be_quiet_for_a_minute_unless_it_is_closed() {
         let now = Instant::now();
         let mut check = Check::new(FileEvent::Created, now);
-        assert_eq!((check.quiet, check.force), (QUIET, false));
+        assert_eq!((check.quiet, check.force), (Quiet::FOUND, false));
         check.add_event(FileEvent::Written, now);
         check.add_event(FileEvent::Touched, now);
-        assert_eq!((check.quiet, check.force), (QUIET_WHILE_OPEN, true));
+        assert_eq!((check.quiet, check.force), (Quiet::OPEN, true));
         check.add_event(FileEvent::Completed, now);
-        assert_eq!((check.quiet, check.force), (SETTLE, true));
+        assert_eq!((check.quiet, check.force), (Quiet::CLOSED, true));
     }
 
     #[test]

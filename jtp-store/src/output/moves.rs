@@ -1,5 +1,6 @@
 //! Gives files their names: in one atomic step, and only over what the caller has looked at. // R5 R8
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Component, Path};
 use std::sync::atomic::Ordering;
@@ -126,9 +127,7 @@ impl Inner {
     ///
     /// If it turns out that `to` is another file, that is replaced if it is in the state `over`.
     fn rename_onto_itself(&self, from: &str, to: &FileName, over: &FileState) -> io::Result<()> {
-        let unique = self
-            .run
-            .wrapping_add(self.counter.fetch_add(1, Ordering::Relaxed));
+        let unique = RandomState::new().hash_one(self.counter.fetch_add(1, Ordering::Relaxed));
         let aside = to.with_id(ImageId(unique));
         let (aside, to) = (aside.as_str(), to.as_str());
         self.rename_to_free(from, aside)?;
