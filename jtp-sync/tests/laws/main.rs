@@ -5,7 +5,6 @@
 
 mod calls;
 mod cases;
-mod copies;
 mod executor;
 mod histories;
 mod model;
