@@ -38,6 +38,11 @@
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// So do those of jtp-sync, which depends on no adapter.
+#[cfg(doctest)]
+#[doc = include_str!("../../jtp-sync/README.md")]
+pub struct SyncReadme;
+
 use std::error::Error;
 use std::ffi::OsString;
 use std::future::poll_fn;

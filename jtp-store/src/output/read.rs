@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use jtp_core::ImageId;
 
-use super::scan::is_too_long;
+use super::scan::exceeds_packet;
 use super::{FileState, Inner, OutputError};
 use crate::hash::{self, Links};
 
@@ -40,7 +40,7 @@ impl Inner {
         if !state.is_file() || self.look(name).map_err(failed)? != *state {
             return Err(ReadError::Changed);
         }
-        if is_too_long(state.length()) {
+        if exceeds_packet(state.length()) {
             return Err(ReadError::TooLong);
         }
         let file = match hash::open(&self.dir, OsStr::new(name), Links::Refuse) {

@@ -217,7 +217,7 @@ fn content(contents: Contents, is_image: bool) -> FileContent {
 }
 
 /// Whether a file is longer than any image that a packet can have. // S14
-pub(super) fn is_too_long(length: u64) -> bool {
+pub(super) fn exceeds_packet(length: u64) -> bool {
     u32::try_from(length).is_err()
 }
 
@@ -287,7 +287,7 @@ impl Scanner<'_> {
             Ok(self.folder.file_system.fingerprint(&stat, name))
         };
         let print = fingerprint()?;
-        if is_too_long(print.size) {
+        if exceeds_packet(print.size) {
             return Ok(Look::TooLong);
         }
         let settled = print.is_settled(SystemTime::now());

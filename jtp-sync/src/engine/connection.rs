@@ -64,6 +64,8 @@ struct Loss {
     error: ClientFailure,
     /// The image in whose place the response ended.
     culprit: Option<ImageId>,
+    /// Whether the response had begun, or the server reported that it cannot send it.
+    at_fault: bool,
     /// Whether no other image was requested.
     alone: bool,
     arrived: u64,
@@ -107,8 +109,8 @@ impl<R: Runtime> Connection<R> {
             let session = Arc::clone(&self.session);
             listener!(session.changed => changed);
             if let Some(request) = self.session.next_request() {
-                if let Err(loss) = self.perform(request).await {
-                    self.recover(loss).await?;
+                if let Err(loss) = Box::pin(self.perform(request)).await {
+                    Box::pin(self.recover(loss)).await?;
                 }
                 continue;
             }
@@ -153,7 +155,7 @@ impl<R: Runtime> Connection<R> {
             let session = Arc::clone(&self.session);
             let pace = Arc::clone(&self.pace);
             let parts = (&mut self.workers, &*pace);
-            let receiving = receive(&session, &mut images, parts, &mut response);
+            let receiving = Box::pin(receive(&session, &mut images, parts, &mut response));
             let too_slow = pace.too_slow(&self.runtime, self.window);
             match race(session.stopped(), race(receiving, too_slow)).await {
                 Either::First(()) => None,
@@ -180,10 +182,12 @@ impl<R: Runtime> Connection<R> {
             }
             return Ok(());
         };
-        let at_fault = answered || is_server_error(&error);
+        // The server answers: the image may be at fault.
+        let at_fault = (answered || is_server_error(&error)) && !error.is_rate_limited();
         let next = response.pending.front().copied().filter(|_| at_fault);
         Err(Loss {
             culprit: response.current.or(next),
+            at_fault,
             alone: requested == 1,
             arrived: response.arrived,
             error,
@@ -240,21 +244,22 @@ impl<R: Runtime> Connection<R> {
         if self.losses > self.max_losses() {
             return Err(error.into());
         }
+        // Without progress by this kind of request, another kind is used.
+        if loss.bulk && loss.arrived == 0 && loss.at_fault {
+            self.session.state().bulk = false;
+        }
         let pause = match loss.culprit {
             Some(culprit) if self.strikes < MAX_STRIKES => {
                 self.strikes += 1;
-                // Without progress by this kind of request, another kind is used.
-                if loss.bulk && loss.arrived == 0 {
-                    self.session.state().bulk = false;
-                }
+                self.session.emit(&SyncEvent::Retrying {
+                    error: &error,
+                    pause: STRIKE_PAUSE,
+                });
                 self.suspect(culprit, loss.alone, error);
                 return self.sleep(STRIKE_PAUSE).await;
             }
             _ => self.retry.pause(error.is_rate_limited()),
         };
-        if loss.bulk && loss.arrived == 0 && is_server_error(&error) {
-            self.session.state().bulk = false;
-        }
         match pause {
             Some(pause) => {
                 self.session.emit(&SyncEvent::Retrying {
@@ -294,10 +299,12 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// A bound for servers that end each connection after some images: it grows with the number of images.
+    /// A bound for servers that send images that nobody asked for and end the connection. Each planned image may cause
+    /// as many losses as it takes to give it up, and one before.
     fn max_losses(&self) -> u64 {
-        let totals = self.session.state().planner.totals();
-        100 + totals.planned.images / 2
+        let planned = self.session.state().planner.totals().planned.images;
+        let for_each = u64::from(self.retries.max(1)) + 1;
+        100 + planned.saturating_mul(for_each)
     }
 
     pub(super) async fn sleep(&mut self, pause: Duration) -> Result<(), Error> {

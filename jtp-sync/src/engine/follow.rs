@@ -69,12 +69,12 @@ impl<R: Runtime> Run<R> {
             self.session.check()?;
             let mut client = self.clients.clone().build();
             let mut connected = false;
-            let mut ended = self.watch(&mut client, single, &mut connected).await;
+            let mut ended = Box::pin(self.watch(&mut client, single, &mut connected)).await;
             client.close().await;
             self.main.watches = false;
             if matches!(ended, Ok(End::Single)) {
                 single = true;
-                ended = self.settle().await.map(|()| End::Single);
+                ended = Box::pin(self.settle()).await.map(|()| End::Single);
                 self.main.client.close().await;
             }
             if connected {
@@ -110,7 +110,7 @@ impl<R: Runtime> Run<R> {
         let begun = self.runtime.now();
         let mut entries = client.entries_and_watch();
         let pace = Arc::clone(&self.main.pace);
-        let receiving = receive_entries(&self.session, &mut entries, &pace);
+        let receiving = Box::pin(receive_entries(&self.session, &mut entries, &pace));
         let too_slow = pace.too_slow(&self.runtime, self.main.window);
         let listed = match race(receiving, too_slow).await {
             Either::First(listed) => listed,
@@ -128,7 +128,7 @@ impl<R: Runtime> Run<R> {
             drop(entries);
             // What has arrived is used.
             if received.entries > 0 && is_transient(&error) {
-                self.settle().await?;
+                Box::pin(self.settle()).await?;
             }
             return Err(error);
         }
@@ -219,9 +219,9 @@ impl<R: Runtime> Run<R> {
     ) -> Result<(), Error> {
         let task = async {
             if !listed {
-                self.list(false).await?;
+                Box::pin(self.list(false)).await?;
             }
-            self.settle().await
+            Box::pin(self.settle()).await
         };
         let mut task = pin!(task);
         loop {

@@ -101,6 +101,7 @@ impl<R: Runtime> Run<R> {
             report: &report,
             announced: received.announced,
         });
+        self.session.emit_arrived();
         Ok(())
     }
 
@@ -114,7 +115,7 @@ impl<R: Runtime> Run<R> {
             let (session, pace) = (Arc::clone(&self.session), Arc::clone(&self.main.pace));
             let window = self.main.window;
             let mut entries = self.main.client.entries();
-            let receiving = receive_entries(&session, &mut entries, &pace);
+            let receiving = Box::pin(receive_entries(&session, &mut entries, &pace));
             let result = match race(receiving, pace.too_slow(&self.runtime, window)).await {
                 Either::First(result) => result,
                 Either::Second(()) => Err(Error::Client(ClientError::TimedOut.into())),

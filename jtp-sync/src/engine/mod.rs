@@ -3,6 +3,9 @@
 //! Data flows one way: a [connection](connection) receives packets and passes them in batches to its
 //! [worker threads](workers), which decode and verify them and give them to the [session](session). There the planner
 //! says what becomes of them, and the same thread [carries it out](moves) in the folder.
+//!
+//! Futures that contain a request are boxed where they are awaited: nested they take some 60 KB, and a build without
+//! optimisation has several copies of each on the stack. The threads of jtp-blocking have 256 KiB.
 
 mod builder;
 mod connection;
@@ -88,18 +91,19 @@ impl<R: Runtime> FolderSync<R> {
         self.folder = None;
         let (mut run, _end) = self.start();
         let time = self.config.max_time;
+        let sync = Box::pin(run.sync());
         let result = match time {
-            None => run.sync().await,
+            None => sync.await,
             Some(time) => {
                 let runtime = self.config.clients.runtime().clone();
                 let until = runtime.now() + time;
-                match race(run.sync(), runtime.sleep_until(until)).await {
+                match race(sync, runtime.sleep_until(until)).await {
                     Either::First(result) => result,
                     Either::Second(()) => Err(Error::TimeLimit),
                 }
             }
         };
-        let result = run.finish(result).await;
+        let result = Box::pin(run.finish(result)).await;
         self.keep(&run, result.is_ok());
         result.map(|()| self.totals)
     }
@@ -115,8 +119,9 @@ impl<R: Runtime> FolderSync<R> {
     /// [`Error::Cancelled`], or what another attempt cannot repair.
     pub async fn follow(&mut self) -> Result<std::convert::Infallible, Error> {
         let (mut run, _end) = self.start();
-        let result = run.follow().await;
-        let error = match run.finish(result.map(|never| match never {})).await {
+        let result = Box::pin(run.follow()).await;
+        let finished = Box::pin(run.finish(result.map(|never| match never {})));
+        let error = match finished.await {
             Err(error) => error,
             // It ends by an error.
             Ok(()) => Error::Cancelled,

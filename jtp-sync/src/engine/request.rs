@@ -47,6 +47,10 @@ impl State {
         {
             return None;
         }
+        // Images that have arrived and are not processed yet would come again. // R8
+        if self.planner.requested().images > 0 {
+            return None;
+        }
         let few = wanted <= MAX_GET;
         let had = self.planner.len().saturating_sub(wanted) + self.suspects.len();
         if few && (self.follows || had > MAX_BATCH_FOR_FEW) {

@@ -76,8 +76,8 @@ impl<R: Runtime> Run<R> {
 
     /// Makes the folder contain what the server lists.
     pub(super) async fn sync(&mut self) -> Result<(), Error> {
-        self.list(true).await?;
-        self.settle().await
+        Box::pin(self.list(true)).await?;
+        Box::pin(self.settle()).await
     }
 
     /// Carries out the plan until nothing is left to do.
@@ -95,7 +95,7 @@ impl<R: Runtime> Run<R> {
             };
             if wanted > 0 {
                 self.session.emit_planned();
-                self.fetch(wanted).await?;
+                Box::pin(self.fetch(wanted)).await?;
             } else if wants_list && lists >= MAX_LISTS {
                 let state = &mut *self.session.state();
                 state.relist = false;
@@ -103,7 +103,7 @@ impl<R: Runtime> Run<R> {
             } else if wants_list {
                 lists += 1;
                 self.main.sleep(self.list_pause(lists)).await?;
-                self.list(false).await?;
+                Box::pin(self.list(false)).await?;
             } else {
                 debug_assert!(finished, "nothing is in progress, and something is left");
                 self.session.emit_planned();
@@ -126,7 +126,7 @@ impl<R: Runtime> Run<R> {
         for number in 1..connections {
             self.start_helper(number)?;
         }
-        let fetched = self.main.fetch().await;
+        let fetched = Box::pin(self.main.fetch()).await;
         if matches!(&fetched, Err(error) if !is_transient(error)) {
             self.session.end();
         }

@@ -215,6 +215,7 @@ impl Session {
     /// An image has arrived and is verified. On a worker thread. // R2
     pub(super) fn received(&self, staged: StagedFile, mut flight: Flight) -> Result<(), Error> {
         let (id, length) = (staged.id(), staged.length());
+        let is_kept;
         {
             let state = &mut *self.state();
             state.suspects.remove(&id);
@@ -226,11 +227,15 @@ impl Session {
                 }
                 state.unlisted_bytes = bytes;
             }
-            if state.planner.fetched(id) == Received::Keep {
+            is_kept = state.planner.fetched(id) == Received::Keep;
+            if is_kept {
                 state.staged.insert(id, Arc::new(Mutex::new(staged)));
             }
         }
-        flight.complete();
+        match is_kept {
+            true => flight.complete(),
+            false => drop(flight),
+        }
         self.run_moves()?;
         // One that has to wait takes neither memory nor a file descriptor.
         let waiting = self.state().staged.get(&id).cloned();
@@ -259,6 +264,15 @@ impl Session {
         }
         if let Err(error) = self.run_moves() {
             self.fail(error);
+        }
+    }
+
+    /// Reports the bytes that have arrived, after a LIST: it may have named images that had arrived before. No image is
+    /// arriving.
+    pub(super) fn emit_arrived(&self) {
+        let bytes = self.state().planner.totals().fetched.bytes;
+        if self.arrived.swap(bytes, Ordering::Relaxed) != bytes {
+            self.emit(&SyncEvent::Progress { bytes });
         }
     }
 

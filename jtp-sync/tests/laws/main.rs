@@ -5,6 +5,7 @@
 
 mod calls;
 mod cases;
+mod copies;
 mod executor;
 mod histories;
 mod model;

@@ -1,0 +1,21 @@
+//! The sync engine, `jtp_sync::FolderSync`, on each runtime, against scripted servers that behave like deployed ones, and
+//! against our own.
+//!
+//! - `quirks`: catalogs and responses that lack something, or contain what nobody asked for.
+//! - `gaps`: servers that fail in the place of certain images.
+//! - `connections`: servers that admit few connections.
+//! - `endless`: servers that never come to an end.
+//! - `memory`: large catalogs.
+//! - `cancel`: cancelling a sync, and dropping its future, at any moment.
+//! - `resume`: runs after a run, totals, observers that panic, folders that vanish or are full.
+//! - `follow`: bursts of events, restarts of the server, files that the user deletes.
+//!
+//! Where the engine waits for seconds or minutes, its runtime's clock is accelerated (`world`).
+
+#![cfg(target_os = "linux")]
+
+#[allow(dead_code, reason = "shared with the other test targets")]
+mod support;
+
+#[path = "sync/mod.rs"]
+mod sync;

@@ -1,0 +1,214 @@
+//! Servers that admit few connections. // T8
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jtp_core::server::ServerConfig;
+use jtp_tokio::store::MemoryStore;
+
+use super::job::{Job, target};
+use super::log::Event;
+use super::stub::{Request, Stub, images, images_from};
+use super::world::World;
+use crate::support::bytes::*;
+use crate::support::peer::Peer;
+use crate::support::process::{WorkDir, eventually};
+use crate::support::serve::TestServer;
+
+fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemoryStore> {
+    let store = MemoryStore::new();
+    insert(&store, images);
+    // A client keeps the connection over which it has fetched.
+    let config = ServerConfig::new().with_idle_timeout(Some(Duration::from_millis(100)));
+    TestServer::store(store, |server| {
+        server.max_connections_per_ip(max_per_ip).config(config)
+    })
+}
+
+fn insert(store: &MemoryStore, images: &[TestImage]) {
+    for image in images {
+        store.insert(&image.name, image.bytes.clone()).unwrap();
+    }
+}
+
+#[test]
+fn t8_server_that_admits_one_connection_serves_a_client_with_four() {
+    let images = images(120);
+    for world in World::ALL {
+        let server = memory_server(&images, 1);
+        let (_parent, folder) = target();
+        let mut job = Job::new(server.address, &folder).accelerated(10);
+        job.connections = 4;
+        let totals = job.run_ok(world);
+        assert_eq!(totals.failed(), 0, "{}", job.log);
+        job.assert_files(&images);
+        let last = job.log.lock().iter().rev().find_map(|event| match event {
+            Event::Fewer(connections) => Some(*connections),
+            _ => None,
+        });
+        assert_eq!(last, Some(1), "{}", job.log);
+    }
+}
+
+#[test]
+fn t8_follow_manages_with_one_connection() {
+    for world in World::ALL {
+        let first = images(10);
+        let server = memory_server(&first, 1);
+        let (_parent, folder) = target();
+        let job = Job::new(server.address, &folder).accelerated(10);
+        let following = job.follow(world);
+        let mut all = first;
+        for round in 0..4 {
+            job.log.wait_for(all.len(), "images placed", |event| {
+                matches!(event, Event::Placed { .. })
+            });
+            job.log.wait_for(round + 1, "watches", |event| {
+                matches!(event, Event::Watching)
+            });
+            job.assert_files(&all);
+            let new = images_from(100 * (round + 1), 3);
+            insert(&server.store, &new);
+            all.extend(new);
+        }
+        let (error, _) = following.cancel();
+        assert!(matches!(error, jtp_sync::Error::Cancelled), "{error:?}");
+    }
+}
+
+#[test]
+fn t8_follow_manages_while_others_use_up_the_limit_now_and_then() {
+    for world in World::ALL {
+        let mut all = images(10);
+        let server = memory_server(&all, 2);
+        let (_parent, folder) = target();
+        let job = Job::new(server.address, &folder).accelerated(10);
+        let following = job.follow(world);
+        job.log
+            .wait_for(1, "watches", |event| matches!(event, Event::Watching));
+        for round in 0..3 {
+            // The watcher and this one are all that is admitted.
+            let other = occupy(server.address);
+            let new = images_from(100 * (round + 1), 2);
+            insert(&server.store, &new);
+            all.extend(new);
+            if round == 1 {
+                drop(other);
+            } else {
+                let count = all.len();
+                let placed = |event: &Event| matches!(event, Event::Placed { .. });
+                job.log
+                    .wait_for(count, "images placed beside another client", placed);
+            }
+        }
+        let count = all.len();
+        let placed = |event: &Event| matches!(event, Event::Placed { .. });
+        job.log.wait_for(count, "images placed", placed);
+        job.assert_files(&all);
+        drop(following);
+    }
+}
+
+/// Another client of this host, admitted.
+fn occupy(address: SocketAddr) -> Option<Peer> {
+    let mut admitted = None;
+    eventually("another client is admitted", || {
+        let stream = TcpStream::connect(address).unwrap();
+        let mut peer = Peer::on(stream);
+        if peer.try_send([LIST, KEEP]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL" {
+            admitted = Some(peer);
+        }
+        admitted.is_some()
+    });
+    admitted
+}
+
+/// How a server refuses a connection.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    /// It closes the connection after it has accepted it.
+    Close,
+    /// It answers the first request with `RateLimited`. // S15
+    RateLimited,
+}
+
+/// A server that admits three connections at a time, and each may make several requests.
+fn admits_three(images: &[TestImage], refusal: Refusal) -> (Stub, Arc<AtomicBool>) {
+    let images = images.to_vec();
+    let refused = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&refused);
+    let stub = Stub::new(move |connection| {
+        if connection.open > 3 {
+            flag.store(true, Ordering::SeqCst);
+            if matches!(refusal, Refusal::RateLimited) && connection.request().is_some() {
+                connection.send(error(RATE_LIMITED, "3 connections"));
+            }
+            return;
+        }
+        while let Some(request) = connection.request() {
+            connection.answer(&images, &request);
+        }
+    });
+    (stub, refused)
+}
+
+#[test]
+fn t8_images_of_refused_connections_come_over_the_admitted_ones() {
+    let images = images(300);
+    for refusal in [Refusal::Close, Refusal::RateLimited] {
+        for world in World::ALL {
+            let (stub, refused) = admits_three(&images, refusal);
+            let (_parent, folder) = target();
+            let mut job = Job::new(stub.address, &folder).accelerated(10);
+            job.connections = 8;
+            let totals = job.run_ok(world);
+            assert_eq!(totals.failed(), 0, "{world:?}, {refusal:?}\n{}", job.log);
+            job.assert_files(&images);
+            if refused.load(Ordering::SeqCst) {
+                let fewer = job.log.count(|event| matches!(event, Event::Fewer(3..=7)));
+                assert!(fewer > 0, "{world:?}, {refusal:?}\n{}", job.log);
+            }
+        }
+    }
+}
+
+#[test]
+fn t8_eight_connections_against_three_admitted_are_a_success() {
+    // The program, as users start it.
+    let images = images(300);
+    let (stub, _) = admits_three(&images, Refusal::Close);
+    let workdir = WorkDir::of(&[]);
+    let output = workdir.client(stub.address, &["-k", "-p", "8"]);
+    output.assert_fetched(300, 0);
+    assert_eq!(workdir.fetched().len(), 300);
+}
+
+#[test]
+fn r6_connections_that_are_refused_at_first_are_no_failure() {
+    // The limit is reached when the run begins; the first connection that is admitted does all.
+    let images = images(50);
+    for world in World::ALL {
+        let served = images.clone();
+        let refused = Mutex::new(2);
+        let stub = Stub::new(move |connection| {
+            {
+                let mut left = refused.lock().unwrap();
+                if *left > 0 {
+                    *left -= 1;
+                    return;
+                }
+            }
+            while let Some(request) = connection.request() {
+                connection.answer(&served, &request);
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(10);
+        job.run_ok(world);
+        job.assert_files(&images);
+        assert_eq!(job.log.retries(), 2, "{}", job.log);
+        assert_eq!(stub.requests()[0], Request::List);
+    }
+}

@@ -1,0 +1,139 @@
+//! Servers that fail in the place of certain images: all others come, and those are reported with the cause. // R6 R8
+
+use jtp_sync::Reason;
+
+use super::job::{Job, target};
+use super::stub::{Connection, Request, Stub, images, response_of};
+use super::world::World;
+use crate::support::bytes::*;
+
+/// How a server fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// It closes the connection between two packets.
+    Close,
+    /// It closes the connection within the packet.
+    CloseWithin,
+    /// It sends JTPE ServerError in place of the packet. // S12
+    ServerError,
+}
+
+const FAILURES: [Failure; 3] = [Failure::Close, Failure::CloseWithin, Failure::ServerError];
+
+/// Serves images, and fails in the place of each of `bad`.
+fn serve(connection: &mut Connection, images: &[TestImage], bad: &[u64], failure: Failure) {
+    while let Some(request) = connection.request() {
+        if matches!(request, Request::List | Request::Watch) {
+            connection.answer(images, &request);
+            continue;
+        }
+        let (head, selected) = response_of(images, &request);
+        connection.send(head);
+        for image in selected {
+            if !bad.contains(&image.id) {
+                connection.send(image.packet());
+                continue;
+            }
+            match failure {
+                Failure::Close => {}
+                Failure::CloseWithin => {
+                    let packet = image.packet();
+                    connection.send(&packet[..packet.len() - 10]);
+                }
+                Failure::ServerError => drop(connection.send(error(SERVER_ERROR, "bad disk"))),
+            }
+            return;
+        }
+    }
+}
+
+#[track_caller]
+fn check(world: World, positions: &[usize], failure: Failure, connections: usize) {
+    let what = format!("{world:?}, {positions:?}, {failure:?}, {connections} connections");
+    let images = images(60);
+    let mut bad: Vec<u64> = positions.iter().map(|n| images[*n].id).collect();
+    let (served, failing) = (images.clone(), bad.clone());
+    let stub = Stub::new(move |connection| serve(connection, &served, &failing, failure));
+    let (_parent, folder) = target();
+    let mut job = Job::new(stub.address, &folder).accelerated(100);
+    job.connections = connections;
+    let totals = job.run_ok(world);
+    job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
+    assert_eq!(
+        totals.unfetched.images,
+        bad.len() as u64,
+        "{what}\n{}",
+        job.log
+    );
+    let refused = job.log.refused();
+    bad.sort_unstable();
+    let ids: Vec<u64> = refused.iter().map(|refused| refused.0).collect();
+    assert_eq!(ids, bad, "{what}\n{}", job.log);
+    for (_, reason, cause) in refused {
+        assert_eq!(reason, Reason::CannotFetch, "{what}\n{}", job.log);
+        assert!(
+            cause.starts_with("connection"),
+            "{what}: {cause}\n{}",
+            job.log
+        );
+    }
+    assert!(
+        job.log.retries() > 0,
+        "each loss is reported: {what}\n{}",
+        job.log
+    );
+
+    // The next run tries them again, and fetches nothing else. // R8 (b)
+    let again = Job::new(stub.address, &folder).accelerated(100);
+    let totals = again.run_ok(world);
+    assert_eq!(
+        totals.planned.images,
+        bad.len() as u64,
+        "{what}\n{}",
+        again.log
+    );
+    assert_eq!(totals.placed.images, 0, "{what}\n{}", again.log);
+}
+
+#[test]
+fn r6_image_at_the_beginning_that_cannot_be_sent_keeps_no_other_from_coming() {
+    for failure in FAILURES {
+        for world in World::ALL {
+            check(world, &[0], failure, 1);
+        }
+        check(World::Tokio, &[0], failure, 3);
+    }
+}
+
+#[test]
+fn r6_image_in_the_middle_that_cannot_be_sent_keeps_no_other_from_coming() {
+    for failure in FAILURES {
+        check(World::Tokio, &[30], failure, 1);
+        check(World::Blocking, &[30], failure, 3);
+    }
+}
+
+#[test]
+fn r6_image_at_the_end_that_cannot_be_sent_keeps_no_other_from_coming() {
+    for failure in FAILURES {
+        check(World::Smol, &[59], failure, 1);
+        check(World::Tokio, &[59], failure, 3);
+    }
+}
+
+#[test]
+fn r6_several_images_that_cannot_be_sent_keep_no_other_from_coming() {
+    for failure in FAILURES {
+        check(World::Tokio, &[0, 1, 2, 30, 58, 59], failure, 1);
+        check(World::AsyncStd, &[0, 1, 2, 30, 58, 59], failure, 3);
+    }
+}
+
+#[test]
+fn r6_every_second_image_that_cannot_be_sent_keeps_no_other_from_coming() {
+    let positions: Vec<usize> = (0..60).step_by(2).collect();
+    for failure in FAILURES {
+        check(World::Tokio, &positions, failure, 1);
+        check(World::Blocking, &positions, failure, 2);
+    }
+}

@@ -1,0 +1,216 @@
+//! The events of a sync.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+
+use crate::support::TEST_TIMEOUT;
+
+/// An event as recorded.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Scanned {
+        files: u64,
+    },
+    Unreadable(String),
+    Listed {
+        report: ListReport,
+        announced: u64,
+    },
+    Planned(Totals),
+    Started(u64),
+    Progress(u64),
+    Placed {
+        id: u64,
+        name: String,
+        bytes: u64,
+        replaced: bool,
+    },
+    Renamed {
+        aside: bool,
+    },
+    Broken {
+        id: u64,
+        cause: String,
+    },
+    Refused {
+        id: u64,
+        name: Option<String>,
+        reason: Reason,
+        cause: Option<String>,
+    },
+    Retrying(String),
+    Fewer(usize),
+    Watching,
+}
+
+/// All events so far.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<(Mutex<Vec<Event>>, Condvar)>);
+
+fn cause_text(cause: &Cause) -> String {
+    match cause {
+        Cause::Fault(fault) => format!("fault: {fault:?}"),
+        Cause::NotSent => "not sent".to_owned(),
+        Cause::Connection(error) => format!("connection: {error:?}"),
+        Cause::Folder(error) => format!("folder: {error:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+impl Event {
+    fn new(event: &SyncEvent<'_>) -> Event {
+        match event {
+            SyncEvent::Scanned { files, .. } => Event::Scanned { files: *files },
+            SyncEvent::Unreadable { name, .. } => {
+                Event::Unreadable(name.to_string_lossy().into_owned())
+            }
+            SyncEvent::Listed { report, announced } => Event::Listed {
+                report: (*report).clone(),
+                announced: *announced,
+            },
+            SyncEvent::Planned(totals) => Event::Planned(**totals),
+            SyncEvent::Started { id, .. } => Event::Started(id.0),
+            SyncEvent::Progress { bytes } => Event::Progress(*bytes),
+            SyncEvent::Placed {
+                id,
+                name,
+                bytes,
+                replaced,
+            } => Event::Placed {
+                id: id.0,
+                name: name.as_str().to_owned(),
+                bytes: *bytes,
+                replaced: *replaced,
+            },
+            SyncEvent::Renamed { aside, .. } => Event::Renamed { aside: *aside },
+            SyncEvent::Broken { id, cause } => Event::Broken {
+                id: id.0,
+                cause: cause_text(cause),
+            },
+            SyncEvent::Refused {
+                id,
+                name,
+                reason,
+                cause,
+            } => Event::Refused {
+                id: id.0,
+                name: name.map(|name| name.as_str().to_owned()),
+                reason: *reason,
+                cause: cause.map(cause_text),
+            },
+            SyncEvent::Retrying { error, .. } => Event::Retrying(format!("{error:?}")),
+            SyncEvent::FewerConnections { connections } => Event::Fewer(*connections),
+            SyncEvent::Watching => Event::Watching,
+            other => panic!("an event that the tests do not know: {other:?}"),
+        }
+    }
+}
+
+impl Log {
+    pub(crate) fn record(&self, event: &SyncEvent<'_>) {
+        self.lock().push(Event::new(event));
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.lock().iter().filter(|event| wanted(event)).count()
+    }
+
+    pub(crate) fn retries(&self) -> usize {
+        self.count(|event| matches!(event, Event::Retrying(_)))
+    }
+
+    pub(crate) fn placed(&self) -> usize {
+        self.count(|event| matches!(event, Event::Placed { .. }))
+    }
+
+    /// The images that were given up, and why.
+    pub(crate) fn refused(&self) -> Vec<(u64, Reason, String)> {
+        let refused = |event: &Event| match event {
+            Event::Refused {
+                id, reason, cause, ..
+            } => Some((*id, *reason, cause.clone().unwrap_or_default())),
+            _ => None,
+        };
+        let mut refused: Vec<_> = self.lock().iter().filter_map(refused).collect();
+        refused.sort_by_key(|refused| refused.0);
+        refused
+    }
+
+    /// Waits until this many events meet the condition.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, count: usize, what: &str, wanted: impl Fn(&Event) -> bool) {
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        let mut events = self.lock();
+        while events.iter().filter(|event| wanted(event)).count() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                drop(events);
+                panic!("not in time: {count} {what}\n{self}");
+            }
+            let waited = self.0.1.wait_timeout(events, left);
+            events = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Checks that the totals of a complete run are the sum of its events.
+    #[track_caller]
+    pub(crate) fn assert_truthful(&self, totals: &Totals) {
+        let events = self.lock().clone();
+        let arrived = totals.fetched.images + totals.unfetched.images;
+        assert_eq!(totals.planned.images, arrived, "{totals:?}\n{self}");
+        let bytes = totals.fetched.bytes + totals.unfetched.bytes;
+        assert_eq!(totals.planned.bytes, bytes, "{totals:?}\n{self}");
+        let number = |wanted: &dyn Fn(&Event) -> bool| {
+            u64::try_from(events.iter().filter(|event| wanted(event)).count()).unwrap()
+        };
+        let placed = number(&|event| matches!(event, Event::Placed { .. }));
+        assert_eq!(totals.placed.images, placed, "{totals:?}\n{self}");
+        let renamed = number(&|event| matches!(event, Event::Renamed { aside: false }));
+        assert_eq!(totals.renamed.images, renamed, "{totals:?}\n{self}");
+        let aside = number(&|event| matches!(event, Event::Renamed { aside: true }));
+        assert_eq!(totals.kept_aside.images, aside, "{totals:?}\n{self}");
+        let failed = number(&|event| {
+            matches!(event, Event::Refused { reason, .. } if matches!(reason,
+                Reason::NotReceived | Reason::CannotFetch | Reason::CannotWrite | Reason::NamesTaken))
+        });
+        assert_eq!(totals.failed(), failed, "{totals:?}\n{self}");
+        let planned = events.iter().rev().find_map(|event| match event {
+            Event::Planned(planned) => Some(*planned),
+            _ => None,
+        });
+        assert_eq!(planned, Some(*totals), "the last event tells the totals");
+        let progress = events.iter().rev().find_map(|event| match event {
+            Event::Progress(bytes) => Some(*bytes),
+            _ => None,
+        });
+        let progress = progress.unwrap_or(0);
+        assert_eq!(progress, totals.fetched.bytes, "{self}");
+    }
+}
+
+impl fmt::Display for Log {
+    /// The events, without most of those that are frequent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let events = self.lock();
+        let rare = events
+            .iter()
+            .filter(|event| !matches!(event, Event::Progress(_) | Event::Started(_)));
+        let rare: Vec<_> = rare.collect();
+        writeln!(f, "{} events, of which {}:", events.len(), rare.len())?;
+        for event in &rare[..rare.len().min(60)] {
+            writeln!(f, "  {event:?}")?;
+        }
+        for event in &rare[rare.len().min(60).max(rare.len().saturating_sub(20))..] {
+            writeln!(f, "  … {event:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Shared helpers: runtimes, syncs and their events, scripted servers.
+
+mod job;
+mod log;
+mod stub;
+mod world;
+
+mod cancel;
+mod connections;
+mod endless;
+mod follow;
+mod gaps;
+mod memory;
+mod quirks;
+mod resume;

@@ -1,0 +1,418 @@
+//! Catalogs and responses that lack something, or contain what nobody asked for.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jtp_sync::Reason;
+
+use super::job::{Job, target};
+use super::log::Event;
+use super::stub::{Connection, Request, Stub, images, images_from, response_of};
+use super::world::World;
+use crate::support::bytes::*;
+use crate::support::files::noise;
+
+/// A LIST that announces one entry more than it sends, then the end of the connection or nothing more.
+fn short_list(images: &[TestImage], stays_open: bool) -> Stub {
+    let images = images.to_vec();
+    Stub::new(move |connection| {
+        while let Some(request) = connection.request() {
+            if request != Request::List {
+                connection.answer(&images, &request);
+                continue;
+            }
+            let entries: Vec<u8> = images.iter().flat_map(TestImage::entry).collect();
+            connection.send([head(b"JTPL", images.len() + 1), entries].concat());
+            if !stays_open {
+                return;
+            }
+        }
+    })
+}
+
+#[track_caller]
+fn assert_short_list_is_used(job: &Job, world: World, images: &[TestImage]) {
+    let totals = job.run_ok(world);
+    assert_eq!(totals.fetched.images, 40, "{}", job.log);
+    job.assert_files(images);
+    let announced = job.log.count(
+        |event| matches!(event, Event::Listed { announced: 41, report } if report.entries == 40),
+    );
+    assert_eq!(
+        announced, 1,
+        "the missing entry is reported: R8\n{}",
+        job.log
+    );
+}
+
+#[test]
+fn entries_of_a_list_that_ends_one_short_are_used() {
+    let images = images(40);
+    for world in World::ALL {
+        let stub = short_list(&images, false);
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(20);
+        assert_short_list_is_used(&job, world, &images);
+    }
+}
+
+#[test]
+fn entries_of_a_list_that_stalls_one_short_are_used_after_one_timeout() {
+    let images = images(40);
+    for world in World::ALL {
+        let stub = short_list(&images, true);
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder);
+        job.response_timeout = Duration::from_millis(1200);
+        assert_short_list_is_used(&job, world, &images);
+        let lists = stub
+            .requests()
+            .iter()
+            .filter(|r| **r == Request::List)
+            .count();
+        assert_eq!(lists, 1, "{}", job.log);
+    }
+}
+
+#[test]
+fn r8_incomplete_list_replaces_nothing_that_it_does_not_name() {
+    // The folder has an image that the complete LIST named. The short one does not name it, and names another one that
+    // wants its file name.
+    let (old, new) = (noise(500, 1), noise(500, 2));
+    let old = TestImage::new("a.png", old);
+    let new = TestImage::new("a.png", new);
+    let stub = short_list(std::slice::from_ref(&new), false);
+    let (_parent, folder) = target();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("a.png"), &old.bytes).unwrap();
+    let job = Job::new(stub.address, &folder).accelerated(20);
+    job.run_ok(World::Tokio);
+    let files = job.files();
+    assert!(files.iter().any(|file| file.id == old.id), "{}", job.log);
+    assert!(files.iter().any(|file| file.id == new.id), "{}", job.log);
+}
+
+#[test]
+fn r8_later_one_of_two_images_with_one_name_gets_it_and_that_is_reported() {
+    let (first, second) = (noise(500, 1), noise(600, 2));
+    let first = TestImage::new("a.png", first);
+    let second = TestImage::new("a.png", second);
+    let other = TestImage::new("b.png", noise(100, 3));
+    let aside = TestImage::new(&format!("a-{:016x}.png", first.id), first.bytes.clone());
+    for world in World::ALL {
+        let stub = Stub::of(vec![first.clone(), other.clone(), second.clone()]);
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder);
+        job.run_ok(world);
+        job.assert_files([&second, &aside, &other]);
+        let reported = job.log.count(|event| {
+            let Event::Listed { report, .. } = event else {
+                return false;
+            };
+            let pair = report.examples.iter().map(|(a, b)| (a.0, b.0));
+            report.same_name == 1 && pair.eq([(first.id, second.id)])
+        });
+        assert_eq!(reported, 1, "{}", job.log);
+
+        let again = Job::new(stub.address, &folder);
+        let totals = again.run_ok(world);
+        assert_eq!(totals.planned.images, 0, "R8 b\n{}", again.log);
+        again.assert_files([&second, &aside, &other]);
+    }
+}
+
+#[test]
+fn server_that_does_not_know_batch_or_list_and_get_is_asked_by_id() {
+    let images = images(300);
+    for (code, had) in [
+        (UNSUPPORTED_FEATURE, 0),
+        (UNSUPPORTED_FEATURE, 10),
+        (INVALID_REQUEST, 0),
+        (INVALID_REQUEST, 10),
+    ] {
+        for world in World::ALL {
+            let served = images.clone();
+            let stub = Stub::new(move |connection| {
+                while let Some(request) = connection.request() {
+                    if matches!(request, Request::All | Request::Batch(_)) {
+                        connection.send(error(code, "no"));
+                        return;
+                    }
+                    connection.answer(&served, &request);
+                }
+            });
+            let (_parent, folder) = target();
+            std::fs::create_dir(&folder).unwrap();
+            for image in &images[..had] {
+                std::fs::write(folder.join(&image.name), &image.bytes).unwrap();
+            }
+            let job = Job::new(stub.address, &folder);
+            let totals = job.run_ok(world);
+            assert_eq!(totals.failed(), 0, "{}", job.log);
+            job.assert_files(&images);
+            let bulk = |r: &Request| matches!(r, Request::All | Request::Batch(_));
+            assert_eq!(stub.requests().iter().filter(|r| bulk(r)).count(), 1);
+        }
+    }
+}
+
+#[test]
+fn images_that_a_complete_response_lacks_are_reported_and_all_others_come() {
+    let images = images(60);
+    let missing = [images[0].id, images[30].id, images[59].id];
+    for connections in [1, 3] {
+        let served = images.clone();
+        let stub = Stub::new(move |connection| {
+            while let Some(request) = connection.request() {
+                match request {
+                    Request::List => connection.answer(&served, &request),
+                    _ => {
+                        let sent = served.iter().filter(|image| !missing.contains(&image.id));
+                        connection.answer(&sent.cloned().collect::<Vec<_>>(), &request)
+                    }
+                };
+            }
+        });
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder).accelerated(20);
+        job.connections = connections;
+        let totals = job.run_ok(World::Tokio);
+        assert_eq!(totals.unfetched.images, 3, "{}", job.log);
+        let refused = job.log.refused();
+        let mut ids: Vec<_> = refused.iter().map(|refused| refused.0).collect();
+        let mut expected = missing.to_vec();
+        ids.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(ids, expected, "{}", job.log);
+        for (_, reason, cause) in refused {
+            assert_eq!((reason, &*cause), (Reason::NotReceived, "not sent"));
+        }
+        job.assert_files(images.iter().filter(|image| !missing.contains(&image.id)));
+    }
+}
+
+#[test]
+fn r2_broken_image_is_requested_twice_and_reported_and_all_others_come() {
+    let images = images(60);
+    let broken = images[20].id;
+    for world in World::ALL {
+        let served = images.clone();
+        let stub = Stub::new(move |connection| {
+            while let Some(request) = connection.request() {
+                if request == Request::List {
+                    connection.answer(&served, &request);
+                    continue;
+                }
+                let (head, selected) = response_of(&served, &request);
+                connection.send(head);
+                for image in selected {
+                    let mut packet = image.packet();
+                    if image.id == broken {
+                        *packet.last_mut().unwrap() ^= 1;
+                    }
+                    connection.send(packet);
+                }
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder);
+        job.run_ok(world);
+        let count = job.log.count(|event| {
+            matches!(event, Event::Broken { id, cause } if *id == broken && cause.starts_with("fault"))
+        });
+        assert_eq!(count, 2, "{}", job.log);
+        let refused = job.log.refused();
+        assert_eq!(refused.len(), 1, "{}", job.log);
+        assert_eq!((refused[0].0, refused[0].1), (broken, Reason::NotReceived));
+        assert!(refused[0].2.starts_with("fault"), "{refused:?}");
+        job.assert_files(images.iter().filter(|image| image.id != broken));
+    }
+}
+
+#[test]
+fn r2_image_that_arrives_intact_at_the_second_attempt_is_placed() {
+    let images = images(10);
+    let target_id = images[4].id;
+    let served = images.clone();
+    let is_first = AtomicBool::new(true);
+    let stub = Stub::new(move |connection| {
+        while let Some(request) = connection.request() {
+            if request == Request::List {
+                connection.answer(&served, &request);
+                continue;
+            }
+            let (head, selected) = response_of(&served, &request);
+            connection.send(head);
+            for image in selected {
+                let mut packet = image.packet();
+                if image.id == target_id && is_first.swap(false, Ordering::SeqCst) {
+                    *packet.last_mut().unwrap() ^= 1;
+                }
+                connection.send(packet);
+            }
+        }
+    });
+    let (_parent, folder) = target();
+    let job = Job::new(stub.address, &folder);
+    let totals = job.run_ok(World::Tokio);
+    assert_eq!(totals.failed(), 0, "{}", job.log);
+    job.assert_files(&images);
+}
+
+/// Answers LIST with `listed` only, and other requests with `extra` images beside them.
+fn serve_with_extra(connection: &mut Connection, listed: &[TestImage], extra: &[TestImage]) {
+    while let Some(request) = connection.request() {
+        match request {
+            Request::List | Request::Watch | Request::Get(_) => {
+                connection.answer(listed, &request);
+            }
+            _ => {
+                let (_, selected) = response_of(listed, &request);
+                let all = extra.iter().chain(selected);
+                let count = all.clone().count();
+                let header = match request {
+                    Request::All => b"JTPG",
+                    _ => b"JTPB",
+                };
+                connection.send(head(header, count));
+                for image in all {
+                    connection.send(image.packet());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn r8_thousands_of_images_that_no_list_names_are_not_stored() {
+    let listed = images(20);
+    let extra = images_from(100, 5_000);
+    for world in [World::Tokio, World::Blocking] {
+        let (listed_too, extra) = (listed.clone(), extra.clone());
+        let stub = Stub::new(move |connection| serve_with_extra(connection, &listed_too, &extra));
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(10);
+        let totals = job.run_ok(world);
+        assert_eq!(totals.placed.images, 20, "{}", job.log);
+        job.assert_files(&listed);
+        assert_nothing_hidden_is_left(&job);
+    }
+}
+
+#[test]
+fn r8_large_images_that_no_list_names_are_not_stored() {
+    // 6 × 64 MiB decoded, some kilobytes on the wire.
+    let listed = images(20);
+    let extra: Vec<(u64, Vec<u8>)> = (0..6)
+        .map(|n| {
+            let raw = vec![n; 64 << 20];
+            (id_of(&raw), zstd::bulk::compress(&raw, 1).unwrap())
+        })
+        .collect();
+    let served = listed.clone();
+    let stub = Stub::new(move |connection| {
+        while let Some(request) = connection.request() {
+            if request != Request::All {
+                connection.answer(&served, &request);
+                continue;
+            }
+            connection.send(head(b"JTPG", served.len() + extra.len()));
+            for (id, data) in &extra {
+                connection.send(packet(ZSTD | 7, *id, data));
+            }
+            for image in &served {
+                connection.send(image.packet());
+            }
+        }
+    });
+    let (_parent, folder) = target();
+    let job = Job::new(stub.address, &folder).accelerated(10);
+    job.run_ok(World::Tokio);
+    job.assert_files(&listed);
+    assert_nothing_hidden_is_left(&job);
+}
+
+/// The folder has no temporary files. The index may be there.
+#[track_caller]
+fn assert_nothing_hidden_is_left(job: &Job) {
+    let hidden: Vec<_> = std::fs::read_dir(&job.folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .filter(|entry| entry.metadata().is_ok_and(|file| file.len() > 100_000))
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(hidden.is_empty(), "{hidden:?}\n{}", job.log);
+    let count = std::fs::read_dir(&job.folder).unwrap().count();
+    assert!(count < job.files().len() + 5, "{count} files");
+}
+
+#[test]
+fn r8_image_that_only_the_next_list_names_gets_its_name() {
+    let listed = images(20);
+    let late = images_from(100, 3);
+    for world in World::ALL {
+        let (listed_too, late_too) = (listed.clone(), late.clone());
+        let lists = AtomicUsize::new(0);
+        let stub = Stub::new(move |connection| {
+            let all = [&listed_too[..], &late_too].concat();
+            while let Some(request) = connection.request() {
+                let is_first_list =
+                    request == Request::List && lists.fetch_add(1, Ordering::SeqCst) == 0;
+                connection.answer(if is_first_list { &listed_too } else { &all }, &request);
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(10);
+        job.run_ok(world);
+        job.assert_files(listed.iter().chain(&late));
+        let fetched = stub.requests();
+        let gets = fetched.iter().filter(|r| matches!(r, Request::Get(_)));
+        assert_eq!(gets.count(), 0, "nothing comes twice: R8 b\n{fetched:?}");
+    }
+}
+
+#[test]
+fn s15_rate_limited_requests_are_made_again() {
+    let images = images(40);
+    for world in World::ALL {
+        let served = images.clone();
+        let stub = Stub::new(move |connection| {
+            // Every other connection is refused.
+            if connection.number % 2 == 0 {
+                connection.request();
+                connection.send(error(RATE_LIMITED, "slow down"));
+                return;
+            }
+            if let Some(request) = connection.request() {
+                connection.answer(&served, &request);
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(20);
+        let totals = job.run_ok(world);
+        assert_eq!(totals.failed(), 0, "{}", job.log);
+        job.assert_files(&images);
+        assert!(job.log.retries() >= 2, "{}", job.log);
+    }
+}
+
+#[test]
+fn r6_server_that_closes_after_each_response_is_asked_again() {
+    let images = images(400);
+    for connections in [1, 4] {
+        let served = images.clone();
+        let stub = Stub::new(move |connection| {
+            if let Some(request) = connection.request() {
+                connection.answer(&served, &request);
+            }
+        });
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder);
+        job.connections = connections;
+        let totals = job.run_ok(World::Tokio);
+        assert_eq!(totals.failed(), 0, "{}", job.log);
+        job.assert_files(&images);
+        assert_eq!(job.log.retries(), 0, "that is no loss\n{}", job.log);
+    }
+}

@@ -1,0 +1,225 @@
+//! Scripted servers.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::support::TEST_TIMEOUT;
+use crate::support::bytes::*;
+use crate::support::files::noise;
+
+/// A request as received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    List,
+    Get(Vec<u64>),
+    Batch(Vec<u64>),
+    All,
+    Watch,
+    Cancel,
+}
+
+/// A connection of a stub.
+pub(crate) struct Connection {
+    /// 0 for the first one that the stub accepted.
+    pub(crate) number: usize,
+    /// Connections that are open, with this one.
+    pub(crate) open: usize,
+    stream: TcpStream,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// A server that calls a function for each connection on a thread of its own, until it is dropped.
+pub(crate) struct Stub {
+    pub(crate) address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    accepted: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<Request>>>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Stub {
+    pub(crate) fn new(serve: impl Fn(&mut Connection) + Send + Sync + 'static) -> Stub {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stub = Stub {
+            address,
+            stop: Arc::default(),
+            accepted: Arc::default(),
+            requests: Arc::default(),
+            streams: Arc::default(),
+        };
+        let (stop, accepted) = (Arc::clone(&stub.stop), Arc::clone(&stub.accepted));
+        let (requests, streams) = (Arc::clone(&stub.requests), Arc::clone(&stub.streams));
+        let (serve, open) = (Arc::new(serve), Arc::new(AtomicUsize::new(0)));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                stream.set_read_timeout(Some(2 * TEST_TIMEOUT)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let mut connection = Connection {
+                    number: accepted.fetch_add(1, Ordering::SeqCst),
+                    open: open.fetch_add(1, Ordering::SeqCst) + 1,
+                    stream,
+                    requests: Arc::clone(&requests),
+                };
+                let (serve, open) = (Arc::clone(&serve), Arc::clone(&open));
+                thread::spawn(move || {
+                    serve(&mut connection);
+                    // Counted before the client notices the end.
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    connection.close();
+                });
+            }
+        });
+        stub
+    }
+
+    /// Answers all requests with these images.
+    pub(crate) fn of(images: Vec<TestImage>) -> Stub {
+        Stub::new(move |connection| {
+            while let Some(request) = connection.request() {
+                connection.answer(&images, &request);
+            }
+        })
+    }
+
+    /// The number of accepted connections.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// All requests so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(self.address));
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Connection {
+    /// Reads the next request; `None` at the end of the stream.
+    pub(crate) fn request(&mut self) -> Option<Request> {
+        let head: [u8; 2] = self.read(2)?.try_into().unwrap();
+        let request = match head[0] {
+            GET => {
+                let count = usize::from(self.read(1)?[0]);
+                Request::Get(self.ids(count)?)
+            }
+            LIST => Request::List,
+            BATCH => {
+                let mut count = 0;
+                for shift in (0..).step_by(7) {
+                    let byte = self.read(1)?[0];
+                    count |= usize::from(byte & 0x7f) << shift;
+                    if byte & 0x80 == 0 {
+                        break;
+                    }
+                }
+                Request::Batch(self.ids(count)?)
+            }
+            3 => Request::Cancel,
+            4 => Request::Watch,
+            LIST_AND_GET => Request::All,
+            other => panic!("an unknown request: {other}"),
+        };
+        self.requests.lock().unwrap().push(request.clone());
+        Some(request)
+    }
+
+    fn read(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    fn ids(&mut self, count: usize) -> Option<Vec<u64>> {
+        let bytes = self.read(count * 8)?;
+        let id = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+        Some(bytes.chunks(8).map(id).collect())
+    }
+
+    /// Sends bytes. Returns whether the client may still read them.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Answers a request as a correct server with these images does. WATCH has no events.
+    pub(crate) fn answer(&mut self, images: &[TestImage], request: &Request) -> bool {
+        match request {
+            Request::List => self.send(list_of(images)),
+            Request::Watch => true,
+            Request::Cancel => self.send(b"JTPC"),
+            _ => {
+                let (head, selected) = response_of(images, request);
+                let packets: Vec<u8> = selected.iter().flat_map(|image| image.packet()).collect();
+                self.send([head, packets].concat())
+            }
+        }
+    }
+
+    /// Waits until the client closes the connection.
+    pub(crate) fn await_end(&mut self) {
+        let mut bytes = [0; 4096];
+        while matches!(self.stream.read(&mut bytes), Ok(1..)) {}
+    }
+
+    /// Sends what is due, then closes, without a reset. // S11
+    fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.await_end();
+    }
+}
+
+/// The beginning of a correct response, and the images that belong in it.
+pub(crate) fn response_of<'a>(
+    images: &'a [TestImage],
+    request: &Request,
+) -> (Vec<u8>, Vec<&'a TestImage>) {
+    let (header, selected): (_, Vec<&TestImage>) = match request {
+        Request::All => (b"JTPG", images.iter().collect()),
+        Request::Batch(have) => {
+            let missing = images.iter().filter(|image| !have.contains(&image.id));
+            (b"JTPB", missing.collect())
+        }
+        Request::Get(ids) => {
+            let found = |id: &u64| images.iter().find(|image| image.id == *id);
+            (b"JTPD", ids.iter().filter_map(found).collect())
+        }
+        other => panic!("{other:?} is not answered with images"),
+    };
+    let head = match header {
+        b"JTPD" => data_head(u8::try_from(selected.len()).unwrap()),
+        _ => head(header, selected.len()),
+    };
+    (head, selected)
+}
+
+/// `count` different images of some hundred bytes.
+pub(crate) fn images(count: usize) -> Vec<TestImage> {
+    images_from(0, count)
+}
+
+/// Images with these numbers.
+pub(crate) fn images_from(first: usize, count: usize) -> Vec<TestImage> {
+    (first..first + count)
+        .map(|n| {
+            let bytes = noise(200 + n % 50, u64::try_from(n).unwrap());
+            TestImage::new(&format!("{n:05}.png"), bytes)
+        })
+        .collect()
+}
