@@ -152,6 +152,12 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
     where
         B: From<Client<R>>,
     {
+        self.build_async().into()
+    }
+
+    /// Builds the client of this crate, whatever `B` is: for code that is generic over the runtime.
+    #[must_use]
+    pub fn build_async(self) -> Client<R> {
         Client {
             runtime: self.runtime,
             target: Some(self.target),
@@ -159,6 +165,5 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
             connection: None,
             connected: false,
         }
-        .into()
     }
 }

@@ -3,6 +3,7 @@
 mod builder;
 mod connect;
 mod connection;
+mod entries;
 mod error;
 mod images;
 mod watch;
@@ -10,7 +11,7 @@ mod watch;
 use std::fmt;
 use std::time::Instant;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, Event, HaveSet, Request, Retry, Transfer};
+use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Request, Retry, Transfer};
 use jtp_core::{ImageId, Misuse};
 
 use crate::clock::after;
@@ -19,6 +20,7 @@ pub use builder::ClientBuilder;
 use builder::Options;
 use connect::Target;
 use connection::Connection;
+pub use entries::Entries;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
 pub use watch::Watch;
@@ -100,6 +102,18 @@ impl<R: Runtime> Client<R> {
         self.connection().await.map(|_| ())
     }
 
+    /// The entries of the catalog in the server's order, one at a time, in constant memory: for a catalog that is not
+    /// collected, or a server whose incomplete catalog is of use. Nothing is retried. // S5
+    pub fn entries(&mut self) -> Entries<'_, R> {
+        Entries::new(self, false)
+    }
+
+    /// As [`entries`](Self::entries), with a WATCH in the same write: [`Entries::into_watch`] returns it after the last
+    /// entry. Nothing is missed between them if the server keeps N5.
+    pub fn entries_and_watch(&mut self) -> Entries<'_, R> {
+        Entries::new(self, true)
+    }
+
     /// The whole catalog, in the server's order. // S5
     ///
     /// Not cancel safe: a dropped future abandons the request. The next request connects again; over a stream of the
@@ -109,16 +123,7 @@ impl<R: Runtime> Client<R> {
     ///
     /// [`Error`]; [`Error::CatalogTooLarge`] beyond [`ClientBuilder::catalog_limits`].
     pub async fn list(&mut self) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        let mut retry = self.retry();
-        loop {
-            match self.try_list(false).await {
-                Ok(entries) => {
-                    self.response_done().await;
-                    return Ok(entries);
-                }
-                Err(error) => self.recover(&mut retry, error).await?,
-            }
-        }
+        self.collect_entries(false).await
     }
 
     /// These images, each verified. The server leaves out those that it does not have (S7): see [`Images::absent`].
@@ -164,13 +169,8 @@ impl<R: Runtime> Client<R> {
     pub async fn list_and_watch(
         &mut self,
     ) -> Result<(Vec<CatalogEntry<'static>>, Watch<'_, R>), Error> {
-        let mut retry = self.retry();
-        loop {
-            match self.try_list(true).await {
-                Ok(entries) => return Ok((entries, Watch { client: self })),
-                Err(error) => self.recover(&mut retry, error).await?,
-            }
-        }
+        let entries = self.collect_entries(true).await?;
+        Ok((entries, Watch { client: self }))
     }
 
     /// Closes the connection, if there is one. Dropping the client does the same without TLS's close_notify. Does not
@@ -181,31 +181,13 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    async fn try_list(&mut self, watch: bool) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        let (max_entries, max_bytes) = (self.options.max_entries, self.options.max_catalog_bytes);
-        let keep_alive = self.options.keep_alive || watch;
-        let connection = self.connection().await?;
-        connection.request(Request::List, keep_alive)?;
-        if watch {
-            connection.request(Request::Watch, true)?;
-        }
-        let mut entries = Vec::new();
-        let mut bytes = 0;
+    /// The whole catalog, after retries. With `watch`, the connection is in WATCH then.
+    async fn collect_entries(&mut self, watch: bool) -> Result<Vec<CatalogEntry<'static>>, Error> {
+        let mut retry = self.retry();
         loop {
-            match connection.next().await? {
-                Some(Event::Entry(entry)) => {
-                    bytes += entry.name.len() + size_of::<CatalogEntry<'static>>();
-                    if entries.len() >= max_entries || bytes > max_bytes {
-                        self.connection = None;
-                        return Err(Error::CatalogTooLarge {
-                            entries: max_entries,
-                            bytes: max_bytes,
-                        });
-                    }
-                    entries.push(entry);
-                }
-                Some(Event::End { .. }) => return Ok(entries),
-                _ => {}
+            match Entries::new(self, watch).collect().await {
+                Ok(entries) => return Ok(entries),
+                Err(error) => self.recover(&mut retry, error).await?,
             }
         }
     }
@@ -231,10 +213,7 @@ impl<R: Runtime> Client<R> {
 
     /// The time of the next try; `None` if there is none. // R6
     fn retry_at(&mut self, retry: &mut Retry, error: &Error) -> Option<Instant> {
-        // A call that does not fit has changed nothing.
-        if !matches!(error, Error::Misuse(_)) {
-            self.connection = None;
-        }
+        self.lose_connection(error);
         if !error.is_transient() || !self.connected {
             return None;
         }
@@ -242,6 +221,14 @@ impl<R: Runtime> Client<R> {
         let cause = error as &dyn std::error::Error; // With its sources.
         tracing::debug!(error = cause, ?pause, "trying again");
         after(&self.runtime, Some(pause))
+    }
+
+    /// Drops the connection after an error.
+    fn lose_connection(&mut self, error: &Error) {
+        // A call that does not fit has changed nothing.
+        if !matches!(error, Error::Misuse(_)) {
+            self.connection = None;
+        }
     }
 
     /// A connection that can carry a request.
