@@ -88,6 +88,7 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
                 "lost the connection to {at}: {source}; run again with --batch to fetch the remaining images"
             ),
         ),
+        Error::Refused(error) => failure(error, args),
         Error::CatalogTooLarge { .. } => Failure::other(format!("{at}: {error}")),
         // Escaped because a later version's message may contain text from the peer.
         error => Failure::other(format!("{at}: {}", escaped_chain(error))),
