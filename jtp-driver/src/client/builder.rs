@@ -139,7 +139,10 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         self
     }
 
-    /// Limits the catalog that [`Client::list`] collects. Default: 10,000,000 entries and 1 GiB. // R3
+    /// Limits the catalog that [`Client::list`] and [`Client::list_and_watch`] collect, in entries and in bytes of
+    /// memory. The bytes include the overhead of the allocator for each name, and both copies of the list while it
+    /// grows; an entry with a short name takes 72 bytes. [`Client::entries`] collects nothing and has no limit. Default:
+    /// 10,000,000 entries and 1 GiB, which is enough for ten million entries with names of up to 24 bytes. // R3
     pub fn catalog_limits(mut self, entries: usize, bytes: usize) -> Self {
         self.options.max_entries = entries;
         self.options.max_catalog_bytes = bytes;

@@ -3,6 +3,7 @@
 use jtp_core::Misuse;
 use jtp_core::client::{CatalogEntry, ClientError, Event, Request};
 
+use super::catalog::Catalog;
 use super::{Client, Error, Watch};
 use crate::runtime::Runtime;
 
@@ -98,21 +99,17 @@ impl<'c, R: Runtime> Entries<'c, R> {
     /// All entries, within the limits for a catalog in memory. // R3
     pub(super) async fn collect(mut self) -> Result<Vec<CatalogEntry<'static>>, Error> {
         let options = &self.client.options;
-        let (max_entries, max_bytes) = (options.max_entries, options.max_catalog_bytes);
-        let mut entries = Vec::new();
-        let mut bytes = 0;
+        let mut catalog = Catalog::new(options.max_entries, options.max_catalog_bytes);
         while let Some(entry) = self.next().await? {
-            bytes += entry.name.len() + size_of::<CatalogEntry<'static>>();
-            if entries.len() >= max_entries || bytes > max_bytes {
+            let announced = self.announced.unwrap_or(0);
+            if let Err(error) =
+                catalog.push(entry, usize::try_from(announced).unwrap_or(usize::MAX))
+            {
                 self.client.connection = None;
-                return Err(Error::CatalogTooLarge {
-                    entries: max_entries,
-                    bytes: max_bytes,
-                });
+                return Err(error);
             }
-            entries.push(entry);
         }
-        Ok(entries)
+        Ok(catalog.into_entries())
     }
 
     async fn request(&mut self) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Requesting a server's catalog and images.
 
 mod builder;
+mod catalog;
 mod connect;
 mod connection;
 mod entries;
