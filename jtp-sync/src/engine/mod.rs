@@ -14,7 +14,6 @@ mod event;
 mod follow;
 mod listing;
 mod moves;
-mod pace;
 mod race;
 mod request;
 mod run;
