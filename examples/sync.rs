@@ -1,5 +1,5 @@
-//! Server and client in one process: serves a folder of images over TLS on loopback, fetches it, and fetches another
-//! image when it is added.
+//! Server and client in one process: serves a folder of images over TLS on loopback, syncs another folder with it, and
+//! fetches the difference when an image is added.
 //!
 //! `cargo run --release --example sync [FOLDER]`; FOLDER defaults to `images` and is not modified.
 
@@ -46,20 +46,10 @@ async fn run() -> Result {
         store.catalog().snapshot().len()
     );
 
-    // The client fetches all images. Each is verified before it is visible.
+    // A client that watches the server receives the catalog first.
     let name = ServerName::try_from("localhost")?;
-    let client = Client::builder(address.to_string()).tls(client_tls, name);
-    let mut sync = FolderSync::builder(client.clone(), &fetched).build();
-    let started = Instant::now();
-    let totals = sync.run().await?;
-    println!(
-        "fetched {} images in {:.1?}, each verified by its ID",
-        totals.placed.images,
-        started.elapsed()
-    );
-
-    // An image is added to the folder. The watcher receives an event, and the next run fetches only the difference.
-    let mut client = client.build();
+    let builder = Client::builder(address.to_string()).tls(client_tls, name);
+    let mut client = builder.clone().build();
     let (catalog, mut watch) = client.list_and_watch().await?;
     for entry in &catalog {
         let encoding = if entry.flags.is_compressed() {
@@ -72,13 +62,25 @@ async fn run() -> Result {
             entry.id, entry.length, entry.name
         );
     }
+
+    // The sync fetches what the folder lacks: all images. Each is verified before it is visible.
+    let mut sync = FolderSync::builder(builder, &fetched).build();
+    let started = Instant::now();
+    let totals = sync.run().await?;
+    println!(
+        "fetched {} images in {:.1?}, each verified by its ID",
+        totals.placed.images,
+        started.elapsed()
+    );
+
+    // An image is added to the served folder. The watcher receives an event, and the next run fetches the difference.
     std::fs::write(shared.join("added.bmp"), gradient(320, 200))?;
     let added = watch.next().await?;
     println!("event: {} was added with ID {}", added.name, added.id);
     drop(watch);
     let totals = sync.run().await?;
     println!(
-        "fetched {} image, {} were there",
+        "fetched {} image; {} were there",
         totals.placed.images, totals.kept.images
     );
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use async_std::task;
 use jtp_async_std::Client;
-use jtp_examples::{FetchArgs, Result, client_tls, exit, on_ctrl_c, show};
+use jtp_examples::{FetchArgs, Result, client_tls, exit, on_ctrl_c, progress};
 use jtp_sync::{Error, FolderSync, ShutdownSignal};
 
 fn main() -> ExitCode {
@@ -23,15 +23,18 @@ async fn sync() -> Result {
     let cancel = ShutdownSignal::new();
     let mut sync = FolderSync::builder(server, &args.out)
         .cancel(cancel.clone())
-        .observer(show)
+        .observer(progress())
         .build();
     on_ctrl_c(move || cancel.begin())?;
 
-    let totals = sync.run().await?;
-    println!("{} new, {} failed", totals.placed.images, totals.failed());
-    match sync.follow().await {
+    let ended = async {
+        let totals = sync.run().await?;
+        println!("{} new, {} failed", totals.placed.images, totals.failed());
+        sync.follow().await
+    }
+    .await;
+    match ended {
         Err(Error::Cancelled) => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(never) => match never {},
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps a folder in step with a server, without a runtime: fetches what it lacks, with progress, then follows the
-//! server until Ctrl-C. After an interruption the next run goes on where this one ended.
+//! Keeps a folder in step with a server, without a runtime: fetches what it lacks, with progress, then follows the server
+//! until Ctrl-C. After an interruption the next run goes on where this one ended.
 //!
 //! `cargo run --example sync_blocking -- --addr 127.0.0.1:8443 --out output [--cert cert.pem]`
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use jtp_blocking::Client;
 use jtp_blocking::runtime::block_on;
-use jtp_examples::{FetchArgs, Result, client_tls, exit, on_ctrl_c, show};
+use jtp_examples::{FetchArgs, Result, client_tls, exit, on_ctrl_c, progress};
 use jtp_sync::{Error, FolderSync, ShutdownSignal};
 
 fn main() -> ExitCode {
@@ -23,15 +23,17 @@ fn sync() -> Result {
     let cancel = ShutdownSignal::new();
     let mut sync = FolderSync::builder(server, &args.out)
         .cancel(cancel.clone())
-        .observer(show)
+        .observer(progress())
         .build();
     on_ctrl_c(move || cancel.begin())?;
 
-    let totals = block_on(sync.run())?;
-    println!("{} new, {} failed", totals.placed.images, totals.failed());
-    match block_on(sync.follow()) {
+    let ended = block_on(async {
+        let totals = sync.run().await?;
+        println!("{} new, {} failed", totals.placed.images, totals.failed());
+        sync.follow().await
+    });
+    match ended {
         Err(Error::Cancelled) => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(never) => match never {},
     }
 }

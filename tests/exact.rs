@@ -130,14 +130,16 @@ fn s6_list_matches_packets_before_and_after_compression() {
         let path = folder.path().join(format!("big-{n}.bmp"));
         std::fs::write(path, bmp(4 << 20, n)).unwrap();
     }
-    std::fs::write(folder.path().join("empty.bmp"), b"").unwrap();
-    let images = files::images_in(folder.path());
+    let mut images = files::images_in(folder.path());
     let store = DirStore::open_folder(folder.path()).unwrap();
     let served = TestServer::store(store, |server| server);
     let mut compressed = Vec::new();
     // Twice in whatever state the store is, once when everything is compressed.
     for round in 0..3 {
         if round == 2 {
+            std::fs::write(folder.path().join("empty.bmp"), b"").unwrap();
+            images = files::images_in(folder.path());
+            served.wait_for(|catalog| catalog.len() == images.len());
             served.wait_for(|catalog| {
                 let raw_bmp = |e: jtp_core::wire::entry::Entry<'_>| {
                     e.name.ends_with(".bmp") && e.length > 0 && !e.flags.is_compressed()

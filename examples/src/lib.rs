@@ -38,13 +38,21 @@
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// So do those of jtp-sync, which depends on no adapter.
+#[cfg(doctest)]
+#[doc = include_str!("../../jtp-sync/README.md")]
+pub struct SyncReadme;
+
 use std::error::Error;
 use std::ffi::OsString;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use jtp_sync::SyncEvent;
+use jtp_sync::{Observer, SyncEvent};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -186,25 +194,32 @@ pub fn client_tls(cert: &Path) -> Result<rustls::ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Prints what a sync reports.
-pub fn show(event: &SyncEvent<'_>) {
-    match event {
-        SyncEvent::Planned(totals) if totals.planned.images > 0 => {
-            println!(
-                "{} of {} images fetched",
-                totals.fetched.images, totals.planned.images
-            );
+/// Prints the progress of a sync: a line for each image, on stdout, and failures on stderr.
+#[must_use]
+pub fn progress() -> impl Observer {
+    let (planned, placed) = (AtomicU64::new(0), Mutex::new(0));
+    move |event: &SyncEvent<'_>| match event {
+        SyncEvent::Planned(totals) => planned.store(totals.planned.images, Ordering::Relaxed),
+        SyncEvent::Placed { name, bytes, .. } => {
+            // Several threads place images. The lock keeps their lines in order.
+            let placed = &mut *placed.lock().unwrap_or_else(PoisonError::into_inner);
+            *placed += 1;
+            let planned = planned.load(Ordering::Relaxed);
+            println!("{placed} of {planned}: {:?}, {bytes} bytes", name.as_str());
         }
-        SyncEvent::Placed { name, bytes, .. } => println!("fetched {name:?} ({bytes} bytes)"),
-        SyncEvent::Renamed { from, to, .. } => println!("renamed {from:?} to {to:?}"),
+        SyncEvent::Renamed { from, to, .. } => {
+            println!("renamed {from:?} to {:?}", to.as_str());
+        }
         SyncEvent::Refused { id, reason, .. } => eprintln!("{id}: {reason}"),
-        SyncEvent::Retrying { error, .. } => eprintln!("trying again: {}", chain(error)),
-        SyncEvent::Watching => println!("watching; Ctrl-C ends the program"),
+        SyncEvent::Retrying { error, pause } => {
+            eprintln!("{}; trying again in {pause:?}", chain(error));
+        }
+        SyncEvent::Watching => println!("watching for new images; Ctrl-C ends the program"),
         _ => {}
     }
 }
 
-/// Calls `action` at the first Ctrl-C, on a thread of its own. tokio is used for nothing else here.
+/// Calls `action` at the first Ctrl-C, on a thread of its own. The signal handler is tokio's, on every runtime.
 ///
 /// # Errors
 ///
@@ -213,11 +228,20 @@ pub fn on_ctrl_c(action: impl FnOnce() + Send + 'static) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let (installed, is_installed) = mpsc::channel();
     std::thread::Builder::new().spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+        let mut pressed = pin!(tokio::signal::ctrl_c());
+        let waiting = poll_fn(|cx| {
+            let polled = pressed.as_mut().poll(cx);
+            // The first poll installs the handler. Nobody waits for the later ones.
+            let _ = installed.send(());
+            polled
+        });
+        if runtime.block_on(waiting).is_ok() {
             action();
         }
     })?;
+    is_installed.recv()?;
     Ok(())
 }
 

@@ -84,6 +84,26 @@ impl Client {
         self.cancel.run(self.inner.connect())
     }
 
+    /// The entries of the catalog in the server's order, one at a time, in constant memory. Nothing is retried: see
+    /// [`jtp_driver::Client::entries`]. // S5
+    pub fn entries(&mut self) -> Entries<'_> {
+        let inner = self.inner.entries();
+        Entries {
+            inner,
+            cancel: &self.cancel,
+        }
+    }
+
+    /// As [`entries`](Client::entries), with a WATCH in the same write: [`Entries::into_watch`] returns it after the
+    /// last entry. // N5
+    pub fn entries_and_watch(&mut self) -> Entries<'_> {
+        let inner = self.inner.entries_and_watch();
+        Entries {
+            inner,
+            cancel: &self.cancel,
+        }
+    }
+
     /// The whole catalog, in the server's order. // S5
     ///
     /// # Errors
@@ -153,6 +173,54 @@ impl Client {
     /// Closes the connection, if there is one. Dropping the client closes it too, but without TLS's close_notify.
     pub fn close(&mut self) {
         block_on(self.inner.close());
+    }
+}
+
+/// The entries of a catalog, one at a time. See [`jtp_driver::Entries`].
+#[derive(Debug)]
+#[must_use]
+pub struct Entries<'c> {
+    inner: jtp_driver::Entries<'c, Threads>,
+    cancel: &'c CancelHandle,
+}
+
+impl<'c> Entries<'c> {
+    /// The next entry; `None` after the last one. The first call makes the request, and connects if there is no usable
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; it is final, and later calls return [`Error::Failed`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the async crates' name, and the same result as theirs"
+    )]
+    pub fn next(&mut self) -> Result<Option<CatalogEntry<'static>>, Error> {
+        self.cancel.run(self.inner.next())
+    }
+
+    /// The number of entries that the server announced before the first one; `None` until it has.
+    #[must_use]
+    pub fn announced(&self) -> Option<u64> {
+        self.inner.announced()
+    }
+
+    /// The number of entries received so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.inner.received()
+    }
+
+    /// The watch that [`Client::entries_and_watch`] requested, after the last entry. // N5
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`]: see [`jtp_driver::Entries::into_watch`].
+    pub fn into_watch(self) -> Result<Watch<'c>, Error> {
+        Ok(Watch {
+            inner: self.inner.into_watch()?,
+            cancel: self.cancel,
+        })
     }
 }
 

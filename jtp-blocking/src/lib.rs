@@ -145,7 +145,9 @@ mod wake_fd;
 #[cfg(feature = "client")]
 pub use cancel::CancelHandle;
 #[cfg(feature = "client")]
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
+pub use client::{
+    Client, ClientBuilder, Entries, Error, ImageError, Images, Incoming, Undecoded, Watch,
+};
 #[cfg(any(feature = "client", feature = "server"))]
 pub use halves::Close;
 pub use runtime::Threads;

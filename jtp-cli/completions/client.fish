@@ -7,7 +7,7 @@ complete -c client -s p -l parallel -d 'Number of parallel connections, 1 to 32'
 complete -c client -l connect-timeout -d 'Timeout for connecting to one address' -r
 complete -c client -l timeout -d 'Longest wait for the next byte of a response' -r
 complete -c client -l retries -d 'Retries in a row without progress, with increasing delays' -r
-complete -c client -l max-image-size -d 'Reject images larger than this after decompression [default: 4GiB less one byte]' -r
+complete -c client -l max-image-size -d 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]' -r
 complete -c client -l max-total-size -d 'End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]' -r
 complete -c client -l max-time -d 'End the job after this time; the images stored stay, exit code 3 [default: none]' -r
 complete -c client -l tls -l secure -d 'Connect with TLS'

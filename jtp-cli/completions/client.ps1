@@ -32,7 +32,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--connect-timeout', '--connect-timeout', [CompletionResultType]::ParameterName, 'Timeout for connecting to one address')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for the next byte of a response')
             [CompletionResult]::new('--retries', '--retries', [CompletionResultType]::ParameterName, 'Retries in a row without progress, with increasing delays')
-            [CompletionResult]::new('--max-image-size', '--max-image-size', [CompletionResultType]::ParameterName, 'Reject images larger than this after decompression [default: 4GiB less one byte]')
+            [CompletionResult]::new('--max-image-size', '--max-image-size', [CompletionResultType]::ParameterName, 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]')
             [CompletionResult]::new('--max-total-size', '--max-total-size', [CompletionResultType]::ParameterName, 'End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]')
             [CompletionResult]::new('--max-time', '--max-time', [CompletionResultType]::ParameterName, 'End the job after this time; the images stored stay, exit code 3 [default: none]')
             [CompletionResult]::new('--tls', '--tls', [CompletionResultType]::ParameterName, 'Connect with TLS')

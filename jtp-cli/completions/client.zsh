@@ -26,7 +26,7 @@ _client() {
 '--connect-timeout=[Timeout for connecting to one address]:SEC:_default' \
 '--timeout=[Longest wait for the next byte of a response]:SEC:_default' \
 '--retries=[Retries in a row without progress, with increasing delays]:N:_default' \
-'--max-image-size=[Reject images larger than this after decompression \[default\: 4GiB less one byte\]]:SIZE:_default' \
+'--max-image-size=[Reject images larger than this after decompression \[default and maximum\: 4GiB less one byte\]]:SIZE:_default' \
 '--max-total-size=[End the job when its images exceed this size in total; those stored stay, exit code 3 \[default\: none\]]:SIZE:_default' \
 '--max-time=[End the job after this time; the images stored stay, exit code 3 \[default\: none\]]:SEC:_default' \
 '--tls[Connect with TLS]' \

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 
 use crate::address::Address;
-use crate::units::{parse_max_size, parse_max_time, parse_seconds, parse_size};
+use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_seconds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -136,13 +136,13 @@ pub struct ClientArgs {
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Limits")]
     pub retries: u32,
 
-    /// Reject images larger than this after decompression [default: 4GiB less one byte]
+    /// Reject images larger than this after decompression [default and maximum: 4GiB less one byte]
     #[arg(
         long,
         value_name = "SIZE",
         default_value = "4294967295",
         hide_default_value = true,
-        value_parser = parse_size,
+        value_parser = parse_image_size,
         help_heading = "Limits"
     )]
     pub max_image_size: u64,
@@ -220,6 +220,8 @@ mod tests {
             (args.parallel, args.verbose, args.max_image_size),
             (32, 2, 65_536)
         );
+        let largest = parse("--max-image-size 4294967295").unwrap();
+        assert_eq!(largest.max_image_size, u64::from(u32::MAX));
         assert!(parse("--secure --tls").unwrap().tls);
         assert!(parse("--plain --tls").unwrap().tls);
         assert!(!parse("--tls --plain").unwrap().tls);
@@ -248,6 +250,8 @@ mod tests {
             "--list --batch",
             "--list --watch",
             "--max-image-size big",
+            "--max-image-size 4294967296",
+            "--max-image-size 4GiB",
             "--max-total-size big",
             "--max-time soon",
             "--timeout x",

@@ -3,8 +3,9 @@
 mod message;
 
 use std::path::Path;
+use std::time::Duration;
 
-use jtp_core::client::ClientConfig;
+use jtp_core::client::{ClientConfig, DEFAULT_MINIMUM_BYTES, DEFAULT_RESPONSE_TIMEOUT};
 use jtp_tokio::client::{Client, ClientBuilder};
 
 use crate::client_args::ClientArgs;
@@ -31,6 +32,7 @@ impl Connector {
     pub fn new(args: &ClientArgs) -> Result<Connector, Failure> {
         let config = ClientConfig::new()
             .with_response_timeout(none_if_zero(args.timeout))
+            .with_minimum_bytes(minimum_bytes(args.timeout))
             .with_max_image_size(args.max_image_size)
             .with_pipeline(args.pipeline);
         let mut builder = Client::builder(args.addr.to_string())
@@ -56,6 +58,12 @@ impl Connector {
     pub fn builder(&self) -> ClientBuilder {
         self.builder.clone()
     }
+}
+
+/// The bytes that must arrive within each timeout: the same rate as by default. // T6
+fn minimum_bytes(timeout: Duration) -> u64 {
+    const PER_SECOND: u64 = DEFAULT_MINIMUM_BYTES / DEFAULT_RESPONSE_TIMEOUT.as_secs();
+    timeout.as_secs().saturating_mul(PER_SECOND)
 }
 
 /// The file of trusted certificates; `None` means the system's roots.

@@ -51,6 +51,20 @@ pub fn parse_max_size(text: &str) -> Result<Option<u64>, String> {
     parse_size(text).map(|size| (size > 0).then_some(size))
 }
 
+/// Parses a size that an image can have like [`parse_size`]. A scan of the output folder does not read longer files, so
+/// each run would fetch them. // R4 S14
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_image_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    match u32::try_from(size) {
+        Ok(_) => Ok(size),
+        Err(_) => Err("an image has at most 4294967295 bytes (4GiB less one byte)".to_owned()),
+    }
+}
+
 /// Parses `1048576`, `64KiB`, `64K`, `1.5GiB` (powers of 1024) or `10MB` (powers of 1000).
 ///
 /// # Errors

@@ -30,6 +30,9 @@ pub enum Misuse {
     /// Only CANCEL may follow WATCH. // N3
     #[error("only CANCEL may follow WATCH")]
     Watching,
+    /// The connection is not in WATCH: none was requested, or the response before it is not complete.
+    #[error("the connection is not in WATCH")]
+    NotWatching,
     /// CANCEL was sent, and deployed servers misread what follows it; see
     /// [`ClientConfig::with_pipeline`](crate::client::ClientConfig::with_pipeline). // R7
     #[error("the connection cannot be used again after CANCEL")]

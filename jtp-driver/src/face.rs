@@ -19,6 +19,9 @@ macro_rules! adapter {
             /// Configures a [`Client`]. See [`jtp_driver::ClientBuilder`]($crate::ClientBuilder).
             pub type ClientBuilder = $crate::client::ClientBuilder<$runtime>;
 
+            /// The entries of a catalog, one at a time. See [`jtp_driver::Entries`]($crate::Entries).
+            pub type Entries<'c> = $crate::client::Entries<'c, $runtime>;
+
             /// The images of a request. See [`jtp_driver::Images`]($crate::Images).
             pub type Images<'c> = $crate::client::Images<'c, $runtime>;
 
@@ -48,7 +51,7 @@ macro_rules! adapter {
 
         #[cfg(feature = "client")]
         pub use client::{
-            Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch,
+            Client, ClientBuilder, Entries, Error, ImageError, Images, Incoming, Undecoded, Watch,
         };
         #[cfg(feature = "server")]
         pub use server::{Decision, Peer, Request, Server, ServerBuilder};

@@ -204,7 +204,9 @@ mod tls;
 mod wait;
 
 #[cfg(feature = "client")]
-pub use client::{Client, ClientBuilder, Error, ImageError, Images, Incoming, Undecoded, Watch};
+pub use client::{
+    Client, ClientBuilder, Entries, Error, ImageError, Images, Incoming, Undecoded, Watch,
+};
 #[cfg(feature = "tls")]
 pub use runtime::TlsRuntime;
 pub use runtime::{BoxTransport, Runtime, Sleep, SockRef, Socket, Transport, WrapStream};

@@ -6,8 +6,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, Metadata, OpenOptions};
 use jtp_core::{ImageHasher, ImageId};
+
+use crate::inside::inside;
 
 /// The buffer of a thread that reads files. It needs no more memory, whatever the size of a file.
 pub(crate) const BUFFER_LEN: usize = 256 * 1024;
@@ -24,6 +26,48 @@ pub(crate) enum Links {
 
 /// Opens a file for reading. Never opens a file outside `dir`, even through links, and never blocks on a pipe.
 pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
+    match open_path(dir, Path::new(name), links) {
+        Err(e) if links == Links::Follow && leads_out(&e) => match inside(dir, name) {
+            Some(path) => open_path(dir, &path, Links::Refuse),
+            None => Err(e),
+        },
+        opened => opened,
+    }
+}
+
+/// The same with [`Links::Follow`]. Also says whether the name is a link.
+pub(crate) fn open_link(dir: &Dir, name: &OsStr) -> (bool, io::Result<File>) {
+    match open_path(dir, Path::new(name), Links::Refuse) {
+        Err(e) if is_link_error(&e) => (true, open(dir, name, Links::Follow)),
+        opened => (false, opened),
+    }
+}
+
+/// The metadata of a file, or of the file in `dir` to which a link leads.
+pub(crate) fn metadata(dir: &Dir, name: &OsStr) -> io::Result<Metadata> {
+    match dir.metadata(name) {
+        Err(e) if leads_out(&e) => match inside(dir, name) {
+            Some(path) => dir.symlink_metadata(path),
+            None => Err(e),
+        },
+        found => found,
+    }
+}
+
+/// Whether a path leads out of the folder: an error of cap-std, without a code of the system.
+pub(crate) fn leads_out(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+/// Whether a link was refused.
+fn is_link_error(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::InvalidInput;
+}
+
+fn open_path(dir: &Dir, path: &Path, links: Links) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -38,10 +82,10 @@ pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
         options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
     }
     #[cfg(not(unix))]
-    if links == Links::Refuse && dir.symlink_metadata(name)?.is_symlink() {
+    if links == Links::Refuse && dir.symlink_metadata(path)?.is_symlink() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    Ok(dir.open_with(Path::new(name), &options)?.into_std())
+    Ok(dir.open_with(path, &options)?.into_std())
 }
 
 /// Opens an existing file for appending. A link is refused.
@@ -60,6 +104,22 @@ pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
+}
+
+/// Opens a regular file. An error if the path is that of something else: opening or reading a pipe might never end.
+pub(crate) fn open_regular(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    }
+    let file = options.open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// Whether an error is due to a shortage of the process or the system, not to the file: another try may succeed.

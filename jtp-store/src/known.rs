@@ -16,7 +16,7 @@ use jtp_core::{FileType, ImageId};
 use crate::fingerprint::{self, Fingerprint};
 
 /// The last byte is the version of the format. Other versions are not read.
-const MAGIC: &[u8; 8] = b"JTPidx\x00\x02";
+const MAGIC: &[u8; 8] = b"JTPidx\x00\x03";
 const BLOCK_HEAD_LEN: usize = 4 + 8;
 const RECORD_LEN: usize = fingerprint::ENCODED_LEN + 8 + 1 + 2;
 
@@ -42,7 +42,7 @@ pub(crate) struct Contents {
 /// A file's fingerprint and contents.
 pub(crate) type Record = (Fingerprint, Contents);
 
-/// Contents by fingerprint. A fingerprint includes the inode and the ctime, so names do not matter.
+/// Contents by fingerprint. A fingerprint includes what identifies the file: its inode or its name.
 ///
 /// The index file may come from another user, so the hash of a fingerprint has a random seed.
 #[derive(Debug, Default)]
@@ -57,8 +57,7 @@ pub(crate) struct KnownContents {
 
 impl KnownContents {
     pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
-        // Without inodes (not Unix) two files of one size and time could not be distinguished.
-        if cfg!(not(unix)) || self.records.is_empty() {
+        if self.records.is_empty() {
             return None;
         }
         let is_match =
@@ -66,6 +65,31 @@ impl KnownContents {
         let hash = hash(&self.seed, fingerprint);
         let at = self.by_fingerprint.find(hash, is_match)?;
         record_at(&self.records, *at).map(|(_, contents)| *contents)
+    }
+
+    pub(crate) fn from_records(records: Vec<Record>) -> KnownContents {
+        let mut known = KnownContents {
+            records,
+            ..KnownContents::default()
+        };
+        known.index_records();
+        known
+    }
+
+    /// All records; of one fingerprint the last is the valid one.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.records.iter().copied()
+    }
+
+    /// Keeps only the records that pass `keep`, and returns the memory of the others.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Record) -> bool) {
+        let before = self.records.len();
+        self.records.retain(keep);
+        if self.records.len() < before {
+            self.records.shrink_to_fit();
+            self.by_fingerprint = HashTable::new();
+            self.index_records();
+        }
     }
 
     fn index_records(&mut self) {
@@ -152,8 +176,8 @@ fn record_at(records: &[Record], at: u32) -> Option<&Record> {
 }
 
 fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
-    // The other fields hardly ever differ between two fingerprints of one inode and ctime.
-    seed.hash_one((fingerprint.inode, fingerprint.changed))
+    // The other fields hardly ever differ between two fingerprints of one inode and ctime, or one name and mtime.
+    seed.hash_one((fingerprint.file, fingerprint.changed))
 }
 
 /// Fills the buffer; `false` at the end of the input.
@@ -233,8 +257,8 @@ mod tests {
 
     fn record(n: u64) -> Record {
         let fingerprint = Fingerprint {
-            device: 1,
-            inode: n,
+            file_system: 1,
+            file: n,
             size: n,
             modified: -5,
             changed: i64::MAX,
@@ -316,7 +340,7 @@ mod tests {
                 "changed at {at}"
             );
         }
-        let older = [b"JTPidx\x00\x01".as_slice(), &bytes[8..]].concat();
+        let older = [b"JTPidx\x00\x02".as_slice(), &bytes[8..]].concat();
         assert!(KnownContents::read(older.as_slice()).is_empty());
     }
 }

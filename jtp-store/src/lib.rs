@@ -3,7 +3,8 @@
 //! - [`DirStore`] is a folder as an [`ImageStore`](jtp_driver::store::ImageStore), followed as it changes. For later runs
 //!   it can keep an index of IDs and a `VariantCache` of compressed images.
 //! - [`OutputFolder`] is a folder to which a client writes images. An image appears there complete and verified or
-//!   not at all, under a safe name of a [`NamePlan`]; nothing is written outside.
+//!   not at all, under a safe name of a [`NamePlan`]; nothing is written outside. The crate `jtp-sync` keeps such a folder
+//!   in step with a server.
 //!
 //! A `DirStore` reads files on threads of its own, at most [`ReadPool::DEFAULT_THREADS`](jtp_driver::store::ReadPool), and
 //! reads what is in the page cache in place. The calls of an `OutputFolder` block.
@@ -58,14 +59,18 @@
 //!
 //! A program connects both with `jtp-tokio`, `jtp-async-std` or `jtp-blocking`: the server takes the store, and the
 //! client returns images that are decompressed and verified.
-#![forbid(unsafe_code)]
+// Allowed in one function of `lease`.
+#![deny(unsafe_code)]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod dir;
+mod file_system;
 mod fingerprint;
 mod hash;
+mod inside;
 mod known;
+mod lease;
 mod name;
 mod output;
 mod private;

@@ -149,16 +149,6 @@ fn a_burst_of_files_is_published_in_a_few_snapshots() {
 }
 
 #[test]
-fn a_file_that_is_never_closed_is_listed_once_it_is_quiet() {
-    let folder = temp();
-    let store = open_store(folder.path());
-    let mut file = File::create(folder.path().join("open.png")).unwrap();
-    file.write_all(b"complete").unwrap();
-    assert!(wait_for_names(&store, &["open.png"]) < SOON);
-    drop(file);
-}
-
-#[test]
 fn s13_an_image_that_is_being_overwritten_is_unlisted_at_once() {
     let folder = temp();
     let old = write(folder.path(), "a.png", b"the old picture");

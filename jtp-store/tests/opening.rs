@@ -192,6 +192,7 @@ fn an_empty_image_is_opened_as_a_whole() {
     let folder = temp();
     let id = write(folder.path(), "a.png", b"");
     let store = open_store(folder.path());
+    wait_for(&store, |c| c.contains(id));
     let open = open(&store, image(&store, id)).unwrap();
     assert!(open.first().is_empty() && open.body().is_none());
     assert!(open_raw(&store, id, 10).unwrap().body().is_none());

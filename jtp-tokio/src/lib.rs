@@ -43,7 +43,8 @@
 //! # }
 //! ```
 //!
-//! A folder of images is a store too: `jtp_store::DirStore`.
+//! A folder of images is a store too: `jtp_store::DirStore`. `jtp_sync::FolderSync` keeps a folder in step with a
+//! server.
 //!
 //! # TLS
 //!

@@ -373,6 +373,19 @@ async fn t2_plain_and_tls_mismatch_is_a_specific_error() -> Result {
 }
 
 /// A server that answers each connection with the next of these byte strings and closes it.
+#[tokio::test]
+async fn connection_closed_during_the_tls_handshake_is_refused() -> Result {
+    let (address, _) = scripted_server(vec![Vec::new()]).await;
+    let builder = Client::builder(address).tls(tls().client, localhost());
+    let refused = builder.build().connect().await.unwrap_err();
+    assert!(
+        refused.is_refused() && refused.is_transient(),
+        "{refused:?}"
+    );
+    assert!(matches!(&refused, Error::Refused(cause) if matches!(**cause, Error::Tls { .. })));
+    Ok(())
+}
+
 async fn scripted_server(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -3,160 +3,209 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::support::files::images_in;
 use crate::support::proxy::Proxy;
 
-const MODES: [&[&str]; 3] = [&["--batch"], &["--batch", "-k"], &["--batch", "-p", "3"]];
-
-/// The number of images whose names move by one.
-const CHAIN: u64 = 8;
-
-/// A server that has shifted the names of a chain by one, to put a new image in front of it; has given the name of
-/// another image to a new one; and has new images.
-fn library() -> WorkDir {
-    let workdir = WorkDir::of(&[]);
-    for n in 0..CHAIN {
-        workdir.add(&format!("chain-{}.png", n + 1), &picture(n));
-    }
-    workdir.add("chain-0.png", &picture(300));
-    workdir.add("moved.png", &picture(100));
-    workdir.add("taken.png", &picture(301));
-    workdir.add("lower.png", &picture(101));
-    workdir.add("LOWER.png", &picture(302));
-    for n in 0..12 {
-        workdir.add(&format!("new-{n}.png"), &noise(40_000, 400 + n));
-    }
-    workdir
+/// A server's folder, and the output folder of an earlier time.
+struct Scene {
+    workdir: WorkDir,
+    /// The files of the output folder, by name and seed.
+    before: Vec<(String, u64)>,
+    modes: [&'static [&'static str]; 3],
 }
 
-/// The output folder of the time before those changes.
-fn fill_output(workdir: &WorkDir) {
-    let _ = fs::remove_dir_all(workdir.output());
-    fs::create_dir(workdir.output()).unwrap();
-    let put = |name: &str, seed| fs::write(workdir.output().join(name), picture(seed)).unwrap();
-    for n in 0..CHAIN {
-        put(&format!("chain-{n}.png"), n);
+impl Scene {
+    /// The server has shifted the names of a chain by one, to put a new image in front of it; has given the names of
+    /// other images to new ones; and has new images.
+    fn chain() -> Scene {
+        let workdir = WorkDir::of(&[]);
+        let mut before = Vec::new();
+        for n in 0..8 {
+            before.push((format!("chain-{n}.png"), n));
+            workdir.add(&format!("chain-{}.png", n + 1), &picture(n));
+        }
+        workdir.add("chain-0.png", &picture(300));
+        before.push(("taken.png".to_owned(), 100));
+        workdir.add("moved.png", &picture(100));
+        workdir.add("taken.png", &picture(301));
+        before.push(("LOWER.png".to_owned(), 101));
+        workdir.add("lower.png", &picture(101));
+        workdir.add("LOWER.png", &picture(302));
+        before.push(("gone-from-the-server.png".to_owned(), 102));
+        for n in 0..12 {
+            workdir.add(&format!("new-{n}.png"), &noise(40_000, 400 + n));
+        }
+        Scene {
+            workdir,
+            before,
+            modes: [&["--batch"], &["--batch", "-k"], &["--batch", "-p", "3"]],
+        }
     }
-    put("taken.png", 100);
-    put("LOWER.png", 101);
-    put("gone-from-the-server.png", 102);
-}
 
-/// Checks the folder after a kill: nothing that it had is lost, and each visible file is a complete image.
-#[track_caller]
-fn check(workdir: &WorkDir, what: &str) {
-    let held: HashSet<u64> = (0..CHAIN)
-        .chain(100..103)
-        .map(|n| id_of(&picture(n)))
-        .collect();
-    let images: HashSet<u64> = files(&workdir.images()).into_values().collect();
-    let output = files(&workdir.output());
-    let visible: HashSet<u64> = output.values().copied().collect();
-    let lost: Vec<_> = held.difference(&visible).collect();
-    assert!(
-        lost.is_empty(),
-        "{what}: {} images are lost: {output:?}",
-        lost.len()
-    );
-    for (name, id) in &output {
+    /// The server has rotated the names of five images, has swapped those of two, and has new images. The client
+    /// fetches all.
+    fn cycles() -> Scene {
+        let workdir = WorkDir::of(&[]);
+        let mut before = Vec::new();
+        for n in 0..5 {
+            before.push((format!("cycle-{n}.png"), n));
+            workdir.add(&format!("cycle-{}.png", (n + 1) % 5), &picture(n));
+        }
+        for (n, old, new) in [(10, "a.jpg", "b.jpg"), (11, "b.jpg", "a.jpg")] {
+            before.push((old.to_owned(), n));
+            workdir.add(new, &picture(n));
+        }
+        for n in 0..6 {
+            workdir.add(&format!("new-{n}.png"), &noise(40_000, 400 + n));
+        }
+        Scene {
+            workdir,
+            before,
+            modes: [&[], &["-k"], &["-p", "3"]],
+        }
+    }
+
+    fn fill_output(&self) {
+        let output = self.workdir.output();
+        let _ = fs::remove_dir_all(&output);
+        fs::create_dir(&output).unwrap();
+        for (name, seed) in &self.before {
+            fs::write(output.join(name), picture(*seed)).unwrap();
+        }
+    }
+
+    /// Checks the folder after a kill: nothing that it had is lost, and each visible file is a complete image.
+    ///
+    /// A client without --batch fetches every image anew. In a cycle of names it replaces a file once its image has come
+    /// again and waits for its own name, in a hidden file: after a kill the next run fetches that image once more.
+    #[track_caller]
+    fn check(&self, what: &str) {
+        let held = self
+            .before
+            .iter()
+            .map(|(name, seed)| (name.clone(), id_of(&picture(*seed))));
+        let held: BTreeMap<_, _> = held.collect();
+        let output = files(&self.workdir.output());
+        let lost = missing(&held, &output);
+        let may_be_fetched_again = !self.modes[0].contains(&"--batch");
         assert!(
-            held.contains(id) || images.contains(id),
-            "{what}: {name} is no image"
+            lost.is_empty() || may_be_fetched_again,
+            "{what}: {lost:?} are lost: {output:?}"
         );
+        let images = files(&self.workdir.images());
+        let known: HashSet<&u64> = images.values().chain(held.values()).collect();
+        let partial: Vec<_> = output
+            .iter()
+            .filter(|(_, id)| !known.contains(id))
+            .collect();
+        assert!(partial.is_empty(), "{what}: {partial:?} are no images");
     }
-}
 
-/// The next run completes, and the one after it has nothing to do.
-#[track_caller]
-fn complete(workdir: &WorkDir, server: &ServerProcess, what: &str) {
-    let output = run(workdir, server.address, &["--batch"]);
-    assert_eq!(output.code, Some(0), "{what}: {output:?}");
-    check(workdir, what);
-    let wrong = not_exactly_once(&files(&workdir.images()), &files(&workdir.output()));
-    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
-    assert_eq!(temporaries(&workdir.output()), [""; 0], "{what}");
-    assert_nothing_to_do(workdir, server);
-}
-
-#[test]
-fn r8_a_client_killed_while_it_fetches_and_renames_loses_no_image() {
-    let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    fill_output(&workdir);
-    run(&workdir, server.address, &["--batch"]).assert_fetched(15, 10);
-    check(&workdir, "no kill");
-    let list = list_of(&crate::support::files::images_in(&workdir.images())).len() as u64;
-    let first = picture(300).len() as u64;
-    // In the LIST, at its end, in the first images, at the end of each, and in later ones.
-    let moments = [
-        1,
-        list / 2,
-        list,
-        list + 20,
-        list + first,
-        list + first + 40,
-    ]
-    .into_iter();
-    let moments = moments.chain((1..20).map(|n| list + first + n * 24_000));
-    let mut killed = 0;
-    for (n, moment) in moments.enumerate() {
-        let args = MODES[n % MODES.len()];
-        let what = format!("{args:?} killed after {moment} bytes");
-        fill_output(&workdir);
-        let proxy = Proxy::start(server.address, moment);
-        let mut client = Running::client(&workdir, proxy.address, args);
-        let reached = within(|| proxy.is_spent() || client.has_ended());
-        assert!(reached, "{what}: {}", client.output());
-        if !client.has_ended() {
-            client.signal(Signal::KILL);
-            killed += 1;
-        }
-        client.end();
-        check(&workdir, &what);
-        complete(&workdir, &server, &what);
+    /// The next run completes, and the one after it has nothing to do.
+    #[track_caller]
+    fn complete(&self, server: &ServerProcess, what: &str) {
+        let output = run(&self.workdir, server.address, &["--batch"]);
+        assert_eq!(output.code, Some(0), "{what}: {output:?}");
+        self.check(what);
+        let images = files(&self.workdir.images());
+        let wrong = not_exactly_once(&images, &files(&self.workdir.output()));
+        assert!(wrong.is_empty(), "{what}: {wrong:#?}");
+        assert_eq!(temporaries(&self.workdir.output()), [""; 0], "{what}");
+        assert_nothing_to_do(&self.workdir, server);
     }
-    assert!(killed >= 20, "{killed}");
-}
 
-#[test]
-fn r8_a_client_killed_at_each_change_of_the_folder_loses_no_image() {
-    let mut trace = Command::new("strace");
-    trace.args(["-f", "-qq", "-o", "/dev/null", "true"]);
-    if !trace
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-    {
-        skipped!("strace does not work here");
-        return;
-    }
-    let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    let mut killed = 0;
-    // Each thread counts its own calls.
-    for calls in ["renameat,renameat2,rename", "linkat", "unlinkat"] {
-        for (n, when) in [1, 2, 3, 4, 5, 6, 8, 10, 13].into_iter().enumerate() {
-            fill_output(&workdir);
-            let args = MODES[n % MODES.len()];
-            let what = format!("{args:?} killed at {calls} {when}");
-            let client = workdir.command("client", &[]);
-            let mut command = Command::new("strace");
-            command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-            command.arg(format!("trace={calls}")).arg("-e");
-            command.arg(format!("inject={calls}:signal=KILL:when={when}"));
-            command.arg(client.get_program());
-            command
-                .args(["--addr", &server.address.to_string()])
-                .args(args);
-            command.current_dir(workdir.path()).stdin(Stdio::null());
-            command.env("HOME", workdir.path());
-            let code = Running::start(command).end().code;
-            check(&workdir, &what);
-            if code == Some(0) {
-                break;
+    /// Kills the client after numbers of received bytes.
+    #[track_caller]
+    fn kill_by_bytes(&self) {
+        let server = self.workdir.server(&["--no-tls"]);
+        let images = images_in(&self.workdir.images());
+        let list = list_of(&images).len();
+        let first = list + images[0].bytes.len();
+        let total = list + images.iter().map(|image| image.bytes.len()).sum::<usize>();
+        // In the LIST, at its end, in the first image, at its end, in the second one, and in later ones.
+        let moments = [1, list / 2, list, list + 20, first, first + 40].into_iter();
+        let moments = moments.chain((1..24).map(|n| first + n * (total - first) / 24));
+        let mut killed = 0;
+        for (n, moment) in moments.enumerate() {
+            let args = self.modes[n % 3];
+            let what = format!("{args:?} killed after {moment} bytes");
+            self.fill_output();
+            let proxy = Proxy::start(server.address, moment as u64);
+            let mut client = Running::client(&self.workdir, proxy.address, args);
+            let reached = within(|| proxy.is_spent() || client.has_ended());
+            assert!(reached, "{what}: {}", client.output());
+            if !client.has_ended() {
+                client.signal(Signal::KILL);
+                killed += 1;
             }
-            killed += 1;
-            complete(&workdir, &server, &what);
+            client.end();
+            self.check(&what);
+            self.complete(&server, &what);
         }
+        assert!(killed >= 20, "{killed}");
     }
-    assert!(killed > 5, "{killed}");
+
+    /// Kills the client where one of its threads makes its nth system call of a kind.
+    #[track_caller]
+    fn kill_by_call(&self) {
+        let server = self.workdir.server(&["--no-tls"]);
+        let mut killed = 0;
+        for calls in ["renameat,renameat2,rename", "linkat", "unlinkat"] {
+            for args in self.modes {
+                for n in [1, 2, 3, 4, 6, 9] {
+                    let what = format!("{args:?} killed at {calls} {n}");
+                    self.fill_output();
+                    let client = client_command(&self.workdir, server.address, args);
+                    let mut strace = Command::new("strace");
+                    strace.args(["-f", "-qq", "-o", "/dev/null"]);
+                    strace.args(["-e", &format!("trace={calls}")]);
+                    strace.args(["-e", &format!("inject={calls}:signal=KILL:when={n}")]);
+                    let code = Running::start(wrapped(strace, &client)).end().code;
+                    self.check(&what);
+                    if code == Some(0) {
+                        break;
+                    }
+                    killed += 1;
+                    self.complete(&server, &what);
+                }
+            }
+        }
+        assert!(killed >= 10, "{killed}");
+    }
+}
+
+fn has_strace() -> bool {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "true"])
+        .stderr(Stdio::null());
+    let works = command.status().is_ok_and(|status| status.success());
+    if !works {
+        skipped!("strace does not work here");
+    }
+    works
+}
+
+#[test]
+fn r8_a_client_with_batch_killed_after_any_number_of_bytes_loses_no_image() {
+    Scene::chain().kill_by_bytes();
+}
+
+#[test]
+fn r8_after_a_kill_at_any_number_of_bytes_of_a_client_without_batch_the_next_run_completes() {
+    Scene::cycles().kill_by_bytes();
+}
+
+#[test]
+fn r8_a_client_with_batch_killed_at_any_change_of_the_folder_loses_no_image() {
+    if has_strace() {
+        Scene::chain().kill_by_call();
+    }
+}
+
+#[test]
+fn r8_after_a_kill_at_any_change_of_the_folder_of_a_client_without_batch_the_next_run_completes() {
+    if has_strace() {
+        Scene::cycles().kill_by_call();
+    }
 }

@@ -53,6 +53,7 @@ fn before_images_are_requested(
 }
 
 /// What the client requests after the LIST.
+#[derive(Clone, Copy)]
 enum Requested {
     /// All that the server has, or that the folder lacks: the response contains the new images.
     Everything,

@@ -39,26 +39,10 @@ fn a_client_that_flock_runs_on_its_output_folder_ends_in_every_mode() {
     for options in [&[][..], &["--shared"], &["--no-fork"]] {
         for args in MODES {
             fs::create_dir(workdir.output()).unwrap();
-            let address = server.address.to_string();
-            let client = workdir.command("client", &[&["--addr", &*address], args].concat());
-            let mut command = workdir.command("client", &[]);
-            command = {
-                let mut flock = Command::new("flock");
-                flock
-                    .args(options)
-                    .arg(workdir.output())
-                    .arg(client.get_program());
-                flock.args(client.get_args());
-                flock.current_dir(workdir.path()).stdin(Stdio::null());
-                for (name, value) in command.get_envs() {
-                    match value {
-                        Some(value) => flock.env(name, value),
-                        None => flock.env_remove(name),
-                    };
-                }
-                flock
-            };
-            let mut running = Running::start(command);
+            let client = client_command(&workdir, server.address, args);
+            let mut flock = Command::new("flock");
+            flock.args(options).arg(workdir.output());
+            let mut running = Running::start(wrapped(flock, &client));
             let ended = within(|| running.has_ended());
             assert!(ended, "flock {options:?} client {args:?} hangs");
             running.end().assert_fetched(6, 0);

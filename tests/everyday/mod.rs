@@ -173,8 +173,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn client(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> Running {
-        let address = address.to_string();
-        Running::start(workdir.command("client", &[&["--addr", &*address], args].concat()))
+        Running::start(client_command(workdir, address, args))
     }
 
     pub(crate) fn start(mut command: Command) -> Running {
@@ -263,6 +262,31 @@ fn lines(stream: impl Read + Send + 'static, readers: &mut Vec<JoinHandle<()>>) 
         }
     }));
     lines
+}
+
+/// The command to run `client` by another program: that one with its arguments, before those of the client.
+pub(crate) fn wrapped(mut wrapper: Command, client: &Command) -> Command {
+    wrapper.arg(client.get_program()).args(client.get_args());
+    with_environment_of(client, wrapper)
+}
+
+/// The command with the environment and the working folder of another one.
+pub(crate) fn with_environment_of(like: &Command, mut command: Command) -> Command {
+    command.stdin(Stdio::null());
+    command.current_dir(like.get_current_dir().unwrap());
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// The command that runs `client` with these arguments.
+pub(crate) fn client_command(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> Command {
+    let address = address.to_string();
+    workdir.command("client", &[&["--addr", &*address], args].concat())
 }
 
 /// Runs `client` to its end, which must come soon.

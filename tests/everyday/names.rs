@@ -163,6 +163,34 @@ fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
 }
 
 #[test]
+fn r8_watch_killed_while_new_images_take_the_names_of_others_loses_none() {
+    let workdir = library();
+    let server = workdir.server(&["--no-tls"]);
+    run(&workdir, server.address, &["--batch"]).assert_success();
+    for round in 0..6 {
+        let client = watch(&workdir, &server, &["--batch"]);
+        // The names of all images move by one, and a new image takes the first of them.
+        let images = files(&workdir.images());
+        let names: Vec<&str> = images.keys().map(String::as_str).collect();
+        rotate(&workdir, &names);
+        let free = format!("new-{round}.png");
+        rename(&workdir, names[0], &free);
+        await_listed(&workdir, &server);
+        let held = files(&workdir.images());
+        workdir.add(names[0], &picture(600 + round));
+        // The kill follows the first change of the folder.
+        let before = files(&workdir.output());
+        assert!(within(|| files(&workdir.output()) != before));
+        client.signal(Signal::KILL);
+        assert_eq!(client.end().code, Some(-9));
+        assert_eq!(missing(&held, &files(&workdir.output())), [""; 0]);
+        run(&workdir, server.address, &["--batch"]).assert_success();
+        assert_complete(&workdir);
+        assert_nothing_to_do(&workdir, &server);
+    }
+}
+
+#[test]
 fn r8_changes_while_the_client_is_off_lose_no_image() {
     for args in [
         &["--batch"][..],

@@ -1,4 +1,4 @@
-//! Servers that admit few connections. // T8
+//! Servers that admit few connections. // R6
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,7 @@ fn insert(store: &MemoryStore, images: &[TestImage]) {
 }
 
 #[test]
-fn t8_server_that_admits_one_connection_serves_a_client_with_four() {
+fn r6_server_that_admits_one_connection_serves_a_client_with_four() {
     let images = images(120);
     for world in World::ALL {
         let server = memory_server(&images, 1);
@@ -53,7 +53,7 @@ fn t8_server_that_admits_one_connection_serves_a_client_with_four() {
 }
 
 #[test]
-fn t8_follow_manages_with_one_connection() {
+fn r6_follow_manages_with_one_connection() {
     for world in World::ALL {
         let first = images(10);
         let server = memory_server(&first, 1);
@@ -79,7 +79,7 @@ fn t8_follow_manages_with_one_connection() {
 }
 
 #[test]
-fn t8_follow_manages_while_others_use_up_the_limit_now_and_then() {
+fn r6_follow_manages_while_others_use_up_the_limit_now_and_then() {
     for world in World::ALL {
         let mut all = images(10);
         let server = memory_server(&all, 2);
@@ -155,7 +155,7 @@ fn admits_three(images: &[TestImage], refusal: Refusal) -> (Stub, Arc<AtomicBool
 }
 
 #[test]
-fn t8_images_of_refused_connections_come_over_the_admitted_ones() {
+fn r6_images_of_refused_connections_come_over_the_admitted_ones() {
     let images = images(300);
     for refusal in [Refusal::Close, Refusal::RateLimited] {
         for world in World::ALL {
@@ -175,7 +175,7 @@ fn t8_images_of_refused_connections_come_over_the_admitted_ones() {
 }
 
 #[test]
-fn t8_eight_connections_against_three_admitted_are_a_success() {
+fn r6_eight_connections_against_three_admitted_are_a_success() {
     // The program, as users start it.
     let images = images(300);
     let (stub, _) = admits_three(&images, Refusal::Close);

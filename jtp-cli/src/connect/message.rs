@@ -60,7 +60,8 @@ fn message(error: &Error, args: &ClientArgs) -> Message {
     let at = &args.addr;
     match error {
         Error::Connect { source, .. } => connect_message(source, args),
-        Error::Refused { .. } => Message::new(
+        Error::Refused(error) if error.is_rate_limited() => message(error, args),
+        Error::Refused(_) => Message::new(
             Exit::Connect,
             format!("{at} closed the connection without an answer"),
         )

@@ -96,6 +96,38 @@ fn renamed_and_replaced_names_on_the_server_lose_no_image() {
 }
 
 #[test]
+fn s14_a_file_longer_than_any_image_is_not_read_and_not_replaced_unnoticed() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&[]);
+    fs::create_dir(dir.path("output")).unwrap();
+    // A sparse file: reading it would take minutes.
+    let long = fs::File::create(dir.path("output/a.png")).unwrap();
+    long.set_len(1 << 40).unwrap();
+    let length = || fs::metadata(dir.path("output/a.png")).unwrap().len();
+    let id = ImageId::of(&fs::read(dir.path("images/a.png")).unwrap());
+    let with_id = format!("a-{id}.png");
+    for already_there in [0, 3] {
+        let output = dir.fetch(&server, &["--batch"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let warning = "warning: cannot read a.png: it is longer than 4,294,967,295 bytes";
+        assert!(output.err.contains(warning), "{output:?}");
+        let there = format!("{already_there} already there");
+        assert!(output.out.contains(&there), "{output:?}");
+        assert_eq!(
+            (dir.names("output").len(), length()),
+            (4, 1 << 40),
+            "{output:?}"
+        );
+        assert!(dir.names("output").contains(&with_id));
+    }
+    // Without --batch, all files with the names of images are replaced.
+    let output = dir.fetch(&server, &[]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("1 replaced a file"), "{output:?}");
+    assert_eq!(length(), 1000);
+}
+
+#[test]
 fn all_connection_options_fetch_the_same_images() {
     let dir = TestDir::new();
     for n in 0..300_usize {

@@ -24,6 +24,7 @@ fn invalid_flags_are_reported_and_exit_2() {
         (CLIENT, &["--list", "--batch"]),
         (CLIENT, &["--list", "--watch"]),
         (CLIENT, &["--max-image-size", "huge"]),
+        (CLIENT, &["--max-image-size", "4GiB"]),
         (CLIENT, &["--timeout", "-1"]),
     ] {
         let output = dir.run(program, args);

@@ -7,6 +7,9 @@ use crate::body::{DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW};
 /// The default of [`ClientConfig::response_timeout`]. // T6
 pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The default of [`ClientConfig::minimum_bytes`]. // T6
+pub const DEFAULT_MINIMUM_BYTES: u64 = 16 * 1024;
+
 /// The limits and timeouts of a [`ClientConnection`](super::ClientConnection).
 ///
 /// ```
@@ -21,28 +24,42 @@ pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientConfig {
     response_timeout: Option<Duration>,
+    minimum_bytes: u64,
     max_image_size: u64,
     max_window: u32,
     pipeline: bool,
 }
 
 impl ClientConfig {
-    /// The protocol's defaults: 60 s, 4 GiB − 1, a window of 8 MiB, no pipelining.
+    /// The protocol's defaults: 60 s for 16 KiB, 4 GiB − 1, a window of 8 MiB, no pipelining.
     #[must_use]
     pub const fn new() -> ClientConfig {
         ClientConfig {
             response_timeout: Some(DEFAULT_RESPONSE_TIMEOUT),
+            minimum_bytes: DEFAULT_MINIMUM_BYTES,
             max_image_size: DEFAULT_MAX_IMAGE_SIZE,
             max_window: DEFAULT_MAX_WINDOW,
             pipeline: false,
         }
     }
 
-    /// How long the connection may pass without a byte sent or received while a request is being sent or a response
-    /// is due. `None` disables the timeout. It does not apply during WATCH. Default: 60 s. // T6
+    /// The time limit for each [minimum](ClientConfig::with_minimum_bytes) of bytes while a request is being sent or a
+    /// response is due. It begins again with each step: the request is sent, the response begins, the response is
+    /// complete. It stands while the caller does not read ([`wait`](super::ClientConnection::wait)), and does not
+    /// apply during WATCH. `None` disables it. Default: 60 s. // T6
     #[must_use]
     pub const fn with_response_timeout(mut self, timeout: Option<Duration>) -> ClientConfig {
         self.response_timeout = timeout;
+        self
+    }
+
+    /// The number of bytes that must be sent or received within each
+    /// [response timeout](ClientConfig::with_response_timeout), unless the response ends before. So a server that sends
+    /// a byte now and then cannot hold the client. With 0, a single byte is enough. Default: 16 KiB, which is 273 bytes
+    /// a second at 60 s. // T6
+    #[must_use]
+    pub const fn with_minimum_bytes(mut self, bytes: u64) -> ClientConfig {
+        self.minimum_bytes = bytes;
         self
     }
 
@@ -75,6 +92,12 @@ impl ClientConfig {
     #[must_use]
     pub const fn response_timeout(&self) -> Option<Duration> {
         self.response_timeout
+    }
+
+    /// See [`with_minimum_bytes`](ClientConfig::with_minimum_bytes).
+    #[must_use]
+    pub const fn minimum_bytes(&self) -> u64 {
+        self.minimum_bytes
     }
 
     /// See [`with_max_image_size`](ClientConfig::with_max_image_size).

@@ -20,7 +20,8 @@ pub enum ClientError {
     /// The connection ended while a response was due. Images that were complete are good. // R1 R6
     #[error("the connection ended before the response was complete")]
     EarlyEof,
-    /// No byte was sent or received for the response timeout while a response was due. // T6
+    /// Fewer bytes than the [minimum](super::ClientConfig::with_minimum_bytes) were sent and received within the response
+    /// timeout, and the response is not complete. // T6
     #[error("the server did not answer in time")]
     TimedOut,
 }

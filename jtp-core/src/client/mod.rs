@@ -65,6 +65,7 @@
 //! A call that does not fit the state returns [`Misuse`] and changes nothing. A fault of the peer or
 //! the network is a [`ClientError`], which ends the connection.
 
+mod clock;
 mod config;
 mod error;
 mod event;
@@ -77,7 +78,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-pub use config::{ClientConfig, DEFAULT_RESPONSE_TIMEOUT};
+pub use config::{ClientConfig, DEFAULT_MINIMUM_BYTES, DEFAULT_RESPONSE_TIMEOUT};
 pub use error::{ClientError, Location, PeerError, ServerError};
 pub use event::{CatalogEntry, Event, ResponseKind};
 pub use request::{HaveSet, HaveSetTooLarge, Request};
@@ -87,6 +88,8 @@ use crate::body::BodyReceiver;
 use crate::connection::Misuse;
 use crate::image::Image;
 use crate::time::Time;
+use crate::wire::response::ErrorCode;
+use clock::ResponseClock;
 use request::Pending;
 use send::Output;
 
@@ -151,8 +154,11 @@ pub struct ClientConnection {
     cancelled: bool,
     eof: bool,
     fault: Option<ClientError>,
-    /// When a byte was last sent or received, or waiting began. // T6
-    moved: Time,
+    clock: ResponseClock,
+    /// Whether any byte was received.
+    heard: bool,
+    /// Whether any event was returned.
+    answered: bool,
 }
 
 /// What the next bytes are; see the module's diagram.
@@ -204,18 +210,21 @@ impl ClientConnection {
             cancelled: false,
             eof: false,
             fault: None,
-            moved: now,
+            clock: ResponseClock::new(now),
+            heard: false,
+            answered: false,
         }
     }
 
-    /// When to call [`handle_timeout`](ClientConnection::handle_timeout). Every byte sent or received moves it.
-    /// `None` while nothing is due, during WATCH, or without a timeout. // T6
+    /// When to call [`handle_timeout`](ClientConnection::handle_timeout). It moves later with the bytes
+    /// sent and received, see [`ClientConfig::with_response_timeout`]. `None` while nothing is due, during WATCH, or without a timeout. // T6
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         if self.is_over() || !self.is_due() {
             return None;
         }
-        Some(self.moved + self.config.response_timeout()?)
+        let timeout = self.config.response_timeout()?;
+        Some(self.clock.deadline(timeout))
     }
 
     /// Ends the connection if the deadline has passed; otherwise it does nothing.
@@ -233,10 +242,25 @@ impl ClientConnection {
         }
     }
 
-    /// Restarts the response timeout: the caller begins to wait for the server now. The time before was spent by the
-    /// application, which did not read from the connection. // T6
+    /// The caller begins to wait for the server now. The time since it last passed or acknowledged bytes was spent by
+    /// the application, and does not count for the response timeout. A call of [`receive`](ClientConnection::receive)
+    /// without input notes that the caller still waits. // T6
     pub fn wait(&mut self, now: Time) {
-        self.progress(now);
+        self.clock.resume(now);
+    }
+
+    /// Whether the server refused this connection rather than a request: a response is due, and the connection ended
+    /// before any byte was received, or the first answer was `RateLimited`. Servers that limit the number of
+    /// connections do this. When the transport fails, the caller asks this before it drops the connection.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match &self.fault {
+            None | Some(ClientError::EarlyEof) => !self.heard && self.is_due(),
+            Some(ClientError::Server(error)) => {
+                !self.answered && error.code == ErrorCode::RateLimited
+            }
+            Some(ClientError::Peer(_) | ClientError::TimedOut) => false,
+        }
     }
 
     /// Whether nothing is in progress: no unanswered request, no output, no incomplete frame.
@@ -294,14 +318,10 @@ impl ClientConnection {
         !self.output.is_empty() || self.pending.front().is_some_and(|p| !p.is_watching())
     }
 
-    fn progress(&mut self, now: Time) {
-        self.moved = self.moved.max(now);
-    }
-
     /// Starts the response timeout unless it runs already: another request does not extend it.
     fn start_clock(&mut self, now: Time) {
         if !self.is_due() {
-            self.progress(now);
+            self.clock.restart(now);
         }
     }
 

@@ -35,26 +35,50 @@ impl ClientConnection {
         let offered = input.len();
         // Bytes after the end of the stream are ignored.
         let input = if self.eof { &[] } else { input };
-        if !input.is_empty() {
-            self.progress(now);
-        }
+        self.note_input(input, now);
         self.data_at = None;
         let mut used = 0;
         loop {
             match self.step(input.get(used..).unwrap_or_default()) {
-                Ok((0, None)) => return Ok(Received::new(offered, None)),
+                Ok((0, None)) => {
+                    self.clock.count(input.len(), &self.config, now);
+                    return Ok(Received::new(offered, None));
+                }
                 Ok((more, None)) => used += more,
                 Ok((more, Some(Event::Data(data)))) => {
                     used += more;
                     self.data_at = (!data.is_empty()).then(|| used - data.len()..used);
+                    self.clock.count(used, &self.config, now);
                     return Ok(Received::new(used, Some(Event::Data(self.data(input)))));
                 }
-                Ok((more, event)) => return Ok(Received::new(used + more, event)),
+                Ok((more, event)) => {
+                    used += more;
+                    self.answered = true;
+                    self.clock.count(used, &self.config, now);
+                    if let Some(Event::End { .. } | Event::Cancelled { .. }) = event {
+                        self.clock.restart(now);
+                    }
+                    return Ok(Received::new(used, event));
+                }
                 Err(error) => {
                     self.fail(error.clone());
                     return Err(error);
                 }
             }
+        }
+    }
+
+    fn note_input(&mut self, input: &[u8], now: Time) {
+        self.clock.touch(now);
+        if input.is_empty() {
+            return;
+        }
+        self.heard = true;
+        // An event of WATCH is no response, also not while CANCEL waits for one.
+        let front = self.pending.front();
+        let is_watch = front.is_some_and(|request| request.kind() == ResponseKind::Watch);
+        if self.is_at_boundary() && !is_watch {
+            self.clock.restart(now);
         }
     }
 
@@ -100,7 +124,7 @@ impl ClientConnection {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        self.progress(now);
+        self.clock.touch(now);
         let complete = match self.pending.len() {
             0 => self.is_at_boundary(),
             // The last event of the last response may still be pending; it needs no more bytes.

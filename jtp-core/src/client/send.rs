@@ -139,9 +139,13 @@ impl ClientConnection {
         }
         if n > 0 {
             self.output.acknowledge(n);
-            self.progress(now);
+            self.clock.touch(now);
+            self.clock.count(n, &self.config, now);
             if shown - n < WINDOW / 2 {
                 self.fill();
+            }
+            if self.output.is_empty() {
+                self.clock.restart(now);
             }
         }
         Ok(())

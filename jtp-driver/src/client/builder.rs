@@ -139,8 +139,10 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         self
     }
 
-    /// Limits the catalog that [`Client::list`] collects. Default: 10,000,000 entries, and 1 GiB of memory, of which an
-    /// entry takes some 200 bytes and its name. [`Client::entries`] has no limit, and keeps no entry. // R3
+    /// Limits the catalog that [`Client::list`] and [`Client::list_and_watch`] collect, in entries and in bytes of
+    /// memory. The bytes include the overhead of the allocator for each name, and both copies of the list while it
+    /// grows; an entry with a short name takes 72 bytes. [`Client::entries`] collects nothing and has no limit. Default:
+    /// 10,000,000 entries and 1 GiB, which is enough for ten million entries with names of up to 24 bytes. // R3
     pub fn catalog_limits(mut self, entries: usize, bytes: usize) -> Self {
         self.options.max_entries = entries;
         self.options.max_catalog_bytes = bytes;
@@ -152,8 +154,7 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         &self.runtime
     }
 
-    /// The same configuration for the asynchronous client of this crate, whatever type the adapter builds: for code that
-    /// is generic over the runtime.
+    /// The same configuration for the client of this crate, whatever `B` is: for code that is generic over the runtime.
     pub fn for_async(self) -> ClientBuilder<R> {
         ClientBuilder {
             runtime: self.runtime,
@@ -169,6 +170,12 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
     where
         B: From<Client<R>>,
     {
+        self.build_async().into()
+    }
+
+    /// Builds the client of this crate, whatever `B` is: for code that is generic over the runtime.
+    #[must_use]
+    pub fn build_async(self) -> Client<R> {
         Client {
             runtime: self.runtime,
             target: Some(self.target),
@@ -176,6 +183,5 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
             connection: None,
             connected: false,
         }
-        .into()
     }
 }

@@ -114,6 +114,7 @@ impl<R: Runtime> Target<R> {
         match super::error::tls_cause(&source) {
             // The server answered with bytes that are no TLS record.
             Some(rustls::Error::InvalidMessage(_)) => Error::PlainServer { address },
+            None if super::error::is_end(&source) => Error::Tls { address, source }.refused(),
             _ => Error::Tls { address, source },
         }
     }

@@ -9,7 +9,7 @@ use jtp_core::Misuse;
 use jtp_core::client::{ClientConfig, ClientConnection, ClientError, Event, Request};
 
 use super::Error;
-use super::error::is_tls_error;
+use super::error::{is_end, is_tls_error};
 use crate::buffer::InputBuffer;
 use crate::clock::{Clock, DeadlineTimer};
 use crate::runtime::{BoxTransport, Runtime};
@@ -233,27 +233,17 @@ impl<R: Runtime> Connection<R> {
     }
 
     fn protocol_error(&self, error: ClientError) -> Error {
-        if self.received == 0 && matches!(error, ClientError::EarlyEof) {
-            return self.refused();
-        }
-        Error::from_protocol(error, &self.address, self.tls)
-    }
-
-    fn refused(&self) -> Error {
-        Error::Refused {
-            address: self.address.clone(),
+        let error = Error::from_protocol(error, &self.address, self.tls);
+        match error {
+            Error::Protocol(_) if self.machine.is_refused() => error.refused(),
+            error => error,
         }
     }
 
     fn io_error(&self, error: io::Error) -> Error {
-        let is_reset = matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-        );
-        if self.received == 0 && is_reset {
-            return self.refused();
-        }
-        Error::from_io(error, &self.address)
+        let is_refused = is_end(&error) && self.machine.is_refused();
+        let error = Error::from_io(error, &self.address);
+        if is_refused { error.refused() } else { error }
     }
 
     /// Sends pending output; whether anything was sent.

@@ -1,31 +1,35 @@
-//! The entries of a LIST, one at a time.
+//! The entries of a catalog, one at a time.
 
+use jtp_core::Misuse;
 use jtp_core::client::{CatalogEntry, ClientError, Event, Request};
 
-use super::watch::Watch;
-use super::{Client, Error};
+use super::catalog::Catalog;
+use super::{Client, Error, Watch};
 use crate::runtime::Runtime;
 
-/// The catalog of a server, entry by entry, in its order: no entry is kept. // R3 S5
+/// The entries of a catalog in the server's order, one at a time, in constant memory. // S5
 ///
-/// The request is made with the first [`next`](Entries::next). Nothing is tried again after a lost connection: the caller
-/// knows how many entries have arrived, and decides. Dropping it abandons the request: the next one connects again; over
-/// a stream of the caller it discards the rest of the response first.
+/// Nothing is retried: after an error the entries that were returned remain valid, and the caller decides whether to
+/// request the catalog again. Some deployed servers announce one entry more than they send, and close the connection
+/// instead.
+///
+/// Dropping it before the end abandons the request, as for [`Client::list`].
 #[derive(Debug)]
 #[must_use]
 pub struct Entries<'c, R: Runtime> {
     client: &'c mut Client<R>,
-    /// Whether WATCH follows.
+    /// Whether WATCH is requested as well.
     watch: bool,
     state: State,
-    announced: u64,
+    announced: Option<u64>,
     received: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Idle,
-    Receiving,
+    /// The request is not made yet.
+    New,
+    Active,
     Done,
     Failed,
 }
@@ -35,91 +39,111 @@ impl<'c, R: Runtime> Entries<'c, R> {
         Entries {
             client,
             watch,
-            state: State::Idle,
-            announced: 0,
+            state: State::New,
+            announced: None,
             received: 0,
         }
     }
 
-    /// The next entry; `None` when all have arrived. Cancel safe, but for the first call: a dropped future loses at most a
-    /// connection that was being made.
+    /// The next entry; `None` after the last one. The first call makes the request, and connects if there is no usable
+    /// connection. Cancel safe: a dropped future loses at most a connection that was being made.
     ///
     /// # Errors
     ///
-    /// [`Error`]. After an error all calls fail.
+    /// [`Error`]; it is final, and later calls return [`Error::Failed`].
     pub async fn next(&mut self) -> Result<Option<CatalogEntry<'static>>, Error> {
-        match self.state {
+        let next = match self.state {
+            State::New => match self.request().await {
+                Ok(()) => self.event().await,
+                Err(error) => Err(error),
+            },
+            State::Active => self.event().await,
             State::Done => return Ok(None),
             State::Failed => return Err(Error::Failed),
-            State::Idle | State::Receiving => {}
-        }
-        let next = self.receive().await;
-        match &next {
-            Ok(Some(_)) => self.received += 1,
-            Ok(None) => {
-                self.state = State::Done;
-                if !self.watch {
-                    self.client.response_done().await;
-                }
-            }
-            Err(error) => {
-                self.state = State::Failed;
-                if !matches!(error, Error::Misuse(_)) {
-                    self.client.connection = None;
-                }
-            }
+        };
+        if let Err(error) = &next {
+            self.state = State::Failed;
+            self.client.lose_connection(error);
         }
         next
     }
 
-    async fn receive(&mut self) -> Result<Option<CatalogEntry<'static>>, Error> {
-        if self.state == State::Idle {
-            let keep_alive = self.client.options.keep_alive || self.watch;
-            let connection = self.client.connection().await?;
-            connection.request(Request::List, keep_alive)?;
-            if self.watch {
-                connection.request(Request::Watch, true)?;
-            }
-            self.state = State::Receiving;
-        }
-        let Some(connection) = &mut self.client.connection else {
-            return Err(Error::Failed);
-        };
-        loop {
-            match connection.next().await? {
-                Some(Event::Begin { count, .. }) => self.announced = u64::from(count),
-                Some(Event::Entry(entry)) => return Ok(Some(entry)),
-                Some(Event::End { .. }) => return Ok(None),
-                Some(_) => {}
-                None => return Err(Error::Protocol(ClientError::EarlyEof)),
-            }
-        }
-    }
-
-    /// The number of entries that the server has announced; 0 before the response begins.
+    /// The number of entries that the server announced before the first one; `None` until it has.
     #[must_use]
-    pub fn announced(&self) -> u64 {
+    pub fn announced(&self) -> Option<u64> {
         self.announced
     }
 
-    /// The number of entries that have arrived.
+    /// The number of entries received so far.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// The images that enter the catalog after this LIST. For entries of
-    /// [`Client::entries_and_watch`](super::Client::entries_and_watch), once all have arrived. // N5
+    /// The watch that [`Client::entries_and_watch`] requested, after the last entry. // N5
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if not all entries have arrived, or no WATCH was requested.
+    /// [`Error::Misuse`]: [`Misuse::NotWatching`] if no WATCH was requested or [`next`](Self::next) has not returned
+    /// `None` yet, [`Misuse::Closed`] after an error.
     pub fn into_watch(self) -> Result<Watch<'c, R>, Error> {
-        match self.watch && self.state == State::Done {
-            true => Ok(Watch {
+        match self.state {
+            State::Done if self.watch => Ok(Watch {
                 client: self.client,
             }),
-            false => Err(Error::Failed),
+            State::Failed => Err(Error::Misuse(Misuse::Closed)),
+            _ => Err(Error::Misuse(Misuse::NotWatching)),
+        }
+    }
+
+    /// All entries, within the limits for a catalog in memory. // R3
+    pub(super) async fn collect(mut self) -> Result<Vec<CatalogEntry<'static>>, Error> {
+        let options = &self.client.options;
+        let mut catalog = Catalog::new(options.max_entries, options.max_catalog_bytes);
+        while let Some(entry) = self.next().await? {
+            let announced = self.announced.unwrap_or(0);
+            if let Err(error) =
+                catalog.push(entry, usize::try_from(announced).unwrap_or(usize::MAX))
+            {
+                self.client.connection = None;
+                return Err(error);
+            }
+        }
+        Ok(catalog.into_entries())
+    }
+
+    async fn request(&mut self) -> Result<(), Error> {
+        let keep_alive = self.client.options.keep_alive || self.watch;
+        let connection = self.client.connection().await?;
+        connection.request(Request::List, keep_alive)?;
+        if self.watch {
+            connection.request(Request::Watch, true)?;
+        }
+        self.state = State::Active;
+        Ok(())
+    }
+
+    async fn event(&mut self) -> Result<Option<CatalogEntry<'static>>, Error> {
+        let Some(connection) = &mut self.client.connection else {
+            return Err(Error::Misuse(Misuse::Closed));
+        };
+        loop {
+            match connection.next().await? {
+                Some(Event::Begin { count, .. }) => self.announced = Some(count.into()),
+                Some(Event::Entry(entry)) => {
+                    self.received += 1;
+                    return Ok(Some(entry));
+                }
+                Some(Event::End { .. }) => {
+                    self.state = State::Done;
+                    if !self.watch {
+                        self.client.response_done().await;
+                    }
+                    return Ok(None);
+                }
+                Some(_) => {}
+                None => return Err(Error::Protocol(ClientError::EarlyEof)),
+            }
         }
     }
 }

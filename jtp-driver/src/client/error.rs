@@ -23,12 +23,6 @@ pub enum Error {
         /// The error of the last address that was tried.
         source: io::Error,
     },
-    /// The server accepted a connection and closed it before it answered anything: it may admit no further connection.
-    #[error("{address} closed the connection without an answer")]
-    Refused {
-        /// The server, as the caller named it.
-        address: String,
-    },
     /// The TLS handshake failed, or either side rejected the other's certificate. Not tried again.
     #[error("no TLS connection to {address}")]
     Tls {
@@ -56,6 +50,11 @@ pub enum Error {
     /// The transport failed.
     #[error("the connection failed")]
     Io(#[source] io::Error),
+    /// The server refused a connection rather than a request; the inner error says how. It closed or reset a new
+    /// connection before any byte of a response or during the TLS handshake, or its first answer was `RateLimited`.
+    /// Servers that limit the number of connections do this: fewer connections at a time may succeed.
+    #[error(transparent)]
+    Refused(Box<Error>),
     /// The catalog is larger than the limit for one in memory. // R3
     #[error("the catalog is over the limit of {entries} entries or {bytes} bytes")]
     CatalogTooLarge {
@@ -118,23 +117,47 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Protocol(error) => error.is_transient(),
-            Error::Connect { .. } | Error::Refused { .. } | Error::Io(_) => true,
+            Error::Connect { .. } | Error::Io(_) | Error::Refused(_) => true,
             _ => false,
         }
     }
 
-    /// Whether the server does not admit this connection: no address accepts it, it was closed without an answer, or the
-    /// first answer was `RateLimited`. Another client of the same host may be the reason. // S15 T8
+    /// Whether the server refused a connection rather than a request: [`Error::Refused`], or connecting failed with
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused). A program that uses several connections closes this one
+    /// for good and does its work over the others.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self, Error::Connect { .. } | Error::Refused { .. }) || self.is_rate_limited()
+        match self {
+            Error::Refused(_) => true,
+            Error::Connect { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            _ => false,
+        }
+    }
+
+    pub(super) fn refused(self) -> Error {
+        Error::Refused(Box::new(self))
     }
 
     /// Whether the server refused the request because of its rate limit. // S15
     #[must_use]
     pub fn is_rate_limited(&self) -> bool {
-        matches!(self, Error::Protocol(error) if error.is_rate_limited())
+        match self {
+            Error::Protocol(error) => error.is_rate_limited(),
+            Error::Refused(error) => error.is_rate_limited(),
+            _ => false,
+        }
     }
+}
+
+/// Whether the peer ended the connection.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    ) && !is_tls_error(error)
 }
 
 /// Whether an error of a stream is one of TLS.

@@ -1,6 +1,7 @@
 //! Requesting a server's catalog and images.
 
 mod builder;
+mod catalog;
 mod connect;
 mod connection;
 mod entries;
@@ -11,7 +12,7 @@ mod watch;
 use std::fmt;
 use std::time::Instant;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, Event, HaveSet, Request, Retry, Transfer};
+use jtp_core::client::{CatalogEntry, ClientConfig, HaveSet, Request, Retry, Transfer};
 use jtp_core::{ImageId, Misuse};
 
 use crate::clock::after;
@@ -37,13 +38,6 @@ pub struct Client<R: Runtime> {
     connection: Option<Connection<R>>,
     /// Whether there ever was a connection.
     connected: bool,
-}
-
-/// The memory that an entry of a collected catalog takes at most, in bytes: its name with what the allocator adds, and
-/// its place in a vector that grows by doubling, while both the old and the new one exist. // R3
-const fn entry_cost(name: usize) -> usize {
-    let name = if name < 24 { 32 } else { name + 24 };
-    name + 3 * size_of::<CatalogEntry<'static>>()
 }
 
 impl<R: Runtime> fmt::Debug for Client<R> {
@@ -100,12 +94,6 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// The limits and clocks of each connection.
-    #[must_use]
-    pub fn config(&self) -> ClientConfig {
-        self.options.config
-    }
-
     /// Connects, if there is no usable connection. Cancel safe.
     ///
     /// # Errors
@@ -113,6 +101,18 @@ impl<R: Runtime> Client<R> {
     /// [`Error::Connect`], [`Error::Tls`], [`Error::PlainServer`].
     pub async fn connect(&mut self) -> Result<(), Error> {
         self.connection().await.map(|_| ())
+    }
+
+    /// The entries of the catalog in the server's order, one at a time, in constant memory: for a catalog that is not
+    /// collected, or a server whose incomplete catalog is of use. Nothing is retried. // S5
+    pub fn entries(&mut self) -> Entries<'_, R> {
+        Entries::new(self, false)
+    }
+
+    /// As [`entries`](Self::entries), with a WATCH in the same write: [`Entries::into_watch`] returns it after the last
+    /// entry. Nothing is missed between them if the server keeps N5.
+    pub fn entries_and_watch(&mut self) -> Entries<'_, R> {
+        Entries::new(self, true)
     }
 
     /// The whole catalog, in the server's order. // S5
@@ -124,27 +124,7 @@ impl<R: Runtime> Client<R> {
     ///
     /// [`Error`]; [`Error::CatalogTooLarge`] beyond [`ClientBuilder::catalog_limits`].
     pub async fn list(&mut self) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        let mut retry = self.retry();
-        loop {
-            match self.try_list(false).await {
-                Ok(entries) => {
-                    self.response_done().await;
-                    return Ok(entries);
-                }
-                Err(error) => self.recover(&mut retry, error).await?,
-            }
-        }
-    }
-
-    /// The whole catalog, one entry at a time. // R3 S5
-    pub fn entries(&mut self) -> Entries<'_, R> {
-        Entries::new(self, false)
-    }
-
-    /// The whole catalog, one entry at a time, and then each image that enters it: see
-    /// [`list_and_watch`](Self::list_and_watch). // N5
-    pub fn entries_and_watch(&mut self) -> Entries<'_, R> {
-        Entries::new(self, true)
+        self.collect_entries(false).await
     }
 
     /// These images, each verified. The server leaves out those that it does not have (S7): see [`Images::absent`].
@@ -190,13 +170,8 @@ impl<R: Runtime> Client<R> {
     pub async fn list_and_watch(
         &mut self,
     ) -> Result<(Vec<CatalogEntry<'static>>, Watch<'_, R>), Error> {
-        let mut retry = self.retry();
-        loop {
-            match self.try_list(true).await {
-                Ok(entries) => return Ok((entries, Watch { client: self })),
-                Err(error) => self.recover(&mut retry, error).await?,
-            }
-        }
+        let entries = self.collect_entries(true).await?;
+        Ok((entries, Watch { client: self }))
     }
 
     /// Closes the connection, if there is one. Dropping the client does the same without TLS's close_notify. Does not
@@ -207,31 +182,13 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    async fn try_list(&mut self, watch: bool) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        let (max_entries, max_bytes) = (self.options.max_entries, self.options.max_catalog_bytes);
-        let keep_alive = self.options.keep_alive || watch;
-        let connection = self.connection().await?;
-        connection.request(Request::List, keep_alive)?;
-        if watch {
-            connection.request(Request::Watch, true)?;
-        }
-        let mut entries = Vec::new();
-        let mut bytes = 0;
+    /// The whole catalog, after retries. With `watch`, the connection is in WATCH then.
+    async fn collect_entries(&mut self, watch: bool) -> Result<Vec<CatalogEntry<'static>>, Error> {
+        let mut retry = self.retry();
         loop {
-            match connection.next().await? {
-                Some(Event::Entry(entry)) => {
-                    bytes += entry_cost(entry.name.len());
-                    if entries.len() >= max_entries || bytes > max_bytes {
-                        self.connection = None;
-                        return Err(Error::CatalogTooLarge {
-                            entries: max_entries,
-                            bytes: max_bytes,
-                        });
-                    }
-                    entries.push(entry);
-                }
-                Some(Event::End { .. }) => return Ok(entries),
-                _ => {}
+            match Entries::new(self, watch).collect().await {
+                Ok(entries) => return Ok(entries),
+                Err(error) => self.recover(&mut retry, error).await?,
             }
         }
     }
@@ -257,10 +214,7 @@ impl<R: Runtime> Client<R> {
 
     /// The time of the next try; `None` if there is none. // R6
     fn retry_at(&mut self, retry: &mut Retry, error: &Error) -> Option<Instant> {
-        // A call that does not fit has changed nothing.
-        if !matches!(error, Error::Misuse(_)) {
-            self.connection = None;
-        }
+        self.lose_connection(error);
         if !error.is_transient() || !self.connected {
             return None;
         }
@@ -268,6 +222,14 @@ impl<R: Runtime> Client<R> {
         let cause = error as &dyn std::error::Error; // With its sources.
         tracing::debug!(error = cause, ?pause, "trying again");
         after(&self.runtime, Some(pause))
+    }
+
+    /// Drops the connection after an error.
+    fn lose_connection(&mut self, error: &Error) {
+        // A call that does not fit has changed nothing.
+        if !matches!(error, Error::Misuse(_)) {
+            self.connection = None;
+        }
     }
 
     /// A connection that can carry a request.

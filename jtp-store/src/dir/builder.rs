@@ -112,6 +112,13 @@ impl DirStoreBuilder {
         self
     }
 
+    /// Goes by names, sizes and mtimes, as on file systems whose inodes and ctimes prove nothing. For tests.
+    #[doc(hidden)]
+    pub fn distrust_inodes(mut self, distrust: bool) -> Self {
+        self.settings.distrust_inodes = distrust;
+        self
+    }
+
     /// The number of threads that hash files. Each needs 256 KiB, and twice that while it compares files. Default:
     /// one for each processor.
     pub fn hashing_threads(mut self, threads: NonZeroUsize) -> Self {
@@ -119,8 +126,8 @@ impl DirStoreBuilder {
         self
     }
 
-    /// Keeps the IDs of the files in this file, by device, inode, size, mtime and ctime, so that the next run does
-    /// not read unchanged files again. Use one file for each served folder; missing parent folders are created. If
+    /// Keeps the IDs of the files in this file, by inode, size, mtime and ctime (by name, size and mtime where inodes
+    /// prove nothing), so that the next run does not read unchanged files again. Use one file for each served folder; missing parent folders are created. If
     /// the file is missing, damaged or not writable, all files are read and nothing else is lost. Default: none.
     ///
     /// A user who can write this file can make the server offer wrong bytes under an ID. Each client rejects

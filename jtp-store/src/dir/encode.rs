@@ -11,7 +11,6 @@ use jtp_core::compress::{SAMPLE_LEN, Threshold, level};
 use jtp_core::{ImageHasher, ImageId};
 
 use super::record::{FileRecord, Name, Variant};
-use crate::fingerprint::Fingerprint;
 use crate::hash::{self, BUFFER_LEN, Chunks, Links};
 use crate::variants::{NewVariant, VariantCache, VariantDigest};
 
@@ -74,7 +73,7 @@ pub(super) fn encode(
         });
     }
     let file = hash::open(&job.dir, &job.name, Links::Follow)?;
-    if Fingerprint::of_file(&file)? != job.record.fingerprint {
+    if !job.record.fingerprint.is_of(&file, &job.name)? {
         return Ok(Encoded::FileChanged);
     }
     if raw > SAMPLE_LEN && !sample_is_compressible(&file, raw, threshold)? {
@@ -107,7 +106,7 @@ pub(super) fn encode(
         return Ok(rejected);
     }
     written?;
-    if Fingerprint::of_file(&file)? != job.record.fingerprint {
+    if !job.record.fingerprint.is_of(&file, &job.name)? {
         return Ok(Encoded::FileChanged);
     }
     encoder.get_mut().finish(job, stop)
@@ -141,7 +140,7 @@ fn decodes_to_file(
         }
     }
     let ends = decoder.read(&mut decoded)? == 0;
-    Ok(ends && Fingerprint::of_file(&file)? == job.record.fingerprint)
+    Ok(ends && job.record.fingerprint.is_of(&file, &job.name)?)
 }
 
 /// Compresses [`SAMPLE_LEN`] bytes from the middle of the file: the beginning is often unlike the rest.

@@ -67,8 +67,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether the name is that of a socket or device now, or of a link that leads nowhere or out of the folder. The latter
-/// is an error of cap-std, without a code of the system.
+/// Whether the name is that of a socket or device now, or of a link that leads nowhere or out of the folder.
 fn is_no_file(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
@@ -79,7 +78,7 @@ fn is_no_file(error: &io::Error) -> bool {
             return true;
         }
     }
-    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+    crate::hash::leads_out(error)
 }
 
 #[cfg(all(test, unix))]

@@ -11,7 +11,8 @@ use cap_std::fs::Dir;
 use super::settings::Follow;
 use super::shared::SharedDir;
 use super::watcher::{EventSink, Watcher};
-use crate::fingerprint::Fingerprint;
+use crate::file_system::FileSystem;
+use crate::fingerprint::Stat;
 
 /// The interval of scans while events arrive, in case one was missed.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
@@ -28,6 +29,13 @@ pub(super) struct Folder {
     follow: Follow,
     watcher: Watcher,
     dir: Option<Arc<Dir>>,
+    /// That of the open folder.
+    file_system: Option<FileSystem>,
+    distrust_inodes: bool,
+    /// Whether the log says already that inodes are not trusted.
+    distrust_logged: bool,
+    /// Whether another folder was opened in place of an open one.
+    replaced: bool,
     /// The open folder, for the threads that open images.
     shared: Arc<SharedDir>,
     check_at: Option<Instant>,
@@ -39,6 +47,7 @@ impl Folder {
     pub(super) fn new(
         path: PathBuf,
         follow: Follow,
+        distrust_inodes: bool,
         shared: Arc<SharedDir>,
         events: EventSink,
     ) -> Folder {
@@ -47,6 +56,10 @@ impl Folder {
             path,
             follow,
             dir: None,
+            file_system: None,
+            distrust_inodes,
+            distrust_logged: false,
+            replaced: false,
             shared,
             check_at: Some(Instant::now()),
             scan_at: None,
@@ -60,6 +73,16 @@ impl Folder {
     /// The open folder; `None` while it is missing.
     pub(super) fn dir(&self) -> Option<&Arc<Dir>> {
         self.dir.as_ref()
+    }
+
+    /// The file system of the open folder.
+    pub(super) fn file_system(&self) -> Option<FileSystem> {
+        self.file_system
+    }
+
+    /// Whether another folder has taken the place of the open one since the last call.
+    pub(super) fn take_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.replaced)
     }
 
     /// When [`Folder::open`] is to be called next.
@@ -76,7 +99,7 @@ impl Folder {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let found = Fingerprint::of(&std::fs::metadata(&self.path)?);
+        let found = Stat::of(&std::fs::metadata(&self.path)?);
         if let Some(dir) = &self.dir {
             if is_folder(dir, &found)? {
                 if self.follow == Follow::Events && !self.watcher.is_active() {
@@ -85,6 +108,7 @@ impl Folder {
                 return Ok(());
             }
             tracing::info!(folder = %self.path.display(), "the images folder was replaced by another one");
+            self.replaced = true;
         }
         // Watched before it is scanned, so that no change is missed.
         self.watcher.stop();
@@ -92,10 +116,24 @@ impl Folder {
             self.watcher.start();
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
+        let file_system = FileSystem::of(&dir, self.distrust_inodes);
+        if file_system.is_notable() && !std::mem::replace(&mut self.distrust_logged, true) {
+            tracing::warn!(
+                folder = %self.path.display(),
+                "the file system of the images folder has no lasting inodes; files are known by name, size and time, \
+                 and new ones are read twice"
+            );
+        }
+        self.file_system = Some(file_system);
         self.shared.set(Some(Arc::clone(&dir)));
         self.dir = Some(dir);
         self.scan_at = None;
         Ok(())
+    }
+
+    /// Whether the folder is followed by events, and seldom scanned.
+    pub(super) fn has_events(&self) -> bool {
+        self.watcher.is_active()
     }
 
     /// Plans the next scan after a complete one.
@@ -108,7 +146,7 @@ impl Folder {
     pub(super) fn close(&mut self) {
         self.watcher.stop();
         self.shared.set(None);
-        self.dir = None;
+        (self.dir, self.file_system) = (None, None);
     }
 
     /// Plans the next check after one that began at `begun`.
@@ -134,8 +172,74 @@ impl Folder {
     }
 }
 
-fn is_folder(dir: &Dir, found: &Fingerprint) -> io::Result<bool> {
-    let open = Fingerprint::of_cap(&dir.dir_metadata()?);
+fn is_folder(dir: &Dir, found: &Stat) -> io::Result<bool> {
+    let open = Stat::of_cap(&dir.dir_metadata()?);
     // Without inodes a folder is known by its path alone.
     Ok(cfg!(not(unix)) || open.is_same_file(found))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    /// Counts the warnings about inodes.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut message = Message(false);
+            event.record(&mut message);
+            self.0.fetch_add(usize::from(message.0), Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// Whether the message is about inodes.
+    struct Message(bool);
+
+    impl Visit for Message {
+        fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+            self.0 |= format!("{value:?}").contains("no lasting inodes");
+        }
+    }
+
+    #[test]
+    fn the_log_says_once_for_each_folder_that_inodes_are_not_trusted() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("images");
+        let warnings = Warnings::default();
+        tracing::subscriber::with_default(warnings.clone(), || {
+            let shared = Arc::new(SharedDir::default());
+            let events: EventSink = Arc::new(|_| true);
+            let mut folder = Folder::new(path.clone(), Follow::Never, true, shared, events);
+            for _ in 0..3 {
+                std::fs::create_dir(&path).unwrap();
+                assert!(folder.open(Instant::now()).unwrap().is_some());
+                assert!(!folder.file_system().unwrap().trusts_inodes());
+                std::fs::remove_dir(&path).unwrap();
+                folder.close();
+            }
+        });
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
+    }
 }

@@ -61,13 +61,13 @@ impl Index {
         self.table.len()
     }
 
-    /// The contents of all files, to be kept for the next run.
+    /// The settled contents of all files, to be kept for the next run.
     pub(super) fn known(&self) -> impl Iterator<Item = Record> + '_ {
         let records = self
             .table
             .slots()
             .filter_map(|slot| self.table.record(slot));
-        records.map(|record| record.known())
+        records.filter_map(|record| record.known())
     }
 
     pub(super) fn slot(&self, name: &OsStr) -> Option<Slot> {
@@ -403,7 +403,7 @@ impl Index {
             if let Some(slot) = self.table.slot(&name) {
                 self.table.set_incompressible(slot, self.threshold);
                 record.incompressible_at = self.threshold;
-                known.push(record.known());
+                known.extend(record.known());
             }
         }
         known

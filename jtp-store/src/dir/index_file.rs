@@ -5,7 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::Stat;
+use crate::hash::open_regular;
 use crate::known::{self, KnownContents, Record};
 
 /// The index file and its state. Losing it only makes a start slower, so a missing or damaged file is no error. A
@@ -23,11 +24,8 @@ pub(super) struct IndexFile {
 impl IndexFile {
     /// Reads the file of an earlier run; with `rehash` it is ignored and rewritten.
     pub(super) fn open(path: PathBuf, rehash: bool) -> (IndexFile, KnownContents) {
-        let known = match File::open(&path) {
-            // Reading a pipe or a device might never end.
-            Ok(file) if !rehash && file.metadata().is_ok_and(|there| there.is_file()) => {
-                KnownContents::read(file)
-            }
+        let known = match open_regular(&path, File::options().read(true)) {
+            Ok(file) if !rehash => KnownContents::read(file),
             _ => KnownContents::default(),
         };
         let file = IndexFile {
@@ -82,7 +80,7 @@ impl IndexFile {
     }
 
     fn append(&mut self, expected: u64) -> io::Result<()> {
-        let file = File::options().append(true).open(&self.path)?;
+        let file = open_regular(&self.path, File::options().append(true))?;
         lock(&file)?;
         // Another server of this folder may have appended to it. If it is shorter, it is another log.
         let length = file.metadata()?.len();
@@ -111,11 +109,9 @@ impl IndexFile {
         temporary.push(".part");
         let temporary = PathBuf::from(temporary);
         // A fixed name, so that a file left by a crash is used again; locked against a second writer.
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&temporary)?;
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let file = open_regular(&temporary, &mut options)?;
         lock(&file)?;
         if !is_at(&file, &temporary) {
             // Another process has just renamed it to the index file.
@@ -147,8 +143,8 @@ impl IndexFile {
 
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    let found = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata));
-    let open = Fingerprint::of_file(file);
+    let found = fs::metadata(path).map(|metadata| Stat::of(&metadata));
+    let open = Stat::of_file(file);
     found.is_ok_and(|found| open.is_ok_and(|open| open.is_same_file(&found)))
 }
 
@@ -183,8 +179,8 @@ mod tests {
 
     fn record(n: u64) -> Record {
         let fingerprint = Fingerprint {
-            device: 1,
-            inode: n,
+            file_system: 1,
+            file: n,
             size: n,
             modified: 2,
             changed: 3,

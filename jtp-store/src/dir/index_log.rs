@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use super::index_file::IndexFile;
-use super::shared::SharedIndex;
+use super::shared::{SharedIndex, SharedKnown};
 use crate::known::Record;
 
 /// The index file, and what is to be written to it. An error ends it: the next run takes longer, nothing else.
 pub(super) struct IndexLog {
     file: Option<IndexFile>,
     index: Arc<SharedIndex>,
+    known: Arc<SharedKnown>,
 }
 
 impl IndexLog {
-    pub(super) fn new(file: Option<IndexFile>, index: Arc<SharedIndex>) -> IndexLog {
-        IndexLog { file, index }
+    pub(super) fn new(
+        file: Option<IndexFile>,
+        index: Arc<SharedIndex>,
+        known: Arc<SharedKnown>,
+    ) -> IndexLog {
+        IndexLog { file, index, known }
     }
 
     /// Adds records, and writes them once there are enough.
@@ -33,9 +38,13 @@ impl IndexLog {
         let Some(file) = &mut self.file else {
             return;
         };
-        let index = self.index.read();
-        let saved = file.save(index.len(), |write| write(&mut index.known()));
-        drop(index);
+        let (index, known) = (self.index.read(), self.known.read());
+        let files = index.len() + known.len();
+        // The files of the index last: of one fingerprint the last record is the valid one.
+        let saved = file.save(files, |write| {
+            write(&mut known.records().chain(index.known()));
+        });
+        drop((index, known));
         if let Err(e) = saved {
             tracing::warn!(
                 file = %file.path().display(), error = %e,

@@ -23,11 +23,13 @@ use super::folder::Folder;
 use super::index_file::IndexFile;
 use super::index_log::IndexLog;
 use super::initial::InitialIndex;
+use super::links::Links;
 use super::message::Message;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
 #[cfg(feature = "zstd")]
 use super::record::Name;
+use super::retained::Retained;
 use super::scan::{self, InitialScan};
 use super::schedule::FileEvent;
 use super::select::Selection;
@@ -58,11 +60,14 @@ pub(super) struct Indexer {
     known: Arc<SharedKnown>,
     folder: Folder,
     tracker: Tracker,
+    links: Links,
     pool: Pool,
     #[cfg(feature = "zstd")]
     compressor: Option<Compressor>,
     publisher: Publisher,
     index_log: IndexLog,
+    /// Whether retained files may have been found again.
+    may_forget: bool,
     /// Whether the log says already that the folder cannot be scanned for a shortage.
     shortage_logged: bool,
 }
@@ -98,25 +103,36 @@ impl Indexer {
         let known = Arc::new(SharedKnown::new(known.unwrap_or_default()));
         let report = {
             let outbox = outbox.clone();
-            move |name, outcome| outbox.send(Message::Examined(name, outcome)).is_ok()
+            move |name, outcome, is_linked| {
+                let message = Message::Examined(name, outcome, is_linked);
+                outbox.send(message).is_ok()
+            }
         };
         let pool = Pool::start(settings.hashing_threads, &known, stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
-        let folder = Folder::new(settings.folder, settings.follow, Arc::clone(dir), events);
+        let folder = Folder::new(
+            settings.folder,
+            settings.follow,
+            settings.distrust_inodes,
+            Arc::clone(dir),
+            events,
+        );
         Ok(Indexer {
             inbox,
             selection: settings.selection,
             scan_threads: settings.hashing_threads,
             stop: Arc::clone(stop),
             index: Arc::clone(index),
-            known,
+            known: Arc::clone(&known),
             folder,
             tracker: Tracker::new(Arc::clone(index), initial),
+            links: Links::default(),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
             publisher: Publisher::new(Arc::clone(index), live.clone()),
-            index_log: IndexLog::new(index_file, Arc::clone(index)),
+            index_log: IndexLog::new(index_file, Arc::clone(index), known),
+            may_forget: false,
             shortage_logged: false,
         })
     }
@@ -134,6 +150,11 @@ impl Indexer {
             if self.folder.next_check().is_some_and(|at| at <= now) {
                 self.check_folder(now);
             }
+            let dir = self.folder.dir().map(|dir| &**dir);
+            let folder = dir.zip(self.folder.file_system());
+            for name in self.links.check(folder, &self.index, now) {
+                self.tracker.add_event(&name, FileEvent::Scanned, now);
+            }
             self.dispatch(now);
             if self.tracker.advance_initial(now) {
                 self.finish_initial();
@@ -144,6 +165,9 @@ impl Indexer {
                 self.tracker.expire_removed(now);
                 let idle = self.tracker.is_idle(now);
                 self.publisher.update(now, idle);
+                if idle && self.may_forget && self.folder.dir().is_some() {
+                    self.forget_listed();
+                }
                 #[cfg(feature = "zstd")]
                 if let (Some(compressor), Some(dir)) = (&mut self.compressor, self.folder.dir()) {
                     compressor.fill(dir);
@@ -169,6 +193,7 @@ impl Indexer {
         let due = [
             self.folder.next_check(),
             self.tracker.next_due(),
+            self.links.next_due(),
             self.publisher.next_due(),
         ];
         let Some(at) = due.into_iter().flatten().min() else {
@@ -190,10 +215,21 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
-            Message::Watch(WatchEvent::Rescan) => self.folder.scan_now(now),
-            Message::Watch(WatchEvent::Failed) => self.folder.events_ended(),
+            Message::Watch(WatchEvent::Rescan) => {
+                self.tracker.events_lost();
+                self.folder.scan_now(now);
+            }
+            Message::Watch(WatchEvent::Failed) => {
+                self.tracker.events_lost();
+                self.folder.events_ended();
+            }
             Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
-            Message::Examined(name, outcome) => self.tracker.examined(&name, outcome, now),
+            Message::Examined(name, outcome, is_linked) => {
+                if is_linked && self.folder.has_events() {
+                    self.links.add(&name, now);
+                }
+                self.tracker.examined(&name, outcome, now);
+            }
             #[cfg(feature = "zstd")]
             Message::Encoded(name, id, encoded) => self.encoded(&name, id, encoded, now),
             #[cfg(feature = "zstd")]
@@ -227,26 +263,48 @@ impl Indexer {
     /// Gives the pool the tasks that are due.
     fn dispatch(&mut self, now: Instant) {
         while let Some((name, task)) = self.tracker.next_task(now) {
-            match self.folder.dir() {
-                Some(dir) => {
+            match (self.folder.dir(), self.folder.file_system()) {
+                (Some(dir), Some(file_system)) => {
                     let dir = Arc::clone(dir);
-                    self.pool.send(Job { dir, name, task });
+                    self.pool.send(Job {
+                        dir,
+                        file_system,
+                        name,
+                        task,
+                    });
                 }
-                None => self.tracker.examined(&name, Outcome::Missing, now),
+                _ => self.tracker.examined(&name, Outcome::Missing, now),
             }
         }
     }
 
     fn finish_initial(&mut self) {
         self.publisher.publish_initial();
-        // The index has these contents now, or they are outdated.
-        self.known.clear();
+        if self.index.read().len() > 0 {
+            // The index has these contents now, or they are outdated.
+            *self.known.write() = Retained::default();
+        } // Else the folder may be the mount point of a disk that is not mounted yet.
         self.tracker.finish_initial();
         self.index_log.save();
     }
 
+    /// Keeps what is known of the files, because they are missing now.
+    fn retain_known(&mut self, now: Instant) {
+        let records = self.index.read().known().collect();
+        self.known.write().add(records, now);
+        self.may_forget = true;
+    }
+
+    /// Forgets the retained files that are in the index.
+    fn forget_listed(&mut self) {
+        let index = self.index.read();
+        self.known.write().remove_listed(|id| index.contains(id));
+        self.may_forget = false;
+    }
+
     /// Checks whether the folder is still the same, and scans it if that is due.
     fn check_folder(&mut self, now: Instant) {
+        self.known.write().expire(now);
         match self.open_and_scan(now) {
             Ok(()) => self.shortage_logged = false,
             Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
@@ -270,27 +328,39 @@ impl Indexer {
             );
         }
         self.folder.close();
+        self.retain_known(now);
         self.tracker.folder_lost(now);
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
-        let Some(dir) = self.folder.open(now)? else {
+        let dir = self.folder.open(now)?;
+        if self.folder.take_replaced() {
+            self.retain_known(now);
+        }
+        let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
             return Ok(());
         };
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
+                file_system,
                 selection: &self.selection,
                 index: &self.index,
                 known: &self.known,
                 stop: &self.stop,
             };
-            let (to_read, recorded) = scan.run(self.scan_threads)?;
-            self.tracker.begin_initial(to_read, recorded);
+            let found = scan.run(self.scan_threads)?;
+            if self.folder.has_events() {
+                found
+                    .links
+                    .iter()
+                    .for_each(|name| self.links.add(name, now));
+            }
+            self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
             let refusals = self.tracker.refusals();
-            let differences = scan::scan(&dir, &self.selection, &index, refusals)?;
+            let differences = scan::scan(&dir, file_system, &self.selection, &index, refusals)?;
             drop(index);
             self.tracker.add_differences(differences, now);
         }

@@ -16,8 +16,8 @@ pub(super) enum Message {
     Watch(WatchEvent),
     /// An open body found that a file is not the indexed one any more. // S13
     Suspect(Name),
-    /// The pool has finished a job.
-    Examined(Name, Outcome),
+    /// The pool has finished a job. Also whether the file can change under another name.
+    Examined(Name, Outcome, bool),
     /// An encoding thread has finished a job.
     #[cfg(feature = "zstd")]
     Encoded(Name, ImageId, Encoded),

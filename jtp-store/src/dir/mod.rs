@@ -2,7 +2,7 @@
 //!
 //! One thread, the [`indexer`], owns the state. The other parts have private state and know nothing of it:
 //!
-//! - [`watcher`], [`folder`] and [`scan`] find out what changed in the folder;
+//! - [`watcher`], [`folder`], [`scan`] and [`links`] find out what changed in the folder;
 //! - [`tracker`] decides which files are checked, listed and refused;
 //! - [`pool`] reads files, [`compressor`] makes encoded variants;
 //! - [`publisher`] turns the [`index`] into snapshots of the catalog;
@@ -22,13 +22,16 @@ mod index_file;
 mod index_log;
 mod indexer;
 mod initial;
+mod links;
 mod message;
 mod opener;
 mod packed;
 mod pool;
 mod publisher;
+mod quiet;
 mod record;
 mod refusals;
+mod retained;
 mod scan;
 mod schedule;
 mod select;
@@ -61,18 +64,29 @@ pub use settings::Follow;
 
 /// A folder of images that is followed as it changes: the files directly in it that have an image extension.
 ///
-/// - A bounded number of threads hashes each file in constant memory, and again when its device, inode, size,
-///   mtime or ctime changes. A file that is being written is not listed before it is closed or unchanged for a
-///   while. A file that appears, changes or is removed is reflected in the catalog within 2 s.
+/// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
+///   changes. A file that a program has open for writing is not listed; where the system does not
+///   say so (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), one that was
+///   not unchanged for 1.2 s, or for 60 s if it was written to and no event said that it was closed. An empty file is
+///   listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected in the catalog
+///   within 2 s.
+/// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
+///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
 /// - Two files with the same bytes are one image under the first name. Of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
 /// - BMP and other images are compressed once, in the background. The encoded variants are kept in memory up to a
 ///   limit, or in a `VariantCache` on disk. // S9
+/// - On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
+///   ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files are known by name, size and mtime. A
+///   file that was changed less than a minute before it was read is read a second time after 2 s. A change that keeps the size and
+///   restores the mtime is noticed only when the image is sent; it is then not sent, and the catalog is corrected.
+///   // S13
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.
 ///   // S13
 /// - Hidden files, folders, links that lead out of the folder, files longer than 4,294,967,295 bytes and
 ///   unreadable files are left out. They are tried again when they change. // S14
-/// - If the folder is removed, the catalog is empty until the folder is back.
+/// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
+///   are then not read again, if they come back within a day.
 ///
 /// Dropping the store joins the threads that follow the folder; they stop at the next buffer. Reads under way are
 /// completed, and open bodies stay valid.

@@ -25,7 +25,6 @@ use super::failure::Failure;
 use super::message::Message;
 use super::record::{Located, Variant};
 use super::shared::{SharedDir, SharedIndex};
-use crate::fingerprint::Fingerprint;
 use crate::hash::{self, Links};
 #[cfg(feature = "zstd")]
 use crate::variants::{VariantCache, VariantDigest};
@@ -114,7 +113,7 @@ impl Opener {
     fn open_file(&self, located: &Located) -> Result<File, Failure> {
         let dir = self.dir.get().ok_or(Failure::Gone)?;
         let file = hash::open(&dir, &located.name, Links::Follow)?;
-        if Fingerprint::of_file(&file)? != located.record.fingerprint {
+        if !located.record.fingerprint.is_of(&file, &located.name)? {
             return Err(Failure::Changed);
         }
         Ok(file)

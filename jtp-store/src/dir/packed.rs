@@ -11,12 +11,15 @@ use crate::fingerprint::Fingerprint;
 pub(super) type Slot = u32;
 
 /// Stands for a type that the first bytes do not show.
-const NOT_SNIFFED: u8 = 0xff;
+const NOT_SNIFFED: u8 = 0x7f;
+
+/// Set if the record is not [settled](FileRecord::settled).
+const UNSETTLED: u8 = 0x80;
 
 /// The record of one file.
 #[derive(Debug, Clone, Copy)]
 struct Packed {
-    inode: u64,
+    file: u64,
     modified: i64,
     changed: i64,
     id: ImageId,
@@ -24,8 +27,9 @@ struct Packed {
     /// The offset of the name.
     name: u32,
     name_len: u16,
-    device: u16,
+    file_system: u16,
     incompressible_at: u16,
+    /// The type, and [`UNSETTLED`].
     sniffed: u8,
     state: State,
 }
@@ -47,7 +51,7 @@ pub(super) struct PackedFiles {
     /// All names, one after another. Names of removed files stay as gaps until they are compacted.
     names: Vec<u8>,
     gaps: usize,
-    devices: Vec<u64>,
+    file_systems: Vec<u64>,
 }
 
 impl PackedFiles {
@@ -106,29 +110,31 @@ impl PackedFiles {
 
     pub(super) fn record(&self, slot: Slot) -> Option<FileRecord> {
         let file = self.file(slot)?;
-        let device = self.devices.get(usize::from(file.device)).copied();
+        let file_system = self.file_systems.get(usize::from(file.file_system));
+        let sniffed = file.sniffed & !UNSETTLED;
         Some(FileRecord {
             id: file.id,
             fingerprint: Fingerprint {
-                device: device.unwrap_or(0),
-                inode: file.inode,
+                file_system: file_system.copied().unwrap_or(0),
+                file: file.file,
                 size: u64::from(file.length),
                 modified: file.modified,
                 changed: file.changed,
             },
             length: file.length,
-            sniffed: (file.sniffed != NOT_SNIFFED).then(|| FileType::from_code(file.sniffed)),
+            sniffed: (sniffed != NOT_SNIFFED).then(|| FileType::from_code(sniffed)),
             incompressible_at: file.incompressible_at,
+            settled: file.sniffed & UNSETTLED == 0,
         })
     }
 
-    /// Adds a file. `None` if there is no room: the names take 4 GiB, or there are 65,536 devices.
+    /// Adds a file. `None` if there is no room: the names take 4 GiB, or there are 65,536 file systems.
     pub(super) fn add(&mut self, name: &OsStr, record: &FileRecord) -> Option<Slot> {
-        let device = self.device(record.fingerprint.device)?;
+        let file_system = self.file_system(record.fingerprint.file_system)?;
         let name = to_bytes(name);
         let name_len = u16::try_from(name.len()).ok()?;
         let at = self.add_name(name)?;
-        let file = pack(record, at, name_len, device, State::Recorded);
+        let file = pack(record, at, name_len, file_system, State::Recorded);
         if let Some(slot) = self.vacant.pop() {
             *self.file_mut(slot)? = file;
             return Some(slot);
@@ -139,11 +145,11 @@ impl PackedFiles {
         Some(slot)
     }
 
-    /// Replaces the record of a file; its name and state stay. `None` if there are 65,536 devices.
+    /// Replaces the record of a file; its name and state stay. `None` if there are 65,536 file systems.
     pub(super) fn update(&mut self, slot: Slot, record: &FileRecord) -> Option<()> {
-        let device = self.device(record.fingerprint.device)?;
+        let file_system = self.file_system(record.fingerprint.file_system)?;
         let file = self.file_mut(slot)?;
-        *file = pack(record, file.name, file.name_len, device, file.state);
+        *file = pack(record, file.name, file.name_len, file_system, file.state);
         Some(())
     }
 
@@ -160,11 +166,11 @@ impl PackedFiles {
         }
     }
 
-    fn device(&mut self, device: u64) -> Option<u16> {
-        let known = self.devices.iter().position(|known| *known == device);
+    fn file_system(&mut self, id: u64) -> Option<u16> {
+        let known = self.file_systems.iter().position(|known| *known == id);
         let index = known.unwrap_or_else(|| {
-            self.devices.push(device);
-            self.devices.len() - 1
+            self.file_systems.push(id);
+            self.file_systems.len() - 1
         });
         u16::try_from(index).ok()
     }
@@ -195,18 +201,19 @@ impl PackedFiles {
     }
 }
 
-fn pack(record: &FileRecord, name: u32, name_len: u16, device: u16, state: State) -> Packed {
+fn pack(record: &FileRecord, name: u32, name_len: u16, file_system: u16, state: State) -> Packed {
+    let sniffed = record.sniffed.map_or(NOT_SNIFFED, FileType::code);
     Packed {
-        inode: record.fingerprint.inode,
+        file: record.fingerprint.file,
         modified: record.fingerprint.modified,
         changed: record.fingerprint.changed,
         id: record.id,
         length: record.length,
         name,
         name_len,
-        device,
+        file_system,
         incompressible_at: record.incompressible_at,
-        sniffed: record.sniffed.map_or(NOT_SNIFFED, FileType::code),
+        sniffed: sniffed | if record.settled { 0 } else { UNSETTLED },
         state,
     }
 }

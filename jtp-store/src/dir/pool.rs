@@ -1,6 +1,7 @@
 //! The threads that read files: a bounded number, each with a buffer.
 
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +9,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::FileType;
+use jtp_core::{FileType, ImageId};
 
+use super::quiet::Quiet;
 use super::record::Name;
 use super::shared::SharedKnown;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::file_system::FileSystem;
+use crate::fingerprint::{Fingerprint, SETTLE, Stat};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
+use crate::lease::{WriterCheck, Writers};
 
 /// The time until a file is tried again for which the system had no file descriptor or memory.
 const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
@@ -24,17 +28,20 @@ const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Task {
     /// Read the contents, unless the fingerprint is `known`.
     Examine {
-        /// The least time since the last change.
-        quiet: Duration,
+        quiet: Quiet,
         known: Option<Fingerprint>,
         /// What an earlier check found, and when. It shows that a file is quiet where the clock of the file
         /// system differs from ours.
         seen: Option<(Fingerprint, Instant)>,
         /// Read the file even if the index file has its contents.
         rehash: bool,
+        /// The same for a file that is identified by its name.
+        replaced: bool,
     },
     /// Compare the bytes with those of another file. // S4
     Compare {
+        /// The ID of both.
+        id: ImageId,
         fingerprint: Fingerprint,
         other: Name,
         other_fingerprint: Fingerprint,
@@ -44,8 +51,16 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) dir: Arc<Dir>,
+    /// That of `dir`.
+    pub(super) file_system: FileSystem,
     pub(super) name: Name,
     pub(super) task: Task,
+}
+
+impl Job {
+    fn fingerprint(&self, stat: &Stat) -> Fingerprint {
+        self.file_system.fingerprint(stat, &self.name)
+    }
 }
 
 /// The outcome of a task.
@@ -60,12 +75,16 @@ pub(super) enum Outcome {
         contents: Contents,
         /// Whether the contents came from the index file.
         from_index_file: bool,
+        /// The time until the fingerprint is settled, if the file was read too early for that.
+        unsettled: Option<Duration>,
     },
     /// The file changed too recently; try again after `wait`.
     Unsettled {
         fingerprint: Fingerprint,
         wait: Duration,
     },
+    /// A program has the file open for writing.
+    OpenForWriting { fingerprint: Fingerprint },
     /// The system cannot open or read any file at the moment; try again after `wait`.
     Postponed { wait: Duration },
     /// There is no such file.
@@ -92,12 +111,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts the threads. `report` gets each outcome, and returns `false` to end the thread.
+    /// Starts the threads. `report` gets each outcome, and whether the file can change under another name; it returns
+    /// `false` to end the thread.
     pub(super) fn start(
         threads: usize,
         known: &Arc<SharedKnown>,
         stop: &Arc<AtomicBool>,
-        report: impl Fn(Name, Outcome) -> bool + Clone + Send + 'static,
+        report: impl Fn(Name, Outcome, bool) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -110,6 +130,8 @@ impl Pool {
             let mut worker = Worker {
                 known: Arc::clone(known),
                 stop: Arc::clone(stop),
+                is_linked: false,
+                writers: WriterCheck::default(),
                 buffer: Vec::new(),
                 other_buffer: Vec::new(),
             };
@@ -141,12 +163,15 @@ impl Drop for Pool {
 struct Worker {
     known: Arc<SharedKnown>,
     stop: Arc<AtomicBool>,
+    /// Whether the last file that was examined can change under another name.
+    is_linked: bool,
+    writers: WriterCheck,
     buffer: Vec<u8>,
     other_buffer: Vec<u8>,
 }
 
 impl Worker {
-    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome) -> bool) {
+    fn work(&mut self, queue: &Mutex<Receiver<Job>>, report: impl Fn(Name, Outcome, bool) -> bool) {
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else {
@@ -155,8 +180,9 @@ impl Worker {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
+            self.is_linked = false;
             let outcome = self.run(&job);
-            if !report(job.name, outcome) {
+            if !report(job.name, outcome, self.is_linked) {
                 return;
             }
         }
@@ -169,12 +195,14 @@ impl Worker {
                 known,
                 seen,
                 rehash,
-            } => self.examine(job, *quiet, *known, *seen, *rehash),
+                replaced,
+            } => self.examine(job, *quiet, *known, *seen, (*rehash, *replaced)),
             Task::Compare {
+                id,
                 fingerprint,
                 other,
                 other_fingerprint,
-            } => self.compare(job, *fingerprint, other, *other_fingerprint),
+            } => self.compare(job, *id, *fingerprint, (other, *other_fingerprint)),
         };
         result.unwrap_or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => Outcome::Missing,
@@ -183,11 +211,9 @@ impl Worker {
             },
             _ => Outcome::Refused {
                 // With a fingerprint the file is tried again when it changes.
-                fingerprint: job
-                    .dir
-                    .metadata(&*job.name)
+                fingerprint: hash::metadata(&job.dir, &job.name)
                     .ok()
-                    .map(|m| Fingerprint::of_cap(&m)),
+                    .map(|m| job.fingerprint(&Stat::of_cap(&m))),
                 reason: e.to_string(),
             },
         })
@@ -196,14 +222,17 @@ impl Worker {
     fn examine(
         &mut self,
         job: &Job,
-        quiet: Duration,
+        quiet: Quiet,
         known: Option<Fingerprint>,
         seen: Option<(Fingerprint, Instant)>,
-        rehash: bool,
+        (rehash, replaced): (bool, bool),
     ) -> io::Result<Outcome> {
-        let file = hash::open(&job.dir, &job.name, Links::Follow)?;
+        let (is_link, file) = hash::open_link(&job.dir, &job.name);
+        self.is_linked = is_link;
+        let file = file?;
         let metadata = file.metadata()?;
-        let fingerprint = Fingerprint::of(&metadata);
+        self.is_linked |= has_more_names(&metadata);
+        let fingerprint = job.fingerprint(&Stat::of(&metadata));
         let refused = |reason: &str| {
             Ok(Outcome::Refused {
                 fingerprint: Some(fingerprint),
@@ -213,13 +242,18 @@ impl Worker {
         if !metadata.is_file() {
             return refused("it is not a regular file");
         }
-        if known == Some(fingerprint) {
+        let rehash = rehash || (replaced && fingerprint.is_by_name());
+        if known == Some(fingerprint) && !rehash {
             return Ok(Outcome::Unchanged);
         }
         let Ok(length) = u32::try_from(fingerprint.size) else {
             return refused("it is longer than 4,294,967,295 bytes, the limit of a packet"); // S14
         };
-        if let Some(wait) = remaining_quiet(fingerprint, quiet, seen) {
+        let writers = self.writers.look(&file);
+        if writers == Writers::Some {
+            return Ok(Outcome::OpenForWriting { fingerprint });
+        }
+        if let Some(wait) = quiet.remaining(writers, &fingerprint, seen, SystemTime::now()) {
             return Ok(Outcome::Unsettled { fingerprint, wait });
         }
         if let Some(contents) = self.known.get(&fingerprint).filter(|_| !rehash) {
@@ -228,16 +262,25 @@ impl Worker {
                 length,
                 contents,
                 from_index_file: true,
+                unsettled: None,
             });
         }
+        let now = SystemTime::now();
+        let is_second_look = seen.is_some_and(|(before, at)| {
+            before == fingerprint && at.elapsed() >= fingerprint.settle_time()
+        });
+        let unsettled = match is_second_look && fingerprint.age(now).is_some() {
+            true => None,
+            false => fingerprint.unsettled(now),
+        };
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
             return Ok(Outcome::Stopped);
         };
-        let after = Fingerprint::of_file(&file)?;
+        let after = job.fingerprint(&Stat::of_file(&file)?);
         if after != fingerprint || hashed.length != fingerprint.size {
             return Ok(Outcome::Unsettled {
                 fingerprint: after,
-                wait: quiet,
+                wait: quiet.without_writers,
             });
         }
         let contents = Contents {
@@ -250,20 +293,21 @@ impl Worker {
             length,
             contents,
             from_index_file: false,
+            unsettled,
         })
     }
 
     fn compare(
         &mut self,
         job: &Job,
+        id: ImageId,
         fingerprint: Fingerprint,
-        other: &Name,
-        other_fingerprint: Fingerprint,
+        (other, other_fingerprint): (&Name, Fingerprint),
     ) -> io::Result<Outcome> {
         if fingerprint.size != other_fingerprint.size {
             return Ok(Outcome::Different);
         }
-        if fingerprint == other_fingerprint {
+        if fingerprint == other_fingerprint && fingerprint.is_same_file(&other_fingerprint) {
             return Ok(Outcome::Equal); // Two links to one file.
         }
         let other_file = match hash::open(&job.dir, other, Links::Follow) {
@@ -289,37 +333,39 @@ impl Worker {
                 }
             }
         }
-        let now = Fingerprint::of_file(&file)?;
-        if now != fingerprint {
+        if !fingerprint.is_of(&file, &job.name)? {
             return Ok(Outcome::Unsettled {
-                fingerprint: now,
+                fingerprint: job.fingerprint(&Stat::of_file(&file)?),
                 wait: SETTLE,
             });
         }
-        if !Fingerprint::of_file(&other_file).is_ok_and(|now| now == other_fingerprint) {
+        if !other_fingerprint.is_of(&other_file, other).unwrap_or(false) {
             return Ok(Outcome::OtherChanged);
         }
-        Ok(if equal {
-            Outcome::Equal
-        } else {
-            Outcome::Different
-        })
+        if equal {
+            return Ok(Outcome::Equal);
+        }
+        // Metadata may hide that a file has other bytes now than when it was read.
+        let mut id_of = |mut file: File| {
+            file.rewind()?;
+            hash::hash(&file, &mut self.buffer, &self.stop)
+        };
+        match (id_of(file)?, id_of(other_file)?) {
+            (Some(hashed), _) if hashed.id != id => {
+                return self.examine(job, Quiet::CLOSED, None, None, (true, true));
+            }
+            (Some(_), Some(other)) if other.id != id => return Ok(Outcome::OtherChanged),
+            (Some(_), Some(_)) => {}
+            _ => return Ok(Outcome::Stopped),
+        }
+        Ok(Outcome::Different)
     }
 }
 
-/// The time until a file's last change is `quiet` ago; `None` if it is already.
-fn remaining_quiet(
-    fingerprint: Fingerprint,
-    quiet: Duration,
-    seen: Option<(Fingerprint, Instant)>,
-) -> Option<Duration> {
-    let age = fingerprint
-        .age(SystemTime::now())
-        .unwrap_or_else(|| match seen {
-            Some((before, at)) if before == fingerprint => at.elapsed(),
-            _ => Duration::ZERO,
-        });
-    let wait = quiet.checked_sub(age).filter(|wait| !wait.is_zero())?;
-    // The monotonic clock may be slightly ahead of the file system's.
-    Some(wait + Duration::from_millis(1))
+/// Whether a file has several hard links.
+fn has_more_names(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(metadata) > 1;
+    #[cfg(not(unix))]
+    return false;
 }

@@ -27,27 +27,38 @@ pub(super) struct FileRecord {
     pub(super) sniffed: Option<FileType>,
     /// See [`Contents::incompressible_at`].
     pub(super) incompressible_at: u16,
+    /// Whether the fingerprint was settled when the file was read, so that it identifies the contents from then on.
+    pub(super) settled: bool,
 }
 
 impl FileRecord {
-    pub(super) fn new(fingerprint: Fingerprint, length: u32, contents: Contents) -> FileRecord {
+    pub(super) fn new(
+        fingerprint: Fingerprint,
+        length: u32,
+        contents: Contents,
+        settled: bool,
+    ) -> FileRecord {
         FileRecord {
             id: contents.id,
             fingerprint,
             length,
             sniffed: contents.sniffed,
             incompressible_at: contents.incompressible_at,
+            settled,
         }
     }
 
-    /// The part that is kept for the next run.
-    pub(super) fn known(&self) -> Record {
+    /// The part that is kept for the next run, if it is certain to be right then.
+    pub(super) fn known(&self) -> Option<Record> {
+        if !self.settled {
+            return None;
+        }
         let contents = Contents {
             id: self.id,
             sniffed: self.sniffed,
             incompressible_at: self.incompressible_at,
         };
-        (self.fingerprint, contents)
+        Some((self.fingerprint, contents))
     }
 
     /// Where the variant cache keeps the encoded variant of this file.

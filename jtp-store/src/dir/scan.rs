@@ -16,7 +16,9 @@ use super::refusals::Refusals;
 use super::select::{Selection, listed_name, warn_of_name};
 use super::shared::{SharedIndex, SharedKnown};
 use super::table::Slot;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::file_system::FileSystem;
+use crate::fingerprint::{Fingerprint, Stat};
+use crate::hash;
 
 /// The number of files that a thread of the initial scan takes at once.
 const BATCH: usize = 256;
@@ -35,6 +37,7 @@ pub(super) struct Differences {
 /// Compares the folder with the index and the refused files.
 pub(super) fn scan(
     dir: &Dir,
+    file_system: FileSystem,
     selection: &Selection,
     index: &Index,
     refusals: &Refusals,
@@ -48,7 +51,7 @@ pub(super) fn scan(
         if !is_candidate(selection, &entry, &name) {
             continue;
         }
-        let fingerprint = fingerprint(dir, &entry);
+        let fingerprint = fingerprint(dir, file_system, &entry, &name);
         let slot = index.slot(&name);
         let known = match slot.and_then(|slot| index.at(slot)) {
             Some((_, record)) => Some(record.fingerprint),
@@ -78,6 +81,7 @@ pub(super) fn scan(
 /// store has to wait for.
 pub(super) struct InitialScan<'a> {
     pub(super) dir: &'a Dir,
+    pub(super) file_system: FileSystem,
     pub(super) selection: &'a Selection,
     pub(super) index: &'a SharedIndex,
     pub(super) known: &'a SharedKnown,
@@ -91,22 +95,27 @@ struct Progress {
     nothing_known: bool,
 }
 
-struct Found {
-    to_read: Vec<Name>,
-    recorded: usize,
+/// The result of the initial scan.
+pub(super) struct Found {
+    /// The files to be read.
+    pub(super) to_read: Vec<Name>,
+    /// The recorded files that can change under another name.
+    pub(super) links: Vec<Name>,
+    /// The number of files recorded.
+    pub(super) recorded: usize,
     result: io::Result<()>,
 }
 
 impl InitialScan<'_> {
-    /// Records the files whose contents are known from an earlier run. Returns the files to be read, and the
-    /// number of files recorded.
-    pub(super) fn run(&self, threads: usize) -> io::Result<(Vec<Name>, usize)> {
+    /// Records the files whose contents are known from an earlier run.
+    pub(super) fn run(&self, threads: usize) -> io::Result<Found> {
         let known = self.known.len();
         self.index.write().reserve(known);
         let progress = Progress {
             entries: Mutex::new(self.dir.entries()?),
             found: Mutex::new(Found {
                 to_read: Vec::new(),
+                links: Vec::new(),
                 recorded: 0,
                 result: Ok(()),
             }),
@@ -127,8 +136,10 @@ impl InitialScan<'_> {
         });
         let found = progress.found.into_inner();
         let found = found.unwrap_or_else(PoisonError::into_inner);
-        found.result?;
-        Ok((found.to_read, found.recorded))
+        match found.result {
+            Ok(()) => Ok(found),
+            Err(e) => Err(e),
+        }
     }
 
     fn work(&self, progress: &Progress) {
@@ -144,6 +155,7 @@ impl InitialScan<'_> {
                 return;
             }
             let (mut to_read, mut known) = (Vec::new(), Vec::new());
+            let mut links = Vec::new();
             let mut result = Ok(());
             for entry in batch {
                 let entry = match entry {
@@ -159,10 +171,16 @@ impl InitialScan<'_> {
                 }
                 let print = match progress.nothing_known {
                     true => None,
-                    false => fingerprint(self.dir, &entry),
+                    false => fingerprint_and_links(self.dir, self.file_system, &entry, &name),
                 };
+                let (print, is_linked) = print.unzip();
                 match print.and_then(|print| self.known_record(print, progress.now)) {
-                    Some(record) if listed_name(&name).is_some() => known.push((name, record)),
+                    Some(record) if listed_name(&name).is_some() => {
+                        if is_linked == Some(true) {
+                            links.push(Name::from(&*name));
+                        }
+                        known.push((name, record));
+                    }
                     _ => to_read.push(Name::from(name)),
                 }
             }
@@ -182,6 +200,7 @@ impl InitialScan<'_> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             found.to_read.append(&mut to_read);
+            found.links.append(&mut links);
             found.recorded += recorded;
             if result.is_err() {
                 found.result = result;
@@ -191,10 +210,9 @@ impl InitialScan<'_> {
     }
 
     fn known_record(&self, print: Fingerprint, now: SystemTime) -> Option<FileRecord> {
-        let settled = print.age(now).is_some_and(|age| age >= SETTLE);
-        let contents = self.known.get(&print).filter(|_| settled)?;
+        let contents = self.known.get(&print).filter(|_| print.is_settled(now))?;
         let length = u32::try_from(print.size).ok()?; // S14
-        Some(FileRecord::new(print, length, contents))
+        Some(FileRecord::new(print, length, contents, true))
     }
 }
 
@@ -207,14 +225,35 @@ fn to_index(slot: Slot) -> usize {
     usize::try_from(slot).unwrap_or(usize::MAX)
 }
 
-fn fingerprint(dir: &Dir, entry: &DirEntry) -> Option<Fingerprint> {
+fn fingerprint(
+    dir: &Dir,
+    file_system: FileSystem,
+    entry: &DirEntry,
+    name: &OsStr,
+) -> Option<Fingerprint> {
+    fingerprint_and_links(dir, file_system, entry, name).map(|(print, _)| print)
+}
+
+/// Also whether the file can change under another name.
+fn fingerprint_and_links(
+    dir: &Dir,
+    file_system: FileSystem,
+    entry: &DirEntry,
+    name: &OsStr,
+) -> Option<(Fingerprint, bool)> {
     let is_link = entry
         .file_type()
         .is_ok_and(|file_type| file_type.is_symlink());
     let metadata = if is_link {
-        dir.metadata(entry.file_name())
+        hash::metadata(dir, name)
     } else {
         entry.metadata()
     };
-    metadata.ok().map(|metadata| Fingerprint::of_cap(&metadata))
+    let metadata = metadata.ok()?;
+    #[cfg(unix)]
+    let is_linked = is_link || cap_std::fs::MetadataExt::nlink(&metadata) > 1;
+    #[cfg(not(unix))]
+    let is_linked = is_link;
+    let print = file_system.fingerprint(&Stat::of_cap(&metadata), name);
+    Some((print, is_linked))
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::quiet::Quiet;
 use super::record::Name;
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::fingerprint::Fingerprint;
 
 /// How long events of one file are collected before the file is checked.
 const COLLECT: Duration = Duration::from_millis(100);
@@ -13,12 +14,12 @@ const COLLECT: Duration = Duration::from_millis(100);
 /// The longest that further events postpone the check of a file.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// A file without an event that says it is complete is treated as complete after being unchanged for this long.
-pub(super) const QUIET: Duration = Duration::from_millis(400);
+/// How long a file has had writers when that is logged.
+const LOG_WRITERS: Duration = Duration::from_secs(60);
 
-/// The same for a file that is still open for writing. Under 2 s, because some programs never close the files
-/// that they wrote.
-const QUIET_WHILE_OPEN: Duration = Duration::from_millis(1200);
+/// How often a file is checked that has writers, or that must stay unchanged for a longer time: no event may say that it
+/// was closed, and a scan does not say that it changed again.
+const RECHECK: Duration = Duration::from_millis(500);
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +49,18 @@ pub(super) struct Check {
     due: Instant,
     /// The time of the first event that led to this check.
     pub(super) since: Instant,
-    /// The least time since the file's last change.
-    pub(super) quiet: Duration,
+    pub(super) quiet: Quiet,
     /// Read the contents even if the fingerprint is unchanged.
     pub(super) force: bool,
+    /// An event said that the name may be that of another file now.
+    pub(super) replaced: bool,
     /// The fingerprint that the last check found, and when.
     pub(super) seen: Option<(Fingerprint, Instant)>,
     open: bool,
+    /// Only a second reading, see [`Check::reread`]: any event brings it forward.
+    reread: bool,
+    /// Whether the log says already that the file has writers.
+    logged: bool,
 }
 
 impl Check {
@@ -62,15 +68,18 @@ impl Check {
         let mut check = Check {
             due: now + COLLECT,
             since: now,
-            quiet: SETTLE,
+            quiet: Quiet::UNCERTAIN,
             force: false,
+            replaced: false,
             seen: None,
             open: false,
+            reread: false,
+            logged: false,
         };
         match event {
-            FileEvent::Scanned => (check.due, check.quiet) = (now, QUIET),
+            FileEvent::Scanned => (check.due, check.quiet) = (now, Quiet::FOUND),
             FileEvent::Initial => check.due = now,
-            FileEvent::Created => check.quiet = QUIET,
+            FileEvent::Created => check.quiet = Quiet::FOUND,
             _ => {}
         }
         check.add_event(event, now);
@@ -78,10 +87,11 @@ impl Check {
     }
 
     pub(super) fn add_event(&mut self, event: FileEvent, now: Instant) {
+        self.replaced |= matches!(event, FileEvent::Completed | FileEvent::Created);
         match event {
             FileEvent::Completed | FileEvent::Removed => {
                 self.open = false;
-                self.quiet = SETTLE;
+                self.quiet = Quiet::CLOSED;
                 // A file that is closed again and again is checked all the same.
                 self.due = (now + COLLECT).min(self.since + MAX_DELAY).max(now);
             }
@@ -89,11 +99,11 @@ impl Check {
                 // The mtime and ctime of a long write() are those of its beginning.
                 self.force = true;
                 self.open = true;
-                self.quiet = QUIET_WHILE_OPEN;
+                self.quiet = Quiet::OPEN;
             }
             // The file system may have hidden a change.
             FileEvent::Suspected => self.force = true,
-            FileEvent::Created if !self.open => self.quiet = QUIET,
+            FileEvent::Created if !self.open => self.quiet = Quiet::FOUND,
             FileEvent::Created | FileEvent::Touched | FileEvent::Scanned | FileEvent::Initial => {}
         }
     }
@@ -104,18 +114,55 @@ impl Check {
         self
     }
 
+    /// The same check at a later time, because the file has writers.
+    pub(super) fn awaiting_close(mut self, name: &Name, now: Instant) -> Check {
+        if now.duration_since(self.since) > LOG_WRITERS
+            && !std::mem::replace(&mut self.logged, true)
+        {
+            tracing::info!(file = ?name, "a file is left out of the catalog while a program has it open for writing");
+        }
+        self.delayed(now + RECHECK)
+    }
+
+    /// An event may have been lost that says that the file was closed.
+    pub(super) fn events_lost(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.quiet = Quiet::FOUND;
+        }
+    }
+
     /// The same check at a later time, because the file was found to be changing.
-    pub(super) fn postponed(mut self, due: Instant, now: Instant, found: Fingerprint) -> Check {
-        self.due = due;
+    pub(super) fn postponed(mut self, wait: Duration, now: Instant, found: Fingerprint) -> Check {
+        // After a longer wait it may have been another file for long.
+        self.due = now + wait.min(RECHECK);
         if self.seen.is_none_or(|(before, _)| before != found) {
             self.seen = Some((found, now));
         }
         self
     }
 
+    /// The check that reads a file again which was read before its times were settled. `None` if this check was that
+    /// one: the time of the file is in the future, and the second reading was late enough all the same.
+    pub(super) fn reread(self, wait: Duration, now: Instant, found: Fingerprint) -> Option<Check> {
+        let is_second = |(before, at): (Fingerprint, Instant)| {
+            before == found && now.saturating_duration_since(at) >= found.settle_time()
+        };
+        if self.seen.is_some_and(is_second) {
+            return None;
+        }
+        // The monotonic clock may be slightly ahead of the file system's.
+        let due = now + wait + Duration::from_millis(1);
+        let mut check = Check::new(FileEvent::Suspected, due).delayed(due);
+        check.seen = Some((found, now));
+        check.reread = true;
+        Some(check)
+    }
+
     fn merged_with(mut self, earlier: Check) -> Check {
         self.since = self.since.min(earlier.since);
         self.force |= earlier.force;
+        self.replaced |= earlier.replaced;
+        self.logged |= earlier.logged;
         self
     }
 }
@@ -130,6 +177,11 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn add_event(&mut self, name: &Name, event: FileEvent, now: Instant) {
         match self.checks.get(name).copied() {
+            Some(check) if check.reread => {
+                let mut check = Check::new(event, now);
+                check.force = true;
+                self.put(name, check);
+            }
             Some(mut check) => {
                 check.add_event(event, now);
                 self.put(name, check);
@@ -153,6 +205,11 @@ impl Schedule {
         self.order.insert((check.due, Arc::clone(name)));
     }
 
+    /// The number of files that wait for a check.
+    pub(super) fn len(&self) -> usize {
+        self.checks.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.order.first().map(|(due, _)| *due)
     }
@@ -165,6 +222,11 @@ impl Schedule {
         let (_, name) = self.order.pop_first()?;
         let check = self.checks.remove(&name)?;
         Some((name, check))
+    }
+
+    /// Events were lost.
+    pub(super) fn events_lost(&mut self) {
+        self.checks.values_mut().for_each(Check::events_lost);
     }
 
     pub(super) fn clear(&mut self) {
@@ -194,15 +256,42 @@ mod tests {
     }
 
     #[test]
-    fn a_file_open_for_writing_must_be_quiet_for_longer_until_it_is_closed() {
+    fn without_leases_a_written_file_must_be_quiet_for_a_minute_unless_it_is_closed() {
         let now = Instant::now();
         let mut check = Check::new(FileEvent::Created, now);
-        assert_eq!((check.quiet, check.force), (QUIET, false));
+        assert_eq!((check.quiet, check.force), (Quiet::FOUND, false));
         check.add_event(FileEvent::Written, now);
         check.add_event(FileEvent::Touched, now);
-        assert_eq!((check.quiet, check.force), (QUIET_WHILE_OPEN, true));
+        assert_eq!((check.quiet, check.force), (Quiet::OPEN, true));
         check.add_event(FileEvent::Completed, now);
-        assert_eq!((check.quiet, check.force), (SETTLE, true));
+        assert_eq!((check.quiet, check.force), (Quiet::CLOSED, true));
+    }
+
+    #[test]
+    fn an_event_brings_a_second_reading_forward() {
+        let name = Name::from(std::ffi::OsStr::new("a.png"));
+        let now = Instant::now();
+        let found = Fingerprint {
+            file_system: crate::fingerprint::BY_NAME,
+            file: 1,
+            size: 2,
+            modified: 3,
+            changed: 3,
+        };
+        let wait = Duration::from_secs(2);
+        let first = Check::new(FileEvent::Initial, now);
+        let second = first.reread(wait, now, found).unwrap();
+        let mut schedule = Schedule::default();
+        schedule.insert(&name, second);
+        assert!(schedule.next_due().unwrap() > now + wait);
+        schedule.add_event(&name, FileEvent::Scanned, now);
+        let (_, brought_forward) = schedule.pop(now).unwrap();
+        assert!(brought_forward.force);
+        // There is no third reading of an unchanged file whose time is in the future.
+        let later = now + found.settle_time();
+        assert!(second.reread(wait, later, found).is_none());
+        let changed = Fingerprint { size: 5, ..found };
+        assert!(second.reread(wait, later, changed).is_some());
     }
 
     #[test]

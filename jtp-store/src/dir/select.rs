@@ -7,11 +7,7 @@ use std::path::Path;
 use jtp_core::wire::entry::MAX_NAME_LEN;
 use jtp_core::{FileType, nfc};
 
-/// The extensions of images whose type is none of the five that the protocol names.
-const OTHER: &[&str] = &[
-    "avif", "heic", "heif", "jxl", "tif", "tiff", "svg", "ico", "qoi", "tga", "pbm", "pgm", "ppm",
-    "pnm", "exr", "hdr", "jp2", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf",
-];
+use crate::name::has_shared_extension;
 
 /// The files that a store lists.
 #[derive(Debug, Clone, Default)]
@@ -35,13 +31,7 @@ impl Selection {
         if lossy.starts_with('.') || lossy.starts_with("~$") {
             return false;
         }
-        let known = extension(name).is_some_and(|extension| {
-            FileType::from_extension(&extension) != FileType::Other
-                || OTHER
-                    .iter()
-                    .any(|other| extension.eq_ignore_ascii_case(other))
-        });
-        known
+        has_shared_extension(&lossy)
             && self
                 .only
                 .as_ref()
@@ -86,12 +76,13 @@ mod tests {
     fn files_with_an_image_extension_are_selected_unless_hidden() {
         let all = Selection::default();
         for name in [
-            "a.png", "A.JpEg", "x.y.tiff", "b.CR3", " .gif", "a.webp", "a.bmp",
+            "a.png", "A.JpEg", "x.y.tiff", "b.CR3", " .gif", "a.webp", "a.bmp", "c.jfif", "d.PDF",
         ] {
             assert!(all.takes(OsStr::new(name)), "{name}");
         }
         let none = [
             "a.txt",
+            "disk.img",
             "png",
             ".png",
             ".a.png",

@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) folder: PathBuf,
     pub(super) selection: Selection,
     pub(super) follow: Follow,
+    /// Go by names, sizes and mtimes on all file systems.
+    pub(super) distrust_inodes: bool,
     pub(super) hashing_threads: usize,
     #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     pub(super) threshold: Threshold,
@@ -53,6 +55,7 @@ impl Settings {
             folder,
             selection: Selection::default(),
             follow: Follow::default(),
+            distrust_inodes: false,
             hashing_threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             threshold: Threshold::default(),
             compressing_threads: 1,

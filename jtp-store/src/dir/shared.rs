@@ -1,12 +1,14 @@
 //! State that the threads of a store share, each behind its own lock.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::Instant;
 
 use cap_std::fs::Dir;
 #[cfg(feature = "zstd")]
 use jtp_core::ImageId;
 
 use super::index::Index;
+use super::retained::Retained;
 use crate::fingerprint::Fingerprint;
 use crate::known::{Contents, KnownContents};
 #[cfg(feature = "zstd")]
@@ -61,27 +63,28 @@ impl SharedDir {
     }
 }
 
-/// The contents of the index file, until the initial index is complete.
-#[derive(Default)]
-pub(super) struct SharedKnown(RwLock<KnownContents>);
+/// The contents of the index file until the initial index is complete, then those of missing files.
+pub(super) struct SharedKnown(RwLock<Retained>);
 
 impl SharedKnown {
     pub(super) fn new(known: KnownContents) -> SharedKnown {
-        SharedKnown(RwLock::new(known))
+        SharedKnown(RwLock::new(Retained::new(known, Instant::now())))
     }
 
     pub(super) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(fingerprint)
+        self.read().get(fingerprint)
     }
 
     /// An upper bound of the number of files whose contents are known.
     pub(super) fn len(&self) -> usize {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.record_count()
+        self.read().len()
     }
 
-    pub(super) fn clear(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = KnownContents::default();
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Retained> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Retained> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -129,8 +129,8 @@ mod tests {
     }
 
     const SOURCE: Fingerprint = Fingerprint {
-        device: 1,
-        inode: 2,
+        file_system: 1,
+        file: 2,
         size: 3,
         modified: 4,
         changed: 5,
@@ -164,7 +164,7 @@ mod tests {
             Some(&b"raw"[..])
         );
         assert_eq!(small.get(&image(1, 4), &SOURCE), None);
-        let other = Fingerprint { inode: 9, ..SOURCE };
+        let other = Fingerprint { file: 9, ..SOURCE };
         assert_eq!(small.get(&image(1, 3), &other), None, "S4");
         let compressed = Image::new(ImageId(1), Flags::new(FileType::Bmp, true), 3);
         assert_eq!(small.get(&compressed, &SOURCE), None);

@@ -150,8 +150,8 @@ mod tests {
         FileRecord {
             id: ImageId(id),
             fingerprint: Fingerprint {
-                device: id % 3,
-                inode: id,
+                file_system: id % 3,
+                file: id,
                 size: 5,
                 modified: -1,
                 changed: i64::MAX,
@@ -159,6 +159,7 @@ mod tests {
             length: 5,
             sniffed: (id % 2 == 0).then_some(FileType::Gif),
             incompressible_at: 7,
+            settled: id % 3 > 0,
         }
     }
 

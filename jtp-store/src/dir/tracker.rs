@@ -14,6 +14,7 @@ use super::scan::Differences;
 use super::schedule::{Check, FileEvent, Schedule};
 use super::select;
 use super::shared::SharedIndex;
+use crate::fingerprint::Fingerprint;
 use crate::known::Record;
 
 /// How long a removed file stays listed while other files are checked: it may have been renamed, and a rename is
@@ -23,8 +24,15 @@ const REMOVAL_DELAY: Duration = Duration::from_secs(1);
 /// How long an image stays listed whose file is being changed and cannot be read yet.
 const MAX_STALE: Duration = Duration::from_secs(1);
 
+/// How long the initial index waits for a file that is being changed.
+const MAX_INITIAL: Duration = Duration::from_secs(2);
+
 /// The most files that the pool works on. It keeps each thread busy and bounds the memory.
 const MAX_IN_PROGRESS: usize = 1024;
+
+/// The initial index goes on when fewer files than this wait for their check, so that their memory is bounded on a file
+/// system where each file is looked at twice.
+const MAX_SCHEDULED: usize = 65_536;
 
 /// Publishing waits for a check that is due within this time.
 const SOON: Duration = Duration::from_millis(300);
@@ -145,6 +153,15 @@ impl Tracker {
         }
     }
 
+    /// Events were lost: perhaps those that say that files were closed.
+    pub(super) fn events_lost(&mut self) {
+        self.schedule.events_lost();
+        for work in self.in_progress.values_mut() {
+            work.check.events_lost();
+            work.again.iter_mut().for_each(Check::events_lost);
+        }
+    }
+
     /// Takes the result of a scan.
     pub(super) fn add_differences(&mut self, differences: Differences, now: Instant) {
         for name in differences.changed {
@@ -179,7 +196,9 @@ impl Tracker {
         }
         while self.in_progress.len() < MAX_IN_PROGRESS {
             let (name, check) = self.schedule.pop(now).or_else(|| {
-                let name = self.initial.as_mut().and_then(InitialIndex::next)?;
+                let has_room = self.schedule.len() < MAX_SCHEDULED;
+                let initial = self.initial.as_mut().filter(|_| has_room);
+                let name = initial.and_then(InitialIndex::next)?;
                 Some((name, Check::new(FileEvent::Initial, now)))
             })?;
             if let Some(work) = self.in_progress.get_mut(&name) {
@@ -193,6 +212,7 @@ impl Tracker {
                 known: known.filter(|_| !check.force),
                 seen: check.seen,
                 rehash: check.force,
+                replaced: check.replaced,
             };
             self.start(&name, check, None);
             return Some((name, task));
@@ -227,7 +247,7 @@ impl Tracker {
         };
         let InProgress {
             check,
-            again,
+            mut again,
             claim,
         } = work;
         // If the file was written to meanwhile, it is read again.
@@ -235,18 +255,18 @@ impl Tracker {
         match (outcome, claim) {
             (Outcome::Stopped, _) => return,
             (Outcome::Unsettled { fingerprint, wait }, _) => {
-                let expired = now.duration_since(check.since) > MAX_STALE;
-                let is_stale =
-                    |record: &FileRecord| record.fingerprint.size != fingerprint.size || expired;
-                let listed = self.index.read().file(name);
-                if listed.as_ref().is_some_and(is_stale) {
-                    self.detach(name, now);
-                }
-                if expired {
+                self.unlist_changed(name, &fingerprint, &check, now);
+                if (now + wait).duration_since(check.since) > MAX_INITIAL {
                     self.initial_done(name, None);
                 }
-                let check = check.postponed(now + wait, now, fingerprint);
+                let check = check.postponed(wait, now, fingerprint);
                 self.schedule.insert(name, check);
+            }
+            (Outcome::OpenForWriting { fingerprint }, _) => {
+                // The initial index does not wait for it.
+                self.initial_done(name, None);
+                self.unlist_changed(name, &fingerprint, &check, now);
+                self.schedule.insert(name, check.awaiting_close(name, now));
             }
             (Outcome::Postponed { wait }, _) => {
                 // An image that is listed stays listed. The initial index does not wait.
@@ -280,20 +300,27 @@ impl Tracker {
                     length,
                     contents,
                     from_index_file,
+                    unsettled,
                 },
                 _,
             ) => {
-                let record = FileRecord::new(fingerprint, length, contents);
+                let record = FileRecord::new(fingerprint, length, contents, unsettled.is_none());
                 if !from_index_file {
-                    self.learned.push(record.known());
+                    self.learned.extend(record.known());
                 }
                 self.file_read(name, record, check, now);
+                let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
+                match (reread, &mut again) {
+                    (Some(_), Some(again)) => again.force = true,
+                    (Some(reread), None) => self.schedule.insert(name, reread),
+                    (None, _) => {}
+                }
             }
             (Outcome::Equal, Some(record)) => self.attach(name, record, now),
             (Outcome::OtherChanged, Some(record)) => {
                 let other = self.index.read().holder(record.id, |other| other != name);
                 if let Some((other, _)) = other {
-                    self.add_event(&other, FileEvent::Touched, now);
+                    self.add_event(&other, FileEvent::Suspected, now);
                 }
                 self.attach(name, record, now);
             }
@@ -314,6 +341,16 @@ impl Tracker {
                 Some(work) => work.again = Some(again),
                 None => self.schedule.insert(name, again),
             }
+        }
+    }
+
+    /// Unlists an image whose file is being changed: at once if that is certain, else after a while.
+    fn unlist_changed(&mut self, name: &Name, found: &Fingerprint, check: &Check, now: Instant) {
+        let expired = now.duration_since(check.since) > MAX_STALE;
+        let is_stale = |record: &FileRecord| record.fingerprint.size != found.size || expired;
+        let listed = self.index.read().file(name);
+        if listed.as_ref().is_some_and(is_stale) {
+            self.detach(name, now);
         }
     }
 
@@ -353,6 +390,7 @@ impl Tracker {
             initial.add_pending(name);
         }
         let task = Task::Compare {
+            id: record.id,
             fingerprint: record.fingerprint,
             other,
             other_fingerprint: other_record.fingerprint,

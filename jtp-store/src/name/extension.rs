@@ -1,6 +1,6 @@
 //! The file name extensions of images.
 
-/// The extensions, in lower case, without the dot. `img` is that of images whose type is not known.
+/// The extensions, in lower case, without the dot.
 const IMAGE_EXTENSIONS: &[&str] = &[
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", // W5
     "avif", "heic", "heif", "hif", "insp", "jp2", "j2k", "jpf", "jxl",
@@ -9,8 +9,11 @@ const IMAGE_EXTENSIONS: &[&str] = &[
     "tif", "tiff", // documents, graphics, textures
     "3fr", "arw", "cr2", "cr3", "dng", "erf", "gpr", "iiq", "nef", "nrw", "orf", "pef", "raf",
     "rw2", "sr2", "srf", "srw", "x3f", // camera raw files
-    "img",
 ];
+
+/// The extension of received images whose name has none of an image. A server does not share such files: elsewhere it
+/// is that of disk images.
+const UNKNOWN: &str = "img";
 
 /// Whether a file name has the extension of an image, ignoring case: the list in Appendix B.2 of RFC.md. // R5
 ///
@@ -21,11 +24,24 @@ const IMAGE_EXTENSIONS: &[&str] = &[
 /// ```
 #[must_use]
 pub fn has_image_extension(name: &str) -> bool {
-    let extension = match name.rfind('.') {
-        Some(dot) if dot > 0 => &name[dot + 1..],
-        _ => return false,
-    };
+    extension(name)
+        .is_some_and(|extension| is_image(extension) || extension.eq_ignore_ascii_case(UNKNOWN))
+}
+
+/// Whether a file name has the extension of an image that a server shares, ignoring case.
+pub(crate) fn has_shared_extension(name: &str) -> bool {
+    extension(name).is_some_and(is_image)
+}
+
+fn is_image(extension: &str) -> bool {
     IMAGE_EXTENSIONS
         .iter()
         .any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn extension(name: &str) -> Option<&str> {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 => Some(&name[dot + 1..]),
+        _ => None,
+    }
 }

@@ -440,6 +440,8 @@ impl NamePlan {
 }
 
 fn index(slot: u32) -> usize {
+    #[cfg(test)]
+    tests::ACCESSES.set(tests::ACCESSES.get() + 1);
     usize::try_from(slot).unwrap_or(usize::MAX)
 }
 

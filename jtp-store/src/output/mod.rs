@@ -6,18 +6,19 @@ mod index;
 mod moves;
 mod pending;
 mod read;
+mod run;
 mod scan;
 mod staged;
 mod state;
 mod temporary;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -25,11 +26,12 @@ use cap_std::fs::Dir;
 use jtp_core::{Image, ImageId};
 
 use crate::FileName;
-use crate::fingerprint::Fingerprint;
+use crate::file_system::FileSystem;
 pub use error::OutputError;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;
+use run::{Run, is_temporary};
 pub use scan::{FileContent, ScanMode, ScanSummary, ScannedFile};
 pub use staged::StagedFile;
 pub use state::FileState;
@@ -38,11 +40,8 @@ pub use state::FileState;
 const TEMPORARY_PREFIX: &str = ".jtp-";
 const TEMPORARY_SUFFIX: &str = ".part";
 
-/// On file systems without locks a temporary file is stale when it is older than this.
+/// A temporary file that nobody can be asked about is stale when it is older than this.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long to wait for the lock while another client cleans up. Other programs may hold it for hours.
-const LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// A folder to which images are written. A handle: clones share the folder.
 ///
@@ -76,14 +75,14 @@ pub struct OutputFolder(Arc<Inner>);
 
 pub(super) struct Inner {
     dir: Dir,
+    /// That of `dir`.
+    file_system: FileSystem,
     path: PathBuf,
-    /// A random part of the names of temporary files, different for each `OutputFolder` that is opened.
-    run: u64,
+    /// Begun with the first temporary file.
+    run: OnceLock<Run>,
     counter: AtomicU64,
     /// Set once the system has refused to rename a file without replacing another.
     lacks_noreplace: AtomicBool,
-    /// Whether the folder has this client's shared lock.
-    has_lock: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
 }
@@ -93,14 +92,23 @@ impl OutputFolder {
     ///
     /// Temporary files of crashed clients are removed by the first scan or before the first image is written,
     /// whichever comes first, so that a large folder is listed only once. Those of running clients stay: each client
-    /// holds a shared lock on the folder. A lock that another program holds delays nothing: the client goes on without
-    /// one, and tries again with each temporary file.
+    /// that writes holds a lock on a hidden file of its own, `.jtp-<number>.lock`. It never waits for a lock.
     ///
     /// # Errors
     ///
     /// [`OutputError`]: the folder cannot be created or opened, or the path is not a folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
-        let path = path.into();
+        OutputFolder::open_with(path.into(), false)
+    }
+
+    /// The same, but the index and file states go by names, sizes and mtimes, as on file systems whose inodes and ctimes
+    /// prove nothing. For tests.
+    #[doc(hidden)]
+    pub fn open_distrusting_inodes(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
+        OutputFolder::open_with(path.into(), true)
+    }
+
+    fn open_with(path: PathBuf, distrust_inodes: bool) -> Result<OutputFolder, OutputError> {
         let failed = |e: io::Error| match OutputError::new(&path, e) {
             // The folder cannot have been removed before it was opened.
             OutputError::Vanished { path, source } => OutputError::Io { path, source },
@@ -113,19 +121,21 @@ impl OutputFolder {
         };
         std::fs::create_dir_all(&path).map_err(failed)?;
         let dir = open_dir(&path).map_err(failed)?;
-        let has_lock = share_lock(&dir, LOCK_WAIT);
-        let run = std::hash::BuildHasher::hash_one(
-            &std::collections::hash_map::RandomState::new(),
-            std::process::id(),
-        );
+        let file_system = FileSystem::of(&dir, distrust_inodes);
+        if file_system.is_notable() {
+            tracing::warn!(
+                folder = %path.display(),
+                "the file system of the output folder has no lasting inodes; files are known by name, size and time"
+            );
+        }
         let counter = AtomicU64::new(0);
         Ok(OutputFolder(Arc::new(Inner {
             dir,
+            file_system,
             path,
-            run,
+            run: OnceLock::new(),
             counter,
             lacks_noreplace: AtomicBool::new(false),
-            has_lock: AtomicBool::new(has_lock),
             cleaned: Once::new(),
         })))
     }
@@ -140,8 +150,14 @@ impl OutputFolder {
     /// processor but never on two at once. Blocking. // R2 R8
     ///
     /// The memory does not depend on the number of files, except for the index: with [`ScanMode::Ids`], files that are
-    /// unchanged since an earlier scan (by device, inode, size, mtime and ctime) are not read again. Their IDs are in
-    /// the hidden file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file.
+    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again. Their IDs are in the hidden
+    /// file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file. Files longer than any image
+    /// are never read ([`FileContent::TooLong`]).
+    ///
+    /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
+    /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
+    /// that were changed less than a minute before they were read are read again by the next scan. There a change that
+    /// keeps the size and restores the mtime is not noticed, except by [`ScanMode::Rehash`].
     ///
     /// Setting `stop` ends the scan with an error of kind `Interrupted`.
     ///
@@ -159,7 +175,13 @@ impl OutputFolder {
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let before = index::load(&self.0, mode);
-        let seen = scan::scan(&self.0, mode, threads, &before, stop, found).map_err(failed)?;
+        let scanner = scan::Scanner {
+            folder: &self.0,
+            mode,
+            before: &before,
+            stop,
+        };
+        let seen = scan::scan(&scanner, threads, found).map_err(failed)?;
         if !seen.incomplete {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
@@ -176,7 +198,7 @@ impl OutputFolder {
             files: seen.files,
             read: seen.read,
             case_sensitive: seen.case.finish(|| self.0.names()),
-            settled_before: state::has_reliable_metadata(&self.0.dir).then_some(begun),
+            settled_before: self.0.file_system.trusts_inodes().then_some(begun),
         })
     }
 
@@ -252,28 +274,8 @@ impl Inner {
     /// Removes temporary files of crashed clients, once, and before this client creates one.
     fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<OsString>>) {
         self.cleaned.call_once(|| {
-            let alone = lock(&self.dir);
-            if alone != Some(false) {
-                // A file that cannot be removed does no harm; the next client tries again.
-                for name in temporaries().unwrap_or_default() {
-                    self.remove_stale(&name, alone.is_some());
-                }
-            }
-            // The attempt has given up the lock.
-            let wait = match self.has_lock.load(Ordering::Relaxed) {
-                true => LOCK_WAIT,
-                false => Duration::ZERO,
-            };
-            let has_lock = share_lock(&self.dir, wait);
-            self.has_lock.store(has_lock, Ordering::Relaxed);
+            run::remove_stale(&self.dir, &temporaries().unwrap_or_default());
         });
-    }
-
-    /// Tries to get the lock that protects this client's temporary files, unless it has that.
-    fn ensure_lock(&self) {
-        if !self.has_lock.load(Ordering::Relaxed) && share_lock(&self.dir, Duration::ZERO) {
-            self.has_lock.store(true, Ordering::Relaxed);
-        }
     }
 
     /// The same without a scan before: lists the folder.
@@ -285,36 +287,28 @@ impl Inner {
         });
     }
 
-    /// Removes a temporary file if it is stale. If no other client uses the folder (`alone`), all are.
-    fn remove_stale(&self, name: &OsStr, alone: bool) {
-        let is_stale = alone
-            || self.dir.symlink_metadata(name).is_ok_and(|metadata| {
-                Fingerprint::of_cap(&metadata)
-                    .age(SystemTime::now())
-                    .is_some_and(|age| age > STALE)
-            });
-        // Removes a link, not its target. A folder of that name is not ours and stays.
-        if is_stale {
-            let _ = self.dir.remove_file(name);
-        }
-    }
-
     fn temporary_name(&self) -> String {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
-        format!("{TEMPORARY_PREFIX}{:016x}-{n}{TEMPORARY_SUFFIX}", self.run)
+        self.run().temporary_name(n)
+    }
+
+    fn run(&self) -> &Run {
+        self.run.get_or_init(|| Run::begin(&self.dir))
     }
 }
 
-fn is_temporary(name: &OsStr) -> bool {
-    let is_match =
-        |name: &str| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
-    name.to_str().is_some_and(is_match)
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(run) = self.run.get_mut() {
+            run.end(&self.dir);
+        }
+    }
 }
 
 #[cfg(unix)]
 fn open_dir(path: &Path) -> io::Result<Dir> {
     use std::os::unix::fs::OpenOptionsExt;
-    // Not opened by cap-std: its handles are for looking up names only and cannot be locked.
+    // Not opened by cap-std: its handles are for looking up names only, and a lock of the folder cannot be tried.
     let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0);
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -326,42 +320,4 @@ fn open_dir(path: &Path) -> io::Result<Dir> {
 #[cfg(not(unix))]
 fn open_dir(path: &Path) -> io::Result<Dir> {
     Dir::open_ambient_dir(path, cap_std::ambient_authority())
-}
-
-/// Whether no other client uses the folder; `None` if the file system has no locks.
-#[cfg(unix)]
-fn lock(dir: &Dir) -> Option<bool> {
-    use rustix::fs::{FlockOperation, flock};
-    match flock(dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Some(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Some(false),
-        Err(_) => None,
-    }
-}
-
-/// Shows other clients that this one uses the folder, until it is closed. Waits at most this long for another one that
-/// cleans up. Returns `false` if somebody else holds the lock.
-#[cfg(unix)]
-fn share_lock(dir: &Dir, wait: Duration) -> bool {
-    use rustix::fs::{FlockOperation, flock};
-    let begun = std::time::Instant::now();
-    while let Err(rustix::io::Errno::WOULDBLOCK) = flock(dir, FlockOperation::NonBlockingLockShared)
-    {
-        if begun.elapsed() >= wait {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    // A file system without locks has none to wait for.
-    true
-}
-
-#[cfg(not(unix))]
-fn lock(_: &Dir) -> Option<bool> {
-    None
-}
-
-#[cfg(not(unix))]
-fn share_lock(_: &Dir, _: Duration) -> bool {
-    true
 }

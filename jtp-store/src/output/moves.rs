@@ -1,5 +1,6 @@
 //! Gives files their names: in one atomic step, and only over what the caller has looked at. // R5 R8
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Component, Path};
 use std::sync::atomic::Ordering;
@@ -7,7 +8,6 @@ use std::sync::atomic::Ordering;
 use cap_std::fs::Dir;
 use jtp_core::ImageId;
 
-use super::state::has_reliable_metadata;
 use super::{FileState, Inner, OutputError};
 use crate::name::{FileName, fold_case, has_image_extension};
 
@@ -41,7 +41,7 @@ impl Inner {
     /// What has this name now. Does not follow links.
     pub(super) fn look(&self, name: &str) -> io::Result<FileState> {
         check_component(name)?;
-        match FileState::read(&self.dir, name) {
+        match FileState::read(&self.dir, self.file_system, name) {
             Ok(state) => Ok(state),
             Err(e) if e.kind() == io::ErrorKind::NotFound || is_too_long(&e) => {
                 Ok(FileState::NOTHING)
@@ -112,13 +112,13 @@ impl Inner {
 
     /// Whether two names may stand for one file.
     fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
-        // On FUSE, the spellings of a name may have different inodes.
-        let is_variant = || {
-            one.1.is_equal_but_for_inode(two.1)
-                && fold_case(one.0) == fold_case(two.0)
-                && !has_reliable_metadata(&self.dir)
+        // On FUSE, the spellings of a name may have different inodes. Also there, hard links may have one inode.
+        let may_be_one = || {
+            let is_variant =
+                || one.1.is_equal_but_for_inode(two.1) && fold_case(one.0) == fold_case(two.0);
+            !self.file_system.trusts_inodes() && (one.1.is_identical(two.1) || is_variant())
         };
-        one.0 == two.0 || one.1.is_same_file(two.1) || is_variant()
+        one.0 == two.0 || one.1.is_same_file(two.1) || may_be_one()
     }
 
     /// Renames a file to what is another of its names: a hard link, or the same name in another case where that is
@@ -127,9 +127,7 @@ impl Inner {
     ///
     /// If it turns out that `to` is another file, that is replaced if it is in the state `over`.
     fn rename_onto_itself(&self, from: &str, to: &FileName, over: &FileState) -> io::Result<()> {
-        let unique = self
-            .run
-            .wrapping_add(self.counter.fetch_add(1, Ordering::Relaxed));
+        let unique = RandomState::new().hash_one(self.counter.fetch_add(1, Ordering::Relaxed));
         let aside = to.with_id(ImageId(unique));
         let (aside, to) = (aside.as_str(), to.as_str());
         self.rename_to_free(from, aside)?;
@@ -137,7 +135,7 @@ impl Inner {
             let (moved, found) = (self.look(aside)?, self.look(to)?);
             if found.is_nothing() {
                 self.rename_to_free(aside, to)
-            } else if found == moved && found.is_same_file(&moved) {
+            } else if found.is_identical(&moved) {
                 self.dir.remove_file(aside)
             } else if found == *over {
                 self.rename_over(aside, to)

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use jtp_core::ImageId;
 
+use super::scan::exceeds_packet;
 use super::{FileState, Inner, OutputError};
 use crate::hash::{self, Links};
 
@@ -16,6 +17,9 @@ pub enum ReadError {
     /// The file is not in the given state: it was changed, replaced or removed, or is not a regular file.
     #[error("the file was changed by another program at the same time")]
     Changed,
+    /// The file is longer than 4,294,967,295 bytes, so it was not read: no packet can have such an image. // S14
+    #[error("the file is longer than 4,294,967,295 bytes, the limit of an image")]
+    TooLong,
     /// The caller has stopped the reading.
     #[error("reading the file was stopped")]
     Stopped,
@@ -36,6 +40,9 @@ impl Inner {
         if !state.is_file() || self.look(name).map_err(failed)? != *state {
             return Err(ReadError::Changed);
         }
+        if exceeds_packet(state.length()) {
+            return Err(ReadError::TooLong);
+        }
         let file = match hash::open(&self.dir, OsStr::new(name), Links::Refuse) {
             Ok(file) => file,
             Err(e) => {
@@ -47,8 +54,9 @@ impl Inner {
                 });
             }
         };
-        let is_unchanged =
-            || -> io::Result<bool> { Ok(FileState::of_open(&file.metadata()?) == *state) };
+        let is_unchanged = || -> io::Result<bool> {
+            Ok(FileState::of_open(&file.metadata()?, self.file_system) == *state)
+        };
         if !is_unchanged().map_err(failed)? {
             return Err(ReadError::Changed);
         }

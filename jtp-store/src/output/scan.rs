@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, DirEntry};
+use cap_std::fs::DirEntry;
 use jtp_core::{FileType, ImageId};
 
 use super::case::CaseProbe;
 use super::{Inner, is_temporary};
-use crate::fingerprint::{Fingerprint, SETTLE};
+use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash::{self, Links};
 use crate::known::{Contents, KnownContents, Record};
 use crate::name::has_image_extension;
@@ -51,6 +51,9 @@ pub enum FileContent {
     Unread,
     /// A regular file that is an image by its extension and cannot be read.
     Unreadable(io::Error),
+    /// A regular file that is an image by its extension, is longer than 4,294,967,295 bytes, and was therefore not read: no
+    /// packet can have such an image, so no ID of a server can be that of the file. // S14
+    TooLong,
     /// A regular file that is no image: not by its extension, nor by its first bytes if it was read.
     Other,
     /// A folder, a link, a device: not a regular file.
@@ -103,16 +106,14 @@ struct Shared<'a> {
     listed: io::Result<()>,
 }
 
-/// Passes on the entries of the folder that are not hidden. In the modes that need it, reads the regular files that
-/// `before` does not have. `stop` ends the scan.
+/// Passes on the entries of the folder that are not hidden. In the modes that need it, reads the regular files that the
+/// index does not have.
 pub(super) fn scan(
-    folder: &Inner,
-    mode: ScanMode,
+    scanner: &Scanner<'_>,
     threads: NonZeroUsize,
-    before: &KnownContents,
-    stop: &AtomicBool,
     found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
 ) -> io::Result<Seen> {
+    let (folder, stop) = (scanner.folder, scanner.stop);
     let entries = Mutex::new(folder.dir.entries()?);
     let shared = Mutex::new(Shared {
         seen: Seen::default(),
@@ -141,7 +142,7 @@ pub(super) fn scan(
                         }
                     };
                     let name = entry.file_name();
-                    let look = look(&folder.dir, mode, &entry, &name, before, &mut buffer, stop);
+                    let look = scanner.look(&entry, &name, &mut buffer);
                     looks.push((name, look));
                 }
                 let mut shared = lock();
@@ -151,7 +152,7 @@ pub(super) fn scan(
             }
         };
         // Names alone are read by one thread.
-        let threads = match mode {
+        let threads = match scanner.mode {
             ScanMode::Names => 1,
             ScanMode::Ids | ScanMode::Rehash => threads.get(),
         };
@@ -184,6 +185,8 @@ impl Shared<'_> {
             Ok(Look::NotAFile) => FileContent::Reserved,
             Ok(Look::Unread) if is_image(None) => FileContent::Unread,
             Ok(Look::Unread) => FileContent::Other,
+            Ok(Look::TooLong) if is_image(None) => FileContent::TooLong,
+            Ok(Look::TooLong) => FileContent::Other,
             Ok(Look::Known(print, contents)) => {
                 self.seen.known.push((print, contents));
                 content(contents, is_image(contents.sniffed))
@@ -213,6 +216,11 @@ fn content(contents: Contents, is_image: bool) -> FileContent {
     }
 }
 
+/// Whether a file is longer than any image that a packet can have. // S14
+pub(super) fn exceeds_packet(length: u64) -> bool {
+    u32::try_from(length).is_err()
+}
+
 /// The result of looking at an entry.
 enum Look {
     Hidden,
@@ -221,70 +229,80 @@ enum Look {
     NotAFile,
     /// A regular file.
     Unread,
+    /// No image can be that long. // S14
+    TooLong,
     Known(Fingerprint, Contents),
     /// With the fingerprint, if that identifies the contents from now on.
     Read(Contents, Option<Fingerprint>),
 }
 
-fn look(
-    dir: &Dir,
-    mode: ScanMode,
-    entry: &DirEntry,
-    name: &OsStr,
-    before: &KnownContents,
-    buffer: &mut Vec<u8>,
-    stop: &AtomicBool,
-) -> io::Result<Look> {
-    if name.as_encoded_bytes().starts_with(b".") {
-        return Ok(Look::Hidden);
-    }
-    if !entry.file_type()?.is_file() {
-        return Ok(Look::NotAFile);
-    }
-    if mode == ScanMode::Names {
-        return Ok(Look::Unread);
-    }
-    if !before.is_empty() {
-        let print = entry
-            .metadata()
-            .ok()
-            .map(|there| Fingerprint::of_cap(&there));
-        if let Some((print, contents)) = print.and_then(|print| Some((print, before.get(&print)?)))
-        {
-            return Ok(Look::Known(print, contents));
-        }
-    }
-    match read(dir, name, buffer, stop) {
-        Err(e) if !dir.symlink_metadata(name)?.is_file() => {
-            // It was replaced since it was listed.
-            tracing::debug!(?name, error = %e, "not a regular file any more");
-            Ok(Look::NotAFile)
-        }
-        look => look,
-    }
+/// An output folder, and what is known of it.
+pub(super) struct Scanner<'a> {
+    pub(super) folder: &'a Inner,
+    pub(super) mode: ScanMode,
+    /// The index of an earlier scan.
+    pub(super) before: &'a KnownContents,
+    /// Set to end the scan.
+    pub(super) stop: &'a AtomicBool,
 }
 
-/// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
-fn read(dir: &Dir, name: &OsStr, buffer: &mut Vec<u8>, stop: &AtomicBool) -> io::Result<Look> {
-    let file = hash::open(dir, name, Links::Refuse)?;
-    let metadata = file.metadata()?;
-    // Reading a pipe or a device might never end.
-    if !metadata.is_file() {
-        return Ok(Look::NotAFile);
+impl Scanner<'_> {
+    fn look(&self, entry: &DirEntry, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
+        if name.as_encoded_bytes().starts_with(b".") {
+            return Ok(Look::Hidden);
+        }
+        if !entry.file_type()?.is_file() {
+            return Ok(Look::NotAFile);
+        }
+        if self.mode == ScanMode::Names {
+            return Ok(Look::Unread);
+        }
+        if !self.before.is_empty() {
+            let stat = entry.metadata().ok().map(|there| Stat::of_cap(&there));
+            let print = stat.map(|stat| self.folder.file_system.fingerprint(&stat, name));
+            let known = print.and_then(|print| Some((print, self.before.get(&print)?)));
+            if let Some((print, contents)) = known {
+                return Ok(Look::Known(print, contents));
+            }
+        }
+        match self.read(name, buffer) {
+            Err(e) if !self.folder.dir.symlink_metadata(name)?.is_file() => {
+                // It was replaced since it was listed.
+                tracing::debug!(?name, error = %e, "not a regular file any more");
+                Ok(Look::NotAFile)
+            }
+            look => look,
+        }
     }
-    let before = Fingerprint::of(&metadata);
-    let settled = before
-        .age(SystemTime::now())
-        .is_some_and(|age| age >= SETTLE);
-    let Some(hashed) = hash::hash(&file, buffer, stop)? else {
-        return Ok(Look::Stopped);
-    };
-    let contents = Contents {
-        id: hashed.id,
-        sniffed: FileType::sniff(hashed.start()),
-        incompressible_at: 0,
-    };
-    let unchanged = Fingerprint::of_file(&file)? == before && hashed.length == before.size;
-    let print = Some(before).filter(|_| settled && unchanged);
-    Ok(Look::Read(contents, print))
+
+    /// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
+    fn read(&self, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
+        let file = hash::open(&self.folder.dir, name, Links::Refuse)?;
+        // Reading a pipe or a device might never end.
+        if !file.metadata()?.is_file() {
+            return Ok(Look::NotAFile);
+        }
+        let fingerprint = || -> io::Result<Fingerprint> {
+            let stat = Stat::of_file(&file)?;
+            Ok(self.folder.file_system.fingerprint(&stat, name))
+        };
+        let print = fingerprint()?;
+        if exceeds_packet(print.size) {
+            return Ok(Look::TooLong);
+        }
+        let settled = print.is_settled(SystemTime::now());
+        let Some(hashed) = hash::hash(&file, buffer, self.stop)? else {
+            return Ok(Look::Stopped);
+        };
+        let contents = Contents {
+            id: hashed.id,
+            sniffed: FileType::sniff(hashed.start()),
+            incompressible_at: 0,
+        };
+        let unchanged = fingerprint()? == print && hashed.length == print.size;
+        Ok(Look::Read(
+            contents,
+            Some(print).filter(|_| settled && unchanged),
+        ))
+    }
 }

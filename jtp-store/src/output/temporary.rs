@@ -22,7 +22,6 @@ pub(super) struct Temporary {
 impl Temporary {
     pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
         folder.clean_up_unscanned();
-        folder.ensure_lock();
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();
         // With create_new a link of that name is an error and is not followed.

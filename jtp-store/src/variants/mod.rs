@@ -15,10 +15,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+#[cfg(unix)]
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jtp_core::ImageId;
 
+use crate::hash::open_regular;
 use crate::private::create_private_folder;
 pub(crate) use variant::{NewVariant, VariantDigest, VariantKey};
 use variant::{TRAILER_LEN, check};
@@ -36,6 +39,12 @@ const STAMP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A temporary file that is older than this was left by a crash.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often, and at which interval, a lock is tried that another program holds: for 1 s.
+#[cfg(unix)]
+const LOCK_ATTEMPTS: u32 = 200;
+#[cfg(unix)]
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long no variants are made after the cache was found to be full of variants in use.
 const FULL_FOR: Duration = Duration::from_secs(60);
@@ -56,6 +65,8 @@ struct Inner {
     folder: PathBuf,
     size: u64,
     used: Mutex<File>,
+    /// Whether the last attempt to lock that file ended without a lock.
+    is_lock_held: AtomicBool,
     /// A random part of the names of temporary files, different for each `VariantCache` that is opened: programs in
     /// two containers may have one process ID.
     run: u64,
@@ -82,16 +93,14 @@ impl VariantCache {
     pub fn open(folder: impl Into<PathBuf>, size: u64) -> io::Result<VariantCache> {
         let folder = folder.into();
         create_private_folder(&folder)?;
-        let used = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(folder.join(USED))?;
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let used = open_regular(&folder.join(USED), &mut options)?;
         let cache = VariantCache(Arc::new(Inner {
             folder,
             size,
             used: Mutex::new(used),
+            is_lock_held: AtomicBool::new(false),
             run: RandomState::new().hash_one(std::process::id()),
             counter: AtomicU64::new(0),
             is_disabled: AtomicBool::new(false),
@@ -197,7 +206,8 @@ impl VariantCache {
     }
 
     fn open_file(&self, key: VariantKey) -> io::Result<File> {
-        File::open(self.0.folder.join(key.name()))
+        let path = self.0.folder.join(key.name());
+        open_regular(&path, File::options().read(true))
     }
 
     pub(crate) fn contains(&self, key: VariantKey) -> bool {
@@ -307,7 +317,7 @@ impl VariantCache {
     ) -> io::Result<T> {
         let file = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file: &File = &file;
-        let _lock = Lock::take(file)?;
+        let _lock = Lock::take(file, &self.0.is_lock_held)?;
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0))?;
         file.take(17).read_to_end(&mut bytes)?;
@@ -344,26 +354,39 @@ fn stamp(file: &File) {
     }
 }
 
-/// A lock that all programs respect, held until it is dropped.
+/// A lock that all programs respect, held until it is dropped. Our programs hold it for a moment only. If another one
+/// holds it for longer, the work goes on without: the total may then be wrong until the folder is listed again.
 struct Lock<'a>(&'a File);
 
 impl<'a> Lock<'a> {
     #[cfg(unix)]
-    fn take(file: &'a File) -> io::Result<Lock<'a>> {
+    fn take(file: &'a File, is_held: &AtomicBool) -> io::Result<Lock<'a>> {
         use rustix::fs::{FlockOperation, flock};
         use rustix::io::Errno;
-        loop {
-            match flock(file, FlockOperation::LockExclusive) {
+        // A lock that was not free the last time is not waited for again.
+        let attempts = match is_held.load(Ordering::Relaxed) {
+            true => 1,
+            false => LOCK_ATTEMPTS,
+        };
+        for attempt in 1..=attempts {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if attempt < attempts => thread::sleep(LOCK_INTERVAL),
                 Err(Errno::INTR) => {}
-                // A file system without locks: the total may be wrong until the folder is listed again.
-                Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(Lock(file)),
+                Err(Errno::WOULDBLOCK) => break,
+                // Also a file system without locks.
+                Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
+                    is_held.store(false, Ordering::Relaxed);
+                    return Ok(Lock(file));
+                }
                 Err(e) => return Err(e.into()),
             }
         }
+        is_held.store(true, Ordering::Relaxed);
+        Ok(Lock(file))
     }
 
     #[cfg(not(unix))]
-    fn take(file: &'a File) -> io::Result<Lock<'a>> {
+    fn take(file: &'a File, _: &AtomicBool) -> io::Result<Lock<'a>> {
         Ok(Lock(file))
     }
 }
@@ -400,8 +423,8 @@ mod tests {
             level: 3,
             raw_length: 10,
             source: Fingerprint {
-                device: 1,
-                inode: n,
+                file_system: 1,
+                file: n,
                 size: 10,
                 modified: 2,
                 changed: 3,

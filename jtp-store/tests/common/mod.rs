@@ -1,15 +1,17 @@
 //! Helpers for tests of folders.
 #![allow(dead_code, unreachable_pub)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jtp_core::{BodyReceiver, Catalog, FileType, Flags, Image, ImageId, Verified};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
-use jtp_store::{DirStore, DirStoreBuilder};
+use jtp_store::{DirStore, DirStoreBuilder, FileContent, OutputFolder, ScanMode};
 
 /// Far longer than any step takes: only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -184,8 +186,47 @@ pub fn verified(bytes: &[u8]) -> Verified {
     receiver.verdict().unwrap().unwrap()
 }
 
+/// A temporary folder on a file system whose inodes are trusted, if there is one. In a container `/tmp` is often on
+/// overlayfs, which is not.
 pub fn temp() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
+    const OVERLAY: u64 = 0x794c_7630;
+    let place = std::env::temp_dir();
+    let is_overlay = rustix::fs::statfs(&place)
+        .is_ok_and(|there| u64::try_from(there.f_type).is_ok_and(|kind| kind == OVERLAY));
+    match is_overlay {
+        true => tempfile::tempdir_in("/dev/shm").unwrap(),
+        false => tempfile::tempdir_in(place).unwrap(),
+    }
+}
+
+/// What a scan of an output folder found.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub images: BTreeMap<String, ImageId>,
+    pub unreadable: Vec<String>,
+    pub too_long: Vec<String>,
+}
+
+impl Found {
+    pub fn contains(&self, id: ImageId) -> bool {
+        self.images.values().any(|found| *found == id)
+    }
+}
+
+pub fn scan(folder: &OutputFolder, mode: ScanMode) -> Found {
+    let mut found = Found::default();
+    let stop = AtomicBool::new(false);
+    let summary = folder.scan(mode, &stop, &mut |file| {
+        let name = file.name.to_string_lossy().into_owned();
+        match file.content {
+            FileContent::Image(id) => _ = found.images.insert(name, id),
+            FileContent::Unreadable(_) => found.unreadable.push(name),
+            FileContent::TooLong => found.too_long.push(name),
+            _ => {}
+        }
+    });
+    summary.unwrap();
+    found
 }
 
 /// Changes the ID in an index of one file, and its checksum.
@@ -210,4 +251,20 @@ pub fn settle(folder: &Path) {
         std::thread::sleep(Duration::from_millis(5));
     }
     fs::remove_file(probe).unwrap();
+}
+
+/// Sets the mtime of a file to a whole second, `seconds` ago, without opening it: FUSE may set it again when a file is
+/// closed.
+pub fn set_age(file: &Path, seconds: u64) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let time = Timespec {
+        tv_sec: i64::try_from(since.as_secs() - seconds).unwrap(),
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, file, &times, AtFlags::empty()).unwrap();
 }

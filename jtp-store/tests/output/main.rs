@@ -9,6 +9,7 @@ mod moves;
 mod refusals;
 mod scan;
 mod staged;
+mod untrusted;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -76,11 +77,13 @@ fn visible(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// All names in the folder except that of a running client's lock file.
 fn all(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries
         .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
+    names.retain(|name| !(name.starts_with(".jtp-") && name.ends_with(".lock")));
     names.sort();
     names
 }
@@ -242,7 +245,7 @@ fn stale_temporary_files_are_removed_but_not_those_of_a_running_client() {
     drop(other);
     file.commit(&file_name("a.png", &bytes), verified(&bytes))
         .unwrap();
-    // Like a crash, except that the folder stays locked.
+    // Like a crash, except that the lock file stays locked.
     std::mem::forget(begin(&first, &bytes));
     drop((first, second));
     ids(&OutputFolder::open(temp.path()).unwrap());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use jtp_core::ImageId;
-use jtp_store::{FileContent, OutputFolder, ScanMode, ScanSummary};
+use jtp_store::{FileContent, OutputFolder, ReadError, ScanMode, ScanSummary};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::common::*;
@@ -23,6 +23,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, Sca
             FileContent::Image(id) => format!("image {id}"),
             FileContent::Unread => "unread".to_owned(),
             FileContent::Unreadable(_) => "unreadable".to_owned(),
+            FileContent::TooLong => "too long".to_owned(),
             FileContent::Other => "other".to_owned(),
             FileContent::Reserved => "reserved".to_owned(),
             other => panic!("{other:?}"),
@@ -115,6 +116,40 @@ fn a_file_that_cannot_be_read_is_reported_and_ends_no_scan() {
         assert_eq!((summary.files, summary.read), (3, 1));
     };
     thread::scope(|scope| scope.spawn(work).join().unwrap());
+}
+
+#[test]
+fn s14_a_file_longer_than_a_packet_is_not_read() {
+    let temp = temp();
+    let id = write(temp.path(), "a.png", b"a");
+    // Sparse files: reading one would take minutes.
+    let lengths = [
+        ("long.png", u64::from(u32::MAX) + 1),
+        ("longer.png", 1 << 40),
+        ("long.txt", 1 << 40),
+    ];
+    for (name, length) in lengths {
+        let file = fs::File::create(temp.path().join(name)).unwrap();
+        file.set_len(length).unwrap();
+    }
+    let folder = open(temp.path());
+    let a = format!("image {id}");
+    let expected = found(&[
+        ("a.png", &a),
+        ("long.png", "too long"),
+        ("long.txt", "other"),
+        ("longer.png", "too long"),
+    ]);
+    for mode in [ScanMode::Ids, ScanMode::Rehash] {
+        let (all, summary) = scan(&folder, mode);
+        assert_eq!(all, expected);
+        assert_eq!((summary.files, summary.read), (4, 1));
+    }
+    for (name, _) in lengths {
+        let state = folder.look(name).unwrap();
+        let read = folder.read_id(name, &state, &AtomicBool::new(false));
+        assert!(matches!(read, Err(ReadError::TooLong)), "{read:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,9 @@ use super::event::{Observer, Silent};
 use super::session::Limits;
 use crate::options::Options;
 
+/// The longest image that a packet can have, not compressed. // S14
+const MAX_IMAGE_SIZE: u64 = u32::MAX as u64;
+
 /// Configures a [`FolderSync`]. Every default is finite, but the limits for the whole job.
 #[must_use]
 pub struct FolderSyncBuilder<R: Runtime> {
@@ -40,7 +43,7 @@ impl<R: Runtime> FolderSyncBuilder<R> {
             connections: 1,
             retries: DEFAULT_RETRIES,
             limits: Limits {
-                max_image_size: u64::from(u32::MAX),
+                max_image_size: MAX_IMAGE_SIZE,
                 max_total_size: None,
                 max_entries: 10_000_000,
                 max_catalog_bytes: 2 << 30,
@@ -76,9 +79,10 @@ impl<R: Runtime> FolderSyncBuilder<R> {
         self
     }
 
-    /// Larger images, decoded, are refused. In bytes; default: 4 GiB less one byte. // R4
+    /// Larger images, decoded, are refused. In bytes; default, and the most: 4 GiB less one byte, since a scan of the
+    /// folder does not read longer files. // R4 S14
     pub fn max_image_size(mut self, bytes: u64) -> Self {
-        self.limits.max_image_size = bytes;
+        self.limits.max_image_size = bytes.min(MAX_IMAGE_SIZE);
         self
     }
 

@@ -14,7 +14,6 @@ use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
-use super::pace::Pace;
 use super::race::{Either, race};
 use super::request::Request;
 use super::session::{Flight, Session};
@@ -34,9 +33,6 @@ pub(super) struct Connection<R: Runtime> {
     runtime: R,
     pub(super) client: Client<R>,
     pub(super) workers: Workers,
-    pub(super) pace: Arc<Pace>,
-    /// The response timeout. // T6
-    pub(super) window: Option<Duration>,
     /// 0 for the connection that also requests the catalog.
     number: usize,
     retries: u32,
@@ -81,14 +77,11 @@ impl<R: Runtime> Connection<R> {
         (number, connections): (usize, usize),
         retries: u32,
     ) -> Connection<R> {
-        let pace = Arc::default();
         Connection {
             session: Arc::clone(session),
             runtime,
-            workers: Workers::new(session, connections, &pace),
-            window: client.config().response_timeout(),
+            workers: Workers::new(session, connections),
             client,
-            pace,
             number,
             retries,
             retry: Retry::new(retries),
@@ -153,14 +146,11 @@ impl<R: Runtime> Connection<R> {
         let requested = response.pending.len();
         let result = {
             let session = Arc::clone(&self.session);
-            let pace = Arc::clone(&self.pace);
-            let parts = (&mut self.workers, &*pace);
-            let receiving = Box::pin(receive(&session, &mut images, parts, &mut response));
-            let too_slow = pace.too_slow(&self.runtime, self.window);
-            match race(session.stopped(), race(receiving, too_slow)).await {
+            let workers = &mut self.workers;
+            let receiving = Box::pin(receive(&session, &mut images, workers, &mut response));
+            match race(session.stopped(), receiving).await {
                 Either::First(()) => None,
-                Either::Second(Either::First(result)) => Some(result),
-                Either::Second(Either::Second(())) => Some(Err(ClientError::TimedOut.into())),
+                Either::Second(result) => Some(result),
             }
         };
         let answered = images.announced() > 0;
@@ -274,7 +264,7 @@ impl<R: Runtime> Connection<R> {
 
     /// Whether the server refused this connection because another one of this run watches.
     pub(super) fn is_second(&self, error: &ClientFailure) -> bool {
-        self.watches && matches!(error, ClientFailure::Refused { .. })
+        self.watches && matches!(error, ClientFailure::Refused(_)) && !error.is_rate_limited()
     }
 
     fn max_strikes(&self) -> u64 {
@@ -326,7 +316,7 @@ impl<R: Runtime> Connection<R> {
 async fn receive<R: Runtime>(
     session: &Arc<Session>,
     images: &mut Images<'_, R>,
-    (workers, pace): (&mut Workers, &Pace),
+    workers: &mut Workers,
     response: &mut Response,
 ) -> Result<(), ClientFailure> {
     while let Some(incoming) = while_writing(images.next(), workers).await? {
@@ -344,7 +334,6 @@ async fn receive<R: Runtime>(
             match while_writing(incoming.chunk(), workers).await {
                 Ok(Some(chunk)) => {
                     workers.append(chunk);
-                    pace.add(chunk.len());
                     flight.add(u64::try_from(chunk.len()).unwrap_or(0));
                 }
                 Ok(None) => break,

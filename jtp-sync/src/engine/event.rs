@@ -44,11 +44,12 @@ pub enum SyncEvent<'a> {
         /// Those of them that had to be read.
         read: u64,
     },
-    /// A file of the folder cannot be read. It stays where it is.
+    /// A file of the folder cannot be read, or is not read because it is longer than any image
+    /// ([`FileTooLarge`](io::ErrorKind::FileTooLarge)). It stays where it is.
     Unreadable {
         /// Its name.
         name: &'a OsStr,
-        /// The system's error.
+        /// Why.
         error: &'a io::Error,
     },
     /// A LIST has arrived.

@@ -9,7 +9,6 @@ use jtp_store::OutputFolder;
 
 use super::error::Error;
 use super::event::SyncEvent;
-use super::pace::Pace;
 use super::race::{Either, race};
 use super::run::Run;
 use super::scan::FolderScan;
@@ -112,16 +111,11 @@ impl<R: Runtime> Run<R> {
         let mut before = 0;
         loop {
             self.session.check()?;
-            let (session, pace) = (Arc::clone(&self.session), Arc::clone(&self.main.pace));
-            let window = self.main.window;
+            let session = Arc::clone(&self.session);
             let mut entries = self.main.client.entries();
-            let receiving = Box::pin(receive_entries(&session, &mut entries, &pace));
-            let result = match race(receiving, pace.too_slow(&self.runtime, window)).await {
-                Either::First(result) => result,
-                Either::Second(()) => Err(Error::Client(ClientError::TimedOut.into())),
-            };
+            let result = Box::pin(receive_entries(&session, &mut entries)).await;
             let received = Received {
-                announced: entries.announced(),
+                announced: entries.announced().unwrap_or(0),
                 entries: entries.received(),
             };
             drop(entries);
@@ -162,7 +156,6 @@ impl<R: Runtime> Run<R> {
 pub(super) async fn receive_entries<R: Runtime>(
     session: &Session,
     entries: &mut Entries<'_, R>,
-    pace: &Pace,
 ) -> Result<(), Error> {
     {
         let state = &mut *session.state();
@@ -174,7 +167,6 @@ pub(super) async fn receive_entries<R: Runtime>(
     let receiving = async {
         while let Some(entry) = entries.next().await? {
             bytes += ENTRY_BYTES + entry.name.len();
-            pace.add(12 + entry.name.len());
             let state = &mut *session.state();
             let file_type = entry.flags.file_type();
             state

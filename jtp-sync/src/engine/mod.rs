@@ -14,7 +14,6 @@ mod event;
 mod follow;
 mod listing;
 mod moves;
-mod pace;
 mod race;
 mod request;
 mod run;
@@ -86,7 +85,9 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// [`Error`]: what ended the run early. [`FolderSync::totals`] says what was done by then.
     pub async fn run(&mut self) -> Result<Totals, Error> {
+        // The folder is opened and scanned again: it may be another one.
         self.planner = None;
+        self.folder = None;
         let (mut run, _end) = self.start();
         let time = self.config.max_time;
         let sync = Box::pin(run.sync());

@@ -198,7 +198,9 @@ impl Session {
                 // The same image: nothing is lost.
                 Ok(found) if found == planned.id => return Ok(Over::Allowed { replaces: false }),
                 Ok(found) => Ok(self.may_replace_unread(planned.id, Some(found))),
-                Err(ReadError::Output(_)) => Ok(self.may_replace_unread(planned.id, None)),
+                Err(ReadError::Output(_) | ReadError::TooLong) => {
+                    Ok(self.may_replace_unread(planned.id, None))
+                }
                 Err(error) => not_read(&error).map(|()| false),
             },
         };

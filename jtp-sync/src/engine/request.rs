@@ -2,6 +2,7 @@
 
 use jtp_core::ImageId;
 use jtp_core::client::HaveSet;
+use jtp_core::wire::request::MAX_GET;
 
 use super::session::{Session, State};
 use crate::step::FetchFailure;
@@ -9,11 +10,8 @@ use crate::step::FetchFailure;
 /// Minimum size of a request in bytes, unless nothing else is wanted: smaller ones are not worth a round trip.
 const MIN_BYTES: u64 = 64 * 1024;
 
-/// Maximum number of images in one GET_BY_ID.
-pub(super) const MAX_IMAGES: usize = 255;
-
-/// Maximum number of images that a single connection takes at once: several requests of [`MAX_IMAGES`].
-const MAX_SINGLE: usize = 8 * MAX_IMAGES;
+/// Maximum number of images that a single connection takes at once: several GET_BY_ID, one after another.
+const MAX_SINGLE: usize = 8 * MAX_GET;
 
 /// If the folder contains more images than this and few are missing, those are requested by ID: a BATCH would name all
 /// others, in 8 bytes each.
@@ -53,7 +51,7 @@ impl State {
         if self.planner.requested().images > 0 {
             return None;
         }
-        let few = wanted <= MAX_IMAGES;
+        let few = wanted <= MAX_GET;
         let had = self.planner.len().saturating_sub(wanted) + self.suspects.len();
         if few && (self.follows || had > MAX_BATCH_FOR_FEW) {
             return None;
@@ -83,7 +81,7 @@ impl State {
             0 | 1 => (MAX_SINGLE, u64::MAX),
             n => {
                 let share = wanted.bytes / u64::try_from(n).unwrap_or(1) / 2;
-                (images.div_ceil(n).min(MAX_IMAGES), share.max(MIN_BYTES))
+                (images.div_ceil(n).min(MAX_GET), share.max(MIN_BYTES))
             }
         };
         let mut ids = Vec::new();

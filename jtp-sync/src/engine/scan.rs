@@ -90,6 +90,13 @@ fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scan
                 }
                 FileKind::Unread
             }
+            // No image of a server, but one of the user: it is treated like one that cannot be read.
+            FileContent::TooLong => {
+                if unreadable.len() < MAX_UNREADABLE {
+                    unreadable.push((file.name.to_owned(), too_long()));
+                }
+                FileKind::Unread
+            }
             FileContent::Other => FileKind::Other,
             _ => FileKind::Reserved,
         };
@@ -104,4 +111,9 @@ fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scan
         summary,
         unreadable,
     })
+}
+
+fn too_long() -> io::Error {
+    let limit = "it is longer than 4,294,967,295 bytes, the limit of an image";
+    io::Error::new(io::ErrorKind::FileTooLarge, limit)
 }

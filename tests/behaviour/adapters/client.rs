@@ -65,6 +65,7 @@ macro_rules! client {
             fn describe(error: &Error) -> Failure {
                 match error {
                     Error::Protocol(error) => format!("protocol: {}", chain(error)),
+                    Error::Refused(error) => describe(error),
                     Error::Misuse(misuse) => format!("misuse: {misuse}"),
                     Error::Connect { .. } => "cannot connect".into(),
                     Error::CatalogTooLarge { .. } => "catalog too large".into(),

@@ -2,7 +2,9 @@
 //! bytes in one piece, one at a time, and split at every point.
 
 mod cancel;
+mod clock;
 mod fuzz;
+mod refused;
 mod rules;
 mod sending;
 

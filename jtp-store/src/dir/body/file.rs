@@ -72,7 +72,7 @@ impl FileBody {
         }
         let end = u64::try_from(read.len()).map_or(u64::MAX, |n| offset.saturating_add(n));
         if end >= self.fingerprint.size {
-            if Fingerprint::of_file(&self.file)? != self.fingerprint {
+            if !self.fingerprint.is_of(&self.file, &self.name)? {
                 return Err(Failure::Changed);
             }
             if offset == 0 && BodyContext::keeps(read) {
@@ -80,8 +80,11 @@ impl FileBody {
                 if ImageId::of(read) != self.id {
                     return Err(Failure::Changed);
                 }
-                self.context
-                    .keep_small(self.id, false, &self.fingerprint, read);
+                // From memory, no change would be noticed any more that the metadata of the file do not show.
+                if !self.fingerprint.is_by_name() {
+                    self.context
+                        .keep_small(self.id, false, &self.fingerprint, read);
+                }
             }
         }
         Ok(read.len())

@@ -65,8 +65,8 @@ fn name(name: &str) -> Name {
 fn read(id: u64) -> Outcome {
     Outcome::Read {
         fingerprint: Fingerprint {
-            device: 1,
-            inode: id,
+            file_system: 1,
+            file: id,
             size: 5,
             modified: 0,
             changed: 0,
@@ -78,6 +78,7 @@ fn read(id: u64) -> Outcome {
             incompressible_at: 0,
         },
         from_index_file: false,
+        unsettled: None,
     }
 }
 

@@ -19,28 +19,6 @@ use rustix::io::Errno;
 use super::{EventSink, WatchEvent};
 use crate::dir::schedule::FileEvent;
 
-/// Whether the folder can change without an event: on network file systems, and on those in user space.
-pub(super) fn is_remote(folder: &Path) -> bool {
-    // From linux/magic.h and the file systems' own headers.
-    const NFS: i64 = 0x6969;
-    const SMB: i64 = 0x517b;
-    const CIFS: i64 = 0xff53_4d42;
-    const SMB2: i64 = 0xfe53_4d42;
-    const FUSE: i64 = 0x6573_5546;
-    const CEPH: i64 = 0x00c3_6400;
-    const AFS: i64 = 0x5346_414f;
-    const V9FS: i64 = 0x0102_1997;
-    const GFS2: i64 = 0x0116_1970;
-    const LUSTRE: i64 = 0x0bd0_0bd0;
-    const REMOTE: [i64; 10] = [NFS, SMB, CIFS, SMB2, FUSE, CEPH, AFS, V9FS, GFS2, LUSTRE];
-    // The type is signed, unsigned, or 32 bits wide, by architecture.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
-    let kind = rustix::fs::statfs(folder)
-        .ok()
-        .and_then(|fs| i64::try_from(fs.f_type).ok());
-    kind.is_some_and(|kind| REMOTE.contains(&(kind & 0xffff_ffff)))
-}
-
 /// A thread that forwards the events of a folder until it is dropped.
 pub(super) struct Inotify {
     wake: Arc<OwnedFd>,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use super::record::Name;
 use super::schedule::FileEvent;
 #[cfg(target_os = "linux")]
+use crate::lease;
+#[cfg(target_os = "linux")]
 use inotify::Inotify;
 
 /// An event of the folder.
@@ -66,7 +68,7 @@ impl Watcher {
     #[cfg(target_os = "linux")]
     pub(super) fn start(&mut self) {
         let logged = std::mem::replace(&mut self.logged, true);
-        if inotify::is_remote(&self.folder) {
+        if lease::is_remote(rustix::fs::statfs(&self.folder)) {
             if !logged {
                 tracing::info!(
                     folder = %self.folder.display(),

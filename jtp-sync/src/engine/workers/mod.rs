@@ -16,7 +16,6 @@ use event_listener::{Event, listener};
 use jtp_core::Image;
 
 use super::error::Error;
-use super::pace::Pace;
 use super::session::{Flight, Session, lock};
 use batch::{Batch, Step};
 use decoder::Decoder;
@@ -67,13 +66,11 @@ pub(super) struct Workers {
     current: Option<usize>,
     /// Whether an image has begun and not ended.
     image_open: bool,
-    /// Notes when the connection has to wait.
-    pace: Arc<Pace>,
 }
 
 impl Workers {
     /// The workers of one of `connections` connections.
-    pub(super) fn new(session: &Arc<Session>, connections: usize, pace: &Arc<Pace>) -> Workers {
+    pub(super) fn new(session: &Arc<Session>, connections: usize) -> Workers {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let connections = connections.max(1);
         let batches = (BATCHES / connections).max(MIN_BATCHES);
@@ -87,7 +84,6 @@ impl Workers {
             batch: Batch::default(),
             current: None,
             image_open: false,
-            pace: Arc::clone(pace),
         }
     }
 
@@ -162,9 +158,7 @@ impl Workers {
                 }
             };
             if !sent {
-                self.pace.stall();
                 changed.await;
-                self.pace.stall();
             }
         }
     }

@@ -1,0 +1,216 @@
+//! Which client a temporary file belongs to.
+//!
+//! Each client that writes holds a lock on a hidden file of its own, `.jtp-<run>.lock`, whose number is in the names of
+//! its temporary files. The folder itself may be locked by anybody, for example by `flock`, which then runs the client.
+//! Locks are tried and never waited for.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io;
+use std::time::SystemTime;
+
+use cap_std::fs::{Dir, OpenOptions};
+
+use super::{STALE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
+use crate::fingerprint::Stat;
+use crate::hash::{self, Links};
+
+const LOCK_SUFFIX: &str = ".lock";
+
+/// How often a lock file is made again that another client has taken for one of a crashed client, before it had its
+/// lock.
+const ATTEMPTS: usize = 8;
+
+/// The identity of this client: different for each `OutputFolder` that is opened.
+pub(super) struct Run {
+    number: u64,
+    /// Locked until it is closed. `None` on a file system without locks.
+    lock: Option<File>,
+}
+
+impl Run {
+    /// Creates the lock file.
+    pub(super) fn begin(dir: &Dir) -> Run {
+        for _ in 0..ATTEMPTS {
+            let hasher = std::collections::hash_map::RandomState::new();
+            let number = hasher.hash_one(std::process::id());
+            let name = lock_name(number);
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true);
+            if dir.open_with(&name, &options).is_err() {
+                return Run { number, lock: None }; // The first image reports the error.
+            }
+            match try_lock(dir, &name) {
+                // Unless another client has just removed it.
+                Ok(Some(lock)) if dir.symlink_metadata(&name).is_ok() => {
+                    let lock = Some(lock);
+                    return Run { number, lock };
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => {
+                    let _ = dir.remove_file(&name);
+                    return Run { number, lock: None };
+                }
+            }
+        }
+        let number = std::collections::hash_map::RandomState::new().hash_one(0);
+        Run { number, lock: None }
+    }
+
+    /// Removes the lock file.
+    pub(super) fn end(&mut self, dir: &Dir) {
+        if self.lock.is_some() {
+            // If this fails, the next client removes it.
+            let _ = dir.remove_file(lock_name(self.number));
+            self.lock = None;
+        }
+    }
+
+    pub(super) fn temporary_name(&self, n: u64) -> String {
+        format!(
+            "{TEMPORARY_PREFIX}{:016x}-{n}{TEMPORARY_SUFFIX}",
+            self.number
+        )
+    }
+}
+
+fn lock_name(number: u64) -> String {
+    format!("{TEMPORARY_PREFIX}{number:016x}{LOCK_SUFFIX}")
+}
+
+/// Whether a name is that of a temporary file or of a lock file.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        name.starts_with(TEMPORARY_PREFIX)
+            && (name.ends_with(TEMPORARY_SUFFIX) || is_lock_name(name))
+    })
+}
+
+fn is_lock_name(name: &str) -> bool {
+    name.ends_with(LOCK_SUFFIX) && number(name).is_some()
+}
+
+/// The number of the client in a name.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(TEMPORARY_PREFIX)?.get(..16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Whether the client of a temporary file still runs.
+enum Owner {
+    Running,
+    /// Crashed. Holds the lock, so that no other client removes the same files.
+    Crashed(#[allow(dead_code)] File),
+    /// There is no such lock file: it was removed, or the client is of an earlier version.
+    Missing,
+    /// The lock file cannot be opened or locked, for example because it is another user's.
+    Unknown,
+}
+
+/// Removes the files of crashed clients.
+pub(super) fn remove_stale(dir: &Dir, names: &[OsString]) {
+    let mut owners: HashMap<u64, Owner> = HashMap::new();
+    // Without a lock file, and with one that does not answer.
+    let (mut missing, mut unknown) = (Vec::new(), Vec::new());
+    let mut locks = Vec::new();
+    for name in names {
+        let Some(number) = name.to_str().and_then(number) else {
+            missing.push(name);
+            continue;
+        };
+        let owner = owners.entry(number).or_insert_with(|| owner(dir, number));
+        let is_lock = name.to_str().is_some_and(is_lock_name);
+        match owner {
+            Owner::Running => {}
+            // After the temporary files, so that these have an owner until they are removed.
+            Owner::Crashed(_) if is_lock => locks.push(name),
+            Owner::Crashed(_) => remove(dir, name),
+            Owner::Missing => missing.push(name),
+            Owner::Unknown => unknown.push(name),
+        }
+    }
+    for name in locks {
+        remove(dir, name);
+    }
+    // Clients of earlier versions have a lock on the folder alone.
+    if missing.is_empty() || is_unlocked(dir) {
+        missing.drain(..).for_each(|name| remove(dir, name));
+    }
+    for name in missing.into_iter().chain(unknown) {
+        if is_old(dir, name) {
+            remove(dir, name);
+        }
+    }
+}
+
+fn owner(dir: &Dir, number: u64) -> Owner {
+    let name = lock_name(number);
+    let is_file = |metadata: cap_std::fs::Metadata| metadata.is_file();
+    match dir.symlink_metadata(&name).map(is_file) {
+        Ok(true) => {}
+        // A pipe, a folder or a link is no lock file.
+        Ok(false) => return Owner::Missing,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Owner::Missing,
+        Err(_) => return Owner::Unknown,
+    }
+    match try_lock(dir, &name) {
+        Ok(Some(lock)) => Owner::Crashed(lock),
+        Ok(None) => Owner::Running,
+        Err(_) => Owner::Unknown,
+    }
+}
+
+/// Removes a link, not its target. A folder of that name is not ours and stays.
+fn remove(dir: &Dir, name: &OsStr) {
+    // A file that cannot be removed does no harm; the next client tries again.
+    let _ = dir.remove_file(name);
+}
+
+fn is_old(dir: &Dir, name: &OsStr) -> bool {
+    dir.symlink_metadata(name).is_ok_and(|metadata| {
+        let age = Stat::of_cap(&metadata).age(SystemTime::now());
+        age.is_some_and(|age| age > STALE)
+    })
+}
+
+/// Opens and locks a lock file; `None` if it is locked. An error if it cannot be opened, or if the file system has no
+/// locks.
+#[cfg(unix)]
+fn try_lock(dir: &Dir, name: &str) -> io::Result<Option<File>> {
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::io::Errno;
+    let name = OsStr::new(name);
+    let lock = |file: File| match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e),
+    };
+    // Without write access, so that the file system can be made read-only while a client runs.
+    match lock(hash::open(dir, name, Links::Refuse)?) {
+        // A network file system demands write access.
+        Err(Errno::BADF) => Ok(lock(hash::open_to_append(dir, name)?)?),
+        locked => Ok(locked?),
+    }
+}
+
+#[cfg(not(unix))]
+fn try_lock(_: &Dir, _: &str) -> io::Result<Option<File>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether no program has locked the folder.
+#[cfg(unix)]
+fn is_unlocked(dir: &Dir) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    let unlocked = flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok();
+    let _ = flock(dir, FlockOperation::Unlock);
+    unlocked
+}
+
+#[cfg(not(unix))]
+fn is_unlocked(_: &Dir) -> bool {
+    false
+}

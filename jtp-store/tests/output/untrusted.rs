@@ -1,0 +1,126 @@
+//! A file system whose inodes and ctimes prove nothing, which may number its files again at any time: only sizes and
+//! mtimes show that a file has changed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use jtp_core::ImageId;
+use jtp_store::{FileState, MoveError, OutputFolder, ReadError, ScanMode};
+
+use super::common::*;
+use super::{file_name, stage, visible};
+
+fn open(folder: &Path) -> OutputFolder {
+    OutputFolder::open_distrusting_inodes(folder).unwrap()
+}
+
+fn look(folder: &OutputFolder, name: &str) -> FileState {
+    folder.look(name).unwrap()
+}
+
+fn read_id(folder: &OutputFolder, name: &str, state: &FileState) -> Result<ImageId, ReadError> {
+    folder.read_id(name, state, &AtomicBool::new(false))
+}
+
+/// Replaces a file by a copy with its size and mtime: the same file, with another inode and ctime.
+fn renumber(folder: &Path, name: &str) {
+    let (path, copy) = (folder.join(name), folder.join(".copy"));
+    let before = fs::metadata(&path).unwrap();
+    fs::copy(&path, &copy).unwrap();
+    let file = fs::File::options().write(true).open(&copy).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    fs::rename(&copy, &path).unwrap();
+    assert_ne!(fs::metadata(&path).unwrap().ino(), before.ino());
+}
+
+fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
+    (name.to_owned(), bytes.to_vec())
+}
+
+#[test]
+fn r8_a_file_whose_inode_was_renumbered_is_read_renamed_and_replaced() {
+    let temp = temp();
+    let folder = open(temp.path());
+    let id = write(temp.path(), "a.png", b"one");
+    let state = look(&folder, "a.png");
+    renumber(temp.path(), "a.png");
+    assert_eq!(look(&folder, "a.png"), state);
+    assert_eq!(read_id(&folder, "a.png", &state).unwrap(), id);
+
+    write(temp.path(), "b.png", b"two");
+    let over = look(&folder, "b.png");
+    for name in ["a.png", "b.png"] {
+        renumber(temp.path(), name);
+    }
+    let to = file_name("b.png", b"");
+    folder.rename("a.png", &state, &to, &over).unwrap();
+    assert_eq!(visible(temp.path()), [pair("b.png", b"one")]);
+
+    let over = look(&folder, "b.png");
+    renumber(temp.path(), "b.png");
+    stage(&folder, b"three").place(&to, &over).unwrap();
+    assert_eq!(visible(temp.path()), [pair("b.png", b"three")]);
+}
+
+#[test]
+fn r8_a_file_of_another_size_or_mtime_is_neither_read_nor_renamed_nor_replaced() {
+    let temp = temp();
+    let folder = open(temp.path());
+    let path = temp.path().join("a.png");
+    write(temp.path(), "a.png", b"one");
+    set_age(&path, 3600);
+    let state = look(&folder, "a.png");
+    let is_refused = || {
+        let (to, other) = (file_name("a.png", b""), file_name("b.png", b""));
+        let placed = stage(&folder, b"new").place(&to, &state);
+        let moved = folder.rename("a.png", &state, &other, &FileState::NOTHING);
+        look(&folder, "a.png") != state
+            && matches!(read_id(&folder, "a.png", &state), Err(ReadError::Changed))
+            && matches!(placed, Err(MoveError::Changed))
+            && matches!(moved, Err(MoveError::Changed))
+    };
+    set_age(&path, 1800);
+    assert!(is_refused(), "another mtime");
+    write(temp.path(), "a.png", b"four");
+    set_age(&path, 3600);
+    assert!(is_refused(), "another size");
+    fs::remove_file(&path).unwrap();
+    assert!(is_refused(), "nothing");
+    symlink("nowhere", &path).unwrap();
+    assert!(is_refused(), "a link");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(is_refused(), "a folder");
+}
+
+#[test]
+fn r8_no_time_proves_that_a_file_has_not_changed_and_no_inode_that_two_names_are_one_file() {
+    let temp = temp();
+    let folder = open(temp.path());
+    write(temp.path(), "a.png", b"a");
+    fs::hard_link(temp.path().join("a.png"), temp.path().join("b.png")).unwrap();
+    let state = look(&folder, "a.png");
+    assert!(!state.is_older(SystemTime::now() + Duration::from_secs(3600)));
+    assert!(!state.is_same_file(&look(&folder, "b.png")));
+    let stop = AtomicBool::new(false);
+    let summary = folder.scan(ScanMode::Ids, &stop, &mut |_| {}).unwrap();
+    assert_eq!(summary.settled_before, None);
+}
+
+#[test]
+fn r8_a_hard_link_renamed_to_another_has_that_name_alone() {
+    let temp = temp();
+    let folder = open(temp.path());
+    write(temp.path(), "a.png", b"one");
+    for (from, to) in [("a.png", "b.png"), ("b.png", "B.png")] {
+        fs::hard_link(temp.path().join(from), temp.path().join(to)).unwrap();
+        let (state, over) = (look(&folder, from), look(&folder, to));
+        folder
+            .rename(from, &state, &file_name(to, b""), &over)
+            .unwrap();
+        assert_eq!(visible(temp.path()), [pair(to, b"one")]);
+    }
+}
