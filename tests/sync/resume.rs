@@ -9,6 +9,7 @@ use std::{fs, panic};
 
 use jtp_sync::{Error, Fetch, Options, OutputError, SyncEvent};
 use jtp_tokio::Tokio;
+use jtp_tokio::store::MemoryStore;
 
 use super::job::{Action, Job, target};
 use super::log::Event;
@@ -17,6 +18,7 @@ use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::files::noise;
+use crate::support::serve::TestServer;
 
 #[test]
 fn futures_of_a_sync_fit_on_small_stacks() {
@@ -270,6 +272,57 @@ fn observer_that_panics_ends_the_run_and_the_next_one_completes_it() {
                 again.assert_files(&images);
             }
         }
+    }
+}
+
+#[test]
+fn observer_that_panics_at_every_event_of_an_image_ends_the_run() {
+    let images = images(40);
+    for world in [World::Tokio, World::Blocking] {
+        for connections in [1, 3] {
+            let stub = Stub::of(images.clone());
+            let (_parent, folder) = target();
+            let mut job = Job::new(stub.address, &folder).reaction(|event| {
+                if is_kind(event, Kind::Progress) || is_kind(event, Kind::Placed) {
+                    panic::resume_unwind(Box::new("the observer panics"));
+                }
+            });
+            job.connections = connections;
+            let started = job.start(world, &[Action::Run]);
+            let ended = started
+                .recv_timeout(TEST_TIMEOUT / 3)
+                .unwrap_or_else(|_| panic!("no end: {world:?}, {connections}\n{}", job.log));
+            if let Ok(ended) = ended {
+                let has_failed = matches!(ended[0], Some(Err(Error::Panicked)));
+                assert!(has_failed, "{world:?}, {connections}: {ended:?}");
+            }
+            job.assert_only(&images);
+        }
+    }
+}
+
+#[test]
+fn folder_removed_while_it_is_followed_ends_that() {
+    let first = images(5);
+    for world in World::ALL {
+        let store = MemoryStore::new();
+        for image in &first {
+            store.insert(&image.name, image.bytes.clone()).unwrap();
+        }
+        let server = TestServer::store(store, |server| server);
+        let (_parent, folder) = target();
+        let job = Job::new(server.address, &folder).accelerated(20);
+        let ended = job.start(world, &[Action::Follow]);
+        job.log
+            .wait_for(1, "watches", |event| matches!(event, Event::Watching));
+        job.log.wait_for(5, "images placed", |event| {
+            matches!(event, Event::Placed { .. })
+        });
+        fs::remove_dir_all(&folder).unwrap();
+        let new = images_from(100, 1).remove(0);
+        server.store.insert(&new.name, new.bytes).unwrap();
+        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+        assert!(matches!(ended[0], Some(Err(Error::Folder(_)))), "{ended:?}");
     }
 }
 
