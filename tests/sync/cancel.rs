@@ -273,3 +273,41 @@ fn future_dropped_while_the_server_is_silent_closes_all_connections() {
         again.assert_files(&images);
     }
 }
+
+#[test]
+fn cancel_ends_the_decoding_of_an_image_that_expands_to_a_gibibyte_within_a_second() {
+    let raw = vec![0; 1 << 30];
+    let id = id_of(&raw);
+    let data = zstd::bulk::compress(&raw, 1).unwrap();
+    drop(raw);
+    let length = u32::try_from(data.len()).unwrap();
+    for world in [World::Tokio, World::Blocking] {
+        let data = data.clone();
+        let stub = Stub::new(move |connection| {
+            while let Some(request) = connection.request() {
+                connection.send(match request {
+                    Request::List => {
+                        [head(b"JTPL", 1), entry(ZSTD | 7, id, "a.tif", length)].concat()
+                    }
+                    _ => [head(b"JTPG", 1), packet(ZSTD | 7, id, &data)].concat(),
+                });
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder);
+        let ended = job.start(world, &[Action::Run]);
+        let all = u64::from(length);
+        job.log.wait_for(
+            1,
+            "bytes",
+            |event| matches!(event, Event::Progress(n) if *n == all),
+        );
+        let start = Instant::now();
+        job.cancel.begin();
+        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+        let elapsed = start.elapsed();
+        assert!(matches!(ended[0], Some(Err(Error::Cancelled))), "{ended:?}");
+        assert!(elapsed < Duration::from_secs(1), "{world:?}: {elapsed:?}");
+        assert!(job.files().is_empty());
+    }
+}
