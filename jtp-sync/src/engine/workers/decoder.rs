@@ -8,6 +8,10 @@ use crate::engine::error::Error;
 use crate::engine::event::Cause;
 use crate::engine::session::{Flight, Session};
 
+/// The most bytes that a thread decodes once the run is to end. Images that have arrived are kept; but some kilobytes
+/// may expand to gigabytes, and a cancelled run ends soon.
+const MAX_AT_END: usize = 32 << 20;
+
 /// Decodes images one after another, verifies them and passes them to the session. // R2
 ///
 /// It fails only if the whole folder cannot be written. If a single image fails, that is reported and the rest of its
@@ -17,6 +21,8 @@ pub(super) struct Decoder<'a> {
     body: BodyReceiver,
     /// The current image, and its file.
     image: Option<(Image, PendingFile)>,
+    /// The bytes that were decoded since the run is to end.
+    at_end: usize,
 }
 
 impl Decoder<'_> {
@@ -25,6 +31,7 @@ impl Decoder<'_> {
             session,
             body: BodyReceiver::new(session.limits.max_image_size, DEFAULT_MAX_WINDOW), // R4 W8
             image: None,
+            at_end: 0,
         }
     }
 
@@ -58,6 +65,13 @@ impl Decoder<'_> {
             let piece = self.body.receive(bytes);
             bytes = &bytes[piece.used..];
             self.session.count_decoded(piece.data.len())?;
+            if self.session.check().is_err() {
+                self.at_end = self.at_end.saturating_add(piece.data.len());
+                if self.at_end > MAX_AT_END {
+                    self.image = None;
+                    return Ok(());
+                }
+            }
             file.append(piece.data)?;
         }
         Ok(())
