@@ -165,6 +165,8 @@ fn listener(address: SocketAddr) -> std::net::TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(128 * 1024).unwrap();
     socket.set_recv_buffer_size(128 * 1024).unwrap();
+    // A restarted server listens on the same port.
+    socket.set_reuse_address(true).unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(128).unwrap();
     socket.set_nonblocking(true).unwrap();

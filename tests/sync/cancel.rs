@@ -1,1 +1,275 @@
-//! cancel
+//! Cancelling a sync, and dropping its future, at any moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use jtp_driver::ShutdownSignal;
+use jtp_sync::Error;
+
+use super::job::{Action, Job, target};
+use super::log::Event;
+use super::stub::{Request, Stub, images, response_of};
+use super::world::World;
+use crate::support::TEST_TIMEOUT;
+use crate::support::bytes::*;
+use crate::support::process::eventually;
+
+/// Where the test cancels: the stub has reached this point, and sends nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Point {
+    Connected,
+    ListBegun,
+    ImageBegun,
+    ImagesComplete,
+    Watching,
+}
+
+/// A server that gives a signal when it has fallen silent.
+fn silent_server(images: &[TestImage], point: Point) -> (Stub, ShutdownSignal) {
+    let images = images.to_vec();
+    let reached = ShutdownSignal::new();
+    let signal = reached.clone();
+    let stub = Stub::new(move |connection| {
+        if point == Point::Connected {
+            signal.begin();
+            return connection.await_end();
+        }
+        while let Some(request) = connection.request() {
+            match (&request, point) {
+                (Request::List, Point::ListBegun) => {
+                    connection.send(&list_of(&images)[..50]);
+                }
+                (Request::List, _) => {
+                    connection.answer(&images, &request);
+                    continue;
+                }
+                (Request::Watch, _) => {}
+                (_, Point::ImageBegun) => {
+                    let (head, selected) = response_of(&images, &request);
+                    let packets: Vec<u8> = selected.iter().flat_map(|i| i.packet()).collect();
+                    connection.send([&head, &packets[..packets.len() - 20]].concat());
+                }
+                (_, Point::ImagesComplete) => {
+                    let (head, selected) = response_of(&images, &request);
+                    let some = &selected[..selected.len() - 1];
+                    let packets: Vec<u8> = some.iter().flat_map(|i| i.packet()).collect();
+                    connection.send([head, packets].concat());
+                }
+                _ => {
+                    connection.answer(&images, &request);
+                    continue;
+                }
+            }
+            signal.begin();
+            return connection.await_end();
+        }
+    });
+    (stub, reached)
+}
+
+#[test]
+fn cancel_from_another_thread_ends_the_run_within_a_second_against_a_silent_server() {
+    let images = images(30);
+    for point in [
+        Point::Connected,
+        Point::ListBegun,
+        Point::ImageBegun,
+        Point::ImagesComplete,
+    ] {
+        for (world, connections) in World::ALL.into_iter().zip([1, 3, 1, 3]) {
+            let (stub, reached) = silent_server(&images, point);
+            let (_parent, folder) = target();
+            let mut job = Job::new(stub.address, &folder);
+            job.connections = connections;
+            let ended = job.start(world, &[Action::Run]);
+            jtp_blocking::runtime::block_on(reached.wait());
+            let start = Instant::now();
+            job.cancel.begin();
+            let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+            let elapsed = start.elapsed();
+            let error = ended[0].as_ref().unwrap().as_ref().unwrap_err();
+            assert!(matches!(error, Error::Cancelled), "{error:?}");
+            assert!(
+                elapsed < Duration::from_secs(1),
+                "{world:?}, {point:?}: {elapsed:?}"
+            );
+            job.assert_only(&images);
+            assert_eq!(
+                job.files().len(),
+                job.log.placed(),
+                "what is complete stays"
+            );
+        }
+    }
+}
+
+#[test]
+fn cancel_ends_a_watch_within_a_second() {
+    let images = images(10);
+    for world in World::ALL {
+        let (stub, reached) = silent_server(&images, Point::Watching);
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder);
+        let following = job.follow(world);
+        jtp_blocking::runtime::block_on(reached.wait());
+        job.log.wait_for(10, "images placed", |event| {
+            matches!(event, Event::Placed { .. })
+        });
+        let (error, elapsed) = following.cancel();
+        assert!(matches!(error, Error::Cancelled), "{error:?}");
+        assert!(elapsed < Duration::from_secs(1), "{world:?}: {elapsed:?}");
+        job.assert_files(&images);
+    }
+}
+
+#[test]
+fn cancel_ends_the_pause_before_a_retry_within_a_second() {
+    for world in World::ALL {
+        let stub = Stub::new(|connection| {
+            connection.request();
+            connection.send(error(RATE_LIMITED, "later"));
+        });
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder);
+        job.retries = 20;
+        let ended = job.start(world, &[Action::Run]);
+        // The second pause takes 2 s.
+        job.log
+            .wait_for(2, "retries", |event| matches!(event, Event::Retrying(_)));
+        let start = Instant::now();
+        job.cancel.begin();
+        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+        let elapsed = start.elapsed();
+        assert!(matches!(ended[0], Some(Err(Error::Cancelled))), "{ended:?}");
+        assert!(
+            elapsed < Duration::from_millis(900),
+            "{world:?}: {elapsed:?}"
+        );
+    }
+}
+
+#[test]
+fn cancel_at_each_event_leaves_only_complete_images_and_the_next_run_fetches_the_rest() {
+    let images = images(12);
+    for (world, connections) in [(World::Tokio, 1), (World::Blocking, 3), (World::Smol, 2)] {
+        for at in 0.. {
+            let stub = Stub::of(images.clone());
+            let (_parent, folder) = target();
+            let cancel = ShutdownSignal::new();
+            let (events, signal) = (Arc::new(AtomicUsize::new(0)), cancel.clone());
+            let mut job = Job::new(stub.address, &folder).reaction(move |_| {
+                if events.fetch_add(1, Ordering::SeqCst) == at {
+                    signal.begin();
+                }
+            });
+            job.connections = connections;
+            job.cancel = cancel.clone();
+            let ended = job.run(world);
+            job.assert_only(&images);
+            let complete = job.files().len();
+            assert_eq!(complete, job.log.placed(), "what is complete stays");
+
+            let again = Job::new(stub.address, &folder);
+            let totals = again.run_ok(world);
+            again.assert_files(&images);
+            let missing = u64::try_from(images.len() - complete).unwrap();
+            assert_eq!(totals.fetched.images, missing, "R8 b\n{}", again.log);
+            if !cancel.has_begun() {
+                assert!(ended.is_ok(), "{ended:?}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn cancelled_before_it_begins_a_run_does_nothing() {
+    for world in World::ALL {
+        let stub = Stub::of(images(3));
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder);
+        job.cancel.begin();
+        let ended = job.perform(world, &[Action::Run, Action::Follow]);
+        let cancelled = |ended: &Option<_>| matches!(ended, Some(Err(Error::Cancelled)));
+        assert!(ended.iter().all(cancelled), "{ended:?}");
+        assert_eq!(stub.requests(), []);
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
+fn future_dropped_at_each_poll_leaves_only_complete_images_and_the_next_run_fetches_the_rest() {
+    let images = images(12);
+    for (world, connections) in [
+        (World::Tokio, 1),
+        (World::AsyncStd, 3),
+        (World::Blocking, 2),
+    ] {
+        for polls in 0.. {
+            let stub = Stub::of(images.clone());
+            let (_parent, folder) = target();
+            let mut job = Job::new(stub.address, &folder);
+            job.connections = connections;
+            let ended = job.perform(world, &[Action::DropRun(polls), Action::Run]);
+            assert!(
+                matches!(ended[1], Some(Ok(_))),
+                "{polls}: {ended:?}\n{}",
+                job.log
+            );
+            job.assert_files(&images);
+
+            let again = Job::new(stub.address, &folder);
+            let totals = again.run_ok(world);
+            assert_eq!(totals.planned.images, 0, "R8 b: {polls}\n{}", again.log);
+            if ended[0].is_some() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn follow_dropped_at_each_poll_leaves_only_complete_images() {
+    let images = images(8);
+    for world in [World::Tokio, World::Smol, World::Blocking] {
+        for polls in 0..40 {
+            let stub = Stub::of(images.clone());
+            let (_parent, folder) = target();
+            let job = Job::new(stub.address, &folder);
+            // It may wait for events, and is then cancelled.
+            let ended = job.start(world, &[Action::DropFollow(polls)]);
+            while ended.recv_timeout(Duration::from_millis(1)).is_err() {
+                if job.log.count(|event| matches!(event, Event::Watching)) > 0
+                    && job.log.placed() == images.len()
+                {
+                    job.cancel.begin();
+                }
+            }
+            job.assert_only(&images);
+            let again = Job::new(stub.address, &folder);
+            again.run_ok(world);
+            again.assert_files(&images);
+        }
+    }
+}
+
+#[test]
+fn future_dropped_while_the_server_is_silent_closes_all_connections() {
+    let images = images(30);
+    for world in World::ALL {
+        let (stub, reached) = silent_server(&images, Point::ImageBegun);
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder);
+        job.connections = 3;
+        let dropped = job.perform(world, &[Action::DropRunAt(reached)]);
+        assert!(dropped[0].is_none(), "{dropped:?}");
+        eventually("all connections are closed", || stub.open() == 0);
+        job.assert_only(&images);
+
+        let stub = Stub::of(images.clone());
+        let again = Job::new(stub.address, &folder);
+        again.run_ok(world);
+        again.assert_files(&images);
+    }
+}

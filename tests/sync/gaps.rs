@@ -132,8 +132,25 @@ fn r6_several_images_that_cannot_be_sent_keep_no_other_from_coming() {
 #[test]
 fn r6_every_second_image_that_cannot_be_sent_keeps_no_other_from_coming() {
     let positions: Vec<usize> = (0..60).step_by(2).collect();
-    for failure in FAILURES {
-        check(World::Tokio, &positions, failure, 1);
-        check(World::Blocking, &positions, failure, 2);
+    check(World::Tokio, &positions, Failure::Close, 1);
+    check(World::Blocking, &positions, Failure::CloseWithin, 2);
+    check(World::Smol, &positions, Failure::ServerError, 1);
+}
+
+#[test]
+fn r8_many_images_in_a_row_that_cannot_be_sent_keep_no_other_from_coming() {
+    // More than the engine tries in a row.
+    let images = images(300);
+    for (world, connections) in [(World::Tokio, 1), (World::Blocking, 3)] {
+        let bad: Vec<u64> = images[20..150].iter().map(|image| image.id).collect();
+        let (served, failing) = (images.clone(), bad.clone());
+        let stub =
+            Stub::new(move |connection| serve(connection, &served, &failing, Failure::Close));
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder).accelerated(200);
+        job.connections = connections;
+        let totals = job.run_ok(world);
+        job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
+        assert_eq!(totals.unfetched.images, 130, "{}", job.log);
     }
 }

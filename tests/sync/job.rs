@@ -46,7 +46,7 @@ pub(crate) struct Job {
 }
 
 /// What is done with one [`FolderSync`], one after another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Action {
     Run,
     Follow,
@@ -54,6 +54,8 @@ pub(crate) enum Action {
     DropRun(usize),
     /// Polls `follow` this often, then drops the future.
     DropFollow(usize),
+    /// Drops the future of `run` when the signal is given.
+    DropRunAt(ShutdownSignal),
 }
 
 /// The result of an action; `None` if the future was dropped.
@@ -178,15 +180,23 @@ impl Job {
         let mut sync = self.build(runtime);
         let mut ended = Vec::new();
         for action in actions {
-            ended.push(match *action {
+            ended.push(match action {
                 Action::Run => Some(sync.run().await),
                 Action::Follow => match sync.follow().await {
                     Ok(never) => match never {},
                     Err(error) => Some(Err(error)),
                 },
-                Action::DropRun(polls) => poll_up_to(sync.run(), polls).await,
+                Action::DropRun(polls) => poll_up_to(sync.run(), *polls).await,
+                Action::DropRunAt(signal) => {
+                    let (mut run, mut dropped) = (pin!(sync.run()), pin!(signal.wait()));
+                    poll_fn(|cx| match dropped.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(None),
+                        Poll::Pending => run.as_mut().poll(cx).map(Some),
+                    })
+                    .await
+                }
                 Action::DropFollow(polls) => {
-                    let polled = poll_up_to(sync.follow(), polls).await;
+                    let polled = poll_up_to(sync.follow(), *polls).await;
                     polled.map(|result| result.map(|never| match never {}))
                 }
             });
@@ -244,11 +254,10 @@ impl Job {
 
     /// Checks that each visible file is one of these images under its name.
     #[track_caller]
-    pub(crate) fn assert_only<'a>(&self, images: impl IntoIterator<Item = &'a TestImage> + Clone) {
+    pub(crate) fn assert_only(&self, images: &[TestImage]) {
         for file in self.files() {
             let known = images
-                .clone()
-                .into_iter()
+                .iter()
                 .any(|image| (&image.name, image.id) == (&file.name, file.id));
             assert!(known, "{} is no complete image\n{}", file.name, self.log);
         }

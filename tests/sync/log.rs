@@ -10,6 +10,7 @@ use crate::support::TEST_TIMEOUT;
 
 /// An event as recorded.
 #[derive(Debug, Clone)]
+#[allow(dead_code, reason = "printed when a test fails")]
 pub(crate) enum Event {
     Scanned {
         files: u64,

@@ -1,10 +1,11 @@
 //! Scripted servers.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
@@ -36,6 +37,7 @@ pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<Request>>>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -48,12 +50,13 @@ impl Stub {
             address,
             stop: Arc::default(),
             accepted: Arc::default(),
+            open: Arc::default(),
             requests: Arc::default(),
             streams: Arc::default(),
         };
         let (stop, accepted) = (Arc::clone(&stub.stop), Arc::clone(&stub.accepted));
         let (requests, streams) = (Arc::clone(&stub.requests), Arc::clone(&stub.streams));
-        let (serve, open) = (Arc::new(serve), Arc::new(AtomicUsize::new(0)));
+        let (serve, open) = (Arc::new(serve), Arc::clone(&stub.open));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stop.load(Ordering::SeqCst) {
@@ -92,6 +95,11 @@ impl Stub {
     /// The number of accepted connections.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The number of connections that neither side has closed.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// All requests so far.
@@ -169,6 +177,19 @@ impl Connection {
                 let packets: Vec<u8> = selected.iter().flat_map(|image| image.packet()).collect();
                 self.send([head, packets].concat())
             }
+        }
+    }
+
+    /// Whether the client closes the connection within this time.
+    pub(crate) fn has_ended_within(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let read = self.stream.read(&mut [0; 1024]);
+        self.stream
+            .set_read_timeout(Some(2 * TEST_TIMEOUT))
+            .unwrap();
+        match read {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
         }
     }
 

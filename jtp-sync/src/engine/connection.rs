@@ -21,8 +21,8 @@ use super::workers::Workers;
 use crate::step::FetchFailure;
 
 /// Losses in a row without an image between them, in each of which the server failed to send a certain image: the
-/// server answers, and the images are at fault.
-const MAX_STRIKES: u32 = 64;
+/// server answers, and the images are at fault. A server that has sent more images than this may fail to send as many.
+const MAX_STRIKES: u64 = 64;
 
 /// The pause after such a loss.
 const STRIKE_PAUSE: Duration = Duration::from_millis(250);
@@ -37,7 +37,7 @@ pub(super) struct Connection<R: Runtime> {
     number: usize,
     retries: u32,
     retry: Retry,
-    strikes: u32,
+    strikes: u64,
     /// Connections that were lost.
     losses: u64,
     /// Another connection of this run watches: if this one is refused, the server may admit only one.
@@ -239,7 +239,7 @@ impl<R: Runtime> Connection<R> {
             self.session.state().bulk = false;
         }
         let pause = match loss.culprit {
-            Some(culprit) if self.strikes < MAX_STRIKES => {
+            Some(culprit) if self.strikes < self.max_strikes() => {
                 self.strikes += 1;
                 self.session.emit(&SyncEvent::Retrying {
                     error: &error,
@@ -267,7 +267,13 @@ impl<R: Runtime> Connection<R> {
         self.watches && matches!(error, ClientFailure::Refused(_)) && !error.is_rate_limited()
     }
 
-    /// The response ended in the place of this image: it is requested last, and given up after some attempts.
+    fn max_strikes(&self) -> u64 {
+        let fetched = self.session.state().planner.totals().fetched.images;
+        MAX_STRIKES.max(fetched)
+    }
+
+    /// The response ended in the place of this image: it is requested last, and given up after some attempts. Images
+    /// beside each other often share the fault, such as a disk: more and more of them are postponed.
     fn suspect(&mut self, id: ImageId, alone: bool, error: ClientFailure) {
         tracing::debug!(%id, error = &error as &dyn std::error::Error, "the server did not send the image");
         {
@@ -278,6 +284,8 @@ impl<R: Runtime> Connection<R> {
             }
             let is_final = *count >= self.retries.max(1);
             state.remember_cause(id, Cause::Connection(error));
+            let postponed = 1usize.checked_shl(u32::try_from(self.strikes).unwrap_or(u32::MAX));
+            state.planner.postpone(postponed.unwrap_or(usize::MAX));
             if is_final {
                 state.suspects.remove(&id);
                 state.planner.fetch_failed(id, FetchFailure::Final);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use event_listener::listener;
@@ -237,6 +238,10 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // Nobody gives back what the connection has taken.
+            self.session.fail(Error::Panicked);
+        }
         self.running.fetch_sub(1, Ordering::AcqRel);
         self.session.changed.notify(usize::MAX);
     }

@@ -1,8 +1,9 @@
 //! What the connections and the worker threads of a sync share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::SystemTime;
 
 use event_listener::Event;
@@ -64,6 +65,8 @@ pub(super) struct State {
     unlisted_bytes: u64,
     /// An image arrived that no LIST names, and was not kept.
     pub(super) relist: bool,
+    /// Planned images that are arriving.
+    pub(super) arriving: HashSet<ImageId>,
     /// Why images have failed so far.
     pub(super) causes: HashMap<ImageId, Cause>,
     /// Images in whose place the connection ended, and how often. They are requested last, and alone.
@@ -87,6 +90,7 @@ impl State {
             staged: HashMap::new(),
             unlisted_bytes: 0,
             relist: false,
+            arriving: HashSet::new(),
             causes: HashMap::new(),
             suspects: HashMap::new(),
             settled_before: None,
@@ -232,10 +236,10 @@ impl Session {
                 state.staged.insert(id, Arc::new(Mutex::new(staged)));
             }
         }
-        match is_kept {
-            true => flight.complete(),
-            false => drop(flight),
+        if is_kept {
+            flight.complete();
         }
+        drop(flight);
         self.run_moves()?;
         // One that has to wait takes neither memory nor a file descriptor.
         let waiting = self.state().staged.get(&id).cloned();
@@ -295,19 +299,25 @@ impl Drop for EndGuard {
 }
 
 /// One image's contribution to the progress. It never exceeds the listed length, so that the sum stays correct even if
-/// the encoded length has changed. Dropped before it is complete, it is subtracted again. // S6
+/// the encoded length has changed. Dropped before it is complete, it is subtracted again. An image that is not planned,
+/// or that is arriving already, contributes nothing. // S6
 pub(super) struct Flight {
     session: Arc<Session>,
+    /// The image, if it contributes.
+    id: Option<ImageId>,
     listed: u64,
     reported: u64,
 }
 
 impl Flight {
     pub(super) fn new(session: &Arc<Session>, id: ImageId) -> Flight {
-        let listed = session.state().planner.length(id).unwrap_or(0);
+        let state = &mut *session.state();
+        let length = state.planner.length(id).unwrap_or(0);
+        let counts = state.planner.awaits(id) && state.arriving.insert(id);
         Flight {
             session: Arc::clone(session),
-            listed: u64::from(listed),
+            id: Some(id).filter(|_| counts),
+            listed: if counts { u64::from(length) } else { 0 },
             reported: 0,
         }
     }
@@ -329,7 +339,11 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if self.reported > 0 {
+        if let Some(id) = self.id {
+            self.session.state().arriving.remove(&id);
+        }
+        // An observer that panics is not called again.
+        if self.reported > 0 && !thread::panicking() {
             self.session.progress(0, self.reported);
         }
     }

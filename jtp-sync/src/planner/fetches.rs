@@ -26,6 +26,12 @@ impl Planner {
         None
     }
 
+    /// Requests the next `count` wanted images after all others.
+    pub(crate) fn postpone(&mut self, count: usize) {
+        let count = count.min(self.wanted.len());
+        self.wanted.rotate_left(count);
+    }
+
     /// Makes all wanted images requested, for one request of everything that the folder lacks: a BATCH that names what
     /// the planner [has](Planner::have). Returns how many there were. None while a LIST is being received.
     pub fn fetch_all(&mut self) -> Count {
@@ -74,6 +80,14 @@ impl Planner {
     #[must_use]
     pub fn length(&self, id: ImageId) -> Option<u32> {
         self.images.slot(id).map(|slot| self.images.lengths[slot])
+    }
+
+    /// Whether the image is planned and has yet to arrive.
+    pub(crate) fn awaits(&self, id: ImageId) -> bool {
+        self.images.slot(id).is_some_and(|slot| {
+            let state = self.state(slot, id);
+            matches!(state, State::Wanted | State::Fetching | State::NotSent)
+        })
     }
 
     /// Puts back images that have failed, so that they are requested again: for a client that stays connected, after
