@@ -131,7 +131,7 @@ fn s14_a_file_longer_than_any_image_is_not_read_and_not_replaced_unnoticed() {
 fn all_connection_options_fetch_the_same_images() {
     let dir = TestDir::new();
     for n in 0..300_usize {
-        dir.add(&format!("{n}.gif"), &random_image(n as u64, n * 7));
+        dir.add(&format!("{n}.gif"), &random_image(n as u64, 1 + n * 7));
     }
     let server = dir.serve(&[]);
     for (n, args) in [
@@ -146,7 +146,7 @@ fn all_connection_options_fetch_the_same_images() {
     {
         let out = format!("out{n}");
         let output = dir.fetch(&server, &[args, &["--out", &out]].concat());
-        output.assert_success("fetched 300 images (306.59 KiB); 0 already there; 0 failed");
+        output.assert_success("fetched 300 images (306.88 KiB); 0 already there; 0 failed");
         assert_eq!(dir.files(&out), dir.files("images"), "{args:?}");
         let jobs = if args.contains(&"--repeat") { 2 } else { 1 };
         assert_eq!(output.out.lines().count(), jobs);
@@ -154,7 +154,7 @@ fn all_connection_options_fetch_the_same_images() {
     fs::remove_file(dir.path("out0/7.gif")).unwrap();
     fs::remove_file(dir.path("out0/8.gif")).unwrap();
     let output = dir.fetch(&server, &["--batch", "-p", "2", "--out", "out0"]);
-    output.assert_success("fetched 2 images (105 B); 298 already there; 0 failed");
+    output.assert_success("fetched 2 images (107 B); 298 already there; 0 failed");
     let quiet = dir.fetch(&server, &["--quiet", "--out", "quiet"]);
     assert_eq!(
         (quiet.code, quiet.out.as_str(), quiet.err.as_str()),

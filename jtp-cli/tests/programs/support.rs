@@ -110,11 +110,16 @@ pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
     let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
-        .filter(|(name, _)| name != INDEX)
+        .filter(|(name, _)| name != INDEX && !is_lock(name))
         .map(|(name, path)| (name, ImageId::of(&fs::read(path).unwrap_or_default())))
         .collect();
     files.sort();
     files
+}
+
+/// Whether it is the lock file of a running client.
+fn is_lock(name: &str) -> bool {
+    name.starts_with(".jtp-") && name.ends_with(".lock")
 }
 
 /// Incompressible bytes without the signature of an image type.
