@@ -46,7 +46,7 @@ fn peak_for(count: usize, name_len: usize) -> u64 {
     let mut child = command.spawn().unwrap();
     let pid = child.id();
     // It does not end on its own: the server answers no request for images.
-    let limit = Duration::from_secs(if is_full() { 300 } else { 30 });
+    let limit = Duration::from_secs(if is_full() { 900 } else { 30 });
     let start = Instant::now();
     while !requested.has_begun() {
         let ended = child.try_wait().unwrap();
