@@ -34,6 +34,15 @@ pub struct Session {
     folder: Option<OutputFolder>,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Writer threads that have ended may still have a handle when the process exits.
+        if let Some(folder) = &self.folder {
+            folder.close();
+        }
+    }
+}
+
 /// The outcome of a job.
 #[derive(Debug)]
 pub struct JobOutcome {

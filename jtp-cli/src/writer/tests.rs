@@ -27,12 +27,14 @@ fn image(id: ImageId, length: usize) -> Image {
     Image::new(id, flags, length)
 }
 
+/// The names in the output folder, except that of the lock file.
 fn names(fetch: &FetchState) -> Vec<String> {
     let entries = std::fs::read_dir(fetch.folder.path()).unwrap();
     let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
     let mut names: Vec<_> = entries
         .map(|entry| name(entry).into_string().unwrap())
         .collect();
+    names.retain(|name| !name.ends_with(".lock"));
     names.sort();
     names
 }

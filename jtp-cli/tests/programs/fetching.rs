@@ -98,7 +98,7 @@ fn renamed_and_replaced_names_on_the_server_lose_no_image() {
 fn all_connection_options_fetch_the_same_images() {
     let dir = TestDir::new();
     for n in 0..300_usize {
-        dir.add(&format!("{n}.gif"), &random_image(n as u64, n * 7));
+        dir.add(&format!("{n}.gif"), &random_image(n as u64, 1 + n * 7));
     }
     let server = dir.serve(&[]);
     for (n, args) in [
@@ -113,7 +113,7 @@ fn all_connection_options_fetch_the_same_images() {
     {
         let out = format!("out{n}");
         let output = dir.fetch(&server, &[args, &["--out", &out]].concat());
-        output.assert_success("fetched 300 images (306.59 KiB); 0 already there; 0 failed");
+        output.assert_success("fetched 300 images (306.88 KiB); 0 already there; 0 failed");
         assert_eq!(dir.files(&out), dir.files("images"), "{args:?}");
         let jobs = if args.contains(&"--repeat") { 2 } else { 1 };
         assert_eq!(output.out.lines().count(), jobs);
@@ -121,7 +121,7 @@ fn all_connection_options_fetch_the_same_images() {
     fs::remove_file(dir.path("out0/7.gif")).unwrap();
     fs::remove_file(dir.path("out0/8.gif")).unwrap();
     let output = dir.fetch(&server, &["--batch", "-p", "2", "--out", "out0"]);
-    output.assert_success("fetched 2 images (105 B); 298 already there; 0 failed");
+    output.assert_success("fetched 2 images (107 B); 298 already there; 0 failed");
     let quiet = dir.fetch(&server, &["--quiet", "--out", "quiet"]);
     assert_eq!(
         (quiet.code, quiet.out.as_str(), quiet.err.as_str()),
@@ -179,5 +179,26 @@ fn received_images_are_stored_while_the_server_stalls() {
         output.assert_summary("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
         assert_eq!(dir.names("output"), ["small.png"]);
         fs::remove_file(dir.path("output/small.png")).unwrap();
+    }
+}
+
+#[test]
+fn a_locked_output_folder_stops_no_mode() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    fs::create_dir(dir.path("output")).unwrap();
+    // As the usual `flock output client` does.
+    let folder = fs::File::open(dir.path("output")).unwrap();
+    rustix::fs::flock(
+        &folder,
+        rustix::fs::FlockOperation::NonBlockingLockExclusive,
+    )
+    .unwrap();
+    for (args, fetched) in [(&[][..], 3), (&["--batch"], 0), (&["-k", "-p", "2"], 3)] {
+        let summary = format!("fetched {fetched} image");
+        let output = dir.fetch(&server, args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.out.starts_with(&summary), "{output:?}");
+        assert_eq!(dir.files("output"), dir.files("images"));
     }
 }

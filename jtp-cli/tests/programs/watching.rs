@@ -28,9 +28,9 @@ fn n1_new_images_are_fetched_until_ctrl_c() {
     // A changed image has a new ID and replaces the old file.
     dir.add("a.png", &random_image(6, 2048));
     assert_eq!(client.out.next_line(), "fetched a.png (2.00 KiB)");
-    assert_eq!(dir.files("output"), dir.files("images"));
     client.signal(Signal::INT);
     assert_eq!(client.wait().code, Some(130));
+    assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]

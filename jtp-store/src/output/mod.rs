@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(super) struct Inner {
     dir: Dir,
     path: PathBuf,
     /// Begun with the first temporary file.
-    run: OnceLock<Run>,
+    run: Mutex<Option<Run>>,
     counter: AtomicU64,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
@@ -98,7 +98,7 @@ impl OutputFolder {
         Ok(OutputFolder(Arc::new(Inner {
             dir,
             path,
-            run: OnceLock::new(),
+            run: Mutex::new(None),
             counter,
             cleaned: Once::new(),
         })))
@@ -194,6 +194,13 @@ impl OutputFolder {
         Ok(true)
     }
 
+    /// Removes the hidden lock file of this client, which is otherwise done when the last handle is dropped: for a
+    /// program that exits while other threads still have handles. Call it when no image is being written; another image
+    /// makes the lock file again.
+    pub fn close(&self) {
+        self.0.end_run();
+    }
+
     /// Begins to write an image. Creates no file before there are bytes to write.
     #[must_use]
     pub fn begin(&self, image: &Image) -> PendingFile {
@@ -229,16 +236,26 @@ impl Inner {
 
     fn temporary_name(&self) -> String {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
-        let run = self.run.get_or_init(|| Run::begin(&self.dir));
-        run.temporary_name(n)
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        run.get_or_insert_with(|| Run::begin(&self.dir))
+            .temporary_name(n)
+    }
+
+    fn end_run(&self) {
+        let run = self
+            .run
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(run) = run {
+            run.end(&self.dir);
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(run) = self.run.get_mut() {
-            run.end(&self.dir);
-        }
+        self.end_run();
     }
 }
 

@@ -60,11 +60,10 @@ impl Run {
     }
 
     /// Removes the lock file.
-    pub(super) fn end(&mut self, dir: &Dir) {
+    pub(super) fn end(self, dir: &Dir) {
         if self.lock.is_some() {
             // If this fails, the next client removes it.
             let _ = dir.remove_file(lock_name(self.number));
-            self.lock = None;
         }
     }
 
