@@ -14,6 +14,7 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::{STALE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
 use crate::fingerprint::Fingerprint;
+#[cfg(unix)]
 use crate::hash::{self, Links};
 
 const LOCK_SUFFIX: &str = ".lock";
