@@ -19,8 +19,7 @@ use crate::hash::{self, Links};
 
 const LOCK_SUFFIX: &str = ".lock";
 
-/// How often a lock file is made again that another client has taken for one of a crashed client, before it had its
-/// lock.
+/// The most lock files that are tried: another client may find one before it is locked, and remove it.
 const ATTEMPTS: usize = 8;
 
 /// The identity of this client: different for each `OutputFolder` that is opened.
