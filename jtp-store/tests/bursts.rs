@@ -90,6 +90,7 @@ impl Watcher<'_> {
 fn add_10_000_files_and_remove_most(folder: &Path, store: &DirStore) {
     let mut watcher = Watcher::new(store);
     let before = store.catalog().snapshot().generation();
+    let begun = Instant::now();
     let ids: BTreeSet<ImageId> = (0..10_000)
         .map(|n| write(folder, &format!("{n:05}.png"), format!("image {n}")))
         .collect();
@@ -102,7 +103,9 @@ fn add_10_000_files_and_remove_most(folder: &Path, store: &DirStore) {
         ids
     );
     let snapshots = store.catalog().snapshot().generation() - before;
-    assert!(snapshots < 100, "{snapshots} snapshots");
+    // One for each 250 ms in which files were written, however slow the machine is.
+    let allowed = 10 + begun.elapsed().as_millis() as u64 / 250;
+    assert!(snapshots < allowed, "{snapshots} snapshots of {allowed}");
     // All but 100 are removed.
     for n in 100..10_000 {
         fs::remove_file(folder.join(format!("{n:05}.png"))).unwrap();

@@ -108,6 +108,19 @@ fn the_temporary_files_of_a_running_client_stay_and_those_of_a_crashed_one_go() 
 }
 
 #[test]
+fn a_closed_folder_has_no_lock_file_until_the_next_image() {
+    let folder = temp();
+    let output = OutputFolder::open(folder.path()).unwrap();
+    for n in 0..2 {
+        let (file, bytes) = begin(&output);
+        assert_eq!(hidden(folder.path()).len(), 2);
+        commit(file, &bytes, &format!("{n}.png"));
+        output.close();
+        assert!(hidden(folder.path()).is_empty());
+    }
+}
+
+#[test]
 fn a_client_that_writes_nothing_makes_no_lock_file() {
     let folder = temp();
     let output = OutputFolder::open(folder.path()).unwrap();

@@ -214,3 +214,24 @@ fn received_images_are_stored_while_the_server_stalls() {
         fs::remove_file(dir.path("output/small.png")).unwrap();
     }
 }
+
+#[test]
+fn a_locked_output_folder_stops_no_mode() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    fs::create_dir(dir.path("output")).unwrap();
+    // As the usual `flock output client` does.
+    let folder = fs::File::open(dir.path("output")).unwrap();
+    rustix::fs::flock(
+        &folder,
+        rustix::fs::FlockOperation::NonBlockingLockExclusive,
+    )
+    .unwrap();
+    for (args, fetched) in [(&[][..], 3), (&["--batch"], 0), (&["-k", "-p", "2"], 3)] {
+        let summary = format!("fetched {fetched} image");
+        let output = dir.fetch(&server, args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.out.starts_with(&summary), "{output:?}");
+        assert_eq!(dir.files("output"), dir.files("images"));
+    }
+}

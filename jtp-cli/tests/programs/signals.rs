@@ -76,9 +76,8 @@ fn interrupted_client_leaves_no_partial_file_and_exits_130() {
     for signal in [Signal::INT, Signal::TERM] {
         let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr()]));
         wait_until("a hidden temporary file", || {
-            dir.names("output")
-                .first()
-                .is_some_and(|name| name.starts_with('.'))
+            let names = dir.names("output");
+            names.iter().any(|name| name.ends_with(".part"))
         });
         client.signal(signal);
         let output = client.wait();
@@ -113,7 +112,8 @@ fn killed_client_leaves_no_visible_file_and_the_next_run_cleans_up() {
     });
     let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr()]));
     wait_until("a hidden temporary file", || {
-        !dir.names("output").is_empty()
+        let names = dir.names("output");
+        names.iter().any(|name| name.ends_with(".part"))
     });
     client.signal(Signal::KILL);
     assert_eq!(client.wait().code, None);

@@ -31,9 +31,9 @@ fn n1_new_images_are_fetched_until_ctrl_c() {
         client.out.next_line(),
         "fetched a.png (2.00 KiB), replacing a file"
     );
-    assert_eq!(dir.files("output"), dir.files("images"));
     client.signal(Signal::INT);
     assert_eq!(client.wait().code, Some(130));
+    assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]

@@ -65,11 +65,11 @@ pub use settings::Follow;
 /// A folder of images that is followed as it changes: the files directly in it that have an image extension.
 ///
 /// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
-///   changes. A file that a program has open for writing is not listed; where the system does not
-///   say so (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), one that was
-///   not unchanged for 1.2 s, or for 60 s if it was written to and no event said that it was closed. An empty file is
-///   listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected in the catalog
-///   within 2 s.
+///   changes. A file that a program has open for writing is not listed. Where the system does not say whether one has
+///   (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), the file must be
+///   unchanged for 0.7 s (1.2 s at the start), or for 60 s if it was written to and no event said that it was closed.
+///   An empty file is listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected
+///   in the catalog within 2 s.
 /// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
 ///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
 /// - Two files with the same bytes are one image under the first name. Of two files with one ID and different

@@ -363,9 +363,12 @@ impl Worker {
 }
 
 /// Whether a file has several hard links.
+#[cfg(unix)]
 fn has_more_names(metadata: &Metadata) -> bool {
-    #[cfg(unix)]
-    return std::os::unix::fs::MetadataExt::nlink(metadata) > 1;
-    #[cfg(not(unix))]
-    return false;
+    std::os::unix::fs::MetadataExt::nlink(metadata) > 1
+}
+
+#[cfg(not(unix))]
+fn has_more_names(_: &Metadata) -> bool {
+    false
 }

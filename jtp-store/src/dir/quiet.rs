@@ -36,11 +36,11 @@ impl Quiet {
         unknown_writers: Duration::from_secs(60),
     };
 
-    /// A scan or an event found the name, but no event says that the file is complete. Under 2 s, since a link gets
-    /// no other event.
+    /// A scan or an event found the name, but no event says that the file is complete. With the second until the next
+    /// scan, a complete file is listed within 2 s.
     pub(super) const FOUND: Quiet = Quiet {
         without_writers: Duration::from_millis(400),
-        unknown_writers: Duration::from_millis(1200),
+        unknown_writers: Duration::from_millis(700),
     };
 
     /// It was there when the folder was indexed first, or its metadata changed.
@@ -117,9 +117,9 @@ mod tests {
         for changed in [0, NOW - 3_600_000_000_000, NOW, NOW + 3_600_000_000_000] {
             let found = found(9, changed);
             let wait = remaining(Quiet::FOUND, Writers::Unknown, found).unwrap();
-            assert!(wait >= Duration::from_millis(1200), "{wait:?}");
+            assert!(wait >= Duration::from_millis(700), "{wait:?}");
             let at = Instant::now()
-                .checked_sub(Duration::from_millis(1201))
+                .checked_sub(Duration::from_millis(701))
                 .unwrap();
             let now = SystemTime::now();
             let wait = |seen| Quiet::FOUND.remaining(Writers::Unknown, &found, Some(seen), now);

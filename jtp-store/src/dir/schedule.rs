@@ -160,6 +160,10 @@ impl Check {
 
     fn merged_with(mut self, earlier: Check) -> Check {
         self.since = self.since.min(earlier.since);
+        self.seen = self.seen.or(earlier.seen);
+        if earlier.open && self.quiet != Quiet::CLOSED {
+            (self.open, self.quiet) = (true, Quiet::OPEN);
+        }
         self.force |= earlier.force;
         self.replaced |= earlier.replaced;
         self.logged |= earlier.logged;
@@ -190,9 +194,19 @@ impl Schedule {
         }
     }
 
+    /// Adds a check. One that is scheduled already is of later events.
     pub(super) fn insert(&mut self, name: &Name, check: Check) {
         let check = match self.checks.get(name) {
             Some(&later) => later.merged_with(check),
+            None => check,
+        };
+        self.put(name, check);
+    }
+
+    /// Adds a check of later events than those of one that is scheduled already.
+    pub(super) fn insert_later(&mut self, name: &Name, check: Check) {
+        let check = match self.checks.get(name) {
+            Some(&earlier) => check.merged_with(earlier),
             None => check,
         };
         self.put(name, check);

@@ -339,7 +339,7 @@ impl Tracker {
         if let Some(again) = again {
             match self.in_progress.get_mut(name) {
                 Some(work) => work.again = Some(again),
-                None => self.schedule.insert(name, again),
+                None => self.schedule.insert_later(name, again),
             }
         }
     }

@@ -18,7 +18,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -79,7 +79,7 @@ pub(super) struct Inner {
     file_system: FileSystem,
     path: PathBuf,
     /// Begun with the first temporary file.
-    run: OnceLock<Run>,
+    run: Mutex<Option<Run>>,
     counter: AtomicU64,
     /// Set once the system has refused to rename a file without replacing another.
     lacks_noreplace: AtomicBool,
@@ -133,7 +133,7 @@ impl OutputFolder {
             dir,
             file_system,
             path,
-            run: OnceLock::new(),
+            run: Mutex::new(None),
             counter,
             lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
@@ -255,6 +255,13 @@ impl OutputFolder {
         self.0.rename(from, from_state, to, over)
     }
 
+    /// Removes the hidden lock file of this client, which is otherwise done when the last handle is dropped: for a
+    /// program that exits while other threads still have handles. Call it when no image is being written; another image
+    /// makes the lock file again.
+    pub fn close(&self) {
+        self.0.end_run();
+    }
+
     /// Begins to write an image. Creates no file before there are bytes to write.
     #[must_use]
     pub fn begin(&self, image: &Image) -> PendingFile {
@@ -289,19 +296,26 @@ impl Inner {
 
     fn temporary_name(&self) -> String {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
-        self.run().temporary_name(n)
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        run.get_or_insert_with(|| Run::begin(&self.dir))
+            .temporary_name(n)
     }
 
-    fn run(&self) -> &Run {
-        self.run.get_or_init(|| Run::begin(&self.dir))
+    fn end_run(&self) {
+        let run = self
+            .run
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(run) = run {
+            run.end(&self.dir);
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(run) = self.run.get_mut() {
-            run.end(&self.dir);
-        }
+        self.end_run();
     }
 }
 

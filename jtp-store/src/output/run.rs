@@ -15,12 +15,12 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::{STALE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
 use crate::fingerprint::Stat;
+#[cfg(unix)]
 use crate::hash::{self, Links};
 
 const LOCK_SUFFIX: &str = ".lock";
 
-/// How often a lock file is made again that another client has taken for one of a crashed client, before it had its
-/// lock.
+/// The most lock files that are tried: another client may find one before it is locked, and remove it.
 const ATTEMPTS: usize = 8;
 
 /// The identity of this client: different for each `OutputFolder` that is opened.
@@ -61,11 +61,10 @@ impl Run {
     }
 
     /// Removes the lock file.
-    pub(super) fn end(&mut self, dir: &Dir) {
+    pub(super) fn end(self, dir: &Dir) {
         if self.lock.is_some() {
             // If this fails, the next client removes it.
             let _ = dir.remove_file(lock_name(self.number));
-            self.lock = None;
         }
     }
 

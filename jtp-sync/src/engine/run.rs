@@ -188,6 +188,7 @@ impl<R: Runtime> Run<R> {
         self.main.workers.drain().await;
         self.main.client.close().await;
         self.join_helpers().await;
+        self.session.close_folder();
         match (self.session.take_failure(), result) {
             (Some(failure), _) => Err(failure),
             (None, result) => result,

@@ -149,6 +149,14 @@ impl Session {
         let _ = self.folder.set(folder);
     }
 
+    /// Ends writing to the folder. Images that have no name by then are removed.
+    pub(super) fn close_folder(&self) {
+        self.state().staged.clear();
+        if let Some(folder) = self.folder.get() {
+            folder.close();
+        }
+    }
+
     pub(super) fn emit(&self, event: &SyncEvent<'_>) {
         self.observer.event(event);
     }

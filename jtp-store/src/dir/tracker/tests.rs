@@ -3,6 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::dir::index::Index;
+use crate::dir::quiet::Quiet;
 use crate::fingerprint::Fingerprint;
 use crate::known::Contents;
 
@@ -152,4 +153,95 @@ fn a_file_written_while_it_was_read_is_read_again() {
         harness.task(&file),
         Task::Examine { rehash: true, .. }
     ));
+}
+
+/// The fingerprint of a file of that size.
+fn found(size: u64) -> Fingerprint {
+    Fingerprint {
+        file_system: 1,
+        file: 7,
+        size,
+        modified: 0,
+        changed: size as i64,
+    }
+}
+
+fn quiet(task: &Task) -> Quiet {
+    match task {
+        Task::Examine { quiet, .. } => *quiet,
+        Task::Compare { .. } => panic!("{task:?}"),
+    }
+}
+
+#[test]
+fn a_file_open_for_writing_is_checked_again_until_it_is_closed() {
+    let mut harness = Harness::new();
+    let file = name("a.png");
+    harness.list(&file, 7);
+    let task = harness.task_after(&file, FileEvent::Written);
+    assert_eq!(quiet(&task), Quiet::OPEN);
+    // Another length: the listed image is certainly gone.
+    let fingerprint = found(6);
+    harness.examined(&file, Outcome::OpenForWriting { fingerprint });
+    assert!(harness.listed().is_empty());
+    for _ in 0..1000 {
+        let due = harness.tracker.next_due().unwrap();
+        assert!(due - harness.now <= Duration::from_millis(500));
+        harness.now = due;
+        let task = harness.task(&file);
+        assert_eq!(quiet(&task), Quiet::OPEN);
+        harness.examined(&file, Outcome::OpenForWriting { fingerprint });
+    }
+    let task = harness.task_after(&file, FileEvent::Completed);
+    assert_eq!(quiet(&task), Quiet::CLOSED);
+    harness.examined(&file, read(7));
+    assert_eq!(harness.listed(), [file]);
+}
+
+#[test]
+fn a_file_that_is_closed_while_it_is_checked_counts_as_closed() {
+    let (fingerprint, wait) = (found(6), Duration::from_secs(60));
+    let outcomes: [fn(Fingerprint, Duration) -> Outcome; 2] = [
+        |fingerprint, wait| Outcome::Unsettled { fingerprint, wait },
+        |fingerprint, _| Outcome::OpenForWriting { fingerprint },
+    ];
+    for outcome in outcomes {
+        let mut harness = Harness::new();
+        let file = name("a.png");
+        harness.task_after(&file, FileEvent::Written);
+        let now = harness.now;
+        harness.tracker.add_event(&file, FileEvent::Completed, now);
+        harness.examined(&file, outcome(fingerprint, wait));
+        let task = harness.task(&file);
+        assert_eq!(quiet(&task), Quiet::CLOSED);
+        assert!(matches!(task, Task::Examine { rehash: true, .. }));
+    }
+}
+
+#[test]
+fn after_lost_events_a_written_file_may_have_been_closed() {
+    let mut harness = Harness::new();
+    let (waiting, checked) = (name("a.png"), name("b.png"));
+    harness.task_after(&checked, FileEvent::Written);
+    let now = harness.now;
+    harness.tracker.add_event(&waiting, FileEvent::Written, now);
+    harness.tracker.events_lost();
+    assert_eq!(quiet(&harness.task(&waiting)), Quiet::FOUND);
+    let (fingerprint, wait) = (found(6), Duration::from_millis(10));
+    harness.examined(&checked, Outcome::Unsettled { fingerprint, wait });
+    assert_eq!(quiet(&harness.task(&checked)), Quiet::FOUND);
+}
+
+#[test]
+fn a_file_that_is_touched_while_it_is_checked_stays_open_for_writing() {
+    for event in [FileEvent::Touched, FileEvent::Created, FileEvent::Scanned] {
+        let mut harness = Harness::new();
+        let file = name("a.png");
+        harness.task_after(&file, FileEvent::Written);
+        let now = harness.now;
+        harness.tracker.add_event(&file, event, now);
+        let (fingerprint, wait) = (found(6), Duration::from_secs(60));
+        harness.examined(&file, Outcome::Unsettled { fingerprint, wait });
+        assert_eq!(quiet(&harness.task(&file)), Quiet::OPEN, "{event:?}");
+    }
 }
