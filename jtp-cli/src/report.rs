@@ -62,6 +62,10 @@ struct State {
     replaced: u64,
     failed: BTreeMap<&'static str, u64>,
     has_reported_watch: bool,
+    /// What the last retry was about.
+    retried: String,
+    /// The fewest connections that the server left, if it refused some.
+    connections: Option<usize>,
 }
 
 impl Reporter {
@@ -113,15 +117,14 @@ impl Reporter {
                 reason,
                 cause,
             } => self.refused(*id, *name, *reason, *cause),
-            SyncEvent::Retrying { error, pause } => self.note(format_args!(
-                "{} (retrying in {})",
-                connect::retry_message(error, &self.args),
-                format_time(*pause)
-            )),
-            SyncEvent::FewerConnections { connections } => self.note(format_args!(
-                "{} refuses further connections; continuing with {connections}",
-                self.args.addr
-            )),
+            SyncEvent::Retrying { error, pause } => {
+                self.retrying(&connect::retry_message(error, &self.args), *pause);
+            }
+            SyncEvent::FewerConnections { connections } => {
+                let state = &mut *self.state();
+                let fewest = state.connections.unwrap_or(usize::MAX);
+                state.connections = Some(fewest.min(*connections));
+            }
             SyncEvent::Watching => {
                 let first = !std::mem::replace(&mut self.state().has_reported_watch, true);
                 if first {
@@ -142,11 +145,31 @@ impl Reporter {
         }
     }
 
+    /// Prints a line for a retry, unless the last one since the LIST said the same: each image that the server cannot
+    /// send costs several.
+    fn retrying(&self, message: &str, pause: Duration) {
+        let is_new = {
+            let last = &mut self.state().retried;
+            let is_new = last != message;
+            if is_new {
+                message.clone_into(last);
+            }
+            is_new
+        };
+        if is_new {
+            self.note(format_args!(
+                "{message} (retrying in {})",
+                format_time(pause)
+            ));
+        }
+    }
+
     fn listed(&self, report: &ListReport, announced: u64) {
         tracing::debug!(images = report.entries, "received the catalog");
         {
             let state = &mut *self.state();
             state.lists += 1;
+            state.retried.clear();
             state.listed = report.entries - report.doubled;
             // Before the first LIST the client knows of no image.
             state.gone += report.gone;
@@ -258,6 +281,13 @@ impl Reporter {
         let state = &mut *self.state();
         set_bar(None);
         state.bar.finish_and_clear();
+        let fewer = state.connections.take();
+        if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
+            stderr_line(format_args!(
+                "{} admitted only {connections} of {} connections",
+                self.args.addr, self.args.parallel
+            ));
+        }
         if state.style == Style::Bar && state.lists > 0 {
             let fetched = self.images.load(Ordering::Relaxed);
             let line = state.summary(fetched, totals, state.started.elapsed());
@@ -280,6 +310,8 @@ impl State {
             replaced: 0,
             failed: BTreeMap::new(),
             has_reported_watch: false,
+            retried: String::new(),
+            connections: None,
         }
     }
 

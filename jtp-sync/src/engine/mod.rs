@@ -129,7 +129,7 @@ impl<R: Runtime> FolderSync<R> {
         Err(error)
     }
 
-    /// What was done by the last [`run`](FolderSync::run) or [`follow`](FolderSync::follow).
+    /// What was done since the last [`run`](FolderSync::run) began, by [`follow`](FolderSync::follow) too.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
