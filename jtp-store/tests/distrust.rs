@@ -42,9 +42,11 @@ fn replug(folder: &Path) {
         let file = fs::File::options().write(true).open(&to).unwrap();
         file.set_modified(modified).unwrap();
     }
-    fs::rename(folder, folder.with_file_name("before")).unwrap();
+    // The old folder stays: a store that still has it open must not find it empty.
+    let before = (0..).map(|n| folder.with_file_name(format!("before-{n}")));
+    let free = before.into_iter().find(|path| !path.exists()).unwrap();
+    fs::rename(folder, free).unwrap();
     fs::rename(&copy, folder).unwrap();
-    fs::remove_dir_all(folder.with_file_name("before")).unwrap();
 }
 
 fn distrusting(folder: &Path) -> DirStoreBuilder {
