@@ -4,7 +4,9 @@
 //! planner expects. // R8
 
 use jtp_core::ImageId;
-use jtp_store::{FileName, FileState, MoveError, OutputFolder, ReadError, has_image_extension};
+use jtp_store::{
+    FileName, FileState, MoveError, OutputError, OutputFolder, ReadError, has_image_extension,
+};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
@@ -44,8 +46,10 @@ enum Obstacle {
 impl From<MoveError> for Obstacle {
     fn from(error: MoveError) -> Obstacle {
         match error {
-            MoveError::Folder(error) => Obstacle::Folder(error.into()),
-            MoveError::Name(error) => Obstacle::Name(Cause::Folder(error)),
+            MoveError::Folder(error) if concerns_all(&error) => Obstacle::Folder(error.into()),
+            MoveError::Folder(error) | MoveError::Name(error) => {
+                Obstacle::Name(Cause::Folder(error))
+            }
             _ => Obstacle::Stale,
         }
     }
@@ -299,6 +303,18 @@ fn not_read(error: &ReadError) -> Result<(), Obstacle> {
     }
 }
 
-fn folder_error(error: jtp_store::OutputError) -> Obstacle {
+/// Whether an error of the folder would affect each further image. Others concern one file: a size limit, a bad
+/// sector. // R8
+pub(super) fn concerns_all(error: &OutputError) -> bool {
+    matches!(
+        error,
+        OutputError::DiskFull { .. }
+            | OutputError::ReadOnly { .. }
+            | OutputError::Permission { .. }
+            | OutputError::Vanished { .. }
+    )
+}
+
+fn folder_error(error: OutputError) -> Obstacle {
     Obstacle::Folder(error.into())
 }

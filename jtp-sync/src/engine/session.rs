@@ -13,6 +13,7 @@ use jtp_store::{OutputFolder, StagedFile};
 
 use super::error::Error;
 use super::event::{Cause, Observer, SyncEvent};
+use super::moves::concerns_all;
 use super::race::race;
 use crate::planner::Planner;
 use crate::step::{FetchFailure, Received};
@@ -252,17 +253,21 @@ impl Session {
         // One that has to wait takes neither memory nor a file descriptor.
         let waiting = self.state().staged.get(&id).cloned();
         if let Some(staged) = waiting {
-            lock(&staged).settle()?;
+            match lock(&staged).settle() {
+                Err(error) if concerns_all(&error) => return Err(error.into()),
+                // It stays in memory.
+                Err(_) | Ok(()) => {}
+            }
         }
         Ok(())
     }
 
-    /// An image has arrived and is broken. On a worker thread. // R2 R4
+    /// An image has arrived and is broken, or cannot be written. On a worker thread. // R2 R4
     pub(super) fn broken(&self, id: ImageId, cause: Cause, flight: Flight) {
         drop(flight);
         let is_final = matches!(
             cause,
-            Cause::Fault(ImageFault::TooLarge { .. } | ImageFault::Encrypted)
+            Cause::Fault(ImageFault::TooLarge { .. } | ImageFault::Encrypted) | Cause::Folder(_)
         );
         let failure = match is_final {
             true => FetchFailure::Final,

@@ -6,6 +6,7 @@ use jtp_store::{OutputError, PendingFile};
 use super::batch::{Batch, Step};
 use crate::engine::error::Error;
 use crate::engine::event::Cause;
+use crate::engine::moves::concerns_all;
 use crate::engine::session::{Flight, Session};
 
 /// The most bytes that a thread decodes once the run is to end. Images that have arrived are kept; but some kilobytes
@@ -19,8 +20,8 @@ const MAX_AT_END: usize = 32 << 20;
 pub(super) struct Decoder<'a> {
     session: &'a Session,
     body: BodyReceiver,
-    /// The current image, and its file.
-    image: Option<(Image, PendingFile)>,
+    /// The current image, and its file, or why that cannot be written.
+    image: Option<(Image, Result<PendingFile, OutputError>)>,
     /// The bytes that were decoded since the run is to end.
     at_end: usize,
 }
@@ -42,7 +43,7 @@ impl Decoder<'_> {
                 Step::Begin(image) => {
                     self.body.begin(image);
                     let file = self.session.folder()?.begin(&image);
-                    self.image = Some((image, file));
+                    self.image = Some((image, Ok(file)));
                 }
                 Step::Bytes(count) => {
                     let (bytes, after) = rest.split_at(count);
@@ -58,10 +59,10 @@ impl Decoder<'_> {
     }
 
     fn append(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        let Some((_, file)) = &mut self.image else {
+        let Some((_, pending)) = &mut self.image else {
             return Ok(());
         };
-        while !bytes.is_empty() {
+        while let (false, Ok(file)) = (bytes.is_empty(), &mut *pending) {
             let piece = self.body.receive(bytes);
             bytes = &bytes[piece.used..];
             self.session.count_decoded(piece.data.len())?;
@@ -72,29 +73,30 @@ impl Decoder<'_> {
                     return Ok(());
                 }
             }
-            file.append(piece.data)?;
+            match file.append(piece.data) {
+                Err(error) if concerns_all(&error) => return Err(error.into()),
+                Err(error) => *pending = Err(error),
+                Ok(()) => {}
+            }
         }
         Ok(())
     }
 
     fn end(&mut self, flight: Flight) -> Result<(), Error> {
-        let Some((image, file)) = self.image.take() else {
+        let Some((image, pending)) = self.image.take() else {
             return Ok(());
         };
-        match self.body.verdict() {
-            Some(Ok(verified)) => match file.finish(verified) {
-                Ok(staged) => self.session.received(staged, flight),
-                Err(error @ OutputError::NotVerified { .. }) => {
-                    self.session.broken(image.id, Cause::Folder(error), flight);
-                    Ok(())
-                }
-                Err(error) => Err(error.into()),
+        let cause = match (pending, self.body.verdict()) {
+            (Err(error), _) => Cause::Folder(error),
+            (Ok(file), Some(Ok(verified))) => match file.finish(verified) {
+                Ok(staged) => return self.session.received(staged, flight),
+                Err(error) if concerns_all(&error) => return Err(error.into()),
+                Err(error) => Cause::Folder(error),
             },
-            Some(Err(fault)) => {
-                self.session.broken(image.id, Cause::Fault(fault), flight);
-                Ok(())
-            }
-            None => Ok(()),
-        }
+            (Ok(_), Some(Err(fault))) => Cause::Fault(fault),
+            (Ok(_), None) => return Ok(()),
+        };
+        self.session.broken(image.id, cause, flight);
+        Ok(())
     }
 }
