@@ -164,11 +164,11 @@ impl<R: Runtime> Run<R> {
                 let planner = &mut self.session.state().planner;
                 planner.announce(entry.id, &entry.name, file_type, length);
                 let settle = if events >= BURST {
-                    SETTLE_TIME.max(self.list_time.saturating_mul(20))
+                    SETTLE_TIME
                 } else {
-                    LATE_SETTLE_TIME.max(self.list_time.saturating_mul(100))
+                    LATE_SETTLE_TIME
                 };
-                list_at = Some(now + settle);
+                list_at = Some(now + settle.max(self.list_time.saturating_mul(20)));
             }
             if self.is_unsettled().await? {
                 if single {
