@@ -122,7 +122,8 @@ class Jobs(unittest.TestCase):
         hostile_names = ["../../up.png", "C:\\x.png", "CON", "", "a\0\x1b[2J.png", "same.png", "SAME.png"]
         hostile_names += [".hidden.png", "x" * 400 + ".png", "e\u0301.png", "é.png", "..", "a/b.png", "a:b.png"]
         store = Store(new(name, png(n)) for n, name in enumerate(hostile_names))
-        plan = names.plan([(found.id, wire.nfc(found.name), found.flags & 7) for found in store.images.values()])
+        listed = [(found.id, wire.nfc(found.name), found.flags & 7) for found in store.snapshot()]
+        plan = names.plan(listed, sync=True)
         expected = {plan[image_id(png(n))]: png(n) for n in range(len(hostile_names))}
         self.assertEqual(len(expected), len(hostile_names))
         with WorkDir() as workdir, self.serving(store=store) as serving:

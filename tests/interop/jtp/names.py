@@ -75,12 +75,19 @@ def with_id(name, id_):
     return name if suffix_id(name) == id_ else fit(name, f"-{id_}")
 
 
-def plan(files):
-    """The file names of images, each given as ID, name in the catalog or None, and type."""
+def plan(files, sync=False):
+    """The file names of images, each given as ID, name in the catalog or None, and type.
+
+    With sync, of several images with exactly one name the last one has it, and the others their IDs as suffixes.
+    """
+    last = {nfc(catalog_name): id_ for id_, catalog_name, _ in files if catalog_name is not None}
+    superseded = {id_ for id_, catalog_name, _ in files if catalog_name is not None and last[nfc(catalog_name)] != id_}
+    superseded = superseded if sync else set()
     safe = {id_: file_name(catalog_name, id_, kind) for id_, catalog_name, kind in files if catalog_name is not None}
     same_name = {}
     for id_, name in safe.items():
-        same_name.setdefault(folded(name), set()).add(id_)
+        if id_ not in superseded:
+            same_name.setdefault(folded(name), set()).add(id_)
     names = {}
     for id_, catalog_name, kind in files:
         name = safe.get(id_, of_id(id_, kind))
@@ -88,7 +95,7 @@ def plan(files):
         like = suffix_id(name)
         if like and like != id_ and like in safe and folded(with_id(safe[like], like)) == folded(name):
             others.add(like)
-        names[id_] = with_id(name, id_) if others else name
+        names[id_] = with_id(name, id_) if others or id_ in superseded else name
     return names
 
 
