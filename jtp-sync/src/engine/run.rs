@@ -162,6 +162,8 @@ impl<R: Runtime> Run<R> {
             connection.workers.discard();
             connection.workers.drain().await;
             connection.client.close().await;
+            // With its threads, and the images that they had begun.
+            drop(connection);
             helper.ended(result);
         };
         self.runtime
@@ -188,6 +190,7 @@ impl<R: Runtime> Run<R> {
         self.main.workers.drain().await;
         self.main.client.close().await;
         self.join_helpers().await;
+        self.main.workers.stop();
         self.session.close_folder();
         match (self.session.take_failure(), result) {
             (Some(failure), _) => Err(failure),

@@ -231,12 +231,19 @@ impl Workers {
 }
 
 impl Drop for Workers {
-    /// Ends the threads, and waits for those that are idle: the others end on their own once their work is done.
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Workers {
+    /// Ends the threads, and waits for those that are idle: the others end on their own once their work is done. An image
+    /// that is not complete is removed by its thread.
+    pub(super) fn stop(&mut self) {
         for worker in &mut self.workers {
             worker.jobs = None;
         }
-        for worker in &mut self.workers {
+        for mut worker in self.workers.drain(..) {
             if let Some(thread) = worker.thread.take().filter(|_| worker.is_idle()) {
                 // A panic was reported by the thread itself.
                 let _ = thread.join();
