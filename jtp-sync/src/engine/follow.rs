@@ -85,6 +85,8 @@ impl<R: Runtime> Run<R> {
                 Err(Error::Client(error)) if error.is_transient() => error,
                 Err(error) => return Err(error),
             };
+            // The server may admit more after that.
+            single = false;
             self.session.emit(&SyncEvent::Retrying {
                 error: &error,
                 pause,
@@ -203,8 +205,8 @@ impl<R: Runtime> Run<R> {
         Ok(state.wants_list() || state.planner.wanted().images > 0)
     }
 
-    /// Carries out the plan, after a LIST unless `settled`, and meanwhile receives events: a server disconnects a watcher
-    /// that does not read. // N2
+    /// Carries out the plan, after a LIST unless one was just `listed`, and meanwhile receives events: a server
+    /// disconnects a watcher that does not read. // N2
     async fn during(
         &mut self,
         queue: &mut EventQueue,
@@ -266,5 +268,5 @@ impl EventQueue {
 
 /// Whether the server admits no second connection.
 fn is_refused(error: &Error) -> bool {
-    matches!(error, Error::Client(error) if error.is_refused())
+    matches!(error, Error::Client(error) if error.is_refused() && !error.is_rate_limited())
 }

@@ -157,11 +157,7 @@ pub(super) async fn receive_entries<R: Runtime>(
     session: &Session,
     entries: &mut Entries<'_, R>,
 ) -> Result<(), Error> {
-    {
-        let state = &mut *session.state();
-        state.relist = false;
-        state.planner.begin_list();
-    }
+    session.state().begin_list();
     let (max_entries, max_bytes) = (session.limits.max_entries, session.limits.max_catalog_bytes);
     let mut bytes = 0;
     let receiving = async {

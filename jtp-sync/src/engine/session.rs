@@ -102,6 +102,13 @@ impl State {
         }
     }
 
+    /// A LIST begins. It decides about the images that none has named.
+    pub(super) fn begin_list(&mut self) {
+        self.relist = false;
+        self.unlisted_bytes = 0;
+        self.planner.begin_list();
+    }
+
     pub(super) fn wants_list(&self) -> bool {
         self.relist || self.planner.wants_list()
     }
@@ -232,6 +239,7 @@ impl Session {
         {
             let state = &mut *self.state();
             state.suspects.remove(&id);
+            state.causes.remove(&id);
             if state.planner.length(id).is_none() {
                 let bytes = state.unlisted_bytes.saturating_add(length);
                 if bytes > MAX_UNLISTED_BYTES {
