@@ -229,13 +229,11 @@ fn r2_broken_image_is_requested_twice_and_reported_and_all_others_come() {
     }
 }
 
-#[test]
-fn r2_image_that_arrives_intact_at_the_second_attempt_is_placed() {
-    let images = images(10);
-    let target_id = images[4].id;
-    let served = images.clone();
+/// A server that damages this image once.
+fn damages_once(images: &[TestImage], damaged: u64) -> Stub {
+    let served = images.to_vec();
     let is_first = AtomicBool::new(true);
-    let stub = Stub::new(move |connection| {
+    Stub::new(move |connection| {
         while let Some(request) = connection.request() {
             if request == Request::List {
                 connection.answer(&served, &request);
@@ -245,18 +243,37 @@ fn r2_image_that_arrives_intact_at_the_second_attempt_is_placed() {
             connection.send(head);
             for image in selected {
                 let mut packet = image.packet();
-                if image.id == target_id && is_first.swap(false, Ordering::SeqCst) {
+                if image.id == damaged && is_first.swap(false, Ordering::SeqCst) {
                     *packet.last_mut().unwrap() ^= 1;
                 }
                 connection.send(packet);
             }
         }
-    });
+    })
+}
+
+#[test]
+fn r2_image_that_arrives_intact_at_the_second_attempt_is_placed() {
+    let images = images(10);
+    let stub = damages_once(&images, images[4].id);
     let (_parent, folder) = target();
     let job = Job::new(stub.address, &folder);
     let totals = job.run_ok(World::Tokio);
     assert_eq!(totals.failed(), 0, "{}", job.log);
     job.assert_files(&images);
+}
+
+#[test]
+fn r2_image_that_was_broken_once_and_gets_another_name_has_no_failure_as_the_cause() {
+    let images = images(10);
+    let stub = damages_once(&images, images[4].id);
+    let (_parent, folder) = target();
+    std::fs::create_dir_all(folder.join(&images[4].name)).unwrap();
+    let job = Job::new(stub.address, &folder);
+    let totals = job.run_ok(World::Tokio);
+    assert_eq!(totals.failed(), 0, "{}", job.log);
+    let expected = (images[4].id, Reason::NameTaken, String::new());
+    assert_eq!(job.log.refused(), [expected], "{}", job.log);
 }
 
 /// Answers LIST with `listed` only, and other requests with `extra` images beside them.
