@@ -79,9 +79,10 @@ fn build(
         .build()
 }
 
-/// Images of the catalog that were not fetched because the job ended early.
+/// Images of the catalog that were not fetched because the job ended early: also those that had arrived and had no name
+/// yet.
 pub(crate) fn not_fetched(totals: &Totals) -> u64 {
-    let ended = totals.fetched.images + totals.unfetched.images;
+    let ended = totals.placed.images + totals.unstored.images + totals.unfetched.images;
     totals.planned.images.saturating_sub(ended)
 }
 

@@ -36,7 +36,9 @@ fn the_summary_counts_all_outcomes() {
     assert_eq!(reporter.exit(), Exit::SomeFailed);
     reporter.state().gone = 1;
     totals.planned.images = 12;
-    totals.fetched.images = 1;
+    // One of those that have arrived has no name yet.
+    totals.fetched.images = 2;
+    totals.placed.images = 1;
     totals.unfetched.images = 3;
     assert_eq!(
         summary(&reporter, &totals, Duration::from_secs(2)),
