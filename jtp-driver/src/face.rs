@@ -97,10 +97,10 @@ macro_rules! adapter_server_types {
 #[doc(hidden)]
 macro_rules! adapter_exports {
     () => {
-        #[cfg(feature = "tls")]
-        pub use $crate::rustls;
         #[cfg(feature = "server")]
         pub use $crate::store;
         pub use $crate::{ALPN, ShutdownSignal, bytes, jtp_core};
+        #[cfg(feature = "tls")]
+        pub use $crate::{rustls, tls};
     };
 }

@@ -200,7 +200,7 @@ mod socket;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "tls")]
-mod tls;
+pub mod tls;
 mod wait;
 
 #[cfg(feature = "client")]
@@ -231,3 +231,7 @@ pub const ALPN: &[u8] = b"jtp/1";
 
 /// The message of `UnsupportedFeature` for plain TCP where the server requires TLS. // T2
 pub const TLS_REQUIRED: &str = "plain TCP is not served here: use TLS";
+
+/// The message of `InvalidRequest` for a client whose key the server does not admit, where the TLS handshake did not end
+/// the connection: the client resumed a session after its key was removed from the list. // T7
+pub const NOT_ADMITTED: &str = "this server does not admit the key of the client's certificate";

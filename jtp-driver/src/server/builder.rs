@@ -15,13 +15,13 @@ use super::observe::Observation;
 use super::request::Handler;
 use super::scheduler::FairScheduler;
 use super::{Decision, Observer, PlainPolicy, Request, Server, Shared};
-#[cfg(feature = "tls")]
-use crate::TlsPeer;
 use crate::clock::Clock;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
 use crate::runtime::{BoxTransport, TlsRuntime};
 use crate::store::{ImageStore, IntoStore};
+#[cfg(feature = "tls")]
+use crate::tls::{AuthorizedClients, TlsPeer};
 
 /// Configures a [`Server`]. Every default is the protocol's, and finite.
 ///
@@ -36,6 +36,8 @@ pub struct ServerBuilder<R: Runtime, B = Server<R>> {
     rate: Option<RateLimiter>,
     #[cfg(feature = "tls")]
     tls: Option<AcceptTls<R>>,
+    #[cfg(feature = "tls")]
+    clients: Option<AuthorizedClients>,
     built: PhantomData<fn() -> B>,
 }
 
@@ -84,6 +86,8 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             rate: None,
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "tls")]
+            clients: None,
             built: PhantomData,
         }
     }
@@ -115,6 +119,22 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
     #[cfg(feature = "tls")]
     pub fn plain(mut self, policy: PlainPolicy) -> Self {
         self.options.plain = policy;
+        self
+    }
+
+    /// Admits exactly the clients of a list, by their keys. Plain TCP is refused to all, whatever
+    /// [`plain`](Self::plain) says. Default: every client is admitted. // T7
+    ///
+    /// The handshake has to ask for the clients' certificates: give the configuration of [`tls`](Self::tls) the list's
+    /// [`verifier`](AuthorizedClients::verifier). Without it no client has an identity, and none is admitted.
+    ///
+    /// Each connection is checked after its handshake, also one that resumes a session, and ends when its client is
+    /// removed from the list. A stream of [`Server::serve_stream`] is checked by the certificates in its [`Peer`].
+    ///
+    /// [`Peer`]: super::Peer
+    #[cfg(feature = "tls")]
+    pub fn clients(mut self, clients: AuthorizedClients) -> Self {
+        self.clients = Some(clients);
         self
     }
 
@@ -226,6 +246,8 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             observation: Observation::new(self.observer),
             #[cfg(feature = "tls")]
             tls: self.tls,
+            #[cfg(feature = "tls")]
+            clients: self.clients,
         };
         Server {
             shared: Arc::new(shared),

@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jtp_core::server::{CloseReason, ServerConnection};
+use jtp_core::server::CloseReason;
 
-use super::connection::{Connection, Scheduling};
+use super::connection::Scheduling;
 use super::drain::Drain;
 use super::limits::LogThrottle;
 use super::observe::ConnectionEnd;
-use super::{Peer, Shared};
+use super::{Peer, Shared, identity};
 use crate::clock::after;
 use crate::runtime::{Runtime, Socket};
 use crate::signal::ShutdownSignal;
@@ -131,18 +131,8 @@ pub(super) async fn serve_tcp<R: Runtime>(
         // Boxed, so that a plain connection's future has no room for a handshake.
         return Box::pin(serve_tls(shared, accept, socket, peer, drain, scheduling)).await;
     }
-    let config = options.config;
-    let machine = |now| ServerConnection::new(config, now);
-    Connection::new(
-        Arc::clone(shared),
-        Arc::new(peer),
-        socket,
-        machine,
-        drain,
-        scheduling,
-    )
-    .run()
-    .await
+    let identified = shared.identify(peer);
+    identity::serve(Arc::clone(shared), identified, socket, drain, scheduling).await
 }
 
 #[cfg(feature = "tls")]
@@ -156,7 +146,8 @@ async fn serve_tls<R: Runtime>(
 ) -> io::Result<Option<CloseReason>> {
     use jtp_core::wire::response::ErrorCode;
 
-    use super::plain::Opening;
+    use super::identity::Identified;
+    use super::plain::{Opening, PlainPolicy};
     use crate::TLS_REQUIRED;
     use crate::wait::timeout_io;
 
@@ -169,41 +160,28 @@ async fn serve_tls<R: Runtime>(
         Some(_) => {}
     }
     let loopback = peer.ip().is_some_and(|ip| ip.to_canonical().is_loopback());
-    let config = options.config;
-    let refuse = match options.plain.classify(first[0], loopback) {
+    let plain = if shared.clients.is_some() {
+        PlainPolicy::Refuse // T7
+    } else {
+        options.plain
+    };
+    let identified = match plain.classify(first[0], loopback) {
         Opening::Tls => {
             let handshake = timeout_io(runtime, options.handshake_timeout, accept(runtime, socket)); // T4
             // S16: a handshake is no response under way.
             let Some((stream, tls)) = unless_drained(&drain, handshake).await? else {
                 return Ok(Some(CloseReason::Shutdown));
             };
-            let machine = |now| ServerConnection::new(config, now);
-            let peer = Arc::new(peer.with_tls(tls));
-            return Connection::new(Arc::clone(shared), peer, stream, machine, drain, scheduling)
-                .run()
+            let identified = shared.identify(peer.with_tls(tls));
+            return identity::serve(Arc::clone(shared), identified, stream, drain, scheduling)
                 .await;
         }
-        Opening::Plain => false,
-        Opening::RefusePlain => true,
-    };
-    let machine = |now| {
-        if refuse {
-            let code = ErrorCode::UnsupportedFeature;
-            ServerConnection::refused(config, code, TLS_REQUIRED, now)
-        } else {
-            ServerConnection::new(config, now)
+        Opening::Plain => shared.identify(peer),
+        Opening::RefusePlain => {
+            Identified::refused(peer, ErrorCode::UnsupportedFeature, TLS_REQUIRED)
         }
     };
-    Connection::new(
-        Arc::clone(shared),
-        Arc::new(peer),
-        socket,
-        machine,
-        drain,
-        scheduling,
-    )
-    .run()
-    .await
+    identity::serve(Arc::clone(shared), identified, socket, drain, scheduling).await
 }
 
 /// The output of `work`; `None` if the server's shutdown begins first.

@@ -4,6 +4,7 @@ mod builder;
 mod coalescer;
 mod connection;
 mod drain;
+mod identity;
 pub mod limits;
 mod listener;
 mod observe;
@@ -20,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jtp_core::server::{CloseReason, CompletedRequest, ServerConnection};
+use jtp_core::server::{CloseReason, CompletedRequest};
 use jtp_core::wire::request::RequestHead;
 
 use crate::clock::Clock;
@@ -28,7 +29,7 @@ use crate::runtime::{Runtime, WrapStream};
 use crate::store::{ImageStore, IntoStore};
 use builder::Options;
 pub use builder::ServerBuilder;
-use connection::{Connection, Scheduling};
+use connection::Scheduling;
 use drain::Drain;
 use limits::{ConnectionLimiter, Permit, RateLimiter};
 pub use observe::{ConnectionEnd, Counters, Observer, RequestSummary};
@@ -55,6 +56,8 @@ struct Shared<R: Runtime> {
     observation: Observation,
     #[cfg(feature = "tls")]
     tls: Option<builder::AcceptTls<R>>,
+    #[cfg(feature = "tls")]
+    clients: Option<crate::tls::AuthorizedClients>,
 }
 
 /// A connection that was admitted. It is counted as open until it is dropped.
@@ -253,18 +256,15 @@ impl<R: Runtime> Server<R> {
     {
         let drain = self.shared.drain();
         let _open = drain.connection();
-        let config = self.shared.options.config;
         let admitted = Admitted::new(&self.shared, peer.clone(), None);
-        let mut connection = Connection::new(
+        // Moved into the future: dropped with it, the connection reports its request before its own end.
+        let served = identity::serve(
             Arc::clone(&self.shared),
-            Arc::new(peer),
+            self.shared.identify(peer),
             R::wrap(stream),
-            |now| ServerConnection::new(config, now),
             drain,
             Scheduling::Independent,
         );
-        // Moved into the future: dropped with it, the connection reports its request before its own end.
-        let served = async move { connection.run().await };
         admitted.serve(served).await
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 #[cfg(feature = "tls")]
-use crate::TlsPeer;
+use crate::tls::{ClientIdentity, TlsPeer};
 
 /// The client at the other end of a connection.
 #[derive(Clone, Default)]
@@ -15,6 +15,8 @@ pub struct Peer {
     /// What TLS knows about it; `None` on plain TCP.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsPeer>,
+    #[cfg(feature = "tls")]
+    pub(super) identity: Option<ClientIdentity>,
 }
 
 impl Peer {
@@ -35,6 +37,14 @@ impl Peer {
         self
     }
 
+    /// Which client of the server's list it is; `None` if the server has no list, see
+    /// [`ServerBuilder::clients`](super::ServerBuilder::clients). // T7
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn identity(&self) -> Option<&ClientIdentity> {
+        self.identity.as_ref()
+    }
+
     pub(super) fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip())
     }
@@ -43,9 +53,14 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(address) => address.fmt(f),
-            None => f.write_str("a peer without an address"),
+            Some(address) => address.fmt(f)?,
+            None => f.write_str("a peer without an address")?,
         }
+        #[cfg(feature = "tls")]
+        if let Some(identity) = &self.identity {
+            write!(f, " ({identity})")?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use rustls::pki_types::CertificateDer;
 
+use super::KeyFingerprint;
+
 /// What TLS knows about a client.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -20,6 +22,13 @@ impl TlsPeer {
             certificates,
             server_name: None,
         }
+    }
+
+    /// The key of its certificate, which it proved to have; `None` if it presented no certificate.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyFingerprint> {
+        let certificate = self.certificates.first()?;
+        KeyFingerprint::of_certificate(certificate).ok()
     }
 
     /// Adds the server name that it requested (SNI).
