@@ -4,6 +4,7 @@
 //! - `exact`: a raw client that sends and expects exact bytes; likewise `cancel`, `changing` (files), `watching`,
 //!   `closing` and `encryption` for one topic each.
 //! - our clients against scripted servers are in the test target `behaviour`.
+//! - `identity`: which clients a server admits, and which servers a client trusts, on every runtime.
 //! - `face`: the public names and methods of the adapters, compared with each other.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
@@ -19,6 +20,7 @@ mod closing;
 mod encryption;
 mod exact;
 mod face;
+mod identity;
 mod large;
 mod programs;
 mod requests;

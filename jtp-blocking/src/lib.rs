@@ -139,7 +139,7 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "tls")]
-mod tls;
+mod tls_stream;
 mod wake_fd;
 
 #[cfg(feature = "client")]

@@ -115,7 +115,7 @@ impl<R: Runtime> Target<R> {
             // The server answered with bytes that are no TLS record.
             Some(rustls::Error::InvalidMessage(_)) => Error::PlainServer { address },
             None if super::error::is_end(&source) => Error::Tls { address, source }.refused(),
-            _ => Error::Tls { address, source },
+            _ => Error::from_tls(source, &address),
         }
     }
 }

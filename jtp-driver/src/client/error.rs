@@ -7,7 +7,7 @@ use jtp_core::wire::WireError;
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageFault, Misuse};
 
-use crate::TLS_REQUIRED;
+use crate::{NOT_ADMITTED, TLS_REQUIRED};
 
 /// Why a request failed for good.
 ///
@@ -40,6 +40,12 @@ pub enum Error {
     /// The client uses plain TCP, and the server requires TLS. // T2
     #[error("{address} requires TLS")]
     TlsServer {
+        /// The server, as the caller named it.
+        address: String,
+    },
+    /// The server admits only clients that it knows, and this one's key is not among them. // T7
+    #[error("{address} does not admit this client's key")]
+    NotAdmitted {
         /// The server, as the caller named it.
         address: String,
     },
@@ -93,12 +99,13 @@ impl Error {
                 }) => header[0] == TLS_ALERT,
                 _ => false,
             };
-        if requires_tls {
-            Error::TlsServer {
-                address: address.to_owned(),
+        let address = address.to_owned();
+        match &error {
+            _ if requires_tls => Error::TlsServer { address },
+            ClientError::Server(server) if tls && is_not_admitted(server) => {
+                Error::NotAdmitted { address }
             }
-        } else {
-            Error::Protocol(error)
+            _ => Error::Protocol(error),
         }
     }
 
@@ -106,10 +113,21 @@ impl Error {
     /// client certificate only then.
     pub(super) fn from_io(source: io::Error, address: &str) -> Error {
         if is_tls_error(&source) {
-            let address = address.to_owned();
-            return Error::Tls { address, source };
+            return Error::from_tls(source, address);
         }
         Error::Io(source)
+    }
+
+    /// The meaning of an error of TLS.
+    pub(super) fn from_tls(source: io::Error, address: &str) -> Error {
+        let address = address.to_owned();
+        #[cfg(feature = "tls")]
+        if let Some(rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied)) =
+            tls_cause(&source)
+        {
+            return Error::NotAdmitted { address };
+        }
+        Error::Tls { address, source }
     }
 
     /// Whether the connection was lost in a way that a new connection may repair. // R6
@@ -169,6 +187,11 @@ pub(super) fn is_tls_error(error: &io::Error) -> bool {
         let _ = error;
         false
     }
+}
+
+/// Whether the server refused the client because of its key, after the handshake. // T7
+fn is_not_admitted(error: &jtp_core::client::ServerError) -> bool {
+    error.code == ErrorCode::InvalidRequest && error.message == NOT_ADMITTED
 }
 
 /// The TLS error in an error of a stream.
