@@ -40,6 +40,39 @@ fn main() {
     let watch = head(RequestKind::Watch, false);
     let last = head(RequestKind::ListAndGet, false);
 
+    // Clients and certificates. The first byte selects what is read.
+    let key = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let client_list =
+        |name: &str, text: String| save("identities", name, &[&[0], text.as_bytes()].concat());
+    client_list(
+        "list",
+        format!(
+            "# clients\r\n\n{key} Alice\n{} \t Bob \n",
+            key.replace("e3", "E4")
+        ),
+    );
+    client_list("list_without_name", format!("\u{feff}{key}"));
+    client_list("list_twice", format!("{key} a\n{key} b"));
+    client_list("list_bad_name", format!("{key} \u{1b}[2J"));
+    client_list("list_bad_key", format!("{}0 a", key));
+    for (name, certificate) in [
+        ("self_signed", jtp_fuzz::identities::SELF_SIGNED),
+        ("ca", jtp_fuzz::identities::CA),
+        ("signed_by_ca", jtp_fuzz::identities::SIGNED_BY_CA),
+        ("forged", jtp_fuzz::identities::FORGED),
+    ] {
+        save(
+            "identities",
+            &format!("key_{name}"),
+            &[&[1], certificate].concat(),
+        );
+        save(
+            "identities",
+            &format!("trusted_{name}"),
+            &[&[2], certificate].concat(),
+        );
+    }
+
     // Requests.
     let exchanges: [(&str, Vec<u8>); 10] = [
         ("list", list.clone()),

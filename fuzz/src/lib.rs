@@ -5,6 +5,7 @@ pub mod body;
 pub mod calls;
 pub mod client_bytes;
 pub mod client_chunks;
+pub mod identities;
 pub mod names;
 pub mod pair;
 mod serve;
@@ -17,7 +18,7 @@ pub mod wire_round_trip;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("wire_decode", wire_decode::run),
     ("wire_round_trip", wire_round_trip::run),
     ("server_bytes", server_bytes::run),
@@ -28,6 +29,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("calls", calls::run),
     ("body", body::run),
     ("names", names::run),
+    ("identities", identities::run),
 ];
 
 /// Reads the fuzzer's input from the front.

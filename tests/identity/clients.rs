@@ -154,8 +154,8 @@ fn t7_removing_a_client_ends_its_connections_and_its_sessions<W: World>() {
                 serving.in_time(client.list()).await.unwrap();
             }
             let [of_alice, of_bob] = &mut clients;
-            let mut of_alice = serving.in_time(of_alice.watch()).await.unwrap();
-            let mut of_bob = serving.in_time(of_bob.watch()).await.unwrap();
+            let (_, mut of_alice) = serving.in_time(of_alice.list_and_watch()).await.unwrap();
+            let (_, mut of_bob) = serving.in_time(of_bob.list_and_watch()).await.unwrap();
 
             listed.clients.replace(list(&[("Bob", &bob)]));
             let ended = serving.in_time(of_alice.next()).await;
@@ -176,6 +176,11 @@ fn t7_removing_a_client_ends_its_connections_and_its_sessions<W: World>() {
             let mut again = serving.client(Some(&configs[1]));
             serving.in_time(again.list()).await.unwrap();
         }
+        // For each version the watch, and the resumed session: a full handshake would have failed.
+        serving.server.shutdown().await;
+        let closed = serving.server.counters().connections_closed;
+        assert_eq!(closed.get("refused"), Some(&4), "{closed:?}");
+        assert_eq!(closed.get("failed"), None, "{closed:?}");
     });
 }
 
