@@ -1,6 +1,8 @@
 complete -c client -l addr -d 'Server to fetch from; the default port is 8443' -r
 complete -c client -l server-name -d 'Name to verify in the server\'s certificate [default: the host of --addr; localhost for a loopback address]' -r
 complete -c client -l cert -d 'Certificates to trust (PEM) [default: cert.pem if it exists, else the system\'s roots]' -r -F
+complete -c client -l pin -d 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls' -r
+complete -c client -l identity -d 'This client\'s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls' -r -F
 complete -c client -l out -l output -d 'Folder for the images; created if missing' -r -F
 complete -c client -l repeat -d 'Number of times to run the whole job' -r
 complete -c client -s p -l parallel -d 'Number of parallel connections, 1 to 32' -r
@@ -12,6 +14,7 @@ complete -c client -l max-total-size -d 'End the job when its images exceed this
 complete -c client -l max-time -d 'End the job after this time; the images stored stay, exit code 3 [default: none]' -r
 complete -c client -l tls -l secure -d 'Connect with TLS'
 complete -c client -l no-tls -l plain -d 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)'
+complete -c client -l show-identity -d 'Print the line of --identity for the server\'s --clients file, and exit'
 complete -c client -l batch -l delta -d 'Fetch only images that the folder lacks'
 complete -c client -l checksum -d 'With --batch: hash every file in the folder again instead of trusting its index'
 complete -c client -s w -l watch -d 'Fetch, then keep running and fetch each new image until Ctrl-C'

@@ -18,6 +18,8 @@ _client() {
 '--addr=[Server to fetch from; the default port is 8443]:HOST:PORT:_default' \
 '--server-name=[Name to verify in the server'\''s certificate \[default\: the host of --addr; localhost for a loopback address\]]:NAME:_default' \
 '--cert=[Certificates to trust (PEM) \[default\: cert.pem if it exists, else the system'\''s roots\]]:PATH:_files' \
+'(--cert --no-tls)*--pin=[Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls]:sha256:HEX:_default' \
+'(--no-tls)--identity=[This client'\''s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls]:FILE:_files' \
 '--out=[Folder for the images; created if missing]:DIR:_files' \
 '--output=[Folder for the images; created if missing]:DIR:_files' \
 '--repeat=[Number of times to run the whole job]:N:_default' \
@@ -33,6 +35,7 @@ _client() {
 '--secure[Connect with TLS]' \
 '--no-tls[Connect with plain TCP (the default; the last of --tls and --no-tls wins)]' \
 '--plain[Connect with plain TCP (the default; the last of --tls and --no-tls wins)]' \
+'--show-identity[Print the line of --identity for the server'\''s --clients file, and exit]' \
 '--batch[Fetch only images that the folder lacks]' \
 '--delta[Fetch only images that the folder lacks]' \
 '--checksum[With --batch\: hash every file in the folder again instead of trusting its index]' \

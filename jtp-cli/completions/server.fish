@@ -7,6 +7,7 @@ complete -c server -l cache-size -d 'Maximum size of the compressed images there
 complete -c server -l bind -d 'Address and port to listen on; port 0 picks a free port' -r
 complete -c server -l cert -d 'Certificate (PEM); generated with its key at the first start if neither exists [default: cert.pem]' -r -F
 complete -c server -l key -d 'Private key of the certificate (PEM) [default: key.pem]' -r -F
+complete -c server -l clients -d 'Admit only the clients with these keys: lines "sha256:HEX name", # comments. Implies --require-tls' -r -F
 complete -c server -l rate-limit -d 'Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit' -r
 complete -c server -l rate-limit-window -d 'Length of the rate limit window' -r
 complete -c server -l keep-alive-timeout -d 'How long a connection may be idle between requests' -r

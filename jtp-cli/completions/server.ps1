@@ -33,6 +33,7 @@ Register-ArgumentCompleter -Native -CommandName 'server' -ScriptBlock {
             [CompletionResult]::new('--bind', '--bind', [CompletionResultType]::ParameterName, 'Address and port to listen on; port 0 picks a free port')
             [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Certificate (PEM); generated with its key at the first start if neither exists [default: cert.pem]')
             [CompletionResult]::new('--key', '--key', [CompletionResultType]::ParameterName, 'Private key of the certificate (PEM) [default: key.pem]')
+            [CompletionResult]::new('--clients', '--clients', [CompletionResultType]::ParameterName, 'Admit only the clients with these keys: lines "sha256:HEX name", # comments. Implies --require-tls')
             [CompletionResult]::new('--rate-limit', '--rate-limit', [CompletionResultType]::ParameterName, 'Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit')
             [CompletionResult]::new('--rate-limit-window', '--rate-limit-window', [CompletionResultType]::ParameterName, 'Length of the rate limit window')
             [CompletionResult]::new('--keep-alive-timeout', '--keep-alive-timeout', [CompletionResultType]::ParameterName, 'How long a connection may be idle between requests')

@@ -27,6 +27,7 @@ _server() {
 '--bind=[Address and port to listen on; port 0 picks a free port]:ADDR:_default' \
 '--cert=[Certificate (PEM); generated with its key at the first start if neither exists \[default\: cert.pem\]]:PATH:_files' \
 '--key=[Private key of the certificate (PEM) \[default\: key.pem\]]:PATH:_files' \
+'(--no-tls --allow-plain)--clients=[Admit only the clients with these keys\: lines "sha256\:HEX name", # comments. Implies --require-tls]:FILE:_files' \
 '--rate-limit=[Maximum requests per window from one client address (IPv6\: one /64 network); 0 means no limit]:N:_default' \
 '--rate-limit-window=[Length of the rate limit window]:SEC:_default' \
 '--keep-alive-timeout=[How long a connection may be idle between requests]:SEC:_default' \

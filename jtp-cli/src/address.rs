@@ -28,6 +28,19 @@ impl Address {
     pub fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
+
+    /// Whether the host is this machine, by its address or as `localhost`. Other names are not resolved. An unspecified
+    /// address such as `0.0.0.0` connects to this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.ip().map(|ip| ip.to_canonical()) {
+            Some(ip) => ip.is_loopback() || ip.is_unspecified(),
+            None => {
+                let name = self.host.trim_end_matches('.').to_ascii_lowercase();
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -100,6 +113,35 @@ fn is_ipv6(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_is_recognised_by_address_and_as_localhost() {
+        let is_loopback = |text: &str| text.parse::<Address>().unwrap().is_loopback();
+        for text in [
+            "127.0.0.1",
+            "127.8.8.8:1",
+            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
+            "0.0.0.0:8443",
+            "[::]:8443",
+            "LOCALHOST:1",
+            "localhost.",
+            "a.localhost",
+        ] {
+            assert!(is_loopback(text), "{text}");
+        }
+        for text in [
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "[::ffff:192.0.2.1]:7",
+            "fe80::1%eth0",
+            "pictures.example",
+            "notlocalhost",
+            "localhost.example",
+        ] {
+            assert!(!is_loopback(text), "{text}");
+        }
+    }
 
     #[test]
     fn all_address_formats_are_parsed() {

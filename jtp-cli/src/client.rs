@@ -30,6 +30,10 @@ pub fn main(args: &ClientArgs) -> Exit {
 }
 
 fn run(args: &ClientArgs) -> Result<Exit, Failure> {
+    if args.show_identity {
+        connect::show_identity(args)?;
+        return Ok(Exit::Success);
+    }
     let connector = Connector::new(args)?;
     let shutdown = signals::listen(Exit::Interrupted)?;
     let runtime = start_runtime(args.parallel)?;

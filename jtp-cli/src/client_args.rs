@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use jtp_tokio::tls::KeyFingerprint;
 
 use crate::address::Address;
 use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_seconds};
 
 const EXAMPLES: &str = "\
 Examples:
-  client --addr pictures.example --out pictures --batch
+  client --addr pictures.example --tls --out pictures --batch
   client --addr '[::1]:8443' --tls --cert cert.pem --list
-  client --addr jtp://pictures.example --parallel 4 --keep-alive
+  client --addr jtp://pictures.example --tls --parallel 4 --keep-alive
+  client --addr pictures.example --identity me.pem --show-identity
   client --batch --watch
 
 Every image is verified before its file appears in the output folder; partial files are never visible.
@@ -64,6 +66,28 @@ pub struct ClientArgs {
     /// Certificates to trust (PEM) [default: cert.pem if it exists, else the system's roots]
     #[arg(long, value_name = "PATH", help_heading = "Server")]
     pub cert: Option<PathBuf>,
+
+    /// Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls
+    #[arg(
+        long,
+        value_name = "sha256:HEX",
+        conflicts_with_all = ["cert", "no_tls"],
+        help_heading = "Server"
+    )]
+    pub pin: Vec<KeyFingerprint>,
+
+    /// This client's private key and certificate (PEM), for servers with --clients; created if missing; implies --tls
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "no_tls",
+        help_heading = "Server"
+    )]
+    pub identity: Option<PathBuf>,
+
+    /// Print the line of --identity for the server's --clients file, and exit
+    #[arg(long, requires = "identity", help_heading = "Server")]
+    pub show_identity: bool,
 
     /// Folder for the images; created if missing
     #[arg(
@@ -179,6 +203,14 @@ pub struct ClientArgs {
     pub verbose: u8,
 }
 
+impl ClientArgs {
+    /// Whether to connect with TLS.
+    #[must_use]
+    pub fn uses_tls(&self) -> bool {
+        self.tls || self.identity.is_some() || !self.pin.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +261,21 @@ mod tests {
     }
 
     #[test]
+    fn t7_pin_and_identity_imply_tls() {
+        let pin = format!("--pin sha256:{}", "0a".repeat(32));
+        assert!(!parse("").unwrap().uses_tls());
+        assert!(parse("--tls").unwrap().uses_tls());
+        assert!(parse("--identity me.pem").unwrap().uses_tls());
+        let pins = format!("{pin} --plain --tls {}", pin.replace("0a", "0b"));
+        assert!(parse(&pins).unwrap().uses_tls());
+        assert_eq!(parse(&pins).unwrap().pin.len(), 2);
+        for other in ["--plain", "--no-tls", "--tls --plain", "--cert a.pem"] {
+            let error = parse(&format!("{pin} {other}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{other}");
+        }
+    }
+
+    #[test]
     fn bounds_of_the_job_are_parsed_and_0_is_none() {
         let args = parse("--max-total-size 10GiB --max-time 5m").unwrap();
         assert_eq!(args.max_total_size, Some(10 << 30));
@@ -258,6 +305,9 @@ mod tests {
             "--connect-timeout -1",
             "--quiet --verbose",
             "--cache-dir x",
+            "--show-identity",
+            "--identity me.pem --plain",
+            "--pin sha256:00",
             "stray",
         ] {
             let error = parse(invalid).unwrap_err();

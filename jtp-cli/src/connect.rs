@@ -2,20 +2,18 @@
 
 mod message;
 
-use std::path::Path;
 use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, DEFAULT_MINIMUM_BYTES, DEFAULT_RESPONSE_TIMEOUT};
 use jtp_tokio::client::{Client, ClientBuilder};
 
 use crate::client_args::ClientArgs;
-use crate::exit::Failure;
-use crate::trust;
+use crate::exit::{Exit, Failure};
+use crate::terminal::{stderr_line, stdout_line};
+use crate::tls::identity::Identity;
+use crate::tls::trust::{self, Trust};
 use crate::units::none_if_zero;
 pub use message::{failure, retry_message};
-
-/// The default of `--cert`, if the file exists.
-const DEFAULT_CERT: &str = "cert.pem";
 
 /// Creates clients for the server on the command line.
 #[derive(Debug, Clone)]
@@ -41,9 +39,17 @@ impl Connector {
             .connect_timeout(none_if_zero(args.connect_timeout))
             .retries(args.retries)
             .tcp_nodelay(!args.no_tcp_nodelay);
-        if args.tls {
+        if args.uses_tls() {
             let name = trust::server_name(args.server_name.as_deref(), &args.addr)?;
-            builder = builder.tls(trust::client_config(trusted_file(args))?, name);
+            let trust = Trust::of(args);
+            tracing::info!("the server's certificate is verified with {trust}");
+            let config = trust::client_config(&trust, identity(args)?)?;
+            builder = builder.tls(config, name);
+        } else if !args.quiet && !args.addr.is_loopback() {
+            stderr_line(format_args!(
+                "warning: the connection to {} is neither encrypted nor verified: others in the network can read and change what it transfers; use --tls",
+                args.addr
+            ));
         }
         Ok(Connector { builder })
     }
@@ -66,10 +72,38 @@ fn minimum_bytes(timeout: Duration) -> u64 {
     timeout.as_secs().saturating_mul(PER_SECOND)
 }
 
-/// The file of trusted certificates; `None` means the system's roots.
-fn trusted_file(args: &ClientArgs) -> Option<&Path> {
-    let default = Path::new(DEFAULT_CERT);
-    args.cert
-        .as_deref()
-        .or_else(|| default.is_file().then_some(default))
+/// The identity of `--identity`. It is created on first use, and its line for the server is printed.
+fn identity(args: &ClientArgs) -> Result<Option<Identity>, Failure> {
+    let Some(path) = &args.identity else {
+        return Ok(None);
+    };
+    let (identity, created) = Identity::read_or_create(path)?;
+    if let (Some(exposed), false) = (&identity.exposed, args.quiet) {
+        stderr_line(format_args!("warning: {exposed}"));
+    }
+    if created && !args.quiet {
+        stderr_line(format_args!(
+            "created the identity {}; the server's --clients file needs the line: {}",
+            path.display(),
+            identity.line()
+        ));
+    }
+    Ok(Some(identity))
+}
+
+/// Prints the line of `--show-identity`. Creates a missing identity.
+///
+/// # Errors
+///
+/// The identity cannot be read or written, or stdout cannot be written.
+pub fn show_identity(args: &ClientArgs) -> Result<(), Failure> {
+    let Some(path) = &args.identity else {
+        return Err(Failure::other("--show-identity requires --identity"));
+    };
+    let (identity, _) = Identity::read_or_create(path)?;
+    if let (Some(exposed), false) = (&identity.exposed, args.quiet) {
+        stderr_line(format_args!("warning: {exposed}"));
+    }
+    stdout_line(format_args!("{}", identity.line()))
+        .map_err(|error| Failure::new(Exit::Disk, format!("cannot write to stdout: {error}")))
 }

@@ -9,22 +9,19 @@
 
 pub mod address;
 pub mod cache;
-pub mod certificates;
 pub mod client;
 pub mod client_args;
 pub mod connect;
 pub mod escape;
 pub mod exit;
-mod host_name;
 pub mod limits;
 pub mod list;
 pub mod logging;
-pub mod pem;
 pub mod report;
 pub mod server;
 pub mod server_args;
 pub mod signals;
 pub mod sync;
 pub mod terminal;
-pub mod trust;
+pub mod tls;
 pub mod units;

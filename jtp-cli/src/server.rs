@@ -16,13 +16,13 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::address::Address;
 use crate::cache;
-use crate::certificates;
 use crate::exit::{Exit, Failure, error_chain};
 use crate::limits;
 use crate::logging::{self, DefaultLevel};
 use crate::server_args::ServerArgs;
-use crate::signals;
+use crate::signals::{self, Hangups};
 use crate::terminal::{stderr_line, stdout_line};
+use crate::tls::server::{Files, ServerTls};
 use crate::units::none_if_zero;
 
 /// Length of the listen queue.
@@ -46,20 +46,21 @@ pub fn main(args: &ServerArgs) -> Exit {
 }
 
 fn run(args: &ServerArgs) -> Result<(), Failure> {
-    let shutdown = signals::listen(Exit::Other)?;
+    let (shutdown, hangups) = signals::listen_as_server(Exit::Other)?;
     // Checked first, so that a mistyped folder does not leave a new certificate behind.
     std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
     let tls = if args.no_tls {
         None
     } else {
-        Some(tls_config(args)?)
+        Some(Arc::new(load_tls(args)?))
     };
     let files = limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    let result = runtime.block_on(serve(args, tls, files, shutdown));
+    runtime.spawn(reload_at_hangups(tls.clone(), hangups));
+    let result = runtime.block_on(serve(args, tls.as_deref(), files, shutdown));
     // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
@@ -67,7 +68,7 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
 
 async fn serve(
     args: &ServerArgs,
-    tls: Option<rustls::ServerConfig>,
+    tls: Option<&ServerTls>,
     files: Option<u64>,
     shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
@@ -119,7 +120,7 @@ async fn serve_until_shutdown(
 
 fn build(
     args: &ServerArgs,
-    tls: Option<rustls::ServerConfig>,
+    tls: Option<&ServerTls>,
     files: Option<u64>,
     store: Arc<DirStore>,
 ) -> Server {
@@ -134,7 +135,10 @@ fn build(
         .tcp_nodelay(!args.no_tcp_nodelay)
         .drain_timeout(none_if_zero(args.drain_timeout));
     if let Some(tls) = tls {
-        builder = builder.tls(tls);
+        builder = builder.tls(tls.config());
+        if let Some(clients) = tls.clients() {
+            builder = builder.clients(clients.clone());
+        }
     }
     if let Some((requests, window)) = args.rate_limit() {
         builder = builder.rate_limit(requests, window);
@@ -145,23 +149,33 @@ fn build(
 const fn plain_policy(args: &ServerArgs) -> PlainPolicy {
     if args.allow_plain {
         PlainPolicy::Allow
-    } else if args.require_tls {
+    } else if args.require_tls || args.clients.is_some() {
         PlainPolicy::Refuse
     } else {
         PlainPolicy::Loopback
     }
 }
 
-fn tls_config(args: &ServerArgs) -> Result<rustls::ServerConfig, Failure> {
-    let (cert, key) = (args.cert(), args.key());
-    if certificates::create_if_missing(&cert, &key)? {
-        tracing::info!(
-            "generated the certificate {} (clients trust it with --cert) and its private key {}",
-            cert.display(),
-            key.display()
-        );
+fn load_tls(args: &ServerArgs) -> Result<ServerTls, Failure> {
+    ServerTls::load(Files {
+        cert: args.cert(),
+        key: args.key(),
+        clients: args.clients.clone(),
+    })
+}
+
+/// Reads certificate, key and clients again at each SIGHUP.
+async fn reload_at_hangups(tls: Option<Arc<ServerTls>>, hangups: Hangups) {
+    loop {
+        hangups.next().await;
+        let Some(tls) = &tls else {
+            tracing::info!("ignoring SIGHUP: without TLS there is no certificate to read again");
+            continue;
+        };
+        let tls = Arc::clone(tls);
+        // Fails only if the runtime is shutting down.
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
     }
-    certificates::server_config(&cert, &key)
 }
 
 /// Opens the store and reads all images, on the store's threads.
@@ -257,6 +271,7 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     let bytes: u64 = catalog.entries().map(|entry| u64::from(entry.length)).sum();
     let transport = match plain_policy(args) {
         _ if args.no_tls => "plain TCP",
+        _ if args.clients.is_some() => "TLS, for listed clients only",
         PlainPolicy::Refuse => "TLS",
         PlainPolicy::Loopback => "TLS, and plain TCP from this machine",
         _ => "TLS and plain TCP",
@@ -272,4 +287,9 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
         HumanBytes(bytes),
         args.images.display()
     );
+    if args.clients.is_none() && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "everyone who can connect to {address} can fetch all {images}: admit only known clients with --clients, or listen on a loopback address with --bind"
+        );
+    }
 }

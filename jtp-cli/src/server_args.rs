@@ -12,11 +12,14 @@ const EXAMPLES: &str = "\
 Examples:
   server --images ~/Pictures
   server --images ~/Pictures --bind '[::]:8443' --require-tls --rate-limit 20
+  server --images ~/Pictures --clients clients.txt
   server --images scans --only .bmp --bind 127.0.0.1:0
 
 Images are the files directly in the folder that have a known extension. Changes in the folder are picked up.
 Times are in seconds or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates, 0 means no limit.
 Ctrl-C or SIGTERM finishes requests in progress and exits; a second signal exits immediately.
+SIGHUP does not end the server: it reads --cert, --key and --clients again. Connections go on, except those of removed
+clients.
 Exit codes: 0 success, 1 error, 2 usage error.";
 
 /// Share the images of a folder over JTP, the Jason Transfer Protocol.
@@ -117,6 +120,15 @@ pub struct ServerArgs {
     /// Private key of the certificate (PEM) [default: key.pem]
     #[arg(long, value_name = "PATH", requires = "cert", help_heading = "TLS")]
     pub key: Option<PathBuf>,
+
+    /// Admit only the clients with these keys: lines "sha256:HEX name", # comments. Implies --require-tls
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["no_tls", "allow_plain"],
+        help_heading = "TLS"
+    )]
+    pub clients: Option<PathBuf>,
 
     /// Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit
     #[arg(
@@ -278,6 +290,8 @@ mod tests {
             "--cache-dir",
             "--no-tls --require-tls",
             "--allow-plain --require-tls",
+            "--clients a --no-tls",
+            "--clients a --allow-plain",
             "--images",
             "--nonsense",
             "stray",

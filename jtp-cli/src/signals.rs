@@ -1,10 +1,12 @@
-//! Ctrl-C and SIGTERM: the first requests a shutdown, the second exits the process.
+//! Ctrl-C and SIGTERM: the first requests a shutdown, the second exits the process. SIGHUP: the server reads files again.
 
+use std::convert::Infallible;
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use jtp_tokio::ShutdownSignal;
+use tokio::sync::Notify;
 
 use crate::exit::{Exit, Failure};
 
@@ -16,6 +18,32 @@ use crate::exit::{Exit, Failure};
 ///
 /// The signal handlers cannot be installed.
 pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
+    start(second, None)
+}
+
+/// [`listen`], and on Unix for SIGHUP, which does not end the process from then on.
+///
+/// # Errors
+///
+/// The signal handlers cannot be installed.
+pub fn listen_as_server(second: Exit) -> Result<(ShutdownSignal, Hangups), Failure> {
+    let hangups = Hangups::default();
+    let shutdown = start(second, Some(hangups.clone()))?;
+    Ok((shutdown, hangups))
+}
+
+/// SIGHUPs, for the one task that acts on them.
+#[derive(Debug, Clone, Default)]
+pub struct Hangups(Arc<Notify>);
+
+impl Hangups {
+    /// Waits for a SIGHUP since the last call. Several are one.
+    pub async fn next(&self) {
+        self.0.notified().await;
+    }
+}
+
+fn start(second: Exit, hangups: Option<Hangups>) -> Result<ShutdownSignal, Failure> {
     let shutdown = ShutdownSignal::new();
     let requested = shutdown.clone();
     let (ready, started) = mpsc::channel();
@@ -28,7 +56,7 @@ pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
                 .enable_all()
                 .build();
             match runtime {
-                Ok(runtime) => runtime.block_on(wait(&requested, &ready, second)),
+                Ok(runtime) => runtime.block_on(wait(&requested, hangups, &ready, second)),
                 Err(error) => drop(ready.send(Err(error))),
             }
         })
@@ -40,17 +68,54 @@ pub fn listen(second: Exit) -> Result<ShutdownSignal, Failure> {
     }
 }
 
-async fn wait(shutdown: &ShutdownSignal, ready: &mpsc::Sender<io::Result<()>>, second: Exit) {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
+async fn wait(
+    shutdown: &ShutdownSignal,
+    hangups: Option<Hangups>,
+    ready: &mpsc::Sender<io::Result<()>>,
+    second: Exit,
+) {
+    let installed = Signals::new().and_then(|signals| Ok((signals, forward(hangups)?)));
+    let (mut signals, forwarding) = match installed {
+        Ok(installed) => installed,
         Err(error) => return drop(ready.send(Err(error))),
     };
     // Fails only if the main thread is gone, which means that the process is exiting.
     let _ = ready.send(Ok(()));
-    signals.next().await;
-    shutdown.begin();
-    signals.next().await;
+    let ending = async {
+        signals.next().await;
+        shutdown.begin();
+        signals.next().await;
+    };
+    tokio::select! {
+        () = ending => {}
+        never = forwarding => match never {},
+    }
     std::process::exit(second.code().into());
+}
+
+/// Reports each SIGHUP to `hangups`.
+#[cfg(unix)]
+fn forward(hangups: Option<Hangups>) -> io::Result<impl Future<Output = Infallible>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut arriving = match hangups {
+        Some(hangups) => Some((signal(SignalKind::hangup())?, hangups)),
+        None => None,
+    };
+    Ok(async move {
+        while let Some((signal, hangups)) = &mut arriving {
+            if signal.recv().await.is_none() {
+                break;
+            }
+            hangups.0.notify_one();
+        }
+        std::future::pending().await
+    })
+}
+
+#[cfg(not(unix))]
+fn forward(_: Option<Hangups>) -> io::Result<impl Future<Output = Infallible>> {
+    Ok(std::future::pending())
 }
 
 #[cfg(unix)]

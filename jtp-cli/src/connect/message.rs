@@ -67,6 +67,7 @@ fn message(error: &Error, args: &ClientArgs) -> Message {
         )
         .with_hint("it may admit no more connections from this machine"),
         Error::Tls { source, .. } => tls::message(source, args),
+        Error::NotAdmitted { .. } => tls::not_admitted(args),
         Error::PlainServer { .. } => Message::new(Exit::Tls, format!("{at} does not speak TLS"))
             .with_hint("use --plain if you trust the network"),
         Error::TlsServer { .. } => {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use jtp_cli::certificates::provider;
-use jtp_cli::pem::read_certificates;
+use jtp_cli::tls::pem::read_certificates;
+use jtp_cli::tls::provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
@@ -127,6 +127,12 @@ fn a_server_that_requires_a_client_certificate_exits_5_without_retries() {
         }
     });
     dir.run(CLIENT, &["--tls", "--addr", &address])
-        .assert_failure(5, &[&address, "requires a client certificate"]);
+        .assert_failure(
+            5,
+            &[
+                &address,
+                "requires a client certificate; pass one with --identity",
+            ],
+        );
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

@@ -2,16 +2,18 @@
 
 use std::io;
 
+use jtp_tokio::tls::{KeyFingerprint, UnexpectedKey};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError};
 
 use super::{Message, seconds};
-use crate::certificates::is_version_1;
 use crate::client_args::ClientArgs;
-use crate::connect::trusted_file;
 use crate::escape::{escaped, escaped_chain};
 use crate::exit::Exit;
-use crate::host_name::{HostName, listed};
+use crate::tls::host_name::{HostName, listed};
+use crate::tls::identity::Identity;
+use crate::tls::is_version_1;
+use crate::tls::trust::Trust;
 
 pub(super) fn message(source: &io::Error, args: &ClientArgs) -> Message {
     let at = &args.addr;
@@ -24,9 +26,7 @@ pub(super) fn message(source: &io::Error, args: &ClientArgs) -> Message {
         Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
             message(format!("{at} speaks TLS but not JTP")).with_hint("check --addr")
         }
-        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => message(
-            format!("{at} requires a client certificate, which this program cannot present"),
-        ),
+        Some(rustls::Error::AlertReceived(alert)) => alert_message(*alert, args),
         _ if source.kind() == io::ErrorKind::TimedOut => {
             let after = if args.connect_timeout.is_zero() {
                 String::new()
@@ -47,21 +47,75 @@ pub(super) fn message(source: &io::Error, args: &ClientArgs) -> Message {
     }
 }
 
+/// The server ended the handshake, or a TLS 1.3 connection after the client's part of it.
+fn alert_message(alert: AlertDescription, args: &ClientArgs) -> Message {
+    let at = &args.addr;
+    let failed = || {
+        Message::new(
+            Exit::Tls,
+            format!("TLS handshake with {at} failed: the server sent the alert {alert:?}"),
+        )
+    };
+    match (alert, &args.identity) {
+        (AlertDescription::CertificateRequired, None) => {
+            Message::new(Exit::Tls, format!("{at} requires a client certificate"))
+                .with_hint("pass one with --identity")
+        }
+        // What a server with TLS 1.2 sends instead.
+        (AlertDescription::HandshakeFailure, None) => {
+            failed().with_hint("if it requires a client certificate, pass one with --identity")
+        }
+        (
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA,
+            Some(path),
+        ) => Message::new(
+            Exit::Tls,
+            format!(
+                "{at} rejected the certificate in {} with the alert {alert:?}",
+                path.display()
+            ),
+        ),
+        _ => failed(),
+    }
+}
+
+/// The server does not admit the client's key. // T7
+pub(super) fn not_admitted(args: &ClientArgs) -> Message {
+    let message = Message::new(
+        Exit::Tls,
+        format!("{} does not admit this client", args.addr),
+    );
+    let Some(path) = &args.identity else {
+        return message.with_hint("it may require a client certificate: pass one with --identity");
+    };
+    match Identity::read(path) {
+        Ok(identity) => message.with_hint(format!(
+            "its --clients file needs the line: {}",
+            identity.line()
+        )),
+        Err(_) => message,
+    }
+}
+
 fn certificate_message(error: &CertificateError, args: &ClientArgs) -> Message {
-    let message = |what: &str| {
+    let trust = Trust::of(args);
+    let with = |what: &str| {
         Message::new(
             Exit::Tls,
             format!("the certificate of {} {what}", args.addr),
         )
     };
+    let message = |what: &str| with(&format!("{what} (verified with {trust})"));
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            let by = match trusted_file(args) {
-                Some(path) => path.display().to_string(),
-                None => "this system".to_owned(),
-            };
-            message(&format!("is not trusted by {by}"))
-                .with_hint("pass the server's own certificate with --cert")
+            with(&format!("is not trusted by {trust}"))
+                .with_hint("pass the server's own certificate with --cert, or its key with --pin")
         }
         CertificateError::NotValidForName => message("is for another name")
             .with_hint("pass a name of its subjectAltName with --server-name"),
@@ -86,8 +140,37 @@ fn certificate_message(error: &CertificateError, args: &ClientArgs) -> Message {
             message("is of X.509 version 1, which has no subjectAltName")
                 .with_hint("the server needs a new one of version 3")
         }
-        error => message(&format!("was rejected: {}", escaped(&error.to_string()))),
+        error => match (unexpected_key(error), &args.pin[..]) {
+            (Some(presented), pins @ [_, ..]) => unexpected_key_message(presented, pins, args),
+            _ => message(&format!("was rejected: {}", escaped(&error.to_string()))),
+        },
     }
+}
+
+/// The key that the server has in place of a pinned one.
+fn unexpected_key(error: &CertificateError) -> Option<KeyFingerprint> {
+    let CertificateError::Other(other) = error else {
+        return None;
+    };
+    let unexpected: &UnexpectedKey = other.0.downcast_ref()?;
+    Some(unexpected.presented)
+}
+
+fn unexpected_key_message(
+    presented: KeyFingerprint,
+    pins: &[KeyFingerprint],
+    args: &ClientArgs,
+) -> Message {
+    let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
+    Message::new(
+        Exit::Tls,
+        format!(
+            "the key of {} is {presented}, but --pin expects {}",
+            args.addr,
+            pins.join(" or ")
+        ),
+    )
+    .with_hint("it is another server, or has a new key: ask its operator before you pin that one")
 }
 
 /// Why the names of a certificate do not match, and what to do.

@@ -2,13 +2,14 @@
 
 mod kind;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::files::{check_owner, exposure};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use kind::Kind;
@@ -22,54 +23,97 @@ const MAX_FILE_LENGTH: u64 = 16 << 20;
 ///
 /// The file cannot be read, or contains no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let file = PemFile::read(path)?;
-    let sections = file.sections_of(Kind::Certificate)?;
-    let certificates: Result<Vec<_>, pem::Error> = sections
-        .into_iter()
-        .map(CertificateDer::from_pem_slice)
-        .collect();
-    certificates.map_err(|error| file.malformed(Kind::Certificate, &error))
+    PemFile::read(path)?.certificates()
 }
 
-/// Reads the first private key of a PEM file. Other sections, such as `EC PARAMETERS`, are skipped.
+/// Reads the first private key of a PEM file. Other sections, such as `EC PARAMETERS`, are skipped. Returns also a
+/// warning if other users can read or write the file.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or contains no private key, or an encrypted one.
-pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
-    let file = PemFile::read(path)?;
-    let sections = file.sections_of(Kind::PrivateKey)?;
-    sections
-        .first()
-        .map_or(Err(pem::Error::NoItemsFound), |section| {
-            PrivateKeyDer::from_pem_slice(section)
-        })
-        .map_err(|error| file.malformed(Kind::PrivateKey, &error))
+/// The file cannot be read, belongs to another user, or contains no private key, or an encrypted one.
+pub fn read_private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Option<String>), Failure> {
+    PemFile::read(path)?.private_key()
+}
+
+/// A private key, its certificates, and a warning if other users can read or write the file.
+type PrivateKeyWithCertificates = (
+    Vec<CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+    Option<String>,
+);
+
+/// Reads the first private key and all certificates of a client's identity.
+///
+/// # Errors
+///
+/// The file cannot be read, belongs to another user, or lacks one of the two.
+pub(super) fn read_identity(path: &Path) -> Result<PrivateKeyWithCertificates, Failure> {
+    let file = PemFile {
+        is_identity: true,
+        ..PemFile::read(path)?
+    };
+    let (key, exposed) = file.private_key()?;
+    Ok((file.certificates()?, key, exposed))
 }
 
 /// A file that should be in PEM format.
 struct PemFile<'a> {
     path: &'a Path,
     bytes: Vec<u8>,
+    metadata: Metadata,
+    /// Whether it should contain both a key and a certificate.
+    is_identity: bool,
 }
 
 impl PemFile<'_> {
     fn read(path: &Path) -> Result<PemFile<'_>, Failure> {
-        let mut bytes = Vec::new();
-        let read = File::open(path)
-            .and_then(|file| file.take(MAX_FILE_LENGTH + 1).read_to_end(&mut bytes))
-            .and_then(|length| match u64::try_from(length) {
-                Ok(length) if length <= MAX_FILE_LENGTH => Ok(()),
-                _ => Err(io::Error::other("the file is larger than 16 MiB")),
-            });
-        match read {
-            Ok(()) => Ok(PemFile { path, bytes }),
+        match PemFile::open(path) {
+            Ok((bytes, metadata)) => Ok(PemFile {
+                path,
+                bytes,
+                metadata,
+                is_identity: false,
+            }),
             Err(_) if path.is_dir() => Err(failure(format!(
                 "cannot read {}: it is a folder; pass a file in PEM format",
                 path.display()
             ))),
             Err(error) => Err(failure(format!("cannot read {}: {error}", path.display()))),
         }
+    }
+
+    /// The content, and the metadata of the open file.
+    fn open(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let mut bytes = Vec::new();
+        let length = file.take(MAX_FILE_LENGTH + 1).read_to_end(&mut bytes)?;
+        match u64::try_from(length) {
+            Ok(length) if length <= MAX_FILE_LENGTH => Ok((bytes, metadata)),
+            _ => Err(io::Error::other("the file is larger than 16 MiB")),
+        }
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Failure> {
+        let sections = self.sections_of(Kind::Certificate)?;
+        let certificates: Result<Vec<_>, pem::Error> = sections
+            .into_iter()
+            .map(CertificateDer::from_pem_slice)
+            .collect();
+        certificates.map_err(|error| self.malformed(Kind::Certificate, &error))
+    }
+
+    fn private_key(&self) -> Result<(PrivateKeyDer<'static>, Option<String>), Failure> {
+        let sections = self.sections_of(Kind::PrivateKey)?;
+        check_owner(self.path, &self.metadata)?;
+        let key = sections
+            .first()
+            .map_or(Err(pem::Error::NoItemsFound), |section| {
+                PrivateKeyDer::from_pem_slice(section)
+            })
+            .map_err(|error| self.malformed(Kind::PrivateKey, &error))?;
+        Ok((key, exposure(self.path, &self.metadata)))
     }
 
     /// The sections of this kind, at least one.
@@ -106,13 +150,13 @@ impl PemFile<'_> {
                 "{file} contains a private key in OpenSSH format; pass a private key in PKCS#8 format, as openssl genpkey creates it"
             ),
             (_, Kind::Other) => format!(
-                "{file} does not contain {wanted}, but a PEM section {}; pass {wanted} with {}",
+                "{file} does not contain {wanted}, but a PEM section {}; {}",
                 escaped(&section.label),
-                option(wanted)
+                self.remedy(wanted)
             ),
             (_, found) => format!(
-                "{file} contains {found}, not {wanted}; pass {wanted} with {}",
-                option(wanted)
+                "{file} contains {found}, not {wanted}; {}",
+                self.remedy(wanted)
             ),
         }
     }
@@ -138,8 +182,8 @@ impl PemFile<'_> {
             (Kind::PrivateKey, Some(Kind::PrivateKey | Kind::EncryptedPrivateKey)) => "pkey",
             (_, Some(found)) => {
                 return format!(
-                    "{file} contains {found} in DER format, not {wanted} in PEM format; pass {wanted} with {}",
-                    option(wanted)
+                    "{file} contains {found} in DER format, not {wanted} in PEM format; {}",
+                    self.remedy(wanted)
                 );
             }
             (_, None) => return format!("{file} does not contain {wanted} in PEM format"),
@@ -147,6 +191,15 @@ impl PemFile<'_> {
         format!(
             "{file} contains {wanted} in DER format, not PEM; convert it with: openssl {command} -inform DER -in {file} -out NEW_FILE"
         )
+    }
+
+    /// What to pass instead.
+    fn remedy(&self, wanted: Kind) -> String {
+        match (self.is_identity, wanted) {
+            (true, _) => "pass a file with a private key and its certificate with --identity, or a file that does not exist yet".to_owned(),
+            (false, Kind::PrivateKey) => format!("pass {wanted} with --key"),
+            (false, _) => format!("pass {wanted} with --cert"),
+        }
     }
 
     fn malformed(&self, wanted: Kind, error: &pem::Error) -> Failure {
@@ -159,14 +212,6 @@ impl PemFile<'_> {
             "{} does not contain {wanted} in PEM format: {reason}",
             self.path.display()
         ))
-    }
-}
-
-/// The option of both programs for a file of this kind.
-const fn option(wanted: Kind) -> &'static str {
-    match wanted {
-        Kind::PrivateKey => "--key",
-        _ => "--cert",
     }
 }
 

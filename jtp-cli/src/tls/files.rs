@@ -1,0 +1,193 @@
+//! Files that are created atomically, and files that other users must not control.
+
+use std::fs::{self, Metadata};
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::exit::{Exit, Failure};
+
+/// The mode of private keys.
+pub(super) const PRIVATE: u32 = 0o600;
+
+/// The mode of certificates.
+pub(super) const PUBLIC: u32 = 0o644;
+
+/// Creates a file atomically. Fails if it exists.
+pub(super) fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    let file = write_beside(path, content, mode)?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Replaces a file atomically: a reader sees the old content or the new one.
+pub(super) fn replace(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    // A link stays a link.
+    let path = fs::canonicalize(path)?;
+    let file = write_beside(&path, content, mode)?;
+    file.persist(&path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Writes a temporary file into the folder of `path`.
+fn write_beside(path: &Path, content: &str, mode: u32) -> io::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // `tempfile` would hide the system's message.
+    fs::metadata(folder)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".jtp-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    let mut file = builder
+        .tempfile_in(folder)
+        .map_err(|error| without_path(&error))?;
+    file.write_all(content.as_bytes())?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Removes the temporary file's path that `tempfile` adds, because the user does not know that file.
+fn without_path(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::from(error.kind()),
+    }
+}
+
+/// Refuses a file of another user than this one and root: its owner can change what it says.
+pub(super) fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != own && owner != 0 {
+            return Err(Failure::new(
+                Exit::Tls,
+                format!(
+                    "cannot use {}: it belongs to another user (ID {owner}), who can read and change it; make it your own with: chown {own} {}",
+                    path.display(),
+                    path.display()
+                ),
+            ));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (path, metadata);
+    Ok(())
+}
+
+/// Refuses a file that other users can write.
+pub(super) fn check_not_writable(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+    #[cfg(unix)]
+    if mode(metadata) & 0o022 != 0 {
+        return Err(Failure::new(
+            Exit::Tls,
+            format!(
+                "cannot use {}: other users can write it (mode {:04o}); run: chmod go-w {}",
+                path.display(),
+                mode(metadata),
+                path.display()
+            ),
+        ));
+    }
+    check_owner(path, metadata)
+}
+
+/// Says that other users can read or write a private key; `None` if they cannot.
+///
+/// A key that belongs to root may be readable by a group: that is how a server without root's rights reads it.
+pub(super) fn exposure(path: &Path, metadata: &Metadata) -> Option<String> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        let for_group = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
+        let unwanted = if for_group { 0o027 } else { 0o077 };
+        let can = match mode(metadata) & unwanted {
+            0 => return None,
+            bits if bits & 0o022 != 0 => "write",
+            bits if bits & 0o044 != 0 => "read",
+            _ => return None,
+        };
+        let remedy = if for_group { "o=,g-w" } else { "600" };
+        Some(format!(
+            "other users can {can} the private key in {} (mode {:04o}); run: chmod {remedy} {}",
+            path.display(),
+            mode(metadata),
+            path.display()
+        ))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (path, metadata);
+        None
+    }
+}
+
+#[cfg(unix)]
+fn mode(metadata: &Metadata) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+
+    metadata.mode() & 0o777
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn exposure_depends_on_the_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        fs::write(&path, "").unwrap();
+        for (mode, can) in [
+            (0o600, None),
+            (0o400, None),
+            (0o700, None),
+            (0o611, None),
+            (0o640, Some("read")),
+            (0o604, Some("read")),
+            (0o644, Some("read")),
+            (0o620, Some("write")),
+            (0o602, Some("write")),
+            (0o666, Some("write")),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let metadata = fs::metadata(&path).unwrap();
+            let warning = exposure(&path, &metadata);
+            let expected = can.map(|can| {
+                format!(
+                    "other users can {can} the private key in {} (mode {mode:04o}); run: chmod 600 {}",
+                    path.display(),
+                    path.display()
+                )
+            });
+            assert_eq!(warning, expected);
+            assert_eq!(
+                check_not_writable(&path, &metadata).is_err(),
+                can == Some("write")
+            );
+        }
+    }
+
+    #[test]
+    fn replacing_a_link_replaces_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "old").unwrap();
+        symlink("target", &link).unwrap();
+        replace(&link, "new", PUBLIC).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}
