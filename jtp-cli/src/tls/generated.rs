@@ -291,4 +291,103 @@ mod tests {
         let failure = create_if_missing(&cert, &key, now()).unwrap_err();
         assert!(failure.message.contains("c.pem is missing"), "{failure}");
     }
+
+    /// Whether a certificate is renewed that was generated some days ago and then changed.
+    fn renewed_after(days: u32, change: impl Fn(&Path, &Path)) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        create_if_missing(&cert, &key, now()).unwrap();
+        change(&cert, &key);
+        let read = || (fs::read(&cert).unwrap(), fs::read(&key).unwrap());
+        let before = read();
+        let later = now() + days * DAY;
+        let last_day = renew_if_due(&cert, &key, later).unwrap();
+        let after = read();
+        assert_eq!(before.1, after.1, "the key stays");
+        assert_eq!(before.0 != after.0, last_day.is_some());
+        if last_day.is_some() {
+            let (chain, pair) = (
+                read_certificates(&cert).unwrap(),
+                read_private_key(&key).unwrap().0,
+            );
+            let provider = crate::tls::provider();
+            rustls::sign::CertifiedKey::from_der(chain, pair, &provider).unwrap();
+            assert_eq!(renew_if_due(&cert, &key, later), Ok(None));
+        }
+        last_day.is_some()
+    }
+
+    #[test]
+    fn generated_certificate_is_renewed_in_its_last_60_days_and_after() {
+        for (days, renewed) in [
+            (0, false),
+            (669, false),
+            (671, true),
+            (729, true),
+            (731, true),
+            (5000, true),
+        ] {
+            assert_eq!(renewed_after(days, |_, _| {}), renewed, "{days}");
+        }
+    }
+
+    /// Replaces the certificate by another one of the same key, with this name and issuer.
+    fn replace_certificate(cert: &Path, key: &Path, name: &str, issuer: &str) {
+        let pair = rcgen::KeyPair::from_pem(&fs::read_to_string(key).unwrap()).unwrap();
+        let params = |name: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+            params
+        };
+        let issuer = rcgen::Issuer::new(params(issuer), &pair);
+        let new = params(name).signed_by(&pair, &issuer).unwrap();
+        fs::write(cert, new.pem()).unwrap();
+    }
+
+    #[test]
+    fn only_generated_certificates_are_renewed() {
+        for (name, issuer, renewed) in [
+            ("JTP server", "JTP server", true),
+            ("JTP server on here", "JTP server on here", true),
+            ("JTP server on here", "JTP server on there", false),
+            ("JTP servers", "JTP servers", false),
+            ("pictures.example", "pictures.example", false),
+        ] {
+            let change = |cert: &Path, key: &Path| replace_certificate(cert, key, name, issuer);
+            assert_eq!(renewed_after(0, change), renewed, "{name}");
+        }
+        let other_key = |_: &Path, key: &Path| {
+            let other = rcgen::KeyPair::generate().unwrap();
+            fs::write(key, other.serialize_pem()).unwrap();
+        };
+        assert!(!renewed_after(5000, other_key));
+        let chain = |cert: &Path, _: &Path| {
+            let twice = fs::read_to_string(cert).unwrap().repeat(2);
+            fs::write(cert, twice).unwrap();
+        };
+        assert!(!renewed_after(5000, chain));
+        let no_certificate = |cert: &Path, _: &Path| fs::write(cert, "").unwrap();
+        assert!(!renewed_after(5000, no_certificate));
+    }
+
+    #[test]
+    fn concurrent_renewals_end_with_one_certificate() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+            create_if_missing(&cert, &key, now()).unwrap();
+            let later = now() + 700 * DAY;
+            let renewed = std::thread::scope(|scope| {
+                let servers = [(); 4]
+                    .map(|()| scope.spawn(|| renew_if_due(&cert, &key, later).unwrap().is_some()));
+                servers.map(|server| server.join().unwrap())
+            });
+            assert_eq!(renewed.iter().filter(|renewed| **renewed).count(), 1);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        }
+    }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use jtp_tokio::tls::KeyFingerprint;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::files::{PRIVATE, write_new};
 use super::pem::read_identity;
-use super::{certificate_error, name, serial_number};
+use super::{certificate_error, name, provider, serial_number};
 use crate::exit::{Exit, Failure};
 
 /// The common name of generated certificates. TLS 1.2 sends it unencrypted, so it tells nothing about the user.
@@ -41,11 +42,13 @@ impl Identity {
                 format!("cannot use the identity in {}: {cause}", path.display()),
             )
         };
-        let fingerprint = chain
-            .first()
-            .ok_or(rustls::Error::NoCertificatesPresented)
-            .and_then(KeyFingerprint::of_certificate)
+        let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider());
+        let fingerprint = certified
+            .and_then(|certified| KeyFingerprint::of_certificate(certified.end_entity_cert()?))
             .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    cannot_use("the private key is not that of the certificate")
+                }
                 rustls::Error::InvalidCertificate(error) => cannot_use(&certificate_error(&error)),
                 error => cannot_use(&error.to_string()),
             })?;

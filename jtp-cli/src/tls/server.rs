@@ -233,9 +233,6 @@ fn read_pair(cert: &Path, key: &Path, now: SystemTime) -> Result<Loaded, Failure
     let provider = provider();
     let chain = read_certificates(cert)?;
     let (private, exposed) = read_private_key(key)?;
-    if let Some(exposed) = exposed {
-        tracing::warn!("{exposed}");
-    }
     provider
         .key_provider
         .load_private_key(private.clone_key())
@@ -249,6 +246,9 @@ fn read_pair(cert: &Path, key: &Path, now: SystemTime) -> Result<Loaded, Failure
     let certified = CertifiedKey::from_der(chain, private, &provider).map_err(unusable)?;
     let own = certified.end_entity_cert().map_err(unusable)?;
     let fingerprint = KeyFingerprint::of_certificate(own).map_err(unusable)?;
+    if let Some(exposed) = exposed {
+        tracing::warn!("{exposed}");
+    }
     warn_without_host_name(cert, own);
     if let Some(problem) = Validity::of(own).and_then(|validity| validity.problem(now)) {
         tracing::warn!(

@@ -78,7 +78,11 @@ fn t1_client_says_which_names_the_certificate_has_and_what_to_do() {
         let dir = TestDir::with_images();
         write_pair(&dir, &params(names));
         let server = dir.serve(&[]);
-        let message = format!("the certificate of {} {message}", server.address);
+        let (what, hint) = message.split_once(';').unwrap();
+        let message = format!(
+            "the certificate of {} {what} (verified with cert.pem in the current folder);{hint}",
+            server.address
+        );
         let output = dir.fetch(&server, &["--tls"]);
         output.assert_failure(5, &[]);
         assert_eq!(output.err, format!("error: {message}\n"));

@@ -117,6 +117,11 @@ pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
     files
 }
 
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 /// Whether it is the lock file of a running client.
 fn is_lock(name: &str) -> bool {
     name.starts_with(".jtp-") && name.ends_with(".lock")
@@ -170,6 +175,12 @@ impl ProcessOutput {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.assert_summary(last_line);
         assert_eq!(self.err, "", "{self:?}");
+    }
+
+    /// Asserts success, and no output on stderr.
+    #[track_caller]
+    pub(crate) fn assert_no_error(&self) {
+        assert_eq!((self.code, &*self.err), (Some(0), ""), "{self:?}");
     }
 
     /// Asserts the last line on stdout, ignoring the time.

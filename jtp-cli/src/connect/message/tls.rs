@@ -208,3 +208,59 @@ fn name_mismatch(expected: &ServerName<'_>, presented: &[String]) -> (String, St
     };
     (format!("is for {}", listed(&usable)), hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn alert(alert: AlertDescription, flags: &[&str]) -> String {
+        let flags = [&["client", "--addr", "host:1", "--tls"], flags].concat();
+        let args = ClientArgs::parse_from(flags);
+        let source = io::Error::other(rustls::Error::AlertReceived(alert));
+        let Message { exit, what, hint } = message(&source, &args);
+        assert_eq!(exit, Exit::Tls);
+        hint.map_or(what.clone(), |hint| format!("{what}; {hint}"))
+    }
+
+    #[test]
+    fn t7_alerts_name_the_identity_or_the_lack_of_it() {
+        use AlertDescription::{
+            BadCertificate, CertificateRequired, DecodeError, HandshakeFailure, UnknownCA,
+        };
+
+        let none = &[][..];
+        let own = &["--identity", "me.pem"][..];
+        let failed = "TLS handshake with host:1 failed: the server sent the alert";
+        for (description, flags, text) in [
+            (
+                CertificateRequired,
+                none,
+                "host:1 requires a client certificate; pass one with --identity".to_owned(),
+            ),
+            (
+                HandshakeFailure,
+                none,
+                format!(
+                    "{failed} HandshakeFailure; if it requires a client certificate, pass one with --identity"
+                ),
+            ),
+            (HandshakeFailure, own, format!("{failed} HandshakeFailure")),
+            (DecodeError, own, format!("{failed} DecodeError")),
+            (BadCertificate, none, format!("{failed} BadCertificate")),
+            (
+                BadCertificate,
+                own,
+                "host:1 rejected the certificate in me.pem with the alert BadCertificate"
+                    .to_owned(),
+            ),
+            (
+                UnknownCA,
+                own,
+                "host:1 rejected the certificate in me.pem with the alert UnknownCA".to_owned(),
+            ),
+        ] {
+            assert_eq!(alert(description, flags), text);
+        }
+    }
+}

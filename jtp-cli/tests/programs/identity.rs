@@ -1,0 +1,346 @@
+//! `server --clients`, `client --identity` and `--show-identity`. // T7
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use jtp_cli::tls::identity::Identity;
+use jtp_cli::tls::pem::{read_certificates, read_private_key};
+use jtp_cli::tls::provider;
+use jtp_tokio::tls::{AuthorizedClients, ClientList, KeyFingerprint, ServerKeyVerifier};
+use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, SupportedProtocolVersion};
+
+use crate::support::{CLIENT, Process, SERVER, TestDir, set_mode};
+
+pub(crate) const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+
+pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+/// Creates an identity with the client, and returns its line for the server.
+pub(crate) fn identity(dir: &TestDir, file: &str) -> String {
+    let output = dir.run(CLIENT, &["--identity", file, "--show-identity"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.err, "");
+    output.out.trim_end().to_owned()
+}
+
+/// Replaces the file `clients` with these lines.
+pub(crate) fn list(dir: &TestDir, lines: &[&str]) {
+    fs::write(dir.path("clients.tmp"), lines.join("\n")).unwrap();
+    set_mode(&dir.path("clients.tmp"), 0o644);
+    fs::rename(dir.path("clients.tmp"), dir.path("clients")).unwrap();
+}
+
+/// A TLS client of its own, which reports how the handshake went.
+pub(crate) struct RawClient {
+    config: Arc<rustls::ClientConfig>,
+}
+
+/// What a server answered to LIST.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) handshake: HandshakeKind,
+    /// The first four bytes.
+    pub(crate) header: [u8; 4],
+}
+
+impl RawClient {
+    pub(crate) fn new(
+        dir: &TestDir,
+        identity: Option<&str>,
+        version: &'static SupportedProtocolVersion,
+    ) -> RawClient {
+        let server = read_certificates(&dir.path("cert.pem")).unwrap();
+        let key = KeyFingerprint::of_certificate(&server[0]).unwrap();
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerKeyVerifier::new([key], &provider())));
+        let config = match identity {
+            Some(file) => {
+                let own = Identity::read(&dir.path(file)).unwrap();
+                builder.with_client_auth_cert(own.chain, own.key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        RawClient {
+            config: Arc::new(config),
+        }
+    }
+
+    /// Sends LIST with keep-alive, and reads the header of the answer.
+    pub(crate) fn list(&self, address: &str) -> Result<Answer, rustls::Error> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = rustls::ClientConnection::new(Arc::clone(&self.config), name).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut session = rustls::Stream::new(&mut tls, &mut stream);
+        let mut header = [0; 4];
+        let answer = session
+            .write_all(&[1, 1])
+            .and_then(|()| session.read_exact(&mut header));
+        match answer {
+            Ok(()) => Ok(Answer {
+                handshake: tls.handshake_kind().unwrap(),
+                header,
+            }),
+            Err(error) => Err(error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+                .unwrap_or_else(|| panic!("{error}"))
+                .clone()),
+        }
+    }
+}
+
+#[test]
+fn t7_exactly_the_listed_clients_are_admitted() {
+    let dir = TestDir::with_images();
+    let (alice, mallory) = (identity(&dir, "alice.pem"), identity(&dir, "mallory.pem"));
+    list(&dir, &["# all", &alice]);
+    let server = dir.serve(&["--clients", "clients"]);
+    dir.fetch(&server, &["--identity", "alice.pem"])
+        .assert_success(ALL);
+    let at = &server.address;
+    let refused = dir.fetch(&server, &["--identity", "mallory.pem"]);
+    refused.assert_failure(5, &[]);
+    assert_eq!(
+        refused.err,
+        format!(
+            "error: {at} does not admit this client; its --clients file needs the line: {mallory}\n"
+        )
+    );
+    let anonymous = dir.fetch(&server, &["--tls"]);
+    anonymous.assert_failure(5, &[]);
+    assert_eq!(
+        anonymous.err,
+        format!("error: {at} requires a client certificate; pass one with --identity\n")
+    );
+    // From this machine, too.
+    dir.fetch(&server, &[])
+        .assert_failure(5, &["requires TLS; use --tls"]);
+    dir.fetch(&server, &["--list", "--identity", "mallory.pem"])
+        .assert_failure(5, &["does not admit this client"]);
+}
+
+#[test]
+fn t7_server_admits_and_refuses_on_tls_1_2_and_1_3() {
+    use rustls::AlertDescription::{AccessDenied, CertificateRequired};
+
+    let dir = TestDir::with_images();
+    let alice = identity(&dir, "alice.pem");
+    identity(&dir, "mallory.pem");
+    list(&dir, &[&alice]);
+    let server = dir.serve(&["--clients", "clients"]);
+    for version in VERSIONS {
+        for (identity, alert) in [
+            (Some("alice.pem"), None),
+            (Some("mallory.pem"), Some(AccessDenied)),
+            (None, Some(CertificateRequired)),
+        ] {
+            let answer = RawClient::new(&dir, identity, version).list(&server.address);
+            match alert {
+                None => assert_eq!(&answer.unwrap().header, b"JTPL"),
+                Some(alert) => assert_eq!(
+                    answer.unwrap_err(),
+                    rustls::Error::AlertReceived(alert),
+                    "{identity:?} on {version:?}"
+                ),
+            }
+        }
+    }
+}
+
+/// A TLS server of one version that admits nobody.
+fn refusing(dir: &TestDir, version: &'static SupportedProtocolVersion) -> String {
+    let chain = read_certificates(&dir.path("cert.pem")).unwrap();
+    let (key, _) = read_private_key(&dir.path("key.pem")).unwrap();
+    let clients = AuthorizedClients::new(ClientList::default());
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(clients.verifier(&provider()))
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            tls.complete_io(&mut stream).unwrap_err();
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).unwrap();
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+            // Closing with unread bytes would reset the connection and discard the alert.
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    address
+}
+
+#[test]
+fn t7_client_explains_a_refusal_on_tls_1_2_and_1_3() {
+    let dir = TestDir::with_images();
+    dir.serve(&[]).stop();
+    let line = identity(&dir, "me.pem");
+    for version in VERSIONS {
+        let address = refusing(&dir, version);
+        dir.run(CLIENT, &["--tls", "--addr", &address])
+            .assert_failure(
+                5,
+                &[
+                    &address,
+                    "requires a client certificate; pass one with --identity",
+                ],
+            );
+        dir.run(CLIENT, &["--identity", "me.pem", "--addr", &address])
+            .assert_failure(
+                5,
+                &[
+                    &address,
+                    "does not admit this client; its --clients file needs the line",
+                    &line,
+                ],
+            );
+    }
+}
+
+#[test]
+fn t7_identity_is_created_once_with_mode_0600() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&[]);
+    let first = dir.fetch(&server, &["--identity", "me.pem"]);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let line = identity(&dir, "me.pem");
+    assert_eq!(
+        first.err,
+        format!(
+            "created the identity me.pem; the server's --clients file needs the line: {line}\n"
+        )
+    );
+    let mode = |file: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(dir.path(file)).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(mode("me.pem"), 0o600);
+    let content = fs::read(dir.path("me.pem")).unwrap();
+    dir.fetch(&server, &["--identity", "me.pem"])
+        .assert_success(ALL);
+    assert_eq!(fs::read(dir.path("me.pem")).unwrap(), content);
+    assert!(line.starts_with("sha256:") && !line.contains('\n'));
+    // The file tells nothing about the user or the machine.
+    let own = read_certificates(&dir.path("me.pem")).unwrap();
+    let user = line.split_once(' ').unwrap().1;
+    for name in user.split('@') {
+        let found = own[0]
+            .windows(name.len())
+            .any(|part| part == name.as_bytes());
+        assert!(!found, "{name}");
+    }
+    dir.run(CLIENT, &["--identity", "new.pem", "--show-identity", "-q"])
+        .assert_no_error();
+    dir.run(CLIENT, &["--identity", "missing/me.pem", "--show-identity"])
+        .assert_failure(
+            8,
+            &["cannot write the identity missing/me.pem", "No such file"],
+        );
+}
+
+#[test]
+fn identity_that_cannot_be_used_is_an_error() {
+    let dir = TestDir::new();
+    dir.serve(&[]).stop();
+    identity(&dir, "me.pem");
+    let remedy = "pass a file with a private key and its certificate with --identity";
+    fs::write(dir.path("empty"), "").unwrap();
+    fs::create_dir(dir.path("folder")).unwrap();
+    let both = ["me.pem", "cert.pem"].map(|file| fs::read_to_string(dir.path(file)).unwrap());
+    let (own_key, _) = both[0].split_once("-----BEGIN CERTIFICATE").unwrap();
+    fs::write(dir.path("mixed"), own_key.to_owned() + &both[1]).unwrap();
+    for (file, message) in [
+        ("cert.pem", remedy),
+        ("key.pem", remedy),
+        (
+            "empty",
+            "empty does not contain a private key: the file is empty",
+        ),
+        ("folder", "cannot read folder: it is a folder"),
+        (
+            "mixed",
+            "cannot use the identity in mixed: the private key is not that of the certificate",
+        ),
+    ] {
+        dir.run(CLIENT, &["--identity", file, "--addr", "127.0.0.1:1"])
+            .assert_failure(5, &[message]);
+    }
+    set_mode(&dir.path("me.pem"), 0o644);
+    let exposed = dir.run(CLIENT, &["--identity", "me.pem", "--show-identity"]);
+    assert_eq!(exposed.code, Some(0));
+    assert_eq!(
+        exposed.err,
+        "warning: other users can read the private key in me.pem (mode 0644); run: chmod 600 me.pem\n"
+    );
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give files away.
+    }
+    std::os::unix::fs::chown(dir.path("me.pem"), Some(12_345), None).unwrap();
+    dir.run(CLIENT, &["--identity", "me.pem", "--show-identity"])
+        .assert_failure(5, &["me.pem: it belongs to another user (ID 12345)"]);
+}
+
+#[test]
+fn clients_file_that_cannot_be_used_is_an_error() {
+    let dir = TestDir::new();
+    let line = format!("sha256:{}", "0a".repeat(32));
+    let run = || dir.run(SERVER, &["--clients", "clients", "--bind", "127.0.0.1:0"]);
+    run().assert_failure(1, &["cannot read clients: No such file"]);
+    assert!(
+        !dir.path("cert.pem").exists(),
+        "a mistyped path leaves no certificate behind"
+    );
+    list(&dir, &["# all", &line, "", "sha256:00 b"]);
+    run().assert_failure(1, &["cannot use clients: line 4: expected sha256:"]);
+    list(&dir, &[&line, &line]);
+    run().assert_failure(1, &["line 2: this key is already in line 1"]);
+    for mode in [0o664, 0o646] {
+        list(&dir, &[&line]);
+        set_mode(&dir.path("clients"), mode);
+        run().assert_failure(1, &["other users can write it", "chmod go-w clients"]);
+    }
+    list(&dir, &["# nobody yet"]);
+    let log = dir.serve(&["--clients", "clients"]).stop().err;
+    assert!(
+        log.contains("clients lists no client: nobody can connect"),
+        "{log}"
+    );
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give files away.
+    }
+    std::os::unix::fs::chown(dir.path("clients"), Some(12_345), None).unwrap();
+    run().assert_failure(1, &["clients: it belongs to another user (ID 12345)"]);
+}
+
+#[test]
+fn t7_log_names_the_client() {
+    let dir = TestDir::with_images();
+    let (key, _) = {
+        let line = identity(&dir, "me.pem");
+        let (key, name) = line.split_once(' ').unwrap();
+        (key.to_owned(), name.to_owned())
+    };
+    list(&dir, &[&format!("{key}   the archive  ")]);
+    let server: Process = dir.serve(&["--clients", "clients", "-v"]);
+    dir.fetch(&server, &["--identity", "me.pem"])
+        .assert_success(ALL);
+    let log = server.stop().err;
+    assert!(log.contains("(the archive)"), "{log}");
+    assert!(Path::new(&dir.path("cert.pem")).exists());
+}

@@ -1,0 +1,187 @@
+//! SIGHUP: the server reads certificate, key and clients again.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustix::process::Signal;
+use rustls::HandshakeKind;
+
+use crate::identity::{ALL, RawClient, VERSIONS, identity, list};
+use crate::support::{CLIENT, Process, TestDir, random_image};
+
+fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
+    let args = ["--watch", "--addr", &server.address, "--identity", identity];
+    let client = Process::start(dir.command(CLIENT, &[&args[..], &["--out", out]].concat()));
+    client.err.wait_for("watching");
+    client
+}
+
+#[test]
+fn t7_removed_client_is_disconnected_and_others_go_on() {
+    let dir = TestDir::with_images();
+    let (alice, bob) = (identity(&dir, "alice.pem"), identity(&dir, "bob.pem"));
+    let (alice, bob) = (
+        format!("{} Alice", alice.split_once(' ').unwrap().0),
+        format!("{} Bob", bob.split_once(' ').unwrap().0),
+    );
+    list(&dir, &[&alice, &bob]);
+    let server = dir.serve(&["--clients", "clients"]);
+    let kept = watch(&dir, &server, "alice.pem", "kept");
+    let removed = watch(&dir, &server, "bob.pem", "removed");
+    list(&dir, &[&alice]);
+    server.signal(Signal::HUP);
+    server.err.wait_for("SIGHUP: removed from clients: Bob");
+    let output = removed.wait();
+    output.assert_failure(5, &["does not admit this client", "sha256:"]);
+    // The connection of the other one is still the same.
+    dir.add("new.png", &random_image(5, 400));
+    kept.out.wait_for("fetched new.png");
+    list(&dir, &[&bob, &alice]);
+    server.signal(Signal::HUP);
+    server.err.wait_for("SIGHUP: added to clients: Bob");
+    dir.fetch(&server, &["--identity", "bob.pem", "--list"])
+        .assert_no_error();
+    list(&dir, &[&bob]);
+    server.signal(Signal::HUP);
+    server.err.wait_for("SIGHUP: removed from clients: Alice");
+    kept.wait()
+        .assert_failure(5, &["does not admit this client"]);
+    drop(server);
+}
+
+#[test]
+fn t7_session_of_a_removed_client_is_not_served() {
+    let dir = TestDir::with_images();
+    let alice = identity(&dir, "alice.pem");
+    for version in VERSIONS {
+        list(&dir, &[&alice]);
+        let server = dir.serve(&["--clients", "clients"]);
+        let client = RawClient::new(&dir, Some("alice.pem"), version);
+        assert_eq!(&client.list(&server.address).unwrap().header, b"JTPL");
+        let resumed = client.list(&server.address).unwrap();
+        assert_eq!(
+            (resumed.handshake, &resumed.header),
+            (HandshakeKind::Resumed, b"JTPL")
+        );
+        list(&dir, &["# nobody"]);
+        server.signal(Signal::HUP);
+        server.err.wait_for("removed from clients");
+        let refused = client.list(&server.address).unwrap();
+        assert_eq!(
+            (refused.handshake, &refused.header),
+            (HandshakeKind::Resumed, b"JTPE")
+        );
+    }
+}
+
+#[test]
+fn unusable_files_leave_what_was_in_use() {
+    let dir = TestDir::with_images();
+    let alice = identity(&dir, "alice.pem");
+    list(&dir, &[&alice]);
+    let server = dir.serve(&["--clients", "clients"]);
+    let (cert, key) = (
+        fs::read(dir.path("cert.pem")).unwrap(),
+        fs::read(dir.path("key.pem")).unwrap(),
+    );
+    fs::write(dir.path("copy.pem"), &cert).unwrap();
+    list(&dir, &["sha256:00 mallory"]);
+    fs::write(dir.path("cert.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    server.signal(Signal::HUP);
+    let line = server.err.wait_for("SIGHUP: the clients in use stay");
+    assert!(line.contains("cannot use clients: line 1"), "{line}");
+    let line = server.err.wait_for("SIGHUP: the certificate in use stays");
+    assert!(line.contains("cert.pem does not contain"), "{line}");
+    let args = ["--identity", "alice.pem", "--cert", "copy.pem"];
+    dir.fetch(&server, &args).assert_success(ALL);
+    // Each file counts for itself: one that is usable is used.
+    list(&dir, &["# nobody"]);
+    server.signal(Signal::HUP);
+    server.err.wait_for("SIGHUP: removed from clients");
+    server.err.wait_for("SIGHUP: the certificate in use stays");
+    dir.fetch(&server, &args)
+        .assert_failure(5, &["does not admit"]);
+    // A key that is not the certificate's.
+    list(&dir, &[&alice]);
+    fs::write(dir.path("cert.pem"), &cert).unwrap();
+    fs::write(
+        dir.path("key.pem"),
+        KeyPair::generate().unwrap().serialize_pem(),
+    )
+    .unwrap();
+    server.signal(Signal::HUP);
+    let line = server.err.wait_for("SIGHUP: the certificate in use stays");
+    assert!(line.contains("does not match"), "{line}");
+    fs::remove_file(dir.path("key.pem")).unwrap();
+    server.signal(Signal::HUP);
+    let line = server.err.wait_for("SIGHUP: the certificate in use stays");
+    assert!(line.contains("cannot read key.pem"), "{line}");
+    assert!(!dir.path("key.pem").exists());
+    fs::write(dir.path("key.pem"), key).unwrap();
+    server.signal(Signal::HUP);
+    server
+        .err
+        .wait_for("SIGHUP: the keys in clients are unchanged");
+    server.err.wait_for("SIGHUP: the certificate is unchanged");
+    dir.fetch(&server, &args).assert_success(ALL);
+}
+
+#[test]
+fn new_certificate_is_used_and_open_connections_go_on() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&[]);
+    let client =
+        Process::start(dir.command(CLIENT, &["--tls", "--watch", "--addr", &server.address]));
+    client.err.wait_for("watching");
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    // Replaced while the client runs, and in two steps, as a user would do it.
+    fs::write(dir.path("key.pem"), key.serialize_pem()).unwrap();
+    fs::write(
+        dir.path("cert.pem"),
+        params.self_signed(&key).unwrap().pem(),
+    )
+    .unwrap();
+    server.signal(Signal::HUP);
+    let line = server.err.wait_for("SIGHUP: new certificate");
+    assert!(line.contains("with the new key sha256:"), "{line}");
+    let pin: String = line.split("new key ").nth(1).unwrap()[..71].to_owned();
+    dir.fetch(&server, &["--pin", &pin, "--out", "other"])
+        .assert_success(ALL);
+    dir.add("new.png", &random_image(5, 400));
+    client.out.wait_for("fetched new.png");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_burst_of_hangups_ends_with_the_last_files() {
+    let dir = TestDir::with_images();
+    let alice = identity(&dir, "alice.pem");
+    list(&dir, &["# nobody"]);
+    let server = dir.serve(&["--clients", "clients"]);
+    for _ in 0..20 {
+        server.signal(Signal::HUP);
+    }
+    list(&dir, &[&alice]);
+    server.signal(Signal::HUP);
+    server.err.wait_for("SIGHUP: added to clients");
+    dir.fetch(&server, &["--identity", "alice.pem"])
+        .assert_success(ALL);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn server_without_tls_ignores_hangups() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let mut open = TcpStream::connect(&server.address).unwrap();
+    server.signal(Signal::HUP);
+    server.err.wait_for("ignoring SIGHUP");
+    open.write_all(&[1, 0]).unwrap();
+    let mut header = [0; 4];
+    open.read_exact(&mut header).unwrap();
+    assert_eq!(&header, b"JTPL");
+    assert_eq!(server.stop().code, Some(0));
+}
