@@ -53,6 +53,9 @@
 //! (`rustls::ServerConfig::builder_with_provider`). A server with TLS answers plain TCP on the same port as its
 //! [policy](jtp_driver::server::PlainPolicy) allows (T2).
 //!
+//! Module [`tls`] has verifiers for both sides: a server that admits exactly the clients of a list, and clients that know
+//! a server by its key or its certificate (T7).
+//!
 //! # Other streams
 //!
 //! [`Server::serve_stream`](jtp_driver::Server::serve_stream) and [`Client::from_stream`](jtp_driver::Client::from_stream)

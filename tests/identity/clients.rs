@@ -251,7 +251,38 @@ fn t7_a_replaced_certificate_is_used_for_new_connections_alone<W: World>() {
     });
 }
 
+fn t8_clients_with_a_key_are_counted_by_it_and_not_by_their_address<W: World>() {
+    let (alice, bob) = (Identity::new("a"), Identity::new("b"));
+    let listed = Listed::new(&[("Alice", &alice), ("Bob", &bob)]);
+    W::block_on(async {
+        let serving: Serving<W> = Serving::start(|server| {
+            let server = server.tls(listed.server_config());
+            server
+                .clients(listed.clients.clone())
+                .max_connections_per_ip(1)
+        });
+        let configs = [&alice, &bob].map(|identity| listed.client_config(Some(identity), &TLS13));
+        let mut open = configs
+            .each_ref()
+            .map(|config| serving.client(Some(config)));
+        for client in &mut open {
+            serving.in_time(client.list()).await.unwrap();
+        }
+        for config in &configs {
+            let refused = serving.in_time(serving.client(Some(config)).list()).await;
+            let Err(Error::Refused(cause)) = refused else {
+                panic!("not refused: {refused:?}");
+            };
+            assert!(cause.to_string().contains("RateLimited"), "{cause}");
+        }
+        for client in &mut open {
+            serving.in_time(client.list()).await.unwrap();
+        }
+    });
+}
+
 on_each_runtime!(
+    t8_clients_with_a_key_are_counted_by_it_and_not_by_their_address,
     t7_exactly_the_listed_keys_are_admitted,
     t7_removing_a_client_ends_its_connections_and_its_sessions,
     t7_a_server_without_the_verifier_or_without_tls_admits_nobody,

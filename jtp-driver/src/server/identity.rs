@@ -8,10 +8,15 @@ use jtp_core::wire::response::ErrorCode;
 
 use super::connection::{Connection, Scheduling};
 use super::drain::Drain;
+use super::limits::Permit;
 use super::{Peer, Shared};
 use crate::runtime::{Runtime, Transport};
 use crate::signal::ShutdownSignal;
 use crate::wait::race;
+
+/// The message of RateLimited for a client that has as many connections as it may.
+#[cfg(feature = "tls")]
+const TOO_MANY: &str = "too many connections of this client";
 
 /// Why a connection is refused before its first request.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +54,10 @@ impl Identified {
 }
 
 impl<R: Runtime> Shared<R> {
-    /// Looks up the peer of a connection whose handshake, if any, is complete.
+    /// Looks up the peer of a connection whose handshake, if any, is complete. A client of the list is counted by its
+    /// key from then on, not by its address. // T7 T8
     #[cfg(feature = "tls")]
-    pub(super) fn identify(&self, mut peer: Peer) -> Identified {
+    pub(super) fn identify(&self, mut peer: Peer, permit: Option<Arc<Permit>>) -> Identified {
         let Some(clients) = &self.clients else {
             return Identified::anonymous(peer);
         };
@@ -62,6 +68,11 @@ impl<R: Runtime> Shared<R> {
             return Identified::refused(peer, ErrorCode::InvalidRequest, crate::NOT_ADMITTED);
         };
         peer.identity = Some(admission.identity);
+        if let (Some(permit), Some(client)) = (permit, peer.client_id()) {
+            if !permit.identify(client) {
+                return Identified::refused(peer, ErrorCode::RateLimited, TOO_MANY);
+            }
+        }
         Identified {
             removed: Some(admission.removed),
             ..Identified::anonymous(peer)
@@ -70,7 +81,7 @@ impl<R: Runtime> Shared<R> {
 
     /// Without TLS there is no list.
     #[cfg(not(feature = "tls"))]
-    pub(super) fn identify(&self, peer: Peer) -> Identified {
+    pub(super) fn identify(&self, peer: Peer, _: Option<Arc<Permit>>) -> Identified {
         Identified::anonymous(peer)
     }
 }

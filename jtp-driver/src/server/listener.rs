@@ -9,7 +9,7 @@ use jtp_core::server::CloseReason;
 
 use super::connection::Scheduling;
 use super::drain::Drain;
-use super::limits::LogThrottle;
+use super::limits::{LogThrottle, Permit};
 use super::observe::ConnectionEnd;
 use super::{Peer, Shared, identity};
 use crate::clock::after;
@@ -68,13 +68,12 @@ pub(super) async fn serve<R: Runtime>(
         let Some(admitted) = shared.admit(address) else {
             continue;
         };
-        let (serving, stopped) = (Arc::clone(shared), stop.0.wait());
+        let stopped = stop.0.wait();
         let open = drain.connection();
         let drain = Arc::clone(&drain);
         let task = async move {
             let served = async {
-                let peer = Peer::new(Some(address));
-                let served = serve_tcp(&serving, socket, peer, drain, Scheduling::Queued);
+                let served = admitted.serve_tcp(socket, drain, Scheduling::Queued);
                 // A failure is logged, and nothing more can be done about it.
                 let _ = admitted.serve(served).await;
             };
@@ -119,6 +118,7 @@ pub(super) async fn serve_tcp<R: Runtime>(
     shared: &Arc<Shared<R>>,
     socket: R::Socket,
     peer: Peer,
+    permit: Option<Arc<Permit>>,
     drain: Arc<Drain>,
     scheduling: Scheduling,
 ) -> io::Result<Option<CloseReason>> {
@@ -129,9 +129,12 @@ pub(super) async fn serve_tcp<R: Runtime>(
     #[cfg(feature = "tls")]
     if let Some(accept) = &shared.tls {
         // Boxed, so that a plain connection's future has no room for a handshake.
-        return Box::pin(serve_tls(shared, accept, socket, peer, drain, scheduling)).await;
+        return Box::pin(serve_tls(
+            shared, accept, socket, peer, permit, drain, scheduling,
+        ))
+        .await;
     }
-    let identified = shared.identify(peer);
+    let identified = shared.identify(peer, permit);
     identity::serve(Arc::clone(shared), identified, socket, drain, scheduling).await
 }
 
@@ -141,6 +144,7 @@ async fn serve_tls<R: Runtime>(
     accept: &super::builder::AcceptTls<R>,
     socket: R::Socket,
     peer: Peer,
+    permit: Option<Arc<Permit>>,
     drain: Arc<Drain>,
     scheduling: Scheduling,
 ) -> io::Result<Option<CloseReason>> {
@@ -172,11 +176,11 @@ async fn serve_tls<R: Runtime>(
             let Some((stream, tls)) = unless_drained(&drain, handshake).await? else {
                 return Ok(Some(CloseReason::Shutdown));
             };
-            let identified = shared.identify(peer.with_tls(tls));
+            let identified = shared.identify(peer.with_tls(tls), permit);
             return identity::serve(Arc::clone(shared), identified, stream, drain, scheduling)
                 .await;
         }
-        Opening::Plain => shared.identify(peer),
+        Opening::Plain => shared.identify(peer, permit),
         Opening::RefusePlain => {
             Identified::refused(peer, ErrorCode::UnsupportedFeature, TLS_REQUIRED)
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::limits::ClientId;
 #[cfg(feature = "tls")]
 use crate::tls::{ClientIdentity, TlsPeer};
 
@@ -43,6 +44,16 @@ impl Peer {
     #[must_use]
     pub fn identity(&self) -> Option<&ClientIdentity> {
         self.identity.as_ref()
+    }
+
+    /// Whom the limits count: a client of the server's list by its key, others by their address. `None` for a peer
+    /// without either, which is not limited.
+    pub(super) fn client_id(&self) -> Option<ClientId> {
+        #[cfg(feature = "tls")]
+        if let Some(identity) = &self.identity {
+            return Some(ClientId::Key(*identity.key().as_bytes()));
+        }
+        self.ip().map(ClientId::at)
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {

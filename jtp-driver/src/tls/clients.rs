@@ -55,7 +55,7 @@ impl fmt::Display for ClientIdentity {
 /// use jtp_driver::tls::ClientList;
 ///
 /// let list: ClientList = "
-/// # the archive
+/// ## the archive
 /// sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 alice's laptop
 /// "
 /// .parse()?;

@@ -21,7 +21,7 @@
 //! use jtp_driver::tls::{AuthorizedClients, ClientList};
 //!
 //! let list: ClientList = "\
-//! # gallery
+//! ## gallery
 //! sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 alice's laptop
 //! "
 //! .parse()?;
