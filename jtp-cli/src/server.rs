@@ -291,7 +291,7 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     );
     if args.clients.is_none() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
-            "everyone who can connect to {address} can fetch all {images}: admit only known clients with --clients, or listen on a loopback address with --bind"
+            "everyone who can connect to {address} can fetch every image: admit only known clients with --clients, or listen on a loopback address with --bind"
         );
     }
 }

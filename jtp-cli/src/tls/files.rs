@@ -100,6 +100,35 @@ pub(super) fn check_not_writable(path: &Path, metadata: &Metadata) -> Result<(),
     check_owner(path, metadata)
 }
 
+/// Refuses a file that was found rather than named, if another user put it there or everyone can change it.
+pub(super) fn check_found(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        let cause = if owner != own && owner != 0 {
+            format!("it belongs to another user (ID {owner})")
+        } else if mode(metadata) & 0o002 != 0 {
+            format!("every user can write it (mode {:04o})", mode(metadata))
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(
+            Exit::Tls,
+            format!(
+                "{} in the current folder is not trusted: {cause}; name the certificate to trust with --cert",
+                path.display()
+            ),
+        ))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (path, metadata);
+        Ok(())
+    }
+}
+
 /// Says that other users can read or write a private key; `None` if they cannot.
 ///
 /// A key that belongs to root may be readable by a group: that is how a server without root's rights reads it.

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::files::{check_owner, exposure};
+use super::files::{check_found, check_owner, exposure};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use kind::Kind;
@@ -24,6 +24,19 @@ const MAX_FILE_LENGTH: u64 = 16 << 20;
 /// The file cannot be read, or contains no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     PemFile::read(path)?.certificates()
+}
+
+/// [`read_certificates`], of a file that the user did not name.
+///
+/// # Errors
+///
+/// As [`read_certificates`], or another user may have put the file there.
+pub(super) fn read_found_certificates(
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let file = PemFile::read(path)?;
+    check_found(path, &file.metadata)?;
+    file.certificates()
 }
 
 /// Reads the first private key of a PEM file. Other sections, such as `EC PARAMETERS`, are skipped. Returns also a

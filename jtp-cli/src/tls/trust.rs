@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use super::identity::Identity;
-use super::pem::read_certificates;
+use super::pem::{read_certificates, read_found_certificates};
 use super::{certificate_error, provider};
 use crate::address::Address;
 use crate::client_args::ClientArgs;
@@ -42,14 +42,6 @@ impl Trust {
             Some(path) => Trust::File(path.clone()),
             None if Path::new(DEFAULT_CERT).is_file() => Trust::DefaultFile,
             None => Trust::System,
-        }
-    }
-
-    fn file(&self) -> Option<&Path> {
-        match self {
-            Trust::File(path) => Some(path),
-            Trust::DefaultFile => Some(Path::new(DEFAULT_CERT)),
-            Trust::Keys(_) | Trust::System => None,
         }
     }
 }
@@ -105,14 +97,18 @@ fn verifier(
     trust: &Trust,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ServerCertVerifier>>, Failure> {
-    if let Trust::Keys(keys) = trust {
-        let verifier = ServerKeyVerifier::new(keys.iter().copied(), provider);
-        return Ok(Some(Arc::new(verifier)));
-    }
-    let Some(path) = trust.file() else {
-        return Ok(None);
+    let (path, certificates) = match trust {
+        Trust::Keys(keys) => {
+            let verifier = ServerKeyVerifier::new(keys.iter().copied(), provider);
+            return Ok(Some(Arc::new(verifier)));
+        }
+        Trust::File(path) => (path.as_path(), read_certificates(path)?),
+        Trust::DefaultFile => {
+            let path = Path::new(DEFAULT_CERT);
+            (path, read_found_certificates(path)?)
+        }
+        Trust::System => return Ok(None),
     };
-    let certificates = read_certificates(path)?;
     let number = certificates.len();
     // T7
     let verifier = CertificateVerifier::new(certificates, provider)

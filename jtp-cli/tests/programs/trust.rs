@@ -4,7 +4,7 @@ use std::fs;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use crate::support::{Process, ProcessOutput, SERVER, TestDir};
+use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, set_mode};
 
 const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
 
@@ -159,10 +159,7 @@ fn client_says_what_it_verifies_the_server_with() {
     dir.fetch(&server, &["--tls", "--server-name", "bank.example"])
         .assert_failure(5, &["(verified with cert.pem in the current folder)"]);
     let other = TestDir::new();
-    let mut client = other.command(
-        crate::support::CLIENT,
-        &["--tls", "--addr", &server.address],
-    );
+    let mut client = other.command(CLIENT, &["--tls", "--addr", &server.address]);
     // A root that did not sign the server's certificate, whatever roots this machine has.
     self_signed(&other, "root", &params("root.example", CA));
     client.env("SSL_CERT_FILE", other.path("root.pem"));
@@ -170,6 +167,29 @@ fn client_says_what_it_verifies_the_server_with() {
         5,
         &["is not trusted by this system's root certificates; pass the server's own certificate with --cert"],
     );
+}
+
+#[test]
+fn certificate_that_another_user_left_in_the_current_folder_is_not_trusted() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&[]);
+    let cert = dir.path("cert.pem");
+    let refused = "cert.pem in the current folder is not trusted";
+    set_mode(&cert, 0o666);
+    dir.fetch(&server, &["--tls"])
+        .assert_failure(5, &[refused, "every user can write it (mode 0666)"]);
+    dir.fetch(&server, &["--tls", "--cert", "cert.pem"])
+        .assert_success(ALL);
+    set_mode(&cert, 0o664);
+    dir.fetch(&server, &["--tls"]).assert_success(ALL);
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give files away.
+    }
+    std::os::unix::fs::chown(&cert, Some(12_345), None).unwrap();
+    dir.fetch(&server, &["--tls"])
+        .assert_failure(5, &[refused, "it belongs to another user (ID 12345)"]);
+    dir.fetch(&server, &["--tls", "--cert", "cert.pem"])
+        .assert_success(ALL);
 }
 
 /// The key in the line that the server logs at its start.
@@ -213,7 +233,7 @@ fn plain_tcp_to_another_machine_causes_one_warning() {
     // A name that does not exist: nothing leaves this machine.
     let run = |args: &[&str]| {
         let args = [&["--connect-timeout", "1", "--retries", "0"], args].concat();
-        dir.run(crate::support::CLIENT, &args).err
+        dir.run(CLIENT, &args).err
     };
     let output = run(&["--addr", "host.invalid"]);
     assert_eq!(output.matches(warning).count(), 1, "{output}");
@@ -316,10 +336,10 @@ fn generated_certificate_near_its_end_is_renewed_with_the_same_key() {
 fn server_that_others_can_reach_says_that_everyone_can_fetch() {
     let dir = TestDir::with_images();
     fs::write(dir.path("clients"), "").unwrap();
-    crate::support::set_mode(&dir.path("clients"), 0o644);
+    set_mode(&dir.path("clients"), 0o644);
     let warning = |bind: &str, args: &[&str]| {
         let log = dir.serve_on(bind, args).stop().err;
-        log.matches("can fetch all images: admit only known clients with --clients")
+        log.matches("can fetch every image: admit only known clients with --clients")
             .count()
     };
     assert_eq!(warning("0.0.0.0:0", &[]), 1);
@@ -353,7 +373,7 @@ fn private_key_of_another_user_is_refused_and_one_that_others_can_read_causes_a_
             ),
         ),
     ] {
-        crate::support::set_mode(&dir.path("key.pem"), mode);
+        set_mode(&dir.path("key.pem"), mode);
         let log = dir.serve(&[]).stop().err;
         match warning {
             Some(warning) => assert!(log.contains(warning), "{log}"),
