@@ -1,6 +1,6 @@
 complete -c client -l addr -d 'Server to fetch from; the default port is 8443' -r
 complete -c client -l server-name -d 'Name to verify in the server\'s certificate [default: the host of --addr; localhost for a loopback address]' -r
-complete -c client -l cert -d 'Certificates to trust (PEM) [default: cert.pem if it exists, else the system\'s roots]' -r -F
+complete -c client -l cert -d 'Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system\'s roots]' -r -F
 complete -c client -l pin -d 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls' -r
 complete -c client -l identity -d 'This client\'s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls' -r -F
 complete -c client -l out -l output -d 'Folder for the images; created if missing' -r -F

@@ -23,7 +23,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
         'client' {
             [CompletionResult]::new('--addr', '--addr', [CompletionResultType]::ParameterName, 'Server to fetch from; the default port is 8443')
             [CompletionResult]::new('--server-name', '--server-name', [CompletionResultType]::ParameterName, 'Name to verify in the server''s certificate [default: the host of --addr; localhost for a loopback address]')
-            [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Certificates to trust (PEM) [default: cert.pem if it exists, else the system''s roots]')
+            [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system''s roots]')
             [CompletionResult]::new('--pin', '--pin', [CompletionResultType]::ParameterName, 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls')
             [CompletionResult]::new('--identity', '--identity', [CompletionResultType]::ParameterName, 'This client''s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls')
             [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'Folder for the images; created if missing')

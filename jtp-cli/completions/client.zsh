@@ -17,7 +17,7 @@ _client() {
     _arguments "${_arguments_options[@]}" : \
 '--addr=[Server to fetch from; the default port is 8443]:HOST:PORT:_default' \
 '--server-name=[Name to verify in the server'\''s certificate \[default\: the host of --addr; localhost for a loopback address\]]:NAME:_default' \
-'--cert=[Certificates to trust (PEM) \[default\: cert.pem if it exists, else the system'\''s roots\]]:PATH:_files' \
+'--cert=[Certificates to trust (PEM)\: of a CA for all that it signed, others for themselves alone \[default\: cert.pem if it exists, else the system'\''s roots\]]:PATH:_files' \
 '(--cert --no-tls)*--pin=[Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls]:sha256:HEX:_default' \
 '(--no-tls)--identity=[This client'\''s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls]:FILE:_files' \
 '--out=[Folder for the images; created if missing]:DIR:_files' \

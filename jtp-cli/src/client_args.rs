@@ -63,7 +63,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub server_name: Option<String>,
 
-    /// Certificates to trust (PEM) [default: cert.pem if it exists, else the system's roots]
+    /// Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system's roots]
     #[arg(long, value_name = "PATH", help_heading = "Server")]
     pub cert: Option<PathBuf>,
 

@@ -18,8 +18,8 @@ Examples:
 Images are the files directly in the folder that have a known extension. Changes in the folder are picked up.
 Times are in seconds or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates, 0 means no limit.
 Ctrl-C or SIGTERM finishes requests in progress and exits; a second signal exits immediately.
-SIGHUP does not end the server: it reads --cert, --key and --clients again. Connections go on, except those of removed
-clients.
+SIGHUP reads --cert, --key and --clients again and does not end the server.
+Only connections of clients that were removed from --clients end then.
 Exit codes: 0 success, 1 error, 2 usage error.";
 
 /// Share the images of a folder over JTP, the Jason Transfer Protocol.

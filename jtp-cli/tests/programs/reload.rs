@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use jtp_tokio::tls::KeyFingerprint;
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
 use rustls::HandshakeKind;
@@ -132,27 +133,59 @@ fn unusable_files_leave_what_was_in_use() {
 fn new_certificate_is_used_and_open_connections_go_on() {
     let dir = TestDir::with_images();
     let server = dir.serve(&[]);
-    let client =
-        Process::start(dir.command(CLIENT, &["--tls", "--watch", "--addr", &server.address]));
-    client.err.wait_for("watching");
+    let line = server.err.wait_for("the server's key is");
+    let old_pin = fingerprint(&line).to_owned();
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    // Replaced while the client runs, and in two steps, as a user would do it.
+    let params = |serial: u64| {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.serial_number = Some(serial.into());
+        params.self_signed(&key).unwrap()
+    };
+    let new_pin = KeyFingerprint::of_certificate(params(1).der())
+        .unwrap()
+        .to_string();
+    // It may fetch images over new connections.
+    let client = Process::start(dir.command(
+        CLIENT,
+        &[
+            "--watch",
+            "--addr",
+            &server.address,
+            "--pin",
+            &old_pin,
+            "--pin",
+            &new_pin,
+        ],
+    ));
+    client.err.wait_for("watching");
     fs::write(dir.path("key.pem"), key.serialize_pem()).unwrap();
-    fs::write(
-        dir.path("cert.pem"),
-        params.self_signed(&key).unwrap().pem(),
-    )
-    .unwrap();
+    fs::write(dir.path("cert.pem"), params(1).pem()).unwrap();
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: new certificate");
     assert!(line.contains("with the new key sha256:"), "{line}");
-    let pin: String = line.split("new key ").nth(1).unwrap()[..71].to_owned();
-    dir.fetch(&server, &["--pin", &pin, "--out", "other"])
+    assert_eq!(fingerprint(&line), new_pin);
+    dir.fetch(&server, &["--pin", &new_pin, "--out", "other"])
+        .assert_success(ALL);
+    dir.fetch(&server, &["--pin", &old_pin, "--out", "other"])
+        .assert_failure(5, &["--pin expects"]);
+    fs::write(dir.path("cert.pem"), params(2).pem()).unwrap();
+    server.signal(Signal::HUP);
+    let line = server.err.wait_for("SIGHUP: new certificate");
+    assert!(line.contains("of the same key"), "{line}");
+    dir.fetch(&server, &["--tls", "--out", "other"])
         .assert_success(ALL);
     dir.add("new.png", &random_image(5, 400));
     client.out.wait_for("fetched new.png");
-    assert_eq!(server.stop().code, Some(0));
+    let output = server.stop();
+    assert_eq!(output.code, Some(0));
+    let lost = client.err.next_line();
+    assert!(lost.contains("retrying"), "{lost}");
+}
+
+/// The key in a line of the server's log.
+fn fingerprint(line: &str) -> &str {
+    let start = line.find("sha256:").unwrap();
+    &line[start..start + "sha256:".len() + 64]
 }
 
 #[test]

@@ -15,6 +15,8 @@ fn invalid_flags_are_reported_and_exit_2() {
         (SERVER, &["--keep-alive-timeout", "soon"]),
         (SERVER, &["--rate-limit", "many"]),
         (SERVER, &["--no-tls", "--require-tls"]),
+        (SERVER, &["--clients", "a", "--no-tls"]),
+        (SERVER, &["--clients", "a", "--allow-plain"]),
         (CLIENT, &["--nonsense"]),
         (CLIENT, &["--addr", "http://127.0.0.1"]),
         (CLIENT, &["--addr", "127.0.0.1:99999"]),
@@ -26,6 +28,9 @@ fn invalid_flags_are_reported_and_exit_2() {
         (CLIENT, &["--max-image-size", "huge"]),
         (CLIENT, &["--max-image-size", "4GiB"]),
         (CLIENT, &["--timeout", "-1"]),
+        (CLIENT, &["--show-identity"]),
+        (CLIENT, &["--identity", "a", "--plain"]),
+        (CLIENT, &["--pin", "sha256:0a"]),
     ] {
         let output = dir.run(program, args);
         assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
