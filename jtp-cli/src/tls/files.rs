@@ -6,7 +6,9 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use crate::exit::{Exit, Failure};
+#[cfg(unix)]
+use crate::exit::Exit;
+use crate::exit::Failure;
 
 /// The mode of private keys.
 pub(super) const PRIVATE: u32 = 0o600;
