@@ -16,6 +16,7 @@ use tracing::Span;
 
 use super::coalescer::WriteCoalescer;
 use super::drain::Drain;
+use super::limits::WatcherPermit;
 use super::observe::WatcherGuard;
 use super::prefetch::{BodyReader, Loaded};
 use super::request::{Answer, Decision, Request};
@@ -52,6 +53,14 @@ struct Answering {
     span: Span,
 }
 
+/// What a connection holds while it watches.
+struct Watcher {
+    subscription: Subscription,
+    /// `None` without a limit, and once the watcher has to end.
+    permit: Option<WatcherPermit>,
+    _counted: WatcherGuard,
+}
+
 /// One connection: the machine, its stream, and everything that it waits for.
 pub(super) struct Connection<R: Runtime, T> {
     shared: Arc<Shared<R>>,
@@ -65,7 +74,7 @@ pub(super) struct Connection<R: Runtime, T> {
     /// The store of the last accepted request.
     store: Arc<dyn ImageStore>,
     /// Changes of its catalog, while the connection watches.
-    subscription: Option<(Subscription, WatcherGuard)>,
+    watcher: Option<Watcher>,
     deciding: Option<Deciding>,
     answering: Option<Answering>,
     scheduling: Scheduling,
@@ -108,7 +117,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             clock,
             timer: DeadlineTimer::default(),
             input: InputBuffer::new(MIN_READ, Turn::MAX_READ),
-            subscription: None,
+            watcher: None,
             deciding: None,
             answering: None,
             scheduling,
@@ -151,6 +160,9 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             progress |= self.poll_write(cx)?;
             progress |= self.poll_read(cx)?;
             progress |= self.poll_finish(cx);
+            if let Some(permit) = self.watcher.as_ref().and_then(|w| w.permit.as_ref()) {
+                permit.set_busy(!self.machine.transmit().is_empty());
+            }
             if self.machine.is_closed() {
                 return Poll::Ready(Ok(self.machine.close_reason()));
             }
@@ -204,10 +216,18 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             }
         }
         if !self.machine.is_watching() {
-            self.subscription = None;
-        } else if let Some((subscription, _)) = &mut self.subscription {
-            if let Poll::Ready(catalog) = subscription.poll_changed(cx) {
+            self.watcher = None;
+        } else if let Some(watcher) = &mut self.watcher {
+            if let Poll::Ready(catalog) = watcher.subscription.poll_changed(cx) {
                 self.machine.catalog_changed(&catalog, self.clock.now());
+                progress = true;
+            }
+            if watcher
+                .permit
+                .take_if(|permit| permit.poll_evicted(cx))
+                .is_some()
+            {
+                self.machine.end_watch(self.clock.now()); // T8
                 progress = true;
             }
         }
@@ -231,7 +251,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 return;
             };
             self.begin_request(head);
-            if !self.shared.allows(&self.peer) {
+            if !self.shared.allows_request(&self.peer) {
                 let message = "too many requests from this address: try again later";
                 self.refuse(ErrorCode::RateLimited, message, now); // S15
                 continue;
@@ -275,8 +295,12 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         let accepted = self.machine.accept(&snapshot, now);
         debug_assert!(accepted.is_ok(), "a request waits for a decision");
         if self.machine.is_watching() {
-            let subscription = store.catalog().subscribe_since(snapshot.generation());
-            self.subscription = Some((subscription, self.shared.watcher()));
+            let (counted, permit) = self.shared.watcher(&self.peer);
+            self.watcher = Some(Watcher {
+                subscription: store.catalog().subscribe_since(snapshot.generation()),
+                permit,
+                _counted: counted,
+            });
         }
         self.bodies.begin_response(Arc::clone(&store));
         self.store = store;

@@ -177,7 +177,18 @@ async fn serve_tls<R: Runtime>(
     let config = options.config;
     let refuse = match options.plain.classify(first[0], loopback) {
         Opening::Tls => {
-            let handshake = timeout_io(runtime, options.handshake_timeout, accept(runtime, socket)); // T4
+            if !shared.allows_handshake(&peer) {
+                return Ok(Some(CloseReason::Refused(ErrorCode::RateLimited)));
+            }
+            let handshake = async {
+                let _counted = shared.observation.handshake();
+                let accept = accept(runtime, socket);
+                match scheduling {
+                    Scheduling::Queued => shared.handshakes.run(peer.client_id(), accept).await,
+                    Scheduling::Independent => accept.await,
+                }
+            };
+            let handshake = timeout_io(runtime, options.handshake_timeout, handshake); // T4
             // S16: a handshake is no response under way.
             let Some((stream, tls)) = unless_drained(&drain, handshake).await? else {
                 return Ok(Some(CloseReason::Shutdown));
