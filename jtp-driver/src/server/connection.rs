@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use jtp_core::Time;
-use jtp_core::server::{CloseReason, ServerConnection};
+use jtp_core::server::{CloseReason, ServerConnection, Timeout};
 use jtp_core::wire::request::RequestHead;
 use jtp_core::wire::response::ErrorCode;
 use tracing::Span;
@@ -26,6 +26,7 @@ use crate::BoxFuture;
 use crate::buffer::InputBuffer;
 use crate::clock::{Clock, DeadlineTimer};
 use crate::runtime::{Runtime, Transport};
+use crate::socket::{limit_delivery, reset_on_close};
 use crate::store::{ImageStore, Subscription};
 
 /// The size of an idle connection's read buffer.
@@ -164,7 +165,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 permit.set_busy(!self.machine.transmit().is_empty());
             }
             if self.machine.is_closed() {
-                return Poll::Ready(Ok(self.machine.close_reason()));
+                return Poll::Ready(Ok(self.closed()));
             }
             if self
                 .until
@@ -411,11 +412,26 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         }
         match self.io.poll_close(cx) {
             Poll::Ready(_) => {
+                if let Some(socket) = self.io.socket() {
+                    limit_delivery(&socket, self.shared.options.config.write_timeout());
+                }
                 // An error says that the peer is gone, and needs no half-close.
                 self.machine.finished(self.clock.now()).is_ok()
             }
             Poll::Pending => false,
         }
+    }
+
+    /// The machine has closed the connection, and the socket is next.
+    fn closed(&self) -> Option<CloseReason> {
+        let reason = self.machine.close_reason();
+        // A peer that is too slow gets no last bytes, and keeps none in the system's memory. // T4 T8
+        if let Some(CloseReason::Timeout(Timeout::Write | Timeout::Request)) = reason {
+            if let Some(socket) = self.io.socket() {
+                reset_on_close(&socket);
+            }
+        }
+        reason
     }
 
     /// A request begins: its span, and its time.
