@@ -18,6 +18,7 @@ pub mod exit;
 mod host_name;
 pub mod limits;
 pub mod list;
+pub mod log_queue;
 pub mod logging;
 pub mod pem;
 pub mod report;

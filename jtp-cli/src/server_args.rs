@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 
 use crate::address::Address;
+use crate::logging::LogFormat;
 use crate::units::{none_if_zero, parse_seconds, parse_size};
 
 const EXAMPLES: &str = "\
@@ -164,6 +165,16 @@ pub struct ServerArgs {
     /// How long a shutdown waits for requests in progress
     #[arg(long, value_name = "SEC", default_value = "30", value_parser = parse_seconds, help_heading = "Limits")]
     pub drain_timeout: Duration,
+
+    /// Format of the log on stderr
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        help_heading = "Output"
+    )]
+    pub log_format: LogFormat,
 
     /// Log more; -vv for even more (RUST_LOG also works)
     #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]

@@ -33,7 +33,7 @@ use connection::Scheduling;
 use drain::Drain;
 #[cfg(feature = "tls")]
 use limits::HandshakeLimiter;
-use limits::{ConnectionLimiter, Permit, RateLimiter, WatcherLimiter, WatcherPermit};
+use limits::{ConnectionLimiter, LogThrottle, Permit, RateLimiter, WatcherLimiter, WatcherPermit};
 pub use observe::{ConnectionEnd, Counters, Observer, RequestSummary};
 use observe::{Observation, WatcherGuard};
 pub use peer::Peer;
@@ -61,6 +61,8 @@ struct Shared<R: Runtime> {
     scheduler: Arc<FairScheduler>,
     memory: Arc<MemoryBudget>,
     observation: Observation,
+    /// Of reading images.
+    failures: Mutex<LogThrottle>,
     #[cfg(feature = "tls")]
     tls: Option<builder::AcceptTls<R>>,
     #[cfg(feature = "tls")]
@@ -170,6 +172,18 @@ impl<R: Runtime> Shared<R> {
         let client = peer.client_id();
         let permit = client.and_then(|client| self.watchers.admit(client, self.runtime.now()));
         (self.observation.watcher(), permit)
+    }
+
+    /// Logs that an image cannot be sent, which a client can cause as often as it asks for the image.
+    fn image_failed(&self, peer: &Peer, error: &dyn std::error::Error) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = failures.record(self.runtime.now()) {
+            let sources = std::iter::successors(error.source(), |&error| error.source());
+            let causes = sources
+                .map(|source| format!(": {source}"))
+                .collect::<String>();
+            tracing::warn!(%peer, error = format_args!("{error}{causes}"), count, "an image cannot be sent");
+        }
     }
 
     fn request_completed(
