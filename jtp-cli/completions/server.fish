@@ -8,12 +8,16 @@ complete -c server -l bind -d 'Address and port to listen on; port 0 picks a fre
 complete -c server -l cert -d 'Certificate (PEM); generated with its key at the first start if neither exists [default: cert.pem]' -r -F
 complete -c server -l key -d 'Private key of the certificate (PEM) [default: key.pem]' -r -F
 complete -c server -l clients -d 'Admit only the clients with these keys: lines "sha256:HEX name", # comments. Implies --require-tls' -r -F
-complete -c server -l rate-limit -d 'Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit' -r
+complete -c server -l rate-limit -d 'Maximum requests, and TLS handshakes, per window from one client address (IPv6: one /64 network); 0 means no limit' -r
 complete -c server -l rate-limit-window -d 'Length of the rate limit window' -r
 complete -c server -l keep-alive-timeout -d 'How long a connection may be idle between requests' -r
 complete -c server -l max-connections -d 'Maximum concurrent connections' -r
 complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit [default: an eighth of --max-connections]' -r
+complete -c server -l max-watchers -d 'Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most. 0 means no limit [default: half of --max-connections]' -r
+complete -c server -l max-handshakes -d 'Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit [default: 4 per processor]' -r
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
+complete -c server -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'Lines for people'
+json\t'One JSON object in each line'"
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'
 complete -c server -l checksum -d 'Hash every file again instead of trusting the index'
@@ -22,5 +26,5 @@ complete -c server -l no-tls -l plain -d 'Serve plain TCP only, without TLS'
 complete -c server -l require-tls -d 'Refuse plain TCP [default: accept it from this machine only]'
 complete -c server -l allow-plain -d 'Accept plain TCP from all clients, in addition to TLS'
 complete -c server -s v -l verbose -d 'Log more; -vv for even more (RUST_LOG also works)'
-complete -c server -s h -l help -d 'Print help'
+complete -c server -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c server -s V -l version -d 'Print version'

@@ -9,7 +9,7 @@ use crate::client_args::ClientArgs;
 use crate::connect::{self, Connector};
 use crate::exit::{Exit, Failure};
 use crate::list;
-use crate::logging::{self, DefaultLevel};
+use crate::logging;
 use crate::signals;
 use crate::sync;
 use crate::terminal::stderr_line;
@@ -17,7 +17,7 @@ use crate::terminal::stderr_line;
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ClientArgs) -> Exit {
-    logging::start(DefaultLevel::Error, args.verbose);
+    logging::start_client(args.verbose);
     match run(args) {
         Ok(exit) => exit,
         Err(failure) => {

@@ -15,17 +15,34 @@ use crate::exit::error_chain;
 /// ```
 #[must_use]
 pub fn escaped(text: &str) -> Escaped<'_> {
-    Escaped(text)
+    Escaped {
+        text,
+        is_unsafe: |c| c == '\\' || is_unsafe(c),
+    }
 }
 
-/// See [`escaped`].
+/// Like [`escaped`], for text of which parts may be escaped already: a backslash stays as it is.
+///
+/// ```
+/// use jtp_cli::escape::escaped_again;
+/// assert_eq!(escaped_again("a\\n \n").to_string(), r"a\n \n");
+/// ```
+#[must_use]
+pub fn escaped_again(text: &str) -> Escaped<'_> {
+    Escaped { text, is_unsafe }
+}
+
+/// See [`escaped`] and [`escaped_again`].
 #[derive(Debug, Clone, Copy)]
-pub struct Escaped<'a>(&'a str);
+pub struct Escaped<'a> {
+    text: &'a str,
+    is_unsafe: fn(char) -> bool,
+}
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(is_unsafe) {
+        let mut rest = self.text;
+        while let Some(at) = rest.find(self.is_unsafe) {
             let (plain, from) = rest.split_at(at);
             f.write_str(plain)?;
             let mut chars = from.chars();
@@ -55,8 +72,7 @@ pub fn escaped_chain(error: &dyn Error) -> String {
 }
 
 fn is_unsafe(c: char) -> bool {
-    c == '\\'
-        || c.is_control()
+    c.is_control()
         || matches!(c,
             // Bidirectional marks, embeddings, overrides and isolates.
             '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

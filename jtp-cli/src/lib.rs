@@ -16,6 +16,7 @@ pub mod escape;
 pub mod exit;
 pub mod limits;
 pub mod list;
+pub mod log_queue;
 pub mod logging;
 pub mod report;
 pub mod server;

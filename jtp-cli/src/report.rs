@@ -28,6 +28,9 @@ const BAR: &str =
 /// The failure kind for errors of the local disk.
 const LOCAL_DISK: &str = "local disk";
 
+/// The most lines of one kind about single images, without `-v`.
+const MAX_LINES: u64 = 20;
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -61,6 +64,8 @@ struct State {
     renamed: u64,
     replaced: u64,
     failed: BTreeMap<&'static str, u64>,
+    /// The lines that were due, by kind.
+    lines: BTreeMap<&'static str, u64>,
     has_reported_watch: bool,
     /// What the last retry was about.
     retried: String,
@@ -97,10 +102,13 @@ impl Reporter {
             SyncEvent::Progress { bytes } => self.state().bar.set_position(*bytes),
             SyncEvent::Planned(totals) => self.planned(totals),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
-            SyncEvent::Unreadable { name, error } => stderr_line(format_args!(
-                "warning: cannot read {}: {error}; leaving it as it is",
-                escaped(&name.to_string_lossy())
-            )),
+            SyncEvent::Unreadable { name, error } => self.limited(
+                "files that cannot be read",
+                format_args!(
+                    "warning: cannot read {}: {error}; leaving it as it is",
+                    escaped(&name.to_string_lossy())
+                ),
+            ),
             SyncEvent::Placed {
                 id,
                 name,
@@ -242,7 +250,10 @@ impl Reporter {
         // The image is there, under another name.
         let is_stored = matches!(reason, Reason::NameTaken | Reason::CannotRename);
         if is_stored && cause.is_none() {
-            self.note(format_args!("warning: {name} ({id}): {reason}"));
+            if self.state().style != Style::Quiet {
+                let line = format_args!("warning: {name} ({id}): {reason}");
+                self.limited("images under another name", line);
+            }
             return;
         }
         let kind = failure_kind(reason, cause);
@@ -260,7 +271,24 @@ impl Reporter {
             Some(Cause::Folder(error)) => error_chain(error),
             Some(_) => reason.to_string(),
         };
-        stderr_line(format_args!("failed: {name} ({id}): {text}"));
+        self.limited(kind, format_args!("failed: {name} ({id}): {text}"));
+    }
+
+    /// Prints the first lines of a kind, and all of them with `-v`. The last line has the counts.
+    fn limited(&self, kind: &'static str, line: fmt::Arguments<'_>) {
+        let count = {
+            let lines = &mut self.state().lines;
+            let count = lines.entry(kind).or_default();
+            *count += 1;
+            *count
+        };
+        if count <= MAX_LINES || self.args.verbose > 0 {
+            stderr_line(line);
+        } else if count == MAX_LINES + 1 {
+            stderr_line(format_args!(
+                "more lines like this ({kind}) are left out; -v prints all of them"
+            ));
+        }
     }
 
     /// The exit code determined by the images alone.
@@ -309,6 +337,7 @@ impl State {
             renamed: 0,
             replaced: 0,
             failed: BTreeMap::new(),
+            lines: BTreeMap::new(),
             has_reported_watch: false,
             retried: String::new(),
             connections: None,

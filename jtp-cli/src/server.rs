@@ -18,10 +18,10 @@ use crate::address::Address;
 use crate::cache;
 use crate::exit::{Exit, Failure, error_chain};
 use crate::limits;
-use crate::logging::{self, DefaultLevel};
+use crate::logging;
 use crate::server_args::ServerArgs;
 use crate::signals::{self, Hangups};
-use crate::terminal::{stderr_line, stdout_line};
+use crate::terminal::stdout_line;
 use crate::tls::server::{Files, ServerTls};
 use crate::units::none_if_zero;
 
@@ -34,11 +34,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ServerArgs) -> Exit {
-    logging::start(DefaultLevel::Info, args.verbose);
+    let log = logging::start_server(args.log_format, args.verbose);
     match run(args) {
         Ok(()) => Exit::Success,
         Err(failure) => {
-            stderr_line(format_args!("error: {failure}"));
+            log.error(&failure);
             // 1 is the server's only code for errors; clap reports usage errors (2).
             Exit::Other
         }
@@ -135,6 +135,12 @@ fn build(
         .drain_timeout(none_if_zero(args.drain_timeout));
     if let Some(max) = args.max_connections_per_ip {
         builder = builder.max_connections_per_ip(max);
+    }
+    if let Some(max) = args.max_watchers {
+        builder = builder.max_watchers(max);
+    }
+    if let Some(max) = args.max_handshakes {
+        builder = builder.max_handshakes(max);
     }
     if let Some(tls) = tls {
         builder = builder.tls(tls.config());

@@ -35,8 +35,19 @@ pub fn stdout_line(line: fmt::Arguments<'_>) -> io::Result<()> {
     })
 }
 
-/// Writes a line to stderr. Write errors are ignored, because there is nowhere to report them.
+/// The longest line on stderr in bytes. A peer's message can be 64 KiB long, and ten times as long when it is escaped.
+const MAX_LINE: usize = 4096;
+
+/// Writes a line to stderr, cut at 4 KiB. Write errors are ignored, because there is nowhere to report them.
 pub fn stderr_line(line: fmt::Arguments<'_>) {
+    let mut line = line.to_string();
+    if line.len() > MAX_LINE {
+        let end = (0..=MAX_LINE).rfind(|&at| line.is_char_boundary(at));
+        let end = end.unwrap_or(0);
+        let more = line.len() - end;
+        line.truncate(end);
+        line += &format!("… ({more} more bytes)");
+    }
     suspending_bar(|| {
         let _ = writeln!(io::stderr().lock(), "{line}");
     });

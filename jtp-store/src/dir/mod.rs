@@ -10,6 +10,7 @@
 
 mod body;
 mod builder;
+mod burst;
 #[cfg(feature = "zstd")]
 mod compressor;
 mod counters;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jtp_core::CatalogWriter;
 
+use super::burst::{LineLimit, limited};
 use super::shared::SharedIndex;
 use jtp_driver::store::LiveCatalog;
 
@@ -68,7 +69,8 @@ impl Publisher {
                 match index.listing(*id) {
                     Some((listed, image)) => {
                         if let Err(e) = writer.insert(&listed, image) {
-                            tracing::warn!(name = listed, error = %e, "an image is left out of the catalog");
+                            static REJECTED: LineLimit = LineLimit::new();
+                            limited!(REJECTED, warn, name = listed, error = %e, "an image is left out of the catalog");
                         }
                     }
                     None => {

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use jtp_core::ImageId;
 
+use super::burst::{LineLimit, limited};
 use super::record::Name;
 use crate::fingerprint::Fingerprint;
+
+static REFUSED: LineLimit = LineLimit::new();
 
 /// Why a file is left out.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl Refusals {
     pub(super) fn insert(&mut self, name: &Name, refusal: Refusal) {
         let before = self.remove(name);
         if before.is_none_or(|before| before.reason != refusal.reason) {
-            tracing::warn!(file = ?name, reason = refusal.reason, "a file is left out of the catalog");
+            limited!(REFUSED, warn, file = ?name, reason = refusal.reason, "a file is left out of the catalog");
         }
         self.collisions += usize::from(refusal.collides_with.is_some());
         self.files.insert(Arc::clone(name), refusal);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::burst::{LineLimit, limited};
 use super::quiet::Quiet;
 use super::record::Name;
 use crate::fingerprint::Fingerprint;
@@ -119,7 +120,8 @@ impl Check {
         if now.duration_since(self.since) > LOG_WRITERS
             && !std::mem::replace(&mut self.logged, true)
         {
-            tracing::info!(file = ?name, "a file is left out of the catalog while a program has it open for writing");
+            static OPEN: LineLimit = LineLimit::new();
+            limited!(OPEN, info, file = ?name, "a file is left out of the catalog while a program has it open for writing");
         }
         self.delayed(now + RECHECK)
     }

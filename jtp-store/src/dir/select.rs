@@ -7,6 +7,7 @@ use std::path::Path;
 use jtp_core::wire::entry::MAX_NAME_LEN;
 use jtp_core::{FileType, nfc};
 
+use super::burst::{LineLimit, limited};
 use crate::name::has_shared_extension;
 
 /// The files that a store lists.
@@ -64,7 +65,8 @@ pub(super) fn listed_name(name: &OsStr) -> Option<String> {
 pub(super) fn warn_of_name(name: &OsStr) {
     if name.to_str().is_none() {
         let listed = listed_name(name);
-        tracing::warn!(file = ?name, listed, "a file name is not UTF-8; it is listed under another name");
+        static RENAMED: LineLimit = LineLimit::new();
+        limited!(RENAMED, warn, file = ?name, listed, "a file name is not UTF-8; it is listed under another name");
     }
 }
 
