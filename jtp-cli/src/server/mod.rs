@@ -1,35 +1,28 @@
 //! The program `server`.
 
-use std::io;
+mod listen;
+mod open;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
-use jtp_core::compress::Threshold;
-use jtp_store::{DirStore, DirStoreError, Follow, IndexProgress};
+use jtp_store::DirStore;
 use jtp_tokio::ShutdownSignal;
 use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
 use jtp_tokio::store::ImageStore;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
-use crate::address::Address;
-use crate::cache;
 use crate::certificates;
-use crate::exit::{Exit, Failure, error_chain};
+use crate::exit::{Exit, Failure};
 use crate::limits;
 use crate::logging::{self, DefaultLevel};
 use crate::server_args::ServerArgs;
 use crate::signals;
 use crate::terminal::{stderr_line, stdout_line};
 use crate::units::none_if_zero;
-
-/// Length of the listen queue.
-const BACKLOG: u32 = 1024;
-
-/// How often the initial scan logs its progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+use listen::{BACKLOG, bind, listen_failure};
+use open::{folder_failure, open_store};
 
 /// Runs the program.
 #[must_use]
@@ -162,94 +155,6 @@ fn tls_config(args: &ServerArgs) -> Result<rustls::ServerConfig, Failure> {
         );
     }
     certificates::server_config(&cert, &key)
-}
-
-/// Opens the store and reads all images, on the store's threads.
-async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
-    let folder = args.images.clone();
-    let mut builder = DirStore::builder(&folder)
-        .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
-        .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
-        .rehash(args.checksum);
-    builder = cache::configure(builder, args);
-    if let Some(only) = &args.only {
-        builder = builder.only(only);
-    }
-    let mut logged = Instant::now();
-    builder = builder.progress(move |progress: IndexProgress| {
-        if logged.elapsed() >= PROGRESS_INTERVAL {
-            logged = Instant::now();
-            tracing::info!(
-                "reading the images: {} of {} files, {}",
-                HumanCount(progress.files_done),
-                HumanCount(progress.files_total),
-                HumanBytes(progress.bytes)
-            );
-        }
-    });
-    let opened = tokio::task::spawn_blocking(move || builder.open()).await;
-    match opened {
-        Ok(Ok(store)) => Ok(Arc::new(store)),
-        Ok(Err(DirStoreError::Folder { path, source })) => Err(folder_failure(&path, &source)),
-        Ok(Err(error)) => Err(Failure::other(error_chain(&error))),
-        Err(error) => Err(Failure::other(format!(
-            "reading the images failed: {error}"
-        ))),
-    }
-}
-
-fn folder_failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::other(format!(
-        "cannot read the images folder {}: {error}; choose another with --images",
-        path.display()
-    ))
-}
-
-async fn bind(address: &Address) -> Result<TcpSocket, Failure> {
-    let found = tokio::net::lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| {
-            Failure::other(format!(
-                "cannot resolve {}: {error}; choose an address of this machine with --bind",
-                address.host
-            ))
-        })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
-    for address in found {
-        match bind_one(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(listen_failure(address, &last))
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // Allows reuse of the port while old connections are in TIME_WAIT. On Windows the option has another meaning.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-fn listen_failure(address: &Address, error: &io::Error) -> Failure {
-    Failure::other(match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "cannot listen on {address}: the port is in use; stop the program that uses it, or choose another with --bind"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "cannot listen on {address}: permission denied; choose a port above 1023 with --bind"
-        ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "cannot listen on {address}: not an address of this machine; choose another with --bind"
-        ),
-        _ => format!("cannot listen on {address}: {error}"),
-    })
 }
 
 fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {

@@ -1,0 +1,58 @@
+//! Opens the store: the initial scan, and its progress.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanCount};
+use jtp_core::compress::Threshold;
+use jtp_store::{DirStore, DirStoreError, Follow, IndexProgress};
+
+use crate::cache;
+use crate::exit::{Failure, error_chain};
+use crate::server_args::ServerArgs;
+
+/// How often the initial scan logs its progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Opens the store and reads all images, on the store's threads.
+pub(super) async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
+    let folder = args.images.clone();
+    let mut builder = DirStore::builder(&folder)
+        .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
+        .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
+        .rehash(args.checksum);
+    builder = cache::configure(builder, args);
+    if let Some(only) = &args.only {
+        builder = builder.only(only);
+    }
+    let mut logged = Instant::now();
+    builder = builder.progress(move |progress: IndexProgress| {
+        if logged.elapsed() >= PROGRESS_INTERVAL {
+            logged = Instant::now();
+            tracing::info!(
+                "reading the images: {} of {} files, {}",
+                HumanCount(progress.files_done),
+                HumanCount(progress.files_total),
+                HumanBytes(progress.bytes)
+            );
+        }
+    });
+    let opened = tokio::task::spawn_blocking(move || builder.open()).await;
+    match opened {
+        Ok(Ok(store)) => Ok(Arc::new(store)),
+        Ok(Err(DirStoreError::Folder { path, source })) => Err(folder_failure(&path, &source)),
+        Ok(Err(error)) => Err(Failure::other(error_chain(&error))),
+        Err(error) => Err(Failure::other(format!(
+            "reading the images failed: {error}"
+        ))),
+    }
+}
+
+pub(super) fn folder_failure(path: &Path, error: &io::Error) -> Failure {
+    Failure::other(format!(
+        "cannot read the images folder {}: {error}; choose another with --images",
+        path.display()
+    ))
+}
