@@ -23,6 +23,7 @@ pub mod pem;
 pub mod report;
 pub mod server;
 pub mod server_args;
+pub mod service_manager;
 pub mod signals;
 pub mod sync;
 pub mod terminal;

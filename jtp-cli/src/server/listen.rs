@@ -3,16 +3,53 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::address::Address;
 use crate::exit::Failure;
 
 /// Length of the listen queue.
-pub(super) const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 1024;
+
+/// A socket that does not accept connections yet.
+pub(super) enum Socket {
+    /// Bound to the address of `--bind`.
+    Bound(TcpSocket),
+    /// Passed by the service manager, which listens on it. Connections wait in its queue.
+    Passed(std::net::TcpListener),
+}
+
+impl Socket {
+    /// The socket that the service manager passed, else one that is bound to `address`.
+    pub(super) async fn new(
+        passed: Option<std::net::TcpListener>,
+        address: &Address,
+    ) -> Result<Socket, Failure> {
+        match passed {
+            Some(listener) => Ok(Socket::Passed(listener)),
+            None => bind(address).await.map(Socket::Bound),
+        }
+    }
+
+    /// Accepts connections from now on.
+    pub(super) fn listen(self, address: &Address) -> Result<(TcpListener, SocketAddr), Failure> {
+        let listener = match self {
+            Socket::Bound(socket) => socket.listen(BACKLOG),
+            Socket::Passed(listener) => listener
+                .set_nonblocking(true)
+                .and_then(|()| TcpListener::from_std(listener)),
+        };
+        listener
+            .and_then(|listener| {
+                let bound = listener.local_addr()?;
+                Ok((listener, bound))
+            })
+            .map_err(|error| listen_failure(address, &error))
+    }
+}
 
 /// Binds to an address of `--bind`, without listening.
-pub(super) async fn bind(address: &Address) -> Result<TcpSocket, Failure> {
+async fn bind(address: &Address) -> Result<TcpSocket, Failure> {
     let found = tokio::net::lookup_host((address.host.as_str(), address.port))
         .await
         .map_err(|error| {
@@ -44,7 +81,7 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-pub(super) fn listen_failure(address: &Address, error: &io::Error) -> Failure {
+fn listen_failure(address: &Address, error: &io::Error) -> Failure {
     Failure::other(match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "cannot listen on {address}: the port is in use; stop the program that uses it, or choose another with --bind"

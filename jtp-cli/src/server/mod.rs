@@ -1,10 +1,14 @@
 //! The program `server`.
 
+mod activation;
 mod listen;
+mod metrics;
 mod open;
+mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 use jtp_store::DirStore;
@@ -18,17 +22,25 @@ use crate::exit::{Exit, Failure};
 use crate::limits;
 use crate::logging::{self, DefaultLevel};
 use crate::server_args::ServerArgs;
+use crate::service_manager;
 use crate::signals;
 use crate::terminal::{stderr_line, stdout_line};
 use crate::units::none_if_zero;
-use listen::{BACKLOG, bind, listen_failure};
+use listen::Socket;
+use metrics::Metrics;
 use open::{folder_failure, open_store};
+use status::{Phase, Status};
+
+/// The time for the exit after the drain time.
+const EXIT_TIME: Duration = Duration::from_secs(10);
 
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ServerArgs) -> Exit {
+    // First, while there is one thread: it removes variables from the environment.
+    let passed = activation::take();
     logging::start(DefaultLevel::Info, args.verbose);
-    match run(args) {
+    match passed.and_then(|passed| run(args, passed)) {
         Ok(()) => Exit::Success,
         Err(failure) => {
             stderr_line(format_args!("error: {failure}"));
@@ -38,7 +50,7 @@ pub fn main(args: &ServerArgs) -> Exit {
     }
 }
 
-fn run(args: &ServerArgs) -> Result<(), Failure> {
+fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), Failure> {
     let shutdown = signals::listen(Exit::Other)?;
     // Checked first, so that a mistyped folder does not leave a new certificate behind.
     std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
@@ -52,7 +64,7 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    let result = runtime.block_on(serve(args, tls, files, shutdown));
+    let result = runtime.block_on(serve(args, passed, tls, files, shutdown));
     // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
@@ -60,39 +72,53 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
 
 async fn serve(
     args: &ServerArgs,
+    passed: Option<std::net::TcpListener>,
     tls: Option<rustls::ServerConfig>,
     files: Option<u64>,
     shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
     // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
-    let socket = bind(&args.bind).await?;
+    let socket = Socket::new(passed, &args.bind).await?;
+    let status = Arc::new(Status::default());
+    let metrics = match args.metrics {
+        Some(address) => Some(Metrics::serve(address, Arc::clone(&status)).await?),
+        None => None,
+    };
     let store = tokio::select! {
-        store = open_store(args) => store?,
+        store = open_store(args, Arc::clone(&status)) => store?,
+        never = status.report_scan() => never,
         () = shutdown.wait() => {
+            service_manager::stopping(None);
             tracing::info!("stopped before the initial scan completed");
             return Ok(());
         }
     };
-    let listener = socket
-        .listen(BACKLOG)
-        .map_err(|error| listen_failure(&args.bind, &error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| listen_failure(&args.bind, &error))?;
-    let server = build(args, tls, files, Arc::clone(&store));
+    let (listener, address) = socket.listen(&args.bind)?;
+    let server = build(args, tls, files, Arc::clone(&store), metrics.as_deref());
     log_start(args, &store, address);
+    if let Some(metrics) = metrics {
+        metrics.set_sources(server.clone(), store, args.cache_size);
+    }
+    status.set_phase(Phase::Serving);
+    service_manager::ready(&format!("serving on {address}"));
+    tokio::spawn(service_manager::watchdog());
     // The parent process may have closed stdout.
     let _ = stdout_line(format_args!("listening on {address}"));
-    serve_until_shutdown(&server, listener, shutdown).await
+    serve_until_shutdown(args, &server, listener, &status, shutdown).await
 }
 
 async fn serve_until_shutdown(
+    args: &ServerArgs,
     server: &Server,
     listener: TcpListener,
+    status: &Status,
     shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
     let stopping = async {
         shutdown.wait().await;
+        status.set_phase(Phase::Draining);
+        let drain = none_if_zero(args.drain_timeout);
+        service_manager::stopping(drain.map(|drain| drain.saturating_add(EXIT_TIME)));
         tracing::info!(
             "stopping: waiting for requests in progress; a second signal exits immediately"
         );
@@ -115,6 +141,7 @@ fn build(
     tls: Option<rustls::ServerConfig>,
     files: Option<u64>,
     store: Arc<DirStore>,
+    metrics: Option<&Metrics>,
 ) -> Server {
     let config = ServerConfig::new()
         .with_idle_timeout(none_if_zero(args.keep_alive_timeout))
@@ -131,6 +158,9 @@ fn build(
     }
     if let Some((requests, window)) = args.rate_limit() {
         builder = builder.rate_limit(requests, window);
+    }
+    if let Some(metrics) = metrics {
+        builder = builder.observer(metrics.observer());
     }
     builder.build()
 }

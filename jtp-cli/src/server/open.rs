@@ -3,21 +3,21 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{HumanBytes, HumanCount};
 use jtp_core::compress::Threshold;
 use jtp_store::{DirStore, DirStoreError, Follow, IndexProgress};
 
+use super::status::{PROGRESS_INTERVAL, Status, progress_line};
 use crate::cache;
 use crate::exit::{Failure, error_chain};
 use crate::server_args::ServerArgs;
 
-/// How often the initial scan logs its progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Opens the store and reads all images, on the store's threads.
-pub(super) async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
+pub(super) async fn open_store(
+    args: &ServerArgs,
+    status: Arc<Status>,
+) -> Result<Arc<DirStore>, Failure> {
     let folder = args.images.clone();
     let mut builder = DirStore::builder(&folder)
         .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
@@ -29,14 +29,10 @@ pub(super) async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failu
     }
     let mut logged = Instant::now();
     builder = builder.progress(move |progress: IndexProgress| {
+        status.set_progress(progress);
         if logged.elapsed() >= PROGRESS_INTERVAL {
             logged = Instant::now();
-            tracing::info!(
-                "reading the images: {} of {} files, {}",
-                HumanCount(progress.files_done),
-                HumanCount(progress.files_total),
-                HumanBytes(progress.bytes)
-            );
+            tracing::info!("{}", progress_line(progress));
         }
     });
     let opened = tokio::task::spawn_blocking(move || builder.open()).await;
