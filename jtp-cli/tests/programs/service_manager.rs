@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Process, SERVER, TestDir, random_image};
+use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, random_image};
 
 /// A socket that receives a service's notifications.
 struct NotifySocket(UnixDatagram);
@@ -231,4 +231,95 @@ fn cache_directory_of_the_service_is_the_default_cache_folder() {
         let _ = fs::remove_dir_all(dir.path("service"));
     }
     assert!(!index("second") && !index("cache/jtp"));
+}
+
+/// A folder with the units, whose programs are those of this build. An instance of the template is a unit of its own.
+fn units(dir: &TestDir) -> Vec<String> {
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+    let units = [
+        ("jtp-server.service", "jtp-server.service"),
+        ("jtp-server.socket", "jtp-server.socket"),
+        ("jtp-sync@.service", "jtp-sync@photos.service"),
+    ];
+    let installed = units.map(|(file, name)| {
+        let unit = fs::read_to_string(format!("{packaging}/{file}")).unwrap();
+        let unit = unit
+            .replace("=/usr/local/bin/server ", &format!("={SERVER} "))
+            .replace("=/usr/local/bin/client ", &format!("={CLIENT} "));
+        let path = dir.path(name);
+        fs::write(&path, unit).unwrap();
+        path.into_os_string().into_string().unwrap()
+    });
+    installed.to_vec()
+}
+
+fn systemd_analyze(args: &[&str]) -> Option<ProcessOutput> {
+    match Command::new("systemd-analyze").args(args).output() {
+        Ok(output) => Some(ProcessOutput::new(output)),
+        Err(_) => {
+            eprintln!("systemd-analyze is not at hand: the units are not checked");
+            None
+        }
+    }
+}
+
+#[test]
+fn units_are_valid() {
+    let dir = TestDir::new();
+    let units = units(&dir);
+    let units: Vec<_> = units.iter().map(String::as_str).collect();
+    let args = [&["verify", "--man=no", "--generators=no"], &*units].concat();
+    let Some(output) = systemd_analyze(&args) else {
+        return;
+    };
+    // Lines about units of the system do not count.
+    let own: Vec<_> = output
+        .err
+        .lines()
+        .filter(|line| line.contains("jtp-") || line.contains(SERVER))
+        .collect();
+    assert!(own.is_empty(), "{output:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+#[test]
+fn units_are_confined() {
+    let dir = TestDir::new();
+    for unit in units(&dir) {
+        if unit.ends_with(".socket") {
+            continue;
+        }
+        // Tenths: 10 of 100 is the best rating, "OK", and "UNSAFE" begins at 90.
+        let args = ["security", "--offline=true", "--threshold=20", &unit];
+        let Some(output) = systemd_analyze(&args) else {
+            return;
+        };
+        assert_eq!(output.code, Some(0), "{unit}: {output:?}");
+    }
+}
+
+/// The options of the units are options of the programs.
+#[test]
+fn units_start_the_programs_with_valid_options() {
+    let dir = TestDir::new();
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+    for (unit, program) in [
+        ("jtp-server.service", SERVER),
+        ("jtp-sync@.service", CLIENT),
+    ] {
+        let unit = fs::read_to_string(format!("{packaging}/{unit}")).unwrap();
+        let command = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart="))
+            .unwrap();
+        let args = command
+            .replace("${JTP_SERVER}", "gallery.example:8443")
+            .replace(" $JTP_OPTIONS", "")
+            .replace("%S", "/var/lib")
+            .replace("%i", "photos");
+        let args: Vec<_> = args.split(' ').skip(1).chain(["--version"]).collect();
+        // Everything before --version is parsed first.
+        let output = dir.run(program, &args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
 }

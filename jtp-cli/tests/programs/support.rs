@@ -156,7 +156,7 @@ impl ProcessOutput {
         ProcessOutput::new(command.output().unwrap())
     }
 
-    fn new(output: Output) -> ProcessOutput {
+    pub(crate) fn new(output: Output) -> ProcessOutput {
         ProcessOutput {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
