@@ -152,14 +152,9 @@ pub struct ServerArgs {
     pub max_connections: usize,
 
     /// Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        hide_default_value = true,
-        help_heading = "Limits"
-    )]
-    pub max_connections_per_ip: usize,
+    /// [default: an eighth of --max-connections]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_connections_per_ip: Option<usize>,
 
     /// How long a shutdown waits for requests in progress
     #[arg(long, value_name = "SEC", default_value = "30", value_parser = parse_seconds, help_heading = "Limits")]
@@ -233,6 +228,7 @@ mod tests {
         assert_eq!(args.drain_timeout, Duration::from_secs(30));
         assert_eq!(args.rate_limit(), None);
         assert_eq!(args.max_connections, 4096);
+        assert_eq!(args.max_connections_per_ip, None);
         assert_eq!(
             (args.cert(), args.key()),
             ("cert.pem".into(), "key.pem".into())

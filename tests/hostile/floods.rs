@@ -48,6 +48,8 @@ fn connections_over_the_limit_are_closed_at_accept() {
         "0",
         "--max-connections",
         &limit_arg,
+        "--max-connections-per-ip",
+        "0",
     ];
     let server = workdir.server(&args);
     let quiet = sockets(server.pid());

@@ -150,9 +150,11 @@ fn build(
         .config(config)
         .plain(plain_policy(args))
         .max_connections(limits::connections(args.max_connections, files))
-        .max_connections_per_ip(args.max_connections_per_ip)
         .tcp_nodelay(!args.no_tcp_nodelay)
         .drain_timeout(none_if_zero(args.drain_timeout));
+    if let Some(max) = args.max_connections_per_ip {
+        builder = builder.max_connections_per_ip(max);
+    }
     if let Some(tls) = tls {
         builder = builder.tls(tls);
     }

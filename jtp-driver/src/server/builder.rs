@@ -52,7 +52,8 @@ pub(super) struct Options {
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(super) plain: PlainPolicy,
     max_connections: Option<NonZeroUsize>,
-    max_connections_per_ip: Option<NonZeroUsize>,
+    /// `None` for the default; zero for no limit.
+    max_connections_per_ip: Option<usize>,
     pub(super) tcp_nodelay: bool,
     pub(super) drain_timeout: Option<Duration>,
     pub(super) decision_timeout: Option<Duration>,
@@ -60,6 +61,16 @@ pub(super) struct Options {
     pub(super) handshake_timeout: Option<Duration>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(super) first_byte_timeout: Option<Duration>,
+}
+
+impl Options {
+    fn max_per_client(&self) -> Option<NonZeroUsize> {
+        match (self.max_connections_per_ip, self.max_connections) {
+            (Some(max), _) => NonZeroUsize::new(max),
+            (None, Some(max)) => NonZeroUsize::new(max.get().div_ceil(8)),
+            (None, None) => None,
+        }
+    }
 }
 
 impl<R: Runtime, B> ServerBuilder<R, B> {
@@ -141,15 +152,21 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
     }
 
     /// Limits the open connections. Default: 4096; 0 for no limit. A connection over the limit is closed at accept.
+    /// // T8
     pub fn max_connections(mut self, max: usize) -> Self {
         self.options.max_connections = NonZeroUsize::new(max);
         self
     }
 
     /// Limits the open connections from one address, or from one /64 of IPv6
-    /// ([`client_network`](super::limits::client_network)). Default: 0, no limit.
+    /// ([`client_network`](super::limits::client_network)), so that one host cannot occupy all of them. Default: an
+    /// eighth of [`max_connections`](Self::max_connections), at least 1; 0 for no limit. A connection over the limit is
+    /// closed at accept. // T8
+    ///
+    /// Clients behind one address translator or one proxy share this limit, and so do all clients on loopback. A server
+    /// whose clients are all there needs a higher limit, or none.
     pub fn max_connections_per_ip(mut self, max: usize) -> Self {
-        self.options.max_connections_per_ip = NonZeroUsize::new(max);
+        self.options.max_connections_per_ip = Some(max);
         self
     }
 
@@ -208,10 +225,8 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
     where
         B: From<Server<R>>,
     {
-        let connections = ConnectionLimiter::new(
-            self.options.max_connections,
-            self.options.max_connections_per_ip,
-        );
+        let connections =
+            ConnectionLimiter::new(self.options.max_connections, self.options.max_per_client());
         let shared = Shared {
             clock: Clock::new(self.runtime.clone()),
             runtime: self.runtime,

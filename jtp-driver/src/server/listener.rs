@@ -9,7 +9,7 @@ use jtp_core::server::{CloseReason, ServerConnection};
 
 use super::connection::{Connection, Scheduling};
 use super::drain::Drain;
-use super::limits::LogThrottle;
+use super::limits::{LogThrottle, Permit};
 use super::observe::ConnectionEnd;
 use super::{Peer, Shared};
 use crate::clock::after;
@@ -68,13 +68,12 @@ pub(super) async fn serve<R: Runtime>(
         let Some(admitted) = shared.admit(address) else {
             continue;
         };
-        let (serving, stopped) = (Arc::clone(shared), stop.0.wait());
+        let stopped = stop.0.wait();
         let open = drain.connection();
         let drain = Arc::clone(&drain);
         let task = async move {
             let served = async {
-                let peer = Peer::new(Some(address));
-                let served = serve_tcp(&serving, socket, peer, drain, Scheduling::Queued);
+                let served = admitted.serve_tcp(socket, drain, Scheduling::Queued);
                 // A failure is logged, and nothing more can be done about it.
                 let _ = admitted.serve(served).await;
             };
@@ -119,6 +118,7 @@ pub(super) async fn serve_tcp<R: Runtime>(
     shared: &Arc<Shared<R>>,
     socket: R::Socket,
     peer: Peer,
+    permit: Option<Arc<Permit>>,
     drain: Arc<Drain>,
     scheduling: Scheduling,
 ) -> io::Result<Option<CloseReason>> {
@@ -129,8 +129,12 @@ pub(super) async fn serve_tcp<R: Runtime>(
     #[cfg(feature = "tls")]
     if let Some(accept) = &shared.tls {
         // Boxed, so that a plain connection's future has no room for a handshake.
-        return Box::pin(serve_tls(shared, accept, socket, peer, drain, scheduling)).await;
+        return Box::pin(serve_tls(
+            shared, accept, socket, peer, permit, drain, scheduling,
+        ))
+        .await;
     }
+    drop(permit);
     let config = options.config;
     let machine = |now| ServerConnection::new(config, now);
     Connection::new(
@@ -151,6 +155,7 @@ async fn serve_tls<R: Runtime>(
     accept: &super::builder::AcceptTls<R>,
     socket: R::Socket,
     peer: Peer,
+    permit: Option<Arc<Permit>>,
     drain: Arc<Drain>,
     scheduling: Scheduling,
 ) -> io::Result<Option<CloseReason>> {
@@ -177,8 +182,20 @@ async fn serve_tls<R: Runtime>(
             let Some((stream, tls)) = unless_drained(&drain, handshake).await? else {
                 return Ok(Some(CloseReason::Shutdown));
             };
-            let machine = |now| ServerConnection::new(config, now);
             let peer = Arc::new(peer.with_tls(tls));
+            // T8: from here on a client with a key counts by its key.
+            let refuse = match (&permit, peer.client_id()) {
+                (Some(permit), Some(client)) => !permit.identify(client),
+                _ => false,
+            };
+            let machine = |now| {
+                if refuse {
+                    let message = "too many connections of this client";
+                    ServerConnection::refused(config, ErrorCode::RateLimited, message, now)
+                } else {
+                    ServerConnection::new(config, now)
+                }
+            };
             return Connection::new(Arc::clone(shared), peer, stream, machine, drain, scheduling)
                 .run()
                 .await;

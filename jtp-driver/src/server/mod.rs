@@ -61,12 +61,12 @@ struct Shared<R: Runtime> {
 struct Admitted<R: Runtime> {
     shared: Arc<Shared<R>>,
     peer: Peer,
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
     ended: bool,
 }
 
 impl<R: Runtime> Admitted<R> {
-    fn new(shared: &Arc<Shared<R>>, peer: Peer, permit: Option<Permit>) -> Admitted<R> {
+    fn new(shared: &Arc<Shared<R>>, peer: Peer, permit: Option<Arc<Permit>>) -> Admitted<R> {
         shared.observation.opened(&peer);
         Admitted {
             shared: Arc::clone(shared),
@@ -74,6 +74,18 @@ impl<R: Runtime> Admitted<R> {
             permit,
             ended: false,
         }
+    }
+
+    /// The future that serves its socket, for [`serve`](Self::serve).
+    fn serve_tcp(
+        &self,
+        socket: R::Socket,
+        drain: Arc<Drain>,
+        scheduling: Scheduling,
+    ) -> impl Future<Output = io::Result<Option<CloseReason>>> + Send + use<R> {
+        let (shared, peer) = (Arc::clone(&self.shared), self.peer.clone());
+        let permit = self.permit.clone();
+        async move { listener::serve_tcp(&shared, socket, peer, permit, drain, scheduling).await }
     }
 
     /// Serves the connection, and reports how it ended.
@@ -108,21 +120,25 @@ impl<R: Runtime> Drop for Admitted<R> {
 impl<R: Runtime> Shared<R> {
     /// S15
     fn allows(&self, peer: &Peer) -> bool {
-        let (Some(rate), Some(ip)) = (&self.rate, peer.ip()) else {
+        let (Some(rate), Some(client)) = (&self.rate, peer.client_id()) else {
             return true;
         };
         let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
-        rate.allow(ip, self.clock.now())
+        rate.allow_client(client, self.clock.now())
     }
 
     /// Admits a connection from `address`, if the limits allow.
     fn admit(self: &Arc<Self>, address: SocketAddr) -> Option<Admitted<R>> {
-        let permit = self.connections.admit(address.ip(), self.runtime.now());
-        if permit.is_none() {
-            self.observation.refused(address);
-            return None;
+        match self.connections.admit(address.ip(), self.runtime.now()) {
+            Ok(permit) => {
+                let peer = Peer::new(Some(address));
+                Some(Admitted::new(self, peer, Some(Arc::new(permit))))
+            }
+            Err(limit) => {
+                self.observation.refused(address, limit);
+                None
+            }
         }
-        Some(Admitted::new(self, Peer::new(Some(address)), permit))
     }
 
     fn watcher(&self) -> WatcherGuard {
@@ -232,9 +248,8 @@ impl<R: Runtime> Server<R> {
         };
         let drain = self.shared.drain();
         let _open = drain.connection();
-        let peer = Peer::new(Some(address));
-        let independent = Scheduling::Independent;
-        let served = listener::serve_tcp(&self.shared, socket.into(), peer, drain, independent);
+        let socket = socket.into();
+        let served = admitted.serve_tcp(socket, drain, Scheduling::Independent);
         admitted.serve(served).await
     }
 

@@ -11,6 +11,7 @@ use jtp_core::server::{CloseReason, CompletedRequest};
 use jtp_core::wire::request::RequestHead;
 
 use super::Peer;
+use super::limits::ConnectionLimit;
 
 /// Is notified of what happens on a server. Methods run on the connection's task and must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -80,8 +81,10 @@ pub struct Counters {
     pub connections_open: u64,
     /// Connections that were admitted.
     pub connections_accepted: u64,
-    /// Connections that were closed at accept.
+    /// Connections that were closed at accept, because a limit was reached.
     pub connections_refused: u64,
+    /// Those of `connections_refused` that were over the limit of their address.
+    pub connections_refused_per_client: u64,
     /// Connections that have ended, by [`ConnectionEnd::as_str`].
     pub connections_closed: BTreeMap<&'static str, u64>,
     /// Requests that have ended, by the name of their kind and of their outcome.
@@ -100,6 +103,7 @@ pub(super) struct Metrics {
     open: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
+    refused_per_client: AtomicU64,
     images: AtomicU64,
     bytes: AtomicU64,
     watchers: AtomicU64,
@@ -145,8 +149,12 @@ impl Observation {
         }
     }
 
-    pub(super) fn refused(&self, address: SocketAddr) {
+    pub(super) fn refused(&self, address: SocketAddr, limit: ConnectionLimit) {
         self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        if limit == ConnectionLimit::Client {
+            let refused = &self.metrics.refused_per_client;
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(observer) = &self.observer {
             observer.connection_refused(address);
         }
@@ -192,6 +200,7 @@ impl Observation {
             connections_open: count(&metrics.open),
             connections_accepted: count(&metrics.accepted),
             connections_refused: count(&metrics.refused),
+            connections_refused_per_client: count(&metrics.refused_per_client),
             connections_closed: labelled.closed.clone(),
             requests: labelled.requests.clone(),
             images_sent: count(&metrics.images),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::limits::ClientId;
 #[cfg(feature = "tls")]
 use crate::TlsPeer;
 
@@ -33,6 +34,11 @@ impl Peer {
     pub fn with_tls(mut self, tls: TlsPeer) -> Peer {
         self.tls = Some(tls);
         self
+    }
+
+    /// Whom the limits count; `None` for a peer without an address, which is not limited.
+    pub(super) fn client_id(&self) -> Option<ClientId> {
+        self.ip().map(ClientId::at)
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {

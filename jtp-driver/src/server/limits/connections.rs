@@ -1,4 +1,4 @@
-//! The number of open connections, in all and by client address.
+//! The number of open connections, in total and by client. // T8
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{LogThrottle, client_network};
+use super::{ClientId, LogThrottle};
 
 /// Limits the open connections.
 #[derive(Debug)]
@@ -20,16 +20,24 @@ pub(in crate::server) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    /// By [`client_network`].
-    by_client: HashMap<IpAddr, usize>,
+    /// Only counted if there is a limit for each client.
+    by_client: HashMap<ClientId, usize>,
     refused: LogThrottle,
+}
+
+/// The limit of connections that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum ConnectionLimit {
+    Total,
+    Client,
 }
 
 /// The right to one open connection; returned when dropped.
 #[derive(Debug)]
 pub(in crate::server) struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    client: IpAddr,
+    /// Locked after `ConnectionLimiter::open`.
+    client: Mutex<ClientId>,
 }
 
 impl ConnectionLimiter {
@@ -44,33 +52,32 @@ impl ConnectionLimiter {
         }
     }
 
-    /// A permit for a connection from `address`; `None` if a limit is reached.
+    /// A permit for a connection from `address`, or the limit that is reached.
     pub(in crate::server) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
-    ) -> Option<Permit> {
-        let client = client_network(address);
+    ) -> Result<Permit, ConnectionLimit> {
+        let client = ClientId::at(address);
         let mut open = self.lock();
-        let from_client = open.by_client.get(&client).copied().unwrap_or(0);
-        let full = self.max.is_some_and(|max| open.total >= max.get())
-            || self
-                .max_per_client
-                .is_some_and(|max| from_client >= max.get());
-        if full {
+        let limit = if self.max.is_some_and(|max| open.total >= max.get()) {
+            Some(ConnectionLimit::Total)
+        } else if !open.count(client, self.max_per_client) {
+            Some(ConnectionLimit::Client)
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
             if let Some(count) = open.refused.record(now) {
                 let address = address.to_canonical();
-                tracing::warn!(%address, count, "too many connections: closed at accept");
+                tracing::warn!(%address, ?limit, count, "too many connections: closed at accept");
             }
-            return None;
+            return Err(limit);
         }
         open.total += 1;
-        if self.max_per_client.is_some() {
-            *open.by_client.entry(client).or_default() += 1;
-        }
-        Some(Permit {
+        Ok(Permit {
             limiter: Arc::clone(self),
-            client,
+            client: Mutex::new(client),
         })
     }
 
@@ -79,16 +86,57 @@ impl ConnectionLimiter {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut open = self.limiter.lock();
-        open.total -= 1;
-        if let Entry::Occupied(mut count) = open.by_client.entry(self.client) {
+impl Open {
+    /// Counts a connection of `client`, if its limit is not reached.
+    fn count(&mut self, client: ClientId, max: Option<NonZeroUsize>) -> bool {
+        let Some(max) = max else {
+            return true;
+        };
+        let count = self.by_client.entry(client).or_default();
+        // `max` is not zero, so an entry that was just made is counted.
+        let counts = *count < max.get();
+        *count += usize::from(counts);
+        counts
+    }
+
+    fn discount(&mut self, client: ClientId) {
+        if let Entry::Occupied(mut count) = self.by_client.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
             }
         }
+    }
+}
+
+impl Permit {
+    /// Counts the connection as one of `client` from now on, once the peer is known better than at accept. Returns
+    /// false, and changes nothing, if the limit of that client is reached.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    pub(in crate::server) fn identify(&self, client: ClientId) -> bool {
+        let mut open = self.limiter.lock();
+        let mut counted = self.client();
+        if *counted == client {
+            return true;
+        }
+        if !open.count(client, self.limiter.max_per_client) {
+            return false;
+        }
+        open.discount(*counted);
+        *counted = client;
+        true
+    }
+
+    fn client(&self) -> MutexGuard<'_, ClientId> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.limiter.lock();
+        open.total -= 1;
+        open.discount(*self.client());
     }
 }
 
@@ -105,23 +153,46 @@ mod tests {
         let admit = |address: &str| limiter.admit(address.parse().unwrap(), now);
         let first = admit("2001:db8::1");
         let second = admit("2001:db8::ffff:2");
-        assert!(first.is_some() && second.is_some());
-        assert!(admit("2001:db8::3").is_none(), "one /64 is one client");
-        assert!(
-            admit("2001:db8:0:1::1").is_some(),
-            "the next /64 is another"
-        );
+        assert!(first.is_ok() && second.is_ok());
+        assert!(admit("2001:db8::3").is_err(), "one /64 is one client");
+        assert!(admit("2001:db8:0:1::1").is_ok(), "the next /64 is another");
         // All mapped IPv4 addresses share a /64 and are still separate clients.
         let v4 = [admit("::ffff:192.0.2.1"), admit("192.0.2.1")];
-        assert!(v4.iter().all(Option::is_some));
-        assert!(admit("::ffff:192.0.2.1").is_none());
-        assert!(admit("::ffff:192.0.2.2").is_some());
+        assert!(v4.iter().all(Result::is_ok));
+        assert!(admit("::ffff:192.0.2.1").is_err());
+        assert!(admit("::ffff:192.0.2.2").is_ok());
         drop((first, second, v4));
         assert!(limiter.open.lock().unwrap().by_client.is_empty());
     }
 
     #[test]
-    fn connections_are_limited_in_all_and_by_client() {
+    fn t8_a_client_that_is_identified_counts_by_its_key() {
+        let now = Instant::now();
+        let limiter = Arc::new(ConnectionLimiter::new(None, NonZeroUsize::new(2)));
+        let admit = || limiter.admit([192, 0, 2, 1].into(), now);
+        let [alice, bob] = [[1; 32], [2; 32]].map(ClientId::Key);
+        let first = admit().unwrap();
+        assert!(first.identify(alice) && first.identify(alice));
+        let second = admit().unwrap();
+        assert!(second.identify(alice));
+        let third = admit().unwrap();
+        assert!(!third.identify(alice), "two of one key");
+        assert!(
+            admit().is_ok(),
+            "those with a key left room for their address"
+        );
+        let fourth = admit().unwrap();
+        assert_eq!(admit().unwrap_err(), ConnectionLimit::Client);
+        assert!(fourth.identify(bob), "another key");
+        drop(second);
+        assert!(third.identify(alice), "a permit was returned");
+        drop((first, third, fourth));
+        let open = limiter.lock();
+        assert!(open.total == 0 && open.by_client.is_empty());
+    }
+
+    #[test]
+    fn t8_connections_are_limited_in_total_and_by_client() {
         let now = Instant::now();
         let limiter = Arc::new(ConnectionLimiter::new(
             NonZeroUsize::new(3),
@@ -132,16 +203,13 @@ mod tests {
         let there = IpAddr::V6(Ipv6Addr::LOCALHOST);
         let first = limiter.admit(here, now);
         let second = limiter.admit(mapped, now);
-        assert!(first.is_some() && second.is_some());
-        assert!(limiter.admit(here, now).is_none(), "two from one address");
+        assert!(first.is_ok() && second.is_ok());
+        assert!(limiter.admit(here, now).is_err(), "two from one address");
         let third = limiter.admit(there, now);
-        assert!(third.is_some());
-        assert!(limiter.admit(there, now).is_none(), "three in all");
+        assert!(third.is_ok());
+        assert!(limiter.admit(there, now).is_err(), "three in all");
         drop(first);
-        assert!(
-            limiter.admit(mapped, now).is_some(),
-            "a permit was returned"
-        );
+        assert!(limiter.admit(mapped, now).is_ok(), "a permit was returned");
         drop((second, third));
         assert!(limiter.open.lock().unwrap().by_client.is_empty());
     }

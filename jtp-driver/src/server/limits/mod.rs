@@ -1,4 +1,4 @@
-//! Limits on connections and requests, by client address.
+//! Limits on connections and requests, in total and by client. // T8 S15
 
 mod connections;
 mod rate;
@@ -6,7 +6,7 @@ mod rate;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-pub(super) use connections::{ConnectionLimiter, Permit};
+pub(super) use connections::{ConnectionLimit, ConnectionLimiter, Permit};
 pub use rate::RateLimiter;
 
 /// The address that stands for a client where addresses are counted: the /64 network of an IPv6 address, since a client
@@ -19,6 +19,23 @@ pub fn client_network(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::from_bits(network))
         }
         v4 => v4,
+    }
+}
+
+/// Whom the limits for one client count. // T8
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::server) enum ClientId {
+    /// By its [`client_network`].
+    Network(IpAddr),
+    /// By the SHA-256 of its TLS key, wherever it connects from. // T7
+    #[cfg_attr(not(test), allow(dead_code))]
+    Key([u8; 32]),
+}
+
+impl ClientId {
+    /// The client at this address.
+    pub(in crate::server) fn at(address: IpAddr) -> ClientId {
+        ClientId::Network(client_network(address))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Request rate by client address. // S15
+//! Request rate by client. // S15
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jtp_core::Time;
 
-use super::client_network;
+use super::ClientId;
 
 /// The window is counted in this many parts. A request counts until its part has left the window, so at most one part
 /// longer than the window.
@@ -36,7 +36,7 @@ const MAX_ADDRESSES: usize = 65_536;
 pub struct RateLimiter {
     limit: u32,
     part: Duration,
-    clients: BTreeMap<IpAddr, Window>,
+    clients: BTreeMap<ClientId, Window>,
     /// The part in which idle addresses were last removed.
     swept: u64,
 }
@@ -73,13 +73,18 @@ impl RateLimiter {
         })
     }
 
-    /// Counts a request if it is allowed. A refused request does not count.
+    /// Counts a request from this address if it is allowed. A refused request does not count.
     pub fn allow(&mut self, address: IpAddr, now: Time) -> bool {
+        self.allow_client(ClientId::at(address), now)
+    }
+
+    /// Counts a request of this client if it is allowed.
+    pub(in crate::server) fn allow_client(&mut self, client: ClientId, now: Time) -> bool {
         let ticks = now.elapsed().as_nanos() / self.part.as_nanos();
         let part = u64::try_from(ticks).unwrap_or(u64::MAX);
         let oldest = part.saturating_sub(u64::from(PARTS));
         self.sweep(part, oldest);
-        let window = self.clients.entry(client_network(address)).or_default();
+        let window = self.clients.entry(client).or_default();
         window.forget_before(oldest);
         if window.total >= self.limit {
             return false;
@@ -156,6 +161,18 @@ mod tests {
             assert!(limiter.allow(IpAddr::V4(n.into()), at(u64::from(n / 100))));
             assert!(limiter.clients.len() <= MAX_ADDRESSES);
         }
+    }
+
+    #[test]
+    fn s15_clients_with_a_key_count_apart_from_their_address() {
+        let mut limiter = RateLimiter::new(1, Duration::from_secs(1)).unwrap();
+        let address = [192, 0, 2, 1].into();
+        for key in [[1; 32], [2; 32]] {
+            assert!(limiter.allow_client(ClientId::Key(key), at(0)));
+            assert!(!limiter.allow_client(ClientId::Key(key), at(0)));
+        }
+        assert!(limiter.allow(address, at(0)));
+        assert!(!limiter.allow(address, at(0)));
     }
 
     #[test]
