@@ -7,6 +7,7 @@
 //! - `face`: the public names and methods of the adapters, compared with each other.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
+//! - `proxy_protocol`: connections through a proxy, on each runtime.
 //!
 //! The raw peers encode and decode with `support::bytes`, without the project's codec.
 
@@ -21,5 +22,6 @@ mod exact;
 mod face;
 mod large;
 mod programs;
+mod proxy_protocol;
 mod requests;
 mod watching;

@@ -4,6 +4,7 @@ use std::fmt;
 #[cfg(feature = "tls")]
 use std::io;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use jtp_core::server::ServerConfig;
 
 use super::limits::{ConnectionLimiter, RateLimiter};
 use super::observe::Observation;
+use super::proxy::ProxyProtocol;
 use super::request::Handler;
 use super::scheduler::FairScheduler;
 use super::{Decision, Observer, PlainPolicy, Request, Server, Shared};
@@ -36,6 +38,7 @@ pub struct ServerBuilder<R: Runtime, B = Server<R>> {
     rate: Option<RateLimiter>,
     #[cfg(feature = "tls")]
     tls: Option<AcceptTls<R>>,
+    proxy: Option<ProxyProtocol>,
     built: PhantomData<fn() -> B>,
 }
 
@@ -95,6 +98,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             rate: None,
             #[cfg(feature = "tls")]
             tls: None,
+            proxy: None,
             built: PhantomData,
         }
     }
@@ -170,6 +174,24 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
         self
     }
 
+    /// Requires connections from some addresses, those of proxies, to begin with a header of the
+    /// [PROXY protocol](super::proxy), version 2. The address in it becomes that of the peer, for limits, logs and
+    /// observers. `is_proxy` gets IPv4 addresses as such, also where the listener maps them into IPv6. Default: none.
+    ///
+    /// The header comes before TLS, within 10 s or the limit for the first byte, and has at most [`MAX_HEADER`](super::proxy::MAX_HEADER) bytes. Until
+    /// then, a connection counts for the limit in total and not for that of an address. From other addresses a header
+    /// is an invalid request: whoever can connect from the address of a proxy can claim any address.
+    ///
+    /// [`PlainPolicy::Loopback`] does not admit a client behind a proxy. Use [`PlainPolicy::Allow`], or no TLS, for a
+    /// proxy that terminates TLS, on an address that only the proxy can reach. // T2
+    pub fn proxy_protocol(
+        mut self,
+        is_proxy: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.proxy = Some(ProxyProtocol::new(is_proxy));
+        self
+    }
+
     /// Whether to set `TCP_NODELAY`. Default: yes.
     pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
         self.options.tcp_nodelay = nodelay;
@@ -241,6 +263,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             observation: Observation::new(self.observer),
             #[cfg(feature = "tls")]
             tls: self.tls,
+            proxy: self.proxy,
         };
         Server {
             shared: Arc::new(shared),

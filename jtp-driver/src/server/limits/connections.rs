@@ -58,7 +58,24 @@ impl ConnectionLimiter {
         address: IpAddr,
         now: Instant,
     ) -> Result<Permit, ConnectionLimit> {
-        let client = ClientId::at(address);
+        self.admit_as(ClientId::at(address), address, now)
+    }
+
+    /// A permit for a connection from a proxy at `address`, whose client is not known yet.
+    pub(in crate::server) fn admit_unidentified(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Permit, ConnectionLimit> {
+        self.admit_as(ClientId::Unidentified, address, now)
+    }
+
+    fn admit_as(
+        self: &Arc<Self>,
+        client: ClientId,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Permit, ConnectionLimit> {
         let mut open = self.lock();
         let limit = if self.max.is_some_and(|max| open.total >= max.get()) {
             Some(ConnectionLimit::Total)
@@ -89,7 +106,7 @@ impl ConnectionLimiter {
 impl Open {
     /// Counts a connection of `client`, if its limit is not reached.
     fn count(&mut self, client: ClientId, max: Option<NonZeroUsize>) -> bool {
-        let Some(max) = max else {
+        let Some(max) = max.filter(|_| client != ClientId::Unidentified) else {
             return true;
         };
         let count = self.by_client.entry(client).or_default();

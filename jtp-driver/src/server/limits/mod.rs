@@ -30,6 +30,8 @@ pub(in crate::server) enum ClientId {
     /// By the SHA-256 of its TLS key, wherever it connects from. // T7
     #[cfg_attr(not(test), allow(dead_code))]
     Key([u8; 32]),
+    /// Not known yet, and not limited: behind a proxy whose header was not read.
+    Unidentified,
 }
 
 impl ClientId {
