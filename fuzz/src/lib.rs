@@ -7,6 +7,7 @@ pub mod client_bytes;
 pub mod client_chunks;
 pub mod names;
 pub mod pair;
+pub mod proxy;
 mod serve;
 pub mod server_bytes;
 pub mod server_chunks;
@@ -17,7 +18,7 @@ pub mod wire_round_trip;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("wire_decode", wire_decode::run),
     ("wire_round_trip", wire_round_trip::run),
     ("server_bytes", server_bytes::run),
@@ -28,6 +29,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("calls", calls::run),
     ("body", body::run),
     ("names", names::run),
+    ("proxy", proxy::run),
 ];
 
 /// Reads the fuzzer's input from the front.
