@@ -5,6 +5,7 @@ complete -c server -l watch-interval -d 'Rescan the folder at this interval inst
 complete -c server -l cache-dir -d 'Folder for the ID index and compressed images [default: CACHE_DIRECTORY as set by systemd, or jtp in the user\'s cache folder]' -r -F
 complete -c server -l cache-size -d 'Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory' -r
 complete -c server -l bind -d 'Address and port to listen on; port 0 picks a free port' -r
+complete -c server -l proxy-protocol -d 'Proxies (addresses or networks, repeatable, or separated by commas): their connections must begin with a PROXY protocol header, version 2, which names the client. List only proxies: others could choose their address' -r
 complete -c server -l metrics -d 'Serve metrics for Prometheus at http://ADDR/metrics, and the health of the server at /healthz. Everyone who can connect can read them: a loopback address such as 127.0.0.1:9184 is a good choice' -r
 complete -c server -l cert -d 'Certificate (PEM); generated with its key at the first start if neither exists [default: cert.pem]' -r -F
 complete -c server -l key -d 'Private key of the certificate (PEM) [default: key.pem]' -r -F
@@ -12,7 +13,7 @@ complete -c server -l rate-limit -d 'Maximum requests per window from one client
 complete -c server -l rate-limit-window -d 'Length of the rate limit window' -r
 complete -c server -l keep-alive-timeout -d 'How long a connection may be idle between requests' -r
 complete -c server -l max-connections -d 'Maximum concurrent connections' -r
-complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit' -r
+complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit [default: an eighth of --max-connections]' -r
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'

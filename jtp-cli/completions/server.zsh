@@ -25,6 +25,7 @@ _server() {
 '--cache-dir=[Folder for the ID index and compressed images \[default\: CACHE_DIRECTORY as set by systemd, or jtp in the user'\''s cache folder\]]:DIR:_files' \
 '--cache-size=[Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory]:SIZE:_default' \
 '--bind=[Address and port to listen on; port 0 picks a free port]:ADDR:_default' \
+'*--proxy-protocol=[Proxies (addresses or networks, repeatable, or separated by commas)\: their connections must begin with a PROXY protocol header, version 2, which names the client. List only proxies\: others could choose their address]:ADDR[/PREFIX]:_default' \
 '--metrics=[Serve metrics for Prometheus at http\://ADDR/metrics, and the health of the server at /healthz. Everyone who can connect can read them\: a loopback address such as 127.0.0.1\:9184 is a good choice]:ADDR:_default' \
 '--cert=[Certificate (PEM); generated with its key at the first start if neither exists \[default\: cert.pem\]]:PATH:_files' \
 '--key=[Private key of the certificate (PEM) \[default\: key.pem\]]:PATH:_files' \
@@ -32,7 +33,7 @@ _server() {
 '--rate-limit-window=[Length of the rate limit window]:SEC:_default' \
 '--keep-alive-timeout=[How long a connection may be idle between requests]:SEC:_default' \
 '--max-connections=[Maximum concurrent connections]:N:_default' \
-'--max-connections-per-ip=[Maximum concurrent connections from one client address (IPv6\: one /64 network); 0 means no limit]:N:_default' \
+'--max-connections-per-ip=[Maximum concurrent connections from one client address (IPv6\: one /64 network); 0 means no limit \[default\: an eighth of --max-connections\]]:N:_default' \
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \

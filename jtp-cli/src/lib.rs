@@ -19,6 +19,7 @@ mod host_name;
 pub mod limits;
 pub mod list;
 pub mod logging;
+pub mod network;
 pub mod pem;
 pub mod report;
 pub mod server;

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use ipnet::IpNet;
 
 use crate::address::Address;
+use crate::network::parse_proxies;
 use crate::units::{none_if_zero, parse_seconds, parse_size};
 
 const EXAMPLES: &str = "\
@@ -89,6 +91,17 @@ pub struct ServerArgs {
         help_heading = "Network"
     )]
     pub bind: Address,
+
+    /// Proxies (addresses or networks, repeatable, or separated by commas): their connections must begin with a PROXY
+    /// protocol header, version 2, which names the client. List only proxies: others could choose their address
+    #[arg(
+        long,
+        value_name = "ADDR[/PREFIX]",
+        value_delimiter = ',',
+        value_parser = parse_proxies,
+        help_heading = "Network"
+    )]
+    pub proxy_protocol: Vec<IpNet>,
 
     /// Serve metrics for Prometheus at http://ADDR/metrics, and the health of the server at /healthz. Everyone who can
     /// connect can read them: a loopback address such as 127.0.0.1:9184 is a good choice
@@ -236,7 +249,7 @@ mod tests {
         assert_eq!(args.rescan(), None);
         assert_eq!((args.cache_dir, args.cache_size), (None, 10 << 30));
         assert!(!args.checksum);
-        assert_eq!(args.metrics, None);
+        assert_eq!((args.metrics, args.proxy_protocol), (None, vec![]));
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 

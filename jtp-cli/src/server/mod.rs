@@ -161,6 +161,11 @@ fn build(
     if let Some((requests, window)) = args.rate_limit() {
         builder = builder.rate_limit(requests, window);
     }
+    if !args.proxy_protocol.is_empty() {
+        let proxies = args.proxy_protocol.clone();
+        builder =
+            builder.proxy_protocol(move |ip| proxies.iter().any(|network| network.contains(&ip)));
+    }
     if let Some(metrics) = metrics {
         builder = builder.observer(metrics.observer());
     }
@@ -209,4 +214,15 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
         HumanBytes(bytes),
         args.images.display()
     );
+    if !args.proxy_protocol.is_empty() {
+        let proxies: Vec<_> = args
+            .proxy_protocol
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        tracing::info!(
+            "connections from {} must begin with a PROXY protocol header",
+            proxies.join(", ")
+        );
+    }
 }

@@ -6,6 +6,7 @@ mod certificates;
 mod failures;
 mod fetching;
 mod metrics;
+mod proxy_protocol;
 mod readme;
 mod server;
 mod service_manager;

@@ -175,7 +175,11 @@ fn record_server(server: &Server) {
     gauge!("jtp_connections_open").set(float(counters.connections_open));
     gauge!("jtp_watchers").set(float(counters.watchers));
     counter!("jtp_connections_accepted_total").absolute(counters.connections_accepted);
-    counter!("jtp_connections_refused_total").absolute(counters.connections_refused);
+    let per_client = counters.connections_refused_per_client;
+    let in_total = counters.connections_refused.saturating_sub(per_client);
+    for (limit, count) in [("client", per_client), ("total", in_total)] {
+        counter!("jtp_connections_refused_total", "limit" => limit).absolute(count);
+    }
     counter!("jtp_images_sent_total").absolute(counters.images_sent);
     counter!("jtp_body_bytes_sent_total").absolute(counters.body_bytes_sent);
     for (reason, count) in counters.connections_closed {
@@ -260,7 +264,7 @@ fn describe() {
         ),
         (
             "jtp_connections_refused_total",
-            "Connections that were closed at accept, over a limit.",
+            "Connections over a limit that were closed at accept: the limit of one client, or in total.",
         ),
         (
             "jtp_connections_closed_total",
