@@ -401,7 +401,7 @@ fn t8_connections_count_by_the_address_in_the_header() {
         peer.send([LIST, KEEP]);
         peer.expect(empty_list());
         // The proxy's own connections count as those of its address.
-        let mut own: Vec<Peer> = waiting.drain(..).collect();
+        let mut own = waiting;
         for peer in &mut own {
             peer.send(local());
             peer.send([LIST, KEEP]);
