@@ -5,15 +5,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use jtp_driver::Transport;
+use jtp_driver::{SockRef, Transport};
 
 /// A stream of futures-io as a [`Transport`].
 #[derive(Debug)]
-pub struct Io<T>(pub(crate) T);
+pub struct Io<T> {
+    pub(crate) stream: T,
+    pub(crate) socket: fn(&T) -> Option<SockRef<'_>>,
+}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -21,15 +24,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        (self.socket)(&self.stream)
     }
 }
 
@@ -42,17 +49,20 @@ macro_rules! sockets {
 
         impl From<$stream> for Io<Tcp> {
             fn from(stream: $stream) -> Io<Tcp> {
-                Io(Tcp(stream))
+                Io {
+                    stream: Tcp(stream),
+                    socket: |stream| Some(SockRef::from(&stream.0)),
+                }
             }
         }
 
         impl Socket for Io<Tcp> {
             fn options(&self) -> SockRef<'_> {
-                SockRef::from(&self.0.0)
+                SockRef::from(&self.stream.0)
             }
 
             async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-                self.0.0.peek(buf).await
+                self.stream.0.peek(buf).await
             }
         }
 
@@ -96,7 +106,10 @@ macro_rules! sockets {
             type Transport = Io<T>;
 
             fn wrap(stream: T) -> Io<T> {
-                Io(stream)
+                Io {
+                    stream,
+                    socket: |_| None,
+                }
             }
         }
 
@@ -111,9 +124,13 @@ macro_rules! sockets {
             + 'static {
                 async move {
                     let acceptor = futures_rustls::TlsAcceptor::from(config);
-                    let stream = acceptor.accept(socket.0).await?;
+                    let stream = acceptor.accept(socket.stream).await?;
                     let peer = jtp_driver::TlsPeer::from(stream.get_ref().1);
-                    Ok((Box::new(Io(stream)) as jtp_driver::BoxTransport, peer))
+                    let stream = Io {
+                        stream,
+                        socket: |stream| Some(SockRef::from(&stream.get_ref().0.0)),
+                    };
+                    Ok((Box::new(stream) as jtp_driver::BoxTransport, peer))
                 }
             }
 
@@ -125,8 +142,12 @@ macro_rules! sockets {
             ) -> impl Future<Output = io::Result<jtp_driver::BoxTransport>> + Send + 'static {
                 async move {
                     let connector = futures_rustls::TlsConnector::from(config);
-                    let stream = connector.connect(name, socket.0).await?;
-                    Ok(Box::new(Io(stream)) as jtp_driver::BoxTransport)
+                    let stream = connector.connect(name, socket.stream).await?;
+                    let stream = Io {
+                        stream,
+                        socket: |stream| Some(SockRef::from(&stream.get_ref().0.0)),
+                    };
+                    Ok(Box::new(stream) as jtp_driver::BoxTransport)
                 }
             }
         }

@@ -124,6 +124,10 @@ impl Transport for Tcp {
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.0.shutdown(Shutdown::Write))
     }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(self.options())
+    }
 }
 
 impl Socket for Tcp {

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use jtp_driver::{BoxTransport, TlsPeer, TlsRuntime, Transport};
+use jtp_driver::{BoxTransport, SockRef, TlsPeer, TlsRuntime, Transport};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, ServerConnection};
 
@@ -194,5 +194,9 @@ impl Transport for Tls {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll(cx, PollFlags::OUT, Tls::close)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(&*self.socket))
     }
 }

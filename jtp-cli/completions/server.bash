@@ -23,7 +23,7 @@ _server() {
 
     case "${cmd}" in
         server)
-            opts="-v -h -V --images-dir --images --name-contains --only --compress-threshold --compression-threshold --watch --no-watch --watch-interval --cache-dir --cache-size --checksum --bind --proxy-protocol --metrics --no-tcp-nodelay --plain --no-tls --require-tls --allow-plain --cert --key --rate-limit --rate-limit-window --keep-alive-timeout --max-connections --max-connections-per-ip --drain-timeout --verbose --help --version"
+            opts="-v -h -V --images-dir --images --name-contains --only --compress-threshold --compression-threshold --watch --no-watch --watch-interval --cache-dir --cache-size --checksum --bind --proxy-protocol --metrics --no-tcp-nodelay --plain --no-tls --require-tls --allow-plain --cert --key --rate-limit --rate-limit-window --keep-alive-timeout --max-connections --max-connections-per-ip --max-watchers --max-handshakes --drain-timeout --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -102,6 +102,14 @@ _server() {
                     return 0
                     ;;
                 --max-connections-per-ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-watchers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-handshakes)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -9,11 +9,13 @@ complete -c server -l proxy-protocol -d 'Proxies (addresses or networks, repeata
 complete -c server -l metrics -d 'Serve metrics for Prometheus at http://ADDR/metrics, and the health of the server at /healthz. Everyone who can connect can read them: a loopback address such as 127.0.0.1:9184 is a good choice' -r
 complete -c server -l cert -d 'Certificate (PEM); generated with its key at the first start if neither exists [default: cert.pem]' -r -F
 complete -c server -l key -d 'Private key of the certificate (PEM) [default: key.pem]' -r -F
-complete -c server -l rate-limit -d 'Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit' -r
+complete -c server -l rate-limit -d 'Maximum requests, and TLS handshakes, per window from one client address (IPv6: one /64 network); 0 means no limit' -r
 complete -c server -l rate-limit-window -d 'Length of the rate limit window' -r
 complete -c server -l keep-alive-timeout -d 'How long a connection may be idle between requests' -r
 complete -c server -l max-connections -d 'Maximum concurrent connections' -r
 complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit [default: an eighth of --max-connections]' -r
+complete -c server -l max-watchers -d 'Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most. 0 means no limit [default: half of --max-connections]' -r
+complete -c server -l max-handshakes -d 'Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit [default: 4 per processor]' -r
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'

@@ -29,11 +29,13 @@ _server() {
 '--metrics=[Serve metrics for Prometheus at http\://ADDR/metrics, and the health of the server at /healthz. Everyone who can connect can read them\: a loopback address such as 127.0.0.1\:9184 is a good choice]:ADDR:_default' \
 '--cert=[Certificate (PEM); generated with its key at the first start if neither exists \[default\: cert.pem\]]:PATH:_files' \
 '--key=[Private key of the certificate (PEM) \[default\: key.pem\]]:PATH:_files' \
-'--rate-limit=[Maximum requests per window from one client address (IPv6\: one /64 network); 0 means no limit]:N:_default' \
+'--rate-limit=[Maximum requests, and TLS handshakes, per window from one client address (IPv6\: one /64 network); 0 means no limit]:N:_default' \
 '--rate-limit-window=[Length of the rate limit window]:SEC:_default' \
 '--keep-alive-timeout=[How long a connection may be idle between requests]:SEC:_default' \
 '--max-connections=[Maximum concurrent connections]:N:_default' \
 '--max-connections-per-ip=[Maximum concurrent connections from one client address (IPv6\: one /64 network); 0 means no limit \[default\: an eighth of --max-connections\]]:N:_default' \
+'--max-watchers=[Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most. 0 means no limit \[default\: half of --max-connections\]]:N:_default' \
+'--max-handshakes=[Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit \[default\: 4 per processor\]]:N:_default' \
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \

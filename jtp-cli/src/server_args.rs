@@ -137,7 +137,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "PATH", requires = "cert", help_heading = "TLS")]
     pub key: Option<PathBuf>,
 
-    /// Maximum requests per window from one client address (IPv6: one /64 network); 0 means no limit
+    /// Maximum requests, and TLS handshakes, per window from one client address (IPv6: one /64 network); 0 means no
+    /// limit
     #[arg(
         long,
         value_name = "N",
@@ -168,6 +169,16 @@ pub struct ServerArgs {
     /// [default: an eighth of --max-connections]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_connections_per_ip: Option<usize>,
+
+    /// Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most.
+    /// 0 means no limit [default: half of --max-connections]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_watchers: Option<usize>,
+
+    /// Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit
+    /// [default: 4 per processor]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_handshakes: Option<usize>,
 
     /// How long a shutdown waits for requests in progress
     #[arg(long, value_name = "SEC", default_value = "30", value_parser = parse_seconds, help_heading = "Limits")]
@@ -241,7 +252,8 @@ mod tests {
         assert_eq!(args.drain_timeout, Duration::from_secs(30));
         assert_eq!(args.rate_limit(), None);
         assert_eq!(args.max_connections, 4096);
-        assert_eq!(args.max_connections_per_ip, None);
+        let others = (args.max_watchers, args.max_handshakes);
+        assert_eq!((args.max_connections_per_ip, others), (None, (None, None)));
         assert_eq!(
             (args.cert(), args.key()),
             ("cert.pem".into(), "key.pem".into())
@@ -257,7 +269,7 @@ mod tests {
     fn aliases_and_units_are_parsed() {
         let args = parse(
             "--images-dir a --name-contains b --compress-threshold 0 --plain --rate-limit 5 \
-             --cache-dir c --cache-size 64KiB --checksum --rate-limit-window 500ms --watch --watch-interval 2 -vv --bind [::1]",
+             --cache-dir c --cache-size 64KiB --checksum --max-watchers 7 --max-handshakes 0 --rate-limit-window 500ms --watch --watch-interval 2 -vv --bind [::1]",
         )
         .unwrap();
         assert_eq!(args.images, PathBuf::from("a"));
@@ -266,6 +278,7 @@ mod tests {
         assert_eq!(args.rate_limit(), Some((5, Duration::from_millis(500))));
         assert_eq!(args.rescan(), Some(Duration::from_secs(2)));
         assert_eq!(args.verbose, 2);
+        assert_eq!((args.max_watchers, args.max_handshakes), (Some(7), Some(0)));
         assert_eq!(
             (args.cache_dir, args.cache_size),
             (Some("c".into()), 65_536)
@@ -298,6 +311,8 @@ mod tests {
             "--rate-limit -1",
             "--rate-limit many",
             "--max-connections x",
+            "--max-watchers many",
+            "--max-handshakes -1",
             "--cache-size big",
             "--cache-dir",
             "--no-tls --require-tls",

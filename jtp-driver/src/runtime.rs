@@ -48,6 +48,11 @@ pub trait Transport {
     ///
     /// Errors of the stream.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The TCP socket below the stream, if there is one: the driver sets its options. Default: `None`. // T8
+    fn socket(&self) -> Option<SockRef<'_>> {
+        None
+    }
 }
 
 /// A transport of any type.
@@ -72,6 +77,10 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_close(cx)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        (**self).socket()
     }
 }
 

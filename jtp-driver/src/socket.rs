@@ -1,4 +1,4 @@
-//! Socket options that find out whether a peer still exists. // N4
+//! Socket options: whether a peer still exists (N4), and what the system buffers for it (T8).
 
 use std::io;
 use std::time::Duration;
@@ -47,6 +47,42 @@ pub(crate) fn set_user_timeout(socket: &SockRef<'_>, write_timeout: Option<Durat
     let _ = (socket, write_timeout);
 }
 
+/// The most bytes that the system holds for a peer beyond what the peer's receive window admits. Less than a chunk of a
+/// body, and enough to keep the connection busy until the task runs again.
+#[cfg(all(feature = "server", any(target_os = "android", target_os = "linux")))]
+const UNSENT: u32 = 128 * 1024;
+
+/// Limits the unsent data that the system buffers (`TCP_NOTSENT_LOWAT`, Linux). Without it, a peer that does not read
+/// costs as much as the send buffer can grow, some megabytes. Other systems keep their own limit of the send buffer,
+/// since a fixed one would also limit the speed of distant peers. // T8
+#[cfg(feature = "server")]
+pub(crate) fn limit_unsent(socket: &SockRef<'_>) {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    log_failure("unsent data", socket.set_tcp_notsent_lowat(UNSENT));
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = socket;
+}
+
+/// Resets the connection when the socket is closed, so that the system discards at once what the peer did not read.
+/// // T8
+#[cfg(feature = "server")]
+pub(crate) fn reset_on_close(socket: &SockRef<'_>) {
+    log_failure("linger", socket.set_linger(Some(Duration::ZERO)));
+}
+
+/// Limits how long the system tries to deliver the last bytes after the write side was closed (`TCP_USER_TIMEOUT`,
+/// Linux): without progress for the write timeout, like the server itself (T4). The connection is not counted any
+/// longer then. // T8
+#[cfg(feature = "server")]
+pub(crate) fn limit_delivery(socket: &SockRef<'_>, write_timeout: Option<Duration>) {
+    #[cfg(target_os = "linux")]
+    if let Some(limit) = write_timeout {
+        log_failure("user timeout", socket.set_tcp_user_timeout(Some(limit)));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, write_timeout);
+}
+
 /// These options are an aid that nothing depends on; some systems refuse them once the peer is gone.
 fn log_failure(option: &str, result: io::Result<()>) {
     if let Err(error) = result {
@@ -78,6 +114,23 @@ mod tests {
             );
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEP_ALIVE_PROBES);
         }
+    }
+
+    #[cfg(all(feature = "server", target_os = "linux"))]
+    #[test]
+    fn t8_unsent_data_is_limited_and_a_reset_discards_it() {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket = SockRef::from(&socket);
+        limit_unsent(&socket);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+        assert_eq!(socket.linger().unwrap(), None);
+        reset_on_close(&socket);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+        set_user_timeout(&socket, Some(Duration::from_secs(30)));
+        limit_delivery(&socket, Some(Duration::from_secs(30)));
+        let timeout = socket.tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(Duration::from_secs(30)));
     }
 
     #[cfg(target_os = "linux")]

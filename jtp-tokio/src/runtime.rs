@@ -71,7 +71,7 @@ impl Runtime for Tokio {
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Io<TcpStream>, SocketAddr)> {
         let (stream, address) = self.inside(listener.accept()).await?;
-        Ok((Io(stream), address))
+        Ok((stream.into(), address))
     }
 
     async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
@@ -79,24 +79,30 @@ impl Runtime for Tokio {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Io<TcpStream>> {
-        self.inside(TcpStream::connect(address)).await.map(Io)
+        self.inside(TcpStream::connect(address)).await.map(Io::from)
     }
 }
 
 /// A stream of tokio's traits as a [`Transport`].
 #[derive(Debug)]
-pub struct Io<T>(T);
+pub struct Io<T> {
+    stream: T,
+    socket: fn(&T) -> Option<SockRef<'_>>,
+}
 
 impl From<TcpStream> for Io<TcpStream> {
     fn from(stream: TcpStream) -> Io<TcpStream> {
-        Io(stream)
+        Io {
+            stream,
+            socket: |stream| Some(SockRef::from(stream)),
+        }
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut read = ReadBuf::new(buf);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut read))?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         Poll::Ready(Ok(read.filled().len()))
     }
 
@@ -105,25 +111,29 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Io<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        (self.socket)(&self.stream)
     }
 }
 
 impl Socket for Io<TcpStream> {
     fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.0)
+        SockRef::from(&self.stream)
     }
 
     async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.peek(buf).await
+        self.stream.peek(buf).await
     }
 }
 
@@ -131,7 +141,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WrapStream<T> for Tokio {
     type Transport = Io<T>;
 
     fn wrap(stream: T) -> Io<T> {
-        Io(stream)
+        Io {
+            stream,
+            socket: |_| None,
+        }
     }
 }
 
@@ -161,7 +174,7 @@ mod tls {
     use rustls::pki_types::ServerName;
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-    use super::{Io, TcpStream, Tokio, io};
+    use super::{Io, SockRef, TcpStream, Tokio, io};
 
     impl TlsRuntime for Tokio {
         fn accept_tls(
@@ -169,11 +182,15 @@ mod tls {
             config: Arc<rustls::ServerConfig>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<(BoxTransport, TlsPeer)>> + Send + 'static {
-            let accept = TlsAcceptor::from(config).accept(socket.0);
+            let accept = TlsAcceptor::from(config).accept(socket.stream);
             async move {
                 let stream = accept.await?;
                 let peer = TlsPeer::from(stream.get_ref().1);
-                Ok((Box::new(Io(stream)) as BoxTransport, peer))
+                let stream = Io {
+                    stream,
+                    socket: |stream| Some(SockRef::from(stream.get_ref().0)),
+                };
+                Ok((Box::new(stream) as BoxTransport, peer))
             }
         }
 
@@ -183,10 +200,14 @@ mod tls {
             name: ServerName<'static>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
-            let connect = TlsConnector::from(config).connect(name, socket.0);
+            let connect = TlsConnector::from(config).connect(name, socket.stream);
             async move {
                 let stream = connect.await?;
-                Ok(Box::new(Io(stream)) as BoxTransport)
+                let stream = Io {
+                    stream,
+                    socket: |stream| Some(SockRef::from(stream.get_ref().0)),
+                };
+                Ok(Box::new(stream) as BoxTransport)
             }
         }
     }

@@ -155,6 +155,12 @@ fn build(
     if let Some(max) = args.max_connections_per_ip {
         builder = builder.max_connections_per_ip(max);
     }
+    if let Some(max) = args.max_watchers {
+        builder = builder.max_watchers(max);
+    }
+    if let Some(max) = args.max_handshakes {
+        builder = builder.max_handshakes(max);
+    }
     if let Some(tls) = tls {
         builder = builder.tls(tls);
     }

@@ -50,6 +50,9 @@ pub enum CloseReason {
     /// A watching client fell too far behind. // N2
     #[error("the watching client fell too far behind")]
     WatchLag,
+    /// The server has too many watchers, and ended this one. // T8
+    #[error("too many watchers")]
+    TooManyWatchers,
     /// The server is shutting down. // S16
     #[error("the server is shutting down")]
     Shutdown,
@@ -75,6 +78,7 @@ impl CloseReason {
             CloseReason::BodyFailed => "body_failed",
             CloseReason::Timeout(timeout) => timeout.as_str(),
             CloseReason::WatchLag => "watch_lag",
+            CloseReason::TooManyWatchers => "too_many_watchers",
             CloseReason::Shutdown => "shutdown",
             CloseReason::Aborted => "aborted",
         }

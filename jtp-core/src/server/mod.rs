@@ -321,6 +321,17 @@ impl ServerConnection {
         }
     }
 
+    /// Ends a WATCH at the next event boundary, and closes the connection: the server has too many watchers. It does
+    /// nothing unless a WATCH is active. // T8
+    pub fn end_watch(&mut self, now: Time) {
+        if let State::Watching(watching) = &mut self.state {
+            watching
+                .end
+                .get_or_insert(WatchEnd::Close(CloseReason::TooManyWatchers));
+            self.progress(now);
+        }
+    }
+
     /// Begins a graceful shutdown: the connection closes at once if it is idle, during WATCH at the next event
     /// boundary, and otherwise after the current response. // S16
     pub fn shutdown(&mut self, now: Time) {

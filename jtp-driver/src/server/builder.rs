@@ -7,11 +7,14 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
 
-use super::limits::{ConnectionLimiter, RateLimiter};
+#[cfg(feature = "tls")]
+use super::limits::HandshakeLimiter;
+use super::limits::{ConnectionLimiter, RateLimiter, WatcherLimiter};
 use super::observe::Observation;
 use super::proxy::ProxyProtocol;
 use super::request::Handler;
@@ -25,6 +28,10 @@ use crate::runtime::Runtime;
 use crate::runtime::{BoxTransport, TlsRuntime};
 use crate::store::{ImageStore, IntoStore};
 
+/// Enough to keep the processors busy while tasks wait in a run queue, and few enough that a request waits for some
+/// milliseconds at most.
+const HANDSHAKES_PER_PROCESSOR: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+
 /// Configures a [`Server`]. Every default is the protocol's, and finite.
 ///
 /// `B` is the type that [`build`](Self::build) returns: the server, or an adapter's wrapper of it.
@@ -36,6 +43,8 @@ pub struct ServerBuilder<R: Runtime, B = Server<R>> {
     handler: Option<Box<Handler>>,
     observer: Option<Arc<dyn Observer>>,
     rate: Option<RateLimiter>,
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    handshake_rate: Option<RateLimiter>,
     #[cfg(feature = "tls")]
     tls: Option<AcceptTls<R>>,
     proxy: Option<ProxyProtocol>,
@@ -57,6 +66,10 @@ pub(super) struct Options {
     max_connections: Option<NonZeroUsize>,
     /// `None` for the default; zero for no limit.
     max_connections_per_ip: Option<usize>,
+    /// `None` for the default; zero for no limit.
+    max_watchers: Option<usize>,
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    max_handshakes: Option<NonZeroUsize>,
     pub(super) tcp_nodelay: bool,
     pub(super) drain_timeout: Option<Duration>,
     pub(super) decision_timeout: Option<Duration>,
@@ -74,6 +87,14 @@ impl Options {
             (None, None) => None,
         }
     }
+
+    fn max_watchers(&self) -> Option<NonZeroUsize> {
+        match (self.max_watchers, self.max_connections) {
+            (Some(max), _) => NonZeroUsize::new(max),
+            (None, Some(max)) => NonZeroUsize::new(max.get().div_ceil(2)),
+            (None, None) => None,
+        }
+    }
 }
 
 impl<R: Runtime, B> ServerBuilder<R, B> {
@@ -87,6 +108,11 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
                 plain: PlainPolicy::default(),
                 max_connections: NonZeroUsize::new(4096),
                 max_connections_per_ip: None,
+                max_watchers: None,
+                max_handshakes: available_parallelism()
+                    .ok()
+                    .or(NonZeroUsize::new(1))
+                    .and_then(|processors| processors.checked_mul(HANDSHAKES_PER_PROCESSOR)),
                 tcp_nodelay: true,
                 drain_timeout: Some(Duration::from_secs(30)),
                 decision_timeout: Some(Duration::from_secs(60)),
@@ -96,6 +122,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             handler: None,
             observer: None,
             rate: None,
+            handshake_rate: None,
             #[cfg(feature = "tls")]
             tls: None,
             proxy: None,
@@ -150,8 +177,12 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
 
     /// Limits the requests in each `window` from one address, or from one /64 of IPv6. Default: no limit, as with zero
     /// for either. // S15
+    ///
+    /// TLS handshakes are limited likewise, in a count of their own: a connection over it is closed before its handshake
+    /// costs anything. // T8
     pub fn rate_limit(mut self, requests: u32, window: Duration) -> Self {
         self.rate = RateLimiter::new(requests, window);
+        self.handshake_rate = RateLimiter::new(requests, window);
         self
     }
 
@@ -178,9 +209,10 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
     /// [PROXY protocol](super::proxy), version 2. The address in it becomes that of the peer, for limits, logs and
     /// observers. `is_proxy` gets IPv4 addresses as such, also where the listener maps them into IPv6. Default: none.
     ///
-    /// The header comes before TLS, within 10 s or the limit for the first byte, and has at most [`MAX_HEADER`](super::proxy::MAX_HEADER) bytes. Until
-    /// then, a connection counts for the limit in total and not for that of an address. From other addresses a header
-    /// is an invalid request: whoever can connect from the address of a proxy can claim any address.
+    /// The header comes before TLS, within 10 s or the limit for the first byte, and has at most
+    /// [`MAX_HEADER`](super::proxy::MAX_HEADER) bytes. Until then, a connection counts for the limit in total and not
+    /// for that of an address. From other addresses a header is an invalid request. Whoever can connect from the
+    /// address of a proxy can claim any address.
     ///
     /// [`PlainPolicy::Loopback`] does not admit a client behind a proxy. Use [`PlainPolicy::Allow`], or no TLS, for a
     /// proxy that terminates TLS, on an address that only the proxy can reach. // T2
@@ -189,6 +221,29 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
         is_proxy: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.proxy = Some(ProxyProtocol::new(is_proxy));
+        self
+    }
+
+    /// Limits the connections in WATCH; each of them counts as a connection as well. Default: half of
+    /// [`max_connections`](Self::max_connections), at least 1; 0 for no limit. // T8
+    ///
+    /// A watcher over the limit is admitted. The oldest one without an unsent event is ended in its place: of the client
+    /// that has the most watchers, by address as in [`max_connections_per_ip`](Self::max_connections_per_ip). Its
+    /// connection closes at an event boundary, and it can connect again. Peers without an address are not counted.
+    pub fn max_watchers(mut self, max: usize) -> Self {
+        self.options.max_watchers = Some(max);
+        self
+    }
+
+    /// Limits the TLS handshakes that [`Server::serve`] processes at a time. Default: 4 for each processor; 0 for no
+    /// limit. // T8
+    ///
+    /// A handshake over the limit waits for its turn, at most as long as [`handshake_timeout`](Self::handshake_timeout).
+    /// Client addresses take turns, so that many handshakes from one do not delay the first from another. A handshake
+    /// that waits for its client does not count: a client that is slow to send delays nobody.
+    #[cfg(feature = "tls")]
+    pub fn max_handshakes(mut self, max: usize) -> Self {
+        self.options.max_handshakes = NonZeroUsize::new(max);
         self
     }
 
@@ -249,6 +304,9 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
     {
         let connections =
             ConnectionLimiter::new(self.options.max_connections, self.options.max_per_client());
+        let watchers = WatcherLimiter::new(self.options.max_watchers());
+        #[cfg(feature = "tls")]
+        let handshakes = HandshakeLimiter::new(self.options.max_handshakes);
         let shared = Shared {
             clock: Clock::new(self.runtime.clone()),
             runtime: self.runtime,
@@ -256,6 +314,11 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             options: self.options,
             handler: self.handler,
             rate: self.rate.map(Mutex::new),
+            #[cfg(feature = "tls")]
+            handshake_rate: self.handshake_rate.map(Mutex::new),
+            watchers: Arc::new(watchers),
+            #[cfg(feature = "tls")]
+            handshakes,
             connections: Arc::new(connections),
             drain: Mutex::default(),
             scheduler: Arc::new(FairScheduler::new()),

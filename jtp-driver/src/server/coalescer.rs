@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use crate::runtime::Transport;
+use crate::runtime::{SockRef, Transport};
 
 /// The most bytes that are held back. A CANCEL may have to wait for them, beside the body in hand. // C6
 const MAX_BUFFERED: usize = 32 * 1024;
@@ -86,6 +86,10 @@ impl<T: Transport> Transport for WriteCoalescer<T> {
         // A lingering connection keeps no memory. // S11
         self.buffer = Vec::new();
         self.io.poll_close(cx)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        self.io.socket()
     }
 }
 

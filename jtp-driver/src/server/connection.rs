@@ -9,13 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use jtp_core::Time;
-use jtp_core::server::{CloseReason, ServerConnection};
+use jtp_core::server::{CloseReason, ServerConnection, Timeout};
 use jtp_core::wire::request::RequestHead;
 use jtp_core::wire::response::ErrorCode;
 use tracing::Span;
 
 use super::coalescer::WriteCoalescer;
 use super::drain::Drain;
+use super::limits::WatcherPermit;
 use super::observe::WatcherGuard;
 use super::prefetch::{BodyReader, Loaded};
 use super::request::{Answer, Decision, Request};
@@ -25,6 +26,7 @@ use crate::BoxFuture;
 use crate::buffer::InputBuffer;
 use crate::clock::{Clock, DeadlineTimer};
 use crate::runtime::{Runtime, Transport};
+use crate::socket::{limit_delivery, reset_on_close};
 use crate::store::{ImageStore, Subscription};
 
 /// The size of an idle connection's read buffer.
@@ -52,6 +54,14 @@ struct Answering {
     span: Span,
 }
 
+/// What a connection holds while it watches.
+struct Watcher {
+    subscription: Subscription,
+    /// `None` without a limit, and once the watcher has to end.
+    permit: Option<WatcherPermit>,
+    _counted: WatcherGuard,
+}
+
 /// One connection: the machine, its stream, and everything that it waits for.
 pub(super) struct Connection<R: Runtime, T> {
     shared: Arc<Shared<R>>,
@@ -65,7 +75,7 @@ pub(super) struct Connection<R: Runtime, T> {
     /// The store of the last accepted request.
     store: Arc<dyn ImageStore>,
     /// Changes of its catalog, while the connection watches.
-    subscription: Option<(Subscription, WatcherGuard)>,
+    watcher: Option<Watcher>,
     deciding: Option<Deciding>,
     answering: Option<Answering>,
     scheduling: Scheduling,
@@ -108,7 +118,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             clock,
             timer: DeadlineTimer::default(),
             input: InputBuffer::new(MIN_READ, Turn::MAX_READ),
-            subscription: None,
+            watcher: None,
             deciding: None,
             answering: None,
             scheduling,
@@ -151,8 +161,11 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             progress |= self.poll_write(cx)?;
             progress |= self.poll_read(cx)?;
             progress |= self.poll_finish(cx);
+            if let Some(permit) = self.watcher.as_ref().and_then(|w| w.permit.as_ref()) {
+                permit.set_busy(!self.machine.transmit().is_empty());
+            }
             if self.machine.is_closed() {
-                return Poll::Ready(Ok(self.machine.close_reason()));
+                return Poll::Ready(Ok(self.closed()));
             }
             if self
                 .until
@@ -204,10 +217,18 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             }
         }
         if !self.machine.is_watching() {
-            self.subscription = None;
-        } else if let Some((subscription, _)) = &mut self.subscription {
-            if let Poll::Ready(catalog) = subscription.poll_changed(cx) {
+            self.watcher = None;
+        } else if let Some(watcher) = &mut self.watcher {
+            if let Poll::Ready(catalog) = watcher.subscription.poll_changed(cx) {
                 self.machine.catalog_changed(&catalog, self.clock.now());
+                progress = true;
+            }
+            if watcher
+                .permit
+                .take_if(|permit| permit.poll_evicted(cx))
+                .is_some()
+            {
+                self.machine.end_watch(self.clock.now()); // T8
                 progress = true;
             }
         }
@@ -231,7 +252,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 return;
             };
             self.begin_request(head);
-            if !self.shared.allows(&self.peer) {
+            if !self.shared.allows_request(&self.peer) {
                 let message = "too many requests from this address: try again later";
                 self.refuse(ErrorCode::RateLimited, message, now); // S15
                 continue;
@@ -275,8 +296,12 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         let accepted = self.machine.accept(&snapshot, now);
         debug_assert!(accepted.is_ok(), "a request waits for a decision");
         if self.machine.is_watching() {
-            let subscription = store.catalog().subscribe_since(snapshot.generation());
-            self.subscription = Some((subscription, self.shared.watcher()));
+            let (counted, permit) = self.shared.watcher(&self.peer);
+            self.watcher = Some(Watcher {
+                subscription: store.catalog().subscribe_since(snapshot.generation()),
+                permit,
+                _counted: counted,
+            });
         }
         self.bodies.begin_response(Arc::clone(&store));
         self.store = store;
@@ -387,11 +412,26 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         }
         match self.io.poll_close(cx) {
             Poll::Ready(_) => {
+                if let Some(socket) = self.io.socket() {
+                    limit_delivery(&socket, self.shared.options.config.write_timeout());
+                }
                 // An error says that the peer is gone, and needs no half-close.
                 self.machine.finished(self.clock.now()).is_ok()
             }
             Poll::Pending => false,
         }
+    }
+
+    /// The machine has closed the connection, and the socket is next.
+    fn closed(&self) -> Option<CloseReason> {
+        let reason = self.machine.close_reason();
+        // A peer that is too slow gets no last bytes, and keeps none in the system's memory. // T4 T8
+        if let Some(CloseReason::Timeout(Timeout::Write | Timeout::Request)) = reason {
+            if let Some(socket) = self.io.socket() {
+                reset_on_close(&socket);
+            }
+        }
+        reason
     }
 
     /// A request begins: its span, and its time.

@@ -15,7 +15,7 @@ use super::{Peer, Shared};
 use crate::clock::after;
 use crate::runtime::{Runtime, Socket};
 use crate::signal::ShutdownSignal;
-use crate::socket::{set_keep_alive, set_user_timeout};
+use crate::socket::{limit_unsent, set_keep_alive, set_user_timeout};
 use crate::wait::{race, timeout, yield_now};
 
 /// The pause after an accept error that is likely to last (no file descriptors).
@@ -125,6 +125,7 @@ pub(super) async fn serve_tcp<R: Runtime>(
     socket.options().set_tcp_nodelay(options.tcp_nodelay)?;
     set_keep_alive(&socket.options());
     set_user_timeout(&socket.options(), options.config.write_timeout());
+    limit_unsent(&socket.options()); // T8
     #[cfg(feature = "tls")]
     if let Some(accept) = &shared.tls {
         // Boxed, so that a plain connection's future has no room for a handshake.
@@ -175,7 +176,18 @@ async fn serve_tls<R: Runtime>(
     let config = options.config;
     let refuse = match options.plain.classify(first[0], peer.is_local()) {
         Opening::Tls => {
-            let handshake = timeout_io(runtime, options.handshake_timeout, accept(runtime, socket)); // T4
+            if !shared.allows_handshake(&peer) {
+                return Ok(Some(CloseReason::Refused(ErrorCode::RateLimited)));
+            }
+            let handshake = async {
+                let _counted = shared.observation.handshake();
+                let accept = accept(runtime, socket);
+                match scheduling {
+                    Scheduling::Queued => shared.handshakes.run(peer.client_id(), accept).await,
+                    Scheduling::Independent => accept.await,
+                }
+            };
+            let handshake = timeout_io(runtime, options.handshake_timeout, handshake); // T4
             // S16: a handshake is no response under way.
             let Some((stream, tls)) = unless_drained(&drain, handshake).await? else {
                 return Ok(Some(CloseReason::Shutdown));

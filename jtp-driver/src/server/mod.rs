@@ -32,7 +32,9 @@ use builder::Options;
 pub use builder::ServerBuilder;
 use connection::{Connection, Scheduling};
 use drain::Drain;
-use limits::{ConnectionLimiter, Permit, RateLimiter};
+#[cfg(feature = "tls")]
+use limits::HandshakeLimiter;
+use limits::{ConnectionLimiter, Permit, RateLimiter, WatcherLimiter, WatcherPermit};
 pub use observe::{ConnectionEnd, Counters, Observer, RequestSummary};
 use observe::{Observation, WatcherGuard};
 pub use peer::Peer;
@@ -51,6 +53,11 @@ struct Shared<R: Runtime> {
     handler: Option<Box<Handler>>,
     rate: Option<Mutex<RateLimiter>>,
     connections: Arc<ConnectionLimiter>,
+    watchers: Arc<WatcherLimiter>,
+    #[cfg(feature = "tls")]
+    handshake_rate: Option<Mutex<RateLimiter>>,
+    #[cfg(feature = "tls")]
+    handshakes: HandshakeLimiter,
     clock: Clock<R>,
     drain: Mutex<Arc<Drain>>,
     scheduler: Arc<FairScheduler>,
@@ -123,16 +130,33 @@ impl<R: Runtime> Drop for Admitted<R> {
 
 impl<R: Runtime> Shared<R> {
     /// S15
-    fn allows(&self, peer: &Peer) -> bool {
-        let (Some(rate), Some(client)) = (&self.rate, peer.client_id()) else {
+    fn allows_request(&self, peer: &Peer) -> bool {
+        self.allows(self.rate.as_ref(), peer)
+    }
+
+    /// T8
+    #[cfg(feature = "tls")]
+    fn allows_handshake(&self, peer: &Peer) -> bool {
+        let allowed = self.allows(self.handshake_rate.as_ref(), peer);
+        if !allowed {
+            self.observation.handshake_refused();
+        }
+        allowed
+    }
+
+    fn allows(&self, rate: Option<&Mutex<RateLimiter>>, peer: &Peer) -> bool {
+        let (Some(rate), Some(client)) = (rate, peer.client_id()) else {
             return true;
         };
         let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
         rate.allow_client(client, self.clock.now())
     }
 
-    fn watcher(&self) -> WatcherGuard {
-        self.observation.watcher()
+    /// Counts a new watcher, which may have to end another one. // T8
+    fn watcher(&self, peer: &Peer) -> (WatcherGuard, Option<WatcherPermit>) {
+        let client = peer.client_id();
+        let permit = client.and_then(|client| self.watchers.admit(client, self.runtime.now()));
+        (self.observation.watcher(), permit)
     }
 
     fn request_completed(
@@ -219,7 +243,7 @@ impl<R: Runtime> Server<R> {
 
     /// Serves one TCP connection that the caller accepted, with everything that [`serve`](Self::serve) does for its own:
     /// connection limits, TLS with its clocks, the policy for plain TCP, socket options. `socket` is the runtime's
-    /// `TcpStream`.
+    /// `TcpStream`. The limit of TLS handshakes does not apply, since a future that is not polled must delay no other.
     ///
     /// Returns [`CloseReason::Refused`] if a connection limit is reached. Dropping the future ends the connection.
     ///
@@ -284,6 +308,14 @@ impl<R: Runtime> Server<R> {
     /// The server's counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.shared.observation.counters()
+        let shared = &self.shared;
+        let mut counters = shared.observation.counters();
+        counters.watchers_evicted = shared.watchers.evicted();
+        #[cfg(feature = "tls")]
+        {
+            counters.handshakes_waiting =
+                u64::try_from(shared.handshakes.waiting()).unwrap_or(u64::MAX);
+        }
+        counters
     }
 }

@@ -95,6 +95,14 @@ pub struct Counters {
     pub body_bytes_sent: u64,
     /// Connections that watch.
     pub watchers: u64,
+    /// Watchers that were ended, because there were too many.
+    pub watchers_evicted: u64,
+    /// TLS handshakes that have begun and not ended, including those that wait for their client.
+    pub handshakes: u64,
+    /// Those of `handshakes` that wait for their turn, because too many have something to do.
+    pub handshakes_waiting: u64,
+    /// Connections that were closed before their TLS handshake, because of the rate limit.
+    pub handshakes_refused: u64,
 }
 
 /// The counters, while they count.
@@ -107,6 +115,8 @@ pub(super) struct Metrics {
     images: AtomicU64,
     bytes: AtomicU64,
     watchers: AtomicU64,
+    handshakes: AtomicU64,
+    handshakes_refused: AtomicU64,
     /// Touched once a request or connection, not once a packet.
     labelled: Mutex<Labelled>,
 }
@@ -124,6 +134,17 @@ pub(super) struct WatcherGuard(Arc<Metrics>);
 impl Drop for WatcherGuard {
     fn drop(&mut self) {
         self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A TLS handshake; counted until it is dropped.
+#[cfg(feature = "tls")]
+pub(super) struct HandshakeGuard<'a>(&'a Metrics);
+
+#[cfg(feature = "tls")]
+impl Drop for HandshakeGuard<'_> {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -192,6 +213,19 @@ impl Observation {
         WatcherGuard(Arc::clone(&self.metrics))
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn handshake(&self) -> HandshakeGuard<'_> {
+        self.metrics.handshakes.fetch_add(1, Ordering::Relaxed);
+        HandshakeGuard(&self.metrics)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn handshake_refused(&self) {
+        let refused = &self.metrics.handshakes_refused;
+        refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counters, without those of the limiters.
     pub(super) fn counters(&self) -> Counters {
         let metrics = &self.metrics;
         let labelled = metrics.lock();
@@ -206,6 +240,9 @@ impl Observation {
             images_sent: count(&metrics.images),
             body_bytes_sent: count(&metrics.bytes),
             watchers: count(&metrics.watchers),
+            handshakes: count(&metrics.handshakes),
+            handshakes_refused: count(&metrics.handshakes_refused),
+            ..Counters::default()
         }
     }
 }

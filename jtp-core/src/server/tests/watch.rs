@@ -286,3 +286,21 @@ fn n5_a_watch_of_another_catalog_than_the_list_starts_at_its_own_catalog() {
     server.run();
     assert_eq!(server.frames(), ["JTPW new.png"]);
 }
+
+#[test]
+fn t8_a_watch_that_is_one_too_many_ends_at_an_event_boundary() {
+    let mut server = Scenario::new(0);
+    server.connection.end_watch(server.now); // No effect: nothing is watched.
+    server.send(WATCH);
+    server.write_limit = 0;
+    for n in 0..2 {
+        server.add(&format!("{n}.png"), vec![n]);
+        server.publish();
+    }
+    server.connection.end_watch(server.now);
+    assert_eq!(server.reason(), None, "an event is in progress");
+    server.write_limit = usize::MAX;
+    server.run();
+    assert_eq!(server.frames(), ["JTPW 0.png"]);
+    assert_eq!(server.reason(), Some(CloseReason::TooManyWatchers));
+}

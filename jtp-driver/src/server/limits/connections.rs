@@ -36,8 +36,8 @@ pub(in crate::server) enum ConnectionLimit {
 #[derive(Debug)]
 pub(in crate::server) struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    /// Locked after `ConnectionLimiter::open`.
-    client: Mutex<ClientId>,
+    /// `None` for a proxy's connection whose client is not known yet. Locked after `ConnectionLimiter::open`.
+    client: Mutex<Option<ClientId>>,
 }
 
 impl ConnectionLimiter {
@@ -58,21 +58,21 @@ impl ConnectionLimiter {
         address: IpAddr,
         now: Instant,
     ) -> Result<Permit, ConnectionLimit> {
-        self.admit_as(ClientId::at(address), address, now)
+        self.admit_as(Some(ClientId::at(address)), address, now)
     }
 
-    /// A permit for a connection from a proxy at `address`, whose client is not known yet.
+    /// A permit for a connection from a proxy at `address`: it counts in total, until [`Permit::identify`].
     pub(in crate::server) fn admit_unidentified(
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
     ) -> Result<Permit, ConnectionLimit> {
-        self.admit_as(ClientId::Unidentified, address, now)
+        self.admit_as(None, address, now)
     }
 
     fn admit_as(
         self: &Arc<Self>,
-        client: ClientId,
+        client: Option<ClientId>,
         address: IpAddr,
         now: Instant,
     ) -> Result<Permit, ConnectionLimit> {
@@ -105,8 +105,8 @@ impl ConnectionLimiter {
 
 impl Open {
     /// Counts a connection of `client`, if its limit is not reached.
-    fn count(&mut self, client: ClientId, max: Option<NonZeroUsize>) -> bool {
-        let Some(max) = max.filter(|_| client != ClientId::Unidentified) else {
+    fn count(&mut self, client: Option<ClientId>, max: Option<NonZeroUsize>) -> bool {
+        let (Some(client), Some(max)) = (client, max) else {
             return true;
         };
         let count = self.by_client.entry(client).or_default();
@@ -116,7 +116,10 @@ impl Open {
         counts
     }
 
-    fn discount(&mut self, client: ClientId) {
+    fn discount(&mut self, client: Option<ClientId>) {
+        let Some(client) = client else {
+            return;
+        };
         if let Entry::Occupied(mut count) = self.by_client.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -129,8 +132,8 @@ impl Open {
 impl Permit {
     /// Counts the connection as one of `client` from now on, once the peer is known better than at accept. Returns
     /// false, and changes nothing, if the limit of that client is reached.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(in crate::server) fn identify(&self, client: ClientId) -> bool {
+        let client = Some(client);
         let mut open = self.limiter.lock();
         let mut counted = self.client();
         if *counted == client {
@@ -144,7 +147,7 @@ impl Permit {
         true
     }
 
-    fn client(&self) -> MutexGuard<'_, ClientId> {
+    fn client(&self) -> MutexGuard<'_, Option<ClientId>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,13 +1,20 @@
 //! Limits on connections and requests, in total and by client. // T8 S15
 
 mod connections;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod rate;
+mod watchers;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 pub(super) use connections::{ConnectionLimit, ConnectionLimiter, Permit};
+#[cfg(feature = "tls")]
+pub(super) use handshakes::HandshakeLimiter;
 pub use rate::RateLimiter;
+pub(super) use watchers::{WatcherLimiter, WatcherPermit};
 
 /// The address that stands for a client where addresses are counted: the /64 network of an IPv6 address, since a client
 /// is usually assigned a whole /64, and an IPv4 address itself, also one that is mapped into IPv6. // S15
@@ -30,14 +37,24 @@ pub(in crate::server) enum ClientId {
     /// By the SHA-256 of its TLS key, wherever it connects from. // T7
     #[cfg_attr(not(test), allow(dead_code))]
     Key([u8; 32]),
-    /// Not known yet, and not limited: behind a proxy whose header was not read.
-    Unidentified,
 }
 
 impl ClientId {
     /// The client at this address.
     pub(in crate::server) fn at(address: IpAddr) -> ClientId {
         ClientId::Network(client_network(address))
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientId::Network(address) => address.fmt(f),
+            ClientId::Key(digest) => {
+                f.write_str("sha256:")?;
+                digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
     }
 }
 
