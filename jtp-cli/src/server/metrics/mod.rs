@@ -180,6 +180,10 @@ fn record_server(server: &Server) {
     for (limit, count) in [("client", per_client), ("total", in_total)] {
         counter!("jtp_connections_refused_total", "limit" => limit).absolute(count);
     }
+    counter!("jtp_watchers_evicted_total").absolute(counters.watchers_evicted);
+    gauge!("jtp_tls_handshakes").set(float(counters.handshakes));
+    gauge!("jtp_tls_handshakes_waiting").set(float(counters.handshakes_waiting));
+    counter!("jtp_tls_handshakes_refused_total").absolute(counters.handshakes_refused);
     counter!("jtp_images_sent_total").absolute(counters.images_sent);
     counter!("jtp_body_bytes_sent_total").absolute(counters.body_bytes_sent);
     for (reason, count) in counters.connections_closed {
@@ -245,6 +249,14 @@ fn describe() {
         ("jtp_connections_open", "Open connections."),
         ("jtp_watchers", "Connections that watch."),
         (
+            "jtp_tls_handshakes",
+            "TLS handshakes under way, those that wait for their client included.",
+        ),
+        (
+            "jtp_tls_handshakes_waiting",
+            "TLS handshakes that wait for their turn.",
+        ),
+        (
             "jtp_variant_cache_bytes",
             "Bytes of compressed images in the cache folder.",
         ),
@@ -273,6 +285,14 @@ fn describe() {
         (
             "jtp_requests_total",
             "Requests that ended, by kind and outcome.",
+        ),
+        (
+            "jtp_watchers_evicted_total",
+            "Watchers that were ended, because there were too many.",
+        ),
+        (
+            "jtp_tls_handshakes_refused_total",
+            "Connections that were closed before their handshake, by the rate limit.",
         ),
         ("jtp_images_sent_total", "Images that were sent."),
         (

@@ -233,4 +233,23 @@ mod tests {
         drop((second, third));
         assert!(limiter.open.lock().unwrap().by_client.is_empty());
     }
+
+    #[test]
+    fn t8_a_connection_from_a_proxy_counts_in_total_until_it_is_identified() {
+        let now = Instant::now();
+        let [two, one] = [2, 1].map(NonZeroUsize::new);
+        let limiter = Arc::new(ConnectionLimiter::new(two, one));
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let client = ClientId::at([192, 0, 2, 1].into());
+        let admit = || limiter.admit_unidentified(proxy, now);
+        let (first, second) = (admit().unwrap(), admit().unwrap());
+        assert_eq!(admit().unwrap_err(), ConnectionLimit::Total);
+        assert!(first.identify(client));
+        assert!(!second.identify(client), "two of one client");
+        drop(first);
+        assert!(second.identify(client));
+        drop((second, admit().unwrap()));
+        assert!(limiter.open.lock().unwrap().by_client.is_empty());
+        assert_eq!(limiter.open.lock().unwrap().total, 0);
+    }
 }
