@@ -10,11 +10,17 @@ pub fn ready(status: &str) {
 
 /// The service begins to read its configuration again. [`ready`] ends the reload.
 pub fn reloading() {
-    // Type=notify-reload requires both in one message.
     #[cfg(unix)]
-    if let Ok(now) = sd_notify::NotifyState::monotonic_usec_now() {
-        send(&format!("RELOADING=1\n{now}"));
+    if let Ok(message) = reload_message() {
+        send(&message);
     }
+}
+
+/// Type=notify-reload requires both assignments in one message.
+#[cfg(unix)]
+fn reload_message() -> std::io::Result<String> {
+    let now = sd_notify::NotifyState::monotonic_usec_now()?;
+    Ok(format!("RELOADING=1\n{now}"))
 }
 
 /// The start makes progress, and may take this much more time. `status` is a line for the user.
@@ -62,3 +68,18 @@ fn send(message: &str) {
 
 #[cfg(not(unix))]
 fn send(_: &str) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_has_its_time() {
+        let time = |message: &str| {
+            let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+            time.and_then(|time| time.parse::<u64>().ok()).unwrap()
+        };
+        let (first, second) = (reload_message().unwrap(), reload_message().unwrap());
+        assert!(time(&first) <= time(&second), "{first} {second}");
+    }
+}

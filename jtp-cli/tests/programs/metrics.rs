@@ -1,7 +1,6 @@
 //! `--metrics`: `/metrics` and `/healthz`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -222,12 +221,7 @@ fn silent_http_clients_are_disconnected_and_do_not_block_others() {
 #[test]
 fn health_is_503_during_the_first_scan() {
     let dir = TestDir::new();
-    // Sparse: reading them takes far longer than this test.
-    for number in 0..64_u32 {
-        let mut file = File::create(dir.path(&format!("images/{number}.png"))).unwrap();
-        file.write_all(&number.to_be_bytes()).unwrap();
-        file.set_len(u64::from(u32::MAX)).unwrap();
-    }
+    dir.add_endless_images();
     let args = [
         "--no-tls",
         "--bind",

@@ -84,12 +84,7 @@ fn readiness_and_stop_are_notified() {
 #[test]
 fn long_first_scan_reports_progress_and_extends_the_start_timeout() {
     let dir = TestDir::new();
-    // Sparse: reading them takes far longer than this test.
-    for number in 0..64_u32 {
-        let mut file = File::create(dir.path(&format!("images/{number}.png"))).unwrap();
-        file.write_all(&number.to_be_bytes()).unwrap();
-        file.set_len(u64::from(u32::MAX)).unwrap();
-    }
+    dir.add_endless_images();
     let socket = NotifySocket::new(&dir);
     let server = Process::start(command_with_notify(&dir, &[]));
     let started = socket.next();
@@ -99,7 +94,7 @@ fn long_first_scan_reports_progress_and_extends_the_start_timeout() {
         "{started:?}"
     );
     let progress = socket.wait_for("STATUS=reading the images: ");
-    assert!(progress[0].contains(" of 64 files, "), "{progress:?}");
+    assert!(progress[0].contains(" of 2,000 files, "), "{progress:?}");
     assert!(
         progress.contains(&"EXTEND_TIMEOUT_USEC=300000000".to_owned()),
         "{progress:?}"
