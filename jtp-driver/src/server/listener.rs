@@ -15,7 +15,7 @@ use super::{Peer, Shared, identity};
 use crate::clock::after;
 use crate::runtime::{Runtime, Socket};
 use crate::signal::ShutdownSignal;
-use crate::socket::{limit_unsent, set_keep_alive, set_user_timeout};
+use crate::socket::{limit_buffers, set_keep_alive, set_user_timeout};
 use crate::wait::{race, timeout, yield_now};
 
 /// The pause after an accept error that is likely to last (no file descriptors).
@@ -125,7 +125,7 @@ pub(super) async fn serve_tcp<R: Runtime>(
     socket.options().set_tcp_nodelay(options.tcp_nodelay)?;
     set_keep_alive(&socket.options());
     set_user_timeout(&socket.options(), options.config.write_timeout());
-    limit_unsent(&socket.options()); // T8
+    limit_buffers(&socket.options()); // T8
     #[cfg(feature = "tls")]
     if let Some(accept) = &shared.tls {
         // Boxed, so that a plain connection's future has no room for a handshake.
