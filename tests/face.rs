@@ -111,6 +111,8 @@ macro_rules! interface {
                     .rate_limit(1_u32, Duration::from_secs(1))
                     .max_connections(1_usize)
                     .max_connections_per_ip(1_usize)
+                    .max_watchers(1_usize)
+                    .max_handshakes(1_usize)
                     .tcp_nodelay(true)
                     .drain_timeout(None)
                     .decision_timeout(None)

@@ -8,6 +8,7 @@
 //! - `face`: the public names and methods of the adapters, compared with each other.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
+//! - `proxy_protocol`: connections through a proxy, on each runtime.
 //!
 //! The raw peers encode and decode with `support::bytes`, without the project's codec.
 
@@ -23,5 +24,6 @@ mod face;
 mod identity;
 mod large;
 mod programs;
+mod proxy_protocol;
 mod requests;
 mod watching;

@@ -326,4 +326,37 @@ fn main() {
         colliding.extend_from_slice(name.as_bytes());
     }
     save("names", "meeting", &colliding);
+
+    // PROXY headers: the number of bytes that are valid anyway, then the header.
+    let header = |command: u8, family: u8, rest: &[u8]| {
+        let length = (rest.len() as u16).to_be_bytes();
+        let fixed = [
+            &b"\x0c\r\n\r\n\0\r\nQUIT\n"[..],
+            &[command, family],
+            &length,
+        ];
+        [&fixed.concat()[..], rest].concat()
+    };
+    let extension = [&[7; 12][..], &[0xea, 0, 2, b'i', b'd'], b"request"].concat();
+    for (name, bytes) in [
+        (
+            "tcp4",
+            header(0x21, 0x11, &[192, 0, 2, 1, 10, 0, 0, 1, 1, 2, 3, 4]),
+        ),
+        ("tcp6", header(0x21, 0x21, &[9; 36])),
+        ("extension", header(0x21, 0x11, &extension)),
+        ("local", header(0x20, 0, &[])),
+        ("local_with_family", header(0x20, 0x31, &[1; 216])),
+        ("unix", header(0x21, 0x31, &[1; 216])),
+        ("udp", header(0x21, 0x12, &[1; 12])),
+        ("too_short", header(0x21, 0x21, &[1; 12])),
+        ("too_long", header(0x21, 0x11, &[1; 3000])),
+        ("cut", header(0x21, 0x11, &[1; 12])[..20].to_vec()),
+        (
+            "version_1",
+            b"\0PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n".to_vec(),
+        ),
+    ] {
+        save("proxy", name, &bytes);
+    }
 }

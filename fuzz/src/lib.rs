@@ -8,6 +8,7 @@ pub mod client_chunks;
 pub mod identities;
 pub mod names;
 pub mod pair;
+pub mod proxy;
 mod serve;
 pub mod server_bytes;
 pub mod server_chunks;
@@ -18,7 +19,7 @@ pub mod wire_round_trip;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("wire_decode", wire_decode::run),
     ("wire_round_trip", wire_round_trip::run),
     ("server_bytes", server_bytes::run),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("body", body::run),
     ("names", names::run),
     ("identities", identities::run),
+    ("proxy", proxy::run),
 ];
 
 /// Reads the fuzzer's input from the front.

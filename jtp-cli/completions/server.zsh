@@ -22,9 +22,11 @@ _server() {
 '--compression-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--compress-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--watch-interval=[Rescan the folder at this interval instead of using file system events]:SEC:_default' \
-'--cache-dir=[Folder for the ID index and compressed images \[default\: jtp in the user'\''s cache folder\]]:DIR:_files' \
+'--cache-dir=[Folder for the ID index and compressed images \[default\: CACHE_DIRECTORY as set by systemd, or jtp in the user'\''s cache folder\]]:DIR:_files' \
 '--cache-size=[Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory]:SIZE:_default' \
 '--bind=[Address and port to listen on; port 0 picks a free port]:ADDR:_default' \
+'*--proxy-protocol=[Proxies (addresses or networks, repeatable, or separated by commas)\: their connections must begin with a PROXY protocol header, version 2, which names the client. List only proxies\: others could choose their address]:ADDR[/PREFIX]:_default' \
+'--metrics=[Serve metrics for Prometheus at http\://ADDR/metrics, and the health of the server at /healthz. Everyone who can connect can read them\: a loopback address such as 127.0.0.1\:9184 is a good choice]:ADDR:_default' \
 '--cert=[Certificate (PEM); generated with its key at the first start if neither exists \[default\: cert.pem\]]:PATH:_files' \
 '--key=[Private key of the certificate (PEM) \[default\: key.pem\]]:PATH:_files' \
 '(--no-tls --allow-plain)--clients=[Admit only the clients with these keys\: lines "sha256\:HEX name", # comments. Implies --require-tls]:FILE:_files' \

@@ -8,6 +8,7 @@
 //! If the cache folder is unusable, the server runs without it and logs one warning.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -65,8 +66,22 @@ fn index_name(images: &Path, only: Option<&str>) -> String {
     hasher.id().to_string()
 }
 
-/// `jtp` in the user's cache folder.
+/// The folder that a service manager made for the service (`CACHE_DIRECTORY`; of several, the first), else `jtp` in the
+/// user's cache folder.
 fn default_folder() -> Option<PathBuf> {
+    let of_service = env::var_os("CACHE_DIRECTORY").and_then(|folders| first_path(&folders));
+    of_service.or_else(users_folder)
+}
+
+/// The first of the absolute paths that `:` separates.
+fn first_path(paths: &OsStr) -> Option<PathBuf> {
+    env::split_paths(paths)
+        .next()
+        .filter(|path| path.is_absolute())
+}
+
+/// `jtp` in the user's cache folder.
+fn users_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = env::var_os(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())

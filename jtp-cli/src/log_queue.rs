@@ -113,7 +113,8 @@ impl Shared {
             }
             // They were dropped because the lines before them waited.
             if dropped > 0 {
-                let _ = writeln!(out, "{}", dropped_line(dropped));
+                // In one write, as the other lines.
+                let _ = out.write_all((dropped_line(dropped) + "\n").as_bytes());
             }
             let _ = out.flush();
             self.lock().is_writing = false;
@@ -162,9 +163,10 @@ mod tests {
             let text = String::from_utf8(reader.recv().unwrap()).unwrap();
             match text.strip_suffix(" lines were dropped\n") {
                 Some(count) => dropped += count.parse::<u64>().unwrap(),
-                None if text.len() == line.len() => lines += 1,
-                // The parts of the formatted line are written one by one.
-                None => dropped += text.parse::<u64>().unwrap_or(0),
+                None => {
+                    assert_eq!(text.len(), line.len(), "{text}");
+                    lines += 1;
+                }
             }
         }
         assert!(dropped >= pushed - 2 * 1024, "{dropped} dropped");

@@ -1,12 +1,15 @@
 //! The command line of the program `server`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use ipnet::IpNet;
 
 use crate::address::Address;
 use crate::logging::LogFormat;
+use crate::network::parse_proxies;
 use crate::units::{none_if_zero, parse_seconds, parse_size};
 
 const EXAMPLES: &str = "\
@@ -72,7 +75,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Images")]
     pub watch_interval: Option<Duration>,
 
-    /// Folder for the ID index and compressed images [default: jtp in the user's cache folder]
+    /// Folder for the ID index and compressed images [default: CACHE_DIRECTORY as set by systemd, or jtp in the user's cache folder]
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub cache_dir: Option<PathBuf>,
 
@@ -92,6 +95,22 @@ pub struct ServerArgs {
         help_heading = "Network"
     )]
     pub bind: Address,
+
+    /// Proxies (addresses or networks, repeatable, or separated by commas): their connections must begin with a PROXY
+    /// protocol header, version 2, which names the client. List only proxies: others could choose their address
+    #[arg(
+        long,
+        value_name = "ADDR[/PREFIX]",
+        value_delimiter = ',',
+        value_parser = parse_proxies,
+        help_heading = "Network"
+    )]
+    pub proxy_protocol: Vec<IpNet>,
+
+    /// Serve metrics for Prometheus at http://ADDR/metrics, and the health of the server at /healthz. Everyone who can
+    /// connect can read them: a loopback address such as 127.0.0.1:9184 is a good choice
+    #[arg(long, value_name = "ADDR", value_parser = parse_socket_address, help_heading = "Network")]
+    pub metrics: Option<SocketAddr>,
 
     /// Do not set TCP_NODELAY: small writes may be delayed and merged
     #[arg(long, help_heading = "Network")]
@@ -220,6 +239,11 @@ impl ServerArgs {
     }
 }
 
+fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:9184".to_owned())
+}
+
 fn parse_fraction(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
@@ -260,6 +284,7 @@ mod tests {
         assert_eq!(args.rescan(), None);
         assert_eq!((args.cache_dir, args.cache_size), (None, 10 << 30));
         assert!(!args.checksum);
+        assert_eq!((args.metrics, args.proxy_protocol), (None, vec![]));
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 
@@ -298,6 +323,9 @@ mod tests {
         for invalid in [
             "--bind :",
             "--bind host:x",
+            "--metrics 9184",
+            "--metrics localhost",
+            "--metrics 127.0.0.1",
             "--cert a",
             "--key a",
             "--compression-threshold 1.5",

@@ -87,7 +87,7 @@ macro_rules! adapter_server_types {
         pub use $crate::jtp_core::wire::response::ErrorCode;
         pub use $crate::server::{
             ConnectionEnd, Counters, Decision, Observer, Peer, PlainPolicy, Request,
-            RequestSummary, limits,
+            RequestSummary, limits, proxy,
         };
     };
 }

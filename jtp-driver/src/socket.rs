@@ -52,15 +52,27 @@ pub(crate) fn set_user_timeout(socket: &SockRef<'_>, write_timeout: Option<Durat
 #[cfg(all(feature = "server", any(target_os = "android", target_os = "linux")))]
 const UNSENT: u32 = 128 * 1024;
 
-/// Limits the unsent data that the system buffers (`TCP_NOTSENT_LOWAT`, Linux). Without it, a peer that does not read
-/// costs as much as the send buffer can grow, some megabytes. Other systems keep their own limit of the send buffer,
-/// since a fixed one would also limit the speed of distant peers. // T8
+/// The receive buffer; Linux doubles it. A client sends requests, of which the largest is 8 MB; a response does not
+/// depend on it.
 #[cfg(feature = "server")]
-pub(crate) fn limit_unsent(socket: &SockRef<'_>) {
+const RECEIVE_BUFFER: usize = 128 * 1024;
+
+/// Limits what the system buffers for a connection of a server. // T8
+///
+/// Unsent data (`TCP_NOTSENT_LOWAT`, Linux): without it, a peer that does not read costs as much as the send buffer can
+/// grow, some megabytes. Other systems keep their own limit of the send buffer, since a fixed one would also limit the
+/// speed of distant peers.
+///
+/// Unread data: while a response is under way, the server reads no further requests (S1). The receive buffer would
+/// otherwise grow to some megabytes for a client that sends a few large requests first.
+#[cfg(feature = "server")]
+pub(crate) fn limit_buffers(socket: &SockRef<'_>) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     log_failure("unsent data", socket.set_tcp_notsent_lowat(UNSENT));
-    #[cfg(not(any(target_os = "android", target_os = "linux")))]
-    let _ = socket;
+    log_failure(
+        "receive buffer",
+        socket.set_recv_buffer_size(RECEIVE_BUFFER),
+    );
 }
 
 /// Resets the connection when the socket is closed, so that the system discards at once what the peer did not read.
@@ -118,12 +130,13 @@ mod tests {
 
     #[cfg(all(feature = "server", target_os = "linux"))]
     #[test]
-    fn t8_unsent_data_is_limited_and_a_reset_discards_it() {
+    fn t8_buffers_are_limited_and_a_reset_discards_them() {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let socket = SockRef::from(&socket);
-        limit_unsent(&socket);
+        limit_buffers(&socket);
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+        assert!(socket.recv_buffer_size().unwrap() <= 2 * RECEIVE_BUFFER);
         assert_eq!(socket.linger().unwrap(), None);
         reset_on_close(&socket);
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));

@@ -1,7 +1,7 @@
 //! Small futures.
 
 use std::future::poll_fn;
-#[cfg(any(feature = "client", feature = "tls"))]
+#[cfg(any(feature = "client", feature = "server"))]
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
@@ -53,7 +53,7 @@ pub async fn timeout<R: Runtime, T>(
 }
 
 /// Waits for `work`, at most for `limit`.
-#[cfg(any(feature = "client", feature = "tls"))]
+#[cfg(any(feature = "client", feature = "server"))]
 pub(crate) async fn timeout_io<R: Runtime, T>(
     runtime: &R,
     limit: Option<Duration>,

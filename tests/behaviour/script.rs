@@ -78,6 +78,8 @@ pub(crate) struct Setup {
     /// The maximum number of connections in total.
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_per_address: Option<usize>,
+    pub(crate) max_watchers: Option<usize>,
+    pub(crate) max_handshakes: Option<usize>,
     /// How long requests in progress may take after the shutdown begins.
     pub(crate) drain: Duration,
     /// The client's timeout for connecting, and for the TLS handshake.
@@ -233,6 +235,8 @@ impl Script {
                 rate: None,
                 max_connections: None,
                 max_per_address: None,
+                max_watchers: None,
+                max_handshakes: None,
                 drain: crate::suite::TEST_TIMEOUT,
                 connect_timeout: Some(Duration::from_secs(10)),
                 handshake: (Some(Duration::from_secs(10)), Some(Duration::from_secs(60))),

@@ -1,25 +1,14 @@
 //! More connections than allowed, in total and from one address.
 
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-
-use super::{HonestClient, measuring_time, report, report_line, scale, sockets};
+use super::{HonestClient, connect_from, measuring_time, report, report_line, scale, sockets};
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
 use crate::support::process::{WorkDir, eventually};
-
-/// Connects from the loopback address 127.0.0.`last`.
-fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let from = SocketAddr::from(([127, 0, 0, last], 0));
-    socket.bind(&from.into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.into()
-}
 
 /// The number of these connections that the server has closed. No request was sent, so no bytes may arrive.
 fn closed(flood: &mut [TcpStream]) -> usize {

@@ -1,15 +1,19 @@
 //! Shared helpers: the scale, the honest client, hostile servers.
 
 mod batch;
+mod buffers;
 mod catalogs;
 mod crash;
 mod disk;
 mod floods;
+mod handshakes;
 mod images;
+mod logs;
 mod readers;
 mod slow;
 mod tls;
 mod vanished;
+mod watchers;
 
 use std::fmt;
 use std::fs;
@@ -21,6 +25,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 use crate::support::bytes::*;
@@ -149,6 +154,15 @@ pub(crate) fn report(
         Mib(before),
         under_attack.ratio(baseline),
     );
+}
+
+/// Connects from the loopback address 127.0.0.`last`.
+pub(crate) fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = SocketAddr::from(([127, 0, 0, last], 0));
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
 }
 
 /// The number of sockets that a process has open.

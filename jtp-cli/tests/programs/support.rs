@@ -47,6 +47,17 @@ impl TestDir {
         fs::rename(self.path("new.tmp"), self.path("images").join(name)).unwrap();
     }
 
+    /// Adds 2,000 sparse images of 1 TB in all: a server's first scan takes far longer than any test, and a single image
+    /// does not.
+    pub(crate) fn add_endless_images(&self) {
+        for number in 0..2_000_u32 {
+            let path = self.path(&format!("images/{number}.png"));
+            let mut file = fs::File::create(path).unwrap();
+            file.write_all(&number.to_be_bytes()).unwrap();
+            file.set_len(512 << 20).unwrap();
+        }
+    }
+
     pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
@@ -161,7 +172,7 @@ impl ProcessOutput {
         ProcessOutput::new(command.output().unwrap())
     }
 
-    fn new(output: Output) -> ProcessOutput {
+    pub(crate) fn new(output: Output) -> ProcessOutput {
         ProcessOutput {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),

@@ -4,6 +4,7 @@ use std::fmt;
 #[cfg(feature = "tls")]
 use std::io;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
@@ -15,6 +16,7 @@ use jtp_core::server::ServerConfig;
 use super::limits::HandshakeLimiter;
 use super::limits::{ConnectionLimiter, RateLimiter, WatcherLimiter};
 use super::observe::Observation;
+use super::proxy::ProxyProtocol;
 use super::request::Handler;
 use super::scheduler::FairScheduler;
 use super::{Decision, Observer, PlainPolicy, Request, Server, Shared};
@@ -47,6 +49,7 @@ pub struct ServerBuilder<R: Runtime, B = Server<R>> {
     tls: Option<AcceptTls<R>>,
     #[cfg(feature = "tls")]
     clients: Option<AuthorizedClients>,
+    proxy: Option<ProxyProtocol>,
     built: PhantomData<fn() -> B>,
 }
 
@@ -126,6 +129,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             tls: None,
             #[cfg(feature = "tls")]
             clients: None,
+            proxy: None,
             built: PhantomData,
         }
     }
@@ -218,6 +222,25 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
     /// whose clients are all there needs a higher limit, or none.
     pub fn max_connections_per_ip(mut self, max: usize) -> Self {
         self.options.max_connections_per_ip = Some(max);
+        self
+    }
+
+    /// Requires connections from some addresses, those of proxies, to begin with a header of the
+    /// [PROXY protocol](super::proxy), version 2. The address in it becomes that of the peer, for limits, logs and
+    /// observers. `is_proxy` gets IPv4 addresses as such, also where the listener maps them into IPv6. Default: none.
+    ///
+    /// The header comes before TLS, within 10 s or the limit for the first byte, and has at most
+    /// [`MAX_HEADER`](super::proxy::MAX_HEADER) bytes. Until then, a connection counts for the limit in total and not
+    /// for that of an address. From other addresses a header is an invalid request. Whoever can connect from the
+    /// address of a proxy can claim any address.
+    ///
+    /// [`PlainPolicy::Loopback`] does not admit a client behind a proxy. Use [`PlainPolicy::Allow`], or no TLS, for a
+    /// proxy that terminates TLS, on an address that only the proxy can reach. // T2
+    pub fn proxy_protocol(
+        mut self,
+        is_proxy: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.proxy = Some(ProxyProtocol::new(is_proxy));
         self
     }
 
@@ -326,6 +349,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             tls: self.tls,
             #[cfg(feature = "tls")]
             clients: self.clients,
+            proxy: self.proxy,
         };
         Server {
             shared: Arc::new(shared),

@@ -15,7 +15,7 @@ use super::{Peer, Shared, identity};
 use crate::clock::after;
 use crate::runtime::{Runtime, Socket};
 use crate::signal::ShutdownSignal;
-use crate::socket::{limit_unsent, set_keep_alive, set_user_timeout};
+use crate::socket::{limit_buffers, set_keep_alive, set_user_timeout};
 use crate::wait::{race, timeout, yield_now};
 
 /// The pause after an accept error that is likely to last (no file descriptors).
@@ -65,7 +65,7 @@ pub(super) async fn serve<R: Runtime>(
                 continue;
             }
         };
-        let Some(admitted) = shared.admit(address) else {
+        let Some(arrival) = shared.admit(address) else {
             continue;
         };
         let stopped = stop.0.wait();
@@ -73,9 +73,8 @@ pub(super) async fn serve<R: Runtime>(
         let drain = Arc::clone(&drain);
         let task = async move {
             let served = async {
-                let served = admitted.serve_tcp(socket, drain, Scheduling::Queued);
                 // A failure is logged, and nothing more can be done about it.
-                let _ = admitted.serve(served).await;
+                let _ = arrival.serve(socket, drain, Scheduling::Queued).await;
             };
             // The connection first: one whose time is over as well ends by itself.
             race(served, stopped).await;
@@ -126,7 +125,7 @@ pub(super) async fn serve_tcp<R: Runtime>(
     socket.options().set_tcp_nodelay(options.tcp_nodelay)?;
     set_keep_alive(&socket.options());
     set_user_timeout(&socket.options(), options.config.write_timeout());
-    limit_unsent(&socket.options()); // T8
+    limit_buffers(&socket.options()); // T8
     #[cfg(feature = "tls")]
     if let Some(accept) = &shared.tls {
         // Boxed, so that a plain connection's future has no room for a handshake.
@@ -164,13 +163,12 @@ async fn serve_tls<R: Runtime>(
         Some(0) => return Ok(Some(CloseReason::PeerClosed)),
         Some(_) => {}
     }
-    let loopback = peer.ip().is_some_and(|ip| ip.to_canonical().is_loopback());
     let plain = if shared.clients.is_some() {
         PlainPolicy::Refuse // T7
     } else {
         options.plain
     };
-    let identified = match plain.classify(first[0], loopback) {
+    let identified = match plain.classify(first[0], peer.is_local()) {
         Opening::Tls => {
             if !shared.allows_handshake(&peer) {
                 return Ok(Some(CloseReason::Refused(ErrorCode::RateLimited)));
@@ -201,8 +199,7 @@ async fn serve_tls<R: Runtime>(
 }
 
 /// The output of `work`; `None` if the server's shutdown begins first.
-#[cfg(feature = "tls")]
-async fn unless_drained<T>(
+pub(super) async fn unless_drained<T>(
     drain: &Drain,
     work: impl Future<Output = io::Result<T>>,
 ) -> io::Result<Option<T>> {

@@ -12,6 +12,8 @@ mod peer;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod plain;
 mod prefetch;
+mod proxied;
+pub mod proxy;
 mod request;
 mod scheduler;
 
@@ -39,6 +41,7 @@ use observe::{Observation, WatcherGuard};
 pub use peer::Peer;
 pub use plain::PlainPolicy;
 use prefetch::MemoryBudget;
+use proxy::ProxyProtocol;
 use request::Handler;
 pub use request::{Decision, Request};
 use scheduler::FairScheduler;
@@ -67,6 +70,7 @@ struct Shared<R: Runtime> {
     tls: Option<builder::AcceptTls<R>>,
     #[cfg(feature = "tls")]
     clients: Option<crate::tls::AuthorizedClients>,
+    proxy: Option<ProxyProtocol>,
 }
 
 /// A connection that was admitted. It is counted as open until it is dropped.
@@ -151,20 +155,6 @@ impl<R: Runtime> Shared<R> {
         };
         let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
         rate.allow_client(client, self.clock.now())
-    }
-
-    /// Admits a connection from `address`, if the limits allow.
-    fn admit(self: &Arc<Self>, address: SocketAddr) -> Option<Admitted<R>> {
-        match self.connections.admit(address.ip(), self.runtime.now()) {
-            Ok(permit) => {
-                let peer = Peer::new(Some(address));
-                Some(Admitted::new(self, peer, Some(Arc::new(permit))))
-            }
-            Err(limit) => {
-                self.observation.refused(address, limit);
-                None
-            }
-        }
     }
 
     /// Counts a new watcher, which may have to end another one. // T8
@@ -283,15 +273,15 @@ impl<R: Runtime> Server<R> {
         socket: impl Into<R::Socket>,
         address: SocketAddr,
     ) -> io::Result<Option<CloseReason>> {
-        let Some(admitted) = self.shared.admit(address) else {
+        let Some(arrival) = self.shared.admit(address) else {
             let code = jtp_core::wire::response::ErrorCode::RateLimited;
             return Ok(Some(CloseReason::Refused(code)));
         };
         let drain = self.shared.drain();
         let _open = drain.connection();
-        let socket = socket.into();
-        let served = admitted.serve_tcp(socket, drain, Scheduling::Independent);
-        admitted.serve(served).await
+        arrival
+            .serve(socket.into(), drain, Scheduling::Independent)
+            .await
     }
 
     /// Serves one connection over any stream. What encrypts it was set up before.

@@ -13,6 +13,9 @@ use crate::tls::{ClientIdentity, TlsPeer};
 pub struct Peer {
     /// Its address, if the transport has one.
     pub address: Option<SocketAddr>,
+    /// The proxy that forwards its connection, if that named `address`: see
+    /// [`proxy_protocol`](super::ServerBuilder::proxy_protocol).
+    pub proxy: Option<SocketAddr>,
     /// What TLS knows about it; `None` on plain TCP.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsPeer>,
@@ -54,6 +57,14 @@ impl Peer {
             return Some(ClientId::Key(*identity.key().as_bytes()));
         }
         self.ip().map(ClientId::at)
+    }
+
+    /// Whether the peer is on this machine, as far as its address proves it: an address that a proxy names may be one of
+    /// the proxy's machine. // T2
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    pub(super) fn is_local(&self) -> bool {
+        let loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        self.proxy.is_none() && self.ip().is_some_and(loopback)
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {

@@ -63,6 +63,9 @@ use message::Message;
 use opener::Opener;
 pub use settings::Follow;
 
+#[cfg(feature = "zstd")]
+use crate::variants::VariantCache;
+
 /// A folder of images that is followed as it changes: the files directly in it that have an image extension.
 ///
 /// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
@@ -141,6 +144,13 @@ impl DirStore {
     #[must_use]
     pub fn counters(&self) -> StoreCounters {
         self.opener.get_ref().counters()
+    }
+
+    /// The cache on disk that keeps encoded variants, if the builder got one.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn variant_cache(&self) -> Option<&VariantCache> {
+        self.opener.get_ref().variant_cache()
     }
 }
 

@@ -72,6 +72,11 @@ impl Opener {
         self.context.counters().read()
     }
 
+    #[cfg(feature = "zstd")]
+    pub(super) fn variant_cache(&self) -> Option<&VariantCache> {
+        self.variants.cache.as_ref()
+    }
+
     fn located(&self, id: ImageId) -> Result<Located, StoreError> {
         let located = self.index.read().located(id);
         located.ok_or(StoreError::Gone(id))

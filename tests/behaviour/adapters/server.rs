@@ -53,6 +53,12 @@ macro_rules! build {
         if let Some(max) = setup.max_per_address {
             builder = builder.max_connections_per_ip(max);
         }
+        if let Some(max) = setup.max_watchers {
+            builder = builder.max_watchers(max);
+        }
+        if let Some(max) = setup.max_handshakes {
+            builder = builder.max_handshakes(max);
+        }
         if *tls {
             let (handshake, first_byte) = setup.handshake;
             builder = builder

@@ -16,7 +16,7 @@ crate::suite::each_adapter! {
     plain_and_tls_on_one_port,
 }
 
-fn fixture(server: Adapter, tls: bool, change: impl FnOnce(&mut Setup)) -> Fixture {
+pub(super) fn fixture(server: Adapter, tls: bool, change: impl FnOnce(&mut Setup)) -> Fixture {
     let run = RunConfig {
         server,
         client: BLOCKING, // Not used.
@@ -27,7 +27,7 @@ fn fixture(server: Adapter, tls: bool, change: impl FnOnce(&mut Setup)) -> Fixtu
     Fixture::new(&Script::of([]).setup(change), run)
 }
 
-fn list_empty(peer: &mut Peer) {
+pub(super) fn list_empty(peer: &mut Peer) {
     peer.send([LIST, KEEP]);
     peer.expect(list_of(&[]));
 }

@@ -9,6 +9,7 @@ mod deployed;
 mod deployed_server;
 mod dropped;
 mod eof;
+mod exhaustion;
 mod keep_alive;
 mod large;
 mod limits;

@@ -36,8 +36,8 @@ pub(in crate::server) enum ConnectionLimit {
 #[derive(Debug)]
 pub(in crate::server) struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    /// Locked after `ConnectionLimiter::open`.
-    client: Mutex<ClientId>,
+    /// `None` for a proxy's connection whose client is not known yet. Locked after `ConnectionLimiter::open`.
+    client: Mutex<Option<ClientId>>,
 }
 
 impl ConnectionLimiter {
@@ -58,7 +58,24 @@ impl ConnectionLimiter {
         address: IpAddr,
         now: Instant,
     ) -> Result<Permit, ConnectionLimit> {
-        let client = ClientId::at(address);
+        self.admit_as(Some(ClientId::at(address)), address, now)
+    }
+
+    /// A permit for a connection from a proxy at `address`: it counts in total, until [`Permit::identify`].
+    pub(in crate::server) fn admit_unidentified(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Permit, ConnectionLimit> {
+        self.admit_as(None, address, now)
+    }
+
+    fn admit_as(
+        self: &Arc<Self>,
+        client: Option<ClientId>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Permit, ConnectionLimit> {
         let mut open = self.lock();
         let limit = if self.max.is_some_and(|max| open.total >= max.get()) {
             Some(ConnectionLimit::Total)
@@ -88,8 +105,8 @@ impl ConnectionLimiter {
 
 impl Open {
     /// Counts a connection of `client`, if its limit is not reached.
-    fn count(&mut self, client: ClientId, max: Option<NonZeroUsize>) -> bool {
-        let Some(max) = max else {
+    fn count(&mut self, client: Option<ClientId>, max: Option<NonZeroUsize>) -> bool {
+        let (Some(client), Some(max)) = (client, max) else {
             return true;
         };
         let count = self.by_client.entry(client).or_default();
@@ -99,7 +116,10 @@ impl Open {
         counts
     }
 
-    fn discount(&mut self, client: ClientId) {
+    fn discount(&mut self, client: Option<ClientId>) {
+        let Some(client) = client else {
+            return;
+        };
         if let Entry::Occupied(mut count) = self.by_client.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -112,8 +132,8 @@ impl Open {
 impl Permit {
     /// Counts the connection as one of `client` from now on, once the peer is known better than at accept. Returns
     /// false, and changes nothing, if the limit of that client is reached.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(in crate::server) fn identify(&self, client: ClientId) -> bool {
+        let client = Some(client);
         let mut open = self.limiter.lock();
         let mut counted = self.client();
         if *counted == client {
@@ -127,7 +147,7 @@ impl Permit {
         true
     }
 
-    fn client(&self) -> MutexGuard<'_, ClientId> {
+    fn client(&self) -> MutexGuard<'_, Option<ClientId>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -212,5 +232,24 @@ mod tests {
         assert!(limiter.admit(mapped, now).is_ok(), "a permit was returned");
         drop((second, third));
         assert!(limiter.open.lock().unwrap().by_client.is_empty());
+    }
+
+    #[test]
+    fn t8_a_connection_from_a_proxy_counts_in_total_until_it_is_identified() {
+        let now = Instant::now();
+        let [two, one] = [2, 1].map(NonZeroUsize::new);
+        let limiter = Arc::new(ConnectionLimiter::new(two, one));
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let client = ClientId::at([192, 0, 2, 1].into());
+        let admit = || limiter.admit_unidentified(proxy, now);
+        let (first, second) = (admit().unwrap(), admit().unwrap());
+        assert_eq!(admit().unwrap_err(), ConnectionLimit::Total);
+        assert!(first.identify(client));
+        assert!(!second.identify(client), "two of one client");
+        drop(first);
+        assert!(second.identify(client));
+        drop((second, admit().unwrap()));
+        assert!(limiter.open.lock().unwrap().by_client.is_empty());
+        assert_eq!(limiter.open.lock().unwrap().total, 0);
     }
 }

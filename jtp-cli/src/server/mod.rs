@@ -1,41 +1,51 @@
 //! The program `server`.
 
-use std::io;
+mod activation;
+mod listen;
+mod metrics;
+mod open;
+mod reload;
+mod status;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
-use jtp_core::compress::Threshold;
-use jtp_store::{DirStore, DirStoreError, Follow, IndexProgress};
+use jtp_store::DirStore;
 use jtp_tokio::ShutdownSignal;
 use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
 use jtp_tokio::store::ImageStore;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
-use crate::address::Address;
-use crate::cache;
-use crate::exit::{Exit, Failure, error_chain};
+use crate::exit::{Exit, Failure};
 use crate::limits;
 use crate::logging;
 use crate::server_args::ServerArgs;
+use crate::service_manager;
 use crate::signals::{self, Hangups};
 use crate::terminal::stdout_line;
 use crate::tls::server::{Files, ServerTls};
 use crate::units::none_if_zero;
+use listen::Socket;
+use metrics::Metrics;
+use open::{folder_failure, open_store};
+use status::{Phase, Status};
 
-/// Length of the listen queue.
-const BACKLOG: u32 = 1024;
+/// The time for the exit after the drain time.
+const EXIT_TIME: Duration = Duration::from_secs(10);
 
-/// How often the initial scan logs its progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// The number of tasks that a thread of the runtime polls before it looks for new events of sockets. With tokio's 61, a
+/// flood of TLS handshakes, of which each takes up to a millisecond, would delay every request by that much more.
+const EVENT_INTERVAL: u32 = 4;
 
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ServerArgs) -> Exit {
+    // First, while there is one thread: it removes variables from the environment.
+    let passed = activation::take();
     let log = logging::start_server(args.log_format, args.verbose);
-    match run(args) {
+    match passed.and_then(|passed| run(args, passed)) {
         Ok(()) => Exit::Success,
         Err(failure) => {
             log.error(&failure);
@@ -45,7 +55,7 @@ pub fn main(args: &ServerArgs) -> Exit {
     }
 }
 
-fn run(args: &ServerArgs) -> Result<(), Failure> {
+fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), Failure> {
     let (shutdown, hangups) = signals::listen_as_server(Exit::Other)?;
     // Checked first, so that a mistyped folder does not leave a new certificate behind.
     std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
@@ -57,10 +67,10 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
     let files = limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(EVENT_INTERVAL)
         .build()
         .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    runtime.spawn(reload_at_hangups(tls.clone(), hangups));
-    let result = runtime.block_on(serve(args, tls.as_deref(), files, shutdown));
+    let result = runtime.block_on(serve(args, passed, tls, files, shutdown, hangups));
     // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
@@ -68,39 +78,66 @@ fn run(args: &ServerArgs) -> Result<(), Failure> {
 
 async fn serve(
     args: &ServerArgs,
-    tls: Option<&ServerTls>,
+    passed: Option<std::net::TcpListener>,
+    tls: Option<Arc<ServerTls>>,
     files: Option<u64>,
     shutdown: ShutdownSignal,
+    hangups: Hangups,
 ) -> Result<(), Failure> {
     // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
-    let socket = bind(&args.bind).await?;
+    let socket = Socket::new(passed, &args.bind).await?;
+    let status = Arc::new(Status::default());
+    let metrics = match args.metrics {
+        Some(address) => Some(Metrics::serve(address, Arc::clone(&status)).await?),
+        None => None,
+    };
     let store = tokio::select! {
-        store = open_store(args) => store?,
+        store = open_store(args, Arc::clone(&status)) => store?,
+        never = status.report_scan() => never,
         () = shutdown.wait() => {
+            service_manager::stopping(None);
             tracing::info!("stopped before the initial scan completed");
             return Ok(());
         }
     };
-    let listener = socket
-        .listen(BACKLOG)
-        .map_err(|error| listen_failure(&args.bind, &error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| listen_failure(&args.bind, &error))?;
-    let server = build(args, tls, files, Arc::clone(&store));
+    let (listener, address) = socket.listen(&args.bind)?;
+    let server = build(
+        args,
+        tls.as_deref(),
+        files,
+        Arc::clone(&store),
+        metrics.as_deref(),
+    );
     log_start(args, &store, address);
+    if let Some(metrics) = metrics {
+        metrics.set_sources(server.clone(), store, args.cache_size);
+    }
+    status.set_phase(Phase::Serving);
+    service_manager::ready(&reload::serving_on(address));
+    tokio::spawn(reload::at_hangups(
+        tls,
+        hangups,
+        Arc::clone(&status),
+        address,
+    ));
+    tokio::spawn(service_manager::watchdog());
     // The parent process may have closed stdout.
     let _ = stdout_line(format_args!("listening on {address}"));
-    serve_until_shutdown(&server, listener, shutdown).await
+    serve_until_shutdown(args, &server, listener, &status, shutdown).await
 }
 
 async fn serve_until_shutdown(
+    args: &ServerArgs,
     server: &Server,
     listener: TcpListener,
+    status: &Status,
     shutdown: ShutdownSignal,
 ) -> Result<(), Failure> {
     let stopping = async {
         shutdown.wait().await;
+        status.set_phase(Phase::Draining);
+        let drain = none_if_zero(args.drain_timeout);
+        service_manager::stopping(drain.map(|drain| drain.saturating_add(EXIT_TIME)));
         tracing::info!(
             "stopping: waiting for requests in progress; a second signal exits immediately"
         );
@@ -123,6 +160,7 @@ fn build(
     tls: Option<&ServerTls>,
     files: Option<u64>,
     store: Arc<DirStore>,
+    metrics: Option<&Metrics>,
 ) -> Server {
     let config = ServerConfig::new()
         .with_idle_timeout(none_if_zero(args.keep_alive_timeout))
@@ -151,6 +189,14 @@ fn build(
     if let Some((requests, window)) = args.rate_limit() {
         builder = builder.rate_limit(requests, window);
     }
+    if !args.proxy_protocol.is_empty() {
+        let proxies = args.proxy_protocol.clone();
+        builder =
+            builder.proxy_protocol(move |ip| proxies.iter().any(|network| network.contains(&ip)));
+    }
+    if let Some(metrics) = metrics {
+        builder = builder.observer(metrics.observer());
+    }
     builder.build()
 }
 
@@ -169,108 +215,6 @@ fn load_tls(args: &ServerArgs) -> Result<ServerTls, Failure> {
         cert: args.cert(),
         key: args.key(),
         clients: args.clients.clone(),
-    })
-}
-
-/// Reads certificate, key and clients again at each SIGHUP.
-async fn reload_at_hangups(tls: Option<Arc<ServerTls>>, hangups: Hangups) {
-    loop {
-        hangups.next().await;
-        let Some(tls) = &tls else {
-            tracing::info!("ignoring SIGHUP: without TLS there is no certificate to read again");
-            continue;
-        };
-        let tls = Arc::clone(tls);
-        // Fails only if the runtime is shutting down.
-        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
-    }
-}
-
-/// Opens the store and reads all images, on the store's threads.
-async fn open_store(args: &ServerArgs) -> Result<Arc<DirStore>, Failure> {
-    let folder = args.images.clone();
-    let mut builder = DirStore::builder(&folder)
-        .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
-        .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
-        .rehash(args.checksum);
-    builder = cache::configure(builder, args);
-    if let Some(only) = &args.only {
-        builder = builder.only(only);
-    }
-    let mut logged = Instant::now();
-    builder = builder.progress(move |progress: IndexProgress| {
-        if logged.elapsed() >= PROGRESS_INTERVAL {
-            logged = Instant::now();
-            tracing::info!(
-                "reading the images: {} of {} files, {}",
-                HumanCount(progress.files_done),
-                HumanCount(progress.files_total),
-                HumanBytes(progress.bytes)
-            );
-        }
-    });
-    let opened = tokio::task::spawn_blocking(move || builder.open()).await;
-    match opened {
-        Ok(Ok(store)) => Ok(Arc::new(store)),
-        Ok(Err(DirStoreError::Folder { path, source })) => Err(folder_failure(&path, &source)),
-        Ok(Err(error)) => Err(Failure::other(error_chain(&error))),
-        Err(error) => Err(Failure::other(format!(
-            "reading the images failed: {error}"
-        ))),
-    }
-}
-
-fn folder_failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::other(format!(
-        "cannot read the images folder {}: {error}; choose another with --images",
-        path.display()
-    ))
-}
-
-async fn bind(address: &Address) -> Result<TcpSocket, Failure> {
-    let found = tokio::net::lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| {
-            Failure::other(format!(
-                "cannot resolve {}: {error}; choose an address of this machine with --bind",
-                address.host
-            ))
-        })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
-    for address in found {
-        match bind_one(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(listen_failure(address, &last))
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // Allows reuse of the port while old connections are in TIME_WAIT. On Windows the option has another meaning.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-fn listen_failure(address: &Address, error: &io::Error) -> Failure {
-    Failure::other(match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "cannot listen on {address}: the port is in use; stop the program that uses it, or choose another with --bind"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "cannot listen on {address}: permission denied; choose a port above 1023 with --bind"
-        ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "cannot listen on {address}: not an address of this machine; choose another with --bind"
-        ),
-        _ => format!("cannot listen on {address}: {error}"),
     })
 }
 
@@ -298,6 +242,17 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
     if args.clients.is_none() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "everyone who can connect to {address} can fetch every image: admit only known clients with --clients, or listen on a loopback address with --bind"
+        );
+    }
+    if !args.proxy_protocol.is_empty() {
+        let proxies: Vec<_> = args
+            .proxy_protocol
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        tracing::info!(
+            "connections from {} must begin with a PROXY protocol header",
+            proxies.join(", ")
         );
     }
 }

@@ -1,0 +1,188 @@
+//! T8: many TLS handshakes from one address.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::{connect_from, report_line, scale};
+use crate::support::TEST_TIMEOUT;
+use crate::support::bytes::*;
+use crate::support::files::images_in;
+use crate::support::peer::Peer;
+use crate::support::process::{ServerProcess, WorkDir};
+use crate::support::tls::localhost;
+
+fn client_config(workdir: &WorkDir) -> Arc<rustls::ClientConfig> {
+    let certificate = CertificateDer::from_pem_file(workdir.path().join("cert.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// The ClientHello of an ordinary client, to be sent again and again.
+fn hello(workdir: &WorkDir) -> Vec<u8> {
+    let mut client = rustls::ClientConnection::new(client_config(workdir), localhost()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// A client at 127.0.0.`last` that lists the catalog over TLS.
+fn list_over_tls(last: u8, server: &ServerProcess, workdir: &WorkDir) {
+    let mut peer = Peer::on(connect_from(last, server.address)).tls(client_config(workdir));
+    peer.send([LIST, 1]);
+    peer.expect(list_of(&images_in(&workdir.images())));
+}
+
+/// Whether the server answers on this connection; `false` if it closes the connection without a byte.
+fn is_answered(mut stream: &TcpStream) -> bool {
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    match stream.read(&mut [0]) {
+        Ok(count) => count == 1,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no answer and no end"),
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn t8_handshakes_that_wait_for_their_client_delay_no_other() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&["--max-handshakes", "1", "--compression-threshold", "0"]);
+    let hello = hello(&workdir);
+    // Some send half a ClientHello, some never answer the server's part.
+    let slow: Vec<TcpStream> = (0..scale(40, 400))
+        .map(|n| {
+            let mut stream = connect_from(2, server.address);
+            let length = if n % 2 == 0 {
+                hello.len() / 2
+            } else {
+                hello.len()
+            };
+            stream.write_all(&hello[..length]).unwrap();
+            stream
+        })
+        .collect();
+    for stream in slow.iter().skip(1).step_by(2) {
+        assert!(is_answered(stream));
+    }
+    list_over_tls(3, &server, &workdir);
+    list_over_tls(2, &server, &workdir);
+    for mut stream in slow {
+        stream.set_nonblocking(true).unwrap();
+        let mut rest = [0; 16 * 1024];
+        let error = loop {
+            match stream.read(&mut rest) {
+                Ok(0) => panic!("closed before its time"),
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "it is still open");
+    }
+}
+
+#[test]
+fn t8_handshakes_count_for_the_rate_limit() {
+    let workdir = WorkDir::samples();
+    let server = workdir.server(&[
+        "--rate-limit",
+        "5",
+        "--rate-limit-window",
+        "1000",
+        "--compression-threshold",
+        "0",
+    ]);
+    let hello = hello(&workdir);
+    let answered = (0..20).filter(|_| {
+        let mut stream = connect_from(2, server.address);
+        stream.write_all(&hello).is_ok() && is_answered(&stream)
+    });
+    assert_eq!(answered.count(), 5);
+    // Requests have a count of their own: five on one connection, after its handshake.
+    let mut peer = Peer::on(connect_from(3, server.address)).tls(client_config(&workdir));
+    let list = list_of(&images_in(&workdir.images()));
+    for _ in 0..5 {
+        peer.send([LIST, 1]);
+        peer.expect(&list);
+    }
+    peer.send([LIST, 1]);
+    peer.expect(b"JTPE\x05");
+}
+
+/// The median and the 99th percentile of requests on an open connection.
+fn measure(established: &mut Peer, list: &[u8], time: Duration) -> (Duration, Duration) {
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 5 || begun.elapsed() < time {
+        let sent = Instant::now();
+        established.send([LIST, 1]);
+        established.expect(list);
+        times.push(sent.elapsed());
+        thread::sleep(Duration::from_millis(1));
+    }
+    times.sort_unstable();
+    (times[times.len() / 2], times[times.len() * 99 / 100])
+}
+
+/// Sends the ClientHello on new connections from 127.0.0.2, `at_once` at a time.
+fn replay(server: &ServerProcess, hello: &[u8], at_once: usize) -> usize {
+    let connect = |_| {
+        let mut stream = connect_from(2, server.address);
+        stream.write_all(hello).unwrap();
+        stream
+    };
+    let burst: Vec<TcpStream> = (0..at_once).map(connect).collect();
+    let answered = burst.iter().filter(|stream| is_answered(stream)).count();
+    assert_eq!(answered, at_once, "each handshake gets its turn");
+    answered
+}
+
+#[test]
+fn t8_replayed_handshakes_of_one_address_are_answered_and_others_are_served() {
+    let workdir = WorkDir::samples();
+    let time = Duration::from_millis(u64::try_from(scale(200, 5_000)).unwrap());
+    // The default, and no limit for comparison.
+    for (what, limit) in [
+        ("default limit", &[][..]),
+        ("no limit", &["--max-handshakes", "0"]),
+    ] {
+        let server = workdir.server(&[&["--compression-threshold", "0"], limit].concat());
+        let hello = hello(&workdir);
+        let list = list_of(&images_in(&workdir.images()));
+        let mut established =
+            Peer::on(connect_from(3, server.address)).tls(client_config(&workdir));
+        let (median, high) = measure(&mut established, &list, time);
+        report_line!("a request on an open connection: median {median:?}, 99 % within {high:?}");
+        let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let answered = replay(&server, &hello, scale(32, 200));
+                        handshakes.fetch_add(answered, Ordering::Relaxed);
+                    }
+                });
+            }
+            let begun = Instant::now();
+            let (median, high) = measure(&mut established, &list, time);
+            let rate = handshakes.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
+            list_over_tls(4, &server, &workdir);
+            report_line!(
+                "{what}, {rate:.0} replayed handshakes a second: median {median:?}, 99 % within {high:?}"
+            );
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
