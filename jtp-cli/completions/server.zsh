@@ -37,9 +37,12 @@ _server() {
 '--max-watchers=[Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most. 0 means no limit \[default\: half of --max-connections\]]:N:_default' \
 '--max-handshakes=[Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit \[default\: 4 per processor\]]:N:_default' \
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
+'--log-format=[Format of the log on stderr]:FORMAT:((text\:"Lines for people"
+json\:"One JSON object in each line"))' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \
 '--checksum[Hash every file again instead of trusting the index]' \
+'--no-sandbox[Do not confine the process to the images folder and the cache (Linux\: Landlock)]' \
 '--no-tcp-nodelay[Do not set TCP_NODELAY\: small writes may be delayed and merged]' \
 '(--require-tls)--no-tls[Serve plain TCP only, without TLS]' \
 '(--require-tls)--plain[Serve plain TCP only, without TLS]' \
@@ -47,8 +50,8 @@ _server() {
 '--allow-plain[Accept plain TCP from all clients, in addition to TLS]' \
 '*-v[Log more; -vv for even more (RUST_LOG also works)]' \
 '*--verbose[Log more; -vv for even more (RUST_LOG also works)]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 '-V[Print version]' \
 '--version[Print version]' \
 && ret=0
