@@ -23,6 +23,7 @@ json\t'One JSON object in each line'"
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'
 complete -c server -l checksum -d 'Hash every file again instead of trusting the index'
+complete -c server -l no-sandbox -d 'Do not confine the process to the images folder and the cache (Linux: Landlock)'
 complete -c server -l no-tcp-nodelay -d 'Do not set TCP_NODELAY: small writes may be delayed and merged'
 complete -c server -l no-tls -l plain -d 'Serve plain TCP only, without TLS'
 complete -c server -l require-tls -d 'Refuse plain TCP [default: accept it from this machine only]'

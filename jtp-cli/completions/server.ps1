@@ -48,6 +48,7 @@ Register-ArgumentCompleter -Native -CommandName 'server' -ScriptBlock {
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Let clients watch for new images (the default)')
             [CompletionResult]::new('--no-watch', '--no-watch', [CompletionResultType]::ParameterName, 'Refuse to let clients watch for new images; the catalog still follows the folder')
             [CompletionResult]::new('--checksum', '--checksum', [CompletionResultType]::ParameterName, 'Hash every file again instead of trusting the index')
+            [CompletionResult]::new('--no-sandbox', '--no-sandbox', [CompletionResultType]::ParameterName, 'Do not confine the process to the images folder and the cache (Linux: Landlock)')
             [CompletionResult]::new('--no-tcp-nodelay', '--no-tcp-nodelay', [CompletionResultType]::ParameterName, 'Do not set TCP_NODELAY: small writes may be delayed and merged')
             [CompletionResult]::new('--no-tls', '--no-tls', [CompletionResultType]::ParameterName, 'Serve plain TCP only, without TLS')
             [CompletionResult]::new('--plain', '--plain', [CompletionResultType]::ParameterName, 'Serve plain TCP only, without TLS')

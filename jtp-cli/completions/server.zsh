@@ -43,6 +43,7 @@ json\:"One JSON object in each line"))' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \
 '--checksum[Hash every file again instead of trusting the index]' \
+'--no-sandbox[Do not confine the process to the images folder and the cache (Linux\: Landlock)]' \
 '--no-tcp-nodelay[Do not set TCP_NODELAY\: small writes may be delayed and merged]' \
 '(--require-tls)--no-tls[Serve plain TCP only, without TLS]' \
 '(--require-tls)--plain[Serve plain TCP only, without TLS]' \

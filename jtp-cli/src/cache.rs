@@ -17,9 +17,22 @@ use jtp_store::{DirStoreBuilder, VariantCache, create_private_folder};
 
 use crate::server_args::ServerArgs;
 
+/// The cache folder, if there is a place for one.
+#[must_use]
+pub fn folder(args: &ServerArgs) -> Option<PathBuf> {
+    args.cache_dir.clone().or_else(default_folder)
+}
+
+/// Creates the cache folder. [`configure`] reports what is wrong with it.
+pub fn create(args: &ServerArgs) {
+    if let Some(folder) = folder(args) {
+        let _ = create_private_folder(&folder);
+    }
+}
+
 /// Configures a store to use the cache folder.
 pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBuilder {
-    let Some(folder) = args.cache_dir.clone().or_else(default_folder) else {
+    let Some(folder) = folder(args) else {
         tracing::warn!(
             "cannot determine this user's cache folder: all images are read at every start; set a folder with --cache-dir"
         );

@@ -107,6 +107,10 @@ pub struct ServerArgs {
     )]
     pub proxy_protocol: Vec<IpNet>,
 
+    /// Do not confine the process to the images folder and the cache (Linux: Landlock)
+    #[arg(long, help_heading = "Operation")]
+    pub no_sandbox: bool,
+
     /// Serve metrics for Prometheus at http://ADDR/metrics, and the health of the server at /healthz. Everyone who can
     /// connect can read them: a loopback address such as 127.0.0.1:9184 is a good choice
     #[arg(long, value_name = "ADDR", value_parser = parse_socket_address, help_heading = "Network")]

@@ -1,7 +1,7 @@
 //! The socket that the server listens on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -21,13 +21,13 @@ pub(super) enum Socket {
 
 impl Socket {
     /// The socket that the service manager passed, else one that is bound to `address`.
-    pub(super) async fn new(
+    pub(super) fn new(
         passed: Option<std::net::TcpListener>,
         address: &Address,
     ) -> Result<Socket, Failure> {
         match passed {
             Some(listener) => Ok(Socket::Passed(listener)),
-            None => bind(address).await.map(Socket::Bound),
+            None => bind(address).map(Socket::Bound),
         }
     }
 
@@ -49,9 +49,9 @@ impl Socket {
 }
 
 /// Binds to an address of `--bind`, without listening.
-async fn bind(address: &Address) -> Result<TcpSocket, Failure> {
-    let found = tokio::net::lookup_host((address.host.as_str(), address.port))
-        .await
+fn bind(address: &Address) -> Result<TcpSocket, Failure> {
+    let found = (address.host.as_str(), address.port)
+        .to_socket_addrs()
         .map_err(|error| {
             Failure::other(format!(
                 "cannot resolve {}: {error}; choose an address of this machine with --bind",

@@ -1,6 +1,7 @@
 //! The program `server`.
 
 mod activation;
+mod confine;
 mod listen;
 mod metrics;
 mod open;
@@ -18,6 +19,7 @@ use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
 use jtp_tokio::store::ImageStore;
 use tokio::net::TcpListener;
 
+use crate::cache;
 use crate::exit::{Exit, Failure};
 use crate::limits;
 use crate::logging;
@@ -64,13 +66,18 @@ fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), F
     } else {
         Some(Arc::new(load_tls(args)?))
     };
+    // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
+    let socket = Socket::new(passed, &args.bind)?;
     let files = limits::raise_open_files();
+    // Before other threads are started: only new kernels confine those.
+    cache::create(args);
+    confine::confine(args);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build()
         .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    let result = runtime.block_on(serve(args, passed, tls, files, shutdown, hangups));
+    let result = runtime.block_on(serve(args, socket, tls, files, shutdown, hangups));
     // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
@@ -78,14 +85,12 @@ fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), F
 
 async fn serve(
     args: &ServerArgs,
-    passed: Option<std::net::TcpListener>,
+    socket: Socket,
     tls: Option<Arc<ServerTls>>,
     files: Option<u64>,
     shutdown: ShutdownSignal,
     hangups: Hangups,
 ) -> Result<(), Failure> {
-    // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
-    let socket = Socket::new(passed, &args.bind).await?;
     let status = Arc::new(Status::default());
     let metrics = match args.metrics {
         Some(address) => Some(Metrics::serve(address, Arc::clone(&status)).await?),

@@ -28,7 +28,9 @@ pub(super) async fn at_hangups(
                 let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
             }
             None => {
-                tracing::info!("ignoring SIGHUP: without TLS there is no certificate to read again")
+                tracing::info!(
+                    "ignoring SIGHUP: without TLS there is no certificate to read again"
+                );
             }
         }
         if notify && status.phase() == Phase::Serving {

@@ -69,6 +69,7 @@ impl ServerTls {
                 key.display()
             );
         }
+        renew_certificate(&files);
         let loaded = load_certificate(&files)?;
         tracing::info!(
             "the server's key is {} (clients verify it with --pin)",
@@ -211,10 +212,9 @@ fn config(
     Ok(builder.with_cert_resolver(std::sync::Arc::new(certificate)))
 }
 
-/// Renews the certificate if that is due, reads it with its key, and warns of what clients reject.
-fn load_certificate(files: &Files) -> Result<Loaded, Failure> {
-    let now = SystemTime::now();
-    match generated::renew_if_due(&files.cert, &files.key, now) {
+/// Replaces the certificate if that is due. The server does so at its start only: later it may be unable to write.
+fn renew_certificate(files: &Files) {
+    match generated::renew_if_due(&files.cert, &files.key, SystemTime::now()) {
         Ok(None) => {}
         Ok(Some(last_day)) => tracing::info!(
             "renewed the certificate {}: it is valid until {last_day} and has the same key; clients that trust a copy of the old file with --cert need the new one, those that use --pin need nothing",
@@ -222,7 +222,11 @@ fn load_certificate(files: &Files) -> Result<Loaded, Failure> {
         ),
         Err(failure) => tracing::warn!("cannot renew the certificate: {failure}"),
     }
-    read_pair(&files.cert, &files.key, now).map_err(|failure| Failure {
+}
+
+/// Reads the certificate with its key, and warns of what clients reject.
+fn load_certificate(files: &Files) -> Result<Loaded, Failure> {
+    read_pair(&files.cert, &files.key, SystemTime::now()).map_err(|failure| Failure {
         // The exit code for TLS errors is the client's.
         exit: Exit::Other,
         ..failure

@@ -1,0 +1,279 @@
+//! Confines the process: from then on it can read the images and its own files and write to its cache, and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::cache;
+use crate::server_args::ServerArgs;
+
+/// What the server needs after its start.
+#[derive(Debug, Default)]
+struct Needs {
+    /// Folders whose files and sub-folders are read.
+    read_folders: BTreeSet<PathBuf>,
+    /// Folders of which single files are read again at SIGHUP.
+    read_files: BTreeSet<PathBuf>,
+    write_folders: BTreeSet<PathBuf>,
+    bind_port: Option<u16>,
+}
+
+/// Confines the calling thread, the threads that it starts later and, if the kernel can do that, all others. Logs what
+/// is confined, or why nothing is.
+///
+/// The images folder can be replaced while the server runs, and a kernel rule belongs to one folder, not to a path.
+/// Therefore the parent of the images folder can be read as well, unless that is the root.
+pub(super) fn confine(args: &ServerArgs) {
+    if args.no_sandbox {
+        tracing::warn!("not confined (--no-sandbox): the server can access all files of its user");
+        return;
+    }
+    let needs = Needs::of(args);
+    match system::confine(&needs) {
+        Ok(confined) => tracing::info!(
+            "confined by {confined}: reads below {}; writes below {}",
+            list(needs.read_folders.union(&needs.read_files)),
+            list(needs.write_folders.iter()),
+        ),
+        Err(reason) => {
+            tracing::warn!("not confined: {reason}; the server can access all files of its user")
+        }
+    }
+}
+
+fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
+    let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+    if paths.is_empty() {
+        "nothing".to_owned()
+    } else {
+        paths.join(", ")
+    }
+}
+
+impl Needs {
+    fn of(args: &ServerArgs) -> Needs {
+        let mut needs = Needs::default();
+        for path in both_paths(&args.images) {
+            if let Some(parent) = parent_below_root(&path) {
+                needs.read_folders.insert(parent);
+            }
+            needs.read_folders.insert(path);
+        }
+        if !args.no_tls {
+            needs.read_again(&args.cert());
+            needs.read_again(&args.key());
+            if let Some(clients) = &args.clients {
+                needs.read_again(clients);
+            }
+        }
+        if let Some(folder) = cache::folder(args) {
+            needs.write_folders.extend(folder.canonicalize().ok());
+        }
+        needs.bind_port = args.metrics.map(|address| address.port());
+        needs
+    }
+
+    /// A file that is read again at SIGHUP. It may have been replaced then, also by a link to another folder that it led
+    /// to before.
+    fn read_again(&mut self, file: &Path) {
+        for path in both_paths(file) {
+            self.read_files
+                .insert(parent_below_root(&path).unwrap_or(path));
+        }
+    }
+}
+
+/// The absolute path itself, and where its links lead.
+fn both_paths(path: &Path) -> BTreeSet<PathBuf> {
+    let absolute = std::path::absolute(path);
+    let canonical = path.canonicalize();
+    [absolute, canonical].into_iter().flatten().collect()
+}
+
+fn parent_below_root(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?;
+    parent.parent()?;
+    Some(parent.to_owned())
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use landlock::{
+        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort,
+        PathBeneath, PathFd, RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreatedAttr,
+        RulesetError, RulesetStatus, Scope,
+    };
+
+    use super::Needs;
+
+    /// The version whose access rights are used. Rights that an older kernel does not know are left out.
+    const VERSION: ABI = ABI::V6;
+
+    pub(super) fn confine(needs: &Needs) -> Result<String, String> {
+        match restrict(needs) {
+            Ok(confined) => confined,
+            Err(error) => Err(format!("Landlock failed: {error}")),
+        }
+    }
+
+    fn restrict(needs: &Needs) -> Result<Result<String, String>, RulesetError> {
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let write = AccessFs::from_all(VERSION)
+            & !(AccessFs::Execute
+                | AccessFs::MakeChar
+                | AccessFs::MakeBlock
+                | AccessFs::MakeSock
+                | AccessFs::MakeFifo
+                | AccessFs::MakeSym
+                | AccessFs::IoctlDev);
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(VERSION))?
+            .handle_access(AccessNet::from_all(VERSION))?
+            .scope(Scope::Signal)?
+            .create()?;
+        let grants = [
+            (&needs.read_folders, read),
+            (&needs.read_files, AccessFs::ReadFile.into()),
+            (&needs.write_folders, write),
+        ];
+        for (paths, access) in grants {
+            for path in paths {
+                // A folder that is missing now, such as an empty place for a disk, needs no rule.
+                let Ok(folder) = PathFd::new(path) else {
+                    continue;
+                };
+                ruleset = ruleset.add_rule(PathBeneath::new(folder, access))?;
+            }
+        }
+        if let Some(port) = needs.bind_port {
+            ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
+        }
+        let status = ruleset.all_threads(true)?.restrict_self()?;
+        Ok(match (status.ruleset, status.landlock) {
+            (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
+                Err("Landlock is disabled in this kernel".to_owned())
+            }
+            (RulesetStatus::NotEnforced, _) => Err("this kernel has no Landlock".to_owned()),
+            (_, LandlockStatus::Available { effective_abi, .. }) => {
+                Ok(format!("Landlock (version {})", effective_abi as i32))
+            }
+            _ => Ok("Landlock".to_owned()),
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub(super) fn confine(_: &super::Needs) -> Result<String, String> {
+        Err("this system has no Landlock".to_owned())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+    use std::process::Command;
+
+    use clap::Parser;
+
+    use super::*;
+
+    /// Set for the process that confines itself, to the folder of the test.
+    const CONFINED_IN: &str = "JTP_TEST_CONFINED_IN";
+
+    fn denied<T>(what: &str, result: std::io::Result<T>) {
+        match result {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            Err(error) => panic!("{what}: another error: {error}"),
+            Ok(_) => panic!("{what}: allowed"),
+        }
+    }
+
+    /// Confinement is for good, so another process is confined: this test alone, run again.
+    #[test]
+    fn a_confined_process_reaches_its_own_folders_and_nothing_else() {
+        if let Some(folder) = std::env::var_os(CONFINED_IN) {
+            return confined(Path::new(&folder));
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().canonicalize().unwrap();
+        for sub in ["library/images", "library/other", "tls", "cache", "secret"] {
+            fs::create_dir_all(folder.join(sub)).unwrap();
+        }
+        for file in [
+            "library/images/a.png",
+            "tls/cert.pem",
+            "tls/key.pem",
+            "secret/id",
+        ] {
+            fs::write(folder.join(file), "x").unwrap();
+        }
+        let test =
+            "server::confine::tests::a_confined_process_reaches_its_own_folders_and_nothing_else";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(CONFINED_IN, &folder)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && out.contains("1 passed"),
+            "{out}{text}"
+        );
+        print!("{text}");
+    }
+
+    fn confined(folder: &Path) {
+        let path = |path: &str| folder.join(path);
+        let args = ["--images", "library/images", "--cache-dir", "cache"];
+        let tls = ["--cert", "tls/cert.pem", "--key", "tls/key.pem"];
+        std::env::set_current_dir(folder).unwrap();
+        let args = ServerArgs::parse_from(["server"].into_iter().chain(args).chain(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Err(reason) = system::confine(&Needs::of(&args)) {
+            assert!(reason.contains("Landlock"), "{reason}");
+            eprintln!("nothing is tested: {reason}");
+            return;
+        }
+        let address = listener.local_addr().unwrap();
+        let in_thread = std::thread::spawn({
+            let secret = path("secret/id");
+            move || denied("a file outside, from a thread", fs::read(secret))
+        });
+        in_thread.join().unwrap();
+        denied("a file outside", fs::read(path("secret/id")));
+        denied("a folder outside", fs::read_dir(path("secret")));
+        denied("a system file", fs::read("/etc/passwd"));
+        denied(
+            "a file by a path with ..",
+            fs::read(path("library/../secret/id")),
+        );
+        denied(
+            "writing to an image",
+            fs::write(path("library/images/a.png"), "y"),
+        );
+        denied("a new image", fs::write(path("library/images/b.png"), "y"));
+        denied(
+            "removing an image",
+            fs::remove_file(path("library/images/a.png")),
+        );
+        denied("writing to the key", fs::write(path("tls/key.pem"), "y"));
+        denied("the names beside the key", fs::read_dir(path("tls")));
+        denied("a program", Command::new("/bin/true").status());
+        denied("a connection", TcpStream::connect(address));
+        denied("another port", TcpListener::bind("127.0.0.1:0"));
+
+        fs::read(path("library/images/a.png")).unwrap();
+        fs::read_dir(path("library/images")).unwrap();
+        fs::read(path("tls/key.pem")).unwrap();
+        // Where a folder takes the place of the images folder.
+        fs::read_dir(path("library/other")).unwrap();
+        fs::write(path("cache/index"), "y").unwrap();
+        fs::create_dir(path("cache/forms")).unwrap();
+        fs::rename(path("cache/index"), path("cache/forms/index")).unwrap();
+        fs::remove_file(path("cache/forms/index")).unwrap();
+    }
+}
