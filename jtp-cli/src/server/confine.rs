@@ -35,7 +35,7 @@ pub(super) fn confine(args: &ServerArgs) {
             list(needs.write_folders.iter()),
         ),
         Err(reason) => {
-            tracing::warn!("not confined: {reason}; the server can access all files of its user")
+            tracing::warn!("not confined: {reason}; the server can access all files of its user");
         }
     }
 }
