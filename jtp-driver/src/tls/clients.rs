@@ -260,8 +260,8 @@ impl AuthorizedClients {
 
     /// Verifies clients in the handshake: for
     /// [`with_client_cert_verifier`](rustls::ConfigBuilder::with_client_cert_verifier) of a [`rustls::ServerConfig`]. It
-    /// follows the list. A client without a certificate gets the alert `certificate_required` (TLS 1.2:
-    /// `handshake_failure`), one whose key is not in the list `access_denied`.
+    /// follows the list. A client without a certificate gets the alert `certificate_required`, also with TLS 1.2, and one
+    /// whose key is not in the list `access_denied`.
     #[must_use]
     pub fn verifier(&self, provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
         Arc::new(Verifier {
