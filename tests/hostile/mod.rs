@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod floods;
 mod images;
+mod logs;
 mod readers;
 mod slow;
 mod tls;
