@@ -224,6 +224,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             scheduler: Arc::new(FairScheduler::new()),
             memory: Arc::default(),
             observation: Observation::new(self.observer),
+            unsent: Mutex::default(),
             #[cfg(feature = "tls")]
             tls: self.tls,
         };

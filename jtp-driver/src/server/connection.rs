@@ -298,8 +298,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 Ok(Loaded::Opened(image, count)) => self.machine.body_opened(image, count, now),
                 Ok(Loaded::Read(count)) => self.machine.body_loaded(count, now),
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error; // With its sources.
-                    tracing::warn!(peer = %self.peer, error, "an image cannot be sent");
+                    self.shared.log_unsent(&self.peer, &error);
                     self.bodies.fail();
                     self.machine.body_failed("an image cannot be read", now)
                 }

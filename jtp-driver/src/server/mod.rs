@@ -30,7 +30,7 @@ use builder::Options;
 pub use builder::ServerBuilder;
 use connection::{Connection, Scheduling};
 use drain::Drain;
-use limits::{ConnectionLimiter, Permit, RateLimiter};
+use limits::{ConnectionLimiter, LogThrottle, Permit, RateLimiter};
 pub use observe::{ConnectionEnd, Counters, Observer, RequestSummary};
 use observe::{Observation, WatcherGuard};
 pub use peer::Peer;
@@ -53,6 +53,8 @@ struct Shared<R: Runtime> {
     scheduler: Arc<FairScheduler>,
     memory: Arc<MemoryBudget>,
     observation: Observation,
+    /// Images that could not be sent.
+    unsent: Mutex<LogThrottle>,
     #[cfg(feature = "tls")]
     tls: Option<builder::AcceptTls<R>>,
 }
@@ -106,6 +108,15 @@ impl<R: Runtime> Drop for Admitted<R> {
 }
 
 impl<R: Runtime> Shared<R> {
+    /// Logs that an image cannot be sent, which a client can cause as often as it likes.
+    fn log_unsent(&self, peer: &Peer, error: &(dyn std::error::Error + 'static)) {
+        let now = self.runtime.now();
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = unsent.record(now) {
+            tracing::warn!(%peer, count, error, "an image cannot be sent");
+        }
+    }
+
     /// S15
     fn allows(&self, peer: &Peer) -> bool {
         let (Some(rate), Some(ip)) = (&self.rate, peer.ip()) else {
