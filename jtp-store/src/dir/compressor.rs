@@ -147,7 +147,7 @@ impl Compressor {
         let Some(cache) = &self.cache else {
             return;
         };
-        tracing::warn!(%id, "a compressed variant is damaged or missing; it is made again");
+        self.index.log().variant_damaged(id);
         let located = self.index.read().located(id);
         if let Some(located) = located {
             if matches!(located.variant, Some(Variant::Cached { .. })) {

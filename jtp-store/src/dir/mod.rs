@@ -16,6 +16,7 @@ mod counters;
 #[cfg(feature = "zstd")]
 mod encode;
 mod failure;
+mod file_log;
 mod folder;
 mod index;
 mod index_file;

@@ -68,7 +68,7 @@ impl Publisher {
                 match index.listing(*id) {
                     Some((listed, image)) => {
                         if let Err(e) = writer.insert(&listed, image) {
-                            tracing::warn!(name = listed, error = %e, "an image is left out of the catalog");
+                            self.index.log().not_published(&listed, &e);
                         }
                     }
                     None => {

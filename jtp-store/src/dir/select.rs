@@ -60,14 +60,6 @@ pub(super) fn listed_name(name: &OsStr) -> Option<String> {
     (listed.len() <= MAX_NAME_LEN).then(|| listed.into_owned())
 }
 
-/// Logs the listed name of a file whose own name is not UTF-8. // W6
-pub(super) fn warn_of_name(name: &OsStr) {
-    if name.to_str().is_none() {
-        let listed = listed_name(name);
-        tracing::warn!(file = ?name, listed, "a file name is not UTF-8; it is listed under another name");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
