@@ -23,7 +23,7 @@ _server() {
 
     case "${cmd}" in
         server)
-            opts="-v -h -V --images-dir --images --name-contains --only --compress-threshold --compression-threshold --watch --no-watch --watch-interval --cache-dir --cache-size --checksum --bind --no-tcp-nodelay --plain --no-tls --require-tls --allow-plain --cert --key --rate-limit --rate-limit-window --keep-alive-timeout --max-connections --max-connections-per-ip --drain-timeout --verbose --help --version"
+            opts="-v -h -V --images-dir --images --name-contains --only --compress-threshold --compression-threshold --watch --no-watch --watch-interval --cache-dir --cache-size --checksum --bind --no-tcp-nodelay --plain --no-tls --require-tls --allow-plain --cert --key --rate-limit --rate-limit-window --keep-alive-timeout --max-connections --max-connections-per-ip --drain-timeout --log-format --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -99,6 +99,10 @@ _server() {
                     ;;
                 --drain-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -13,6 +13,8 @@ complete -c server -l keep-alive-timeout -d 'How long a connection may be idle b
 complete -c server -l max-connections -d 'Maximum concurrent connections' -r
 complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit' -r
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
+complete -c server -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'One line of text for each event'
+json\t'One JSON object on a line for each event'"
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'
 complete -c server -l checksum -d 'Hash every file again instead of trusting the index'
@@ -21,5 +23,5 @@ complete -c server -l no-tls -l plain -d 'Serve plain TCP only, without TLS'
 complete -c server -l require-tls -d 'Refuse plain TCP [default: accept it from this machine only]'
 complete -c server -l allow-plain -d 'Accept plain TCP from all clients, in addition to TLS'
 complete -c server -s v -l verbose -d 'Log more; -vv for even more (RUST_LOG also works)'
-complete -c server -s h -l help -d 'Print help'
+complete -c server -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c server -s V -l version -d 'Print version'

@@ -33,6 +33,8 @@ _server() {
 '--max-connections=[Maximum concurrent connections]:N:_default' \
 '--max-connections-per-ip=[Maximum concurrent connections from one client address (IPv6\: one /64 network); 0 means no limit]:N:_default' \
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
+'--log-format=[Format of the log on stderr]:FORMAT:((text\:"One line of text for each event"
+json\:"One JSON object on a line for each event"))' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \
 '--checksum[Hash every file again instead of trusting the index]' \
@@ -43,8 +45,8 @@ _server() {
 '--allow-plain[Accept plain TCP from all clients, in addition to TLS]' \
 '*-v[Log more; -vv for even more (RUST_LOG also works)]' \
 '*--verbose[Log more; -vv for even more (RUST_LOG also works)]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 '-V[Print version]' \
 '--version[Print version]' \
 && ret=0

@@ -19,10 +19,10 @@ use crate::cache;
 use crate::certificates;
 use crate::exit::{Exit, Failure, error_chain};
 use crate::limits;
-use crate::logging::{self, DefaultLevel};
+use crate::logging;
 use crate::server_args::ServerArgs;
 use crate::signals;
-use crate::terminal::{stderr_line, stdout_line};
+use crate::terminal::stdout_line_detached;
 use crate::units::none_if_zero;
 
 /// Length of the listen queue.
@@ -34,11 +34,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ServerArgs) -> Exit {
-    logging::start(DefaultLevel::Info, args.verbose);
+    let _log = logging::start_server(args.verbose, args.log_format);
     match run(args) {
         Ok(()) => Exit::Success,
         Err(failure) => {
-            stderr_line(format_args!("error: {failure}"));
+            logging::error_line(&failure.message);
             // 1 is the server's only code for errors; clap reports usage errors (2).
             Exit::Other
         }
@@ -88,8 +88,7 @@ async fn serve(
         .map_err(|error| listen_failure(&args.bind, &error))?;
     let server = build(args, tls, files, Arc::clone(&store));
     log_start(args, &store, address);
-    // The parent process may have closed stdout.
-    let _ = stdout_line(format_args!("listening on {address}"));
+    stdout_line_detached(format!("listening on {address}"));
     serve_until_shutdown(&server, listener, shutdown).await
 }
 

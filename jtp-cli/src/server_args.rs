@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 
 use crate::address::Address;
+use crate::logging::LogFormat;
 use crate::units::{none_if_zero, parse_seconds, parse_size};
 
 const EXAMPLES: &str = "\
@@ -159,6 +160,16 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SEC", default_value = "30", value_parser = parse_seconds, help_heading = "Limits")]
     pub drain_timeout: Duration,
 
+    /// Format of the log on stderr
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        help_heading = "Output"
+    )]
+    pub log_format: LogFormat,
+
     /// Log more; -vv for even more (RUST_LOG also works)
     #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
@@ -229,6 +240,7 @@ mod tests {
         assert_eq!(args.rescan(), None);
         assert_eq!((args.cache_dir, args.cache_size), (None, 10 << 30));
         assert!(!args.checksum);
+        assert_eq!(args.log_format, LogFormat::Text);
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 
@@ -274,6 +286,7 @@ mod tests {
             "--rate-limit -1",
             "--rate-limit many",
             "--max-connections x",
+            "--log-format xml",
             "--cache-size big",
             "--cache-dir",
             "--no-tls --require-tls",

@@ -3,10 +3,15 @@
 use std::io;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use jtp_tokio::ShutdownSignal;
 
 use crate::exit::{Exit, Failure};
+use crate::logging;
+
+/// How long the second signal waits for the last lines of the server's log.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// Listens for signals on a dedicated thread, so that a main thread blocked on the disk does not delay them.
 ///
@@ -50,6 +55,7 @@ async fn wait(shutdown: &ShutdownSignal, ready: &mpsc::Sender<io::Result<()>>, s
     signals.next().await;
     shutdown.begin();
     signals.next().await;
+    logging::flush(LAST_LINES);
     std::process::exit(second.code().into());
 }
 

@@ -5,6 +5,7 @@ mod caching;
 mod certificates;
 mod failures;
 mod fetching;
+mod logging;
 mod readme;
 mod server;
 mod signals;
