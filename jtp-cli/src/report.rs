@@ -1,5 +1,9 @@
 //! What `client` prints: the progress bar, a line for each failure, and the summary in the last line.
 
+mod lines;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
@@ -21,6 +25,7 @@ use crate::escape::escaped;
 use crate::exit::{Exit, error_chain};
 use crate::sync::not_fetched;
 use crate::terminal::{set_bar, stderr_line, stdout_line};
+use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
 
 const BAR: &str =
     "{images} images {wide_bar:.cyan/blue} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left";
@@ -62,6 +67,7 @@ struct State {
     replaced: u64,
     failed: BTreeMap<&'static str, u64>,
     has_reported_watch: bool,
+    lines: Lines,
     /// What the last retry was about.
     retried: String,
     /// The fewest connections that the server left, if it refused some.
@@ -97,10 +103,13 @@ impl Reporter {
             SyncEvent::Progress { bytes } => self.state().bar.set_position(*bytes),
             SyncEvent::Planned(totals) => self.planned(totals),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
-            SyncEvent::Unreadable { name, error } => stderr_line(format_args!(
-                "warning: cannot read {}: {error}; leaving it as it is",
-                escaped(&name.to_string_lossy())
-            )),
+            SyncEvent::Unreadable { name, error } => self.limited(
+                LineKind::Unreadable,
+                format_args!(
+                    "warning: cannot read {}: {error}; leaving it as it is",
+                    escaped(&name.to_string_lossy())
+                ),
+            ),
             SyncEvent::Placed {
                 id,
                 name,
@@ -145,6 +154,15 @@ impl Reporter {
         }
     }
 
+    /// Prints a line of a kind that can be repeated without end.
+    fn limited(&self, kind: LineKind, line: fmt::Arguments<'_>) {
+        let due = self.state().lines.record(kind);
+        if let Some(unprinted) = due {
+            print_more(kind, unprinted);
+            stderr_line(line);
+        }
+    }
+
     /// Prints a line for a retry, unless the last one since the LIST said the same: each image that the server cannot
     /// send costs several.
     fn retrying(&self, message: &str, pause: Duration) {
@@ -156,11 +174,11 @@ impl Reporter {
             }
             is_new
         };
-        if is_new {
-            self.note(format_args!(
-                "{message} (retrying in {})",
-                format_time(pause)
-            ));
+        if is_new && self.state().style != Style::Quiet {
+            self.limited(
+                LineKind::Retry,
+                format_args!("{message} (retrying in {})", format_time(pause)),
+            );
         }
     }
 
@@ -224,16 +242,18 @@ impl Reporter {
     }
 
     fn renamed(&self, from: &str, to: &FileName) {
-        let style = {
+        let (style, count) = {
             let state = &mut *self.state();
             state.renamed += 1;
-            state.style
+            (state.style, state.renamed)
         };
         let (from, to) = (escaped(from), escaped(to.as_str()));
         if style == Style::Lines {
             let _ = stdout_line(format_args!("renamed {from} to {to}"));
-        } else {
+        } else if count <= u64::from(LINES_OF_A_KIND) {
             tracing::info!(%from, %to, "renamed");
+        } else {
+            tracing::trace!(%from, %to, "renamed");
         }
     }
 
@@ -242,7 +262,12 @@ impl Reporter {
         // The image is there, under another name.
         let is_stored = matches!(reason, Reason::NameTaken | Reason::CannotRename);
         if is_stored && cause.is_none() {
-            self.note(format_args!("warning: {name} ({id}): {reason}"));
+            if self.state().style != Style::Quiet {
+                self.limited(
+                    LineKind::Name,
+                    format_args!("warning: {name} ({id}): {reason}"),
+                );
+            }
             return;
         }
         let kind = failure_kind(reason, cause);
@@ -260,7 +285,10 @@ impl Reporter {
             Some(Cause::Folder(error)) => error_chain(error),
             Some(_) => reason.to_string(),
         };
-        stderr_line(format_args!("failed: {name} ({id}): {text}"));
+        self.limited(
+            LineKind::Failed,
+            format_args!("failed: {name} ({id}): {text}"),
+        );
     }
 
     /// The exit code determined by the images alone.
@@ -281,6 +309,7 @@ impl Reporter {
         let state = &mut *self.state();
         set_bar(None);
         state.bar.finish_and_clear();
+        state.lines.print_rest();
         let fewer = state.connections.take();
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
             stderr_line(format_args!(
@@ -310,6 +339,7 @@ impl State {
             replaced: 0,
             failed: BTreeMap::new(),
             has_reported_watch: false,
+            lines: Lines::new(style == Style::Lines),
             retried: String::new(),
             connections: None,
         }
@@ -395,6 +425,3 @@ fn format_time(time: Duration) -> String {
         seconds => HumanDuration(Duration::from_secs(seconds)).to_string(),
     }
 }
-
-#[cfg(test)]
-mod tests;

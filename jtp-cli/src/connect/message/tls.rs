@@ -9,7 +9,7 @@ use super::{Message, seconds};
 use crate::certificates::is_version_1;
 use crate::client_args::ClientArgs;
 use crate::connect::trusted_file;
-use crate::escape::{escaped, escaped_chain};
+use crate::escape::{escaped, escaped_chain, shortened};
 use crate::exit::Exit;
 use crate::host_name::{HostName, listed};
 
@@ -86,7 +86,10 @@ fn certificate_message(error: &CertificateError, args: &ClientArgs) -> Message {
             message("is of X.509 version 1, which has no subjectAltName")
                 .with_hint("the server needs a new one of version 3")
         }
-        error => message(&format!("was rejected: {}", escaped(&error.to_string()))),
+        error => message(&format!(
+            "was rejected: {}",
+            shortened(&error.to_string(), 1_000)
+        )),
     }
 }
 
