@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jtp_driver::LogThrottle;
 pub(crate) use rustix::event::PollFlags;
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -134,6 +135,7 @@ struct Registry {
     levels: usize,
     interests: Vec<Interest>,
     timers: Vec<Timer>,
+    failures: LogThrottle,
 }
 
 struct Interest {
@@ -217,7 +219,9 @@ impl Registry {
         let everything = match poll(&mut fds, Some(&self.limit(longest))) {
             Ok(_) | Err(Errno::INTR) => false,
             Err(error) => {
-                tracing::warn!(%error, "cannot wait for a connection");
+                if let Some(count) = self.failures.record(Instant::now()) {
+                    tracing::warn!(%error, count, "cannot wait for a connection");
+                }
                 thread::sleep(FALLBACK);
                 true
             }

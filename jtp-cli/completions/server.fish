@@ -18,8 +18,8 @@ complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections 
 complete -c server -l max-watchers -d 'Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most. 0 means no limit [default: half of --max-connections]' -r
 complete -c server -l max-handshakes -d 'Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit [default: 4 per processor]' -r
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
-complete -c server -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'Lines for people'
-json\t'One JSON object in each line'"
+complete -c server -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'One line of text for each event'
+json\t'One JSON object on a line for each event'"
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'
 complete -c server -l checksum -d 'Hash every file again instead of trusting the index'

@@ -38,8 +38,8 @@ _server() {
 '--max-watchers=[Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most. 0 means no limit \[default\: half of --max-connections\]]:N:_default' \
 '--max-handshakes=[Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit \[default\: 4 per processor\]]:N:_default' \
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
-'--log-format=[Format of the log on stderr]:FORMAT:((text\:"Lines for people"
-json\:"One JSON object in each line"))' \
+'--log-format=[Format of the log on stderr]:FORMAT:((text\:"One line of text for each event"
+json\:"One JSON object on a line for each event"))' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \
 '--checksum[Hash every file again instead of trusting the index]' \

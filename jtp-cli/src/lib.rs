@@ -16,7 +16,6 @@ pub mod escape;
 pub mod exit;
 pub mod limits;
 pub mod list;
-pub mod log_queue;
 pub mod logging;
 pub mod network;
 pub mod report;

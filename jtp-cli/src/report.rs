@@ -1,5 +1,9 @@
 //! What `client` prints: the progress bar, a line for each failure, and the summary in the last line.
 
+mod lines;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
@@ -21,15 +25,13 @@ use crate::escape::escaped;
 use crate::exit::{Exit, error_chain};
 use crate::sync::not_fetched;
 use crate::terminal::{set_bar, stderr_line, stdout_line};
+use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
 
 const BAR: &str =
     "{images} images {wide_bar:.cyan/blue} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left";
 
 /// The failure kind for errors of the local disk.
 const LOCAL_DISK: &str = "local disk";
-
-/// The most lines of one kind about single images, without `-v`.
-const MAX_LINES: u64 = 20;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +66,8 @@ struct State {
     renamed: u64,
     replaced: u64,
     failed: BTreeMap<&'static str, u64>,
-    /// The lines that were due, by kind.
-    lines: BTreeMap<&'static str, u64>,
     has_reported_watch: bool,
+    lines: Lines,
     /// What the last retry was about.
     retried: String,
     /// The fewest connections that the server left, if it refused some.
@@ -103,7 +104,7 @@ impl Reporter {
             SyncEvent::Planned(totals) => self.planned(totals),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => self.limited(
-                "files that cannot be read",
+                LineKind::Unreadable,
                 format_args!(
                     "warning: cannot read {}: {error}; leaving it as it is",
                     escaped(&name.to_string_lossy())
@@ -153,6 +154,15 @@ impl Reporter {
         }
     }
 
+    /// Prints a line of a kind that can be repeated without end.
+    fn limited(&self, kind: LineKind, line: fmt::Arguments<'_>) {
+        let due = self.state().lines.record(kind);
+        if let Some(unprinted) = due {
+            print_more(kind, unprinted);
+            stderr_line(line);
+        }
+    }
+
     /// Prints a line for a retry, unless the last one since the LIST said the same: each image that the server cannot
     /// send costs several.
     fn retrying(&self, message: &str, pause: Duration) {
@@ -164,11 +174,11 @@ impl Reporter {
             }
             is_new
         };
-        if is_new {
-            self.note(format_args!(
-                "{message} (retrying in {})",
-                format_time(pause)
-            ));
+        if is_new && self.state().style != Style::Quiet {
+            self.limited(
+                LineKind::Retry,
+                format_args!("{message} (retrying in {})", format_time(pause)),
+            );
         }
     }
 
@@ -232,16 +242,18 @@ impl Reporter {
     }
 
     fn renamed(&self, from: &str, to: &FileName) {
-        let style = {
+        let (style, count) = {
             let state = &mut *self.state();
             state.renamed += 1;
-            state.style
+            (state.style, state.renamed)
         };
         let (from, to) = (escaped(from), escaped(to.as_str()));
         if style == Style::Lines {
             let _ = stdout_line(format_args!("renamed {from} to {to}"));
-        } else {
+        } else if count <= u64::from(LINES_OF_A_KIND) {
             tracing::info!(%from, %to, "renamed");
+        } else {
+            tracing::trace!(%from, %to, "renamed");
         }
     }
 
@@ -251,8 +263,10 @@ impl Reporter {
         let is_stored = matches!(reason, Reason::NameTaken | Reason::CannotRename);
         if is_stored && cause.is_none() {
             if self.state().style != Style::Quiet {
-                let line = format_args!("warning: {name} ({id}): {reason}");
-                self.limited("images under another name", line);
+                self.limited(
+                    LineKind::Name,
+                    format_args!("warning: {name} ({id}): {reason}"),
+                );
             }
             return;
         }
@@ -271,24 +285,10 @@ impl Reporter {
             Some(Cause::Folder(error)) => error_chain(error),
             Some(_) => reason.to_string(),
         };
-        self.limited(kind, format_args!("failed: {name} ({id}): {text}"));
-    }
-
-    /// Prints the first lines of a kind, and all of them with `-v`. The last line has the counts.
-    fn limited(&self, kind: &'static str, line: fmt::Arguments<'_>) {
-        let count = {
-            let lines = &mut self.state().lines;
-            let count = lines.entry(kind).or_default();
-            *count += 1;
-            *count
-        };
-        if count <= MAX_LINES || self.args.verbose > 0 {
-            stderr_line(line);
-        } else if count == MAX_LINES + 1 {
-            stderr_line(format_args!(
-                "more lines like this ({kind}) are left out; -v prints all of them"
-            ));
-        }
+        self.limited(
+            LineKind::Failed,
+            format_args!("failed: {name} ({id}): {text}"),
+        );
     }
 
     /// The exit code determined by the images alone.
@@ -309,6 +309,7 @@ impl Reporter {
         let state = &mut *self.state();
         set_bar(None);
         state.bar.finish_and_clear();
+        state.lines.print_rest();
         let fewer = state.connections.take();
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
             stderr_line(format_args!(
@@ -337,8 +338,8 @@ impl State {
             renamed: 0,
             replaced: 0,
             failed: BTreeMap::new(),
-            lines: BTreeMap::new(),
             has_reported_watch: false,
+            lines: Lines::new(style == Style::Lines),
             retried: String::new(),
             connections: None,
         }
@@ -424,6 +425,3 @@ fn format_time(time: Duration) -> String {
         seconds => HumanDuration(Duration::from_secs(seconds)).to_string(),
     }
 }
-
-#[cfg(test)]
-mod tests;

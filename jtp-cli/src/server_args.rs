@@ -289,6 +289,7 @@ mod tests {
         assert_eq!((args.cache_dir, args.cache_size), (None, 10 << 30));
         assert!(!args.checksum);
         assert_eq!((args.metrics, args.proxy_protocol), (None, vec![]));
+        assert_eq!(args.log_format, LogFormat::Text);
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 
@@ -340,6 +341,7 @@ mod tests {
             "--max-connections x",
             "--max-watchers many",
             "--max-handshakes -1",
+            "--log-format xml",
             "--cache-size big",
             "--cache-dir",
             "--no-tls --require-tls",

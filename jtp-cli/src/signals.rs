@@ -4,11 +4,16 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use jtp_tokio::ShutdownSignal;
 use tokio::sync::Notify;
 
 use crate::exit::{Exit, Failure};
+use crate::logging;
+
+/// How long the second signal waits for the last lines of the server's log.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// Listens for signals on a dedicated thread, so that a main thread blocked on the disk does not delay them.
 ///
@@ -90,6 +95,7 @@ async fn wait(
         () = ending => {}
         never = forwarding => match never {},
     }
+    logging::flush(LAST_LINES);
     std::process::exit(second.code().into());
 }
 

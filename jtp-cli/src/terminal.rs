@@ -3,8 +3,13 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use indicatif::ProgressBar;
+use tracing::Level;
+
+use crate::escape::{Escaping, bounded};
+use crate::logging;
 
 /// The visible progress bar.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -35,20 +40,29 @@ pub fn stdout_line(line: fmt::Arguments<'_>) -> io::Result<()> {
     })
 }
 
-/// The longest line on stderr in bytes. A peer's message can be 64 KiB long, and ten times as long when it is escaped.
+/// Writes a line to stdout from a thread of its own, for a program that must not wait for whoever reads it. Errors are
+/// ignored: the reader may be gone.
+pub fn stdout_line_detached(line: String) {
+    let write = move || drop(stdout_line(format_args!("{line}")));
+    // Without threads there is not much to go on with.
+    let _ = thread::Builder::new()
+        .name("stdout".to_owned())
+        .spawn(write);
+}
+
+/// The most bytes of a line on stderr.
 const MAX_LINE: usize = 4096;
 
-/// Writes a line to stderr, cut at 4 KiB. Write errors are ignored, because there is nowhere to report them.
+/// Writes a line to stderr; in the server, to its log. What could begin another line or control a terminal is escaped,
+/// and what is over 4 KiB is left out.
+/// Write errors are ignored, because there is nowhere to report them.
 pub fn stderr_line(line: fmt::Arguments<'_>) {
-    let mut line = line.to_string();
-    if line.len() > MAX_LINE {
-        let end = (0..=MAX_LINE).rfind(|&at| line.is_char_boundary(at));
-        let end = end.unwrap_or(0);
-        let more = line.len() - end;
-        line.truncate(end);
-        line += &format!("… ({more} more bytes)");
+    let line = line.to_string();
+    if logging::print_queued(Level::WARN, &line, true) {
+        return;
     }
     suspending_bar(|| {
+        let line = bounded(&line, Escaping::Log, MAX_LINE);
         let _ = writeln!(io::stderr().lock(), "{line}");
     });
 }

@@ -199,6 +199,7 @@ mod signal;
 mod socket;
 #[cfg(feature = "server")]
 pub mod store;
+mod throttle;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod wait;
@@ -213,6 +214,7 @@ pub use runtime::{BoxTransport, Runtime, Sleep, SockRef, Socket, Transport, Wrap
 #[cfg(feature = "server")]
 pub use server::{Decision, Peer, Request, Server, ServerBuilder};
 pub use signal::ShutdownSignal;
+pub use throttle::LogThrottle;
 #[cfg(feature = "tls")]
 pub use tls::TlsPeer;
 pub use wait::timeout;

@@ -1,242 +1,443 @@
-//! What peers and file names can do to the logs and messages of the programs.
+//! Floods of log lines, logs that nobody reads, and text from peers in logs and messages.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Stdio};
-use std::thread;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use super::{HostileImage, client, hostile_server, report_line, scale, scripted_server};
+use super::{
+    HonestClient, Mib, ParsedRequest, client, read_request, report_line, scale, scripted_server,
+};
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
-use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{ServerProcess, WorkDir, eventually};
 
-/// A ClientHello with a server name of this many bytes that is no host name, in TLS records.
-fn hello_with_illegal_name(length: u16) -> Vec<u8> {
-    let mut server_name = vec![0; 9];
-    server_name[2..4].copy_from_slice(&(length + 5).to_be_bytes());
-    server_name[4..6].copy_from_slice(&(length + 3).to_be_bytes());
-    server_name[7..9].copy_from_slice(&length.to_be_bytes());
-    server_name.extend(b"\x1b[2J\nforged ".iter().cycle().take(length.into()));
-    let extensions_length = u16::try_from(server_name.len()).unwrap();
+/// The most bytes of a line in the server's log.
+const LONGEST_LINE: usize = 4096 + 64;
+
+/// The most bytes that the server logs about a flood at the default level.
+const FLOOD_LOG: usize = 8 * 1024;
+
+/// Longer than the server waits for the reader of its log, and much shorter than a test's timeout.
+const QUICK_END: Duration = Duration::from_secs(10);
+
+const NO_COMPRESSION: [&str; 2] = ["--compression-threshold", "0"];
+
+/// A ClientHello of about 60 kB whose SNI is no host name.
+fn hello_with_illegal_name() -> Vec<u8> {
+    fn sized<const N: usize>(body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        [&length[4 - N..], body].concat()
+    }
+    fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
+        [&kind.to_be_bytes()[..], &sized::<2>(body)].concat()
+    }
+    let name = "\u{1b}[2J\n_".repeat(8_500);
+    let names = [&[0][..], &sized::<2>(name.as_bytes())].concat();
+    let extensions = [
+        extension(0, &sized::<2>(&names)),
+        // Supported versions, groups and signature schemes; no key share.
+        extension(43, &sized::<1>(&[3, 4])),
+        extension(10, &sized::<2>(&[0, 23])),
+        extension(13, &sized::<2>(&[4, 3])),
+    ]
+    .concat();
     let body = [
         &[3, 3][..],
         &[7; 32],
-        &[0, 0, 2, 0x13, 1, 1, 0],
-        &extensions_length.to_be_bytes(),
-        &server_name,
+        &[0],
+        &sized::<2>(&[0x13, 1]),
+        &sized::<1>(&[0]),
+        &sized::<2>(&extensions),
     ]
     .concat();
-    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-    let message = [&[1][..], &length[1..], &body].concat();
-    message
-        .chunks(16_384)
-        .flat_map(|part| {
-            let length = u16::try_from(part.len()).unwrap().to_be_bytes();
-            [&[22, 3, 1][..], &length, part].concat()
-        })
-        .collect()
+    let message = [&[1][..], &sized::<3>(&body)].concat();
+    let record = |piece: &[u8]| [&[22, 3, 1][..], &sized::<2>(piece)].concat();
+    message.chunks(16_000).flat_map(record).collect()
 }
 
-fn send_and_read(address: SocketAddr, bytes: &[u8]) {
+/// Sends `bytes` on a new connection, and waits until the server closes it or `patience` is over.
+fn send_once(address: SocketAddr, bytes: &[u8], patience: Duration) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    // The server may close first.
-    let _ = stream.write_all(bytes);
-    let _ = stream.read_to_end(&mut Vec::new());
-}
-
-/// A server whose stderr is a pipe.
-struct Logging {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Logging {
-    fn start(workdir: &WorkDir, args: &[&str], rust_log: &str) -> Logging {
-        let args = [&["--bind", "127.0.0.1:0"], args].concat();
-        let mut child = workdir
-            .command("server", &args)
-            .env("RUST_LOG", rust_log)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        Logging { child, address }
-    }
-
-    fn ask_to_end(&self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.set_write_timeout(Some(patience)).unwrap();
+    if stream.write_all(bytes).is_ok() {
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
     }
 }
 
-impl Drop for Logging {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The server's log once it has said that it stopped.
+fn log_of(server: ServerProcess, workdir: &WorkDir) -> String {
+    assert_eq!(server.stop().code(), Some(0));
+    let log = fs::read_to_string(workdir.server_log()).unwrap();
+    assert!(log.lines().last().unwrap().contains("stopped"), "{log}");
+    log
+}
+
+#[track_caller]
+fn assert_escaped(log: &str) {
+    let raw = |c: char| c != '\n' && (c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c));
+    assert!(!log.contains(raw), "{log:?}");
 }
 
 #[test]
-fn illegal_server_names_do_not_fill_the_log() {
-    let workdir = WorkDir::samples();
+fn illegal_server_names_fill_no_log() {
+    let hello = hello_with_illegal_name();
     let count = scale(20, 300);
-    for args in [&[][..], &["-v"], &["--log-format", "json"]] {
-        let mut server = Logging::start(&workdir, args, "");
-        let mut stderr = server.child.stderr.take().unwrap();
-        let reader = thread::spawn(move || {
-            let mut log = Vec::new();
-            stderr.read_to_end(&mut log).map(|_| log).unwrap()
-        });
-        let hello = hello_with_illegal_name(60_000);
+    for (level, limit) in [
+        (&[][..], FLOOD_LOG),
+        (&["-v"], FLOOD_LOG + count * 1024),
+        (&["-vv"], FLOOD_LOG + count * 16 * 1024),
+    ] {
+        let workdir = WorkDir::samples();
+        let server = workdir.server(level);
         for _ in 0..count {
-            send_and_read(server.address, &hello);
+            send_once(server.address, &hello, TEST_TIMEOUT);
         }
-        server.ask_to_end();
-        let log = reader.join().unwrap();
+        let log = log_of(server, &workdir);
         report_line!(
-            "{count} ClientHellos of 60 kB, {args:?}: {} bytes of log",
+            "{count} ClientHellos with an illegal name, {} sent, {level:?}: {} bytes of log",
+            Mib((count * hello.len()) as u64),
             log.len()
         );
-        let log = String::from_utf8(log).unwrap();
-        assert!(log.len() < 4_000 + 400 * count, "{} bytes", log.len());
-        assert!(!log.contains('\x1b'), "{log}");
+        assert!(log.len() < limit, "{} bytes", log.len());
+        let longest = log.lines().map(str::len).max().unwrap();
+        assert!(longest < LONGEST_LINE, "a line of {longest} bytes");
+        assert_escaped(&log);
     }
 }
 
-/// Requests the catalog again and again, over one connection.
-fn request_lists(address: SocketAddr, count: usize) {
-    let mut peer = Peer::connect(address);
-    for _ in 0..count {
-        peer.send([LIST, KEEP]);
-        peer.expect(b"JTPL");
-        for _ in 0..peer.varint() {
-            peer.entry();
-        }
+/// Floods the server with what it logs, at several levels.
+fn flood(server: &ServerProcess, workdir: &WorkDir, id: u64) {
+    let patience = Duration::from_millis(500);
+    let hello = hello_with_illegal_name();
+    for _ in 0..scale(10, 200) {
+        send_once(server.address, &hello, patience);
     }
-}
-
-#[test]
-fn a_log_that_nobody_reads_stops_neither_the_server_nor_its_end() {
-    let workdir = WorkDir::of(&[]);
-    let mut server = Logging::start(&workdir, &[], "trace");
-    // Far more than the pipe and the queue hold.
-    request_lists(server.address, 20_000);
-    server.ask_to_end();
-    eventually("the server ends", || {
-        server.child.try_wait().unwrap().is_some()
-    });
-    // What the pipe holds is whole lines but for the last.
-    let mut stderr = server.child.stderr.take().unwrap();
-    let mut log = Vec::new();
-    stderr.read_to_end(&mut log).unwrap();
-    report_line!("{} bytes of log were written", log.len());
-    assert!(log.len() <= 1 << 20, "{} bytes", log.len());
-}
-
-#[test]
-fn dropped_lines_are_counted() {
-    let workdir = WorkDir::of(&[]);
-    let mut server = Logging::start(&workdir, &[], "trace");
-    request_lists(server.address, 20_000);
-    // Now it is read.
-    let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines();
-    let dropped = lines.find_map(|line| {
-        let line = line.unwrap();
-        let count = line.split(" log lines were dropped").next()?.to_owned();
-        (count.len() < line.len()).then(|| count.parse::<u64>().unwrap())
-    });
-    assert!(dropped.is_some_and(|count| count > 0), "{dropped:?}");
-    server.ask_to_end();
-    lines.for_each(drop);
-}
-
-#[test]
-fn names_and_folders_do_not_forge_log_lines() {
-    let workdir = WorkDir::samples();
-    let folder = workdir.path().join("a\nERROR forged: \x1b[31m");
-    fs::create_dir(&folder).unwrap();
-    for n in 0..scale(100, 10_000) {
-        // Larger than an image can be, and sparse. // S14
-        let name = format!("{n}\nERROR forged \u{202e}\x1b[2J.png");
-        let file = fs::File::create(folder.join(name)).unwrap();
-        file.set_len(1 << 33).unwrap();
+    // An image that cannot be read any more.
+    let _ = fs::remove_file(workdir.images().join("gone.png"));
+    for _ in 0..scale(300, 3_000) {
+        send_once(server.address, &get(0, &[id]), patience);
     }
-    let folder = folder.to_str().unwrap();
-    for format in ["text", "json"] {
-        let mut server =
-            Logging::start(&workdir, &["--images", folder, "--log-format", format], "");
-        server.ask_to_end();
-        let mut log = String::new();
-        let mut stderr = server.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut log).unwrap();
-        assert!(log.contains("forged"), "{log}");
-        for line in log.lines() {
-            assert!(!line.starts_with("ERROR"), "{line}");
-            assert!(
-                !line.contains(['\x1b', '\u{202e}']) || format == "json",
-                "{line:?}"
-            );
-            if format == "json" {
-                let value: serde_json::Value = serde_json::from_str(line).unwrap();
-                assert!(
-                    value["message"].is_string() && value["level"].is_string(),
-                    "{line}"
-                );
-            }
-        }
-        let left_out = log
-            .lines()
-            .filter(|line| line.contains("is left out"))
-            .count();
-        assert_eq!(left_out, 20, "{log}");
+    for _ in 0..scale(100, 1_000) {
+        send_once(server.address, b"GET / HTTP/1.1\r\n\r\n", patience);
     }
-}
-
-#[test]
-fn a_long_message_of_the_server_is_cut_and_escaped() {
-    let message = "\x1b[2J\u{202e}".repeat(8_000);
-    let address = scripted_server(move |mut stream| {
-        let _ = stream.write_all(&error(SERVER_ERROR, &message));
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let _ = stream.read_to_end(&mut Vec::new());
-    });
-    let run = client(&WorkDir::of(&[]), address, &["--retries", "2"]);
-    report_line!("a message of 64 kB: {} bytes are printed", run.output.len());
-    assert_eq!(run.code, Some(1), "{} bytes", run.output.len());
-    assert!(run.output.len() < 20_000, "{} bytes", run.output.len());
-    assert!(!run.output.contains('\x1b'));
-}
-
-#[test]
-fn failures_of_many_images_are_printed_as_a_few_lines_and_a_count() {
-    let count = scale(2_000, 100_000);
-    let images = (0..count)
-        .map(|n| HostileImage {
-            id: u64::try_from(n).unwrap(),
-            ..HostileImage::raw(&format!("{n}.png"), b"not this image")
-        })
+    // More connections than allowed.
+    let flood: Vec<_> = (0..scale(60, 600))
+        .map(|_| TcpStream::connect(server.address).unwrap())
         .collect();
-    let address = hostile_server(images);
-    let workdir = WorkDir::of(&[]);
-    let run = client(&workdir, address, &[]);
-    report_line!(
-        "{count} broken images: {} bytes are printed",
-        run.output.len()
-    );
-    assert_eq!(run.code, Some(3), "{}", run.output);
-    let failed = run
-        .output
+    drop(flood);
+}
+
+/// Server arguments for [`flood`].
+const FLOODED: [&str; 6] = [
+    "--compression-threshold",
+    "0",
+    "--watch-interval",
+    "1h",
+    "--max-connections",
+    "50",
+];
+
+#[test]
+fn a_log_that_nobody_reads_does_not_stop_the_server() {
+    for level in [&[][..], &["-v"], &["-vv"], &["-vv", "--log-format", "json"]] {
+        let workdir = WorkDir::samples();
+        let honest_images = workdir.images();
+        let gone = workdir.add("gone.png", b"\x89PNG soon gone");
+        let args = [&FLOODED[..], level].concat();
+        let server = workdir.server_with_stderr(&args, Stdio::piped());
+        let honest = HonestClient::of(&server, &workdir);
+        honest.fetch();
+        flood(&server, &workdir, gone.id);
+        fs::write(honest_images.join("gone.png"), b"\x89PNG soon gone").unwrap();
+        eventually("connections of the flood are closed", || {
+            let peer = TcpStream::connect(server.address).unwrap();
+            peer.set_read_timeout(Some(Duration::from_millis(200)))
+                .unwrap();
+            let refused = (&peer).read(&mut [0]);
+            refused.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        let time = honest.fetch();
+        let since = Instant::now();
+        let memory = server.peak_memory();
+        assert_eq!(server.stop().code(), Some(0), "{level:?}");
+        let end = since.elapsed();
+        report_line!(
+            "a log that nobody reads, {level:?}: honest client {:.1} ms, end after {:.1} s, peak memory {}",
+            time.as_secs_f64() * 1e3,
+            end.as_secs_f64(),
+            Mib(memory)
+        );
+        assert!(end < QUICK_END, "{level:?}: ended after {end:?}");
+    }
+}
+
+/// A stream whose buffers are full, and its reader.
+fn full_stream() -> (OwnedFd, UnixStream) {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    for piece in [4096, 1] {
+        while (&writer).write(&b".".repeat(piece)).is_ok() {}
+    }
+    writer.set_nonblocking(false).unwrap();
+    (writer.into(), reader)
+}
+
+#[test]
+fn a_server_whose_log_is_blocked_starts_serves_and_ends() {
+    let workdir = WorkDir::samples();
+    let (stderr, _reader) = full_stream();
+    let server = workdir.server_with_stderr(&NO_COMPRESSION, stderr);
+    let honest = HonestClient::of(&server, &workdir);
+    honest.fetch();
+    let since = Instant::now();
+    assert_eq!(server.stop().code(), Some(0));
+    assert!(since.elapsed() < QUICK_END, "{:?}", since.elapsed());
+}
+
+#[test]
+fn a_server_whose_stdout_is_blocked_starts_serves_and_ends() {
+    let workdir = WorkDir::samples();
+    let (stdout, _reader) = full_stream();
+    let log = fs::File::create(workdir.server_log()).unwrap();
+    let mut server = workdir
+        .command("server", &["--bind", "127.0.0.1:0", "--no-tls"])
+        .stdout(stdout)
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut address = None;
+    eventually("the server listens", || {
+        let log = fs::read_to_string(workdir.server_log()).unwrap();
+        let line = log.lines().find(|line| line.contains(" on 127.0.0.1:"));
+        let found = line.map(|line| line.split(" on ").last().unwrap().split(' ').next());
+        address = found.and_then(|found| found.unwrap().parse::<SocketAddr>().ok());
+        address.is_some()
+    });
+    let mut peer = TcpStream::connect(address.unwrap()).unwrap();
+    peer.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    peer.write_all(&[LIST, KEEP]).unwrap();
+    peer.read_exact(&mut [0; 5]).unwrap();
+    drop(peer);
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    eventually("the server ends", || server.try_wait().unwrap().is_some());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_server_that_fails_with_a_blocked_log_ends() {
+    let workdir = WorkDir::samples();
+    let (stderr, _reader) = full_stream();
+    let mut child = workdir
+        .command("server", &["--images", "nowhere"])
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    eventually("the server ends", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn dropped_log_lines_are_counted_once_the_log_is_read_again() {
+    for format in [&[][..], &["--log-format", "json"]] {
+        let workdir = WorkDir::samples();
+        let (stderr, mut reader) = full_stream();
+        let args = [&["--no-tls", "-vv"], format].concat();
+        let server = workdir.server_with_stderr(&args, stderr);
+        // More lines than the queue holds.
+        let mut peer = TcpStream::connect(server.address).unwrap();
+        let requests = get(KEEP, &[7]).repeat(scale(20_000, 100_000));
+        let mut answers = peer.try_clone().unwrap();
+        let reading = std::thread::spawn(move || answers.read_to_end(&mut Vec::new()));
+        let _ = peer.write_all(&requests);
+        let _ = peer.shutdown(Shutdown::Write);
+        reading.join().unwrap().unwrap();
+        reader.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let mut log = Vec::new();
+        let mut buffer = [0; 65_536];
+        let found = loop {
+            let count = reader.read(&mut buffer).unwrap();
+            log.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&log);
+            let line = text.lines().find(|l| l.contains("log lines were dropped"));
+            if let Some(line) = line {
+                break line.to_owned();
+            }
+        };
+        report_line!("{} of log, then {found}", Mib(log.len() as u64));
+        assert!(log.len() < 4 << 20, "{}", Mib(log.len() as u64));
+        // Reads the rest, so that the server can write it.
+        let rest = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        assert_eq!(server.stop().code(), Some(0));
+        rest.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn file_names_forge_no_lines_in_the_servers_log() {
+    const FORGED: &str = "1970-01-01T00:00:00Z ERROR forged";
+    let workdir = WorkDir::samples();
+    let name = format!("a\n{FORGED}\r\u{1b}[31m\u{202e}\u{9b}.png");
+    let folder = workdir.path().join(&name);
+    fs::rename(workdir.images(), &folder).unwrap();
+    std::os::unix::fs::symlink(&folder, workdir.images()).unwrap();
+    let image = workdir.add(&name, b"\x89PNG under a hostile name");
+    let other = workdir.add("second.png", b"\x89PNG second");
+    let args = [
+        "--no-tls",
+        "--watch-interval",
+        "1h",
+        "-vv",
+        "--images",
+        &name,
+    ];
+    let server = workdir.server(&[&args[..], &NO_COMPRESSION].concat());
+    for image in [&image, &other] {
+        fs::remove_file(workdir.images().join(&image.name)).unwrap();
+    }
+    let request = get(0, &[image.id]);
+    send_once(server.address, &request, TEST_TIMEOUT);
+    let count = scale(100, 1_000);
+    for _ in 0..count {
+        send_once(server.address, &get(0, &[other.id]), TEST_TIMEOUT);
+    }
+    let log = log_of(server, &workdir);
+    let unsent = log
         .lines()
-        .filter(|line| line.starts_with("failed: "));
-    assert_eq!(failed.count(), 20, "{}", run.output);
-    assert!(run.output.len() < 10_000, "{} bytes", run.output.len());
+        .filter(|line| line.contains("cannot be sent"))
+        .count();
+    report_line!("{count} requests for an image that is gone: {unsent} lines");
+    assert!(log.contains("forged") && log.contains(r"\n"), "{log}");
+    assert!(!log.lines().any(|line| line.starts_with(FORGED)), "{log}");
+    assert_escaped(&log);
+    assert!((1..=10).contains(&unsent), "{unsent} lines");
+}
+
+#[test]
+fn files_that_are_left_out_fill_no_log() {
+    use std::os::unix::ffi::OsStringExt;
+    let workdir = WorkDir::samples();
+    let count = scale(2_000, 100_000);
+    for n in 0..count {
+        let name = [format!("{n}\n\u{1b}").as_bytes(), b"\xff.png"].concat();
+        let name = std::ffi::OsString::from_vec(name);
+        fs::write(workdir.images().join(name), format!("\u{89}PNG{n}")).unwrap();
+    }
+    let server = workdir.server(&[&["--no-tls"], &NO_COMPRESSION[..]].concat());
+    let log = log_of(server, &workdir);
+    report_line!(
+        "{count} files with invalid names: {} bytes of log",
+        log.len()
+    );
+    assert_escaped(&log);
+    assert!(log.len() < 2 * FLOOD_LOG, "{} bytes", log.len());
+    assert!(log.contains("not UTF-8"), "{log}");
+}
+
+#[test]
+fn a_long_error_message_of_a_server_is_cut() {
+    let message = "\u{1b}[2J\nerror: \u{202e}".repeat(4_300);
+    assert!((64_000..=65_535).contains(&message.len()));
+    for code in [2, 3, 4, RATE_LIMITED] {
+        let message = message.clone();
+        let address = scripted_server(move |mut stream| {
+            while read_request(&mut stream).is_some() {
+                let _ = stream.write_all(&error(code, &message));
+            }
+        });
+        for args in [
+            &["--retries", "1"][..],
+            &["--list", "--retries", "0", "-vv"],
+        ] {
+            let workdir = WorkDir::of(&[]);
+            let ended = client(&workdir, address, args);
+            report_line!("{args:?}: {} bytes of messages", ended.output.len());
+            assert!(ended.output.len() < 16 * 1024, "{}", ended.output.len());
+            assert!(ended.output.contains("more bytes)"), "{}", ended.output);
+            assert_escaped(&ended.output);
+            let lines = ended.output.lines();
+            let errors = lines.filter(|line| line.starts_with("error:")).count();
+            assert_eq!(errors, 1, "{}", ended.output);
+        }
+    }
+}
+
+#[test]
+fn failing_images_print_twenty_lines_and_a_count() {
+    let count = scale(2_000, 100_000);
+    let entries: Vec<u8> = (0..count as u64)
+        .flat_map(|id| entry(0, id, &format!("{id}\n\u{1b}[2J.png"), 5))
+        .collect();
+    let list = [head(b"JTPL", count), entries].concat();
+    let unsent = list.clone();
+    let servers = [
+        (
+            "not sent",
+            scripted_server(move |mut stream| {
+                while let Some(request) = read_request(&mut stream) {
+                    let answer = match request {
+                        ParsedRequest::List => &unsent[..],
+                        ParsedRequest::Get(_) => &data_head(0),
+                        _ => &head(b"JTPG", 0),
+                    };
+                    let _ = stream.write_all(answer);
+                }
+            }),
+        ),
+        (
+            "with wrong content",
+            scripted_server(move |mut stream| {
+                while let Some(request) = read_request(&mut stream) {
+                    let wrong = |id: u64| packet(0, id, b"wrong");
+                    let answer = match request {
+                        ParsedRequest::List => list.clone(),
+                        ParsedRequest::Get(ids) => [
+                            data_head(u8::try_from(ids.len()).unwrap()),
+                            ids.into_iter().flat_map(wrong).collect(),
+                        ]
+                        .concat(),
+                        _ => [
+                            head(b"JTPG", count),
+                            (0..count as u64).flat_map(wrong).collect(),
+                        ]
+                        .concat(),
+                    };
+                    if stream.write_all(&answer).is_err() {
+                        return;
+                    }
+                }
+            }),
+        ),
+    ];
+    for (kind, address) in servers {
+        let workdir = WorkDir::of(&[]);
+        let ended = client(&workdir, address, &["--retries", "1"]);
+        report_line!(
+            "{count} images {kind}: {} bytes of messages in {:.1} s",
+            ended.output.len(),
+            ended.elapsed.as_secs_f64()
+        );
+        assert_eq!(ended.code, Some(3), "{}", ended.output);
+        let lines = ended.output.lines();
+        let failed = lines.filter(|line| line.starts_with("failed: ")).count();
+        assert_eq!(failed, 20, "{kind}: {} bytes", ended.output.len());
+        assert!(ended.output.len() < FLOOD_LOG, "{}", ended.output.len());
+        let more = format!("{} more images failed", grouped(count - 20));
+        assert!(ended.output.contains(&more), "{more}: {}", ended.output);
+        assert_escaped(&ended.output);
+    }
+}
+
+/// A number with commas between the thousands.
+fn grouped(count: usize) -> String {
+    match count {
+        0..1_000 => count.to_string(),
+        _ => format!("{},{:03}", count / 1_000, count % 1_000),
+    }
 }

@@ -109,13 +109,23 @@ impl WorkDir {
         command
     }
 
-    /// Starts `server` on a free port of 127.0.0.1, serving `images`, and waits until it listens.
+    /// Starts `server` on a free port of 127.0.0.1, serving `images`, and waits until it listens. Its log goes to the
+    /// file `server.log`.
     pub(crate) fn server(&self, args: &[&str]) -> ServerProcess {
+        self.server_with_stderr(args, File::create(self.server_log()).unwrap())
+    }
+
+    /// Like [`server`](WorkDir::server), with a stderr of the test's choice.
+    pub(crate) fn server_with_stderr(
+        &self,
+        args: &[&str],
+        stderr: impl Into<Stdio>,
+    ) -> ServerProcess {
         let args = [&["--bind", "127.0.0.1:0"], args].concat();
         let mut child = self
             .command("server", &args)
             .stdout(Stdio::piped())
-            .stderr(File::create(self.0.path().join("server.log")).unwrap())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -123,14 +133,18 @@ impl WorkDir {
         stdout.read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on ");
         let Some(address) = address.and_then(|address| address.parse().ok()) else {
-            let log = fs::read_to_string(self.0.path().join("server.log")).unwrap();
-            panic!("{line:?}: {log}");
+            let log = fs::read_to_string(self.server_log());
+            panic!("{line:?}: {log:?}");
         };
         ServerProcess {
             child,
             address,
             _stdout: stdout,
         }
+    }
+
+    pub(crate) fn server_log(&self) -> PathBuf {
+        self.0.path().join("server.log")
     }
 
     /// Runs `client` to its end; it fills `output`.

@@ -10,8 +10,11 @@ use jtp_core::wire::response::ErrorCode;
 use jtp_tokio::client::Error;
 
 use crate::client_args::ClientArgs;
-use crate::escape::{escaped, escaped_chain};
+use crate::escape::{escaped_chain, shortened};
 use crate::exit::{Exit, Failure};
+
+/// The most bytes that are printed of a message by the server, which may have 65,535.
+const MAX_SERVER_MESSAGE: usize = 1_000;
 
 /// What failed, and what the user can do about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,13 +129,17 @@ fn protocol_message(error: &ClientError, args: &ClientArgs) -> Message {
             Exit::RateLimited,
             format!(
                 "{at} rejected the request: rate limit exceeded ({})",
-                escaped(&error.message)
+                shortened(&error.message, MAX_SERVER_MESSAGE)
             ),
         )
         .with_hint(fewer_requests(args)),
         ClientError::Server(error) => Message::new(
             Exit::Other,
-            format!("{at} reported {}: {}", error.code, escaped(&error.message)),
+            format!(
+                "{at} reported {}: {}",
+                error.code,
+                shortened(&error.message, MAX_SERVER_MESSAGE)
+            ),
         ),
         ClientError::EarlyEof => {
             Message::new(Exit::Connect, format!("{at} closed the connection early"))

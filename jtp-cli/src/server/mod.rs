@@ -26,7 +26,7 @@ use crate::logging;
 use crate::server_args::ServerArgs;
 use crate::service_manager;
 use crate::signals::{self, Hangups};
-use crate::terminal::stdout_line;
+use crate::terminal::stdout_line_detached;
 use crate::tls::server::{Files, ServerTls};
 use crate::units::none_if_zero;
 use listen::Socket;
@@ -46,11 +46,11 @@ const EVENT_INTERVAL: u32 = 4;
 pub fn main(args: &ServerArgs) -> Exit {
     // First, while there is one thread: it removes variables from the environment.
     let passed = activation::take();
-    let log = logging::start_server(args.log_format, args.verbose);
+    let _log = logging::start_server(args.verbose, args.log_format);
     match passed.and_then(|passed| run(args, passed)) {
         Ok(()) => Exit::Success,
         Err(failure) => {
-            log.error(&failure);
+            logging::error_line(&failure.message);
             // 1 is the server's only code for errors; clap reports usage errors (2).
             Exit::Other
         }
@@ -126,8 +126,7 @@ async fn serve(
         address,
     ));
     tokio::spawn(service_manager::watchdog());
-    // The parent process may have closed stdout.
-    let _ = stdout_line(format_args!("listening on {address}"));
+    stdout_line_detached(format!("listening on {address}"));
     serve_until_shutdown(args, &server, listener, &status, shutdown).await
 }
 

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::escape::escaped;
+use crate::escape::shortened;
 
 /// How many names are shown.
 const MAX_SHOWN: usize = 4;
+
+/// How many bytes of a name are shown: more than those of a DNS name.
+const MAX_NAME: usize = 300;
 
 /// A name in the subjectAltName of a certificate that can identify a server.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,12 +48,12 @@ impl HostName {
     }
 }
 
-/// The first names, escaped, and how many follow.
+/// The first names, escaped and cut, and how many follow.
 pub(crate) fn listed(names: &[HostName]) -> String {
     let shown: Vec<String> = names
         .iter()
         .take(MAX_SHOWN)
-        .map(|(HostName::Dns(name) | HostName::Ip(name))| escaped(name).to_string())
+        .map(|(HostName::Dns(name) | HostName::Ip(name))| shortened(name, MAX_NAME))
         .collect();
     let more = match names.len().saturating_sub(MAX_SHOWN) {
         0 => String::new(),

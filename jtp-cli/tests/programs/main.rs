@@ -6,6 +6,7 @@ mod certificates;
 mod failures;
 mod fetching;
 mod identity;
+mod logging;
 mod metrics;
 mod proxy_protocol;
 mod readme;

@@ -100,7 +100,7 @@ impl fmt::Display for Location {
 }
 
 /// The contents of a `JTPE`. `Display` escapes control characters and other characters that could change how a
-/// terminal or a line-based log shows the message.
+/// terminal or a line-based log shows the message, and shows 1,000 characters of it at most.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the server reports {code}: {}", Escaped(message))]
 #[non_exhaustive]
@@ -126,20 +126,51 @@ impl ServerError {
 /// Text from a peer, escaped for display.
 struct Escaped<'a>(&'a str);
 
+/// The most characters that are shown of a message, which may have 65,535 bytes.
+const MAX_SHOWN: usize = 1_000;
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
-        self.0.chars().try_for_each(|c| match c {
+        let mut left = MAX_SHOWN;
+        for (at, c) in self.0.char_indices() {
             // `escape_debug` would escape these, which are harmless and common.
-            '\'' | '"' => f.write_char(c),
-            c => write!(f, "{}", c.escape_debug()),
-        })
+            let is_plain = matches!(c, '\'' | '"');
+            let length = if is_plain {
+                1
+            } else {
+                c.escape_debug().count()
+            };
+            if length > left {
+                return write!(f, "… ({} more bytes)", self.0.len() - at);
+            }
+            left -= length;
+            match is_plain {
+                true => f.write_char(c)?,
+                false => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r1_a_long_server_message_is_cut_when_it_is_displayed() {
+        let message = "\u{1b}[2J\n".repeat(13_000);
+        let shown = alloc::format!("{}", ServerError::new(ErrorCode::ServerError, message));
+        assert!(shown.ends_with(" more bytes)"), "{shown}");
+        assert!(shown.len() < 1_080, "{shown}");
+        let fits = "é".repeat(1_000);
+        let shown = alloc::format!(
+            "{}",
+            ServerError::new(ErrorCode::ServerError, fits.as_str())
+        );
+        assert!(shown.ends_with(&fits), "{shown}");
+    }
 
     #[test]
     fn r1_a_server_message_is_displayed_without_control_characters() {

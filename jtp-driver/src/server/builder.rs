@@ -344,7 +344,7 @@ impl<R: Runtime, B> ServerBuilder<R, B> {
             scheduler: Arc::new(FairScheduler::new()),
             memory: Arc::default(),
             observation: Observation::new(self.observer),
-            failures: Mutex::default(),
+            unsent: Mutex::default(),
             #[cfg(feature = "tls")]
             tls: self.tls,
             #[cfg(feature = "tls")]

@@ -323,7 +323,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                 Ok(Loaded::Opened(image, count)) => self.machine.body_opened(image, count, now),
                 Ok(Loaded::Read(count)) => self.machine.body_loaded(count, now),
                 Err(error) => {
-                    self.shared.image_failed(&self.peer, &error);
+                    self.shared.log_unsent(&self.peer, &error);
                     self.bodies.fail();
                     self.machine.body_failed("an image cannot be read", now)
                 }

@@ -64,8 +64,8 @@ struct Shared<R: Runtime> {
     scheduler: Arc<FairScheduler>,
     memory: Arc<MemoryBudget>,
     observation: Observation,
-    /// Of reading images.
-    failures: Mutex<LogThrottle>,
+    /// Images that could not be sent.
+    unsent: Mutex<LogThrottle>,
     #[cfg(feature = "tls")]
     tls: Option<builder::AcceptTls<R>>,
     #[cfg(feature = "tls")]
@@ -134,6 +134,15 @@ impl<R: Runtime> Drop for Admitted<R> {
 }
 
 impl<R: Runtime> Shared<R> {
+    /// Logs that an image cannot be sent, which a client can cause as often as it likes.
+    fn log_unsent(&self, peer: &Peer, error: &(dyn std::error::Error + 'static)) {
+        let now = self.runtime.now();
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = unsent.record(now) {
+            tracing::warn!(%peer, count, error, "an image cannot be sent");
+        }
+    }
+
     /// S15
     fn allows_request(&self, peer: &Peer) -> bool {
         self.allows(self.rate.as_ref(), peer)
@@ -162,18 +171,6 @@ impl<R: Runtime> Shared<R> {
         let client = peer.client_id();
         let permit = client.and_then(|client| self.watchers.admit(client, self.runtime.now()));
         (self.observation.watcher(), permit)
-    }
-
-    /// Logs that an image cannot be sent, which a client can cause as often as it asks for the image.
-    fn image_failed(&self, peer: &Peer, error: &dyn std::error::Error) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = failures.record(self.runtime.now()) {
-            let sources = std::iter::successors(error.source(), |&error| error.source());
-            let causes = sources
-                .map(|source| format!(": {source}"))
-                .collect::<String>();
-            tracing::warn!(%peer, error = format_args!("{error}{causes}"), count, "an image cannot be sent");
-        }
     }
 
     fn request_completed(

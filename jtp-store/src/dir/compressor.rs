@@ -12,7 +12,6 @@ use cap_std::fs::Dir;
 use jtp_core::ImageId;
 use jtp_core::compress::Threshold;
 
-use super::burst::{LineLimit, limited};
 use super::encode::{EncodeJob, Encoded, encode};
 use super::record::{Name, Variant};
 use super::settings::Settings;
@@ -148,8 +147,7 @@ impl Compressor {
         let Some(cache) = &self.cache else {
             return;
         };
-        static DAMAGED: LineLimit = LineLimit::new();
-        limited!(DAMAGED, warn, %id, "a compressed variant is damaged or missing; it is made again");
+        self.index.log().variant_damaged(id);
         let located = self.index.read().located(id);
         if let Some(located) = located {
             if matches!(located.variant, Some(Variant::Cached { .. })) {

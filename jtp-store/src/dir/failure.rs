@@ -3,7 +3,6 @@
 //! This is the only place that translates to the public errors of a store.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use jtp_core::ImageId;
@@ -47,7 +46,7 @@ impl Failure {
 
 /// The system cannot read a file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", Path::new(name).display())]
+#[error("{name:?}")] // Quoted and escaped.
 struct FileError {
     name: Name,
     source: io::Error,

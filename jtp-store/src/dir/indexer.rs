@@ -173,6 +173,7 @@ impl Indexer {
                     compressor.fill(dir);
                 }
             }
+            self.index.log().report_unlogged(now);
             let Some(first) = self.wait() else {
                 return;
             };

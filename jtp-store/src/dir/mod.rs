@@ -10,13 +10,13 @@
 
 mod body;
 mod builder;
-mod burst;
 #[cfg(feature = "zstd")]
 mod compressor;
 mod counters;
 #[cfg(feature = "zstd")]
 mod encode;
 mod failure;
+mod file_log;
 mod folder;
 mod index;
 mod index_file;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use jtp_core::CatalogWriter;
 
-use super::burst::{LineLimit, limited};
 use super::shared::SharedIndex;
 use jtp_driver::store::LiveCatalog;
 
@@ -69,8 +68,7 @@ impl Publisher {
                 match index.listing(*id) {
                     Some((listed, image)) => {
                         if let Err(e) = writer.insert(&listed, image) {
-                            static REJECTED: LineLimit = LineLimit::new();
-                            limited!(REJECTED, warn, name = listed, error = %e, "an image is left out of the catalog");
+                            self.index.log().not_published(&listed, &e);
                         }
                     }
                     None => {

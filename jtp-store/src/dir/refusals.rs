@@ -6,11 +6,8 @@ use std::sync::Arc;
 
 use jtp_core::ImageId;
 
-use super::burst::{LineLimit, limited};
 use super::record::Name;
 use crate::fingerprint::Fingerprint;
-
-static REFUSED: LineLimit = LineLimit::new();
 
 /// Why a file is left out.
 #[derive(Debug)]
@@ -38,14 +35,13 @@ impl Refusals {
         self.files.keys()
     }
 
-    /// Refuses a file, and logs it unless the file was refused for the same reason before.
-    pub(super) fn insert(&mut self, name: &Name, refusal: Refusal) {
+    /// Refuses a file. Returns whether it was not refused for the same reason before.
+    pub(super) fn insert(&mut self, name: &Name, refusal: Refusal) -> bool {
         let before = self.remove(name);
-        if before.is_none_or(|before| before.reason != refusal.reason) {
-            limited!(REFUSED, warn, file = ?name, reason = refusal.reason, "a file is left out of the catalog");
-        }
+        let is_news = before.is_none_or(|before| before.reason != refusal.reason);
         self.collisions += usize::from(refusal.collides_with.is_some());
         self.files.insert(Arc::clone(name), refusal);
+        is_news
     }
 
     pub(super) fn remove(&mut self, name: &Name) -> Option<Refusal> {

@@ -13,7 +13,7 @@ use cap_std::fs::{Dir, DirEntry, ReadDir};
 use super::index::Index;
 use super::record::{FileRecord, Name};
 use super::refusals::Refusals;
-use super::select::{Selection, listed_name, warn_of_name};
+use super::select::{Selection, listed_name};
 use super::shared::{SharedIndex, SharedKnown};
 use super::table::Slot;
 use crate::file_system::FileSystem;
@@ -188,7 +188,7 @@ impl InitialScan<'_> {
             let mut recorded = 0;
             for (name, record) in known {
                 if index.record(&name, &record) {
-                    warn_of_name(&name);
+                    self.index.log().listed(&name);
                     recorded += 1;
                 } else {
                     to_read.push(Name::from(name));

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::burst::{LineLimit, limited};
+use super::file_log::FileLog;
 use super::quiet::Quiet;
 use super::record::Name;
 use crate::fingerprint::Fingerprint;
@@ -116,12 +116,11 @@ impl Check {
     }
 
     /// The same check at a later time, because the file has writers.
-    pub(super) fn awaiting_close(mut self, name: &Name, now: Instant) -> Check {
+    pub(super) fn awaiting_close(mut self, name: &Name, now: Instant, log: &FileLog) -> Check {
         if now.duration_since(self.since) > LOG_WRITERS
             && !std::mem::replace(&mut self.logged, true)
         {
-            static OPEN: LineLimit = LineLimit::new();
-            limited!(OPEN, info, file = ?name, "a file is left out of the catalog while a program has it open for writing");
+            log.open_for_writing(name);
         }
         self.delayed(now + RECHECK)
     }

@@ -7,7 +7,6 @@ use std::path::Path;
 use jtp_core::wire::entry::MAX_NAME_LEN;
 use jtp_core::{FileType, nfc};
 
-use super::burst::{LineLimit, limited};
 use crate::name::has_shared_extension;
 
 /// The files that a store lists.
@@ -59,15 +58,6 @@ pub(super) fn listed_name(name: &OsStr) -> Option<String> {
     let lossy = name.to_string_lossy();
     let listed = nfc(&lossy);
     (listed.len() <= MAX_NAME_LEN).then(|| listed.into_owned())
-}
-
-/// Logs the listed name of a file whose own name is not UTF-8. // W6
-pub(super) fn warn_of_name(name: &OsStr) {
-    if name.to_str().is_none() {
-        let listed = listed_name(name);
-        static RENAMED: LineLimit = LineLimit::new();
-        limited!(RENAMED, warn, file = ?name, listed, "a file name is not UTF-8; it is listed under another name");
-    }
 }
 
 #[cfg(test)]

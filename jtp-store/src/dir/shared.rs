@@ -7,6 +7,7 @@ use cap_std::fs::Dir;
 #[cfg(feature = "zstd")]
 use jtp_core::ImageId;
 
+use super::file_log::FileLog;
 use super::index::Index;
 use super::retained::Retained;
 use crate::fingerprint::Fingerprint;
@@ -15,20 +16,31 @@ use crate::known::{Contents, KnownContents};
 use crate::variants::VariantUser;
 
 /// The index. Only the indexer thread (and the initial scan that it waits for) writes it.
-pub(super) struct SharedIndex(RwLock<Index>);
+pub(super) struct SharedIndex {
+    index: RwLock<Index>,
+    log: FileLog,
+}
 
 impl SharedIndex {
     pub(super) fn new(index: Index) -> SharedIndex {
-        SharedIndex(RwLock::new(index))
+        SharedIndex {
+            index: RwLock::new(index),
+            log: FileLog::default(),
+        }
+    }
+
+    /// The log lines about files of the index.
+    pub(super) fn log(&self) -> &FileLog {
+        &self.log
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does not wait; `None` while another thread writes, or waits to write.
     pub(super) fn try_read(&self) -> Option<RwLockReadGuard<'_, Index>> {
-        match self.0.try_read() {
+        match self.index.try_read() {
             Ok(index) => Some(index),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
@@ -37,7 +49,7 @@ impl SharedIndex {
 
     /// Deadlocks if the calling thread holds a guard of [`SharedIndex::read`].
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

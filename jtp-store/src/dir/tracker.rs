@@ -266,7 +266,8 @@ impl Tracker {
                 // The initial index does not wait for it.
                 self.initial_done(name, None);
                 self.unlist_changed(name, &fingerprint, &check, now);
-                self.schedule.insert(name, check.awaiting_close(name, now));
+                self.schedule
+                    .insert(name, check.awaiting_close(name, now, self.index.log()));
             }
             (Outcome::Postponed { wait }, _) => {
                 // An image that is listed stays listed. The initial index does not wait.
@@ -366,7 +367,7 @@ impl Tracker {
             self.claim(name, record, check, now);
         } else if self.index.write().record(name, &record) {
             self.refusals.remove(name);
-            select::warn_of_name(name);
+            self.index.log().listed(name);
             self.initial_done(name, Some(u64::from(record.length)));
         } else {
             self.refuse_for_room(name, &record, now);
@@ -409,7 +410,7 @@ impl Tracker {
             return;
         }
         if old.is_none() {
-            select::warn_of_name(name);
+            self.index.log().listed(name);
         }
         self.removed.remove(name);
         self.refusals.remove(name);
@@ -456,7 +457,10 @@ impl Tracker {
     fn refuse(&mut self, name: &Name, refusal: Refusal, now: Instant) {
         self.initial_done(name, None);
         self.detach(name, now);
-        self.refusals.insert(name, refusal);
+        let reason = refusal.reason.clone();
+        if self.refusals.insert(name, refusal) {
+            self.index.log().left_out(name, &reason);
+        }
     }
 
     fn refuse_for_room(&mut self, name: &Name, record: &FileRecord, now: Instant) {

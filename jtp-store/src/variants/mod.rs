@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jtp_core::ImageId;
+use jtp_driver::LogThrottle;
 
 use crate::hash::open_regular;
 use crate::private::create_private_folder;
@@ -75,6 +76,8 @@ struct Inner {
     is_disabled: AtomicBool,
     full_since: Mutex<Option<Instant>>,
     logged_full: AtomicBool,
+    /// Damaged variants.
+    damaged: Mutex<LogThrottle>,
     users: Mutex<Vec<Weak<dyn VariantUser>>>,
 }
 
@@ -106,6 +109,7 @@ impl VariantCache {
             is_disabled: AtomicBool::new(false),
             full_since: Mutex::new(None),
             logged_full: AtomicBool::new(false),
+            damaged: Mutex::default(),
             users: Mutex::new(Vec::new()),
         }));
         // The cache may be larger than `size` from earlier runs, and the file with the total may be missing.
@@ -186,7 +190,15 @@ impl VariantCache {
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(id = %key.id, %error, "discarded a damaged compressed variant from the cache");
+                let damaged = self.0.damaged.lock();
+                let mut damaged = damaged.unwrap_or_else(PoisonError::into_inner);
+                if let Some(count) = damaged.record(Instant::now()) {
+                    tracing::warn!(
+                        id = %key.id, %error, count,
+                        "discarded a damaged compressed variant from the cache"
+                    );
+                }
+                drop(damaged);
                 self.discard(key);
                 None
             }

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::{Message, seconds};
 use crate::client_args::ClientArgs;
-use crate::escape::{escaped, escaped_chain};
+use crate::escape::{escaped, escaped_chain, shortened};
 use crate::exit::Exit;
 use crate::tls::host_name::{HostName, listed};
 use crate::tls::identity::Identity;
@@ -142,7 +142,10 @@ fn certificate_message(error: &CertificateError, args: &ClientArgs) -> Message {
         }
         error => match (unexpected_key(error), &args.pin[..]) {
             (Some(presented), pins @ [_, ..]) => unexpected_key_message(presented, pins, args),
-            _ => message(&format!("was rejected: {}", escaped(&error.to_string()))),
+            _ => message(&format!(
+                "was rejected: {}",
+                shortened(&error.to_string(), 1_000)
+            )),
         },
     }
 }

@@ -8,13 +8,14 @@ mod watchers;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::{Duration, Instant};
 
 pub(super) use connections::{ConnectionLimit, ConnectionLimiter, Permit};
 #[cfg(feature = "tls")]
 pub(super) use handshakes::HandshakeLimiter;
 pub use rate::RateLimiter;
 pub(super) use watchers::{WatcherLimiter, WatcherPermit};
+
+pub(super) use crate::throttle::LogThrottle;
 
 /// The address that stands for a client where addresses are counted: the /64 network of an IPv6 address, since a client
 /// is usually assigned a whole /64, and an IPv4 address itself, also one that is mapped into IPv6. // S15
@@ -58,45 +59,9 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// The shortest time between two log lines about the same kind of event.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Throttles the log lines of an event that a peer can repeat.
-#[derive(Debug, Default)]
-pub(super) struct LogThrottle {
-    count: u64,
-    logged: Option<Instant>,
-}
-
-impl LogThrottle {
-    /// Counts an event. Returns the number of events since the last log line if one is due now.
-    pub(super) fn record(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        let due = |last| now.saturating_duration_since(last) >= LOG_INTERVAL;
-        if !self.logged.is_none_or(due) {
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn repeated_events_are_logged_every_ten_seconds_with_their_count() {
-        let begun = Instant::now();
-        let mut throttle = LogThrottle::default();
-        let logged: Vec<(u64, u64)> = (0..250)
-            .filter_map(|tenth| {
-                let now = begun + Duration::from_millis(100 * tenth);
-                Some((tenth, throttle.record(now)?))
-            })
-            .collect();
-        assert_eq!(logged, [(0, 1), (100, 100), (200, 100)]);
-    }
 
     #[test]
     fn s15_an_ipv6_address_counts_as_its_64_and_a_mapped_address_as_ipv4() {

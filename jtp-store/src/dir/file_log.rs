@@ -1,0 +1,132 @@
+//! Log lines about single files, of which a folder may have millions: the first of each kind name the file, later ones are
+//! only counted for a while.
+
+use std::ffi::OsStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jtp_core::CatalogError;
+#[cfg(feature = "zstd")]
+use jtp_core::ImageId;
+use jtp_driver::LogThrottle;
+
+use super::select::listed_name;
+
+/// How many files of one kind are named at once.
+const BURST: u32 = 20;
+
+/// The log lines of a store about its files.
+#[derive(Debug)]
+pub(super) struct FileLog(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    left_out: LogThrottle,
+    renamed: LogThrottle,
+    open: LogThrottle,
+    #[cfg(feature = "zstd")]
+    damaged: LogThrottle,
+    /// When the counts were logged.
+    counted: Option<Instant>,
+}
+
+impl Default for FileLog {
+    fn default() -> FileLog {
+        let throttle = || LogThrottle::new(BURST, LogThrottle::INTERVAL);
+        FileLog(Mutex::new(State {
+            left_out: throttle(),
+            renamed: throttle(),
+            open: throttle(),
+            #[cfg(feature = "zstd")]
+            damaged: throttle(),
+            counted: None,
+        }))
+    }
+}
+
+impl FileLog {
+    /// A file is left out of the catalog.
+    pub(super) fn left_out(&self, name: &OsStr, reason: &str) {
+        if let Some(count) = self.state().left_out.record(Instant::now()) {
+            tracing::warn!(file = ?name, reason, count, "a file is left out of the catalog");
+        }
+    }
+
+    /// The catalog has no room for an image, or not under its name.
+    pub(super) fn not_published(&self, name: &str, error: &CatalogError) {
+        if let Some(count) = self.state().left_out.record(Instant::now()) {
+            tracing::warn!(name, %error, count, "an image is left out of the catalog");
+        }
+    }
+
+    /// A file is listed. Logs its listed name if its own is not UTF-8. // W6
+    pub(super) fn listed(&self, name: &OsStr) {
+        if name.to_str().is_some() {
+            return;
+        }
+        if let Some(count) = self.state().renamed.record(Instant::now()) {
+            let listed = listed_name(name);
+            tracing::warn!(
+                file = ?name, listed, count,
+                "a file name is not UTF-8; it is listed under another name"
+            );
+        }
+    }
+
+    /// A file has been open for writing for long.
+    pub(super) fn open_for_writing(&self, name: &OsStr) {
+        if let Some(count) = self.state().open.record(Instant::now()) {
+            tracing::info!(
+                file = ?name, count,
+                "a file is left out of the catalog while a program has it open for writing"
+            );
+        }
+    }
+
+    /// A variant in the cache is not as it was made. Clients can cause this again and again if its disk is bad.
+    #[cfg(feature = "zstd")]
+    pub(super) fn variant_damaged(&self, id: ImageId) {
+        if let Some(count) = self.state().damaged.record(Instant::now()) {
+            tracing::warn!(%id, count, "a compressed variant is damaged or missing; it is made again");
+        }
+    }
+
+    /// Logs, at an interval, how many events no line has counted.
+    pub(super) fn report_unlogged(&self, now: Instant) {
+        let state = &mut *self.state();
+        let recent = |at: Instant| now.saturating_duration_since(at) < LogThrottle::INTERVAL;
+        if state.counted.is_some_and(recent) {
+            return;
+        }
+        state.counted = Some(now);
+        let left_out = state.left_out.take_unlogged();
+        let renamed = state.renamed.take_unlogged();
+        let open = state.open.take_unlogged();
+        if left_out > 0 {
+            tracing::warn!(count = left_out, "more files are left out of the catalog");
+        }
+        if renamed > 0 {
+            tracing::warn!(count = renamed, "more file names are not UTF-8");
+        }
+        if open > 0 {
+            tracing::info!(
+                count = open,
+                "more files are left out of the catalog while programs have them open for writing"
+            );
+        }
+        #[cfg(feature = "zstd")]
+        {
+            let damaged = state.damaged.take_unlogged();
+            if damaged > 0 {
+                tracing::warn!(
+                    count = damaged,
+                    "more compressed variants are damaged or missing"
+                );
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
