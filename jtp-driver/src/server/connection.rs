@@ -365,6 +365,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                     self.unflushed = true;
                     self.feed();
                     self.poll_bodies(cx);
+                    self.turn.looked_up(self.machine.take_lookups());
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(progress),
