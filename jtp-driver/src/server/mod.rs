@@ -13,6 +13,7 @@ mod plain;
 mod prefetch;
 mod request;
 mod scheduler;
+mod watcher;
 
 use std::fmt;
 use std::io;
