@@ -2,7 +2,8 @@
 //! 1,000 idle connections and 50 that send one byte per second.
 //!
 //! `cargo run --release --example idle_load [HOST:PORT [IDLE [SLOW [ROUNDS]]]]` (by default `127.0.0.1:8443`,
-//! plain TCP). Start the server with `--keep-alive-timeout 0`, or it closes idle connections after 30 s.
+//! plain TCP). Start the server with `--keep-alive-timeout 0`, or it closes idle connections after 30 s, and with
+//! `--max-connections-per-ip 0`, or it admits 512 from one address.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -153,6 +153,10 @@
 //!   caller drives ([`Server::serve_tcp`], [`Server::serve_stream`]) do not queue: one that is never polled delays no
 //!   other.
 //!
+//! - **A transport gives access to its TCP socket** ([`Transport::socket`]), also below TLS. The server then resets a
+//!   connection whose peer is too slow, which frees what the system buffers for it. Without it, the connection closes in
+//!   order.
+//!
 //! # What a runtime can expect of the driver
 //!
 //! - **Bounded work.** A poll reads at most 16 KiB or writes some 256 KiB, then the task yields. No buffer is larger than
@@ -169,7 +173,8 @@
 //!
 //! Spans and events of the `tracing` crate have the targets `jtp_driver::server` and `jtp_driver::client` and their
 //! modules: a span `connection` (peer) and in it a span `request` (kind, images, bytes, outcome) at debug level; warnings
-//! for refused connections, throttled to one line in 10 s, and for images that cannot be sent.
+//! for refused connections and evicted watchers, each throttled to one line in 10 s, and for images that cannot be
+//! sent.
 //!
 //! # Features
 //!

@@ -1,10 +1,11 @@
 //! The receiving half: requests, their IDs, and CANCEL.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::completed::RequestLog;
-use super::packets::{HaveBitmap, ImageQueue};
+use super::packets::{HaveBitmap, ImageQueue, MissingImages};
 use super::watching::WatchEnd;
 use super::{CloseReason, RequestOutcome, Responding, ServerConnection, State};
 use crate::catalog::Catalog;
@@ -292,9 +293,10 @@ impl ServerConnection {
                 )
             }
             MatchedIds::Have(have) => {
-                let missing = have.missing(&ids.catalog);
-                let images = ImageQueue::Missing(ids.catalog, Default::default(), have);
-                self.packets(Header::Batch, missing, images)
+                let missing = MissingImages::new(ids.catalog, have);
+                let count = missing.count();
+                let images = ImageQueue::Missing(Box::new(missing));
+                self.packets(Header::Batch, count, images)
             }
         };
         self.respond(ids.keep_alive, ids.cancelled, body, now);

@@ -421,7 +421,20 @@ impl ServerConnection {
         }
     }
 
-    /// The images of the current response that are not begun, in order, for reading ahead.
+    /// Number of images that were looked up for the current BATCH since the last call: work that no bytes show, for a
+    /// scheduler that shares the processor between connections. A call of another method adds at most some 1,000. // T8
+    pub fn take_lookups(&mut self) -> usize {
+        match &mut self.state {
+            State::Responding(Responding {
+                body: ResponseBody::Packets { images, .. },
+                ..
+            }) => images.take_lookups(),
+            _ => 0,
+        }
+    }
+
+    /// The images of the current response that are not begun, in order, for reading ahead. Of a BATCH the next ones, at
+    /// least one if any is left.
     pub fn upcoming(&self) -> impl Iterator<Item = Image> + '_ {
         let (next, images) = match &self.state {
             State::Responding(Responding {

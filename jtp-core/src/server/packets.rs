@@ -1,5 +1,7 @@
 //! Which images a response sends, and in which order.
 
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -60,21 +62,75 @@ impl HaveBitmap {
             .saturating_sub(self.marked)
     }
 
-    /// The next image that is not marked, and the place after it.
-    ///
-    /// Looks up the images of two chunks at most: a chunk whose images are all marked is skipped as a whole, so a
-    /// client that has nearly all of a large catalog does not delay other connections.
-    fn next_missing(&self, catalog: &Catalog, place: &mut Place) -> Option<Image> {
-        loop {
-            catalog.skip_chunks(place, |chunk, images| {
-                let marked = self.in_chunk.get(chunk).copied().unwrap_or(0);
-                usize::try_from(marked).is_ok_and(|marked| marked == images)
-            });
-            let image = catalog.next_image(place)?;
-            if !self.has(catalog, image.id) {
-                return Some(image);
+    /// Moves `place` over chunks whose images are all marked.
+    fn skip_complete(&self, catalog: &Catalog, place: &mut Place) {
+        catalog.skip_chunks(place, |chunk, images| {
+            let marked = self.in_chunk.get(chunk).copied().unwrap_or(0);
+            usize::try_from(marked).is_ok_and(|marked| marked == images)
+        });
+    }
+}
+
+/// The most images that are found ahead of the one that is sent next, for reading ahead.
+const MAX_AHEAD: usize = 256;
+
+/// After this many lookups no further images are searched in a call, if one is found: two chunks.
+const MAX_LOOKUPS: usize = 1024;
+
+/// The images that a client does not have, in catalog order. Each image is looked up once. // S5 S8
+///
+/// A chunk whose images are all marked is skipped as a whole, so a client that has nearly all of a large catalog does
+/// not delay other connections.
+#[derive(Debug)]
+pub(super) struct MissingImages {
+    catalog: Arc<Catalog>,
+    have: HaveBitmap,
+    /// Images that were found. Empty only if none is left.
+    ahead: VecDeque<Image>,
+    /// The place after them.
+    place: Place,
+    /// Number of lookups since they were last counted.
+    lookups: usize,
+}
+
+impl MissingImages {
+    pub(super) fn new(catalog: Arc<Catalog>, have: HaveBitmap) -> MissingImages {
+        let mut missing = MissingImages {
+            catalog,
+            have,
+            ahead: VecDeque::new(),
+            place: Place::default(),
+            lookups: 0,
+        };
+        missing.search();
+        missing
+    }
+
+    /// Number of missing images in all.
+    pub(super) fn count(&self) -> u32 {
+        self.have.missing(&self.catalog)
+    }
+
+    fn next(&mut self) -> Option<Image> {
+        let next = self.ahead.pop_front();
+        self.search();
+        next
+    }
+
+    /// Finds at least one image, if one is left, and more as far as the limits allow.
+    fn search(&mut self) {
+        let mut lookups = 0;
+        while self.ahead.is_empty() || (self.ahead.len() < MAX_AHEAD && lookups < MAX_LOOKUPS) {
+            self.have.skip_complete(&self.catalog, &mut self.place);
+            let Some(image) = self.catalog.next_image(&mut self.place) else {
+                break;
+            };
+            lookups += 1;
+            if !self.have.has(&self.catalog, image.id) {
+                self.ahead.push_back(image);
             }
         }
+        self.lookups += lookups;
     }
 }
 
@@ -85,8 +141,8 @@ pub(super) enum ImageQueue {
     Requested(vec::IntoIter<Image>),
     /// All images from a place on, in catalog order. // S5
     All(Arc<Catalog>, Place),
-    /// All images from a place on that the client does not have, in catalog order. // S5 S8
-    Missing(Arc<Catalog>, Place, HaveBitmap),
+    /// All images that the client does not have.
+    Missing(Box<MissingImages>),
 }
 
 impl ImageQueue {
@@ -94,22 +150,35 @@ impl ImageQueue {
         match self {
             ImageQueue::Requested(images) => images.next(),
             ImageQueue::All(catalog, place) => catalog.next_image(place),
-            ImageQueue::Missing(catalog, place, have) => have.next_missing(catalog, place),
+            ImageQueue::Missing(missing) => missing.next(),
         }
     }
 
-    /// The images that [`ImageQueue::next`] will return, without removing them.
+    /// The images that [`ImageQueue::next`] will return, without removing them: all of them, or at least one.
     pub(super) fn peek(&self) -> impl Iterator<Item = Image> + '_ {
-        let (requested, mut place) = match self {
-            ImageQueue::Requested(images) => (images.as_slice(), Place::default()),
-            ImageQueue::All(_, place) | ImageQueue::Missing(_, place, _) => (&[][..], *place),
+        let (requested, ahead) = match self {
+            ImageQueue::Requested(images) => (images.as_slice(), None),
+            ImageQueue::All(..) => (&[][..], None),
+            ImageQueue::Missing(missing) => (&[][..], Some(missing.ahead.iter())),
+        };
+        let mut place = match self {
+            ImageQueue::All(_, place) => *place,
+            _ => Place::default(),
         };
         let rest = core::iter::from_fn(move || match self {
-            ImageQueue::Requested(_) => None,
             ImageQueue::All(catalog, _) => catalog.next_image(&mut place),
-            ImageQueue::Missing(catalog, _, have) => have.next_missing(catalog, &mut place),
+            _ => None,
         });
-        requested.iter().copied().chain(rest)
+        let known = requested.iter().chain(ahead.into_iter().flatten());
+        known.copied().chain(rest)
+    }
+
+    /// Number of lookups since the last call.
+    pub(super) fn take_lookups(&mut self) -> usize {
+        match self {
+            ImageQueue::Missing(missing) => core::mem::take(&mut missing.lookups),
+            _ => 0,
+        }
     }
 }
 
@@ -119,15 +188,19 @@ mod tests {
     use crate::catalog::CatalogWriter;
     use crate::image::{FileType, Flags};
 
-    #[test]
-    fn s8_missing_images_are_found_in_any_chunk_without_a_lookup_of_the_others() {
-        let images: u64 = if cfg!(miri) { 2_000 } else { 20_000 };
+    fn numbered(images: u64) -> Arc<Catalog> {
         let mut writer = CatalogWriter::new();
         for n in 0..images {
             let image = Image::new(ImageId(n << 40), Flags::new(FileType::Png, false), 1);
             writer.insert(&alloc::format!("{n:06}"), image).unwrap();
         }
-        let catalog = writer.publish();
+        writer.publish()
+    }
+
+    #[test]
+    fn s8_missing_images_are_found_in_any_chunk_without_a_lookup_of_the_others() {
+        let images: u64 = if cfg!(miri) { 2_000 } else { 20_000 };
+        let catalog = numbered(images);
         assert!(catalog.chunks() > 3);
         let last = images - 1;
         for missing in [
@@ -159,11 +232,43 @@ mod tests {
                     chunks_only.bits[ordinal / 64] &= !(1 << (ordinal % 64));
                 }
             }
-            let mut queue = ImageQueue::Missing(catalog.clone(), Place::default(), chunks_only);
-            let peeked: Vec<u64> = queue.peek().map(|image| image.id.0 >> 40).collect();
-            let taken = core::iter::from_fn(|| queue.next());
-            let taken: Vec<u64> = taken.map(|image| image.id.0 >> 40).collect();
-            assert_eq!((&peeked, &taken), (&missing, &missing));
+            let images = MissingImages::new(catalog.clone(), chunks_only);
+            let mut queue = ImageQueue::Missing(Box::new(images));
+            let mut taken = Vec::new();
+            loop {
+                let mut rest = missing.get(taken.len()..).unwrap_or_default().iter();
+                for image in queue.peek() {
+                    assert_eq!(Some(&(image.id.0 >> 40)), rest.next());
+                }
+                let some_are_peeked = rest.len() < missing.len() - taken.len();
+                let Some(image) = queue.next() else {
+                    break;
+                };
+                assert!(some_are_peeked);
+                taken.push(image.id.0 >> 40);
+            }
+            assert_eq!(taken, missing);
         }
+    }
+
+    #[test]
+    fn t8_each_image_is_looked_up_once_and_no_more_than_two_chunks_in_a_call() {
+        let images: u64 = if cfg!(miri) { 2_000 } else { 20_000 };
+        let catalog = numbered(images);
+        // One image of about each chunk is missing: no chunk is skipped, and each holds little to send.
+        let mut have = HaveBitmap::new(&catalog);
+        for n in (0..images).filter(|n| n % 300 != 299) {
+            have.mark(&catalog, ImageId(n << 40));
+        }
+        let missing = MissingImages::new(catalog.clone(), have);
+        let mut queue = ImageQueue::Missing(Box::new(missing));
+        let mut total = queue.take_lookups();
+        while queue.next().is_some() {
+            assert!(queue.peek().count() <= MAX_AHEAD);
+            let lookups = queue.take_lookups();
+            assert!(lookups <= MAX_LOOKUPS, "{lookups}");
+            total += lookups;
+        }
+        assert!(total as u64 <= images, "{total}");
     }
 }

@@ -16,18 +16,17 @@ use tracing::Span;
 
 use super::coalescer::WriteCoalescer;
 use super::drain::Drain;
-use super::limits::WatcherPermit;
-use super::observe::WatcherGuard;
 use super::prefetch::{BodyReader, Loaded};
 use super::request::{Answer, Decision, Request};
 use super::scheduler::{NextTurn, Turn};
+use super::watcher::Watcher;
 use super::{Peer, Shared};
 use crate::BoxFuture;
 use crate::buffer::InputBuffer;
 use crate::clock::{Clock, DeadlineTimer};
 use crate::runtime::{Runtime, Transport};
 use crate::socket::{limit_delivery, reset_on_close};
-use crate::store::{ImageStore, Subscription};
+use crate::store::ImageStore;
 
 /// The size of an idle connection's read buffer.
 const MIN_READ: usize = 512;
@@ -54,14 +53,6 @@ struct Answering {
     span: Span,
 }
 
-/// What a connection holds while it watches.
-struct Watcher {
-    subscription: Subscription,
-    /// `None` without a limit, and once the watcher has to end.
-    permit: Option<WatcherPermit>,
-    _counted: WatcherGuard,
-}
-
 /// One connection: the machine, its stream, and everything that it waits for.
 pub(super) struct Connection<R: Runtime, T> {
     shared: Arc<Shared<R>>,
@@ -74,7 +65,7 @@ pub(super) struct Connection<R: Runtime, T> {
     bodies: BodyReader,
     /// The store of the last accepted request.
     store: Arc<dyn ImageStore>,
-    /// Changes of its catalog, while the connection watches.
+    /// While the connection watches.
     watcher: Option<Watcher>,
     deciding: Option<Deciding>,
     answering: Option<Answering>,
@@ -161,8 +152,8 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             progress |= self.poll_write(cx)?;
             progress |= self.poll_read(cx)?;
             progress |= self.poll_finish(cx);
-            if let Some(permit) = self.watcher.as_ref().and_then(|w| w.permit.as_ref()) {
-                permit.set_busy(!self.machine.transmit().is_empty());
+            if let Some(watcher) = &self.watcher {
+                watcher.set_busy(!self.machine.transmit().is_empty());
             }
             if self.machine.is_closed() {
                 return Poll::Ready(Ok(self.closed()));
@@ -219,18 +210,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         if !self.machine.is_watching() {
             self.watcher = None;
         } else if let Some(watcher) = &mut self.watcher {
-            if let Poll::Ready(catalog) = watcher.subscription.poll_changed(cx) {
-                self.machine.catalog_changed(&catalog, self.clock.now());
-                progress = true;
-            }
-            if watcher
-                .permit
-                .take_if(|permit| permit.poll_evicted(cx))
-                .is_some()
-            {
-                self.machine.end_watch(self.clock.now()); // T8
-                progress = true;
-            }
+            progress |= watcher.poll(cx, &mut self.machine, || self.clock.now());
         }
         progress
     }
@@ -296,12 +276,8 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
         let accepted = self.machine.accept(&snapshot, now);
         debug_assert!(accepted.is_ok(), "a request waits for a decision");
         if self.machine.is_watching() {
-            let (counted, permit) = self.shared.watcher(&self.peer);
-            self.watcher = Some(Watcher {
-                subscription: store.catalog().subscribe_since(snapshot.generation()),
-                permit,
-                _counted: counted,
-            });
+            let subscription = store.catalog().subscribe_since(snapshot.generation());
+            self.watcher = Some(Watcher::new(subscription, self.shared.watcher(&self.peer)));
         }
         self.bodies.begin_response(Arc::clone(&store));
         self.store = store;
@@ -364,6 +340,7 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
                     self.unflushed = true;
                     self.feed();
                     self.poll_bodies(cx);
+                    self.turn.looked_up(self.machine.take_lookups());
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(progress),

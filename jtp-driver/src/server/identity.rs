@@ -100,7 +100,9 @@ pub(super) async fn serve<R: Runtime, T: Transport>(
         None => ServerConnection::new(config, now),
     };
     let peer = Arc::new(identified.peer);
-    let mut connection = Connection::new(shared, peer, io, machine, drain, scheduling);
+    // Boxed: the futures around it would have room for it several times, on stacks that may be small.
+    let connection = Connection::new(shared, peer, io, machine, drain, scheduling);
+    let mut connection = Box::new(connection);
     let Some(removed) = identified.removed else {
         return connection.run().await;
     };

@@ -16,6 +16,7 @@ mod proxied;
 pub mod proxy;
 mod request;
 mod scheduler;
+mod watcher;
 
 use std::fmt;
 use std::io;
@@ -283,7 +284,8 @@ impl<R: Runtime> Server<R> {
 
     /// Serves one connection over any stream. What encrypts it was set up before.
     ///
-    /// The rate limit and the server's shutdown apply, with its drain time; connection limits do not. Closing the
+    /// The rate limit, the limit of watchers and the server's shutdown apply, with its drain time; connection limits do
+    /// not, and what the system buffers for the stream is up to the caller. Closing the
     /// stream must close its write side only, so that the peer sees the end (S11). Dropping the future ends the
     /// connection; a future that is not polled delays no other connection.
     ///

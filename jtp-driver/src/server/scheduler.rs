@@ -25,6 +25,9 @@ const READ_CALL: usize = 1024;
 /// The cost of a write, however short: small writes share a call.
 const WRITE: usize = 256;
 
+/// The cost of looking up an ID, like that of reading one.
+const LOOKUP: usize = 8;
+
 /// The work that is left in a turn.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -45,6 +48,10 @@ impl Turn {
 
     pub(super) fn read(&mut self, count: usize) {
         self.left = self.left.saturating_sub(count.max(READ_CALL));
+    }
+
+    pub(super) fn looked_up(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count.saturating_mul(LOOKUP));
     }
 
     pub(super) fn wrote(&mut self, count: usize) {
