@@ -83,8 +83,10 @@ pub use settings::Follow;
 ///   // S13
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.
 ///   // S13
-/// - Hidden files, folders, links that lead out of the folder, files longer than 4,294,967,295 bytes and
-///   unreadable files are left out. They are tried again when they change. // S14
+/// - Hidden files, folders, links that lead out of the folder or to a file that would not be listed itself (a hidden
+///   one, one in a hidden sub-folder, or one without the extension of an image), files longer than 4,294,967,295 bytes
+///   and unreadable files are left out. They are tried again when they change. A hard link is an ordinary file: it is
+///   listed whatever its other names are. // S14
 /// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
 ///   are then not read again, if they come back within a day.
 ///

@@ -14,7 +14,7 @@ use jtp_core::{FileType, ImageId, nfc};
 
 pub use arena::NameArena;
 pub use extension::has_image_extension;
-pub(crate) use extension::has_shared_extension;
+pub(crate) use extension::{is_hidden, is_shared_name};
 pub use fold::fold_case;
 use fold::is_joiner;
 pub use plan::NamePlan;
