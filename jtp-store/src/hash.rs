@@ -147,22 +147,6 @@ pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
 }
 
-/// Opens a regular file. An error if the path is that of something else: opening or reading a pipe might never end.
-pub(crate) fn open_regular(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
-    }
-    let file = options.open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
-    }
-}
-
 /// Whether an error is due to a shortage of the process or the system, not to the file: another try may succeed.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! Shared helpers: the scale, the honest client, hostile servers.
 
 mod batch;
+mod cache;
 mod catalogs;
 mod crash;
 mod disk;
