@@ -26,6 +26,7 @@ mod links;
 mod message;
 mod opener;
 mod packed;
+mod place;
 mod pool;
 mod publisher;
 mod quiet;
