@@ -129,7 +129,7 @@ fn open_path(dir: &Dir, path: &Path) -> io::Result<File> {
     Ok(dir.open_with(path, &options)?.into_std())
 }
 
-/// Opens an existing file for appending. A link is refused.
+/// Opens an existing file for appending. A link is refused, and nothing is waited for.
 pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true);

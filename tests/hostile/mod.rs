@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod floods;
 mod images;
+mod names;
 mod readers;
 mod slow;
 mod tls;

@@ -30,6 +30,11 @@ pub fn has_image_extension(name: &str) -> bool {
         .is_some_and(|extension| is_image(extension) || extension.eq_ignore_ascii_case(UNKNOWN))
 }
 
+/// Whether a file name has the extension of an image that is not that of other files, too, ignoring case.
+pub(crate) fn has_certain_extension(name: &str) -> bool {
+    extension(name).is_some_and(is_image)
+}
+
 /// Whether a server shares a file of this name: it is not hidden, and has the extension of an image, ignoring case.
 pub(crate) fn is_shared_name(name: &str) -> bool {
     // Hidden files, and lock files of office programs.
