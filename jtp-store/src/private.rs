@@ -145,5 +145,5 @@ fn is_unfit(found: &cap_std::fs::Metadata) -> bool {
     };
     #[cfg(not(unix))]
     let is_own = true;
-    !found.is_dir() && !(found.is_file() && is_own)
+    !(found.is_dir() || (found.is_file() && is_own))
 }

@@ -77,7 +77,7 @@ const OBSTACLES: [(&str, Place); 6] = [
         rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
     }),
     ("a socket", |_, path| {
-        drop(UnixListener::bind(path).unwrap())
+        drop(UnixListener::bind(path).unwrap());
     }),
     ("a folder", |_, path| fs::create_dir(path).unwrap()),
 ];

@@ -58,7 +58,7 @@ impl Place {
 /// The folder counts as missing, and the other one stays unpublished for longer than a check takes.
 #[track_caller]
 fn assert_unpublished(store: &DirStore, what: &str) {
-    let took = wait_for(store, |catalog| catalog.len() == 0);
+    let took = wait_for(store, jtp_core::Catalog::is_empty);
     assert!(took < SOON, "{what}: {took:?}");
     let mut changes = store.catalog().subscribe();
     let published = changes.wait_timeout(Duration::from_millis(2_500));

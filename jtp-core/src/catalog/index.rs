@@ -191,13 +191,17 @@ mod tests {
     #[test]
     fn chosen_ids_fill_the_shards_as_evenly_as_random_ones() {
         const COUNT: u64 = 50_000;
-        let chosen: [(&str, fn(u64) -> u64); 4] = [
-            ("ascending", |n| n),
-            ("descending", |n| u64::MAX - n),
-            ("equal top bits", |n| 0xabcd << 48 | n << 8),
-            ("equal low bits", |n| n << 48),
+        let ascending = |n: u64| n;
+        let descending = |n: u64| u64::MAX - n;
+        let with_equal_top_bits = |n: u64| 0xabcd << 48 | n << 8;
+        let with_equal_low_bits = |n: u64| n << 48;
+        let chosen: [fn(u64) -> u64; 4] = [
+            ascending,
+            descending,
+            with_equal_top_bits,
+            with_equal_low_bits,
         ];
-        for (what, id) in chosen {
+        for (what, id) in chosen.iter().enumerate() {
             let mut index = Index {
                 factor: 0x9e37_79b9_7f4a_7c15,
                 ..Index::new()

@@ -57,8 +57,8 @@ const FULL_FOR: Duration = Duration::from_secs(60);
 /// the size: the variants used least recently are evicted first, but never one that a store of this program
 /// lists. A variant that another program evicted is made again when it is needed; a damaged one is discarded.
 ///
-/// A user who can write to the folder can make a server send wrong bytes under an ID, which each client rejects.
-/// The folder is created with access for its owner alone.
+/// The folder is created with access for its owner alone, and is refused if it is another user's or others can write to
+/// it. Links, pipes and files with several names in it are neither followed nor written.
 #[derive(Clone)]
 pub struct VariantCache(Arc<Inner>);
 
@@ -278,7 +278,8 @@ impl VariantCache {
                 continue; // No program of ours has made that.
             }
             let last_used = metadata.modified();
-            let last_used = last_used.map_or(SystemTime::UNIX_EPOCH, |time| time.into_std());
+            let last_used =
+                last_used.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
             let age = now.duration_since(last_used).unwrap_or_default();
             if is_temporary && age > STALE && entry.remove_file().is_ok() {
                 continue;

@@ -23,11 +23,11 @@ const OBSTACLES: [(&str, Place); 6] = [
         symlink(victim.with_file_name("made"), path).unwrap();
     }),
     ("a hard link", |victim, path| {
-        fs::hard_link(victim, path).unwrap()
+        fs::hard_link(victim, path).unwrap();
     }),
     ("a pipe", |_, path| mkfifoat(CWD, path, Mode::RWXU).unwrap()),
     ("a socket", |_, path| {
-        drop(UnixListener::bind(path).unwrap())
+        drop(UnixListener::bind(path).unwrap());
     }),
     ("a folder", |_, path| fs::create_dir(path).unwrap()),
 ];
