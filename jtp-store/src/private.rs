@@ -42,7 +42,7 @@ pub(crate) fn create_and_open(folder: &Path) -> io::Result<Dir> {
 pub(crate) fn open_folder(folder: &Path) -> io::Result<Dir> {
     use rustix::fs::Mode;
 
-    use crate::walk::{Trusted, mode, walk};
+    use crate::walk::{Trusted, WRITE_BY_ALL, mode, walk};
 
     let opened = walk(&rustix::fs::CWD, folder, Trusted::OWN)?.folder;
     let stat = rustix::fs::fstat(&opened)?;
@@ -51,7 +51,7 @@ pub(crate) fn open_folder(folder: &Path) -> io::Result<Dir> {
             "the folder belongs to another user (uid {}); use one of your own",
             stat.st_uid
         )
-    } else if mode(&stat).intersects(Mode::WGRP | Mode::WOTH) {
+    } else if mode(&stat).intersects(Mode::WGRP | WRITE_BY_ALL) {
         format!(
             "other users can write to the folder (mode {:04o}); run \"chmod go-w\" on it, or use another one",
             mode(&stat).as_raw_mode()

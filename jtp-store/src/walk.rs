@@ -12,6 +12,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, openat, readlinkat,
 /// The most links in a path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
+pub(crate) const WRITE_BY_ALL: Mode = Mode::from_bits_retain(0o002);
+
 /// How folders on the way are opened: where the system allows it, without permission to read them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -48,7 +50,8 @@ impl Trusted {
 /// ID of the user, has no other members.
 fn others_can_write(folder: &Stat) -> bool {
     let mode = mode(folder);
-    mode.contains(Mode::WOTH) || (mode.contains(Mode::WGRP) && folder.st_gid != folder.st_uid)
+    let by_group = mode.contains(Mode::WGRP) && folder.st_gid != folder.st_uid;
+    by_group || mode.contains(WRITE_BY_ALL)
 }
 
 pub(crate) fn mode(stat: &Stat) -> Mode {
