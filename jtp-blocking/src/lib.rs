@@ -48,7 +48,7 @@
 //! # Threads
 //!
 //! - [`Server::serve`] blocks its caller's thread, which accepts. Each connection has a thread of its own from accept to
-//!   close, with a stack of 256 KiB ([`Threads::with_stack_size`]). Request handlers run on it.
+//!   close, with a stack of 512 KiB ([`Threads::with_stack_size`]). Request handlers run on it.
 //! - Sockets are in non-blocking mode. A thread that has nothing to do waits in one poll(2) for everything at once: the
 //!   socket, the next deadline, and its waker, which other threads use for shutdown, changes of the catalog, and images
 //!   that were read. So a connection reacts to CANCEL while it sends, and an idle one uses no CPU.
@@ -160,4 +160,4 @@ pub use server::{Decision, Peer, Request, Server, ServerBuilder};
 jtp_driver::adapter_exports!();
 
 /// The default stack size of each thread that a task runs on.
-const STACK_SIZE: usize = 256 * 1024;
+const STACK_SIZE: usize = 512 * 1024;

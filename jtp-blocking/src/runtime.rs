@@ -34,7 +34,7 @@ impl Default for Threads {
 }
 
 impl Threads {
-    /// Sets the stack size of each connection's thread in bytes. Default: 256 KiB. Request handlers run on it.
+    /// Sets the stack size of each connection's thread in bytes. Default: 512 KiB. Request handlers run on it.
     #[must_use]
     pub fn with_stack_size(mut self, stack_size: usize) -> Threads {
         self.stack_size = stack_size;

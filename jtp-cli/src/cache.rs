@@ -5,7 +5,8 @@
 //! forms/                  compressed images, shared by all servers of the user
 //! ```
 //!
-//! If the cache folder is unusable, the server runs without it and logs one warning.
+//! If the cache folder is unusable, the server runs without it and logs one warning. So it does if the folder belongs to
+//! another user, or if others can write to it: they could make the server cut files elsewhere, or wait for a pipe.
 
 use std::env;
 use std::ffi::OsStr;
@@ -39,7 +40,7 @@ pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBui
         return builder;
     };
     let index = folder.join("index");
-    if let Err(error) = create_writable(&index) {
+    if let Err(error) = create_private_folder(&folder).and_then(|()| create_writable(&index)) {
         tracing::warn!(
             "cannot use the cache folder {}: {error}; all images are read at every start; choose another folder with --cache-dir",
             folder.display()
@@ -62,7 +63,7 @@ pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBui
     }
 }
 
-/// Creates the folder if necessary and checks that it is writable.
+/// Creates the folder if necessary and checks that it is private and writable.
 fn create_writable(folder: &Path) -> io::Result<()> {
     create_private_folder(folder)?;
     tempfile::tempfile_in(folder).map(drop)

@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use jtp_core::{ImageHasher, ImageId};
 
-use crate::inside::inside;
+use crate::inside::resolve;
+use crate::name::{is_hidden, is_shared_name};
 
 /// The buffer of a thread that reads files. It needs no more memory, whatever the size of a file.
 pub(crate) const BUFFER_LEN: usize = 256 * 1024;
@@ -20,41 +21,83 @@ pub(crate) const START_LEN: usize = 12;
 /// Whether symlinks inside the folder are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
+    /// If they lead to a file that is shared: not hidden, nor in a hidden folder, and an image by its extension.
     Follow,
     Refuse,
 }
 
 /// Opens a file for reading. Never opens a file outside `dir`, even through links, and never blocks on a pipe.
 pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
-    match open_path(dir, Path::new(name), links) {
-        Err(e) if links == Links::Follow && leads_out(&e) => match inside(dir, name) {
-            Some(path) => open_path(dir, &path, Links::Refuse),
-            None => Err(e),
-        },
-        opened => opened,
+    match links {
+        Links::Follow => open_link(dir, name).1,
+        Links::Refuse => open_path(dir, Path::new(name)),
     }
 }
 
 /// The same with [`Links::Follow`]. Also says whether the name is a link.
 pub(crate) fn open_link(dir: &Dir, name: &OsStr) -> (bool, io::Result<File>) {
-    match open_path(dir, Path::new(name), Links::Refuse) {
-        Err(e) if is_link_error(&e) => (true, open(dir, name, Links::Follow)),
+    match open_path(dir, Path::new(name)) {
+        Err(e) if is_link_error(&e) => {
+            let target = shared_target(dir, name);
+            (true, target.and_then(|target| open_below(dir, &target)))
+        }
         opened => (false, opened),
     }
 }
 
-/// The metadata of a file, or of the file in `dir` to which a link leads.
+/// The metadata of a file, or of the shared file in `dir` to which a link leads.
 pub(crate) fn metadata(dir: &Dir, name: &OsStr) -> io::Result<Metadata> {
-    match dir.metadata(name) {
-        Err(e) if leads_out(&e) => match inside(dir, name) {
-            Some(path) => dir.symlink_metadata(path),
-            None => Err(e),
-        },
-        found => found,
+    let found = dir.symlink_metadata(name)?;
+    match found.is_symlink() {
+        true => dir.symlink_metadata(shared_target(dir, name)?),
+        false => Ok(found),
     }
 }
 
-/// Whether a path leads out of the folder: an error of cap-std, without a code of the system.
+/// The path of the file to which a link leads, if that is one that is shared.
+fn shared_target(dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
+    let target = resolve(dir, name)?;
+    let mut parts = target.components().rev().map(Component::as_os_str);
+    let is_file = |name: &OsStr| is_shared_name(&name.to_string_lossy());
+    if parts.next().is_some_and(is_file) && !parts.any(is_hidden) {
+        return Ok(target);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "the link leads to a hidden file or to one that is no image by its extension",
+    ))
+}
+
+/// Opens the file at a path without links. A link that has taken the place of a folder on the way is refused.
+#[cfg(unix)]
+fn open_below(dir: &Dir, path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let mut folder = None;
+    for part in parent {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        #[cfg(target_os = "linux")]
+        let flags = flags | OFlags::PATH;
+        let next = match &folder {
+            None => openat(dir, part, flags, Mode::empty()),
+            Some(folder) => openat(folder, part, flags, Mode::empty()),
+        };
+        folder = Some(next?);
+    }
+    match folder {
+        None => open_path(dir, Path::new(name)),
+        Some(folder) => open_path(&Dir::from_std_file(File::from(folder)), Path::new(name)),
+    }
+}
+
+#[cfg(not(unix))]
+fn open_below(dir: &Dir, path: &Path) -> io::Result<File> {
+    open_path(dir, path)
+}
+
+/// Whether a path leads out of the folder, or to a file that is not shared: an error without a code of the system.
 pub(crate) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
@@ -67,28 +110,26 @@ fn is_link_error(error: &io::Error) -> bool {
     return error.kind() == io::ErrorKind::InvalidInput;
 }
 
-fn open_path(dir: &Dir, path: &Path, links: Links) -> io::Result<File> {
+/// Refuses a link.
+fn open_path(dir: &Dir, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
         use cap_std::fs::OpenOptionsExt;
         use rustix::fs::OFlags;
-        let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        if links == Links::Refuse {
-            flags |= OFlags::NOFOLLOW;
-        }
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
         // The kernel's flags are a C int.
         options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
     }
     #[cfg(not(unix))]
-    if links == Links::Refuse && dir.symlink_metadata(path)?.is_symlink() {
+    if dir.symlink_metadata(path)?.is_symlink() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(dir.open_with(path, &options)?.into_std())
 }
 
-/// Opens an existing file for appending. A link is refused.
+/// Opens an existing file for appending. A link is refused, and nothing is waited for.
 pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true);
@@ -104,22 +145,6 @@ pub(crate) fn open_to_append(dir: &Dir, name: &OsStr) -> io::Result<File> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(dir.open_with(Path::new(name), &options)?.into_std())
-}
-
-/// Opens a regular file. An error if the path is that of something else: opening or reading a pipe might never end.
-pub(crate) fn open_regular(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
-    }
-    let file = options.open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
-    }
 }
 
 /// Whether an error is due to a shortage of the process or the system, not to the file: another try may succeed.

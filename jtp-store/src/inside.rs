@@ -1,76 +1,124 @@
-//! Links that lead out of a folder and back into it.
+//! Where the links in a folder lead.
 //!
-//! A confined open refuses each absolute link, and each `..` beyond the folder, even if the file is in the folder. Here
-//! such a path is translated to one below the folder, which is then opened confined like any other. Outside the folder, the
-//! translation follows links on the file systems that the path of the folder crosses, and no others: those of another
-//! machine might not answer.
+//! A link is translated to a path below the folder without links, so that the names on the way to the file are known.
+//! On Linux, a link may lead out of the folder and back into it: outside, the translation follows links on the file
+//! systems that the path of the folder crosses, and no others: those of another machine might not answer.
 
-/// The path below `dir`, without links, of the file to which the name leads. `None` if it leads out.
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use cap_std::fs::Dir;
+
+/// The most links in a path, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+/// The path below `dir`, without links, of the file to which the name leads.
+///
+/// # Errors
+///
+/// The name leads out of the folder, or to nothing but links.
+pub(crate) fn resolve(dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
+    let leads_out = || {
+        let message = "the link leads out of the images folder";
+        io::Error::new(io::ErrorKind::PermissionDenied, message)
+    };
+    let mut resolved = PathBuf::new();
+    // What is left of the path, in reverse order.
+    let mut rest = vec![name.to_owned()];
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            if !resolved.pop() {
+                rest = from_parent(dir, &mut rest, &mut links).ok_or_else(leads_out)?;
+                resolved = PathBuf::new();
+            }
+            continue;
+        }
+        let path = resolved.join(&part);
+        let Ok(target) = dir.read_link_contents(&path) else {
+            resolved = path; // No link, or missing.
+            continue;
+        };
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(too_many_links());
+        }
+        rest.extend(reversed(&target));
+        if target.has_root() {
+            rest = from_root(dir, &mut rest, &mut links).ok_or_else(leads_out)?;
+            resolved = PathBuf::new();
+        }
+    }
+    match resolved.as_os_str().is_empty() {
+        true => Err(leads_out()), // The folder itself.
+        false => Ok(resolved),
+    }
+}
+
+fn too_many_links() -> io::Error {
+    #[cfg(unix)]
+    return rustix::io::Errno::LOOP.into();
+    #[cfg(not(unix))]
+    io::Error::other("too many links")
+}
+
+/// The parts of a path in reverse order, without its root.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    let mut parts: Vec<_> = parts.collect();
+    parts.reverse();
+    parts
+}
+
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn inside(_: &cap_std::fs::Dir, _: &std::ffi::OsStr) -> Option<std::path::PathBuf> {
+fn from_parent(_: &Dir, _: &mut Vec<OsString>, _: &mut usize) -> Option<Vec<OsString>> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn from_root(_: &Dir, _: &mut Vec<OsString>, _: &mut usize) -> Option<Vec<OsString>> {
     None
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::inside;
+use outside::{from_parent, from_root};
 
 #[cfg(target_os = "linux")]
-mod linux {
+mod outside {
     use std::ffi::{OsStr, OsString};
     use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::ffi::OsStringExt;
-    use std::path::{Component, Path, PathBuf};
+    use std::path::{Path, PathBuf};
 
     use cap_std::fs::Dir;
     use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, readlink, readlinkat};
 
-    /// The most links in a path, as in the kernel.
-    const MAX_LINKS: usize = 40;
+    use super::{MAX_LINKS, reversed};
 
-    pub(crate) fn inside(dir: &Dir, name: &OsStr) -> Option<PathBuf> {
+    /// Follows `rest` from the parent of the folder back into it. Returns what is left.
+    pub(super) fn from_parent(
+        dir: &Dir,
+        rest: &mut Vec<OsString>,
+        links: &mut usize,
+    ) -> Option<Vec<OsString>> {
         let base = real_path(dir)?;
-        let mut resolved = PathBuf::new();
-        // What is left of the path, in reverse order.
-        let mut rest = vec![name.to_owned()];
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            if part == ".." {
-                if resolved.pop() {
-                    continue;
-                }
-                let outside = base.parent()?.to_owned();
-                resolved = PathBuf::new();
-                rest = reversed(&below(&base, outside, &mut rest, &mut links)?);
-                continue;
-            }
-            let path = resolved.join(&part);
-            let Ok(target) = dir.read_link_contents(&path) else {
-                resolved = path; // No link, or missing.
-                continue;
-            };
-            links += 1;
-            if links > MAX_LINKS {
-                return None;
-            }
-            rest.extend(reversed(&target));
-            if target.is_absolute() {
-                resolved = PathBuf::new();
-                rest = reversed(&below(&base, PathBuf::from("/"), &mut rest, &mut links)?);
-            }
-        }
-        Some(resolved).filter(|path| !path.as_os_str().is_empty())
+        let parent = base.parent()?.to_owned();
+        Some(reversed(&below(&base, parent, rest, links)?))
     }
 
-    /// The parts of a path in reverse order, without its root.
-    fn reversed(path: &Path) -> Vec<OsString> {
-        let parts = path.components().filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_owned()),
-            Component::ParentDir => Some("..".into()),
-            _ => None,
-        });
-        let mut parts: Vec<_> = parts.collect();
-        parts.reverse();
-        parts
+    /// Follows `rest` from the root into the folder. Returns what is left.
+    pub(super) fn from_root(
+        dir: &Dir,
+        rest: &mut Vec<OsString>,
+        links: &mut usize,
+    ) -> Option<Vec<OsString>> {
+        let base = real_path(dir)?;
+        Some(reversed(&below(&base, PathBuf::from("/"), rest, links)?))
     }
 
     /// Follows `rest` from `path`, a folder outside, up to the folder `base`. Returns what is left of `rest`.

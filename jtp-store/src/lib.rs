@@ -77,6 +77,8 @@ mod private;
 mod ready;
 #[cfg(feature = "zstd")]
 mod variants;
+#[cfg(unix)]
+mod walk;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
 pub use name::{FileName, MAX_FILE_NAME_LEN, NameArena, NamePlan, fold_case, has_image_extension};

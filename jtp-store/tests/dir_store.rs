@@ -68,8 +68,9 @@ fn links_are_followed_only_inside_the_folder() {
     let (folder, outside) = (temp(), temp());
     write(outside.path(), "secret.png", b"secret");
     write(folder.path(), "a.png", b"a");
-    write(folder.path(), ".kept", b"kept");
-    symlink(".kept", folder.path().join("inside.png")).unwrap();
+    fs::create_dir(folder.path().join("kept")).unwrap();
+    write(folder.path(), "kept/kept.png", b"kept");
+    symlink("kept/kept.png", folder.path().join("inside.png")).unwrap();
     symlink(
         outside.path().join("secret.png"),
         folder.path().join("absolute.png"),

@@ -169,11 +169,12 @@ fn s13_an_image_that_is_being_overwritten_is_unlisted_at_once() {
 #[test]
 fn new_links_are_listed() {
     let folder = temp();
-    write(folder.path(), ".hidden", b"x");
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    write(folder.path(), "sub/x.png", b"x");
     let store = open_store(folder.path());
-    std::os::unix::fs::symlink(".hidden", folder.path().join("a.png")).unwrap();
+    std::os::unix::fs::symlink("sub/x.png", folder.path().join("a.png")).unwrap();
     wait_for_names(&store, &["a.png"]);
-    fs::hard_link(folder.path().join(".hidden"), folder.path().join("0.png")).unwrap();
+    fs::hard_link(folder.path().join("sub/x.png"), folder.path().join("0.png")).unwrap();
     assert!(wait_for_names(&store, &["0.png"]) < SOON);
 }
 

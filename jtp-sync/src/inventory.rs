@@ -10,6 +10,9 @@ pub enum FileKind {
     /// An image with known content: by its first bytes or its extension
     /// ([`has_image_extension`](jtp_store::has_image_extension)). Only such files are ever moved or replaced.
     Image(ImageId),
+    /// A file with this content that may or may not be an image: its extension is `.img`, and its first bytes are those of
+    /// no image. It is an image if the server lists it, and [`Other`](FileKind::Other) if not. // R5
+    Unrecognised(ImageId),
     /// An image whose content is not known, because it was not read or cannot be read. It stays in place with
     /// [`Fetch::Missing`](crate::Fetch::Missing) and may be replaced with [`Fetch::All`](crate::Fetch::All).
     Unread,
@@ -27,6 +30,7 @@ impl FileKind {
             FileKind::Unread => 1,
             FileKind::Other => 2,
             FileKind::Reserved => 3,
+            FileKind::Unrecognised(_) => 4,
         }
     }
 
@@ -35,6 +39,7 @@ impl FileKind {
             0 => FileKind::Image(id),
             1 => FileKind::Unread,
             2 => FileKind::Other,
+            4 => FileKind::Unrecognised(id),
             _ => FileKind::Reserved,
         }
     }
@@ -91,7 +96,7 @@ impl Inventory {
         grow(&mut self.ids);
         grow(&mut self.names);
         self.ids.push(match kind {
-            FileKind::Image(id) => id,
+            FileKind::Image(id) | FileKind::Unrecognised(id) => id,
             _ => ImageId(0),
         });
         self.names.push(address);

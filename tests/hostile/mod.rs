@@ -2,6 +2,7 @@
 
 mod batch;
 mod buffers;
+mod cache;
 mod catalogs;
 mod crash;
 mod disk;
@@ -9,6 +10,7 @@ mod floods;
 mod handshakes;
 mod images;
 mod logs;
+mod names;
 mod readers;
 mod slow;
 mod tls;

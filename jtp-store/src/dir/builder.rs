@@ -130,8 +130,9 @@ impl DirStoreBuilder {
     /// prove nothing), so that the next run does not read unchanged files again. Use one file for each served folder; missing parent folders are created. If
     /// the file is missing, damaged or not writable, all files are read and nothing else is lost. Default: none.
     ///
-    /// A user who can write this file can make the server offer wrong bytes under an ID. Each client rejects
-    /// them.
+    /// On Unix, the folder of the file must belong to this user or root, and no one else may be able to write to it, as
+    /// after [`create_private_folder`](crate::create_private_folder); otherwise the file is not used, and a warning says
+    /// so. A link, a pipe or a file with several names in its place is replaced, and never followed or written.
     pub fn index_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.index_file = Some(path.into());
         self

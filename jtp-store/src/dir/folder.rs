@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
+use super::place::Place;
 use super::settings::Follow;
 use super::shared::SharedDir;
 use super::watcher::{EventSink, Watcher};
 use crate::file_system::FileSystem;
-use crate::fingerprint::Stat;
 
 /// The interval of scans while events arrive, in case one was missed.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
@@ -25,7 +24,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The folder, and when it is to be checked and scanned.
 pub(super) struct Folder {
+    /// As the caller gave it.
     path: PathBuf,
+    place: Place,
     follow: Follow,
     watcher: Watcher,
     dir: Option<Arc<Dir>>,
@@ -53,6 +54,7 @@ impl Folder {
     ) -> Folder {
         Folder {
             watcher: Watcher::new(path.clone(), events),
+            place: Place::new(path.clone()),
             path,
             follow,
             dir: None,
@@ -99,23 +101,24 @@ impl Folder {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let found = Stat::of(&std::fs::metadata(&self.path)?);
         if let Some(dir) = &self.dir {
-            if is_folder(dir, &found)? {
+            if self.place.leads_to(dir)? {
                 if self.follow == Follow::Events && !self.watcher.is_active() {
-                    self.watcher.start();
+                    self.watcher.start(dir);
                 }
                 return Ok(());
             }
+        }
+        let dir = Arc::new(self.place.open()?);
+        if self.dir.is_some() {
             tracing::info!(folder = %self.path.display(), "the images folder was replaced by another one");
             self.replaced = true;
         }
         // Watched before it is scanned, so that no change is missed.
         self.watcher.stop();
         if self.follow == Follow::Events {
-            self.watcher.start();
+            self.watcher.start(&dir);
         }
-        let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
         let file_system = FileSystem::of(&dir, self.distrust_inodes);
         if file_system.is_notable() && !std::mem::replace(&mut self.distrust_logged, true) {
             tracing::warn!(
@@ -170,12 +173,6 @@ impl Folder {
         self.watcher.stop();
         self.scan_at = None;
     }
-}
-
-fn is_folder(dir: &Dir, found: &Stat) -> io::Result<bool> {
-    let open = Stat::of_cap(&dir.dir_metadata()?);
-    // Without inodes a folder is known by its path alone.
-    Ok(cfg!(not(unix)) || open.is_same_file(found))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -1,13 +1,16 @@
 //! The file that keeps the contents of a served folder's files between two runs.
 
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use cap_std::fs::{Dir, OpenOptions};
+
 #[cfg(unix)]
 use crate::fingerprint::Stat;
-use crate::hash::open_regular;
 use crate::known::{self, KnownContents, Record};
+use crate::{hash, private};
 
 /// The index file and its state. Losing it only makes a start slower, so a missing or damaged file is no error. A
 /// record is used only if its checksum is right.
@@ -24,7 +27,7 @@ pub(super) struct IndexFile {
 impl IndexFile {
     /// Reads the file of an earlier run; with `rehash` it is ignored and rewritten.
     pub(super) fn open(path: PathBuf, rehash: bool) -> (IndexFile, KnownContents) {
-        let known = match open_regular(&path, File::options().read(true)) {
+        let known = match read(&path) {
             Ok(file) if !rehash => KnownContents::read(file),
             _ => KnownContents::default(),
         };
@@ -80,7 +83,16 @@ impl IndexFile {
     }
 
     fn append(&mut self, expected: u64) -> io::Result<()> {
-        let file = open_regular(&self.path, File::options().append(true))?;
+        let dir = private::open_folder(parent(&self.path))?;
+        let name = name(&self.path)?;
+        let mut options = OpenOptions::new();
+        options.append(true);
+        let file = match private::open_file(&dir, name, &mut options) {
+            Ok(file) => file,
+            Err(e) if hash::is_shortage(&e) => return Err(e),
+            // Whatever has the name is replaced by a new file.
+            Err(_) => return Err(io::ErrorKind::NotFound.into()),
+        };
         lock(&file)?;
         // Another server of this folder may have appended to it. If it is shorter, it is another log.
         let length = file.metadata()?.len();
@@ -98,22 +110,13 @@ impl IndexFile {
     }
 
     fn replace(&mut self, records: &mut dyn Iterator<Item = Record>) -> io::Result<()> {
-        if let Some(parent) = self
-            .path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            crate::private::create_private_folder(parent)?;
-        }
-        let mut temporary = self.path.as_os_str().to_owned();
+        let dir = private::create_and_open(parent(&self.path))?;
+        let name = name(&self.path)?;
+        let mut temporary = OsString::from(name);
         temporary.push(".part");
-        let temporary = PathBuf::from(temporary);
-        // A fixed name, so that a file left by a crash is used again; locked against a second writer.
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true);
-        let file = open_regular(&temporary, &mut options)?;
+        let file = private::open_or_replace(&dir, &temporary)?;
         lock(&file)?;
-        if !is_at(&file, &temporary) {
+        if !is_at(&file, &dir, &temporary) {
             // Another process has just renamed it to the index file.
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -124,7 +127,7 @@ impl IndexFile {
             let length = known::write(records.inspect(|_| count += 1), &mut to)?;
             to.flush()?;
             drop(to);
-            fs::rename(&temporary, &self.path)?;
+            dir.rename(&temporary, &dir, name)?;
             Ok(length)
         };
         match write() {
@@ -134,22 +137,38 @@ impl IndexFile {
                 Ok(())
             }
             Err(e) => {
-                let _ = fs::remove_file(&temporary);
+                let _ = dir.remove_file(&temporary);
                 Err(e)
             }
         }
     }
 }
 
+fn read(path: &Path) -> io::Result<File> {
+    let dir = private::open_folder(parent(path))?;
+    private::open_file(&dir, name(path)?, OpenOptions::new().read(true))
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn name(path: &Path) -> io::Result<&OsStr> {
+    path.file_name()
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    let found = fs::metadata(path).map(|metadata| Stat::of(&metadata));
+fn is_at(file: &File, dir: &Dir, name: &OsStr) -> bool {
+    let found = dir.symlink_metadata(name);
+    let found = found.map(|metadata| Stat::of_cap(&metadata));
     let open = Stat::of_file(file);
     found.is_ok_and(|found| open.is_ok_and(|open| open.is_same_file(&found)))
 }
 
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
+fn is_at(_: &File, _: &Dir, _: &OsStr) -> bool {
     true
 }
 

@@ -27,6 +27,7 @@ mod links;
 mod message;
 mod opener;
 mod packed;
+mod place;
 mod pool;
 mod publisher;
 mod quiet;
@@ -87,10 +88,16 @@ use crate::variants::VariantCache;
 ///   // S13
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.
 ///   // S13
-/// - Hidden files, folders, links that lead out of the folder, files longer than 4,294,967,295 bytes and
-///   unreadable files are left out. They are tried again when they change. // S14
+/// - Hidden files, folders, links that lead out of the folder or to a file that would not be listed itself (a hidden
+///   one, one in a hidden sub-folder, or one without the extension of an image), files longer than 4,294,967,295 bytes
+///   and unreadable files are left out. They are tried again when they change. A hard link is an ordinary file: it is
+///   listed whatever its other names are. // S14
 /// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
 ///   are then not read again, if they come back within a day.
+/// - The path is followed wherever it leads when the store is opened. Another folder is served later only if no one but
+///   root, this process's user or the owner of the first folder can have put it there and one of them owns it, or if it
+///   is the root of a mounted file system. Symbolic links in the path are followed later on the same condition, so that
+///   a link can be switched from one release to the next. Any other folder counts as missing.
 ///
 /// Dropping the store joins the threads that follow the folder; they stop at the next buffer. Reads under way are
 /// completed, and open bodies stay valid.

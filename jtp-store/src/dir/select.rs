@@ -7,7 +7,7 @@ use std::path::Path;
 use jtp_core::wire::entry::MAX_NAME_LEN;
 use jtp_core::{FileType, nfc};
 
-use crate::name::has_shared_extension;
+use crate::name::is_shared_name;
 
 /// The files that a store lists.
 #[derive(Debug, Clone, Default)]
@@ -27,11 +27,7 @@ impl Selection {
     /// Whether a file of that name is selected.
     pub(super) fn takes(&self, name: &OsStr) -> bool {
         let lossy = name.to_string_lossy();
-        // Hidden files, and lock files of office programs.
-        if lossy.starts_with('.') || lossy.starts_with("~$") {
-            return false;
-        }
-        has_shared_extension(&lossy)
+        is_shared_name(&lossy)
             && self
                 .only
                 .as_ref()

@@ -1,5 +1,7 @@
 //! The file name extensions of images.
 
+use std::ffi::OsStr;
+
 /// The extensions, in lower case, without the dot.
 const IMAGE_EXTENSIONS: &[&str] = &[
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", // W5
@@ -28,9 +30,20 @@ pub fn has_image_extension(name: &str) -> bool {
         .is_some_and(|extension| is_image(extension) || extension.eq_ignore_ascii_case(UNKNOWN))
 }
 
-/// Whether a file name has the extension of an image that a server shares, ignoring case.
-pub(crate) fn has_shared_extension(name: &str) -> bool {
+/// Whether a file name has the extension of an image that is not that of other files, too, ignoring case.
+pub(crate) fn has_certain_extension(name: &str) -> bool {
     extension(name).is_some_and(is_image)
+}
+
+/// Whether a server shares a file of this name: it is not hidden, and has the extension of an image, ignoring case.
+pub(crate) fn is_shared_name(name: &str) -> bool {
+    // Hidden files, and lock files of office programs.
+    !is_hidden(name.as_ref()) && !name.starts_with("~$") && extension(name).is_some_and(is_image)
+}
+
+/// Whether a file or folder of this name is hidden.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 fn is_image(extension: &str) -> bool {

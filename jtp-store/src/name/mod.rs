@@ -14,7 +14,7 @@ use jtp_core::{FileType, ImageId, nfc};
 
 pub use arena::NameArena;
 pub use extension::has_image_extension;
-pub(crate) use extension::has_shared_extension;
+pub(crate) use extension::{has_certain_extension, is_hidden, is_shared_name};
 pub use fold::fold_case;
 use fold::is_joiner;
 pub use plan::NamePlan;
@@ -158,8 +158,10 @@ fn is_harmful(c: char) -> bool {
     matches!(c, '/' | '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*')
         || c.is_control()
         || matches!(c,
-            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+            '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e001f}')
 }
 
 /// Removes trailing dots and spaces, as Windows does.
@@ -252,6 +254,7 @@ mod tests {
             ("com10.png", "com10.png"),
             ("console.png", "console.png"),
             ("a\u{202e}gnp.exe", "a_gnp.exe.img"),
+            ("a\u{ad}\u{3164}\u{2066}.png", "a___.png"),
             ("\u{200d}.jtp", "__jtp.img"),
             (".\u{200c}.\u{200d}", "____.img"),
             ("\u{200d}", "_.img"),

@@ -58,11 +58,22 @@ fn append(folder: &Inner, length: u64, fresh: &[known::Record]) -> io::Result<bo
         return Ok(false);
     };
     let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() != length {
+    if !metadata.is_file() || has_other_names(&metadata) || metadata.len() != length {
         return Ok(false);
     }
     let mut bytes = Vec::new();
     known::append(fresh.iter().copied(), &mut bytes)?;
     (&file).write_all(&bytes)?;
     Ok(true)
+}
+
+/// Whether the file has another name, perhaps in another folder: it may be another's then.
+fn has_other_names(metadata: &std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(metadata) > 1;
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
+    }
 }

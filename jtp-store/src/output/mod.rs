@@ -53,6 +53,9 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// [`PendingFile::commit`] replaces what has the name. A program that keeps images calls [`OutputFolder::look`],
 /// [`PendingFile::finish`] and [`StagedFile::place`]: an image is then only placed over what was looked at. // R8
 ///
+/// A file that replaces another one keeps its mode (on Unix), but is never executable. A new file has the mode that the
+/// umask leaves.
+///
 /// A committed image is not synced to the disk; the system writes it when it sees fit.
 ///
 /// ```no_run
@@ -228,6 +231,18 @@ impl OutputFolder {
         stop: &AtomicBool,
     ) -> Result<ImageId, ReadError> {
         self.0.read_id(name, state, stop)
+    }
+
+    /// Whether the file with this name is an image, by its first bytes or its extension. The extension `.img` alone does not
+    /// make it one: received images without an extension of an image get it, but it is that of disk images. Reads only
+    /// where the extension does not tell. // R5
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: the file cannot be read.
+    pub fn is_image(&self, name: &str) -> Result<bool, OutputError> {
+        let failed = |e| OutputError::new(&self.0.path.join(name), e);
+        self.0.is_image(name).map_err(failed)
     }
 
     /// Gives the regular file `from` the name `to`. Blocking. // R5 R8

@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use jtp_core::ImageId;
+use jtp_core::{FileType, ImageId};
 
+use super::moves::check_component;
 use super::scan::exceeds_packet;
 use super::{FileState, Inner, OutputError};
-use crate::hash::{self, Links};
+use crate::hash::{self, Links, START_LEN};
+use crate::name::has_certain_extension;
 
 /// Why the ID of a file cannot be determined.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,22 @@ pub enum ReadError {
 }
 
 impl Inner {
+    pub(super) fn is_image(&self, name: &str) -> io::Result<bool> {
+        check_component(name)?;
+        if has_certain_extension(name) {
+            return Ok(true);
+        }
+        let file = hash::open(&self.dir, OsStr::new(name), Links::Refuse)?;
+        // Reading a device might never end.
+        if !file.metadata()?.is_file() {
+            return Ok(false);
+        }
+        let mut start = [0; START_LEN];
+        let length = hash::read_at(&file, 0, &mut start)?;
+        let start = start.get(..length).unwrap_or_default();
+        Ok(FileType::sniff(start).is_some())
+    }
+
     pub(super) fn read_id(
         &self,
         name: &str,

@@ -17,7 +17,7 @@ use super::{Inner, is_temporary};
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash::{self, Links};
 use crate::known::{Contents, KnownContents, Record};
-use crate::name::has_image_extension;
+use crate::name::{has_certain_extension, has_image_extension};
 
 /// What a scan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +47,9 @@ pub struct ScannedFile<'a> {
 pub enum FileContent {
     /// A regular file that is an image by its extension ([`has_image_extension`]) or its first bytes, with its ID.
     Image(ImageId),
+    /// A regular file with the extension `.img`, whose first bytes are those of no image, with its ID: an image of a kind
+    /// that has no first bytes of its own, or a disk image. // R5
+    Unrecognised(ImageId),
     /// A regular file that is an image by its extension and was not read ([`ScanMode::Names`]).
     Unread,
     /// A regular file that is an image by its extension and cannot be read.
@@ -174,6 +177,14 @@ impl Shared<'_> {
         let is_image = |sniffed: Option<FileType>| {
             sniffed.is_some() || has_image_extension(&name.to_string_lossy())
         };
+        let content = |contents: Contents| match contents.sniffed {
+            Some(_) => FileContent::Image(contents.id),
+            None if has_certain_extension(&name.to_string_lossy()) => {
+                FileContent::Image(contents.id)
+            }
+            None if is_image(None) => FileContent::Unrecognised(contents.id),
+            None => FileContent::Other,
+        };
         let content = match look {
             Ok(Look::Hidden) => {
                 if is_temporary(&name) {
@@ -189,12 +200,12 @@ impl Shared<'_> {
             Ok(Look::TooLong) => FileContent::Other,
             Ok(Look::Known(print, contents)) => {
                 self.seen.known.push((print, contents));
-                content(contents, is_image(contents.sniffed))
+                content(contents)
             }
             Ok(Look::Read(contents, print)) => {
                 self.seen.read += 1;
                 self.seen.fresh.extend(print.map(|print| (print, contents)));
-                content(contents, is_image(contents.sniffed))
+                content(contents)
             }
             // Removed since it was listed.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
@@ -206,13 +217,6 @@ impl Shared<'_> {
         }
         let name = &name;
         (self.found)(ScannedFile { name, content });
-    }
-}
-
-fn content(contents: Contents, is_image: bool) -> FileContent {
-    match is_image {
-        true => FileContent::Image(contents.id),
-        false => FileContent::Other,
     }
 }
 

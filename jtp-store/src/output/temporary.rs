@@ -1,5 +1,7 @@
 //! Hidden files in which images are complete before they get a name.
 
+#[cfg(unix)]
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use cap_std::fs::OpenOptions;
 use super::moves::Source;
 use super::{FileState, Inner, MoveError};
 use crate::FileName;
+#[cfg(unix)]
+use crate::hash::{self, Links};
 
 /// A temporary file. It is removed when it is dropped, unless it was renamed.
 pub(super) struct Temporary {
@@ -42,6 +46,7 @@ impl Temporary {
 
     /// Renames the file to `to`, and replaces any file or link of that name.
     pub(super) fn rename(&mut self, to: &str) -> io::Result<()> {
+        self.keep_mode(to);
         self.folder.rename_over(&self.name, to)?;
         self.renamed = true;
         Ok(())
@@ -49,11 +54,34 @@ impl Temporary {
 
     /// Renames the file to `to`, if `over` is still what has that name.
     pub(super) fn place(&mut self, to: &FileName, over: &FileState) -> Result<(), MoveError> {
+        if over.is_file() {
+            self.keep_mode(to.as_str());
+        }
         self.folder
             .move_file(&self.name, Source::Temporary, to, over)?;
         self.renamed = true;
         Ok(())
     }
+
+    /// Sets the mode to that of the file that is replaced, without the permissions to execute it: a picture that only its
+    /// owner could read stays so. A failure is ignored: not every file system has modes.
+    #[cfg(unix)]
+    fn keep_mode(&self, replaced: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let Ok(replaced) = self.folder.dir.symlink_metadata(replaced) else {
+            return;
+        };
+        // By a handle: in a shared folder, another user may have put a link in place of this file.
+        let own = hash::open(&self.folder.dir, OsStr::new(&self.name), Links::Refuse);
+        if let (true, Ok(own)) = (replaced.is_file(), own) {
+            let mode = cap_std::fs::PermissionsExt::mode(&replaced.permissions()) & 0o666;
+            let _ = own.set_permissions(std::fs::Permissions::from_mode(mode));
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[allow(clippy::unused_self)]
+    fn keep_mode(&self, _: &str) {}
 }
 
 impl Write for Temporary {

@@ -9,7 +9,8 @@
 mod variant;
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -19,11 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use cap_std::fs::{Dir, OpenOptions};
 use jtp_core::ImageId;
 use jtp_driver::LogThrottle;
 
-use crate::hash::open_regular;
-use crate::private::create_private_folder;
+use crate::private;
 pub(crate) use variant::{NewVariant, VariantDigest, VariantKey};
 use variant::{TRAILER_LEN, check};
 
@@ -57,13 +58,14 @@ const FULL_FOR: Duration = Duration::from_secs(60);
 /// the size: the variants used least recently are evicted first, but never one that a store of this program
 /// lists. A variant that another program evicted is made again when it is needed; a damaged one is discarded.
 ///
-/// A user who can write to the folder can make a server send wrong bytes under an ID, which each client rejects.
-/// The folder is created with access for its owner alone.
+/// The folder is created with access for its owner alone, and is refused if it is another user's or others can write to
+/// it. Links, pipes and files with several names in it are neither followed nor written.
 #[derive(Clone)]
 pub struct VariantCache(Arc<Inner>);
 
 struct Inner {
     folder: PathBuf,
+    dir: Dir,
     size: u64,
     used: Mutex<File>,
     /// Whether the last attempt to lock that file ended without a lock.
@@ -92,15 +94,15 @@ impl VariantCache {
     ///
     /// # Errors
     ///
-    /// The system's error: the folder cannot be created, or is not writable.
+    /// The system's error: the folder cannot be created, or is not writable. On Unix also `PermissionDenied`: the folder
+    /// is not private, see [`create_private_folder`](crate::create_private_folder).
     pub fn open(folder: impl Into<PathBuf>, size: u64) -> io::Result<VariantCache> {
         let folder = folder.into();
-        create_private_folder(&folder)?;
-        let mut options = File::options();
-        options.create(true).truncate(false).read(true).write(true);
-        let used = open_regular(&folder.join(USED), &mut options)?;
+        let dir = private::create_and_open(&folder)?;
+        let used = private::open_or_replace(&dir, OsStr::new(USED))?;
         let cache = VariantCache(Arc::new(Inner {
             folder,
+            dir,
             size,
             used: Mutex::new(used),
             is_lock_held: AtomicBool::new(false),
@@ -218,20 +220,21 @@ impl VariantCache {
     }
 
     fn open_file(&self, key: VariantKey) -> io::Result<File> {
-        let path = self.0.folder.join(key.name());
-        open_regular(&path, File::options().read(true))
+        let (name, mut options) = (key.name(), OpenOptions::new());
+        private::open_file(&self.0.dir, OsStr::new(&name), options.read(true))
     }
 
     pub(crate) fn contains(&self, key: VariantKey) -> bool {
-        self.0.folder.join(key.name()).exists()
+        let found = self.0.dir.symlink_metadata(key.name());
+        found.is_ok_and(|found| found.is_file())
     }
 
     /// Removes a variant.
     pub(crate) fn discard(&self, key: VariantKey) {
-        let path = self.0.folder.join(key.name());
+        let (dir, name) = (&self.0.dir, key.name());
         let _ = self.with_used(|used| {
-            let length = fs::metadata(&path)?.len();
-            fs::remove_file(&path)?;
+            let length = dir.symlink_metadata(&name)?.len();
+            dir.remove_file(&name)?;
             *used = used.map(|used| used.saturating_sub(length));
             Ok(())
         });
@@ -241,7 +244,7 @@ impl VariantCache {
     pub(crate) fn create(&self) -> io::Result<NewVariant> {
         let n = self.0.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{:016x}-{n}{TEMPORARY_SUFFIX}", self.0.run);
-        NewVariant::create(self, self.0.folder.join(name))
+        NewVariant::create(self, name)
     }
 
     /// Reserves bytes of the cache's size, and evicts other variants if needed. `false` if the cache is full.
@@ -271,7 +274,7 @@ impl VariantCache {
         let now = SystemTime::now();
         let mut variants = Vec::new();
         let mut total: u64 = 0;
-        for entry in fs::read_dir(&self.0.folder)? {
+        for entry in self.0.dir.entries()? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
@@ -283,9 +286,14 @@ impl VariantCache {
             let (true, Ok(metadata)) = (is_variant || is_temporary, entry.metadata()) else {
                 continue;
             };
-            let last_used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            if !metadata.is_file() {
+                continue; // No program of ours has made that.
+            }
+            let last_used = metadata.modified();
+            let last_used =
+                last_used.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
             let age = now.duration_since(last_used).unwrap_or_default();
-            if is_temporary && age > STALE && fs::remove_file(entry.path()).is_ok() {
+            if is_temporary && age > STALE && entry.remove_file().is_ok() {
                 continue;
             }
             total += metadata.len();
@@ -307,9 +315,7 @@ impl VariantCache {
             if total <= goal {
                 break;
             }
-            if !users.iter().any(|user| user.uses(id))
-                && fs::remove_file(self.0.folder.join(name)).is_ok()
-            {
+            if !users.iter().any(|user| user.uses(id)) && self.0.dir.remove_file(name).is_ok() {
                 total -= length;
                 evicted += 1;
             }

@@ -1,15 +1,17 @@
 //! The file of one variant: its format, how it is verified, and how it is made.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cap_std::fs::OpenOptions;
 use jtp_core::{ImageHasher, ImageId};
 
 use super::{SUFFIX, VariantCache};
 use crate::fingerprint::{ENCODED_LEN, Fingerprint};
 use crate::hash::{BUFFER_LEN, read_at};
+use crate::private;
 
 /// The last byte is the version of the format.
 const MAGIC: &[u8; 8] = b"JTPform\x01";
@@ -108,7 +110,8 @@ fn encode_trailer(key: VariantKey, digest: VariantDigest) -> [u8; TRAILER_LEN] {
 /// A variant that is being made. Dropping it before [`NewVariant::keep`] removes its file.
 pub(crate) struct NewVariant {
     cache: VariantCache,
-    path: PathBuf,
+    /// The name of the temporary file.
+    name: String,
     file: File,
     /// The bytes of the cache's size that are reserved for it.
     reserved: u64,
@@ -117,13 +120,13 @@ pub(crate) struct NewVariant {
 }
 
 impl NewVariant {
-    pub(super) fn create(cache: &VariantCache, path: PathBuf) -> io::Result<NewVariant> {
-        let mut options = File::options();
+    pub(super) fn create(cache: &VariantCache, name: String) -> io::Result<NewVariant> {
+        let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         Ok(NewVariant {
-            file: options.open(&path)?,
+            file: private::open_file(&cache.0.dir, OsStr::new(&name), &mut options)?,
             cache: cache.clone(),
-            path,
+            name,
             reserved: 0,
             hasher: ImageHasher::new(),
             done: false,
@@ -166,10 +169,11 @@ impl NewVariant {
         }
         self.file.seek(SeekFrom::End(0))?;
         self.file.write_all(&encode_trailer(key, digest))?;
-        let path = self.cache.folder().join(key.name());
+        let (dir, name) = (&self.cache.0.dir, key.name());
         // Replaces one that another program made meanwhile, and frees its bytes.
-        let old = fs::metadata(&path).map_or(0, |old| old.len());
-        fs::rename(&self.path, &path)?;
+        let old = dir.symlink_metadata(&name);
+        let old = old.map_or(0, |old| if old.is_file() { old.len() } else { 0 });
+        dir.rename(&self.name, dir, &name)?;
         self.reserved = old;
         self.done = true;
         Ok(Some(digest))
@@ -179,7 +183,7 @@ impl NewVariant {
 impl Drop for NewVariant {
     fn drop(&mut self) {
         if !self.done {
-            let _ = fs::remove_file(&self.path);
+            let _ = self.cache.0.dir.remove_file(&self.name);
         }
         if self.reserved > 0 {
             let reserved = self.reserved;

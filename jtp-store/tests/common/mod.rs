@@ -219,7 +219,9 @@ pub fn scan(folder: &OutputFolder, mode: ScanMode) -> Found {
     let summary = folder.scan(mode, &stop, &mut |file| {
         let name = file.name.to_string_lossy().into_owned();
         match file.content {
-            FileContent::Image(id) => _ = found.images.insert(name, id),
+            FileContent::Image(id) | FileContent::Unrecognised(id) => {
+                _ = found.images.insert(name, id);
+            }
             FileContent::Unreadable(_) => found.unreadable.push(name),
             FileContent::TooLong => found.too_long.push(name),
             _ => {}

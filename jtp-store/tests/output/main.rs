@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod exfat;
+mod index_attacks;
 mod model;
 mod moves;
 mod refusals;
@@ -55,7 +56,7 @@ fn stage(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
 fn ids(folder: &OutputFolder) -> BTreeMap<String, ImageId> {
     let mut ids = BTreeMap::new();
     let mut add = |file: ScannedFile<'_>| {
-        if let FileContent::Image(id) = file.content {
+        if let FileContent::Image(id) | FileContent::Unrecognised(id) = file.content {
             ids.insert(file.name.to_string_lossy().into_owned(), id);
         }
     };

@@ -21,6 +21,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, Sca
     let summary = folder.scan(mode, &stop, &mut |file| {
         let content = match file.content {
             FileContent::Image(id) => format!("image {id}"),
+            FileContent::Unrecognised(id) => format!("unrecognised {id}"),
             FileContent::Unread => "unread".to_owned(),
             FileContent::Unreadable(_) => "unreadable".to_owned(),
             FileContent::TooLong => "too long".to_owned(),
@@ -49,7 +50,9 @@ fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_name
     write(temp.path(), "b.txt", b"same");
     let large = image(write(temp.path(), "large.JPG", noise(700_000, 1)));
     let sniffed = image(write(temp.path(), "photo", PNG));
-    let empty = image(write(temp.path(), "empty.img", b""));
+    let empty = write(temp.path(), "empty.img", b"");
+    let empty = format!("unrecognised {empty}");
+    let png = image(write(temp.path(), "png.IMG", PNG));
     write(temp.path(), ".hidden.png", b"hidden");
     symlink("a.png", temp.path().join("link.png")).unwrap();
     symlink("nowhere", temp.path().join("dangling.png")).unwrap();
@@ -65,12 +68,13 @@ fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_name
         ("large.JPG", &large),
         ("link.png", "reserved"),
         ("photo", &sniffed),
+        ("png.IMG", &png),
         ("pipe.png", "reserved"),
     ]);
     for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
         let (all, summary) = scan(&folder, mode);
         assert_eq!(all, expected);
-        assert_eq!(summary.files, 5);
+        assert_eq!(summary.files, 6);
     }
     let (names, summary) = scan(&folder, ScanMode::Names);
     let by_name = [
@@ -79,10 +83,11 @@ fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_name
         ("empty.img", "unread"),
         ("large.JPG", "unread"),
         ("photo", "other"),
+        ("png.IMG", "unread"),
     ];
     let expected: BTreeMap<_, _> = expected.into_iter().chain(found(&by_name)).collect();
     assert_eq!(names, expected);
-    assert_eq!((summary.files, summary.read), (5, 0));
+    assert_eq!((summary.files, summary.read), (6, 0));
 }
 
 #[test]

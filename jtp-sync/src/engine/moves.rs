@@ -4,9 +4,7 @@
 //! planner expects. // R8
 
 use jtp_core::ImageId;
-use jtp_store::{
-    FileName, FileState, MoveError, OutputError, OutputFolder, ReadError, has_image_extension,
-};
+use jtp_store::{FileName, FileState, MoveError, OutputError, OutputFolder, ReadError};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
@@ -201,6 +199,10 @@ impl Session {
             Expect::Unread => match folder.read_id(to, over, self.halted()) {
                 // The same image: nothing is lost.
                 Ok(found) if found == planned.id => return Ok(Over::Allowed { replaces: false }),
+                // A file that only its extension `.img` makes an image may be a disk image. // R5
+                Ok(_) | Err(ReadError::Output(_) | ReadError::TooLong) if !is_image(folder, to) => {
+                    Ok(false)
+                }
                 Ok(found) => Ok(self.may_replace_unread(planned.id, Some(found))),
                 Err(ReadError::Output(_) | ReadError::TooLong) => {
                     Ok(self.may_replace_unread(planned.id, None))
@@ -251,10 +253,10 @@ impl Session {
             Some(FileKind::Reserved)
         } else {
             Some(match folder.read_id(name, &file, self.halted()) {
-                Ok(id) if has_image_extension(name) => FileKind::Image(id),
-                Ok(id) if self.state().planner.length(id).is_some() => FileKind::Image(id),
-                Ok(_) => FileKind::Other,
+                Ok(id) if is_image(folder, name) => FileKind::Image(id),
+                Ok(id) => FileKind::Unrecognised(id),
                 Err(ReadError::Stopped) => return Err(Error::Cancelled),
+                Err(_) if !is_image(folder, name) => FileKind::Other,
                 // The next scan reads it again.
                 Err(_) => FileKind::Unread,
             })
@@ -293,6 +295,11 @@ impl Move {
             aside: false,
         }
     }
+}
+
+/// Whether a file is certain to be an image.
+fn is_image(folder: &OutputFolder, name: &str) -> bool {
+    folder.is_image(name).unwrap_or(false)
 }
 
 /// A file could not be read. That is no reason to give up, unless the run has ended.

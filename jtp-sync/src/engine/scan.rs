@@ -83,6 +83,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scan
     let summary = folder.scan(mode, stop, &mut |file| {
         let kind = match file.content {
             FileContent::Image(id) => FileKind::Image(id),
+            FileContent::Unrecognised(id) => FileKind::Unrecognised(id),
             FileContent::Unread => FileKind::Unread,
             FileContent::Unreadable(error) => {
                 if unreadable.len() < MAX_UNREADABLE {

@@ -194,7 +194,9 @@ impl Planner {
                 continue;
             }
             let here = match self.files.kind(file) {
-                FileKind::Reserved | FileKind::Other => return Obstacle::Blocked,
+                FileKind::Reserved | FileKind::Other | FileKind::Unrecognised(_) => {
+                    return Obstacle::Blocked;
+                }
                 FileKind::Unread if self.options.fetch() == Fetch::All => Expect::Unread,
                 FileKind::Unread => return Obstacle::Blocked,
                 FileKind::Image(content) if content == id => Expect::Image(id),

@@ -64,6 +64,15 @@ impl Planner {
         }
     }
 
+    /// What a file is that only the server's list tells to be an image.
+    pub(super) fn recognise(&self, kind: FileKind) -> FileKind {
+        match kind {
+            FileKind::Unrecognised(id) if self.images.slot(id).is_some() => FileKind::Image(id),
+            FileKind::Unrecognised(_) => FileKind::Other,
+            kind => kind,
+        }
+    }
+
     /// Notes that a file contains an image.
     pub(super) fn insert_image(&mut self, name: &str, id: ImageId) {
         if let Some(slot) = self.images.slot(id) {
@@ -114,7 +123,7 @@ impl Planner {
             *marks &= !mark::AT_PLAIN;
         }
         for (name, kind) in inventory.iter() {
-            match kind {
+            match self.recognise(kind) {
                 FileKind::Image(id) => self.insert_image(name, id),
                 kind => self.files.insert(name, kind),
             }

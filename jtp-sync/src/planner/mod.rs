@@ -319,6 +319,7 @@ impl Planner {
     pub fn file_found(&mut self, name: &str, kind: FileKind) {
         self.absorb();
         let before = self.forget_file(name);
+        let kind = self.recognise(kind);
         self.files.insert(name, kind);
         if let FileKind::Image(id) = kind {
             if let Some(slot) = self.images.slot(id) {

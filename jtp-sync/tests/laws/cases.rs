@@ -357,6 +357,25 @@ fn r5_folders_links_and_other_files_stay_and_the_image_has_its_id_as_a_suffix() 
 }
 
 #[test]
+fn r5_an_unrecognised_file_is_an_image_only_if_the_server_lists_it() {
+    let mut inventory = Inventory::new();
+    inventory.add("a.img", FileKind::Unrecognised(ImageId(1)));
+    inventory.add("b.img", FileKind::Unrecognised(ImageId(2)));
+    let mut planner = Planner::new(Options::new());
+    planner.set_folder(inventory);
+    list(&mut planner, &[("a.img", 3), ("c.img", 2)]);
+    assert_eq!(
+        steps(&mut planner),
+        [
+            "rename 2 b.img c.img",
+            "fetch 3",
+            "place 3 a-0000000000000003.img",
+            "refuse 3 NameTaken"
+        ]
+    );
+}
+
+#[test]
 fn options_keep_files_keep_names_and_fetch_all() {
     let keep = Options::new().with_keep_existing(true);
     let mut planner = planner(keep, &[("a.png", 9)], &[("a.png", 1)]);

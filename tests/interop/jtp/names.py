@@ -6,8 +6,9 @@ import unicodedata
 from .wire import EXTENSIONS, nfc
 
 MAX_BYTES = 240
-FORBIDDEN = set('/\\:<>"|?*') | set("\u061c\u200b\u200e\u200f\ufeff")
-RANGES = ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB))
+FORBIDDEN = set('/\\:<>"|?*') | set("\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f")
+FORBIDDEN |= set("\u3164\ufeff\uffa0")
+RANGES = ((0x2028, 0x202E), (0x2060, 0x206F), (0xFFF9, 0xFFFB), (0x1D173, 0x1D17A), (0xE0000, 0xE001F))
 FORBIDDEN |= {chr(code) for low, high in RANGES for code in range(low, high + 1)}
 IMAGES = set(
     "png apng jpg jpeg jpe jfif webp bmp dib gif avif heic heif hif insp jp2 j2k jpf jxl mpo exr hdr ico pbm pcx pdf pgm"

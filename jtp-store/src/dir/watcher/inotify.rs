@@ -6,12 +6,13 @@
 use std::ffi::{CStr, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use cap_std::fs::Dir;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -26,7 +27,8 @@ pub(super) struct Inotify {
 }
 
 impl Inotify {
-    pub(super) fn start(folder: &Path, sink: EventSink) -> io::Result<Inotify> {
+    /// Watches the open folder. `path` leads there, too.
+    pub(super) fn start(dir: &Dir, path: &Path, sink: EventSink) -> io::Result<Inotify> {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let wanted = WatchFlags::CREATE
             | WatchFlags::MODIFY
@@ -39,7 +41,11 @@ impl Inotify {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR
             | WatchFlags::EXCL_UNLINK;
-        inotify::add_watch(&queue, folder, wanted)?;
+        // By the handle, so that no other folder is watched. Without /proc by the path: the events are only hints to look
+        // at names in the open folder.
+        let open = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+        inotify::add_watch(&queue, open, wanted)
+            .or_else(|_| inotify::add_watch(&queue, path, wanted))?;
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let woken = Arc::clone(&wake);
         let thread = thread::Builder::new()

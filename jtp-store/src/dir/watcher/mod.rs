@@ -6,6 +6,8 @@ mod inotify;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cap_std::fs::Dir;
+
 use super::record::Name;
 use super::schedule::FileEvent;
 #[cfg(target_os = "linux")]
@@ -64,11 +66,11 @@ impl Watcher {
         false
     }
 
-    /// Starts to watch, if the folder is on a file system with complete events.
+    /// Starts to watch the open folder, if it is on a file system with complete events.
     #[cfg(target_os = "linux")]
-    pub(super) fn start(&mut self) {
+    pub(super) fn start(&mut self, dir: &Dir) {
         let logged = std::mem::replace(&mut self.logged, true);
-        if lease::is_remote(rustix::fs::statfs(&self.folder)) {
+        if lease::is_remote(rustix::fs::fstatfs(dir)) {
             if !logged {
                 tracing::info!(
                     folder = %self.folder.display(),
@@ -77,7 +79,7 @@ impl Watcher {
             }
             return;
         }
-        match Inotify::start(&self.folder, Arc::clone(&self.sink)) {
+        match Inotify::start(dir, &self.folder, Arc::clone(&self.sink)) {
             Ok(inotify) => {
                 self.inotify = Some(inotify);
                 // If events end one day, the log has to say so.
@@ -93,7 +95,7 @@ impl Watcher {
 
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unused_self)]
-    pub(super) fn start(&mut self) {}
+    pub(super) fn start(&mut self, _: &Dir) {}
 
     pub(super) fn stop(&mut self) {
         #[cfg(target_os = "linux")]
