@@ -74,7 +74,10 @@ fn r8_a_file_of_a_left_out_image_blocks_its_name_for_others() {
             assert_eq!(steps(&mut planner), ["refuse 1 NameTaken"], "{files:?}");
         }
         let mut planner = new(all.clone(), files, &entries);
-        assert_eq!(steps(&mut planner), ["fetch 1", &again], "{files:?}");
+        assert_eq!(
+            steps(&mut planner),
+            ["fetch 1", &again, "refuse 1 NameTaken"]
+        );
     }
 }
 
