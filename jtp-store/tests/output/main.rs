@@ -6,6 +6,7 @@ mod common;
 mod exfat;
 mod model;
 mod moves;
+mod read_only;
 mod refusals;
 mod scan;
 mod staged;
