@@ -75,7 +75,7 @@ pub enum Difference {
         /// Its name.
         to: FileName,
     },
-    /// The folder contains an image that the server does not list.
+    /// The folder contains an image that the server does not list, and not under the name of one that differs.
     Extra {
         /// The image.
         id: ImageId,

@@ -1,5 +1,7 @@
 //! Compares the folder with the last LIST, without planning anything.
 
+use std::collections::HashSet;
+
 use jtp_core::ImageId;
 
 use super::{Planner, State};
@@ -8,8 +10,8 @@ use crate::inventory::FileKind;
 
 impl Planner {
     /// Passes each difference between the folder and the last LIST to `found`: first what concerns listed images, in the
-    /// server's order, then the images in the folder that the server does not list, by name. Images that are left out are
-    /// not compared. Returns the number of images that are the same: in the folder under their own names.
+    /// server's order, then the images in the folder that the server does not list, by name, but for those that differ.
+    /// Images that are left out are not compared. Returns the number of images that are the same: in the folder under their own names.
     ///
     /// Call it after the folder and a LIST are known and before any step is taken. With
     /// [`Fetch::All`](crate::Fetch::All) the files may be unread, and then differ.
@@ -38,6 +40,7 @@ impl Planner {
     /// ```
     pub fn compare(&self, found: &mut dyn FnMut(&Difference)) -> u64 {
         let mut same = 0;
+        let mut differing = HashSet::new();
         for slot in 0..self.images.names.slots() {
             let Some(id) = self.images.names.at(slot) else {
                 continue;
@@ -45,14 +48,19 @@ impl Planner {
             if self.state(slot, id) == State::LeftOut {
                 continue;
             }
-            match self.difference(slot, id) {
-                Some(difference) => found(&difference),
-                None => same += 1,
+            let Some(difference) = self.difference(slot, id) else {
+                same += 1;
+                continue;
+            };
+            if let Difference::Differs { name, .. } = &difference {
+                differing.extend(self.files_like(name.as_str()));
             }
+            found(&difference);
         }
         let mut extra: Vec<(&str, ImageId)> = self
             .files
             .iter()
+            .filter(|file| !differing.contains(file))
             .filter_map(|file| match self.files.kind(file) {
                 FileKind::Image(id) => Some((self.files.name(file), id)),
                 _ => None,
