@@ -11,7 +11,7 @@ complete -c server -l rate-limit -d 'Maximum requests per window from one client
 complete -c server -l rate-limit-window -d 'Length of the rate limit window' -r
 complete -c server -l keep-alive-timeout -d 'How long a connection may be idle between requests' -r
 complete -c server -l max-connections -d 'Maximum concurrent connections' -r
-complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit' -r
+complete -c server -l max-connections-per-ip -d 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit [default: an eighth of --max-connections]' -r
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'

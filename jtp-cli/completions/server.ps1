@@ -37,7 +37,7 @@ Register-ArgumentCompleter -Native -CommandName 'server' -ScriptBlock {
             [CompletionResult]::new('--rate-limit-window', '--rate-limit-window', [CompletionResultType]::ParameterName, 'Length of the rate limit window')
             [CompletionResult]::new('--keep-alive-timeout', '--keep-alive-timeout', [CompletionResultType]::ParameterName, 'How long a connection may be idle between requests')
             [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'Maximum concurrent connections')
-            [CompletionResult]::new('--max-connections-per-ip', '--max-connections-per-ip', [CompletionResultType]::ParameterName, 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit')
+            [CompletionResult]::new('--max-connections-per-ip', '--max-connections-per-ip', [CompletionResultType]::ParameterName, 'Maximum concurrent connections from one client address (IPv6: one /64 network); 0 means no limit [default: an eighth of --max-connections]')
             [CompletionResult]::new('--drain-timeout', '--drain-timeout', [CompletionResultType]::ParameterName, 'How long a shutdown waits for requests in progress')
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Let clients watch for new images (the default)')
             [CompletionResult]::new('--no-watch', '--no-watch', [CompletionResultType]::ParameterName, 'Refuse to let clients watch for new images; the catalog still follows the folder')

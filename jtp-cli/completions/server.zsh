@@ -31,7 +31,7 @@ _server() {
 '--rate-limit-window=[Length of the rate limit window]:SEC:_default' \
 '--keep-alive-timeout=[How long a connection may be idle between requests]:SEC:_default' \
 '--max-connections=[Maximum concurrent connections]:N:_default' \
-'--max-connections-per-ip=[Maximum concurrent connections from one client address (IPv6\: one /64 network); 0 means no limit]:N:_default' \
+'--max-connections-per-ip=[Maximum concurrent connections from one client address (IPv6\: one /64 network); 0 means no limit \[default\: an eighth of --max-connections\]]:N:_default' \
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \

@@ -98,6 +98,10 @@ pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
         Error::Folder(error) => output_failure(error),
         Error::Cancelled => Failure::interrupted(),
         Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.addr)),
+        Error::TimeLimit if args.dry_run || args.check => {
+            let message = format!("{error}; raise --max-time to allow more");
+            Failure::new(Exit::SomeFailed, message)
+        }
         Error::SizeLimit { .. } => Failure::new(
             Exit::SomeFailed,
             format!(

@@ -186,6 +186,20 @@ fn errors_of_the_folder_and_the_network_are_those_of_a_run() {
 }
 
 #[test]
+fn time_limit_ends_a_dry_run_and_a_check() {
+    let dir = TestDir::new();
+    // Never answers.
+    let fake = FakeServer::new(|_, _, stream| {
+        let _ = stream.read(&mut [0]);
+    });
+    for flag in ["--dry-run", "--check"] {
+        let output = dir.run(CLIENT, &[flag, "--max-time", "0.2", "--addr", &fake.addr()]);
+        output.assert_failure(3, &["time limit", "--max-time"]);
+        assert!(!output.err.contains("fetched"), "{output:?}");
+    }
+}
+
+#[test]
 fn check_prints_the_differences_and_exits_with_0_or_3() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-tls"]);

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use jtp_driver::Runtime;
 use jtp_driver::client::ClientBuilder;
-use jtp_store::OutputFolder;
+use jtp_store::{OutputFolder, ScanMode};
 
 use crate::change::Comparison;
 use crate::planner::Planner;
@@ -139,16 +139,33 @@ impl<R: Runtime> FolderSync<R> {
     /// Compares the folder with what the server lists, by the IDs of the files, and changes nothing. Each
     /// [`Difference`](crate::Difference) is reported by [`SyncEvent::Difference`].
     ///
-    /// Files that the index knows are not read again, unless [`rehash`](FolderSyncBuilder::rehash) is set. Use it without
-    /// [`Fetch::All`](crate::Fetch::All), which leaves files unread. Images in the folder that the server does not list
-    /// are compared if the [selection](FolderSyncBuilder::select) would select them: their type is that of their extension,
-    /// and a selection by IDs selects none of them.
+    /// Files that the index knows are not read again, unless [`rehash`](FolderSyncBuilder::rehash) is set. Images in the
+    /// folder that the server does not list count as different if the [selection](FolderSyncBuilder::select) would select
+    /// them: their type is that of their extension, and a selection by IDs selects none of them. A missing folder counts
+    /// as empty.
+    ///
+    /// ```no_run
+    /// # use jtp_driver::client::{Client, ClientBuilder};
+    /// # async fn check<R: jtp_driver::Runtime>(server: ClientBuilder<R, Client<R>>) -> Result<(), jtp_sync::Error> {
+    /// let mut sync = jtp_sync::FolderSync::builder(server, "pictures").build();
+    /// let comparison = sync.check().await?;
+    /// if !comparison.is_equal() {
+    ///     println!("{} images are missing", comparison.missing);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Error`]: the catalog cannot be fetched, or the folder cannot be read.
     pub async fn check(&mut self) -> Result<Comparison, Error> {
         let (mut run, _end) = self.start_again(true);
+        // With `Fetch::All` too.
+        run.scan_mode = match self.config.rehash {
+            true => ScanMode::Rehash,
+            false => ScanMode::Ids,
+        };
         let mut comparison = Comparison::default();
         let compared = async { run.compare().await.map(|found| comparison = found) };
         let result = self.within_time(Box::pin(compared)).await;
