@@ -31,7 +31,8 @@ fn only(images: &[TestImage], wanted: impl Fn(&TestImage) -> bool) -> Vec<TestIm
 #[test]
 fn r8_only_selected_images_are_requested_and_none_in_bulk() {
     let images = named(&["a.png", "b.jpg", "c.png", "d.gif", "e.png", "f.bmp"]);
-    let selections: [(Selection, fn(&TestImage) -> bool); 4] = [
+    type IsWanted = fn(&TestImage) -> bool;
+    let selections: [(Selection, IsWanted); 4] = [
         (Selection::all().include("*.png").unwrap(), |i| i.kind == 0),
         (Selection::all().exclude("*.png").unwrap(), |i| i.kind != 0),
         (
