@@ -4,6 +4,8 @@
 //! run in which nothing fails. The folder is not looked at between the steps: it does not have what they would have
 //! changed. An exception are files that the scan has not read, which no step has moved: whether they may be replaced is
 //! found out as in a run. // R8
+//!
+//! Some events are reported while the state is locked: nothing else runs that would wait for it.
 
 use std::collections::HashSet;
 
@@ -40,19 +42,14 @@ impl Session {
             let received = planner.fetched(id);
             debug_assert_eq!(received, Received::Keep, "a wanted image is not discarded");
         }
-        // Collected, so that the observer is not called while the state is locked.
-        let mut unchanged = Vec::new();
         self.state().planner.unchanged(&mut |id, name, is_present| {
             let name = name.to_owned();
             if !is_present {
-                unchanged.push(Change::LeaveOut { id, name });
+                self.emit(&SyncEvent::Change(&Change::LeaveOut { id, name }));
             } else if !changed.contains(&id) {
-                unchanged.push(Change::Keep { id, name });
+                self.emit(&SyncEvent::Change(&Change::Keep { id, name }));
             }
         });
-        for change in &unchanged {
-            self.emit(&SyncEvent::Change(change));
-        }
         Ok(())
     }
 
@@ -108,29 +105,21 @@ impl Session {
 
     /// Reports how the folder differs from the LIST.
     pub(super) fn compare(&self) -> Comparison {
-        let mut differences = Vec::new();
         let mut comparison = Comparison::default();
-        {
-            let state = self.state();
-            comparison.same = state.planner.compare(&mut |difference| {
-                let count = match difference {
-                    Difference::Missing { .. } => &mut comparison.missing,
-                    Difference::Differs { .. } => &mut comparison.differs,
-                    Difference::Renamed { .. } => &mut comparison.renamed,
-                    Difference::Extra { name, .. } if !self.selection.selects_extra(name) => {
-                        return;
-                    }
-                    Difference::Extra { .. } => &mut comparison.extra,
-                };
-                *count += 1;
-                differences.push(difference.clone());
-            });
-            comparison.left_out = state.planner.totals().left_out.images;
-            comparison.unreadable = state.unreadable;
-        }
-        for difference in &differences {
+        let state = self.state();
+        comparison.same = state.planner.compare(&mut |difference| {
+            let count = match difference {
+                Difference::Missing { .. } => &mut comparison.missing,
+                Difference::Differs { .. } => &mut comparison.differs,
+                Difference::Renamed { .. } => &mut comparison.renamed,
+                Difference::Extra { name, .. } if !self.selection.selects_extra(name) => return,
+                Difference::Extra { .. } => &mut comparison.extra,
+            };
+            *count += 1;
             self.emit(&SyncEvent::Difference(difference));
-        }
+        });
+        comparison.left_out = state.planner.totals().left_out.images;
+        comparison.unreadable = state.unreadable;
         comparison
     }
 }
