@@ -6,10 +6,13 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jtp_core::ImageId;
+use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, TestDir, random_image};
+use crate::support::{CLIENT, FakeServer, Process, TestDir, random_image, wait_until};
 
 /// Everything that can be seen of a folder, but for access times.
 fn tree(folder: &Path) -> Vec<String> {
@@ -200,6 +203,25 @@ fn time_limit_ends_a_dry_run_and_a_check() {
 }
 
 #[test]
+fn ctrl_c_ends_a_dry_run_and_a_check() {
+    for flag in ["--dry-run", "--check"] {
+        let dir = TestDir::new();
+        let asked = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&asked);
+        let fake = FakeServer::new(move |_, _, stream| {
+            seen.store(true, Ordering::SeqCst);
+            let _ = stream.read(&mut [0]);
+        });
+        let client = Process::start(dir.command(CLIENT, &[flag, "--addr", &fake.addr()]));
+        wait_until("the request", || asked.load(Ordering::SeqCst));
+        client.signal(Signal::INT);
+        let output = client.wait();
+        assert_eq!((output.code, &*output.out), (Some(130), ""), "{output:?}");
+        assert!(!dir.path("output").exists());
+    }
+}
+
+#[test]
 fn check_prints_the_differences_and_exits_with_0_or_3() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-tls"]);
@@ -227,7 +249,7 @@ fn check_prints_the_differences_and_exits_with_0_or_3() {
     dir.add("new.gif", &random_image(7, 100));
     let before = tree(&dir.path("output"));
     let listed = || dir.fetch(&server, &["--list"]).out.contains("new.gif");
-    crate::support::wait_until("the server lists the new image", listed);
+    wait_until("the server lists the new image", listed);
     let output = dir.fetch(&server, &["--check"]);
     assert_eq!(output.code, Some(3));
     assert_eq!(
@@ -267,13 +289,13 @@ fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
     let file = dir.path("output/a.png");
     let index = dir.path("output/.jtp-index");
     // The index is written by a later run, once the file is old enough.
-    crate::support::wait_until("the index has the file", || {
+    wait_until("the index has the file", || {
         dir.fetch(&server, &["--batch"]);
         index.exists()
     });
     // An index that is wrong, as after an undetected change: it says that the damaged file is the good one.
     fs::write(&file, &bad).unwrap();
-    crate::support::wait_until("the index has the damaged file", || {
+    wait_until("the index has the damaged file", || {
         fs::remove_file(&index).unwrap_or_default();
         dir.fetch(&server, &["--batch", "--include", "nothing"]);
         index.exists()
