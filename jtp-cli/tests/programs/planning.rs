@@ -280,6 +280,28 @@ fn check_prints_the_differences_and_exits_with_0_or_3() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_a_difference_if_it_is_selected() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    dir.fetch(&server, &[]);
+    // Longer than any image, so it is not read.
+    let long = fs::File::create(dir.path("output/mine.png")).unwrap();
+    long.set_len(1 << 40).unwrap();
+    let output = dir.fetch(&server, &["--check"]);
+    assert_eq!((output.code, &*output.out), (Some(3), ""), "{output:?}");
+    assert!(
+        output.err.contains("warning: cannot read mine.png"),
+        "{output:?}"
+    );
+    assert!(
+        output.err.ends_with("0 extra; 1 cannot be read\n"),
+        "{output:?}"
+    );
+    let output = dir.fetch(&server, &["--check", "--exclude", "mine*"]);
+    assert_eq!((output.code, &*output.out), (Some(0), ""), "{output:?}");
+}
+
+#[test]
 fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
     let dir = TestDir::new();
     let (good, bad) = (random_image(1, 1000), random_image(2, 1000));

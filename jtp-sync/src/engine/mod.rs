@@ -4,6 +4,8 @@
 //! [worker threads](workers), which decode and verify them and give them to the [session](session). There the planner
 //! says what becomes of them, and the same thread [carries it out](moves) in the folder.
 //!
+//! A [dry run](dry_run) has the same planner, and nothing after it. A check only compares what the planner knows.
+//!
 //! Futures that contain a request are boxed where they are awaited: nested they take some 60 KB, and a build without
 //! optimisation has several copies of each on the stack. The threads of jtp-blocking have 256 KiB.
 
