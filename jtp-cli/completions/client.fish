@@ -4,6 +4,18 @@ complete -c client -l cert -d 'Certificates to trust (PEM): of a CA for all that
 complete -c client -l pin -d 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls' -r
 complete -c client -l identity -d 'This client\'s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls' -r -F
 complete -c client -l out -l output -d 'Folder for the images; created if missing' -r -F
+complete -c client -l sort -d 'With --list: order by name, by size (largest first) or by type [default: the server\'s order]' -r -f -a "name\t''
+size\t''
+type\t''"
+complete -c client -l include -d 'Only images whose names match, such as \'*.jpg\'; repeatable. Of all --include and --exclude, the last that matches decides' -r
+complete -c client -l exclude -d 'No images whose names match; repeatable. Without a match: in, unless the first of all is an --include' -r
+complete -c client -l type -d 'Only images of these types, separated by commas' -r -f -a "png\t''
+jpeg\t''
+webp\t''
+bmp\t''
+gif\t''
+other\t''"
+complete -c client -l get -d 'Only the image with this ID, 16 hexadecimal digits as printed by --list; repeatable' -r
 complete -c client -l repeat -d 'Number of times to run the whole job' -r
 complete -c client -s p -l parallel -d 'Number of parallel connections, 1 to 32' -r
 complete -c client -l connect-timeout -d 'Timeout for connecting to one address' -r
@@ -16,9 +28,12 @@ complete -c client -l tls -l secure -d 'Connect with TLS'
 complete -c client -l no-tls -l plain -d 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)'
 complete -c client -l show-identity -d 'Print the line of --identity for the server\'s --clients file, and exit'
 complete -c client -l batch -l delta -d 'Fetch only images that the folder lacks'
-complete -c client -l checksum -d 'With --batch: hash every file in the folder again instead of trusting its index'
+complete -c client -l checksum -d 'With --batch or --check: hash every file in the folder again instead of trusting its index'
 complete -c client -s w -l watch -d 'Fetch, then keep running and fetch each new image until Ctrl-C'
 complete -c client -l list -d 'Print ID, size, type and name of each image on the server; fetch nothing'
+complete -c client -s n -l dry-run -d 'Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing'
+complete -c client -l check -d 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any'
+complete -c client -l long -d 'With --list: human-readable sizes; size, type, ID and name in columns'
 complete -c client -s k -l keep-alive -d 'Reuse a connection for many requests'
 complete -c client -l pipeline -d 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md'
 complete -c client -l no-tcp-nodelay -d 'Do not set TCP_NODELAY: small writes may be delayed and merged'

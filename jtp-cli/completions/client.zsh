@@ -22,6 +22,11 @@ _client() {
 '(--no-tls)--identity=[This client'\''s private key and certificate (PEM), for servers with --clients; created if missing; implies --tls]:FILE:_files' \
 '--out=[Folder for the images; created if missing]:DIR:_files' \
 '--output=[Folder for the images; created if missing]:DIR:_files' \
+'--sort=[With --list\: order by name, by size (largest first) or by type \[default\: the server'\''s order\]]:KEY:(name size type)' \
+'*--include=[Only images whose names match, such as '\''*.jpg'\''; repeatable. Of all --include and --exclude, the last that matches decides]:GLOB:_default' \
+'*--exclude=[No images whose names match; repeatable. Without a match\: in, unless the first of all is an --include]:GLOB:_default' \
+'*--type=[Only images of these types, separated by commas]:TYPE:(png jpeg webp bmp gif other)' \
+'*--get=[Only the image with this ID, 16 hexadecimal digits as printed by --list; repeatable]:ID:_default' \
 '--repeat=[Number of times to run the whole job]:N:_default' \
 '-p+[Number of parallel connections, 1 to 32]:N:_default' \
 '--parallel=[Number of parallel connections, 1 to 32]:N:_default' \
@@ -38,10 +43,14 @@ _client() {
 '--show-identity[Print the line of --identity for the server'\''s --clients file, and exit]' \
 '--batch[Fetch only images that the folder lacks]' \
 '--delta[Fetch only images that the folder lacks]' \
-'--checksum[With --batch\: hash every file in the folder again instead of trusting its index]' \
+'--checksum[With --batch or --check\: hash every file in the folder again instead of trusting its index]' \
 '-w[Fetch, then keep running and fetch each new image until Ctrl-C]' \
 '--watch[Fetch, then keep running and fetch each new image until Ctrl-C]' \
 '(--batch -w --watch)--list[Print ID, size, type and name of each image on the server; fetch nothing]' \
+'(--list -w --watch)-n[Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing]' \
+'(--list -w --watch)--dry-run[Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing]' \
+'(--batch --list -w --watch -n --dry-run)--check[Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any]' \
+'--long[With --list\: human-readable sizes; size, type, ID and name in columns]' \
 '-k[Reuse a connection for many requests]' \
 '--keep-alive[Reuse a connection for many requests]' \
 '--pipeline[Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md]' \

@@ -10,6 +10,7 @@ use crate::connect::{self, Connector};
 use crate::exit::{Exit, Failure};
 use crate::list;
 use crate::logging;
+use crate::plan;
 use crate::signals;
 use crate::sync;
 use crate::terminal::stderr_line;
@@ -38,9 +39,12 @@ fn run(args: &ClientArgs) -> Result<Exit, Failure> {
     let shutdown = signals::listen(Exit::Interrupted)?;
     let runtime = start_runtime(args.parallel)?;
     let result = runtime.block_on(async {
-        match args.list {
-            true => print_catalog(args, &connector, &shutdown).await,
-            false => sync::run(args, &connector, &shutdown).await,
+        if args.list {
+            print_catalog(args, &connector, &shutdown).await
+        } else if args.dry_run || args.check {
+            plan::run(args, &connector, &shutdown).await
+        } else {
+            sync::run(args, &connector, &shutdown).await
         }
     });
     // Does not wait for a DNS lookup that is still running.
@@ -72,14 +76,21 @@ async fn print_catalog(
     shutdown: &ShutdownSignal,
 ) -> Result<Exit, Failure> {
     let mut client = connector.client();
+    let selection = args.select.selection()?;
+    let mut exit = Exit::Success;
     for _ in 0..args.repeat {
-        let entries = tokio::select! {
+        let mut entries = tokio::select! {
             biased;
             () = shutdown.wait() => return Err(Failure::interrupted()),
             entries = client.list() => entries.map_err(|error| connect::failure(&error, args))?,
         };
-        list::print(&entries)?;
+        exit = exit.max(list::report_not_listed(&selection, &entries));
+        entries.retain(|entry| selection.selects(entry.id, &entry.name, entry.flags.file_type()));
+        if let Some(key) = args.sort {
+            list::sort(&mut entries, key);
+        }
+        list::print(&entries, args.long)?;
     }
     client.close().await;
-    Ok(Exit::Success)
+    Ok(exit)
 }

@@ -7,6 +7,8 @@ use clap::{ArgAction, Parser};
 use jtp_tokio::tls::KeyFingerprint;
 
 use crate::address::Address;
+use crate::list::SortKey;
+use crate::select_args::SelectArgs;
 use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_seconds};
 
 const EXAMPLES: &str = "\
@@ -16,12 +18,13 @@ Examples:
   client --addr jtp://pictures.example --tls --parallel 4 --keep-alive
   client --addr pictures.example --identity me.pem --show-identity
   client --batch --watch
+  client --batch --include '*.jpg' --exclude '*-small.jpg' --dry-run
 
 Every image is verified before its file appears in the output folder; partial files are never visible.
 Times are in seconds or have a unit: 500ms, 30s, 5m; 0 means no limit. Sizes: 64KiB, 10GiB, 5MB.
-Exit codes: 0 success, 1 other error, 2 usage error, 3 some images failed (all others are stored),
-4 cannot connect, 5 TLS or certificate error, 6 protocol error by the server, 7 rate-limited,
-8 local disk error, 130 interrupted.";
+Exit codes: 0 success, 1 other error, 2 usage error, 3 some images failed (all others are stored)
+or --check found differences, 4 cannot connect, 5 TLS or certificate error, 6 protocol error by the
+server, 7 rate-limited, 8 local disk error, 130 interrupted.";
 
 /// The maximum of `--parallel`.
 pub const MAX_PARALLEL: u8 = 32;
@@ -103,7 +106,7 @@ pub struct ClientArgs {
     #[arg(long, visible_alias = "delta", help_heading = "What to do")]
     pub batch: bool,
 
-    /// With --batch: hash every file in the folder again instead of trusting its index
+    /// With --batch or --check: hash every file in the folder again instead of trusting its index
     #[arg(long, help_heading = "What to do")]
     pub checksum: bool,
 
@@ -114,6 +117,31 @@ pub struct ClientArgs {
     /// Print ID, size, type and name of each image on the server; fetch nothing
     #[arg(long, conflicts_with_all = ["batch", "watch"], help_heading = "What to do")]
     pub list: bool,
+
+    /// Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing
+    #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"], help_heading = "What to do")]
+    pub dry_run: bool,
+
+    /// Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any
+    #[arg(long, conflicts_with_all = ["batch", "list", "watch", "dry_run"], help_heading = "What to do")]
+    pub check: bool,
+
+    /// With --list: order by name, by size (largest first) or by type [default: the server's order]
+    #[arg(
+        long,
+        value_name = "KEY",
+        requires = "list",
+        help_heading = "What to do"
+    )]
+    pub sort: Option<SortKey>,
+
+    /// With --list: human-readable sizes; size, type, ID and name in columns
+    #[arg(long, requires = "list", help_heading = "What to do")]
+    pub long: bool,
+
+    /// Which images.
+    #[command(flatten)]
+    pub select: SelectArgs,
 
     /// Number of times to run the whole job
     #[arg(
@@ -296,6 +324,23 @@ mod tests {
             "--retries -1",
             "--list --batch",
             "--list --watch",
+            "--dry-run --watch",
+            "-n -w",
+            "--dry-run --list",
+            "--check --batch",
+            "--check --list",
+            "--check --watch",
+            "--check --dry-run",
+            "--sort name",
+            "--list --sort date",
+            "--long",
+            "--get 1",
+            "--get 0123456789abcdeg",
+            "--type tiff",
+            "--type png,",
+            "--include [",
+            "--exclude {a",
+            "--include=",
             "--max-image-size big",
             "--max-image-size 4294967296",
             "--max-image-size 4GiB",

@@ -14,7 +14,7 @@ pub enum Exit {
     Success,
     /// 1: any other error.
     Other,
-    /// 3: some images failed; all others are stored.
+    /// 3: some images failed, and all others are stored; or `--check` found differences.
     SomeFailed,
     /// 7: the server's rate limit was exceeded.
     RateLimited,

@@ -1,22 +1,85 @@
 //! The output of `--list`.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 
-use jtp_core::Flags;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use indicatif::HumanBytes;
 use jtp_core::client::CatalogEntry;
+use jtp_core::{Flags, ImageId};
+use jtp_sync::Selection;
 
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
+use crate::report::not_listed_line;
 
-/// Prints the catalog to stdout: ID, encoded size in bytes, type, name. A closed pipe, as in `client --list | head`,
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortKey {
+    /// By name, in the order of its characters.
+    Name,
+    /// Largest first.
+    Size,
+    /// By type, compressed images after others.
+    Type,
+}
+
+// Not derived: descriptions of the values would give `--help` its long form.
+impl ValueEnum for SortKey {
+    fn value_variants<'a>() -> &'a [SortKey] {
+        &[SortKey::Name, SortKey::Size, SortKey::Type]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            SortKey::Name => "name",
+            SortKey::Size => "size",
+            SortKey::Type => "type",
+        }))
+    }
+}
+
+/// Sorts a catalog. Images that are equal in the key are sorted by name.
+pub fn sort(entries: &mut [CatalogEntry<'_>], key: SortKey) {
+    entries.sort_by(|a, b| {
+        let order = match key {
+            SortKey::Name => std::cmp::Ordering::Equal,
+            SortKey::Size => b.length.cmp(&a.length),
+            SortKey::Type => kind(a.flags).cmp(&kind(b.flags)),
+        };
+        order.then_with(|| a.name.cmp(&b.name))
+    });
+}
+
+/// Prints a line to stderr for each ID of the selection that the server does not list, and returns the exit code.
+#[must_use]
+pub fn report_not_listed(selection: &Selection, entries: &[CatalogEntry<'_>]) -> Exit {
+    let mut missing: HashSet<ImageId> = selection.requested_ids().collect();
+    for entry in entries {
+        missing.remove(&entry.id);
+    }
+    let mut exit = Exit::Success;
+    for id in selection.requested_ids().filter(|id| missing.contains(id)) {
+        not_listed_line(id);
+        exit = Exit::SomeFailed;
+    }
+    exit
+}
+
+/// Prints the catalog to stdout: ID, encoded size in bytes, type, name. `long`: size, type, ID, name. A closed pipe, as in `client --list | head`,
 /// is not an error.
 ///
 /// # Errors
 ///
 /// Writing to stdout failed.
-pub fn print(entries: &[CatalogEntry<'_>]) -> Result<(), Failure> {
+pub fn print(entries: &[CatalogEntry<'_>], long: bool) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    match write(entries, &mut out).and_then(|()| out.flush()) {
+    let written = match long {
+        true => write_long(entries, &mut out),
+        false => write(entries, &mut out),
+    };
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
             Exit::Disk,
             format!("cannot write the list: {error}"),
@@ -39,6 +102,20 @@ fn write(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// For people: the sizes have units, and the columns are only as wide as they have to be.
+fn write_long(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
+    let size = |entry: &CatalogEntry<'_>| HumanBytes(u64::from(entry.length)).to_string();
+    let sizes = entries.iter().map(|entry| size(entry).len()).max();
+    let kinds = entries.iter().map(|entry| kind(entry.flags).len()).max();
+    let (sizes, kinds) = (sizes.unwrap_or(0), kinds.unwrap_or(0));
+    for entry in entries {
+        let (id, size, kind) = (entry.id, size(entry), kind(entry.flags));
+        let name = escaped(&entry.name);
+        writeln!(out, "{size:>sizes$}  {kind:<kinds$}  {id}  {name}")?;
+    }
+    Ok(())
+}
+
 /// The file type, and whether the image is transferred compressed.
 fn kind(flags: Flags) -> String {
     let compressed = if flags.is_compressed() { "+zstd" } else { "" };
@@ -48,7 +125,7 @@ fn kind(flags: Flags) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jtp_core::{FileType, Image, ImageId};
+    use jtp_core::{FileType, Image};
 
     #[test]
     fn columns_are_aligned_and_names_escaped() {
@@ -65,5 +142,33 @@ mod tests {
         let lines = "0000000000000001      5  PNG         a b.png\n\
                      0000000000000002  12345  other+zstd  x\\u{1b}[2J\\u{202e}\n";
         assert_eq!(String::from_utf8(out).unwrap(), lines);
+        let mut out = Vec::new();
+        write_long(&entries, &mut out).unwrap();
+        let lines = "      5 B  PNG         0000000000000001  a b.png\n\
+                     12.06 KiB  other+zstd  0000000000000002  x\\u{1b}[2J\\u{202e}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
+    }
+
+    #[test]
+    fn entries_are_sorted_by_key_and_then_by_name() {
+        let entry = |name: &'static str, file_type, length| {
+            let flags = Flags::new(file_type, false);
+            CatalogEntry::new(name, Image::new(ImageId(0), flags, length))
+        };
+        let mut entries = vec![
+            entry("c", FileType::Png, 2),
+            entry("a", FileType::Jpeg, 1),
+            entry("B", FileType::Png, 2),
+            entry("d", FileType::Gif, 9),
+        ];
+        for (key, expected) in [
+            (SortKey::Name, "Bacd"),
+            (SortKey::Size, "dBca"),
+            (SortKey::Type, "daBc"),
+        ] {
+            sort(&mut entries, key);
+            let names: String = entries.iter().map(|entry| &*entry.name).collect();
+            assert_eq!(names, expected, "{key:?}");
+        }
     }
 }

@@ -33,6 +33,9 @@ const BAR: &str =
 /// The failure kind for errors of the local disk.
 const LOCAL_DISK: &str = "local disk";
 
+/// The failure kind for IDs of `--get` that the server does not list.
+const NOT_LISTED: &str = "not on the server";
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -126,6 +129,7 @@ impl Reporter {
                 reason,
                 cause,
             } => self.refused(*id, *name, *reason, *cause),
+            SyncEvent::NotListed { id } => self.not_listed(*id),
             SyncEvent::Retrying { error, pause } => {
                 self.retrying(&connect::retry_message(error, &self.args), *pause);
             }
@@ -291,6 +295,11 @@ impl Reporter {
         );
     }
 
+    fn not_listed(&self, id: ImageId) {
+        *self.state().failed.entry(NOT_LISTED).or_default() += 1;
+        not_listed_line(id);
+    }
+
     /// The exit code determined by the images alone.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -371,7 +380,8 @@ impl State {
     }
 
     fn summary(&self, fetched: u64, totals: &Totals, time: Duration) -> String {
-        let already = self.listed.saturating_sub(totals.planned.images);
+        let left_out = totals.left_out.images;
+        let already = self.listed.saturating_sub(totals.planned.images + left_out);
         let mut line = format!(
             "fetched {} ({}) in {}; {} already there; {} failed",
             images(fetched),
@@ -389,6 +399,7 @@ impl State {
             (self.renamed, "renamed"),
             (self.gone, "gone from the server meanwhile"),
             (not_fetched(totals), "not fetched"),
+            (left_out, "left out by filter"),
         ];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             line += &format!("; {} {what}", HumanCount(count));
@@ -397,7 +408,12 @@ impl State {
     }
 }
 
-fn images(count: u64) -> String {
+/// Prints that the server does not list an image of `--get`.
+pub(crate) fn not_listed_line(id: ImageId) {
+    stderr_line(format_args!("failed: {id}: the server does not list it"));
+}
+
+pub(crate) fn images(count: u64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} image{plural}", HumanCount(count))
 }

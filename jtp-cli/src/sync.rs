@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jtp_store::OutputError;
-use jtp_sync::{Error, Fetch, FolderSync, Names, Options, SyncEvent, Totals};
+use jtp_sync::{Error, Fetch, FolderSync, Names, Observer, Options, SyncEvent, Totals};
 use jtp_tokio::{ShutdownSignal, Tokio};
 
 use crate::client_args::ClientArgs;
@@ -23,7 +23,11 @@ pub async fn run(
     shutdown: &ShutdownSignal,
 ) -> Result<Exit, Failure> {
     let reporter = Arc::new(Reporter::new(args));
-    let mut sync = build(args, connector, shutdown, &reporter);
+    let observer = {
+        let reporter = Arc::clone(&reporter);
+        move |event: &SyncEvent<'_>| reporter.event(event)
+    };
+    let mut sync = build(args, connector, shutdown, observer)?;
     let mut exit = Exit::Success;
     for _ in 0..args.repeat {
         reporter.begin(job_style(args));
@@ -54,20 +58,20 @@ fn job_style(args: &ClientArgs) -> Style {
     }
 }
 
-fn build(
+pub(crate) fn build(
     args: &ClientArgs,
     connector: &Connector,
     shutdown: &ShutdownSignal,
-    reporter: &Arc<Reporter>,
-) -> FolderSync<Tokio> {
-    let options = match args.batch {
-        // An image counts as present under whatever name.
+    observer: impl Observer,
+) -> Result<FolderSync<Tokio>, Failure> {
+    // An image counts as present under whatever name.
+    let options = match args.batch || args.check {
         true => Options::new().with_names(Names::Any),
         false => Options::new().with_fetch(Fetch::All),
     };
-    let reporter = Arc::clone(reporter);
-    FolderSync::builder(connector.builder(), &args.out)
+    let sync = FolderSync::builder(connector.builder(), &args.out)
         .options(options)
+        .select(args.select.selection()?)
         .rehash(args.checksum)
         .connections(usize::from(args.parallel))
         .retries(args.retries)
@@ -75,8 +79,9 @@ fn build(
         .max_total_size(args.max_total_size)
         .max_time(args.max_time)
         .cancel(shutdown.clone())
-        .observer(move |event: &SyncEvent<'_>| reporter.event(event))
-        .build()
+        .observer(observer)
+        .build();
+    Ok(sync)
 }
 
 /// Images of the catalog that were not fetched because the job ended early: also those that had arrived and had no name
@@ -87,12 +92,16 @@ pub(crate) fn not_fetched(totals: &Totals) -> u64 {
 }
 
 /// Converts an error of the engine into a message for the user and an exit code.
-fn failure(error: &Error, args: &ClientArgs) -> Failure {
+pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
     match error {
         Error::Client(error) => connect::failure(error, args),
         Error::Folder(error) => output_failure(error),
         Error::Cancelled => Failure::interrupted(),
         Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.addr)),
+        Error::TimeLimit if args.dry_run || args.check => {
+            let message = format!("{error}; raise --max-time to allow more");
+            Failure::new(Exit::SomeFailed, message)
+        }
         Error::SizeLimit { .. } => Failure::new(
             Exit::SomeFailed,
             format!(

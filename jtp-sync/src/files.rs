@@ -66,6 +66,11 @@ impl Files {
             .filter(move |file| self.ids[index(*file)] == id)
     }
 
+    /// All files, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Index> {
+        self.by_fold.iter().copied()
+    }
+
     /// Adds a file, in place of one with exactly this name. Does nothing if the name does not fit.
     pub(crate) fn insert(&mut self, name: &str, kind: FileKind) {
         if let Some(old) = self.named(name) {

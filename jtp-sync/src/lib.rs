@@ -33,19 +33,23 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod change;
 mod engine;
 mod files;
 mod inventory;
 mod options;
 mod planner;
+mod selection;
 mod step;
 
 pub use jtp_core::{FileType, ImageFault, ImageId};
 pub use jtp_driver::ShutdownSignal;
 pub use jtp_store::{FileName, OutputError};
 
+pub use change::{Change, Comparison, Difference};
 pub use engine::{Cause, Error, FolderSync, FolderSyncBuilder, Observer, SyncEvent};
 pub use inventory::{FileKind, Inventory};
 pub use options::{Fetch, Names, Options};
 pub use planner::Planner;
+pub use selection::{PatternError, Selection};
 pub use step::{Count, Expect, FetchFailure, ListReport, Outcome, Reason, Received, Step, Totals};

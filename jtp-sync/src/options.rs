@@ -1,6 +1,6 @@
 //! What a sync does, chosen by the caller.
 
-/// Which images are fetched.
+/// Which of the selected images are fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Fetch {

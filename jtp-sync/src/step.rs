@@ -203,6 +203,8 @@ pub struct Totals {
     pub unstored: Count,
     /// Images that are in the folder under another name than theirs, because that was not free.
     pub misnamed: Count,
+    /// Listed images that are not selected: they are neither fetched, nor renamed, nor replaced.
+    pub left_out: Count,
 }
 
 impl Totals {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jtp_core::client::ClientConfig;
 use jtp_driver::client::{Client, ClientBuilder};
 use jtp_driver::{Runtime, ShutdownSignal};
-use jtp_sync::{Error, FolderSync, Options, SyncEvent, Totals};
+use jtp_sync::{Error, FolderSync, Options, Selection, SyncEvent, Totals};
 use tempfile::TempDir;
 
 use super::log::Log;
@@ -30,6 +30,7 @@ pub(crate) struct Job {
     pub(crate) address: SocketAddr,
     pub(crate) folder: PathBuf,
     pub(crate) options: Options,
+    pub(crate) selection: Selection,
     pub(crate) connections: usize,
     pub(crate) retries: u32,
     pub(crate) response_timeout: Duration,
@@ -49,6 +50,8 @@ pub(crate) struct Job {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Run,
+    DryRun,
+    Check,
     Follow,
     /// Polls `run` this often, then drops the future.
     DropRun(usize),
@@ -67,6 +70,7 @@ impl Job {
             address,
             folder: folder.to_owned(),
             options: Options::new(),
+            selection: Selection::all(),
             connections: 1,
             retries: 3,
             response_timeout: TEST_TIMEOUT,
@@ -182,6 +186,8 @@ impl Job {
         for action in actions {
             ended.push(match action {
                 Action::Run => Some(sync.run().await),
+                Action::DryRun => Some(sync.dry_run().await),
+                Action::Check => Some(sync.check().await.map(|_| sync.totals())),
                 Action::Follow => match sync.follow().await {
                     Ok(never) => match never {},
                     Err(error) => Some(Err(error)),
@@ -212,6 +218,7 @@ impl Job {
         let (log, reaction) = (self.log.clone(), std::sync::Arc::clone(&self.reaction));
         let mut builder = FolderSync::builder(server, &self.folder)
             .options(self.options.clone())
+            .select(self.selection.clone())
             .connections(self.connections)
             .retries(self.retries)
             .max_total_size(self.max_total_size)

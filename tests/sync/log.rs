@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+use jtp_sync::{Cause, Change, Difference, ListReport, Reason, SyncEvent, Totals};
 
 use crate::support::TEST_TIMEOUT;
 
@@ -44,6 +44,9 @@ pub(crate) enum Event {
     },
     Retrying(String),
     Fewer(usize),
+    NotListed(u64),
+    Change(Change),
+    Difference(Difference),
     Watching,
 }
 
@@ -104,6 +107,9 @@ impl Event {
             },
             SyncEvent::Retrying { error, .. } => Event::Retrying(format!("{error:?}")),
             SyncEvent::FewerConnections { connections } => Event::Fewer(*connections),
+            SyncEvent::NotListed { id } => Event::NotListed(id.0),
+            SyncEvent::Change(change) => Event::Change((*change).clone()),
+            SyncEvent::Difference(difference) => Event::Difference((*difference).clone()),
             SyncEvent::Watching => Event::Watching,
             other => panic!("an event that the tests do not know: {other:?}"),
         }

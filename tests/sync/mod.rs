@@ -7,9 +7,11 @@ mod world;
 
 mod cancel;
 mod connections;
+mod dry_run;
 mod endless;
 mod follow;
 mod gaps;
 mod memory;
 mod quirks;
 mod resume;
+mod select;

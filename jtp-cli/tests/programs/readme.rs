@@ -88,7 +88,8 @@ fn readme_commands_print_the_shown_output() {
             continue;
         }
         run += 1;
-        let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let words = command.split_whitespace().skip(1);
+        let args: Vec<&str> = words.map(|word| word.trim_matches('\'')).collect();
         if command.starts_with("server ") {
             let server = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
             assert_eq!(expected, ["listening on 0.0.0.0:8443"]);
@@ -103,12 +104,8 @@ fn readme_commands_print_the_shown_output() {
         let args = [&args[..], &["--addr", address]].concat();
         if !args.contains(&"--watch") {
             let output = dir.run(CLIENT, &args);
-            assert_eq!(
-                (output.code, output.err.as_str()),
-                (Some(0), ""),
-                "{command}"
-            );
-            let printed: Vec<&str> = output.out.lines().collect();
+            assert_eq!(output.code, Some(0), "{command}: {output:?}");
+            let printed: Vec<&str> = output.out.lines().chain(output.err.lines()).collect();
             assert_output(&command, &expected, &printed);
             continue;
         }

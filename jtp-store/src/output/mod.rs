@@ -88,6 +88,8 @@ pub(super) struct Inner {
     lacks_noreplace: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
+    /// Nothing is created, changed or removed.
+    read_only: bool,
 }
 
 impl OutputFolder {
@@ -101,17 +103,37 @@ impl OutputFolder {
     ///
     /// [`OutputError`]: the folder cannot be created or opened, or the path is not a folder.
     pub fn open(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
-        OutputFolder::open_with(path.into(), false)
+        OutputFolder::open_with(path.into(), false, false)
     }
 
     /// The same, but the index and file states go by names, sizes and mtimes, as on file systems whose inodes and ctimes
     /// prove nothing. For tests.
     #[doc(hidden)]
     pub fn open_distrusting_inodes(path: impl Into<PathBuf>) -> Result<OutputFolder, OutputError> {
-        OutputFolder::open_with(path.into(), true)
+        OutputFolder::open_with(path.into(), true, false)
     }
 
-    fn open_with(path: PathBuf, distrust_inodes: bool) -> Result<OutputFolder, OutputError> {
+    /// Opens an existing folder to look at it: nothing is created, changed or removed, by [`OutputFolder::scan`] either. An
+    /// index of an earlier scan is used and not updated. `None` if there is nothing under this path. Blocking.
+    ///
+    /// Writing an image and [`OutputFolder::rename`] fail with [`OutputError::ReadOnly`].
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: the folder cannot be opened, or the path is not a folder.
+    pub fn open_read_only(path: impl Into<PathBuf>) -> Result<Option<OutputFolder>, OutputError> {
+        let path = path.into();
+        match std::fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => OutputFolder::open_with(path, false, true).map(Some),
+        }
+    }
+
+    fn open_with(
+        path: PathBuf,
+        distrust_inodes: bool,
+        read_only: bool,
+    ) -> Result<OutputFolder, OutputError> {
         let failed = |e: io::Error| match OutputError::new(&path, e) {
             // The folder cannot have been removed before it was opened.
             OutputError::Vanished { path, source } => OutputError::Io { path, source },
@@ -122,7 +144,9 @@ impl OutputFolder {
             }
             other => other,
         };
-        std::fs::create_dir_all(&path).map_err(failed)?;
+        if !read_only {
+            std::fs::create_dir_all(&path).map_err(failed)?;
+        }
         let dir = open_dir(&path).map_err(failed)?;
         let file_system = FileSystem::of(&dir, distrust_inodes);
         if file_system.is_notable() {
@@ -140,6 +164,7 @@ impl OutputFolder {
             counter,
             lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
+            read_only,
         })))
     }
 
@@ -185,10 +210,10 @@ impl OutputFolder {
             stop,
         };
         let seen = scan::scan(&scanner, threads, found).map_err(failed)?;
-        if !seen.incomplete {
+        if !seen.incomplete && !self.0.read_only {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
-        if mode != ScanMode::Names {
+        if mode != ScanMode::Names && !self.0.read_only {
             if let Err(e) = index::save(&self.0, &before, &seen) {
                 // A read-only folder can be scanned, too.
                 tracing::debug!(folder = %self.0.path.display(), error = %e, "cannot write the index");
@@ -267,6 +292,10 @@ impl OutputFolder {
         to: &FileName,
         over: &FileState,
     ) -> Result<(), MoveError> {
+        if let Err(e) = self.0.check_writable() {
+            let path = self.0.path.join(to.as_str());
+            return Err(MoveError::Folder(OutputError::new(&path, e)));
+        }
         self.0.rename(from, from_state, to, over)
     }
 
@@ -307,6 +336,13 @@ impl Inner {
                 .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
                 .collect()
         });
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.read_only {
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            false => Ok(()),
+        }
     }
 
     fn temporary_name(&self) -> String {

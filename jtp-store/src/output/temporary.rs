@@ -25,6 +25,7 @@ pub(super) struct Temporary {
 
 impl Temporary {
     pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
+        folder.check_writable()?;
         folder.clean_up_unscanned();
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();

@@ -7,6 +7,7 @@ mod exfat;
 mod index_attacks;
 mod model;
 mod moves;
+mod read_only;
 mod refusals;
 mod scan;
 mod staged;

@@ -13,6 +13,7 @@ use super::FolderSync;
 use super::event::{Observer, Silent};
 use super::session::Limits;
 use crate::options::Options;
+use crate::selection::Selection;
 
 /// The longest image that a packet can have, not compressed. // S14
 const MAX_IMAGE_SIZE: u64 = u32::MAX as u64;
@@ -23,6 +24,7 @@ pub struct FolderSyncBuilder<R: Runtime> {
     pub(super) clients: ClientBuilder<R, Client<R>>,
     pub(super) path: PathBuf,
     pub(super) options: Options,
+    pub(super) selection: Arc<Selection>,
     pub(super) rehash: bool,
     pub(super) connections: usize,
     pub(super) retries: u32,
@@ -39,6 +41,7 @@ impl<R: Runtime> FolderSyncBuilder<R> {
             clients: server.retries(0).for_async(),
             path,
             options: Options::new(),
+            selection: Arc::default(),
             rehash: false,
             connections: 1,
             retries: DEFAULT_RETRIES,
@@ -54,9 +57,18 @@ impl<R: Runtime> FolderSyncBuilder<R> {
         }
     }
 
-    /// Which images are fetched, and which names they get.
+    /// Whether images in the folder are fetched again, and which names images get.
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Which of the server's images are fetched, renamed and replaced. The others are left as they are. Default: all. // R8
+    ///
+    /// A file whose image is left out keeps its name, also if another image needs that name; the other image then has its
+    /// ID as a suffix.
+    pub fn select(mut self, selection: Selection) -> Self {
+        self.selection = Arc::new(selection);
         self
     }
 

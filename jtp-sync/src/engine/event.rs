@@ -8,6 +8,7 @@ use jtp_core::{ImageFault, ImageId};
 use jtp_driver::client;
 use jtp_store::{FileName, OutputError};
 
+use crate::change::{Change, Difference};
 use crate::step::{ListReport, Reason, Totals};
 
 /// Receives the events of a sync. Functions and closures with the right argument are observers.
@@ -127,6 +128,16 @@ pub enum SyncEvent<'a> {
         /// The number of connections from now on.
         connections: usize,
     },
+    /// The selection asks for this ID ([`Selection::ids`](crate::Selection::ids)), and the server does not list it. Reported
+    /// once in each run, dry run and check, at its end.
+    NotListed {
+        /// The ID.
+        id: ImageId,
+    },
+    /// A [dry run](crate::FolderSync::dry_run) would do this.
+    Change(&'a Change),
+    /// A [check](crate::FolderSync::check) has found this.
+    Difference(&'a Difference),
     /// The client watches the server for new images. Reported after each LIST with a WATCH behind it.
     Watching,
 }

@@ -162,9 +162,7 @@ impl<R: Runtime> Run<R> {
             for entry in queue.take() {
                 events += 1;
                 announced_bytes += entry.name.len() + 128;
-                let (file_type, length) = (entry.flags.file_type(), entry.length);
-                let planner = &mut self.session.state().planner;
-                planner.announce(entry.id, &entry.name, file_type, length);
+                self.session.add_entry(&mut self.session.state(), &entry);
                 let settle = if events >= BURST {
                     SETTLE_TIME
                 } else {

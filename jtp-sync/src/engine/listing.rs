@@ -54,12 +54,22 @@ impl<R: Runtime> Run<R> {
             return Ok(None);
         }
         self.open_folder()?;
-        let folder = self.session.folder()?;
+        let Ok(folder) = self.session.folder() else {
+            return Ok(None);
+        };
         FolderScan::start(folder, self.scan_mode).map(Some)
     }
 
+    /// One that is only looked at may be missing.
     fn open_folder(&self) -> Result<(), Error> {
-        if self.session.folder().is_err() {
+        if self.session.folder().is_ok() {
+            return Ok(());
+        }
+        if self.session.read_only {
+            if let Some(folder) = OutputFolder::open_read_only(&self.path)? {
+                self.session.set_folder(folder);
+            }
+        } else {
             self.session.set_folder(OutputFolder::open(&self.path)?);
         }
         Ok(())
@@ -87,6 +97,7 @@ impl<R: Runtime> Run<R> {
             }
             let state = &mut *self.session.state();
             state.settled_before = summary.settled_before;
+            state.unreadable = scanned.unreadable_in(&self.session.selection);
             state.planner.set_folder(scanned.inventory);
         } else if !self.is_known {
             self.session.state().planner.set_folder(Inventory::new());
@@ -164,10 +175,7 @@ pub(super) async fn receive_entries<R: Runtime>(
         while let Some(entry) = entries.next().await? {
             bytes += ENTRY_BYTES + entry.name.len();
             let state = &mut *session.state();
-            let file_type = entry.flags.file_type();
-            state
-                .planner
-                .entry(entry.id, &entry.name, file_type, entry.length);
+            session.add_entry(state, &entry);
             if state.planner.len() > max_entries || bytes > max_bytes {
                 return Err(Error::CatalogTooLarge {
                     entries: max_entries,

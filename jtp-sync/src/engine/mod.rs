@@ -4,11 +4,14 @@
 //! [worker threads](workers), which decode and verify them and give them to the [session](session). There the planner
 //! says what becomes of them, and the same thread [carries it out](moves) in the folder.
 //!
+//! A [dry run](dry_run) has the same planner, and nothing after it. A check only compares what the planner knows.
+//!
 //! Futures that contain a request are boxed where they are awaited: nested they take some 60 KB, and a build without
 //! optimisation has several copies of each on the stack. The threads of jtp-blocking have 256 KiB.
 
 mod builder;
 mod connection;
+mod dry_run;
 mod error;
 mod event;
 mod follow;
@@ -27,8 +30,9 @@ use std::sync::Arc;
 
 use jtp_driver::Runtime;
 use jtp_driver::client::ClientBuilder;
-use jtp_store::OutputFolder;
+use jtp_store::{OutputFolder, ScanMode};
 
+use crate::change::Comparison;
 use crate::planner::Planner;
 use crate::step::Totals;
 pub use builder::FolderSyncBuilder;
@@ -36,7 +40,7 @@ pub use error::Error;
 pub use event::{Cause, Observer, SyncEvent};
 use race::{Either, race};
 use run::Run;
-use session::{EndGuard, Session, State};
+use session::{Config, EndGuard, Session, State};
 
 /// Keeps a folder in step with a server.
 ///
@@ -85,26 +89,111 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// [`Error`]: what ended the run early. [`FolderSync::totals`] says what was done by then.
     pub async fn run(&mut self) -> Result<Totals, Error> {
-        // The folder is opened and scanned again: it may be another one.
-        self.planner = None;
-        self.folder = None;
-        let (mut run, _end) = self.start();
-        let time = self.config.max_time;
-        let sync = Box::pin(run.sync());
-        let result = match time {
-            None => sync.await,
-            Some(time) => {
-                let runtime = self.config.clients.runtime().clone();
-                let until = runtime.now() + time;
-                match race(sync, runtime.sleep_until(until)).await {
-                    Either::First(result) => result,
-                    Either::Second(()) => Err(Error::TimeLimit),
-                }
-            }
-        };
+        let (mut run, _end) = self.start_again(false);
+        let result = self.within_time(Box::pin(run.sync())).await;
         let result = Box::pin(run.finish(result)).await;
         self.keep(&run, result.is_ok());
         result.map(|()| self.totals)
+    }
+
+    /// Finds out what [`run`](FolderSync::run) would do, and reports each [`Change`](crate::Change) by
+    /// [`SyncEvent::Change`]. Nothing is fetched, and nothing is changed: no file, folder or time, no index, no
+    /// temporary file. A missing folder counts as empty.
+    ///
+    /// The steps are those of the same planner, each of which is taken to succeed: if neither the folder nor the server
+    /// changes meanwhile, and no image fails, `run` leads to the same files with the same names. Their order may be
+    /// another one. Images are not received, so limits of decoded sizes are not applied. The totals count as if everything
+    /// was done.
+    ///
+    /// Without [`Fetch::All`](crate::Fetch::All), files that the index does not know are read. With it, those whose names
+    /// the images need.
+    ///
+    /// ```no_run
+    /// use jtp_sync::{Change, FolderSync, SyncEvent};
+    /// # use jtp_driver::client::{Client, ClientBuilder};
+    /// # async fn plan<R: jtp_driver::Runtime>(server: ClientBuilder<R, Client<R>>) -> Result<(), jtp_sync::Error> {
+    ///
+    /// let mut sync = FolderSync::builder(server, "pictures")
+    ///     .observer(|event: &SyncEvent<'_>| match event {
+    ///         SyncEvent::Change(Change::Fetch { name, length, .. }) => println!("fetch {name} {length}"),
+    ///         SyncEvent::Change(Change::Rename { from, to, .. }) => println!("rename {from} to {to}"),
+    ///         _ => {}
+    ///     })
+    ///     .build();
+    /// let totals = sync.dry_run().await?;
+    /// println!("{} images to fetch", totals.planned.images);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the catalog cannot be fetched, or the folder cannot be read.
+    pub async fn dry_run(&mut self) -> Result<Totals, Error> {
+        let (mut run, _end) = self.start_again(true);
+        let result = self.within_time(Box::pin(run.dry_run())).await;
+        let result = Box::pin(run.finish(result)).await;
+        self.keep(&run, false);
+        self.folder = None;
+        result.map(|()| self.totals)
+    }
+
+    /// Compares the folder with what the server lists, by the IDs of the files, and changes nothing. Each
+    /// [`Difference`](crate::Difference) is reported by [`SyncEvent::Difference`].
+    ///
+    /// Files that the index knows are not read again, unless [`rehash`](FolderSyncBuilder::rehash) is set. Images in the
+    /// folder that the server does not list count as different if the [selection](FolderSyncBuilder::select) would select
+    /// them: their type is that of their extension, and a selection by IDs selects none of them. A missing folder counts
+    /// as empty.
+    ///
+    /// ```no_run
+    /// # use jtp_driver::client::{Client, ClientBuilder};
+    /// # async fn check<R: jtp_driver::Runtime>(server: ClientBuilder<R, Client<R>>) -> Result<(), jtp_sync::Error> {
+    /// let mut sync = jtp_sync::FolderSync::builder(server, "pictures").build();
+    /// let comparison = sync.check().await?;
+    /// if !comparison.is_equal() {
+    ///     println!("{} images are missing", comparison.missing);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the catalog cannot be fetched, or the folder cannot be read.
+    pub async fn check(&mut self) -> Result<Comparison, Error> {
+        let (mut run, _end) = self.start_again(true);
+        // With `Fetch::All` too.
+        run.scan_mode = match self.config.rehash {
+            true => ScanMode::Rehash,
+            false => ScanMode::Ids,
+        };
+        let mut comparison = Comparison::default();
+        let compared = async { run.compare().await.map(|found| comparison = found) };
+        let result = self.within_time(Box::pin(compared)).await;
+        let result = Box::pin(run.finish(result)).await;
+        self.keep(&run, false);
+        self.folder = None;
+        result.map(|()| comparison)
+    }
+
+    /// Begins a run that opens and scans the folder again: it may be another one.
+    fn start_again(&mut self, read_only: bool) -> (Run<R>, EndGuard) {
+        self.planner = None;
+        self.folder = None;
+        self.start(read_only)
+    }
+
+    async fn within_time(&self, job: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let Some(time) = self.config.max_time else {
+            return job.await;
+        };
+        let runtime = self.config.clients.runtime().clone();
+        let until = runtime.now() + time;
+        match race(job, runtime.sleep_until(until)).await {
+            Either::First(result) => result,
+            Either::Second(()) => Err(Error::TimeLimit),
+        }
     }
 
     /// Stays connected and keeps the folder in step: by WATCH, by a LIST after each reconnect, soon after a burst of
@@ -117,7 +206,7 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// [`Error::Cancelled`], or what another attempt cannot repair.
     pub async fn follow(&mut self) -> Result<std::convert::Infallible, Error> {
-        let (mut run, _end) = self.start();
+        let (mut run, _end) = self.start(false);
         let result = Box::pin(run.follow()).await;
         let finished = Box::pin(run.finish(result.map(|never| match never {})));
         let error = match finished.await {
@@ -135,12 +224,17 @@ impl<R: Runtime> FolderSync<R> {
         self.totals
     }
 
-    fn start(&mut self) -> (Run<R>, EndGuard) {
+    fn start(&mut self, read_only: bool) -> (Run<R>, EndGuard) {
         let is_known = self.planner.is_some();
         let options = self.config.options.clone();
         let planner = self.planner.take().unwrap_or_else(|| Planner::new(options));
+        let config = Config {
+            limits: self.config.limits,
+            selection: Arc::clone(&self.config.selection),
+            read_only,
+        };
         let session = Arc::new(Session::new(
-            self.config.limits,
+            config,
             State::new(planner),
             Arc::clone(&self.config.observer),
             self.config.cancel.clone(),

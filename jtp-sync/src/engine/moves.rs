@@ -13,18 +13,18 @@ use crate::inventory::FileKind;
 use crate::step::{Expect, Outcome, Reason, Step};
 
 /// A step that moves an image.
-struct Move {
-    id: ImageId,
+pub(super) struct Move {
+    pub(super) id: ImageId,
     /// The file to rename; `None` for an image that has arrived.
-    from: Option<String>,
-    to: FileName,
-    expect: Expect,
-    aside: bool,
+    pub(super) from: Option<String>,
+    pub(super) to: FileName,
+    pub(super) expect: Expect,
+    pub(super) aside: bool,
 }
 
 /// What has the new name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
+pub(super) enum Over {
     /// Nothing, or what may be replaced. `replaces`: it is another image.
     Allowed { replaces: bool },
     /// Not what the planner expects.
@@ -32,7 +32,7 @@ enum Over {
 }
 
 /// Why a move was not made.
-enum Obstacle {
+pub(super) enum Obstacle {
     /// The folder is not what the planner expects.
     Stale,
     /// The name or its file cannot be used.
@@ -60,39 +60,50 @@ impl Session {
     ///
     /// The whole folder fails.
     pub(super) fn run_moves(&self) -> Result<(), Error> {
+        if self.read_only {
+            return self.record_moves();
+        }
         let mut any = false;
         while !self.has_failed() {
             let step = self.state().planner.next_move();
-            let planned = match step {
-                None => break,
-                Some(Step::Discard { id }) => {
-                    self.state().staged.remove(&id);
-                    continue;
-                }
-                Some(Step::Refuse { id, reason }) => {
-                    self.refused(id, reason);
-                    continue;
-                }
-                Some(Step::Place { id, to }) => Move::new(id, None, to, Expect::Nothing),
-                Some(Step::Replace { id, to, expect }) => Move::new(id, None, to, expect),
-                Some(Step::Rename {
-                    id,
-                    from,
-                    to,
-                    expect,
-                }) => Move::new(id, Some(from), to, expect),
-                Some(Step::KeepAside { id, from, to }) => Move {
-                    aside: true,
-                    ..Move::new(id, Some(from), to, Expect::Nothing)
-                },
+            let Some(step) = step else {
+                break;
             };
-            any = true;
-            self.carry_out(&planned)?;
+            if let Some(planned) = self.next_move_of(step) {
+                any = true;
+                self.carry_out(&planned)?;
+            }
         }
         if any {
             self.changed.notify(usize::MAX);
         }
         Ok(())
+    }
+
+    /// The move of this step; `None` if it moves nothing, and is done.
+    pub(super) fn next_move_of(&self, step: Step) -> Option<Move> {
+        Some(match step {
+            Step::Discard { id } => {
+                self.state().staged.remove(&id);
+                return None;
+            }
+            Step::Refuse { id, reason } => {
+                self.refused(id, reason);
+                return None;
+            }
+            Step::Place { id, to } => Move::new(id, None, to, Expect::Nothing),
+            Step::Replace { id, to, expect } => Move::new(id, None, to, expect),
+            Step::Rename {
+                id,
+                from,
+                to,
+                expect,
+            } => Move::new(id, Some(from), to, expect),
+            Step::KeepAside { id, from, to } => Move {
+                aside: true,
+                ..Move::new(id, Some(from), to, Expect::Nothing)
+            },
+        })
     }
 
     fn carry_out(&self, planned: &Move) -> Result<(), Error> {
@@ -175,7 +186,7 @@ impl Session {
     }
 
     /// Whether what has the new name is what the planner expects there. // R5 R8
-    fn may_replace(
+    pub(super) fn may_replace(
         &self,
         folder: &OutputFolder,
         planned: &Move,
@@ -244,7 +255,7 @@ impl Session {
     }
 
     /// Passes to the planner what the folder has under a name.
-    fn look_again(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn look_again(&self, name: &str) -> Result<(), Error> {
         let folder = self.folder()?;
         let file = folder.look(name)?;
         let kind = if file.is_nothing() {

@@ -31,7 +31,12 @@ impl Session {
     /// Takes the images of the next request from the planner; `None` if none are wanted now.
     pub(super) fn next_request(&self) -> Option<Request> {
         let state = &mut *self.state();
-        let request = state.next_bulk().or_else(|| state.next_ids());
+        // Between the LIST and a request for everything, images may appear that are not selected.
+        let bulk = match self.selection.is_all() {
+            true => state.next_bulk(),
+            false => None,
+        };
+        let request = bulk.or_else(|| state.next_ids());
         if request.is_some() {
             state.in_flight += 1;
         }

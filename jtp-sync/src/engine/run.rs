@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::error::Error;
 use super::event::SyncEvent;
 use super::session::Session;
+use crate::change::Comparison;
 use crate::options::Fetch;
 
 /// The most LISTs in a row that images which were not sent, or which no LIST named, lead to.
@@ -78,7 +79,28 @@ impl<R: Runtime> Run<R> {
     /// Makes the folder contain what the server lists.
     pub(super) async fn sync(&mut self) -> Result<(), Error> {
         Box::pin(self.list(true)).await?;
-        Box::pin(self.settle()).await
+        Box::pin(self.settle()).await?;
+        self.session.emit_not_listed();
+        Ok(())
+    }
+
+    /// Plans what [`sync`](Self::sync) would do, and reports it.
+    pub(super) async fn dry_run(&mut self) -> Result<(), Error> {
+        Box::pin(self.list(true)).await?;
+        // The thread reads files.
+        self.main.workers.moves();
+        self.main.drain().await;
+        self.session.check()?;
+        self.session.emit_not_listed();
+        Ok(())
+    }
+
+    /// Compares the folder with what the server lists.
+    pub(super) async fn compare(&mut self) -> Result<Comparison, Error> {
+        Box::pin(self.list(true)).await?;
+        let comparison = self.session.compare();
+        self.session.emit_not_listed();
+        Ok(comparison)
     }
 
     /// Carries out the plan until nothing is left to do.

@@ -12,6 +12,7 @@ use jtp_store::{FileContent, OutputError, OutputFolder, ScanMode, ScanSummary};
 use super::error::Error;
 use super::session::lock;
 use crate::inventory::{FileKind, Inventory};
+use crate::selection::Selection;
 
 /// The most unreadable files that are reported one by one. // R3
 const MAX_UNREADABLE: usize = 1000;
@@ -20,7 +21,19 @@ const MAX_UNREADABLE: usize = 1000;
 pub(super) struct Scanned {
     pub(super) inventory: Inventory,
     pub(super) summary: ScanSummary,
+    /// The first of them.
     pub(super) unreadable: Vec<(OsString, io::Error)>,
+    unreadable_count: u64,
+}
+
+impl Scanned {
+    /// The unreadable files that the selection concerns. Those that are not known by name count as such.
+    pub(super) fn unreadable_in(&self, selection: &Selection) -> u64 {
+        let is_out =
+            |(name, _): &&(OsString, io::Error)| !selection.selects_extra(&name.to_string_lossy());
+        let out = self.unreadable.iter().filter(is_out).count();
+        self.unreadable_count - u64::try_from(out).unwrap_or(0)
+    }
 }
 
 #[derive(Default)]
@@ -80,12 +93,14 @@ impl Drop for AtEnd {
 fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scanned, OutputError> {
     let mut inventory = Inventory::new();
     let mut unreadable = Vec::new();
+    let mut unreadable_count = 0;
     let summary = folder.scan(mode, stop, &mut |file| {
         let kind = match file.content {
             FileContent::Image(id) => FileKind::Image(id),
             FileContent::Unrecognised(id) => FileKind::Unrecognised(id),
             FileContent::Unread => FileKind::Unread,
             FileContent::Unreadable(error) => {
+                unreadable_count += 1;
                 if unreadable.len() < MAX_UNREADABLE {
                     unreadable.push((file.name.to_owned(), error));
                 }
@@ -93,6 +108,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scan
             }
             // No image of a server, but one of the user: it is treated like one that cannot be read.
             FileContent::TooLong => {
+                unreadable_count += 1;
                 if unreadable.len() < MAX_UNREADABLE {
                     unreadable.push((file.name.to_owned(), too_long()));
                 }
@@ -111,6 +127,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scan
         inventory,
         summary,
         unreadable,
+        unreadable_count,
     })
 }
 

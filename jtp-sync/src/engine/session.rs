@@ -7,6 +7,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use event_listener::Event;
+use jtp_core::client::CatalogEntry;
 use jtp_core::{ImageFault, ImageId};
 use jtp_driver::ShutdownSignal;
 use jtp_store::{OutputFolder, StagedFile};
@@ -16,6 +17,7 @@ use super::event::{Cause, Observer, SyncEvent};
 use super::moves::concerns_all;
 use super::race::race;
 use crate::planner::Planner;
+use crate::selection::Selection;
 use crate::step::{FetchFailure, Received};
 
 /// The most bytes of images that no LIST has named and that wait for one, decoded. // R3 R8
@@ -37,9 +39,19 @@ pub(super) struct Limits {
     pub(super) max_catalog_bytes: usize,
 }
 
+/// What a run may do.
+pub(super) struct Config {
+    pub(super) limits: Limits,
+    pub(super) selection: Arc<Selection>,
+    pub(super) read_only: bool,
+}
+
 /// The state of one run.
 pub(super) struct Session {
     pub(super) limits: Limits,
+    pub(super) selection: Arc<Selection>,
+    /// Nothing is changed in the folder.
+    pub(super) read_only: bool,
     folder: OnceLock<OutputFolder>,
     state: Mutex<State>,
     observer: Arc<dyn Observer>,
@@ -74,6 +86,8 @@ pub(super) struct State {
     pub(super) suspects: HashMap<ImageId, u32>,
     /// Files whose state is older have not changed since they were scanned.
     pub(super) settled_before: Option<SystemTime>,
+    /// Files that the last scan could not read.
+    pub(super) unreadable: u64,
     /// Requests whose responses are not complete.
     pub(super) in_flight: usize,
     /// Connections that fetch.
@@ -95,6 +109,7 @@ impl State {
             causes: HashMap::new(),
             suspects: HashMap::new(),
             settled_before: None,
+            unreadable: 0,
             in_flight: 0,
             connections: 1,
             bulk: true,
@@ -122,13 +137,15 @@ impl State {
 
 impl Session {
     pub(super) fn new(
-        limits: Limits,
+        config: Config,
         state: State,
         observer: Arc<dyn Observer>,
         cancel: ShutdownSignal,
     ) -> Session {
         Session {
-            limits,
+            limits: config.limits,
+            selection: config.selection,
+            read_only: config.read_only,
             folder: OnceLock::new(),
             state: Mutex::new(state),
             observer,
@@ -167,6 +184,26 @@ impl Session {
 
     pub(super) fn emit(&self, event: &SyncEvent<'_>) {
         self.observer.event(event);
+    }
+
+    /// Passes an entry of a LIST or an event to the planner.
+    pub(super) fn add_entry(&self, state: &mut State, entry: &CatalogEntry<'_>) {
+        let (id, name, length) = (entry.id, &*entry.name, entry.length);
+        let file_type = entry.flags.file_type();
+        match self.selection.selects(id, name, file_type) {
+            true => state.planner.entry(id, name, file_type, length),
+            false => state.planner.leave_out(id, name, file_type, length),
+        }
+    }
+
+    /// Reports the IDs that were asked for and that the server does not list.
+    pub(super) fn emit_not_listed(&self) {
+        for id in self.selection.requested_ids() {
+            let is_listed = self.state().planner.length(id).is_some();
+            if !is_listed {
+                self.emit(&SyncEvent::NotListed { id });
+            }
+        }
     }
 
     /// Reports how much is planned now.

@@ -61,6 +61,7 @@ impl Planner {
             State::Idle | State::Settled => self.consider_files(slot, id, forced),
             // With `Fetch::All`, the folder may have it nevertheless.
             State::Unfetched if self.is_present(slot, id) => self.consider_files(slot, id, forced),
+            State::LeftOut => Action::Nothing,
             _ if forced => self.consider_files(slot, id, forced),
             _ => Action::Nothing,
         }
@@ -148,7 +149,7 @@ impl Planner {
 
     /// Whether the folder has the image under this name. Names that differ only in their normal form are the same:
     /// some file systems store another one than was asked for.
-    fn has_name(&self, slot: usize, id: ImageId, name: &FileName) -> bool {
+    pub(super) fn has_name(&self, slot: usize, id: ImageId, name: &FileName) -> bool {
         if self.images.has(slot, mark::AT_PLAIN)
             && self.images.names.safe(id).as_ref() == Some(name)
         {
@@ -232,6 +233,9 @@ impl Planner {
         if self.images.states[other] == State::Moving {
             return Obstacle::Busy;
         }
+        if self.images.states[other] == State::LeftOut {
+            return Obstacle::Blocked;
+        }
         // A cycle of images that have all arrived: the bytes that wait are the copy.
         if self.options.fetch() == Fetch::All
             && self.images.states[other] == State::InHand
@@ -312,6 +316,7 @@ impl Planner {
             length: slot.map_or(0, |slot| self.images.lengths[slot]),
             before: slot.map_or(State::Idle, |slot| self.images.states[slot]),
             is_outdated: false,
+            is_dropped: false,
         };
         self.moving.insert(id, moving);
         if let Some(slot) = slot {

@@ -32,6 +32,8 @@ pub(super) enum State {
     Unfetched,
     /// It has arrived and cannot be stored.
     Unstored,
+    /// The caller's selection leaves it out: nothing is done with it or with its files.
+    LeftOut,
 }
 
 /// Marks of an image.

@@ -25,8 +25,43 @@ impl Planner {
     ///
     /// An entry without [`Planner::begin_list`] is treated as an event.
     pub fn entry(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
+        self.add_entry(id, name, file_type, length, true);
+    }
+
+    /// An entry of the LIST, or an event, with an image that the caller does not want: in place of
+    /// [`entry`](Planner::entry) or [`announce`](Planner::announce). The image is not fetched, its files are neither
+    /// renamed nor replaced, and it counts as [left out](crate::Totals::left_out). Another LIST or event may select it.
+    ///
+    /// It still takes part in the names: an image has the same name, whatever is left out beside it. // R5
+    ///
+    /// ```
+    /// use jtp_core::{FileType::Png, ImageId};
+    /// use jtp_sync::{Inventory, Options, Planner};
+    ///
+    /// let mut planner = Planner::new(Options::new());
+    /// planner.set_folder(Inventory::new());
+    /// planner.begin_list();
+    /// planner.entry(ImageId(1), "a.png", Png, 10);
+    /// planner.leave_out(ImageId(2), "b.png", Png, 20);
+    /// let _ = planner.end_list(true);
+    /// assert_eq!(planner.next_fetch(), Some((ImageId(1), 10)));
+    /// assert_eq!(planner.next_fetch(), None);
+    /// assert_eq!(planner.totals().left_out.images, 1);
+    /// ```
+    pub fn leave_out(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
+        self.add_entry(id, name, file_type, length, false);
+    }
+
+    fn add_entry(
+        &mut self,
+        id: ImageId,
+        name: &str,
+        file_type: FileType,
+        length: u32,
+        is_selected: bool,
+    ) {
         let Some(report) = &mut self.listing else {
-            return self.announce(id, name, file_type, length);
+            return self.add_event(id, name, file_type, length, is_selected);
         };
         report.entries += 1;
         let seen = self
@@ -43,6 +78,7 @@ impl Planner {
         };
         self.images.set(slot, mark::SEEN);
         self.images.clear(slot, mark::DOUBTFUL);
+        self.set_selected(slot, id, is_selected);
         let Some(earlier) = earlier else { return };
         let is_listed = self
             .images
@@ -137,6 +173,17 @@ impl Planner {
     /// An event of WATCH: the image is new. It takes over its name. An image that had the name may still be on the
     /// server under another one, so its file is not replaced before the next LIST. // N1 R8
     pub fn announce(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
+        self.add_event(id, name, file_type, length, true);
+    }
+
+    fn add_event(
+        &mut self,
+        id: ImageId,
+        name: &str,
+        file_type: FileType,
+        length: u32,
+        is_selected: bool,
+    ) {
         self.absorb();
         let earlier = self.insert(id, name, file_type, length);
         if let Some(slot) = earlier.and_then(|earlier| self.images.slot(earlier)) {
@@ -145,6 +192,7 @@ impl Planner {
         if let Some(slot) = self.images.slot(id) {
             self.images.clear(slot, mark::DOUBTFUL);
             self.images.set(slot, mark::SEEN);
+            self.set_selected(slot, id, is_selected);
             self.forget_failure(slot);
             self.ready.push_back(slot);
             self.plan(slot);
@@ -209,6 +257,60 @@ impl Planner {
         earlier
     }
 
+    /// Whether the last LIST or event left the image out.
+    pub(super) fn is_left_out(&self, id: ImageId) -> bool {
+        let slot = self.images.slot(id);
+        slot.is_some_and(|slot| self.state(slot, id) == State::LeftOut)
+    }
+
+    fn set_selected(&mut self, slot: usize, id: ImageId, is_selected: bool) {
+        let length = self.images.lengths[slot];
+        match (self.state(slot, id), is_selected) {
+            (State::LeftOut, true) => {
+                self.totals.left_out.subtract(length);
+                self.set_state(slot, id, State::Idle);
+                self.ready.push_back(slot);
+            }
+            (State::LeftOut, false) | (_, true) => {}
+            (state, false) => {
+                self.drop_image(slot, id, state);
+                self.totals.left_out.add(length);
+                self.set_state(slot, id, State::LeftOut);
+            }
+        }
+    }
+
+    /// Ends what is in progress with an image that is left out now.
+    fn drop_image(&mut self, slot: usize, id: ImageId, state: State) {
+        let length = self.images.lengths[slot];
+        let step = self.moving.get_mut(&id);
+        if let Some(step) = step.filter(|_| self.images.states[slot] == State::Moving) {
+            step.is_dropped = true;
+        } else if state == State::InHand {
+            self.in_hand -= 1;
+            self.discards.push_back(id);
+        }
+        match state {
+            State::Wanted | State::Fetching | State::NotSent => {
+                self.totals.planned.subtract(length);
+            }
+            State::Unfetched => {
+                self.totals.planned.subtract(length);
+                self.totals.unfetched.subtract(length);
+            }
+            State::Unstored => self.totals.unstored.subtract(length),
+            _ => {}
+        }
+        if self.images.has(slot, mark::MISNAMED) {
+            self.totals.misnamed.subtract(length);
+        }
+        self.images.clear(
+            slot,
+            mark::DIVERTED | mark::NUMBERED | mark::STUCK | mark::MISNAMED,
+        );
+        self.restart_chain(slot);
+    }
+
     fn set_length(&mut self, slot: usize, id: ImageId, length: u32) {
         let old = self.images.lengths[slot];
         match self.state(slot, id) {
@@ -221,6 +323,10 @@ impl Planner {
                     count.subtract(old);
                     count.add(length);
                 }
+            }
+            State::LeftOut => {
+                self.totals.left_out.subtract(old);
+                self.totals.left_out.add(length);
             }
             _ => {}
         }
@@ -245,9 +351,14 @@ impl Planner {
                 self.totals.unfetched.subtract(length);
             }
             State::Unstored => self.totals.unstored.subtract(length),
+            State::LeftOut => self.totals.left_out.subtract(length),
             State::Moving => {
                 // A fetch of it that is in progress is not planned any more.
                 let before = self.state(slot, id);
+                if before == State::LeftOut {
+                    self.totals.left_out.subtract(length);
+                    self.set_state(slot, id, State::Idle);
+                }
                 if matches!(before, State::Wanted | State::Fetching | State::NotSent) {
                     self.totals.planned.subtract(length);
                     self.set_state(slot, id, State::Idle);

@@ -1,6 +1,7 @@
 //! The planner: from listings, the folder and results to steps.
 
 mod chain;
+mod compare;
 mod decide;
 mod fetches;
 mod folder;
@@ -46,6 +47,8 @@ const MAX_UNLISTED: usize = 1000;
 ///   [say otherwise](crate::Names). An image that no LIST names is not placed.
 /// - (d) A failure affects only its image. An image whose name is not free gets its ID as a suffix.
 /// - (e) Each step says what it [expects](crate::Expect); the folder itself decides.
+///
+/// An image that the caller [leaves out](Planner::leave_out) is neither fetched, nor renamed, nor replaced.
 ///
 /// No interruption loses an image: the names of files that are kept aside are visible, so the next run finds them.
 ///
@@ -136,6 +139,8 @@ struct Moving {
     before: State,
     /// A scan of the folder ended after the step was returned.
     is_outdated: bool,
+    /// The image was left out after the step was returned.
+    is_dropped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,7 +251,11 @@ impl Planner {
     /// files.
     #[must_use]
     pub fn is_current(&self, id: ImageId) -> bool {
-        let Some(moving) = self.moving.get(&id).filter(|moving| !moving.is_outdated) else {
+        let Some(moving) = self
+            .moving
+            .get(&id)
+            .filter(|moving| !moving.is_outdated && !moving.is_dropped)
+        else {
             return false;
         };
         if moving.kind == MoveKind::Place && self.images.slot(id).is_none() {
@@ -258,6 +267,7 @@ impl Planner {
                     self.options.fetch() == Fetch::All && self.images.states[slot] == State::InHand
                 })
             }
+            Expect::Copy { id: replaced, .. } => !self.is_left_out(*replaced),
             _ => true,
         }
     }

@@ -34,6 +34,13 @@ impl Planner {
             self.images.states[slot] = step.before;
             self.ready.push_back(slot);
         }
+        if step.is_dropped && outcome != Outcome::Done {
+            if step.kind == MoveKind::Place {
+                self.in_hand -= 1;
+                self.discards.push_back(id);
+            }
+            return;
+        }
         if let (Outcome::Stale, Some(slot)) = (outcome, slot) {
             self.restart_chain(slot);
         }

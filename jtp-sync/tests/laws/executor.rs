@@ -31,6 +31,10 @@ pub(crate) struct Run<'a> {
     pub(crate) trouble: Trouble,
     /// Images that can never be fetched.
     pub(crate) bad: BTreeSet<ImageId>,
+    /// Images that are left out. What the planner knows about each of them is what its last entry said.
+    pub(crate) left_out: BTreeSet<ImageId>,
+    /// How often an entry changes that, in percent.
+    pub(crate) reselect: usize,
     /// What LISTs and events have named.
     pub(super) known: BTreeSet<ImageId>,
     /// What the last LIST and later events have named.
@@ -76,6 +80,8 @@ impl<'a> Run<'a> {
             server,
             trouble,
             bad: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            reselect: 0,
             known: BTreeSet::new(),
             named: BTreeSet::new(),
             complete: false,
@@ -330,6 +336,15 @@ impl<'a> Run<'a> {
             return self.planner.report(id, Outcome::Failed);
         }
         // The laws, at the moment of the change.
+        let is_left_out = |id: &ImageId| self.known.contains(id) && self.left_out.contains(id);
+        assert!(
+            !is_left_out(&id),
+            "R8: {id} is left out, and moved or placed"
+        );
+        if let Some(FileKind::Image(replaced)) = content {
+            let is_kept = replaced == id || !is_left_out(&replaced);
+            assert!(is_kept, "R8: {replaced} is left out, and replaced");
+        }
         if let Some(kind) = content {
             let replaced = match kind {
                 FileKind::Image(replaced) => replaced,

@@ -37,9 +37,20 @@ struct History {
     server: Server,
     options: Options,
     bad: BTreeSet<ImageId>,
+    left_out: BTreeSet<ImageId>,
 }
 
 fn history(rng: &mut Rng, trouble: Trouble, options: impl Fn(&mut Rng) -> Options) -> History {
+    selective_history(rng, trouble, options, 0)
+}
+
+/// A history in which images are left out and selected again. `reselect`: how often, in percent.
+fn selective_history(
+    rng: &mut Rng,
+    trouble: Trouble,
+    options: impl Fn(&mut Rng) -> Options,
+    reselect: usize,
+) -> History {
     let mut folder = Folder {
         folding: rng.percent(50),
         ..Folder::default()
@@ -65,12 +76,16 @@ fn history(rng: &mut Rng, trouble: Trouble, options: impl Fn(&mut Rng) -> Option
     } else {
         BTreeSet::new()
     };
+    let mut left_out = BTreeSet::new();
     for _ in 0..rng.below(4) {
         let mut run = Run::new(rng, &mut folder, &mut server, options.clone(), trouble);
         run.bad = bad.clone();
+        run.left_out.clone_from(&left_out);
+        run.reselect = reselect;
         let ended = catch_unwind(AssertUnwindSafe(|| {
             run.finish();
         }));
+        left_out.clone_from(&run.left_out);
         if let Err(panic) = ended {
             print_log(&run);
             resume_unwind(panic);
@@ -84,6 +99,7 @@ fn history(rng: &mut Rng, trouble: Trouble, options: impl Fn(&mut Rng) -> Option
         server,
         options,
         bad,
+        left_out,
     }
 }
 
@@ -111,6 +127,7 @@ impl History {
             trouble,
         );
         run.bad = self.bad.clone();
+        run.left_out.clone_from(&self.left_out);
         run.log.push(format!("the folder is {before:?}"));
         let ended = catch_unwind(AssertUnwindSafe(|| {
             assert!(run.finish());
@@ -229,6 +246,43 @@ fn r8_an_image_that_the_server_lists_is_never_lost_in_any_history() {
         let contained = history.contained();
         history.calm_run(rng);
         history.check_kept(&contained);
+    });
+}
+
+#[test]
+fn r8_images_that_are_left_out_are_neither_fetched_nor_moved_nor_replaced() {
+    for_each_seed(|rng| {
+        let fetch = *rng.pick(&[Fetch::Missing, Fetch::All]);
+        let options = |rng: &mut Rng| any_options(rng).with_fetch(fetch);
+        // The executor checks each step and each request.
+        let mut history = selective_history(rng, ALL, options, 20);
+        for id in history.server.ids() {
+            if rng.percent(30) {
+                history.left_out.insert(id);
+            }
+        }
+        let left_out = |history: &History| -> Vec<(String, FileKind)> {
+            let is_out = |(_, kind): &(&String, &FileKind)| match kind {
+                FileKind::Image(id) => {
+                    history.left_out.contains(id) && history.server.ids().contains(id)
+                }
+                _ => false,
+            };
+            let files = history.folder.files.iter().filter(is_out);
+            files.map(|(name, kind)| (name.clone(), *kind)).collect()
+        };
+        let before = left_out(&history);
+        let (fetched, _) = history.calm_run(rng);
+        assert!(fetched.is_disjoint(&history.left_out));
+        assert_eq!(left_out(&history), before);
+        for id in history.server.ids() {
+            let is_wanted = !history.bad.contains(&id) && !history.left_out.contains(&id);
+            assert!(!is_wanted || history.folder.contains(id), "R8 (d): {id}");
+        }
+        if fetch == Fetch::Missing {
+            let (fetched, changed) = history.calm_run(rng);
+            assert_eq!((fetched, changed), (BTreeSet::new(), false));
+        }
     });
 }
 

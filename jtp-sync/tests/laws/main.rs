@@ -8,5 +8,6 @@ mod cases;
 mod copies;
 mod executor;
 mod histories;
+mod left_out;
 mod model;
 mod requests;

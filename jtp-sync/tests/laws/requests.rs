@@ -28,7 +28,16 @@ impl Run<'_> {
         self.planner.begin_list();
         self.named.clear();
         for (name, id) in entries {
-            self.planner.entry(*id, name, FileType::Png, length(*id));
+            // The planner ignores an entry of an ID that this LIST has named before.
+            let is_new = !self.named.contains(id);
+            if is_new && self.rng.percent(self.reselect) && !self.left_out.remove(id) {
+                self.left_out.insert(*id);
+            }
+            let length = length(*id);
+            match self.left_out.contains(id) {
+                true => self.planner.leave_out(*id, name, FileType::Png, length),
+                false => self.planner.entry(*id, name, FileType::Png, length),
+            }
             self.known.insert(*id);
             self.named.insert(*id);
             assert_eq!(self.planner.next_fetch(), None, "a LIST is being received");
@@ -47,7 +56,10 @@ impl Run<'_> {
 
     pub(crate) fn announce(&mut self, name: &str, id: ImageId) {
         self.log.push(format!("event {name} {id}"));
-        self.planner.announce(id, name, FileType::Png, length(id));
+        match self.left_out.contains(&id) {
+            true => self.planner.leave_out(id, name, FileType::Png, length(id)),
+            false => self.planner.announce(id, name, FileType::Png, length(id)),
+        }
         self.known.insert(id);
         self.named.insert(id);
     }
@@ -121,6 +133,10 @@ impl Run<'_> {
     }
 
     fn check_request(&self, id: ImageId) {
+        assert!(
+            !self.left_out.contains(&id),
+            "R8: {id} is left out, and fetched"
+        );
         let is_missing = !self.folder.contains(id) || self.options.fetch() == Fetch::All;
         assert!(
             self.disturbed || is_missing,

@@ -1,0 +1,449 @@
+//! `--dry-run` and `--check`: they change nothing, and say what is so.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jtp_core::ImageId;
+use rustix::process::Signal;
+
+use crate::support::{CLIENT, FakeServer, Process, TestDir, random_image, wait_until};
+
+/// Everything that can be seen of a folder, but for access times.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut seen = Vec::new();
+    let Ok(metadata) = fs::symlink_metadata(folder) else {
+        return seen;
+    };
+    let content = match metadata.is_file() {
+        true => ImageId::of(&fs::read(folder).unwrap()),
+        false => ImageId(0),
+    };
+    seen.push(format!(
+        "{} {:o} {} {} {}.{} {}.{} {content}",
+        folder.display(),
+        metadata.mode(),
+        metadata.ino(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ));
+    if metadata.is_dir() {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        seen.extend(paths.iter().flat_map(|path| tree(path)));
+    }
+    seen
+}
+
+#[test]
+fn dry_run_prints_a_line_for_each_change_and_changes_nothing() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls", "--compression-threshold", "0"]);
+    let all = "fetch    a.png  1000\nfetch    b.jpg  2000\nfetch    c.bmp  200002\n";
+    for args in [
+        &["--dry-run"][..],
+        &["-n", "--batch"],
+        &["-n", "--out", "deep/er"],
+    ] {
+        let output = dir.fetch(&server, args);
+        assert_eq!((output.code, &*output.out), (Some(0), all), "{output:?}");
+        let summary = "dry run: would fetch 3 images (198.24 KiB); 0 already there\n";
+        assert_eq!(output.err, summary);
+    }
+    assert!(!dir.path("output").exists() && !dir.path("deep").exists());
+
+    dir.fetch(&server, &["--batch"]);
+    // On the server: a.png becomes z.png, and another image has its name.
+    fs::rename(dir.path("images/a.png"), dir.path("images/z.png")).unwrap();
+    server.stop();
+    dir.add("a.png", &random_image(9, 500));
+    let server = dir.serve(&["--no-tls", "--compression-threshold", "0"]);
+    fs::write(dir.path("output/b.jpg"), "damaged").unwrap();
+    fs::write(dir.path("output/.jtp-0123456789abcdef-0.part"), "stale").unwrap();
+    let before = tree(&dir.path("output"));
+    let output = dir.fetch(&server, &["-n", "--batch"]);
+    let lines = "rename   a.png -> z.png\nfetch    a.png  500\nreplace  b.jpg  2000\n";
+    assert_eq!((output.code, &*output.out), (Some(0), lines), "{output:?}");
+    assert_eq!(
+        output.err,
+        "dry run: would fetch 2 images (2.44 KiB); 1 already there; 1 would replace a file; 1 would be renamed\n"
+    );
+    // With -v also what stays, and with a filter what is left out.
+    let output = dir.fetch(&server, &["-n", "-v", "--batch", "--exclude", "b.*"]);
+    let lines = "rename   a.png -> z.png\nfetch    a.png  500\nskip     b.jpg\nkeep     c.bmp\n";
+    assert_eq!(output.out, lines);
+    assert!(output.err.contains("; 1 left out by filter"), "{output:?}");
+    let quiet = dir.fetch(&server, &["-n", "-q", "--type", "bmp"]);
+    assert_eq!((&*quiet.out, &*quiet.err), ("fetch    c.bmp  200002\n", ""));
+    assert_eq!(tree(&dir.path("output")), before);
+    // The run does what the dry run said.
+    dir.fetch(&server, &["--batch"]).assert_success(
+        "fetched 2 images (2.44 KiB); 2 already there; 0 failed; 1 replaced a file; 1 renamed",
+    );
+    assert_eq!(dir.files("output"), dir.files("images"));
+    let done = dir.fetch(&server, &["-n", "--batch"]);
+    assert_eq!(done.out, "");
+    assert_eq!(
+        done.err,
+        "dry run: would fetch 0 images (0 B); 4 already there\n"
+    );
+}
+
+#[test]
+fn a_renamed_file_that_replaces_another_is_announced_as_a_replacement() {
+    let dir = TestDir::new();
+    let image = random_image(1, 400);
+    dir.add("a.png", &image);
+    let server = dir.serve(&["--no-tls"]);
+    fs::create_dir(dir.path("output")).unwrap();
+    // The image has its ID in its name, and its own name has what the server no longer lists.
+    let with_id = format!("a-{}.png", ImageId::of(&image));
+    fs::write(dir.path("output").join(&with_id), &image).unwrap();
+    fs::write(dir.path("output/a.png"), random_image(2, 400)).unwrap();
+    let output = dir.fetch(&server, &["-n", "--batch"]);
+    assert_eq!(output.out, format!("replace  {with_id} -> a.png\n"));
+    dir.fetch(&server, &["--batch"]);
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
+fn names_in_the_plan_are_escaped_and_closed_stdout_is_not_an_error() {
+    let dir = TestDir::new();
+    let fake = FakeServer::with(&[("a\u{ad}\u{180e}.png", ImageId(1), 5)], &[]);
+    for (flag, line) in [
+        ("--dry-run", "fetch    a\\u{ad}\\u{180e}.png  5\n"),
+        ("--check", "missing  a\\u{ad}\\u{180e}.png\n"),
+    ] {
+        let output = dir.run(CLIENT, &[flag, "--addr", &fake.addr()]);
+        assert_eq!(output.out, line, "{output:?}");
+        assert!(!dir.path("output").exists());
+    }
+    let name = "n".repeat(150);
+    let names: Vec<String> = (0..100).map(|n| format!("{name}{n}.png")).collect();
+    let entries: Vec<_> = names
+        .iter()
+        .zip(0..)
+        .map(|(name, n)| (&**name, ImageId(n), 1))
+        .collect();
+    let fake = FakeServer::with(&entries, &[]);
+    for (flag, code) in [("--dry-run", 0), ("--check", 3)] {
+        let mut command = dir.command(CLIENT, &[flag, "-q", "--addr", &fake.addr()]);
+        let streams = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().unwrap();
+        drop(child.stdout.take());
+        let mut err = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        assert_eq!((child.wait().unwrap().code(), &*err), (Some(code), ""));
+    }
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_usage_errors() {
+    let dir = TestDir::new();
+    for args in [
+        &["--dry-run", "--watch"][..],
+        &["-n", "-w", "--batch"],
+        &["-n", "--list"],
+        &["--check", "--watch"],
+        &["--check", "--batch"],
+        &["--check", "--list"],
+        &["--check", "-n"],
+    ] {
+        let output = dir.run(CLIENT, args);
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+        assert!(output.err.contains("cannot be used with"), "{output:?}");
+    }
+}
+
+#[test]
+fn errors_of_the_folder_and_the_network_are_those_of_a_run() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    fs::write(dir.path("file"), "").unwrap();
+    for flag in ["--dry-run", "--check"] {
+        let output = dir.fetch(&server, &[flag, "--out", "file"]);
+        output.assert_failure(8, &["file", "--out"]);
+    }
+    let address = server.address.clone();
+    server.stop();
+    for flag in ["--dry-run", "--check"] {
+        let output = dir.run(CLIENT, &[flag, "--addr", &address]);
+        output.assert_failure(4, &[&address]);
+        assert_eq!(output.out, "");
+        assert!(!dir.path("output").exists());
+    }
+}
+
+#[test]
+fn time_limit_ends_a_dry_run_and_a_check() {
+    let dir = TestDir::new();
+    // Never answers.
+    let fake = FakeServer::new(|_, _, stream| {
+        let _ = stream.read(&mut [0]);
+    });
+    for flag in ["--dry-run", "--check"] {
+        let output = dir.run(CLIENT, &[flag, "--max-time", "0.2", "--addr", &fake.addr()]);
+        output.assert_failure(3, &["time limit", "--max-time"]);
+        assert!(!output.err.contains("fetched"), "{output:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_dry_run_and_a_check() {
+    for flag in ["--dry-run", "--check"] {
+        let dir = TestDir::new();
+        let asked = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&asked);
+        let fake = FakeServer::new(move |_, _, stream| {
+            seen.store(true, Ordering::SeqCst);
+            let _ = stream.read(&mut [0]);
+        });
+        let client = Process::start(dir.command(CLIENT, &[flag, "--addr", &fake.addr()]));
+        wait_until("the request", || asked.load(Ordering::SeqCst));
+        client.signal(Signal::INT);
+        let output = client.wait();
+        assert_eq!((output.code, &*output.out), (Some(130), ""), "{output:?}");
+        assert!(!dir.path("output").exists());
+    }
+}
+
+#[test]
+fn check_prints_the_differences_and_exits_with_0_or_3() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let output = dir.fetch(&server, &["--check"]);
+    assert_eq!(output.code, Some(3));
+    assert_eq!(
+        output.out,
+        "missing  a.png\nmissing  b.jpg\nmissing  c.bmp\n"
+    );
+    assert!(!dir.path("output").exists());
+    dir.fetch(&server, &[]);
+    let before = tree(&dir.path("output"));
+    let output = dir.fetch(&server, &["--check"]);
+    assert_eq!((output.code, &*output.out), (Some(0), ""));
+    assert_eq!(
+        output.err,
+        "check: 3 images the same; 0 missing; 0 differ; 0 renamed; 0 extra\n"
+    );
+    assert_eq!(tree(&dir.path("output")), before, "no index was written");
+
+    fs::rename(dir.path("output/a.png"), dir.path("output/x.png")).unwrap();
+    fs::write(dir.path("output/b.jpg"), "damaged").unwrap();
+    fs::write(dir.path("output/mine.png"), "mine").unwrap();
+    fs::write(dir.path("output/notes.txt"), "no image").unwrap();
+    dir.add("new.gif", &random_image(7, 100));
+    let before = tree(&dir.path("output"));
+    let listed = || dir.fetch(&server, &["--list"]).out.contains("new.gif");
+    wait_until("the server lists the new image", listed);
+    let output = dir.fetch(&server, &["--check"]);
+    assert_eq!(output.code, Some(3));
+    assert_eq!(
+        output.out,
+        "renamed  x.png -> a.png\ndiffers  b.jpg\nmissing  new.gif\nextra    mine.png\n"
+    );
+    assert_eq!(
+        output.err,
+        "check: 1 image the same; 1 missing; 1 differ; 1 renamed; 1 extra\n"
+    );
+    // Only what is selected is compared, on both sides.
+    for (args, code, lines) in [
+        (&["--type", "bmp"][..], 0, ""),
+        (&["--exclude", "[bmx]*", "--exclude", "{a,new}.*"], 0, ""),
+        (&["--include", "mine*"], 3, "extra    mine.png\n"),
+        (&["--type", "gif", "-q"], 3, "missing  new.gif\n"),
+    ] {
+        let output = dir.fetch(&server, &[&["--check"], args].concat());
+        assert_eq!(
+            (output.code, &*output.out),
+            (Some(code), lines),
+            "{args:?}: {output:?}"
+        );
+        let is_counted = output.err.contains("left out by filter");
+        assert_eq!(is_counted, !args.contains(&"-q"), "{output:?}");
+    }
+    assert_eq!(tree(&dir.path("output")), before);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_difference_if_it_is_selected() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    dir.fetch(&server, &[]);
+    // Longer than any image, so it is not read.
+    let long = fs::File::create(dir.path("output/mine.png")).unwrap();
+    long.set_len(1 << 40).unwrap();
+    let output = dir.fetch(&server, &["--check"]);
+    assert_eq!((output.code, &*output.out), (Some(3), ""), "{output:?}");
+    assert!(
+        output.err.contains("warning: cannot read mine.png"),
+        "{output:?}"
+    );
+    assert!(
+        output.err.ends_with("0 extra; 1 cannot be read\n"),
+        "{output:?}"
+    );
+    let output = dir.fetch(&server, &["--check", "--exclude", "mine*"]);
+    assert_eq!((output.code, &*output.out), (Some(0), ""), "{output:?}");
+}
+
+#[test]
+fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
+    let dir = TestDir::new();
+    let (good, bad) = (random_image(1, 1000), random_image(2, 1000));
+    dir.add("a.png", &good);
+    let server = dir.serve(&["--no-tls"]);
+    dir.fetch(&server, &["--batch"]);
+    let file = dir.path("output/a.png");
+    let index = dir.path("output/.jtp-index");
+    // The index is written by a later run, once the file is old enough.
+    wait_until("the index has the file", || {
+        dir.fetch(&server, &["--batch"]);
+        index.exists()
+    });
+    // An index that is wrong, as after an undetected change: it says that the damaged file is the good one.
+    fs::write(&file, &bad).unwrap();
+    wait_until("the index has the damaged file", || {
+        fs::remove_file(&index).unwrap_or_default();
+        dir.fetch(&server, &["--batch", "--include", "nothing"]);
+        index.exists()
+    });
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[60..68].copy_from_slice(&ImageId::of(&good).to_be_bytes());
+    let checksum = ImageId::of(&bytes[20..]).to_be_bytes();
+    bytes[12..20].copy_from_slice(&checksum);
+    fs::write(&index, &bytes).unwrap();
+    let before = tree(&dir.path("output"));
+    for (args, code, out) in [
+        (&["--check"][..], 0, ""),
+        (&["--check", "--checksum"], 3, "differs  a.png\n"),
+        (&["-n", "--batch"], 0, ""),
+        (
+            &["-n", "--batch", "--checksum"],
+            0,
+            "replace  a.png  1000\n",
+        ),
+    ] {
+        let output = dir.fetch(&server, args);
+        assert_eq!(
+            (output.code, &*output.out),
+            (Some(code), out),
+            "{args:?}: {output:?}"
+        );
+        assert_eq!(tree(&dir.path("output")), before, "{args:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_read_only_file_system_can_be_looked_at() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let disk = dir.path("output");
+    fs::create_dir(&disk).unwrap();
+    let flags = MountFlags::empty();
+    if mount("tmpfs", &disk, "tmpfs", flags, c"size=1m").is_err() {
+        eprintln!("skipped: cannot mount a tmpfs");
+        return;
+    }
+    fs::copy(dir.path("images/a.png"), disk.join("a.png")).unwrap();
+    mount_remount(&disk, MountFlags::RDONLY, c"").unwrap();
+    let planned = dir.fetch(&server, &["-n", "--batch"]);
+    let checked = dir.fetch(&server, &["--check"]);
+    unmount(&disk, UnmountFlags::DETACH).unwrap();
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert_eq!(planned.out.lines().count(), 2, "{planned:?}");
+    assert_eq!(checked.code, Some(3), "{checked:?}");
+    assert_eq!(checked.out, "missing  b.jpg\nmissing  c.bmp\n");
+}
+
+/// Carries out the lines of a dry run on a folder in memory: names, and what has them.
+fn carry_out(plan: &str, files: &mut BTreeMap<String, Option<ImageId>>) {
+    for line in plan.lines() {
+        let (action, rest) = line.split_at(9);
+        match (action.trim_end(), rest.split_once(" -> ")) {
+            ("rename" | "replace", Some((from, to))) => {
+                let content = files.remove(from).expect(line);
+                let replaced = files.insert(to.to_owned(), content);
+                assert_eq!(replaced.is_some(), action == "replace  ", "{plan}");
+            }
+            ("fetch" | "replace", None) => {
+                let (name, size) = rest.rsplit_once("  ").unwrap();
+                assert!(size.parse::<u64>().is_ok(), "{line}");
+                files.insert(name.to_owned(), None);
+            }
+            _ => panic!("{line}"),
+        }
+    }
+}
+
+#[test]
+fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
+    let names = ["a.png", "A.png", "b.jpg", "c.png", "d.gif", "é.png"];
+    for seed in 0..24_u64 {
+        let mut state = seed;
+        let mut below = |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % n
+        };
+        let dir = TestDir::new();
+        fs::create_dir(dir.path("output")).unwrap();
+        for name in names {
+            if below(4) > 0 {
+                dir.add(name, &random_image(below(6), 300));
+            }
+            if below(4) > 0 {
+                let file = dir.path("output").join(name);
+                fs::write(file, random_image(below(8), 300)).unwrap();
+            }
+        }
+        let server = dir.serve(&["--no-tls"]);
+        let flags: &[&str] = match below(4) {
+            0 => &["--exclude", "[ab]*"],
+            1 => &["--type", "png"],
+            _ => &[],
+        };
+        let mode: &[&str] = if below(3) == 0 { &[] } else { &["--batch"] };
+        let flags = [flags, mode].concat();
+        let before = tree(&dir.path("output"));
+        let planned = dir.fetch(&server, &[&flags[..], &["-n"]].concat());
+        assert_eq!(planned.code, Some(0), "seed {seed}: {planned:?}");
+        assert_eq!(tree(&dir.path("output")), before, "seed {seed}");
+
+        let known = |(name, id)| (name, Some(id));
+        let mut files: BTreeMap<_, _> = dir.files("output").into_iter().map(known).collect();
+        carry_out(&planned.out, &mut files);
+        let done = dir.fetch(&server, &flags);
+        assert_eq!(done.code, Some(0), "seed {seed}: {done:?}");
+        let found: BTreeMap<_, _> = dir.files("output").into_iter().collect();
+        assert!(
+            found.keys().eq(files.keys()),
+            "seed {seed}: {}\n{found:?}",
+            planned.out
+        );
+        let listed: Vec<ImageId> = dir.files("images").into_iter().map(|(_, id)| id).collect();
+        for (name, content) in files {
+            match content {
+                Some(content) => assert_eq!(found[&name], content, "seed {seed}: {name}"),
+                None => assert!(listed.contains(&found[&name]), "seed {seed}: {name}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A folder that is only looked at.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+use jtp_core::ImageId;
+use jtp_store::{FileState, MoveError, OutputError, OutputFolder};
+
+use super::common::*;
+use super::{file_name, ids, open, put, stage};
+
+/// Size, content and times of each entry, and of the folder itself as `.`.
+fn states(folder: &Path) -> BTreeMap<String, (u64, ImageId, i64, i64, i64, i64)> {
+    let mut names = super::all(folder);
+    names.push(".".to_owned());
+    let state = |name: String| {
+        let path = folder.join(&name);
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let id = ImageId::of(&fs::read(&path).unwrap_or_default());
+        let times = (metadata.mtime(), metadata.mtime_nsec());
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        let state = (metadata.len(), id, times.0, times.1, changed.0, changed.1);
+        (name, state)
+    };
+    names.into_iter().map(state).collect()
+}
+
+fn read_only(path: &Path) -> OutputFolder {
+    OutputFolder::open_read_only(path).unwrap().unwrap()
+}
+
+#[test]
+fn a_scan_of_a_read_only_folder_changes_nothing() {
+    let temp = temp();
+    let mut expected = BTreeMap::new();
+    let mut add = |name: &str, bytes: &[u8]| {
+        expected.insert(name.to_owned(), write(temp.path(), name, bytes));
+    };
+    add("a.png", b"a");
+    settle(temp.path());
+    ids(&open(temp.path()));
+    assert!(temp.path().join(".jtp-index").exists());
+    // The index does not have this one, and it could be appended.
+    add("b.png", b"b");
+    settle(temp.path());
+    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(temp.path(), ".jtp-0123456789abcdef.lock", b"");
+    for index in [true, false] {
+        if !index {
+            fs::remove_file(temp.path().join(".jtp-index")).unwrap();
+        }
+        let before = states(temp.path());
+        let folder = read_only(temp.path());
+        assert_eq!(ids(&folder), expected);
+        folder.close();
+        drop(folder);
+        assert_eq!(states(temp.path()), before, "index: {index}");
+    }
+}
+
+#[test]
+fn nothing_is_written_to_or_renamed_in_a_read_only_folder() {
+    let temp = temp();
+    write(temp.path(), "a.png", b"a");
+    let before = states(temp.path());
+    let folder = read_only(temp.path());
+    let error = put(&folder, "b.png", b"b").unwrap_err();
+    assert!(matches!(error, OutputError::ReadOnly { .. }), "{error:?}");
+    let error = stage(&folder, b"c").settle().unwrap_err();
+    assert!(matches!(error, OutputError::ReadOnly { .. }), "{error:?}");
+    let look = folder.look("a.png").unwrap();
+    let error = folder
+        .rename(
+            "a.png",
+            &look,
+            &file_name("z.png", b"a"),
+            &FileState::NOTHING,
+        )
+        .unwrap_err();
+    let is_read_only = matches!(error, MoveError::Folder(OutputError::ReadOnly { .. }));
+    assert!(is_read_only, "{error:?}");
+    assert_eq!(states(temp.path()), before);
+}
+
+#[test]
+fn a_read_only_folder_is_not_created_and_what_is_no_folder_is_an_error() {
+    let temp = temp();
+    let missing = temp.path().join("missing/folder");
+    assert!(OutputFolder::open_read_only(&missing).unwrap().is_none());
+    assert!(super::all(temp.path()).is_empty());
+    write(temp.path(), "file", b"");
+    symlink("nowhere", temp.path().join("link")).unwrap();
+    for name in ["file", "link"] {
+        let opened = OutputFolder::open_read_only(temp.path().join(name));
+        assert!(
+            matches!(opened, Err(OutputError::Io { .. })),
+            "{name}: {opened:?}"
+        );
+    }
+}

@@ -1,0 +1,423 @@
+//! Dry runs and checks: they change nothing, and the run that follows does what the dry run said.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jtp_core::ImageId;
+use jtp_sync::{Change, Difference, Error, Fetch, Names, Options, Selection, SyncEvent};
+
+use super::job::{Action, Job, target};
+use super::log::Event;
+use super::stub::{Request, Stub, images};
+use super::world::World;
+use crate::support::bytes::*;
+use crate::support::files::noise;
+
+/// Everything that can be seen of a folder, but for access times: its own entry, hidden files, links.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut seen = Vec::new();
+    let Ok(metadata) = fs::symlink_metadata(folder) else {
+        return seen;
+    };
+    seen.push(entry_text(folder, &metadata));
+    if metadata.is_dir() {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        seen.extend(paths.iter().flat_map(|path| tree(path)));
+    }
+    seen
+}
+
+fn entry_text(path: &Path, metadata: &fs::Metadata) -> String {
+    let content = match metadata.is_file() {
+        true => id_of(&fs::read(path).unwrap_or_default()),
+        false => 0,
+    };
+    format!(
+        "{} {:o} {} {} {} {}.{} {}.{} {content:x}",
+        path.display(),
+        metadata.mode(),
+        metadata.ino(),
+        metadata.nlink(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
+}
+
+/// A small random number generator.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % n
+    }
+
+    fn percent(&mut self, n: u64) -> bool {
+        self.below(100) < n
+    }
+}
+
+/// The number of random folders: `JTP_SEEDS` tries more.
+fn seeds(default: u64) -> u64 {
+    let given = std::env::var("JTP_SEEDS");
+    given.map_or(default, |text| text.parse().unwrap())
+}
+
+const NAMES: [&str; 9] = [
+    "a.png", "A.png", "b.png", "c.png", "d.jpg", "é.png", "x.gif", "y.gif", "z.webp",
+];
+
+/// Images with random names. Those with one number have one content.
+fn server(rng: &mut Rng) -> Vec<TestImage> {
+    let mut images: Vec<TestImage> = Vec::new();
+    for name in NAMES {
+        let number = rng.below(9);
+        let is_new = !images.iter().any(|image| image.bytes == noise(300, number));
+        if rng.percent(75) && is_new {
+            images.push(TestImage::new(name, noise(300, number)));
+        }
+    }
+    images
+}
+
+/// A folder with some images of a server, its own images, and other things.
+fn fill(folder: &Path, rng: &mut Rng) {
+    fs::create_dir(folder).unwrap();
+    for name in NAMES {
+        let path = folder.join(name);
+        match rng.below(12) {
+            0..=5 => fs::write(path, noise(300, rng.below(9))).unwrap(),
+            6 => fs::write(path, noise(200, 100 + rng.below(9))).unwrap(),
+            7 => fs::create_dir(path).unwrap(),
+            8 => symlink("/nowhere", path).unwrap(),
+            _ => {}
+        }
+    }
+    if rng.percent(30) {
+        let number = rng.below(9);
+        let id = ImageId::of(&noise(300, number));
+        fs::write(folder.join(format!("a-{id}.png")), noise(300, number)).unwrap();
+    }
+    fs::write(folder.join("notes.txt"), "text").unwrap();
+    fs::write(folder.join(".jtp-0123456789abcdef-0.part"), "stale").unwrap();
+}
+
+fn options(rng: &mut Rng) -> Options {
+    let fetch = if rng.percent(30) {
+        Fetch::All
+    } else {
+        Fetch::Missing
+    };
+    let names = if rng.percent(50) {
+        Names::Any
+    } else {
+        Names::Listed
+    };
+    Options::new()
+        .with_fetch(fetch)
+        .with_names(names)
+        .with_keep_existing(rng.percent(20))
+}
+
+fn selection(rng: &mut Rng) -> Selection {
+    let all = Selection::all();
+    match rng.below(4) {
+        0 => all.exclude("[a-c]*").unwrap(),
+        1 => all.include("*.png").unwrap().exclude("a.*").unwrap(),
+        _ => all,
+    }
+}
+
+/// What a dry run or a run reports, as sorted lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn add(&self, event: &SyncEvent<'_>) {
+        let line = match event {
+            SyncEvent::Change(Change::Fetch {
+                id, name, replaces, ..
+            }) => {
+                format!("fetch {id} {name} {replaces}")
+            }
+            SyncEvent::Placed {
+                id, name, replaced, ..
+            } => {
+                format!("fetch {id} {name} {replaced}")
+            }
+            SyncEvent::Change(Change::Rename {
+                id,
+                from,
+                to,
+                aside,
+                ..
+            }) => {
+                format!("rename {id} {from} {to} {aside}")
+            }
+            SyncEvent::Renamed {
+                id,
+                from,
+                to,
+                aside,
+            } => {
+                format!("rename {id} {from} {to} {aside}")
+            }
+            SyncEvent::Refused { id, reason, .. } => format!("refuse {id} {reason:?}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn take(&self) -> Vec<String> {
+        let mut lines = std::mem::take(&mut *self.0.lock().unwrap());
+        lines.sort();
+        lines
+    }
+}
+
+#[test]
+fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
+    for seed in 0..seeds(160) {
+        let mut rng = Rng(seed);
+        let world = World::ALL[usize::try_from(seed % 4).unwrap()];
+        let stub = Stub::of(server(&mut rng));
+        let (_parent, folder) = target();
+        fill(&folder, &mut rng);
+        let lines = Lines::default();
+        let mut job = Job::new(stub.address, &folder).reaction({
+            let lines = lines.clone();
+            move |event| lines.add(event)
+        });
+        job.options = options(&mut rng);
+        job.selection = selection(&mut rng);
+        let before = tree(&folder);
+        let planned = job
+            .perform(world, &[Action::DryRun])
+            .pop()
+            .unwrap()
+            .unwrap();
+        let planned = planned.unwrap();
+        assert_eq!(tree(&folder), before, "seed {seed}");
+        let requests = stub.requests();
+        assert_eq!(requests, [Request::List], "seed {seed}");
+        let said = lines.take();
+        let kept = job
+            .log
+            .count(|e| matches!(e, Event::Change(Change::Keep { .. })));
+        let left_out = job
+            .log
+            .count(|e| matches!(e, Event::Change(Change::LeaveOut { .. })));
+        assert_eq!(left_out as u64, planned.left_out.images, "seed {seed}");
+        assert!(kept as u64 <= planned.kept.images, "seed {seed}");
+
+        job.log.lock().clear();
+        let done = job.run_ok(world);
+        assert_eq!(
+            lines.take(),
+            said,
+            "seed {seed}: {:?}\n{}",
+            job.options,
+            before.join("\n")
+        );
+        assert_eq!(planned, done, "seed {seed}");
+        // With the index of that run, another dry run finds nothing to do.
+        if job.options.fetch() == Fetch::Missing {
+            let before = tree(&folder);
+            let again = job
+                .perform(world, &[Action::DryRun])
+                .pop()
+                .unwrap()
+                .unwrap();
+            assert_eq!(again.unwrap().planned.images, 0, "seed {seed}");
+            let said = lines.take();
+            assert!(
+                said.iter().all(|line| line.starts_with("refuse")),
+                "seed {seed}: {said:?}"
+            );
+            assert_eq!(tree(&folder), before, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn r8_a_check_changes_nothing_and_finds_the_differences() {
+    for seed in 0..seeds(60) {
+        let mut rng = Rng(1000 + seed);
+        let world = World::ALL[usize::try_from(seed % 4).unwrap()];
+        let listed = server(&mut rng);
+        let stub = Stub::of(listed.clone());
+        let (_parent, folder) = target();
+        fill(&folder, &mut rng);
+        let job = Job::new(stub.address, &folder);
+        let before = tree(&folder);
+        job.perform(world, &[Action::Check])
+            .pop()
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_eq!(tree(&folder), before, "seed {seed}");
+        assert_eq!(stub.requests(), [Request::List]);
+        let mut found = Vec::new();
+        for event in &*job.log.lock() {
+            if let Event::Difference(difference) = event {
+                found.push(match difference {
+                    Difference::Missing { id, .. } => format!("missing {id}"),
+                    Difference::Differs { id, .. } => format!("differs {id}"),
+                    Difference::Renamed { id, .. } => format!("renamed {id}"),
+                    Difference::Extra { name, .. } => format!("extra {name}"),
+                    other => panic!("{other:?}"),
+                });
+            }
+        }
+        // The same found without the engine. The file system distinguishes case.
+        let regular =
+            |name: &str| fs::symlink_metadata(folder.join(name)).is_ok_and(|m| m.is_file());
+        let files: Vec<(String, u64)> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with('.') && !name.ends_with(".txt") && regular(name))
+            .map(|name| (name.clone(), id_of(&fs::read(folder.join(&name)).unwrap())))
+            .collect();
+        let (mut expected, mut differing) = (Vec::new(), Vec::new());
+        let shares_name = |image: &TestImage| {
+            image.name.eq_ignore_ascii_case("a.png")
+                && listed
+                    .iter()
+                    .filter(|other| other.name.eq_ignore_ascii_case("a.png"))
+                    .count()
+                    == 2
+        };
+        for image in &listed {
+            let id = ImageId(image.id);
+            let name = match shares_name(image) {
+                true => format!("{}-{id}.png", &image.name[..1]),
+                false => image.name.clone(),
+            };
+            if files.contains(&(name.clone(), image.id)) {
+                continue;
+            }
+            let has_content = files.iter().any(|(_, content)| *content == image.id);
+            let has_name = fs::symlink_metadata(folder.join(&name)).is_ok();
+            expected.push(match (has_content, has_name) {
+                (true, _) => format!("renamed {id}"),
+                (false, true) => {
+                    differing.push(name);
+                    format!("differs {id}")
+                }
+                (false, false) => format!("missing {id}"),
+            });
+        }
+        let is_extra = |(name, id): &&(String, u64)| {
+            !listed.iter().any(|image| image.id == *id) && !differing.contains(name)
+        };
+        expected.extend(
+            files
+                .iter()
+                .filter(is_extra)
+                .map(|(name, _)| format!("extra {name}")),
+        );
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "seed {seed}: {}", before.join("\n"));
+    }
+}
+
+#[test]
+fn a_missing_folder_is_empty_and_is_not_created() {
+    let images = images(3);
+    let stub = Stub::of(images);
+    let (parent, folder) = target();
+    let deep = folder.join("in/a/folder");
+    for (world, action) in [
+        (World::Tokio, Action::DryRun),
+        (World::Blocking, Action::Check),
+    ] {
+        let job = Job::new(stub.address, &deep);
+        let before = tree(parent.path());
+        job.perform(world, &[action])
+            .pop()
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_eq!(tree(parent.path()), before);
+        let found = job.log.count(|event| {
+            matches!(
+                event,
+                Event::Change(Change::Fetch {
+                    replaces: false,
+                    ..
+                }) | Event::Difference(Difference::Missing { .. })
+            )
+        });
+        assert_eq!(found, 3, "{}", job.log);
+    }
+}
+
+#[test]
+fn what_is_no_folder_is_an_error_as_in_a_run() {
+    let stub = Stub::of(images(1));
+    let (_parent, path) = target();
+    fs::write(&path, "a file").unwrap();
+    for action in [Action::Run, Action::DryRun, Action::Check] {
+        let job = Job::new(stub.address, &path);
+        let ended = job.perform(World::Tokio, &[action]).pop().unwrap().unwrap();
+        let error = ended.unwrap_err();
+        assert!(matches!(error, Error::Folder(_)), "{error:?}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"a file");
+}
+
+#[test]
+fn a_folder_without_permission_to_write_can_be_looked_at() {
+    let images = images(3);
+    let stub = Stub::of(images.clone());
+    let (_parent, folder) = target();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("x.png"), &images[0].bytes).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    let before = tree(&folder);
+    for action in [Action::DryRun, Action::Check] {
+        let job = Job::new(stub.address, &folder);
+        job.perform(World::Tokio, &[action])
+            .pop()
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_eq!(tree(&folder), before);
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn one_sync_can_run_after_a_dry_run_and_a_check_and_the_other_way_round() {
+    let images = images(4);
+    let stub = Stub::of(images.clone());
+    let (_parent, folder) = target();
+    let job = Job::new(stub.address, &folder);
+    let actions = [
+        Action::DryRun,
+        Action::Check,
+        Action::Run,
+        Action::DryRun,
+        Action::Check,
+    ];
+    for ended in job.perform(World::Tokio, &actions) {
+        ended.unwrap().unwrap();
+    }
+    job.assert_files(&images);
+    let planned = |event: &Event| matches!(event, Event::Change(Change::Fetch { .. }));
+    let kept = |event: &Event| matches!(event, Event::Change(Change::Keep { .. }));
+    assert_eq!((job.log.count(planned), job.log.count(kept)), (4, 4));
+    let missing = |event: &Event| matches!(event, Event::Difference(Difference::Missing { .. }));
+    assert_eq!(job.log.count(missing), 4);
+}
