@@ -14,7 +14,6 @@ struct Needs {
     /// Folders of which single files are read again at SIGHUP.
     read_files: BTreeSet<PathBuf>,
     write_folders: BTreeSet<PathBuf>,
-    bind_port: Option<u16>,
 }
 
 /// Confines the calling thread, the threads that it starts later and, if the kernel can do that, all others. Logs what
@@ -68,7 +67,6 @@ impl Needs {
         if let Some(folder) = cache::folder(args) {
             needs.write_folders.extend(folder.canonicalize().ok());
         }
-        needs.bind_port = args.metrics.map(|address| address.port());
         needs
     }
 
@@ -98,9 +96,9 @@ fn parent_below_root(path: &Path) -> Option<PathBuf> {
 #[cfg(target_os = "linux")]
 mod system {
     use landlock::{
-        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort,
-        PathBeneath, PathFd, RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreatedAttr,
-        RulesetError, RulesetStatus, Scope,
+        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath,
+        PathFd, RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+        RulesetStatus, Scope,
     };
 
     use super::Needs;
@@ -144,9 +142,6 @@ mod system {
                 };
                 ruleset = ruleset.add_rule(PathBeneath::new(folder, access))?;
             }
-        }
-        if let Some(port) = needs.bind_port {
-            ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
         }
         let status = ruleset.all_threads(true)?.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {
