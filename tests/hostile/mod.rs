@@ -10,6 +10,7 @@ mod images;
 mod names;
 mod readers;
 mod slow;
+mod swap;
 mod tls;
 mod vanished;
 
