@@ -12,7 +12,7 @@ mod text;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ static SERVER_LOG: OnceLock<ServerLog> = OnceLock::new();
 struct ServerLog {
     queue: LogQueue,
     format: LogFormat,
+    thread: Once,
 }
 
 /// A line that is no event of tracing.
@@ -95,6 +96,7 @@ pub struct LogGuard(());
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
+        start_server_thread();
         flush(FLUSH_TIME);
     }
 }
@@ -117,19 +119,11 @@ pub fn start_client(verbose: u8) {
 
 /// Starts the server's logging. `RUST_LOG` overrides `verbose`.
 ///
-/// From now on, [`stderr_line`] and panics write to the same queue.
+/// From now on, [`stderr_line`] and panics write to the same queue. Its lines wait for [`start_server_thread`].
 pub fn start_server(verbose: u8, format: LogFormat) -> LogGuard {
     let (filter, invalid) = filter(DefaultLevel::Info, verbose);
-    let queue = LogQueue::start(write_stderr, move |count| {
-        let text = format!("{count} log lines were dropped");
-        match format {
-            LogFormat::Text => text::event_line(Level::WARN, &text).into_bytes(),
-            LogFormat::Json => line(format, Level::WARN, &text).into_bytes(),
-        }
-    });
-    // Without a thread for it, the log is written at once.
-    let queue = queue.ok();
-    let writer = queue.clone();
+    let queue = LogQueue::new();
+    let writer = Some(queue.clone());
     match format {
         LogFormat::Text => init(
             text_layer(verbose, move || LogWriter(writer.clone())),
@@ -142,26 +136,48 @@ pub fn start_server(verbose: u8, format: LogFormat) -> LogGuard {
             filter,
         ),
     }
-    if let Some(queue) = queue {
-        // Fails if it was set before, as in tests.
-        let _ = SERVER_LOG.set(ServerLog { queue, format });
-        std::panic::set_hook(Box::new(|panic| {
-            let thread = thread::current();
-            let name = thread.name().unwrap_or("<unnamed>");
-            print_queued(Level::ERROR, &format!("thread '{name}' {panic}"), false);
-            // Only with RUST_BACKTRACE.
-            let backtrace = Backtrace::capture();
-            if backtrace.status() == BacktraceStatus::Captured {
-                for line in backtrace.to_string().lines() {
-                    print_queued(Level::ERROR, line, false);
-                }
+    // Fails if it was set before, as in tests.
+    let _ = SERVER_LOG.set(ServerLog {
+        queue,
+        format,
+        thread: Once::new(),
+    });
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("<unnamed>");
+        print_queued(Level::ERROR, &format!("thread '{name}' {panic}"), false);
+        // Only with RUST_BACKTRACE.
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            for line in backtrace.to_string().lines() {
+                print_queued(Level::ERROR, line, false);
             }
-        }));
-    }
+        }
+    }));
     if let Some(error) = invalid {
         warn_line(&error);
     }
     LogGuard(())
+}
+
+/// Starts the thread that writes the server's log, unless it runs. If it cannot be started, lines are written at once.
+pub fn start_server_thread() {
+    let Some(log) = SERVER_LOG.get() else {
+        return;
+    };
+    let format = log.format;
+    log.thread.call_once(|| {
+        let started = log.queue.start(write_stderr, move |count| {
+            let text = format!("{count} log lines were dropped");
+            match format {
+                LogFormat::Text => text::event_line(Level::WARN, &text).into_bytes(),
+                LogFormat::Json => line(format, Level::WARN, &text).into_bytes(),
+            }
+        });
+        if started.is_err() {
+            log.queue.write_without_thread(write_stderr);
+        }
+    });
 }
 
 /// Prints a warning about the command line or the environment.

@@ -34,9 +34,16 @@ struct State {
     /// The number of lines that were dropped after those in `lines`.
     dropped: u64,
     is_writing: bool,
+    /// What writes lines if there is no thread.
+    direct: Option<fn(&[u8])>,
 }
 
 impl LogQueue {
+    /// Creates a queue, whose lines wait for [`LogQueue::start`].
+    pub(super) fn new() -> LogQueue {
+        LogQueue(Arc::default())
+    }
+
     /// Starts the thread. It calls `write` with one line at a time, and `dropped` for the line that says how many were
     /// dropped.
     ///
@@ -44,15 +51,22 @@ impl LogQueue {
     ///
     /// The thread cannot be started.
     pub(super) fn start(
+        &self,
         write: impl FnMut(&[u8]) + Send + 'static,
         dropped: impl Fn(u64) -> Vec<u8> + Send + 'static,
-    ) -> io::Result<LogQueue> {
-        let shared = Arc::new(Shared::default());
-        let queue = LogQueue(Arc::clone(&shared));
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.0);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || shared.write_lines(write, dropped))?;
-        Ok(queue)
+            .spawn(move || shared.write_lines(write, dropped))
+            .map(drop)
+    }
+
+    /// Writes the lines that wait, and all further ones at once: there is no thread for them.
+    pub(super) fn write_without_thread(&self, write: fn(&[u8])) {
+        let mut state = self.0.lock();
+        state.direct = Some(write);
+        write(&std::mem::take(&mut state.lines));
     }
 
     /// Queues a line that ends with a newline. It is dropped and counted if the queue is full.
@@ -68,6 +82,9 @@ impl LogQueue {
     fn push_within(&self, line: &[u8], limit: usize) {
         let line = cut(line);
         let mut state = self.0.lock();
+        if let Some(write) = state.direct {
+            return write(&line);
+        }
         if state.lines.len() + line.len() > limit {
             state.dropped = state.dropped.saturating_add(1);
             return;
@@ -172,8 +189,10 @@ mod tests {
             let _ = permits.recv();
             let _ = sender.send(String::from_utf8(line.to_vec()).unwrap());
         };
-        let queue = LogQueue::start(write, |count| format!("dropped {count}\n").into_bytes());
-        (queue.unwrap(), permit, written)
+        let queue = LogQueue::new();
+        let started = queue.start(write, |count| format!("dropped {count}\n").into_bytes());
+        started.unwrap();
+        (queue, permit, written)
     }
 
     #[test]

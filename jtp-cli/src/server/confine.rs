@@ -1,6 +1,7 @@
 //! Confines the process: from then on it can read the images and its own files and write to its cache, and nothing else.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::cache;
@@ -14,14 +15,16 @@ struct Needs {
     /// Folders of which single files are read again at SIGHUP.
     read_files: BTreeSet<PathBuf>,
     write_folders: BTreeSet<PathBuf>,
-    bind_port: Option<u16>,
+    /// Whether a folder that takes the place of the images folder can be read.
+    is_replaceable: bool,
 }
 
 /// Confines the calling thread, the threads that it starts later and, if the kernel can do that, all others. Logs what
 /// is confined, or why nothing is.
 ///
 /// The images folder can be replaced while the server runs, and a kernel rule belongs to one folder, not to a path.
-/// Therefore the parent of the images folder can be read as well, unless that is the root.
+/// Therefore the parent of the images folder can be read as well, unless that is the root or contains home folders: keys
+/// and passwords of the user are there.
 pub(super) fn confine(args: &ServerArgs) {
     if args.no_sandbox {
         tracing::warn!("not confined (--no-sandbox): the server can access all files of its user");
@@ -29,11 +32,19 @@ pub(super) fn confine(args: &ServerArgs) {
     }
     let needs = Needs::of(args);
     match system::confine(&needs) {
-        Ok(confined) => tracing::info!(
-            "confined by {confined}: reads below {}; writes below {}",
-            list(needs.read_folders.union(&needs.read_files)),
-            list(needs.write_folders.iter()),
-        ),
+        Ok(confined) => {
+            tracing::info!(
+                "confined by {confined}: reads below {}; writes below {}",
+                list(needs.read_folders.union(&needs.read_files)),
+                list(needs.write_folders.iter()),
+            );
+            if !needs.is_replaceable {
+                tracing::info!(
+                    "the folder above {} is not readable: restart the server after another folder has taken its place",
+                    args.images.display()
+                );
+            }
+        }
         Err(reason) => {
             tracing::warn!("not confined: {reason}; the server can access all files of its user");
         }
@@ -51,10 +62,14 @@ fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
 
 impl Needs {
     fn of(args: &ServerArgs) -> Needs {
-        let mut needs = Needs::default();
+        let mut needs = Needs {
+            is_replaceable: true,
+            ..Needs::default()
+        };
         for path in both_paths(&args.images) {
-            if let Some(parent) = parent_below_root(&path) {
-                needs.read_folders.insert(parent);
+            match narrow_parent(&path) {
+                Some(parent) => drop(needs.read_folders.insert(parent)),
+                None => needs.is_replaceable = false,
             }
             needs.read_folders.insert(path);
         }
@@ -68,7 +83,6 @@ impl Needs {
         if let Some(folder) = cache::folder(args) {
             needs.write_folders.extend(folder.canonicalize().ok());
         }
-        needs.bind_port = args.metrics.map(|address| address.port());
         needs
     }
 
@@ -76,8 +90,7 @@ impl Needs {
     /// to before.
     fn read_again(&mut self, file: &Path) {
         for path in both_paths(file) {
-            self.read_files
-                .insert(parent_below_root(&path).unwrap_or(path));
+            self.read_files.insert(narrow_parent(&path).unwrap_or(path));
         }
     }
 }
@@ -89,16 +102,26 @@ fn both_paths(path: &Path) -> BTreeSet<PathBuf> {
     [absolute, canonical].into_iter().flatten().collect()
 }
 
-fn parent_below_root(path: &Path) -> Option<PathBuf> {
+/// The parent, unless it is the root or contains home folders.
+fn narrow_parent(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
-    parent.parent()?;
-    Some(parent.to_owned())
+    // The rule belongs to the folder that the links in the path lead to.
+    let resolved = parent.canonicalize();
+    let resolved = resolved.as_deref().unwrap_or(parent);
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let home = home.map(|home| home.canonicalize().unwrap_or(home));
+    let is_wide = resolved.parent().is_none()
+        || resolved == Path::new("/home")
+        || home.is_some_and(|home| home.starts_with(resolved));
+    (!is_wide).then(|| parent.to_owned())
 }
 
 #[cfg(target_os = "linux")]
 mod system {
+    use std::collections::BTreeSet;
+
     use landlock::{
-        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort,
+        ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus,
         PathBeneath, PathFd, RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreatedAttr,
         RulesetError, RulesetStatus, Scope,
     };
@@ -112,6 +135,15 @@ mod system {
         match restrict(needs) {
             Ok(confined) => confined,
             Err(error) => Err(format!("Landlock failed: {error}")),
+        }
+    }
+
+    /// A service manager may listen for notifications on an abstract socket.
+    fn scope() -> BitFlags<Scope> {
+        let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+        match notify.as_encoded_bytes().first() {
+            Some(b'@') => Scope::Signal.into(),
+            _ => Scope::from_all(VERSION),
         }
     }
 
@@ -129,9 +161,14 @@ mod system {
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(VERSION))?
             .handle_access(AccessNet::from_all(VERSION))?
-            .scope(Scope::Signal)?
+            .scope(scope())?
             .create()?;
+        // They limit the processors of this process, from which numbers of threads are derived.
+        let control_groups = BTreeSet::from(["/sys/fs/cgroup".into()]);
+        let own_control_group = BTreeSet::from(["/proc/self/cgroup".into()]);
         let grants = [
+            (&control_groups, read),
+            (&own_control_group, AccessFs::ReadFile.into()),
             (&needs.read_folders, read),
             (&needs.read_files, AccessFs::ReadFile.into()),
             (&needs.write_folders, write),
@@ -144,9 +181,6 @@ mod system {
                 };
                 ruleset = ruleset.add_rule(PathBeneath::new(folder, access))?;
             }
-        }
-        if let Some(port) = needs.bind_port {
-            ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
         }
         let status = ruleset.all_threads(true)?.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {
@@ -174,6 +208,7 @@ mod tests {
     use std::fs;
     use std::io::ErrorKind;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::symlink;
     use std::process::Command;
 
     use clap::Parser;
@@ -233,6 +268,9 @@ mod tests {
         std::env::set_current_dir(folder).unwrap();
         let args = ServerArgs::parse_from(["server"].into_iter().chain(args).chain(tls));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let processors = std::thread::available_parallelism().unwrap();
+        fs::copy("/bin/true", path("cache/program")).unwrap();
         if let Err(reason) = system::confine(&Needs::of(&args)) {
             assert!(reason.contains("Landlock"), "{reason}");
             eprintln!("nothing is tested: {reason}");
@@ -263,6 +301,16 @@ mod tests {
         denied("writing to the key", fs::write(path("tls/key.pem"), "y"));
         denied("the names beside the key", fs::read_dir(path("tls")));
         denied("a program", Command::new("/bin/true").status());
+        denied(
+            "a program in the cache",
+            Command::new(path("cache/program")).status(),
+        );
+        denied("a link in the cache", symlink("/etc", path("cache/link")));
+        denied(
+            "moving a file into the cache",
+            fs::rename(path("tls/key.pem"), path("cache/key.pem")),
+        );
+        denied("the folder above", fs::write(path("new"), "y"));
         denied("a connection", TcpStream::connect(address));
         denied("another port", TcpListener::bind("127.0.0.1:0"));
 
@@ -275,5 +323,28 @@ mod tests {
         fs::create_dir(path("cache/forms")).unwrap();
         fs::rename(path("cache/index"), path("cache/forms/index")).unwrap();
         fs::remove_file(path("cache/forms/index")).unwrap();
+        assert_eq!(std::thread::available_parallelism().unwrap(), processors);
+        fs::read("/proc/self/cgroup").unwrap();
+        // Sockets that were open go on.
+        drop(client);
+        listener.accept().unwrap();
+    }
+
+    #[test]
+    fn the_parent_is_readable_unless_it_is_the_root_or_contains_home_folders() {
+        let home = env::var_os("HOME").map(PathBuf::from).unwrap();
+        assert_eq!(narrow_parent(Path::new("/srv/images")), Some("/srv".into()));
+        for wide in ["/images", "/", "/home/photos"] {
+            assert_eq!(narrow_parent(Path::new(wide)), None, "{wide}");
+        }
+        assert_eq!(narrow_parent(&home), None);
+        assert_eq!(narrow_parent(&home.join("Pictures")), None);
+        let images = home.join("Pictures/2026");
+        assert_eq!(narrow_parent(&images), Some(home.join("Pictures")));
+
+        // Nor by a link.
+        let dir = tempfile::tempdir().unwrap();
+        symlink(&home, dir.path().join("link")).unwrap();
+        assert_eq!(narrow_parent(&dir.path().join("link/Pictures")), None);
     }
 }

@@ -58,7 +58,6 @@ pub fn main(args: &ServerArgs) -> Exit {
 }
 
 fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), Failure> {
-    let (shutdown, hangups) = signals::listen_as_server(Exit::Other)?;
     // Checked first, so that a mistyped folder does not leave a new certificate behind.
     std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
     let tls = if args.no_tls {
@@ -68,16 +67,22 @@ fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), F
     };
     // Binds before the initial scan, so that a port in use is reported at once. Listens only after the scan.
     let socket = Socket::new(passed, &args.bind)?;
+    let metrics = match args.metrics {
+        Some(address) => Some((address, Metrics::bind(address)?)),
+        None => None,
+    };
     let files = limits::raise_open_files();
-    // Before other threads are started: only new kernels confine those.
+    // Before other threads are started: a kernel before Landlock's version 8 does not confine threads that run already.
     cache::create(args);
     confine::confine(args);
+    logging::start_server_thread();
+    let (shutdown, hangups) = signals::listen_as_server(Exit::Other)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build()
         .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    let result = runtime.block_on(serve(args, socket, tls, files, shutdown, hangups));
+    let result = runtime.block_on(serve(args, socket, metrics, tls, files, shutdown, hangups));
     // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
@@ -86,14 +91,15 @@ fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), F
 async fn serve(
     args: &ServerArgs,
     socket: Socket,
+    metrics: Option<(SocketAddr, std::net::TcpListener)>,
     tls: Option<Arc<ServerTls>>,
     files: Option<u64>,
     shutdown: ShutdownSignal,
     hangups: Hangups,
 ) -> Result<(), Failure> {
     let status = Arc::new(Status::default());
-    let metrics = match args.metrics {
-        Some(address) => Some(Metrics::serve(address, Arc::clone(&status)).await?),
+    let metrics = match metrics {
+        Some((address, listener)) => Some(Metrics::serve(address, listener, Arc::clone(&status))?),
         None => None,
     };
     let store = tokio::select! {

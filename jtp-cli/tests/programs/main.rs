@@ -3,6 +3,7 @@
 
 mod caching;
 mod certificates;
+mod confined;
 mod failures;
 mod fetching;
 mod identity;

@@ -47,6 +47,12 @@ pub(super) struct Metrics {
     catalog: Mutex<CatalogSize>,
 }
 
+fn failure(address: SocketAddr, error: &dyn std::fmt::Display) -> Failure {
+    Failure::other(format!(
+        "cannot serve metrics on {address}: {error}; choose another address with --metrics"
+    ))
+}
+
 struct Sources {
     server: Server,
     store: Arc<DirStore>,
@@ -62,23 +68,30 @@ struct CatalogSize {
 }
 
 impl Metrics {
-    /// Serves metrics at this address until the runtime ends.
-    pub(super) async fn serve(
+    /// Listens at this address, for [`Metrics::serve`].
+    pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+        let bind = || {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        bind().map_err(|error: std::io::Error| {
+            if error.kind() == std::io::ErrorKind::AddrInUse {
+                failure(address, &"the port is in use")
+            } else {
+                failure(address, &error)
+            }
+        })
+    }
+
+    /// Serves metrics on this listener, which was bound to `address`, until the runtime ends.
+    pub(super) fn serve(
         address: SocketAddr,
+        listener: std::net::TcpListener,
         status: Arc<Status>,
     ) -> Result<Arc<Metrics>, Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::other(format!(
-                "cannot serve metrics on {address}: {error}; choose another address with --metrics"
-            ))
-        };
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            if error.kind() == std::io::ErrorKind::AddrInUse {
-                failed(&"the port is in use")
-            } else {
-                failed(&error)
-            }
-        })?;
+        let failed = |error: &dyn std::fmt::Display| failure(address, error);
+        let listener = TcpListener::from_std(listener).map_err(|error| failed(&error))?;
         let bound = listener.local_addr().map_err(|error| failed(&error))?;
         let metrics = Arc::new(Metrics::new(status).map_err(|error| failed(&error))?);
         tracing::info!("metrics on http://{bound}/metrics, health on http://{bound}/healthz");

@@ -1,0 +1,120 @@
+//! The server confines itself to the images and its cache.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
+
+/// Whether each thread of a server gave up privileges for good, which Landlock requires.
+fn confined_threads(server: &Process) -> Vec<bool> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let statuses = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")));
+    statuses
+        .filter_map(Result::ok)
+        .map(|status| status.contains("NoNewPrivs:\t1"))
+        .collect()
+}
+
+#[test]
+fn server_confines_all_its_threads_and_reports_it() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--metrics", "127.0.0.1:0"]);
+    let line = server.err.wait_for("confined");
+    if line.contains("not confined") {
+        eprintln!("skipped: {line}");
+        return;
+    }
+    let base = dir.path("").canonicalize().unwrap();
+    let base = base.to_str().unwrap().trim_end_matches('/');
+    assert!(line.contains("INFO"), "{line}");
+    assert!(line.contains("confined by Landlock (version "), "{line}");
+    assert!(
+        line.contains(&format!("; writes below {base}/cache/jtp")),
+        "{line}"
+    );
+    let threads = confined_threads(&server);
+    assert!(
+        threads.len() > 3 && threads.iter().all(|confined| *confined),
+        "{threads:?}"
+    );
+    dir.fetch(&server, &["--list"]);
+    server.stop();
+}
+
+#[test]
+fn server_reports_that_it_is_not_confined() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-sandbox"]);
+    let line = server.err.wait_for("confined");
+    assert!(line.contains("not confined (--no-sandbox)"), "{line}");
+    server.stop();
+}
+
+#[test]
+fn images_folder_can_be_replaced_but_not_by_a_link_that_leads_outside() {
+    let dir = TestDir::new();
+    fs::create_dir_all(dir.path("share/images")).unwrap();
+    fs::create_dir(dir.path("secret")).unwrap();
+    // Files beside the certificate can be read.
+    fs::create_dir(dir.path("tls")).unwrap();
+    let tls = ["--cert", "tls/cert.pem", "--key", "tls/key.pem"];
+    let server = dir.serve(&[&["--images", "share/images"], &tls[..]].concat());
+    let is_confined = !server.err.wait_for("confined").contains("not confined");
+    let listed = || dir.fetch(&server, &["--list"]).out;
+
+    fs::rename(dir.path("share/images"), dir.path("share/old")).unwrap();
+    fs::create_dir(dir.path("share/images")).unwrap();
+    fs::write(dir.path("share/images/new.png"), random_image(1, 1000)).unwrap();
+    wait_until("the new folder is served", || listed().contains("new.png"));
+
+    fs::write(dir.path("secret/secret.png"), random_image(2, 1000)).unwrap();
+    let (images, link) = (dir.path("share/images"), dir.path("share/link"));
+    symlink("../secret", &link).unwrap();
+    renameat_with(CWD, &images, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+    if is_confined {
+        server.err.wait_for("cannot read the images folder");
+        assert!(!listed().contains("secret.png"));
+    }
+    server.stop();
+}
+
+#[test]
+fn server_reports_why_it_is_not_confined_and_serves() {
+    let dir = TestDir::with_images();
+    for (fault, reason) in [
+        (
+            "landlock_create_ruleset:error=ENOSYS",
+            "this kernel has no Landlock",
+        ),
+        (
+            "landlock_create_ruleset:error=EOPNOTSUPP",
+            "Landlock is disabled",
+        ),
+        ("landlock_restrict_self:error=EPERM", "Landlock failed: "),
+    ] {
+        let mut command = dir.command("strace", &["-f", "-qq", "-o", "/dev/null", "-e"]);
+        command.arg(format!("inject={fault}")).arg(SERVER);
+        command.args(["--bind", "127.0.0.1:0"]);
+        if !has_strace() {
+            eprintln!("skipped: strace does not work here");
+            return;
+        }
+        let mut server = Process::start(command);
+        let line = server.err.wait_for("confined");
+        assert!(line.contains("WARN"), "{line}");
+        assert!(line.contains(&format!("not confined: {reason}")), "{line}");
+        let line = server.out.next_line();
+        server.address = line.strip_prefix("listening on ").unwrap().to_owned();
+        assert!(dir.fetch(&server, &["--list"]).out.contains("a.png"));
+    }
+}
+
+fn has_strace() -> bool {
+    let mut strace = Command::new("strace");
+    let output = strace.args(["-qq", "-o", "/dev/null", "true"]).output();
+    output.is_ok_and(|output| output.status.success())
+}
