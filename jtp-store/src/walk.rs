@@ -63,6 +63,8 @@ pub(crate) struct Walked {
     pub(crate) folder: File,
     /// Whether trusted users alone can have put it there.
     pub(crate) is_controlled: bool,
+    /// Whether root and this process's user alone can have put it there, if [`Walked::is_controlled`].
+    pub(crate) is_own: bool,
 }
 
 /// Opens the folder at `path`; a relative one begins at `start`. Symbolic links are followed if trusted users alone can
@@ -79,14 +81,17 @@ pub(crate) fn walk(start: &impl AsFd, path: &Path, trusted: Trusted) -> io::Resu
     };
     // What is left of the path, in reverse order.
     let mut rest = reversed(path);
-    let (mut is_controlled, mut links) = (true, 0);
+    let (mut is_controlled, mut is_own, mut links) = (true, true, 0);
     while let Some(part) = rest.pop() {
-        let is_own = trusted.controls(&rustix::fs::fstat(&folder)?);
+        let parent = rustix::fs::fstat(&folder)?;
+        let is_safe = trusted.controls(&parent);
+        is_own &= Trusted::OWN.includes(parent.st_uid);
         let found = statat(&folder, &part, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(found.st_mode).is_symlink() {
-            if !is_own || !trusted.includes(found.st_uid) {
+            if !is_safe || !trusted.includes(found.st_uid) {
                 return Err(untrusted_link(&part));
             }
+            is_own &= Trusted::OWN.includes(found.st_uid);
             links += 1;
             if links > MAX_LINKS {
                 return Err(rustix::io::Errno::LOOP.into());
@@ -99,12 +104,13 @@ pub(crate) fn walk(start: &impl AsFd, path: &Path, trusted: Trusted) -> io::Resu
             }
             continue;
         }
-        is_controlled &= is_own;
+        is_controlled &= is_safe;
         folder = openat(&folder, &part, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
     }
     Ok(Walked {
         folder: File::from(folder),
         is_controlled,
+        is_own,
     })
 }
 

@@ -165,6 +165,68 @@ fn a_folder_below_one_of_another_user_is_not_published() {
 }
 
 #[test]
+fn the_owner_of_the_images_folder_does_not_get_folders_of_others_published() {
+    let place = Place::new();
+    if !can_chown(place.0.path()) {
+        return println!("skipped: only root can give files to another user");
+    }
+    // As for a server of root that serves the folder of a user.
+    for name in ["shared", "shared/images"] {
+        chown(place.path(name), Some(OTHER), None).unwrap();
+    }
+    let link = |target: &str| {
+        let link = place.path("shared/images");
+        symlink(place.path(target), &link).unwrap();
+        lchown(&link, Some(OTHER), None).unwrap();
+    };
+    let store = place.serve("shared/images");
+    place.rename("shared/images", "shared/before");
+    link("elsewhere/images");
+    assert_unpublished(&store, "a link to a folder of root");
+    fs::remove_file(place.path("shared/images")).unwrap();
+    place.rename("shared/private", "shared/images");
+    assert_unpublished(&store, "a folder of root");
+    place.rename("shared/images", "shared/private");
+    // A link to a folder of their own is followed.
+    link("shared/before");
+    assert!(wait_for_names(&store, &["public.png"]) < SOON);
+}
+
+#[test]
+fn a_link_of_the_owner_to_a_disk_of_another_user_is_not_published() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let place = Place::new();
+    if !can_chown(place.0.path()) {
+        return println!("skipped: only root can give files to another user");
+    }
+    for name in ["shared", "shared/images"] {
+        chown(place.path(name), Some(OTHER), None).unwrap();
+    }
+    let disk = place.path("elsewhere/images");
+    let store = place.serve("shared/images");
+    if mount(
+        "tmpfs",
+        &disk,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(c"size=1m"),
+    )
+    .is_err()
+    {
+        return println!("skipped: mounting is not allowed here");
+    }
+    write(&disk, "private.png", "private");
+    place.rename("shared/images", "shared/before");
+    symlink(&disk, place.path("shared/images")).unwrap();
+    lchown(place.path("shared/images"), Some(OTHER), None).unwrap();
+    let took = wait_for(&store, jtp_core::Catalog::is_empty);
+    let mut changes = store.catalog().subscribe();
+    let published = changes.wait_timeout(Duration::from_millis(2_500));
+    unmount(&disk, UnmountFlags::DETACH).unwrap();
+    assert!(took < SOON && published.is_none());
+}
+
+#[test]
 fn a_link_of_another_user_is_followed_once_at_the_start() {
     let place = Place::new();
     place.set_mode("", 0o777);

@@ -13,6 +13,7 @@ mod logs;
 mod names;
 mod readers;
 mod slow;
+mod swap;
 mod tls;
 mod vanished;
 mod watchers;

@@ -296,3 +296,19 @@ fn r5_a_disk_image_stays_and_an_image_of_its_name_gets_its_id_as_a_suffix() {
         }
     }
 }
+
+#[test]
+fn r5_a_disk_image_longer_than_any_image_stays() {
+    for args in [&[][..], &["--batch"]] {
+        let workdir = WorkDir::of(&[]);
+        let path = workdir.path().join("disk.img");
+        // Sparse: it takes no space.
+        fs::File::create(&path).unwrap().set_len(5 << 30).unwrap();
+        let image = HostileImage::raw("disk", b"of the server");
+        let address = hostile_server(vec![image]);
+        let args = [args, &["--out", "."]].concat();
+        let ended = client(&workdir, address, &args);
+        assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+        assert_eq!(fs::metadata(path).unwrap().len(), 5 << 30, "{args:?}");
+    }
+}

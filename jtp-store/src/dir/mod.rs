@@ -94,10 +94,11 @@ use crate::variants::VariantCache;
 ///   listed whatever its other names are. // S14
 /// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
 ///   are then not read again, if they come back within a day.
-/// - The path is followed wherever it leads when the store is opened. Another folder is served later only if no one but
-///   root, this process's user or the owner of the first folder can have put it there and one of them owns it, or if it
-///   is the root of a mounted file system. Symbolic links in the path are followed later on the same condition, so that
-///   a link can be switched from one release to the next. Any other folder counts as missing.
+/// - The path is followed wherever it leads when the store is opened. On Unix, another folder is served there later only
+///   if no one but root, this process's user or the owner of the first folder can have put it there, and if it has the
+///   same owner (or is one of root or this user that the owner cannot have put there), or if it is a file system that was
+///   mounted there. Symbolic links in the path are followed later if these users alone can have made them, so that a
+///   link can be switched from one release to the next. Any other folder counts as missing.
 ///
 /// Dropping the store joins the threads that follow the folder; they stop at the next buffer. Reads under way are
 /// completed, and open bodies stay valid.

@@ -6,8 +6,10 @@
 //!
 //! - At the start, the path is followed wherever it leads, links included: who starts the program has chosen it.
 //! - Later, the same folder is accepted again, wherever it was in between. Another one is accepted only if no one but
-//!   root, this process's user or the owner of the images folder can have put it there, and if one of these owns it; or
-//!   if it is the root of a mounted file system, since only root can mount.
+//!   root, this process's user or the owner of the images folder can have put it there. Then it has to have the same
+//!   owner; a folder of root or of this process's user is accepted if the owner of the images folder, too, cannot have put
+//!   it there.
+//! - The root of a file system that is mounted in the same place is accepted: only root can mount.
 //! - A link is followed later if one of these users owns it and no one else can replace it: a link `current` that is
 //!   switched from one release to the next. If there was any other link at the start, the path is from then on that to
 //!   which it led.
@@ -39,8 +41,29 @@ mod unix {
         path: PathBuf,
         /// The current folder when the program was started.
         start: Option<File>,
-        /// The last folder that was accepted.
-        accepted: Option<Stat>,
+        accepted: Option<Accepted>,
+    }
+
+    /// The last folder that was accepted.
+    #[derive(Clone, Copy)]
+    struct Accepted {
+        folder: Stat,
+        parent: Option<Stat>,
+    }
+
+    impl Accepted {
+        fn new(folder: &impl AsFd, stat: Stat) -> Accepted {
+            Accepted {
+                folder: stat,
+                parent: statat(folder, "..", AtFlags::empty()).ok(),
+            }
+        }
+
+        /// Whether another folder is the root of a file system that was mounted in the same place.
+        fn is_mounted_over(&self, folder: &File, now: &Accepted) -> bool {
+            let same = self.parent.zip(now.parent);
+            same.is_some_and(|(before, now)| is_same(&before, &now)) && is_mounted(folder)
+        }
     }
 
     impl Place {
@@ -86,25 +109,26 @@ mod unix {
                 // There is a link on the way that others can change.
                 self.path = std::fs::canonicalize(&self.path)?;
             }
-            self.accepted = Some(found);
+            self.accepted = Some(Accepted::new(&opened, found));
             Ok(Dir::from_std_file(File::from(opened)))
         }
 
-        fn open_again(&mut self, before: &Stat) -> io::Result<Dir> {
-            let trusted = Trusted::and(before.st_uid);
-            let walked = walk(&self.start(), &self.path, trusted)?;
+        fn open_again(&mut self, before: &Accepted) -> io::Result<Dir> {
+            let owner = before.folder.st_uid;
+            let walked = walk(&self.start(), &self.path, Trusted::and(owner))?;
             let found = fstat(&walked.folder)?;
-            let is_same_folder = is_same(&found, before) && found.st_uid == before.st_uid;
-            if !is_same_folder && !is_mounted(&walked.folder) {
-                if !trusted.includes(found.st_uid) {
-                    let user = found.st_uid;
-                    return Err(refused(&format!("belongs to another user (uid {user})")));
-                }
+            let now = Accepted::new(&walked.folder, found);
+            let user = found.st_uid;
+            let is_same_folder = is_same(&found, &before.folder) && user == owner;
+            if !is_same_folder && !before.is_mounted_over(&walked.folder, &now) {
                 if !walked.is_controlled {
                     return Err(refused("may have been put there by another user"));
                 }
+                if user != owner && !(walked.is_own && Trusted::OWN.includes(user)) {
+                    return Err(refused(&format!("belongs to another user (uid {user})")));
+                }
             }
-            self.accepted = Some(found);
+            self.accepted = Some(now);
             Ok(Dir::from_std_file(walked.folder))
         }
     }
