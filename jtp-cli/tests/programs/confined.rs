@@ -126,7 +126,8 @@ fn server_reports_why_it_is_not_confined_and_serves() {
         ),
         ("landlock_restrict_self:error=EPERM", "Landlock failed: "),
     ] {
-        let mut command = dir.command("strace", &["-f", "-qq", "-o", "/dev/null", "-e"]);
+        // With -D the process is the server, which ends with the test, and not strace.
+        let mut command = dir.command("strace", &["-D", "-f", "-qq", "-o", "/dev/null", "-e"]);
         command.arg(format!("inject={fault}")).arg(SERVER);
         command.args(["--bind", "127.0.0.1:0"]);
         if !has_strace() {
@@ -140,6 +141,7 @@ fn server_reports_why_it_is_not_confined_and_serves() {
         let line = server.out.next_line();
         server.address = line.strip_prefix("listening on ").unwrap().to_owned();
         assert!(dir.fetch(&server, &["--list"]).out.contains("a.png"));
+        assert_eq!(server.stop().code, Some(0));
     }
 }
 
