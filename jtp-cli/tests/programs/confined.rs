@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
 
@@ -79,6 +80,35 @@ fn images_folder_can_be_replaced_but_not_by_a_link_that_leads_outside() {
         server.err.wait_for("cannot read the images folder");
         assert!(!listed().contains("secret.png"));
     }
+    server.stop();
+}
+
+#[test]
+fn disk_that_is_mounted_over_the_images_folder_is_served() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("elsewhere")).unwrap();
+    fs::write(dir.path("elsewhere/bound.png"), random_image(1, 1000)).unwrap();
+    let server = dir.serve(&[]);
+    let listed = || dir.fetch(&server, &["--list"]).out;
+    let images = dir.path("images");
+    let no_flags = MountFlags::empty();
+
+    for name in ["first.png", "second.png"] {
+        if mount("tmpfs", &images, "tmpfs", no_flags, None).is_err() {
+            eprintln!("skipped: cannot mount a tmpfs");
+            return;
+        }
+        fs::write(images.join(name), random_image(2, 1000)).unwrap();
+        wait_until("the disk is served", || listed().contains(name));
+        // The server has it open.
+        unmount(&images, UnmountFlags::DETACH).unwrap();
+        wait_until("the disk is gone", || listed().is_empty());
+    }
+    mount_bind(dir.path("elsewhere"), &images).unwrap();
+    wait_until("the other folder is served", || {
+        listed().contains("bound.png")
+    });
+    unmount(&images, UnmountFlags::DETACH).unwrap();
     server.stop();
 }
 

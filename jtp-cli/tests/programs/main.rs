@@ -9,6 +9,7 @@ mod fetching;
 mod identity;
 mod logging;
 mod metrics;
+mod pages;
 mod planning;
 mod proxy_protocol;
 mod readme;

@@ -1,4 +1,4 @@
-//! Checks the `console` blocks of README.md against the programs.
+//! Checks the `console` blocks of README.md against the programs. `pages.rs` uses the same for other pages.
 //!
 //! Each command is run on the images of `images/`, with only the server's address replaced. In its output, `…` stands for
 //! any number of lines, and numbers may differ.
@@ -16,22 +16,27 @@ const TESTED_ELSEWHERE: [&str; 2] = [
     "cargo test --workspace",
 ];
 
-/// A command and its output in README.md.
-struct ReadmeCommand {
-    command: String,
-    expected: Vec<String>,
+/// A command and its output in a page.
+pub(crate) struct PageCommand {
+    pub(crate) command: String,
+    pub(crate) expected: Vec<String>,
 }
 
-fn readme_commands() -> Vec<ReadmeCommand> {
+/// The text of a page, by its path below the root of the repository.
+pub(crate) fn page(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let mut all: Vec<ReadmeCommand> = Vec::new();
-    for block in readme.split("```console\n").skip(1) {
+    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The commands in the `console` blocks of a text.
+pub(crate) fn console_commands(text: &str) -> Vec<PageCommand> {
+    let mut all: Vec<PageCommand> = Vec::new();
+    for block in text.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
         assert!(block.starts_with("$ "), "{block}");
         for line in block.lines().filter(|line| !line.is_empty()) {
             match line.strip_prefix("$ ") {
-                Some(command) => all.push(ReadmeCommand {
+                Some(command) => all.push(PageCommand {
                     command: command.to_owned(),
                     expected: Vec::new(),
                 }),
@@ -56,7 +61,7 @@ fn normalize(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn assert_output(command: &str, expected: &[String], actual: &[&str]) {
+pub(crate) fn assert_output(command: &str, expected: &[String], actual: &[&str]) {
     let mut left = actual;
     for (n, line) in expected.iter().enumerate() {
         if line == "…" {
@@ -74,16 +79,21 @@ fn assert_output(command: &str, expected: &[String], actual: &[&str]) {
     assert!(left.is_empty(), "{command} also prints {left:#?}");
 }
 
-#[test]
-fn readme_commands_print_the_shown_output() {
-    let dir = TestDir::new();
+/// Copies the images of the repository into the folder of a test.
+pub(crate) fn copy_images(dir: &TestDir) {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
     for file in fs::read_dir(&images).unwrap().map(Result::unwrap) {
         fs::copy(file.path(), dir.path("images").join(file.file_name())).unwrap();
     }
+}
+
+#[test]
+fn readme_commands_print_the_shown_output() {
+    let dir = TestDir::new();
+    copy_images(&dir);
     let mut servers: Vec<Process> = Vec::new();
     let mut run = 0;
-    for ReadmeCommand { command, expected } in readme_commands() {
+    for PageCommand { command, expected } in console_commands(&page("README.md")) {
         if TESTED_ELSEWHERE.contains(&command.as_str()) {
             continue;
         }

@@ -1,0 +1,123 @@
+//! Checks the commands of the pages in `docs/` and `packaging/` against the programs.
+
+use std::fs;
+
+use clap::Parser;
+use jtp_cli::client_args::ClientArgs;
+use jtp_cli::server_args::ServerArgs;
+
+use crate::readme::{assert_output, console_commands, copy_images, page};
+use crate::support::{CLIENT, Process, TestDir};
+
+const PAGES: [&str; 5] = [
+    "README.md",
+    "docs/hardening.md",
+    "docs/public-server.md",
+    "docs/threat-model.md",
+    "packaging/systemd/README.md",
+];
+
+/// The name of a client in the page, after its key.
+const NAME: &str = "alice@laptop";
+
+/// The lines in code blocks, those joined that end with a backslash.
+fn code_lines(text: &str) -> Vec<String> {
+    let blocks = text.split("```").skip(1).step_by(2);
+    let joined = blocks.map(|block| block.replace("\\\n", " "));
+    joined
+        .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// A key that is shown in part, as in `sha256:8f43…c1e7`, is replaced.
+fn with_keys(words: &str, key: &str) -> Vec<String> {
+    let word = |word: &str| match word.starts_with("sha256:") && word.contains('…') {
+        true => key.to_owned(),
+        false => word.trim_matches('\'').to_owned(),
+    };
+    words.split_whitespace().map(word).collect()
+}
+
+#[test]
+fn commands_of_all_pages_have_valid_arguments() {
+    let key = format!("sha256:{}", "0".repeat(64));
+    for name in PAGES {
+        let mut commands = 0;
+        for line in code_lines(&page(name)) {
+            let command = line.strip_prefix("$ ").unwrap_or(&line);
+            let command = command
+                .strip_prefix("ExecStart=/usr/local/bin/")
+                .unwrap_or(command);
+            let args = with_keys(command, &key);
+            let result = match args.first().map(String::as_str) {
+                Some("server") => ServerArgs::try_parse_from(&args).map(drop),
+                // HAProxy's configuration has lines of this form.
+                Some("client") if line.starts_with("$ ") => {
+                    ClientArgs::try_parse_from(&args).map(drop)
+                }
+                _ => continue,
+            };
+            if args.iter().any(|arg| arg == "send-proxy-v2") {
+                continue;
+            }
+            commands += 1;
+            assert!(result.is_ok(), "{name}: {line}: {}", result.unwrap_err());
+        }
+        assert!(commands > 0 || name == "docs/threat-model.md", "{name}");
+    }
+}
+
+#[test]
+fn public_server_page_admits_the_listed_client_alone() {
+    let dir = TestDir::new();
+    copy_images(&dir);
+    let text = page("docs/public-server.md");
+    let section = text.split("\n## ").nth(1).unwrap();
+    let mut commands = console_commands(section).into_iter();
+    let mut next = |program: &str| {
+        let next = commands.next().unwrap();
+        assert!(next.command.starts_with(program), "{}", next.command);
+        next
+    };
+    let run = |command: &str, key: &str, more: &[&str]| {
+        let args = with_keys(command, key);
+        let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+        dir.run(CLIENT, &[&args[..], more].concat())
+    };
+
+    let show = next("client ");
+    let line = run(&show.command, "", &[]).out;
+    let (own_key, own_name) = line.trim_end().split_once(' ').unwrap();
+    assert!(own_name.len() > 1 && show.expected[0].ends_with(NAME));
+
+    let clients = next("cat clients.txt");
+    let lines = clients
+        .expected
+        .iter()
+        .map(|line| match line.starts_with("sha256:") {
+            true => format!("{own_key} {NAME}\n"),
+            false => format!("{line}\n"),
+        });
+    fs::write(dir.path("clients.txt"), lines.collect::<String>()).unwrap();
+
+    let serve = next("server ");
+    assert_eq!(serve.expected, ["listening on 0.0.0.0:8443"]);
+    let args: Vec<&str> = serve.command.split_whitespace().skip(1).collect();
+    let server: Process = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
+    let line = server.err.wait_for("the server's key is ");
+    let key = line
+        .split_whitespace()
+        .find(|word| word.starts_with("sha256:"));
+    let address = ["--addr", server.address.as_str()];
+
+    let fetch = next("client ");
+    let output = run(&fetch.command, key.unwrap(), &address);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let printed: Vec<&str> = output.out.lines().collect();
+    assert_output(&fetch.command, &fetch.expected, &printed);
+
+    let refused = next("client ");
+    let output = run(&refused.command, key.unwrap(), &address);
+    assert_eq!(refused.expected, ["# exit code 5"]);
+    assert_eq!(output.code, Some(5), "{output:?}");
+}
