@@ -116,12 +116,12 @@ fn a_renamed_file_that_replaces_another_is_announced_as_a_replacement() {
 }
 
 #[test]
-fn names_in_the_plan_are_escaped_and_closed_stdout_is_not_an_error() {
+fn names_in_the_plan_are_harmless_and_closed_stdout_is_not_an_error() {
     let dir = TestDir::new();
     let fake = FakeServer::with(&[("a\u{ad}\u{180e}.png", ImageId(1), 5)], &[]);
     for (flag, line) in [
-        ("--dry-run", "fetch    a\\u{ad}\\u{180e}.png  5\n"),
-        ("--check", "missing  a\\u{ad}\\u{180e}.png\n"),
+        ("--dry-run", "fetch    a__.png  5\n"),
+        ("--check", "missing  a__.png\n"),
     ] {
         let output = dir.run(CLIENT, &[flag, "--addr", &fake.addr()]);
         assert_eq!(output.out, line, "{output:?}");
