@@ -133,6 +133,7 @@ fn t7_exactly_the_listed_keys_are_admitted<W: World>() {
             .unwrap_err();
         assert!(matches!(error, Error::TlsServer { .. }), "{error:?}");
         assert_eq!(*seen.lock().unwrap(), ["Alice", "Bob", "Alice", "Bob"]);
+        assert_eq!(serving.server.counters().clients_refused, 4);
     });
 }
 

@@ -1,13 +1,11 @@
 //! The file of `--clients`. // T7
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::str;
 
 use jtp_tokio::tls::ClientList;
 
-use super::files::check_not_writable;
+use super::files::{check_not_writable, read_regular};
 use crate::exit::Failure;
 
 /// The longest accepted file.
@@ -21,7 +19,7 @@ const MAX_FILE_LENGTH: u64 = 16 << 20;
 pub fn read(path: &Path) -> Result<ClientList, Failure> {
     let cannot_use =
         |what: String| Failure::other(format!("cannot use {}: {what}", path.display()));
-    let (bytes, metadata) = read_file(path)
+    let (bytes, metadata) = read_regular(path, MAX_FILE_LENGTH)
         .map_err(|error| Failure::other(format!("cannot read {}: {error}", path.display())))?;
     check_not_writable(path, &metadata)?;
     let text = str::from_utf8(&bytes).map_err(|error| {
@@ -32,21 +30,6 @@ pub fn read(path: &Path) -> Result<ClientList, Failure> {
     // Each error names the line; its cause only repeats what is expected.
     text.parse()
         .map_err(|error: jtp_tokio::tls::ClientListError| cannot_use(error.to_string()))
-}
-
-fn read_file(path: &Path) -> io::Result<(Vec<u8>, std::fs::Metadata)> {
-    let file = File::open(path)?;
-    // Of the open file, so that it is the one that is read.
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::Error::other("it is a folder"));
-    }
-    let mut bytes = Vec::new();
-    let length = file.take(MAX_FILE_LENGTH + 1).read_to_end(&mut bytes)?;
-    match u64::try_from(length) {
-        Ok(length) if length <= MAX_FILE_LENGTH => Ok((bytes, metadata)),
-        _ => Err(io::Error::other("the file is larger than 16 MiB")),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Files that are created atomically, and files that other users must not control.
 
 use std::fs::{self, Metadata};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -15,6 +15,37 @@ pub(super) const PRIVATE: u32 = 0o600;
 
 /// The mode of certificates.
 pub(super) const PUBLIC: u32 = 0o644;
+
+/// Reads a regular file of at most `limit` bytes. Others are refused without waiting: opening a pipe would wait for a
+/// program that writes to it.
+pub(super) fn read_regular(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    let mut options = fs::File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits());
+        let flags = nonblocking.map_err(io::Error::other)?;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    let file = options.open(path)?;
+    // Of the open file, so that it is the one that is read.
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::other("it is a folder"));
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let length = file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match u64::try_from(length) {
+        Ok(length) if length <= limit => Ok((bytes, metadata)),
+        _ => Err(io::Error::other(format!(
+            "the file is larger than {} MiB",
+            limit >> 20
+        ))),
+    }
+}
 
 /// Creates a file atomically. Fails if it exists.
 pub(super) fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {

@@ -157,6 +157,10 @@ fn is_generated(certificate: &CertificateDer<'_>, key: &rcgen::KeyPair) -> bool 
 /// Locks the key file against other servers that renew; released when the file is dropped. A lock that another program
 /// holds for long delays nothing: then two servers may renew at the same time, and the later file stands.
 fn lock(key: &Path) -> Option<File> {
+    // Opening a pipe would wait.
+    if !std::fs::metadata(key).ok()?.is_file() {
+        return None;
+    }
     let file = File::open(key).ok()?;
     #[cfg(unix)]
     {

@@ -2,14 +2,13 @@
 
 mod kind;
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::files::{check_found, check_owner, exposure};
+use super::files::{check_found, check_owner, exposure, read_regular};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use kind::Kind;
@@ -81,7 +80,7 @@ struct PemFile<'a> {
 
 impl PemFile<'_> {
     fn read(path: &Path) -> Result<PemFile<'_>, Failure> {
-        match PemFile::open(path) {
+        match read_regular(path, MAX_FILE_LENGTH) {
             Ok((bytes, metadata)) => Ok(PemFile {
                 path,
                 bytes,
@@ -93,18 +92,6 @@ impl PemFile<'_> {
                 path.display()
             ))),
             Err(error) => Err(failure(format!("cannot read {}: {error}", path.display()))),
-        }
-    }
-
-    /// The content, and the metadata of the open file.
-    fn open(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let mut bytes = Vec::new();
-        let length = file.take(MAX_FILE_LENGTH + 1).read_to_end(&mut bytes)?;
-        match u64::try_from(length) {
-            Ok(length) if length <= MAX_FILE_LENGTH => Ok((bytes, metadata)),
-            _ => Err(io::Error::other("the file is larger than 16 MiB")),
         }
     }
 

@@ -170,6 +170,9 @@ fn warn_if_nobody(path: &Path, is_empty: bool) {
     }
 }
 
+/// Of a key, this much is shown beside a name: `sha256:` and 8 digits.
+const KEY_SHOWN: usize = 15;
+
 fn log_changes(path: &Path, changes: &ClientChanges) {
     let path = path.display();
     match (&changes.added[..], &changes.removed[..]) {
@@ -184,12 +187,16 @@ fn log_changes(path: &Path, changes: &ClientChanges) {
     }
 }
 
-/// The first names, escaped, and how many follow.
+/// The first names, escaped, with the beginning of their keys, and how many follow.
 fn names(clients: &[ClientIdentity]) -> String {
     let mut names: Vec<String> = clients
         .iter()
         .take(MAX_NAMES)
-        .map(|client| escaped(client.name()).to_string())
+        .map(|client| {
+            let key = client.key().to_string();
+            let key = key.get(..KEY_SHOWN).unwrap_or(&key);
+            format!("{} ({key}…)", escaped(client.name()))
+        })
         .collect();
     if let Some(more @ 1..) = clients.len().checked_sub(MAX_NAMES) {
         names.push(format!("{more} more"));

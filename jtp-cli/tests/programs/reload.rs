@@ -6,11 +6,12 @@ use std::net::TcpStream;
 
 use jtp_tokio::tls::KeyFingerprint;
 use rcgen::{CertificateParams, KeyPair};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use rustls::HandshakeKind;
 
 use crate::identity::{ALL, RawClient, VERSIONS, identity, list};
-use crate::support::{CLIENT, Process, TestDir, random_image};
+use crate::support::{CLIENT, Process, SERVER, TestDir, random_image};
 
 fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
     let args = ["--watch", "--addr", &server.address, "--identity", identity];
@@ -50,6 +51,79 @@ fn t7_removed_client_is_disconnected_and_others_go_on() {
     kept.wait()
         .assert_failure(5, &["does not admit this client"]);
     drop(server);
+}
+
+/// Opening a pipe would wait for a program that writes to it: for ever, and with it every later SIGHUP.
+#[test]
+fn pipes_in_place_of_files_are_refused_at_once() {
+    let dir = TestDir::with_images();
+    let alice = identity(&dir, "alice.pem");
+    list(&dir, &[&alice]);
+    let make_pipe = |name: &str| {
+        let _ = fs::remove_file(dir.path(name));
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, dir.path(name), FileType::Fifo, mode, 0).unwrap();
+    };
+    make_pipe("pipe");
+    let server = dir.serve(&["--clients", "clients"]);
+    make_pipe("clients");
+    server.signal(Signal::HUP);
+    server.err.wait_for("not a regular file");
+    fs::remove_file(dir.path("clients")).unwrap();
+    list(&dir, &["# nobody"]);
+    server.signal(Signal::HUP);
+    server.err.wait_for("removed from clients: ");
+    make_pipe("cert.pem");
+    server.signal(Signal::HUP);
+    server.err.wait_for("cannot read cert.pem");
+    drop(server);
+
+    let at_start: [(&str, &[&str]); 5] = [
+        (
+            SERVER,
+            &[
+                "--bind",
+                "127.0.0.1:0",
+                "--clients",
+                "pipe",
+                "--cert",
+                "a",
+                "--key",
+                "b",
+            ],
+        ),
+        (
+            SERVER,
+            &[
+                "--bind",
+                "127.0.0.1:0",
+                "--cert",
+                "pipe",
+                "--key",
+                "key.pem",
+            ],
+        ),
+        (
+            SERVER,
+            &[
+                "--bind",
+                "127.0.0.1:0",
+                "--cert",
+                "alice.pem",
+                "--key",
+                "pipe",
+            ],
+        ),
+        (CLIENT, &["--list", "--tls", "--cert", "pipe"]),
+        (CLIENT, &["--list", "--identity", "pipe"]),
+    ];
+    for (program, args) in at_start {
+        let output = dir.run(program, args);
+        assert!(
+            output.err.contains("not a regular file"),
+            "{args:?}: {output:?}"
+        );
+    }
 }
 
 #[test]

@@ -64,7 +64,11 @@ impl<R: Runtime> Shared<R> {
         let Some(tls) = &peer.tls else {
             return Identified::refused(peer, ErrorCode::UnsupportedFeature, crate::TLS_REQUIRED);
         };
-        let Some(admission) = tls.key().and_then(|key| clients.admit(&key)) else {
+        let key = tls.key();
+        let Some(admission) = key.and_then(|key| clients.admit(&key)) else {
+            if let Some(key) = key {
+                clients.record_refusal(&key);
+            }
             return Identified::refused(peer, ErrorCode::InvalidRequest, crate::NOT_ADMITTED);
         };
         peer.identity = Some(admission.identity);

@@ -326,6 +326,8 @@ impl<R: Runtime> Server<R> {
         counters.watchers_evicted = shared.watchers.evicted();
         #[cfg(feature = "tls")]
         {
+            let clients = shared.clients.as_ref();
+            counters.clients_refused = clients.map_or(0, crate::tls::AuthorizedClients::refused);
             counters.handshakes_waiting =
                 u64::try_from(shared.handshakes.waiting()).unwrap_or(u64::MAX);
         }

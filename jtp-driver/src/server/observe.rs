@@ -97,6 +97,9 @@ pub struct Counters {
     pub watchers: u64,
     /// Watchers that were ended, because there were too many.
     pub watchers_evicted: u64,
+    /// Clients that were refused because their key is not in the list of
+    /// [`ServerBuilder::clients`](super::ServerBuilder::clients). // T7
+    pub clients_refused: u64,
     /// TLS handshakes that have begun and not ended, including those that wait for their client.
     pub handshakes: u64,
     /// Those of `handshakes` that wait for their turn, because too many have something to do.

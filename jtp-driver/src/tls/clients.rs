@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -14,6 +15,7 @@ use rustls::{CertificateError, DistinguishedName, Error};
 use super::signatures::verify_signatures;
 use super::{InvalidFingerprint, KeyFingerprint};
 use crate::ShutdownSignal;
+use crate::throttle::LogThrottle;
 
 /// The longest name of a client, in bytes.
 const MAX_NAME: usize = 255;
@@ -163,7 +165,20 @@ impl FromStr for ClientList {
 /// resumes a TLS session, and ends those of clients that are removed from the list. A server with only the second part
 /// admits nobody.
 #[derive(Debug, Clone, Default)]
-pub struct AuthorizedClients(Arc<RwLock<HashMap<KeyFingerprint, Listed>>>);
+pub struct AuthorizedClients(Arc<Clients>);
+
+#[derive(Debug, Default)]
+struct Clients {
+    listed: RwLock<HashMap<KeyFingerprint, Listed>>,
+    refused: Mutex<Refused>,
+}
+
+/// Clients with keys that are not in the list.
+#[derive(Debug, Default)]
+struct Refused {
+    count: u64,
+    log: LogThrottle,
+}
 
 /// A client of the list.
 #[derive(Debug)]
@@ -215,7 +230,11 @@ impl AuthorizedClients {
             key: *key,
             name: Arc::clone(name),
         };
-        let mut listed = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self
+            .0
+            .listed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         listed.retain(|key, client| {
             let stays = list.0.contains_key(key);
             if !stays {
@@ -247,7 +266,7 @@ impl AuthorizedClients {
     }
 
     pub(crate) fn admit(&self, key: &KeyFingerprint) -> Option<Admission> {
-        let listed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = self.0.listed.read().unwrap_or_else(PoisonError::into_inner);
         let client = listed.get(key)?;
         Some(Admission {
             identity: ClientIdentity {
@@ -256,6 +275,28 @@ impl AuthorizedClients {
             },
             removed: client.removed.clone(),
         })
+    }
+
+    /// The number of times that a client was refused because its key is not in the list.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refusals().count
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refused> {
+        self.0
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and logs a refusal. Strangers can cause as many as they like.
+    pub(crate) fn record_refusal(&self, key: &KeyFingerprint) {
+        let mut refused = self.refusals();
+        refused.count += 1;
+        if let Some(count) = refused.log.record(Instant::now()) {
+            tracing::warn!(%key, count, "refused a client whose key is not in the list");
+        }
     }
 
     /// Verifies clients in the handshake: for
@@ -292,6 +333,7 @@ impl ClientCertVerifier for Verifier {
         if self.clients.get(&key).is_some() {
             Ok(ClientCertVerified::assertion())
         } else {
+            self.clients.record_refusal(&key);
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
     }

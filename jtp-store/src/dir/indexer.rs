@@ -38,6 +38,7 @@ use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
 use crate::hash;
+use jtp_driver::LogThrottle;
 use jtp_driver::store::LiveCatalog;
 
 /// The most messages that are handled before the clock is read again.
@@ -70,6 +71,10 @@ pub(super) struct Indexer {
     may_forget: bool,
     /// Whether the log says already that the folder cannot be scanned for a shortage.
     shortage_logged: bool,
+    /// Why the folder cannot be read, as logged.
+    lost: Option<String>,
+    /// Limits the lines about other reasons: whoever renames folders can change them again and again.
+    reasons: LogThrottle,
 }
 
 impl Indexer {
@@ -134,6 +139,8 @@ impl Indexer {
             index_log: IndexLog::new(index_file, Arc::clone(index), known),
             may_forget: false,
             shortage_logged: false,
+            lost: None,
+            reasons: LogThrottle::default(),
         })
     }
 
@@ -307,7 +314,15 @@ impl Indexer {
     fn check_folder(&mut self, now: Instant) {
         self.known.write().expire(now);
         match self.open_and_scan(now) {
-            Ok(()) => self.shortage_logged = false,
+            Ok(()) => {
+                self.shortage_logged = false;
+                if self.lost.take().is_some() {
+                    tracing::info!(
+                        folder = %self.folder.path().display(),
+                        "the images folder can be read again"
+                    );
+                }
+            }
             Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
                 if !std::mem::replace(&mut self.shortage_logged, true) {
                     tracing::warn!(
@@ -327,6 +342,16 @@ impl Indexer {
                 folder = %self.folder.path().display(), %error,
                 "cannot read the images folder; its images are not listed until it can be read again"
             );
+            self.lost = Some(error.to_string());
+        } else if let Some(before) = self.lost.as_mut() {
+            let reason = error.to_string();
+            if *before != reason && self.reasons.record(now).is_some() {
+                tracing::warn!(
+                    folder = %self.folder.path().display(), %error,
+                    "the images folder still cannot be read, for another reason"
+                );
+                *before = reason;
+            }
         }
         self.folder.close();
         self.retain_known(now);

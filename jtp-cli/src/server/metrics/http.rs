@@ -1,6 +1,7 @@
 //! The HTTP listener. It answers one request on each connection, and limits what a peer can make it keep: connections,
 //! time, and header bytes.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::super::status::Phase;
 use super::Metrics;
 
-/// Connections that are served at once. Others wait in the listen queue.
+/// Connections that are served at once. Another one ends the oldest: idle connections must not keep a probe of the health
+/// waiting, after which a service manager would restart the server.
 const MAX_CONNECTIONS: usize = 32;
 
 /// The longest time of a connection.
@@ -41,18 +43,22 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Serves until the runtime ends.
 pub(super) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= MAX_CONNECTIONS {
+                    open.drain(..1).for_each(|oldest| oldest.abort());
+                }
                 let metrics = Arc::clone(&metrics);
-                tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     let served =
                         tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, metrics));
                     // What a client of this listener does wrong is of no interest.
                     let _ = served.await;
-                    drop(slot);
                 });
+                open.push_back(task.abort_handle());
             }
             Err(error) => {
                 tracing::debug!("cannot accept a connection for metrics: {error}");

@@ -194,6 +194,7 @@ fn record_server(server: &Server) {
         counter!("jtp_connections_refused_total", "limit" => limit).absolute(count);
     }
     counter!("jtp_watchers_evicted_total").absolute(counters.watchers_evicted);
+    counter!("jtp_clients_refused_total").absolute(counters.clients_refused);
     gauge!("jtp_tls_handshakes").set(float(counters.handshakes));
     gauge!("jtp_tls_handshakes_waiting").set(float(counters.handshakes_waiting));
     counter!("jtp_tls_handshakes_refused_total").absolute(counters.handshakes_refused);
@@ -302,6 +303,10 @@ fn describe() {
         (
             "jtp_watchers_evicted_total",
             "Watchers that were ended, because there were too many.",
+        ),
+        (
+            "jtp_clients_refused_total",
+            "Clients that were refused because their key is not in the list.",
         ),
         (
             "jtp_tls_handshakes_refused_total",
