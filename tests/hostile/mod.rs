@@ -233,13 +233,14 @@ fn measure(mut child: Child, output: impl FnOnce() -> String) -> MeasuredRun {
 pub(crate) enum ParsedRequest {
     List,
     Get(Vec<u64>),
+    /// The IDs that the client has.
+    Batch(Vec<u64>),
     All,
     Watch,
     Other,
 }
 
-/// Reads the next request; `None` at the end of the stream. The clients here send no BATCH, since their folder is
-/// empty.
+/// Reads the next request; `None` at the end of the stream.
 pub(crate) fn read_request(stream: &mut TcpStream) -> Option<ParsedRequest> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).ok()?;
@@ -247,16 +248,33 @@ pub(crate) fn read_request(stream: &mut TcpStream) -> Option<ParsedRequest> {
         GET => {
             let mut count = [0];
             stream.read_exact(&mut count).ok()?;
-            let mut ids = vec![0; usize::from(count[0]) * 8];
-            stream.read_exact(&mut ids).ok()?;
-            let id = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
-            ParsedRequest::Get(ids.chunks(8).map(id).collect())
+            ParsedRequest::Get(read_ids(stream, count[0].into())?)
+        }
+        BATCH => {
+            let (mut count, mut shift) = (0, 0);
+            loop {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).ok()?;
+                count |= usize::from(byte[0] & 0x7f) << shift;
+                shift += 7;
+                if byte[0] < 0x80 {
+                    break;
+                }
+            }
+            ParsedRequest::Batch(read_ids(stream, count)?)
         }
         LIST => ParsedRequest::List,
         LIST_AND_GET => ParsedRequest::All,
         4 => ParsedRequest::Watch,
         _ => ParsedRequest::Other,
     })
+}
+
+fn read_ids(stream: &mut TcpStream, count: usize) -> Option<Vec<u64>> {
+    let mut ids = vec![0; count * 8];
+    stream.read_exact(&mut ids).ok()?;
+    let id = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+    Some(ids.chunks(8).map(id).collect())
 }
 
 /// A server that calls `serve` for each connection on its own thread.
@@ -327,6 +345,12 @@ pub(crate) fn hostile_server(images: Vec<HostileImage>) -> SocketAddr {
                 ParsedRequest::All => {
                     let _ = stream.write_all(&head(b"JTPG", images.len()));
                     images.iter().map(|image| image.id).collect()
+                }
+                ParsedRequest::Batch(have) => {
+                    let ids = images.iter().map(|image| image.id);
+                    let missing: Vec<u64> = ids.filter(|id| !have.contains(id)).collect();
+                    let _ = stream.write_all(&head(b"JTPB", missing.len()));
+                    missing
                 }
                 ParsedRequest::Get(ids) => {
                     let _ = stream.write_all(&data_head(u8::try_from(ids.len()).unwrap()));
