@@ -2,7 +2,7 @@ complete -c server -l images -l images-dir -d 'Folder of images to share' -r -F
 complete -c server -l only -l name-contains -d 'Share only files whose name contains this text, ignoring case' -r
 complete -c server -l compression-threshold -l compress-threshold -d 'Compress an image if that reduces it below this fraction of its size; 0 disables compression' -r
 complete -c server -l watch-interval -d 'Rescan the folder at this interval instead of using file system events' -r
-complete -c server -l cache-dir -d 'Folder for the ID index and compressed images [default: CACHE_DIRECTORY as set by systemd, or jtp in the user\'s cache folder]' -r -F
+complete -c server -l cache-dir -d 'Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user\'s cache folder]' -r -F
 complete -c server -l cache-size -d 'Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory' -r
 complete -c server -l bind -d 'Address and port to listen on; port 0 picks a free port' -r
 complete -c server -l proxy-protocol -d 'Proxies (addresses or networks, repeatable, or separated by commas): their connections must begin with a PROXY protocol header, version 2, which names the client. List only proxies: others could choose their address' -r

@@ -22,7 +22,7 @@ _server() {
 '--compression-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--compress-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--watch-interval=[Rescan the folder at this interval instead of using file system events]:SEC:_default' \
-'--cache-dir=[Folder for the ID index and compressed images \[default\: CACHE_DIRECTORY as set by systemd, or jtp in the user'\''s cache folder\]]:DIR:_files' \
+'--cache-dir=[Folder for the ID index and compressed images; no other user may write to it \[default\: CACHE_DIRECTORY as set by systemd, or jtp in the user'\''s cache folder\]]:DIR:_files' \
 '--cache-size=[Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory]:SIZE:_default' \
 '--bind=[Address and port to listen on; port 0 picks a free port]:ADDR:_default' \
 '*--proxy-protocol=[Proxies (addresses or networks, repeatable, or separated by commas)\: their connections must begin with a PROXY protocol header, version 2, which names the client. List only proxies\: others could choose their address]:ADDR[/PREFIX]:_default' \

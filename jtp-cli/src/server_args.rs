@@ -75,7 +75,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Images")]
     pub watch_interval: Option<Duration>,
 
-    /// Folder for the ID index and compressed images [default: CACHE_DIRECTORY as set by systemd, or jtp in the user's cache folder]
+    /// Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user's cache folder]
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub cache_dir: Option<PathBuf>,
 

@@ -4,14 +4,15 @@
 //! On Linux, a link may lead out of the folder and back into it: outside, the translation follows links on the file
 //! systems that the path of the folder crosses, and no others: those of another machine might not answer.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+#[cfg(not(target_os = "linux"))]
+use std::ffi::OsString;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use cap_std::fs::Dir;
 
-/// The most links in a path, as in the kernel.
-const MAX_LINKS: usize = 40;
+use crate::path_parts::{MAX_LINKS, reversed};
 
 /// The path below `dir`, without links, of the file to which the name leads.
 ///
@@ -61,18 +62,6 @@ fn too_many_links() -> io::Error {
     return rustix::io::Errno::LOOP.into();
     #[cfg(not(unix))]
     io::Error::other("too many links")
-}
-
-/// The parts of a path in reverse order, without its root.
-fn reversed(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter_map(|part| match part {
-        Component::Normal(part) => Some(part.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    let mut parts: Vec<_> = parts.collect();
-    parts.reverse();
-    parts
 }
 
 #[cfg(not(target_os = "linux"))]

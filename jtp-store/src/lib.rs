@@ -73,6 +73,7 @@ mod known;
 mod lease;
 mod name;
 mod output;
+mod path_parts;
 mod private;
 mod ready;
 #[cfg(feature = "zstd")]

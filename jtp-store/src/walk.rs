@@ -5,12 +5,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use crate::path_parts::{MAX_LINKS, reversed};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
-
-/// The most links in a path, as in the kernel.
-const MAX_LINKS: usize = 40;
 
 pub(crate) const WRITE_BY_ALL: Mode = Mode::from_bits_retain(0o002);
 
@@ -119,15 +117,4 @@ fn untrusted_link(name: &OsStr) -> io::Error {
         "the symbolic link {name:?} in its path belongs to another user, or others can replace it"
     );
     io::Error::new(io::ErrorKind::PermissionDenied, message)
-}
-
-fn reversed(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter_map(|part| match part {
-        Component::Normal(part) => Some(part.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    let mut parts: Vec<_> = parts.collect();
-    parts.reverse();
-    parts
 }

@@ -15,6 +15,8 @@ struct Needs {
     /// Folders of which single files are read again at SIGHUP.
     read_files: BTreeSet<PathBuf>,
     write_folders: BTreeSet<PathBuf>,
+    /// Files of these that cannot be read any more once another file has taken their place.
+    fixed_files: BTreeSet<PathBuf>,
     /// Whether a folder that takes the place of the images folder can be read.
     is_replaceable: bool,
 }
@@ -42,6 +44,14 @@ pub(super) fn confine(args: &ServerArgs) {
                 tracing::info!(
                     "the folder above {} is not readable: restart the server after another folder has taken its place",
                     args.images.display()
+                );
+            }
+            // An editor that replaces the list of clients would otherwise keep removed clients admitted.
+            if !needs.fixed_files.is_empty() {
+                tracing::warn!(
+                    "SIGHUP cannot read these files after another file has taken their place, as most editors do it: {}; \
+                     move them into a folder of their own, or restart the server after a change",
+                    list(needs.fixed_files.iter())
                 );
             }
         }
@@ -90,7 +100,13 @@ impl Needs {
     /// to before.
     fn read_again(&mut self, file: &Path) {
         for path in both_paths(file) {
-            self.read_files.insert(narrow_parent(&path).unwrap_or(path));
+            match narrow_parent(&path) {
+                Some(parent) => drop(self.read_files.insert(parent)),
+                None => {
+                    self.fixed_files.insert(path.clone());
+                    self.read_files.insert(path);
+                }
+            }
         }
     }
 }

@@ -8,9 +8,6 @@ use jtp_tokio::tls::ClientList;
 use super::files::{check_not_writable, read_regular};
 use crate::exit::Failure;
 
-/// The longest accepted file.
-const MAX_FILE_LENGTH: u64 = 16 << 20;
-
 /// Reads the clients that may connect.
 ///
 /// # Errors
@@ -19,7 +16,7 @@ const MAX_FILE_LENGTH: u64 = 16 << 20;
 pub fn read(path: &Path) -> Result<ClientList, Failure> {
     let cannot_use =
         |what: String| Failure::other(format!("cannot use {}: {what}", path.display()));
-    let (bytes, metadata) = read_regular(path, MAX_FILE_LENGTH)
+    let (bytes, metadata) = read_regular(path)
         .map_err(|error| Failure::other(format!("cannot read {}: {error}", path.display())))?;
     check_not_writable(path, &metadata)?;
     let text = str::from_utf8(&bytes).map_err(|error| {

@@ -16,9 +16,12 @@ pub(super) const PRIVATE: u32 = 0o600;
 /// The mode of certificates.
 pub(super) const PUBLIC: u32 = 0o644;
 
-/// Reads a regular file of at most `limit` bytes. Others are refused without waiting: opening a pipe would wait for a
+/// The longest file that is read. A system's bundle of root certificates has some 250 KB.
+const MAX_LENGTH: u64 = 16 << 20;
+
+/// Reads a regular file of at most 16 MiB. Others are refused without waiting: opening a pipe would wait for a
 /// program that writes to it.
-pub(super) fn read_regular(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
+pub(super) fn read_regular(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
     let mut options = fs::File::options();
     options.read(true);
     #[cfg(unix)]
@@ -37,13 +40,10 @@ pub(super) fn read_regular(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Meta
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    let length = file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let length = file.take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
     match u64::try_from(length) {
-        Ok(length) if length <= limit => Ok((bytes, metadata)),
-        _ => Err(io::Error::other(format!(
-            "the file is larger than {} MiB",
-            limit >> 20
-        ))),
+        Ok(length) if length <= MAX_LENGTH => Ok((bytes, metadata)),
+        _ => Err(io::Error::other("the file is larger than 16 MiB")),
     }
 }
 

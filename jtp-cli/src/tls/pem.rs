@@ -13,9 +13,6 @@ use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use kind::Kind;
 
-/// The longest accepted file. A system's bundle of root certificates has some 250 KB.
-const MAX_FILE_LENGTH: u64 = 16 << 20;
-
 /// Reads the certificates of a PEM file, at least one. Other sections are skipped.
 ///
 /// # Errors
@@ -80,7 +77,7 @@ struct PemFile<'a> {
 
 impl PemFile<'_> {
     fn read(path: &Path) -> Result<PemFile<'_>, Failure> {
-        match read_regular(path, MAX_FILE_LENGTH) {
+        match read_regular(path) {
             Ok((bytes, metadata)) => Ok(PemFile {
                 path,
                 bytes,

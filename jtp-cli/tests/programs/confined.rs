@@ -7,6 +7,7 @@ use std::process::Command;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::process::Signal;
 
 use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
 
@@ -43,6 +44,32 @@ fn server_confines_all_its_threads_and_reports_it() {
         "{threads:?}"
     );
     dir.fetch(&server, &["--list"]);
+    server.stop();
+}
+
+/// A home folder cannot be read as a whole, so that a file in it which an editor has replaced cannot either.
+#[test]
+fn server_in_a_home_folder_warns_of_files_that_cannot_be_replaced() {
+    let dir = TestDir::with_images();
+    fs::write(dir.path("clients"), "# nobody\n").unwrap();
+    let args = ["--bind", "127.0.0.1:0", "--clients", "clients"];
+    let mut command = dir.command(SERVER, &args);
+    command.env("HOME", dir.path(""));
+    let server = Process::start(command);
+    if server.err.wait_for("confined").contains("not confined") {
+        return;
+    }
+    let line = server.err.wait_for("SIGHUP cannot read");
+    for file in ["/clients", "/cert.pem", "/key.pem", "restart the server"] {
+        assert!(line.contains(file), "{line}");
+    }
+    server.out.next_line();
+    fs::write(dir.path("new"), "# nobody\n").unwrap();
+    fs::rename(dir.path("new"), dir.path("clients")).unwrap();
+    server.signal(Signal::HUP);
+    server
+        .err
+        .wait_for("cannot read clients: Permission denied");
     server.stop();
 }
 

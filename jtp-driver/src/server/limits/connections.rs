@@ -32,6 +32,16 @@ pub(in crate::server) enum ConnectionLimit {
     Client,
 }
 
+impl ConnectionLimit {
+    /// For the log: the setting of the server that has the limit.
+    fn as_str(self) -> &'static str {
+        match self {
+            ConnectionLimit::Total => "max_connections",
+            ConnectionLimit::Client => "max_connections_per_ip",
+        }
+    }
+}
+
 /// The right to one open connection; returned when dropped.
 #[derive(Debug)]
 pub(in crate::server) struct Permit {
@@ -87,7 +97,8 @@ impl ConnectionLimiter {
         if let Some(limit) = limit {
             if let Some(count) = open.refused.record(now) {
                 let address = address.to_canonical();
-                tracing::warn!(%address, ?limit, count, "too many connections: closed at accept");
+                let limit = limit.as_str();
+                tracing::warn!(%address, limit, count, "too many connections: closed at accept");
             }
             return Err(limit);
         }
