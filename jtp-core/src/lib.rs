@@ -105,6 +105,7 @@ pub mod client;
 pub mod compress;
 mod connection;
 mod fault;
+mod folders;
 mod image;
 mod name;
 pub mod server;
@@ -119,6 +120,7 @@ pub use body::{BodyReceiver, DEFAULT_MAX_IMAGE_SIZE, DEFAULT_MAX_WINDOW, Piece, 
 pub use catalog::{Catalog, CatalogError, CatalogWriter};
 pub use connection::{Misuse, Received};
 pub use fault::ImageFault;
+pub use folders::{FOLDER_SEPARATOR, MAX_PATH_COMPONENTS, join_folders, split_folders};
 pub use image::{FileType, Flags, Image, ImageHasher, ImageId, ParseImageIdError};
 pub use name::nfc;
 pub use time::Time;
