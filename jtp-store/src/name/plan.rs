@@ -1,5 +1,7 @@
 //! Assigns a file name to each image.
 
+mod groups;
+
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
@@ -418,6 +420,5 @@ fn grow<T>(table: &mut Vec<T>) {
     }
 }
 
-mod groups;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
+use cap_std::fs::Dir;
+
 use super::Inner;
 use super::moves::flip_case;
 
@@ -66,12 +68,11 @@ impl Inner {
     pub(super) fn has_name(&self, name: &str) -> io::Result<bool> {
         Ok(!self.look(name)?.is_nothing())
     }
+}
 
-    /// The names in the folder, hidden ones included.
-    pub(super) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
-        let entries = self.dir.entries()?;
-        Ok(entries.map(|entry| Ok(entry?.file_name())))
-    }
+/// The names in a folder, hidden ones included.
+pub(super) fn names(dir: &Dir) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
+    Ok(dir.entries()?.map(|entry| Ok(entry?.file_name())))
 }
 
 #[cfg(test)]

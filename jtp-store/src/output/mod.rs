@@ -11,6 +11,7 @@ mod scan;
 mod staged;
 mod state;
 mod temporary;
+mod tree;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -45,10 +46,15 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder to which images are written. A handle: clones share the folder.
 ///
-/// An image appears under its name complete and verified, or not at all: it is written to a hidden temporary file in
-/// the same folder, which is renamed when the image is committed. Nothing outside the folder is ever written,
-/// replaced or removed, whatever the folder contains: the folder is held open, names are single components
-/// ([`FileName`](crate::FileName)), and links are replaced, never followed. // R2 R5
+/// An image appears under its name complete and verified, or not at all: it is written to a hidden temporary file, which is
+/// renamed when the image is committed. That file is in the folder of the name, or for an image of more than 256 KiB in the
+/// root, from which it is copied if the sub-folder is on another file system. Nothing outside the folder is ever written,
+/// replaced or removed, whatever the folder contains: the folder is held open, and links are replaced, never followed. // R2 R5
+///
+/// A name is a path below the folder, joined by `/`: one component, or a file in sub-folders
+/// ([`FileName::in_folders`](crate::FileName::in_folders)). Missing sub-folders are created with the mode that the umask
+/// leaves. Each step opens the sub-folders again, one below the other: if a link, a file or a device is in place of one,
+/// that name cannot be used, also if another program puts it there between two steps. // W9
 ///
 /// [`PendingFile::commit`] replaces what has the name. A program that keeps images calls [`OutputFolder::look`],
 /// [`PendingFile::finish`] and [`StagedFile::place`]: an image is then only placed over what was looked at. // R8
@@ -225,17 +231,18 @@ impl OutputFolder {
         Ok(ScanSummary {
             files: seen.files,
             read: seen.read,
-            case_sensitive: seen.case.finish(|| self.0.names()),
+            case_sensitive: seen.case.finish(|| case::names(&self.0.dir)),
             settled_before: self.0.file_system.trusts_inodes().then_some(begun),
         })
     }
 
-    /// What has this name now. Does not follow links, and opens nothing. Blocking. // R8
+    /// What has this name now. Does not follow links, and opens no file. Blocking. // R8
     ///
     /// # Errors
     ///
-    /// [`OutputError`]: `name` is not a single path component, or the system refuses to look. A missing file, and a
-    /// name that is too long for the file system, are no errors but [`FileState::is_nothing`].
+    /// [`OutputError`]: `name` is not a path below the folder, or the system refuses to look. A missing file or folder, a
+    /// link or a file in place of a folder, and a name that is too long for the file system, are no errors but
+    /// [`FileState::is_nothing`].
     pub fn look(&self, name: &str) -> Result<FileState, OutputError> {
         let failed = |e| OutputError::new(&self.0.path.join(name), e);
         self.0.look(name).map_err(failed)
@@ -332,7 +339,7 @@ impl Inner {
     /// The same without a scan before: lists the folder.
     fn clean_up_unscanned(&self) {
         self.clean_up(|| {
-            self.names()?
+            case::names(&self.dir)?
                 .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
                 .collect()
         });

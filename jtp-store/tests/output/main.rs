@@ -11,6 +11,7 @@ mod read_only;
 mod refusals;
 mod scan;
 mod staged;
+mod tree;
 mod untrusted;
 
 use std::collections::BTreeMap;
