@@ -3,6 +3,7 @@
 mod case;
 mod error;
 mod index;
+mod listing;
 mod moves;
 mod pending;
 mod read;
@@ -32,7 +33,7 @@ pub use error::OutputError;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;
-use run::{Run, is_temporary};
+use run::{Run, Stray, is_temporary};
 pub use scan::{FileContent, ScanMode, ScanSummary, ScannedFile};
 pub use staged::StagedFile;
 pub use state::FileState;
@@ -205,6 +206,37 @@ impl OutputFolder {
         stop: &AtomicBool,
         found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
     ) -> Result<ScanSummary, OutputError> {
+        self.scan_with(mode, false, stop, found)
+    }
+
+    /// The same for the folder and its sub-folders, under names that are joined by `/`. // W9
+    ///
+    /// Hidden folders are left out, links are not followed, and mounted file systems are. A name has at most
+    /// [`MAX_PATH_COMPONENTS`](jtp_core::MAX_PATH_COMPONENTS) components. In sub-folders, only files with the extension of
+    /// an image ([`has_image_extension`](crate::has_image_extension)) are read. A folder that is removed or replaced during
+    /// the scan counts as removed. One that cannot be listed is reported ([`FileContent::UnreadableFolder`]).
+    ///
+    /// The index is the same, in the folder itself. A later scan of the folder alone may drop what it does not see.
+    ///
+    /// # Errors
+    ///
+    /// As for [`OutputFolder::scan`].
+    pub fn scan_tree(
+        &self,
+        mode: ScanMode,
+        stop: &AtomicBool,
+        found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
+    ) -> Result<ScanSummary, OutputError> {
+        self.scan_with(mode, true, stop, found)
+    }
+
+    fn scan_with(
+        &self,
+        mode: ScanMode,
+        in_tree: bool,
+        stop: &AtomicBool,
+        found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
+    ) -> Result<ScanSummary, OutputError> {
         let failed = |e| OutputError::new(&self.0.path, e);
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -212,6 +244,7 @@ impl OutputFolder {
         let scanner = scan::Scanner {
             folder: &self.0,
             mode,
+            in_tree,
             before: &before,
             stop,
         };
@@ -231,7 +264,7 @@ impl OutputFolder {
         Ok(ScanSummary {
             files: seen.files,
             read: seen.read,
-            case_sensitive: seen.case.finish(|| case::names(&self.0.dir)),
+            case_sensitive: seen.case.finish(|folder| self.0.names_in(folder)),
             settled_before: self.0.file_system.trusts_inodes().then_some(begun),
         })
     }
@@ -330,9 +363,9 @@ impl fmt::Debug for OutputFolder {
 
 impl Inner {
     /// Removes temporary files of crashed clients, once, and before this client creates one.
-    fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<OsString>>) {
+    fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<Stray>>) {
         self.cleaned.call_once(|| {
-            run::remove_stale(&self.dir, &temporaries().unwrap_or_default());
+            run::remove_stale(self, &temporaries().unwrap_or_default());
         });
     }
 
@@ -341,6 +374,13 @@ impl Inner {
         self.clean_up(|| {
             case::names(&self.dir)?
                 .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
+                .map(|name| {
+                    let folder = OsString::new();
+                    Ok(Stray {
+                        folder,
+                        name: name?,
+                    })
+                })
                 .collect()
         });
     }

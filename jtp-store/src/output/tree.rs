@@ -3,6 +3,7 @@
 //! A path is opened anew for each step, which takes one system call on Linux: a handle that was kept could belong to a
 //! folder that another user has moved out of the tree since.
 
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Deref;
 use std::path::{Component, Path};
@@ -90,6 +91,11 @@ impl Inner {
             }
         };
         Ok(Located { folder, name })
+    }
+
+    /// Opens an existing folder of the tree.
+    pub(super) fn open_folder(&self, path: &OsStr) -> io::Result<Dir> {
+        self.open(Path::new(path), Missing::Fail)
     }
 
     #[cfg(unix)]
