@@ -18,7 +18,9 @@ pub enum FileKind {
     Unread,
     /// A regular file that is not an image. It is never moved or replaced. // R5
     Other,
-    /// A folder, a link, a device: a name that cannot be used.
+    /// A folder. Images may be in it, and no image can have its name. // W9
+    Folder,
+    /// A link, a device: a name that cannot be used.
     Reserved,
 }
 
@@ -31,6 +33,7 @@ impl FileKind {
             FileKind::Other => 2,
             FileKind::Reserved => 3,
             FileKind::Unrecognised(_) => 4,
+            FileKind::Folder => 5,
         }
     }
 
@@ -40,12 +43,13 @@ impl FileKind {
             1 => FileKind::Unread,
             2 => FileKind::Other,
             4 => FileKind::Unrecognised(id),
+            5 => FileKind::Folder,
             _ => FileKind::Reserved,
         }
     }
 }
 
-/// The names in the folder and what they stand for, as a scan found them.
+/// The names in the folder and what they stand for, as a scan found them: paths below the folder, joined by `/`.
 ///
 /// It takes some 14 bytes for each name and the name itself. Hidden files need not be added: no image gets their
 /// names. A file whose name is not UTF-8 cannot be added either; if it is an image that the server lists, that image is
@@ -88,7 +92,7 @@ impl Inventory {
         self.case_sensitive
     }
 
-    /// Adds a name: one path component, unique in the folder. `false` if it does not fit ([`NameArena`]).
+    /// Adds a name, which is unique in the folder. `false` if it does not fit ([`NameArena`]).
     pub fn add(&mut self, name: &str, kind: FileKind) -> bool {
         let Some(address) = self.arena.push(kind.code(), name) else {
             return false;
