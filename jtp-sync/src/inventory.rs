@@ -1,5 +1,7 @@
 //! What the folder contains before the sync.
 
+use std::collections::HashSet;
+
 use jtp_core::ImageId;
 use jtp_store::NameArena;
 
@@ -107,15 +109,38 @@ impl Inventory {
         true
     }
 
-    /// Replaces unread files by the images that `known` returns for their names.
-    pub(crate) fn resolve(&mut self, known: impl Fn(&str) -> Option<ImageId>) {
-        for (&address, id) in self.names.iter().zip(&mut self.ids) {
+    /// Replaces unread files by the images that `known` returns for their names. On a file system that may ignore case,
+    /// also by those that `alike` returns, with another name that the folder does not have.
+    pub(crate) fn resolve(
+        &mut self,
+        known: impl Fn(&str) -> Option<ImageId>,
+        alike: impl Fn(&str) -> Option<(String, ImageId)>,
+    ) {
+        let mut others = Vec::new();
+        for (index, &address) in self.names.iter().enumerate() {
             if self.arena.tag(address) != FileKind::Unread.code() {
                 continue;
             }
-            if let Some(found) = known(self.arena.name(address)) {
-                *id = found;
+            let name = self.arena.name(address);
+            if let Some(found) = known(name) {
+                self.ids[index] = found;
                 self.arena.set_tag(address, FileKind::Image(found).code());
+            } else if let Some((other, found)) = alike(name).filter(|_| !self.case_sensitive) {
+                others.push((index, other, found));
+            }
+        }
+        if others.is_empty() {
+            return;
+        }
+        let mut free: HashSet<&str> = others.iter().map(|(_, other, _)| &**other).collect();
+        for &address in &self.names {
+            free.remove(self.arena.name(address));
+        }
+        for (index, other, found) in &others {
+            if free.contains(&**other) {
+                self.ids[*index] = *found;
+                let tag = FileKind::Image(*found).code();
+                self.arena.set_tag(self.names[*index], tag);
             }
         }
     }
