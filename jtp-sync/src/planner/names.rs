@@ -5,7 +5,7 @@ use jtp_store::{FileName, fold_case};
 
 use super::{Planner, mark};
 use crate::inventory::FileKind;
-use crate::options::Names;
+use crate::options::{Fetch, Names};
 
 impl Planner {
     /// The name that an image is to have.
@@ -23,7 +23,8 @@ impl Planner {
         name
     }
 
-    /// The first of the names with a number in the same folder that no file has, or with `own` also one that a file with the image has.
+    /// The first of the names with a number in the same folder that no file has. With `own`, also one of a file that
+    /// contains the image, or that was not read.
     pub(super) fn numbered(&self, name: &FileName, id: ImageId, own: bool) -> FileName {
         let (folder, file) = name
             .as_str()
@@ -44,7 +45,12 @@ impl Planner {
                 id,
                 FileType::Other,
             );
-            let is_own = |file| own && self.files.kind(file) == FileKind::Image(id);
+            let is_own = |file| match self.files.kind(file) {
+                FileKind::Image(content) => own && content == id,
+                // With this ID in its name. It is read before it is replaced.
+                FileKind::Unread => own && self.options.fetch() == Fetch::All,
+                _ => false,
+            };
             if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
                 return name;
             }
