@@ -74,6 +74,7 @@ impl Inner {
 
     /// Opens the folder of a path. Creates those that are missing, with the mode that the umask leaves.
     pub(super) fn locate_or_create<'a>(&'a self, path: &'a str) -> io::Result<Located<'a>> {
+        self.check_writable()?;
         self.locate_with(path, Missing::Create)
     }
 
