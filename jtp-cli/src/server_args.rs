@@ -10,7 +10,11 @@ use ipnet::IpNet;
 use crate::address::Address;
 use crate::logging::LogFormat;
 use crate::network::parse_proxies;
+use crate::pattern_args::PathPatternArgs;
 use crate::units::{none_if_zero, parse_seconds, parse_size};
+
+/// The heading of the flags about images.
+pub(crate) const IMAGES: &str = "Images";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +43,7 @@ pub struct ServerArgs {
         visible_alias = "images-dir",
         value_name = "DIR",
         default_value = "images",
-        help_heading = "Images"
+        help_heading = IMAGES
     )]
     pub images: PathBuf,
 
@@ -48,9 +52,13 @@ pub struct ServerArgs {
         long,
         visible_alias = "name-contains",
         value_name = "SUBSTRING",
-        help_heading = "Images"
+        help_heading = IMAGES
     )]
     pub only: Option<String>,
+
+    /// `--include` and `--exclude`.
+    #[command(flatten)]
+    pub patterns: PathPatternArgs,
 
     /// Compress an image if that reduces it below this fraction of its size; 0 disables compression
     #[arg(
@@ -59,20 +67,20 @@ pub struct ServerArgs {
         value_name = "R",
         default_value_t = 0.95,
         value_parser = parse_fraction,
-        help_heading = "Images"
+        help_heading = IMAGES
     )]
     pub compression_threshold: f64,
 
     /// Let clients watch for new images (the default)
-    #[arg(long, overrides_with = "no_watch", help_heading = "Images")]
+    #[arg(long, overrides_with = "no_watch", help_heading = IMAGES)]
     pub watch: bool,
 
     /// Refuse to let clients watch for new images; the catalog still follows the folder
-    #[arg(long, overrides_with = "watch", help_heading = "Images")]
+    #[arg(long, overrides_with = "watch", help_heading = IMAGES)]
     pub no_watch: bool,
 
     /// Rescan the folder at this interval instead of using file system events
-    #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Images")]
+    #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = IMAGES)]
     pub watch_interval: Option<Duration>,
 
     /// Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user's cache folder]
@@ -344,6 +352,9 @@ mod tests {
             "--log-format xml",
             "--cache-size big",
             "--cache-dir",
+            "--include [",
+            "--exclude [é]",
+            "--include",
             "--no-tls --require-tls",
             "--allow-plain --require-tls",
             "--clients a --no-tls",

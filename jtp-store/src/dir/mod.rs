@@ -23,8 +23,10 @@ mod index_file;
 mod index_log;
 mod indexer;
 mod initial;
+mod left_out;
 mod links;
 mod message;
+mod non_images;
 mod opener;
 mod packed;
 mod place;
@@ -60,7 +62,9 @@ use jtp_driver::store::{
 pub use builder::{DirStoreBuilder, DirStoreError};
 pub use counters::StoreCounters;
 pub use initial::IndexProgress;
+pub use left_out::{LeftOut, LeftOutReason};
 use message::Message;
+use non_images::SharedLeftOut;
 use opener::Opener;
 pub use settings::Follow;
 
@@ -115,6 +119,7 @@ pub struct DirStore {
     live: LiveCatalog,
     opener: Blocking<Opener>,
     stop: Arc<AtomicBool>,
+    left_out: Arc<SharedLeftOut>,
     outbox: Sender<Message>,
     indexer: Option<JoinHandle<()>>,
 }
@@ -151,7 +156,27 @@ impl DirStore {
     /// ```
     #[must_use]
     pub fn counters(&self) -> StoreCounters {
-        self.opener.get_ref().counters()
+        let counters = self.opener.get_ref().counters();
+        StoreCounters {
+            first_bytes_read: self.left_out.first_bytes_read(),
+            ..counters
+        }
+    }
+
+    /// What is left out of the catalog, and why: as of the initial index, then as of the last scan of the folder, which
+    /// takes place at least every minute. Nothing while the folder is missing.
+    ///
+    /// ```no_run
+    /// # let store = jtp_store::DirStore::open_folder("images")?;
+    /// let left_out = store.left_out();
+    /// for reason in left_out.reasons() {
+    ///     println!("{}: {}", reason.as_str(), left_out.count(reason));
+    /// }
+    /// # Ok::<(), jtp_store::DirStoreError>(())
+    /// ```
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out.summary()
     }
 
     /// The cache on disk that keeps encoded variants, if the builder got one.
