@@ -22,8 +22,10 @@ Examples:
   server --images ~/Pictures --bind '[::]:8443' --require-tls --rate-limit 20
   server --images ~/Pictures --clients clients.txt
   server --images scans --only .bmp --bind 127.0.0.1:0
+  server --images ~/Pictures --include '*.jpg' --exclude 'draft-*'
 
-Images are the files directly in the folder that have a known extension. Changes in the folder are picked up.
+Images are the files directly in the folder that have a known extension or begin like a PNG, JPEG, WebP, BMP or GIF.
+Hidden files, temporary files and backups are left out. Changes in the folder are picked up.
 Times are in seconds or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates, 0 means no limit.
 Ctrl-C or SIGTERM finishes requests in progress and exits; a second signal exits immediately.
 SIGHUP reads --cert, --key and --clients again and does not end the server.
@@ -32,8 +34,8 @@ Exit codes: 0 success, 1 error, 2 usage error.";
 
 /// Share the images of a folder over JTP, the Jason Transfer Protocol.
 ///
-/// Images are the files directly in the folder that have a known extension. Changes in the folder are picked up
-/// while the server runs.
+/// Images are the files directly in the folder that have a known extension or begin like a PNG, JPEG, WebP, BMP or GIF.
+/// Hidden files, temporary files and backups are left out. Changes in the folder are picked up while the server runs.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ServerArgs {
