@@ -219,7 +219,8 @@ fn a_link_to_a_file_is_listed_if_that_is_an_image_by_its_own_name_or_bytes() {
 
 #[test]
 fn a_pipe_is_not_opened() {
-    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+    use std::os::unix::fs::OpenOptionsExt;
     let folder = temp();
     let path = folder.path();
     for name in ["pipe", "pipe.png"] {
@@ -228,8 +229,11 @@ fn a_pipe_is_not_opened() {
     let socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
     // A writer of a pipe would notice a reader: it can be opened only while there is one.
     let is_open = || {
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
-        ["pipe", "pipe.png"].map(|name| open(path.join(name), flags, Mode::empty()).is_ok())
+        let mut options = fs::OpenOptions::new();
+        options
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32);
+        ["pipe", "pipe.png"].map(|name| options.open(path.join(name)).is_ok())
     };
     let done = std::sync::atomic::AtomicBool::new(false);
     let store = std::thread::scope(|scope| {
@@ -262,7 +266,7 @@ fn what_is_left_out_is_counted_by_reason() {
     write(path, "c.png.tmp", PNG);
     write(path, "excluded.png", b"1");
     write(path, "secret", b"text");
-    fs::set_permissions(path.join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     let is_readable = fs::read(path.join("secret")).is_ok();
     let large = fs::File::create(path.join("large.png")).unwrap();
     large.set_len(1 << 32).unwrap();

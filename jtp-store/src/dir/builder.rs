@@ -72,7 +72,7 @@ impl DirStoreBuilder {
         self
     }
 
-    /// Lists only the files whose path below the folder these patterns select. Default: all files. With
+    /// Lists only the images whose path below the folder these patterns select. Default: all files. With
     /// [`only`](DirStoreBuilder::only), a file must satisfy both.
     pub fn patterns(mut self, patterns: Patterns) -> Self {
         self.settings.selection.set_patterns(patterns);

@@ -40,6 +40,7 @@ use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
 use crate::hash;
+use crate::name::has_certain_extension;
 use jtp_driver::LogThrottle;
 use jtp_driver::store::LiveCatalog;
 
@@ -242,7 +243,10 @@ impl Indexer {
             }
             Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
             Message::Examined(name, outcome, is_linked) => {
-                if is_linked && self.folder.has_events() {
+                // Folders of programs have very many hard links; the scan of each minute finds one that becomes an image.
+                let is_image = !matches!(outcome, Outcome::NotAnImage { .. })
+                    || has_certain_extension(&name.to_string_lossy());
+                if is_linked && is_image && self.folder.has_events() {
                     self.links.add(&name, now);
                 }
                 self.tracker.examined(&name, outcome, now);

@@ -199,10 +199,7 @@ impl InitialScan<'_> {
                 });
                 let is_link = is_linked == Some(true);
                 match found {
-                    Some((print, _, false)) => {
-                        links.extend(is_link.then(|| Name::from(&*name)));
-                        non_images.push((Name::from(name), print));
-                    }
+                    Some((print, _, false)) => non_images.push((Name::from(name), print)),
                     Some((print, contents, true)) if listed_name(&name).is_some() => {
                         links.extend(is_link.then(|| Name::from(&*name)));
                         let length = u32::try_from(print.size).unwrap_or(u32::MAX);

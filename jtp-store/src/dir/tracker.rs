@@ -302,11 +302,7 @@ impl Tracker {
                 let learned = unsettled.is_none() && !from_index_file;
                 let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
                 self.not_an_image(name, fingerprint, reread.is_none(), learned, now);
-                match (reread, &mut again) {
-                    (Some(_), Some(again)) => again.force = true,
-                    (Some(reread), None) => self.schedule.insert(name, reread),
-                    (None, _) => {}
-                }
+                self.plan_reread(name, reread, &mut again);
             }
             (
                 Outcome::Refused {
@@ -341,11 +337,7 @@ impl Tracker {
                 }
                 self.file_read(name, record, check, now);
                 let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
-                match (reread, &mut again) {
-                    (Some(_), Some(again)) => again.force = true,
-                    (Some(reread), None) => self.schedule.insert(name, reread),
-                    (None, _) => {}
-                }
+                self.plan_reread(name, reread, &mut again);
             }
             (Outcome::Equal, Some(record)) => self.attach(name, record, now),
             (Outcome::OtherChanged, Some(record)) => {

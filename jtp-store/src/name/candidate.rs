@@ -56,7 +56,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     extension.is_some_and(|extension| {
         let is = |known: &&str| extension.eq_ignore_ascii_case(known);
-        PARTIAL.iter().chain(BACKUP).any(|known| is(known))
+        PARTIAL.iter().chain(BACKUP).any(is)
     })
 }
 

@@ -6,6 +6,7 @@ use super::Tracker;
 use crate::dir::left_out::{LeftOut, LeftOutReason};
 use crate::dir::record::{FileRecord, Name};
 use crate::dir::refusals::Refusal;
+use crate::dir::schedule::Check;
 use crate::fingerprint::Fingerprint;
 use crate::known::Contents;
 use crate::name::has_certain_extension;
@@ -48,6 +49,20 @@ impl Tracker {
         self.left_out.non_images().insert(name, &found, is_settled);
         if is_learned {
             self.learned.push((found, Contents::NOT_AN_IMAGE));
+        }
+    }
+
+    /// Plans that a file is read again whose fingerprint was not settled, if no check `again` is planned.
+    pub(super) fn plan_reread(
+        &mut self,
+        name: &Name,
+        reread: Option<Check>,
+        again: &mut Option<Check>,
+    ) {
+        match (reread, again) {
+            (Some(_), Some(again)) => again.force = true,
+            (Some(reread), None) => self.schedule.insert(name, reread),
+            (None, _) => {}
         }
     }
 
