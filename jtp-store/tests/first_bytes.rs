@@ -321,3 +321,102 @@ fn a_file_that_is_renamed_into_or_out_of_the_selection_appears_or_disappears() {
         wait_for_names(&store, &["holiday-beach-2.jpg"]);
     }
 }
+
+#[test]
+fn files_of_a_folder_that_was_away_are_not_read_again() {
+    let place = temp();
+    let (path, away) = (place.path().join("images"), place.path().join("away"));
+    fs::create_dir(&path).unwrap();
+    for n in 0..100 {
+        write(&path, &format!("file-{n}"), b"text");
+    }
+    write(&path, "a.png", PNG);
+    wait_until_settled(&path.join("a.png"));
+    let store = open_store(&path);
+    assert_eq!(reads(&store), 100);
+    for has_mount_point in [false, true] {
+        fs::rename(&path, &away).unwrap();
+        wait_for_names(&store, &[]);
+        if has_mount_point {
+            fs::create_dir(&path).unwrap();
+            write(&path, "b.png", b"of another folder");
+            wait_for_names(&store, &["b.png"]);
+            fs::remove_dir_all(&path).unwrap();
+            wait_for_names(&store, &[]);
+        }
+        fs::rename(&away, &path).unwrap();
+        wait_for_names(&store, &["a.png"]);
+        // The next scan finds all others unchanged, if they are known.
+        write(&path, "c.png", b"c");
+        wait_for_names(&store, &["a.png", "c.png"]);
+        fs::remove_file(path.join("c.png")).unwrap();
+        wait_for_names(&store, &["a.png"]);
+        assert_eq!(reads(&store), 100, "{has_mount_point}");
+    }
+}
+
+#[test]
+fn an_image_that_becomes_readable_is_listed() {
+    each_way_to_follow(|builder, path| {
+        write(path, "IMG", PNG);
+        fs::set_permissions(path.join("IMG"), fs::Permissions::from_mode(0o000)).unwrap();
+        let is_readable = fs::read(path.join("IMG")).is_ok();
+        let store = build(builder);
+        if !is_readable {
+            assert_eq!(store.left_out().count(LeftOutReason::Unreadable), 1);
+        }
+        fs::set_permissions(path.join("IMG"), fs::Permissions::from_mode(0o600)).unwrap();
+        wait_for_names(&store, &["IMG"]);
+    });
+}
+
+#[test]
+fn files_known_by_name_alone_are_not_read_again_at_the_next_start() {
+    let place = temp();
+    let (path, index) = (
+        place.path().join("images"),
+        place.path().join("cache/index"),
+    );
+    fs::create_dir(&path).unwrap();
+    let day_ago = std::time::SystemTime::now() - Duration::from_secs(86_400);
+    for n in 0..100 {
+        write(&path, &format!("file-{n}"), b"text");
+        let file = fs::File::open(path.join(format!("file-{n}"))).unwrap();
+        file.set_modified(day_ago).unwrap();
+    }
+    let open = || {
+        let builder = DirStore::builder(&path).index_file(&index);
+        build(builder.distrust_inodes(true).follow(Follow::Never))
+    };
+    assert_eq!(reads(&open()), 100);
+    assert_eq!(reads(&open()), 0);
+    // By its new name it is another file.
+    fs::rename(path.join("file-1"), path.join("file-1.txt")).unwrap();
+    assert_eq!(reads(&open()), 1);
+    fs::rename(path.join("file-2"), path.join("file-2.tif")).unwrap();
+    assert_eq!(listed(&open()), ["file-2.tif"]);
+}
+
+#[test]
+fn a_known_file_that_is_renamed_is_an_image_by_its_new_name() {
+    let place = temp();
+    let (path, index) = (
+        place.path().join("images"),
+        place.path().join("cache/index"),
+    );
+    fs::create_dir(&path).unwrap();
+    write(&path, "scan", b"a scan");
+    write(&path, "other.tif", b"another");
+    write(&path, "photo", JPEG);
+    wait_until_settled(&path.join("photo"));
+    let open = || build(DirStore::builder(&path).index_file(&index));
+    assert_eq!(listed(&open()), ["other.tif", "photo"]);
+    for (from, to) in [
+        ("scan", "scan.tif"),
+        ("other.tif", "other"),
+        ("photo", "photo.x"),
+    ] {
+        fs::rename(path.join(from), path.join(to)).unwrap();
+    }
+    assert_eq!(listed(&open()), ["photo.x", "scan.tif"]);
+}
