@@ -8,6 +8,7 @@ mod failures;
 mod fetching;
 mod folders;
 mod identity;
+mod left_out;
 mod logging;
 mod metrics;
 mod pages;
