@@ -10,7 +10,7 @@ use jtp_core::ImageId;
 use jtp_core::client::{ClientError, Retry};
 use jtp_core::wire::response::ErrorCode;
 use jtp_driver::Runtime;
-use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
+use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images, ReplicaError};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
@@ -221,15 +221,20 @@ impl<R: Runtime> Connection<R> {
             self.session.state().bulk = false;
             return Ok(());
         }
-        if !error.is_transient() {
+        if self.client.servers() == 1 && !error.is_transient() {
             return Err(error.into());
         }
         if loss.arrived > 0 {
             self.retry.progress();
             self.strikes = 0;
-        } else if (self.number > 0 && error.is_refused()) || self.is_second(&error) {
+        } else if self.is_one_too_many(&error) || self.is_second(&error) {
             return Err(error.into());
         }
+        let (error, changed) = match self.fail_over(error) {
+            Ok(failed) => (ClientFailure::Replicas(vec![failed]), true),
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(error) => (error, false),
+        };
         self.losses += 1;
         if self.losses > self.max_losses() {
             return Err(error.into());
@@ -241,13 +246,19 @@ impl<R: Runtime> Connection<R> {
         let pause = match loss.culprit {
             Some(culprit) if self.strikes < self.max_strikes() => {
                 self.strikes += 1;
-                self.session.emit(&SyncEvent::Retrying {
-                    error: &error,
-                    pause: STRIKE_PAUSE,
-                });
+                if !changed {
+                    self.session.emit(&SyncEvent::Retrying {
+                        error: &error,
+                        pause: STRIKE_PAUSE,
+                    });
+                }
                 self.suspect(culprit, loss.alone, error);
-                return self.sleep(STRIKE_PAUSE).await;
+                return match changed {
+                    true => Ok(()),
+                    false => self.sleep(STRIKE_PAUSE).await,
+                };
             }
+            _ if changed => return Ok(()),
             _ => self.retry.pause(error.is_rate_limited()),
         };
         match pause {
@@ -260,6 +271,21 @@ impl<R: Runtime> Connection<R> {
             }
             None => Err(error.into()),
         }
+    }
+
+    /// Goes on to the next server after this error.
+    pub(super) fn fail_over(
+        &mut self,
+        error: ClientFailure,
+    ) -> Result<ReplicaError, ClientFailure> {
+        fail_over(&self.session, &mut self.client, error)
+    }
+
+    /// Whether the server refused this connection and others fetch. One that does not listen any more is replaced.
+    fn is_one_too_many(&self, error: &ClientFailure) -> bool {
+        let may_be_replaced = self.client.servers() > 1
+            && (self.client.is_left_behind() || matches!(error, ClientFailure::Connect { .. }));
+        self.number > 0 && error.is_refused() && !may_be_replaced
     }
 
     /// Whether the server refused this connection because another one of this run watches.
@@ -282,7 +308,7 @@ impl<R: Runtime> Connection<R> {
             if alone {
                 *count += 1;
             }
-            let is_final = *count >= self.retries.max(1);
+            let is_final = u64::from(*count) >= self.max_attempts();
             state.remember_cause(id, Cause::Connection(error));
             let postponed = 1usize.checked_shl(u32::try_from(self.strikes).unwrap_or(u32::MAX));
             state.planner.postpone(postponed.unwrap_or(usize::MAX));
@@ -297,11 +323,17 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
+    /// How often an image is requested alone. Each server may have it.
+    fn max_attempts(&self) -> u64 {
+        let servers = u64::try_from(self.client.servers()).unwrap_or(u64::MAX);
+        u64::from(self.retries.max(1)).saturating_mul(servers)
+    }
+
     /// A bound for servers that send images that nobody asked for and end the connection. Each planned image may cause
     /// as many losses as it takes to give it up, and one before.
     fn max_losses(&self) -> u64 {
         let planned = self.session.state().planner.totals().planned.images;
-        let for_each = u64::from(self.retries.max(1)) + 1;
+        let for_each = self.max_attempts() + 1;
         100 + planned.saturating_mul(for_each)
     }
 
@@ -310,6 +342,24 @@ impl<R: Runtime> Connection<R> {
         race(self.session.stopped(), self.runtime.sleep_until(until)).await;
         self.session.check()
     }
+}
+
+/// Goes on to the next server after this error. The catalog of the new one decides what is fetched. // R8
+pub(super) fn fail_over<R: Runtime>(
+    session: &Session,
+    client: &mut Client<R>,
+    error: ClientFailure,
+) -> Result<ReplicaError, ClientFailure> {
+    let is_reported = client.is_left_behind();
+    let failed = client.fail_over(error)?;
+    session.state().relist = true;
+    if !is_reported {
+        session.emit(&SyncEvent::ServerChanged {
+            failed: &failed,
+            address: client.address().unwrap_or_default(),
+        });
+    }
+    Ok(failed)
 }
 
 /// Receives all images of a response, and passes them to the workers.
