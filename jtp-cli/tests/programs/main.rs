@@ -14,6 +14,7 @@ mod planning;
 mod proxy_protocol;
 mod readme;
 mod reload;
+mod replicas;
 mod selecting;
 mod server;
 mod service_manager;
