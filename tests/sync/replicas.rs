@@ -410,6 +410,66 @@ fn image_that_one_server_cannot_send_comes_from_another() {
 }
 
 #[test]
+fn r2_image_that_arrives_broken_comes_from_another_server() {
+    let images = images(20);
+    for world in World::ALL {
+        for connections in [1, 3] {
+            // Each has another broken image.
+            let stubs = [3, 12].map(|broken| {
+                let mut served = images.clone();
+                served[broken].bytes[0] ^= 1;
+                Stub::of(served)
+            });
+            let (_parent, folder) = target();
+            let mut job = Job::new(stubs[0].address, &folder).accelerated(20);
+            job.replicas = vec![stubs[1].address];
+            job.connections = connections;
+            let totals = job.run_ok(world);
+            assert_eq!(
+                (totals.placed.images, totals.failed()),
+                (20, 0),
+                "{}",
+                job.log
+            );
+            job.assert_files(&images);
+            let changes = changes(&job);
+            let id = jtp_core::ImageId(images[3].id).to_string();
+            let first = stubs[0].address;
+            let expected = format!("{first}: the image {id} arrived broken");
+            assert!(
+                changes.iter().any(|change| change.0 == expected),
+                "{changes:?}"
+            );
+            assert_eq!(job.log.retries(), 0, "{}", job.log);
+        }
+    }
+}
+
+#[test]
+fn r2_image_that_each_server_sends_broken_fails_and_all_others_come() {
+    let images = images(20);
+    for world in World::ALL {
+        let stubs = [(); 2].map(|()| {
+            let mut served = images.clone();
+            served[3].bytes[0] ^= 1;
+            Stub::of(served)
+        });
+        let (_parent, folder) = target();
+        let mut job = Job::new(stubs[0].address, &folder).accelerated(20);
+        job.replicas = vec![stubs[1].address];
+        let totals = job.run_ok(world);
+        assert_eq!(
+            (totals.placed.images, totals.failed()),
+            (19, 1),
+            "{}",
+            job.log
+        );
+        // From each server, and once more.
+        assert_eq!(starts(&job)[&images[3].id], 3, "{}", job.log);
+    }
+}
+
+#[test]
 fn n5_follow_goes_on_with_the_next_server_and_misses_nothing() {
     let images = images(10);
     for world in World::ALL {

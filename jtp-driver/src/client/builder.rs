@@ -106,6 +106,8 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
     /// `RateLimited` all count. Only what every server has failed at since the last image counts as an attempt of
     /// [`retries`](Self::retries), and is an error: [`Error::Replicas`](super::Error::Replicas). // R6
     ///
+    /// An image that arrives broken is requested once more from the same server (R2).
+    ///
     /// The clones of this builder, and all clients built from them, use the same server: the one that one of them has
     /// gone on to last. The others follow with their next requests.
     ///

@@ -6,7 +6,7 @@ use std::io;
 use jtp_core::client::{ClientError, HaveSetTooLarge, PeerError};
 use jtp_core::wire::WireError;
 use jtp_core::wire::response::ErrorCode;
-use jtp_core::{ImageFault, Misuse};
+use jtp_core::{ImageFault, ImageId, Misuse};
 
 use super::replicas::{ReplicaError, write_errors};
 use crate::{NOT_ADMITTED, TLS_REQUIRED};
@@ -67,6 +67,13 @@ pub enum Error {
     /// [`ImageError::Interrupted`], the one that the client leaves for the next one.
     #[error(fmt = write_replicas)]
     Replicas(Vec<ReplicaError>),
+    /// An image that the server sent is broken: a reason for [`Client::fail_over`](super::Client::fail_over), to request
+    /// it from another server. No request of a client returns it. // R2
+    #[error("the image {id} arrived broken")]
+    BrokenImage {
+        /// The image.
+        id: ImageId,
+    },
     /// The catalog is larger than the limit for one in memory. // R3
     #[error("the catalog is over the limit of {entries} entries or {bytes} bytes")]
     CatalogTooLarge {
@@ -141,7 +148,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Protocol(error) => error.is_transient(),
-            Error::Connect { .. } | Error::Io(_) | Error::Refused(_) => true,
+            Error::Connect { .. }
+            | Error::Io(_)
+            | Error::Refused(_)
+            | Error::BrokenImage { .. } => true,
             Error::Replicas(errors) => errors.iter().any(|replica| replica.error().is_transient()),
             _ => false,
         }
@@ -188,7 +198,8 @@ impl Error {
             | Error::NotAdmitted { .. }
             | Error::Protocol(_)
             | Error::Io(_)
-            | Error::Refused(_) => true,
+            | Error::Refused(_)
+            | Error::BrokenImage { .. } => true,
             Error::Replicas(_)
             | Error::CatalogTooLarge { .. }
             | Error::HaveSetTooLarge(_)

@@ -213,6 +213,16 @@ impl<R: Runtime> Client<R> {
         self.replicas.as_ref().is_some_and(Replicas::is_left)
     }
 
+    /// Goes on to the server of [`address`](Self::address), as the next request does.
+    pub fn follow(&mut self) {
+        if self.is_left_behind() {
+            self.connection = None;
+            if let Some(replicas) = &mut self.replicas {
+                replicas.next();
+            }
+        }
+    }
+
     /// What failed before this server was used, since the last image, one error for each server.
     #[must_use]
     pub fn replica_errors(&self) -> Vec<ReplicaError> {
@@ -306,6 +316,7 @@ impl<R: Runtime> Client<R> {
         // All clients use the same server.
         if self.is_left_behind() {
             self.close().await;
+            self.follow();
         }
         if let Some(connection) = &mut self.connection {
             // A caller's stream is all there is: the request then reports why it cannot be used.

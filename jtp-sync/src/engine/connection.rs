@@ -10,7 +10,7 @@ use jtp_core::ImageId;
 use jtp_core::client::{ClientError, Retry};
 use jtp_core::wire::response::ErrorCode;
 use jtp_driver::Runtime;
-use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images, ReplicaError};
+use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
@@ -29,13 +29,13 @@ const STRIKE_PAUSE: Duration = Duration::from_millis(250);
 
 /// A connection that fetches.
 pub(super) struct Connection<R: Runtime> {
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
     runtime: R,
     pub(super) client: Client<R>,
     pub(super) workers: Workers,
     /// 0 for the connection that also requests the catalog.
-    number: usize,
-    retries: u32,
+    pub(super) number: usize,
+    pub(super) retries: u32,
     retry: Retry,
     strikes: u64,
     /// Connections that were lost.
@@ -49,6 +49,8 @@ pub(super) struct Connection<R: Runtime> {
 struct Response {
     /// The images that were requested by ID and have not arrived, in order.
     pending: VecDeque<ImageId>,
+    /// Where it comes from, and of how many servers, if there are several.
+    server: Option<(Arc<str>, usize)>,
     /// The image that is arriving.
     current: Option<ImageId>,
     /// Images that have arrived.
@@ -102,6 +104,7 @@ impl<R: Runtime> Connection<R> {
             let session = Arc::clone(&self.session);
             listener!(session.changed => changed);
             if let Some(request) = self.session.next_request() {
+                self.leave_broken_server(&request);
                 if let Err(loss) = Box::pin(self.perform(request)).await {
                     Box::pin(self.recover(loss)).await?;
                 }
@@ -132,6 +135,11 @@ impl<R: Runtime> Connection<R> {
     /// Makes a request and receives the response.
     async fn perform(&mut self, request: Request) -> Result<(), Loss> {
         let mut response = Response::default();
+        let servers = self.client.servers();
+        if servers > 1 {
+            let address = self.client.address();
+            response.server = address.map(|address| (address.into(), servers));
+        }
         let mut bulk = true;
         let client = &mut self.client;
         let mut images = match request {
@@ -273,21 +281,6 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// Goes on to the next server after this error.
-    pub(super) fn fail_over(
-        &mut self,
-        error: ClientFailure,
-    ) -> Result<ReplicaError, ClientFailure> {
-        fail_over(&self.session, &mut self.client, error)
-    }
-
-    /// Whether the server refused this connection and others fetch. One that does not listen any more is replaced.
-    fn is_one_too_many(&self, error: &ClientFailure) -> bool {
-        let may_be_replaced = self.client.servers() > 1
-            && (self.client.is_left_behind() || matches!(error, ClientFailure::Connect { .. }));
-        self.number > 0 && error.is_refused() && !may_be_replaced
-    }
-
     /// Whether the server refused this connection because another one of this run watches.
     pub(super) fn is_second(&self, error: &ClientFailure) -> bool {
         self.watches && matches!(error, ClientFailure::Refused(_)) && !error.is_rate_limited()
@@ -323,12 +316,6 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// How often an image is requested alone. Each server may have it.
-    fn max_attempts(&self) -> u64 {
-        let servers = u64::try_from(self.client.servers()).unwrap_or(u64::MAX);
-        u64::from(self.retries.max(1)).saturating_mul(servers)
-    }
-
     /// A bound for servers that send images that nobody asked for and end the connection. Each planned image may cause
     /// as many losses as it takes to give it up, and one before.
     fn max_losses(&self) -> u64 {
@@ -342,24 +329,6 @@ impl<R: Runtime> Connection<R> {
         race(self.session.stopped(), self.runtime.sleep_until(until)).await;
         self.session.check()
     }
-}
-
-/// Goes on to the next server after this error. The catalog of the new one decides what is fetched. // R8
-pub(super) fn fail_over<R: Runtime>(
-    session: &Session,
-    client: &mut Client<R>,
-    error: ClientFailure,
-) -> Result<ReplicaError, ClientFailure> {
-    let is_reported = client.is_left_behind();
-    let failed = client.fail_over(error)?;
-    session.state().relist = true;
-    if !is_reported {
-        session.emit(&SyncEvent::ServerChanged {
-            failed: &failed,
-            address: client.address().unwrap_or_default(),
-        });
-    }
-    Ok(failed)
 }
 
 /// Receives all images of a response, and passes them to the workers.
@@ -377,7 +346,7 @@ async fn receive<R: Runtime>(
             length: image.length,
         });
         let mut incoming = incoming.undecoded()?;
-        let mut flight = Flight::new(session, image.id);
+        let mut flight = Flight::new(session, image.id, response.server.clone());
         workers.begin(image).await;
         // Sends earlier data to the threads while this image is being received.
         loop {

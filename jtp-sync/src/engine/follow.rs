@@ -9,11 +9,11 @@ use jtp_core::client::CatalogEntry;
 use jtp_driver::Runtime;
 use jtp_driver::client::{Client, Error as ClientFailure, Watch};
 
-use super::connection::fail_over;
 use super::error::Error;
 use super::event::SyncEvent;
 use super::listing::{Received, receive_entries};
 use super::race::{Either, race};
+use super::replicas::fail_over;
 use super::run::{Run, is_transient};
 
 /// How often the catalog and the folder are compared as a whole. // N5

@@ -18,6 +18,7 @@ mod follow;
 mod listing;
 mod moves;
 mod race;
+mod replicas;
 mod request;
 mod run;
 mod scan;
@@ -67,7 +68,7 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// With [`ClientBuilder::replica`] there are several servers of one catalog, of which one is used at a time. When it
     /// fails, the next one goes on where it ended: what has arrived is not requested again, and the image that was arriving
-    /// is. What is to be fetched is then decided by the catalog of the new server: images that it lacks count as no longer
+    /// is. An image that arrives broken is requested from the others (R2). What is to be fetched is then decided by the catalog of the new server: images that it lacks count as no longer
     /// listed, and those that have arrived stay. // R6 R8
     pub fn builder<B>(
         server: ClientBuilder<R, B>,
