@@ -12,6 +12,7 @@ pub mod cache;
 pub mod client;
 pub mod client_args;
 pub mod connect;
+pub mod endpoint;
 pub mod escape;
 pub mod exit;
 pub mod limits;
