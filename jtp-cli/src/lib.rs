@@ -19,6 +19,7 @@ pub mod limits;
 pub mod list;
 pub mod logging;
 pub mod network;
+pub mod pattern_args;
 pub mod plan;
 pub mod report;
 pub mod select_args;

@@ -18,6 +18,9 @@ use crate::inventory::Inventory;
 /// The memory that an image of the catalog takes, apart from its name, in bytes.
 const ENTRY_BYTES: usize = 100;
 
+/// The memory that a folder in the names of a catalog takes, in bytes. // W9
+const FOLDER_BYTES: usize = 40;
+
 /// What has arrived of a LIST.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Received {
@@ -57,7 +60,7 @@ impl<R: Runtime> Run<R> {
         let Ok(folder) = self.session.folder() else {
             return Ok(None);
         };
-        FolderScan::start(folder, self.scan_mode).map(Some)
+        FolderScan::start(folder, self.scan_mode, self.in_folders).map(Some)
     }
 
     /// One that is only looked at may be missing.
@@ -188,7 +191,8 @@ pub(super) async fn receive_entries<R: Runtime>(
             bytes += ENTRY_BYTES + entry.name.len();
             let state = &mut *session.state();
             session.add_entry(state, &entry);
-            if state.planner.len() > max_entries || bytes > max_bytes {
+            let needed = bytes + FOLDER_BYTES * state.planner.folders();
+            if state.planner.len() > max_entries || needed > max_bytes {
                 return Err(Error::CatalogTooLarge {
                     entries: max_entries,
                     bytes: max_bytes,
