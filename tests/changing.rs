@@ -81,9 +81,8 @@ fn verdict(peer: &mut Peer, mut got: Vec<u8>, image: &TestImage, what: &str) -> 
     if got == expected {
         return true;
     }
-    if let Some(error) = got.strip_prefix(&data_head(1)[..])
-        && error.starts_with(b"JTPE")
-    {
+    let body = got.strip_prefix(&data_head(1)[..]);
+    if let Some(error) = body.filter(|body| body.starts_with(b"JTPE")) {
         assert_eq!(error[4], SERVER_ERROR, "{what}: S12");
         return false;
     }
@@ -199,13 +198,7 @@ fn s13_data_read_ahead_of_a_cancel_is_discarded() {
     // Images that are loaded completely alternate with images that are loaded in part and stay open while
     // the one before is sent.
     let names: Vec<String> = (0..12).map(|n| format!("{n:02}.png")).collect();
-    let len = |n: usize| {
-        if n.is_multiple_of(2) {
-            200_000
-        } else {
-            300_000
-        }
-    };
+    let len = |n: usize| [200_000, 300_000][n % 2];
     let files = (0..12).map(|n| (&*names[n], noise(len(n), n as u64)));
     let served = TestServer::folder(crate::support::files::folder_of(files));
     let images = served.images();
