@@ -1,7 +1,7 @@
 //! S13: files that change while they are served, at many positions of a slow reader.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,11 @@ use crate::support::tls::tls;
 /// More than the socket buffers of both ends hold (4 MiB), so that the server cannot have read the whole file while
 /// the reader waits.
 const LEN: usize = 6 << 20;
+
+fn write_at(file: &mut File, bytes: &[u8], offset: u64) {
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.write_all(bytes).unwrap();
+}
 
 /// A change with its name.
 type Change = (&'static str, fn(&Path));
@@ -32,8 +37,8 @@ const CHANGES: [Change; 8] = [
     }),
     ("emptied", |path| drop(File::create(path).unwrap())),
     ("lengthened", |path| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.write_all_at(b"more", LEN as u64).unwrap();
+        let mut file = File::options().write(true).open(path).unwrap();
+        write_at(&mut file, b"more", LEN as u64);
     }),
     ("replaced", |path| {
         let hidden = path.with_file_name(".hidden");
@@ -41,21 +46,21 @@ const CHANGES: [Change; 8] = [
         fs::rename(hidden, path).unwrap();
     }),
     ("rewritten in place", |path| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.write_all_at(&noise(LEN, 78), 0).unwrap();
+        let mut file = File::options().write(true).open(path).unwrap();
+        write_at(&mut file, &noise(LEN, 78), 0);
     }),
     (
         "rewritten at its end, with the modification time restored",
         |path| {
-            let file = File::options().write(true).open(path).unwrap();
+            let mut file = File::options().write(true).open(path).unwrap();
             let before = file.metadata().unwrap().modified().unwrap();
-            file.write_all_at(b"other", LEN as u64 - 5).unwrap();
+            write_at(&mut file, b"other", LEN as u64 - 5);
             file.set_modified(before).unwrap();
         },
     ),
     ("truncated and rewritten", |path| {
-        let file = File::create(path).unwrap();
-        file.write_all_at(&noise(LEN, 79), 0).unwrap();
+        let mut file = File::create(path).unwrap();
+        write_at(&mut file, &noise(LEN, 79), 0);
     }),
     ("deleted", |path| fs::remove_file(path).unwrap()),
 ];

@@ -287,6 +287,7 @@ impl Process {
         }
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
