@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first requests a shutdown, the second exits the process. SIGHUP: the server reads files again.
+//! Ctrl-C and SIGTERM: the first requests a shutdown, the second exits the process. On Windows so do Ctrl-Break, closing
+//! the console, and the system's shutdown. SIGHUP: the server reads files again.
 
 use std::convert::Infallible;
 use std::io;
@@ -145,10 +146,42 @@ impl Signals {
     }
 }
 
-#[cfg(not(unix))]
+/// Ctrl-C, Ctrl-Break, the window being closed, and the system's shutdown. After one of the last two, Windows ends the
+/// process in a few seconds.
+#[cfg(windows)]
+struct Signals {
+    interrupt: tokio::signal::windows::CtrlC,
+    stop: tokio::signal::windows::CtrlBreak,
+    close: tokio::signal::windows::CtrlClose,
+    shutdown: tokio::signal::windows::CtrlShutdown,
+}
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+        Ok(Signals {
+            interrupt: ctrl_c()?,
+            stop: ctrl_break()?,
+            close: ctrl_close()?,
+            shutdown: ctrl_shutdown()?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.stop.recv() => {}
+            _ = self.close.recv() => {}
+            _ = self.shutdown.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(any(unix, windows)))]
 struct Signals;
 
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 impl Signals {
     fn new() -> io::Result<Signals> {
         Ok(Signals)
