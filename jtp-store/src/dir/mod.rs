@@ -44,6 +44,7 @@ mod shared;
 mod small;
 mod table;
 mod tracker;
+mod tree;
 mod watcher;
 
 use std::fmt;
