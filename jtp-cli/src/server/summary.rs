@@ -112,6 +112,11 @@ const fn words(reason: LeftOutReason) -> (&'static str, &'static str, &'static s
             "files, because the index is full",
             "",
         ),
+        LeftOutReason::TooDeep => (
+            "sub-folder at the 32nd level or deeper",
+            "sub-folders at the 32nd level or deeper",
+            "",
+        ),
         _ => ("other file", "other files", ""),
     }
 }

@@ -16,6 +16,7 @@ mod pages;
 mod planning;
 mod proxy_protocol;
 mod readme;
+mod recursive;
 mod reload;
 mod replicas;
 mod selecting;
