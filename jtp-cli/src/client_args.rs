@@ -222,6 +222,10 @@ pub struct ClientArgs {
     )]
     pub max_time: std::option::Option<Duration>,
 
+    /// Print a JSON object on a line of stdout for each event, and for each image of --list
+    #[arg(long, conflicts_with_all = ["long", "show_identity"], help_heading = "Output")]
+    pub json: bool,
+
     /// Print errors only
     #[arg(long, short, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
@@ -351,6 +355,8 @@ mod tests {
             "--quiet --verbose",
             "--cache-dir x",
             "--show-identity",
+            "--list --long --json",
+            "--json=1",
             "--identity me.pem --plain",
             "--pin sha256:00",
             "stray",

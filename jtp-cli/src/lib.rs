@@ -14,6 +14,8 @@ pub mod client_args;
 pub mod connect;
 pub mod escape;
 pub mod exit;
+mod json;
+pub mod json_log;
 pub mod limits;
 pub mod list;
 pub mod logging;

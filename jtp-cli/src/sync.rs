@@ -9,7 +9,8 @@ use jtp_tokio::{ShutdownSignal, Tokio};
 use crate::client_args::ClientArgs;
 use crate::connect::{self, Connector};
 use crate::exit::{Exit, Failure, error_chain};
-use crate::report::{Reporter, Style};
+use crate::json_log::JsonLog;
+use crate::report::{self, Reporter, Style};
 
 /// Runs the jobs of the command line, and follows the server with `--watch`.
 ///
@@ -21,15 +22,19 @@ pub async fn run(
     args: &ClientArgs,
     connector: &Connector,
     shutdown: &ShutdownSignal,
+    json: Option<&Arc<JsonLog>>,
 ) -> Result<Exit, Failure> {
-    let reporter = Arc::new(Reporter::new(args));
+    let reporter = Arc::new(Reporter::new(args, json));
     let observer = {
         let reporter = Arc::clone(&reporter);
         move |event: &SyncEvent<'_>| reporter.event(event)
     };
     let mut sync = build(args, connector, shutdown, observer)?;
     let mut exit = Exit::Success;
-    for _ in 0..args.repeat {
+    for number in 1..=args.repeat {
+        if let Some(json) = json {
+            json.write(&report::json::job(number, args.repeat));
+        }
         reporter.begin(job_style(args));
         let result = sync.run().await;
         reporter.finish(&sync.totals());
@@ -45,7 +50,12 @@ pub async fn run(
         true => Style::Quiet,
         false => Style::Lines,
     });
+    if let Some(json) = json {
+        // Nobody sees any more what arrives.
+        json.end_at_broken_pipe(shutdown);
+    }
     match sync.follow().await {
+        Err(Error::Cancelled) if json.is_some_and(|json| json.is_broken_pipe()) => Ok(exit),
         Err(error) => Err(failure(&error, args).after(exit)),
         Ok(never) => match never {},
     }

@@ -7,6 +7,7 @@ mod confined;
 mod failures;
 mod fetching;
 mod identity;
+mod json;
 mod logging;
 mod metrics;
 mod pages;
