@@ -32,6 +32,8 @@ struct State {
     out: BufWriter<Stdout>,
     /// The first error. Nothing is written after it.
     error: Option<io::Error>,
+    /// The last object was written. A thread that still reports something is too late.
+    has_ended: bool,
 }
 
 impl JsonLog {
@@ -51,6 +53,7 @@ impl JsonLog {
             state: Mutex::new(State {
                 out: BufWriter::new(io::stdout()),
                 error: None,
+                has_ended: false,
             }),
             at_broken_pipe: Mutex::default(),
         }
@@ -104,6 +107,7 @@ impl JsonLog {
         let state = &mut *lock(&self.state);
         state.write(&object);
         state.flush();
+        state.has_ended = true;
         match state.error.take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 stderr_line(format_args!("error: cannot write to stdout: {error}"));
@@ -116,7 +120,7 @@ impl JsonLog {
 
 impl State {
     fn write(&mut self, object: &Object) {
-        if self.error.is_none() {
+        if self.error.is_none() && !self.has_ended {
             self.error = writeln!(self.out, "{object}").err();
         }
     }

@@ -50,26 +50,29 @@ pub async fn run(
         let started = Instant::now();
         reporter.begin(match args.quiet {
             true => Style::Quiet,
-            // Notes, and no summary of its own.
-            false => Style::Lines,
+            false => Style::Plan,
         });
         printer.begin();
         let ended = if args.check {
-            sync.check().await.map(|comparison| {
-                let exit = match comparison.is_equal() {
-                    true => Exit::Success,
-                    false => Exit::SomeFailed,
-                };
-                let object = report::json::comparison(&comparison, started.elapsed());
-                (exit, check_summary(&comparison), object)
-            })
+            reporter
+                .during(Box::pin(sync.check()))
+                .await
+                .map(|comparison| {
+                    let exit = match comparison.is_equal() {
+                        true => Exit::Success,
+                        false => Exit::SomeFailed,
+                    };
+                    let object = report::json::comparison(&comparison, started.elapsed());
+                    (exit, check_summary(&comparison), object)
+                })
         } else {
-            let planned = sync.dry_run().await;
+            let planned = reporter.during(Box::pin(sync.dry_run())).await;
             planned.map(|totals| {
                 let object = printer.plan_object(&totals, started.elapsed());
                 (Exit::Success, printer.plan_summary(&totals), object)
             })
         };
+        reporter.finish_plan();
         printer.finish()?;
         exit = exit.max(reporter.exit());
         let (found, summary, object) = ended.map_err(|error| failure(&error, args).after(exit))?;

@@ -5,6 +5,7 @@ mod bar;
 mod failure;
 pub mod json;
 mod lines;
+mod progress;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use jtp_core::ImageId;
 use jtp_store::FileName;
 use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+use tokio::time::MissedTickBehavior;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
@@ -27,17 +29,23 @@ use crate::terminal::{stderr_line, stdout_line};
 use bar::Bar;
 use failure::{FailureKind, failure_text, is_failure};
 use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
+use progress::Progress;
 use summary::Counts;
+
+/// How often progress is looked at.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Errors only.
     Quiet,
-    /// A progress bar if stderr is a terminal, and a summary.
-    Bar,
+    /// Progress and a summary.
+    Job,
+    /// Progress. The summary comes from elsewhere.
+    Plan,
     /// One line per image.
-    Lines,
+    Watch,
 }
 
 /// Prints what the engine reports.
@@ -51,6 +59,7 @@ pub struct Reporter {
 #[derive(Debug)]
 struct State {
     style: Style,
+    progress: Progress,
     bar: Bar,
     started: Instant,
     lists: u64,
@@ -70,13 +79,51 @@ impl Reporter {
         Reporter {
             args: args.clone(),
             json: json.cloned(),
-            state: Mutex::new(State::new(Style::Quiet)),
+            state: Mutex::new(State::new(Style::Quiet, args)),
         }
     }
 
     /// A job begins.
     pub fn begin(&self, style: Style) {
-        *self.state() = State::new(style);
+        *self.state() = State::new(style, &self.args);
+    }
+
+    /// Runs a job, and shows its progress meanwhile.
+    pub async fn during<T>(&self, job: impl Future<Output = T>) -> T {
+        let mut interval = tokio::time::interval(PROGRESS_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first one is at once: short jobs have no progress.
+        interval.tick().await;
+        let progress = async {
+            loop {
+                interval.tick().await;
+                self.show_progress(Instant::now());
+            }
+        };
+        tokio::select! {
+            biased;
+            result = job => result,
+            never = progress => match never {},
+        }
+    }
+
+    fn show_progress(&self, now: Instant) {
+        let state = &mut *self.state();
+        if let Some(json) = &self.json {
+            if let Some(object) = state.progress.object(now) {
+                json.write(&object);
+            }
+            return;
+        }
+        match state.style {
+            Style::Quiet | Style::Watch => {}
+            Style::Job | Style::Plan if state.bar.is_terminal() => state.bar.show(&state.progress),
+            Style::Job | Style::Plan => {
+                if let Some(line) = state.progress.line(now) {
+                    stderr_line(format_args!("{line}"));
+                }
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,9 +140,10 @@ impl Reporter {
                 }
             }
         }
+        self.state().progress.event(event);
         match event {
-            SyncEvent::Progress { bytes } => self.state().bar.set_position(*bytes),
-            SyncEvent::Planned(totals) => self.planned(totals),
+            // Results follow on stdout.
+            SyncEvent::Change(_) | SyncEvent::Difference(_) => self.state().bar.close(),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => self.limited(
                 LineKind::Unreadable,
@@ -209,13 +257,6 @@ impl Reporter {
         }
     }
 
-    fn planned(&self, totals: &Totals) {
-        let state = &mut *self.state();
-        if state.style == Style::Bar && self.json.is_none() {
-            state.bar.show(totals.planned);
-        }
-    }
-
     fn placed(&self, id: ImageId, name: &FileName, bytes: u64, replaced: bool) {
         tracing::debug!(%id, name = %escaped(name.as_str()), bytes, "stored");
         let style = {
@@ -223,10 +264,9 @@ impl Reporter {
             state.counts.fetched += 1;
             state.counts.bytes += bytes;
             state.counts.replaced += u64::from(replaced);
-            state.bar.set_images(state.counts.fetched);
             state.style
         };
-        if style == Style::Lines {
+        if style == Style::Watch {
             self.print(format_args!(
                 "fetched {} ({}){}",
                 escaped(name.as_str()),
@@ -247,7 +287,7 @@ impl Reporter {
             (*style, *count)
         };
         let (from, to) = (escaped(from), escaped(to.as_str()));
-        if style == Style::Lines {
+        if style == Style::Watch {
             self.print(format_args!("renamed {from} to {to}"));
         } else if count <= u64::from(LINES_OF_A_KIND) {
             tracing::info!(%from, %to, "renamed");
@@ -305,10 +345,13 @@ impl Reporter {
         }
     }
 
-    /// Ends a job: removes the bar and prints the summary, if there was a catalog.
-    pub fn finish(&self, totals: &Totals) {
-        let state = &mut *self.state();
-        state.bar.finish();
+    /// Ends what has no summary of its own: removes the bar.
+    pub fn finish_plan(&self) {
+        self.end(&mut self.state());
+    }
+
+    fn end(&self, state: &mut State) {
+        state.bar.close();
         state.lines.print_rest();
         let fewer = state.connections.take();
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
@@ -317,13 +360,19 @@ impl Reporter {
                 self.args.addr, self.args.parallel
             ));
         }
+    }
+
+    /// Ends a job: removes the bar and prints the summary, if there was a catalog.
+    pub fn finish(&self, totals: &Totals) {
+        let state = &mut *self.state();
+        self.end(state);
         if state.lists == 0 {
             return;
         }
         let time = state.started.elapsed();
         if let Some(json) = &self.json {
             json.write(&state.counts.object(totals, time));
-        } else if state.style == Style::Bar {
+        } else if state.style == Style::Job {
             let line = state.counts.line(totals, time);
             let _ = stdout_line(format_args!("{line}"));
         }
@@ -331,15 +380,17 @@ impl Reporter {
 }
 
 impl State {
-    fn new(style: Style) -> State {
+    fn new(style: Style, args: &ClientArgs) -> State {
+        let now = Instant::now();
         State {
             style,
-            bar: Bar::default(),
-            started: Instant::now(),
+            progress: Progress::new(args.addr.to_string(), args.out.clone(), now),
+            bar: Bar::new(),
+            started: now,
             lists: 0,
             counts: Counts::default(),
             has_reported_watch: false,
-            lines: Lines::new(style == Style::Lines),
+            lines: Lines::new(style == Style::Watch),
             retried: String::new(),
             connections: None,
         }

@@ -36,7 +36,7 @@ pub async fn run(
             json.write(&report::json::job(number, args.repeat));
         }
         reporter.begin(job_style(args));
-        let result = sync.run().await;
+        let result = reporter.during(Box::pin(sync.run())).await;
         reporter.finish(&sync.totals());
         exit = exit.max(reporter.exit());
         if let Err(error) = result {
@@ -48,7 +48,7 @@ pub async fn run(
     }
     reporter.begin(match args.quiet {
         true => Style::Quiet,
-        false => Style::Lines,
+        false => Style::Watch,
     });
     if let Some(json) = json {
         // Nobody sees any more what arrives.
@@ -64,7 +64,7 @@ pub async fn run(
 fn job_style(args: &ClientArgs) -> Style {
     match args.quiet {
         true => Style::Quiet,
-        false => Style::Bar,
+        false => Style::Job,
     }
 }
 

@@ -14,4 +14,5 @@ mod gaps;
 mod memory;
 mod quirks;
 mod resume;
+mod scanning;
 mod select;

@@ -84,7 +84,7 @@ pub(super) const fn is_failure(reason: Reason, cause: Option<&Cause>) -> bool {
 /// What happened to an image, in words.
 pub(super) fn failure_text(reason: Reason, cause: Option<&Cause>, args: &ClientArgs) -> String {
     match cause {
-        None if is_stored(reason) => reason.to_string(),
+        None if reason != Reason::NotReceived => reason.to_string(),
         None | Some(Cause::NotSent) => "the server lists this image but did not send it".to_owned(),
         Some(Cause::Folder(error)) if is_stored(reason) => {
             format!("{reason}: {}", error_chain(error))
@@ -103,5 +103,21 @@ pub(super) fn cause_text(cause: &Cause, args: &ClientArgs) -> String {
         ),
         Cause::Folder(error) => error_chain(error),
         _ => "the server did not send it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn a_failure_without_a_cause_is_described_by_its_reason() {
+        let args = ClientArgs::parse_from(["client"]);
+        for reason in [Reason::NamesTaken, Reason::CannotWrite, Reason::CannotFetch] {
+            assert_eq!(failure_text(reason, None, &args), reason.to_string());
+        }
+        let text = failure_text(Reason::NotReceived, None, &args);
+        assert!(text.contains("did not send it"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ fn reporter() -> Reporter {
         &ClientArgs::parse_from(["client", "--addr", "host:1"]),
         None,
     );
-    reporter.begin(Style::Bar);
+    reporter.begin(Style::Job);
     reporter
 }
 

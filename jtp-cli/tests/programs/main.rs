@@ -12,6 +12,7 @@ mod logging;
 mod metrics;
 mod pages;
 mod planning;
+mod progress;
 mod proxy_protocol;
 mod readme;
 mod reload;

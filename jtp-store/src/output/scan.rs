@@ -39,6 +39,8 @@ pub struct ScannedFile<'a> {
     pub name: &'a OsStr,
     /// What it stands for.
     pub content: FileContent,
+    /// Whether it was read for that: it is not known from an earlier scan.
+    pub was_read: bool,
 }
 
 /// What a name in the folder stands for.
@@ -185,6 +187,7 @@ impl Shared<'_> {
             None if is_image(None) => FileContent::Unrecognised(contents.id),
             None => FileContent::Other,
         };
+        let was_read = matches!(look, Ok(Look::Read(..)));
         let content = match look {
             Ok(Look::Hidden) => {
                 if is_temporary(&name) {
@@ -216,7 +219,11 @@ impl Shared<'_> {
             self.seen.files += 1;
         }
         let name = &name;
-        (self.found)(ScannedFile { name, content });
+        (self.found)(ScannedFile {
+            name,
+            content,
+            was_read,
+        });
     }
 }
 

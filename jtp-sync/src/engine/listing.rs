@@ -1,6 +1,7 @@
 //! Requests the catalog, and scans the folder meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jtp_core::client::{ClientError, Retry};
 use jtp_driver::Runtime;
@@ -17,6 +18,9 @@ use crate::inventory::Inventory;
 
 /// The memory that an image of the catalog takes, apart from its name, in bytes.
 const ENTRY_BYTES: usize = 100;
+
+/// How often a scan reports its progress at most.
+const SCANNING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What has arrived of a LIST.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +61,21 @@ impl<R: Runtime> Run<R> {
         let Ok(folder) = self.session.folder() else {
             return Ok(None);
         };
-        FolderScan::start(folder, self.scan_mode).map(Some)
+        FolderScan::start(folder, self.scan_mode, self.scan_progress()).map(Some)
+    }
+
+    /// Reports the progress of a scan, now and then.
+    fn scan_progress(&self) -> impl FnMut(u64, u64) + Send + use<R> {
+        let (session, runtime) = (Arc::clone(&self.session), self.runtime.clone());
+        session.emit(&SyncEvent::Scanning { files: 0, read: 0 });
+        let mut next = runtime.now() + SCANNING_INTERVAL;
+        move |files, read| {
+            let now = runtime.now();
+            if now >= next && session.check().is_ok() {
+                next = now + SCANNING_INTERVAL;
+                session.emit(&SyncEvent::Scanning { files, read });
+            }
+        }
     }
 
     /// One that is only looked at may be missing.

@@ -48,13 +48,18 @@ struct Shared {
 pub(super) struct FolderScan(Arc<Shared>);
 
 impl FolderScan {
-    pub(super) fn start(folder: &OutputFolder, mode: ScanMode) -> Result<FolderScan, Error> {
+    /// `progress` is called for each file, with the number of files so far and of those that had to be read.
+    pub(super) fn start(
+        folder: &OutputFolder,
+        mode: ScanMode,
+        mut progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<FolderScan, Error> {
         let shared = Arc::new(Shared::default());
         let (folder, ours) = (folder.clone(), AtEnd(Arc::clone(&shared)));
         thread::Builder::new()
             .name("jtp-sync scan".to_owned())
             .spawn(move || {
-                let result = scan(&folder, mode, &ours.0.stop);
+                let result = scan(&folder, mode, &ours.0.stop, &mut progress);
                 *lock(&ours.0.result) = Some(result);
             })
             .map_err(Error::Thread)?;
@@ -90,11 +95,20 @@ impl Drop for AtEnd {
     }
 }
 
-fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scanned, OutputError> {
+fn scan(
+    folder: &OutputFolder,
+    mode: ScanMode,
+    stop: &AtomicBool,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<Scanned, OutputError> {
     let mut inventory = Inventory::new();
     let mut unreadable = Vec::new();
     let mut unreadable_count = 0;
+    let (mut files, mut read) = (0, 0);
     let summary = folder.scan(mode, stop, &mut |file| {
+        files += u64::from(!matches!(file.content, FileContent::Reserved));
+        read += u64::from(file.was_read);
+        progress(files, read);
         let kind = match file.content {
             FileContent::Image(id) => FileKind::Image(id),
             FileContent::Unrecognised(id) => FileKind::Unrecognised(id),

@@ -16,7 +16,7 @@ use jtp_sync::{Cause, Change, Difference, ListReport, Reason, SyncEvent, Totals}
 use super::schema::Schema;
 
 /// Events that no event of jtp-sync leads to. Other tests see them.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 10] = [
     "start",
     "job",
     "end",
@@ -25,6 +25,8 @@ const OTHERS: [&str; 8] = [
     "entry",
     "plan",
     "comparison",
+    "scanning",
+    "progress",
 ];
 
 /// The members of all objects, as in [`Schema::members`].

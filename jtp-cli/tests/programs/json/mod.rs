@@ -5,11 +5,13 @@ mod schema;
 
 use std::fs::{self, File};
 use std::process::Stdio;
+use std::sync::mpsc;
 
 use jtp_core::ImageId;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::progress::stalling_server;
 use crate::readme::{PageCommand, console_commands, copy_images, page};
 use crate::support::{
     CLIENT, FakeServer, Process, ProcessOutput, TestDir, jtpe, packet, random_image,
@@ -262,6 +264,36 @@ fn each_event_of_watch_is_flushed_and_ctrl_c_is_reported() {
         (&last["kind"], &last["exit_code"]),
         (&json!("interrupted"), &json!(130))
     );
+}
+
+#[test]
+fn progress_is_reported_while_an_image_arrives_and_while_the_folder_is_scanned() {
+    let schema = Schema::documented();
+    let dir = TestDir::new();
+    let (go_on, receiver) = mpsc::channel();
+    let fake = stalling_server(1 << 20, receiver);
+    let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr(), "--json"]));
+    go_on.send(()).unwrap();
+    let progress = schema.parse(&client.out.wait_for("\"event\":\"progress\""));
+    let expected = json!({"event": "progress", "images": 0, "bytes": 1 << 19, "planned_images": 1,
+        "planned_bytes": 1 << 20});
+    assert_eq!(progress, expected);
+    go_on.send(()).unwrap();
+    assert_eq!(client.wait().code, Some(0));
+
+    dir.add_endless_images();
+    let args = [
+        "--addr",
+        &fake.addr(),
+        "--json",
+        "--batch",
+        "--out",
+        "images",
+    ];
+    let client = Process::start(dir.command(CLIENT, &args));
+    schema.parse(&client.out.wait_for("\"event\":\"scanning\""));
+    client.signal(Signal::INT);
+    assert_eq!(client.wait().code, Some(130));
 }
 
 #[test]
