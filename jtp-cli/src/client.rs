@@ -36,9 +36,12 @@ pub fn parse() -> ClientArgs {
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ClientArgs) -> Exit {
+    let at_start = signals::prepare();
     logging::start_client(args.verbose);
+    // First, so that whatever ends the client from here on is reported.
+    let shutdown = signals::listen_as_client(at_start);
     let json = args.json.then(|| Arc::new(JsonLog::start(args)));
-    let (exit, message) = match run(args, json.as_ref()) {
+    let (exit, message) = match shutdown.and_then(|shutdown| run(args, &shutdown, json.as_ref())) {
         Ok(exit) => (exit, None),
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -53,21 +56,24 @@ pub fn main(args: &ClientArgs) -> Exit {
     json.end(exit, message.as_deref())
 }
 
-fn run(args: &ClientArgs, json: Option<&Arc<JsonLog>>) -> Result<Exit, Failure> {
+fn run(
+    args: &ClientArgs,
+    shutdown: &ShutdownSignal,
+    json: Option<&Arc<JsonLog>>,
+) -> Result<Exit, Failure> {
     if args.show_identity {
         connect::show_identity(args)?;
         return Ok(Exit::Success);
     }
     let connector = Connector::new(args)?;
-    let shutdown = signals::listen(Exit::Interrupted)?;
     let runtime = start_runtime(args.parallel)?;
     let result = runtime.block_on(async {
         if args.list {
-            print_catalog(args, &connector, &shutdown, json).await
+            print_catalog(args, &connector, shutdown, json).await
         } else if args.dry_run || args.check {
-            plan::run(args, &connector, &shutdown, json).await
+            plan::run(args, &connector, shutdown, json).await
         } else {
-            sync::run(args, &connector, &shutdown, json).await
+            sync::run(args, &connector, shutdown, json).await
         }
     });
     // Does not wait for a DNS lookup that is still running.

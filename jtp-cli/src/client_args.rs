@@ -22,6 +22,7 @@ Examples:
 
 Every image is verified before its file appears in the output folder; partial files are never visible.
 Times are in seconds or have a unit: 500ms, 30s, 5m; 0 means no limit. Sizes: 64KiB, 10GiB, 5MB.
+Ctrl-C, SIGTERM and SIGHUP remove temporary files and exit; a second signal exits immediately.
 Exit codes: 0 success, 1 other error, 2 usage error, 3 some images failed (all others are stored)
 or --check found differences, 4 cannot connect, 5 TLS or certificate error, 6 protocol error by the
 server, 7 rate-limited, 8 local disk error, 130 interrupted.";

@@ -102,6 +102,7 @@ impl JsonLog {
     pub fn end(&self, exit: Exit, message: Option<&str>) -> Exit {
         let object = match message {
             None => event("end").number("exit_code", exit.code()),
+            Some("") => error_object(exit.code(), exit.name(), "interrupted by a signal"),
             Some(message) => error_object(exit.code(), exit.name(), message),
         };
         let state = &mut *lock(&self.state);

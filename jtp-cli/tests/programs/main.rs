@@ -11,6 +11,7 @@ mod json;
 mod logging;
 mod metrics;
 mod pages;
+mod pipes;
 mod planning;
 mod progress;
 mod proxy_protocol;

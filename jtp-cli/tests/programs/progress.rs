@@ -111,8 +111,10 @@ pub(crate) fn stalling_server(length: u32, go_on: Receiver<()>) -> FakeServer {
             let _ = stream.write_all(&list_response(&[("large.png", id, length)]));
             return;
         }
+        let magic = if request == 0 { b"JTPD" } else { b"JTPG" };
         let head = [
-            b"JTPG\x01\x00".to_vec(),
+            magic.to_vec(),
+            vec![1, 0],
             varint(length),
             id.to_be_bytes().to_vec(),
         ];
