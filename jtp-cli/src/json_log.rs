@@ -23,8 +23,8 @@ pub(crate) fn event(name: &str) -> Object {
 #[derive(Debug)]
 pub struct JsonLog {
     state: Mutex<State>,
-    /// What a closed pipe ends.
-    at_broken_pipe: Mutex<Option<ShutdownSignal>>,
+    /// What a failed write ends.
+    at_error: Mutex<Option<ShutdownSignal>>,
 }
 
 #[derive(Debug)]
@@ -55,30 +55,27 @@ impl JsonLog {
                 error: None,
                 has_ended: false,
             }),
-            at_broken_pipe: Mutex::default(),
+            at_error: Mutex::default(),
         }
     }
 
-    /// Ends a program whose only reader has closed the pipe.
-    pub(crate) fn end_at_broken_pipe(&self, shutdown: &ShutdownSignal) {
-        *lock(&self.at_broken_pipe) = Some(shutdown.clone());
-        self.check_pipe();
+    /// Ends a program that would go on without end when its output cannot be written any more.
+    pub(crate) fn end_at_error(&self, shutdown: &ShutdownSignal) {
+        *lock(&self.at_error) = Some(shutdown.clone());
+        self.check();
     }
 
-    fn check_pipe(&self) {
-        if self.is_broken_pipe() {
-            if let Some(shutdown) = &*lock(&self.at_broken_pipe) {
+    fn check(&self) {
+        if self.has_failed() {
+            if let Some(shutdown) = &*lock(&self.at_error) {
                 shutdown.begin();
             }
         }
     }
 
-    /// Whether the reader has closed the pipe.
-    pub(crate) fn is_broken_pipe(&self) -> bool {
-        let error = &lock(&self.state).error;
-        error
-            .as_ref()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    /// Whether the output cannot be written any more: the reader has closed the pipe, or the disk is full.
+    pub(crate) fn has_failed(&self) -> bool {
+        lock(&self.state).error.is_some()
     }
 
     /// Writes an object that is read at once.
@@ -88,7 +85,7 @@ impl JsonLog {
             state.write(object);
             state.flush();
         }
-        self.check_pipe();
+        self.check();
     }
 
     /// Writes one of many objects.

@@ -52,10 +52,10 @@ pub async fn run(
     });
     if let Some(json) = json {
         // Nobody sees any more what arrives.
-        json.end_at_broken_pipe(shutdown);
+        json.end_at_error(shutdown);
     }
     match sync.follow().await {
-        Err(Error::Cancelled) if json.is_some_and(|json| json.is_broken_pipe()) => Ok(exit),
+        Err(Error::Cancelled) if json.is_some_and(|json| json.has_failed()) => Ok(exit),
         Err(error) => Err(failure(&error, args).after(exit)),
         Ok(never) => match never {},
     }

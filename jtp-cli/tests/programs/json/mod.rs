@@ -330,7 +330,7 @@ fn a_closed_pipe_ends_watch_and_no_other_job() {
 fn a_full_disk_on_stdout_is_an_error() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-tls"]);
-    for args in [&["--list"][..], &["--dry-run"], &[]] {
+    for args in [&["--list"][..], &["--dry-run"], &[], &["--watch"]] {
         let args = [&["--addr", &*server.address, "--json"], args].concat();
         let mut command = dir.command(CLIENT, &args);
         command.stdout(File::create("/dev/full").unwrap());
