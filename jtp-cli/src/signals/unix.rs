@@ -56,7 +56,7 @@ impl Signals {
 /// Whether the parent process has made this one ignore a signal.
 ///
 /// A program can read that only by code that counts as unsafe, except on Linux. Elsewhere a program without a terminal
-/// is taken for one that `nohup` has started: it does not handle SIGHUP. That has the effect that the parent has chosen,
+/// is treated as one that `nohup` has started: it does not handle SIGHUP. The effect is what the parent has chosen,
 /// either none, or to end the process, which leaves no partial file.
 fn is_ignored(signal: Signal) -> bool {
     if cfg!(any(target_os = "linux", target_os = "android")) {

@@ -246,15 +246,9 @@ fn a_client_that_was_stopped_for_longer_than_its_timeout_goes_on() {
     client.signal(Signal::STOP);
     go_on.send(()).unwrap();
     thread::sleep(Duration::from_millis(1_500));
-    // The timeout may have passed before the client could look at what has arrived: then it requests the rest again.
-    go_on.send(()).unwrap();
     client.signal(Signal::CONT);
     let output = client.wait();
-    assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(
-        output.err.lines().all(|line| line.contains("retrying")),
-        "{output:?}"
-    );
+    assert_eq!((output.code, &*output.err), (Some(0), ""), "{output:?}");
     assert_eq!(dir.names("output"), ["large.png"]);
 }
 
