@@ -34,6 +34,7 @@ complete -c client -l list -d 'Print ID, size, type and name of each image on th
 complete -c client -s n -l dry-run -d 'Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing'
 complete -c client -l check -d 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any'
 complete -c client -l long -d 'With --list: human-readable sizes; size, type, ID and name in columns'
+complete -c client -l flat -d 'Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned'
 complete -c client -s k -l keep-alive -d 'Reuse a connection for many requests'
 complete -c client -l pipeline -d 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md'
 complete -c client -l no-tcp-nodelay -d 'Do not set TCP_NODELAY: small writes may be delayed and merged'

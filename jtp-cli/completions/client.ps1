@@ -57,6 +57,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing')
             [CompletionResult]::new('--check', '--check', [CompletionResultType]::ParameterName, 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any')
             [CompletionResult]::new('--long', '--long', [CompletionResultType]::ParameterName, 'With --list: human-readable sizes; size, type, ID and name in columns')
+            [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned')
             [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'Reuse a connection for many requests')
             [CompletionResult]::new('--keep-alive', '--keep-alive', [CompletionResultType]::ParameterName, 'Reuse a connection for many requests')
             [CompletionResult]::new('--pipeline', '--pipeline', [CompletionResultType]::ParameterName, 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md')

@@ -51,6 +51,7 @@ _client() {
 '(--list -w --watch)--dry-run[Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing]' \
 '(--batch --list -w --watch -n --dry-run)--check[Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any]' \
 '--long[With --list\: human-readable sizes; size, type, ID and name in columns]' \
+'--flat[Keep all images in the output folder itself\: folders in their names do not become folders, sub-folders are not scanned]' \
 '-k[Reuse a connection for many requests]' \
 '--keep-alive[Reuse a connection for many requests]' \
 '--pipeline[Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md]' \

@@ -144,6 +144,10 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub select: SelectArgs,
 
+    /// Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned
+    #[arg(long, help_heading = "What to do")]
+    pub flat: bool,
+
     /// Number of times to run the whole job
     #[arg(
         long,
@@ -268,7 +272,7 @@ mod tests {
         assert_eq!(args.timeout, Duration::from_secs(60));
         assert_eq!(args.connect_timeout, Duration::from_secs(10));
         assert_eq!((args.max_total_size, args.max_time), (None, None));
-        assert!(!args.checksum);
+        assert!(!args.checksum && !args.flat);
         assert!(!args.tls && !args.batch && !args.keep_alive && !args.watch && !args.list);
     }
 
@@ -336,6 +340,8 @@ mod tests {
             "--check --list",
             "--check --watch",
             "--check --dry-run",
+            "--flat x",
+            "--flat=no",
             "--sort name",
             "--list --sort date",
             "--long",

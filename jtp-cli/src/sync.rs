@@ -79,6 +79,7 @@ pub(crate) fn build(
         true => Options::new().with_names(Names::Any),
         false => Options::new().with_fetch(Fetch::All),
     };
+    let options = options.with_folders(!args.flat);
     let sync = FolderSync::builder(connector.builder(), &args.out)
         .options(options)
         .select(args.select.selection()?)

@@ -82,7 +82,9 @@ mod variants;
 mod walk;
 
 pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
-pub use name::{FileName, MAX_FILE_NAME_LEN, NameArena, NamePlan, fold_case, has_image_extension};
+pub use name::{
+    FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
+};
 pub use output::{
     FileContent, FileState, MoveError, OutputError, OutputFolder, PendingFile, ReadError, ScanMode,
     ScanSummary, ScannedFile, StagedFile,

@@ -1,9 +1,10 @@
 //! Which of the server's images a sync concerns.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use globset::{GlobBuilder, GlobMatcher};
-use jtp_core::{FileType, ImageId, nfc};
+use jtp_core::{FOLDER_SEPARATOR, FileType, ImageId, nfc, split_folders};
 
 /// The longest pattern in bytes: longer than any name that it could match. // W6
 const MAX_PATTERN: usize = 65_535;
@@ -18,7 +19,8 @@ const MAX_PATTERN: usize = 65_535;
 /// - The patterns select its name: the last pattern that matches decides, as in gitignore and ripgrep. If none matches,
 ///   the image is selected, unless the first pattern is an [`include`](Selection::include).
 ///
-/// A pattern is compared with the name as the server lists it, both in NFC, with regard to case:
+/// A pattern is compared with the name as the server lists it, both in NFC, with regard to case. The folders in a name are
+/// separated by `/` for that ([`split_folders`](jtp_core::split_folders)):
 ///
 /// - `*` stands for any characters except `/`; `{a,b}` for one of several patterns; `\` takes the next character literally.
 /// - `?` stands for one ASCII character except `/`; `[abc]` and `[a-z]` for one of these, `[!a]` for any other. For other
@@ -147,7 +149,7 @@ impl Selection {
         let Some(first) = self.patterns.first() else {
             return true;
         };
-        let name = nfc(name);
+        let name = as_path(nfc(name));
         let last = self.patterns.iter().rev().find(|p| p.matches(&name));
         last.map_or(!first.includes, |pattern| pattern.includes)
     }
@@ -191,6 +193,14 @@ impl Pattern {
         let last = name.rsplit_once('/').map_or(name, |(_, last)| last);
         self.matcher
             .is_match(if self.is_path { name } else { last })
+    }
+}
+
+/// The name with a `/` between its folders. // W9
+fn as_path(name: Cow<'_, str>) -> Cow<'_, str> {
+    match split_folders(&name) {
+        Some(_) => name.replace(FOLDER_SEPARATOR, "/").into(),
+        None => name,
     }
 }
 
@@ -303,6 +313,15 @@ mod tests {
             ("2026/**", "2026/06/a.png", true),
             ("**/06/*", "2026/06/a.png", true),
             ("06/*", "2026/06/a.png", false),
+            ("2026/*", "2026⧸a.png", true),
+            ("*.png", "2026⧸06⧸a.png", true),
+            ("2026/**", "2026⧸06⧸a.png", true),
+            ("2026/*", "2026⧸06⧸a.png", false),
+            ("2026*", "2026⧸a.png", false),
+            ("/a.png", "2026⧸a.png", false),
+            // Not a path: it has an empty component.
+            ("2026/*", "2026⧸⧸a.png", false),
+            ("2026*", "2026⧸⧸a.png", true),
             // Names that no folder should have.
             ("*", "../../etc/passwd", true),
             ("*", "", true),

@@ -6,6 +6,7 @@ mod certificates;
 mod confined;
 mod failures;
 mod fetching;
+mod folders;
 mod identity;
 mod json;
 mod logging;

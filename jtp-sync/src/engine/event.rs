@@ -54,9 +54,10 @@ pub enum SyncEvent<'a> {
         read: u64,
     },
     /// A file of the folder cannot be read, or is not read because it is longer than any image
-    /// ([`FileTooLarge`](io::ErrorKind::FileTooLarge)). It stays where it is.
+    /// ([`FileTooLarge`](io::ErrorKind::FileTooLarge)). It stays where it is. Or a sub-folder cannot be listed: nobody knows
+    /// what it contains.
     Unreadable {
-        /// Its name.
+        /// Its name; that of a sub-folder ends in `/`.
         name: &'a OsStr,
         /// Why.
         error: &'a io::Error,

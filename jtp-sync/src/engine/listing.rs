@@ -19,6 +19,9 @@ use crate::inventory::Inventory;
 /// The memory that an image of the catalog takes, apart from its name, in bytes.
 const ENTRY_BYTES: usize = 100;
 
+/// The memory that a folder in the names of a catalog takes, in bytes. // W9
+const FOLDER_BYTES: usize = 40;
+
 /// How often a scan reports its progress at most.
 const SCANNING_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -61,7 +64,8 @@ impl<R: Runtime> Run<R> {
         let Ok(folder) = self.session.folder() else {
             return Ok(None);
         };
-        FolderScan::start(folder, self.scan_mode, self.scan_progress()).map(Some)
+        let progress = self.scan_progress();
+        FolderScan::start(folder, self.scan_mode, self.in_folders, progress).map(Some)
     }
 
     /// Reports the progress of a scan, now and then.
@@ -194,7 +198,8 @@ pub(super) async fn receive_entries<R: Runtime>(
             bytes += ENTRY_BYTES + entry.name.len();
             let state = &mut *session.state();
             session.add_entry(state, &entry);
-            if state.planner.len() > max_entries || bytes > max_bytes {
+            let needed = bytes + FOLDER_BYTES * state.planner.folders();
+            if state.planner.len() > max_entries || needed > max_bytes {
                 return Err(Error::CatalogTooLarge {
                     entries: max_entries,
                     bytes: max_bytes,

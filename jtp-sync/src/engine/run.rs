@@ -27,6 +27,8 @@ pub(super) struct Run<R: Runtime> {
     pub(super) clients: ClientBuilder<R, Client<R>>,
     pub(super) path: std::path::PathBuf,
     pub(super) scan_mode: jtp_store::ScanMode,
+    /// Images are in sub-folders, too. // W9
+    pub(super) in_folders: bool,
     /// Requests the catalog and images.
     pub(super) main: Connection<R>,
     connections: usize,
@@ -67,6 +69,7 @@ impl<R: Runtime> Run<R> {
             clients: config.clients.clone(),
             path: config.path.clone(),
             scan_mode,
+            in_folders: config.options.folders(),
             connections: config.connections,
             retries: config.retries,
             is_known,

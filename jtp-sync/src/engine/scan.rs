@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use event_listener::{Event, listener};
-use jtp_store::{FileContent, OutputError, OutputFolder, ScanMode, ScanSummary};
+use jtp_store::{FileContent, OutputError, OutputFolder, ScanMode, ScanSummary, ScannedFile};
 
 use super::error::Error;
 use super::session::lock;
@@ -27,10 +27,12 @@ pub(super) struct Scanned {
 }
 
 impl Scanned {
-    /// The unreadable files that the selection concerns. Those that are not known by name count as such.
+    /// The unreadable files that the selection concerns. Those that are not known by name count as such, and folders.
     pub(super) fn unreadable_in(&self, selection: &Selection) -> u64 {
-        let is_out =
-            |(name, _): &&(OsString, io::Error)| !selection.selects_extra(&name.to_string_lossy());
+        let is_out = |(name, _): &&(OsString, io::Error)| {
+            let name = name.to_string_lossy();
+            !name.ends_with('/') && !selection.selects_extra(&name)
+        };
         let out = self.unreadable.iter().filter(is_out).count();
         self.unreadable_count - u64::try_from(out).unwrap_or(0)
     }
@@ -48,10 +50,12 @@ struct Shared {
 pub(super) struct FolderScan(Arc<Shared>);
 
 impl FolderScan {
+    /// `in_tree`: sub-folders, too. // W9
     /// `progress` is called for each file, with the number of files so far and of those that had to be read.
     pub(super) fn start(
         folder: &OutputFolder,
         mode: ScanMode,
+        in_tree: bool,
         mut progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<FolderScan, Error> {
         let shared = Arc::new(Shared::default());
@@ -59,7 +63,7 @@ impl FolderScan {
         thread::Builder::new()
             .name("jtp-sync scan".to_owned())
             .spawn(move || {
-                let result = scan(&folder, mode, &ours.0.stop, &mut progress);
+                let result = scan(&folder, mode, in_tree, &ours.0.stop, &mut progress);
                 *lock(&ours.0.result) = Some(result);
             })
             .map_err(Error::Thread)?;
@@ -98,6 +102,7 @@ impl Drop for AtEnd {
 fn scan(
     folder: &OutputFolder,
     mode: ScanMode,
+    in_tree: bool,
     stop: &AtomicBool,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Scanned, OutputError> {
@@ -105,8 +110,12 @@ fn scan(
     let mut unreadable = Vec::new();
     let mut unreadable_count = 0;
     let (mut files, mut read) = (0, 0);
-    let summary = folder.scan(mode, stop, &mut |file| {
-        files += u64::from(!matches!(file.content, FileContent::Reserved));
+    let mut found = |file: ScannedFile<'_>| {
+        let is_file = !matches!(
+            file.content,
+            FileContent::Reserved | FileContent::Folder | FileContent::UnreadableFolder(_)
+        );
+        files += u64::from(is_file);
         read += u64::from(file.was_read);
         progress(files, read);
         let kind = match file.content {
@@ -129,13 +138,28 @@ fn scan(
                 FileKind::Unread
             }
             FileContent::Other => FileKind::Other,
+            FileContent::Folder => FileKind::Folder,
+            // Its name is known.
+            FileContent::UnreadableFolder(error) => {
+                unreadable_count += 1;
+                if unreadable.len() < MAX_UNREADABLE {
+                    let mut name = file.name.to_owned();
+                    name.push("/");
+                    unreadable.push((name, error));
+                }
+                return;
+            }
             _ => FileKind::Reserved,
         };
         // No image gets a name that is not UTF-8.
         if let Some(name) = file.name.to_str() {
             inventory.add(name, kind);
         }
-    })?;
+    };
+    let summary = match in_tree {
+        true => folder.scan_tree(mode, stop, &mut found)?,
+        false => folder.scan(mode, stop, &mut found)?,
+    };
     inventory.set_case_sensitive(summary.case_sensitive == Some(true));
     Ok(Scanned {
         inventory,
