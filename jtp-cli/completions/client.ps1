@@ -21,7 +21,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
 
     $completions = @(switch ($command) {
         'client' {
-            [CompletionResult]::new('--addr', '--addr', [CompletionResultType]::ParameterName, 'Server to fetch from; the default port is 8443')
+            [CompletionResult]::new('--addr', '--addr', [CompletionResultType]::ParameterName, 'Server to fetch from if no ADDR is given; the default port is 8443')
             [CompletionResult]::new('--server-name', '--server-name', [CompletionResultType]::ParameterName, 'Name to verify in the server''s certificate [default: the host of --addr; localhost for a loopback address]')
             [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system''s roots]')
             [CompletionResult]::new('--pin', '--pin', [CompletionResultType]::ParameterName, 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls')
@@ -42,8 +42,8 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--max-image-size', '--max-image-size', [CompletionResultType]::ParameterName, 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]')
             [CompletionResult]::new('--max-total-size', '--max-total-size', [CompletionResultType]::ParameterName, 'End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]')
             [CompletionResult]::new('--max-time', '--max-time', [CompletionResultType]::ParameterName, 'End the job after this time; the images stored stay, exit code 3 [default: none]')
-            [CompletionResult]::new('--tls', '--tls', [CompletionResultType]::ParameterName, 'Connect with TLS')
-            [CompletionResult]::new('--secure', '--secure', [CompletionResultType]::ParameterName, 'Connect with TLS')
+            [CompletionResult]::new('--tls', '--tls', [CompletionResultType]::ParameterName, 'Connect with TLS, also to addresses without jtps://')
+            [CompletionResult]::new('--secure', '--secure', [CompletionResultType]::ParameterName, 'Connect with TLS, also to addresses without jtps://')
             [CompletionResult]::new('--no-tls', '--no-tls', [CompletionResultType]::ParameterName, 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)')
             [CompletionResult]::new('--plain', '--plain', [CompletionResultType]::ParameterName, 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)')
             [CompletionResult]::new('--show-identity', '--show-identity', [CompletionResultType]::ParameterName, 'Print the line of --identity for the server''s --clients file, and exit')

@@ -108,6 +108,7 @@ async fn print_catalog(
     let mut client = connector.client();
     let selection = args.select.selection()?;
     let mut exit = Exit::Success;
+    let mut reported = 0;
     for number in 1..=args.repeat {
         if let Some(json) = json {
             json.write(&report::json::job(number, args.repeat));
@@ -117,6 +118,17 @@ async fn print_catalog(
             () = shutdown.wait() => return Err(Failure::interrupted()),
             entries = client.list() => entries.map_err(|error| connect::failure(&error, args))?,
         };
+        let failed = client.replica_errors();
+        let address = client.address().unwrap_or_default();
+        for error in failed.iter().skip(reported) {
+            if let Some(json) = json {
+                json.write(&report::json::server_changed(error, address, args));
+            }
+            if let Some(line) = connect::server_changed(error, args, address) {
+                stderr_line(format_args!("{line}"));
+            }
+        }
+        reported = failed.len();
         exit = exit.max(list::report_not_listed(&selection, &entries, json));
         entries.retain(|entry| selection.selects(entry.id, &entry.name, entry.flags.file_type()));
         if let Some(key) = args.sort {

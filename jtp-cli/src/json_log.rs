@@ -43,7 +43,7 @@ impl JsonLog {
         let log = JsonLog::new();
         let start = start_object()
             .string("command", command(args))
-            .string("server", &args.addr);
+            .string("server", &args.servers);
         log.write(&start.string("out", args.out.display()));
         log
     }

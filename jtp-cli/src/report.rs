@@ -18,6 +18,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use jtp_core::ImageId;
 use jtp_store::FileName;
 use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+use jtp_tokio::client::ReplicaError;
 use tokio::time::MissedTickBehavior;
 
 use crate::client_args::ClientArgs;
@@ -53,6 +54,8 @@ pub enum Style {
 pub struct Reporter {
     args: ClientArgs,
     json: Option<Arc<JsonLog>>,
+    /// The server in use.
+    server: Mutex<String>,
     state: Mutex<State>,
 }
 
@@ -79,6 +82,7 @@ impl Reporter {
         Reporter {
             args: args.clone(),
             json: json.cloned(),
+            server: Mutex::new(args.servers.first().to_string()),
             state: Mutex::new(State::new(Style::Quiet, args)),
         }
     }
@@ -127,7 +131,20 @@ impl Reporter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    /// The address of the server in use.
+    fn server(&self) -> String {
+        lock(&self.server).clone()
+    }
+
+    /// A server failed, and another one is used.
+    fn server_changed(&self, failed: &ReplicaError, address: &str) {
+        address.clone_into(&mut lock(&self.server));
+        if let Some(line) = connect::server_changed(failed, &self.args, address) {
+            self.limited(LineKind::Server, format_args!("{line}"));
+        }
     }
 
     /// Prints an event.
@@ -174,6 +191,7 @@ impl Reporter {
             SyncEvent::Retrying { error, pause } => {
                 self.retrying(&connect::retry_message(error, &self.args), *pause);
             }
+            SyncEvent::ServerChanged { failed, address } => self.server_changed(failed, address),
             SyncEvent::FewerConnections { connections } => {
                 let state = &mut *self.state();
                 let fewest = state.connections.unwrap_or(usize::MAX);
@@ -184,7 +202,7 @@ impl Reporter {
                 if first {
                     self.note(format_args!(
                         "watching {} for new images; press Ctrl-C to stop",
-                        self.args.addr
+                        self.server()
                     ));
                 }
             }
@@ -240,7 +258,7 @@ impl Reporter {
         if report.entries < announced {
             self.note(format_args!(
                 "warning: {} announced {} images and listed {}; continuing with those",
-                self.args.addr,
+                self.server(),
                 HumanCount(announced),
                 HumanCount(report.entries)
             ));
@@ -248,7 +266,7 @@ impl Reporter {
         if report.same_name > 0 {
             self.note(format_args!(
                 "warning: {} lists {} under the name of another image; the last one of each name gets it, the others get their ID as a suffix",
-                self.args.addr,
+                self.server(),
                 images(report.same_name)
             ));
             for (earlier, later) in &report.examples {
@@ -357,7 +375,8 @@ impl Reporter {
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
             stderr_line(format_args!(
                 "{} admitted only {connections} of {} connections",
-                self.args.addr, self.args.parallel
+                self.server(),
+                self.args.parallel
             ));
         }
     }
@@ -379,12 +398,16 @@ impl Reporter {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl State {
     fn new(style: Style, args: &ClientArgs) -> State {
         let now = Instant::now();
         State {
             style,
-            progress: Progress::new(args.addr.to_string(), args.out.clone(), now),
+            progress: Progress::new(args.servers.first().to_string(), args.out.clone(), now),
             bar: Bar::new(),
             started: now,
             lists: 0,

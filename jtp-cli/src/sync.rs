@@ -108,7 +108,7 @@ pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
         Error::Client(error) => connect::failure(error, args),
         Error::Folder(error) => output_failure(error),
         Error::Cancelled => Failure::interrupted(),
-        Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.addr)),
+        Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.servers)),
         Error::TimeLimit if args.dry_run || args.check => {
             let message = format!("{error}; raise --max-time to allow more");
             Failure::new(Exit::SomeFailed, message)

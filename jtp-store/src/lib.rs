@@ -74,6 +74,7 @@ mod lease;
 mod name;
 mod output;
 mod path_parts;
+mod patterns;
 mod private;
 mod ready;
 #[cfg(feature = "zstd")]
@@ -81,7 +82,10 @@ mod variants;
 #[cfg(unix)]
 mod walk;
 
-pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
+pub use dir::{
+    DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, LeftOut, LeftOutReason,
+    StoreCounters,
+};
 pub use name::{
     FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
 };
@@ -89,6 +93,7 @@ pub use output::{
     FileContent, FileState, MoveError, OutputError, OutputFolder, PendingFile, ReadError, ScanMode,
     ScanSummary, ScannedFile, StagedFile,
 };
+pub use patterns::{PatternError, Patterns};
 pub use private::create_private_folder;
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;

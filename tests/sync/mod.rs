@@ -13,6 +13,7 @@ mod follow;
 mod gaps;
 mod memory;
 mod quirks;
+mod replicas;
 mod resume;
 mod scanning;
 mod select;

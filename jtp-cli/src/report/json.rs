@@ -7,6 +7,7 @@ use std::time::Duration;
 use jtp_core::ImageId;
 use jtp_core::client::CatalogEntry;
 use jtp_sync::{Change, Comparison, Difference, SyncEvent};
+use jtp_tokio::client::ReplicaError;
 
 use super::failure::{FailureKind, cause_text, failure_text, is_failure, is_stored};
 use crate::client_args::ClientArgs;
@@ -75,6 +76,7 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
         SyncEvent::Retrying { error, pause } => event("retry")
             .string("message", connect::retry_message(error, args))
             .seconds("pause", *pause),
+        SyncEvent::ServerChanged { failed, address } => server_changed(failed, address, args),
         SyncEvent::FewerConnections { connections } => event("fewer_connections").number(
             "connections",
             u64::try_from(*connections).unwrap_or(u64::MAX),
@@ -84,6 +86,16 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
         SyncEvent::Difference(found) => return difference(found),
         _ => return None,
     })
+}
+
+/// A server failed, and the one at `address` is used.
+pub(crate) fn server_changed(failed: &ReplicaError, address: &str, args: &ClientArgs) -> Object {
+    let failure = connect::replica_failure(failed, args);
+    event("server_changed")
+        .string("server", address)
+        .string("failed", failed.address())
+        .string("kind", failure.exit.name())
+        .string("message", failure.message)
 }
 
 /// A job begins.

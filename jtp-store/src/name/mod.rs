@@ -1,6 +1,7 @@
 //! Safe file names from names that a peer chooses. // R5
 
 mod arena;
+mod candidate;
 mod extension;
 mod fold;
 mod folder_table;
@@ -15,8 +16,9 @@ use std::path::Path;
 use jtp_core::{FileType, ImageId, nfc};
 
 pub use arena::NameArena;
+pub(crate) use candidate::{is_candidate, is_temporary};
 pub use extension::has_image_extension;
-pub(crate) use extension::{has_certain_extension, is_hidden, is_shared_name};
+pub(crate) use extension::{has_certain_extension, is_hidden};
 pub use fold::fold_case;
 use fold::is_joiner;
 pub use folders::MAX_PATH_LEN;

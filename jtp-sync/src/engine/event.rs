@@ -134,6 +134,13 @@ pub enum SyncEvent<'a> {
         /// The pause.
         pause: Duration,
     },
+    /// A server failed, and another one is used from now on, at once. // R6
+    ServerChanged {
+        /// The server that failed, and how.
+        failed: &'a client::ReplicaError,
+        /// The other one, as the program named it.
+        address: &'a str,
+    },
     /// The server admits fewer connections than were asked for.
     FewerConnections {
         /// The number of connections from now on.

@@ -154,19 +154,31 @@ impl<R: Runtime> Run<R> {
             drop(entries);
             let error = match result {
                 Ok(()) => return Ok(received),
-                Err(Error::Client(error)) if error.is_transient() => error,
+                Err(Error::Client(error)) => error,
                 Err(error) => return Err(error),
             };
-            // A server that was never reached may not exist.
-            if !self.is_connected && matches!(error, ClientFailure::Connect { .. }) {
-                return Err(error.into());
-            }
-            self.is_connected = true;
+            let is_transient = error.is_transient();
             if self.main.is_second(&error) {
                 return Err(error.into());
             }
             let same = received.entries > 0 && received.entries == before;
-            if same || (is_timeout(&error) && received.is_nearly_complete()) {
+            if is_transient && same {
+                return Ok(received);
+            }
+            let timed_out = is_timeout(&error);
+            let Err(error) = self.main.fail_over(error) else {
+                before = received.entries;
+                continue;
+            };
+            if !error.is_transient() {
+                return Err(error.into());
+            }
+            // A server that was never reached may not exist.
+            if !self.is_connected && was_never_reached(&error) {
+                return Err(error.into());
+            }
+            self.is_connected = true;
+            if timed_out && received.is_nearly_complete() {
                 return Ok(received);
             }
             before = received.entries;
@@ -211,6 +223,16 @@ pub(super) async fn receive_entries<R: Runtime>(
     match race(session.stopped(), receiving).await {
         Either::First(()) => Err(Error::Cancelled),
         Either::Second(result) => result,
+    }
+}
+
+fn was_never_reached(error: &ClientFailure) -> bool {
+    match error {
+        ClientFailure::Connect { .. } => true,
+        ClientFailure::Replicas(errors) => errors
+            .iter()
+            .all(|replica| was_never_reached(replica.error())),
+        _ => false,
     }
 }
 

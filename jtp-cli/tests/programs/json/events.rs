@@ -16,7 +16,7 @@ use jtp_sync::{Cause, Change, Difference, ListReport, Reason, SyncEvent, Totals}
 use super::schema::Schema;
 
 /// Events that no event of jtp-sync leads to. Other tests see them.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "start",
     "job",
     "end",
@@ -27,6 +27,7 @@ const OTHERS: [&str; 10] = [
     "comparison",
     "scanning",
     "progress",
+    "server_changed",
 ];
 
 /// The members of all objects, as in [`Schema::members`].

@@ -297,6 +297,22 @@ fn progress_is_reported_while_an_image_arrives_and_while_the_folder_is_scanned()
 }
 
 #[test]
+fn a_server_that_fails_is_reported_and_the_next_one_is_used() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    for job in [&["--list"][..], &["--batch"], &["--check"]] {
+        let args = [&["127.0.0.1:1", &*server.address, "--json"], job].concat();
+        let values = parsed(&dir.run(CLIENT, &args), 0);
+        let changed = of(&values, "server_changed")[0];
+        assert_eq!(changed["server"], server.address.as_str());
+        assert_eq!(
+            (&changed["failed"], &changed["kind"]),
+            (&json!("127.0.0.1:1"), &json!("connect"))
+        );
+    }
+}
+
+#[test]
 fn a_closed_pipe_ends_watch_and_no_other_job() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-tls"]);
