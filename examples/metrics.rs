@@ -124,7 +124,7 @@ fn write_page(page: &mut String, server: &Server, latency: &Latency) -> fmt::Res
     }
     describe(page, "requests_total", "counter", "Requests that ended.")?;
     for ((kind, outcome), count) in &counters.requests {
-        let labels = format_args!("kind=\"{kind}\",outcome=\"{outcome}\"");
+        let labels = format!("kind=\"{kind}\",outcome=\"{outcome}\"");
         writeln!(page, "jtp_requests_total{{{labels}}} {count}")?;
     }
 

@@ -1,7 +1,7 @@
 //! S13: files that change while they are served, at many positions of a slow reader.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,11 @@ use crate::support::tls::tls;
 /// More than the socket buffers of both ends hold (4 MiB), so that the server cannot have read the whole file while
 /// the reader waits.
 const LEN: usize = 6 << 20;
+
+fn write_at(file: &mut File, bytes: &[u8], offset: u64) {
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.write_all(bytes).unwrap();
+}
 
 /// A change with its name.
 type Change = (&'static str, fn(&Path));
@@ -32,8 +37,8 @@ const CHANGES: [Change; 8] = [
     }),
     ("emptied", |path| drop(File::create(path).unwrap())),
     ("lengthened", |path| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.write_all_at(b"more", LEN as u64).unwrap();
+        let mut file = File::options().write(true).open(path).unwrap();
+        write_at(&mut file, b"more", LEN as u64);
     }),
     ("replaced", |path| {
         let hidden = path.with_file_name(".hidden");
@@ -41,21 +46,21 @@ const CHANGES: [Change; 8] = [
         fs::rename(hidden, path).unwrap();
     }),
     ("rewritten in place", |path| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.write_all_at(&noise(LEN, 78), 0).unwrap();
+        let mut file = File::options().write(true).open(path).unwrap();
+        write_at(&mut file, &noise(LEN, 78), 0);
     }),
     (
         "rewritten at its end, with the modification time restored",
         |path| {
-            let file = File::options().write(true).open(path).unwrap();
+            let mut file = File::options().write(true).open(path).unwrap();
             let before = file.metadata().unwrap().modified().unwrap();
-            file.write_all_at(b"other", LEN as u64 - 5).unwrap();
+            write_at(&mut file, b"other", LEN as u64 - 5);
             file.set_modified(before).unwrap();
         },
     ),
     ("truncated and rewritten", |path| {
-        let file = File::create(path).unwrap();
-        file.write_all_at(&noise(LEN, 79), 0).unwrap();
+        let mut file = File::create(path).unwrap();
+        write_at(&mut file, &noise(LEN, 79), 0);
     }),
     ("deleted", |path| fs::remove_file(path).unwrap()),
 ];
@@ -81,9 +86,8 @@ fn verdict(peer: &mut Peer, mut got: Vec<u8>, image: &TestImage, what: &str) -> 
     if got == expected {
         return true;
     }
-    if let Some(error) = got.strip_prefix(&data_head(1)[..])
-        && error.starts_with(b"JTPE")
-    {
+    let body = got.strip_prefix(&data_head(1)[..]);
+    if let Some(error) = body.filter(|body| body.starts_with(b"JTPE")) {
         assert_eq!(error[4], SERVER_ERROR, "{what}: S12");
         return false;
     }
@@ -199,13 +203,7 @@ fn s13_data_read_ahead_of_a_cancel_is_discarded() {
     // Images that are loaded completely alternate with images that are loaded in part and stay open while
     // the one before is sent.
     let names: Vec<String> = (0..12).map(|n| format!("{n:02}.png")).collect();
-    let len = |n: usize| {
-        if n.is_multiple_of(2) {
-            200_000
-        } else {
-            300_000
-        }
-    };
+    let len = |n: usize| [200_000, 300_000][n % 2];
     let files = (0..12).map(|n| (&*names[n], noise(len(n), n as u64)));
     let served = TestServer::folder(crate::support::files::folder_of(files));
     let images = served.images();

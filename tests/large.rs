@@ -7,11 +7,15 @@ use jtp_store::DirStore;
 use crate::requests::fetch;
 use crate::support::Result;
 use crate::support::bytes::*;
-use crate::support::files::{bmp, folder_of, images_in, noise};
-use crate::support::peer::Peer;
-use crate::support::process::WorkDir;
+use crate::support::files::{bmp, folder_of};
 use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
+#[cfg(target_os = "linux")]
+use crate::support::{
+    files::{images_in, noise},
+    peer::Peer,
+    process::WorkDir,
+};
 
 const MANY: u32 = 1_000_000;
 

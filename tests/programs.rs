@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-
-use rustix::process::Signal;
+use std::time::SystemTime;
 
 use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{Signal, WorkDir, eventually};
 use crate::support::proxy::Proxy;
 
 fn names(images: &[TestImage]) -> Vec<&str> {
@@ -120,19 +118,27 @@ fn many() -> (WorkDir, Vec<TestImage>) {
     (WorkDir::of(&images), images)
 }
 
-/// Checks that each visible file is complete and correct; returns inode and modification time by name.
+/// Tells a file from one that was written later in its place: the inode, where there are inodes, and the time of
+/// modification.
+type FileIdentity = (u64, SystemTime);
+
+/// Checks that each visible file is complete and correct; returns their identities by name.
 #[track_caller]
-fn check_files(workdir: &WorkDir, images: &[TestImage]) -> HashMap<String, (u64, i64)> {
+fn check_files(workdir: &WorkDir, images: &[TestImage]) -> HashMap<String, FileIdentity> {
     let fetched = workdir.fetched();
     for file in &fetched {
         let right = images.iter().any(|p| p == file);
         assert!(right, "R2: {} is visible and is not the image", file.name);
     }
-    let inode = |p: &TestImage| {
+    let identity = |p: &TestImage| {
         let data = fs::metadata(workdir.output().join(&p.name)).unwrap();
-        (p.name.clone(), (data.ino(), data.mtime_nsec()))
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&data);
+        #[cfg(not(unix))]
+        let inode = 0;
+        (p.name.clone(), (inode, data.modified().unwrap()))
     };
-    fetched.iter().map(inode).collect()
+    fetched.iter().map(identity).collect()
 }
 
 #[test]

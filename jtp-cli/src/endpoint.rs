@@ -198,14 +198,14 @@ impl FromArgMatches for Endpoints {
             .is_ok_and(|plain| plain == Some(&true));
         if let Some(endpoint) = all.iter().find(|at| at.is_tls && is_plain) {
             return Err(conflict(format!(
-                "jtps://{endpoint} asks for TLS, and --no-tls for plain TCP; leave out one of them\n"
+                "jtps://{endpoint} asks for TLS, and --no-tls for plain TCP; leave out one of them"
             )));
         }
         // As for rsync, the folder would be the last argument.
         let is_folder = |at: &&Endpoint| at.is_host_alone && Path::new(&at.address.host).is_dir();
         if let Some(Endpoint { address, .. }) = all.iter().filter(|_| is_bare).find(is_folder) {
             return Err(conflict(format!(
-                "{0} is a folder; pass it with --out, or write {0}:{1} for a server of this name\n",
+                "{0} is a folder; pass it with --out, or write {0}:{1} for a server of this name",
                 address.host, address.port
             )));
         }

@@ -31,9 +31,11 @@ use crate::zstd_frame::{
 };
 
 /// Size in bytes of the pieces in which the library gets raw blocks.
-const RAW_PIECE: usize = 4096;
-
-const _: () = assert!(MAX_HEADER_LEN <= RAW_PIECE && BLOCK_HEADER_LEN <= RAW_PIECE);
+const RAW_PIECE: usize = {
+    let size = 4096;
+    assert!(MAX_HEADER_LEN <= size && BLOCK_HEADER_LEN <= size);
+    size
+};
 
 /// What the next bytes are; see the diagram.
 enum Position {

@@ -197,7 +197,7 @@ fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
         let server = Server::builder(memory(&[b"one"]))
             .observer(Arc::clone(&log) as Arc<dyn Observer>)
             .build();
-        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let (ours, theirs) = support::socket_pair().await;
         let mut client = support::Client::from_stream(theirs, Default::default());
         let mut serving = Box::pin(server.serve_stream(ours, Peer::new(None)));
         let mut watching = Box::pin(client.list_and_watch());
@@ -309,7 +309,7 @@ fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
     smol::block_on(async {
         let store = memory(&[b"one", b"two"]);
         let server = Server::builder(Arc::clone(&store)).build();
-        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let (ours, theirs) = support::socket_pair().await;
         let serving = smol::spawn(async move {
             let served = server.serve_stream(ours, Peer::new(None)).await;
             drop(served);
@@ -331,7 +331,7 @@ fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
 fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
     smol::block_on(async {
         let server = Server::builder(memory(&[b"one"])).build();
-        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let (ours, theirs) = support::socket_pair().await;
         let serving = {
             let server = server.clone();
             smol::spawn(async move { server.serve_stream(ours, Peer::new(None)).await })

@@ -182,7 +182,7 @@ fn calls_to_a_store_are_dropped_when_the_peer_has_left() {
     smol::block_on(async {
         let store = Arc::new(Remote::new(50, 500, Duration::from_secs(3600)));
         let server = server(&store);
-        let (ours, theirs) = smol::net::unix::UnixStream::pair().unwrap();
+        let (ours, theirs) = support::socket_pair().await;
         let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
         let asking = async {
             use smol::io::AsyncWriteExt as _;

@@ -71,6 +71,7 @@ mod hash;
 mod inside;
 mod known;
 mod lease;
+mod lock;
 mod name;
 mod output;
 mod path_parts;

@@ -54,8 +54,8 @@ fn assert_only_that_name_failed(workdir: &WorkDir, output: &ProgramOutput, what:
         };
         assert_eq!(output_files.get(&name), Some(id), "{name}: {what}");
     }
-    let obstacle = Some(&id_of(&picture(100)));
-    assert_eq!(output_files.get("4.png"), obstacle, "{what}");
+    let obstacle = id_of(&picture(100));
+    assert_eq!(output_files.get("4.png"), Some(&obstacle), "{what}");
     assert_eq!(output.code, Some(8), "{what}");
     let summary = output.out.lines().last().unwrap_or_default();
     assert!(summary.contains("; 1 failed"), "{what}");

@@ -8,17 +8,20 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::TEST_TIMEOUT;
 use super::bytes::TestImage;
 use super::files;
+use super::signal;
+pub(crate) use super::signal::Signal;
 
 /// The path of a program, built with the profile of the tests. (Cargo gives a test only the paths of its own
-/// package's programs.)
+/// package's programs.) `JTP_PROGRAMS` is a folder with programs that were built already, for a machine without cargo.
 pub(crate) fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
+        if let Some(built) = std::env::var_os("JTP_PROGRAMS") {
+            return built.into();
+        }
         // target/PROFILE/deps/integration-HASH
         let own = std::env::current_exe().unwrap();
         let folder = own.ancestors().nth(2).unwrap();
@@ -99,11 +102,12 @@ impl WorkDir {
     /// A command that runs a program in this folder.
     pub(crate) fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program(name));
-        command
+        signal::prepare(&mut command)
             .args(args)
             .current_dir(self.0.path())
             .env("HOME", self.0.path())
             .env("XDG_CACHE_HOME", self.0.path().join("cache"))
+            .env("LOCALAPPDATA", self.0.path().join("cache"))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         command
@@ -217,9 +221,8 @@ impl ClientProcess {
     }
 
     #[track_caller]
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        signal::send(&mut self.0, signal);
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -255,8 +258,7 @@ impl ServerProcess {
     /// Sends SIGTERM and returns the exit status.
     #[track_caller]
     pub(crate) fn stop(mut self) -> ExitStatus {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        signal::send(&mut self.child, Signal::TERM);
         eventually("the server ends", || {
             self.child.try_wait().unwrap().is_some()
         });

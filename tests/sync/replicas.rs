@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jtp_driver::client;
 use jtp_sync::{Error, Fetch, Options};
@@ -371,6 +373,29 @@ fn r8_each_server_sends_the_names_of_its_own_catalog() {
         assert!(starts.values().sum::<usize>() <= 21, "{starts:?}");
         job.assert_files(&renamed);
     }
+}
+
+#[test]
+fn r8_list_of_the_next_server_is_requested_without_a_pause() {
+    // The LISTs that a server's own faults lead to take a twentieth of the time: there would be a pause of 10 s here.
+    let images = images(20);
+    let served = images.clone();
+    let first = Stub::new(move |connection| {
+        if connection.request() == Some(Request::List) {
+            thread::sleep(Duration::from_millis(500));
+            connection.answer(&served, &Request::List);
+        }
+        // It answers no request for images.
+        connection.request();
+    });
+    let second = Stub::of(images.clone());
+    let (_parent, folder) = target();
+    let mut job = Job::new(first.address, &folder);
+    job.replicas = vec![second.address];
+    let start = Instant::now();
+    job.run_ok(World::Tokio);
+    assert!(start.elapsed() < Duration::from_secs(8), "{}", job.log);
+    job.assert_files(&images);
 }
 
 #[test]

@@ -13,8 +13,6 @@ use crate::exit::Failure;
 /// Several sockets were passed, or one that is not a TCP listener.
 #[cfg(unix)]
 pub(super) fn take() -> Result<Option<TcpListener>, Failure> {
-    use rustix::net::sockopt::socket_acceptconn;
-
     // listenfd accepts sockets without LISTEN_PID as well. Variables for another process are not for this one.
     let for_this_process = std::env::var("LISTEN_PID")
         .is_ok_and(|pid| pid.parse().is_ok_and(|pid: u32| pid == std::process::id()));
@@ -37,13 +35,25 @@ pub(super) fn take() -> Result<Option<TcpListener>, Failure> {
         .take_tcp_listener(0)
         .ok()
         .flatten()
-        .filter(|listener| socket_acceptconn(listener).unwrap_or(false));
+        .filter(|listener| is_listening(listener));
     match listener {
         Some(listener) => Ok(Some(listener)),
         None => Err(Failure::other(
             "the socket that the service manager passed is not a TCP listener; the socket unit needs ListenStream= with a TCP port, and Accept=no",
         )),
     }
+}
+
+/// Whether a TCP socket listens, rather than being a connection.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn is_listening(socket: &TcpListener) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
+}
+
+/// The same where the system does not say whether a socket listens: one without a peer may.
+#[cfg(target_vendor = "apple")]
+fn is_listening(socket: &TcpListener) -> bool {
+    rustix::net::getpeername(socket).is_err()
 }
 
 #[cfg(not(unix))]

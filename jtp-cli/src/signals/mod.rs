@@ -1,5 +1,6 @@
 //! Signals. The first Ctrl-C or SIGTERM requests a shutdown, the second exits the process. SIGHUP does the same to the
-//! client; the server reads files again.
+//! client; the server reads files again. On Windows, Ctrl-Break, closing the console and the system's shutdown do the
+//! same as Ctrl-C.
 //!
 //! What a parent process has done to a signal is respected where people rely on it: `nohup` ignores SIGHUP, and a shell
 //! ignores SIGINT for what a script starts in the background. Both stay ignored. A parent that ignores or blocks SIGTERM
@@ -7,6 +8,8 @@
 
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(not(unix))]
 use std::convert::Infallible;
@@ -22,6 +25,8 @@ use crate::exit::{Exit, Failure};
 use crate::logging;
 #[cfg(unix)]
 use unix::{Signals, forward};
+#[cfg(windows)]
+use windows::Signals;
 
 /// How long the second signal waits for the last lines of the server's log.
 const LAST_LINES: Duration = Duration::from_millis(100);
@@ -165,10 +170,10 @@ fn forward(_: Option<Hangups>) -> io::Result<impl Future<Output = Infallible>> {
     Ok(std::future::pending())
 }
 
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 struct Signals;
 
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 impl Signals {
     fn new(_: bool, _: bool) -> io::Result<Signals> {
         Ok(Signals)

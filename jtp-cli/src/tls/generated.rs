@@ -161,15 +161,39 @@ fn lock(key: &Path) -> Option<File> {
     if !std::fs::metadata(key).ok()?.is_file() {
         return None;
     }
-    let file = File::open(key).ok()?;
-    #[cfg(unix)]
+    #[cfg(windows)]
     {
-        use rustix::fs::{FlockOperation, flock};
-        use rustix::io::Errno;
+        use std::os::windows::fs::OpenOptionsExt;
 
-        poll(|| flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK));
+        const SHARE_READ: u32 = 1;
+        const SHARING_VIOLATION: i32 = 32;
+        // Nobody else can open the file for writing while it is open.
+        let mut options = File::options();
+        options.read(true).write(true).share_mode(SHARE_READ);
+        let mut opened = None;
+        poll(|| {
+            let file = options.open(key);
+            let is_held = |e: &io::Error| e.raw_os_error() == Some(SHARING_VIOLATION);
+            let is_locked = file.as_ref().is_err_and(is_held);
+            opened = file.ok();
+            !is_locked
+        });
+        opened
     }
-    Some(file)
+    #[cfg(not(windows))]
+    {
+        let file = File::open(key).ok()?;
+        #[cfg(unix)]
+        {
+            use rustix::fs::{FlockOperation, flock};
+            use rustix::io::Errno;
+
+            poll(|| {
+                flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
+            });
+        }
+        Some(file)
+    }
 }
 
 /// Waits up to 1 s for a file that another server may be writing. Returns whether it exists.
@@ -257,7 +281,7 @@ mod tests {
         let failed = create_if_missing(&cert, &key, now())
             .unwrap_err()
             .to_string();
-        assert!(failed.contains("No such file or directory"), "{failed}");
+        assert!(failed.contains("(os error 2)"), "{failed}");
         assert!(!key.exists());
     }
 

@@ -155,6 +155,6 @@ mod tests {
         let missing = folder.path().join("missing/me.pem");
         let failure = Identity::read_or_create(&missing).unwrap_err();
         assert_eq!(failure.exit, Exit::Disk);
-        assert!(failure.message.contains("No such file"), "{failure}");
+        assert!(failure.message.contains("(os error 2)"), "{failure}");
     }
 }

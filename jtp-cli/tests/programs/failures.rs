@@ -225,6 +225,7 @@ fn unwritable_output_folder_exits_8() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn full_disk_exits_8_and_leaves_no_partial_file() {
     let dir = TestDir::new();
     dir.add("a.png", &random_image(1, 500));

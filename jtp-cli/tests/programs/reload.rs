@@ -6,12 +6,11 @@ use std::net::TcpStream;
 
 use jtp_tokio::tls::KeyFingerprint;
 use rcgen::{CertificateParams, KeyPair};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use rustls::HandshakeKind;
 
 use crate::identity::{ALL, RawClient, VERSIONS, identity, list};
-use crate::support::{CLIENT, Process, SERVER, TestDir, random_image};
+use crate::support::{CLIENT, Process, TestDir, random_image};
 
 fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
     let args = ["--watch", "--addr", &server.address, "--identity", identity];
@@ -55,7 +54,10 @@ fn t7_removed_client_is_disconnected_and_others_go_on() {
 
 /// Opening a pipe would wait for a program that writes to it: for ever, and with it every later SIGHUP.
 #[test]
+#[cfg(target_os = "linux")]
 fn pipes_in_place_of_files_are_refused_at_once() {
+    use crate::support::SERVER;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     let dir = TestDir::with_images();
     let alice = identity(&dir, "alice.pem");
     list(&dir, &[&alice]);

@@ -299,6 +299,7 @@ impl Process {
         server
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

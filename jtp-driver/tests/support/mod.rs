@@ -120,6 +120,23 @@ pub(crate) fn client(address: &str) -> Client {
     Client::builder(address).retries(0).build()
 }
 
+/// Two connected sockets.
+#[cfg(unix)]
+#[allow(clippy::unused_async)]
+pub(crate) async fn socket_pair() -> (smol::net::unix::UnixStream, smol::net::unix::UnixStream) {
+    smol::net::unix::UnixStream::pair().unwrap()
+}
+
+/// Two connected sockets.
+#[cfg(not(unix))]
+pub(crate) async fn socket_pair() -> (smol::net::TcpStream, smol::net::TcpStream) {
+    let listener = smol::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connected = smol::net::TcpStream::connect(address);
+    let (accepted, connected) = smol::future::zip(listener.accept(), connected).await;
+    (accepted.unwrap().0, connected.unwrap())
+}
+
 /// The bytes of all images.
 pub(crate) async fn fetch_all(
     client: &mut Client,

@@ -93,7 +93,7 @@ fn split_path(path: &str) -> (&str, &str) {
     path.split_at(path.rfind('/').map_or(0, |at| at + 1))
 }
 
-/// The safe form of a folder's name: as that of a file, but without an extension of its own. It is not like the names
+/// The safe form of a folder's name: as that of a file, but no extension is added. It is not like the names
 /// that are made from IDs, so that no file of this or another image needs it. // R5
 fn safe_folder(name: &str) -> String {
     let mut safe = without_harm(name);

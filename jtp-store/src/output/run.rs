@@ -16,8 +16,7 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::{Inner, STALE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
 use crate::fingerprint::Stat;
-#[cfg(unix)]
-use crate::hash::{self, Links};
+use crate::lock::open_locked;
 
 const LOCK_SUFFIX: &str = ".lock";
 
@@ -43,7 +42,7 @@ impl Run {
             if dir.open_with(&name, &options).is_err() {
                 return Run { number, lock: None }; // The first image reports the error.
             }
-            match try_lock(dir, &name) {
+            match open_locked(dir, OsStr::new(&name)) {
                 // Unless another client has just removed it.
                 Ok(Some(lock)) if dir.symlink_metadata(&name).is_ok() => {
                     let lock = Some(lock);
@@ -216,7 +215,7 @@ fn owner(dir: &Dir, number: u64) -> Owner {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Owner::Missing,
         Err(_) => return Owner::Unknown,
     }
-    match try_lock(dir, &name) {
+    match open_locked(dir, OsStr::new(&name)) {
         Ok(Some(lock)) => Owner::Crashed(lock),
         Ok(None) => Owner::Running,
         Err(_) => Owner::Unknown,
@@ -234,31 +233,6 @@ fn is_old(dir: &Dir, name: &OsStr) -> bool {
         let age = Stat::of_cap(&metadata).age(SystemTime::now());
         age.is_some_and(|age| age > STALE)
     })
-}
-
-/// Opens and locks a lock file; `None` if it is locked. An error if it cannot be opened, or if the file system has no
-/// locks.
-#[cfg(unix)]
-fn try_lock(dir: &Dir, name: &str) -> io::Result<Option<File>> {
-    use rustix::fs::{FlockOperation, flock};
-    use rustix::io::Errno;
-    let name = OsStr::new(name);
-    let lock = |file: File| match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(e),
-    };
-    // Without write access, so that the file system can be made read-only while a client runs.
-    match lock(hash::open(dir, name, Links::Refuse)?) {
-        // A network file system demands write access.
-        Err(Errno::BADF) => Ok(lock(hash::open_to_append(dir, name)?)?),
-        locked => Ok(locked?),
-    }
-}
-
-#[cfg(not(unix))]
-fn try_lock(_: &Dir, _: &str) -> io::Result<Option<File>> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Whether no program has locked the folder.

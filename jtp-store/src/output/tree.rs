@@ -1,6 +1,6 @@
 //! Opens the folders of the tree without following links. // R5 W9
 //!
-//! A path is opened anew for each step, which takes one system call on Linux: a handle that was kept could belong to a
+//! A path is opened again for each step, which takes one system call on Linux: a handle that was kept could belong to a
 //! folder that another user has moved out of the tree since.
 
 use std::ffi::OsStr;

@@ -155,7 +155,7 @@ fn w9_a_scan_goes_32_components_deep() {
 
 #[test]
 fn w9_ten_thousand_folders_are_scanned_with_few_descriptors() {
-    // In memory, if that is possible: a disk takes seconds to create and remove so many.
+    // In memory, if that is possible: a disk takes seconds to create and remove 20,000 files.
     let temp = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| temp());
     for n in 0..10_000 {
         let folder = temp.path().join(format!("{}/{n}", n % 100));
@@ -226,7 +226,7 @@ fn w9_a_folder_that_cannot_be_listed_is_reported_and_ends_no_scan() {
     }
     fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let folder = open(temp.path());
-    // On a thread of its own: root lists all folders.
+    // On another thread: root lists all folders.
     let work = || {
         let uid = rustix::fs::Uid::from_raw(65_534);
         if rustix::process::geteuid().is_root() && set_thread_res_uid(uid, uid, uid).is_err() {

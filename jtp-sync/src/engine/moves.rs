@@ -258,7 +258,7 @@ impl Session {
     pub(super) fn look_again(&self, name: &str) -> Result<(), Error> {
         let folder = self.folder()?;
         let file = match folder.look(name) {
-            // Nobody knows what is there.
+            // It is not known what has this name.
             Err(_) if is_below(name) => return self.name_is_reserved(name),
             file => file?,
         };

@@ -113,15 +113,22 @@ impl<R: Runtime> Run<R> {
             self.main.workers.moves();
             self.main.drain().await;
             self.session.check()?;
-            let (wanted, wants_list, finished) = {
+            let (wanted, wants_list, is_other, finished) = {
                 let state = self.session.state();
                 let planner = &state.planner;
                 let wanted = planner.wanted().images;
-                (wanted, state.wants_list(), planner.is_finished())
+                (
+                    wanted,
+                    state.wants_list(),
+                    state.is_other_server,
+                    planner.is_finished(),
+                )
             };
             if wanted > 0 {
                 self.session.emit_planned();
                 Box::pin(self.fetch(wanted)).await?;
+            } else if is_other {
+                Box::pin(self.list(false)).await?;
             } else if wants_list && lists >= MAX_LISTS {
                 let state = &mut *self.session.state();
                 state.relist = false;

@@ -78,6 +78,8 @@ pub(super) struct State {
     unlisted_bytes: u64,
     /// An image arrived that no LIST names, and was not kept.
     pub(super) relist: bool,
+    /// Another server is used since the last LIST. Its catalog decides. // R8
+    pub(super) is_other_server: bool,
     /// Planned images that are arriving.
     pub(super) arriving: HashSet<ImageId>,
     /// Why images have failed so far.
@@ -107,6 +109,7 @@ impl State {
             staged: HashMap::new(),
             unlisted_bytes: 0,
             relist: false,
+            is_other_server: false,
             arriving: HashSet::new(),
             causes: HashMap::new(),
             suspects: HashMap::new(),
@@ -123,12 +126,13 @@ impl State {
     /// A LIST begins. It decides about the images that none has named.
     pub(super) fn begin_list(&mut self) {
         self.relist = false;
+        self.is_other_server = false;
         self.unlisted_bytes = 0;
         self.planner.begin_list();
     }
 
     pub(super) fn wants_list(&self) -> bool {
-        self.relist || self.planner.wants_list()
+        self.relist || self.is_other_server || self.planner.wants_list()
     }
 
     /// One of several servers sent a broken image. It is requested from each of the others before it counts. // R2

@@ -166,11 +166,10 @@ fn r5_an_image_with_a_name_like_a_short_name_is_replaced() {
     fs::write(temp.path().join("NOTES~1.PNG"), b"a").unwrap();
     assert!(!folder.0.is_short_alias(&at(&folder, to.as_str())).unwrap());
     // Like a file system that ignores case: the other spelling leads to the same file.
-    fs::hard_link(
-        temp.path().join("NOTES~1.PNG"),
-        temp.path().join("nOTES~1.PNG"),
-    )
-    .unwrap();
+    let (one, other) = ("NOTES~1.PNG", "nOTES~1.PNG");
+    if !temp.path().join(other).exists() {
+        fs::hard_link(temp.path().join(one), temp.path().join(other)).unwrap();
+    }
     assert!(!folder.0.is_short_alias(&at(&folder, to.as_str())).unwrap());
 }
 
