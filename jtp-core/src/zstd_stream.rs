@@ -32,9 +32,9 @@ use crate::zstd_frame::{
 
 /// Size in bytes of the pieces in which the library gets raw blocks.
 const RAW_PIECE: usize = {
-    let size = 4096;
-    assert!(MAX_HEADER_LEN <= size && BLOCK_HEADER_LEN <= size);
-    size
+    const SIZE: usize = 4096;
+    assert!(MAX_HEADER_LEN <= SIZE && BLOCK_HEADER_LEN <= SIZE);
+    SIZE
 };
 
 /// What the next bytes are; see the diagram.
