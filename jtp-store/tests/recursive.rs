@@ -176,6 +176,14 @@ fn w9_n1_a_folder_that_is_moved_is_no_news_and_a_folder_moved_in_or_out_is() {
     }
 }
 
+/// Waits until the time of a file's last change identifies its contents.
+fn wait_until_settled(file: &Path) {
+    let written = fs::metadata(file).unwrap().modified().unwrap();
+    while written.elapsed().unwrap() < Duration::from_millis(60) {
+        std::thread::yield_now();
+    }
+}
+
 /// Opens a store with an index file. Returns it and the bytes that it read.
 fn counted(builder: DirStoreBuilder, index: &Path) -> (Arc<DirStore>, u64) {
     let bytes = Arc::new(AtomicU64::new(0));
@@ -203,10 +211,7 @@ fn w9_after_a_restart_no_file_of_an_unchanged_tree_is_read() {
         );
         put(&root, &format!("{}/{n}.txt", n % 3), "text");
     }
-    let last = fs::metadata(root.join("0/99.txt")).unwrap();
-    while last.modified().unwrap().elapsed().unwrap() < Duration::from_millis(60) {
-        std::thread::yield_now();
-    }
+    wait_until_settled(&root.join("0/99.txt"));
     let (store, read) = counted(builder(&root), &index);
     assert_eq!((paths(&store).len(), read), (100, 900));
     assert_eq!(store.counters().first_bytes_read, 100);
@@ -221,6 +226,32 @@ fn w9_after_a_restart_no_file_of_an_unchanged_tree_is_read() {
     let (store, read) = counted(builder(&root), &index);
     assert_eq!((paths(&store).len(), read), (100, 0));
     assert!(paths(&store).contains(&"2/moved/1/1.png".to_owned()));
+}
+
+#[test]
+fn w9_the_files_of_a_moved_folder_are_not_read_again() {
+    for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
+        let place = temp();
+        let (root, index) = (
+            place.path().join("images"),
+            place.path().join("cache/index"),
+        );
+        for n in 0..100 {
+            put(&root, &format!("a/{}/{n}.png", n % 5), format!("{n:03}"));
+        }
+        wait_until_settled(&root.join("a/4/99.png"));
+        drop(counted(builder(&root), &index));
+        let before = fs::metadata(&index).unwrap().len();
+        let (store, read) = counted(builder(&root).follow(follow), &index);
+        assert_eq!(read, 0);
+        fs::rename(root.join("a"), root.join("b")).unwrap();
+        wait_for(&store, |c| {
+            paths_of(c).iter().all(|path| path.starts_with("b/"))
+        });
+        drop(store);
+        // A file that is read has a new record.
+        assert_eq!(fs::metadata(&index).unwrap().len(), before);
+    }
 }
 
 #[test]

@@ -94,8 +94,8 @@ const fn words(reason: LeftOutReason) -> (&'static str, &'static str, &'static s
         ),
         LeftOutReason::Special => ("pipe, socket or device", "pipes, sockets or devices", ""),
         LeftOutReason::Unreadable => (
-            "file that cannot be read",
-            "files that cannot be read",
+            "file or folder that cannot be read",
+            "files or folders that cannot be read",
             ": check who may read them",
         ),
         LeftOutReason::TooLarge => ("file of 4 GiB or more", "files of 4 GiB or more", ""),

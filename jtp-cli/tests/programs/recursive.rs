@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::{Process, TestDir, random_image, wait_until};
+use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
 
 fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
@@ -12,12 +12,14 @@ fn write(dir: &TestDir, path: &str, seed: u64) {
     fs::write(path, random_image(seed, 2_000)).unwrap();
 }
 
-/// The names in the catalog, with `/` in place of the separator of W9.
+/// The names in the catalog, with `/` in place of the separator of W9, sorted.
 fn listed(dir: &TestDir, server: &Process) -> Vec<String> {
     let output = dir.fetch(server, &["--list", "--sort", "name"]);
     assert_eq!(output.code, Some(0), "{output:?}");
     let last_word = |line: &str| line.split_whitespace().last().unwrap().replace('⧸', "/");
-    output.out.lines().map(last_word).collect()
+    let mut names: Vec<_> = output.out.lines().map(last_word).collect();
+    names.sort();
+    names
 }
 
 /// The files below a folder, by path, without hidden ones.
@@ -147,5 +149,123 @@ fn w9_a_link_in_place_of_a_folder_is_not_followed() {
     assert!(!dir.path("out/a/secret.png").exists());
     wait_until("the file is not listed", || {
         listed(&dir, &server) == ["b.png"]
+    });
+}
+
+/// Whether each way to change a tree is noticed.
+fn assert_followed(dir: &TestDir, server: &Process) {
+    let before = listed(dir, server);
+    let images = dir.path("images");
+    write(dir, "19/added.png", 900);
+    write(dir, "fresh/folder/added.png", 901);
+    let mut expected = [
+        before.clone(),
+        vec!["19/added.png".into(), "fresh/folder/added.png".into()],
+    ]
+    .concat();
+    expected.sort();
+    wait_until("both files are listed", || listed(dir, server) == expected);
+    fs::rename(images.join("fresh"), images.join("19/fresh")).unwrap();
+    fs::remove_file(images.join("19/added.png")).unwrap();
+    let mut expected = [before.clone(), vec!["19/fresh/folder/added.png".into()]].concat();
+    expected.sort();
+    wait_until("the folder is moved", || listed(dir, server) == expected);
+    fs::remove_dir_all(images.join("19/fresh")).unwrap();
+    wait_until("the folder is removed", || listed(dir, server) == before);
+}
+
+#[test]
+fn w9_changes_are_noticed_with_events_with_an_interval_and_confined() {
+    for args in [
+        &["-r"][..],
+        &["-r", "--watch-interval", "50ms"],
+        &["-r", "--no-sandbox"],
+    ] {
+        let dir = TestDir::new();
+        for n in 0..20 {
+            write(&dir, &format!("{n}/{n}.png"), n);
+        }
+        let server = dir.serve(args);
+        assert_followed(&dir, &server);
+        let output = server.stop();
+        assert!(!output.err.contains("sub-folder"), "{output:?}");
+    }
+}
+
+/// In a user namespace of its own, a process has its own limit.
+#[cfg(target_os = "linux")]
+#[test]
+fn w9_where_watches_run_out_one_warning_says_so_and_the_tree_is_scanned() {
+    let dir = TestDir::new();
+    for n in 0..20 {
+        write(&dir, &format!("{n}/{n}.png"), n);
+    }
+    let limited = "echo 5 > /proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";
+    let probe = ["--user", "--map-root-user", "sh", "-c", limited, "true"];
+    let is_possible = dir.command("unshare", &probe).status();
+    if !is_possible.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no user namespaces");
+        return;
+    }
+    let server = [SERVER, "--bind", "127.0.0.1:0", "--recursive"];
+    let args = [&probe[..5], &server].concat();
+    let server = Process::listening(dir.command("unshare", &args));
+    let warning = server.err.wait_for("cannot watch a sub-folder");
+    assert!(
+        warning.contains("fs.inotify.max_user_watches is reached"),
+        "{warning}"
+    );
+    assert_followed(&dir, &server);
+    let output = server.stop();
+    assert!(!output.err.contains("cannot watch"), "{output:?}");
+}
+
+#[test]
+fn w9_a_folder_that_cannot_be_read_is_logged_once_and_the_others_go_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TestDir::new();
+    write(&dir, "open/a.png", 1);
+    write(&dir, "closed/b.png", 2);
+    let closed = dir.path("images/closed");
+    let set_mode = |mode| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
+    let server = dir.serve(&["-r", "--watch-interval", "20ms"]);
+    set_mode(0);
+    if fs::read_dir(&closed).is_ok() {
+        eprintln!("skipped: this user reads everything");
+        return set_mode(0o700);
+    }
+    server
+        .err
+        .wait_for("a sub-folder is left out of the catalog");
+    wait_until("its file is not listed", || {
+        listed(&dir, &server) == ["open/a.png"]
+    });
+    write(&dir, "open/c.png", 3);
+    wait_until("others are", || {
+        listed(&dir, &server) == ["open/a.png", "open/c.png"]
+    });
+    let output = server.stop();
+    set_mode(0o700);
+    assert!(
+        !output.err.contains("a sub-folder is left out"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn w9_a_folder_that_is_too_deep_is_logged_when_it_appears() {
+    let dir = TestDir::new();
+    write(&dir, "a.png", 1);
+    let server = dir.serve(&["-r"]);
+    let deep = vec!["d"; 31].join("/");
+    write(&dir, &format!("{deep}/ok.png"), 2);
+    write(&dir, &format!("{deep}/d/no.png"), 3);
+    let line = server
+        .err
+        .wait_for("a sub-folder is left out of the catalog");
+    assert!(line.contains("at most 32 components"), "{line}");
+    let expected = ["a.png".to_owned(), format!("{deep}/ok.png")];
+    wait_until("the other file is listed", || {
+        listed(&dir, &server) == expected
     });
 }

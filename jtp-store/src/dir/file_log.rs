@@ -55,10 +55,10 @@ impl FileLog {
         }
     }
 
-    /// A sub-folder cannot be read.
-    pub(super) fn folder_unreadable(&self, path: &OsStr, error: &io::Error) {
+    /// A sub-folder is left out. // W9
+    pub(super) fn folder_left_out(&self, path: &OsStr, error: &io::Error) {
         if let Some(count) = self.state().left_out.record(Instant::now()) {
-            tracing::warn!(folder = ?path, %error, count, "a sub-folder cannot be read; its files are left out of the catalog");
+            tracing::warn!(folder = ?path, %error, count, "a sub-folder is left out of the catalog");
         }
     }
 

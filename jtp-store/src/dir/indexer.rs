@@ -38,7 +38,7 @@ use super::select::{Naming, Selection};
 use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
-use super::tree::{Unreadable, Walk};
+use super::tree::{Skipped, Walk};
 use super::watcher::WatchEvent;
 use crate::hash;
 use crate::name::has_certain_extension;
@@ -70,7 +70,7 @@ pub(super) struct Indexer {
     left_out: Arc<SharedLeftOut>,
     /// What the last scan left out by names and types.
     scanned: LeftOut,
-    unreadable: Unreadable,
+    skipped: Skipped,
     pool: Pool,
     #[cfg(feature = "zstd")]
     compressor: Option<Compressor>,
@@ -145,7 +145,7 @@ impl Indexer {
             links: Links::default(),
             left_out: Arc::clone(left_out),
             scanned: LeftOut::default(),
-            unreadable: Unreadable::default(),
+            skipped: Skipped::default(),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
@@ -430,7 +430,7 @@ impl Indexer {
                     .for_each(|name| self.links.add(name, now));
             }
             self.scanned = found.left_out;
-            self.unreadable.set(found.unreadable, self.index.log());
+            self.skipped.set(found.skipped, self.index.log());
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
@@ -455,8 +455,8 @@ impl Indexer {
                 self.known.write().add(records, now);
             }
             drop(index);
-            let unreadable = std::mem::take(&mut differences.unreadable);
-            self.unreadable.set(unreadable, self.index.log());
+            let skipped = std::mem::take(&mut differences.skipped);
+            self.skipped.set(skipped, self.index.log());
             self.scanned = std::mem::take(&mut differences.left_out);
             self.summarize_left_out();
             self.tracker.add_differences(differences, now);

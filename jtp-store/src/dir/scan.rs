@@ -42,8 +42,8 @@ pub(super) struct Differences {
     pub(super) missing_refused: Vec<Name>,
     /// The files that are left out by their names and types.
     pub(super) left_out: LeftOut,
-    /// The sub-folders that cannot be read.
-    pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The sub-folders that are left out.
+    pub(super) skipped: Vec<(Name, io::Error)>,
 }
 
 /// Compares the folder with the index and the refused files.
@@ -108,12 +108,9 @@ pub(super) fn scan(
         }
     }
     differences.changed.extend(new.into_values().flatten());
-    let Rest {
-        left_out,
-        unreadable,
-    } = walk.finish();
+    let Rest { left_out, skipped } = walk.finish();
     differences.left_out.merge(&left_out);
-    differences.unreadable = unreadable;
+    differences.skipped = skipped;
     let missing = |name: &&Name| !found_refused.contains(*name);
     differences.missing_refused = refusals.names().filter(missing).cloned().collect();
     Ok(differences)
@@ -148,8 +145,8 @@ pub(super) struct Found {
     pub(super) recorded: usize,
     /// The files that are left out by their names and types.
     pub(super) left_out: LeftOut,
-    /// The sub-folders that cannot be read.
-    pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The sub-folders that are left out.
+    pub(super) skipped: Vec<(Name, io::Error)>,
     result: io::Result<()>,
 }
 
@@ -165,7 +162,7 @@ impl InitialScan<'_> {
                 links: Vec::new(),
                 recorded: 0,
                 left_out: LeftOut::default(),
-                unreadable: Vec::new(),
+                skipped: Vec::new(),
                 result: Ok(()),
             }),
             now: SystemTime::now(),
@@ -189,7 +186,7 @@ impl InitialScan<'_> {
         let walk = progress.walk.into_inner();
         let rest = walk.unwrap_or_else(PoisonError::into_inner).finish();
         found.left_out.merge(&rest.left_out);
-        found.unreadable = rest.unreadable;
+        found.skipped = rest.skipped;
         Ok(found)
     }
 

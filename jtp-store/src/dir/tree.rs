@@ -15,6 +15,9 @@ use super::watcher::Watcher;
 use crate::name::is_hidden;
 use crate::{below, hash};
 
+/// The most folders that are left out whose paths are kept. Others are only counted.
+const MAX_SKIPPED: usize = 1000;
+
 /// The entries of the folder and, with [`Naming::Tree`], of its sub-folders, one folder after the other. Few folders are
 /// open at a time, however many there are.
 pub(super) struct Walk<'a> {
@@ -27,7 +30,7 @@ pub(super) struct Walk<'a> {
     /// The paths of the folders that are to be read.
     pending: Vec<Name>,
     left_out: LeftOut,
-    unreadable: Vec<(Name, io::Error)>,
+    skipped: Vec<(Name, io::Error)>,
 }
 
 /// Entries of one folder.
@@ -46,7 +49,8 @@ impl Batch {
 /// What a walk leaves out.
 pub(super) struct Rest {
     pub(super) left_out: LeftOut,
-    pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The sub-folders that are left out, for the log; at most [`MAX_SKIPPED`].
+    pub(super) skipped: Vec<(Name, io::Error)>,
 }
 
 impl<'a> Walk<'a> {
@@ -58,7 +62,7 @@ impl<'a> Walk<'a> {
             current: Some((Name::from(OsStr::new("")), root.entries()?)),
             pending: Vec::new(),
             left_out: LeftOut::default(),
-            unreadable: Vec::new(),
+            skipped: Vec::new(),
         })
     }
 
@@ -128,7 +132,10 @@ impl<'a> Walk<'a> {
         // One component is left for a file.
         match components(&path) < MAX_PATH_COMPONENTS {
             true => self.pending.push(Name::from(path)),
-            false => self.left_out.add(LeftOutReason::TooDeep, &path),
+            false => {
+                let why = io::Error::other("a path has at most 32 components");
+                self.skip(LeftOutReason::TooDeep, &Name::from(path), why);
+            }
         }
         None
     }
@@ -151,16 +158,22 @@ impl<'a> Walk<'a> {
         }
         // It was removed or replaced meanwhile: an event or the next scan says so.
         if error.kind() != io::ErrorKind::NotFound {
-            self.left_out.add(LeftOutReason::Unreadable, path);
-            self.unreadable.push((Name::clone(path), error));
+            self.skip(LeftOutReason::Unreadable, path, error);
         }
         Ok(())
+    }
+
+    fn skip(&mut self, reason: LeftOutReason, path: &Name, error: io::Error) {
+        self.left_out.add(reason, path);
+        if self.skipped.len() < MAX_SKIPPED {
+            self.skipped.push((Name::clone(path), error));
+        }
     }
 
     pub(super) fn finish(self) -> Rest {
         Rest {
             left_out: self.left_out,
-            unreadable: self.unreadable,
+            skipped: self.skipped,
         }
     }
 }
@@ -182,16 +195,16 @@ fn components(path: &OsStr) -> usize {
     1 + separators.count()
 }
 
-/// The sub-folders that cannot be read, so that each is logged once.
+/// The sub-folders that were left out by the last scan, so that each is logged once.
 #[derive(Debug, Default)]
-pub(super) struct Unreadable(HashSet<Name>);
+pub(super) struct Skipped(HashSet<Name>);
 
-impl Unreadable {
+impl Skipped {
     /// Takes those of a complete scan.
     pub(super) fn set(&mut self, found: Vec<(Name, io::Error)>, log: &FileLog) {
         for (path, error) in &found {
             if !self.0.contains(path) {
-                log.folder_unreadable(path, error);
+                log.folder_left_out(path, error);
             }
         }
         self.0 = found.into_iter().map(|(path, _)| path).collect();
