@@ -14,8 +14,8 @@ use crate::readme::{console_commands, page};
 use crate::support::{CLIENT, Process, ProcessOutput, TestDir, random_image};
 use crate::web::WebServer;
 
-/// Between a folder's name and a file's: `/` if the pictures are in sub-folders.
-const IN: &str = "-";
+/// Between a folder's name and a file's: the pictures are in sub-folders.
+const IN: &str = "/";
 
 /// The path of a picture.
 fn at(folder: &str, file: &str) -> String {
@@ -387,7 +387,8 @@ impl Machines {
         crate::support::wait_until("the server's list", || {
             let list = self.run("client jtps://nas --list").unwrap().out;
             let is_listed = |(name, id): (&String, &ImageId)| {
-                let is_it = |line: &str| line.starts_with(&id.to_string()) && line.ends_with(name);
+                let name = name.replace('/', "⧸"); // W9
+                let is_it = |line: &str| line.starts_with(&id.to_string()) && line.ends_with(&name);
                 list.lines().any(is_it)
             };
             list.lines().count() == expected.len() && expected.iter().all(is_listed)
