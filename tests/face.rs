@@ -18,7 +18,8 @@ macro_rules! interface {
             use $($adapter)::+ as adapter;
             use adapter::client::{
                 CatalogEntry, Client as _, ClientBuilder as _, ClientConfig, Error as _,
-                HaveSet, ImageError as _, Images as _, Incoming as _, Undecoded as _, Watch as _,
+                HaveSet, ImageError as _, Images as _, Incoming as _, ReplicaError, Undecoded as _,
+                Watch as _,
             };
             use adapter::jtp_core::{Image, ImageId, Misuse, Verified};
             use adapter::rustls::pki_types::ServerName;
@@ -53,6 +54,8 @@ macro_rules! interface {
                     .connect_timeout(Some(Duration::from_secs(1)))
                     .retries(3_u32)
                     .tcp_nodelay(true)
+                    .replica(Client::builder("mirror.example:8443"))
+                    .without_retries()
                     .catalog_limits(1_usize, 1_usize)
                     .clone();
                 let _: ClientBuilder =
@@ -77,8 +80,11 @@ macro_rules! interface {
                     $wait!(client.list_and_watch())?;
                 let _: CatalogEntry<'static> = $wait!(watch.next())?;
                 let _: Vec<CatalogEntry<'static>> = $wait!(watch.cancel())?;
+                let failed: Result<ReplicaError, Error> = client.fail_over(Error::Failed);
+                let _: Option<&str> = client.address();
+                let _: Vec<ReplicaError> = client.replica_errors();
                 let (): () = $wait!(client.close());
-                Ok(())
+                failed.map(|_| ())
             }
 
             $($async)? fn image(mut image: Incoming<'_, '_>) -> Result<(), ImageError> {

@@ -10,6 +10,7 @@
 //! - `select`: which images are fetched.
 //! - `dry_run`: what a run would do, and how a folder differs.
 //! - `resume`: runs after a run, totals, observers that panic, folders that vanish or are full.
+//! - `replicas`: several servers with one catalog, of which some fail.
 //! - `follow`: bursts of events, restarts of the server, files that the user deletes.
 //!
 //! Where the engine waits for seconds or minutes, its runtime's clock is accelerated (`world`).

@@ -326,6 +326,17 @@ fn main() {
         colliding.extend_from_slice(name.as_bytes());
     }
     save("names", "meeting", &colliding);
+    let mut in_folders = Vec::new();
+    for (id, name) in [
+        (1, "a.png"),
+        (2, "A.PNG/b.png"),
+        (3, "a.png/../b.png"),
+        (4, "a-0000000000000001.png/c"),
+    ] {
+        in_folders.extend_from_slice(&[id, name.len() as u8]);
+        in_folders.extend_from_slice(name.as_bytes());
+    }
+    save("names", "folders", &in_folders);
 
     // PROXY headers: the number of bytes that are valid anyway, then the header.
     let header = |command: u8, family: u8, rest: &[u8]| {

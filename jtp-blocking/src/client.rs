@@ -84,6 +84,27 @@ impl Client {
         self.cancel.run(self.inner.connect())
     }
 
+    /// Goes on to the next of several servers after this error: see [`jtp_driver::Client::fail_over`].
+    ///
+    /// # Errors
+    ///
+    /// The error if there is no other server, or [`Error::Replicas`] if all have failed.
+    pub fn fail_over(&mut self, error: Error) -> Result<ReplicaError, Error> {
+        self.inner.fail_over(error)
+    }
+
+    /// The server that the next connection is made to, as the caller named it. `None` over a stream of the caller.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.inner.address()
+    }
+
+    /// What failed before this server was used, since the last image, one error for each server.
+    #[must_use]
+    pub fn replica_errors(&self) -> Vec<ReplicaError> {
+        self.inner.replica_errors()
+    }
+
     /// The entries of the catalog in the server's order, one at a time, in constant memory. Nothing is retried: see
     /// [`jtp_driver::Client::entries`]. // S5
     pub fn entries(&mut self) -> Entries<'_> {

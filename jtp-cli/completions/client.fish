@@ -1,4 +1,4 @@
-complete -c client -l addr -d 'Server to fetch from; the default port is 8443' -r
+complete -c client -l addr -d 'Server to fetch from if no ADDR is given; the default port is 8443' -r
 complete -c client -l server-name -d 'Name to verify in the server\'s certificate [default: the host of --addr; localhost for a loopback address]' -r
 complete -c client -l cert -d 'Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system\'s roots]' -r -F
 complete -c client -l pin -d 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls' -r
@@ -24,7 +24,7 @@ complete -c client -l retries -d 'Retries in a row without progress, with increa
 complete -c client -l max-image-size -d 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]' -r
 complete -c client -l max-total-size -d 'End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]' -r
 complete -c client -l max-time -d 'End the job after this time; the images stored stay, exit code 3 [default: none]' -r
-complete -c client -l tls -l secure -d 'Connect with TLS'
+complete -c client -l tls -l secure -d 'Connect with TLS, also to addresses without jtps://'
 complete -c client -l no-tls -l plain -d 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)'
 complete -c client -l show-identity -d 'Print the line of --identity for the server\'s --clients file, and exit'
 complete -c client -l batch -l delta -d 'Fetch only images that the folder lacks'
@@ -34,6 +34,7 @@ complete -c client -l list -d 'Print ID, size, type and name of each image on th
 complete -c client -s n -l dry-run -d 'Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing'
 complete -c client -l check -d 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any'
 complete -c client -l long -d 'With --list: human-readable sizes; size, type, ID and name in columns'
+complete -c client -l flat -d 'Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned'
 complete -c client -s k -l keep-alive -d 'Reuse a connection for many requests'
 complete -c client -l pipeline -d 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md'
 complete -c client -l no-tcp-nodelay -d 'Do not set TCP_NODELAY: small writes may be delayed and merged'

@@ -21,7 +21,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
 
     $completions = @(switch ($command) {
         'client' {
-            [CompletionResult]::new('--addr', '--addr', [CompletionResultType]::ParameterName, 'Server to fetch from; the default port is 8443')
+            [CompletionResult]::new('--addr', '--addr', [CompletionResultType]::ParameterName, 'Server to fetch from if no ADDR is given; the default port is 8443')
             [CompletionResult]::new('--server-name', '--server-name', [CompletionResultType]::ParameterName, 'Name to verify in the server''s certificate [default: the host of --addr; localhost for a loopback address]')
             [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system''s roots]')
             [CompletionResult]::new('--pin', '--pin', [CompletionResultType]::ParameterName, 'Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls')
@@ -42,8 +42,8 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--max-image-size', '--max-image-size', [CompletionResultType]::ParameterName, 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]')
             [CompletionResult]::new('--max-total-size', '--max-total-size', [CompletionResultType]::ParameterName, 'End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]')
             [CompletionResult]::new('--max-time', '--max-time', [CompletionResultType]::ParameterName, 'End the job after this time; the images stored stay, exit code 3 [default: none]')
-            [CompletionResult]::new('--tls', '--tls', [CompletionResultType]::ParameterName, 'Connect with TLS')
-            [CompletionResult]::new('--secure', '--secure', [CompletionResultType]::ParameterName, 'Connect with TLS')
+            [CompletionResult]::new('--tls', '--tls', [CompletionResultType]::ParameterName, 'Connect with TLS, also to addresses without jtps://')
+            [CompletionResult]::new('--secure', '--secure', [CompletionResultType]::ParameterName, 'Connect with TLS, also to addresses without jtps://')
             [CompletionResult]::new('--no-tls', '--no-tls', [CompletionResultType]::ParameterName, 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)')
             [CompletionResult]::new('--plain', '--plain', [CompletionResultType]::ParameterName, 'Connect with plain TCP (the default; the last of --tls and --no-tls wins)')
             [CompletionResult]::new('--show-identity', '--show-identity', [CompletionResultType]::ParameterName, 'Print the line of --identity for the server''s --clients file, and exit')
@@ -57,6 +57,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing')
             [CompletionResult]::new('--check', '--check', [CompletionResultType]::ParameterName, 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any')
             [CompletionResult]::new('--long', '--long', [CompletionResultType]::ParameterName, 'With --list: human-readable sizes; size, type, ID and name in columns')
+            [CompletionResult]::new('--flat', '--flat', [CompletionResultType]::ParameterName, 'Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned')
             [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'Reuse a connection for many requests')
             [CompletionResult]::new('--keep-alive', '--keep-alive', [CompletionResultType]::ParameterName, 'Reuse a connection for many requests')
             [CompletionResult]::new('--pipeline', '--pipeline', [CompletionResultType]::ParameterName, 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md')

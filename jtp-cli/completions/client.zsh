@@ -15,7 +15,7 @@ _client() {
 
     local context curcontext="$curcontext" state line
     _arguments "${_arguments_options[@]}" : \
-'--addr=[Server to fetch from; the default port is 8443]:HOST:PORT:_default' \
+'--addr=[Server to fetch from if no ADDR is given; the default port is 8443]:HOST:PORT:_default' \
 '--server-name=[Name to verify in the server'\''s certificate \[default\: the host of --addr; localhost for a loopback address\]]:NAME:_default' \
 '--cert=[Certificates to trust (PEM)\: of a CA for all that it signed, others for themselves alone \[default\: cert.pem if it exists, else the system'\''s roots\]]:PATH:_files' \
 '(--cert --no-tls)*--pin=[Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls]:sha256:HEX:_default' \
@@ -36,8 +36,8 @@ _client() {
 '--max-image-size=[Reject images larger than this after decompression \[default and maximum\: 4GiB less one byte\]]:SIZE:_default' \
 '--max-total-size=[End the job when its images exceed this size in total; those stored stay, exit code 3 \[default\: none\]]:SIZE:_default' \
 '--max-time=[End the job after this time; the images stored stay, exit code 3 \[default\: none\]]:SEC:_default' \
-'--tls[Connect with TLS]' \
-'--secure[Connect with TLS]' \
+'--tls[Connect with TLS, also to addresses without jtps\://]' \
+'--secure[Connect with TLS, also to addresses without jtps\://]' \
 '--no-tls[Connect with plain TCP (the default; the last of --tls and --no-tls wins)]' \
 '--plain[Connect with plain TCP (the default; the last of --tls and --no-tls wins)]' \
 '--show-identity[Print the line of --identity for the server'\''s --clients file, and exit]' \
@@ -51,6 +51,7 @@ _client() {
 '(--list -w --watch)--dry-run[Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing]' \
 '(--batch --list -w --watch -n --dry-run)--check[Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any]' \
 '--long[With --list\: human-readable sizes; size, type, ID and name in columns]' \
+'--flat[Keep all images in the output folder itself\: folders in their names do not become folders, sub-folders are not scanned]' \
 '-k[Reuse a connection for many requests]' \
 '--keep-alive[Reuse a connection for many requests]' \
 '--pipeline[Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md]' \
@@ -63,6 +64,7 @@ _client() {
 '--help[Print help]' \
 '-V[Print version]' \
 '--version[Print version]' \
+'*::servers -- Server to fetch from\: HOST or HOST\:PORT, with jtps\:// for TLS. Several are replicas of one catalog\: when one fails, the next one goes on:_default' \
 && ret=0
 }
 

@@ -1,5 +1,7 @@
 complete -c server -l images -l images-dir -d 'Folder of images to share' -r -F
 complete -c server -l only -l name-contains -d 'Share only files whose name contains this text, ignoring case' -r
+complete -c server -l include -d 'Share only files whose path below the folder matches, such as \'*.jpg\'; repeatable. Of all --include and --exclude, the last that matches decides' -r
+complete -c server -l exclude -d 'Share no files whose path below the folder matches; repeatable. Without a match: shared, unless the first of all is an --include' -r
 complete -c server -l compression-threshold -l compress-threshold -d 'Compress an image if that reduces it below this fraction of its size; 0 disables compression' -r
 complete -c server -l watch-interval -d 'Rescan the folder at this interval instead of using file system events' -r
 complete -c server -l cache-dir -d 'Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user\'s cache folder]' -r -F

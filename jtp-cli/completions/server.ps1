@@ -25,6 +25,8 @@ Register-ArgumentCompleter -Native -CommandName 'server' -ScriptBlock {
             [CompletionResult]::new('--images-dir', '--images-dir', [CompletionResultType]::ParameterName, 'Folder of images to share')
             [CompletionResult]::new('--only', '--only', [CompletionResultType]::ParameterName, 'Share only files whose name contains this text, ignoring case')
             [CompletionResult]::new('--name-contains', '--name-contains', [CompletionResultType]::ParameterName, 'Share only files whose name contains this text, ignoring case')
+            [CompletionResult]::new('--include', '--include', [CompletionResultType]::ParameterName, 'Share only files whose path below the folder matches, such as ''*.jpg''; repeatable. Of all --include and --exclude, the last that matches decides')
+            [CompletionResult]::new('--exclude', '--exclude', [CompletionResultType]::ParameterName, 'Share no files whose path below the folder matches; repeatable. Without a match: shared, unless the first of all is an --include')
             [CompletionResult]::new('--compression-threshold', '--compression-threshold', [CompletionResultType]::ParameterName, 'Compress an image if that reduces it below this fraction of its size; 0 disables compression')
             [CompletionResult]::new('--compress-threshold', '--compress-threshold', [CompletionResultType]::ParameterName, 'Compress an image if that reduces it below this fraction of its size; 0 disables compression')
             [CompletionResult]::new('--watch-interval', '--watch-interval', [CompletionResultType]::ParameterName, 'Rescan the folder at this interval instead of using file system events')

@@ -19,6 +19,8 @@ _server() {
 '--images-dir=[Folder of images to share]:DIR:_files' \
 '--only=[Share only files whose name contains this text, ignoring case]:SUBSTRING:_default' \
 '--name-contains=[Share only files whose name contains this text, ignoring case]:SUBSTRING:_default' \
+'*--include=[Share only files whose path below the folder matches, such as '\''*.jpg'\''; repeatable. Of all --include and --exclude, the last that matches decides]:GLOB:_default' \
+'*--exclude=[Share no files whose path below the folder matches; repeatable. Without a match\: shared, unless the first of all is an --include]:GLOB:_default' \
 '--compression-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--compress-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--watch-interval=[Rescan the folder at this interval instead of using file system events]:SEC:_default' \

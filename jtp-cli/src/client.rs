@@ -78,12 +78,21 @@ async fn print_catalog(
     let mut client = connector.client();
     let selection = args.select.selection()?;
     let mut exit = Exit::Success;
+    let mut reported = 0;
     for _ in 0..args.repeat {
         let mut entries = tokio::select! {
             biased;
             () = shutdown.wait() => return Err(Failure::interrupted()),
             entries = client.list() => entries.map_err(|error| connect::failure(&error, args))?,
         };
+        let failed = client.replica_errors();
+        let address = client.address().unwrap_or_default();
+        for error in failed.iter().skip(reported) {
+            if let Some(line) = connect::server_changed(error, args, address) {
+                stderr_line(format_args!("{line}"));
+            }
+        }
+        reported = failed.len();
         exit = exit.max(list::report_not_listed(&selection, &entries));
         entries.retain(|entry| selection.selects(entry.id, &entry.name, entry.flags.file_type()));
         if let Some(key) = args.sort {

@@ -6,17 +6,18 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use jtp_tokio::tls::KeyFingerprint;
 
-use crate::address::Address;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::list::SortKey;
 use crate::select_args::SelectArgs;
 use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_seconds};
 
 const EXAMPLES: &str = "\
 Examples:
-  client --addr pictures.example --tls --out pictures --batch
+  client jtps://pictures.example --out pictures --batch
+  client jtps://a.pictures.example jtps://b.pictures.example --batch --watch
   client --addr '[::1]:8443' --tls --cert cert.pem --list
-  client --addr jtp://pictures.example --tls --parallel 4 --keep-alive
-  client --addr pictures.example --identity me.pem --show-identity
+  client jtps://pictures.example --parallel 4 --keep-alive
+  client --identity me.pem --show-identity
   client --batch --watch
   client --batch --include '*.jpg' --exclude '*-small.jpg' --dry-run
 
@@ -35,16 +36,11 @@ pub const MAX_PARALLEL: u8 = 32;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "client", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ClientArgs {
-    /// Server to fetch from; the default port is 8443
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:8443",
-        help_heading = "Server"
-    )]
-    pub addr: Address,
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Endpoints,
 
-    /// Connect with TLS
+    /// Connect with TLS, also to addresses without jtps://
     #[arg(
         long,
         visible_alias = "secure",
@@ -143,6 +139,10 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub select: SelectArgs,
 
+    /// Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned
+    #[arg(long, help_heading = "What to do")]
+    pub flat: bool,
+
     /// Number of times to run the whole job
     #[arg(
         long,
@@ -232,10 +232,10 @@ pub struct ClientArgs {
 }
 
 impl ClientArgs {
-    /// Whether to connect with TLS.
+    /// Whether to connect to this server with TLS.
     #[must_use]
-    pub fn uses_tls(&self) -> bool {
-        self.tls || self.identity.is_some() || !self.pin.is_empty()
+    pub fn uses_tls(&self, server: &Endpoint) -> bool {
+        server.is_tls || self.tls || self.identity.is_some() || !self.pin.is_empty()
     }
 }
 
@@ -256,14 +256,14 @@ mod tests {
     #[test]
     fn defaults_are_as_documented() {
         let args = parse("").unwrap();
-        assert_eq!(args.addr.to_string(), "127.0.0.1:8443");
+        assert_eq!(args.servers.to_string(), "127.0.0.1:8443");
         assert_eq!(args.out, PathBuf::from("output"));
         assert_eq!((args.parallel, args.repeat, args.retries), (1, 1, 3));
         assert_eq!(args.max_image_size, u64::from(u32::MAX));
         assert_eq!(args.timeout, Duration::from_secs(60));
         assert_eq!(args.connect_timeout, Duration::from_secs(10));
         assert_eq!((args.max_total_size, args.max_time), (None, None));
-        assert!(!args.checksum);
+        assert!(!args.checksum && !args.flat);
         assert!(!args.tls && !args.batch && !args.keep_alive && !args.watch && !args.list);
     }
 
@@ -273,7 +273,7 @@ mod tests {
             "--addr jtp://h --output o --delta --checksum -k -p 32 -w -vv --max-image-size 64KiB",
         )
         .unwrap();
-        assert_eq!(args.addr.to_string(), "h:8443");
+        assert_eq!(args.servers.to_string(), "h:8443");
         assert_eq!(args.out, PathBuf::from("o"));
         assert!(args.batch && args.checksum && args.keep_alive && args.watch);
         assert_eq!(
@@ -291,11 +291,15 @@ mod tests {
     #[test]
     fn t7_pin_and_identity_imply_tls() {
         let pin = format!("--pin sha256:{}", "0a".repeat(32));
-        assert!(!parse("").unwrap().uses_tls());
-        assert!(parse("--tls").unwrap().uses_tls());
-        assert!(parse("--identity me.pem").unwrap().uses_tls());
+        let uses_tls = |line: &str| {
+            let args = parse(line).unwrap();
+            args.servers.all().all(|at| args.uses_tls(at))
+        };
+        assert!(!uses_tls(""));
+        assert!(uses_tls("--tls"));
+        assert!(uses_tls("--identity me.pem"));
         let pins = format!("{pin} --plain --tls {}", pin.replace("0a", "0b"));
-        assert!(parse(&pins).unwrap().uses_tls());
+        assert!(uses_tls(&pins));
         assert_eq!(parse(&pins).unwrap().pin.len(), 2);
         for other in ["--plain", "--no-tls", "--tls --plain", "--cert a.pem"] {
             let error = parse(&format!("{pin} {other}")).unwrap_err();
@@ -331,6 +335,8 @@ mod tests {
             "--check --list",
             "--check --watch",
             "--check --dry-run",
+            "--flat x",
+            "--flat=no",
             "--sort name",
             "--list --sort date",
             "--long",
@@ -353,7 +359,11 @@ mod tests {
             "--show-identity",
             "--identity me.pem --plain",
             "--pin sha256:00",
-            "stray",
+            "h/path",
+            "--addr jtps://h --plain",
+            "jtps://h --no-tls",
+            "h --addr h",
+            "http://h",
         ] {
             let error = parse(invalid).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{invalid}");

@@ -2,18 +2,20 @@
 
 mod message;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, DEFAULT_MINIMUM_BYTES, DEFAULT_RESPONSE_TIMEOUT};
 use jtp_tokio::client::{Client, ClientBuilder};
 
 use crate::client_args::ClientArgs;
+use crate::endpoint::Endpoint;
 use crate::exit::{Exit, Failure};
 use crate::terminal::{stderr_line, stdout_line};
 use crate::tls::identity::Identity;
 use crate::tls::trust::{self, Trust};
 use crate::units::none_if_zero;
-pub use message::{failure, retry_message};
+pub use message::{failure, retry_message, server_changed};
 
 /// Creates clients for the server on the command line.
 #[derive(Debug, Clone)]
@@ -33,23 +35,16 @@ impl Connector {
             .with_minimum_bytes(minimum_bytes(args.timeout))
             .with_max_image_size(args.max_image_size)
             .with_pipeline(args.pipeline);
-        let mut builder = Client::builder(args.addr.to_string())
+        let tls = match args.servers.all().any(|at| args.uses_tls(at)) {
+            true => Some(tls_config(args)?),
+            false => None,
+        };
+        let mut builder = server_builder(args, args.servers.first(), tls.as_ref())?
             .config(config)
             .keep_alive(args.keep_alive)
-            .connect_timeout(none_if_zero(args.connect_timeout))
-            .retries(args.retries)
-            .tcp_nodelay(!args.no_tcp_nodelay);
-        if args.uses_tls() {
-            let name = trust::server_name(args.server_name.as_deref(), &args.addr)?;
-            let trust = Trust::of(args);
-            tracing::info!("the server's certificate is verified with {trust}");
-            let config = trust::client_config(&trust, identity(args)?)?;
-            builder = builder.tls(config, name);
-        } else if !args.quiet && !args.addr.is_loopback() {
-            stderr_line(format_args!(
-                "warning: the connection to {} is neither encrypted nor verified: others in the network can read and change what it transfers; use --tls",
-                args.addr
-            ));
+            .retries(args.retries);
+        for at in args.servers.replicas() {
+            builder = builder.replica(server_builder(args, at, tls.as_ref())?);
         }
         Ok(Connector { builder })
     }
@@ -64,6 +59,34 @@ impl Connector {
     pub fn builder(&self) -> ClientBuilder {
         self.builder.clone()
     }
+}
+
+/// How to connect to a server.
+fn server_builder(
+    args: &ClientArgs,
+    at: &Endpoint,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+) -> Result<ClientBuilder, Failure> {
+    let builder = Client::builder(at.to_string())
+        .connect_timeout(none_if_zero(args.connect_timeout))
+        .tcp_nodelay(!args.no_tcp_nodelay);
+    if let Some(config) = tls.filter(|_| args.uses_tls(at)) {
+        let name = trust::server_name(args.server_name.as_deref(), &at.address)?;
+        return Ok(builder.tls(Arc::clone(config), name));
+    }
+    if !args.quiet && !at.address.is_loopback() {
+        stderr_line(format_args!(
+            "warning: the connection to {at} is neither encrypted nor verified: others in the network can read and change what it transfers; use {}",
+            args.servers.tls_flag(at)
+        ));
+    }
+    Ok(builder)
+}
+
+fn tls_config(args: &ClientArgs) -> Result<Arc<rustls::ClientConfig>, Failure> {
+    let trust = Trust::of(args);
+    tracing::info!("the server's certificate is verified with {trust}");
+    Ok(Arc::new(trust::client_config(&trust, identity(args)?)?))
 }
 
 /// The bytes that must arrive within each timeout: the same rate as by default. // T6

@@ -18,6 +18,7 @@ use indicatif::{
 use jtp_core::{ImageFault, ImageId};
 use jtp_store::FileName;
 use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+use jtp_tokio::client::ReplicaError;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
@@ -51,6 +52,8 @@ pub enum Style {
 #[derive(Debug)]
 pub struct Reporter {
     args: ClientArgs,
+    /// The server in use.
+    server: Mutex<String>,
     state: Mutex<State>,
     /// For the bar.
     images: Arc<AtomicU64>,
@@ -83,6 +86,7 @@ impl Reporter {
     pub fn new(args: &ClientArgs) -> Reporter {
         Reporter {
             args: args.clone(),
+            server: Mutex::new(args.servers.first().to_string()),
             state: Mutex::new(State::new(Style::Quiet)),
             images: Arc::default(),
             planned: Arc::default(),
@@ -97,7 +101,20 @@ impl Reporter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    /// The address of the server in use.
+    fn server(&self) -> String {
+        lock(&self.server).clone()
+    }
+
+    /// A server failed, and another one is used.
+    fn server_changed(&self, failed: &ReplicaError, address: &str) {
+        address.clone_into(&mut lock(&self.server));
+        if let Some(line) = connect::server_changed(failed, &self.args, address) {
+            self.limited(LineKind::Server, format_args!("{line}"));
+        }
     }
 
     /// Prints an event.
@@ -133,6 +150,7 @@ impl Reporter {
             SyncEvent::Retrying { error, pause } => {
                 self.retrying(&connect::retry_message(error, &self.args), *pause);
             }
+            SyncEvent::ServerChanged { failed, address } => self.server_changed(failed, address),
             SyncEvent::FewerConnections { connections } => {
                 let state = &mut *self.state();
                 let fewest = state.connections.unwrap_or(usize::MAX);
@@ -143,7 +161,7 @@ impl Reporter {
                 if first {
                     self.note(format_args!(
                         "watching {} for new images; press Ctrl-C to stop",
-                        self.args.addr
+                        self.server()
                     ));
                 }
             }
@@ -199,7 +217,7 @@ impl Reporter {
         if report.entries < announced {
             self.note(format_args!(
                 "warning: {} announced {} images and listed {}; continuing with those",
-                self.args.addr,
+                self.server(),
                 HumanCount(announced),
                 HumanCount(report.entries)
             ));
@@ -207,7 +225,7 @@ impl Reporter {
         if report.same_name > 0 {
             self.note(format_args!(
                 "warning: {} lists {} under the name of another image; the last one of each name gets it, the others get their ID as a suffix",
-                self.args.addr,
+                self.server(),
                 images(report.same_name)
             ));
             for (earlier, later) in &report.examples {
@@ -323,7 +341,8 @@ impl Reporter {
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
             stderr_line(format_args!(
                 "{} admitted only {connections} of {} connections",
-                self.args.addr, self.args.parallel
+                self.server(),
+                self.args.parallel
             ));
         }
         if state.style == Style::Bar && state.lists > 0 {
@@ -332,6 +351,10 @@ impl Reporter {
             let _ = stdout_line(format_args!("{line}"));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {

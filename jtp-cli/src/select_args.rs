@@ -1,14 +1,14 @@
 //! Flags that say which images a command concerns.
 
 use clap::builder::PossibleValue;
-use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{Args, ValueEnum};
 use jtp_core::{FileType, ImageId};
 use jtp_sync::Selection;
 
 use crate::exit::Failure;
+use crate::pattern_args::PatternArgs;
 
-const HEADING: &str = "Which images";
+pub(crate) const HEADING: &str = "Which images";
 
 /// Which images a command concerns.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,16 +30,6 @@ pub struct SelectArgs {
     /// Only the image with this ID, 16 hexadecimal digits as printed by --list; repeatable
     #[arg(long, value_name = "ID", value_parser = parse_id, help_heading = HEADING)]
     pub get: Vec<ImageId>,
-}
-
-/// The patterns of `--include` and `--exclude`, in the order of the command line.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PatternArgs(Vec<Rule>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Rule {
-    includes: bool,
-    pattern: String,
 }
 
 /// A type of images on the command line.
@@ -93,78 +83,10 @@ impl SelectArgs {
             TypeName::Gif => FileType::Gif,
             TypeName::Other => FileType::Other,
         });
-        let mut selection = Selection::all().types(types).ids(self.get.iter().copied());
-        for Rule { includes, pattern } in &self.patterns.0 {
-            let added = match includes {
-                true => selection.include(pattern),
-                false => selection.exclude(pattern),
-            };
-            selection = added.map_err(|error| Failure::other(format!("{pattern}: {error}")))?;
-        }
-        Ok(selection)
-    }
-}
-
-const INCLUDE: &str = "include";
-const EXCLUDE: &str = "exclude";
-
-// Not derived: a derived field has the values of one flag only, and the order of both flags matters.
-impl Args for PatternArgs {
-    fn augment_args(command: Command) -> Command {
-        let flag = |name: &'static str, help: &'static str| {
-            Arg::new(name)
-                .long(name)
-                .value_name("GLOB")
-                .action(ArgAction::Append)
-                .value_parser(parse_pattern)
-                .help_heading(HEADING)
-                .help(help)
-        };
-        command
-            .arg(flag(
-                INCLUDE,
-                "Only images whose names match, such as '*.jpg'; repeatable. Of all --include and --exclude, the last that matches decides",
-            ))
-            .arg(flag(
-                EXCLUDE,
-                "No images whose names match; repeatable. Without a match: in, unless the first of all is an --include",
-            ))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        PatternArgs::augment_args(command)
-    }
-}
-
-impl FromArgMatches for PatternArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<PatternArgs, clap::Error> {
-        let mut rules = Vec::new();
-        for (name, includes) in [(INCLUDE, true), (EXCLUDE, false)] {
-            let patterns = matches
-                .try_get_many::<String>(name)
-                .map_err(|error| clap::Error::raw(ErrorKind::InvalidValue, error))?;
-            let indices = matches.indices_of(name).into_iter().flatten();
-            for (at, pattern) in indices.zip(patterns.into_iter().flatten()) {
-                let pattern = pattern.clone();
-                rules.push((at, Rule { includes, pattern }));
-            }
-        }
-        rules.sort_by_key(|(at, _)| *at);
-        Ok(PatternArgs(
-            rules.into_iter().map(|(_, rule)| rule).collect(),
-        ))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = PatternArgs::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-fn parse_pattern(text: &str) -> Result<String, String> {
-    match Selection::all().include(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
+        Ok(Selection::all()
+            .types(types)
+            .ids(self.get.iter().copied())
+            .patterns(self.patterns.patterns()?))
     }
 }
 

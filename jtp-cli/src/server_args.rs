@@ -10,7 +10,11 @@ use ipnet::IpNet;
 use crate::address::Address;
 use crate::logging::LogFormat;
 use crate::network::parse_proxies;
+use crate::pattern_args::PathPatternArgs;
 use crate::units::{none_if_zero, parse_seconds, parse_size};
+
+/// The heading of the flags about images.
+pub(crate) const IMAGES: &str = "Images";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,8 +22,10 @@ Examples:
   server --images ~/Pictures --bind '[::]:8443' --require-tls --rate-limit 20
   server --images ~/Pictures --clients clients.txt
   server --images scans --only .bmp --bind 127.0.0.1:0
+  server --images ~/Pictures --include '*.jpg' --exclude 'draft-*'
 
-Images are the files directly in the folder that have a known extension. Changes in the folder are picked up.
+Images are the files directly in the folder that have a known extension or begin like a PNG, JPEG, WebP, BMP or GIF.
+Hidden files, temporary files and backups are left out. Changes in the folder are picked up.
 Times are in seconds or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates, 0 means no limit.
 Ctrl-C or SIGTERM finishes requests in progress and exits; a second signal exits immediately.
 SIGHUP reads --cert, --key and --clients again and does not end the server.
@@ -28,8 +34,8 @@ Exit codes: 0 success, 1 error, 2 usage error.";
 
 /// Share the images of a folder over JTP, the Jason Transfer Protocol.
 ///
-/// Images are the files directly in the folder that have a known extension. Changes in the folder are picked up
-/// while the server runs.
+/// Images are the files directly in the folder that have a known extension or begin like a PNG, JPEG, WebP, BMP or GIF.
+/// Hidden files, temporary files and backups are left out. Changes in the folder are picked up while the server runs.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ServerArgs {
@@ -39,7 +45,7 @@ pub struct ServerArgs {
         visible_alias = "images-dir",
         value_name = "DIR",
         default_value = "images",
-        help_heading = "Images"
+        help_heading = IMAGES
     )]
     pub images: PathBuf,
 
@@ -48,9 +54,13 @@ pub struct ServerArgs {
         long,
         visible_alias = "name-contains",
         value_name = "SUBSTRING",
-        help_heading = "Images"
+        help_heading = IMAGES
     )]
     pub only: Option<String>,
+
+    /// `--include` and `--exclude`.
+    #[command(flatten)]
+    pub patterns: PathPatternArgs,
 
     /// Compress an image if that reduces it below this fraction of its size; 0 disables compression
     #[arg(
@@ -59,20 +69,20 @@ pub struct ServerArgs {
         value_name = "R",
         default_value_t = 0.95,
         value_parser = parse_fraction,
-        help_heading = "Images"
+        help_heading = IMAGES
     )]
     pub compression_threshold: f64,
 
     /// Let clients watch for new images (the default)
-    #[arg(long, overrides_with = "no_watch", help_heading = "Images")]
+    #[arg(long, overrides_with = "no_watch", help_heading = IMAGES)]
     pub watch: bool,
 
     /// Refuse to let clients watch for new images; the catalog still follows the folder
-    #[arg(long, overrides_with = "watch", help_heading = "Images")]
+    #[arg(long, overrides_with = "watch", help_heading = IMAGES)]
     pub no_watch: bool,
 
     /// Rescan the folder at this interval instead of using file system events
-    #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = "Images")]
+    #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = IMAGES)]
     pub watch_interval: Option<Duration>,
 
     /// Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user's cache folder]
@@ -344,6 +354,9 @@ mod tests {
             "--log-format xml",
             "--cache-size big",
             "--cache-dir",
+            "--include [",
+            "--exclude [é]",
+            "--include",
             "--no-tls --require-tls",
             "--allow-plain --require-tls",
             "--clients a --no-tls",

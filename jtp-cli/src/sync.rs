@@ -69,6 +69,7 @@ pub(crate) fn build(
         true => Options::new().with_names(Names::Any),
         false => Options::new().with_fetch(Fetch::All),
     };
+    let options = options.with_folders(!args.flat);
     let sync = FolderSync::builder(connector.builder(), &args.out)
         .options(options)
         .select(args.select.selection()?)
@@ -97,7 +98,7 @@ pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
         Error::Client(error) => connect::failure(error, args),
         Error::Folder(error) => output_failure(error),
         Error::Cancelled => Failure::interrupted(),
-        Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.addr)),
+        Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.servers)),
         Error::TimeLimit if args.dry_run || args.check => {
             let message = format!("{error}; raise --max-time to allow more");
             Failure::new(Exit::SomeFailed, message)

@@ -61,8 +61,11 @@ fn man_pages_are_up_to_date() {
     for command in programs() {
         let page = man_page(&command);
         for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-            let long = arg.get_long().unwrap().replace('-', "\\-");
-            assert!(page.contains(&format!("\\-\\-{long}")), "--{long}");
+            let name = match arg.get_long() {
+                Some(long) => format!("\\-\\-{}", long.replace('-', "\\-")),
+                None => arg.get_value_names().unwrap()[0].to_string(),
+            };
+            assert!(page.contains(&name), "{name}");
         }
         check(&format!("man/{}.1", command.get_name()), page.as_bytes());
     }

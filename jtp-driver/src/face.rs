@@ -64,7 +64,7 @@ macro_rules! adapter {
 #[doc(hidden)]
 macro_rules! adapter_client_types {
     () => {
-        pub use $crate::client::{Error, ImageError};
+        pub use $crate::client::{Error, ImageError, ReplicaError};
         pub use $crate::jtp_core::client::{
             CatalogEntry, ClientConfig, ClientError, HaveSet, HaveSetTooLarge, PeerError,
             ServerError,

@@ -211,7 +211,8 @@ mod wait;
 
 #[cfg(feature = "client")]
 pub use client::{
-    Client, ClientBuilder, Entries, Error, ImageError, Images, Incoming, Undecoded, Watch,
+    Client, ClientBuilder, Entries, Error, ImageError, Images, Incoming, ReplicaError, Undecoded,
+    Watch,
 };
 #[cfg(feature = "tls")]
 pub use runtime::TlsRuntime;

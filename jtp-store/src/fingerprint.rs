@@ -45,7 +45,7 @@ pub(crate) struct Stat {
 ///
 /// Else: name, size and mtime. A change that keeps the size and restores the mtime is not noticed.
 /// [`FileSystem`](crate::file_system::FileSystem) decides which of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Fingerprint {
     /// The ID of the file system, 0 if it has none, or [`BY_NAME`].
     pub(crate) file_system: u64,

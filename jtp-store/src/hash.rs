@@ -10,7 +10,7 @@ use cap_std::fs::{Dir, Metadata, OpenOptions};
 use jtp_core::{ImageHasher, ImageId};
 
 use crate::inside::resolve;
-use crate::name::{is_hidden, is_shared_name};
+use crate::name::{is_candidate, is_hidden};
 
 /// The buffer of a thread that reads files. It needs no more memory, whatever the size of a file.
 pub(crate) const BUFFER_LEN: usize = 256 * 1024;
@@ -21,7 +21,7 @@ pub(crate) const START_LEN: usize = 12;
 /// Whether symlinks inside the folder are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// If they lead to a file that is shared: not hidden, nor in a hidden folder, and an image by its extension.
+    /// If they lead to a file that may be shared: neither hidden nor temporary, nor in a hidden folder.
     Follow,
     Refuse,
 }
@@ -48,23 +48,31 @@ pub(crate) fn open_link(dir: &Dir, name: &OsStr) -> (bool, io::Result<File>) {
 /// The metadata of a file, or of the shared file in `dir` to which a link leads.
 pub(crate) fn metadata(dir: &Dir, name: &OsStr) -> io::Result<Metadata> {
     let found = dir.symlink_metadata(name)?;
-    match found.is_symlink() {
-        true => dir.symlink_metadata(shared_target(dir, name)?),
-        false => Ok(found),
+    target(dir, name, found).map(|(_, metadata)| metadata)
+}
+
+/// The path and metadata of a file, of which `found` is what its name says. If that is a link, those of the shared file
+/// in `dir` to which it leads.
+pub(crate) fn target(dir: &Dir, name: &OsStr, found: Metadata) -> io::Result<(PathBuf, Metadata)> {
+    if !found.is_symlink() {
+        return Ok((PathBuf::from(name), found));
     }
+    let path = shared_target(dir, name)?;
+    let metadata = dir.symlink_metadata(&path)?;
+    Ok((path, metadata))
 }
 
 /// The path of the file to which a link leads, if that is one that is shared.
 fn shared_target(dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
     let target = resolve(dir, name)?;
     let mut parts = target.components().rev().map(Component::as_os_str);
-    let is_file = |name: &OsStr| is_shared_name(&name.to_string_lossy());
+    let is_file = |name: &OsStr| is_candidate(&name.to_string_lossy());
     if parts.next().is_some_and(is_file) && !parts.any(is_hidden) {
         return Ok(target);
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
-        "the link leads to a hidden file or to one that is no image by its extension",
+        "the link leads to a hidden or temporary file",
     ))
 }
 
@@ -103,7 +111,7 @@ pub(crate) fn leads_out(error: &io::Error) -> bool {
 }
 
 /// Whether a link was refused.
-fn is_link_error(error: &io::Error) -> bool {
+pub(crate) fn is_link_error(error: &io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
     #[cfg(not(unix))]

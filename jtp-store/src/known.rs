@@ -29,6 +29,9 @@ const MAX_LEN: u64 = 1024 * 1024 * 1024;
 /// Stands for the type if the first bytes of a file do not show it. // W5
 const NO_TYPE: u8 = 0xff;
 
+/// Stands for the type of a file that is no image. Earlier versions end reading at a block with one.
+const NO_IMAGE: u8 = 0xfe;
+
 /// The contents of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contents {
@@ -37,6 +40,17 @@ pub(crate) struct Contents {
     pub(crate) sniffed: Option<FileType>,
     /// The threshold, in ten-thousandths, that compressing did not meet; 0 if it was not tried. // S9
     pub(crate) incompressible_at: u16,
+}
+
+impl Contents {
+    /// Stands for those of a file without an image extension whose first bytes are not those of an image. It is not
+    /// hashed, so it has no ID.
+    pub(crate) const NOT_AN_IMAGE: Contents = Contents {
+        id: ImageId(0),
+        sniffed: None,
+        // No threshold: they are at most 10,000.
+        incompressible_at: u16::MAX,
+    };
 }
 
 /// A file's fingerprint and contents.
@@ -212,6 +226,7 @@ fn decode(record: &[u8]) -> Option<Record> {
     let (id, rest) = rest.split_first_chunk()?;
     let (&sniffed, incompressible_at) = rest.split_first()?;
     let sniffed = match sniffed {
+        NO_IMAGE => return Some((Fingerprint::decode(fingerprint), Contents::NOT_AN_IMAGE)),
         NO_TYPE => None,
         code @ 0..=7 => Some(FileType::from_code(code)),
         _ => return None,
@@ -245,7 +260,10 @@ pub(crate) fn append(
         for (fingerprint, contents) in records.by_ref().take(BLOCK) {
             fingerprint.encode(&mut block);
             block.extend_from_slice(&contents.id.to_be_bytes());
-            block.push(contents.sniffed.map_or(NO_TYPE, FileType::code));
+            block.push(match contents {
+                Contents::NOT_AN_IMAGE => NO_IMAGE,
+                contents => contents.sniffed.map_or(NO_TYPE, FileType::code),
+            });
             block.extend_from_slice(&contents.incompressible_at.to_be_bytes());
             count += 1;
         }
@@ -356,6 +374,15 @@ mod tests {
         assert_eq!(knows(&bytes), (0..9000).chain([9500]).collect::<Vec<_>>());
         let none = log(std::iter::empty());
         assert_eq!(KnownContents::read(none.as_slice()).appendable(), Some(8));
+    }
+
+    #[test]
+    fn a_file_that_is_no_image_is_read_back_as_such() {
+        let (print, _) = record(3);
+        let bytes = log([record(1), (print, Contents::NOT_AN_IMAGE)].into_iter());
+        let known = KnownContents::read(bytes.as_slice());
+        assert_eq!(known.get(&print), Some(Contents::NOT_AN_IMAGE));
+        assert_eq!(known.get(&record(1).0), Some(record(1).1));
     }
 
     #[test]

@@ -75,6 +75,7 @@ mod lock;
 mod name;
 mod output;
 mod path_parts;
+mod patterns;
 mod private;
 mod ready;
 #[cfg(feature = "zstd")]
@@ -82,12 +83,18 @@ mod variants;
 #[cfg(unix)]
 mod walk;
 
-pub use dir::{DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, StoreCounters};
-pub use name::{FileName, MAX_FILE_NAME_LEN, NameArena, NamePlan, fold_case, has_image_extension};
+pub use dir::{
+    DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, LeftOut, LeftOutReason,
+    StoreCounters,
+};
+pub use name::{
+    FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
+};
 pub use output::{
     FileContent, FileState, MoveError, OutputError, OutputFolder, PendingFile, ReadError, ScanMode,
     ScanSummary, ScannedFile, StagedFile,
 };
+pub use patterns::{PatternError, Patterns};
 pub use private::create_private_folder;
 #[cfg(feature = "zstd")]
 pub use variants::VariantCache;

@@ -1,5 +1,5 @@
 //! Links in the served folder that lead to files which the server does not share: hidden ones, and those that are no
-//! image by their extension.
+//! images.
 #![cfg(target_os = "linux")]
 
 mod common;

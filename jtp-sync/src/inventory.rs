@@ -1,5 +1,7 @@
 //! What the folder contains before the sync.
 
+use std::collections::HashSet;
+
 use jtp_core::ImageId;
 use jtp_store::NameArena;
 
@@ -18,7 +20,9 @@ pub enum FileKind {
     Unread,
     /// A regular file that is not an image. It is never moved or replaced. // R5
     Other,
-    /// A folder, a link, a device: a name that cannot be used.
+    /// A folder. Images may be in it, and no image can have its name. // W9
+    Folder,
+    /// A link, a device: a name that cannot be used.
     Reserved,
 }
 
@@ -31,6 +35,7 @@ impl FileKind {
             FileKind::Other => 2,
             FileKind::Reserved => 3,
             FileKind::Unrecognised(_) => 4,
+            FileKind::Folder => 5,
         }
     }
 
@@ -40,12 +45,13 @@ impl FileKind {
             1 => FileKind::Unread,
             2 => FileKind::Other,
             4 => FileKind::Unrecognised(id),
+            5 => FileKind::Folder,
             _ => FileKind::Reserved,
         }
     }
 }
 
-/// The names in the folder and what they stand for, as a scan found them.
+/// The names in the folder and what they stand for, as a scan found them: paths below the folder, joined by `/`.
 ///
 /// It takes some 14 bytes for each name and the name itself. Hidden files need not be added: no image gets their
 /// names. A file whose name is not UTF-8 cannot be added either; if it is an image that the server lists, that image is
@@ -88,7 +94,7 @@ impl Inventory {
         self.case_sensitive
     }
 
-    /// Adds a name: one path component, unique in the folder. `false` if it does not fit ([`NameArena`]).
+    /// Adds a name, which is unique in the folder. `false` if it does not fit ([`NameArena`]).
     pub fn add(&mut self, name: &str, kind: FileKind) -> bool {
         let Some(address) = self.arena.push(kind.code(), name) else {
             return false;
@@ -103,15 +109,38 @@ impl Inventory {
         true
     }
 
-    /// Replaces unread files by the images that `known` returns for their names.
-    pub(crate) fn resolve(&mut self, known: impl Fn(&str) -> Option<ImageId>) {
-        for (&address, id) in self.names.iter().zip(&mut self.ids) {
+    /// Replaces unread files by the images that `known` returns for their names. On a file system that may ignore case,
+    /// also by those that `alike` returns, with another name that the folder does not have.
+    pub(crate) fn resolve(
+        &mut self,
+        known: impl Fn(&str) -> Option<ImageId>,
+        alike: impl Fn(&str) -> Option<(String, ImageId)>,
+    ) {
+        let mut others = Vec::new();
+        for (index, &address) in self.names.iter().enumerate() {
             if self.arena.tag(address) != FileKind::Unread.code() {
                 continue;
             }
-            if let Some(found) = known(self.arena.name(address)) {
-                *id = found;
+            let name = self.arena.name(address);
+            if let Some(found) = known(name) {
+                self.ids[index] = found;
                 self.arena.set_tag(address, FileKind::Image(found).code());
+            } else if let Some((other, found)) = alike(name).filter(|_| !self.case_sensitive) {
+                others.push((index, other, found));
+            }
+        }
+        if others.is_empty() {
+            return;
+        }
+        let mut free: HashSet<&str> = others.iter().map(|(_, other, _)| &**other).collect();
+        for &address in &self.names {
+            free.remove(self.arena.name(address));
+        }
+        for (index, other, found) in &others {
+            if free.contains(&**other) {
+                self.ids[*index] = *found;
+                let tag = FileKind::Image(*found).code();
+                self.arena.set_tag(self.names[*index], tag);
             }
         }
     }

@@ -44,12 +44,12 @@ mod step;
 
 pub use jtp_core::{FileType, ImageFault, ImageId};
 pub use jtp_driver::ShutdownSignal;
-pub use jtp_store::{FileName, OutputError};
+pub use jtp_store::{FileName, OutputError, PatternError, Patterns};
 
 pub use change::{Change, Comparison, Difference};
 pub use engine::{Cause, Error, FolderSync, FolderSyncBuilder, Observer, SyncEvent};
 pub use inventory::{FileKind, Inventory};
 pub use options::{Fetch, Names, Options};
 pub use planner::Planner;
-pub use selection::{PatternError, Selection};
+pub use selection::Selection;
 pub use step::{Count, Expect, FetchFailure, ListReport, Outcome, Reason, Received, Step, Totals};

@@ -38,13 +38,15 @@ pub struct Options {
     names: Names,
     keep_existing: bool,
     attempts: u8,
+    folders: bool,
 }
 
 impl Options {
     /// The most attempts for an image that can be set.
     pub const MAX_ATTEMPTS: u8 = 7;
 
-    /// [`Fetch::Missing`], [`Names::Listed`], files are replaced, and a broken image is requested twice.
+    /// [`Fetch::Missing`], [`Names::Listed`], files are replaced, a broken image is requested twice, and images are put into
+    /// the folders that their names contain.
     #[must_use]
     pub const fn new() -> Options {
         Options {
@@ -52,6 +54,7 @@ impl Options {
             names: Names::Listed,
             keep_existing: false,
             attempts: 2,
+            folders: true,
         }
     }
 
@@ -87,6 +90,15 @@ impl Options {
         self
     }
 
+    /// Sets whether the folders in the server's names become folders
+    /// ([`FileName::in_folders`](jtp_store::FileName::in_folders)), and images in sub-folders count as fetched. If not, each
+    /// image is in the folder itself, and sub-folders are not looked at. // W9
+    #[must_use]
+    pub const fn with_folders(mut self, folders: bool) -> Options {
+        self.folders = folders;
+        self
+    }
+
     /// Which images are fetched.
     #[must_use]
     pub const fn fetch(&self) -> Fetch {
@@ -103,6 +115,12 @@ impl Options {
     #[must_use]
     pub const fn keep_existing(&self) -> bool {
         self.keep_existing
+    }
+
+    /// Whether the folders in the server's names become folders.
+    #[must_use]
+    pub const fn folders(&self) -> bool {
+        self.folders
     }
 
     /// How often an image is requested before it has failed.

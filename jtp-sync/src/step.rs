@@ -26,7 +26,8 @@ pub enum Expect {
     Unread,
 }
 
-/// The next thing to do with the files of the folder, or with an image that has arrived. All names are single components in the folder.
+/// The next thing to do with the files of the folder, or with an image that has arrived. All names are paths below the
+/// folder, joined by `/`. Folders that a new name needs and that are missing are created.
 ///
 /// [`Rename`](Step::Rename), [`KeepAside`](Step::KeepAside), [`Place`](Step::Place) and [`Replace`](Step::Replace) are
 /// reported to [`Planner::report`](crate::Planner::report) when they are done. Steps that were returned and not yet

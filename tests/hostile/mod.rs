@@ -7,6 +7,7 @@ mod catalogs;
 mod crash;
 mod disk;
 mod floods;
+mod folders;
 mod handshakes;
 mod images;
 mod logs;

@@ -28,6 +28,8 @@ type Reaction = dyn Fn(&SyncEvent<'_>) + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) address: SocketAddr,
+    /// Other servers with the same catalog.
+    pub(crate) replicas: Vec<SocketAddr>,
     pub(crate) folder: PathBuf,
     pub(crate) options: Options,
     pub(crate) selection: Selection,
@@ -68,6 +70,7 @@ impl Job {
     pub(crate) fn new(address: SocketAddr, folder: &Path) -> Job {
         Job {
             address,
+            replicas: Vec::new(),
             folder: folder.to_owned(),
             options: Options::new(),
             selection: Selection::all(),
@@ -181,7 +184,7 @@ impl Job {
 
     async fn perform_on<R: Runtime>(&self, runtime: R, actions: &[Action]) -> Vec<Ended> {
         let runtime = Accelerated::new(runtime, self.rate);
-        let mut sync = self.build(runtime);
+        let mut sync = self.build(&runtime);
         let mut ended = Vec::new();
         for action in actions {
             ended.push(match action {
@@ -210,10 +213,17 @@ impl Job {
         ended
     }
 
-    pub(crate) fn build<R: Runtime>(&self, runtime: R) -> FolderSync<R> {
+    pub(crate) fn build<R: Runtime>(&self, runtime: &R) -> FolderSync<R> {
         let config = ClientConfig::new().with_response_timeout(Some(self.response_timeout));
-        let server = ClientBuilder::<R, Client<R>>::new(runtime, self.address.to_string())
-            .connect_timeout(Some(self.response_timeout))
+        let server = |address: SocketAddr| {
+            ClientBuilder::<R, Client<R>>::new(runtime.clone(), address.to_string())
+                .connect_timeout(Some(self.response_timeout))
+        };
+        let replicas = self.replicas.iter();
+        let server = replicas
+            .fold(server(self.address), |first, &address| {
+                first.replica(server(address))
+            })
             .config(config);
         let (log, reaction) = (self.log.clone(), std::sync::Arc::clone(&self.reaction));
         let mut builder = FolderSync::builder(server, &self.folder)

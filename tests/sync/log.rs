@@ -43,6 +43,10 @@ pub(crate) enum Event {
         cause: Option<String>,
     },
     Retrying(String),
+    ServerChanged {
+        failed: String,
+        address: String,
+    },
     Fewer(usize),
     NotListed(u64),
     Change(Change),
@@ -106,6 +110,10 @@ impl Event {
                 cause: cause.map(cause_text),
             },
             SyncEvent::Retrying { error, .. } => Event::Retrying(format!("{error:?}")),
+            SyncEvent::ServerChanged { failed, address } => Event::ServerChanged {
+                failed: failed.to_string(),
+                address: (*address).to_owned(),
+            },
             SyncEvent::FewerConnections { connections } => Event::Fewer(*connections),
             SyncEvent::NotListed { id } => Event::NotListed(id.0),
             SyncEvent::Change(change) => Event::Change((*change).clone()),

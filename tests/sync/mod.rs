@@ -13,5 +13,6 @@ mod follow;
 mod gaps;
 mod memory;
 mod quirks;
+mod replicas;
 mod resume;
 mod select;

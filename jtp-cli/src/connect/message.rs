@@ -1,5 +1,6 @@
 //! Messages about client errors: what failed, and a hint what to do.
 
+mod replicas;
 mod tls;
 
 use std::io;
@@ -10,11 +11,14 @@ use jtp_core::wire::response::ErrorCode;
 use jtp_tokio::client::Error;
 
 use crate::client_args::ClientArgs;
+use crate::endpoint::Endpoint;
 use crate::escape::{escaped_chain, shortened};
 use crate::exit::{Exit, Failure};
 
 /// The most bytes that are printed of a message by the server, which may have 65,535.
 const MAX_SERVER_MESSAGE: usize = 1_000;
+
+pub use replicas::server_changed;
 
 /// What failed, and what the user can do about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ impl Message {
 /// was given already.
 #[must_use]
 pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
-    let Message { exit, what, hint } = message(error, args);
+    let Message { exit, what, hint } = message(error, args, first(args));
     match hint {
         Some(hint) => Failure::new(exit, format!("{what}; {hint}")),
         None => Failure::new(exit, what),
@@ -56,27 +60,31 @@ pub fn failure(error: &Error, args: &ClientArgs) -> Failure {
 /// The message about a client error after which the program retries. It has no hint: the user need not do anything.
 #[must_use]
 pub fn retry_message(error: &Error, args: &ClientArgs) -> String {
-    message(error, args).what
+    message(error, args, first(args)).what
 }
 
-fn message(error: &Error, args: &ClientArgs) -> Message {
-    let at = &args.addr;
+/// The server, if there is one alone.
+fn first(args: &ClientArgs) -> &Endpoint {
+    args.servers.first()
+}
+
+fn message(error: &Error, args: &ClientArgs, at: &Endpoint) -> Message {
     match error {
-        Error::Connect { source, .. } => connect_message(source, args),
-        Error::Refused(error) if error.is_rate_limited() => message(error, args),
+        Error::Connect { source, .. } => connect_message(source, args, at),
+        Error::Replicas(errors) => replicas::replicas_message(errors, args),
+        Error::Refused(error) if error.is_rate_limited() => message(error, args, at),
         Error::Refused(_) => Message::new(
             Exit::Connect,
             format!("{at} closed the connection without an answer"),
         )
         .with_hint("it may admit no more connections from this machine"),
-        Error::Tls { source, .. } => tls::message(source, args),
-        Error::NotAdmitted { .. } => tls::not_admitted(args),
+        Error::Tls { source, .. } => tls::message(source, args, at),
+        Error::NotAdmitted { .. } => tls::not_admitted(args, at),
         Error::PlainServer { .. } => Message::new(Exit::Tls, format!("{at} does not speak TLS"))
-            .with_hint("use --plain if you trust the network"),
-        Error::TlsServer { .. } => {
-            Message::new(Exit::Tls, format!("{at} requires TLS")).with_hint("use --tls")
-        }
-        Error::Protocol(error) => protocol_message(error, args),
+            .with_hint(format!("use {} if you trust the network", at.plain_flag())),
+        Error::TlsServer { .. } => Message::new(Exit::Tls, format!("{at} requires TLS"))
+            .with_hint(format!("use {}", args.servers.tls_flag(at))),
+        Error::Protocol(error) => protocol_message(error, args, at),
         Error::Io(source) => Message::new(
             Exit::Connect,
             format!("lost the connection to {at}: {source}"),
@@ -88,8 +96,7 @@ fn message(error: &Error, args: &ClientArgs) -> Message {
     }
 }
 
-fn connect_message(source: &io::Error, args: &ClientArgs) -> Message {
-    let at = &args.addr;
+fn connect_message(source: &io::Error, args: &ClientArgs, at: &Endpoint) -> Message {
     let message =
         |cause: &str| Message::new(Exit::Connect, format!("cannot connect to {at}: {cause}"));
     match source.kind() {
@@ -98,19 +105,22 @@ fn connect_message(source: &io::Error, args: &ClientArgs) -> Message {
         }
         // The system's timeout.
         io::ErrorKind::TimedOut if args.connect_timeout.is_zero() => {
-            message("timed out").with_hint("check --addr")
+            message("timed out").with_hint(format!("check {}", args.servers.flag()))
         }
         io::ErrorKind::TimedOut => message(&format!(
             "timed out after {}",
             seconds(args.connect_timeout)
         ))
-        .with_hint("check --addr, or raise --connect-timeout"),
-        _ => message(&without_lookup_prefix(source)).with_hint("check --addr"),
+        .with_hint(format!(
+            "check {}, or raise --connect-timeout",
+            args.servers.flag()
+        )),
+        _ => message(&without_lookup_prefix(source))
+            .with_hint(format!("check {}", args.servers.flag())),
     }
 }
 
-fn protocol_message(error: &ClientError, args: &ClientArgs) -> Message {
-    let at = &args.addr;
+fn protocol_message(error: &ClientError, args: &ClientArgs, at: &Endpoint) -> Message {
     match error {
         ClientError::Peer(error) => {
             let message = Message::new(

@@ -21,14 +21,16 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) enum LineKind {
     Failed,
     Retry,
+    Server,
     Unreadable,
     Name,
 }
 
 impl LineKind {
-    const ALL: [LineKind; 4] = [
+    const ALL: [LineKind; 5] = [
         LineKind::Failed,
         LineKind::Retry,
+        LineKind::Server,
         LineKind::Unreadable,
         LineKind::Name,
     ];
@@ -42,6 +44,7 @@ pub(super) fn print_more(kind: LineKind, count: u64) {
     let (one, more) = match kind {
         LineKind::Failed => ("image failed", "images failed"),
         LineKind::Retry => ("retry", "retries"),
+        LineKind::Server => ("change of the server", "changes of the server"),
         LineKind::Unreadable => ("file cannot be read", "files cannot be read"),
         LineKind::Name => (
             "image does not have its name",

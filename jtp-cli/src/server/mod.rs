@@ -7,6 +7,7 @@ mod metrics;
 mod open;
 mod reload;
 mod status;
+mod summary;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -249,6 +250,7 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
         HumanBytes(bytes),
         args.images.display()
     );
+    summary::log(&store.left_out(), args.log_format);
     if args.clients.is_none() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "everyone who can connect to {address} can fetch every image: admit only known clients with --clients, or listen on a loopback address with --bind"

@@ -81,6 +81,7 @@ fn metrics_address(server: &Process) -> String {
 #[test]
 fn page_has_counters_histograms_catalog_and_caches() {
     let dir = TestDir::with_images();
+    dir.add(".hidden.png", b"1");
     let server = dir.serve(&["--no-tls", "--metrics", "127.0.0.1:0"]);
     let address = metrics_address(&server);
     assert_eq!(health(&address), (200, "ok\n".to_owned()));
@@ -118,6 +119,8 @@ fn page_has_counters_histograms_catalog_and_caches() {
         ("jtp_index_files", 3.0),
         ("jtp_index_files_done", 3.0),
         ("jtp_catalog_images", 3.0),
+        ("jtp_files_left_out{reason=\"hidden\"}", 1.0),
+        ("jtp_files_left_out{reason=\"folder\"}", 0.0),
         ("jtp_images_sent_total", 6.0),
         ("jtp_connections_refused_total{limit=\"client\"}", 0.0),
         ("jtp_connections_refused_total{limit=\"total\"}", 0.0),

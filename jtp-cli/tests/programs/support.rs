@@ -82,15 +82,16 @@ impl TestDir {
 
     pub(crate) fn serve_on(&self, bind: &str, args: &[&str]) -> Process {
         let args = [&["--bind", bind], args].concat();
-        let mut server = Process::start(self.command(SERVER, &args));
-        let line = server.out.next_line();
-        let address = line
-            .strip_prefix("listening on ")
-            .unwrap_or_else(|| panic!("{line}"));
-        server.address = address.to_owned();
-        server
+        Process::listening(self.command(SERVER, &args))
     }
 
+    /// Starts a server on a free port in a subfolder.
+    pub(crate) fn serve_in(&self, folder: &str, args: &[&str]) -> Process {
+        let args = [&["--bind", "127.0.0.1:0"], args].concat();
+        let mut command = self.command(SERVER, &args);
+        command.current_dir(self.path(folder));
+        Process::listening(command)
+    }
     /// Runs the client against a server.
     pub(crate) fn fetch(&self, server: &Process, args: &[&str]) -> ProcessOutput {
         self.run(
@@ -287,7 +288,18 @@ impl Process {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    /// Starts a server, and waits until it listens.
+    fn listening(command: Command) -> Process {
+        let mut server = Process::start(command);
+        let line = server.out.next_line();
+        let address = line
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("{line}"));
+        server.address = address.to_owned();
+        server
+    }
+
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::Client;
 #[cfg(feature = "tls")]
 use super::connect;
 use super::connect::Target;
+use super::replicas::{Replicas, Shared};
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
 use crate::runtime::TlsRuntime;
@@ -23,6 +23,8 @@ use crate::runtime::TlsRuntime;
 pub struct ClientBuilder<R: Runtime, B = Client<R>> {
     runtime: R,
     target: Target<R>,
+    replicas: Vec<Target<R>>,
+    shared: Arc<Shared>,
     options: Options,
     built: PhantomData<fn() -> B>,
 }
@@ -32,6 +34,8 @@ impl<R: Runtime, B> Clone for ClientBuilder<R, B> {
         ClientBuilder {
             runtime: self.runtime.clone(),
             target: self.target.clone(),
+            replicas: self.replicas.clone(),
+            shared: Arc::clone(&self.shared),
             options: self.options.clone(),
             built: PhantomData,
         }
@@ -42,6 +46,7 @@ impl<R: Runtime, B> fmt::Debug for ClientBuilder<R, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("target", &self.target)
+            .field("replicas", &self.replicas)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
@@ -52,6 +57,8 @@ pub(super) struct Options {
     pub(super) config: ClientConfig,
     pub(super) keep_alive: bool,
     pub(super) retries: u32,
+    /// Whether the client goes on to another server without being called for it.
+    pub(super) fails_over: bool,
     pub(super) max_entries: usize,
     pub(super) max_catalog_bytes: usize,
 }
@@ -62,6 +69,7 @@ impl Default for Options {
             config: ClientConfig::new(),
             keep_alive: true,
             retries: DEFAULT_RETRIES,
+            fails_over: true,
             max_entries: 10_000_000,
             max_catalog_bytes: 1024 * 1024 * 1024,
         }
@@ -83,9 +91,42 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
                 tls_timeout: Some(Duration::from_secs(10)),
                 runtime: PhantomData,
             },
+            replicas: Vec::new(),
+            shared: Arc::default(),
             options: Options::default(),
             built: PhantomData,
         }
+    }
+
+    /// Adds the server of `other`, and those added to that one: replicas, which have the same catalog. How to connect to
+    /// it is that of `other`: TLS, the timeout for connecting, `TCP_NODELAY`. All else is that of this builder.
+    ///
+    /// The client uses the first server. When that fails, in whatever way, it goes on with the next one at once, and stays
+    /// there; after the last comes the first. A lost connection, a rejected certificate, a violation of the protocol and
+    /// `RateLimited` all count. Only what every server has failed at since the last image counts as an attempt of
+    /// [`retries`](Self::retries), and is an error: [`Error::Replicas`](super::Error::Replicas). // R6
+    ///
+    /// An image that arrives broken is requested once more from the same server (R2).
+    ///
+    /// The clones of this builder, and all clients built from them, use the same server: the one that one of them has
+    /// gone on to last. The others follow with their next requests.
+    ///
+    /// An attacker who can block the servers with TLS can make the client use one without TLS that is added here.
+    ///
+    /// ```no_run
+    /// use jtp_driver::client::{Client, ClientBuilder};
+    /// # use jtp_driver::Runtime;
+    /// # fn client<R: Runtime + Default>() -> Client<R> {
+    /// let other: ClientBuilder<R> = Client::builder("b.pictures.example:8443");
+    /// Client::builder("a.pictures.example:8443").replica(other).build()
+    /// # }
+    /// ```
+    pub fn replica<C>(mut self, other: ClientBuilder<R, C>) -> Self {
+        self.replicas.push(other.target);
+        self.replicas.extend(other.replicas);
+        // Clones of it have other servers.
+        self.shared = Arc::default();
+        self
     }
 
     /// The limits and clocks of each connection, and whether it pipelines. // R4 R7 T6
@@ -133,6 +174,14 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         self
     }
 
+    /// Nothing is tried again, and another server ([`replica`](Self::replica)) is used only after
+    /// [`Client::fail_over`]: for a caller that decides on both.
+    pub fn without_retries(mut self) -> Self {
+        self.options.retries = 0;
+        self.options.fails_over = false;
+        self
+    }
+
     /// Whether to set `TCP_NODELAY`. Default: yes.
     pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
         self.target.tcp_nodelay = nodelay;
@@ -159,6 +208,8 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
         ClientBuilder {
             runtime: self.runtime,
             target: self.target,
+            replicas: self.replicas,
+            shared: self.shared,
             options: self.options,
             built: PhantomData,
         }
@@ -176,9 +227,10 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
     /// Builds the client of this crate, whatever `B` is: for code that is generic over the runtime.
     #[must_use]
     pub fn build_async(self) -> Client<R> {
+        let targets = std::iter::once(self.target).chain(self.replicas).collect();
         Client {
             runtime: self.runtime,
-            target: Some(self.target),
+            replicas: Some(Replicas::new(targets, self.shared)),
             options: self.options,
             connection: None,
             connected: false,

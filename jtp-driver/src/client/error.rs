@@ -1,12 +1,14 @@
 //! Errors of a client, by who is at fault.
 
+use std::fmt;
 use std::io;
 
 use jtp_core::client::{ClientError, HaveSetTooLarge, PeerError};
 use jtp_core::wire::WireError;
 use jtp_core::wire::response::ErrorCode;
-use jtp_core::{ImageFault, Misuse};
+use jtp_core::{ImageFault, ImageId, Misuse};
 
+use super::replicas::{ReplicaError, write_errors};
 use crate::{NOT_ADMITTED, TLS_REQUIRED};
 
 /// Why a request failed for good.
@@ -61,6 +63,17 @@ pub enum Error {
     /// Servers that limit the number of connections do this: fewer connections at a time may succeed.
     #[error(transparent)]
     Refused(Box<Error>),
+    /// Several servers have failed, one after another without progress between them. With
+    /// [`ImageError::Interrupted`], the one that the client leaves for the next one.
+    #[error(fmt = write_replicas)]
+    Replicas(Vec<ReplicaError>),
+    /// An image that the server sent is broken: a reason for [`Client::fail_over`](super::Client::fail_over), to request
+    /// it from another server. No request of a client returns it. // R2
+    #[error("the image {id} arrived broken")]
+    BrokenImage {
+        /// The image.
+        id: ImageId,
+    },
     /// The catalog is larger than the limit for one in memory. // R3
     #[error("the catalog is over the limit of {entries} entries or {bytes} bytes")]
     CatalogTooLarge {
@@ -135,7 +148,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Protocol(error) => error.is_transient(),
-            Error::Connect { .. } | Error::Io(_) | Error::Refused(_) => true,
+            Error::Connect { .. }
+            | Error::Io(_)
+            | Error::Refused(_)
+            | Error::BrokenImage { .. } => true,
+            Error::Replicas(errors) => errors.iter().any(|replica| replica.error().is_transient()),
             _ => false,
         }
     }
@@ -148,6 +165,7 @@ impl Error {
         match self {
             Error::Refused(_) => true,
             Error::Connect { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            Error::Replicas(errors) => errors.iter().all(|replica| replica.error().is_refused()),
             _ => false,
         }
     }
@@ -162,9 +180,38 @@ impl Error {
         match self {
             Error::Protocol(error) => error.is_rate_limited(),
             Error::Refused(error) => error.is_rate_limited(),
+            Error::Replicas(errors) => errors
+                .iter()
+                .all(|replica| replica.error().is_rate_limited()),
             _ => false,
         }
     }
+
+    /// Whether another server with the same catalog may do better: it is not a limit of this client, a wrong call, or the
+    /// failure of several servers.
+    pub(super) fn concerns_server(&self) -> bool {
+        match self {
+            Error::Connect { .. }
+            | Error::Tls { .. }
+            | Error::PlainServer { .. }
+            | Error::TlsServer { .. }
+            | Error::NotAdmitted { .. }
+            | Error::Protocol(_)
+            | Error::Io(_)
+            | Error::Refused(_)
+            | Error::BrokenImage { .. } => true,
+            Error::Replicas(_)
+            | Error::CatalogTooLarge { .. }
+            | Error::HaveSetTooLarge(_)
+            | Error::Misuse(_)
+            | Error::Failed
+            | Error::Cancelled => false,
+        }
+    }
+}
+
+fn write_replicas(errors: &[ReplicaError], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_errors(errors, f)
 }
 
 /// Whether the peer ended the connection.

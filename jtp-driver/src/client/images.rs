@@ -164,7 +164,7 @@ impl<'c, R: Runtime> Images<'c, R> {
                 Event::End { .. } => {
                     self.outstanding -= 1;
                     self.transfer.response_end();
-                    self.retry.progress();
+                    self.progress();
                     if self.outstanding == 0 {
                         self.client.response_done().await;
                     }
@@ -219,9 +219,14 @@ impl<'c, R: Runtime> Images<'c, R> {
     fn image_end(&mut self, image: Image, good: bool) -> bool {
         self.open = None;
         if good {
-            self.retry.progress();
+            self.progress();
         }
         self.transfer.image_end(image.id, good)
+    }
+
+    fn progress(&mut self) {
+        self.retry.progress();
+        self.client.progress();
     }
 
     /// The connection was lost; the error if it is not tried again.
@@ -229,12 +234,12 @@ impl<'c, R: Runtime> Images<'c, R> {
         self.open = None;
         self.outstanding = 0;
         self.transfer.connection_lost();
-        match self.client.retry_at(&mut self.retry, &error) {
-            Some(at) => {
+        match self.client.retry_at(&mut self.retry, error) {
+            Ok((at, _)) => {
                 self.state = State::Paused(at);
                 Ok(())
             }
-            None => {
+            Err(error) => {
                 self.state = State::Failed;
                 Err(error)
             }
@@ -246,12 +251,12 @@ impl<'c, R: Runtime> Images<'c, R> {
         self.open = None;
         self.outstanding = 0;
         self.transfer.connection_lost();
-        match self.client.retry_at(&mut self.retry, &error) {
-            Some(at) => {
+        match self.client.retry_at(&mut self.retry, error) {
+            Ok((at, error)) => {
                 self.state = State::Paused(at);
                 ImageError::Interrupted(error)
             }
-            None => {
+            Err(error) => {
                 self.state = State::Failed;
                 ImageError::Fatal(error)
             }

@@ -7,6 +7,7 @@ mod connection;
 mod entries;
 mod error;
 mod images;
+mod replicas;
 mod watch;
 
 use std::fmt;
@@ -19,11 +20,12 @@ use crate::clock::after;
 use crate::runtime::{Runtime, WrapStream};
 pub use builder::ClientBuilder;
 use builder::Options;
-use connect::Target;
 use connection::Connection;
 pub use entries::Entries;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
+pub use replicas::ReplicaError;
+use replicas::Replicas;
 pub use watch::Watch;
 
 /// Makes requests to one server, one after another, over one connection at a time.
@@ -33,7 +35,7 @@ pub use watch::Watch;
 pub struct Client<R: Runtime> {
     runtime: R,
     /// `None` for a stream that the caller brought.
-    target: Option<Target<R>>,
+    replicas: Option<Replicas<R>>,
     options: Options,
     connection: Option<Connection<R>>,
     /// Whether there ever was a connection.
@@ -43,7 +45,7 @@ pub struct Client<R: Runtime> {
 impl<R: Runtime> fmt::Debug for Client<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("target", &self.target)
+            .field("replicas", &self.replicas)
             .field("connection", &self.connection)
             .finish_non_exhaustive()
     }
@@ -87,7 +89,7 @@ impl<R: Runtime> Client<R> {
         let connection = Connection::new(runtime.clone(), stream, config, address, true);
         Client {
             runtime,
-            target: None,
+            replicas: None,
             options,
             connection: Some(connection),
             connected: true,
@@ -174,6 +176,61 @@ impl<R: Runtime> Client<R> {
         Ok((entries, Watch { client: self }))
     }
 
+    /// Goes on to the next of several servers ([`ClientBuilder::replica`]) after this error of the current one, for a
+    /// caller that retries on its own: after [`entries`](Self::entries) and [`Watch::next`], and with
+    /// [`ClientBuilder::without_retries`]. Other requests do so within their retries.
+    ///
+    /// Returns the error with the address of the server that is left.
+    ///
+    /// # Errors
+    ///
+    /// The error if there is no other server or another one would not help; [`Error::Replicas`] if each server has failed
+    /// since the last image. In that case the next attempt begins with the next server too, after a pause.
+    pub fn fail_over(&mut self, error: Error) -> Result<ReplicaError, Error> {
+        self.lose_connection(&error);
+        match &self.replicas {
+            Some(replicas) => replicas.fail_over(error),
+            None => Err(error),
+        }
+    }
+
+    /// The number of servers: 1, and each [`ClientBuilder::replica`].
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.replicas.as_ref().map_or(1, Replicas::len)
+    }
+
+    /// The server that the next connection is made to, as the caller named it. `None` over a stream of the caller.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.replicas.as_ref()?.address()
+    }
+
+    /// Whether this client last used another server than that of [`address`](Self::address), because another client of the
+    /// same builder has gone on. Its next request goes to the new one.
+    #[must_use]
+    pub fn is_left_behind(&self) -> bool {
+        self.replicas.as_ref().is_some_and(Replicas::is_left)
+    }
+
+    /// Goes on to the server of [`address`](Self::address), as the next request does.
+    pub fn follow(&mut self) {
+        if self.is_left_behind() {
+            self.connection = None;
+            if let Some(replicas) = &mut self.replicas {
+                replicas.next();
+            }
+        }
+    }
+
+    /// What failed before this server was used, since the last image, one error for each server.
+    #[must_use]
+    pub fn replica_errors(&self) -> Vec<ReplicaError> {
+        self.replicas
+            .as_ref()
+            .map_or_else(Vec::new, Replicas::errors)
+    }
+
     /// Closes the connection, if there is one. Dropping the client does the same without TLS's close_notify. Does not
     /// wait: the future is ready when it is first polled.
     pub async fn close(&mut self) {
@@ -194,7 +251,7 @@ impl<R: Runtime> Client<R> {
     }
 
     fn retry(&self) -> Retry {
-        Retry::new(if self.target.is_some() {
+        Retry::new(if self.replicas.is_some() {
             self.options.retries
         } else {
             0
@@ -203,25 +260,44 @@ impl<R: Runtime> Client<R> {
 
     /// Waits for the next try; the error if there is none. // R6
     async fn recover(&mut self, retry: &mut Retry, error: Error) -> Result<(), Error> {
-        match self.retry_at(retry, &error) {
-            Some(at) => {
-                self.runtime.sleep_until(at).await;
-                Ok(())
+        let (at, _) = self.retry_at(retry, error)?;
+        self.runtime.sleep_until(at).await;
+        Ok(())
+    }
+
+    /// The time of the next try, and the error before it; only the error if there is none. // R6
+    fn retry_at(&mut self, retry: &mut Retry, error: Error) -> Result<(Instant, Error), Error> {
+        self.lose_connection(&error);
+        let next = match self.options.fails_over {
+            true => self.fail_over(error),
+            false => Err(error),
+        };
+        let error = match next {
+            Ok(error) => {
+                tracing::debug!(%error, "going on with the next server");
+                return Ok((self.runtime.now(), Error::Replicas(vec![error])));
             }
+            Err(error) => error,
+        };
+        if !error.is_transient() || !self.connected {
+            return Err(error);
+        }
+        let Some(pause) = retry.pause(error.is_rate_limited()) else {
+            return Err(error);
+        };
+        let cause = &error as &dyn std::error::Error; // With its sources.
+        tracing::debug!(error = cause, ?pause, "trying again");
+        match after(&self.runtime, Some(pause)) {
+            Some(at) => Ok((at, error)),
             None => Err(error),
         }
     }
 
-    /// The time of the next try; `None` if there is none. // R6
-    fn retry_at(&mut self, retry: &mut Retry, error: &Error) -> Option<Instant> {
-        self.lose_connection(error);
-        if !error.is_transient() || !self.connected {
-            return None;
+    /// Notes that a server does what it is asked for.
+    fn progress(&self) {
+        if let Some(replicas) = &self.replicas {
+            replicas.progress();
         }
-        let pause = retry.pause(error.is_rate_limited())?;
-        let cause = error as &dyn std::error::Error; // With its sources.
-        tracing::debug!(error = cause, ?pause, "trying again");
-        after(&self.runtime, Some(pause))
     }
 
     /// Drops the connection after an error.
@@ -234,17 +310,22 @@ impl<R: Runtime> Client<R> {
 
     /// A connection that can carry a request.
     async fn connection(&mut self) -> Result<&mut Connection<R>, Error> {
-        if self.target.is_none() {
+        if self.replicas.is_none() {
             self.discard_responses().await?;
+        }
+        // All clients use the same server.
+        if self.is_left_behind() {
+            self.close().await;
+            self.follow();
         }
         if let Some(connection) = &mut self.connection {
             // A caller's stream is all there is: the request then reports why it cannot be used.
-            if !connection.is_fresh().await && self.target.is_some() {
+            if !connection.is_fresh().await && self.replicas.is_some() {
                 self.connection = None;
             }
         }
         if self.connection.is_none() {
-            let Some(target) = &self.target else {
+            let Some(target) = self.replicas.as_mut().and_then(Replicas::next) else {
                 return Err(Error::Misuse(Misuse::Closed));
             };
             let stream = target.connect(&self.runtime).await?;
@@ -284,7 +365,7 @@ impl<R: Runtime> Client<R> {
             .connection
             .as_ref()
             .is_some_and(Connection::is_reusable);
-        if !reusable && self.target.is_some() {
+        if !reusable && self.replicas.is_some() {
             self.close().await;
         }
     }

@@ -16,13 +16,14 @@ use super::body::BodyContext;
 use super::index::Index;
 use super::indexer::{Context, Indexer};
 use super::initial::{IndexProgress, InitialIndex, ProgressCallback};
+use super::non_images::SharedLeftOut;
 use super::opener::Opener;
 #[cfg(feature = "zstd")]
 use super::opener::VariantOpener;
-use super::select::Selection;
 use super::settings::{Follow, Settings};
 use super::shared::{SharedDir, SharedIndex};
 use super::small::SmallImages;
+use crate::patterns::Patterns;
 #[cfg(feature = "zstd")]
 use crate::variants::{VariantCache, VariantUser};
 use jtp_driver::store::{Blocking, LiveCatalog};
@@ -67,7 +68,14 @@ impl DirStoreBuilder {
     /// Lists only the files whose name contains this substring, in any case. Default: all files. An empty
     /// substring selects all.
     pub fn only(mut self, substring: &str) -> Self {
-        self.settings.selection = Selection::only(substring);
+        self.settings.selection.set_only(substring);
+        self
+    }
+
+    /// Lists only the images whose path below the folder these patterns select. Default: all files. With
+    /// [`only`](DirStoreBuilder::only), a file must satisfy both.
+    pub fn patterns(mut self, patterns: Patterns) -> Self {
+        self.settings.selection.set_patterns(patterns);
         self
     }
 
@@ -171,6 +179,7 @@ impl DirStoreBuilder {
             dir: Arc::new(SharedDir::default()),
             live: LiveCatalog::new(),
             stop: Arc::new(AtomicBool::new(false)),
+            left_out: Arc::new(SharedLeftOut::default()),
         };
         #[cfg(feature = "zstd")]
         if let Some(cache) = &settings.variant_cache {
@@ -205,6 +214,7 @@ impl DirStoreBuilder {
             live: context.live,
             opener: Blocking::new(opener),
             stop: context.stop,
+            left_out: context.left_out,
             outbox,
             indexer: Some(indexer),
         };

@@ -18,6 +18,9 @@ pub struct StoreCounters {
     /// Compressed variants that were opened, and were missing from the variant cache or damaged: another program evicted
     /// them, for example. Each was made again while the response waited, or the raw image was sent.
     pub variant_cache_misses: u64,
+    /// Files without an image extension whose first bytes were read, to find out whether they are images. Such a file is
+    /// not read again while it is unchanged.
+    pub first_bytes_read: u64,
 }
 
 /// The counters, while they count.
@@ -46,6 +49,7 @@ impl OpenCounters {
             small_image_misses: count(&self.small_image_misses),
             variant_cache_hits: count(&self.variant_cache_hits),
             variant_cache_misses: count(&self.variant_cache_misses),
+            first_bytes_read: 0,
         }
     }
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use jtp_core::compress::is_eligible;
 use jtp_core::{FileType, Flags, Image, ImageId};
 
+use super::left_out::{LeftOut, LeftOutReason};
 use super::record::{FileRecord, Located, Name, Variant};
 use super::select;
 use super::table::{Slot, Table};
 use crate::fingerprint::Fingerprint;
 use crate::known::Record;
+use crate::name::has_certain_extension;
 
 /// The progress of an image towards its encoded variant. An image that has none and waits for none has no entry.
 #[derive(Debug, Clone)]
@@ -23,8 +25,9 @@ enum VariantState {
     Ready(Variant),
 }
 
-/// The files of an ID that several files share, by listed name, then file name. The first one is listed. // S4
-type Holders = BTreeSet<(Box<str>, Name)>;
+/// The files of an ID that several files share: those with an image extension first, then by listed name, then by file
+/// name. The first one is listed. // S4
+type Holders = BTreeSet<(bool, Box<str>, Name)>;
 
 /// The files and images of a folder, and which images changed since the last [`Index::take_dirty`].
 ///
@@ -105,7 +108,7 @@ impl Index {
         let names = several
             .into_iter()
             .flatten()
-            .map(|(_, name)| Arc::clone(name));
+            .map(|(_, _, name)| Arc::clone(name));
         names
             .chain(only)
             .filter_map(|name| self.file(&name).map(|record| (name, record)))
@@ -131,6 +134,15 @@ impl Index {
             })
             .map(|(other, _)| other)
             .collect()
+    }
+
+    /// Counts the files that are not listed because another one with the same bytes is.
+    pub(super) fn count_duplicates_in(&self, left_out: &mut LeftOut) {
+        for holders in self.shared_ids.values() {
+            for (_, _, name) in holders.iter().skip(1) {
+                left_out.add(LeftOutReason::Duplicate, name);
+            }
+        }
     }
 
     /// Reserves memory for more files, to avoid repeated growth.
@@ -211,7 +223,7 @@ impl Index {
             self.table.hold(slot, true);
             return;
         };
-        let key = |slot| sort_key(self.table.name(slot));
+        let key = |slot| holder_key(self.table.name(slot));
         let (key, first_key) = (key(slot), key(first));
         let holders = self.shared_ids.entry(id).or_default();
         if holders.is_empty() {
@@ -234,8 +246,10 @@ impl Index {
         let last = match self.shared_ids.get_mut(&id) {
             None => true,
             Some(holders) => {
-                holders.remove(&sort_key(name));
-                let next = holders.first().and_then(|(_, name)| self.table.slot(name));
+                holders.remove(&holder_key(name));
+                let next = holders
+                    .first()
+                    .and_then(|(_, _, name)| self.table.slot(name));
                 if holders.len() < 2 {
                     self.shared_ids.remove(&id);
                 }
@@ -353,10 +367,17 @@ fn sort_by_name(table: &Table, slots: &mut [Slot]) {
     }
 }
 
-/// The order of files with the same bytes. // S4
+/// The order of names.
 fn sort_key(name: &OsStr) -> (Box<str>, Name) {
     let listed = select::listed_name(name).unwrap_or_default();
     (listed.into_boxed_str(), Name::from(name))
+}
+
+/// The order in which files with the same bytes are listed. // S4
+fn holder_key(name: &OsStr) -> (bool, Box<str>, Name) {
+    let is_other = !has_certain_extension(&name.to_string_lossy());
+    let (listed, name) = sort_key(name);
+    (is_other, listed, name)
 }
 
 #[cfg(feature = "zstd")]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::index_file::IndexFile;
+use super::non_images::SharedLeftOut;
 use super::shared::{SharedIndex, SharedKnown};
 use crate::known::Record;
 
@@ -11,6 +12,7 @@ pub(super) struct IndexLog {
     file: Option<IndexFile>,
     index: Arc<SharedIndex>,
     known: Arc<SharedKnown>,
+    left_out: Arc<SharedLeftOut>,
 }
 
 impl IndexLog {
@@ -18,8 +20,14 @@ impl IndexLog {
         file: Option<IndexFile>,
         index: Arc<SharedIndex>,
         known: Arc<SharedKnown>,
+        left_out: Arc<SharedLeftOut>,
     ) -> IndexLog {
-        IndexLog { file, index, known }
+        IndexLog {
+            file,
+            index,
+            known,
+            left_out,
+        }
     }
 
     /// Adds records, and writes them once there are enough.
@@ -39,12 +47,13 @@ impl IndexLog {
             return;
         };
         let (index, known) = (self.index.read(), self.known.read());
-        let files = index.len() + known.len();
+        let others = self.left_out.non_images();
+        let files = index.len() + known.len() + others.len();
         // The files of the index last: of one fingerprint the last record is the valid one.
         let saved = file.save(files, |write| {
-            write(&mut known.records().chain(index.known()));
+            write(&mut known.records().chain(others.known()).chain(index.known()));
         });
-        drop((index, known));
+        drop((index, known, others));
         if let Err(e) = saved {
             tracing::warn!(
                 file = %file.path().display(), error = %e,

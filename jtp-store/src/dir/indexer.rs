@@ -23,8 +23,10 @@ use super::folder::Folder;
 use super::index_file::IndexFile;
 use super::index_log::IndexLog;
 use super::initial::InitialIndex;
+use super::left_out::LeftOut;
 use super::links::Links;
 use super::message::Message;
+use super::non_images::SharedLeftOut;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
 #[cfg(feature = "zstd")]
@@ -38,6 +40,7 @@ use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
 use super::watcher::WatchEvent;
 use crate::hash;
+use crate::name::has_certain_extension;
 use jtp_driver::LogThrottle;
 use jtp_driver::store::LiveCatalog;
 
@@ -50,6 +53,7 @@ pub(super) struct Context {
     pub(super) dir: Arc<SharedDir>,
     pub(super) live: LiveCatalog,
     pub(super) stop: Arc<AtomicBool>,
+    pub(super) left_out: Arc<SharedLeftOut>,
 }
 
 pub(super) struct Indexer {
@@ -62,6 +66,9 @@ pub(super) struct Indexer {
     folder: Folder,
     tracker: Tracker,
     links: Links,
+    left_out: Arc<SharedLeftOut>,
+    /// What the last scan left out by names and types.
+    scanned: LeftOut,
     pool: Pool,
     #[cfg(feature = "zstd")]
     compressor: Option<Compressor>,
@@ -90,6 +97,7 @@ impl Indexer {
             dir,
             live,
             stop,
+            left_out,
         } = context;
         #[cfg(feature = "zstd")]
         let compressor = match settings.ten_thousandths() {
@@ -113,7 +121,7 @@ impl Indexer {
                 outbox.send(message).is_ok()
             }
         };
-        let pool = Pool::start(settings.hashing_threads, &known, stop, report)?;
+        let pool = Pool::start(settings.hashing_threads, &known, left_out, stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
         let folder = Folder::new(
             settings.folder,
@@ -130,13 +138,15 @@ impl Indexer {
             index: Arc::clone(index),
             known: Arc::clone(&known),
             folder,
-            tracker: Tracker::new(Arc::clone(index), initial),
+            tracker: Tracker::new(Arc::clone(index), Arc::clone(left_out), initial),
             links: Links::default(),
+            left_out: Arc::clone(left_out),
+            scanned: LeftOut::default(),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
             publisher: Publisher::new(Arc::clone(index), live.clone()),
-            index_log: IndexLog::new(index_file, Arc::clone(index), known),
+            index_log: IndexLog::new(index_file, Arc::clone(index), known, Arc::clone(left_out)),
             may_forget: false,
             shortage_logged: false,
             lost: None,
@@ -159,7 +169,7 @@ impl Indexer {
             }
             let dir = self.folder.dir().map(|dir| &**dir);
             let folder = dir.zip(self.folder.file_system());
-            for name in self.links.check(folder, &self.index, now) {
+            for name in self.links.check(folder, &self.index, &self.left_out, now) {
                 self.tracker.add_event(&name, FileEvent::Scanned, now);
             }
             self.dispatch(now);
@@ -233,7 +243,10 @@ impl Indexer {
             }
             Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
             Message::Examined(name, outcome, is_linked) => {
-                if is_linked && self.folder.has_events() {
+                // Folders of programs have very many hard links; the scan of each minute finds one that becomes an image.
+                let is_image = !matches!(outcome, Outcome::NotAnImage { .. })
+                    || has_certain_extension(&name.to_string_lossy());
+                if is_linked && is_image && self.folder.has_events() {
                     self.links.add(&name, now);
                 }
                 self.tracker.examined(&name, outcome, now);
@@ -288,6 +301,7 @@ impl Indexer {
 
     fn finish_initial(&mut self) {
         self.publisher.publish_initial();
+        self.summarize_left_out();
         if self.index.read().len() > 0 {
             // The index has these contents now, or they are outdated.
             *self.known.write() = Retained::default();
@@ -296,9 +310,20 @@ impl Indexer {
         self.index_log.save();
     }
 
+    fn summarize_left_out(&self) {
+        let mut summary = self.scanned.clone();
+        self.tracker.count_left_out(&mut summary);
+        self.left_out.set_summary(summary);
+    }
+
     /// Keeps what is known of the files, because they are missing now.
     fn retain_known(&mut self, now: Instant) {
-        let records = self.index.read().known().collect();
+        let non_images = self.left_out.non_images();
+        let records = non_images
+            .known()
+            .chain(self.index.read().known())
+            .collect();
+        drop(non_images);
         self.known.write().add(records, now);
         self.may_forget = true;
     }
@@ -306,7 +331,10 @@ impl Indexer {
     /// Forgets the retained files that are in the index.
     fn forget_listed(&mut self) {
         let index = self.index.read();
-        self.known.write().remove_listed(|id| index.contains(id));
+        let others = self.left_out.non_images().fingerprints();
+        self.known
+            .write()
+            .remove_listed(|id| index.contains(id), |print| others.contains(print));
         self.may_forget = false;
     }
 
@@ -356,6 +384,8 @@ impl Indexer {
         self.folder.close();
         self.retain_known(now);
         self.tracker.folder_lost(now);
+        self.scanned = LeftOut::default();
+        self.left_out.set_summary(LeftOut::default());
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
@@ -373,6 +403,7 @@ impl Indexer {
                 selection: &self.selection,
                 index: &self.index,
                 known: &self.known,
+                left_out: &self.left_out,
                 stop: &self.stop,
             };
             let found = scan.run(self.scan_threads)?;
@@ -382,12 +413,22 @@ impl Indexer {
                     .iter()
                     .for_each(|name| self.links.add(name, now));
             }
+            self.scanned = found.left_out;
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
             let refusals = self.tracker.refusals();
-            let differences = scan::scan(&dir, file_system, &self.selection, &index, refusals)?;
+            let mut differences = scan::scan(
+                &dir,
+                file_system,
+                &self.selection,
+                &index,
+                refusals,
+                &self.left_out,
+            )?;
             drop(index);
+            self.scanned = std::mem::take(&mut differences.left_out);
+            self.summarize_left_out();
             self.tracker.add_differences(differences, now);
         }
         if !self.tracker.is_initial() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 
+use super::non_images::SharedLeftOut;
 use super::record::Name;
 use super::shared::SharedIndex;
 use crate::file_system::FileSystem;
@@ -50,6 +51,7 @@ impl Links {
         &mut self,
         folder: Option<(&Dir, FileSystem)>,
         index: &SharedIndex,
+        left_out: &SharedLeftOut,
         now: Instant,
     ) -> Vec<Name> {
         if self.due.is_none_or(|due| due > now) {
@@ -65,6 +67,7 @@ impl Links {
                 return false; // Events say what happened to it.
             };
             let known = index.read().file(name).map(|record| record.fingerprint);
+            let known = known.or_else(|| left_out.non_images().fingerprint(name));
             if found == known {
                 *reported = None;
             } else if *reported != Some(found) {

@@ -23,8 +23,10 @@ mod index_file;
 mod index_log;
 mod indexer;
 mod initial;
+mod left_out;
 mod links;
 mod message;
+mod non_images;
 mod opener;
 mod packed;
 mod place;
@@ -60,15 +62,21 @@ use jtp_driver::store::{
 pub use builder::{DirStoreBuilder, DirStoreError};
 pub use counters::StoreCounters;
 pub use initial::IndexProgress;
+pub use left_out::{LeftOut, LeftOutReason};
 use message::Message;
+use non_images::SharedLeftOut;
 use opener::Opener;
 pub use settings::Follow;
 
 #[cfg(feature = "zstd")]
 use crate::variants::VariantCache;
 
-/// A folder of images that is followed as it changes: the files directly in it that have an image extension.
+/// A folder of images that is followed as it changes: the files directly in it that have an image extension, or whose
+/// first bytes are those of a PNG, JPEG, WebP, BMP or GIF.
 ///
+/// - Of a file without an image extension, 12 bytes are read. A file that is no image is not opened again while its
+///   fingerprint is unchanged, and takes some 65 bytes of memory. Without an image extension, a BMP must have the four
+///   reserved bytes of its header, 0: other files begin with `BM`, too.
 /// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
 ///   changes. A file that a program has open for writing is not listed. Where the system does not say whether one has
 ///   (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), the file must be
@@ -77,7 +85,8 @@ use crate::variants::VariantCache;
 ///   in the catalog within 2 s.
 /// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
 ///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
-/// - Two files with the same bytes are one image under the first name. Of two files with one ID and different
+/// - Files with the same bytes are one image under the first name that has an image extension, else under the first
+///   name. Of two files with one ID and different
 ///   bytes the later one is refused and logged. // S4
 /// - BMP and other images are compressed once, in the background. The encoded variants are kept in memory up to a
 ///   limit, or in a `VariantCache` on disk. // S9
@@ -89,8 +98,9 @@ use crate::variants::VariantCache;
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.
 ///   // S13
 /// - Hidden files, folders, links that lead out of the folder or to a file that would not be listed itself (a hidden
-///   one, one in a hidden sub-folder, or one without the extension of an image), files longer than 4,294,967,295 bytes
-///   and unreadable files are left out. They are tried again when they change. A hard link is an ordinary file: it is
+///   one, one in a hidden sub-folder, or one that is no image by its own extension or bytes), temporary files and backups
+///   (`a.png.part`, `a.png~`), files longer than 4,294,967,295 bytes and unreadable files are left out, and counted
+///   ([`DirStore::left_out`]). They are tried again when they change. A hard link is an ordinary file: it is
 ///   listed whatever its other names are. // S14
 /// - If the folder is removed or its disk unmounted, the catalog is empty until the folder is back. Unchanged files
 ///   are then not read again, if they come back within a day.
@@ -115,6 +125,7 @@ pub struct DirStore {
     live: LiveCatalog,
     opener: Blocking<Opener>,
     stop: Arc<AtomicBool>,
+    left_out: Arc<SharedLeftOut>,
     outbox: Sender<Message>,
     indexer: Option<JoinHandle<()>>,
 }
@@ -151,7 +162,27 @@ impl DirStore {
     /// ```
     #[must_use]
     pub fn counters(&self) -> StoreCounters {
-        self.opener.get_ref().counters()
+        let counters = self.opener.get_ref().counters();
+        StoreCounters {
+            first_bytes_read: self.left_out.first_bytes_read(),
+            ..counters
+        }
+    }
+
+    /// What is left out of the catalog, and why: as of the initial index, then as of the last scan of the folder, which
+    /// takes place at least every minute. Nothing while the folder is missing.
+    ///
+    /// ```no_run
+    /// # let store = jtp_store::DirStore::open_folder("images")?;
+    /// let left_out = store.left_out();
+    /// for reason in left_out.reasons() {
+    ///     println!("{}: {}", reason.as_str(), left_out.count(reason));
+    /// }
+    /// # Ok::<(), jtp_store::DirStoreError>(())
+    /// ```
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out.summary()
     }
 
     /// The cache on disk that keeps encoded variants, if the builder got one.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cap_std::fs::Dir;
 use jtp_core::{FileType, ImageId};
 
+use super::left_out::LeftOutReason;
+use super::non_images::{self, SharedLeftOut};
 use super::quiet::Quiet;
 use super::record::Name;
 use super::shared::SharedKnown;
@@ -19,6 +22,7 @@ use crate::fingerprint::{Fingerprint, SETTLE, Stat};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
 use crate::lease::{WriterCheck, Writers};
+use crate::name::has_certain_extension;
 
 /// The time until a file is tried again for which the system had no file descriptor or memory.
 const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
@@ -26,7 +30,7 @@ const SHORTAGE_DELAY: Duration = Duration::from_secs(1);
 /// What to do with a file.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// Read the contents, unless the fingerprint is `known`.
+    /// Read the contents, unless the fingerprint is `known`: that of an image, or of a file that is none.
     Examine {
         quiet: Quiet,
         known: Option<Fingerprint>,
@@ -89,9 +93,19 @@ pub(super) enum Outcome {
     Postponed { wait: Duration },
     /// There is no such file.
     Missing,
+    /// The name has no image extension, and the first bytes are not those of an image.
+    NotAnImage {
+        fingerprint: Fingerprint,
+        from_index_file: bool,
+        /// The time until the fingerprint is settled.
+        unsettled: Option<Duration>,
+    },
+    /// The name is that of a link that leads to no file.
+    LeadsNowhere,
     /// The file cannot be an image of the catalog.
     Refused {
         fingerprint: Option<Fingerprint>,
+        kind: LeftOutReason,
         reason: String,
     },
     /// Both files have the same bytes.
@@ -116,6 +130,7 @@ impl Pool {
     pub(super) fn start(
         threads: usize,
         known: &Arc<SharedKnown>,
+        left_out: &Arc<SharedLeftOut>,
         stop: &Arc<AtomicBool>,
         report: impl Fn(Name, Outcome, bool) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
@@ -129,6 +144,7 @@ impl Pool {
             let (queue, report) = (Arc::clone(&queue), report.clone());
             let mut worker = Worker {
                 known: Arc::clone(known),
+                left_out: Arc::clone(left_out),
                 stop: Arc::clone(stop),
                 is_linked: false,
                 writers: WriterCheck::default(),
@@ -162,6 +178,7 @@ impl Drop for Pool {
 
 struct Worker {
     known: Arc<SharedKnown>,
+    left_out: Arc<SharedLeftOut>,
     stop: Arc<AtomicBool>,
     /// Whether the last file that was examined can change under another name.
     is_linked: bool,
@@ -205,6 +222,7 @@ impl Worker {
             } => self.compare(job, *id, *fingerprint, (other, *other_fingerprint)),
         };
         result.unwrap_or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound if self.is_linked => Outcome::LeadsNowhere,
             io::ErrorKind::NotFound => Outcome::Missing,
             _ if hash::is_shortage(&e) => Outcome::Postponed {
                 wait: SHORTAGE_DELAY,
@@ -214,6 +232,7 @@ impl Worker {
                 fingerprint: hash::metadata(&job.dir, &job.name)
                     .ok()
                     .map(|m| job.fingerprint(&Stat::of_cap(&m))),
+                kind: kind_of(&e),
                 reason: e.to_string(),
             },
         })
@@ -227,43 +246,26 @@ impl Worker {
         seen: Option<(Fingerprint, Instant)>,
         (rehash, replaced): (bool, bool),
     ) -> io::Result<Outcome> {
+        // A pipe or device is not opened: that may have an effect on other programs.
+        let found = job.dir.symlink_metadata(Path::new(&*job.name))?;
+        self.is_linked = found.is_symlink();
+        let (path, found) = hash::target(&job.dir, &job.name, found)?;
+        if !found.is_file() {
+            let fingerprint = job.fingerprint(&Stat::of_cap(&found));
+            return Ok(not_a_file(fingerprint, found.is_dir(), self.is_linked));
+        }
         let (is_link, file) = hash::open_link(&job.dir, &job.name);
         self.is_linked = is_link;
         let file = file?;
         let metadata = file.metadata()?;
         self.is_linked |= has_more_names(&metadata);
         let fingerprint = job.fingerprint(&Stat::of(&metadata));
-        let refused = |reason: &str| {
-            Ok(Outcome::Refused {
-                fingerprint: Some(fingerprint),
-                reason: reason.to_owned(),
-            })
-        };
         if !metadata.is_file() {
-            return refused("it is not a regular file");
+            return Ok(not_a_file(fingerprint, metadata.is_dir(), is_link));
         }
         let rehash = rehash || (replaced && fingerprint.is_by_name());
         if known == Some(fingerprint) && !rehash {
             return Ok(Outcome::Unchanged);
-        }
-        let Ok(length) = u32::try_from(fingerprint.size) else {
-            return refused("it is longer than 4,294,967,295 bytes, the limit of a packet"); // S14
-        };
-        let writers = self.writers.look(&file);
-        if writers == Writers::Some {
-            return Ok(Outcome::OpenForWriting { fingerprint });
-        }
-        if let Some(wait) = quiet.remaining(writers, &fingerprint, seen, SystemTime::now()) {
-            return Ok(Outcome::Unsettled { fingerprint, wait });
-        }
-        if let Some(contents) = self.known.get(&fingerprint).filter(|_| !rehash) {
-            return Ok(Outcome::Read {
-                fingerprint,
-                length,
-                contents,
-                from_index_file: true,
-                unsettled: None,
-            });
         }
         let now = SystemTime::now();
         let is_second_look = seen.is_some_and(|(before, at)| {
@@ -273,6 +275,42 @@ impl Worker {
             true => None,
             false => fingerprint.unsettled(now),
         };
+        let known = self.known.get(&fingerprint).filter(|_| !rehash);
+        let is_no_image = known == Some(Contents::NOT_AN_IMAGE);
+        let known = known.filter(|_| !is_no_image);
+        let has_extension = path
+            .file_name()
+            .is_some_and(|name| has_certain_extension(&name.to_string_lossy()));
+        if !has_extension && (is_no_image || !self.starts_as_image(&file)?) {
+            return Ok(Outcome::NotAnImage {
+                fingerprint,
+                from_index_file: is_no_image,
+                unsettled,
+            });
+        }
+        let Ok(length) = u32::try_from(fingerprint.size) else {
+            return Ok(Outcome::Refused {
+                fingerprint: Some(fingerprint),
+                kind: LeftOutReason::TooLarge,
+                reason: "it is longer than 4,294,967,295 bytes, the limit of a packet".to_owned(), // S14
+            });
+        };
+        let writers = self.writers.look(&file);
+        if writers == Writers::Some {
+            return Ok(Outcome::OpenForWriting { fingerprint });
+        }
+        if let Some(wait) = quiet.remaining(writers, &fingerprint, seen, SystemTime::now()) {
+            return Ok(Outcome::Unsettled { fingerprint, wait });
+        }
+        if let Some(contents) = known {
+            return Ok(Outcome::Read {
+                fingerprint,
+                length,
+                contents,
+                from_index_file: true,
+                unsettled: None,
+            });
+        }
         let Some(hashed) = hash::hash(&file, &mut self.buffer, &self.stop)? else {
             return Ok(Outcome::Stopped);
         };
@@ -295,6 +333,16 @@ impl Worker {
             from_index_file: false,
             unsettled,
         })
+    }
+
+    /// Whether a file without an image extension is an image by its first bytes.
+    fn starts_as_image(&self, file: &File) -> io::Result<bool> {
+        self.left_out.count_first_bytes();
+        let mut start = [0; non_images::START_LEN];
+        let length = hash::read_at(file, 0, &mut start)?;
+        Ok(non_images::is_image_start(
+            start.get(..length).unwrap_or_default(),
+        ))
     }
 
     fn compare(
@@ -359,6 +407,37 @@ impl Worker {
             _ => return Ok(Outcome::Stopped),
         }
         Ok(Outcome::Different)
+    }
+}
+
+/// The outcome for what is not a regular file.
+fn not_a_file(fingerprint: Fingerprint, is_folder: bool, is_link: bool) -> Outcome {
+    let (kind, reason) = match (is_folder, is_link) {
+        (true, true) => (LeftOutReason::Link, "the link leads to a folder"),
+        (true, false) => (LeftOutReason::Folder, "it is a folder"),
+        (false, _) => (LeftOutReason::Special, "it is not a regular file"),
+    };
+    Outcome::Refused {
+        fingerprint: Some(fingerprint),
+        kind,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Why a file is left out that cannot be opened or read.
+fn kind_of(error: &io::Error) -> LeftOutReason {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let all = [Errno::NXIO, Errno::NODEV];
+        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if all.into_iter().any(is_one) {
+            return LeftOutReason::Special;
+        }
+    }
+    match hash::leads_out(error) || hash::is_link_error(error) {
+        true => LeftOutReason::Link,
+        false => LeftOutReason::Unreadable,
     }
 }
 

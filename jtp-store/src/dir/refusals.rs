@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jtp_core::ImageId;
 
+use super::left_out::{LeftOut, LeftOutReason};
 use super::record::Name;
 use crate::fingerprint::Fingerprint;
 
@@ -13,6 +14,8 @@ use crate::fingerprint::Fingerprint;
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) kind: LeftOutReason,
+    /// For the log.
     pub(super) reason: String,
     /// The ID of this file, if another file of other bytes has it. // S4
     pub(super) collides_with: Option<ImageId>,
@@ -60,6 +63,12 @@ impl Refusals {
             (refusal.collides_with == Some(id)).then(|| Arc::clone(name))
         };
         self.files.iter().filter_map(collides).collect()
+    }
+
+    pub(super) fn count_in(&self, left_out: &mut LeftOut) {
+        for (name, refusal) in &self.files {
+            left_out.add(refusal.kind, name);
+        }
     }
 
     pub(super) fn clear(&mut self) {

@@ -89,12 +89,19 @@ impl Retained {
         }
     }
 
-    /// Removes the images that are listed again.
-    pub(super) fn remove_listed(&mut self, is_listed: impl Fn(ImageId) -> bool) {
+    /// Removes the images that are listed again, and the other files that are known again.
+    pub(super) fn remove_listed(
+        &mut self,
+        is_listed: impl Fn(ImageId) -> bool,
+        is_other: impl Fn(&Fingerprint) -> bool,
+    ) {
         for generation in &mut self.generations {
             generation
                 .contents
-                .retain(|(_, contents)| !is_listed(contents.id));
+                .retain(|(print, contents)| match *contents {
+                    Contents::NOT_AN_IMAGE => !is_other(print),
+                    Contents { id, .. } => !is_listed(id),
+                });
         }
         self.remove_empty();
     }
@@ -155,7 +162,7 @@ mod tests {
             .map(|(_, contents)| contents.id.0)
             .collect();
         assert_eq!(ids, [20, 11]);
-        retained.remove_listed(|id| id.0 == 20);
+        retained.remove_listed(|id| id.0 == 20, |_| false);
         assert_eq!((id(&retained, 1), id(&retained, 2)), (Some(11), None));
         retained.add(Vec::new(), now);
         assert_eq!(retained.generations.len(), 1);

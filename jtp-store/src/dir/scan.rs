@@ -9,8 +9,11 @@ use std::thread;
 use std::time::SystemTime;
 
 use cap_std::fs::{Dir, DirEntry, ReadDir};
+use jtp_core::FileType;
 
 use super::index::Index;
+use super::left_out::LeftOut;
+use super::non_images::SharedLeftOut;
 use super::record::{FileRecord, Name};
 use super::refusals::Refusals;
 use super::select::{Selection, listed_name};
@@ -19,6 +22,8 @@ use super::table::Slot;
 use crate::file_system::FileSystem;
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash;
+use crate::known::Contents;
+use crate::name::has_certain_extension;
 
 /// The number of files that a thread of the initial scan takes at once.
 const BATCH: usize = 256;
@@ -32,6 +37,8 @@ pub(super) struct Differences {
     pub(super) missing: Vec<Name>,
     /// Refused files that are missing.
     pub(super) missing_refused: Vec<Name>,
+    /// The files that are left out by their names and types.
+    pub(super) left_out: LeftOut,
 }
 
 /// Compares the folder with the index and the refused files.
@@ -41,24 +48,30 @@ pub(super) fn scan(
     selection: &Selection,
     index: &Index,
     refusals: &Refusals,
+    left_out: &SharedLeftOut,
 ) -> io::Result<Differences> {
+    let mut non_images = left_out.non_images();
+    let mut found_non_images = non_images.successor();
     let mut differences = Differences::default();
     let mut found_slots = vec![false; index.slots_end()];
     let mut found_refused = HashSet::new();
     for entry in dir.entries()? {
         let entry = entry?;
         let name = entry.file_name();
-        if !is_candidate(selection, &entry, &name) {
+        if !is_candidate(selection, &entry, &name, &mut differences.left_out) {
             continue;
         }
         let fingerprint = fingerprint(dir, file_system, &entry, &name);
         let slot = index.slot(&name);
         let known = match slot.and_then(|slot| index.at(slot)) {
             Some((_, record)) => Some(record.fingerprint),
-            None => refusals.get(&name).and_then(|refusal| {
-                found_refused.insert(Name::from(&*name));
-                refusal.fingerprint
-            }),
+            None => match refusals.get(&name) {
+                Some(refusal) => {
+                    found_refused.insert(Name::from(&*name));
+                    refusal.fingerprint
+                }
+                None => found_non_images.carry(&non_images, &name),
+            },
         };
         if let Some(found) = slot.and_then(|slot| found_slots.get_mut(to_index(slot))) {
             *found = true;
@@ -67,6 +80,7 @@ pub(super) fn scan(
             differences.changed.push(Name::from(name));
         }
     }
+    *non_images = found_non_images;
     for slot in index.slots() {
         if let (Some(false), Some((name, _))) = (found_slots.get(to_index(slot)), index.at(slot)) {
             differences.missing.push(Name::from(name));
@@ -85,6 +99,7 @@ pub(super) struct InitialScan<'a> {
     pub(super) selection: &'a Selection,
     pub(super) index: &'a SharedIndex,
     pub(super) known: &'a SharedKnown,
+    pub(super) left_out: &'a SharedLeftOut,
     pub(super) stop: &'a AtomicBool,
 }
 
@@ -103,6 +118,8 @@ pub(super) struct Found {
     pub(super) links: Vec<Name>,
     /// The number of files recorded.
     pub(super) recorded: usize,
+    /// The files that are left out by their names and types.
+    pub(super) left_out: LeftOut,
     result: io::Result<()>,
 }
 
@@ -117,6 +134,7 @@ impl InitialScan<'_> {
                 to_read: Vec::new(),
                 links: Vec::new(),
                 recorded: 0,
+                left_out: LeftOut::default(),
                 result: Ok(()),
             }),
             now: SystemTime::now(),
@@ -155,7 +173,8 @@ impl InitialScan<'_> {
                 return;
             }
             let (mut to_read, mut known) = (Vec::new(), Vec::new());
-            let mut links = Vec::new();
+            let (mut links, mut non_images) = (Vec::new(), Vec::new());
+            let mut left_out = LeftOut::default();
             let mut result = Ok(());
             for entry in batch {
                 let entry = match entry {
@@ -166,7 +185,7 @@ impl InitialScan<'_> {
                     }
                 };
                 let name = entry.file_name();
-                if !is_candidate(self.selection, &entry, &name) {
+                if !is_candidate(self.selection, &entry, &name, &mut left_out) {
                     continue;
                 }
                 let print = match progress.nothing_known {
@@ -174,12 +193,17 @@ impl InitialScan<'_> {
                     false => fingerprint_and_links(self.dir, self.file_system, &entry, &name),
                 };
                 let (print, is_linked) = print.unzip();
-                match print.and_then(|print| self.known_record(print, progress.now)) {
-                    Some(record) if listed_name(&name).is_some() => {
-                        if is_linked == Some(true) {
-                            links.push(Name::from(&*name));
-                        }
-                        known.push((name, record));
+                let found = print.and_then(|print| {
+                    let contents = self.known_contents(&print, progress.now)?;
+                    Some((print, contents, shows_type(&entry, &name, contents)?))
+                });
+                let is_link = is_linked == Some(true);
+                match found {
+                    Some((print, _, false)) => non_images.push((Name::from(name), print)),
+                    Some((print, contents, true)) if listed_name(&name).is_some() => {
+                        links.extend(is_link.then(|| Name::from(&*name)));
+                        let length = u32::try_from(print.size).unwrap_or(u32::MAX);
+                        known.push((name, FileRecord::new(print, length, contents, true)));
                     }
                     _ => to_read.push(Name::from(name)),
                 }
@@ -201,7 +225,9 @@ impl InitialScan<'_> {
                 .unwrap_or_else(PoisonError::into_inner);
             found.to_read.append(&mut to_read);
             found.links.append(&mut links);
-            found.recorded += recorded;
+            found.recorded += recorded + non_images.len();
+            found.left_out.merge(&left_out);
+            self.left_out.non_images().merge(&non_images);
             if result.is_err() {
                 found.result = result;
                 return;
@@ -209,16 +235,42 @@ impl InitialScan<'_> {
         }
     }
 
-    fn known_record(&self, print: Fingerprint, now: SystemTime) -> Option<FileRecord> {
-        let contents = self.known.get(&print).filter(|_| print.is_settled(now))?;
-        let length = u32::try_from(print.size).ok()?; // S14
-        Some(FileRecord::new(print, length, contents, true))
+    fn known_contents(&self, print: &Fingerprint, now: SystemTime) -> Option<Contents> {
+        let contents = self.known.get(print).filter(|_| print.is_settled(now))?;
+        let is_listable = u32::try_from(print.size).is_ok() || contents == Contents::NOT_AN_IMAGE; // S14
+        is_listable.then_some(contents)
     }
 }
 
-fn is_candidate(selection: &Selection, entry: &DirEntry, name: &OsStr) -> bool {
-    let is_dir = || entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-    selection.takes(name) && !is_dir()
+fn is_candidate(
+    selection: &Selection,
+    entry: &DirEntry,
+    name: &OsStr,
+    left_out: &mut LeftOut,
+) -> bool {
+    let is_folder = || entry.file_type().is_ok_and(|file_type| file_type.is_dir());
+    let reason = selection.reason_against(name, is_folder);
+    if let Some(reason) = reason {
+        left_out.add(reason, name);
+    }
+    reason.is_none()
+}
+
+/// Whether a file of known contents is an image under this name; `None` if it has to be looked at.
+fn shows_type(entry: &DirEntry, name: &OsStr, contents: Contents) -> Option<bool> {
+    // The name of a link's target counts.
+    let is_link = entry.file_type().is_ok_and(|found| found.is_symlink());
+    let has_extension = has_certain_extension(&name.to_string_lossy());
+    match contents {
+        Contents::NOT_AN_IMAGE => (!is_link && !has_extension).then_some(false),
+        _ if has_extension && !is_link => Some(true),
+        // The first bytes of a BMP are looked at more closely without an extension.
+        Contents {
+            sniffed: Some(found),
+            ..
+        } => (found != FileType::Bmp).then_some(true),
+        Contents { sniffed: None, .. } => None,
+    }
 }
 
 fn to_index(slot: Slot) -> usize {

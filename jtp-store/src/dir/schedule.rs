@@ -225,6 +225,11 @@ impl Schedule {
         self.checks.len()
     }
 
+    /// The names of these files.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.checks.keys()
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.order.first().map(|(due, _)| *due)
     }

@@ -7,31 +7,62 @@ use std::path::Path;
 use jtp_core::wire::entry::MAX_NAME_LEN;
 use jtp_core::{FileType, nfc};
 
-use crate::name::is_shared_name;
+use super::left_out::LeftOutReason;
+use crate::name::{is_hidden, is_temporary};
+use crate::patterns::Patterns;
 
-/// The files that a store lists.
+/// The files that a store lists, if they are images.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selection {
     /// A substring of the name, in lower-case NFC.
     only: Option<String>,
+    patterns: Patterns,
 }
 
 impl Selection {
-    pub(super) fn only(substring: &str) -> Selection {
+    pub(super) fn set_only(&mut self, substring: &str) {
         let only = nfc(substring).to_lowercase();
-        Selection {
-            only: Some(only).filter(|only| !only.is_empty()),
-        }
+        self.only = Some(only).filter(|only| !only.is_empty());
+    }
+
+    pub(super) fn set_patterns(&mut self, patterns: Patterns) {
+        self.patterns = patterns;
     }
 
     /// Whether a file of that name is selected.
     pub(super) fn takes(&self, name: &OsStr) -> bool {
-        let lossy = name.to_string_lossy();
-        is_shared_name(&lossy)
-            && self
-                .only
-                .as_ref()
-                .is_none_or(|only| nfc(&lossy).to_lowercase().contains(only.as_str()))
+        self.reason_against(name, || false).is_none()
+    }
+
+    /// Why an entry of the folder is left out, as far as its name and type say.
+    pub(super) fn reason_against(
+        &self,
+        name: &OsStr,
+        is_folder: impl FnOnce() -> bool,
+    ) -> Option<LeftOutReason> {
+        let last = Path::new(name).file_name().unwrap_or(name);
+        if is_hidden(last) {
+            Some(LeftOutReason::Hidden)
+        } else if is_folder() {
+            Some(LeftOutReason::Folder)
+        } else if is_temporary(&last.to_string_lossy()) {
+            Some(LeftOutReason::Temporary)
+        } else if self.excludes(name) {
+            Some(LeftOutReason::Excluded)
+        } else {
+            None
+        }
+    }
+
+    fn excludes(&self, name: &OsStr) -> bool {
+        if self.only.is_none() && self.patterns.is_empty() {
+            return false;
+        }
+        let path = nfc(&name.to_string_lossy()).into_owned();
+        #[cfg(windows)]
+        let path = path.replace('\\', "/");
+        let is_other = |only: &String| !path.to_lowercase().contains(only.as_str());
+        self.only.as_ref().is_some_and(is_other) || !self.patterns.selects(&path)
     }
 }
 
@@ -60,39 +91,71 @@ pub(super) fn listed_name(name: &OsStr) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn only(substring: &str) -> Selection {
+        let mut selection = Selection::default();
+        selection.set_only(substring);
+        selection
+    }
+
     #[test]
-    fn files_with_an_image_extension_are_selected_unless_hidden() {
+    fn all_names_are_selected_unless_hidden_or_temporary() {
         let all = Selection::default();
         for name in [
-            "a.png", "A.JpEg", "x.y.tiff", "b.CR3", " .gif", "a.webp", "a.bmp", "c.jfif", "d.PDF",
+            "a.png",
+            "A.JpEg",
+            "x.y.tiff",
+            "b.CR3",
+            " .gif",
+            "IMG_0001",
+            "photo.bin",
+            "disk.img",
+            "a.",
+            "a.txt",
         ] {
             assert!(all.takes(OsStr::new(name)), "{name}");
         }
-        let none = [
-            "a.txt",
-            "disk.img",
-            "png",
-            ".png",
-            ".a.png",
-            "a.png~",
-            "a.png.part",
-            "~$a.png",
-            "a.",
-            "",
-            ".jtp-1.part",
-        ];
-        for name in none {
-            assert!(!all.takes(OsStr::new(name)), "{name}");
+        for (name, reason) in [
+            (".png", LeftOutReason::Hidden),
+            (".a.png", LeftOutReason::Hidden),
+            (".jtp-1.part", LeftOutReason::Hidden),
+            ("a.png~", LeftOutReason::Temporary),
+            ("a.png.part", LeftOutReason::Temporary),
+            ("~$a.png", LeftOutReason::Temporary),
+        ] {
+            let found = all.reason_against(OsStr::new(name), || false);
+            assert_eq!(found, Some(reason), "{name}");
         }
+        let folder = |name| all.reason_against(OsStr::new(name), || true);
+        assert_eq!(folder("2026.png"), Some(LeftOutReason::Folder));
+        assert_eq!(folder(".git"), Some(LeftOutReason::Hidden));
+    }
+
+    #[test]
+    fn a_file_must_satisfy_the_substring_and_the_patterns() {
+        let mut both = only("beach");
+        let patterns = Patterns::new().include("*.jpg").unwrap();
+        both.set_patterns(patterns.exclude("2025/*").unwrap());
+        for (name, is_taken) in [
+            ("Beach 1.jpg", true),
+            ("2026/beach.jpg", true),
+            ("beach.png", false),
+            ("town.jpg", false),
+            ("2025/beach.jpg", false),
+            ("beach\n.jpg", true),
+        ] {
+            assert_eq!(both.takes(OsStr::new(name)), is_taken, "{name:?}");
+        }
+        let excluded = both.reason_against(OsStr::new("beach.png"), || false);
+        assert_eq!(excluded, Some(LeftOutReason::Excluded));
     }
 
     #[test]
     fn only_matches_a_substring_in_any_case_and_any_normal_form() {
-        let only = Selection::only("CAFE\u{301}");
+        let only = only("CAFE\u{301}");
         assert!(only.takes(OsStr::new("un café.png")));
         assert!(only.takes(OsStr::new("un Cafe\u{301}.png")));
         assert!(!only.takes(OsStr::new("cafe.png")));
-        assert!(Selection::only("").takes(OsStr::new("a.png")));
+        assert!(super::tests::only("").takes(OsStr::new("a.png")));
     }
 
     #[test]

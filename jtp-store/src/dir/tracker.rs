@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use jtp_core::ImageId;
 
 use super::initial::InitialIndex;
+use super::left_out::LeftOutReason;
+use super::non_images::SharedLeftOut;
 use super::pool::{Outcome, Task};
 use super::record::{FileRecord, Name};
 use super::refusals::{Refusal, Refusals};
@@ -60,6 +62,7 @@ pub(super) struct Tracker {
     /// Comparisons that the pool has not got yet; their files are in progress.
     comparisons: VecDeque<(Name, Task)>,
     refusals: Refusals,
+    left_out: Arc<SharedLeftOut>,
     /// Removed files that are still listed, and until when.
     removed: HashMap<Name, Instant>,
     /// `None` once the initial index is complete.
@@ -69,13 +72,18 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(index: Arc<SharedIndex>, initial: InitialIndex) -> Tracker {
+    pub(super) fn new(
+        index: Arc<SharedIndex>,
+        left_out: Arc<SharedLeftOut>,
+        initial: InitialIndex,
+    ) -> Tracker {
         Tracker {
             index,
             schedule: Schedule::default(),
             in_progress: HashMap::new(),
             comparisons: VecDeque::new(),
             refusals: Refusals::default(),
+            left_out,
             removed: HashMap::new(),
             initial: Some(initial),
             learned: Vec::new(),
@@ -179,6 +187,7 @@ impl Tracker {
     pub(super) fn folder_lost(&mut self, now: Instant) {
         self.schedule.clear();
         self.refusals.clear();
+        self.left_out.non_images().forget_unsettled();
         let names: Vec<Name> = self.index.read().names().map(Name::from).collect();
         for name in names {
             self.detach(&name, now);
@@ -207,6 +216,7 @@ impl Tracker {
             }
             let known = self.index.read().file(&name);
             let known = known.map(|record| record.fingerprint);
+            let known = known.or_else(|| self.left_out.non_images().fingerprint(&name));
             let task = Task::Examine {
                 quiet: check.quiet,
                 known: known.filter(|_| !check.force),
@@ -280,15 +290,31 @@ impl Tracker {
                 self.initial_done(name, None);
             }
             (Outcome::Missing, _) => self.file_missing(name, now),
+            (Outcome::LeadsNowhere, _) => self.leads_nowhere(name, now),
+            (
+                Outcome::NotAnImage {
+                    fingerprint,
+                    from_index_file,
+                    unsettled,
+                },
+                _,
+            ) => {
+                let learned = unsettled.is_none() && !from_index_file;
+                let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
+                self.not_an_image(name, fingerprint, reread.is_none(), learned, now);
+                self.plan_reread(name, reread, &mut again);
+            }
             (
                 Outcome::Refused {
                     fingerprint,
+                    kind,
                     reason,
                 },
                 _,
             ) => {
                 let refusal = Refusal {
                     fingerprint,
+                    kind,
                     reason,
                     collides_with: None,
                 };
@@ -311,11 +337,7 @@ impl Tracker {
                 }
                 self.file_read(name, record, check, now);
                 let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
-                match (reread, &mut again) {
-                    (Some(_), Some(again)) => again.force = true,
-                    (Some(reread), None) => self.schedule.insert(name, reread),
-                    (None, _) => {}
-                }
+                self.plan_reread(name, reread, &mut again);
             }
             (Outcome::Equal, Some(record)) => self.attach(name, record, now),
             (Outcome::OtherChanged, Some(record)) => {
@@ -330,6 +352,7 @@ impl Tracker {
                 let id = record.id;
                 let refusal = Refusal {
                     fingerprint: Some(record.fingerprint),
+                    kind: LeftOutReason::SameId,
                     reason: format!("another file with other bytes has the same ID, {id}"),
                     collides_with: Some(id),
                 };
@@ -347,6 +370,7 @@ impl Tracker {
 
     /// Unlists an image whose file is being changed: at once if that is certain, else after a while.
     fn unlist_changed(&mut self, name: &Name, found: &Fingerprint, check: &Check, now: Instant) {
+        self.left_out.non_images().remove(name);
         let expired = now.duration_since(check.since) > MAX_STALE;
         let is_stale = |record: &FileRecord| record.fingerprint.size != found.size || expired;
         let listed = self.index.read().file(name);
@@ -359,6 +383,7 @@ impl Tracker {
         if select::listed_name(name).is_none() {
             let refusal = Refusal {
                 fingerprint: Some(record.fingerprint),
+                kind: LeftOutReason::NameTooLong,
                 reason: "its name is longer than 65,535 bytes".to_owned(), // S14
                 collides_with: None,
             };
@@ -366,7 +391,7 @@ impl Tracker {
         } else if !self.is_initial_reading() {
             self.claim(name, record, check, now);
         } else if self.index.write().record(name, &record) {
-            self.refusals.remove(name);
+            self.listable(name);
             self.index.log().listed(name);
             self.initial_done(name, Some(u64::from(record.length)));
         } else {
@@ -413,7 +438,7 @@ impl Tracker {
             self.index.log().listed(name);
         }
         self.removed.remove(name);
-        self.refusals.remove(name);
+        self.listable(name);
         self.initial_done(name, Some(u64::from(record.length)));
         self.retry_colliding(old, now);
     }
@@ -438,7 +463,7 @@ impl Tracker {
     }
 
     fn file_missing(&mut self, name: &Name, now: Instant) {
-        self.refusals.remove(name);
+        self.listable(name);
         self.initial_done(name, None);
         // The removal of one link changes the ctime of the others.
         let links = self.index.read().links(name);
@@ -452,24 +477,6 @@ impl Tracker {
             let until = now + REMOVAL_DELAY;
             self.removed.entry(Arc::clone(name)).or_insert(until);
         }
-    }
-
-    fn refuse(&mut self, name: &Name, refusal: Refusal, now: Instant) {
-        self.initial_done(name, None);
-        self.detach(name, now);
-        let reason = refusal.reason.clone();
-        if self.refusals.insert(name, refusal) {
-            self.index.log().left_out(name, &reason);
-        }
-    }
-
-    fn refuse_for_room(&mut self, name: &Name, record: &FileRecord, now: Instant) {
-        let refusal = Refusal {
-            fingerprint: Some(record.fingerprint),
-            reason: "the index is full".to_owned(),
-            collides_with: None,
-        };
-        self.refuse(name, refusal, now);
     }
 
     /// Whether no file is being checked and none is to be checked soon.
@@ -495,5 +502,6 @@ impl Tracker {
     }
 }
 
+mod refuse;
 #[cfg(test)]
 mod tests;

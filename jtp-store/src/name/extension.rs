@@ -13,8 +13,8 @@ const IMAGE_EXTENSIONS: &[&str] = &[
     "rw2", "sr2", "srf", "srw", "x3f", // camera raw files
 ];
 
-/// The extension of received images whose name has none of an image. A server does not share such files: elsewhere it
-/// is that of disk images.
+/// The extension of received images whose name has none of an image. A server shares such files only by their first
+/// bytes: elsewhere it is that of disk images.
 const UNKNOWN: &str = "img";
 
 /// Whether a file name has the extension of an image, ignoring case: the list in Appendix B.2 of RFC.md. // R5
@@ -33,12 +33,6 @@ pub fn has_image_extension(name: &str) -> bool {
 /// Whether a file name has the extension of an image that is not that of other files, too, ignoring case.
 pub(crate) fn has_certain_extension(name: &str) -> bool {
     extension(name).is_some_and(is_image)
-}
-
-/// Whether a server shares a file of this name: it is not hidden, and has the extension of an image, ignoring case.
-pub(crate) fn is_shared_name(name: &str) -> bool {
-    // Hidden files, and lock files of office programs.
-    !is_hidden(name.as_ref()) && !name.starts_with("~$") && extension(name).is_some_and(is_image)
 }
 
 /// Whether a file or folder of this name is hidden.

@@ -1,8 +1,11 @@
 //! Safe file names from names that a peer chooses. // R5
 
 mod arena;
+mod candidate;
 mod extension;
 mod fold;
+mod folder_table;
+mod folders;
 mod plan;
 
 use std::borrow::{Borrow, Cow};
@@ -13,18 +16,21 @@ use std::path::Path;
 use jtp_core::{FileType, ImageId, nfc};
 
 pub use arena::NameArena;
+pub(crate) use candidate::{is_candidate, is_temporary};
 pub use extension::has_image_extension;
-pub(crate) use extension::{has_certain_extension, is_hidden, is_shared_name};
+pub(crate) use extension::{has_certain_extension, is_hidden};
 pub use fold::fold_case;
 use fold::is_joiner;
+pub use folders::MAX_PATH_LEN;
 pub use plan::NamePlan;
 
 /// The longest file name, in bytes of UTF-8. File systems allow 255; the difference leaves room for what other programs
 /// add to the names of their temporary files.
 pub const MAX_FILE_NAME_LEN: usize = 240;
 
-/// A file name that is safe on each system: one path component in NFC, not hidden, without reserved characters and
-/// device names, with the extension of an image, of at most [`MAX_FILE_NAME_LEN`] bytes. // R5
+/// A file name that is safe on each system: in NFC, not hidden, without reserved characters and device names, with the
+/// extension of an image, of at most [`MAX_FILE_NAME_LEN`] bytes. [`FileName::in_folders`] puts folders in front of it,
+/// each as safe as the name, joined by `/`. // R5 W9
 ///
 /// ```
 /// use jtp_core::{FileType, ImageId};
@@ -39,34 +45,14 @@ pub const MAX_FILE_NAME_LEN: usize = 240;
 pub struct FileName(String);
 
 impl FileName {
-    /// The safe form of a name from a catalog; `<id>.<ext>` for an empty name. A safe name is not changed.
+    /// The safe form of a name from a catalog, as one component; `<id>.<ext>` for an empty name. A safe name is not changed.
     #[must_use]
     pub fn new(name: &str, id: ImageId, file_type: FileType) -> FileName {
-        // NFC first, so that replacing characters does not leave others to be composed.
-        let normal = nfc(name);
-        let mut safe = if normal.chars().any(is_harmful) {
-            let replace = |c| if is_harmful(c) { '_' } else { c };
-            normal.chars().map(replace).collect()
-        } else {
-            normal.into_owned()
-        };
-        // "..", and names that would be hidden, also on file systems that ignore joiners.
-        let dots = |&c: &char| c == '.' || is_joiner(c);
-        let (count, len) = safe
-            .chars()
-            .take_while(dots)
-            .fold((0, 0), |(count, len), c| (count + 1, len + c.len_utf8()));
-        if len > 0 {
-            safe.replace_range(..len, &"_".repeat(count));
-        }
-        trim_end(&mut safe);
+        let mut safe = without_harm(name);
         if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
             return FileName::of_id(id, file_type);
         }
-        // A shell or a program may treat these as an option or a home directory.
-        if is_device(&safe) || safe.starts_with(['-', '~']) {
-            safe.insert(0, '_');
-        }
+        protect(&mut safe);
         if !has_image_extension(&safe) {
             safe.push_str(".img");
         }
@@ -88,29 +74,29 @@ impl FileName {
         FileName(format!("{id}.{}", file_type.extension()))
     }
 
-    /// The name with `-<id>` before its extension, which is unique for the image. A name that has this suffix is not
-    /// changed. // R5
+    /// The name with `-<id>` before its extension, which is unique for the image; in the same folder. A name that has this
+    /// suffix is not changed. // R5
     #[must_use]
     pub fn with_id(&self, id: ImageId) -> FileName {
         if self.suffix_id() == Some(id) {
             return self.clone();
         }
-        FileName(fit(&self.0, &format!("-{id}")))
+        let (folder, file) = self.parts();
+        FileName(format!("{folder}{}", fit(file, &format!("-{id}"))))
     }
 
-    /// `<id>` with the extension of this name: for a file system with short names.
+    /// `<id>` with the extension of this name, in the same folder: for a file system with short names.
     pub(crate) fn shortened(&self, id: ImageId) -> FileName {
-        FileName(format!("{id}{}", split(&self.0).1))
+        let (folder, file) = self.parts();
+        FileName(format!("{folder}{id}{}", split(file).1))
     }
 
     /// The ID of a name that has `-<id>` before its extension.
     fn suffix_id(&self) -> Option<ImageId> {
-        let (stem, _) = split(&self.0);
-        let (_, id) = stem.rsplit_once('-')?;
-        id.parse().ok()
+        suffix_id(self.file())
     }
 
-    /// The name as a string.
+    /// The name as a string: a relative path, joined by `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -150,6 +136,43 @@ impl Borrow<str> for FileName {
     fn borrow(&self) -> &str {
         &self.0
     }
+}
+
+/// The name in NFC without what is harmful in it: one component, not hidden, perhaps empty. It may be that of a device.
+fn without_harm(name: &str) -> String {
+    // NFC first, so that replacing characters does not leave others to be composed.
+    let normal = nfc(name);
+    let mut safe = if normal.chars().any(is_harmful) {
+        let replace = |c| if is_harmful(c) { '_' } else { c };
+        normal.chars().map(replace).collect()
+    } else {
+        normal.into_owned()
+    };
+    // "..", and names that would be hidden, also on file systems that ignore joiners.
+    let dots = |&c: &char| c == '.' || is_joiner(c);
+    let (count, len) = safe
+        .chars()
+        .take_while(dots)
+        .fold((0, 0), |(count, len), c| (count + 1, len + c.len_utf8()));
+    if len > 0 {
+        safe.replace_range(..len, &"_".repeat(count));
+    }
+    trim_end(&mut safe);
+    safe
+}
+
+/// Prepends `_` to the names of devices, and to what a shell or a program may treat as an option or a home directory.
+fn protect(safe: &mut String) {
+    if is_device(safe) || safe.starts_with(['-', '~']) {
+        safe.insert(0, '_');
+    }
+}
+
+/// The ID of a file name that has `-<id>` before its extension.
+fn suffix_id(file: &str) -> Option<ImageId> {
+    let (stem, _) = split(file);
+    let (_, id) = stem.rsplit_once('-')?;
+    id.parse().ok()
 }
 
 /// Separators and reserved characters of any system, control characters, and characters that make a name look like

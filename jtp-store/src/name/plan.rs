@@ -1,11 +1,14 @@
 //! Assigns a file name to each image.
 
+mod groups;
+
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 use jtp_core::{FileType, ImageId, nfc};
 
-use super::{FileName, NameArena};
+use super::folder_table::FolderTable;
+use super::{FileName, NameArena, suffix_id};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -56,13 +59,39 @@ pub struct NamePlan {
     /// For groups of two or more: the first image with each catalog name.
     listed: HashTable<u32>,
     hasher: RandomState,
+    /// The folders of the names, with [`NamePlan::with_folders`].
+    folders: Option<FolderTable>,
 }
 
 impl NamePlan {
-    /// A plan without images.
+    /// A plan without images, whose names have no folders.
     #[must_use]
     pub fn new() -> NamePlan {
         NamePlan::default()
+    }
+
+    /// A plan without images, whose names have the folders that a server puts in them ([`FileName::in_folders`]). A file
+    /// whose name is that of a folder gets its ID as a suffix. // W9
+    ///
+    /// It takes some 20 bytes for each folder. Adding and removing an image takes time for each folder in its name that
+    /// contains nothing else.
+    ///
+    /// ```
+    /// use jtp_core::{FileType::Png, ImageId};
+    /// use jtp_store::NamePlan;
+    ///
+    /// let mut plan = NamePlan::with_folders();
+    /// plan.add(ImageId(1), "2024⧸a.png", Png);
+    /// plan.add(ImageId(2), "2024⧸A.png⧸b.png", Png);
+    /// assert_eq!(plan.name(ImageId(1), Png).as_str(), "2024/a-0000000000000001.png");
+    /// assert_eq!(plan.name(ImageId(2), Png).as_str(), "2024/A.png/b.png");
+    /// ```
+    #[must_use]
+    pub fn with_folders() -> NamePlan {
+        NamePlan {
+            folders: Some(FolderTable::default()),
+            ..NamePlan::default()
+        }
     }
 
     /// Adds an entry of a catalog. An entry with the same ID is replaced, and its [slot](NamePlan::slot) kept.
@@ -71,6 +100,7 @@ impl NamePlan {
         let known = self.slot(id).and_then(|slot| u32::try_from(slot).ok());
         if let Some(slot) = known {
             self.leave_group(slot);
+            self.leave_folders(slot);
             self.arena.forget(self.names[index(slot)]);
         }
         if self.arena.is_wasteful() {
@@ -86,6 +116,12 @@ impl NamePlan {
         };
         self.names[index(slot)] = address;
         self.join_group(slot);
+        if self.folders.is_some() {
+            let safe = self.safe_name(slot);
+            if let Some(folders) = &mut self.folders {
+                folders.add(&safe.folded());
+            }
+        }
     }
 
     /// Adds a new image that WATCH announced. Images with exactly this name in the catalog count as replaced: they are
@@ -113,7 +149,7 @@ impl NamePlan {
         let first = if name.is_empty() {
             None
         } else {
-            let safe = FileName::new(&name, ImageId(0), FileType::Other);
+            let safe = self.file_name(&name, ImageId(0), FileType::Other);
             self.group(&safe.folded())
         };
         let first = first?;
@@ -125,12 +161,33 @@ impl NamePlan {
         found.map(|slot| self.ids[index(slot)])
     }
 
-    /// The only image whose safe name has this [fold](super::fold_case), superseded ones left out. `None` if there is none or
-    /// there are several: then each of them has its ID as a suffix.
+    /// The only image whose safe name has this [fold](super::fold_case), superseded ones left out. `None` if there is none,
+    /// if there are several, or if a folder has the name: then each of them has its ID as a suffix.
     #[must_use]
     pub fn only_with_fold(&self, folded: &str) -> Option<ImageId> {
         let first = self.group(folded)?;
-        (self.next(first) == NONE).then(|| self.ids[index(first)])
+        let is_only = self.next(first) == NONE && !self.is_folder(folded);
+        is_only.then(|| self.ids[index(first)])
+    }
+
+    /// Whether an image of the plan is in a folder whose path has this [fold](super::fold_case). // W9
+    #[must_use]
+    pub fn is_folder(&self, folded: &str) -> bool {
+        let folders = self.folders.as_ref();
+        folders.is_some_and(|folders| folders.contains(folded))
+    }
+
+    /// The number of folders that the images are in.
+    #[must_use]
+    pub fn folders(&self) -> usize {
+        self.folders.as_ref().map_or(0, FolderTable::len)
+    }
+
+    /// The safe form of a name from a catalog, with folders if the plan has them. It does not matter which images are in
+    /// the plan. // R5
+    #[must_use]
+    pub fn file_name(&self, name: &str, id: ImageId, file_type: FileType) -> FileName {
+        make_name(self.folders.is_some(), name, id, file_type)
     }
 
     /// Marks an image as the older one of two with one name: it always gets its ID as a suffix, and the newer image
@@ -159,6 +216,7 @@ impl NamePlan {
             return false;
         };
         self.leave_group(slot);
+        self.leave_folders(slot);
         self.arena.forget(self.names[index(slot)]);
         self.free_slot(Some(slot), id);
         true
@@ -169,8 +227,12 @@ impl NamePlan {
     pub fn name(&self, id: ImageId, file_type: FileType) -> FileName {
         let Some(slot) = self.find(id) else {
             let name = FileName::of_id(id, file_type);
-            let is_taken = self.group(&name.folded()).is_some();
-            return if is_taken { name.with_id(id) } else { name };
+            let folded = name.folded();
+            let is_taken = self.group(&folded).is_some() || self.is_folder(&folded);
+            return match is_taken {
+                true => name.with_id(id),
+                false => name,
+            };
         };
         let safe = self.safe_name(slot);
         if self.has_mark(slot) || self.conflicts(slot, &safe) {
@@ -292,7 +354,7 @@ impl NamePlan {
     }
 
     fn safe_name(&self, slot: u32) -> FileName {
-        FileName::new(
+        self.file_name(
             self.listed_name(slot),
             self.ids[index(slot)],
             self.type_of(slot),
@@ -301,16 +363,27 @@ impl NamePlan {
 
     /// Whether another image needs the same name.
     fn conflicts(&self, slot: u32, safe: &FileName) -> bool {
-        if self.links.get(index(slot)).is_some_and(|l| *l != [NONE; 2]) {
+        let folded = safe.folded();
+        if self.links.get(index(slot)).is_some_and(|l| *l != [NONE; 2]) || self.is_folder(&folded) {
             return true;
         }
         // The name may equal another image's name with its suffix. It does not matter here whether that image needs
         // the suffix, since that could in turn depend on this one.
         let suffixed = |other: ImageId| Some(self.safe(other)?.with_id(other));
-        safe.suffix_id()
+        suffix_id(&folded)
             .filter(|other| *other != self.ids[index(slot)])
             .and_then(suffixed)
-            .is_some_and(|other| other.folded() == safe.folded())
+            .is_some_and(|other| other.folded() == folded)
+    }
+
+    /// The image's file is in its folders no more.
+    fn leave_folders(&mut self, slot: u32) {
+        if self.folders.is_some() {
+            let safe = self.safe_name(slot);
+            if let Some(folders) = &mut self.folders {
+                folders.remove(&safe.folded());
+            }
+        }
     }
 
     /// Copies the names to a new arena, without those that were removed.
@@ -327,115 +400,10 @@ impl NamePlan {
     }
 }
 
-/// Groups of images whose names meet.
-impl NamePlan {
-    fn fold_hash(&self, slot: u32) -> u64 {
-        self.hasher.hash_one(&*self.safe_name(slot).folded())
-    }
-
-    /// The first image of the group with this fold.
-    fn group(&self, folded: &str) -> Option<u32> {
-        let is = |slot: &u32| *self.safe_name(*slot).folded() == *folded;
-        self.groups.find(self.hasher.hash_one(folded), is).copied()
-    }
-
-    fn first_listed(&self, name: &str) -> Option<u32> {
-        let is = |slot: &u32| self.listed_name(*slot) == name;
-        self.listed.find(self.hasher.hash_one(name), is).copied()
-    }
-
-    fn next(&self, slot: u32) -> u32 {
-        self.links.get(index(slot)).map_or(NONE, |links| links[1])
-    }
-
-    fn link(&mut self, before: u32, after: u32) {
-        if let Some(links) = self.links.get_mut(index(before)) {
-            links[1] = after;
-        }
-        if let Some(links) = self.links.get_mut(index(after)) {
-            links[0] = before;
-        }
-    }
-
-    fn insert_listed(&mut self, slot: u32) {
-        let (names, arena, hasher) = (&self.names, &self.arena, &self.hasher);
-        let hash = |slot: &u32| hasher.hash_one(arena.name(names[index(*slot)]));
-        self.listed.insert_unique(hash(&slot), slot, hash);
-    }
-
-    fn join_group(&mut self, slot: u32) {
-        let safe = self.safe_name(slot);
-        let folded = safe.folded();
-        let hash = self.hasher.hash_one(&*folded);
-        let Some(first) = self.group(&folded) else {
-            let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
-            let rehash = |slot: &u32| {
-                let (ids, names, arena, hasher) = plan;
-                let (id, at) = (ids[index(*slot)], names[index(*slot)]);
-                let safe = FileName::new(arena.name(at), id, FileType::from_code(arena.tag(at)));
-                hasher.hash_one(&*safe.folded())
-            };
-            self.groups.insert_unique(hash, slot, rehash);
-            return;
-        };
-        if self.links.len() < self.ids.len() {
-            self.links.resize(self.ids.len(), [NONE; 2]);
-        }
-        if self.next(first) == NONE {
-            self.insert_listed(first);
-        }
-        if let Some(same) = self.first_listed(self.listed_name(slot)) {
-            let next = self.next(same);
-            self.link(slot, next);
-            self.link(same, slot);
-        } else {
-            self.link(slot, first);
-            self.insert_listed(slot);
-            if let Some(head) = self.groups.find_mut(hash, |other| *other == first) {
-                *head = slot;
-            }
-        }
-    }
-
-    /// Removes an image from its group. Does nothing if it is superseded.
-    fn leave_group(&mut self, slot: u32) {
-        if self.has_mark(slot) {
-            return;
-        }
-        let hash = self.fold_hash(slot);
-        let [before, after] = self.links.get(index(slot)).copied().unwrap_or([NONE; 2]);
-        if [before, after] == [NONE; 2] {
-            if let Ok(entry) = self.groups.find_entry(hash, |other| *other == slot) {
-                entry.remove();
-            }
-            return;
-        }
-        self.remove_listed(slot, after);
-        if before == NONE {
-            if let Some(head) = self.groups.find_mut(hash, |other| *other == slot) {
-                *head = after;
-            }
-        }
-        self.link(before, after);
-        self.links[index(slot)] = [NONE; 2];
-        // A single image is found by its group alone.
-        let first = if before == NONE { after } else { before };
-        if self.links[index(first)] == [NONE; 2] {
-            self.remove_listed(first, NONE);
-        }
-    }
-
-    /// Makes `next` the first image with the name of `slot` if it has that name.
-    fn remove_listed(&mut self, slot: u32, next: u32) {
-        let hash = self.hasher.hash_one(self.listed_name(slot));
-        let follows = next != NONE && self.listed_name(next) == self.listed_name(slot);
-        if let Ok(mut entry) = self.listed.find_entry(hash, |other| *other == slot) {
-            if follows {
-                *entry.get_mut() = next;
-            } else {
-                entry.remove();
-            }
-        }
+fn make_name(in_folders: bool, name: &str, id: ImageId, file_type: FileType) -> FileName {
+    match in_folders {
+        true => FileName::in_folders(name, id, file_type),
+        false => FileName::new(name, id, file_type),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
+use cap_std::fs::Dir;
+
 use super::Inner;
 use super::moves::flip_case;
 
@@ -14,42 +16,51 @@ const MAX_TRIES: u32 = 8;
 pub(super) struct CaseProbe {
     case_sensitive: Option<bool>,
     tries: u32,
-    /// The listed name and the one with another case, if both were found: one file or two.
+    /// The listed path and the one with another case, if both were found: one file or two.
     both: Option<(String, String)>,
 }
 
 impl CaseProbe {
-    /// Looks for a listed name with the case of one letter changed.
-    pub(super) fn learn(&mut self, name: &OsStr, exists: impl Fn(&str) -> io::Result<bool>) {
+    /// Looks for a listed name with the case of one letter changed. `folder` is its folder with a `/` at its end.
+    pub(super) fn learn(
+        &mut self,
+        folder: &OsStr,
+        name: &OsStr,
+        exists: impl Fn(&str) -> io::Result<bool>,
+    ) {
         if self.case_sensitive.is_some() || self.tries == MAX_TRIES {
             return;
         }
         let flipped = name
             .to_str()
-            .and_then(|name| Some((name, flip_case(name)?)));
-        let Some((name, flipped)) = flipped else {
+            .and_then(|name| Some((folder.to_str()?, name, flip_case(name)?)));
+        let Some((folder, name, flipped)) = flipped else {
             return;
         };
+        let (path, flipped) = (format!("{folder}{name}"), format!("{folder}{flipped}"));
         self.tries += 1;
         // The listed name last: if it still exists, it did so when the other one was looked up.
-        match (exists(&flipped), exists(name)) {
+        match (exists(&flipped), exists(&path)) {
             (Ok(false), Ok(true)) => self.case_sensitive = Some(true),
-            (Ok(true), Ok(true)) => self.both = Some((name.to_owned(), flipped)),
+            (Ok(true), Ok(true)) => self.both = Some((path, flipped)),
             _ => {}
         }
     }
 
-    /// The result. Asks for another listing if all names were found in the other case, too: only that shows whether
-    /// they are listed, since two names of one file may have different inodes (FUSE) and two files one (hard links).
-    pub(super) fn finish<I>(self, list: impl FnOnce() -> io::Result<I>) -> Option<bool>
+    /// The result. Asks for another listing of a folder if all names were found in the other case, too: only that shows
+    /// whether they are listed, since two names of one file may have different inodes (FUSE) and two files one (hard
+    /// links).
+    pub(super) fn finish<I>(self, list: impl FnOnce(&str) -> io::Result<I>) -> Option<bool>
     where
         I: Iterator<Item = io::Result<OsString>>,
     {
-        let (Some((name, flipped)), None) = (self.both, self.case_sensitive) else {
+        let (Some((path, flipped)), None) = (self.both, self.case_sensitive) else {
             return self.case_sensitive;
         };
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        let flipped = &flipped[path.len() - name.len()..];
         let (mut has_name, mut has_flipped) = (false, false);
-        for found in list().ok()? {
+        for found in list(folder).ok()? {
             let found = found.ok()?;
             has_name |= found == *name;
             has_flipped |= found == *flipped;
@@ -67,11 +78,21 @@ impl Inner {
         Ok(!self.look(name)?.is_nothing())
     }
 
-    /// The names in the folder, hidden ones included.
-    pub(super) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
-        let entries = self.dir.entries()?;
-        Ok(entries.map(|entry| Ok(entry?.file_name())))
+    /// The names in a folder of the tree, hidden ones included; in the root if its path is empty.
+    pub(super) fn names_in(
+        &self,
+        folder: &str,
+    ) -> io::Result<impl Iterator<Item = io::Result<OsString>> + use<>> {
+        match folder {
+            "" => names(&self.dir),
+            folder => names(&self.open_folder(folder.as_ref())?),
+        }
     }
+}
+
+/// The names in a folder, hidden ones included.
+pub(super) fn names(dir: &Dir) -> io::Result<impl Iterator<Item = io::Result<OsString>> + use<>> {
+    Ok(dir.entries()?.map(|entry| Ok(entry?.file_name())))
 }
 
 #[cfg(test)]
@@ -88,9 +109,11 @@ mod tests {
             }))
         };
         for name in listed {
-            probe.learn(OsStr::new(name), exists);
+            probe.learn(OsStr::new("d/"), OsStr::new(name), |path| {
+                exists(path.strip_prefix("d/").unwrap())
+            });
         }
-        probe.finish(|| Ok(listed.iter().map(|name| Ok(OsString::from(name)))))
+        probe.finish(|_| Ok(listed.iter().map(|name| Ok(OsString::from(name)))))
     }
 
     #[test]
@@ -107,13 +130,13 @@ mod tests {
     #[test]
     fn a_name_that_is_removed_during_the_scan_shows_nothing() {
         let mut probe = CaseProbe::default();
-        probe.learn(OsStr::new("a"), |_| Ok(false));
-        probe.learn(OsStr::new("b"), |_| Ok(true));
+        probe.learn(OsStr::new(""), OsStr::new("a"), |_| Ok(false));
+        probe.learn(OsStr::new(""), OsStr::new("b"), |_| Ok(true));
         let names = ["c"].map(|name| Ok(OsString::from(name)));
-        assert_eq!(probe.finish(|| Ok(names.into_iter())), None);
+        assert_eq!(probe.finish(|_| Ok(names.into_iter())), None);
         let mut probe = CaseProbe::default();
-        probe.learn(OsStr::new("b"), |_| Ok(true));
-        let failed = || Err::<std::iter::Empty<_>, _>(io::ErrorKind::NotFound.into());
+        probe.learn(OsStr::new(""), OsStr::new("b"), |_| Ok(true));
+        let failed = |_: &str| Err::<std::iter::Empty<_>, _>(io::ErrorKind::NotFound.into());
         assert_eq!(probe.finish(failed), None);
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn save(
     known::write(records, &mut to)?;
     to.flush()?;
     drop(to);
-    temporary.rename(scan::INDEX_NAME)
+    temporary.rename(&folder.locate(scan::INDEX_NAME)?)
 }
 
 /// Appends to the index. `false` if it is not the one that was read any more.

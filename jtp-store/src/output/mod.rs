@@ -3,6 +3,7 @@
 mod case;
 mod error;
 mod index;
+mod listing;
 mod moves;
 mod pending;
 mod read;
@@ -11,6 +12,7 @@ mod scan;
 mod staged;
 mod state;
 mod temporary;
+mod tree;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,7 +33,7 @@ pub use error::OutputError;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;
-use run::{Run, is_temporary};
+use run::{Run, Stray, is_temporary};
 pub use scan::{FileContent, ScanMode, ScanSummary, ScannedFile};
 pub use staged::StagedFile;
 pub use state::FileState;
@@ -45,10 +47,15 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder to which images are written. A handle: clones share the folder.
 ///
-/// An image appears under its name complete and verified, or not at all: it is written to a hidden temporary file in
-/// the same folder, which is renamed when the image is committed. Nothing outside the folder is ever written,
-/// replaced or removed, whatever the folder contains: the folder is held open, names are single components
-/// ([`FileName`](crate::FileName)), and links are replaced, never followed. // R2 R5
+/// An image appears under its name complete and verified, or not at all: it is written to a hidden temporary file, which is
+/// renamed when the image is committed. That file is in the folder of the name, or for an image of more than 256 KiB in the
+/// root, from which it is copied if the sub-folder is on another file system. Nothing outside the folder is ever written,
+/// replaced or removed, whatever the folder contains: the folder is held open, and links are replaced, never followed. // R2 R5
+///
+/// A name is a path below the folder, joined by `/`: one component, or a file in sub-folders
+/// ([`FileName::in_folders`](crate::FileName::in_folders)). Missing sub-folders are created with the mode that the umask
+/// leaves. Each step opens the sub-folders again, one below the other: if a link, a file or a device is in place of one,
+/// that name cannot be used, also if another program puts it there between two steps. // W9
 ///
 /// [`PendingFile::commit`] replaces what has the name. A program that keeps images calls [`OutputFolder::look`],
 /// [`PendingFile::finish`] and [`StagedFile::place`]: an image is then only placed over what was looked at. // R8
@@ -199,6 +206,37 @@ impl OutputFolder {
         stop: &AtomicBool,
         found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
     ) -> Result<ScanSummary, OutputError> {
+        self.scan_with(mode, false, stop, found)
+    }
+
+    /// The same for the folder and its sub-folders, under names that are joined by `/`. // W9
+    ///
+    /// Hidden folders are left out, links are not followed, and mounted file systems are. A name has at most
+    /// [`MAX_PATH_COMPONENTS`](jtp_core::MAX_PATH_COMPONENTS) components. In sub-folders, only files with the extension of
+    /// an image ([`has_image_extension`](crate::has_image_extension)) are read. A folder that is removed or replaced during
+    /// the scan counts as removed. One that cannot be listed is reported ([`FileContent::UnreadableFolder`]).
+    ///
+    /// The index is the same, in the folder itself. A later scan of the folder alone may drop what it does not see.
+    ///
+    /// # Errors
+    ///
+    /// As for [`OutputFolder::scan`].
+    pub fn scan_tree(
+        &self,
+        mode: ScanMode,
+        stop: &AtomicBool,
+        found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
+    ) -> Result<ScanSummary, OutputError> {
+        self.scan_with(mode, true, stop, found)
+    }
+
+    fn scan_with(
+        &self,
+        mode: ScanMode,
+        in_tree: bool,
+        stop: &AtomicBool,
+        found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
+    ) -> Result<ScanSummary, OutputError> {
         let failed = |e| OutputError::new(&self.0.path, e);
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -206,6 +244,7 @@ impl OutputFolder {
         let scanner = scan::Scanner {
             folder: &self.0,
             mode,
+            in_tree,
             before: &before,
             stop,
         };
@@ -225,17 +264,18 @@ impl OutputFolder {
         Ok(ScanSummary {
             files: seen.files,
             read: seen.read,
-            case_sensitive: seen.case.finish(|| self.0.names()),
+            case_sensitive: seen.case.finish(|folder| self.0.names_in(folder)),
             settled_before: self.0.file_system.trusts_inodes().then_some(begun),
         })
     }
 
-    /// What has this name now. Does not follow links, and opens nothing. Blocking. // R8
+    /// What has this name now. Does not follow links, and opens no file. Blocking. // R8
     ///
     /// # Errors
     ///
-    /// [`OutputError`]: `name` is not a single path component, or the system refuses to look. A missing file, and a
-    /// name that is too long for the file system, are no errors but [`FileState::is_nothing`].
+    /// [`OutputError`]: `name` is not a path below the folder, or the system refuses to look. A missing file or folder, a
+    /// link or a file in place of a folder, and a name that is too long for the file system, are no errors but
+    /// [`FileState::is_nothing`].
     pub fn look(&self, name: &str) -> Result<FileState, OutputError> {
         let failed = |e| OutputError::new(&self.0.path.join(name), e);
         self.0.look(name).map_err(failed)
@@ -323,17 +363,24 @@ impl fmt::Debug for OutputFolder {
 
 impl Inner {
     /// Removes temporary files of crashed clients, once, and before this client creates one.
-    fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<OsString>>) {
+    fn clean_up(&self, temporaries: impl FnOnce() -> io::Result<Vec<Stray>>) {
         self.cleaned.call_once(|| {
-            run::remove_stale(&self.dir, &temporaries().unwrap_or_default());
+            run::remove_stale(self, &temporaries().unwrap_or_default());
         });
     }
 
     /// The same without a scan before: lists the folder.
     fn clean_up_unscanned(&self) {
         self.clean_up(|| {
-            self.names()?
+            case::names(&self.dir)?
                 .filter(|name| name.as_ref().map_or(true, |name| is_temporary(name)))
+                .map(|name| {
+                    let folder = OsString::new();
+                    Ok(Stray {
+                        folder,
+                        name: name?,
+                    })
+                })
                 .collect()
         });
     }

@@ -2,13 +2,18 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::{Component, Path};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+#[cfg(unix)]
 use cap_std::fs::Dir;
 use jtp_core::ImageId;
 
+use super::case::names;
+use super::temporary::Temporary;
+use super::tree::{Located, is_absent, is_cross_device};
 use super::{FileState, Inner, OutputError};
+use crate::hash::{self, Links};
 use crate::name::{FileName, fold_case, has_image_extension};
 
 /// Why a file did not get a name. The folder is as it was before.
@@ -37,15 +42,25 @@ pub(super) enum Source {
     Temporary,
 }
 
+/// Why a file was not moved.
+pub(super) enum Unmoved {
+    /// The new name stands for something else than the caller looked at.
+    Changed,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unmoved {
+    fn from(e: io::Error) -> Unmoved {
+        Unmoved::Io(e)
+    }
+}
+
 impl Inner {
-    /// What has this name now. Does not follow links.
-    pub(super) fn look(&self, name: &str) -> io::Result<FileState> {
-        check_component(name)?;
-        match FileState::read(&self.dir, self.file_system, name) {
-            Ok(state) => Ok(state),
-            Err(e) if e.kind() == io::ErrorKind::NotFound || is_too_long(&e) => {
-                Ok(FileState::NOTHING)
-            }
+    /// What has this path now. Does not follow links.
+    pub(super) fn look(&self, path: &str) -> io::Result<FileState> {
+        match self.locate(path) {
+            Ok(at) => at.look(self.file_system),
+            Err(e) if is_absent(&e) => Ok(FileState::NOTHING),
             Err(e) => Err(e),
         }
     }
@@ -53,22 +68,19 @@ impl Inner {
     /// Moves `from` to `to`, if `over` is still what has that name: nothing, or a regular file, which is replaced.
     pub(super) fn move_file(
         &self,
-        from: &str,
-        source: Source,
-        to: &FileName,
+        from: &Located<'_>,
+        to: &Located<'_>,
         over: &FileState,
-    ) -> Result<(), MoveError> {
-        let failed = |e| self.move_error(source, to, e);
-        let to_name = to.as_str();
+    ) -> Result<(), Unmoved> {
         if over.is_nothing() {
-            return self.rename_to_free(from, to_name).map_err(failed);
+            return Ok(self.rename_to_free(from, to)?);
         }
         let refused = if !over.is_file() {
             Some(io::Error::new(
                 io::ErrorKind::IsADirectory,
                 "a folder, a link or a device has this name",
             ))
-        } else if self.is_short_alias(to).map_err(failed)? {
+        } else if self.is_short_alias(to)? {
             Some(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "this is the short name of a file that is not an image",
@@ -77,37 +89,78 @@ impl Inner {
             None
         };
         // Directly before the rename, so that little time is left in which the file may change. // R8
-        if self.look(to_name).map_err(failed)? != *over {
-            return Err(MoveError::Changed);
+        if to.look(self.file_system)? != *over {
+            return Err(Unmoved::Changed);
         }
         match refused {
-            Some(refused) => Err(failed(refused)),
-            None => self.rename_over(from, to_name).map_err(failed),
+            Some(refused) => Err(refused.into()),
+            None => Ok(rename_over(from, to)?),
         }
     }
 
     /// Renames a visible file.
     pub(super) fn rename(
-        &self,
+        self: &Arc<Inner>,
         from: &str,
         from_state: &FileState,
         to: &FileName,
         over: &FileState,
     ) -> Result<(), MoveError> {
+        let unmoved = |unmoved| self.unmoved(Source::Visible, to, unmoved);
         let failed = |e| self.move_error(Source::Visible, to, e);
         if !from_state.is_file() || self.look(from).map_err(failed)? != *from_state {
             return Err(MoveError::Changed);
         }
+        let source = self.locate(from).map_err(failed)?;
+        let target = self.locate_or_create(to.as_str()).map_err(failed)?;
         if !self.is_one_file((from, from_state), (to.as_str(), over)) {
-            return self.move_file(from, Source::Visible, to, over);
+            return match self.move_file(&source, &target, over) {
+                Err(Unmoved::Io(e)) if is_cross_device(&e) => self
+                    .move_across(&source, from_state, &target, over)
+                    .map_err(unmoved),
+                moved => moved.map_err(unmoved),
+            };
         }
-        if self.look(to.as_str()).map_err(failed)? != *over {
+        if target.look(self.file_system).map_err(failed)? != *over {
             return Err(MoveError::Changed);
         }
         if from == to.as_str() {
             return Ok(());
         }
-        self.rename_onto_itself(from, to, over).map_err(failed)
+        self.rename_onto_itself(&source, to, &target, over)
+            .map_err(failed)
+    }
+
+    /// Moves a visible file to another file system: as a copy, whose original is removed once the copy is visible. A crash
+    /// between the two leaves both. // R8
+    fn move_across(
+        self: &Arc<Inner>,
+        from: &Located<'_>,
+        from_state: &FileState,
+        to: &Located<'_>,
+        over: &FileState,
+    ) -> Result<(), Unmoved> {
+        let source = hash::open(&from.folder, from.name.as_ref(), Links::Refuse)?;
+        let is_unchanged = || -> io::Result<bool> {
+            let now = FileState::of_open(&source.metadata()?, self.file_system);
+            Ok(now == *from_state)
+        };
+        // Before it is read: reading a device might never end.
+        if !is_unchanged()? {
+            return Err(Unmoved::Changed);
+        }
+        let mut copy = Temporary::create_in(self, to)?;
+        io::copy(&mut &source, &mut copy)?;
+        copy.keep_mode(from);
+        copy.close();
+        if !is_unchanged()? {
+            return Err(Unmoved::Changed);
+        }
+        copy.place_at(to, over)?;
+        if from.look(self.file_system)? == *from_state {
+            from.folder.remove_file(from.name)?;
+        }
+        Ok(())
     }
 
     /// Whether two names may stand for one file.
@@ -126,95 +179,103 @@ impl Inner {
     /// visible: after a crash between the steps the next run finds the image. // R8
     ///
     /// If it turns out that `to` is another file, that is replaced if it is in the state `over`.
-    fn rename_onto_itself(&self, from: &str, to: &FileName, over: &FileState) -> io::Result<()> {
+    fn rename_onto_itself(
+        &self,
+        from: &Located<'_>,
+        name: &FileName,
+        to: &Located<'_>,
+        over: &FileState,
+    ) -> io::Result<()> {
         let unique = RandomState::new().hash_one(self.counter.fetch_add(1, Ordering::Relaxed));
-        let aside = to.with_id(ImageId(unique));
-        let (aside, to) = (aside.as_str(), to.as_str());
-        self.rename_to_free(from, aside)?;
+        let aside = name.with_id(ImageId(unique));
+        let aside = to.beside(aside.file());
+        self.rename_to_free(from, &aside)?;
         let moved = (|| {
-            let (moved, found) = (self.look(aside)?, self.look(to)?);
+            let look = |at: &Located<'_>| at.look(self.file_system);
+            let (moved, found) = (look(&aside)?, look(to)?);
             if found.is_nothing() {
-                self.rename_to_free(aside, to)
+                self.rename_to_free(&aside, to)
             } else if found.is_identical(&moved) {
-                self.dir.remove_file(aside)
+                aside.folder.remove_file(aside.name)
             } else if found == *over {
-                self.rename_over(aside, to)
+                rename_over(&aside, to)
             } else {
                 Err(io::ErrorKind::AlreadyExists.into())
             }
         })();
         moved.inspect_err(|_| {
-            let _ = self.rename_to_free(aside, from);
+            let _ = self.rename_to_free(&aside, from);
         })
     }
 
     /// Renames a file to a name that nothing has. [`AlreadyExists`](io::ErrorKind::AlreadyExists) if something has it.
-    pub(super) fn rename_to_free(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(super) fn rename_to_free(&self, from: &Located<'_>, to: &Located<'_>) -> io::Result<()> {
         if !self.lacks_noreplace.load(Ordering::Relaxed) {
-            if let Some(done) = rename_without_replacing(&self.dir, from, to) {
+            if let Some(done) = rename_without_replacing(from, to) {
                 return done;
             }
             self.lacks_noreplace.store(true, Ordering::Relaxed);
         }
-        match self.dir.hard_link(from, &self.dir, to) {
+        match from.folder.hard_link(from.name, &to.folder, to.name) {
             Ok(()) => self.remove_linked(from, to),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
             // Not every file system has hard links, and not every file may get one.
-            Err(_) if !self.look(to)?.is_nothing() => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => self.rename_over(from, to),
+            Err(_) if !to.look(self.file_system)?.is_nothing() => {
+                Err(io::ErrorKind::AlreadyExists.into())
+            }
+            Err(_) => rename_over(from, to),
         }
     }
 
     /// Removes the old name of a file that has got a hard link, or the new one if that is not allowed.
-    fn remove_linked(&self, from: &str, to: &str) -> io::Result<()> {
-        let (old, new) = (self.look(from)?, self.look(to)?);
+    fn remove_linked(&self, from: &Located<'_>, to: &Located<'_>) -> io::Result<()> {
+        let (old, new) = (from.look(self.file_system)?, to.look(self.file_system)?);
         // Another program has removed or replaced the file with the old name. That is not ours to remove.
         if !old.is_equal_but_for_inode(&new) {
             return Ok(());
         }
-        match self.dir.remove_file(from) {
+        match from.folder.remove_file(from.name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => {
-                let _ = self.dir.remove_file(to);
+                let _ = to.folder.remove_file(to.name);
                 Err(e)
             }
             Ok(()) => Ok(()),
         }
     }
 
-    /// Renames a file and replaces any file or link of the new name.
-    pub(super) fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
-        #[cfg(unix)]
-        return Ok(rustix::fs::renameat(&self.dir, from, &self.dir, to)?);
-        #[cfg(not(unix))]
-        self.dir.rename(from, &self.dir, to)
-    }
-
     /// Whether the name is the short form (8.3) that FAT and NTFS give to a file without an image extension: the short
     /// form of `notes.pngx` is `NOTES~1.PNG`. // R5
-    pub(super) fn is_short_alias(&self, name: &FileName) -> io::Result<bool> {
-        let name = name.as_str();
-        if !has_short_form(name) {
+    pub(super) fn is_short_alias(&self, at: &Located<'_>) -> io::Result<bool> {
+        if !has_short_form(at.name) {
             return Ok(false);
         }
         // Only file systems that ignore case have such names.
-        let state = self.look(name)?;
+        let state = at.look(self.file_system)?;
         let is_found = |name: String| {
-            self.look(&name)
+            at.beside(&name)
+                .look(self.file_system)
                 .is_ok_and(|found| found.is_equal_but_for_inode(&state))
         };
-        if !flip_case(name).is_some_and(is_found) {
+        if !flip_case(at.name).is_some_and(is_found) {
             return Ok(false);
         }
-        for found in self.names()? {
+        for found in names(&at.folder)? {
             if found?
                 .to_str()
-                .is_some_and(|found| is_image_spelled(found, name))
+                .is_some_and(|found| is_image_spelled(found, at.name))
             {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    pub(super) fn unmoved(&self, source: Source, to: &FileName, unmoved: Unmoved) -> MoveError {
+        match unmoved {
+            Unmoved::Changed => MoveError::Changed,
+            Unmoved::Io(e) => self.move_error(source, to, e),
+        }
     }
 
     pub(super) fn move_error(&self, source: Source, to: &FileName, e: io::Error) -> MoveError {
@@ -224,13 +285,51 @@ impl Inner {
             Kind::StorageFull
             | Kind::QuotaExceeded
             | Kind::ReadOnlyFilesystem
+            | Kind::StaleNetworkFileHandle
+                if self.is_mounted_apart(to, e.kind()) =>
+            {
+                MoveError::Name(error(e))
+            }
+            Kind::StorageFull
+            | Kind::QuotaExceeded
+            | Kind::ReadOnlyFilesystem
             | Kind::StaleNetworkFileHandle => MoveError::Folder(error(e)),
+            _ if is_disconnected(&e) && self.is_mounted_apart(to, e.kind()) => {
+                MoveError::Name(error(e))
+            }
             _ if is_disconnected(&e) => MoveError::Folder(error(e)),
             Kind::NotFound if self.is_removed() => MoveError::Folder(error(e)),
+            // Another program has removed its folder.
+            Kind::NotFound if to.folders().next().is_some() => MoveError::Changed,
             Kind::NotFound if source == Source::Visible => MoveError::Changed,
             Kind::AlreadyExists | Kind::DirectoryNotEmpty => MoveError::Changed,
             _ => MoveError::Name(error(e)),
         }
+    }
+
+    /// Whether the file's folder is on another file system than the root, or mounted in another way, so that an error there
+    /// says nothing about other folders.
+    #[cfg(unix)]
+    fn is_mounted_apart(&self, name: &FileName, kind: io::ErrorKind) -> bool {
+        use rustix::fs::{StatVfsMountFlags, fstat, fstatvfs};
+        if name.folders().next().is_none() {
+            return false;
+        }
+        let Ok(at) = self.locate(name.as_str()) else {
+            return true;
+        };
+        let device = |dir: &Dir| fstat(dir).map(|stat| stat.st_dev);
+        let is_read_only = || {
+            fstatvfs(&self.dir).is_ok_and(|root| root.f_flag.contains(StatVfsMountFlags::RDONLY))
+        };
+        device(&at.folder) != device(&self.dir)
+            || (kind == io::ErrorKind::ReadOnlyFilesystem && !is_read_only())
+    }
+
+    #[cfg(not(unix))]
+    #[allow(clippy::unused_self)]
+    fn is_mounted_apart(&self, _: &FileName, _: io::ErrorKind) -> bool {
+        false
     }
 
     /// Whether the folder was removed while it is open.
@@ -245,30 +344,35 @@ impl Inner {
     }
 }
 
+/// Renames a file and replaces any file or link of the new name.
+pub(super) fn rename_over(from: &Located<'_>, to: &Located<'_>) -> io::Result<()> {
+    #[cfg(unix)]
+    return Ok(rustix::fs::renameat(
+        &*from.folder,
+        from.name,
+        &*to.folder,
+        to.name,
+    )?);
+    #[cfg(not(unix))]
+    from.folder.rename(from.name, &to.folder, to.name)
+}
+
 /// Renames a file to a name that nothing has. `None` if the system or the file system cannot do this in one step.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-fn rename_without_replacing(dir: &Dir, from: &str, to: &str) -> Option<io::Result<()>> {
+fn rename_without_replacing(from: &Located<'_>, to: &Located<'_>) -> Option<io::Result<()>> {
     use rustix::fs::{RenameFlags, renameat_with};
     use rustix::io::Errno;
     const LACKING: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
-    match renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+    let (old, new) = (&*from.folder, &*to.folder);
+    match renameat_with(old, from.name, new, to.name, RenameFlags::NOREPLACE) {
         Err(e) if LACKING.contains(&e) => None,
         done => Some(done.map_err(Into::into)),
     }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn rename_without_replacing(_: &Dir, _: &str, _: &str) -> Option<io::Result<()>> {
+fn rename_without_replacing(_: &Located<'_>, _: &Located<'_>) -> Option<io::Result<()>> {
     None
-}
-
-/// Fails unless the name is a single component. // R5
-pub(super) fn check_component(name: &str) -> io::Result<()> {
-    let mut components = Path::new(name).components();
-    match (components.next(), components.next()) {
-        (Some(Component::Normal(only)), None) if only == name && !name.contains('\0') => Ok(()),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
-    }
 }
 
 /// The name with one ASCII letter in the other case; `None` if it has none.

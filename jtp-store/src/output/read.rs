@@ -1,12 +1,10 @@
 //! Reads a single file.
 
-use std::ffi::OsStr;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
 use jtp_core::{FileType, ImageId};
 
-use super::moves::check_component;
 use super::scan::exceeds_packet;
 use super::{FileState, Inner, OutputError};
 use crate::hash::{self, Links, START_LEN};
@@ -32,11 +30,11 @@ pub enum ReadError {
 
 impl Inner {
     pub(super) fn is_image(&self, name: &str) -> io::Result<bool> {
-        check_component(name)?;
-        if has_certain_extension(name) {
+        let at = self.locate(name)?;
+        if has_certain_extension(at.name) {
             return Ok(true);
         }
-        let file = hash::open(&self.dir, OsStr::new(name), Links::Refuse)?;
+        let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse)?;
         // Reading a device might never end.
         if !file.metadata()?.is_file() {
             return Ok(false);
@@ -61,7 +59,10 @@ impl Inner {
         if exceeds_packet(state.length()) {
             return Err(ReadError::TooLong);
         }
-        let file = match hash::open(&self.dir, OsStr::new(name), Links::Refuse) {
+        let opened = self
+            .locate(name)
+            .and_then(|at| hash::open(&at.folder, at.name.as_ref(), Links::Refuse));
+        let file = match opened {
             Ok(file) => file,
             Err(e) => {
                 let is_changed = self.look(name).is_ok_and(|now| now != *state);

@@ -9,11 +9,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
 use cap_std::fs::{Dir, OpenOptions};
 
-use super::{STALE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
+use super::{Inner, STALE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
 use crate::fingerprint::Stat;
 use crate::lock::open_locked;
 
@@ -108,20 +109,46 @@ enum Owner {
     Unknown,
 }
 
+/// A file with the name of a temporary file or of a lock file.
+#[derive(Debug, Clone)]
+pub(super) struct Stray {
+    /// The path of its folder, with a `/` at its end; empty for the root.
+    pub(super) folder: OsString,
+    pub(super) name: OsString,
+}
+
+/// Who owns the temporary files, by folder and number.
+#[derive(Default)]
+struct Owners(HashMap<(OsString, u64), Owner>);
+
+impl Owners {
+    /// The owner of a file, by the lock file in this folder.
+    fn of(&mut self, dir: &Dir, folder: &OsStr, number: u64) -> &Owner {
+        let key = (folder.to_owned(), number);
+        self.0.entry(key).or_insert_with(|| owner(dir, number))
+    }
+}
+
 /// Removes the files of crashed clients.
-pub(super) fn remove_stale(dir: &Dir, names: &[OsString]) {
-    let mut owners: HashMap<u64, Owner> = HashMap::new();
+pub(super) fn remove_stale(root: &Inner, strays: &[Stray]) {
+    let mut owners = Owners::default();
+    let (in_root, below): (Vec<_>, Vec<_>) =
+        strays.iter().partition(|stray| stray.folder.is_empty());
+    // While the lock files of their clients are there.
+    for stray in below {
+        remove_stale_below(root, stray, &mut owners);
+    }
+    let dir = &root.dir;
     // Without a lock file, and with one that does not answer.
     let (mut missing, mut unknown) = (Vec::new(), Vec::new());
     let mut locks = Vec::new();
-    for name in names {
+    for Stray { folder, name } in in_root {
         let Some(number) = name.to_str().and_then(number) else {
             missing.push(name);
             continue;
         };
-        let owner = owners.entry(number).or_insert_with(|| owner(dir, number));
         let is_lock = name.to_str().is_some_and(is_lock_name);
-        match owner {
+        match owners.of(dir, folder, number) {
             Owner::Running => {}
             // After the temporary files, so that these have an owner until they are removed.
             Owner::Crashed(_) if is_lock => locks.push(name),
@@ -141,6 +168,40 @@ pub(super) fn remove_stale(dir: &Dir, names: &[OsString]) {
         if is_old(dir, name) {
             remove(dir, name);
         }
+    }
+}
+
+/// The same in a sub-folder. It, or one around it, may be the output folder of another client, which has its lock file
+/// there. // W9
+fn remove_stale_below(root: &Inner, stray: &Stray, owners: &mut Owners) {
+    // Without the slash at its end.
+    let path = Path::new(&stray.folder).components().as_path();
+    let Ok(dir) = root.open_folder(path.as_os_str()) else {
+        return;
+    };
+    let name = &stray.name;
+    let mut is_crashed = false;
+    if let Some(number) = name.to_str().and_then(number) {
+        // The lock file of another client's sub-folder is not ours to judge.
+        let is_lock = name.to_str().is_some_and(is_lock_name);
+        let around = path.ancestors().take(if is_lock { 1 } else { usize::MAX });
+        for folder in around {
+            let found = match folder.as_os_str().is_empty() {
+                true => owners.of(&root.dir, OsStr::new(""), number),
+                false => match root.open_folder(folder.as_os_str()) {
+                    Ok(dir) => owners.of(&dir, folder.as_os_str(), number),
+                    Err(_) => return,
+                },
+            };
+            match found {
+                Owner::Running => return,
+                Owner::Crashed(_) => is_crashed = true,
+                Owner::Missing | Owner::Unknown => {}
+            }
+        }
+    }
+    if is_crashed || is_old(&dir, name) {
+        remove(&dir, name);
     }
 }
 

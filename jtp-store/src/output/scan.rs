@@ -1,6 +1,6 @@
 //! Finds out what an output folder contains.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -12,12 +12,14 @@ use std::time::SystemTime;
 use cap_std::fs::DirEntry;
 use jtp_core::{FileType, ImageId};
 
+use super::Inner;
 use super::case::CaseProbe;
-use super::{Inner, is_temporary};
+use super::listing::{ListedFolder, Listing, Unlisted};
+use super::run::{Stray, is_temporary};
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash::{self, Links};
 use crate::known::{Contents, KnownContents, Record};
-use crate::name::{has_certain_extension, has_image_extension};
+use crate::name::{has_certain_extension, has_image_extension, is_hidden};
 
 /// What a scan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,11 +33,11 @@ pub enum ScanMode {
     Rehash,
 }
 
-/// An entry of the folder. Hidden entries are left out.
+/// An entry of the folder, or of the tree. Hidden entries are left out.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ScannedFile<'a> {
-    /// The name.
+    /// The name, below the folder and joined by `/`.
     pub name: &'a OsStr,
     /// What it stands for.
     pub content: FileContent,
@@ -57,9 +59,15 @@ pub enum FileContent {
     /// A regular file that is an image by its extension, is longer than 4,294,967,295 bytes, and was therefore not read: no
     /// packet can have such an image, so no ID of a server can be that of the file. // S14
     TooLong,
-    /// A regular file that is no image: not by its extension, nor by its first bytes if it was read.
+    /// A regular file that is no image: not by its extension, nor by its first bytes if it was read. In sub-folders, only
+    /// files with the extension of an image are read.
     Other,
-    /// A folder, a link, a device: not a regular file.
+    /// A folder.
+    Folder,
+    /// A folder that cannot be listed, or not to its end, reported in addition to [`Folder`](FileContent::Folder). Nobody
+    /// knows what else it contains. // W9
+    UnreadableFolder(io::Error),
+    /// A link, a device: neither a regular file nor a folder.
     Reserved,
 }
 
@@ -83,9 +91,6 @@ pub struct ScanSummary {
 /// The index of IDs: hidden, and not a name that an image can get.
 pub(super) const INDEX_NAME: &str = ".jtp-index";
 
-/// The number of files that a thread takes at once.
-const BATCH: usize = 64;
-
 /// What a scan has seen, apart from what it passes on.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -94,7 +99,7 @@ pub(super) struct Seen {
     /// Records that the index does not have.
     pub(super) fresh: Vec<Record>,
     /// Files with the name of a temporary file.
-    pub(super) temporaries: Vec<OsString>,
+    pub(super) temporaries: Vec<Stray>,
     /// Set if the scan was stopped, so that there may be more files.
     pub(super) incomplete: bool,
     pub(super) files: u64,
@@ -117,7 +122,7 @@ pub(super) fn scan(
     found: &mut (dyn FnMut(ScannedFile<'_>) + Send),
 ) -> io::Result<Seen> {
     let (folder, stop) = (scanner.folder, scanner.stop);
-    let entries = Mutex::new(folder.dir.entries()?);
+    let listing = Mutex::new(Listing::new(folder, scanner.in_tree)?);
     let shared = Mutex::new(Shared {
         seen: Seen::default(),
         found,
@@ -128,29 +133,27 @@ pub(super) fn scan(
         let work = || {
             let mut buffer = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                let batch: Vec<_> = {
-                    let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
-                    entries.by_ref().take(BATCH).collect()
+                let next = listing
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .next();
+                let batch = match next {
+                    Ok(Some(batch)) => batch,
+                    Ok(None) => return,
+                    Err(e) => {
+                        lock().listed = Err(e);
+                        return;
+                    }
                 };
-                if batch.is_empty() {
-                    return;
-                }
-                let mut looks = Vec::with_capacity(batch.len());
-                for entry in batch {
-                    let entry = match entry {
-                        Ok(entry) => entry,
-                        Err(e) => {
-                            lock().listed = Err(e);
-                            return;
-                        }
-                    };
+                let mut looks = Vec::with_capacity(batch.entries.len());
+                for entry in batch.entries {
                     let name = entry.file_name();
-                    let look = scanner.look(&entry, &name, &mut buffer);
+                    let look = scanner.look(&entry, &batch.folder, &name, &mut buffer);
                     looks.push((name, look));
                 }
                 let mut shared = lock();
                 for (name, look) in looks {
-                    shared.add(folder, name, look);
+                    shared.add(folder, &batch.folder, &name, look);
                 }
             }
         };
@@ -166,14 +169,21 @@ pub(super) fn scan(
     });
     let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     shared.listed?;
+    let listing = listing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for Unlisted { path, error } in listing.unlisted {
+        let content = FileContent::UnreadableFolder(error);
+        let name = &path;
+        (shared.found)(ScannedFile { name, content });
+    }
     let mut seen = shared.seen;
     seen.incomplete = stop.load(Ordering::Relaxed);
     Ok(seen)
 }
 
 impl Shared<'_> {
-    fn add(&mut self, folder: &Inner, name: OsString, look: io::Result<Look>) {
-        self.seen.case.learn(&name, |name| folder.has_name(name));
+    fn add(&mut self, root: &Inner, folder: &ListedFolder, name: &OsStr, look: io::Result<Look>) {
+        let exists = |path: &str| root.has_name(path);
+        self.seen.case.learn(folder.prefix(), name, exists);
         let is_image = |sniffed: Option<FileType>| {
             sniffed.is_some() || has_image_extension(&name.to_string_lossy())
         };
@@ -187,12 +197,16 @@ impl Shared<'_> {
         };
         let content = match look {
             Ok(Look::Hidden) => {
-                if is_temporary(&name) {
-                    self.seen.temporaries.push(name);
+                if is_temporary(name) {
+                    self.seen.temporaries.push(Stray {
+                        folder: folder.prefix().to_owned(),
+                        name: name.to_owned(),
+                    });
                 }
                 return;
             }
             Ok(Look::Stopped) => return,
+            Ok(Look::Folder) => FileContent::Folder,
             Ok(Look::NotAFile) => FileContent::Reserved,
             Ok(Look::Unread) if is_image(None) => FileContent::Unread,
             Ok(Look::Unread) => FileContent::Other,
@@ -212,10 +226,10 @@ impl Shared<'_> {
             Err(e) if is_image(None) => FileContent::Unreadable(e),
             Err(_) => FileContent::Other,
         };
-        if !matches!(content, FileContent::Reserved) {
+        if !matches!(content, FileContent::Reserved | FileContent::Folder) {
             self.seen.files += 1;
         }
-        let name = &name;
+        let name = &folder.path(name);
         (self.found)(ScannedFile { name, content });
     }
 }
@@ -230,6 +244,8 @@ enum Look {
     Hidden,
     /// The scan was stopped before the file was read.
     Stopped,
+    Folder,
+    /// Neither a file nor a folder.
     NotAFile,
     /// A regular file.
     Unread,
@@ -244,6 +260,8 @@ enum Look {
 pub(super) struct Scanner<'a> {
     pub(super) folder: &'a Inner,
     pub(super) mode: ScanMode,
+    /// Sub-folders are scanned, too. // W9
+    pub(super) in_tree: bool,
     /// The index of an earlier scan.
     pub(super) before: &'a KnownContents,
     /// Set to end the scan.
@@ -251,26 +269,39 @@ pub(super) struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn look(&self, entry: &DirEntry, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
-        if name.as_encoded_bytes().starts_with(b".") {
+    fn look(
+        &self,
+        entry: &DirEntry,
+        folder: &ListedFolder,
+        name: &OsStr,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<Look> {
+        if is_hidden(name) {
             return Ok(Look::Hidden);
         }
-        if !entry.file_type()?.is_file() {
-            return Ok(Look::NotAFile);
+        let kind = entry.file_type()?;
+        if !kind.is_file() {
+            return Ok(match kind.is_dir() {
+                true => Look::Folder,
+                false => Look::NotAFile,
+            });
         }
-        if self.mode == ScanMode::Names {
+        // The tree may be a home directory. Files that a client puts into sub-folders have these extensions.
+        let is_skipped = || !folder.is_root() && !has_image_extension(&name.to_string_lossy());
+        if self.mode == ScanMode::Names || is_skipped() {
             return Ok(Look::Unread);
         }
         if !self.before.is_empty() {
             let stat = entry.metadata().ok().map(|there| Stat::of_cap(&there));
-            let print = stat.map(|stat| self.folder.file_system.fingerprint(&stat, name));
+            let print = stat.map(|stat| self.fingerprint(&stat, folder, name));
             let known = print.and_then(|print| Some((print, self.before.get(&print)?)));
             if let Some((print, contents)) = known {
                 return Ok(Look::Known(print, contents));
             }
         }
-        match self.read(name, buffer) {
-            Err(e) if !self.folder.dir.symlink_metadata(name)?.is_file() => {
+        let dir = folder.dir(self.folder);
+        match self.read(folder, name, buffer) {
+            Err(e) if !dir.symlink_metadata(name)?.is_file() => {
                 // It was replaced since it was listed.
                 tracing::debug!(?name, error = %e, "not a regular file any more");
                 Ok(Look::NotAFile)
@@ -279,16 +310,25 @@ impl Scanner<'_> {
         }
     }
 
+    /// A file that is known by its name has its path as its name.
+    fn fingerprint(&self, stat: &Stat, folder: &ListedFolder, name: &OsStr) -> Fingerprint {
+        let file_system = &self.folder.file_system;
+        match folder.is_root() {
+            true => file_system.fingerprint(stat, name),
+            false => file_system.fingerprint(stat, &folder.path(name)),
+        }
+    }
+
     /// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
-    fn read(&self, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
-        let file = hash::open(&self.folder.dir, name, Links::Refuse)?;
+    fn read(&self, folder: &ListedFolder, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
+        let file = hash::open(folder.dir(self.folder), name, Links::Refuse)?;
         // Reading a pipe or a device might never end.
         if !file.metadata()?.is_file() {
             return Ok(Look::NotAFile);
         }
         let fingerprint = || -> io::Result<Fingerprint> {
             let stat = Stat::of_file(&file)?;
-            Ok(self.folder.file_system.fingerprint(&stat, name))
+            Ok(self.fingerprint(&stat, folder, name))
         };
         let print = fingerprint()?;
         if exceeds_packet(print.size) {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use jtp_core::ImageId;
 
-use super::moves::is_too_long;
+use super::moves::{Source, is_too_long};
 use super::temporary::Temporary;
+use super::tree::Folder;
 use super::{FileState, Inner, MoveError, OutputError};
 use crate::FileName;
 
@@ -89,14 +90,15 @@ impl StagedFile {
     ///
     /// [`MoveError`].
     pub fn place(&mut self, to: &FileName, over: &FileState) -> Result<(), MoveError> {
-        let placed = match self.temporary() {
-            Ok(temporary) => temporary.place(to, over),
-            Err(e) => {
+        match &mut self.content {
+            Content::Memory(bytes) => place_bytes(&self.folder, bytes, to, over)?,
+            Content::Temporary(temporary) => temporary.place(to, over)?,
+            Content::Placed => {
                 let path = self.folder.path.join(to.as_str());
-                return Err(MoveError::Folder(OutputError::new(&path, e)));
+                let spent = OutputError::new(&path, io::ErrorKind::InvalidInput.into());
+                return Err(MoveError::Folder(spent));
             }
-        };
-        placed?;
+        }
         self.content = Content::Placed;
         Ok(())
     }
@@ -105,25 +107,33 @@ impl StagedFile {
     /// Replaces a file or link, except one that R5 protects.
     pub(super) fn replace_any(&mut self, name: &FileName) -> io::Result<FileName> {
         let (folder, id) = (Arc::clone(&self.folder), self.id);
+        let at = folder.locate_or_create(name.as_str())?;
+        if let Content::Memory(bytes) = &self.content {
+            let mut temporary = Temporary::create_in(&folder, &at)?;
+            temporary.write_all(bytes)?;
+            temporary.close();
+            self.content = Content::Temporary(temporary);
+        }
         let temporary = self.temporary()?;
-        let renamed = if folder.is_short_alias(name)? {
+        let renamed = if folder.is_short_alias(&at)? {
             Err(io::ErrorKind::PermissionDenied.into())
         } else {
-            temporary.rename(name.as_str())
+            temporary.rename(&at)
         };
         let Err(first) = renamed else {
             return Ok(name.clone());
         };
         let suffixed = name.with_id(id);
-        let is_in_the_way = folder
-            .dir
-            .symlink_metadata(name.as_str())
+        let is_in_the_way = at
+            .folder
+            .symlink_metadata(at.name)
             .is_ok_and(|found| found.is_dir());
-        if suffixed != *name && is_in_the_way && temporary.rename(suffixed.as_str()).is_ok() {
+        let mut rename = |other: &FileName| temporary.rename(&at.beside(other.file())).is_ok();
+        if suffixed != *name && is_in_the_way && rename(&suffixed) {
             return Ok(suffixed);
         }
         let short = name.shortened(id);
-        if is_too_long(&first) && temporary.rename(short.as_str()).is_ok() {
+        if is_too_long(&first) && rename(&short) {
             return Ok(short);
         }
         Err(first)
@@ -142,6 +152,32 @@ impl StagedFile {
             Content::Memory(_) | Content::Placed => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
+}
+
+/// Writes the bytes to a temporary file in the folder of the new name, and gives it that name. It has the new name or is
+/// removed.
+fn place_bytes(
+    folder: &Arc<Inner>,
+    bytes: &[u8],
+    to: &FileName,
+    over: &FileState,
+) -> Result<(), MoveError> {
+    let at = folder
+        .locate_or_create(to.as_str())
+        .map_err(|e| folder.move_error(Source::Temporary, to, e))?;
+    let write = || -> io::Result<Temporary> {
+        let mut temporary = Temporary::create_in(folder, &at)?;
+        temporary.write_all(bytes)?;
+        temporary.close();
+        Ok(temporary)
+    };
+    let mut temporary = write().map_err(|e| match at.folder {
+        Folder::Root(_) => MoveError::Folder(OutputError::new(&folder.path.join(to.as_str()), e)),
+        Folder::Below(_) => folder.move_error(Source::Temporary, to, e),
+    })?;
+    temporary
+        .place_at(&at, over)
+        .map_err(|unmoved| folder.unmoved(Source::Temporary, to, unmoved))
 }
 
 impl fmt::Debug for StagedFile {

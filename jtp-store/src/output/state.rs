@@ -16,7 +16,8 @@ const SECOND: i64 = 1_000_000_000;
 /// What a name in the folder stands for at one moment: nothing, a regular file, or something else (a folder, a link, a
 /// device). From [`OutputFolder::look`](super::OutputFolder::look).
 ///
-/// Two states are equal if nothing has changed: for a regular file its device, inode, size, mtime and ctime. Moving a
+/// Two states are equal if nothing has changed: for a regular file its device, inode, size, mtime and ctime. What is not
+/// a regular file is equal to anything else that is not. Moving a
 /// file or adding a hard link sets its ctime on most file systems, so a state is no longer valid after a successful
 /// [`rename`](super::OutputFolder::rename). A change that keeps the size, within 10 ms of the previous one (2 s on FAT,
 /// and where times are whole seconds), may leave the state equal. // R8
@@ -31,8 +32,20 @@ pub struct FileState(Kind);
 enum Kind {
     Nothing,
     File(RegularFile),
-    /// A folder's times change with its entries, so they are not compared.
-    Other,
+    Other(NotAFile),
+}
+
+/// A folder's times change with its entries, so they are not compared.
+#[derive(Debug, Clone, Copy, Eq)]
+struct NotAFile {
+    is_folder: bool,
+}
+
+impl PartialEq for NotAFile {
+    /// Neither is ever moved or replaced.
+    fn eq(&self, _: &NotAFile) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, Eq)]
@@ -89,33 +102,36 @@ impl FileState {
             modified: nanos(&found.stx_mtime),
             changed: nanos(&found.stx_ctime),
         };
-        FileState::new(file_type.is_file(), stat, file_system)
+        let kind = (file_type.is_file(), file_type.is_dir());
+        FileState::new(kind, stat, file_system)
     }
 
     fn of(metadata: &Metadata, file_system: FileSystem) -> FileState {
-        FileState::new(metadata.is_file(), Stat::of_cap(metadata), file_system)
+        let kind = (metadata.is_file(), metadata.is_dir());
+        FileState::new(kind, Stat::of_cap(metadata), file_system)
     }
 
     /// The state of an open regular file of the folder.
     pub(super) fn of_open(metadata: &std::fs::Metadata, file_system: FileSystem) -> FileState {
-        FileState::new(metadata.is_file(), Stat::of(metadata), file_system)
+        let kind = (metadata.is_file(), metadata.is_dir());
+        FileState::new(kind, Stat::of(metadata), file_system)
     }
 
-    fn new(is_file: bool, stat: Stat, file_system: FileSystem) -> FileState {
+    fn new((is_file, is_folder): (bool, bool), stat: Stat, file_system: FileSystem) -> FileState {
         FileState(if is_file {
             Kind::File(RegularFile {
                 stat,
                 is_trusted: file_system.trusts(&stat),
             })
         } else {
-            Kind::Other
+            Kind::Other(NotAFile { is_folder })
         })
     }
 
     fn file(&self) -> Option<&RegularFile> {
         match &self.0 {
             Kind::File(file) => Some(file),
-            Kind::Nothing | Kind::Other => None,
+            Kind::Nothing | Kind::Other(_) => None,
         }
     }
 
@@ -129,6 +145,12 @@ impl FileState {
     #[must_use]
     pub fn is_file(&self) -> bool {
         self.file().is_some()
+    }
+
+    /// Whether it is a folder: not a link to one.
+    #[must_use]
+    pub fn is_folder(&self) -> bool {
+        matches!(self.0, Kind::Other(other) if other.is_folder)
     }
 
     /// The length of the regular file in bytes; 0 for anything else.

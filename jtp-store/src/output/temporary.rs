@@ -1,22 +1,22 @@
 //! Hidden files in which images are complete before they get a name.
 
-#[cfg(unix)]
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use cap_std::fs::OpenOptions;
+use cap_std::fs::{Dir, OpenOptions};
 
-use super::moves::Source;
+use super::moves::{Source, Unmoved, rename_over};
+use super::tree::{Folder, Located, is_cross_device};
 use super::{FileState, Inner, MoveError};
 use crate::FileName;
-#[cfg(unix)]
 use crate::hash::{self, Links};
 
 /// A temporary file. It is removed when it is dropped, unless it was renamed.
 pub(super) struct Temporary {
     folder: Arc<Inner>,
+    /// The folder that it is in; `None` for the root.
+    below: Option<Arc<Dir>>,
     name: String,
     /// `None` once it is closed.
     file: Option<File>,
@@ -24,20 +24,45 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
+    /// A temporary file in the root.
     pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
+        Temporary::create_below(folder, None)
+    }
+
+    /// A temporary file in the folder of `at`.
+    pub(super) fn create_in(folder: &Arc<Inner>, at: &Located<'_>) -> io::Result<Temporary> {
+        let below = match &at.folder {
+            Folder::Root(_) => None,
+            Folder::Below(dir) => Some(Arc::clone(dir)),
+        };
+        Temporary::create_below(folder, below)
+    }
+
+    fn create_below(folder: &Arc<Inner>, below: Option<Arc<Dir>>) -> io::Result<Temporary> {
         folder.check_writable()?;
         folder.clean_up_unscanned();
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();
         // With create_new a link of that name is an error and is not followed.
         options.write(true).create_new(true);
-        let file = folder.dir.open_with(&name, &options)?.into_std();
+        let dir = below.as_deref().unwrap_or(&folder.dir);
+        let file = dir.open_with(&name, &options)?.into_std();
         Ok(Temporary {
             folder: Arc::clone(folder),
+            below,
             name,
             file: Some(file),
             renamed: false,
         })
+    }
+
+    fn at(&self) -> Located<'_> {
+        let folder = match &self.below {
+            None => Folder::Root(&self.folder.dir),
+            Some(dir) => Folder::Below(Arc::clone(dir)),
+        };
+        let name = &self.name;
+        Located { folder, name }
     }
 
     /// Ends writing. The file stays.
@@ -46,34 +71,66 @@ impl Temporary {
     }
 
     /// Renames the file to `to`, and replaces any file or link of that name.
-    pub(super) fn rename(&mut self, to: &str) -> io::Result<()> {
+    pub(super) fn rename(&mut self, to: &Located<'_>) -> io::Result<()> {
         self.keep_mode(to);
-        self.folder.rename_over(&self.name, to)?;
-        self.renamed = true;
-        Ok(())
+        match rename_over(&self.at(), to) {
+            Err(e) if is_cross_device(&e) => self.copy_to(to)?.rename(to),
+            Err(e) => Err(e),
+            Ok(()) => {
+                self.renamed = true;
+                Ok(())
+            }
+        }
     }
 
     /// Renames the file to `to`, if `over` is still what has that name.
     pub(super) fn place(&mut self, to: &FileName, over: &FileState) -> Result<(), MoveError> {
+        let folder = Arc::clone(&self.folder);
+        let at = folder.locate_or_create(to.as_str()).map_err(Unmoved::Io);
+        at.and_then(|at| self.place_at(&at, over))
+            .map_err(|unmoved| folder.unmoved(Source::Temporary, to, unmoved))
+    }
+
+    /// The same in a folder that is open.
+    pub(super) fn place_at(&mut self, to: &Located<'_>, over: &FileState) -> Result<(), Unmoved> {
         if over.is_file() {
-            self.keep_mode(to.as_str());
+            self.keep_mode(to);
         }
-        self.folder
-            .move_file(&self.name, Source::Temporary, to, over)?;
-        self.renamed = true;
-        Ok(())
+        match self.folder.move_file(&self.at(), to, over) {
+            // A temporary file in the root, and a folder where another file system is mounted.
+            Err(Unmoved::Io(e)) if is_cross_device(&e) => self.copy_to(to)?.place_at(to, over),
+            Err(e) => Err(e),
+            Ok(()) => {
+                self.renamed = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// A copy of the file in the folder of `to`.
+    fn copy_to(&self, to: &Located<'_>) -> io::Result<Temporary> {
+        // In the folder itself, nothing can be another file system.
+        if self.below.is_some() {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
+        let mut own = hash::open(&self.folder.dir, self.name.as_ref(), Links::Refuse)?;
+        let mut copy = Temporary::create_in(&self.folder, to)?;
+        io::copy(&mut own, &mut copy)?;
+        copy.close();
+        Ok(copy)
     }
 
     /// Sets the mode to that of the file that is replaced, without the permissions to execute it: a picture that only its
     /// owner could read stays so. A failure is ignored: not every file system has modes.
     #[cfg(unix)]
-    fn keep_mode(&self, replaced: &str) {
+    pub(super) fn keep_mode(&self, replaced: &Located<'_>) {
         use std::os::unix::fs::PermissionsExt;
-        let Ok(replaced) = self.folder.dir.symlink_metadata(replaced) else {
+        let Ok(replaced) = replaced.folder.symlink_metadata(replaced.name) else {
             return;
         };
         // By a handle: in a shared folder, another user may have put a link in place of this file.
-        let own = hash::open(&self.folder.dir, OsStr::new(&self.name), Links::Refuse);
+        let at = self.at();
+        let own = hash::open(&at.folder, at.name.as_ref(), Links::Refuse);
         if let (true, Ok(own)) = (replaced.is_file(), own) {
             let mode = cap_std::fs::PermissionsExt::mode(&replaced.permissions()) & 0o666;
             let _ = own.set_permissions(std::fs::Permissions::from_mode(mode));
@@ -82,7 +139,7 @@ impl Temporary {
 
     #[cfg(not(unix))]
     #[allow(clippy::unused_self)]
-    fn keep_mode(&self, _: &str) {}
+    pub(super) fn keep_mode(&self, _: &Located<'_>) {}
 }
 
 impl Write for Temporary {
@@ -104,7 +161,8 @@ impl Drop for Temporary {
             // Not every system removes an open file.
             self.close();
             // If this fails, the next client removes the file.
-            let _ = self.folder.dir.remove_file(&self.name);
+            let at = self.at();
+            let _ = at.folder.remove_file(at.name);
         }
     }
 }

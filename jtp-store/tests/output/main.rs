@@ -6,11 +6,14 @@ mod common;
 mod exfat;
 mod index_attacks;
 mod model;
+mod mounted;
 mod moves;
 mod read_only;
 mod refusals;
 mod scan;
+mod scan_tree;
 mod staged;
+mod tree;
 mod untrusted;
 
 use std::collections::BTreeMap;

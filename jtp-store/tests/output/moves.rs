@@ -39,7 +39,15 @@ fn r5_a_look_follows_no_links_and_leaves_the_folder_in_no_way() {
         let state = folder.look(name).unwrap();
         assert!(!state.is_file() && !state.is_nothing() && !state.is_same_file(&state));
     }
-    for name in ["b.png", &"x".repeat(300), &"é".repeat(1000)] {
+    // A link is in place of the folder.
+    let below = [
+        "dir/a.png",
+        "link.png/a.png",
+        "a.png/a.png",
+        "missing/a.png",
+    ];
+    let long = ["x".repeat(300), "é".repeat(1000)];
+    for name in below.into_iter().chain(["b.png", &*long[0], &*long[1]]) {
         let state = folder.look(name).unwrap();
         assert!(state.is_nothing() && !state.is_file() && state.length() == 0);
         assert!(!state.is_same_file(&state));
@@ -50,7 +58,10 @@ fn r5_a_look_follows_no_links_and_leaves_the_folder_in_no_way() {
         "..",
         "../above.png",
         "/etc/passwd",
-        "dir/a.png",
+        "dir/../a.png",
+        "dir//a.png",
+        "dir/./a.png",
+        "/dir/a.png",
         "a.png/",
         "./a.png",
         "a\0.png",
@@ -63,6 +74,13 @@ fn r5_a_look_follows_no_links_and_leaves_the_folder_in_no_way() {
         folder
             .rename(name, &file, &file_name("b.png", b""), &nothing)
             .unwrap_err();
+    }
+    for name in below {
+        let read = folder.read_id(name, &file, &AtomicBool::new(false));
+        assert!(matches!(read, Err(ReadError::Changed)), "{read:?}");
+        let nothing = folder.look("b.png").unwrap();
+        let moved = folder.rename(name, &file, &file_name("b.png", b""), &nothing);
+        assert!(matches!(moved, Err(MoveError::Changed)), "{moved:?}");
     }
     assert_eq!(all(temp.path()), ["above.png", "out"]);
 }

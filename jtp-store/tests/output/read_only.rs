@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use jtp_core::ImageId;
-use jtp_store::{FileState, MoveError, OutputError, OutputFolder};
+use jtp_core::{FileType, ImageId};
+use jtp_store::{FileName, FileState, MoveError, OutputError, OutputFolder, ScanMode};
 
 use super::common::*;
-use super::{file_name, ids, open, put, stage};
+use super::{all, begin, file_name, ids, open, put, stage};
 
 /// Size, content and times of each entry, and of the folder itself as `.`.
 fn states(folder: &Path) -> BTreeMap<String, (u64, ImageId, i64, i64, i64, i64)> {
@@ -99,4 +100,32 @@ fn a_read_only_folder_is_not_created_and_what_is_no_folder_is_an_error() {
             "{name}: {opened:?}"
         );
     }
+}
+
+#[test]
+fn w9_a_folder_that_is_only_looked_at_gets_no_sub_folders() {
+    let temp = temp();
+    write(temp.path(), "a.png", b"a");
+    fs::create_dir(temp.path().join("sub")).unwrap();
+    let folder = OutputFolder::open_read_only(temp.path()).unwrap().unwrap();
+    for path in ["new⧸x.png", "sub⧸new⧸x.png", "sub⧸x.png"] {
+        let to = FileName::in_folders(path, ImageId(1), FileType::Png);
+        for bytes in [b"x".to_vec(), noise(100_000, 1)] {
+            let placed = stage(&folder, &bytes).place(&to, &FileState::NOTHING);
+            placed.unwrap_err();
+            begin(&folder, &bytes)
+                .commit(&to, verified(&bytes))
+                .unwrap_err();
+        }
+        let state = folder.look("a.png").unwrap();
+        folder
+            .rename("a.png", &state, &to, &FileState::NOTHING)
+            .unwrap_err();
+    }
+    let mut found = 0;
+    let stop = AtomicBool::new(false);
+    let scanned = folder.scan_tree(ScanMode::Ids, &stop, &mut |_| found += 1);
+    assert_eq!((scanned.unwrap().files, found), (1, 2));
+    assert_eq!(all(temp.path()), ["a.png", "sub"]);
+    assert_eq!(all(&temp.path().join("sub")), Vec::<String>::new());
 }

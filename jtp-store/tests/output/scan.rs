@@ -26,6 +26,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, Sca
             FileContent::Unreadable(_) => "unreadable".to_owned(),
             FileContent::TooLong => "too long".to_owned(),
             FileContent::Other => "other".to_owned(),
+            FileContent::Folder => "folder".to_owned(),
             FileContent::Reserved => "reserved".to_owned(),
             other => panic!("{other:?}"),
         };
@@ -63,7 +64,7 @@ fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_name
         ("a.png", &same),
         ("b.txt", "other"),
         ("dangling.png", "reserved"),
-        ("dir.png", "reserved"),
+        ("dir.png", "folder"),
         ("empty.img", &empty),
         ("large.JPG", &large),
         ("link.png", "reserved"),

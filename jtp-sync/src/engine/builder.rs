@@ -38,7 +38,7 @@ impl<R: Runtime> FolderSyncBuilder<R> {
     pub(super) fn new<B>(server: ClientBuilder<R, B>, path: PathBuf) -> FolderSyncBuilder<R> {
         FolderSyncBuilder {
             // The sync itself decides what is tried again.
-            clients: server.retries(0).for_async(),
+            clients: server.without_retries().for_async(),
             path,
             options: Options::new(),
             selection: Arc::default(),
@@ -85,7 +85,8 @@ impl<R: Runtime> FolderSyncBuilder<R> {
     }
 
     /// How often in a row a lost connection is replaced without progress, and an image is requested that the server
-    /// fails to send. It replaces [`ClientBuilder::retries`]. Default: 3. // R6
+    /// fails to send. It replaces [`ClientBuilder::retries`]. Of several servers ([`ClientBuilder::replica`]) each is tried
+    /// as often. Default: 3. // R6
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self

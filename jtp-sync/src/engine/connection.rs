@@ -29,13 +29,13 @@ const STRIKE_PAUSE: Duration = Duration::from_millis(250);
 
 /// A connection that fetches.
 pub(super) struct Connection<R: Runtime> {
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
     runtime: R,
     pub(super) client: Client<R>,
     pub(super) workers: Workers,
     /// 0 for the connection that also requests the catalog.
-    number: usize,
-    retries: u32,
+    pub(super) number: usize,
+    pub(super) retries: u32,
     retry: Retry,
     strikes: u64,
     /// Connections that were lost.
@@ -49,6 +49,8 @@ pub(super) struct Connection<R: Runtime> {
 struct Response {
     /// The images that were requested by ID and have not arrived, in order.
     pending: VecDeque<ImageId>,
+    /// Where it comes from, and of how many servers, if there are several.
+    server: Option<(Arc<str>, usize)>,
     /// The image that is arriving.
     current: Option<ImageId>,
     /// Images that have arrived.
@@ -102,6 +104,7 @@ impl<R: Runtime> Connection<R> {
             let session = Arc::clone(&self.session);
             listener!(session.changed => changed);
             if let Some(request) = self.session.next_request() {
+                self.leave_broken_server(&request);
                 if let Err(loss) = Box::pin(self.perform(request)).await {
                     Box::pin(self.recover(loss)).await?;
                 }
@@ -132,6 +135,11 @@ impl<R: Runtime> Connection<R> {
     /// Makes a request and receives the response.
     async fn perform(&mut self, request: Request) -> Result<(), Loss> {
         let mut response = Response::default();
+        let servers = self.client.servers();
+        if servers > 1 {
+            let address = self.client.address();
+            response.server = address.map(|address| (address.into(), servers));
+        }
         let mut bulk = true;
         let client = &mut self.client;
         let mut images = match request {
@@ -221,15 +229,20 @@ impl<R: Runtime> Connection<R> {
             self.session.state().bulk = false;
             return Ok(());
         }
-        if !error.is_transient() {
+        if self.client.servers() == 1 && !error.is_transient() {
             return Err(error.into());
         }
         if loss.arrived > 0 {
             self.retry.progress();
             self.strikes = 0;
-        } else if (self.number > 0 && error.is_refused()) || self.is_second(&error) {
+        } else if self.is_one_too_many(&error) || self.is_second(&error) {
             return Err(error.into());
         }
+        let (error, changed) = match self.fail_over(error) {
+            Ok(failed) => (ClientFailure::Replicas(vec![failed]), true),
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(error) => (error, false),
+        };
         self.losses += 1;
         if self.losses > self.max_losses() {
             return Err(error.into());
@@ -241,13 +254,19 @@ impl<R: Runtime> Connection<R> {
         let pause = match loss.culprit {
             Some(culprit) if self.strikes < self.max_strikes() => {
                 self.strikes += 1;
-                self.session.emit(&SyncEvent::Retrying {
-                    error: &error,
-                    pause: STRIKE_PAUSE,
-                });
+                if !changed {
+                    self.session.emit(&SyncEvent::Retrying {
+                        error: &error,
+                        pause: STRIKE_PAUSE,
+                    });
+                }
                 self.suspect(culprit, loss.alone, error);
-                return self.sleep(STRIKE_PAUSE).await;
+                return match changed {
+                    true => Ok(()),
+                    false => self.sleep(STRIKE_PAUSE).await,
+                };
             }
+            _ if changed => return Ok(()),
             _ => self.retry.pause(error.is_rate_limited()),
         };
         match pause {
@@ -282,7 +301,7 @@ impl<R: Runtime> Connection<R> {
             if alone {
                 *count += 1;
             }
-            let is_final = *count >= self.retries.max(1);
+            let is_final = u64::from(*count) >= self.max_attempts();
             state.remember_cause(id, Cause::Connection(error));
             let postponed = 1usize.checked_shl(u32::try_from(self.strikes).unwrap_or(u32::MAX));
             state.planner.postpone(postponed.unwrap_or(usize::MAX));
@@ -301,7 +320,7 @@ impl<R: Runtime> Connection<R> {
     /// as many losses as it takes to give it up, and one before.
     fn max_losses(&self) -> u64 {
         let planned = self.session.state().planner.totals().planned.images;
-        let for_each = u64::from(self.retries.max(1)) + 1;
+        let for_each = self.max_attempts() + 1;
         100 + planned.saturating_mul(for_each)
     }
 
@@ -327,7 +346,7 @@ async fn receive<R: Runtime>(
             length: image.length,
         });
         let mut incoming = incoming.undecoded()?;
-        let mut flight = Flight::new(session, image.id);
+        let mut flight = Flight::new(session, image.id, response.server.clone());
         workers.begin(image).await;
         // Sends earlier data to the threads while this image is being received.
         loop {

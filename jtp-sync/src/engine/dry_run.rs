@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use super::error::Error;
 use super::event::SyncEvent;
-use super::moves::{Move, Obstacle, Over};
+use super::moves::{Move, Obstacle, Over, look};
 use super::session::Session;
 use crate::change::{Change, Comparison, Difference};
 use crate::step::{Expect, Outcome, Received};
@@ -92,8 +92,8 @@ impl Session {
     /// Whether other content would be replaced; `None` if the file may not be replaced, which the planner has learnt then.
     fn would_replace_unread(&self, planned: &Move) -> Result<Option<bool>, Error> {
         let folder = self.folder()?;
-        let over = folder.look(planned.to.as_str())?;
-        match self.may_replace(folder, planned, &over) {
+        let over = look(folder, planned.to.as_str());
+        match over.and_then(|over| self.may_replace(folder, planned, &over)) {
             Ok(Over::Allowed { replaces }) => return Ok(Some(replaces)),
             Ok(Over::Unexpected) | Err(Obstacle::Stale | Obstacle::Name(_)) => {}
             Err(Obstacle::Folder(error)) => return Err(error),

@@ -46,9 +46,10 @@ pub enum SyncEvent<'a> {
         read: u64,
     },
     /// A file of the folder cannot be read, or is not read because it is longer than any image
-    /// ([`FileTooLarge`](io::ErrorKind::FileTooLarge)). It stays where it is.
+    /// ([`FileTooLarge`](io::ErrorKind::FileTooLarge)). It stays where it is. Or a sub-folder cannot be listed: nobody knows
+    /// what it contains.
     Unreadable {
-        /// Its name.
+        /// Its name; that of a sub-folder ends in `/`.
         name: &'a OsStr,
         /// Why.
         error: &'a io::Error,
@@ -122,6 +123,13 @@ pub enum SyncEvent<'a> {
         error: &'a client::Error,
         /// The pause.
         pause: Duration,
+    },
+    /// A server failed, and another one is used from now on, at once. // R6
+    ServerChanged {
+        /// The server that failed, and how.
+        failed: &'a client::ReplicaError,
+        /// The other one, as the program named it.
+        address: &'a str,
     },
     /// The server admits fewer connections than were asked for.
     FewerConnections {

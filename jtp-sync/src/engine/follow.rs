@@ -13,6 +13,7 @@ use super::error::Error;
 use super::event::SyncEvent;
 use super::listing::{Received, receive_entries};
 use super::race::{Either, race};
+use super::replicas::fail_over;
 use super::run::{Run, is_transient};
 
 /// How often the catalog and the folder are compared as a whole. // N5
@@ -82,8 +83,14 @@ impl<R: Runtime> Run<R> {
             }
             let error = match ended {
                 Ok(_) => continue,
-                Err(Error::Client(error)) if error.is_transient() => error,
+                Err(Error::Client(error)) => error,
                 Err(error) => return Err(error),
+            };
+            let error = match fail_over(&self.session, &mut client, error) {
+                // The LIST of the new server has what was missed. // N5
+                Ok(_) => continue,
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error.into()),
             };
             // The server may admit more after that.
             single = false;
@@ -110,6 +117,7 @@ impl<R: Runtime> Run<R> {
             state.bulk = true;
         }
         let begun = self.runtime.now();
+        let server = client.address().map(str::to_owned);
         let mut entries = client.entries_and_watch();
         let listed = Box::pin(receive_entries(&self.session, &mut entries)).await;
         let received = Received {
@@ -139,6 +147,10 @@ impl<R: Runtime> Run<R> {
         let (mut events, mut announced_bytes) = (0, 0);
         loop {
             self.session.check()?;
+            if self.main.client.address() != server.as_deref() {
+                // Images are fetched from another server: that one is watched.
+                return Ok(End::Again);
+            }
             // Checked first, so that a constant flow of events does not postpone it.
             let now = self.runtime.now();
             let list_due = list_at.is_some_and(|at| at <= now);

@@ -18,6 +18,9 @@ use crate::inventory::Inventory;
 /// The memory that an image of the catalog takes, apart from its name, in bytes.
 const ENTRY_BYTES: usize = 100;
 
+/// The memory that a folder in the names of a catalog takes, in bytes. // W9
+const FOLDER_BYTES: usize = 40;
+
 /// What has arrived of a LIST.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Received {
@@ -57,7 +60,7 @@ impl<R: Runtime> Run<R> {
         let Ok(folder) = self.session.folder() else {
             return Ok(None);
         };
-        FolderScan::start(folder, self.scan_mode).map(Some)
+        FolderScan::start(folder, self.scan_mode, self.in_folders).map(Some)
     }
 
     /// One that is only looked at may be missing.
@@ -132,19 +135,31 @@ impl<R: Runtime> Run<R> {
             drop(entries);
             let error = match result {
                 Ok(()) => return Ok(received),
-                Err(Error::Client(error)) if error.is_transient() => error,
+                Err(Error::Client(error)) => error,
                 Err(error) => return Err(error),
             };
-            // A server that was never reached may not exist.
-            if !self.is_connected && matches!(error, ClientFailure::Connect { .. }) {
-                return Err(error.into());
-            }
-            self.is_connected = true;
+            let is_transient = error.is_transient();
             if self.main.is_second(&error) {
                 return Err(error.into());
             }
             let same = received.entries > 0 && received.entries == before;
-            if same || (is_timeout(&error) && received.is_nearly_complete()) {
+            if is_transient && same {
+                return Ok(received);
+            }
+            let timed_out = is_timeout(&error);
+            let Err(error) = self.main.fail_over(error) else {
+                before = received.entries;
+                continue;
+            };
+            if !error.is_transient() {
+                return Err(error.into());
+            }
+            // A server that was never reached may not exist.
+            if !self.is_connected && was_never_reached(&error) {
+                return Err(error.into());
+            }
+            self.is_connected = true;
+            if timed_out && received.is_nearly_complete() {
                 return Ok(received);
             }
             before = received.entries;
@@ -176,7 +191,8 @@ pub(super) async fn receive_entries<R: Runtime>(
             bytes += ENTRY_BYTES + entry.name.len();
             let state = &mut *session.state();
             session.add_entry(state, &entry);
-            if state.planner.len() > max_entries || bytes > max_bytes {
+            let needed = bytes + FOLDER_BYTES * state.planner.folders();
+            if state.planner.len() > max_entries || needed > max_bytes {
                 return Err(Error::CatalogTooLarge {
                     entries: max_entries,
                     bytes: max_bytes,
@@ -188,6 +204,16 @@ pub(super) async fn receive_entries<R: Runtime>(
     match race(session.stopped(), receiving).await {
         Either::First(()) => Err(Error::Cancelled),
         Either::Second(result) => result,
+    }
+}
+
+fn was_never_reached(error: &ClientFailure) -> bool {
+    match error {
+        ClientFailure::Connect { .. } => true,
+        ClientFailure::Replicas(errors) => errors
+            .iter()
+            .all(|replica| was_never_reached(replica.error())),
+        _ => false,
     }
 }
 

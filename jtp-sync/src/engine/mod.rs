@@ -18,6 +18,7 @@ mod follow;
 mod listing;
 mod moves;
 mod race;
+mod replicas;
 mod request;
 mod run;
 mod scan;
@@ -64,6 +65,11 @@ pub struct FolderSync<R: Runtime> {
 
 impl<R: Runtime> FolderSync<R> {
     /// Configures a sync of a folder with the server of this client. The folder is created once the server has answered.
+    ///
+    /// With [`ClientBuilder::replica`] there are several servers of one catalog, of which one is used at a time. When it
+    /// fails, the next one goes on where it ended: what has arrived is not requested again, and the image that was arriving
+    /// is. An image that arrives broken is requested from the others (R2). What is to be fetched is then decided by the catalog of the new server: images that it lacks count as no longer
+    /// listed, and those that have arrived stay. // R6 R8
     pub fn builder<B>(
         server: ClientBuilder<R, B>,
         folder: impl Into<PathBuf>,

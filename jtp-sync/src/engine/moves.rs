@@ -145,7 +145,7 @@ impl Session {
         let over = match planned.expect {
             // Placing it fails if there is a file.
             Expect::Nothing if planned.from.is_none() => FileState::NOTHING,
-            _ => folder.look(to.as_str()).map_err(folder_error)?,
+            _ => look(folder, to.as_str())?,
         };
         let Some(from) = &planned.from else {
             let Over::Allowed { replaces } = self.may_replace(folder, planned, &over)? else {
@@ -168,7 +168,7 @@ impl Session {
                 replaced: replaces,
             });
         };
-        let source = folder.look(from).map_err(folder_error)?;
+        let source = look(folder, from)?;
         let is_own = source.is_same_file(&over);
         if !self.holds(folder, from, &source, id)?
             || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
@@ -203,7 +203,7 @@ impl Session {
             Expect::Nothing => Ok(false),
             Expect::Image(expected) => self.holds(folder, to, over, *expected),
             Expect::Copy { id, other } => {
-                let copy = folder.look(other).map_err(folder_error)?;
+                let copy = look(folder, other)?;
                 Ok(self.holds(folder, other, &copy, *id)? && self.holds(folder, to, over, *id)?)
             }
             // It is read only now. It may be the only copy of another image that the server still has.
@@ -257,9 +257,15 @@ impl Session {
     /// Passes to the planner what the folder has under a name.
     pub(super) fn look_again(&self, name: &str) -> Result<(), Error> {
         let folder = self.folder()?;
-        let file = folder.look(name)?;
+        let file = match folder.look(name) {
+            // It is not known what has this name.
+            Err(_) if is_below(name) => return self.name_is_reserved(name),
+            file => file?,
+        };
         let kind = if file.is_nothing() {
             None
+        } else if file.is_folder() {
+            Some(FileKind::Folder)
         } else if !file.is_file() {
             Some(FileKind::Reserved)
         } else {
@@ -277,6 +283,12 @@ impl Session {
             Some(kind) => planner.file_found(name, kind),
             None => planner.file_gone(name),
         }
+        Ok(())
+    }
+
+    fn name_is_reserved(&self, name: &str) -> Result<(), Error> {
+        let planner = &mut self.state().planner;
+        planner.file_found(name, FileKind::Reserved);
         Ok(())
     }
 
@@ -333,6 +345,15 @@ pub(super) fn concerns_all(error: &OutputError) -> bool {
     )
 }
 
-fn folder_error(error: OutputError) -> Obstacle {
-    Obstacle::Folder(error.into())
+/// What has this name now. An error below a sub-folder concerns that alone. // W9
+pub(super) fn look(folder: &OutputFolder, name: &str) -> Result<FileState, Obstacle> {
+    folder.look(name).map_err(|error| match is_below(name) {
+        true => Obstacle::Name(Cause::Folder(error)),
+        false => Obstacle::Folder(error.into()),
+    })
+}
+
+/// Whether a name is that of a file in a sub-folder.
+fn is_below(name: &str) -> bool {
+    name.contains('/')
 }

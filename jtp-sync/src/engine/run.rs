@@ -27,6 +27,8 @@ pub(super) struct Run<R: Runtime> {
     pub(super) clients: ClientBuilder<R, Client<R>>,
     pub(super) path: std::path::PathBuf,
     pub(super) scan_mode: jtp_store::ScanMode,
+    /// Images are in sub-folders, too. // W9
+    pub(super) in_folders: bool,
     /// Requests the catalog and images.
     pub(super) main: Connection<R>,
     connections: usize,
@@ -67,6 +69,7 @@ impl<R: Runtime> Run<R> {
             clients: config.clients.clone(),
             path: config.path.clone(),
             scan_mode,
+            in_folders: config.options.folders(),
             connections: config.connections,
             retries: config.retries,
             is_known,
@@ -110,15 +113,22 @@ impl<R: Runtime> Run<R> {
             self.main.workers.moves();
             self.main.drain().await;
             self.session.check()?;
-            let (wanted, wants_list, finished) = {
+            let (wanted, wants_list, is_other, finished) = {
                 let state = self.session.state();
                 let planner = &state.planner;
                 let wanted = planner.wanted().images;
-                (wanted, state.wants_list(), planner.is_finished())
+                (
+                    wanted,
+                    state.wants_list(),
+                    state.is_other_server,
+                    planner.is_finished(),
+                )
             };
             if wanted > 0 {
                 self.session.emit_planned();
                 Box::pin(self.fetch(wanted)).await?;
+            } else if is_other {
+                Box::pin(self.list(false)).await?;
             } else if wants_list && lists >= MAX_LISTS {
                 let state = &mut *self.session.state();
                 state.relist = false;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use event_listener::{Event, listener};
-use jtp_store::{FileContent, OutputError, OutputFolder, ScanMode, ScanSummary};
+use jtp_store::{FileContent, OutputError, OutputFolder, ScanMode, ScanSummary, ScannedFile};
 
 use super::error::Error;
 use super::session::lock;
@@ -27,10 +27,12 @@ pub(super) struct Scanned {
 }
 
 impl Scanned {
-    /// The unreadable files that the selection concerns. Those that are not known by name count as such.
+    /// The unreadable files that the selection concerns. Those that are not known by name count as such, and folders.
     pub(super) fn unreadable_in(&self, selection: &Selection) -> u64 {
-        let is_out =
-            |(name, _): &&(OsString, io::Error)| !selection.selects_extra(&name.to_string_lossy());
+        let is_out = |(name, _): &&(OsString, io::Error)| {
+            let name = name.to_string_lossy();
+            !name.ends_with('/') && !selection.selects_extra(&name)
+        };
         let out = self.unreadable.iter().filter(is_out).count();
         self.unreadable_count - u64::try_from(out).unwrap_or(0)
     }
@@ -48,13 +50,18 @@ struct Shared {
 pub(super) struct FolderScan(Arc<Shared>);
 
 impl FolderScan {
-    pub(super) fn start(folder: &OutputFolder, mode: ScanMode) -> Result<FolderScan, Error> {
+    /// `in_tree`: sub-folders, too. // W9
+    pub(super) fn start(
+        folder: &OutputFolder,
+        mode: ScanMode,
+        in_tree: bool,
+    ) -> Result<FolderScan, Error> {
         let shared = Arc::new(Shared::default());
         let (folder, ours) = (folder.clone(), AtEnd(Arc::clone(&shared)));
         thread::Builder::new()
             .name("jtp-sync scan".to_owned())
             .spawn(move || {
-                let result = scan(&folder, mode, &ours.0.stop);
+                let result = scan(&folder, mode, in_tree, &ours.0.stop);
                 *lock(&ours.0.result) = Some(result);
             })
             .map_err(Error::Thread)?;
@@ -90,11 +97,16 @@ impl Drop for AtEnd {
     }
 }
 
-fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scanned, OutputError> {
+fn scan(
+    folder: &OutputFolder,
+    mode: ScanMode,
+    in_tree: bool,
+    stop: &AtomicBool,
+) -> Result<Scanned, OutputError> {
     let mut inventory = Inventory::new();
     let mut unreadable = Vec::new();
     let mut unreadable_count = 0;
-    let summary = folder.scan(mode, stop, &mut |file| {
+    let mut found = |file: ScannedFile<'_>| {
         let kind = match file.content {
             FileContent::Image(id) => FileKind::Image(id),
             FileContent::Unrecognised(id) => FileKind::Unrecognised(id),
@@ -115,13 +127,28 @@ fn scan(folder: &OutputFolder, mode: ScanMode, stop: &AtomicBool) -> Result<Scan
                 FileKind::Unread
             }
             FileContent::Other => FileKind::Other,
+            FileContent::Folder => FileKind::Folder,
+            // Its name is known.
+            FileContent::UnreadableFolder(error) => {
+                unreadable_count += 1;
+                if unreadable.len() < MAX_UNREADABLE {
+                    let mut name = file.name.to_owned();
+                    name.push("/");
+                    unreadable.push((name, error));
+                }
+                return;
+            }
             _ => FileKind::Reserved,
         };
         // No image gets a name that is not UTF-8.
         if let Some(name) = file.name.to_str() {
             inventory.add(name, kind);
         }
-    })?;
+    };
+    let summary = match in_tree {
+        true => folder.scan_tree(mode, stop, &mut found)?,
+        false => folder.scan(mode, stop, &mut found)?,
+    };
     inventory.set_case_sensitive(summary.case_sensitive == Some(true));
     Ok(Scanned {
         inventory,

@@ -78,12 +78,16 @@ pub(super) struct State {
     unlisted_bytes: u64,
     /// An image arrived that no LIST names, and was not kept.
     pub(super) relist: bool,
+    /// Another server is used since the last LIST. Its catalog decides. // R8
+    pub(super) is_other_server: bool,
     /// Planned images that are arriving.
     pub(super) arriving: HashSet<ImageId>,
     /// Why images have failed so far.
     pub(super) causes: HashMap<ImageId, Cause>,
     /// Images in whose place the connection ended, and how often. They are requested last, and alone.
     pub(super) suspects: HashMap<ImageId, u32>,
+    /// If there are several servers, those that sent an image broken. It is one of the suspects.
+    pub(super) broken_by: HashMap<ImageId, Vec<Arc<str>>>,
     /// Files whose state is older have not changed since they were scanned.
     pub(super) settled_before: Option<SystemTime>,
     /// Files that the last scan could not read.
@@ -105,9 +109,11 @@ impl State {
             staged: HashMap::new(),
             unlisted_bytes: 0,
             relist: false,
+            is_other_server: false,
             arriving: HashSet::new(),
             causes: HashMap::new(),
             suspects: HashMap::new(),
+            broken_by: HashMap::new(),
             settled_before: None,
             unreadable: 0,
             in_flight: 0,
@@ -120,12 +126,24 @@ impl State {
     /// A LIST begins. It decides about the images that none has named.
     pub(super) fn begin_list(&mut self) {
         self.relist = false;
+        self.is_other_server = false;
         self.unlisted_bytes = 0;
         self.planner.begin_list();
     }
 
     pub(super) fn wants_list(&self) -> bool {
-        self.relist || self.planner.wants_list()
+        self.relist || self.is_other_server || self.planner.wants_list()
+    }
+
+    /// One of several servers sent a broken image. It is requested from each of the others before it counts. // R2
+    fn broken_at(&mut self, id: ImageId, (server, servers): (Arc<str>, usize)) -> FetchFailure {
+        self.suspects.entry(id).or_default();
+        let tried = self.broken_by.entry(id).or_default();
+        tried.push(server);
+        match tried.len() < servers {
+            true => FetchFailure::Interrupted,
+            false => FetchFailure::Broken,
+        }
     }
 
     pub(super) fn remember_cause(&mut self, id: ImageId, cause: Cause) {
@@ -276,6 +294,7 @@ impl Session {
         {
             let state = &mut *self.state();
             state.suspects.remove(&id);
+            state.broken_by.remove(&id);
             state.causes.remove(&id);
             if state.planner.length(id).is_none() {
                 let bytes = state.unlisted_bytes.saturating_add(length);
@@ -308,7 +327,8 @@ impl Session {
     }
 
     /// An image has arrived and is broken, or cannot be written. On a worker thread. // R2 R4
-    pub(super) fn broken(&self, id: ImageId, cause: Cause, flight: Flight) {
+    pub(super) fn broken(&self, id: ImageId, cause: Cause, mut flight: Flight) {
+        let server = flight.server.take();
         drop(flight);
         let is_final = matches!(
             cause,
@@ -322,6 +342,10 @@ impl Session {
         {
             let state = &mut *self.state();
             state.remember_cause(id, cause);
+            let failure = match server.filter(|_| !is_final) {
+                Some(server) => state.broken_at(id, server),
+                None => failure,
+            };
             state.planner.fetch_failed(id, failure);
         }
         if let Err(error) = self.run_moves() {
@@ -365,10 +389,16 @@ pub(super) struct Flight {
     id: Option<ImageId>,
     listed: u64,
     reported: u64,
+    /// Where it comes from, and of how many servers, if there are several.
+    server: Option<(Arc<str>, usize)>,
 }
 
 impl Flight {
-    pub(super) fn new(session: &Arc<Session>, id: ImageId) -> Flight {
+    pub(super) fn new(
+        session: &Arc<Session>,
+        id: ImageId,
+        server: Option<(Arc<str>, usize)>,
+    ) -> Flight {
         let state = &mut *session.state();
         let length = state.planner.length(id).unwrap_or(0);
         let counts = state.planner.awaits(id) && state.arriving.insert(id);
@@ -377,6 +407,7 @@ impl Flight {
             id: Some(id).filter(|_| counts),
             listed: if counts { u64::from(length) } else { 0 },
             reported: 0,
+            server,
         }
     }
 

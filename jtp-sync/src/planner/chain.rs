@@ -81,14 +81,14 @@ impl Planner {
         None
     }
 
-    /// Renames a file to a name with its image's ID.
+    /// Renames a file to a name with its image's ID, in the same folder.
     fn keep_aside(&mut self, file: Index) -> Option<Step> {
         let FileKind::Image(id) = self.files.kind(file) else {
             return None;
         };
         let from = self.name_of(file);
         let file_type = self.images.names.file_type(id).unwrap_or(FileType::Other);
-        let mut to = FileName::new(&from, id, file_type).with_id(id);
+        let mut to = FileName::beside(&from, id, file_type).with_id(id);
         if !self.is_unused(&to) {
             to = self.numbered(&to, id, false);
         }

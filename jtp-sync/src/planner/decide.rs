@@ -148,16 +148,22 @@ impl Planner {
     }
 
     /// Whether the folder has the image under this name. Names that differ only in their normal form are the same:
-    /// some file systems store another one than was asked for.
+    /// some file systems store another one than was asked for. Where case may be ignored, folders in another case are
+    /// the same, too: two names may be in one folder then. // W9
     pub(super) fn has_name(&self, slot: usize, id: ImageId, name: &FileName) -> bool {
         if self.images.has(slot, mark::AT_PLAIN)
             && self.images.names.safe(id).as_ref() == Some(name)
         {
             return true;
         }
-        self.files
-            .copies(id)
-            .any(|file| *nfc(self.files.name(file)) == *name.as_str())
+        let (folder, file) = parts(name.as_str());
+        self.files.copies(id).any(|copy| {
+            let found = nfc(self.files.name(copy));
+            let (found_folder, found_file) = parts(&found);
+            let is_folder = found_folder == folder
+                || (!self.case_sensitive && fold_case(found_folder) == fold_case(folder));
+            found_file == file && is_folder
+        })
     }
 
     /// The file of the image to rename: one whose name differs only in case, else the one with the smallest name.
@@ -183,6 +189,9 @@ impl Planner {
         if self.busy.contains_key(&*folded) {
             return Obstacle::Busy;
         }
+        if let Some(obstacle) = self.obstacle_to_folders(id, to, own) {
+            return obstacle;
+        }
         let single = self.images.names.only_with_fold(&folded);
         if let Some(holder) = single.and_then(|holder| self.images.slot(holder)) {
             if holder != slot || own.is_none() {
@@ -195,9 +204,10 @@ impl Planner {
                 continue;
             }
             let here = match self.files.kind(file) {
-                FileKind::Reserved | FileKind::Other | FileKind::Unrecognised(_) => {
-                    return Obstacle::Blocked;
-                }
+                FileKind::Folder
+                | FileKind::Reserved
+                | FileKind::Other
+                | FileKind::Unrecognised(_) => return Obstacle::Blocked,
                 FileKind::Unread if self.options.fetch() == Fetch::All => Expect::Unread,
                 FileKind::Unread => return Obstacle::Blocked,
                 FileKind::Image(content) if content == id => Expect::Image(id),
@@ -216,6 +226,42 @@ impl Planner {
             }
         }
         Obstacle::Free(expect)
+    }
+
+    /// What has to happen before the folders of this name can be there: files in their place are renamed. // W9
+    fn obstacle_to_folders(
+        &mut self,
+        id: ImageId,
+        to: &FileName,
+        own: Option<Index>,
+    ) -> Option<Obstacle> {
+        for folder in to.folders() {
+            if self.busy.contains_key(&*fold_case(folder)) {
+                return Some(Obstacle::Busy);
+            }
+            for file in self.files_like(folder) {
+                let content = match self.files.kind(file) {
+                    FileKind::Folder => continue,
+                    FileKind::Image(content) => content,
+                    _ => return Some(Obstacle::Blocked),
+                };
+                let holder = self.images.slot(content);
+                if holder.is_some_and(|holder| self.images.has(holder, mark::STUCK)) {
+                    return Some(Obstacle::Blocked);
+                }
+                if content == id || Some(file) == own {
+                    return Some(Obstacle::KeepAside(file));
+                }
+                return Some(match self.use_of(file, content) {
+                    Obstacle::Free(_) | Obstacle::KeepAside(_) if self.options.keep_existing() => {
+                        Obstacle::Blocked
+                    }
+                    Obstacle::Free(_) => Obstacle::KeepAside(file),
+                    obstacle => obstacle,
+                });
+            }
+        }
+        None
     }
 
     /// Whether a file with another image may be replaced.
@@ -370,4 +416,9 @@ impl Planner {
             _ => {}
         }
     }
+}
+
+/// The folders of a path, and the file in them.
+fn parts(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
 }

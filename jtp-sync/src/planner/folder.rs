@@ -1,6 +1,6 @@
 //! What the planner knows about the files of the folder.
 
-use jtp_core::ImageId;
+use jtp_core::{ImageId, nfc};
 use jtp_store::fold_case;
 
 use super::{Planner, mark};
@@ -35,6 +35,25 @@ impl Planner {
             FileKind::Image(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// The image that a file contains whose name differs from this one only in the case of its folders and in its normal
+    /// form, and that name: the file system may have put the file into a folder that was there in another case. // W9
+    fn alike(&self, name: &str) -> Option<(String, ImageId)> {
+        let folded = fold_case(name);
+        let plain = self.images.names.only_with_fold(&folded).filter(|id| {
+            let slot = self.images.slot(*id);
+            slot.is_some_and(|slot| self.images.has(slot, mark::AT_PLAIN))
+        });
+        let plain = plain.and_then(|id| Some((self.images.names.safe(id)?.to_string(), id)));
+        let files = self.files.with_fold(&folded).into_iter();
+        let files = files.filter_map(|file| match self.files.kind(file) {
+            FileKind::Image(id) => Some((self.name_of(file), id)),
+            _ => None,
+        });
+        let file = |path: &str| nfc(path.rsplit('/').next().unwrap_or(path)).into_owned();
+        let mut alike = plain.into_iter().chain(files);
+        alike.find(|(other, _)| file(other) == file(name))
     }
 
     /// The image whose file has this name, if that is not in `files`.
@@ -115,7 +134,7 @@ impl Planner {
         };
         let all = self.options.fetch() == Fetch::All;
         if all && self.is_folder_known {
-            inventory.resolve(|name| self.content(name));
+            inventory.resolve(|name| self.content(name), |name| self.alike(name));
         }
         self.files = Files::default();
         self.case_sensitive = inventory.is_case_sensitive();

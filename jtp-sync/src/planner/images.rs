@@ -70,6 +70,16 @@ pub(super) struct Images {
 }
 
 impl Images {
+    pub(super) fn new(folders: bool) -> Images {
+        Images {
+            names: match folders {
+                true => NamePlan::with_folders(),
+                false => NamePlan::new(),
+            },
+            ..Images::default()
+        }
+    }
+
     /// Makes the tables as long as the names need.
     pub(super) fn extend(&mut self) {
         while self.states.len() < self.names.slots() {

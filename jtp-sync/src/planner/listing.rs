@@ -1,7 +1,7 @@
 //! LISTs and events.
 
 use jtp_core::{FileType, ImageId, nfc};
-use jtp_store::{FileName, fold_case};
+use jtp_store::fold_case;
 
 use super::{Planner, State, mark};
 use crate::step::{ListReport, Reason, Received};
@@ -236,12 +236,15 @@ impl Planner {
             self.images.names.supersede(earlier);
         }
         // Another image may share the safe name from now on: both have a suffix then.
-        let safe = FileName::new(name, id, file_type);
-        let sharer = self.images.names.only_with_fold(&fold_case(safe.as_str()));
-        if let Some(slot) = sharer.and_then(|sharer| self.images.slot(sharer)) {
-            self.materialise(slot);
-            self.ready.push_back(slot);
-            self.restart_chain(slot);
+        let safe = self.images.names.file_name(name, id, file_type);
+        self.name_is_shared(&fold_case(safe.as_str()));
+        // Or it has the name of a folder from now on. Around a known folder, all are known.
+        for folder in safe.folders() {
+            let folded = fold_case(folder);
+            if self.images.names.is_folder(&folded) {
+                break;
+            }
+            self.name_is_shared(&folded);
         }
         let is_new = self.images.slot(id).is_none();
         self.images.names.add(id, name, file_type);
@@ -255,6 +258,16 @@ impl Planner {
             }
         }
         earlier
+    }
+
+    /// The image that has this safe name alone will have its ID as a suffix.
+    fn name_is_shared(&mut self, folded: &str) {
+        let sharer = self.images.names.only_with_fold(folded);
+        if let Some(slot) = sharer.and_then(|sharer| self.images.slot(sharer)) {
+            self.materialise(slot);
+            self.ready.push_back(slot);
+            self.restart_chain(slot);
+        }
     }
 
     /// Whether the last LIST or event left the image out.

@@ -5,7 +5,7 @@ use jtp_store::{FileName, fold_case};
 
 use super::{Planner, mark};
 use crate::inventory::FileKind;
-use crate::options::Names;
+use crate::options::{Fetch, Names};
 
 impl Planner {
     /// The name that an image is to have.
@@ -13,7 +13,9 @@ impl Planner {
         // The type matters only for images without a name.
         let name = self.images.names.name(id, FileType::Other);
         if self.images.has(slot, mark::NUMBERED) {
-            return self.numbered(&name.with_id(id), id, true);
+            // Not in its folder: perhaps nothing can be written there. // W9
+            let flat = name.with_id(id).flattened(id, FileType::Other);
+            return self.numbered(&flat, id, true);
         }
         if self.images.has(slot, mark::DIVERTED) {
             return name.with_id(id);
@@ -21,12 +23,13 @@ impl Planner {
         name
     }
 
-    /// The first of the names with a number that no file has, or with `own` also one that a file with the image has.
+    /// The first of the names with a number in the same folder that no file has. With `own`, also one of a file that
+    /// contains the image, or that was not read.
     pub(super) fn numbered(&self, name: &FileName, id: ImageId, own: bool) -> FileName {
-        let (stem, extension) = name
+        let (folder, file) = name
             .as_str()
-            .rsplit_once('.')
-            .unwrap_or((name.as_str(), "img"));
+            .split_at(name.as_str().len() - name.file().len());
+        let (stem, extension) = file.rsplit_once('.').unwrap_or((file, "img"));
         let suffix = format!("-{id}");
         // Short enough that the ID and the number are not cut off.
         let stem: String = stem
@@ -37,12 +40,17 @@ impl Planner {
             .collect();
         let mut n = 1u64;
         loop {
-            let name = FileName::new(
-                &format!("{stem}{suffix}-{n}.{extension}"),
+            let name = FileName::beside(
+                &format!("{folder}{stem}{suffix}-{n}.{extension}"),
                 id,
                 FileType::Other,
             );
-            let is_own = |file| own && self.files.kind(file) == FileKind::Image(id);
+            let is_own = |file| match self.files.kind(file) {
+                FileKind::Image(content) => own && content == id,
+                // With this ID in its name. It is read before it is replaced.
+                FileKind::Unread => own && self.options.fetch() == Fetch::All,
+                _ => false,
+            };
             if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
                 return name;
             }
@@ -69,6 +77,7 @@ impl Planner {
         let single = self.images.names.only_with_fold(&folded);
         let holder = single.and_then(|holder| self.images.slot(holder));
         !self.busy.contains_key(&*folded)
+            && !self.images.names.is_folder(&folded)
             && !holder.is_some_and(|holder| self.images.has(holder, mark::AT_PLAIN))
             && self.files.with_fold(&folded).is_empty()
     }
@@ -103,7 +112,8 @@ fn is_made(name: &str, id: ImageId) -> bool {
 
 /// The ID that a name was made from.
 fn id_in(name: &str) -> Option<ImageId> {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let file = name.rsplit_once('/').map_or(name, |(_, file)| file);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     let (rest, last) = stem.rsplit_once('-').unwrap_or(("", stem));
     if let Ok(id) = last.parse() {
         return Some(id);

@@ -47,7 +47,9 @@ impl Planner {
         match outcome {
             Outcome::Done => self.done(slot, id, &step),
             Outcome::Stale => match slot {
+                // The scan has found the file that has this name now.
                 Some(_) if step.is_outdated => {}
+                None if step.is_outdated && step.kind != MoveKind::Place => {}
                 Some(slot) if self.images.count_stale(slot) < MAX_STALE => {}
                 _ => self.failed(slot, id, &step),
             },

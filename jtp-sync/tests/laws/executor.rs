@@ -114,6 +114,9 @@ impl<'a> Run<'a> {
             };
             assert!(inventory.add(name, kind));
         }
+        for folder in self.folder.folders() {
+            assert!(inventory.add(folder, FileKind::Folder));
+        }
         self.log.push(format!("scan: {inventory:?}"));
         self.planner.set_folder(inventory);
         self.scanned = true;
@@ -218,7 +221,11 @@ impl<'a> Run<'a> {
     fn check_rename(&self, id: ImageId, from: &str) {
         let needs = |other: &ImageId| {
             let name = self.planner.name(*other);
-            *other != id && name.is_some_and(|name| fold_case(name.as_str()) == fold_case(from))
+            name.is_some_and(|name| {
+                let own = Some(name.as_str()).filter(|_| *other != id);
+                let mut needed = name.folders().chain(own);
+                needed.any(|name| fold_case(name) == fold_case(from))
+            })
         };
         let may_stay = self.options.names() == Names::Any && !is_made(from, id);
         assert!(
@@ -255,6 +262,9 @@ impl<'a> Run<'a> {
     fn look_at(&mut self, name: &str) {
         match self.folder.files.get(name) {
             Some(kind) => self.planner.file_found(name, *kind),
+            None if self.folder.is_folder(name) => {
+                self.planner.file_found(name, FileKind::Folder);
+            }
             None => self.planner.file_gone(name),
         }
     }
@@ -274,7 +284,10 @@ impl<'a> Run<'a> {
         };
         let to = to.as_str();
         assert!(
-            !to.contains(['/', '\\']) && !to.starts_with('.') && has_image_extension(to),
+            to.split('/')
+                .all(|part| !part.starts_with('.') && !part.is_empty())
+                && !to.contains('\\')
+                && has_image_extension(to),
             "R5: {to}"
         );
         let there = self
@@ -283,7 +296,7 @@ impl<'a> Run<'a> {
             .filter(|there| Some(there) != from.as_ref());
         let content = there.as_ref().map(|there| self.folder.files[there]);
         let is_expected = match (&expect, content) {
-            (_, None) => true,
+            (_, None) => !self.folder.is_folder(to),
             (Expect::Image(id), Some(kind)) => kind == FileKind::Image(*id),
             (Expect::Copy { id, other }, Some(kind)) => {
                 kind == FileKind::Image(*id)
@@ -330,7 +343,9 @@ impl<'a> Run<'a> {
             name.as_ref()
                 .is_some_and(|name| self.folder.immutable.contains(name))
         };
-        let fails = is_immutable(&from) || is_immutable(&there);
+        // A file is in place of a folder.
+        let has_no_folder = !self.folder.in_place_of_folders(to).is_empty();
+        let fails = is_immutable(&from) || is_immutable(&there) || has_no_folder;
         if fails || (self.trouble.errors && self.rng.percent(8)) {
             self.log.push(format!("failed: {id} to {to}"));
             return self.planner.report(id, Outcome::Failed);
@@ -390,7 +405,7 @@ impl<'a> Run<'a> {
         if let Some(there) = &there {
             self.folder.files.remove(there);
         }
-        self.folder.files.insert(to.to_owned(), FileKind::Image(id));
+        self.folder.insert(to, FileKind::Image(id));
         self.done[kind] += 1;
         self.planner.report(id, Outcome::Done);
     }
@@ -399,7 +414,7 @@ impl<'a> Run<'a> {
 /// Someone else changes the folder.
 pub(crate) fn disturb(folder: &mut Folder, rng: &mut Rng) {
     let names: Vec<String> = folder.files.keys().cloned().collect();
-    let name = random_name(rng).replace('/', "_");
+    let name = random_name(rng).replace('/', "_").replace('⧸', "/");
     match rng.below(6) {
         5 => {
             // A name made from an ID, most often from that of the image in it.
@@ -425,6 +440,9 @@ pub(crate) fn disturb(folder: &mut Folder, rng: &mut Rng) {
             let from = rng.pick(&names).clone();
             if let Some(kind) = folder.files.remove(&from) {
                 folder.put(&name, kind);
+                if folder.find(&name).is_none() {
+                    folder.files.insert(from, kind);
+                }
             }
         }
         _ => {

@@ -157,6 +157,46 @@ impl History {
         }
     }
 
+    /// Whether a holder of the image has this name. Folders may be in another case if the planner does not know better.
+    fn has_name(&self, name: &FileName, holders: &[&str]) -> bool {
+        let parts = |name: &str| {
+            let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+            let folder = match self.folder.case_sensitive {
+                true => folder.to_owned(),
+                false => fold_case(folder).into_owned(),
+            };
+            (folder, nfc(file).into_owned())
+        };
+        let wanted = parts(name.as_str());
+        holders.iter().any(|holder| parts(holder) == wanted)
+    }
+
+    /// Whether a folder has the name, or a file that stays is in place of a folder of it.
+    fn is_obstructed(&self, name: &FileName) -> bool {
+        let stays = |(file, kind): (&String, &FileKind)| match kind {
+            FileKind::Image(_) => {
+                let is_unread = self.options.fetch() == Fetch::All && self.folder.unread;
+                let is_any = self.options.names() == Names::Any;
+                let is_immutable = self.folder.immutable.contains(file);
+                is_immutable || self.options.keep_existing() || is_unread || is_any
+            }
+            _ => true,
+        };
+        let is_above = |file: &str| {
+            let mut folders = name.folders();
+            folders.any(|folder| fold_case(folder) == fold_case(file))
+        };
+        let folders = self.folder.folders();
+        folders
+            .iter()
+            .any(|folder| fold_case(folder) == fold_case(name.as_str()))
+            || self
+                .folder
+                .files
+                .iter()
+                .any(|file| is_above(file.0) && stays(file))
+    }
+
     /// With `Names::Any`: an image whose files all have names made from its ID has its own name if that is free.
     fn check_own_name(&self, id: ImageId, name: &FileName, holders: &[&str]) {
         let is_kept = |(other, kind): (&String, &FileKind)| {
@@ -168,11 +208,12 @@ impl History {
         };
         let similar =
             |(other, _): &(&String, &FileKind)| fold_case(other) == fold_case(name.as_str());
-        let has_name = holders.iter().any(|holder| *nfc(holder) == *name.as_str());
+        let has_name = self.has_name(name, holders);
         let is_stuck = holders
             .iter()
             .any(|holder| self.folder.immutable.contains(*holder));
-        let is_taken = self.folder.files.iter().filter(similar).any(is_kept);
+        let is_taken =
+            self.folder.files.iter().filter(similar).any(is_kept) || self.is_obstructed(name);
         assert!(
             has_name || is_stuck || is_taken || !holders.iter().all(|name| is_made(name, id)),
             "R8 (c): {name} is free, and {id} under {holders:?}"
@@ -196,25 +237,25 @@ impl History {
                 continue;
             }
             let suffixed = name.with_id(id);
-            let has = |name: &str| holders.iter().any(|holder| *nfc(holder) == *name);
+            let has = |name: &FileName| self.has_name(name, &holders);
             let is_taken = self.folder.files.iter().any(|(other, kind)| {
                 let stays = self.folder.immutable.contains(other) || self.options.keep_existing();
                 let is_similar = fold_case(other) == fold_case(name.as_str());
                 is_similar && (!matches!(kind, FileKind::Image(_)) || stays)
-            });
+            }) || self.is_obstructed(&name);
             let is_stuck = holders
                 .iter()
                 .any(|holder| self.folder.immutable.contains(*holder));
             let is_free = !is_taken && !is_stuck;
             assert!(
-                has(name.as_str()) || !is_free,
+                has(&name) || !is_free,
                 "R8 (c): {id} is not under {name}, but {holders:?}"
             );
             let suffix_taken = self.folder.files.iter().any(|(other, kind)| {
                 fold_case(other) == fold_case(suffixed.as_str()) && *kind != FileKind::Image(id)
-            });
+            }) || self.is_obstructed(&suffixed);
             assert!(
-                has(name.as_str()) || has(suffixed.as_str()) || is_stuck || suffix_taken,
+                has(&name) || has(&suffixed) || is_stuck || suffix_taken,
                 "R8 (c): {id} is neither under {name} nor under {suffixed}, but {holders:?}"
             );
         }

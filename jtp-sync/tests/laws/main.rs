@@ -7,6 +7,7 @@ mod calls;
 mod cases;
 mod copies;
 mod executor;
+mod folders;
 mod histories;
 mod left_out;
 mod model;

@@ -37,6 +37,8 @@ impl Rng {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Folder {
     pub(crate) files: BTreeMap<String, FileKind>,
+    /// Folders, which stay when they are empty.
+    pub(crate) made: BTreeSet<String>,
     /// Whether names that differ in case or normal form are one.
     pub(crate) folding: bool,
     /// Whether the program knows that they are not.
@@ -65,12 +67,48 @@ impl Folder {
         self.files.keys().find(is).cloned()
     }
 
+    fn is_equal(&self, one: &str, two: &str) -> bool {
+        one == two || (self.folding && fold_case(one) == fold_case(two))
+    }
+
+    pub(crate) fn is_folder(&self, name: &str) -> bool {
+        let mut folders = self.made.iter();
+        folders.any(|folder| self.is_equal(folder, name))
+    }
+
+    pub(crate) fn folders(&self) -> &BTreeSet<String> {
+        &self.made
+    }
+
+    /// The files in place of the folders of a name.
+    pub(crate) fn in_place_of_folders(&self, name: &str) -> Vec<String> {
+        let folders = folders(name);
+        folders.filter_map(|folder| self.find(folder)).collect()
+    }
+
+    /// Adds a file, and its folders; in a folder that is there in another case, if the file system ignores case.
+    pub(crate) fn insert(&mut self, name: &str, kind: FileKind) {
+        let mut path = name.to_owned();
+        for folder in folders(name) {
+            if let Some(there) = self.made.iter().find(|there| self.is_equal(there, folder)) {
+                path = format!("{there}{}", &name[folder.len()..]);
+                break;
+            }
+        }
+        self.made.extend(folders(&path).map(str::to_owned));
+        self.files.insert(path, kind);
+    }
+
+    /// Does nothing if there is a folder of this name, or a file in place of its folder.
     pub(crate) fn put(&mut self, name: &str, kind: FileKind) {
+        if self.is_folder(name) || !self.in_place_of_folders(name).is_empty() {
+            return;
+        }
         if let Some(old) = self.find(name) {
             self.files.remove(&old);
             self.immutable.remove(&old);
         }
-        self.files.insert(name.to_owned(), kind);
+        self.insert(name, kind);
     }
 
     pub(crate) fn holders(&self, id: ImageId) -> Vec<&str> {
@@ -96,6 +134,11 @@ impl Folder {
         }
         images
     }
+}
+
+/// The folders of a path, the innermost first.
+pub(crate) fn folders(path: &str) -> impl Iterator<Item = &str> {
+    path.rmatch_indices('/').map(|(at, _)| &path[..at])
 }
 
 /// What a server lists, in its order.
@@ -132,7 +175,7 @@ impl Server {
                 first.insert(*id, order.iter().find(|(other, _)| other == id).unwrap().1);
             }
         }
-        let mut plan = NamePlan::new();
+        let mut plan = NamePlan::with_folders();
         for (id, name) in &order {
             plan.add(*id, name, FileType::Png);
         }
@@ -242,6 +285,15 @@ pub(crate) fn random_name(rng: &mut Rng) -> String {
             "makefile.img",
             "-x.png",
             "x/y.png",
+            "d⧸a.png",
+            "D⧸a.png",
+            "d⧸A.png",
+            "d⧸e⧸a.png",
+            "d⧸e.png",
+            "a.png⧸b.png",
+            "A.png⧸b.png",
+            "é.png⧸d.png⧸a.png",
+            "d⧸e.png⧸a.png",
         ]))
         .to_owned(),
     }
@@ -249,6 +301,7 @@ pub(crate) fn random_name(rng: &mut Rng) -> String {
 
 /// Whether a name was made from an ID: `<id>.<ext>`, or one that ends in `-<id>` or `-<id>-<number>`.
 pub(crate) fn is_made(name: &str, id: ImageId) -> bool {
+    let name = name.rsplit_once('/').map_or(name, |(_, file)| file);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let digits = stem.trim_end_matches(|c: char| c.is_ascii_digit());
     let unnumbered = digits.strip_suffix('-').unwrap_or(stem);

@@ -8,6 +8,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::{Message, seconds};
 use crate::client_args::ClientArgs;
+use crate::endpoint::Endpoint;
 use crate::escape::{escaped, escaped_chain, shortened};
 use crate::exit::Exit;
 use crate::tls::host_name::{HostName, listed};
@@ -15,31 +16,33 @@ use crate::tls::identity::Identity;
 use crate::tls::is_version_1;
 use crate::tls::trust::Trust;
 
-pub(super) fn message(source: &io::Error, args: &ClientArgs) -> Message {
-    let at = &args.addr;
+pub(super) fn message(source: &io::Error, args: &ClientArgs, at: &Endpoint) -> Message {
     let message = |what: String| Message::new(Exit::Tls, what);
     let inner = source
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidCertificate(error)) => certificate_message(error, args),
+        Some(rustls::Error::InvalidCertificate(error)) => certificate_message(error, args, at),
         Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-            message(format!("{at} speaks TLS but not JTP")).with_hint("check --addr")
+            message(format!("{at} speaks TLS but not JTP"))
+                .with_hint(format!("check {}", args.servers.flag()))
         }
-        Some(rustls::Error::AlertReceived(alert)) => alert_message(*alert, args),
+        Some(rustls::Error::AlertReceived(alert)) => alert_message(*alert, args, at),
         _ if source.kind() == io::ErrorKind::TimedOut => {
             let after = if args.connect_timeout.is_zero() {
                 String::new()
             } else {
                 format!(" after {}", seconds(args.connect_timeout))
             };
-            message(format!("TLS handshake with {at} timed out{after}"))
-                .with_hint("if the server does not speak TLS, use --plain")
+            message(format!("TLS handshake with {at} timed out{after}")).with_hint(format!(
+                "if the server does not speak TLS, use {}",
+                at.plain_flag()
+            ))
         }
         _ if source.kind() == io::ErrorKind::UnexpectedEof => message(format!(
             "TLS handshake with {at} failed: the server closed the connection"
         ))
-        .with_hint("if it does not speak TLS, use --plain"),
+        .with_hint(format!("if it does not speak TLS, use {}", at.plain_flag())),
         _ => message(format!(
             "TLS handshake with {at} failed: {}",
             escaped_chain(source)
@@ -48,8 +51,7 @@ pub(super) fn message(source: &io::Error, args: &ClientArgs) -> Message {
 }
 
 /// The server ended the handshake, or a TLS 1.3 connection after the client's part of it.
-fn alert_message(alert: AlertDescription, args: &ClientArgs) -> Message {
-    let at = &args.addr;
+fn alert_message(alert: AlertDescription, args: &ClientArgs, at: &Endpoint) -> Message {
     let failed = || {
         Message::new(
             Exit::Tls,
@@ -86,11 +88,8 @@ fn alert_message(alert: AlertDescription, args: &ClientArgs) -> Message {
 }
 
 /// The server does not admit the client's key. // T7
-pub(super) fn not_admitted(args: &ClientArgs) -> Message {
-    let message = Message::new(
-        Exit::Tls,
-        format!("{} does not admit this client", args.addr),
-    );
+pub(super) fn not_admitted(args: &ClientArgs, at: &Endpoint) -> Message {
+    let message = Message::new(Exit::Tls, format!("{at} does not admit this client"));
     let Some(path) = &args.identity else {
         return message.with_hint("it may require a client certificate: pass one with --identity");
     };
@@ -103,14 +102,9 @@ pub(super) fn not_admitted(args: &ClientArgs) -> Message {
     }
 }
 
-fn certificate_message(error: &CertificateError, args: &ClientArgs) -> Message {
+fn certificate_message(error: &CertificateError, args: &ClientArgs, at: &Endpoint) -> Message {
     let trust = Trust::of(args);
-    let with = |what: &str| {
-        Message::new(
-            Exit::Tls,
-            format!("the certificate of {} {what}", args.addr),
-        )
-    };
+    let with = |what: &str| Message::new(Exit::Tls, format!("the certificate of {at} {what}"));
     let message = |what: &str| with(&format!("{what} (verified with {trust})"));
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -141,7 +135,7 @@ fn certificate_message(error: &CertificateError, args: &ClientArgs) -> Message {
                 .with_hint("the server needs a new one of version 3")
         }
         error => match (unexpected_key(error), &args.pin[..]) {
-            (Some(presented), pins @ [_, ..]) => unexpected_key_message(presented, pins, args),
+            (Some(presented), pins @ [_, ..]) => unexpected_key_message(presented, pins, at),
             _ => message(&format!(
                 "was rejected: {}",
                 shortened(&error.to_string(), 1_000)
@@ -162,14 +156,13 @@ fn unexpected_key(error: &CertificateError) -> Option<KeyFingerprint> {
 fn unexpected_key_message(
     presented: KeyFingerprint,
     pins: &[KeyFingerprint],
-    args: &ClientArgs,
+    at: &Endpoint,
 ) -> Message {
     let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
     Message::new(
         Exit::Tls,
         format!(
-            "the key of {} is {presented}, but --pin expects {}",
-            args.addr,
+            "the key of {at} is {presented}, but --pin expects {}",
             pins.join(" or ")
         ),
     )
@@ -221,7 +214,7 @@ mod tests {
         let flags = [&["client", "--addr", "host:1", "--tls"], flags].concat();
         let args = ClientArgs::parse_from(flags);
         let source = io::Error::other(rustls::Error::AlertReceived(alert));
-        let Message { exit, what, hint } = message(&source, &args);
+        let Message { exit, what, hint } = message(&source, &args, args.servers.first());
         assert_eq!(exit, Exit::Tls);
         hint.map_or(what.clone(), |hint| format!("{what}; {hint}"))
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jtp_store::DirStore;
+use jtp_store::{DirStore, LeftOutReason};
 use jtp_tokio::Peer;
 use jtp_tokio::server::{Observer, RequestKind, RequestSummary, Server};
 use jtp_tokio::store::ImageStore;
@@ -225,6 +225,11 @@ fn record_store(sources: &Sources) {
         counter!("jtp_small_image_lookups_total", "result" => result).absolute(small);
         counter!("jtp_variant_cache_lookups_total", "result" => result).absolute(variants);
     }
+    let left_out = sources.store.left_out();
+    for reason in LeftOutReason::ALL {
+        let count = float(left_out.count(*reason));
+        gauge!("jtp_files_left_out", "reason" => reason.as_str()).set(count);
+    }
     if let Some(cache) = sources.store.variant_cache() {
         gauge!("jtp_variant_cache_max_bytes").set(float(sources.variant_cache_size));
         if let Ok(used) = cache.used() {
@@ -259,6 +264,10 @@ fn describe() {
         (
             "jtp_catalog_bytes",
             "Bytes of the images in the catalog, as they travel.",
+        ),
+        (
+            "jtp_files_left_out",
+            "Files and sub-folders that are not in the catalog, as of the last scan.",
         ),
         ("jtp_connections_open", "Open connections."),
         ("jtp_watchers", "Connections that watch."),

@@ -19,7 +19,11 @@ impl Harness {
     fn new() -> Harness {
         let index = Arc::new(SharedIndex::new(Index::new(0)));
         let (ready, _) = mpsc::channel();
-        let mut tracker = Tracker::new(Arc::clone(&index), InitialIndex::new(None, ready));
+        let mut tracker = Tracker::new(
+            Arc::clone(&index),
+            Arc::default(),
+            InitialIndex::new(None, ready),
+        );
         let now = Instant::now();
         tracker.begin_initial(Vec::new(), 0);
         assert!(tracker.advance_initial(now));

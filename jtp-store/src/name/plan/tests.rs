@@ -1,6 +1,7 @@
 //! Tests of the name plan.
 
 use super::*;
+use crate::fold_case;
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
@@ -32,6 +33,10 @@ fn r5_a_name_equal_to_the_suffixed_name_of_another_image_gets_a_suffix() {
     let names = plan(&[(1, "a.png"), (2, "a.png"), (3, "A-0000000000000001.png")]);
     assert_eq!(names[0], "a-0000000000000001.png");
     assert_eq!(names[2], "A-0000000000000001-0000000000000003.png");
+    // HFS+ ignores joiners.
+    let joined = "a-000000000000000\u{200d}1.png";
+    let names = plan(&[(1, "a.png"), (2, "a.png"), (3, joined)]);
+    assert_eq!(names[2], format!("{}-0000000000000003.png", &joined[..21]));
     let alone = plan(&[(3, "a-0000000000000001.png"), (1, "x.png")]);
     assert_eq!(alone[0], "a-0000000000000001.png");
 }
@@ -67,32 +72,78 @@ fn n1_an_announced_image_replaces_one_of_the_same_name_but_not_of_another_case()
     assert_eq!(plan.len(), 3);
 }
 
+/// Names are unique, no file has the name of a folder, and neither depends on the order.
+fn check_unique(mut entries: Vec<(u64, String)>, turn: usize, empty: &NamePlan) {
+    let build = |entries: &[(u64, String)]| {
+        let mut plan = empty.clone();
+        for (id, name) in entries {
+            plan.add(ImageId(*id), name, FileType::Png);
+        }
+        plan
+    };
+    let first = build(&entries);
+    let turn = turn.min(entries.len());
+    entries.rotate_left(turn);
+    let second = build(&entries);
+    let (mut seen, mut folders) = (HashSet::new(), HashSet::new());
+    for (id, _) in &entries {
+        let name = first.name(ImageId(*id), FileType::Png);
+        assert_eq!(name, second.name(ImageId(*id), FileType::Png));
+        let is_new = seen.insert(name.folded().into_owned());
+        assert!(is_new, "{name} twice in {entries:?}");
+        folders.extend(name.folders().map(|folder| fold_case(folder).into_owned()));
+    }
+    let both: Vec<_> = seen.intersection(&folders).collect();
+    assert!(
+        both.is_empty(),
+        "files and folders in {entries:?}: {both:?}"
+    );
+    assert_eq!(first.folders(), folders.len());
+}
+
 proptest! {
     #[test]
     fn r5_names_are_unique_and_independent_of_the_order(
         entries in prop::collection::btree_map(
-            0..8u64, "[aA./]{0,3}(-000000000000000[0-7]){0,2}(.png)?|0{15}[0-7].png", 0..8),
+            0..8u64, "[aA./]{0,3}(-000000000000000\u{200d}?[0-7]){0,2}(.png)?|0{15}[0-7].png", 0..8),
         turn in 0..8usize,
     ) {
-        let build = |entries: &[(u64, String)]| {
-            let mut plan = NamePlan::new();
-            for (id, name) in entries {
-                plan.add(ImageId(*id), name, FileType::Png);
-            }
-            plan
-        };
-        let mut entries: Vec<_> = entries.into_iter().collect();
-        let first = build(&entries);
-        let turn = turn.min(entries.len());
-        entries.rotate_left(turn);
-        let second = build(&entries);
-        let mut seen = HashSet::new();
-        for (id, _) in &entries {
-            let name = first.name(ImageId(*id), FileType::Png);
-            prop_assert_eq!(&name, &second.name(ImageId(*id), FileType::Png));
-            prop_assert!(seen.insert(name.folded().into_owned()), "{} twice in {:?}", name, entries);
-        }
+        check_unique(entries.into_iter().collect(), turn, &NamePlan::new());
     }
+
+    #[test]
+    fn w9_names_with_folders_are_unique_and_no_file_has_the_name_of_a_folder(
+        entries in prop::collection::btree_map(
+            0..8u64,
+            "(([aA]|a.png|A.IMG|)(-000000000000000\u{200d}?[0-7](.png)?)?⧸){0,3}\
+             [aA.]{0,2}(-000000000000000\u{200d}?[0-7]){0,2}(.png)?|(0{15}[0-7].png⧸?){1,2}",
+            0..8),
+        turn in 0..8usize,
+    ) {
+        check_unique(entries.into_iter().collect(), turn, &NamePlan::with_folders());
+    }
+}
+
+#[test]
+fn w9_a_file_with_the_name_of_a_folder_has_a_suffix_while_the_folder_has_files() {
+    let mut plan = NamePlan::with_folders();
+    let png = FileType::Png;
+    plan.add(ImageId(1), "d⧸A.png", png);
+    let name = |plan: &NamePlan, id: u64| plan.name(ImageId(id), png).to_string();
+    assert_eq!(plan.only_with_fold("d/a.png"), Some(ImageId(1)));
+    assert_eq!(name(&plan, 1), "d/A.png");
+    plan.add(ImageId(2), "d⧸a.png⧸b⧸c.png", png);
+    plan.add(ImageId(3), "d⧸a.PNG⧸b⧸d.png", png);
+    assert!(plan.is_folder("d/a.png") && plan.is_folder("d") && !plan.is_folder("d/a.png/b/c.png"));
+    assert_eq!(plan.only_with_fold("d/a.png"), None);
+    assert_eq!(name(&plan, 1), "d/A-0000000000000001.png");
+    assert_eq!(name(&plan, 2), "d/a.png/b/c.png");
+    assert!(plan.supersede(ImageId(2)) && plan.remove(ImageId(3)));
+    assert_eq!(name(&plan, 1), "d/A-0000000000000001.png");
+    plan.add(ImageId(2), "d⧸b.png", png);
+    assert_eq!((&*name(&plan, 1), plan.folders()), ("d/A.png", 1));
+    assert!(plan.announce(ImageId(4), "d⧸b.png", png) == [ImageId(2)] && plan.remove(ImageId(4)));
+    assert!(plan.remove(ImageId(1)) && plan.folders() == 0);
 }
 
 #[test]

@@ -16,6 +16,28 @@ fn open_without_noreplace(path: &Path) -> OutputFolder {
     folder
 }
 
+fn at<'a>(folder: &'a OutputFolder, path: &'a str) -> Located<'a> {
+    folder.0.locate(path).unwrap()
+}
+
+fn rename_to_free(folder: &OutputFolder, from: &str, to: &str) -> io::Result<()> {
+    folder.0.rename_to_free(&at(folder, from), &at(folder, to))
+}
+
+fn remove_linked(folder: &OutputFolder, from: &str, to: &str) -> io::Result<()> {
+    folder.0.remove_linked(&at(folder, from), &at(folder, to))
+}
+
+fn rename_onto_itself(
+    folder: &OutputFolder,
+    from: &str,
+    to: &FileName,
+    over: &FileState,
+) -> io::Result<()> {
+    let (from, target) = (at(folder, from), at(folder, to.as_str()));
+    folder.0.rename_onto_itself(&from, to, &target, over)
+}
+
 fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -34,15 +56,15 @@ fn r8_without_noreplace_a_free_name_is_taken_by_a_hard_link() {
     let folder = open_without_noreplace(temp.path());
     let at = |name: &str| temp.path().join(name);
     fs::write(at("a"), b"a").unwrap();
-    folder.0.rename_to_free("a", "b").unwrap();
+    rename_to_free(&folder, "a", "b").unwrap();
     assert_eq!(names(temp.path()), ["b"]);
     fs::write(at("taken"), b"t").unwrap();
-    assert!(is_taken(folder.0.rename_to_free("b", "taken")));
+    assert!(is_taken(rename_to_free(&folder, "b", "taken")));
     fs::create_dir(at("dir")).unwrap();
-    assert!(is_taken(folder.0.rename_to_free("b", "dir")));
+    assert!(is_taken(rename_to_free(&folder, "b", "dir")));
     assert_eq!(names(temp.path()), ["b", "dir", "taken"]);
     assert_eq!(fs::read(at("taken")).unwrap(), b"t");
-    let missing = folder.0.rename_to_free("missing", "c").unwrap_err();
+    let missing = rename_to_free(&folder, "missing", "c").unwrap_err();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
 }
 
@@ -52,10 +74,10 @@ fn r8_a_file_that_another_program_puts_in_place_of_a_linked_one_is_not_removed()
     let folder = open_without_noreplace(temp.path());
     let at = |name: &str| temp.path().join(name);
     fs::write(at("new"), b"moved").unwrap();
-    folder.0.remove_linked("old", "new").unwrap();
+    remove_linked(&folder, "old", "new").unwrap();
     assert_eq!(names(temp.path()), ["new"], "removed");
     fs::write(at("old"), b"another program's").unwrap();
-    folder.0.remove_linked("old", "new").unwrap();
+    remove_linked(&folder, "old", "new").unwrap();
     assert_eq!(names(temp.path()), ["new", "old"], "replaced");
 }
 
@@ -65,10 +87,10 @@ fn r8_without_noreplace_and_hard_links_a_free_name_is_taken_by_a_rename() {
     let folder = open_without_noreplace(temp.path());
     // A folder cannot have hard links on any file system.
     fs::create_dir(temp.path().join("a")).unwrap();
-    folder.0.rename_to_free("a", "b").unwrap();
+    rename_to_free(&folder, "a", "b").unwrap();
     assert_eq!(names(temp.path()), ["b"]);
     fs::create_dir(temp.path().join("empty")).unwrap();
-    assert!(is_taken(folder.0.rename_to_free("b", "empty")));
+    assert!(is_taken(rename_to_free(&folder, "b", "empty")));
     assert_eq!(names(temp.path()), ["b", "empty"]);
 }
 
@@ -102,17 +124,17 @@ fn r8_a_file_that_is_renamed_onto_itself_is_moved_aside_under_a_visible_name() {
     fs::write(temp.path().join("a.png"), b"a").unwrap();
     let state = folder.look("a.png").unwrap();
     let to = name("A.png");
-    folder.0.rename_onto_itself("a.png", &to, &state).unwrap();
+    rename_onto_itself(&folder, "a.png", &to, &state).unwrap();
     assert_eq!(names(temp.path()), ["A.png"]);
     // Another program uses the name at that moment: the file goes back.
     fs::write(temp.path().join("b.png"), b"another").unwrap();
-    let taken = folder.0.rename_onto_itself("A.png", &name("b.png"), &state);
+    let taken = rename_onto_itself(&folder, "A.png", &name("b.png"), &state);
     assert!(is_taken(taken));
     assert_eq!(names(temp.path()), ["A.png", "b.png"]);
     // It is another file in the expected state, and not this one: it is replaced.
     let over = folder.look("b.png").unwrap();
     let to = name("b.png");
-    folder.0.rename_onto_itself("A.png", &to, &over).unwrap();
+    rename_onto_itself(&folder, "A.png", &to, &over).unwrap();
     assert_eq!(names(temp.path()), ["b.png"]);
     assert_eq!(fs::read(temp.path().join("b.png")).unwrap(), b"a");
 }
@@ -142,13 +164,13 @@ fn r5_an_image_with_a_name_like_a_short_name_is_replaced() {
     let folder = OutputFolder::open(temp.path()).unwrap();
     let to = name("NOTES~1.PNG");
     fs::write(temp.path().join("NOTES~1.PNG"), b"a").unwrap();
-    assert!(!folder.0.is_short_alias(&to).unwrap());
+    assert!(!folder.0.is_short_alias(&at(&folder, to.as_str())).unwrap());
     // Like a file system that ignores case: the other spelling leads to the same file.
     let (one, other) = ("NOTES~1.PNG", "nOTES~1.PNG");
     if !temp.path().join(other).exists() {
         fs::hard_link(temp.path().join(one), temp.path().join(other)).unwrap();
     }
-    assert!(!folder.0.is_short_alias(&to).unwrap());
+    assert!(!folder.0.is_short_alias(&at(&folder, to.as_str())).unwrap());
 }
 
 #[test]

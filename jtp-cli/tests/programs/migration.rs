@@ -1,0 +1,396 @@
+//! Runs the commands of docs/migration.md: ours, and those of rsync, rclone and wget where they are installed. With
+//! `JTP_ALL_TOOLS`, as in CI, they have to be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jtp_core::ImageId;
+use rustix::process::Signal;
+
+use crate::readme::{console_commands, page};
+use crate::support::{CLIENT, Process, ProcessOutput, TestDir, random_image};
+use crate::web::WebServer;
+
+/// Between a folder's name and a file's: `/` if the pictures are in sub-folders.
+const IN: &str = "-";
+
+/// The path of a picture.
+fn at(folder: &str, file: &str) -> String {
+    format!("{folder}{IN}{file}")
+}
+
+/// A folder's files by their paths below it.
+type Tree = BTreeMap<String, ImageId>;
+
+/// The machine `nas` with its folder `photos`, and the machine `here`, on which the commands are run.
+struct Machines {
+    dir: TestDir,
+    server: Process,
+    /// The `sha256:` line of the server.
+    key: String,
+    web: WebServer,
+}
+
+impl Machines {
+    fn new(serve: &str) -> Machines {
+        let dir = TestDir::new();
+        add_pictures(&dir.path("nas/photos"));
+        fs::create_dir_all(dir.path("here")).unwrap();
+        // What SSH does: a command on the other machine.
+        let ssh = "#!/bin/sh\nshift\ncd '@nas' && exec \"$@\"\n";
+        let nas = dir.path("nas").to_str().unwrap().to_owned();
+        write_script(&dir.path("ssh"), &ssh.replace("@nas", &nas));
+        let server = Machines::serve(&dir, serve);
+        let line = server.err.wait_for("the server's key is ");
+        let key = line
+            .split_whitespace()
+            .find(|word| word.starts_with("sha256:"));
+        let key = key
+            .unwrap()
+            .trim_matches(|c: char| !c.is_alphanumeric())
+            .to_owned();
+        // As copied to this machine.
+        fs::copy(dir.path("nas/cert.pem"), dir.path("here/cert.pem")).unwrap();
+        let web = WebServer::new(dir.path("nas"));
+        Machines {
+            dir,
+            server,
+            key,
+            web,
+        }
+    }
+
+    fn serve(dir: &TestDir, command: &str) -> Process {
+        let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+        dir.serve_in("nas", &args)
+    }
+
+    fn photos(&self) -> PathBuf {
+        self.dir.path("here/photos")
+    }
+
+    /// Runs a command of the page as a shell does. `None` if the program is not installed.
+    fn run(&self, command: &str) -> Option<ProcessOutput> {
+        let program = command.split_whitespace().next().unwrap();
+        if !is_installed(program) {
+            assert!(
+                std::env::var_os("JTP_ALL_TOOLS").is_none(),
+                "{program} is not installed"
+            );
+            return None;
+        }
+        Some(ProcessOutput::of(&mut self.shell(command)))
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let command = command
+            .replace("jtps://nas", &format!("jtps://{}", self.server.address))
+            .replace("sha256:8f43…c1e7", &self.key);
+        let mut shell = self.dir.command("sh", &["-c", &command]);
+        let programs = Path::new(CLIENT).parent().unwrap().to_str().unwrap();
+        let path = std::env::var("PATH").unwrap();
+        shell
+            .current_dir(self.dir.path("here"))
+            .env("PATH", format!("{programs}:{path}"))
+            .env("RSYNC_RSH", self.dir.path("ssh"))
+            .env("RCLONE_CONFIG", self.dir.path("none.conf"))
+            .env("RCLONE_CONFIG_NAS_TYPE", "alias")
+            .env("RCLONE_CONFIG_NAS_REMOTE", self.dir.path("nas"))
+            .env("http_proxy", format!("http://{}", self.web.address));
+        shell
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    if program == "client" {
+        return true;
+    }
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The pictures at first.
+fn add_pictures(photos: &Path) {
+    let of_years = [
+        at("2023", "a.jpg"),
+        at("2023", "b.png"),
+        at("2024", "c.jpg"),
+        at("2024", "d.webp"),
+        "top.jpg".to_owned(),
+    ];
+    let many = (0..40).map(|number| at("2022", &format!("{number}.jpg")));
+    for (seed, name) in (1..).zip(of_years.into_iter().chain(many)) {
+        write(&photos.join(name), seed);
+    }
+}
+
+fn write(path: &Path, seed: u64) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // Each length is another: rsync and rclone compare sizes, and times in whole seconds.
+    let length = usize::try_from(3_000 + seed).unwrap();
+    fs::write(path, random_image(seed, length)).unwrap();
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    crate::support::set_mode(path, 0o755);
+}
+
+/// The visible files below a folder.
+fn tree(folder: &Path) -> Tree {
+    fn add(folder: &Path, prefix: &str, tree: &mut Tree) {
+        for entry in fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(Result::unwrap)
+        {
+            let name = entry.file_name().into_string().unwrap();
+            let path = format!("{prefix}{name}");
+            if name.starts_with('.') {
+                continue;
+            }
+            match entry.file_type().unwrap().is_dir() {
+                true => add(&entry.path(), &format!("{path}/"), tree),
+                false => drop(tree.insert(path, ImageId::of(&fs::read(entry.path()).unwrap()))),
+            }
+        }
+    }
+    let mut found = Tree::new();
+    add(folder, "", &mut found);
+    found
+}
+
+/// Names, times and sizes of everything below a folder, hidden files too.
+fn details(folder: &Path) -> Vec<(PathBuf, i64, i64, u64)> {
+    let mut all = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let metadata = entry.metadata().unwrap();
+            let (secs, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+            all.push((entry.path(), secs, nanos, metadata.len()));
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The commands of a section, without those of the server.
+fn commands(number: usize) -> Vec<String> {
+    let text = page("docs/migration.md");
+    let section = text.split("\n## ").nth(number).unwrap();
+    let all = console_commands(section)
+        .into_iter()
+        .map(|found| found.command);
+    let ours: Vec<String> = all
+        .filter(|command| !command.starts_with("server "))
+        .collect();
+    assert!(ours[0].starts_with("client "), "{ours:?}");
+    ours
+}
+
+/// The command of the server, in the text before the sections or in one of them.
+fn serve(number: usize) -> String {
+    let text = page("docs/migration.md");
+    let section = text.split("\n## ").nth(number).unwrap();
+    let mut all = console_commands(section)
+        .into_iter()
+        .map(|found| found.command);
+    all.find(|command| command.starts_with("server ")).unwrap()
+}
+
+#[test]
+fn migration_page_has_six_sections_whose_commands_are_tested() {
+    let text = page("docs/migration.md");
+    let in_sections: usize = (1..=6).map(|number| commands(number).len()).sum();
+    assert_eq!(console_commands(&text).len(), in_sections + 2);
+}
+
+#[test]
+fn first_copy_is_the_same_with_each_program() {
+    let machines = Machines::new(&serve(0));
+    let expected = tree(&machines.dir.path("nas/photos"));
+    assert_eq!(expected.len(), 45);
+    for command in commands(1) {
+        let Some(output) = machines.run(&command) else {
+            continue;
+        };
+        assert_eq!(output.code, Some(0), "{command}: {output:?}");
+        assert_eq!(tree(&machines.photos()), expected, "{command}");
+        fs::remove_dir_all(machines.photos()).unwrap();
+    }
+}
+
+/// A month of changes: new, deleted, renamed, moved and edited pictures.
+fn change(machines: &Machines) {
+    let photos = machines.dir.path("nas/photos");
+    let picture = |folder: &str, file: &str| photos.join(at(folder, file));
+    write(&picture("2025", "new.jpg"), 1_000);
+    fs::remove_file(picture("2024", "d.webp")).unwrap();
+    fs::rename(picture("2023", "a.jpg"), picture("2023", "renamed.jpg")).unwrap();
+    fs::rename(photos.join("top.jpg"), picture("2023", "moved.jpg")).unwrap();
+    write(&picture("2024", "c.jpg"), 2_000);
+    machines.wait_for_list();
+}
+
+/// Whether the command deletes what is not on the other machine any more.
+fn deletes(command: &str) -> bool {
+    let words = ["--mirror", "--delete", "rclone sync"];
+    words.iter().any(|word| command.contains(word))
+}
+
+#[test]
+fn copy_is_back_in_step_after_a_month_with_each_program() {
+    let machines = Machines::new(&serve(0));
+    let first = commands(1);
+    for command in commands(2) {
+        let _ = fs::remove_dir_all(machines.photos());
+        let program = command.split(' ').next().unwrap();
+        let copy = first
+            .iter()
+            .find(|first| first.starts_with(program))
+            .unwrap();
+        machines.restore();
+        if machines.run(copy).is_none() {
+            continue;
+        }
+        fs::write(machines.photos().join("notes.txt"), "mine").unwrap();
+        let before = tree(&machines.photos());
+        change(&machines);
+        let output = machines.run(&command).unwrap();
+        assert_eq!(output.code, Some(0), "{command}: {output:?}");
+        let mut expected = tree(&machines.dir.path("nas/photos"));
+        if program == "client" {
+            // The new one and the edited one: those that were renamed are there.
+            assert!(output.out.contains("fetched 2 images"), "{output:?}");
+        }
+        if !deletes(&command) {
+            if program == "client" {
+                let renamed =
+                    |name: &str| name.ends_with("renamed.jpg") || name.ends_with("moved.jpg");
+                expected.retain(|name, _| !renamed(name));
+            }
+            // What is not on the server any more stays.
+            for (name, id) in before {
+                expected.entry(name).or_insert(id);
+            }
+        } else if program == "client" {
+            // What is no image is not touched.
+            expected.insert("notes.txt".to_owned(), before["notes.txt"]);
+        }
+        assert_eq!(tree(&machines.photos()), expected, "{command}");
+    }
+}
+
+#[test]
+fn pattern_selects_the_same_pictures_with_each_program() {
+    let machines = Machines::new(&serve(0));
+    let mut expected = tree(&machines.dir.path("nas/photos"));
+    expected.retain(|name, _| name.ends_with(".jpg"));
+    assert_eq!(expected.len(), 43);
+    for command in commands(3) {
+        let Some(output) = machines.run(&command) else {
+            continue;
+        };
+        assert_eq!(output.code, Some(0), "{command}: {output:?}");
+        assert_eq!(tree(&machines.photos()), expected, "{command}");
+        fs::remove_dir_all(machines.photos()).unwrap();
+    }
+}
+
+#[test]
+fn dry_run_shows_the_changes_and_makes_none_with_each_program() {
+    let machines = Machines::new(&serve(0));
+    let first = commands(1);
+    for command in commands(4) {
+        let _ = fs::remove_dir_all(machines.photos());
+        let program = command.split(' ').next().unwrap();
+        let copy = first
+            .iter()
+            .find(|first| first.starts_with(program))
+            .unwrap();
+        machines.restore();
+        if machines.run(copy).is_none() {
+            continue;
+        }
+        change(&machines);
+        let before = details(&machines.photos());
+        let output = machines.run(&command).unwrap();
+        assert_eq!(output.code, Some(0), "{command}: {output:?}");
+        let text = [output.out, output.err].concat();
+        let names = ["new.jpg", "c.jpg", "d.webp"];
+        let shown = if deletes(&command) { 3 } else { 2 };
+        for name in &names[..shown] {
+            assert!(text.contains(name), "{command}: {name} is not in {text}");
+        }
+        assert_eq!(details(&machines.photos()), before, "{command}");
+    }
+}
+
+#[test]
+fn pinned_server_is_fetched_from_over_tls() {
+    let machines = Machines::new(&serve(5));
+    // The other machine has no certificate of the server.
+    fs::remove_file(machines.dir.path("here/cert.pem")).unwrap();
+    let command = &commands(5)[0];
+    let output = machines.run(command).unwrap();
+    assert_eq!(output.code, Some(0), "{command}: {output:?}");
+    assert_eq!(
+        tree(&machines.photos()),
+        tree(&machines.dir.path("nas/photos"))
+    );
+    let plain = command
+        .replace("jtps://nas", &machines.server.address)
+        .replace("--pin sha256:8f43…c1e7 ", "");
+    let output = machines.run(&plain).unwrap();
+    assert_eq!(output.code, Some(5), "{output:?}");
+}
+
+#[test]
+fn watch_fetches_each_new_picture() {
+    let machines = Machines::new(&serve(0));
+    let command = commands(6).remove(0);
+    let client = Process::start(machines.shell(&format!("exec {command}")));
+    client.err.wait_for("watching");
+    let line = client.out.next_line();
+    assert!(line.starts_with("fetched 45 images "), "{line}");
+    let new = at("2025", "new.jpg");
+    write(&machines.dir.path("nas/photos").join(&new), 1_000);
+    let line = client.out.next_line();
+    assert!(line.starts_with(&format!("fetched {new} ")), "{line}");
+    client.signal(Signal::INT);
+    assert_eq!(client.wait().code, Some(130));
+    assert_eq!(
+        tree(&machines.photos()),
+        tree(&machines.dir.path("nas/photos"))
+    );
+}
+
+impl Machines {
+    /// Puts the pictures on `nas` back to what they were before [`change`].
+    fn restore(&self) {
+        let photos = self.dir.path("nas/photos");
+        let _ = fs::remove_dir_all(&photos);
+        add_pictures(&photos);
+        self.wait_for_list();
+    }
+
+    /// Waits until the server lists the pictures as they are.
+    fn wait_for_list(&self) {
+        let expected = tree(&self.dir.path("nas/photos"));
+        crate::support::wait_until("the server's list", || {
+            let list = self.run("client jtps://nas --list").unwrap().out;
+            let is_listed = |(name, id): (&String, &ImageId)| {
+                let is_it = |line: &str| line.starts_with(&id.to_string()) && line.ends_with(name);
+                list.lines().any(is_it)
+            };
+            list.lines().count() == expected.len() && expected.iter().all(is_listed)
+        });
+    }
+}

@@ -1,0 +1,120 @@
+//! Groups of images whose names meet.
+
+use std::hash::BuildHasher;
+
+use jtp_core::FileType;
+
+use super::{NONE, NamePlan, index, make_name};
+
+impl NamePlan {
+    pub(super) fn fold_hash(&self, slot: u32) -> u64 {
+        self.hasher.hash_one(&*self.safe_name(slot).folded())
+    }
+
+    /// The first image of the group with this fold.
+    pub(super) fn group(&self, folded: &str) -> Option<u32> {
+        let is = |slot: &u32| *self.safe_name(*slot).folded() == *folded;
+        self.groups.find(self.hasher.hash_one(folded), is).copied()
+    }
+
+    pub(super) fn first_listed(&self, name: &str) -> Option<u32> {
+        let is = |slot: &u32| self.listed_name(*slot) == name;
+        self.listed.find(self.hasher.hash_one(name), is).copied()
+    }
+
+    pub(super) fn next(&self, slot: u32) -> u32 {
+        self.links.get(index(slot)).map_or(NONE, |links| links[1])
+    }
+
+    pub(super) fn link(&mut self, before: u32, after: u32) {
+        if let Some(links) = self.links.get_mut(index(before)) {
+            links[1] = after;
+        }
+        if let Some(links) = self.links.get_mut(index(after)) {
+            links[0] = before;
+        }
+    }
+
+    pub(super) fn insert_listed(&mut self, slot: u32) {
+        let (names, arena, hasher) = (&self.names, &self.arena, &self.hasher);
+        let hash = |slot: &u32| hasher.hash_one(arena.name(names[index(*slot)]));
+        self.listed.insert_unique(hash(&slot), slot, hash);
+    }
+
+    pub(super) fn join_group(&mut self, slot: u32) {
+        let safe = self.safe_name(slot);
+        let folded = safe.folded();
+        let hash = self.hasher.hash_one(&*folded);
+        let Some(first) = self.group(&folded) else {
+            let in_folders = self.folders.is_some();
+            let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
+            let rehash = |slot: &u32| {
+                let (ids, names, arena, hasher) = plan;
+                let (id, at) = (ids[index(*slot)], names[index(*slot)]);
+                let file_type = FileType::from_code(arena.tag(at));
+                let safe = make_name(in_folders, arena.name(at), id, file_type);
+                hasher.hash_one(&*safe.folded())
+            };
+            self.groups.insert_unique(hash, slot, rehash);
+            return;
+        };
+        if self.links.len() < self.ids.len() {
+            self.links.resize(self.ids.len(), [NONE; 2]);
+        }
+        if self.next(first) == NONE {
+            self.insert_listed(first);
+        }
+        if let Some(same) = self.first_listed(self.listed_name(slot)) {
+            let next = self.next(same);
+            self.link(slot, next);
+            self.link(same, slot);
+        } else {
+            self.link(slot, first);
+            self.insert_listed(slot);
+            if let Some(head) = self.groups.find_mut(hash, |other| *other == first) {
+                *head = slot;
+            }
+        }
+    }
+
+    /// Removes an image from its group. Does nothing if it is superseded.
+    pub(super) fn leave_group(&mut self, slot: u32) {
+        if self.has_mark(slot) {
+            return;
+        }
+        let hash = self.fold_hash(slot);
+        let [before, after] = self.links.get(index(slot)).copied().unwrap_or([NONE; 2]);
+        if [before, after] == [NONE; 2] {
+            if let Ok(entry) = self.groups.find_entry(hash, |other| *other == slot) {
+                entry.remove();
+            }
+            return;
+        }
+        self.remove_listed(slot, after);
+        if before == NONE {
+            if let Some(head) = self.groups.find_mut(hash, |other| *other == slot) {
+                *head = after;
+            }
+        }
+        self.link(before, after);
+        self.links[index(slot)] = [NONE; 2];
+        // A single image is found by its group alone.
+        let first = if before == NONE { after } else { before };
+        if self.links[index(first)] == [NONE; 2] {
+            self.remove_listed(first, NONE);
+        }
+    }
+
+    /// Makes `next` the first image with the name of `slot` if it has that name.
+    pub(super) fn remove_listed(&mut self, slot: u32, next: u32) {
+        let hash = self.hasher.hash_one(self.listed_name(slot));
+        let follows = next != NONE && self.listed_name(next) == self.listed_name(slot);
+        if let Ok(mut entry) = self.listed.find_entry(hash, |other| *other == slot) {
+            if follows {
+                *entry.get_mut() = next;
+            } else {
+                entry.remove();
+            }
+        }
+    }
+}

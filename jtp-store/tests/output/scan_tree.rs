@@ -1,0 +1,300 @@
+//! What a scan of a tree finds. // W9
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use jtp_core::ImageId;
+use jtp_store::{FileContent, OutputFolder, ScanMode, ScanSummary};
+use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};
+
+use super::common::*;
+use super::{begin, open};
+
+/// What a scan of the tree finds, each path once, except for folders that cannot be listed.
+fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, ScanSummary) {
+    scan_with(folder, mode, &mut |_| {})
+}
+
+fn scan_with(
+    folder: &OutputFolder,
+    mode: ScanMode,
+    each: &mut (dyn FnMut(&str) + Send),
+) -> (BTreeMap<String, String>, ScanSummary) {
+    let mut found = BTreeMap::new();
+    let stop = AtomicBool::new(false);
+    let summary = folder.scan_tree(mode, &stop, &mut |file| {
+        let name = file.name.to_str().unwrap().to_owned();
+        each(&name);
+        let content = match file.content {
+            FileContent::Image(id) => id.to_string(),
+            FileContent::Unreadable(_) => "unreadable".to_owned(),
+            FileContent::UnreadableFolder(_) => {
+                assert_eq!(
+                    found.insert(name, "unlisted".to_owned()),
+                    Some("folder".to_owned())
+                );
+                return;
+            }
+            other => format!("{other:?}").to_lowercase(),
+        };
+        assert!(found.insert(name, content).is_none(), "found twice");
+    });
+    (found, summary.unwrap())
+}
+
+fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = |(name, content): &(&str, &str)| ((*name).to_owned(), (*content).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+/// Writes a file, and creates its folders.
+fn put(root: &Path, path: &str, bytes: &[u8]) -> String {
+    let file = root.join(path);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, bytes).unwrap();
+    ImageId::of(bytes).to_string()
+}
+
+#[test]
+fn w9_a_scan_finds_images_in_sub_folders_and_reads_no_other_files_there() {
+    let (temp, outside) = (temp(), temp());
+    let root = temp.path();
+    put(outside.path(), "x.png", b"outside");
+    let a = put(root, "a.png", b"a");
+    let b = put(root, "2024/b.png", b"b");
+    let c = put(root, "2024/Rome/c.JPG", b"c");
+    put(root, "2024/Rome/notes.txt", b"text");
+    // An image by its first bytes, which are not read in sub-folders.
+    put(root, "2024/photo", b"\x89PNG\r\n\x1a\n and pixels");
+    put(root, ".hidden/d.png", b"d");
+    put(root, "2024/.hidden/d.png", b"d");
+    put(root, "2024/.d.png", b"d");
+    fs::create_dir(root.join("empty")).unwrap();
+    symlink(outside.path(), root.join("link")).unwrap();
+    symlink("..", root.join("2024/up")).unwrap();
+    mkfifoat(CWD, root.join("2024/pipe.png"), Mode::RWXU).unwrap();
+    let folder = open(root);
+    let expected = found(&[
+        ("2024", "folder"),
+        ("2024/Rome", "folder"),
+        ("2024/Rome/c.JPG", &c),
+        ("2024/Rome/notes.txt", "other"),
+        ("2024/b.png", &b),
+        ("2024/photo", "other"),
+        ("2024/pipe.png", "reserved"),
+        ("2024/up", "reserved"),
+        ("a.png", &a),
+        ("empty", "folder"),
+        ("link", "reserved"),
+    ]);
+    for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
+        let (all, summary) = scan(&folder, mode);
+        assert_eq!(all, expected);
+        assert_eq!(summary.files, 5);
+        assert_eq!(summary.case_sensitive, Some(true));
+    }
+    let unread = found(&[
+        ("2024/Rome/c.JPG", "unread"),
+        ("2024/b.png", "unread"),
+        ("a.png", "unread"),
+    ]);
+    let (names, summary) = scan(&folder, ScanMode::Names);
+    assert_eq!(names, expected.into_iter().chain(unread).collect());
+    assert_eq!((summary.files, summary.read), (5, 0));
+}
+
+#[test]
+fn w9_unchanged_files_in_sub_folders_are_not_read_again() {
+    let temp = temp();
+    for path in ["a.png", "x/a.png", "x/y/a.png"] {
+        put(temp.path(), path, path.as_bytes());
+    }
+    for distrusts in [false, true] {
+        let folder = match distrusts {
+            true => OutputFolder::open_distrusting_inodes(temp.path()).unwrap(),
+            false => open(temp.path()),
+        };
+        for path in ["a.png", "x/a.png", "x/y/a.png"] {
+            set_age(&temp.path().join(path), 3600);
+        }
+        settle(temp.path());
+        let (first, summary) = scan(&folder, ScanMode::Ids);
+        assert_eq!(summary.read, 3);
+        settle(temp.path());
+        let (second, summary) = scan(&folder, ScanMode::Ids);
+        assert_eq!((second, summary.read), (first, 0), "{distrusts}");
+    }
+    // By its name, a file in another folder is another file.
+    let folder = OutputFolder::open_distrusting_inodes(temp.path()).unwrap();
+    fs::rename(temp.path().join("x/y/a.png"), temp.path().join("x/b.png")).unwrap();
+    assert_eq!(scan(&folder, ScanMode::Ids).1.read, 1);
+}
+
+#[test]
+fn w9_a_scan_goes_32_components_deep() {
+    let temp = temp();
+    let folders = |n: usize| "d/".repeat(n);
+    let deepest = put(temp.path(), &(folders(31) + "a.png"), b"a");
+    put(temp.path(), &(folders(32) + "b.png"), b"b");
+    let (all, _) = scan(&open(temp.path()), ScanMode::Ids);
+    let images: Vec<_> = all
+        .iter()
+        .filter(|(name, _)| name.ends_with("png"))
+        .collect();
+    assert_eq!(images, [(&(folders(31) + "a.png"), &deepest)]);
+    assert_eq!(
+        all.len(),
+        32 + 1,
+        "the last folder is reported and not entered"
+    );
+}
+
+#[test]
+fn w9_ten_thousand_folders_are_scanned_with_few_descriptors() {
+    // In memory, if that is possible: a disk takes seconds to create and remove 20,000 files.
+    let temp = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| temp());
+    for n in 0..10_000 {
+        let folder = temp.path().join(format!("{}/{n}", n % 100));
+        fs::create_dir_all(&folder).unwrap();
+        File::create(folder.join("a.png")).unwrap();
+    }
+    let folder = open(temp.path());
+    for mode in [ScanMode::Names, ScanMode::Ids] {
+        let mut most = 0;
+        let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = descriptors();
+        let (all, summary) = scan_with(&folder, mode, &mut |name| {
+            if name.ends_with("00/a.png") {
+                most = most.max(descriptors());
+            }
+        });
+        assert_eq!((all.len(), summary.files), (20_100, 10_000));
+        // Other tests of this process run at the same time.
+        assert!(most < before + 500, "{most} descriptors");
+    }
+}
+
+#[test]
+fn w9_folders_that_are_removed_or_replaced_during_a_scan_count_as_removed() {
+    let (temp, outside) = (temp(), temp());
+    let root = temp.path();
+    put(outside.path(), "x.png", b"outside");
+    let a = put(root, "a.png", b"a");
+    let kept = put(root, "kept/x.png", b"kept");
+    for name in ["gone", "link", "file"] {
+        put(root, &format!("{name}/x.png"), b"x");
+    }
+    // The entries of the root are listed first.
+    let mut is_first = true;
+    let (all, summary) = scan_with(&open(root), ScanMode::Names, &mut |_| {
+        if std::mem::take(&mut is_first) {
+            for name in ["gone", "link", "file"] {
+                fs::remove_dir_all(root.join(name)).unwrap();
+            }
+            symlink(outside.path(), root.join("link")).unwrap();
+            fs::write(root.join("file"), b"").unwrap();
+        }
+    });
+    let expected = [
+        ("a.png", "unread"),
+        ("file", "folder"),
+        ("gone", "folder"),
+        ("kept", "folder"),
+        ("kept/x.png", "unread"),
+        ("link", "folder"),
+    ];
+    assert_eq!(all, found(&expected));
+    assert_eq!(summary.files, 2);
+    let (all, _) = scan(&open(root), ScanMode::Ids);
+    assert_eq!((&all["a.png"], &all["kept/x.png"]), (&a, &kept));
+}
+
+#[test]
+fn w9_a_folder_that_cannot_be_listed_is_reported_and_ends_no_scan() {
+    use rustix::thread::set_thread_res_uid;
+    let temp = temp();
+    let a = put(temp.path(), "a/a.png", b"a");
+    put(temp.path(), "locked/b.png", b"b");
+    put(temp.path(), "z/locked/c.png", b"c");
+    for folder in ["locked", "z/locked"] {
+        let mode = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(temp.path().join(folder), mode).unwrap();
+    }
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = open(temp.path());
+    // On another thread: root lists all folders.
+    let work = || {
+        let uid = rustix::fs::Uid::from_raw(65_534);
+        if rustix::process::geteuid().is_root() && set_thread_res_uid(uid, uid, uid).is_err() {
+            eprintln!("skipped: the user of a thread cannot be changed here");
+            return;
+        }
+        let (all, summary) = scan(&folder, ScanMode::Names);
+        let expected = [
+            ("a", "folder"),
+            ("a/a.png", "unread"),
+            ("locked", "unlisted"),
+            ("z", "folder"),
+            ("z/locked", "unlisted"),
+        ];
+        assert_eq!(all, found(&expected));
+        assert_eq!(summary.files, 1);
+    };
+    thread::scope(|scope| scope.spawn(work).join().unwrap());
+    for folder in ["locked", "z/locked"] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(temp.path().join(folder), mode).unwrap();
+    }
+    assert_eq!(scan(&folder, ScanMode::Ids).0["a/a.png"], a);
+}
+
+#[test]
+fn r5_the_names_in_sub_folders_show_whether_case_is_distinguished() {
+    let temp = temp();
+    put(temp.path(), "1/2/3", b"");
+    let folder = open(temp.path());
+    let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
+    assert_eq!(case_sensitive(), None);
+    put(temp.path(), "1/2/a.png", b"");
+    assert_eq!(case_sensitive(), Some(true));
+    fs::hard_link(temp.path().join("1/2/a.png"), temp.path().join("1/2/A.png")).unwrap();
+    assert_eq!(case_sensitive(), Some(true), "two names of one file");
+}
+
+#[test]
+fn w9_stale_temporary_files_in_sub_folders_are_removed_but_not_those_of_running_clients() {
+    let temp = temp();
+    let root = temp.path();
+    let exists = |path: &str| root.join(path).exists();
+    // A client of the whole tree has crashed: nobody holds its lock.
+    put(root, ".jtp-00000000000000aa.lock", b"");
+    put(root, "a/b/.jtp-00000000000000aa-0.part", b"crashed");
+    // A client of the sub-folder `a` runs, another one has crashed.
+    put(root, "a/.jtp-00000000000000bb.lock", b"");
+    put(root, "a/b/.jtp-00000000000000bb-0.part", b"running");
+    let lock = File::open(root.join("a/.jtp-00000000000000bb.lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    put(root, "a/.jtp-00000000000000cc.lock", b"");
+    put(root, "a/.jtp-00000000000000cc-0.part", b"crashed");
+    // Nobody knows whose this is, and it is not old.
+    put(root, "a/.jtp-00000000000000dd-0.part", b"unknown");
+    let folder = open(root);
+    scan(&folder, ScanMode::Names);
+    assert!(!exists("a/b/.jtp-00000000000000aa-0.part"));
+    assert!(!exists(".jtp-00000000000000aa.lock"));
+    assert!(exists("a/b/.jtp-00000000000000bb-0.part") && exists("a/.jtp-00000000000000bb.lock"));
+    assert!(!exists("a/.jtp-00000000000000cc-0.part"));
+    assert!(exists("a/.jtp-00000000000000dd-0.part"));
+    drop(lock);
+    // Another client finds the one that has crashed since.
+    let other = open(root);
+    let writing = begin(&folder, &noise(600_000, 1));
+    scan(&other, ScanMode::Names);
+    assert!(!exists("a/b/.jtp-00000000000000bb-0.part"));
+    assert_eq!(super::parts(root), 1, "this program writes");
+    drop(writing);
+}

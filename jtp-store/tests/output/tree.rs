@@ -1,0 +1,271 @@
+//! Images in sub-folders. // W9
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::Ordering;
+
+use jtp_store::{FileState, MoveError};
+
+use super::*;
+
+/// The name of a catalog whose folders are joined by `/` here.
+fn tree_name(path: &str, bytes: &[u8]) -> FileName {
+    let name = path.replace('/', "⧸");
+    FileName::in_folders(&name, ImageId::of(bytes), FileType::Png)
+}
+
+fn place(folder: &OutputFolder, path: &str, bytes: &[u8]) -> Result<(), MoveError> {
+    stage(folder, bytes).place(&tree_name(path, bytes), &FileState::NOTHING)
+}
+
+/// The paths and contents of all files below a folder, without lock files.
+fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.extension().is_none_or(|e| e != "lock") {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+                found.insert(name.to_owned(), fs::read(&path).unwrap_or_default());
+            }
+        }
+    }
+    found
+}
+
+fn sizes() -> [Vec<u8>; 3] {
+    [b"small".to_vec(), noise(300_000, 1), noise(700_000, 2)]
+}
+
+#[test]
+fn w9_missing_folders_are_created_and_images_appear_in_them() {
+    let temp = temp();
+    let folder = open(temp.path());
+    for (n, bytes) in sizes().iter().enumerate() {
+        let path = format!("{n}/a/b/x.png");
+        place(&folder, &path, bytes).unwrap();
+        assert_eq!(fs::read(temp.path().join(&path)).unwrap(), *bytes);
+        let committed = begin(&folder, bytes)
+            .commit(&tree_name(&format!("{n}/c/y.png"), bytes), verified(bytes))
+            .unwrap();
+        assert_eq!(committed.as_str(), format!("{n}/c/y.png"));
+        let state = folder.look(&path).unwrap();
+        assert!(state.is_file() && folder.is_image(&path).unwrap());
+        let id = folder.read_id(&path, &state, &AtomicBool::new(false));
+        assert_eq!(id.unwrap(), ImageId::of(bytes));
+        assert!(folder.look(&format!("{n}/a")).unwrap().is_folder());
+    }
+    assert_eq!(tree(temp.path()).len(), 6, "no temporary file is left");
+    // The mode is that of a folder that this program creates elsewhere.
+    let plain = temp.path().join("plain");
+    fs::create_dir(&plain).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&temp.path().join("0/a/b")), mode(&plain));
+}
+
+#[test]
+fn w9_files_are_renamed_from_folder_to_folder_and_folders_are_created_on_the_way() {
+    let temp = temp();
+    let folder = open(temp.path());
+    place(&folder, "a/x.png", b"x").unwrap();
+    let state = folder.look("a/x.png").unwrap();
+    let to = tree_name("b/c/X.png", b"x");
+    folder
+        .rename("a/x.png", &state, &to, &FileState::NOTHING)
+        .unwrap();
+    place(&folder, "top.png", b"top").unwrap();
+    let (from, over) = (
+        folder.look("top.png").unwrap(),
+        folder.look("b/c/X.png").unwrap(),
+    );
+    folder.rename("top.png", &from, &to, &over).unwrap();
+    assert_eq!(
+        tree(temp.path()),
+        BTreeMap::from([("b/c/X.png".to_owned(), b"top".to_vec())])
+    );
+    // Onto itself: another name of the same file.
+    fs::hard_link(temp.path().join("b/c/X.png"), temp.path().join("a/y.png")).unwrap();
+    let state = folder.look("a/y.png").unwrap();
+    folder.rename("a/y.png", &state, &to, &state).unwrap();
+    assert_eq!(tree(temp.path()).len(), 1);
+    // A source that has vanished creates no folder.
+    let gone = folder.rename(
+        "a/y.png",
+        &state,
+        &tree_name("new/z.png", b""),
+        &FileState::NOTHING,
+    );
+    assert!(matches!(gone, Err(MoveError::Changed)), "{gone:?}");
+    assert!(!temp.path().join("new").exists());
+}
+
+#[test]
+fn w9_a_link_a_file_or_a_pipe_in_place_of_a_folder_is_refused_and_other_images_are_placed() {
+    let (temp, outside) = (temp(), temp());
+    fs::create_dir(outside.path().join("sub")).unwrap();
+    write(outside.path(), "sub/x.png", b"precious");
+    let folder = open(temp.path());
+    symlink(outside.path(), temp.path().join("out")).unwrap();
+    symlink(".", temp.path().join("self")).unwrap();
+    symlink("/nonexistent", temp.path().join("dangling")).unwrap();
+    write(temp.path(), "file", b"not a folder");
+    fs::create_dir(temp.path().join("in")).unwrap();
+    symlink(outside.path().join("sub"), temp.path().join("in/sub")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, temp.path().join("pipe"), 0o600.into()).unwrap();
+    for bytes in sizes() {
+        let mut staged = stage(&folder, &bytes);
+        for path in [
+            "out/sub/x.png",
+            "out/x.png",
+            "self/x.png",
+            "self/in/x.png",
+            "dangling/x.png",
+            "file/x.png",
+            "file/new/x.png",
+            "pipe/x.png",
+            "in/sub/x.png",
+            "in/sub/new/x.png",
+        ] {
+            assert!(folder.look(path).unwrap().is_nothing(), "{path}");
+            folder.is_image(path).unwrap_err();
+            let to = tree_name(path, &bytes);
+            let placed = staged.place(&to, &FileState::NOTHING);
+            assert!(
+                matches!(placed, Err(MoveError::Name(_))),
+                "{path}: {placed:?}"
+            );
+            begin(&folder, &bytes)
+                .commit(&to, verified(&bytes))
+                .unwrap_err();
+            place(&folder, "in/source.png", b"s").unwrap();
+            let source = folder.look("in/source.png").unwrap();
+            let moved = folder.rename("in/source.png", &source, &to, &FileState::NOTHING);
+            assert!(
+                matches!(moved, Err(MoveError::Name(_))),
+                "{path}: {moved:?}"
+            );
+            fs::remove_file(temp.path().join("in/source.png")).unwrap();
+        }
+        staged
+            .place(&tree_name("in/x.png", &bytes), &FileState::NOTHING)
+            .unwrap();
+        fs::remove_file(temp.path().join("in/x.png")).unwrap();
+    }
+    assert_eq!(
+        tree(outside.path()),
+        BTreeMap::from([("sub/x.png".to_owned(), b"precious".to_vec())])
+    );
+    assert_eq!(fs::read(temp.path().join("file")).unwrap(), b"not a folder");
+    assert!(!temp.path().join("new").exists());
+}
+
+#[test]
+fn w9_a_folder_that_cannot_be_entered_concerns_the_images_in_it_alone() {
+    if rustix::process::geteuid().is_root() {
+        // Root may enter every folder: see the test with another file system.
+        return;
+    }
+    let temp = temp();
+    let folder = open(temp.path());
+    for mode in [0o000, 0o555] {
+        let locked = temp.path().join(format!("locked{mode}"));
+        fs::create_dir(&locked).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+        let placed = place(&folder, &format!("locked{mode}/x.png"), b"x");
+        assert!(matches!(placed, Err(MoveError::Name(_))), "{placed:?}");
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    place(&folder, "open/x.png", b"x").unwrap();
+}
+
+#[test]
+fn w9_folders_that_are_swapped_for_links_at_any_time_lead_nowhere() {
+    let (temp, outside) = (temp(), temp());
+    fs::create_dir(outside.path().join("b")).unwrap();
+    let folder = open(temp.path());
+    fs::create_dir_all(temp.path().join("a/b")).unwrap();
+    symlink(outside.path(), temp.path().join("link")).unwrap();
+    let done = AtomicBool::new(false);
+    let mut placed = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let at = |name: &str| temp.path().join(name);
+            while !done.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    at("a"),
+                    rustix::fs::CWD,
+                    at("link"),
+                    rustix::fs::RenameFlags::EXCHANGE,
+                )
+                .unwrap();
+            }
+        });
+        for n in 0..200 {
+            let bytes = if n % 10 == 0 {
+                noise(300_000, n)
+            } else {
+                noise(10, n)
+            };
+            let path = format!("a/b/{n}/x.png");
+            placed += usize::from(place(&folder, &path, &bytes).is_ok());
+            let path = format!("a/b/{n}-moved.png");
+            place(&folder, "source.png", &bytes).unwrap();
+            let source = folder.look("source.png").unwrap();
+            let to = tree_name(&path, &bytes);
+            let moved = folder.rename("source.png", &source, &to, &FileState::NOTHING);
+            if moved.is_err() {
+                fs::remove_file(temp.path().join("source.png")).unwrap();
+            }
+            let _ = begin(&folder, &bytes).commit(&to, verified(&bytes));
+            let _ = folder.look(&path);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(tree(outside.path()), BTreeMap::new(), "written outside");
+    assert_eq!(fs::read_dir(outside.path().join("b")).unwrap().count(), 0);
+    assert!(placed > 0, "the folder is there half of the time");
+}
+
+#[test]
+fn w9_many_threads_create_the_same_folders() {
+    let temp = temp();
+    let folder = open(temp.path());
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let folder = &folder;
+            scope.spawn(move || {
+                for n in 0..100 {
+                    let path = format!("{n}/sub/{thread}.png");
+                    place(folder, &path, path.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(tree(temp.path()).len(), 400);
+}
+
+#[test]
+fn w9_a_replaced_file_in_a_folder_keeps_its_mode_and_one_that_changed_stays() {
+    let temp = temp();
+    let folder = open(temp.path());
+    place(&folder, "a/x.png", b"old").unwrap();
+    let file = temp.path().join("a/x.png");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    for bytes in sizes() {
+        let over = folder.look("a/x.png").unwrap();
+        let to = tree_name("a/x.png", &bytes);
+        let mut staged = stage(&folder, &bytes);
+        let placed = staged.place(&to, &FileState::NOTHING);
+        assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
+        staged.place(&to, &over).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read(&file).unwrap(), bytes);
+        let placed = stage(&folder, b"late").place(&to, &over);
+        assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
+    }
+    assert_eq!(tree(temp.path()).len(), 1);
+}
