@@ -33,7 +33,8 @@ use crate::zstd_frame::{
 /// Size in bytes of the pieces in which the library gets raw blocks.
 const RAW_PIECE: usize = {
     let size = 4096;
-    assert!(MAX_HEADER_LEN <= size && BLOCK_HEADER_LEN <= size);
+    assert!(MAX_HEADER_LEN <= size);
+    assert!(BLOCK_HEADER_LEN <= size);
     size
 };
 
