@@ -9,6 +9,7 @@
 //! - `cancel`: cancelling a sync, and dropping its future, at any moment.
 //! - `select`: which images are fetched.
 //! - `dry_run`: what a run would do, and how a folder differs.
+//! - `scanning`: the progress of a scan.
 //! - `resume`: runs after a run, totals, observers that panic, folders that vanish or are full.
 //! - `replicas`: several servers with one catalog, of which some fail.
 //! - `follow`: bursts of events, restarts of the server, files that the user deletes.

@@ -38,6 +38,7 @@ complete -c client -l flat -d 'Keep all images in the output folder itself: fold
 complete -c client -s k -l keep-alive -d 'Reuse a connection for many requests'
 complete -c client -l pipeline -d 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md'
 complete -c client -l no-tcp-nodelay -d 'Do not set TCP_NODELAY: small writes may be delayed and merged'
+complete -c client -l json -d 'Print a JSON object on a line of stdout for each event, and for each image of --list'
 complete -c client -s q -l quiet -d 'Print errors only'
 complete -c client -s v -l verbose -d 'Log more; -vv for even more (RUST_LOG also works)'
 complete -c client -s h -l help -d 'Print help'

@@ -62,6 +62,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--keep-alive', '--keep-alive', [CompletionResultType]::ParameterName, 'Reuse a connection for many requests')
             [CompletionResult]::new('--pipeline', '--pipeline', [CompletionResultType]::ParameterName, 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md')
             [CompletionResult]::new('--no-tcp-nodelay', '--no-tcp-nodelay', [CompletionResultType]::ParameterName, 'Do not set TCP_NODELAY: small writes may be delayed and merged')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print a JSON object on a line of stdout for each event, and for each image of --list')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Log more; -vv for even more (RUST_LOG also works)')

@@ -56,6 +56,7 @@ _client() {
 '--keep-alive[Reuse a connection for many requests]' \
 '--pipeline[Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md]' \
 '--no-tcp-nodelay[Do not set TCP_NODELAY\: small writes may be delayed and merged]' \
+'(--long --show-identity)--json[Print a JSON object on a line of stdout for each event, and for each image of --list]' \
 '(-v --verbose)-q[Print errors only]' \
 '(-v --verbose)--quiet[Print errors only]' \
 '*-v[Log more; -vv for even more (RUST_LOG also works)]' \

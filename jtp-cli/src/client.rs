@@ -1,50 +1,79 @@
 //! The program `client`.
 
+use std::sync::Arc;
 use std::thread;
 
+use clap::Parser;
 use jtp_tokio::ShutdownSignal;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client_args::ClientArgs;
 use crate::connect::{self, Connector};
 use crate::exit::{Exit, Failure};
+use crate::json_log::{self, JsonLog};
 use crate::list;
 use crate::logging;
 use crate::plan;
+use crate::report;
 use crate::signals;
 use crate::sync;
 use crate::terminal::stderr_line;
 
+/// The command line of the program. An invalid one ends it.
+#[must_use]
+pub fn parse() -> ClientArgs {
+    ClientArgs::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+            let message = error.to_string();
+            let message = message.strip_prefix("error: ").unwrap_or(&message);
+            let end = message.find("\n\n").unwrap_or(message.len());
+            json_log::usage_error(&message[..end]);
+        }
+        error.exit()
+    })
+}
+
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ClientArgs) -> Exit {
+    let at_start = signals::prepare();
     logging::start_client(args.verbose);
-    match run(args) {
-        Ok(exit) => exit,
+    // First, so that whatever ends the client from here on is reported.
+    let shutdown = signals::listen_as_client(at_start);
+    let json = args.json.then(|| Arc::new(JsonLog::start(args)));
+    let (exit, message) = match shutdown.and_then(|shutdown| run(args, &shutdown, json.as_ref())) {
+        Ok(exit) => (exit, None),
         Err(failure) => {
             if !failure.message.is_empty() {
                 stderr_line(format_args!("error: {failure}"));
             }
-            failure.exit
+            (failure.exit, Some(failure.message))
         }
-    }
+    };
+    let Some(json) = json else {
+        return exit;
+    };
+    json.end(exit, message.as_deref())
 }
 
-fn run(args: &ClientArgs) -> Result<Exit, Failure> {
+fn run(
+    args: &ClientArgs,
+    shutdown: &ShutdownSignal,
+    json: Option<&Arc<JsonLog>>,
+) -> Result<Exit, Failure> {
     if args.show_identity {
         connect::show_identity(args)?;
         return Ok(Exit::Success);
     }
     let connector = Connector::new(args)?;
-    let shutdown = signals::listen(Exit::Interrupted)?;
     let runtime = start_runtime(args.parallel)?;
     let result = runtime.block_on(async {
         if args.list {
-            print_catalog(args, &connector, &shutdown).await
+            print_catalog(args, &connector, shutdown, json).await
         } else if args.dry_run || args.check {
-            plan::run(args, &connector, &shutdown).await
+            plan::run(args, &connector, shutdown, json).await
         } else {
-            sync::run(args, &connector, &shutdown).await
+            sync::run(args, &connector, shutdown, json).await
         }
     });
     // Does not wait for a DNS lookup that is still running.
@@ -74,12 +103,16 @@ async fn print_catalog(
     args: &ClientArgs,
     connector: &Connector,
     shutdown: &ShutdownSignal,
+    json: Option<&Arc<JsonLog>>,
 ) -> Result<Exit, Failure> {
     let mut client = connector.client();
     let selection = args.select.selection()?;
     let mut exit = Exit::Success;
     let mut reported = 0;
-    for _ in 0..args.repeat {
+    for number in 1..=args.repeat {
+        if let Some(json) = json {
+            json.write(&report::json::job(number, args.repeat));
+        }
         let mut entries = tokio::select! {
             biased;
             () = shutdown.wait() => return Err(Failure::interrupted()),
@@ -88,17 +121,23 @@ async fn print_catalog(
         let failed = client.replica_errors();
         let address = client.address().unwrap_or_default();
         for error in failed.iter().skip(reported) {
+            if let Some(json) = json {
+                json.write(&report::json::server_changed(error, address, args));
+            }
             if let Some(line) = connect::server_changed(error, args, address) {
                 stderr_line(format_args!("{line}"));
             }
         }
         reported = failed.len();
-        exit = exit.max(list::report_not_listed(&selection, &entries));
+        exit = exit.max(list::report_not_listed(&selection, &entries, json));
         entries.retain(|entry| selection.selects(entry.id, &entry.name, entry.flags.file_type()));
         if let Some(key) = args.sort {
             list::sort(&mut entries, key);
         }
-        list::print(&entries, args.long)?;
+        match json {
+            Some(json) => list::write_json(&entries, json),
+            None => list::print(&entries, args.long)?,
+        }
     }
     client.close().await;
     Ok(exit)

@@ -23,6 +23,7 @@ Examples:
 
 Every image is verified before its file appears in the output folder; partial files are never visible.
 Times are in seconds or have a unit: 500ms, 30s, 5m; 0 means no limit. Sizes: 64KiB, 10GiB, 5MB.
+Ctrl-C, SIGTERM and SIGHUP remove temporary files and exit; a second signal exits immediately.
 Exit codes: 0 success, 1 other error, 2 usage error, 3 some images failed (all others are stored)
 or --check found differences, 4 cannot connect, 5 TLS or certificate error, 6 protocol error by the
 server, 7 rate-limited, 8 local disk error, 130 interrupted.";
@@ -222,6 +223,10 @@ pub struct ClientArgs {
     )]
     pub max_time: std::option::Option<Duration>,
 
+    /// Print a JSON object on a line of stdout for each event, and for each image of --list
+    #[arg(long, conflicts_with_all = ["long", "show_identity"], help_heading = "Output")]
+    pub json: bool,
+
     /// Print errors only
     #[arg(long, short, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
@@ -335,7 +340,7 @@ mod tests {
             "--check --list",
             "--check --watch",
             "--check --dry-run",
-            "--flat x",
+            "--flat=x",
             "--flat=no",
             "--sort name",
             "--list --sort date",
@@ -357,6 +362,8 @@ mod tests {
             "--quiet --verbose",
             "--cache-dir x",
             "--show-identity",
+            "--list --long --json",
+            "--json=1",
             "--identity me.pem --plain",
             "--pin sha256:00",
             "h/path",

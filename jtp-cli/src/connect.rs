@@ -15,7 +15,7 @@ use crate::terminal::{stderr_line, stdout_line};
 use crate::tls::identity::Identity;
 use crate::tls::trust::{self, Trust};
 use crate::units::none_if_zero;
-pub use message::{failure, retry_message, server_changed};
+pub use message::{failure, replica_failure, retry_message, server_changed};
 
 /// Creates clients for the server on the command line.
 #[derive(Debug, Clone)]

@@ -46,6 +46,22 @@ impl Exit {
             Exit::Interrupted => 130,
         }
     }
+
+    /// The name of the code in the output of `--json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Exit::Success => "success",
+            Exit::Other => "other",
+            Exit::SomeFailed => "some_failed",
+            Exit::Connect => "connect",
+            Exit::Tls => "tls",
+            Exit::Protocol => "protocol",
+            Exit::RateLimited => "rate_limited",
+            Exit::Disk => "disk",
+            Exit::Interrupted => "interrupted",
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -15,6 +15,8 @@ pub mod connect;
 pub mod endpoint;
 pub mod escape;
 pub mod exit;
+mod json;
+pub mod json_log;
 pub mod limits;
 pub mod list;
 pub mod logging;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -12,7 +13,8 @@ use jtp_sync::Selection;
 
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
-use crate::report::not_listed_line;
+use crate::json_log::JsonLog;
+use crate::report::{self, not_listed_line};
 
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +56,20 @@ pub fn sort(entries: &mut [CatalogEntry<'_>], key: SortKey) {
 
 /// Prints a line to stderr for each ID of the selection that the server does not list, and returns the exit code.
 #[must_use]
-pub fn report_not_listed(selection: &Selection, entries: &[CatalogEntry<'_>]) -> Exit {
+pub fn report_not_listed(
+    selection: &Selection,
+    entries: &[CatalogEntry<'_>],
+    json: Option<&Arc<JsonLog>>,
+) -> Exit {
     let mut missing: HashSet<ImageId> = selection.requested_ids().collect();
     for entry in entries {
         missing.remove(&entry.id);
     }
     let mut exit = Exit::Success;
     for id in selection.requested_ids().filter(|id| missing.contains(id)) {
+        if let Some(json) = json {
+            json.write_buffered(&report::json::not_listed(id));
+        }
         not_listed_line(id);
         exit = Exit::SomeFailed;
     }
@@ -85,6 +94,13 @@ pub fn print(entries: &[CatalogEntry<'_>], long: bool) -> Result<(), Failure> {
             format!("cannot write the list: {error}"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Writes an object for each image.
+pub fn write_json(entries: &[CatalogEntry<'_>], json: &JsonLog) {
+    for entry in entries {
+        json.write_buffered(&report::json::entry(entry));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Stdout, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
 use jtp_sync::{Change, Comparison, Difference, SyncEvent, Totals};
@@ -11,7 +12,8 @@ use crate::client_args::ClientArgs;
 use crate::connect::Connector;
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
-use crate::report::{Reporter, Style, images};
+use crate::json_log::{JsonLog, Object, event};
+use crate::report::{self, Reporter, Style, images};
 use crate::sync::{build, failure};
 use crate::terminal::stderr_line;
 
@@ -24,43 +26,60 @@ pub async fn run(
     args: &ClientArgs,
     connector: &Connector,
     shutdown: &ShutdownSignal,
+    json: Option<&Arc<JsonLog>>,
 ) -> Result<Exit, Failure> {
-    let reporter = Arc::new(Reporter::new(args));
-    let printer = Arc::new(Printer::new(args.verbose > 0));
+    let reporter = Arc::new(Reporter::new(args, json));
+    let printer = Arc::new(Printer::new(args.verbose > 0, json.is_some()));
     let observer = {
         let (reporter, printer) = (Arc::clone(&reporter), Arc::clone(&printer));
-        move |event: &SyncEvent<'_>| match event {
-            SyncEvent::Change(change) => printer.change(change),
-            SyncEvent::Difference(difference) => printer.difference(difference),
-            event => reporter.event(event),
+        move |event: &SyncEvent<'_>| {
+            match event {
+                SyncEvent::Change(change) => printer.change(change),
+                SyncEvent::Difference(difference) => printer.difference(difference),
+                _ => {}
+            }
+            reporter.event(event);
         }
     };
     let mut sync = build(args, connector, shutdown, observer)?;
     let mut exit = Exit::Success;
-    for _ in 0..args.repeat {
+    for number in 1..=args.repeat {
+        if let Some(json) = json {
+            json.write(&report::json::job(number, args.repeat));
+        }
+        let started = Instant::now();
         reporter.begin(match args.quiet {
             true => Style::Quiet,
-            // Notes, and no summary of its own.
-            false => Style::Lines,
+            false => Style::Plan,
         });
         printer.begin();
         let ended = if args.check {
-            sync.check().await.map(|comparison| {
-                let exit = match comparison.is_equal() {
-                    true => Exit::Success,
-                    false => Exit::SomeFailed,
-                };
-                (exit, check_summary(&comparison))
-            })
+            reporter
+                .during(Box::pin(sync.check()))
+                .await
+                .map(|comparison| {
+                    let exit = match comparison.is_equal() {
+                        true => Exit::Success,
+                        false => Exit::SomeFailed,
+                    };
+                    let object = report::json::comparison(&comparison, started.elapsed());
+                    (exit, check_summary(&comparison), object)
+                })
         } else {
-            let planned = sync.dry_run().await;
-            planned.map(|totals| (Exit::Success, printer.plan_summary(&totals)))
+            let planned = reporter.during(Box::pin(sync.dry_run())).await;
+            planned.map(|totals| {
+                let object = printer.plan_object(&totals, started.elapsed());
+                (Exit::Success, printer.plan_summary(&totals), object)
+            })
         };
+        reporter.finish_plan();
         printer.finish()?;
         exit = exit.max(reporter.exit());
-        let (found, summary) = ended.map_err(|error| failure(&error, args).after(exit))?;
+        let (found, summary, object) = ended.map_err(|error| failure(&error, args).after(exit))?;
         exit = exit.max(found);
-        if !args.quiet {
+        if let Some(json) = json {
+            json.write(&object);
+        } else if !args.quiet {
             stderr_line(format_args!("{summary}"));
         }
     }
@@ -72,6 +91,8 @@ pub async fn run(
 struct Printer {
     /// Also prints what would stay as it is.
     verbose: bool,
+    /// stdout has JSON instead.
+    is_silent: bool,
     state: Mutex<State>,
 }
 
@@ -86,9 +107,12 @@ struct State {
 }
 
 impl Printer {
-    fn new(verbose: bool) -> Printer {
-        let state = Mutex::new(State::new());
-        Printer { verbose, state }
+    fn new(verbose: bool, is_silent: bool) -> Printer {
+        Printer {
+            verbose,
+            is_silent,
+            state: Mutex::new(State::new()),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,13 +126,15 @@ impl Printer {
     fn change(&self, change: &Change) {
         let state = &mut *self.state();
         state.count(change);
-        if let Some(line) = change_line(change, self.verbose) {
+        if let Some(line) = change_line(change, self.verbose).filter(|_| !self.is_silent) {
             state.write(&line);
         }
     }
 
     fn difference(&self, difference: &Difference) {
-        self.state().write(&difference_line(difference));
+        if !self.is_silent {
+            self.state().write(&difference_line(difference));
+        }
     }
 
     /// Writes what is buffered.
@@ -133,13 +159,22 @@ impl Printer {
             HumanBytes(bytes),
             HumanCount(state.kept),
         );
-        let others = [
-            (state.replaced, "would replace a file"),
-            (state.renamed, "would be renamed"),
-            (totals.left_out.images, "left out by filter"),
-        ];
-        append(&mut line, &others);
+        for (_, words, count) in state.rows(totals).iter().filter(|row| row.2 > 0) {
+            line += &format!("; {} {words}", HumanCount(*count));
+        }
         line
+    }
+
+    fn plan_object(&self, totals: &Totals, time: Duration) -> Object {
+        let state = self.state();
+        let plan = event("plan")
+            .number("fetch", state.fetched.0)
+            .number("bytes", state.fetched.1)
+            .seconds("seconds", time)
+            .number("already_there", state.kept);
+        let rows = state.rows(totals);
+        rows.iter()
+            .fold(plan, |plan, (key, _, count)| plan.number(key, *count))
     }
 }
 
@@ -153,6 +188,15 @@ impl State {
             renamed: 0,
             kept: 0,
         }
+    }
+
+    /// What the summary names after the images to fetch: the member in JSON, the words after the number, the number.
+    fn rows(&self, totals: &Totals) -> [(&'static str, &'static str, u64); 3] {
+        [
+            ("replace", "would replace a file", self.replaced),
+            ("rename", "would be renamed", self.renamed),
+            ("left_out", "left out by filter", totals.left_out.images),
+        ]
     }
 
     fn count(&mut self, change: &Change) {
@@ -231,13 +275,8 @@ fn check_summary(comparison: &Comparison) -> String {
         (comparison.unreadable, "cannot be read"),
         (comparison.left_out, "left out by filter"),
     ];
-    append(&mut line, &others);
-    line
-}
-
-/// Appends the counts that are not 0.
-fn append(line: &mut String, counts: &[(u64, &str)]) {
-    for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
-        *line += &format!("; {} {what}", HumanCount(*count));
+    for (count, words) in others.iter().filter(|row| row.0 > 0) {
+        line += &format!("; {} {words}", HumanCount(*count));
     }
+    line
 }

@@ -1,77 +1,72 @@
-//! What `client` prints: the progress bar, a line for each failure, and the summary in the last line.
+//! What `client` prints: the progress bar, a line for each failure, and the summary in the last line; with `--json`, an
+//! object for each event.
 
+mod bar;
+mod failure;
+pub mod json;
 mod lines;
+mod progress;
+mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write};
-use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{
-    HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState,
-    ProgressStyle,
-};
-use jtp_core::{ImageFault, ImageId};
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use jtp_core::ImageId;
 use jtp_store::FileName;
 use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
 use jtp_tokio::client::ReplicaError;
+use tokio::time::MissedTickBehavior;
 
 use crate::client_args::ClientArgs;
 use crate::connect;
 use crate::escape::escaped;
-use crate::exit::{Exit, error_chain};
-use crate::sync::not_fetched;
-use crate::terminal::{set_bar, stderr_line, stdout_line};
+use crate::exit::Exit;
+use crate::json_log::JsonLog;
+use crate::terminal::{stderr_line, stdout_line};
+use bar::Bar;
+use failure::{FailureKind, failure_text, is_failure};
 use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
+use progress::Progress;
+use summary::Counts;
 
-const BAR: &str =
-    "{images} images {wide_bar:.cyan/blue} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left";
-
-/// The failure kind for errors of the local disk.
-const LOCAL_DISK: &str = "local disk";
-
-/// The failure kind for IDs of `--get` that the server does not list.
-const NOT_LISTED: &str = "not on the server";
+/// How often progress is looked at.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Errors only.
     Quiet,
-    /// A progress bar if stderr is a terminal, and a summary.
-    Bar,
+    /// Progress and a summary.
+    Job,
+    /// Progress. The summary comes from elsewhere.
+    Plan,
     /// One line per image.
-    Lines,
+    Watch,
 }
 
 /// Prints what the engine reports.
 #[derive(Debug)]
 pub struct Reporter {
     args: ClientArgs,
+    json: Option<Arc<JsonLog>>,
     /// The server in use.
     server: Mutex<String>,
     state: Mutex<State>,
-    /// For the bar.
-    images: Arc<AtomicU64>,
-    planned: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct State {
     style: Style,
-    bar: ProgressBar,
+    progress: Progress,
+    bar: Bar,
     started: Instant,
     lists: u64,
-    listed: u64,
-    gone: u64,
-    bytes: u64,
-    renamed: u64,
-    replaced: u64,
-    failed: BTreeMap<&'static str, u64>,
+    counts: Counts,
     has_reported_watch: bool,
     lines: Lines,
     /// What the last retry was about.
@@ -83,21 +78,56 @@ struct State {
 impl Reporter {
     /// A reporter that prints nothing yet.
     #[must_use]
-    pub fn new(args: &ClientArgs) -> Reporter {
+    pub fn new(args: &ClientArgs, json: Option<&Arc<JsonLog>>) -> Reporter {
         Reporter {
             args: args.clone(),
+            json: json.cloned(),
             server: Mutex::new(args.servers.first().to_string()),
-            state: Mutex::new(State::new(Style::Quiet)),
-            images: Arc::default(),
-            planned: Arc::default(),
+            state: Mutex::new(State::new(Style::Quiet, args)),
         }
     }
 
     /// A job begins.
     pub fn begin(&self, style: Style) {
-        *self.state() = State::new(style);
-        self.images.store(0, Ordering::Relaxed);
-        self.planned.store(0, Ordering::Relaxed);
+        *self.state() = State::new(style, &self.args);
+    }
+
+    /// Runs a job, and shows its progress meanwhile.
+    pub async fn during<T>(&self, job: impl Future<Output = T>) -> T {
+        let mut interval = tokio::time::interval(PROGRESS_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first one is at once: short jobs have no progress.
+        interval.tick().await;
+        let progress = async {
+            loop {
+                interval.tick().await;
+                self.show_progress(Instant::now());
+            }
+        };
+        tokio::select! {
+            biased;
+            result = job => result,
+            never = progress => match never {},
+        }
+    }
+
+    fn show_progress(&self, now: Instant) {
+        let state = &mut *self.state();
+        if let Some(json) = &self.json {
+            if let Some(object) = state.progress.object(now) {
+                json.write(&object);
+            }
+            return;
+        }
+        match state.style {
+            Style::Quiet | Style::Watch => {}
+            Style::Job | Style::Plan if state.bar.is_terminal() => state.bar.show(&state.progress),
+            Style::Job | Style::Plan => {
+                if let Some(line) = state.progress.line(now) {
+                    stderr_line(format_args!("{line}"));
+                }
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,9 +149,18 @@ impl Reporter {
 
     /// Prints an event.
     pub fn event(&self, event: &SyncEvent<'_>) {
+        if let Some(json) = &self.json {
+            if let Some(object) = json::object(event, &self.args) {
+                match event {
+                    SyncEvent::Change(_) | SyncEvent::Difference(_) => json.write_buffered(&object),
+                    _ => json.write(&object),
+                }
+            }
+        }
+        self.state().progress.event(event);
         match event {
-            SyncEvent::Progress { bytes } => self.state().bar.set_position(*bytes),
-            SyncEvent::Planned(totals) => self.planned(totals),
+            // Results follow on stdout.
+            SyncEvent::Change(_) | SyncEvent::Difference(_) => self.state().bar.close(),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => self.limited(
                 LineKind::Unreadable,
@@ -136,7 +175,9 @@ impl Reporter {
                 bytes,
                 replaced,
             } => self.placed(*id, name, *bytes, *replaced),
-            SyncEvent::Renamed { from, to, .. } => self.renamed(from, to),
+            SyncEvent::Renamed {
+                from, to, aside, ..
+            } => self.renamed(from, to, *aside),
             SyncEvent::Broken { id, cause } => {
                 tracing::debug!(%id, ?cause, "image is broken; requesting it again");
             }
@@ -210,9 +251,9 @@ impl Reporter {
             let state = &mut *self.state();
             state.lists += 1;
             state.retried.clear();
-            state.listed = report.entries - report.doubled;
+            state.counts.listed = report.entries - report.doubled;
             // Before the first LIST the client knows of no image.
-            state.gone += report.gone;
+            state.counts.gone += report.gone;
         }
         if report.entries < announced {
             self.note(format_args!(
@@ -234,27 +275,17 @@ impl Reporter {
         }
     }
 
-    fn planned(&self, totals: &Totals) {
-        self.planned.store(totals.planned.images, Ordering::Relaxed);
-        let state = &mut *self.state();
-        if state.bar.is_hidden() && state.has_bar() && totals.planned.images > 0 {
-            state.show_bar(&self.images, &self.planned);
-        }
-        state.bar.set_length(totals.planned.bytes);
-    }
-
     fn placed(&self, id: ImageId, name: &FileName, bytes: u64, replaced: bool) {
-        self.images.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%id, name = %escaped(name.as_str()), bytes, "stored");
         let style = {
             let state = &mut *self.state();
-            state.bytes += bytes;
-            state.replaced += u64::from(replaced);
+            state.counts.fetched += 1;
+            state.counts.bytes += bytes;
+            state.counts.replaced += u64::from(replaced);
             state.style
         };
-        if style == Style::Lines {
-            // The reader of stdout may have closed the pipe.
-            let _ = stdout_line(format_args!(
+        if style == Style::Watch {
+            self.print(format_args!(
                 "fetched {} ({}){}",
                 escaped(name.as_str()),
                 HumanBytes(bytes),
@@ -263,15 +294,19 @@ impl Reporter {
         }
     }
 
-    fn renamed(&self, from: &str, to: &FileName) {
+    fn renamed(&self, from: &str, to: &FileName, aside: bool) {
         let (style, count) = {
-            let state = &mut *self.state();
-            state.renamed += 1;
-            (state.style, state.renamed)
+            let State { counts, style, .. } = &mut *self.state();
+            let count = match aside {
+                true => &mut counts.kept_aside,
+                false => &mut counts.renamed,
+            };
+            *count += 1;
+            (*style, *count)
         };
         let (from, to) = (escaped(from), escaped(to.as_str()));
-        if style == Style::Lines {
-            let _ = stdout_line(format_args!("renamed {from} to {to}"));
+        if style == Style::Watch {
+            self.print(format_args!("renamed {from} to {to}"));
         } else if count <= u64::from(LINES_OF_A_KIND) {
             tracing::info!(%from, %to, "renamed");
         } else {
@@ -279,50 +314,47 @@ impl Reporter {
         }
     }
 
+    /// Prints a result to stdout, unless that has JSON.
+    fn print(&self, line: fmt::Arguments<'_>) {
+        if self.json.is_none() {
+            // The reader of stdout may have closed the pipe.
+            let _ = stdout_line(line);
+        }
+    }
+
     fn refused(&self, id: ImageId, name: Option<&FileName>, reason: Reason, cause: Option<&Cause>) {
         let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
-        // The image is there, under another name.
-        let is_stored = matches!(reason, Reason::NameTaken | Reason::CannotRename);
-        if is_stored && cause.is_none() {
+        let text = failure_text(reason, cause, &self.args);
+        if !is_failure(reason, cause) {
             if self.state().style != Style::Quiet {
                 self.limited(
                     LineKind::Name,
-                    format_args!("warning: {name} ({id}): {reason}"),
+                    format_args!("warning: {name} ({id}): {text}"),
                 );
             }
             return;
         }
-        let kind = failure_kind(reason, cause);
-        *self.state().failed.entry(kind).or_default() += 1;
-        let text = match cause {
-            None | Some(Cause::NotSent) => {
-                "the server lists this image but did not send it".to_owned()
-            }
-            Some(Cause::Fault(fault)) => error_chain(fault),
-            Some(Cause::Connection(error)) => format!(
-                "the server did not send it: {}",
-                connect::retry_message(error, &self.args)
-            ),
-            Some(Cause::Folder(error)) if is_stored => format!("{reason}: {}", error_chain(error)),
-            Some(Cause::Folder(error)) => error_chain(error),
-            Some(_) => reason.to_string(),
-        };
+        self.failed(FailureKind::of(reason, cause));
         self.limited(
             LineKind::Failed,
             format_args!("failed: {name} ({id}): {text}"),
         );
     }
 
+    fn failed(&self, kind: FailureKind) {
+        *self.state().counts.failed.entry(kind).or_default() += 1;
+    }
+
     fn not_listed(&self, id: ImageId) {
-        *self.state().failed.entry(NOT_LISTED).or_default() += 1;
+        self.failed(FailureKind::NotListed);
         not_listed_line(id);
     }
 
     /// The exit code determined by the images alone.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        let failed = &self.state().failed;
-        if failed.contains_key(LOCAL_DISK) {
+        let failed = &self.state().counts.failed;
+        if failed.contains_key(&FailureKind::LocalDisk) {
             Exit::Disk
         } else if failed.is_empty() {
             Exit::Success
@@ -331,11 +363,13 @@ impl Reporter {
         }
     }
 
-    /// Ends a job: removes the bar and prints the summary, if there was a catalog.
-    pub fn finish(&self, totals: &Totals) {
-        let state = &mut *self.state();
-        set_bar(None);
-        state.bar.finish_and_clear();
+    /// Ends what has no summary of its own: removes the bar.
+    pub fn finish_plan(&self) {
+        self.end(&mut self.state());
+    }
+
+    fn end(&self, state: &mut State) {
+        state.bar.close();
         state.lines.print_rest();
         let fewer = state.connections.take();
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
@@ -345,9 +379,20 @@ impl Reporter {
                 self.args.parallel
             ));
         }
-        if state.style == Style::Bar && state.lists > 0 {
-            let fetched = self.images.load(Ordering::Relaxed);
-            let line = state.summary(fetched, totals, state.started.elapsed());
+    }
+
+    /// Ends a job: removes the bar and prints the summary, if there was a catalog.
+    pub fn finish(&self, totals: &Totals) {
+        let state = &mut *self.state();
+        self.end(state);
+        if state.lists == 0 {
+            return;
+        }
+        let time = state.started.elapsed();
+        if let Some(json) = &self.json {
+            json.write(&state.counts.object(totals, time));
+        } else if state.style == Style::Job {
+            let line = state.counts.line(totals, time);
             let _ = stdout_line(format_args!("{line}"));
         }
     }
@@ -358,76 +403,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    fn new(style: Style) -> State {
+    fn new(style: Style, args: &ClientArgs) -> State {
+        let now = Instant::now();
         State {
             style,
-            bar: ProgressBar::hidden(),
-            started: Instant::now(),
+            progress: Progress::new(args.servers.first().to_string(), args.out.clone(), now),
+            bar: Bar::new(),
+            started: now,
             lists: 0,
-            listed: 0,
-            gone: 0,
-            bytes: 0,
-            renamed: 0,
-            replaced: 0,
-            failed: BTreeMap::new(),
+            counts: Counts::default(),
             has_reported_watch: false,
-            lines: Lines::new(style == Style::Lines),
+            lines: Lines::new(style == Style::Watch),
             retried: String::new(),
             connections: None,
         }
-    }
-
-    fn has_bar(&self) -> bool {
-        self.style == Style::Bar && io::stderr().is_terminal()
-    }
-
-    fn show_bar(&mut self, done: &Arc<AtomicU64>, planned: &Arc<AtomicU64>) {
-        let (done, planned) = (Arc::clone(done), Arc::clone(planned));
-        let count = move |_: &ProgressState, out: &mut dyn Write| {
-            // indicatif offers no way to report an error.
-            let _ = write!(
-                out,
-                "{}/{}",
-                HumanCount(done.load(Ordering::Relaxed)),
-                HumanCount(planned.load(Ordering::Relaxed))
-            );
-        };
-        let style = ProgressStyle::with_template(BAR)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸─")
-            .with_key("images", count);
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        self.bar = bar.with_style(style);
-        self.bar.enable_steady_tick(Duration::from_millis(200));
-        set_bar(Some(self.bar.clone()));
-    }
-
-    fn summary(&self, fetched: u64, totals: &Totals, time: Duration) -> String {
-        let left_out = totals.left_out.images;
-        let already = self.listed.saturating_sub(totals.planned.images + left_out);
-        let mut line = format!(
-            "fetched {} ({}) in {}; {} already there; {} failed",
-            images(fetched),
-            HumanBytes(self.bytes),
-            format_time(time),
-            HumanCount(already),
-            HumanCount(self.failed.values().sum()),
-        );
-        for (n, (kind, count)) in self.failed.iter().enumerate() {
-            line += if n == 0 { ": " } else { ", " };
-            line += &format!("{} {kind}", HumanCount(*count));
-        }
-        let others = [
-            (self.replaced, "replaced a file"),
-            (self.renamed, "renamed"),
-            (self.gone, "gone from the server meanwhile"),
-            (not_fetched(totals), "not fetched"),
-            (left_out, "left out by filter"),
-        ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            line += &format!("; {} {what}", HumanCount(count));
-        }
-        line
     }
 }
 
@@ -439,21 +428,6 @@ pub(crate) fn not_listed_line(id: ImageId) {
 pub(crate) fn images(count: u64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} image{plural}", HumanCount(count))
-}
-
-/// The kind of a failure, as counted in the last line.
-fn failure_kind(reason: Reason, cause: Option<&Cause>) -> &'static str {
-    match (reason, cause) {
-        (Reason::CannotWrite | Reason::NamesTaken, _) | (_, Some(Cause::Folder(_))) => LOCAL_DISK,
-        (_, Some(Cause::Fault(fault))) => match fault {
-            ImageFault::WrongId { .. } => "with wrong content",
-            ImageFault::Broken(_) => "damaged",
-            ImageFault::TooLarge { .. } => "too large",
-            ImageFault::Encrypted => "encrypted",
-            _ => "of an unsupported kind",
-        },
-        _ => "not sent",
-    }
 }
 
 /// Formats a time with about three digits.

@@ -9,7 +9,8 @@ use jtp_tokio::{ShutdownSignal, Tokio};
 use crate::client_args::ClientArgs;
 use crate::connect::{self, Connector};
 use crate::exit::{Exit, Failure, error_chain};
-use crate::report::{Reporter, Style};
+use crate::json_log::JsonLog;
+use crate::report::{self, Reporter, Style};
 
 /// Runs the jobs of the command line, and follows the server with `--watch`.
 ///
@@ -21,17 +22,21 @@ pub async fn run(
     args: &ClientArgs,
     connector: &Connector,
     shutdown: &ShutdownSignal,
+    json: Option<&Arc<JsonLog>>,
 ) -> Result<Exit, Failure> {
-    let reporter = Arc::new(Reporter::new(args));
+    let reporter = Arc::new(Reporter::new(args, json));
     let observer = {
         let reporter = Arc::clone(&reporter);
         move |event: &SyncEvent<'_>| reporter.event(event)
     };
     let mut sync = build(args, connector, shutdown, observer)?;
     let mut exit = Exit::Success;
-    for _ in 0..args.repeat {
+    for number in 1..=args.repeat {
+        if let Some(json) = json {
+            json.write(&report::json::job(number, args.repeat));
+        }
         reporter.begin(job_style(args));
-        let result = sync.run().await;
+        let result = reporter.during(Box::pin(sync.run())).await;
         reporter.finish(&sync.totals());
         exit = exit.max(reporter.exit());
         if let Err(error) = result {
@@ -43,9 +48,14 @@ pub async fn run(
     }
     reporter.begin(match args.quiet {
         true => Style::Quiet,
-        false => Style::Lines,
+        false => Style::Watch,
     });
+    if let Some(json) = json {
+        // Nobody sees any more what arrives.
+        json.end_at_error(shutdown);
+    }
     match sync.follow().await {
+        Err(Error::Cancelled) if json.is_some_and(|json| json.has_failed()) => Ok(exit),
         Err(error) => Err(failure(&error, args).after(exit)),
         Ok(never) => match never {},
     }
@@ -54,7 +64,7 @@ pub async fn run(
 fn job_style(args: &ClientArgs) -> Style {
     match args.quiet {
         true => Style::Quiet,
-        false => Style::Bar,
+        false => Style::Job,
     }
 }
 

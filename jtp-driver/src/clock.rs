@@ -50,21 +50,38 @@ pub(crate) fn after<R: Runtime>(runtime: &R, limit: Option<Duration>) -> Option<
     runtime.now().checked_add(limit?)
 }
 
+/// A timer that fires this much after its deadline says that the process did not run meanwhile.
+const LATE: Duration = Duration::from_millis(50);
+
+/// The time in which such a process learns what has arrived.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// Wakes its task at a deadline that moves with every byte.
 ///
 /// A later deadline is the usual case and does not touch the timer: it fires at the old deadline, finds nothing due,
 /// and is set to the new one.
-pub(crate) struct DeadlineTimer<R: Runtime>(Option<(Instant, R::Sleep)>);
+///
+/// After SIGSTOP and SIGCONT a runtime may see that a deadline has passed before it sees what has arrived: on Linux
+/// `epoll_wait` fails with EINTR then. So a deadline that passed long ago is put off once, by 100 ms.
+pub(crate) struct DeadlineTimer<R: Runtime> {
+    /// When the timer fires.
+    timer: Option<(Instant, R::Sleep)>,
+    /// A deadline that passed long ago, and what stands for it.
+    late: Option<(Instant, Instant)>,
+}
 
 impl<R: Runtime> Default for DeadlineTimer<R> {
     fn default() -> Self {
-        DeadlineTimer(None)
+        DeadlineTimer {
+            timer: None,
+            late: None,
+        }
     }
 }
 
 impl<R: Runtime> fmt::Debug for DeadlineTimer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fires_at = self.0.as_ref().map(|(at, _)| at);
+        let fires_at = self.timer.as_ref().map(|(at, _)| at);
         f.debug_tuple("DeadlineTimer").field(&fires_at).finish()
     }
 }
@@ -80,18 +97,26 @@ impl<R: Runtime> DeadlineTimer<R> {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };
-        let at = clock.instant(deadline);
+        let deadline = clock.instant(deadline);
+        let put_off = self.late.filter(|(passed, _)| *passed == deadline);
+        let mut at = put_off.map_or(deadline, |(_, until)| until);
         let (fires_at, sleep) = self
-            .0
+            .timer
             .get_or_insert_with(|| (at, clock.runtime.sleep_until(at)));
         if at < *fires_at {
             *fires_at = at;
             sleep.reset(at);
         }
         while Pin::new(&mut *sleep).poll(cx).is_ready() {
-            if at <= clock.instant_now() {
-                self.0 = None;
-                return Poll::Ready(());
+            let now = clock.instant_now();
+            if at <= now {
+                let is_late = now.saturating_duration_since(deadline) >= LATE;
+                if put_off.is_some() || !is_late {
+                    self.timer = None;
+                    return Poll::Ready(());
+                }
+                at = now + GRACE;
+                self.late = Some((deadline, at));
             }
             *fires_at = at;
             sleep.reset(at);

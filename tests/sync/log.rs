@@ -12,6 +12,10 @@ use crate::support::TEST_TIMEOUT;
 #[derive(Debug, Clone)]
 #[allow(dead_code, reason = "printed when a test fails")]
 pub(crate) enum Event {
+    Scanning {
+        files: u64,
+        read: u64,
+    },
     Scanned {
         files: u64,
     },
@@ -21,7 +25,7 @@ pub(crate) enum Event {
         announced: u64,
     },
     Planned(Totals),
-    Started(u64),
+    Started(u64, Option<String>),
     Progress(u64),
     Placed {
         id: u64,
@@ -71,6 +75,10 @@ fn cause_text(cause: &Cause) -> String {
 impl Event {
     fn new(event: &SyncEvent<'_>) -> Event {
         match event {
+            SyncEvent::Scanning { files, read } => Event::Scanning {
+                files: *files,
+                read: *read,
+            },
             SyncEvent::Scanned { files, .. } => Event::Scanned { files: *files },
             SyncEvent::Unreadable { name, .. } => {
                 Event::Unreadable(name.to_string_lossy().into_owned())
@@ -80,7 +88,9 @@ impl Event {
                 announced: *announced,
             },
             SyncEvent::Planned(totals) => Event::Planned(**totals),
-            SyncEvent::Started { id, .. } => Event::Started(id.0),
+            SyncEvent::Started { id, name, .. } => {
+                Event::Started(id.0, name.map(|name| name.as_str().to_owned()))
+            }
             SyncEvent::Progress { bytes } => Event::Progress(*bytes),
             SyncEvent::Placed {
                 id,
@@ -217,7 +227,7 @@ impl fmt::Display for Log {
         let events = self.lock();
         let rare = events
             .iter()
-            .filter(|event| !matches!(event, Event::Progress(_) | Event::Started(_)));
+            .filter(|event| !matches!(event, Event::Progress(_) | Event::Started(..)));
         let rare: Vec<_> = rare.collect();
         writeln!(f, "{} events, of which {}:", events.len(), rare.len())?;
         for event in &rare[..rare.len().min(60)] {

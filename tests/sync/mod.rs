@@ -15,4 +15,5 @@ mod memory;
 mod quirks;
 mod replicas;
 mod resume;
+mod scanning;
 mod select;

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use jtp_cli::client_args::ClientArgs;
+use jtp_cli::client;
 
 fn main() -> ExitCode {
-    jtp_cli::client::main(&ClientArgs::parse()).into()
+    client::main(&client::parse()).into()
 }

@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 /// The most bytes that are printed of a message by the server, which may have 65,535.
 const MAX_SERVER_MESSAGE: usize = 1_000;
 
-pub use replicas::server_changed;
+pub use replicas::{replica_failure, server_changed};
 
 /// What failed, and what the user can do about it.
 #[derive(Debug, PartialEq, Eq)]

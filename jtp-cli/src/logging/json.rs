@@ -18,8 +18,8 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::queue::MAX_LINE;
 use super::{MAX_MESSAGE, MAX_VALUE};
-use crate::escape::{BoundedWriter, Escaping};
 use crate::exit::error_chain;
+use crate::json::bounded_string as string;
 
 const RESERVED: [&str; 5] = ["timestamp", "level", "target", "spans", "truncated"];
 
@@ -75,17 +75,6 @@ where
 /// A line that is no event.
 pub(super) fn message_line(level: Level, target: &str, message: &str) -> String {
     Line::begin(level, target, &string(message, MAX_MESSAGE)).end()
-}
-
-/// A JSON string.
-fn string(value: impl fmt::Display, limit: usize) -> String {
-    let mut text = String::from("\"");
-    let mut bounded = BoundedWriter::new(&mut text, Escaping::Json, limit);
-    // Fails only if the value's formatting does.
-    let _ = write!(bounded, "{value}");
-    let _ = bounded.finish();
-    text.push('"');
-    text
 }
 
 struct Line {

@@ -1,23 +1,25 @@
 use clap::Parser;
-use jtp_core::FileType;
+use jtp_core::{FileType, ImageFault};
 
 use super::*;
 
 fn reporter() -> Reporter {
-    let reporter = Reporter::new(&ClientArgs::parse_from(["client", "--addr", "host:1"]));
-    reporter.begin(Style::Bar);
+    let reporter = Reporter::new(
+        &ClientArgs::parse_from(["client", "--addr", "host:1"]),
+        None,
+    );
+    reporter.begin(Style::Job);
     reporter
 }
 
 fn summary(reporter: &Reporter, totals: &Totals, time: Duration) -> String {
-    let fetched = reporter.images.load(Ordering::Relaxed);
-    reporter.state().summary(fetched, totals, time)
+    reporter.state().counts.line(totals, time)
 }
 
 #[test]
 fn the_summary_counts_all_outcomes() {
     let reporter = reporter();
-    reporter.state().listed = 12;
+    reporter.state().counts.listed = 12;
     let mut totals = Totals::default();
     assert_eq!(
         summary(&reporter, &totals, Duration::from_millis(50)),
@@ -28,13 +30,14 @@ fn the_summary_counts_all_outcomes() {
     let id = ImageId(1);
     let name = FileName::of_id(id, FileType::Png);
     reporter.placed(id, &name, 1 << 20, true);
-    reporter.renamed("old.png", &name);
+    reporter.renamed("old.png", &name, false);
+    reporter.renamed("other.png", &name, true);
     let too_large = Cause::Fault(ImageFault::TooLarge { limit: 5 });
     reporter.refused(id, Some(&name), Reason::CannotFetch, Some(&too_large));
     reporter.refused(id, None, Reason::NotReceived, Some(&Cause::NotSent));
     reporter.refused(id, None, Reason::NotReceived, None);
     assert_eq!(reporter.exit(), Exit::SomeFailed);
-    reporter.state().gone = 1;
+    reporter.state().counts.gone = 1;
     totals.planned.images = 12;
     // One of those that have arrived has no name yet.
     totals.fetched.images = 2;
@@ -43,7 +46,7 @@ fn the_summary_counts_all_outcomes() {
     assert_eq!(
         summary(&reporter, &totals, Duration::from_secs(2)),
         "fetched 1 image (1.00 MiB) in 2.0 s; 0 already there; 3 failed: 2 not sent, 1 too large; \
-         1 replaced a file; 1 renamed; 1 gone from the server meanwhile; 8 not fetched"
+         1 replaced a file; 1 renamed; 1 kept under another name; 1 gone from the server meanwhile; 8 not fetched"
     );
     reporter.refused(id, Some(&name), Reason::CannotWrite, None);
     assert_eq!(reporter.exit(), Exit::Disk);

@@ -26,7 +26,7 @@ use crate::limits;
 use crate::logging;
 use crate::server_args::ServerArgs;
 use crate::service_manager;
-use crate::signals::{self, Hangups};
+use crate::signals::{self, AtStart, Hangups};
 use crate::terminal::stdout_line_detached;
 use crate::tls::server::{Files, ServerTls};
 use crate::units::none_if_zero;
@@ -45,10 +45,11 @@ const EVENT_INTERVAL: u32 = 4;
 /// Runs the program.
 #[must_use]
 pub fn main(args: &ServerArgs) -> Exit {
+    let signals = signals::prepare();
     // First, while there is one thread: it removes variables from the environment.
     let passed = activation::take();
     let _log = logging::start_server(args.verbose, args.log_format);
-    match passed.and_then(|passed| run(args, passed)) {
+    match passed.and_then(|passed| run(args, passed, signals)) {
         Ok(()) => Exit::Success,
         Err(failure) => {
             logging::error_line(&failure.message);
@@ -58,7 +59,11 @@ pub fn main(args: &ServerArgs) -> Exit {
     }
 }
 
-fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), Failure> {
+fn run(
+    args: &ServerArgs,
+    passed: Option<std::net::TcpListener>,
+    signals: AtStart,
+) -> Result<(), Failure> {
     // Checked first, so that a mistyped folder does not leave a new certificate behind.
     std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
     let tls = if args.no_tls {
@@ -77,7 +82,7 @@ fn run(args: &ServerArgs, passed: Option<std::net::TcpListener>) -> Result<(), F
     cache::create(args);
     confine::confine(args);
     logging::start_server_thread();
-    let (shutdown, hangups) = signals::listen_as_server(Exit::Other)?;
+    let (shutdown, hangups) = signals::listen_as_server(signals)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)

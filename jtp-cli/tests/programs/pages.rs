@@ -9,9 +9,10 @@ use jtp_cli::server_args::ServerArgs;
 use crate::readme::{assert_output, console_commands, copy_images, page};
 use crate::support::{CLIENT, Process, TestDir};
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "docs/hardening.md",
+    "docs/json.md",
     "docs/migration.md",
     "docs/public-server.md",
     "docs/threat-model.md",

@@ -41,6 +41,8 @@ pub struct ScannedFile<'a> {
     pub name: &'a OsStr,
     /// What it stands for.
     pub content: FileContent,
+    /// Whether it was read for that: it is not known from an earlier scan.
+    pub was_read: bool,
 }
 
 /// What a name in the folder stands for.
@@ -173,7 +175,11 @@ pub(super) fn scan(
     for Unlisted { path, error } in listing.unlisted {
         let content = FileContent::UnreadableFolder(error);
         let name = &path;
-        (shared.found)(ScannedFile { name, content });
+        (shared.found)(ScannedFile {
+            name,
+            content,
+            was_read: false,
+        });
     }
     let mut seen = shared.seen;
     seen.incomplete = stop.load(Ordering::Relaxed);
@@ -195,6 +201,7 @@ impl Shared<'_> {
             None if is_image(None) => FileContent::Unrecognised(contents.id),
             None => FileContent::Other,
         };
+        let was_read = matches!(look, Ok(Look::Read(..)));
         let content = match look {
             Ok(Look::Hidden) => {
                 if is_temporary(name) {
@@ -230,7 +237,11 @@ impl Shared<'_> {
             self.seen.files += 1;
         }
         let name = &folder.path(name);
-        (self.found)(ScannedFile { name, content });
+        (self.found)(ScannedFile {
+            name,
+            content,
+            was_read,
+        });
     }
 }
 

@@ -341,9 +341,11 @@ async fn receive<R: Runtime>(
     while let Some(incoming) = while_writing(images.next(), workers).await? {
         let image = incoming.image();
         response.current = Some(image.id);
+        let name = session.state().planner.name(image.id);
         session.emit(&SyncEvent::Started {
             id: image.id,
             length: image.length,
+            name: name.as_ref(),
         });
         let mut incoming = incoming.undecoded()?;
         let mut flight = Flight::new(session, image.id, response.server.clone());

@@ -38,6 +38,14 @@ impl Observer for Silent {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SyncEvent<'a> {
+    /// The folder is being scanned. Reported when the scan begins, and then at most every 100 ms, on the scan's thread.
+    /// [`Scanned`](SyncEvent::Scanned) follows, unless the run ends before.
+    Scanning {
+        /// The files found so far.
+        files: u64,
+        /// Those of them that had to be read.
+        read: u64,
+    },
     /// The folder was scanned.
     Scanned {
         /// The files that it contains, hidden ones excepted.
@@ -70,6 +78,8 @@ pub enum SyncEvent<'a> {
         id: ImageId,
         /// The length of its encoded form in bytes.
         length: u32,
+        /// The name that its file is to get; `None` if no LIST names it.
+        name: Option<&'a FileName>,
     },
     /// More bytes have arrived, or some that had arrived turned out to be useless.
     Progress {

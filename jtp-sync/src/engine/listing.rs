@@ -1,6 +1,7 @@
 //! Requests the catalog, and scans the folder meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jtp_core::client::{ClientError, Retry};
 use jtp_driver::Runtime;
@@ -20,6 +21,9 @@ const ENTRY_BYTES: usize = 100;
 
 /// The memory that a folder in the names of a catalog takes, in bytes. // W9
 const FOLDER_BYTES: usize = 40;
+
+/// How often a scan reports its progress at most.
+const SCANNING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What has arrived of a LIST.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,7 +64,22 @@ impl<R: Runtime> Run<R> {
         let Ok(folder) = self.session.folder() else {
             return Ok(None);
         };
-        FolderScan::start(folder, self.scan_mode, self.in_folders).map(Some)
+        let progress = self.scan_progress();
+        FolderScan::start(folder, self.scan_mode, self.in_folders, progress).map(Some)
+    }
+
+    /// Reports the progress of a scan, now and then.
+    fn scan_progress(&self) -> impl FnMut(u64, u64) + Send + use<R> {
+        let (session, runtime) = (Arc::clone(&self.session), self.runtime.clone());
+        session.emit(&SyncEvent::Scanning { files: 0, read: 0 });
+        let mut next = runtime.now() + SCANNING_INTERVAL;
+        move |files, read| {
+            let now = runtime.now();
+            if now >= next && session.check().is_ok() {
+                next = now + SCANNING_INTERVAL;
+                session.emit(&SyncEvent::Scanning { files, read });
+            }
+        }
     }
 
     /// One that is only looked at may be missing.

@@ -51,17 +51,19 @@ pub(super) struct FolderScan(Arc<Shared>);
 
 impl FolderScan {
     /// `in_tree`: sub-folders, too. // W9
+    /// `progress` is called for each file, with the number of files so far and of those that had to be read.
     pub(super) fn start(
         folder: &OutputFolder,
         mode: ScanMode,
         in_tree: bool,
+        mut progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<FolderScan, Error> {
         let shared = Arc::new(Shared::default());
         let (folder, ours) = (folder.clone(), AtEnd(Arc::clone(&shared)));
         thread::Builder::new()
             .name("jtp-sync scan".to_owned())
             .spawn(move || {
-                let result = scan(&folder, mode, in_tree, &ours.0.stop);
+                let result = scan(&folder, mode, in_tree, &ours.0.stop, &mut progress);
                 *lock(&ours.0.result) = Some(result);
             })
             .map_err(Error::Thread)?;
@@ -102,11 +104,20 @@ fn scan(
     mode: ScanMode,
     in_tree: bool,
     stop: &AtomicBool,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Scanned, OutputError> {
     let mut inventory = Inventory::new();
     let mut unreadable = Vec::new();
     let mut unreadable_count = 0;
+    let (mut files, mut read) = (0, 0);
     let mut found = |file: ScannedFile<'_>| {
+        let is_file = !matches!(
+            file.content,
+            FileContent::Reserved | FileContent::Folder | FileContent::UnreadableFolder(_)
+        );
+        files += u64::from(is_file);
+        read += u64::from(file.was_read);
+        progress(files, read);
         let kind = match file.content {
             FileContent::Image(id) => FileKind::Image(id),
             FileContent::Unrecognised(id) => FileKind::Unrecognised(id),

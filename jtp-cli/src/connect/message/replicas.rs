@@ -4,7 +4,7 @@ use jtp_tokio::client::ReplicaError;
 
 use super::{Message, first, message};
 use crate::client_args::ClientArgs;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 /// The most servers that a message names.
 const MAX_NAMED: usize = 4;
@@ -43,6 +43,13 @@ pub fn server_changed(error: &ReplicaError, args: &ClientArgs, address: &str) ->
         _ => "warning: ",
     };
     Some(format!("{prefix}{what}; going on with {address}"))
+}
+
+/// The same for a program: the kind of the failure, and what failed.
+#[must_use]
+pub fn replica_failure(error: &ReplicaError, args: &ClientArgs) -> Failure {
+    let Message { exit, what, .. } = of_one(error, args);
+    Failure::new(exit, what)
 }
 
 /// The message about one of several servers.

@@ -1,0 +1,377 @@
+//! `client --json`: the output of all jobs, compared with docs/json.md.
+
+mod events;
+mod schema;
+
+use std::fs::{self, File};
+use std::process::Stdio;
+use std::sync::mpsc;
+
+use jtp_core::ImageId;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::progress::stalling_server;
+use crate::readme::{PageCommand, console_commands, copy_images, page};
+use crate::support::{
+    CLIENT, FakeServer, Process, ProcessOutput, TestDir, jtpe, packet, random_image,
+};
+use schema::Schema;
+
+/// Asserts the exit code and that the last object names it, and returns all objects.
+#[track_caller]
+fn parsed(output: &ProcessOutput, code: i32) -> Vec<Value> {
+    assert_eq!(output.code, Some(code), "{output:?}");
+    let values = Schema::documented().parse_all(&output.out);
+    let last = &values[values.len() - 1];
+    assert_eq!(last["exit_code"], code, "{output:?}");
+    values
+}
+
+fn of<'a>(values: &'a [Value], event: &str) -> Vec<&'a Value> {
+    let is_one = |value: &&Value| value["event"] == event;
+    values.iter().filter(is_one).collect()
+}
+
+fn names(values: &[Value]) -> Vec<&str> {
+    values
+        .iter()
+        .map(|value| value["event"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn list_has_an_object_for_each_image_in_the_order_of_sort() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let output = dir.fetch(
+        &server,
+        &["--list", "--json", "--sort", "size", "--exclude", "b*"],
+    );
+    assert_eq!(output.err, "");
+    let values = parsed(&output, 0);
+    assert_eq!(names(&values), ["start", "job", "entry", "entry", "end"]);
+    assert_eq!(values[0]["command"], "list");
+    assert_eq!(values[0]["server"], server.address.as_str());
+    let (a, c) = (
+        random_image(1, 1000),
+        fs::read(dir.path("images/c.bmp")).unwrap(),
+    );
+    let entry = |id: &[u8], size: u64, name: &str, kind: &str, compressed: bool| {
+        json!({"event": "entry", "id": ImageId::of(id).to_string(), "size": size, "type": kind,
+            "compressed": compressed, "name": name})
+    };
+    let size = values[3]["size"].as_u64().unwrap();
+    assert!(size < 1000, "{values:?}");
+    assert_eq!(values[2], entry(&a, 1000, "a.png", "png", false));
+    assert_eq!(values[3], entry(&c, size, "c.bmp", "bmp", true));
+    assert!(!dir.path("output").exists());
+}
+
+#[test]
+fn names_are_the_servers_and_messages_are_not_escaped_twice() {
+    let dir = TestDir::new();
+    let image = random_image(1, 100);
+    let name = "a\"b\\\u{1b}[2J\n\u{202e}写.png";
+    let list = [(name, ImageId::of(&image), 100)];
+    let fake = FakeServer::with(&list, &[packet(ImageId::of(&image), &image)]);
+    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--list", "--json"]);
+    let values = parsed(&output, 0);
+    assert_eq!(of(&values, "entry")[0]["name"], name);
+    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--json"]);
+    let values = parsed(&output, 0);
+    // The file's name is that of R5.
+    let file = of(&values, "fetched")[0]["name"].as_str().unwrap();
+    assert_eq!(dir.names("output"), [file]);
+
+    let fake = FakeServer::new(|_, _, stream| {
+        let _ = std::io::Write::write_all(stream, &jtpe(3, "go\n\u{1b}away"));
+    });
+    let output = dir.run(
+        CLIENT,
+        &["--addr", &fake.addr(), "--json", "--retries", "0"],
+    );
+    let code = output.code.unwrap();
+    let values = parsed(&output, code);
+    let message = of(&values, "error")[0]["message"].as_str().unwrap();
+    assert!(message.contains(r"go\n\u{1b}away"), "{message}");
+    assert_eq!(
+        output.err.lines().last(),
+        Some(&*format!("error: {message}"))
+    );
+}
+
+#[test]
+fn a_fetch_reports_each_image_and_its_summary() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    for quiet in [&["--json"][..], &["--json", "-q"]] {
+        let output = dir.fetch(&server, &[&["--batch", "--repeat", "2"], quiet].concat());
+        assert_eq!(output.err, "", "{output:?}");
+        let values = parsed(&output, 0);
+        let jobs: Vec<_> = of(&values, "job")
+            .iter()
+            .map(|job| job["number"].clone())
+            .collect();
+        assert_eq!(jobs, [1, 2]);
+        let fetched = of(&values, "fetched");
+        assert_eq!(fetched.len(), 3);
+        let [first, second] = of(&values, "summary")[..] else {
+            panic!("{values:?}");
+        };
+        assert_eq!(
+            (&first["fetched"], &first["already_there"]),
+            (&json!(3), &json!(0))
+        );
+        assert_eq!(first["bytes"], 203_002);
+        assert_eq!(
+            (&second["fetched"], &second["already_there"]),
+            (&json!(0), &json!(3))
+        );
+        assert_eq!(of(&values, "listed")[0]["entries"], 3);
+        assert_eq!(of(&values, "scanned").last().unwrap()["files"], 3);
+        fs::remove_dir_all(dir.path("output")).unwrap();
+    }
+}
+
+#[test]
+fn replaced_and_renamed_files_are_reported() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    dir.fetch(&server, &[]);
+    server.stop();
+    // a.png gets the name of b.jpg's image, and another image comes.
+    fs::write(dir.path("output/a.png"), random_image(8, 300)).unwrap();
+    fs::rename(dir.path("output/b.jpg"), dir.path("output/c.bmp")).unwrap();
+    let server = dir.serve(&["--no-tls"]);
+    let check = parsed(&dir.fetch(&server, &["--check", "--json"]), 3);
+    let kinds: Vec<_> = of(&check, "difference")
+        .iter()
+        .map(|found| found["kind"].clone())
+        .collect();
+    assert_eq!(kinds.len(), 3, "{check:?}");
+    assert_eq!(of(&check, "comparison")[0]["equal"], false);
+    let plan = parsed(
+        &dir.fetch(&server, &["--dry-run", "--batch", "--json", "-q"]),
+        0,
+    );
+    let values = parsed(&dir.fetch(&server, &["--batch", "--json"]), 0);
+    // The plan has the same steps.
+    let changes = of(&plan, "change");
+    assert_eq!(
+        changes
+            .iter()
+            .filter(|change| change["action"] == "fetch")
+            .count(),
+        of(&values, "fetched").len()
+    );
+    assert_eq!(
+        changes
+            .iter()
+            .filter(|change| change["action"] == "rename")
+            .count(),
+        of(&values, "renamed").len()
+    );
+    let summary = of(&values, "summary")[0];
+    let plan = of(&plan, "plan")[0];
+    for (one, other) in [("fetch", "fetched"), ("replace", "replaced")] {
+        assert_eq!(plan[one], summary[other], "{plan} {summary}");
+    }
+    let equal = parsed(&dir.fetch(&server, &["--check", "--json"]), 0);
+    assert_eq!(of(&equal, "comparison")[0]["equal"], true);
+}
+
+#[test]
+fn failures_are_reported_and_the_last_object_has_the_exit_code() {
+    let dir = TestDir::new();
+    let (image, bad) = (random_image(1, 100), ImageId(7));
+    let fake = FakeServer::with(&[("b.png", bad, 100)], &[packet(bad, &image)]);
+    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--json"]);
+    let values = parsed(&output, 3);
+    let failed = of(&values, "failed")[0];
+    assert_eq!(
+        (&failed["name"], &failed["kind"]),
+        (&json!("b.png"), &json!("wrong_content"))
+    );
+    assert!(!of(&values, "broken").is_empty());
+    let summary = of(&values, "summary")[0];
+    assert_eq!(
+        (&summary["failed"], &summary["failures"]),
+        (&json!(1), &json!({"wrong_content": 1}))
+    );
+    // For people, as without --json.
+    assert!(output.err.starts_with("failed: b.png"), "{output:?}");
+}
+
+#[test]
+fn errors_are_the_last_object_and_the_line_on_stderr() {
+    let dir = TestDir::new();
+    let output = dir.run(CLIENT, &["--addr", "127.0.0.1:1", "--json"]);
+    let values = parsed(&output, 4);
+    let error = of(&values, "error")[0];
+    assert_eq!(error["kind"], "connect");
+    assert_eq!(
+        output.err,
+        format!("error: {}\n", error["message"].as_str().unwrap())
+    );
+
+    for args in [
+        &["--json", "--parallel", "99"][..],
+        &["--list", "--json", "--watch"],
+    ] {
+        let output = dir.run(CLIENT, args);
+        let values = parsed(&output, 2);
+        let message = of(&values, "error")[0]["message"].as_str().unwrap();
+        assert!(
+            output.err.starts_with(&format!("error: {message}\n")),
+            "{output:?}"
+        );
+    }
+    let output = dir.run(CLIENT, &["--json", "--help"]);
+    assert!(output.out.starts_with("Fetch images"), "{output:?}");
+
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    fs::write(dir.path("file"), "").unwrap();
+    let values = parsed(&dir.fetch(&server, &["--json", "--out", "file"]), 8);
+    assert_eq!(of(&values, "error")[0]["kind"], "disk");
+    let args = ["--json", "--get", "0123456789abcdef"];
+    for list in [&["--list"][..], &[]] {
+        let values = parsed(&dir.fetch(&server, &[&args[..], list].concat()), 3);
+        assert_eq!(of(&values, "not_listed")[0]["id"], "0123456789abcdef");
+    }
+}
+
+#[test]
+fn each_event_of_watch_is_flushed_and_ctrl_c_is_reported() {
+    let schema = Schema::documented();
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let args = ["--addr", &server.address, "--watch", "--json"];
+    let client = Process::start(dir.command(CLIENT, &args));
+    client.out.wait_for("\"event\":\"watching\"");
+    dir.add("new.png", &random_image(5, 400));
+    let fetched = schema.parse(&client.out.wait_for("\"event\":\"fetched\""));
+    assert_eq!(
+        (&fetched["name"], &fetched["size"]),
+        (&json!("new.png"), &json!(400))
+    );
+    client.signal(Signal::INT);
+    let output = client.wait();
+    assert_eq!(output.code, Some(130));
+    let last = schema.parse(output.out.lines().last().unwrap());
+    assert_eq!(
+        (&last["kind"], &last["exit_code"]),
+        (&json!("interrupted"), &json!(130))
+    );
+}
+
+#[test]
+fn progress_is_reported_while_an_image_arrives_and_while_the_folder_is_scanned() {
+    let schema = Schema::documented();
+    let dir = TestDir::new();
+    let (go_on, receiver) = mpsc::channel();
+    let fake = stalling_server(1 << 20, receiver);
+    let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr(), "--json"]));
+    go_on.send(()).unwrap();
+    let progress = schema.parse(&client.out.wait_for("\"event\":\"progress\""));
+    let expected = json!({"event": "progress", "images": 0, "bytes": 1 << 19, "planned_images": 1,
+        "planned_bytes": 1 << 20});
+    assert_eq!(progress, expected);
+    go_on.send(()).unwrap();
+    assert_eq!(client.wait().code, Some(0));
+
+    dir.add_endless_images();
+    let args = [
+        "--addr",
+        &fake.addr(),
+        "--json",
+        "--batch",
+        "--out",
+        "images",
+    ];
+    let client = Process::start(dir.command(CLIENT, &args));
+    schema.parse(&client.out.wait_for("\"event\":\"scanning\""));
+    client.signal(Signal::INT);
+    assert_eq!(client.wait().code, Some(130));
+}
+
+#[test]
+fn a_server_that_fails_is_reported_and_the_next_one_is_used() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    for job in [&["--list"][..], &["--batch"], &["--check"]] {
+        let args = [&["127.0.0.1:1", &*server.address, "--json"], job].concat();
+        let values = parsed(&dir.run(CLIENT, &args), 0);
+        let changed = of(&values, "server_changed")[0];
+        assert_eq!(changed["server"], server.address.as_str());
+        assert_eq!(
+            (&changed["failed"], &changed["kind"]),
+            (&json!("127.0.0.1:1"), &json!("connect"))
+        );
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_watch_and_no_other_job() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let run = |args: &[&str]| {
+        let args = [&["--addr", &*server.address, "--json"], args].concat();
+        let mut child = dir
+            .command(CLIENT, &args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        ProcessOutput::new(child.wait_with_output().unwrap())
+    };
+    for args in [
+        &["--list"][..],
+        &["--dry-run"],
+        &[],
+        &["--watch", "--batch"],
+    ] {
+        let output = run(args);
+        assert_eq!((output.code, &*output.err), (Some(0), ""), "{args:?}");
+    }
+    assert_eq!(dir.files("output"), dir.files("images"));
+    let output = run(&["--check", "--exclude", "a*", "--out", "other"]);
+    assert_eq!((output.code, &*output.err), (Some(3), ""));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_on_stdout_is_an_error() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    for args in [&["--list"][..], &["--dry-run"], &[], &["--watch"]] {
+        let args = [&["--addr", &*server.address, "--json"], args].concat();
+        let mut command = dir.command(CLIENT, &args);
+        command.stdout(File::create("/dev/full").unwrap());
+        let output = ProcessOutput::of(&mut command);
+        assert_eq!(output.code, Some(8), "{output:?}");
+        assert!(
+            output.err.starts_with("error: cannot write to stdout: "),
+            "{output:?}"
+        );
+    }
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
+fn commands_of_the_page_print_what_it_shows() {
+    let dir = TestDir::new();
+    copy_images(&dir);
+    let text = page("docs/json.md");
+    let server = dir.serve_on("127.0.0.1:0", &["--no-tls"]);
+    for PageCommand { command, expected } in console_commands(&text) {
+        let words = command.split_whitespace().skip(1);
+        let args: Vec<_> = words.map(|word| word.trim_matches('\'')).collect();
+        let output = dir.fetch(&server, &args);
+        parsed(&output, 0);
+        let shown = output.out.replace(&server.address, "127.0.0.1:8443");
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected, "{command}");
+    }
+}
