@@ -13,6 +13,7 @@ mod left_out;
 mod logging;
 mod metrics;
 mod migration;
+mod mirror;
 mod pages;
 mod pipes;
 mod planning;
