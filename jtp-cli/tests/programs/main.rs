@@ -15,6 +15,7 @@ mod left_out;
 mod logging;
 mod metrics;
 mod migration;
+mod mirror;
 mod pages;
 mod pipes;
 mod planning;
