@@ -1,5 +1,5 @@
 complete -c server -l images -l images-dir -d 'Folder of images to share' -r -F
-complete -c server -l only -l name-contains -d 'Share only files whose name contains this text, ignoring case' -r
+complete -c server -l only -l name-contains -d 'Share only files whose name (with --recursive: path below the folder) contains this text, ignoring case' -r
 complete -c server -l include -d 'Share only files whose path below the folder matches, such as \'*.jpg\'; repeatable. Of all --include and --exclude, the last that matches decides' -r
 complete -c server -l exclude -d 'Share no files whose path below the folder matches; repeatable. Without a match: shared, unless the first of all is an --include' -r
 complete -c server -l compression-threshold -l compress-threshold -d 'Compress an image if that reduces it below this fraction of its size; 0 disables compression' -r
@@ -22,6 +22,7 @@ complete -c server -l max-handshakes -d 'Maximum TLS handshakes that are process
 complete -c server -l drain-timeout -d 'How long a shutdown waits for requests in progress' -r
 complete -c server -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'One line of text for each event'
 json\t'One JSON object on a line for each event'"
+complete -c server -s r -l recursive -d 'Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out'
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'
 complete -c server -l checksum -d 'Hash every file again instead of trusting the index'

@@ -17,8 +17,8 @@ _server() {
     _arguments "${_arguments_options[@]}" : \
 '--images=[Folder of images to share]:DIR:_files' \
 '--images-dir=[Folder of images to share]:DIR:_files' \
-'--only=[Share only files whose name contains this text, ignoring case]:SUBSTRING:_default' \
-'--name-contains=[Share only files whose name contains this text, ignoring case]:SUBSTRING:_default' \
+'--only=[Share only files whose name (with --recursive\: path below the folder) contains this text, ignoring case]:SUBSTRING:_default' \
+'--name-contains=[Share only files whose name (with --recursive\: path below the folder) contains this text, ignoring case]:SUBSTRING:_default' \
 '*--include=[Share only files whose path below the folder matches, such as '\''*.jpg'\''; repeatable. Of all --include and --exclude, the last that matches decides]:GLOB:_default' \
 '*--exclude=[Share no files whose path below the folder matches; repeatable. Without a match\: shared, unless the first of all is an --include]:GLOB:_default' \
 '--compression-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
@@ -42,6 +42,8 @@ _server() {
 '--drain-timeout=[How long a shutdown waits for requests in progress]:SEC:_default' \
 '--log-format=[Format of the log on stderr]:FORMAT:((text\:"One line of text for each event"
 json\:"One JSON object on a line for each event"))' \
+'-r[Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out]' \
+'--recursive[Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out]' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \
 '--checksum[Hash every file again instead of trusting the index]' \

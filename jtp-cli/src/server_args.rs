@@ -23,9 +23,10 @@ Examples:
   server --images ~/Pictures --clients clients.txt
   server --images scans --only .bmp --bind 127.0.0.1:0
   server --images ~/Pictures --include '*.jpg' --exclude 'draft-*'
+  server --images ~/Pictures --recursive
 
-Images are the files directly in the folder that have a known extension or begin like a PNG, JPEG, WebP, BMP or GIF.
-Hidden files, temporary files and backups are left out. Changes in the folder are picked up.
+Images are the files directly in the folder (with --recursive, also in its sub-folders) that have a known extension or
+begin like a PNG, JPEG, WebP, BMP or GIF. Hidden files, temporary files and backups are left out. Changes in the folder are picked up.
 Times are in seconds or have a unit: 500ms, 30s, 5m. Sizes: 64KiB, 10GiB, 5MB. For times and rates, 0 means no limit.
 Ctrl-C or SIGTERM finishes requests in progress and exits; a second signal exits immediately.
 SIGHUP reads --cert, --key and --clients again and does not end the server.
@@ -34,8 +35,8 @@ Exit codes: 0 success, 1 error, 2 usage error.";
 
 /// Share the images of a folder over JTP, the Jason Transfer Protocol.
 ///
-/// Images are the files directly in the folder that have a known extension or begin like a PNG, JPEG, WebP, BMP or GIF.
-/// Hidden files, temporary files and backups are left out. Changes in the folder are picked up while the server runs.
+/// Images are the files directly in the folder (with --recursive, also in its sub-folders) that have a known extension or
+/// begin like a PNG, JPEG, WebP, BMP or GIF. Hidden files, temporary files and backups are left out. Changes in the folder are picked up while the server runs.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ServerArgs {
@@ -49,7 +50,11 @@ pub struct ServerArgs {
     )]
     pub images: PathBuf,
 
-    /// Share only files whose name contains this text, ignoring case
+    /// Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out
+    #[arg(long, short, help_heading = IMAGES)]
+    pub recursive: bool,
+
+    /// Share only files whose name (with --recursive: path below the folder) contains this text, ignoring case
     #[arg(
         long,
         visible_alias = "name-contains",
@@ -300,6 +305,7 @@ mod tests {
         assert!(!args.checksum);
         assert_eq!((args.metrics, args.proxy_protocol), (None, vec![]));
         assert_eq!(args.log_format, LogFormat::Text);
+        assert!(!args.recursive);
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 
@@ -323,6 +329,7 @@ mod tests {
         );
         assert!(args.checksum);
         assert_eq!(args.bind.to_string(), "[::1]:8443");
+        assert!(parse("-r").unwrap().recursive && parse("--recursive").unwrap().recursive);
         assert!(parse("--watch --no-watch").unwrap().no_watch);
         assert!(!parse("--no-watch --watch").unwrap().no_watch);
         assert_eq!(
@@ -362,6 +369,7 @@ mod tests {
             "--clients a --no-tls",
             "--clients a --allow-plain",
             "--images",
+            "--recursive=yes",
             "--nonsense",
             "stray",
         ] {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use jtp_core::{ImageHasher, ImageId};
 
+use crate::below;
 use crate::inside::resolve;
 use crate::name::{is_candidate, is_hidden};
 
@@ -36,10 +37,13 @@ pub(crate) fn open(dir: &Dir, name: &OsStr, links: Links) -> io::Result<File> {
 
 /// The same with [`Links::Follow`]. Also says whether the name is a link.
 pub(crate) fn open_link(dir: &Dir, name: &OsStr) -> (bool, io::Result<File>) {
-    match open_path(dir, Path::new(name)) {
+    match open_below(dir, name) {
         Err(e) if is_link_error(&e) => {
             let target = shared_target(dir, name);
-            (true, target.and_then(|target| open_below(dir, &target)))
+            (
+                true,
+                target.and_then(|target| open_below(dir, target.as_os_str())),
+            )
         }
         opened => (false, opened),
     }
@@ -47,7 +51,7 @@ pub(crate) fn open_link(dir: &Dir, name: &OsStr) -> (bool, io::Result<File>) {
 
 /// The metadata of a file, or of the shared file in `dir` to which a link leads.
 pub(crate) fn metadata(dir: &Dir, name: &OsStr) -> io::Result<Metadata> {
-    let found = dir.symlink_metadata(name)?;
+    let found = symlink_metadata(dir, name)?;
     target(dir, name, found).map(|(_, metadata)| metadata)
 }
 
@@ -58,8 +62,14 @@ pub(crate) fn target(dir: &Dir, name: &OsStr, found: Metadata) -> io::Result<(Pa
         return Ok((PathBuf::from(name), found));
     }
     let path = shared_target(dir, name)?;
-    let metadata = dir.symlink_metadata(&path)?;
+    let metadata = symlink_metadata(dir, path.as_os_str())?;
     Ok((path, metadata))
+}
+
+/// What a relative path says of a file, which may be a link. No link is followed on the way.
+pub(crate) fn symlink_metadata(dir: &Dir, path: &OsStr) -> io::Result<Metadata> {
+    let (parent, name) = below::parent(dir, path)?;
+    parent.symlink_metadata(name)
 }
 
 /// The path of the file to which a link leads, if that is one that is shared.
@@ -77,32 +87,9 @@ fn shared_target(dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
 }
 
 /// Opens the file at a path without links. A link that has taken the place of a folder on the way is refused.
-#[cfg(unix)]
-fn open_below(dir: &Dir, path: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags, openat};
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let mut folder = None;
-    for part in parent {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        #[cfg(target_os = "linux")]
-        let flags = flags | OFlags::PATH;
-        let next = match &folder {
-            None => openat(dir, part, flags, Mode::empty()),
-            Some(folder) => openat(folder, part, flags, Mode::empty()),
-        };
-        folder = Some(next?);
-    }
-    match folder {
-        None => open_path(dir, Path::new(name)),
-        Some(folder) => open_path(&Dir::from_std_file(File::from(folder)), Path::new(name)),
-    }
-}
-
-#[cfg(not(unix))]
-fn open_below(dir: &Dir, path: &Path) -> io::Result<File> {
-    open_path(dir, path)
+fn open_below(dir: &Dir, path: &OsStr) -> io::Result<File> {
+    let (parent, name) = below::parent(dir, path)?;
+    open_path(&parent, Path::new(name))
 }
 
 /// Whether a path leads out of the folder, or to a file that is not shared: an error without a code of the system.

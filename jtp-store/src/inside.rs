@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 #[cfg(not(target_os = "linux"))]
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
 
@@ -26,7 +26,7 @@ pub(crate) fn resolve(dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
     };
     let mut resolved = PathBuf::new();
     // What is left of the path, in reverse order.
-    let mut rest = vec![name.to_owned()];
+    let mut rest = reversed(Path::new(name));
     let mut links = 0;
     while let Some(part) = rest.pop() {
         if part == ".." {

@@ -64,6 +64,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod below;
 mod dir;
 mod file_system;
 mod fingerprint;

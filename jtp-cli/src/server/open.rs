@@ -22,6 +22,7 @@ pub(super) async fn open_store(
     let mut builder = DirStore::builder(&folder)
         .compression(Threshold::new(args.compression_threshold).unwrap_or_default())
         .follow(args.rescan().map_or(Follow::Events, Follow::Interval))
+        .recursive(args.recursive)
         .patterns(args.patterns.patterns()?)
         .rehash(args.checksum);
     builder = cache::configure(builder, args);

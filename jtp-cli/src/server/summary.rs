@@ -94,8 +94,8 @@ const fn words(reason: LeftOutReason) -> (&'static str, &'static str, &'static s
         ),
         LeftOutReason::Special => ("pipe, socket or device", "pipes, sockets or devices", ""),
         LeftOutReason::Unreadable => (
-            "file that cannot be read",
-            "files that cannot be read",
+            "file or folder that cannot be read",
+            "files or folders that cannot be read",
             ": check who may read them",
         ),
         LeftOutReason::TooLarge => ("file of 4 GiB or more", "files of 4 GiB or more", ""),
@@ -110,6 +110,11 @@ const fn words(reason: LeftOutReason) -> (&'static str, &'static str, &'static s
         LeftOutReason::NoRoom => (
             "file, because the index is full",
             "files, because the index is full",
+            "",
+        ),
+        LeftOutReason::TooDeep => (
+            "sub-folder at the 32nd level or deeper",
+            "sub-folders at the 32nd level or deeper",
             "",
         ),
         _ => ("other file", "other files", ""),

@@ -22,6 +22,7 @@ mod planning;
 mod progress;
 mod proxy_protocol;
 mod readme;
+mod recursive;
 mod reload;
 mod replicas;
 mod selecting;

@@ -289,7 +289,7 @@ impl Process {
     }
 
     /// Starts a server, and waits until it listens.
-    fn listening(command: Command) -> Process {
+    pub(crate) fn listening(command: Command) -> Process {
         let mut server = Process::start(command);
         let line = server.out.next_line();
         let address = line

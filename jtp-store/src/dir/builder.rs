@@ -20,6 +20,7 @@ use super::non_images::SharedLeftOut;
 use super::opener::Opener;
 #[cfg(feature = "zstd")]
 use super::opener::VariantOpener;
+use super::select::Naming;
 use super::settings::{Follow, Settings};
 use super::shared::{SharedDir, SharedIndex};
 use super::small::SmallImages;
@@ -65,7 +66,7 @@ impl DirStoreBuilder {
         }
     }
 
-    /// Lists only the files whose name contains this substring, in any case. Default: all files. An empty
+    /// Lists only the files whose name, or path below the folder, contains this substring, in any case. Default: all files. An empty
     /// substring selects all.
     pub fn only(mut self, substring: &str) -> Self {
         self.settings.selection.set_only(substring);
@@ -76,6 +77,22 @@ impl DirStoreBuilder {
     /// [`only`](DirStoreBuilder::only), a file must satisfy both.
     pub fn patterns(mut self, patterns: Patterns) -> Self {
         self.settings.selection.set_patterns(patterns);
+        self
+    }
+
+    /// Also shares the images in sub-folders, each under its path below the folder: its components, joined by U+29F8
+    /// ([`join_folders`](jtp_core::join_folders)). Default: `false`.
+    ///
+    /// Hidden folders, links to folders, folders that this process cannot read, and those at the 32nd level are left out. No
+    /// link is followed on the way to a file. With [`Follow::Events`], each folder takes an inotify watch; where the limit
+    /// of the system (`fs.inotify.max_user_watches`) is reached, a warning says so and the folders are scanned every
+    /// second, or less often if that takes long. A file system that is mounted in a sub-folder belongs to the tree; its
+    /// files are known by path, size and mtime. // W9
+    pub fn recursive(mut self, recursive: bool) -> Self {
+        self.settings.naming = match recursive {
+            true => Naming::Tree,
+            false => Naming::Flat,
+        };
         self
     }
 
@@ -173,7 +190,7 @@ impl DirStoreBuilder {
         };
         std::fs::read_dir(&path).map_err(folder)?;
         let (outbox, inbox) = mpsc::channel();
-        let index = Index::new(settings.ten_thousandths());
+        let index = Index::new(settings.ten_thousandths(), settings.naming);
         let context = Context {
             index: Arc::new(SharedIndex::new(index)),
             dir: Arc::new(SharedDir::default()),

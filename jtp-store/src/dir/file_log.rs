@@ -2,6 +2,7 @@
 //! only counted for a while.
 
 use std::ffi::OsStr;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,14 +11,17 @@ use jtp_core::CatalogError;
 use jtp_core::ImageId;
 use jtp_driver::LogThrottle;
 
-use super::select::listed_name;
+use super::select::Naming;
 
 /// How many files of one kind are named at once.
 const BURST: u32 = 20;
 
 /// The log lines of a store about its files.
 #[derive(Debug)]
-pub(super) struct FileLog(Mutex<State>);
+pub(super) struct FileLog {
+    state: Mutex<State>,
+    naming: Naming,
+}
 
 #[derive(Debug)]
 struct State {
@@ -30,25 +34,31 @@ struct State {
     counted: Option<Instant>,
 }
 
-impl Default for FileLog {
-    fn default() -> FileLog {
+impl FileLog {
+    pub(super) fn new(naming: Naming) -> FileLog {
         let throttle = || LogThrottle::new(BURST, LogThrottle::INTERVAL);
-        FileLog(Mutex::new(State {
+        let state = Mutex::new(State {
             left_out: throttle(),
             renamed: throttle(),
             open: throttle(),
             #[cfg(feature = "zstd")]
             damaged: throttle(),
             counted: None,
-        }))
+        });
+        FileLog { state, naming }
     }
-}
 
-impl FileLog {
     /// A file is left out of the catalog.
     pub(super) fn left_out(&self, name: &OsStr, reason: &str) {
         if let Some(count) = self.state().left_out.record(Instant::now()) {
             tracing::warn!(file = ?name, reason, count, "a file is left out of the catalog");
+        }
+    }
+
+    /// A sub-folder is left out. // W9
+    pub(super) fn folder_left_out(&self, path: &OsStr, error: &io::Error) {
+        if let Some(count) = self.state().left_out.record(Instant::now()) {
+            tracing::warn!(folder = ?path, %error, count, "a sub-folder is left out of the catalog");
         }
     }
 
@@ -65,7 +75,7 @@ impl FileLog {
             return;
         }
         if let Some(count) = self.state().renamed.record(Instant::now()) {
-            let listed = listed_name(name);
+            let listed = self.naming.listed(name);
             tracing::warn!(
                 file = ?name, listed, count,
                 "a file name is not UTF-8; it is listed under another name"
@@ -127,6 +137,6 @@ impl FileLog {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use cap_std::fs::Dir;
 
 use super::place::Place;
+use super::select::Naming;
 use super::settings::Follow;
 use super::shared::SharedDir;
 use super::watcher::{EventSink, Watcher};
@@ -19,6 +20,9 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval of scans without events. With events it is the interval of the check that the path still leads to
 /// this folder: while the folder is open here, no event says that it was removed. The check is one system call.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long events of sub-folders are collected before they are scanned.
+const COLLECT: Duration = Duration::from_millis(50);
 
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -42,18 +46,23 @@ pub(super) struct Folder {
     check_at: Option<Instant>,
     /// The earliest time of the next scan; `None` means that the next check is a scan.
     scan_at: Option<Instant>,
+    /// The time of a scan because of events. // W9
+    scan_soon_at: Option<Instant>,
+    /// Until then there is no further one, so that a tree that changes all the time is scanned a quarter of the time.
+    rest_until: Instant,
 }
 
 impl Folder {
     pub(super) fn new(
         path: PathBuf,
         follow: Follow,
+        naming: Naming,
         distrust_inodes: bool,
         shared: Arc<SharedDir>,
         events: EventSink,
     ) -> Folder {
         Folder {
-            watcher: Watcher::new(path.clone(), events),
+            watcher: Watcher::new(path.clone(), naming, events),
             place: Place::new(path.clone()),
             path,
             follow,
@@ -65,6 +74,8 @@ impl Folder {
             shared,
             check_at: Some(Instant::now()),
             scan_at: None,
+            scan_soon_at: None,
+            rest_until: Instant::now(),
         }
     }
 
@@ -89,14 +100,18 @@ impl Folder {
 
     /// When [`Folder::open`] is to be called next.
     pub(super) fn next_check(&self) -> Option<Instant> {
-        self.check_at
+        self.check_at.into_iter().chain(self.scan_soon_at).min()
     }
 
     /// Opens the folder, or opens it again if the path leads to another one now. Returns the open folder if it
     /// is to be scanned.
     pub(super) fn open(&mut self, now: Instant) -> io::Result<Option<Arc<Dir>>> {
         self.reopen()?;
-        let scan = self.scan_at.is_none_or(|at| at <= now);
+        let is_soon = self.scan_soon_at.is_some_and(|at| at <= now);
+        if is_soon {
+            self.scan_soon_at = None;
+        }
+        let scan = is_soon || self.scan_at.is_none_or(|at| at <= now);
         Ok(self.dir.clone().filter(|_| scan))
     }
 
@@ -136,13 +151,27 @@ impl Folder {
 
     /// Whether the folder is followed by events, and seldom scanned.
     pub(super) fn has_events(&self) -> bool {
-        self.watcher.is_active()
+        self.watcher.is_complete()
     }
 
-    /// Plans the next scan after a complete one.
-    pub(super) fn scanned(&mut self, now: Instant) {
-        let next = now.checked_add(SCAN_INTERVAL);
-        self.scan_at = next.filter(|_| self.watcher.is_active());
+    /// Watches the sub-folders that a scan finds.
+    pub(super) fn watcher(&self) -> &Watcher {
+        &self.watcher
+    }
+
+    /// Plans the next scan after a complete one that began at `begun`.
+    pub(super) fn scanned(&mut self, begun: Instant) {
+        self.watcher.end_scan();
+        let next = begun.checked_add(SCAN_INTERVAL);
+        self.scan_at = next.filter(|_| self.watcher.is_complete());
+        let now = Instant::now();
+        self.rest_until = now + now.saturating_duration_since(begun) * 3;
+    }
+
+    /// Plans a scan because a sub-folder changed.
+    pub(super) fn scan_soon(&mut self, now: Instant) {
+        let at = self.rest_until.max(now + COLLECT);
+        self.scan_soon_at.get_or_insert(at);
     }
 
     /// The folder is missing or cannot be read.
@@ -150,6 +179,7 @@ impl Folder {
         self.watcher.stop();
         self.shared.set(None);
         (self.dir, self.file_system) = (None, None);
+        self.scan_soon_at = None;
     }
 
     /// Plans the next check after one that began at `begun`.
@@ -228,7 +258,14 @@ mod tests {
         tracing::subscriber::with_default(warnings.clone(), || {
             let shared = Arc::new(SharedDir::default());
             let events: EventSink = Arc::new(|_| true);
-            let mut folder = Folder::new(path.clone(), Follow::Never, true, shared, events);
+            let mut folder = Folder::new(
+                path.clone(),
+                Follow::Never,
+                Naming::Flat,
+                true,
+                shared,
+                events,
+            );
             for _ in 0..3 {
                 std::fs::create_dir(&path).unwrap();
                 assert!(folder.open(Instant::now()).unwrap().is_some());

@@ -9,7 +9,7 @@ use jtp_core::{FileType, Flags, Image, ImageId};
 
 use super::left_out::{LeftOut, LeftOutReason};
 use super::record::{FileRecord, Located, Name, Variant};
-use super::select;
+use super::select::{self, Naming};
 use super::table::{Slot, Table};
 use crate::fingerprint::Fingerprint;
 use crate::known::Record;
@@ -45,14 +45,20 @@ pub(super) struct Index {
     variant_bytes: u64,
     /// The compression threshold in ten-thousandths; 0 if nothing is compressed. // S9
     threshold: u16,
+    naming: Naming,
 }
 
 impl Index {
-    pub(super) fn new(threshold: u16) -> Index {
+    pub(super) fn new(threshold: u16, naming: Naming) -> Index {
         Index {
             threshold,
+            naming,
             ..Index::default()
         }
+    }
+
+    pub(super) fn naming(&self) -> Naming {
+        self.naming
     }
 
     pub(super) fn file(&self, name: &OsStr) -> Option<FileRecord> {
@@ -163,7 +169,7 @@ impl Index {
             .slots()
             .filter(|slot| !self.table.is_holder(*slot))
             .collect();
-        sort_by_name(&self.table, &mut slots);
+        sort_by_name(&self.table, &mut slots, self.naming);
         slots.retain(|slot| {
             let Some(record) = self.table.record(*slot) else {
                 return false;
@@ -223,7 +229,8 @@ impl Index {
             self.table.hold(slot, true);
             return;
         };
-        let key = |slot| holder_key(self.table.name(slot));
+        let naming = self.naming;
+        let key = |slot| holder_key(self.table.name(slot), naming);
         let (key, first_key) = (key(slot), key(first));
         let holders = self.shared_ids.entry(id).or_default();
         if holders.is_empty() {
@@ -246,7 +253,7 @@ impl Index {
         let last = match self.shared_ids.get_mut(&id) {
             None => true,
             Some(holders) => {
-                holders.remove(&holder_key(name));
+                holders.remove(&holder_key(name, self.naming));
                 let next = holders
                     .first()
                     .and_then(|(_, _, name)| self.table.slot(name));
@@ -287,7 +294,7 @@ impl Index {
             Flags::new(file_type, variant_length.is_some()),
             variant_length.unwrap_or(record.length),
         );
-        Some((select::listed_name(name)?, image))
+        Some((self.naming.listed(name)?, image))
     }
 
     fn variant(&self, id: ImageId, file_type: FileType, record: &FileRecord) -> Option<&Variant> {
@@ -336,7 +343,7 @@ impl Index {
 }
 
 /// Sorts files by listed name, then file name.
-fn sort_by_name(table: &Table, slots: &mut [Slot]) {
+fn sort_by_name(table: &Table, slots: &mut [Slot], naming: Naming) {
     let bytes = |slot: Slot| table.name(slot).as_encoded_bytes();
     // Names often share a prefix, and the 8 bytes behind it tell most of them apart without a full comparison.
     let first = slots.first().map_or(&[][..], |slot| bytes(*slot));
@@ -344,7 +351,9 @@ fn sort_by_name(table: &Table, slots: &mut [Slot]) {
         let pairs = first.iter().zip(bytes(*slot)).take(prefix);
         pairs.take_while(|(left, right)| left == right).count()
     });
-    let all_ascii = slots.iter().all(|slot| bytes(*slot).is_ascii());
+    let is_listed_as_is =
+        |bytes: &[u8]| bytes.is_ascii() && (naming == Naming::Flat || !bytes.contains(&b'/'));
+    let all_ascii = slots.iter().all(|slot| is_listed_as_is(bytes(*slot)));
     let key = |slot: Slot| {
         let mut key = [0; 8];
         let rest = bytes(slot).get(prefix..).unwrap_or_default();
@@ -355,12 +364,12 @@ fn sort_by_name(table: &Table, slots: &mut [Slot]) {
     };
     let mut keyed: Vec<(u64, Slot)> = slots.iter().map(|slot| (key(*slot), *slot)).collect();
     if all_ascii {
-        // The listed name of an ASCII file name is the file name.
+        // The listed name of an ASCII file name is the file name, unless it has folders.
         keyed.sort_unstable_by(|(left, a), (right, b)| {
             left.cmp(right).then_with(|| bytes(*a).cmp(bytes(*b)))
         });
     } else {
-        keyed.sort_by_cached_key(|(_, slot)| sort_key(table.name(*slot)));
+        keyed.sort_by_cached_key(|(_, slot)| sort_key(table.name(*slot), naming));
     }
     for (slot, (_, sorted)) in slots.iter_mut().zip(keyed) {
         *slot = sorted;
@@ -368,15 +377,15 @@ fn sort_by_name(table: &Table, slots: &mut [Slot]) {
 }
 
 /// The order of names.
-fn sort_key(name: &OsStr) -> (Box<str>, Name) {
-    let listed = select::listed_name(name).unwrap_or_default();
+fn sort_key(name: &OsStr, naming: Naming) -> (Box<str>, Name) {
+    let listed = naming.listed(name).unwrap_or_default();
     (listed.into_boxed_str(), Name::from(name))
 }
 
 /// The order in which files with the same bytes are listed. // S4
-fn holder_key(name: &OsStr) -> (bool, Box<str>, Name) {
+fn holder_key(name: &OsStr, naming: Naming) -> (bool, Box<str>, Name) {
     let is_other = !has_certain_extension(&name.to_string_lossy());
-    let (listed, name) = sort_key(name);
+    let (listed, name) = sort_key(name, naming);
     (is_other, listed, name)
 }
 

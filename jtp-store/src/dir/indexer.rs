@@ -23,7 +23,7 @@ use super::folder::Folder;
 use super::index_file::IndexFile;
 use super::index_log::IndexLog;
 use super::initial::InitialIndex;
-use super::left_out::LeftOut;
+use super::left_out::{LeftOut, LeftOutReason};
 use super::links::Links;
 use super::message::Message;
 use super::non_images::SharedLeftOut;
@@ -34,10 +34,11 @@ use super::record::Name;
 use super::retained::Retained;
 use super::scan::{self, InitialScan};
 use super::schedule::FileEvent;
-use super::select::Selection;
+use super::select::{Naming, Selection};
 use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
+use super::tree::{Skipped, Walk};
 use super::watcher::WatchEvent;
 use crate::hash;
 use crate::name::has_certain_extension;
@@ -69,6 +70,7 @@ pub(super) struct Indexer {
     left_out: Arc<SharedLeftOut>,
     /// What the last scan left out by names and types.
     scanned: LeftOut,
+    skipped: Skipped,
     pool: Pool,
     #[cfg(feature = "zstd")]
     compressor: Option<Compressor>,
@@ -126,6 +128,7 @@ impl Indexer {
         let folder = Folder::new(
             settings.folder,
             settings.follow,
+            settings.naming,
             settings.distrust_inodes,
             Arc::clone(dir),
             events,
@@ -142,6 +145,7 @@ impl Indexer {
             links: Links::default(),
             left_out: Arc::clone(left_out),
             scanned: LeftOut::default(),
+            skipped: Skipped::default(),
             pool,
             #[cfg(feature = "zstd")]
             compressor,
@@ -233,6 +237,7 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
+            Message::Watch(WatchEvent::Folders) => self.folder.scan_soon(now),
             Message::Watch(WatchEvent::Rescan) => {
                 self.tracker.events_lost();
                 self.folder.scan_now(now);
@@ -243,6 +248,14 @@ impl Indexer {
             }
             Message::Suspect(name) => self.tracker.add_event(&name, FileEvent::Suspected, now),
             Message::Examined(name, outcome, is_linked) => {
+                let outcome = match outcome {
+                    // A sub-folder that has taken the place of a file is scanned.
+                    Outcome::Refused {
+                        kind: LeftOutReason::Folder,
+                        ..
+                    } if self.index.read().naming() == Naming::Tree => Outcome::Missing,
+                    outcome => outcome,
+                };
                 // Folders of programs have very many hard links; the scan of each minute finds one that becomes an image.
                 let is_image = !matches!(outcome, Outcome::NotAnImage { .. })
                     || has_certain_extension(&name.to_string_lossy());
@@ -396,6 +409,9 @@ impl Indexer {
         let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
             return Ok(());
         };
+        let naming = self.index.read().naming();
+        self.folder.watcher().begin_scan();
+        let walk = Walk::new(&dir, naming, self.folder.watcher())?;
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
@@ -406,7 +422,7 @@ impl Indexer {
                 left_out: &self.left_out,
                 stop: &self.stop,
             };
-            let found = scan.run(self.scan_threads)?;
+            let found = scan.run(walk, self.scan_threads)?;
             if self.folder.has_events() {
                 found
                     .links
@@ -414,19 +430,33 @@ impl Indexer {
                     .for_each(|name| self.links.add(name, now));
             }
             self.scanned = found.left_out;
+            self.skipped.set(found.skipped, self.index.log());
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
             let refusals = self.tracker.refusals();
             let mut differences = scan::scan(
                 &dir,
+                walk,
                 file_system,
                 &self.selection,
                 &index,
                 refusals,
                 &self.left_out,
             )?;
+            if naming == Naming::Tree {
+                // The files of a folder that was moved are not read again.
+                let records = differences
+                    .missing
+                    .iter()
+                    .filter_map(|name| index.file(name));
+                let records: Vec<_> = records.filter_map(|record| record.known()).collect();
+                self.may_forget |= !records.is_empty();
+                self.known.write().add(records, now);
+            }
             drop(index);
+            let skipped = std::mem::take(&mut differences.skipped);
+            self.skipped.set(skipped, self.index.log());
             self.scanned = std::mem::take(&mut differences.left_out);
             self.summarize_left_out();
             self.tracker.add_differences(differences, now);

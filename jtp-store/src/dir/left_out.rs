@@ -10,7 +10,7 @@ use super::record::Name;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LeftOutReason {
-    /// A sub-folder.
+    /// A sub-folder, without [`recursive`](crate::DirStoreBuilder::recursive).
     Folder,
     /// The name has no image extension, and the first bytes are not those of a PNG, JPEG, WebP, BMP or GIF.
     NotAnImage,
@@ -28,7 +28,7 @@ pub enum LeftOutReason {
     Link,
     /// A pipe, socket or device.
     Special,
-    /// The system does not let this process read it.
+    /// The system does not let this process read it: a file, or a sub-folder.
     Unreadable,
     /// It is longer than 4,294,967,295 bytes. // S14
     TooLarge,
@@ -38,6 +38,8 @@ pub enum LeftOutReason {
     Changing,
     /// The index is full.
     NoRoom,
+    /// A sub-folder at the 32nd level: the path of a file in it has too many components. // W9
+    TooDeep,
 }
 
 impl LeftOutReason {
@@ -57,6 +59,7 @@ impl LeftOutReason {
         LeftOutReason::NameTooLong,
         LeftOutReason::Changing,
         LeftOutReason::NoRoom,
+        LeftOutReason::TooDeep,
     ];
 
     /// A short name in `snake_case`, for metrics and logs.
@@ -77,6 +80,7 @@ impl LeftOutReason {
             LeftOutReason::NameTooLong => "name_too_long",
             LeftOutReason::Changing => "changing",
             LeftOutReason::NoRoom => "no_room",
+            LeftOutReason::TooDeep => "too_deep",
         }
     }
 }

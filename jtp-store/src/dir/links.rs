@@ -85,7 +85,7 @@ impl Links {
 /// What a name leads to. `None` if there is no such name, or it is no link any more.
 fn look(dir: &Dir, file_system: FileSystem, name: &Name) -> Option<Found> {
     let print = |metadata| file_system.fingerprint(&Stat::of_cap(&metadata), name);
-    let metadata = dir.symlink_metadata(&**name).ok()?;
+    let metadata = hash::symlink_metadata(dir, name).ok()?;
     if metadata.is_symlink() {
         let target = hash::metadata(dir, name).ok();
         return Some(target.map(print));

@@ -2,7 +2,7 @@
 //!
 //! One thread, the [`indexer`], owns the state. The other parts have private state and know nothing of it:
 //!
-//! - [`watcher`], [`folder`], [`scan`] and [`links`] find out what changed in the folder;
+//! - [`watcher`], [`folder`], [`tree`], [`scan`] and [`links`] find out what changed in the folder;
 //! - [`tracker`] decides which files are checked, listed and refused;
 //! - [`pool`] reads files, [`compressor`] makes encoded variants;
 //! - [`publisher`] turns the [`index`] into snapshots of the catalog;
@@ -44,6 +44,7 @@ mod shared;
 mod small;
 mod table;
 mod tracker;
+mod tree;
 mod watcher;
 
 use std::fmt;
@@ -72,7 +73,8 @@ pub use settings::Follow;
 use crate::variants::VariantCache;
 
 /// A folder of images that is followed as it changes: the files directly in it that have an image extension, or whose
-/// first bytes are those of a PNG, JPEG, WebP, BMP or GIF.
+/// first bytes are those of a PNG, JPEG, WebP, BMP or GIF. With [`DirStoreBuilder::recursive`], also those in its
+/// sub-folders. // W9
 ///
 /// - Of a file without an image extension, 12 bytes are read. A file that is no image is not opened again while its
 ///   fingerprint is unchanged, and takes some 65 bytes of memory. Without an image extension, a BMP must have the four
@@ -97,7 +99,7 @@ use crate::variants::VariantCache;
 ///   // S13
 /// - Before the first and before the last byte of an image is sent, its file is verified to be the indexed one.
 ///   // S13
-/// - Hidden files, folders, links that lead out of the folder or to a file that would not be listed itself (a hidden
+/// - Hidden files, folders (with `recursive`: hidden ones, and links to folders), links that lead out of the folder or to a file that would not be listed itself (a hidden
 ///   one, one in a hidden sub-folder, or one that is no image by its own extension or bytes), temporary files and backups
 ///   (`a.png.part`, `a.png~`), files longer than 4,294,967,295 bytes and unreadable files are left out, and counted
 ///   ([`DirStore::left_out`]). They are tried again when they change. A hard link is an ordinary file: it is

@@ -2,7 +2,6 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -247,7 +246,7 @@ impl Worker {
         (rehash, replaced): (bool, bool),
     ) -> io::Result<Outcome> {
         // A pipe or device is not opened: that may have an effect on other programs.
-        let found = job.dir.symlink_metadata(Path::new(&*job.name))?;
+        let found = hash::symlink_metadata(&job.dir, &job.name)?;
         self.is_linked = found.is_symlink();
         let (path, found) = hash::target(&job.dir, &job.name, found)?;
         if !found.is_file() {

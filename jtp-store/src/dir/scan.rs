@@ -1,6 +1,6 @@
 //! Scans of the folder: names and metadata are read, contents are not.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, DirEntry, ReadDir};
+use cap_std::fs::{Dir, DirEntry};
 use jtp_core::FileType;
 
 use super::index::Index;
@@ -16,9 +16,10 @@ use super::left_out::LeftOut;
 use super::non_images::SharedLeftOut;
 use super::record::{FileRecord, Name};
 use super::refusals::Refusals;
-use super::select::{Selection, listed_name};
+use super::select::{Naming, Selection};
 use super::shared::{SharedIndex, SharedKnown};
 use super::table::Slot;
+use super::tree::{Rest, Walk};
 use crate::file_system::FileSystem;
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash;
@@ -33,17 +34,22 @@ const BATCH: usize = 256;
 pub(super) struct Differences {
     /// Files that are new or have another fingerprint.
     pub(super) changed: Vec<Name>,
+    /// New files that have the fingerprint of a missing one: their folder was moved.
+    pub(super) moved: Vec<Name>,
     /// Indexed files that are missing.
     pub(super) missing: Vec<Name>,
     /// Refused files that are missing.
     pub(super) missing_refused: Vec<Name>,
     /// The files that are left out by their names and types.
     pub(super) left_out: LeftOut,
+    /// The sub-folders that are left out.
+    pub(super) skipped: Vec<(Name, io::Error)>,
 }
 
 /// Compares the folder with the index and the refused files.
 pub(super) fn scan(
     dir: &Dir,
+    mut walk: Walk<'_>,
     file_system: FileSystem,
     selection: &Selection,
     index: &Index,
@@ -55,37 +61,56 @@ pub(super) fn scan(
     let mut differences = Differences::default();
     let mut found_slots = vec![false; index.slots_end()];
     let mut found_refused = HashSet::new();
-    for entry in dir.entries()? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !is_candidate(selection, &entry, &name, &mut differences.left_out) {
-            continue;
-        }
-        let fingerprint = fingerprint(dir, file_system, &entry, &name);
-        let slot = index.slot(&name);
-        let known = match slot.and_then(|slot| index.at(slot)) {
-            Some((_, record)) => Some(record.fingerprint),
-            None => match refusals.get(&name) {
-                Some(refusal) => {
-                    found_refused.insert(Name::from(&*name));
-                    refusal.fingerprint
+    // With sub-folders, what is new. A file in a folder that was moved keeps its fingerprint.
+    let mut new = HashMap::new();
+    while let Some(batch) = walk.next(BATCH)? {
+        for entry in &batch.entries {
+            let name = batch.path(entry);
+            if !is_candidate(selection, entry, &name, &mut differences.left_out) {
+                continue;
+            }
+            let fingerprint = fingerprint(dir, file_system, entry, &name);
+            let slot = index.slot(&name);
+            let known = match slot.and_then(|slot| index.at(slot)) {
+                Some((_, record)) => Some(record.fingerprint),
+                None => match refusals.get(&name) {
+                    Some(refusal) => {
+                        found_refused.insert(Name::from(&*name));
+                        refusal.fingerprint
+                    }
+                    None => found_non_images.carry(&non_images, &name),
+                },
+            };
+            if let Some(found) = slot.and_then(|slot| found_slots.get_mut(to_index(slot))) {
+                *found = true;
+            }
+            match fingerprint {
+                Some(found) if known.is_none() && index.naming() == Naming::Tree => {
+                    new.entry(found)
+                        .or_insert_with(Vec::new)
+                        .push(Name::from(name));
                 }
-                None => found_non_images.carry(&non_images, &name),
-            },
-        };
-        if let Some(found) = slot.and_then(|slot| found_slots.get_mut(to_index(slot))) {
-            *found = true;
-        }
-        if known != fingerprint || fingerprint.is_none() {
-            differences.changed.push(Name::from(name));
+                _ if known != fingerprint || fingerprint.is_none() => {
+                    differences.changed.push(Name::from(name));
+                }
+                _ => {}
+            }
         }
     }
     *non_images = found_non_images;
     for slot in index.slots() {
-        if let (Some(false), Some((name, _))) = (found_slots.get(to_index(slot)), index.at(slot)) {
+        if let (Some(false), Some((name, record))) =
+            (found_slots.get(to_index(slot)), index.at(slot))
+        {
             differences.missing.push(Name::from(name));
+            let moved = new.remove(&record.fingerprint);
+            differences.moved.extend(moved.into_iter().flatten());
         }
     }
+    differences.changed.extend(new.into_values().flatten());
+    let Rest { left_out, skipped } = walk.finish();
+    differences.left_out.merge(&left_out);
+    differences.skipped = skipped;
     let missing = |name: &&Name| !found_refused.contains(*name);
     differences.missing_refused = refusals.names().filter(missing).cloned().collect();
     Ok(differences)
@@ -103,8 +128,8 @@ pub(super) struct InitialScan<'a> {
     pub(super) stop: &'a AtomicBool,
 }
 
-struct Progress {
-    entries: Mutex<ReadDir>,
+struct Progress<'a> {
+    walk: Mutex<Walk<'a>>,
     found: Mutex<Found>,
     now: SystemTime,
     nothing_known: bool,
@@ -120,21 +145,24 @@ pub(super) struct Found {
     pub(super) recorded: usize,
     /// The files that are left out by their names and types.
     pub(super) left_out: LeftOut,
+    /// The sub-folders that are left out.
+    pub(super) skipped: Vec<(Name, io::Error)>,
     result: io::Result<()>,
 }
 
 impl InitialScan<'_> {
     /// Records the files whose contents are known from an earlier run.
-    pub(super) fn run(&self, threads: usize) -> io::Result<Found> {
+    pub(super) fn run(&self, walk: Walk<'_>, threads: usize) -> io::Result<Found> {
         let known = self.known.len();
         self.index.write().reserve(known);
         let progress = Progress {
-            entries: Mutex::new(self.dir.entries()?),
+            walk: Mutex::new(walk),
             found: Mutex::new(Found {
                 to_read: Vec::new(),
                 links: Vec::new(),
                 recorded: 0,
                 left_out: LeftOut::default(),
+                skipped: Vec::new(),
                 result: Ok(()),
             }),
             now: SystemTime::now(),
@@ -153,54 +181,52 @@ impl InitialScan<'_> {
             self.work(&progress);
         });
         let found = progress.found.into_inner();
-        let found = found.unwrap_or_else(PoisonError::into_inner);
-        match found.result {
-            Ok(()) => Ok(found),
-            Err(e) => Err(e),
-        }
+        let mut found = found.unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut found.result, Ok(()))?;
+        let walk = progress.walk.into_inner();
+        let rest = walk.unwrap_or_else(PoisonError::into_inner).finish();
+        found.left_out.merge(&rest.left_out);
+        found.skipped = rest.skipped;
+        Ok(found)
     }
 
-    fn work(&self, progress: &Progress) {
+    fn work(&self, progress: &Progress<'_>) {
+        let naming = self.index.read().naming();
         loop {
-            let batch: Vec<_> = {
-                let mut entries = progress
-                    .entries
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                entries.by_ref().take(BATCH).collect()
+            let next = {
+                let walk = progress.walk.lock();
+                walk.unwrap_or_else(PoisonError::into_inner).next(BATCH)
             };
-            if batch.is_empty() || self.stop.load(Ordering::Relaxed) {
-                return;
-            }
+            let batch = match next {
+                Ok(Some(batch)) if !self.stop.load(Ordering::Relaxed) => batch,
+                Ok(_) => return,
+                Err(e) => {
+                    let found = progress.found.lock();
+                    found.unwrap_or_else(PoisonError::into_inner).result = Err(e);
+                    return;
+                }
+            };
             let (mut to_read, mut known) = (Vec::new(), Vec::new());
             let (mut links, mut non_images) = (Vec::new(), Vec::new());
             let mut left_out = LeftOut::default();
-            let mut result = Ok(());
-            for entry in batch {
-                let entry = match entry {
-                    Ok(entry) => entry,
-                    Err(e) => {
-                        result = Err(e);
-                        break;
-                    }
-                };
-                let name = entry.file_name();
-                if !is_candidate(self.selection, &entry, &name, &mut left_out) {
+            for entry in &batch.entries {
+                let name = batch.path(entry);
+                if !is_candidate(self.selection, entry, &name, &mut left_out) {
                     continue;
                 }
                 let print = match progress.nothing_known {
                     true => None,
-                    false => fingerprint_and_links(self.dir, self.file_system, &entry, &name),
+                    false => fingerprint_and_links(self.dir, self.file_system, entry, &name),
                 };
                 let (print, is_linked) = print.unzip();
                 let found = print.and_then(|print| {
                     let contents = self.known_contents(&print, progress.now)?;
-                    Some((print, contents, shows_type(&entry, &name, contents)?))
+                    Some((print, contents, shows_type(entry, &name, contents)?))
                 });
                 let is_link = is_linked == Some(true);
                 match found {
                     Some((print, _, false)) => non_images.push((Name::from(name), print)),
-                    Some((print, contents, true)) if listed_name(&name).is_some() => {
+                    Some((print, contents, true)) if naming.listed(&name).is_some() => {
                         links.extend(is_link.then(|| Name::from(&*name)));
                         let length = u32::try_from(print.size).unwrap_or(u32::MAX);
                         known.push((name, FileRecord::new(print, length, contents, true)));
@@ -228,10 +254,6 @@ impl InitialScan<'_> {
             found.recorded += recorded + non_images.len();
             found.left_out.merge(&left_out);
             self.left_out.non_images().merge(&non_images);
-            if result.is_err() {
-                found.result = result;
-                return;
-            }
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) enum FileEvent {
     Scanned,
     /// The initial scan found it.
     Initial,
+    /// A scan found a file in a folder that was moved: it is complete, and was listed under another path. // W9
+    Moved,
 }
 
 /// A scheduled check of a file.
@@ -80,6 +82,7 @@ impl Check {
         match event {
             FileEvent::Scanned => (check.due, check.quiet) = (now, Quiet::FOUND),
             FileEvent::Initial => check.due = now,
+            FileEvent::Moved => (check.due, check.quiet) = (now, Quiet::CLOSED),
             FileEvent::Created => check.quiet = Quiet::FOUND,
             _ => {}
         }
@@ -105,7 +108,11 @@ impl Check {
             // The file system may have hidden a change.
             FileEvent::Suspected => self.force = true,
             FileEvent::Created if !self.open => self.quiet = Quiet::FOUND,
-            FileEvent::Created | FileEvent::Touched | FileEvent::Scanned | FileEvent::Initial => {}
+            FileEvent::Created
+            | FileEvent::Touched
+            | FileEvent::Scanned
+            | FileEvent::Initial
+            | FileEvent::Moved => {}
         }
     }
 

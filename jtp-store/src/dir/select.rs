@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use jtp_core::wire::entry::MAX_NAME_LEN;
-use jtp_core::{FileType, nfc};
+use jtp_core::{FileType, join_folders, nfc};
 
 use super::left_out::LeftOutReason;
 use crate::name::{is_hidden, is_temporary};
@@ -79,12 +79,29 @@ pub(super) fn file_type(sniffed: Option<FileType>, name: &OsStr) -> FileType {
     })
 }
 
-/// The name in the catalog: NFC, with U+FFFD in place of invalid UTF-8. `None` if it is too long for an
-/// entry. // W6 S14
-pub(super) fn listed_name(name: &OsStr) -> Option<String> {
-    let lossy = name.to_string_lossy();
-    let listed = nfc(&lossy);
-    (listed.len() <= MAX_NAME_LEN).then(|| listed.into_owned())
+/// Which files a store shares, and so what the key of a file and its name in the catalog are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Naming {
+    /// The files directly in the folder, by their names.
+    #[default]
+    Flat,
+    /// Also those in sub-folders, by their paths below the folder, joined by `/`. // W9
+    Tree,
+}
+
+impl Naming {
+    /// The name in the catalog: NFC, with U+FFFD in place of invalid UTF-8. `None` if it is too long for an
+    /// entry. // W6 W9 S14
+    pub(super) fn listed(self, name: &OsStr) -> Option<String> {
+        let lossy = name.to_string_lossy();
+        if self == Naming::Tree {
+            #[cfg(windows)]
+            let lossy = lossy.replace('\\', "/");
+            return join_folders(lossy.split('/'));
+        }
+        let listed = nfc(&lossy);
+        (listed.len() <= MAX_NAME_LEN).then(|| listed.into_owned())
+    }
 }
 
 #[cfg(test)]
@@ -173,18 +190,30 @@ mod tests {
     fn w6_a_name_that_is_not_utf8_is_listed_with_replacement_characters() {
         use std::os::unix::ffi::OsStrExt;
         let name = OsStr::from_bytes(b"a\xff\xc3.png");
-        assert_eq!(listed_name(name).unwrap(), "a\u{fffd}\u{fffd}.png");
+        assert_eq!(Naming::Flat.listed(name).unwrap(), "a\u{fffd}\u{fffd}.png");
         assert_eq!(
-            listed_name(OsStr::new("cafe\u{301}.png")).unwrap(),
+            Naming::Flat.listed(OsStr::new("cafe\u{301}.png")).unwrap(),
             "café.png"
         );
     }
 
     #[test]
     fn s14_a_name_over_65535_bytes_is_not_listed() {
-        assert!(listed_name(OsStr::new(&"x".repeat(65_535))).is_some());
-        assert!(listed_name(OsStr::new(&"x".repeat(65_536))).is_none());
+        assert!(
+            Naming::Flat
+                .listed(OsStr::new(&"x".repeat(65_535)))
+                .is_some()
+        );
+        assert!(
+            Naming::Flat
+                .listed(OsStr::new(&"x".repeat(65_536)))
+                .is_none()
+        );
         // The length counts after normalisation.
-        assert!(listed_name(OsStr::new(&"e\u{301}".repeat(30_000))).is_some());
+        assert!(
+            Naming::Flat
+                .listed(OsStr::new(&"e\u{301}".repeat(30_000)))
+                .is_some()
+        );
     }
 }

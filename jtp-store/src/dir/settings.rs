@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jtp_core::compress::Threshold;
 
-use super::select::Selection;
+use super::select::{Naming, Selection};
 #[cfg(feature = "zstd")]
 use crate::variants::VariantCache;
 
@@ -30,6 +30,7 @@ pub enum Follow {
 pub(super) struct Settings {
     pub(super) folder: PathBuf,
     pub(super) selection: Selection,
+    pub(super) naming: Naming,
     pub(super) follow: Follow,
     /// Go by names, sizes and mtimes on all file systems.
     pub(super) distrust_inodes: bool,
@@ -54,6 +55,7 @@ impl Settings {
         Settings {
             folder,
             selection: Selection::default(),
+            naming: Naming::default(),
             follow: Follow::default(),
             distrust_inodes: false,
             hashing_threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),

@@ -24,8 +24,8 @@ pub(super) struct SharedIndex {
 impl SharedIndex {
     pub(super) fn new(index: Index) -> SharedIndex {
         SharedIndex {
+            log: FileLog::new(index.naming()),
             index: RwLock::new(index),
-            log: FileLog::default(),
         }
     }
 

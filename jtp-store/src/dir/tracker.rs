@@ -14,7 +14,6 @@ use super::record::{FileRecord, Name};
 use super::refusals::{Refusal, Refusals};
 use super::scan::Differences;
 use super::schedule::{Check, FileEvent, Schedule};
-use super::select;
 use super::shared::SharedIndex;
 use crate::fingerprint::Fingerprint;
 use crate::known::Record;
@@ -174,6 +173,9 @@ impl Tracker {
     pub(super) fn add_differences(&mut self, differences: Differences, now: Instant) {
         for name in differences.changed {
             self.add_event(&name, FileEvent::Scanned, now);
+        }
+        for name in differences.moved {
+            self.add_event(&name, FileEvent::Moved, now);
         }
         for name in differences.missing {
             self.add_event(&name, FileEvent::Removed, now);
@@ -380,7 +382,7 @@ impl Tracker {
     }
 
     fn file_read(&mut self, name: &Name, record: FileRecord, check: Check, now: Instant) {
-        if select::listed_name(name).is_none() {
+        if self.index.read().naming().listed(name).is_none() {
             let refusal = Refusal {
                 fingerprint: Some(record.fingerprint),
                 kind: LeftOutReason::NameTooLong,

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::dir::index::Index;
 use crate::dir::quiet::Quiet;
+use crate::dir::select::Naming;
 use crate::fingerprint::Fingerprint;
 use crate::known::Contents;
 
@@ -17,7 +18,7 @@ struct Harness {
 impl Harness {
     /// With an initial index of no files.
     fn new() -> Harness {
-        let index = Arc::new(SharedIndex::new(Index::new(0)));
+        let index = Arc::new(SharedIndex::new(Index::new(0, Naming::Flat)));
         let (ready, _) = mpsc::channel();
         let mut tracker = Tracker::new(
             Arc::clone(&index),

@@ -3,13 +3,14 @@
 //! A general file watcher also subscribes to open events. A server opens files all day: its own reads would
 //! overflow the event queue. This one subscribes to changes only.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use cap_std::fs::Dir;
@@ -18,43 +19,173 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use super::{EventSink, WatchEvent};
+use crate::dir::record::Name;
 use crate::dir::schedule::FileEvent;
+use crate::dir::select::Naming;
+use crate::dir::tree::join;
 
 /// A thread that forwards the events of a folder until it is dropped.
 pub(super) struct Inotify {
+    queue: Arc<OwnedFd>,
+    /// With sub-folders. // W9
+    tree: Option<Arc<Mutex<Watches>>>,
     wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Inotify {
     /// Watches the open folder. `path` leads there, too.
-    pub(super) fn start(dir: &Dir, path: &Path, sink: EventSink) -> io::Result<Inotify> {
+    pub(super) fn start(
+        dir: &Dir,
+        path: &Path,
+        naming: Naming,
+        sink: EventSink,
+    ) -> io::Result<Inotify> {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let wanted = WatchFlags::CREATE
-            | WatchFlags::MODIFY
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR
-            | WatchFlags::EXCL_UNLINK;
-        // By the handle, so that no other folder is watched. Without /proc by the path: the events are only hints to look
-        // at names in the open folder.
-        let open = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
-        inotify::add_watch(&queue, open, wanted)
-            .or_else(|_| inotify::add_watch(&queue, path, wanted))?;
+        let root = add_watch(&queue, dir, path, WatchFlags::empty())?;
+        let queue = Arc::new(queue);
+        let tree = (naming == Naming::Tree).then(|| Arc::new(Mutex::new(Watches::new(root))));
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let woken = Arc::clone(&wake);
         let thread = thread::Builder::new()
             .name("jtp-watcher".to_owned())
-            .spawn(move || listen(&queue, &woken, &sink))?;
+            .spawn({
+                let (queue, tree, woken) = (Arc::clone(&queue), tree.clone(), Arc::clone(&wake));
+                move || listen(&queue, tree.as_deref(), &woken, &sink)
+            })?;
         Ok(Inotify {
+            queue,
+            tree,
             wake,
             thread: Some(thread),
         })
+    }
+
+    /// Watches a sub-folder. `root` leads to the folder.
+    pub(super) fn watch(&self, dir: &Dir, root: &Path, path: &Name) -> Result<(), Errno> {
+        let Some(tree) = &self.tree else {
+            return Ok(());
+        };
+        // Until the path is known, the thread waits with an event of this folder.
+        let mut watches = lock(tree);
+        let place = root.join(Path::new(&**path));
+        let watch = add_watch(&self.queue, dir, &place, WatchFlags::DONT_FOLLOW)?;
+        watches.put(watch, Name::clone(path));
+        Ok(())
+    }
+
+    pub(super) fn begin_scan(&self) {
+        if let Some(tree) = &self.tree {
+            lock(tree).scan += 1;
+        }
+    }
+
+    pub(super) fn end_scan(&self) {
+        if let Some(tree) = &self.tree {
+            for watch in lock(tree).take_stale() {
+                let _ = inotify::remove_watch(&self.queue, watch);
+            }
+        }
+    }
+}
+
+fn lock(tree: &Mutex<Watches>) -> MutexGuard<'_, Watches> {
+    tree.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Watches an open folder. `path` leads there, too.
+fn add_watch(queue: &OwnedFd, dir: &Dir, path: &Path, more: WatchFlags) -> Result<i32, Errno> {
+    let wanted = WatchFlags::CREATE
+        | WatchFlags::MODIFY
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::MOVED_TO
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::DELETE
+        | WatchFlags::ATTRIB
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF
+        | WatchFlags::ONLYDIR
+        | WatchFlags::EXCL_UNLINK;
+    // By the handle, so that no other folder is watched. Without /proc by the path: the events are only hints to look
+    // at names in the open folder.
+    let open = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+    match inotify::add_watch(queue, open, wanted) {
+        Err(Errno::NOSPC) => Err(Errno::NOSPC),
+        Err(_) => inotify::add_watch(queue, path, wanted | more),
+        watch => watch,
+    }
+}
+
+/// The watched folders of a tree. // W9
+struct Watches {
+    root: i32,
+    /// The path of each sub-folder, and the last scan that found it.
+    folders: HashMap<i32, (Name, u64)>,
+    /// The number of the current scan.
+    scan: u64,
+}
+
+impl Watches {
+    fn new(root: i32) -> Watches {
+        Watches {
+            root,
+            folders: HashMap::new(),
+            scan: 0,
+        }
+    }
+
+    fn put(&mut self, watch: i32, path: Name) {
+        self.folders.insert(watch, (path, self.scan));
+    }
+
+    /// Removes the folders that the current scan did not find, and returns their watches.
+    fn take_stale(&mut self) -> Vec<i32> {
+        let scan = self.scan;
+        let is_stale =
+            |(watch, (_, found)): (&i32, &(Name, u64))| (*found < scan).then_some(*watch);
+        let stale: Vec<i32> = self.folders.iter().filter_map(is_stale).collect();
+        for watch in &stale {
+            self.folders.remove(watch);
+        }
+        stale
+    }
+
+    /// What an event means.
+    fn translate(
+        &mut self,
+        watch: i32,
+        flags: ReadFlags,
+        name: Option<&[u8]>,
+    ) -> Option<WatchEvent> {
+        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            return Some(WatchEvent::Rescan);
+        }
+        let is_hidden = || name.is_some_and(|name| name.first() == Some(&b'.'));
+        if watch == self.root {
+            // What concerns the folder itself has no name.
+            return match flags.contains(ReadFlags::ISDIR) && name.is_some() {
+                true => (!is_hidden()).then_some(WatchEvent::Folders),
+                false => translate(flags, name),
+            };
+        }
+        // Of a watch that was removed, events may still be in the queue.
+        let (folder, _) = self.folders.get(&watch)?;
+        if flags.contains(ReadFlags::ISDIR) && is_hidden() {
+            return None;
+        }
+        let of_folder = ReadFlags::UNMOUNT | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF;
+        if flags.contains(ReadFlags::IGNORED) {
+            self.folders.remove(&watch);
+            return Some(WatchEvent::Folders);
+        }
+        if flags.intersects(of_folder | ReadFlags::ISDIR) {
+            return Some(WatchEvent::Folders);
+        }
+        match translate(flags, name)? {
+            WatchEvent::File(name, event) => {
+                Some(WatchEvent::File(Name::from(join(folder, &name)), event))
+            }
+            other => Some(other),
+        }
     }
 }
 
@@ -67,7 +198,7 @@ impl Drop for Inotify {
     }
 }
 
-fn listen(queue: &OwnedFd, wake: &OwnedFd, sink: &EventSink) {
+fn listen(queue: &OwnedFd, tree: Option<&Mutex<Watches>>, wake: &OwnedFd, sink: &EventSink) {
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
     let mut reader = Reader::new(queue, &mut buffer);
     loop {
@@ -85,7 +216,13 @@ fn listen(queue: &OwnedFd, wake: &OwnedFd, sink: &EventSink) {
         }
         loop {
             let event = match reader.next() {
-                Ok(event) => translate(event.events(), event.file_name().map(CStr::to_bytes)),
+                Ok(event) => {
+                    let (flags, name) = (event.events(), event.file_name().map(CStr::to_bytes));
+                    match tree {
+                        None => translate(flags, name),
+                        Some(tree) => lock(tree).translate(event.wd(), flags, name),
+                    }
+                }
                 Err(Errno::AGAIN | Errno::INTR) => break,
                 Err(e) => {
                     tracing::warn!(error = %e, "cannot read events of the images folder; it is scanned instead");

@@ -1,0 +1,271 @@
+//! `server --recursive` shares a tree, and the client makes its folders again. // W9
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
+
+fn write(dir: &TestDir, path: &str, seed: u64) {
+    let path = dir.path("images").join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, random_image(seed, 2_000)).unwrap();
+}
+
+/// The names in the catalog, with `/` in place of the separator of W9, sorted.
+fn listed(dir: &TestDir, server: &Process) -> Vec<String> {
+    let output = dir.fetch(server, &["--list", "--sort", "name"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let last_word = |line: &str| line.split_whitespace().last().unwrap().replace('⧸', "/");
+    let mut names: Vec<_> = output.out.lines().map(last_word).collect();
+    names.sort();
+    names
+}
+
+/// The files below a folder, by path, without hidden ones.
+fn files(folder: &Path) -> Vec<String> {
+    fn add(folder: &Path, prefix: &str, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if name.starts_with('.') {
+                continue;
+            }
+            match entry.file_type().unwrap().is_dir() {
+                true => add(&entry.path(), &format!("{prefix}{name}/"), found),
+                false => found.push(format!("{prefix}{name}")),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    add(folder, "", &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn w9_a_tree_is_shared_and_made_again_by_the_client() {
+    let dir = TestDir::new();
+    let paths = ["2024/Rome/a.png", "2024/b.png", "2025/a.png", "c.png"];
+    for (seed, path) in (1..).zip(paths) {
+        write(&dir, path, seed);
+    }
+    write(&dir, ".thumbnails/x.png", 77);
+    symlink("2024", dir.path("images").join("link")).unwrap();
+    // Without the flag, as before.
+    let server = dir.serve(&[]);
+    assert_eq!(listed(&dir, &server), ["c.png"]);
+    let output = server.stop();
+    assert!(
+        output.err.contains("share them with --recursive"),
+        "{output:?}"
+    );
+    for flag in ["--recursive", "-r"] {
+        let server = dir.serve(&[flag]);
+        assert_eq!(listed(&dir, &server), paths);
+        let output = server.stop();
+        assert!(!output.err.contains("--recursive"), "{output:?}");
+        assert!(
+            output.err.contains("1 hidden file or folder (.thumbnails)"),
+            "{output:?}"
+        );
+        assert!(
+            output
+                .err
+                .contains("1 link that leads to no file that is shared (link)"),
+            "{output:?}"
+        );
+    }
+    let server = dir.serve(&["-r"]);
+    let fetched = dir.fetch(&server, &["--out", "out"]);
+    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    assert_eq!(files(&dir.path("out")), paths);
+    for path in paths {
+        let (sent, got) = (dir.path("images").join(path), dir.path("out").join(path));
+        assert_eq!(fs::read(sent).unwrap(), fs::read(got).unwrap());
+    }
+}
+
+#[test]
+fn w9_a_folder_that_is_moved_under_another_is_listed_there() {
+    let dir = TestDir::new();
+    for seed in 1..40 {
+        write(&dir, &format!("new/{seed}.png"), seed);
+    }
+    write(&dir, "years/old.png", 100);
+    let server = dir.serve(&["-r"]);
+    let images = dir.path("images");
+    fs::rename(images.join("new"), images.join("years/2026")).unwrap();
+    wait_until("the folder is listed in its new place", || {
+        let names = listed(&dir, &server);
+        names.len() == 40 && names.iter().all(|name| name.starts_with("years/"))
+    });
+    // A folder that is made while the server runs, and one that is removed.
+    write(&dir, "a/b/c/d.png", 200);
+    fs::remove_dir_all(images.join("years")).unwrap();
+    wait_until("only the new file is listed", || {
+        listed(&dir, &server) == ["a/b/c/d.png"]
+    });
+    let fetched = dir.fetch(&server, &["--out", "out"]);
+    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    assert_eq!(files(&dir.path("out")), ["a/b/c/d.png"]);
+}
+
+#[test]
+fn w9_filters_go_by_the_path_below_the_folder() {
+    let dir = TestDir::new();
+    for (seed, path) in (1..).zip(["2024/Rome/a.png", "2024/b.png", "2025/a.png", "c.png"]) {
+        write(&dir, path, seed);
+    }
+    for (args, expected) in [
+        (&["--only", "rome/"][..], &["2024/Rome/a.png"][..]),
+        (
+            &["--include", "/2024/**"],
+            &["2024/Rome/a.png", "2024/b.png"],
+        ),
+        (&["--exclude", "a.png"], &["2024/b.png", "c.png"]),
+        (&["--exclude", "2024/**"], &["2025/a.png", "c.png"]),
+    ] {
+        let server = dir.serve(&[&["-r"], args].concat());
+        assert_eq!(listed(&dir, &server), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn w9_a_link_in_place_of_a_folder_is_not_followed() {
+    let dir = TestDir::new();
+    write(&dir, "a/secret.png", 1);
+    write(&dir, "b.png", 2);
+    let images = dir.path("images");
+    let outside = dir.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret.png"), random_image(3, 2_000)).unwrap();
+    let server = dir.serve(&["-r"]);
+    assert_eq!(listed(&dir, &server), ["a/secret.png", "b.png"]);
+    fs::rename(images.join("a"), dir.path("before")).unwrap();
+    symlink(&outside, images.join("a")).unwrap();
+    let fetched = dir.fetch(&server, &["--out", "out"]);
+    assert!(matches!(fetched.code, Some(0 | 3)), "{fetched:?}");
+    assert!(!dir.path("out/a/secret.png").exists());
+    wait_until("the file is not listed", || {
+        listed(&dir, &server) == ["b.png"]
+    });
+}
+
+/// Whether each way to change a tree is noticed.
+fn assert_followed(dir: &TestDir, server: &Process) {
+    let before = listed(dir, server);
+    let images = dir.path("images");
+    write(dir, "19/added.png", 900);
+    write(dir, "fresh/folder/added.png", 901);
+    let mut expected = [
+        before.clone(),
+        vec!["19/added.png".into(), "fresh/folder/added.png".into()],
+    ]
+    .concat();
+    expected.sort();
+    wait_until("both files are listed", || listed(dir, server) == expected);
+    fs::rename(images.join("fresh"), images.join("19/fresh")).unwrap();
+    fs::remove_file(images.join("19/added.png")).unwrap();
+    let mut expected = [before.clone(), vec!["19/fresh/folder/added.png".into()]].concat();
+    expected.sort();
+    wait_until("the folder is moved", || listed(dir, server) == expected);
+    fs::remove_dir_all(images.join("19/fresh")).unwrap();
+    wait_until("the folder is removed", || listed(dir, server) == before);
+}
+
+#[test]
+fn w9_changes_are_noticed_with_events_with_an_interval_and_confined() {
+    for args in [
+        &["-r"][..],
+        &["-r", "--watch-interval", "50ms"],
+        &["-r", "--no-sandbox"],
+    ] {
+        let dir = TestDir::new();
+        for n in 0..20 {
+            write(&dir, &format!("{n}/{n}.png"), n);
+        }
+        let server = dir.serve(args);
+        assert_followed(&dir, &server);
+        let output = server.stop();
+        assert!(!output.err.contains("sub-folder"), "{output:?}");
+    }
+}
+
+/// In a user namespace of its own, a process has its own limit.
+#[cfg(target_os = "linux")]
+#[test]
+fn w9_where_watches_run_out_one_warning_says_so_and_the_tree_is_scanned() {
+    let dir = TestDir::new();
+    for n in 0..20 {
+        write(&dir, &format!("{n}/{n}.png"), n);
+    }
+    let limited = "echo 5 > /proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";
+    let probe = ["--user", "--map-root-user", "sh", "-c", limited, "true"];
+    let is_possible = dir.command("unshare", &probe).status();
+    if !is_possible.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no user namespaces");
+        return;
+    }
+    let server = [SERVER, "--bind", "127.0.0.1:0", "--recursive"];
+    let args = [&probe[..5], &server].concat();
+    let server = Process::listening(dir.command("unshare", &args));
+    let warning = server.err.wait_for("cannot watch a sub-folder");
+    assert!(
+        warning.contains("fs.inotify.max_user_watches is reached"),
+        "{warning}"
+    );
+    assert_followed(&dir, &server);
+    let output = server.stop();
+    assert!(!output.err.contains("cannot watch"), "{output:?}");
+}
+
+#[test]
+fn w9_a_folder_that_cannot_be_read_is_logged_once_and_the_others_go_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TestDir::new();
+    write(&dir, "open/a.png", 1);
+    write(&dir, "closed/b.png", 2);
+    let closed = dir.path("images/closed");
+    let set_mode = |mode| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
+    let server = dir.serve(&["-r", "--watch-interval", "20ms"]);
+    set_mode(0);
+    if fs::read_dir(&closed).is_ok() {
+        eprintln!("skipped: this user reads everything");
+        return set_mode(0o700);
+    }
+    server
+        .err
+        .wait_for("a sub-folder is left out of the catalog");
+    wait_until("its file is not listed", || {
+        listed(&dir, &server) == ["open/a.png"]
+    });
+    write(&dir, "open/c.png", 3);
+    wait_until("others are", || {
+        listed(&dir, &server) == ["open/a.png", "open/c.png"]
+    });
+    let output = server.stop();
+    set_mode(0o700);
+    assert!(
+        !output.err.contains("a sub-folder is left out"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn w9_a_folder_that_is_too_deep_is_logged_when_it_appears() {
+    let dir = TestDir::new();
+    write(&dir, "a.png", 1);
+    let server = dir.serve(&["-r"]);
+    let deep = vec!["d"; 31].join("/");
+    write(&dir, &format!("{deep}/ok.png"), 2);
+    write(&dir, &format!("{deep}/d/no.png"), 3);
+    let line = server
+        .err
+        .wait_for("a sub-folder is left out of the catalog");
+    assert!(line.contains("at most 32 components"), "{line}");
+    let expected = ["a.png".to_owned(), format!("{deep}/ok.png")];
+    wait_until("the other file is listed", || {
+        listed(&dir, &server) == expected
+    });
+}
