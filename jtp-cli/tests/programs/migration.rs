@@ -15,7 +15,7 @@ use crate::support::{CLIENT, Process, ProcessOutput, TestDir, random_image};
 use crate::web::WebServer;
 
 /// Between a folder's name and a file's: `/` if the pictures are in sub-folders.
-const IN: &str = "-";
+const IN: &str = "/";
 
 /// The path of a picture.
 fn at(folder: &str, file: &str) -> String {
