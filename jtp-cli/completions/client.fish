@@ -16,6 +16,8 @@ bmp\t''
 gif\t''
 other\t''"
 complete -c client -l get -d 'Only the image with this ID, 16 hexadecimal digits as printed by --list; repeatable' -r
+complete -c client -l max-delete -d 'With --mirror: delete nothing if more than this number or share of the folder\'s images would go; an empty catalog needs 100%' -r
+complete -c client -l backup-dir -d 'Move files that are replaced or deleted to this folder; inside --out it must be hidden' -r -F
 complete -c client -l repeat -d 'Number of times to run the whole job' -r
 complete -c client -s p -l parallel -d 'Number of parallel connections, 1 to 32' -r
 complete -c client -l connect-timeout -d 'Timeout for connecting to one address' -r
@@ -35,6 +37,8 @@ complete -c client -s n -l dry-run -d 'Print what would be fetched, replaced and
 complete -c client -l check -d 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any'
 complete -c client -l long -d 'With --list: human-readable sizes; size, type, ID and name in columns'
 complete -c client -l flat -d 'Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned'
+complete -c client -l mirror -d 'Keep the folder like the server: implies --batch, renames files as the server does, and deletes images that it does not list'
+complete -c client -l keep-existing -d 'Replace no file: an image whose name is in use gets its ID as a suffix'
 complete -c client -s k -l keep-alive -d 'Reuse a connection for many requests'
 complete -c client -l pipeline -d 'Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md'
 complete -c client -l no-tcp-nodelay -d 'Do not set TCP_NODELAY: small writes may be delayed and merged'

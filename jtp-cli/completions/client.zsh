@@ -27,6 +27,8 @@ _client() {
 '*--exclude=[No images whose names match; repeatable. Without a match\: in, unless the first of all is an --include]:GLOB:_default' \
 '*--type=[Only images of these types, separated by commas]:TYPE:(png jpeg webp bmp gif other)' \
 '*--get=[Only the image with this ID, 16 hexadecimal digits as printed by --list; repeatable]:ID:_default' \
+'--max-delete=[With --mirror\: delete nothing if more than this number or share of the folder'\''s images would go; an empty catalog needs 100%]:N|P%:_default' \
+'(--list --check)--backup-dir=[Move files that are replaced or deleted to this folder; inside --out it must be hidden]:DIR:_files' \
 '--repeat=[Number of times to run the whole job]:N:_default' \
 '-p+[Number of parallel connections, 1 to 32]:N:_default' \
 '--parallel=[Number of parallel connections, 1 to 32]:N:_default' \
@@ -52,6 +54,8 @@ _client() {
 '(--batch --list -w --watch -n --dry-run)--check[Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any]' \
 '--long[With --list\: human-readable sizes; size, type, ID and name in columns]' \
 '--flat[Keep all images in the output folder itself\: folders in their names do not become folders, sub-folders are not scanned]' \
+'(--list --check --get --keep-existing)--mirror[Keep the folder like the server\: implies --batch, renames files as the server does, and deletes images that it does not list]' \
+'(--list --check)--keep-existing[Replace no file\: an image whose name is in use gets its ID as a suffix]' \
 '-k[Reuse a connection for many requests]' \
 '--keep-alive[Reuse a connection for many requests]' \
 '--pipeline[Send requests before earlier ones are answered; only for servers known to implement S1 and C2 of RFC.md]' \

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use jtp_sync::MaxDelete;
 use jtp_tokio::tls::KeyFingerprint;
 
 use crate::endpoint::{Endpoint, Endpoints};
@@ -143,6 +144,28 @@ pub struct ClientArgs {
     /// Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned
     #[arg(long, help_heading = "What to do")]
     pub flat: bool,
+
+    /// Keep the folder like the server: implies --batch, renames files as the server does, and deletes images that it does not list
+    #[arg(long, conflicts_with_all = ["list", "check", "get", "keep_existing"], help_heading = "What to do")]
+    pub mirror: bool,
+
+    /// With --mirror: delete nothing if more than this number or share of the folder's images would go; an empty catalog needs 100%
+    #[arg(
+        long,
+        value_name = "N|P%",
+        default_value = "10%",
+        requires = "mirror",
+        help_heading = "What to do"
+    )]
+    pub max_delete: MaxDelete,
+
+    /// Move files that are replaced or deleted to this folder; inside --out it must be hidden
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "check"], help_heading = "What to do")]
+    pub backup_dir: Option<PathBuf>,
+
+    /// Replace no file: an image whose name is in use gets its ID as a suffix
+    #[arg(long, conflicts_with_all = ["list", "check"], help_heading = "What to do")]
+    pub keep_existing: bool,
 
     /// Number of times to run the whole job
     #[arg(
@@ -341,6 +364,17 @@ mod tests {
             "--check --watch",
             "--check --dry-run",
             "--flat=x",
+            "--mirror --list",
+            "--mirror --check",
+            "--mirror --get 0123456789abcdef",
+            "--mirror --keep-existing",
+            "--max-delete 5",
+            "--mirror --max-delete 101%",
+            "--mirror --max-delete -1",
+            "--mirror --max-delete 5.5%",
+            "--mirror --max-delete=",
+            "--backup-dir b --list",
+            "--keep-existing --check",
             "--flat=no",
             "--sort name",
             "--list --sort date",

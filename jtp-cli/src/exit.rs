@@ -14,6 +14,8 @@ pub enum Exit {
     Success,
     /// 1: any other error.
     Other,
+    /// 2: options that contradict each other, as far as `clap` does not report it.
+    Usage,
     /// 3: some images failed, and all others are stored; or `--check` found differences.
     SomeFailed,
     /// 7: the server's rate limit was exceeded.
@@ -31,12 +33,13 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The numeric exit code. `clap` reports usage errors (2).
+    /// The numeric exit code. `clap` reports most usage errors (2).
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
             Exit::Success => 0,
             Exit::Other => 1,
+            Exit::Usage => 2,
             Exit::SomeFailed => 3,
             Exit::Connect => 4,
             Exit::Tls => 5,
@@ -53,6 +56,7 @@ impl Exit {
         match self {
             Exit::Success => "success",
             Exit::Other => "other",
+            Exit::Usage => "usage",
             Exit::SomeFailed => "some_failed",
             Exit::Connect => "connect",
             Exit::Tls => "tls",

@@ -103,6 +103,7 @@ struct State {
     fetched: (u64, u64),
     replaced: u64,
     renamed: u64,
+    deleted: u64,
     kept: u64,
 }
 
@@ -186,15 +187,17 @@ impl State {
             fetched: (0, 0),
             replaced: 0,
             renamed: 0,
+            deleted: 0,
             kept: 0,
         }
     }
 
     /// What the summary names after the images to fetch: the member in JSON, the words after the number, the number.
-    fn rows(&self, totals: &Totals) -> [(&'static str, &'static str, u64); 3] {
+    fn rows(&self, totals: &Totals) -> [(&'static str, &'static str, u64); 4] {
         [
             ("replace", "would replace a file", self.replaced),
             ("rename", "would be renamed", self.renamed),
+            ("delete", "would be deleted", self.deleted),
             ("left_out", "left out by filter", totals.left_out.images),
         ]
     }
@@ -212,6 +215,7 @@ impl State {
                 self.renamed += 1;
                 self.replaced += u64::from(*replaces);
             }
+            Change::Delete { .. } => self.deleted += 1,
             Change::Keep { .. } => self.kept += 1,
             _ => {}
         }
@@ -243,6 +247,7 @@ fn change_line(change: &Change, verbose: bool) -> Option<String> {
             let action = if *replaces { "replace" } else { "rename" };
             format!("{action:<7}  {} -> {}", escaped(from), escaped(to.as_str()))
         }
+        Change::Delete { name, .. } => format!("delete   {}", escaped(name)),
         Change::Keep { name, .. } if verbose => format!("keep     {}", escaped(name)),
         Change::LeaveOut { name, .. } if verbose => format!("skip     {}", escaped(name)),
         _ => return None,

@@ -5,6 +5,7 @@ mod bar;
 mod failure;
 pub mod json;
 mod lines;
+mod mirror;
 mod progress;
 mod summary;
 #[cfg(test)]
@@ -67,6 +68,8 @@ struct State {
     started: Instant,
     lists: u64,
     counts: Counts,
+    /// Files that a mirror has deleted.
+    deleted: u64,
     has_reported_watch: bool,
     lines: Lines,
     /// What the last retry was about.
@@ -188,6 +191,9 @@ impl Reporter {
                 cause,
             } => self.refused(*id, *name, *reason, *cause),
             SyncEvent::NotListed { id } => self.not_listed(*id),
+            SyncEvent::Deleted { name, .. } => self.deleted(name),
+            SyncEvent::DeleteFailed { name, cause } => self.delete_failed(name, cause),
+            SyncEvent::NotDeleted { files, reason } => self.not_deleted(*files, *reason),
             SyncEvent::Retrying { error, pause } => {
                 self.retrying(&connect::retry_message(error, &self.args), *pause);
             }
@@ -326,7 +332,10 @@ impl Reporter {
         let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
         let text = failure_text(reason, cause, &self.args);
         if !is_failure(reason, cause) {
-            if self.state().style != Style::Quiet {
+            if self.args.keep_existing && reason == Reason::NameTaken {
+                // As the user has asked for.
+                tracing::info!(%name, %id, "stored with its ID in its name");
+            } else if self.state().style != Style::Quiet {
                 self.limited(
                     LineKind::Name,
                     format_args!("warning: {name} ({id}): {text}"),
@@ -353,10 +362,11 @@ impl Reporter {
     /// The exit code determined by the images alone.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        let failed = &self.state().counts.failed;
+        let state = self.state();
+        let (failed, undeleted) = (&state.counts.failed, state.counts.undeleted);
         if failed.contains_key(&FailureKind::LocalDisk) {
             Exit::Disk
-        } else if failed.is_empty() {
+        } else if failed.is_empty() && undeleted == 0 {
             Exit::Success
         } else {
             Exit::SomeFailed
@@ -412,6 +422,7 @@ impl State {
             started: now,
             lists: 0,
             counts: Counts::default(),
+            deleted: 0,
             has_reported_watch: false,
             lines: Lines::new(style == Style::Watch),
             retried: String::new(),

@@ -75,15 +75,22 @@ pub(crate) fn build(
     observer: impl Observer,
 ) -> Result<FolderSync<Tokio>, Failure> {
     // An image counts as present under whatever name.
-    let options = match args.batch || args.check {
-        true => Options::new().with_names(Names::Any),
-        false => Options::new().with_fetch(Fetch::All),
+    let options = if args.mirror {
+        Options::new()
+    } else if args.batch || args.check {
+        Options::new().with_names(Names::Any)
+    } else {
+        Options::new().with_fetch(Fetch::All)
     };
-    let options = options.with_folders(!args.flat);
+    let options = options
+        .with_folders(!args.flat)
+        .with_keep_existing(args.keep_existing);
     let sync = FolderSync::builder(connector.builder(), &args.out)
         .options(options)
         .select(args.select.selection()?)
         .rehash(args.checksum)
+        .mirror(args.mirror.then_some(args.max_delete))
+        .backup(args.backup_dir.clone())
         .connections(usize::from(args.parallel))
         .retries(args.retries)
         .max_image_size(args.max_image_size)
@@ -124,6 +131,14 @@ pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
             Exit::SomeFailed,
             format!(
                 "{error}; what was fetched is in {}: raise --max-time to fetch more",
+                args.out.display()
+            ),
+        ),
+        Error::BackupFolder { path } => Failure::new(
+            Exit::Usage,
+            format!(
+                "--backup-dir {} and --out {} must not contain each other: choose a folder elsewhere, or a hidden one",
+                path.display(),
                 args.out.display()
             ),
         ),

@@ -31,6 +31,13 @@ pub enum Change {
         /// Whether it would replace a file with other content.
         replaces: bool,
     },
+    /// A file would be deleted because the server does not list it.
+    Delete {
+        /// The image in it.
+        id: ImageId,
+        /// The name of the file.
+        name: String,
+    },
     /// The image is in the folder, and nothing would be done.
     Keep {
         /// The image.

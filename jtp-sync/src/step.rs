@@ -206,6 +206,11 @@ pub struct Totals {
     pub misnamed: Count,
     /// Listed images that are not selected: they are neither fetched, nor renamed, nor replaced.
     pub left_out: Count,
+    /// Files that were deleted because the server does not list them
+    /// ([`FolderSyncBuilder::mirror`](crate::FolderSyncBuilder::mirror)).
+    pub deleted: u64,
+    /// Files that were not deleted, although the server does not list them.
+    pub undeleted: u64,
 }
 
 impl Totals {

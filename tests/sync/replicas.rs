@@ -73,7 +73,7 @@ fn changes(job: &Job) -> Vec<(String, String)> {
 fn starts(job: &Job) -> BTreeMap<u64, usize> {
     let mut starts = BTreeMap::new();
     for event in job.log.lock().iter() {
-        if let Event::Started(id) = event {
+        if let Event::Started(id, _) = event {
             *starts.entry(*id).or_default() += 1;
         }
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use jtp_core::ImageId;
 use jtp_core::client::CatalogEntry;
-use jtp_sync::{Change, Comparison, Difference, SyncEvent};
+use jtp_sync::{Change, Comparison, Difference, NotDeleted, SyncEvent};
 use jtp_tokio::client::ReplicaError;
 
 use super::failure::{FailureKind, cause_text, failure_text, is_failure, is_stored};
+use super::mirror::not_deleted_text;
 use crate::client_args::ClientArgs;
 use crate::connect;
 use crate::json_log::{Object, event};
@@ -73,6 +74,14 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
             object.string("message", failure_text(*reason, *cause, args))
         }
         SyncEvent::NotListed { id } => not_listed(*id),
+        SyncEvent::Deleted { id, name } => of_image("deleted", *id).string("name", name),
+        SyncEvent::DeleteFailed { name, cause } => event("delete_failed")
+            .string("name", name)
+            .string("message", cause_text(cause, args)),
+        SyncEvent::NotDeleted { files, reason } => event("not_deleted")
+            .number("files", *files)
+            .string("reason", reason_key(*reason))
+            .string("message", not_deleted_text(*files, *reason, args)),
         SyncEvent::Retrying { error, pause } => event("retry")
             .string("message", connect::retry_message(error, args))
             .seconds("pause", *pause),
@@ -131,6 +140,17 @@ pub(crate) fn comparison(found: &Comparison, time: Duration) -> Object {
         .number("left_out", found.left_out)
 }
 
+fn reason_key(reason: NotDeleted) -> &'static str {
+    match reason {
+        NotDeleted::EmptyCatalog => "empty_catalog",
+        NotDeleted::IncompleteCatalog => "incomplete_catalog",
+        NotDeleted::Failed => "failed",
+        NotDeleted::ServerChanged => "server_changed",
+        NotDeleted::OverLimit { .. } => "over_limit",
+        _ => "other",
+    }
+}
+
 fn of_image(name: &str, id: ImageId) -> Object {
     event(name).string("id", id)
 }
@@ -164,6 +184,7 @@ fn change_object(change: &Change, verbose: bool) -> Option<Object> {
             .string("name", to)
             .bool("aside", *aside)
             .bool("replaces", *replaces),
+        Change::Delete { id, name } => action("delete", *id).string("name", name),
         Change::Keep { id, name } if verbose => action("keep", *id).string("name", name),
         Change::LeaveOut { id, name } if verbose => action("skip", *id).string("name", name),
         _ => return None,

@@ -24,6 +24,8 @@ pub(super) struct Counts {
     /// Images of the last LIST.
     pub(super) listed: u64,
     pub(super) gone: u64,
+    /// Files that the server does not list and that were not deleted.
+    pub(super) undeleted: u64,
     pub(super) failed: BTreeMap<FailureKind, u64>,
 }
 
@@ -36,6 +38,8 @@ impl Counts {
         vec![
             Row("replaced", "replaced a file", self.replaced),
             Row("renamed", "renamed", self.renamed),
+            Row("deleted", "deleted", totals.deleted),
+            Row("undeleted", "not deleted", self.undeleted),
             Row("kept_aside", "kept under another name", self.kept_aside),
             Row("gone", "gone from the server meanwhile", self.gone),
             Row("not_fetched", "not fetched", not_fetched(totals)),

@@ -35,7 +35,7 @@ pub(super) fn take() -> Result<Option<TcpListener>, Failure> {
         .take_tcp_listener(0)
         .ok()
         .flatten()
-        .filter(|listener| is_listening(listener));
+        .filter(is_listening);
     match listener {
         Some(listener) => Ok(Some(listener)),
         None => Err(Failure::other(

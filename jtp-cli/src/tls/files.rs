@@ -59,7 +59,35 @@ pub(super) fn replace(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     // A link stays a link.
     let path = fs::canonicalize(path)?;
     let file = write_beside(&path, content, mode)?;
-    file.persist(&path).map_err(|error| error.error)?;
+    persist(file, &path)
+}
+
+#[cfg(not(windows))]
+fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Windows does not replace a file that another program is reading. That takes a moment.
+#[cfg(windows)]
+fn persist(mut file: NamedTempFile, path: &Path) -> io::Result<()> {
+    use std::time::Duration;
+
+    const ATTEMPTS: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for attempt in 1.. {
+        match file.persist(path) {
+            Ok(_) => break,
+            Err(failed) => {
+                let is_open = failed.error.kind() == io::ErrorKind::PermissionDenied;
+                if !is_open || attempt == ATTEMPTS {
+                    return Err(failed.error);
+                }
+                file = failed.file;
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Runs the programs `server` and `client` as processes and checks their effects, output and exit codes.
 #![cfg(unix)]
+// Some tests are for Linux alone, and what they share is then not used.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 mod caching;
 mod certificates;
@@ -13,6 +15,7 @@ mod left_out;
 mod logging;
 mod metrics;
 mod migration;
+mod mirror;
 mod pages;
 mod pipes;
 mod planning;

@@ -299,7 +299,7 @@ impl Process {
         server
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -218,7 +218,7 @@ fn is_device(name: &str) -> bool {
 }
 
 /// The stem and the extension with its dot. Each file name has an extension.
-fn split(name: &str) -> (&str, &str) {
+pub(crate) fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 => name.split_at(dot),
         _ => (name, ""),

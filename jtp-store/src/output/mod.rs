@@ -7,6 +7,7 @@ mod listing;
 mod moves;
 mod pending;
 mod read;
+mod remove;
 mod run;
 mod scan;
 mod staged;

@@ -13,6 +13,7 @@ use super::case::names;
 use super::temporary::Temporary;
 use super::tree::{Located, is_absent, is_cross_device};
 use super::{FileState, Inner, OutputError};
+use crate::file_system::FileSystem;
 use crate::hash::{self, Links};
 use crate::name::{FileName, fold_case, has_image_extension};
 
@@ -116,7 +117,7 @@ impl Inner {
         if !self.is_one_file((from, from_state), (to.as_str(), over)) {
             return match self.move_file(&source, &target, over) {
                 Err(Unmoved::Io(e)) if is_cross_device(&e) => self
-                    .move_across(&source, from_state, &target, over)
+                    .move_across((&source, from_state, self.file_system), &target, over)
                     .map_err(unmoved),
                 moved => moved.map_err(unmoved),
             };
@@ -133,16 +134,17 @@ impl Inner {
 
     /// Moves a visible file to another file system: as a copy, whose original is removed once the copy is visible. A crash
     /// between the two leaves both. // R8
-    fn move_across(
+    ///
+    /// `from`: the file, its state, and the file system that the state comes from.
+    pub(super) fn move_across(
         self: &Arc<Inner>,
-        from: &Located<'_>,
-        from_state: &FileState,
+        (from, from_state, file_system): (&Located<'_>, &FileState, FileSystem),
         to: &Located<'_>,
         over: &FileState,
     ) -> Result<(), Unmoved> {
         let source = hash::open(&from.folder, from.name.as_ref(), Links::Refuse)?;
         let is_unchanged = || -> io::Result<bool> {
-            let now = FileState::of_open(&source.metadata()?, self.file_system);
+            let now = FileState::of_open(&source.metadata()?, file_system);
             Ok(now == *from_state)
         };
         // Before it is read: reading a device might never end.
@@ -157,7 +159,7 @@ impl Inner {
             return Err(Unmoved::Changed);
         }
         copy.place_at(to, over)?;
-        if from.look(self.file_system)? == *from_state {
+        if from.look(file_system)? == *from_state {
             from.folder.remove_file(from.name)?;
         }
         Ok(())
@@ -305,6 +307,21 @@ impl Inner {
             Kind::AlreadyExists | Kind::DirectoryNotEmpty => MoveError::Changed,
             _ => MoveError::Name(error(e)),
         }
+    }
+
+    /// Whether an error of the system would affect each further file: the disk is full, read-only or unplugged, or the
+    /// folder was removed.
+    pub(super) fn concerns_folder(&self, e: &io::Error) -> bool {
+        use io::ErrorKind as Kind;
+        let kinds = [
+            Kind::StorageFull,
+            Kind::QuotaExceeded,
+            Kind::ReadOnlyFilesystem,
+            Kind::StaleNetworkFileHandle,
+        ];
+        kinds.contains(&e.kind())
+            || is_disconnected(e)
+            || (e.kind() == Kind::NotFound && self.is_removed())
     }
 
     /// Whether the file's folder is on another file system than the root, or mounted in another way, so that an error there

@@ -12,6 +12,7 @@ use jtp_driver::{Runtime, ShutdownSignal};
 use super::FolderSync;
 use super::event::{Observer, Silent};
 use super::session::Limits;
+use crate::mirror::MaxDelete;
 use crate::options::Options;
 use crate::selection::Selection;
 
@@ -26,6 +27,8 @@ pub struct FolderSyncBuilder<R: Runtime> {
     pub(super) options: Options,
     pub(super) selection: Arc<Selection>,
     pub(super) rehash: bool,
+    pub(super) mirror: Option<MaxDelete>,
+    pub(super) backup: Option<PathBuf>,
     pub(super) connections: usize,
     pub(super) retries: u32,
     pub(super) limits: Limits,
@@ -43,6 +46,8 @@ impl<R: Runtime> FolderSyncBuilder<R> {
             options: Options::new(),
             selection: Arc::default(),
             rehash: false,
+            mirror: None,
+            backup: None,
             connections: 1,
             retries: DEFAULT_RETRIES,
             limits: Limits {
@@ -75,6 +80,32 @@ impl<R: Runtime> FolderSyncBuilder<R> {
     /// Reads each file of the folder again, whatever the index says. Default: no.
     pub fn rehash(mut self, rehash: bool) -> Self {
         self.rehash = rehash;
+        self
+    }
+
+    /// Deletes the images of the folder that the server does not list, and further copies of those that it lists, up to this
+    /// limit; if there are more, it deletes none of them. Default: `None`, nothing is deleted. // R8
+    ///
+    /// They are deleted after each LIST, when everything else is done, and only if no image failed and no other
+    /// [server](ClientBuilder::replica) took over. Nothing is deleted because of an incomplete LIST, and, below
+    /// [`MaxDelete::Percent(100)`](MaxDelete::Percent), because of one without images. Files that are not images, that were
+    /// not read, that have changed since the scan, or that the [selection](FolderSyncBuilder::select) leaves out by their
+    /// names stay. Sub-folders that are empty afterwards are removed.
+    ///
+    /// It works with [`Fetch::Missing`](crate::Fetch::Missing), and keeps names in step with
+    /// [`Names::Listed`](crate::Names::Listed).
+    pub fn mirror(mut self, max: Option<MaxDelete>) -> Self {
+        self.mirror = max;
+        self
+    }
+
+    /// Moves files that are replaced or deleted to this folder, under the same paths; a name that is in use there gets a
+    /// suffix. A file that cannot be moved there is neither replaced nor deleted. Default: `None`.
+    ///
+    /// The folder must not contain the output folder, nor be in it unless it is hidden
+    /// ([`Error::BackupFolder`](crate::Error::BackupFolder)). It is created with the first file.
+    pub fn backup(mut self, folder: Option<PathBuf>) -> Self {
+        self.backup = folder;
         self
     }
 

@@ -42,6 +42,9 @@ impl Session {
             let received = planner.fetched(id);
             debug_assert_eq!(received, Received::Keep, "a wanted image is not discarded");
         }
+        if let Some(max) = self.mirror {
+            self.delete_unlisted(max)?;
+        }
         self.state().planner.unchanged(&mut |id, name, is_present| {
             let name = name.to_owned();
             if !is_present {

@@ -1,6 +1,7 @@
 //! Why a sync ended early.
 
 use std::io;
+use std::path::PathBuf;
 
 use jtp_driver::client;
 use jtp_store::OutputError;
@@ -35,6 +36,12 @@ pub enum Error {
     /// [`FolderSyncBuilder::max_time`](crate::FolderSyncBuilder::max_time) was reached.
     #[error("the time limit was reached")]
     TimeLimit,
+    /// The backup folder contains the output folder, or is a visible folder in it: backups would count as its images.
+    #[error("the backup folder {} and the output folder must not contain each other, unless it is hidden", path.display())]
+    BackupFolder {
+        /// The backup folder.
+        path: PathBuf,
+    },
     /// The program cancelled the sync.
     #[error("cancelled")]
     Cancelled,

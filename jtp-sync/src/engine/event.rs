@@ -9,6 +9,7 @@ use jtp_driver::client;
 use jtp_store::{FileName, OutputError};
 
 use crate::change::{Change, Difference};
+use crate::mirror::NotDeleted;
 use crate::step::{ListReport, Reason, Totals};
 
 /// Receives the events of a sync. Functions and closures with the right argument are observers.
@@ -108,6 +109,27 @@ pub enum SyncEvent<'a> {
         to: &'a FileName,
         /// Whether it was renamed because another image needs its name.
         aside: bool,
+    },
+    /// A file was deleted, or moved to the backup folder, because the server does not list it.
+    Deleted {
+        /// The image in it.
+        id: ImageId,
+        /// The name that it had.
+        name: &'a str,
+    },
+    /// A file that the server does not list cannot be deleted, or not be moved to the backup folder.
+    DeleteFailed {
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        cause: &'a Cause,
+    },
+    /// Nothing was deleted, although there are files that the server does not list. In a dry run: nothing would be.
+    NotDeleted {
+        /// The number of these files.
+        files: u64,
+        /// Why.
+        reason: NotDeleted,
     },
     /// An image is broken, or was not sent, and is requested again. // R2
     Broken {

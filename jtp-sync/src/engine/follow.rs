@@ -65,6 +65,7 @@ impl<R: Runtime> Run<R> {
     pub(super) async fn follow(&mut self) -> Result<Infallible, Error> {
         let mut pause = RETRY_PAUSE.0;
         let mut single = false;
+        self.check_backup()?;
         self.session.state().follows = true;
         loop {
             self.session.check()?;
@@ -169,6 +170,8 @@ impl<R: Runtime> Run<R> {
             if reconcile_at <= now {
                 // With the folder, which may have changed.
                 self.is_known = false;
+                // A server that took over has had time to catch up.
+                self.session.state().server_changed = false;
                 return Ok(End::Again);
             }
             for entry in queue.take() {
@@ -212,7 +215,8 @@ impl<R: Runtime> Run<R> {
         self.main.drain().await;
         self.session.check()?;
         let state = self.session.state();
-        Ok(state.wants_list() || state.planner.wanted().images > 0)
+        let wanted = state.planner.wanted().images;
+        Ok(state.wants_list() || wanted > 0 || state.awaits_mirror)
     }
 
     /// Carries out the plan, after a LIST unless one was just `listed`, and meanwhile receives events: a server

@@ -127,7 +127,12 @@ impl<R: Runtime> Run<R> {
         self.is_known = true;
         let report = {
             let state = &mut *self.session.state();
-            state.planner.end_list(received.is_complete())
+            let report = state.planner.end_list(received.is_complete());
+            if self.session.mirror.is_some() {
+                state.present = state.planner.present();
+                state.awaits_mirror = true;
+            }
+            report
         };
         self.session.emit(&SyncEvent::Listed {
             report: &report,

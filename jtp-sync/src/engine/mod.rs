@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod follow;
 mod listing;
+mod mirror;
 mod moves;
 mod race;
 mod replicas;
@@ -238,6 +239,8 @@ impl<R: Runtime> FolderSync<R> {
             limits: self.config.limits,
             selection: Arc::clone(&self.config.selection),
             read_only,
+            mirror: self.config.mirror,
+            backup: self.config.backup.clone(),
         };
         let session = Arc::new(Session::new(
             config,

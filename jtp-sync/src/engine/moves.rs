@@ -66,12 +66,18 @@ impl Session {
         let mut any = false;
         while !self.has_failed() {
             let step = self.state().planner.next_move();
-            let Some(step) = step else {
-                break;
-            };
-            if let Some(planned) = self.next_move_of(step) {
-                any = true;
-                self.carry_out(&planned)?;
+            if let Some(step) = step {
+                if let Some(planned) = self.next_move_of(step) {
+                    any = true;
+                    self.carry_out(&planned)?;
+                }
+                continue;
+            }
+            match self.mirror {
+                Some(max) if std::mem::take(&mut self.state().deletes) => {
+                    self.delete_unlisted(max)?;
+                }
+                _ => break,
             }
         }
         if any {
@@ -159,7 +165,12 @@ impl Session {
                 return Err(Obstacle::Stale);
             };
             let staged = &mut *lock(&staged);
-            staged.place(to, &over)?;
+            let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
+            let over = if backed_up { FileState::NOTHING } else { over };
+            match staged.place(to, &over) {
+                Err(_) if backed_up => return Err(Obstacle::Stale),
+                placed => placed?,
+            }
             self.state().staged.remove(&id);
             return Ok(SyncEvent::Placed {
                 id,
@@ -176,7 +187,16 @@ impl Session {
         {
             return Err(Obstacle::Stale);
         }
-        folder.rename(from, &source, to, &over)?;
+        let replaces = !is_own && !over.is_nothing();
+        let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
+        let over = if backed_up { FileState::NOTHING } else { over };
+        match folder.rename(from, &source, to, &over) {
+            Err(_) if backed_up => return Err(Obstacle::Stale),
+            renamed => renamed?,
+        }
+        if self.mirror.is_some() && is_below(from) {
+            self.state().emptied.insert(from.clone());
+        }
         Ok(SyncEvent::Renamed {
             id,
             from,
@@ -234,7 +254,7 @@ impl Session {
     }
 
     /// Whether a file contains the image: it has not changed since the scan read it, or it is read again.
-    fn holds(
+    pub(super) fn holds(
         &self,
         folder: &OutputFolder,
         name: &str,

@@ -61,7 +61,11 @@ pub(super) fn fail_over<R: Runtime>(
 ) -> Result<ReplicaError, ClientFailure> {
     let is_reported = client.is_left_behind();
     let failed = client.fail_over(error)?;
-    session.state().is_other_server = true;
+    {
+        let state = &mut *session.state();
+        state.is_other_server = true;
+        state.server_changed = true;
+    }
     if !is_reported {
         session.emit(&SyncEvent::ServerChanged {
             failed: &failed,

@@ -81,6 +81,7 @@ impl<R: Runtime> Run<R> {
 
     /// Makes the folder contain what the server lists.
     pub(super) async fn sync(&mut self) -> Result<(), Error> {
+        self.check_backup()?;
         Box::pin(self.list(true)).await?;
         Box::pin(self.settle()).await?;
         self.session.emit_not_listed();
@@ -89,6 +90,7 @@ impl<R: Runtime> Run<R> {
 
     /// Plans what [`sync`](Self::sync) would do, and reports it.
     pub(super) async fn dry_run(&mut self) -> Result<(), Error> {
+        self.check_backup()?;
         Box::pin(self.list(true)).await?;
         // The thread reads files.
         self.main.workers.moves();
@@ -104,6 +106,13 @@ impl<R: Runtime> Run<R> {
         let comparison = self.session.compare();
         self.session.emit_not_listed();
         Ok(comparison)
+    }
+
+    pub(super) fn check_backup(&self) -> Result<(), Error> {
+        match &self.session.backup {
+            Some(backup) => backup.check(&self.path),
+            None => Ok(()),
+        }
     }
 
     /// Carries out the plan until nothing is left to do.
@@ -137,6 +146,8 @@ impl<R: Runtime> Run<R> {
                 lists += 1;
                 self.main.sleep(self.list_pause(lists)).await?;
                 Box::pin(self.list(false)).await?;
+            } else if std::mem::take(&mut self.session.state().awaits_mirror) {
+                self.session.state().deletes = true;
             } else {
                 debug_assert!(finished, "nothing is in progress, and something is left");
                 self.session.emit_planned();

@@ -1,6 +1,7 @@
 //! What the connections and the worker threads of a sync share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -14,8 +15,10 @@ use jtp_store::{OutputFolder, StagedFile};
 
 use super::error::Error;
 use super::event::{Cause, Observer, SyncEvent};
+use super::mirror::Backup;
 use super::moves::concerns_all;
 use super::race::race;
+use crate::mirror::MaxDelete;
 use crate::planner::Planner;
 use crate::selection::Selection;
 use crate::step::{FetchFailure, Received};
@@ -44,6 +47,8 @@ pub(super) struct Config {
     pub(super) limits: Limits,
     pub(super) selection: Arc<Selection>,
     pub(super) read_only: bool,
+    pub(super) mirror: Option<MaxDelete>,
+    pub(super) backup: Option<PathBuf>,
 }
 
 /// The state of one run.
@@ -52,6 +57,9 @@ pub(super) struct Session {
     pub(super) selection: Arc<Selection>,
     /// Nothing is changed in the folder.
     pub(super) read_only: bool,
+    /// What the server does not list is deleted.
+    pub(super) mirror: Option<MaxDelete>,
+    pub(super) backup: Option<Backup>,
     folder: OnceLock<OutputFolder>,
     state: Mutex<State>,
     observer: Arc<dyn Observer>,
@@ -80,6 +88,16 @@ pub(super) struct State {
     pub(super) relist: bool,
     /// Another server is used since the last LIST. Its catalog decides. // R8
     pub(super) is_other_server: bool,
+    /// Another server was used since the run began.
+    pub(super) server_changed: bool,
+    /// Images in the folder when the last LIST ended.
+    pub(super) present: u64,
+    /// What the last LIST does not account for was not deleted yet.
+    pub(super) awaits_mirror: bool,
+    /// It is deleted as soon as no other step is left.
+    pub(super) deletes: bool,
+    /// Files that were renamed by a mirror: their folders may be empty.
+    pub(super) emptied: BTreeSet<String>,
     /// Planned images that are arriving.
     pub(super) arriving: HashSet<ImageId>,
     /// Why images have failed so far.
@@ -110,6 +128,11 @@ impl State {
             unlisted_bytes: 0,
             relist: false,
             is_other_server: false,
+            server_changed: false,
+            present: 0,
+            awaits_mirror: false,
+            deletes: false,
+            emptied: BTreeSet::new(),
             arriving: HashSet::new(),
             causes: HashMap::new(),
             suspects: HashMap::new(),
@@ -164,6 +187,8 @@ impl Session {
             limits: config.limits,
             selection: config.selection,
             read_only: config.read_only,
+            mirror: config.mirror,
+            backup: config.backup.map(Backup::new),
             folder: OnceLock::new(),
             state: Mutex::new(state),
             observer,

@@ -9,6 +9,7 @@ mod images;
 mod listing;
 mod names;
 mod report;
+mod unlisted;
 
 use std::collections::{HashMap, VecDeque};
 

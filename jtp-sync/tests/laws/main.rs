@@ -12,3 +12,4 @@ mod histories;
 mod left_out;
 mod model;
 mod requests;
+mod unlisted;

@@ -11,7 +11,7 @@ use jtp_cli::exit::Exit;
 use jtp_cli::report::json::object;
 use jtp_core::{FileType, ImageFault, ImageId};
 use jtp_store::{FileName, OutputError};
-use jtp_sync::{Cause, Change, Difference, ListReport, Reason, SyncEvent, Totals};
+use jtp_sync::{Cause, Change, Difference, ListReport, NotDeleted, Reason, SyncEvent, Totals};
 
 use super::schema::Schema;
 
@@ -103,6 +103,23 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
     });
     see(&SyncEvent::FewerConnections { connections: 1 });
     see(&SyncEvent::NotListed { id });
+    see(&SyncEvent::Deleted { id, name: "a" });
+    see(&SyncEvent::DeleteFailed {
+        name: "a",
+        cause: &Cause::NotSent,
+    });
+    for reason in [
+        NotDeleted::EmptyCatalog,
+        NotDeleted::IncompleteCatalog,
+        NotDeleted::Failed,
+        NotDeleted::ServerChanged,
+        NotDeleted::OverLimit {
+            limit: 1,
+            present: 2,
+        },
+    ] {
+        see(&SyncEvent::NotDeleted { files: 2, reason });
+    }
     see(&SyncEvent::Watching);
     for change in changes(id, &name) {
         see(&SyncEvent::Change(&change));
@@ -167,6 +184,10 @@ fn changes(id: ImageId, to: &FileName) -> Vec<Change> {
             to: to.clone(),
             aside: false,
             replaces: true,
+        },
+        Change::Delete {
+            id,
+            name: name.clone(),
         },
         Change::Keep {
             id,

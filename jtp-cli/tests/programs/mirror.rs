@@ -1,0 +1,328 @@
+//! `--mirror`, `--backup-dir` and `--keep-existing`: what goes, and what never does.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+
+use jtp_core::ImageId;
+
+use crate::support::{
+    CLIENT, FakeServer, Process, ProcessOutput, TestDir, list_response, packet, random_image,
+    set_mode, wait_until,
+};
+
+const PLAIN: &str = "--no-tls";
+
+/// A folder `images` with `count` images, and an output folder with all of them.
+fn mirrored(count: u64) -> TestDir {
+    let dir = TestDir::new();
+    for number in 0..count {
+        let name = format!("{number:02}.png");
+        dir.add(&name, &random_image(number + 1, 500));
+    }
+    let server = dir.serve(&[PLAIN]);
+    dir.fetch(&server, &["--mirror"]).assert_no_error();
+    server.stop();
+    assert_eq!(dir.files("output"), dir.files("images"));
+    dir
+}
+
+fn mirror(dir: &TestDir, args: &[&str]) -> ProcessOutput {
+    let server = dir.serve(&[PLAIN]);
+    let output = dir.fetch(&server, &[&["--mirror"], args].concat());
+    server.stop();
+    output
+}
+
+#[test]
+fn mirror_deletes_what_the_server_lost_and_renames_what_it_renamed() {
+    let dir = mirrored(20);
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    fs::rename(dir.path("images/01.png"), dir.path("images/renamed.png")).unwrap();
+    fs::copy(dir.path("output/02.png"), dir.path("output/copy.png")).unwrap();
+    let plan = mirror(&dir, &["--dry-run"]);
+    let lines = "rename   01.png -> renamed.png\ndelete   00.png\ndelete   copy.png\n";
+    assert_eq!((plan.code, &*plan.out), (Some(0), lines), "{plan:?}");
+    assert!(
+        plan.err
+            .ends_with("1 would be renamed; 2 would be deleted\n"),
+        "{plan:?}"
+    );
+    assert!(dir.path("output/00.png").exists());
+
+    let output = mirror(&dir, &[]);
+    output.assert_no_error();
+    let summary = output.out.clone();
+    assert!(summary.contains("fetched 0 images"), "{summary}");
+    assert!(summary.ends_with("; 1 renamed; 2 deleted\n"), "{summary}");
+    assert_eq!(dir.files("output"), dir.files("images"));
+    let again = mirror(&dir, &[]);
+    assert!(
+        again.out.ends_with("19 already there; 0 failed\n"),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn empty_source_deletes_nothing_unless_100_percent_is_allowed() {
+    let dir = mirrored(5);
+    let all = dir.files("output");
+    // A disk that is not mounted: an empty folder in its place.
+    fs::rename(dir.path("images"), dir.path("unmounted")).unwrap();
+    fs::create_dir(dir.path("images")).unwrap();
+    for args in [&[][..], &["--max-delete", "99%"], &["--max-delete", "1000"]] {
+        let output = mirror(&dir, args);
+        assert_eq!(output.code, Some(3), "{output:?}");
+        let reason = "nothing was deleted: the server lists no images, and the folder has 5 images";
+        assert!(output.err.contains(reason), "{output:?}");
+        assert!(output.out.contains("5 not deleted"), "{output:?}");
+        assert_eq!(dir.files("output"), all);
+    }
+    let plan = mirror(&dir, &["--dry-run"]);
+    assert_eq!((plan.code, &*plan.out), (Some(3), ""), "{plan:?}");
+    mirror(&dir, &["--max-delete", "100%"]).assert_no_error();
+    assert!(dir.names("output").is_empty());
+}
+
+#[test]
+fn shrunken_or_wrong_source_deletes_nothing() {
+    let dir = mirrored(20);
+    let all = dir.files("output");
+    for number in 0..10 {
+        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+    }
+    let output = mirror(&dir, &[]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    let reason = "10 images of the folder's 20, more than the 2 of --max-delete 10%";
+    assert!(output.err.contains(reason), "{output:?}");
+    assert_eq!(dir.files("output"), all);
+    // Another folder of the same size: its images are fetched, and nothing goes.
+    fs::rename(dir.path("images"), dir.path("right")).unwrap();
+    fs::create_dir(dir.path("images")).unwrap();
+    for number in 0..20 {
+        dir.add(
+            &format!("other{number}.png"),
+            &random_image(100 + number, 300),
+        );
+    }
+    let output = mirror(&dir, &[]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert_eq!(dir.names("output").len(), 40);
+    fs::remove_dir_all(dir.path("images")).unwrap();
+    fs::rename(dir.path("right"), dir.path("images")).unwrap();
+    mirror(&dir, &["--max-delete", "30"]).assert_no_error();
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
+fn half_read_catalog_deletes_nothing() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("output")).unwrap();
+    let images: Vec<_> = (0..3).map(|n| random_image(n, 100)).collect();
+    for (n, bytes) in images.iter().enumerate() {
+        fs::write(dir.path(&format!("output/{n}.png")), bytes).unwrap();
+    }
+    let all = dir.files("output");
+    let id = ImageId::of(&images[0]);
+    let run = |server: &FakeServer, max: &str| {
+        let args = [
+            "--addr",
+            &server.addr(),
+            "--mirror",
+            "--max-delete",
+            max,
+            "--retries",
+            "0",
+        ];
+        dir.run(CLIENT, &args)
+    };
+    // One entry of the three that it announces, and then the end.
+    let cut = FakeServer::new(move |_, _, stream| {
+        let mut response = list_response(&[("0.png", id, 100)]);
+        response[4] = 3;
+        let _ = stream.write_all(&response);
+    });
+    for max in ["10%", "100%", "100"] {
+        let output = run(&cut, max);
+        assert_ne!(output.code, Some(0), "{output:?}");
+        assert_eq!(dir.files("output"), all, "{output:?}");
+    }
+    // The connection is lost in the middle of an entry.
+    let lost = FakeServer::new(move |_, _, stream| {
+        let mut response = list_response(&[("0.png", id, 100), ("1.png", ImageId(1), 100)]);
+        response.truncate(30);
+        let _ = stream.write_all(&response);
+    });
+    for max in ["10%", "100%", "100"] {
+        let output = run(&lost, max);
+        assert_ne!(output.code, Some(0), "{output:?}");
+        assert_eq!(dir.files("output"), all, "{output:?}");
+    }
+}
+
+#[test]
+fn failed_image_keeps_what_the_server_does_not_list() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("output")).unwrap();
+    fs::write(dir.path("output/old.png"), random_image(1, 100)).unwrap();
+    let id = ImageId(7);
+    let server = FakeServer::with(&[("new.png", id, 3)], &[packet(id, b"bad")]);
+    let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "100%"];
+    let output = dir.run(CLIENT, &args);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(
+        output
+            .err
+            .contains("nothing was deleted: some images failed"),
+        "{output:?}"
+    );
+    assert_eq!(dir.names("output"), ["old.png"]);
+}
+
+#[test]
+fn files_that_are_no_images_or_are_filtered_out_stay() {
+    let dir = mirrored(3);
+    let out = dir.path("output");
+    fs::write(out.join("notes.txt"), "notes").unwrap();
+    fs::write(out.join("disk.img"), "a disk image").unwrap();
+    fs::write(out.join(".hidden.png"), random_image(50, 10)).unwrap();
+    fs::write(out.join("raw.dng"), random_image(51, 10)).unwrap();
+    fs::write(out.join("gone.png"), random_image(52, 10)).unwrap();
+    fs::create_dir(out.join("empty")).unwrap();
+    fs::create_dir(out.join("album")).unwrap();
+    fs::write(out.join("album/gone.png"), random_image(53, 10)).unwrap();
+    fs::write(dir.path("outside.png"), random_image(54, 10)).unwrap();
+    symlink(dir.path("outside.png"), out.join("link.png")).unwrap();
+    let output = mirror(&dir, &["--max-delete", "100%", "--exclude", "*.dng"]);
+    output.assert_no_error();
+    assert!(output.out.ends_with("; 2 deleted\n"), "{output:?}");
+    for kept in [
+        "notes.txt",
+        "disk.img",
+        ".hidden.png",
+        "raw.dng",
+        "empty",
+        "link.png",
+    ] {
+        assert!(out.join(kept).exists(), "{kept}");
+    }
+    for gone in ["gone.png", "album"] {
+        assert!(!out.join(gone).exists(), "{gone}");
+    }
+    assert!(dir.path("outside.png").exists());
+}
+
+#[test]
+fn backup_dir_keeps_what_is_deleted_and_replaced() {
+    let dir = mirrored(12);
+    let before = dir.files("output");
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    dir.add("01.png", &random_image(77, 600));
+    let output = mirror(&dir, &["--backup-dir", "old"]);
+    output.assert_no_error();
+    assert!(output.out.contains("1 replaced a file"), "{output:?}");
+    assert!(output.out.contains("1 deleted"), "{output:?}");
+    assert_eq!(dir.files("old"), before[..2]);
+    assert_eq!(dir.files("output"), dir.files("images"));
+    // Without --mirror, and a name that is in use there.
+    dir.add("01.png", &random_image(78, 600));
+    let server = dir.serve(&[PLAIN]);
+    dir.fetch(&server, &["--batch", "--backup-dir", "old"])
+        .assert_no_error();
+    let suffixed = format!("01-{}.png", ImageId::of(&random_image(77, 600)));
+    assert_eq!(
+        dir.names("old"),
+        ["00.png".to_owned(), suffixed.clone(), "01.png".to_owned()]
+    );
+    // Every image anew: what is already there needs no backup.
+    dir.fetch(&server, &["--backup-dir", "old"])
+        .assert_no_error();
+    assert_eq!(dir.names("old").len(), 3);
+}
+
+#[test]
+fn backup_dir_that_overlaps_the_output_folder_is_refused_and_a_hidden_one_works() {
+    let dir = mirrored(12);
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    symlink(dir.path("output"), dir.path("alias")).unwrap();
+    for backup in ["output", "output/old", "output/a/old", ".", "alias/old"] {
+        let output = mirror(&dir, &["--backup-dir", backup]);
+        assert_eq!(output.code, Some(2), "{backup}: {output:?}");
+        assert!(
+            output.err.contains("must not contain each other"),
+            "{output:?}"
+        );
+        assert_eq!(dir.names("output").len(), 12);
+    }
+    mirror(&dir, &["--backup-dir", "output/.old"]).assert_no_error();
+    assert_eq!(dir.names("output/.old"), ["00.png"]);
+    let again = mirror(&dir, &["--backup-dir", "output/.old"]);
+    assert!(
+        again.out.ends_with("11 already there; 0 failed\n"),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn file_that_cannot_be_backed_up_is_not_deleted() {
+    if rustix::process::geteuid().is_root() {
+        // Root can write to every folder: a file in place of the folder stops it, too.
+        let dir = mirrored(12);
+        fs::remove_file(dir.path("images/00.png")).unwrap();
+        fs::write(dir.path("old"), "a file").unwrap();
+        let output = mirror(&dir, &["--backup-dir", "old"]);
+        assert_eq!(output.code, Some(8), "{output:?}");
+        assert_eq!(dir.names("output").len(), 12);
+        return;
+    }
+    let dir = mirrored(12);
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    fs::create_dir(dir.path("old")).unwrap();
+    set_mode(&dir.path("old"), 0o500);
+    let output = mirror(&dir, &["--backup-dir", "old"]);
+    assert!(matches!(output.code, Some(3 | 8)), "{output:?}");
+    assert_eq!(dir.names("output").len(), 12);
+    set_mode(&dir.path("old"), 0o700);
+}
+
+#[test]
+fn keep_existing_replaces_no_file() {
+    let dir = mirrored(3);
+    let before = dir.files("output");
+    let new = random_image(90, 700);
+    dir.add("00.png", &new);
+    let server = dir.serve(&[PLAIN]);
+    let output = dir.fetch(&server, &["--batch", "--keep-existing"]);
+    output.assert_no_error();
+    let id = ImageId::of(&new);
+    let mut expected = before;
+    expected.push((format!("00-{id}.png"), id));
+    expected.sort();
+    assert_eq!(dir.files("output"), expected);
+    let again = dir.fetch(&server, &["--batch", "--keep-existing"]);
+    assert!(again.out.contains("fetched 0 images"), "{again:?}");
+    assert_eq!(dir.files("output"), expected);
+}
+
+#[test]
+fn mirror_follows_renames_and_removals_while_it_watches() {
+    let dir = mirrored(20);
+    let server = dir.serve(&[PLAIN]);
+    let args = ["--addr", server.address.as_str(), "--mirror", "--watch"];
+    let client = Process::start(dir.command(CLIENT, &args));
+    client.err.wait_for("watching");
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    fs::rename(dir.path("images/01.png"), dir.path("images/renamed.png")).unwrap();
+    // A removal and a rename are no events. A LIST follows soon after several new images.
+    for number in 0..10 {
+        dir.add(
+            &format!("new{number}.png"),
+            &random_image(200 + number, 300),
+        );
+    }
+    wait_until("the folders to be the same", || {
+        dir.files("output") == dir.files("images")
+    });
+    client.signal(rustix::process::Signal::TERM);
+    assert_eq!(client.wait().code, Some(130));
+}

@@ -1,0 +1,250 @@
+//! Removes files, or moves them to a backup folder.
+
+use std::io;
+use std::sync::Arc;
+
+use jtp_core::ImageId;
+
+use super::tree::is_cross_device;
+use super::{FileState, Inner, MoveError, OutputError, OutputFolder};
+use crate::name::split;
+
+/// The most names that are tried in a backup folder.
+const MAX_NAMES: u32 = 10_000;
+
+/// The longest stem of a name with a suffix in a backup folder, in bytes.
+const MAX_STEM: usize = 200;
+
+impl OutputFolder {
+    /// Removes the regular file with this name. Blocking. // R8
+    ///
+    /// `state` comes from [`OutputFolder::look`], and is compared with the folder directly before the file is removed. Links
+    /// and folders are never removed. A file that has other hard links keeps those.
+    ///
+    /// # Errors
+    ///
+    /// [`MoveError`].
+    pub fn remove(&self, name: &str, state: &FileState) -> Result<(), MoveError> {
+        let failed = |e| self.0.not_removed(name, e);
+        self.0.check_writable().map_err(failed)?;
+        let at = self.0.locate(name).map_err(failed)?;
+        if !state.is_file() || at.look(self.0.file_system).map_err(failed)? != *state {
+            return Err(MoveError::Changed);
+        }
+        at.folder.remove_file(at.name).map_err(failed)
+    }
+
+    /// Moves the regular file with this name to another folder, under the same path there; returns that path. Blocking. // R8
+    ///
+    /// If something has that path, the file gets the ID as a suffix, and then a number: nothing is replaced. Between two
+    /// file systems the file is copied, and removed once the copy is complete. `state` is as in
+    /// [`OutputFolder::remove`].
+    ///
+    /// # Errors
+    ///
+    /// [`MoveError`]: [`MoveError::Folder`] if the other folder's disk is full or read-only. The file is where it was.
+    pub fn move_to(
+        &self,
+        name: &str,
+        state: &FileState,
+        id: ImageId,
+        backup: &OutputFolder,
+    ) -> Result<String, MoveError> {
+        let failed = |e| self.0.not_removed(name, e);
+        self.0.check_writable().map_err(failed)?;
+        let from = self.0.locate(name).map_err(failed)?;
+        if !state.is_file() || from.look(self.0.file_system).map_err(failed)? != *state {
+            return Err(MoveError::Changed);
+        }
+        for n in 0..MAX_NAMES {
+            let path = numbered(name, id, n);
+            let failed = |e| backup.0.not_backed_up(&path, e);
+            let to = backup.0.locate_or_create(&path).map_err(failed)?;
+            let moved = match backup.0.rename_to_free(&from, &to) {
+                Err(e) if is_cross_device(&e) => {
+                    let source = (&from, state, self.0.file_system);
+                    backup.0.move_across(source, &to, &FileState::NOTHING)
+                }
+                moved => moved.map_err(Into::into),
+            };
+            let error = match moved {
+                Ok(()) => return Ok(path),
+                Err(super::moves::Unmoved::Changed) => return Err(MoveError::Changed),
+                Err(super::moves::Unmoved::Io(e)) => e,
+            };
+            let is_taken = error.kind() == io::ErrorKind::AlreadyExists
+                || to
+                    .look(backup.0.file_system)
+                    .is_ok_and(|found| !found.is_nothing());
+            if !is_taken {
+                return Err(failed(error));
+            }
+        }
+        let full = io::Error::new(io::ErrorKind::AlreadyExists, "too many files of this name");
+        Err(backup.0.not_backed_up(name, full))
+    }
+
+    /// Removes the folders of this path that are empty, the innermost first. The output folder itself stays. Blocking. // W9
+    pub fn remove_empty_folders(&self, name: &str) {
+        let mut path = name;
+        while let Some((folder, _)) = path.rsplit_once('/') {
+            path = folder;
+            let removed = self
+                .0
+                .locate(path)
+                .and_then(|at| at.folder.remove_dir(at.name));
+            if removed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn not_removed(self: &Arc<Inner>, name: &str, e: io::Error) -> MoveError {
+        let is_folder = self.concerns_folder(&e);
+        let is_gone = e.kind() == io::ErrorKind::NotFound && !is_folder;
+        let error = OutputError::new(&self.path.join(name), e);
+        match is_folder {
+            true => MoveError::Folder(error),
+            false if is_gone => MoveError::Changed,
+            false => MoveError::Name(error),
+        }
+    }
+
+    fn not_backed_up(self: &Arc<Inner>, name: &str, e: io::Error) -> MoveError {
+        let is_folder = self.concerns_folder(&e);
+        let error = OutputError::new(&self.path.join(name), e);
+        match is_folder {
+            true => MoveError::Folder(error),
+            false => MoveError::Name(error),
+        }
+    }
+}
+
+/// The `n`th name of a file in a backup folder.
+fn numbered(path: &str, id: ImageId, n: u32) -> String {
+    if n == 0 {
+        return path.to_owned();
+    }
+    let (folder, file) = match path.rsplit_once('/') {
+        Some((folder, file)) => (format!("{folder}/"), file),
+        None => (String::new(), path),
+    };
+    let (stem, extension) = split(file);
+    let mut end = stem.len().min(MAX_STEM);
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    let stem = stem.get(..end).unwrap_or_default();
+    match n {
+        1 => format!("{folder}{stem}-{id}{extension}"),
+        n => format!("{folder}{stem}-{id}-{n}{extension}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const ID: ImageId = ImageId(0xab);
+
+    fn open(temp: &tempfile::TempDir, name: &str) -> OutputFolder {
+        OutputFolder::open(temp.path().join(name)).unwrap()
+    }
+
+    #[test]
+    fn r8_only_the_file_that_was_looked_at_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = open(&temp, "out");
+        let path = temp.path().join("out/a.png");
+        fs::write(&path, b"a").unwrap();
+        let state = folder.look("a.png").unwrap();
+        fs::write(&path, b"changed").unwrap();
+        let refused = folder.remove("a.png", &state);
+        assert!(matches!(refused, Err(MoveError::Changed)), "{refused:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"changed");
+        let state = folder.look("a.png").unwrap();
+        folder.remove("a.png", &state).unwrap();
+        assert!(!path.exists());
+        let refused = folder.remove("a.png", &state);
+        assert!(matches!(refused, Err(MoveError::Changed)), "{refused:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn r8_links_and_folders_are_not_removed() {
+        let (temp, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = open(&temp, "out");
+        let out = temp.path().join("out");
+        fs::write(outside.path().join("a.png"), b"a").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("a.png"), out.join("link.png")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), out.join("folder")).unwrap();
+        fs::create_dir(out.join("sub.png")).unwrap();
+        for name in ["link.png", "folder", "sub.png", "folder/a.png"] {
+            let state = folder.look(name).unwrap();
+            assert!(folder.remove(name, &state).is_err(), "{name}");
+            let backup = open(&temp, "backup");
+            assert!(folder.move_to(name, &state, ID, &backup).is_err(), "{name}");
+        }
+        assert!(outside.path().join("a.png").exists() && out.join("link.png").is_symlink());
+    }
+
+    #[test]
+    fn r8_a_backup_never_replaces_a_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let (folder, backup) = (open(&temp, "out"), open(&temp, "backup"));
+        let mut paths = Vec::new();
+        for content in [b"1", b"2", b"3"] {
+            fs::create_dir_all(temp.path().join("out/2024")).unwrap();
+            fs::write(temp.path().join("out/2024/a.png"), content).unwrap();
+            let state = folder.look("2024/a.png").unwrap();
+            paths.push(folder.move_to("2024/a.png", &state, ID, &backup).unwrap());
+        }
+        let expected = [
+            "2024/a.png",
+            "2024/a-00000000000000ab.png",
+            "2024/a-00000000000000ab-2.png",
+        ];
+        assert_eq!(paths, expected);
+        for (path, content) in paths.iter().zip([b"1", b"2", b"3"]) {
+            assert_eq!(
+                fs::read(temp.path().join("backup").join(path)).unwrap(),
+                content
+            );
+        }
+        assert!(!temp.path().join("out/2024/a.png").exists());
+        folder.remove_empty_folders("2024/a.png");
+        assert!(!temp.path().join("out/2024").exists() && temp.path().join("out").exists());
+    }
+
+    #[test]
+    fn w9_folders_that_are_not_empty_stay() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = open(&temp, "out");
+        fs::create_dir_all(temp.path().join("out/a/b/c")).unwrap();
+        fs::write(temp.path().join("out/a/notes.txt"), b"").unwrap();
+        folder.remove_empty_folders("a/b/c/x.png");
+        assert!(temp.path().join("out/a/notes.txt").exists());
+        assert!(!temp.path().join("out/a/b").exists());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn r8_a_backup_on_another_file_system_is_a_copy() {
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+            return;
+        };
+        let temp = tempfile::tempdir().unwrap();
+        let folder = open(&temp, "out");
+        let backup = OutputFolder::open(other.path().join("backup")).unwrap();
+        fs::write(temp.path().join("out/a.png"), vec![7; 300_000]).unwrap();
+        let state = folder.look("a.png").unwrap();
+        folder.move_to("a.png", &state, ID, &backup).unwrap();
+        assert!(!temp.path().join("out/a.png").exists());
+        let copy = fs::read(other.path().join("backup/a.png")).unwrap();
+        assert!(copy.len() == 300_000 && copy.iter().all(|b| *b == 7));
+    }
+}

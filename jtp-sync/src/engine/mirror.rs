@@ -1,0 +1,220 @@
+//! Deletes what the server does not list any more, and keeps what is replaced or deleted in a backup folder. // R8
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use jtp_core::ImageId;
+use jtp_store::{FileState, OutputError, OutputFolder};
+
+use super::error::Error;
+use super::event::SyncEvent;
+use super::moves::{Move, Obstacle, look};
+use super::session::Session;
+use crate::change::Change;
+use crate::mirror::{MaxDelete, NotDeleted, Unlisted};
+use crate::step::Expect;
+
+/// Where files go that are replaced or deleted.
+#[derive(Debug)]
+pub(super) struct Backup {
+    path: PathBuf,
+    /// Created with the first file.
+    folder: OnceLock<OutputFolder>,
+}
+
+impl Backup {
+    pub(super) fn new(path: PathBuf) -> Backup {
+        let folder = OnceLock::new();
+        Backup { path, folder }
+    }
+
+    /// Fails if the two folders contain each other, so that backups would count as images of the folder. A hidden folder in
+    /// it is not scanned.
+    pub(super) fn check(&self, folder: &Path) -> Result<(), Error> {
+        let (backup, folder) = (absolute(&self.path), absolute(folder));
+        let is_visible = |below: &Path| {
+            !below.components().any(|part| match part {
+                Component::Normal(part) => part.as_encoded_bytes().starts_with(b"."),
+                _ => false,
+            })
+        };
+        let overlaps = match backup.strip_prefix(&folder) {
+            Ok(below) => is_visible(below),
+            Err(_) => folder.starts_with(&backup),
+        };
+        match overlaps {
+            true => Err(Error::BackupFolder {
+                path: self.path.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn folder(&self) -> Result<&OutputFolder, OutputError> {
+        if let Some(folder) = self.folder.get() {
+            return Ok(folder);
+        }
+        let opened = OutputFolder::open(&self.path)?;
+        Ok(self.folder.get_or_init(|| opened))
+    }
+}
+
+/// The path without links, as far as it exists.
+fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for existing in path.ancestors() {
+        if let Ok(real) = existing.canonicalize() {
+            return match path.strip_prefix(existing) {
+                Ok(below) => real.join(below),
+                Err(_) => real,
+            };
+        }
+    }
+    path
+}
+
+impl Session {
+    /// Moves a file that is about to be replaced to the backup folder. Without one, nothing is done, and it returns `false`.
+    pub(super) fn back_up(
+        &self,
+        folder: &OutputFolder,
+        name: &str,
+        state: &FileState,
+        id: ImageId,
+    ) -> Result<bool, Obstacle> {
+        let Some(backup) = &self.backup else {
+            return Ok(false);
+        };
+        let into = backup
+            .folder()
+            .map_err(|error| Obstacle::Folder(error.into()))?;
+        folder.move_to(name, state, id, into)?;
+        Ok(true)
+    }
+
+    /// The same for the file whose name a step needs.
+    pub(super) fn back_up_replaced(
+        &self,
+        folder: &OutputFolder,
+        planned: &Move,
+        over: &FileState,
+    ) -> Result<bool, Obstacle> {
+        if self.backup.is_none() {
+            return Ok(false);
+        }
+        let name = planned.to.as_str();
+        let id = match &planned.expect {
+            Expect::Image(id) | Expect::Copy { id, .. } => *id,
+            _ => folder
+                .read_id(name, over, self.halted())
+                .unwrap_or(planned.id),
+        };
+        self.back_up(folder, name, over, id)
+    }
+
+    /// Deletes the files that the last LIST does not account for, or reports why not. In a dry run it reports them. On a
+    /// worker thread, when no other step is left.
+    pub(super) fn delete_unlisted(&self, max: MaxDelete) -> Result<(), Error> {
+        let (unlisted, refused) = self.choose_unlisted(max);
+        let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
+        if let Some(reason) = refused {
+            self.state().planner.not_deleted(count);
+            self.emit(&SyncEvent::NotDeleted {
+                files: count,
+                reason,
+            });
+            return Ok(());
+        }
+        let mut emptied = std::mem::take(&mut self.state().emptied);
+        for file in &unlisted {
+            self.check()?;
+            if self.read_only {
+                self.state().planner.file_deleted(&file.name);
+                let (id, name) = (file.id, file.name.clone());
+                self.emit(&SyncEvent::Change(&Change::Delete { id, name }));
+                continue;
+            }
+            match self.delete(file) {
+                Ok(true) => {
+                    self.state().planner.file_deleted(&file.name);
+                    self.emit(&SyncEvent::Deleted {
+                        id: file.id,
+                        name: &file.name,
+                    });
+                    emptied.insert(file.name.clone());
+                }
+                // It has changed since the scan.
+                Ok(false) | Err(Obstacle::Stale) => self.look_again(&file.name)?,
+                Err(Obstacle::Name(cause)) => {
+                    self.state().planner.not_deleted(1);
+                    let name = &file.name;
+                    self.emit(&SyncEvent::DeleteFailed {
+                        name,
+                        cause: &cause,
+                    });
+                }
+                Err(Obstacle::Folder(error)) => return Err(error),
+            }
+        }
+        self.remove_emptied(emptied);
+        Ok(())
+    }
+
+    /// The files to delete, and why they must not be deleted.
+    fn choose_unlisted(&self, max: MaxDelete) -> (Vec<Unlisted>, Option<NotDeleted>) {
+        let state = &*self.state();
+        let planner = &state.planner;
+        let mut unlisted = planner.unlisted();
+        unlisted.retain(|file| self.selection.selects_extra(&file.name));
+        let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
+        let listed = u64::try_from(planner.len()).unwrap_or(u64::MAX);
+        let selected = listed.saturating_sub(planner.totals().left_out.images);
+        let limit = max.files(state.present);
+        let refused = if count == 0 {
+            None
+        } else if !planner.is_complete() {
+            Some(NotDeleted::IncompleteCatalog)
+        } else if state.server_changed {
+            Some(NotDeleted::ServerChanged)
+        } else if planner.totals().failed() > 0 {
+            Some(NotDeleted::Failed)
+        } else if selected == 0 && !max.allows_all() {
+            Some(NotDeleted::EmptyCatalog)
+        } else if count > limit {
+            let present = state.present;
+            Some(NotDeleted::OverLimit { limit, present })
+        } else {
+            None
+        };
+        (unlisted, refused)
+    }
+
+    /// Deletes a file, if it is still what the scan found. `false` if it is not.
+    fn delete(&self, file: &Unlisted) -> Result<bool, Obstacle> {
+        let folder = self.folder().map_err(Obstacle::Folder)?;
+        let state = look(folder, &file.name)?;
+        if !self.holds(folder, &file.name, &state, file.id)? {
+            return Ok(false);
+        }
+        if let Some(copy) = &file.copy {
+            let copy_state = look(folder, copy)?;
+            if !self.holds(folder, copy, &copy_state, file.id)? {
+                return Ok(false);
+            }
+        }
+        if !self.back_up(folder, &file.name, &state, file.id)? {
+            folder.remove(&file.name, &state)?;
+        }
+        Ok(true)
+    }
+
+    /// Removes the folders that were emptied by renaming and deleting files.
+    fn remove_emptied(&self, names: BTreeSet<String>) {
+        if let (Ok(folder), false) = (self.folder(), self.read_only) {
+            for name in names.iter().rev() {
+                folder.remove_empty_folders(name);
+            }
+        }
+    }
+}

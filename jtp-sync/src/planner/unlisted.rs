@@ -1,0 +1,73 @@
+//! Files that the last LIST does not account for.
+
+use jtp_core::nfc;
+use jtp_store::fold_case;
+
+use super::{Planner, State, mark};
+use crate::inventory::FileKind;
+use crate::mirror::Unlisted;
+
+impl Planner {
+    /// The images in the folder: all files with one.
+    #[must_use]
+    pub fn present(&self) -> u64 {
+        let is_plain = |marks: &&u8| **marks & mark::AT_PLAIN != 0;
+        let plain = self.images.marks.iter().filter(is_plain).count();
+        let is_image = |kind| matches!(kind, FileKind::Image(_));
+        let others = self.files.iter().map(|file| self.files.kind(file));
+        let others = others.filter(|kind| is_image(*kind)).count();
+        u64::try_from(plain + others).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the last LIST was complete, and the folder is known.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete && self.listing.is_none() && self.is_folder_known && self.inventory.is_none()
+    }
+
+    /// The files with an image that the last LIST does not name, and further files with an image that the folder contains
+    /// under its own name, ordered by their names. Files of images that are [left out](Planner::leave_out) are not among them,
+    /// nor what is no image, or was not read. // R8
+    ///
+    /// Ask it when the planner [is finished](Planner::is_finished), and the LIST [was complete](Planner::is_complete).
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<Unlisted> {
+        let mut unlisted: Vec<Unlisted> = self
+            .files
+            .iter()
+            .filter_map(|file| match self.files.kind(file) {
+                FileKind::Image(id) => Some((self.files.name(file), id)),
+                _ => None,
+            })
+            .filter_map(|(name, id)| {
+                let copy = match self.images.slot(id) {
+                    None => None,
+                    Some(slot) if self.state(slot, id) == State::LeftOut => return None,
+                    Some(slot) => {
+                        let own = self.target(slot, id);
+                        let is_same = |a: &str, b: &str| fold_case(&nfc(a)) == fold_case(&nfc(b));
+                        if is_same(name, own.as_str()) || !self.has_name(slot, id, &own) {
+                            return None;
+                        }
+                        Some(own.to_string())
+                    }
+                };
+                let name = name.to_owned();
+                Some(Unlisted { name, id, copy })
+            })
+            .collect();
+        unlisted.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        unlisted
+    }
+
+    /// The file was deleted because the last LIST does not account for it.
+    pub fn file_deleted(&mut self, name: &str) {
+        self.file_gone(name);
+        self.totals.deleted += 1;
+    }
+
+    /// Files that the last LIST does not account for were not deleted.
+    pub(crate) fn not_deleted(&mut self, files: u64) {
+        self.totals.undeleted += files;
+    }
+}
