@@ -377,3 +377,46 @@ fn w9_the_patterns_apply_to_the_path() {
     assert_eq!(paths(&store), ["2024/draft/b.png"]);
     assert_eq!(store.left_out().count(LeftOutReason::Excluded), 2);
 }
+
+/// The link leads to a file of the same name and other bytes.
+#[cfg(target_os = "linux")]
+#[test]
+fn w9_a_folder_that_is_swapped_for_a_link_again_and_again_never_leads_outside() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    for follow in [Follow::Events, Follow::Interval(Duration::from_millis(10))] {
+        let place = temp();
+        let root = place.path().join("images");
+        let own = put(&root, "a/b/x.png", "own");
+        let secret = put(place.path(), "outside/b/x.png", "not to be shared");
+        let new = place.path().join("link");
+        symlink(place.path().join("outside"), &new).unwrap();
+        let store = build(builder(&root).follow(follow).small_image_memory(0));
+        let listed = image(&store, own);
+        for swaps in 0..4_000 {
+            renameat_with(CWD, root.join("a"), CWD, &new, RenameFlags::EXCHANGE).unwrap();
+            if let Ok(bytes) = body(&store, listed) {
+                assert_eq!(bytes, b"own", "after {swaps} swaps");
+            }
+            assert!(!store.catalog().snapshot().contains(secret));
+        }
+        wait_for(&store, |c| c.contains(own) && !c.contains(secret));
+    }
+}
+
+#[test]
+fn w9_a_tree_that_was_away_is_listed_and_followed_again() {
+    each_way_to_follow(|builder, root| {
+        for path in ["a/1.png", "a/b/2.png"] {
+            put(root, path, path);
+        }
+        let store = build(builder);
+        let away = root.with_extension("away");
+        fs::rename(root, &away).unwrap();
+        wait_for(&store, jtp_core::Catalog::is_empty);
+        fs::rename(away.join("a"), away.join("c")).unwrap();
+        fs::rename(&away, root).unwrap();
+        wait_for_paths(&store, &["c/1.png", "c/b/2.png"]);
+        put(root, "c/b/3.png", "3");
+        wait_for_paths(&store, &["c/1.png", "c/b/2.png", "c/b/3.png"]);
+    });
+}

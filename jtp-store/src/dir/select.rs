@@ -95,8 +95,6 @@ impl Naming {
     pub(super) fn listed(self, name: &OsStr) -> Option<String> {
         let lossy = name.to_string_lossy();
         if self == Naming::Tree {
-            #[cfg(windows)]
-            let lossy = lossy.replace('\\', "/");
             return join_folders(lossy.split('/'));
         }
         let listed = nfc(&lossy);
