@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
+use crate::support::{CLIENT, Process, SERVER, TestDir, random_image, wait_until};
 
 fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
@@ -268,4 +268,39 @@ fn w9_a_folder_that_is_too_deep_is_logged_when_it_appears() {
     wait_until("the other file is listed", || {
         listed(&dir, &server) == expected
     });
+}
+
+#[test]
+fn w9_n1_a_client_that_watches_fetches_nothing_when_a_folder_is_moved() {
+    let dir = TestDir::new();
+    for seed in 1..30 {
+        write(&dir, &format!("new/{}/{seed}.png", seed % 3), seed);
+    }
+    let server = dir.serve(&["-r"]);
+    let args = [
+        "--watch",
+        "--batch",
+        "--out",
+        "out",
+        "--addr",
+        &server.address,
+    ];
+    let client = Process::start(dir.command(CLIENT, &args));
+    client.err.wait_for("watching");
+    let line = client.out.next_line();
+    assert!(line.starts_with("fetched 29 images"), "{line}");
+    let images = dir.path("images");
+    fs::create_dir(images.join("years")).unwrap();
+    fs::rename(images.join("new"), images.join("years/2026")).unwrap();
+    wait_until("the folder is moved", || {
+        let names = listed(&dir, &server);
+        names.len() == 29 && names.iter().all(|name| name.starts_with("years/2026/"))
+    });
+    write(&dir, "years/2026/1/later.png", 500);
+    let line = client.out.next_line();
+    assert!(line.contains("later.png"), "{line}");
+    client.signal(rustix::process::Signal::TERM);
+    assert_eq!(client.wait().code, Some(130));
+    assert!(dir.path("out/years/2026/1/later.png").is_file());
+    assert!(dir.path("out/new/1/1.png").is_file());
 }
