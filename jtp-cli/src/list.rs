@@ -1,5 +1,6 @@
 //! The output of `--list`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use indicatif::HumanBytes;
 use jtp_core::client::CatalogEntry;
-use jtp_core::{Flags, ImageId};
+use jtp_core::{FOLDER_SEPARATOR, Flags, ImageId, split_folders};
 use jtp_sync::Selection;
 
 use crate::escape::escaped;
@@ -76,8 +77,8 @@ pub fn report_not_listed(
     exit
 }
 
-/// Prints the catalog to stdout: ID, encoded size in bytes, type, name. `long`: size, type, ID, name. A closed pipe, as in `client --list | head`,
-/// is not an error.
+/// Prints the catalog to stdout: ID, encoded size in bytes, type, name. `long`: size, type, ID, name. Folders in a name are
+/// separated by `/`. A closed pipe, as in `client --list | head`, is not an error.
 ///
 /// # Errors
 ///
@@ -112,7 +113,7 @@ fn write(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "{id}  {size:>width$}  {kind:<10}  {}",
-            escaped(&entry.name)
+            escaped(&path(&entry.name))
         )?;
     }
     Ok(())
@@ -126,10 +127,19 @@ fn write_long(entries: &[CatalogEntry<'_>], out: &mut impl Write) -> io::Result<
     let (sizes, kinds) = (sizes.unwrap_or(0), kinds.unwrap_or(0));
     for entry in entries {
         let (id, size, kind) = (entry.id, size(entry), kind(entry.flags));
-        let name = escaped(&entry.name);
+        let name = path(&entry.name);
+        let name = escaped(&name);
         writeln!(out, "{size:>sizes$}  {kind:<kinds$}  {id}  {name}")?;
     }
     Ok(())
+}
+
+/// The name with `/` between its folders, as `--include` and `--exclude` compare it. // W9
+fn path(name: &str) -> Cow<'_, str> {
+    match split_folders(name) {
+        Some(_) => name.replace(FOLDER_SEPARATOR, "/").into(),
+        None => name.into(),
+    }
 }
 
 /// The file type, and whether the image is transferred compressed.
