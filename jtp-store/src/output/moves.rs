@@ -159,10 +159,20 @@ impl Inner {
             return Err(Unmoved::Changed);
         }
         copy.place_at(to, over)?;
-        if from.look(file_system)? == *from_state {
-            from.folder.remove_file(from.name)?;
+        if from.look(file_system)? != *from_state {
+            return Ok(());
         }
-        Ok(())
+        match from.folder.remove_file(from.name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            // The original stays. The copy would be taken for another file of its name.
+            Err(e) => {
+                if over.is_nothing() {
+                    let _ = to.folder.remove_file(to.name);
+                }
+                Err(e.into())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Whether two names may stand for one file.

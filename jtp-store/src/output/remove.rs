@@ -247,4 +247,46 @@ mod tests {
         let copy = fs::read(other.path().join("backup/a.png")).unwrap();
         assert!(copy.len() == 300_000 && copy.iter().all(|b| *b == 7));
     }
+
+    /// The copy has the name that was free before: it must not be taken for a file that was there, or one copy follows
+    /// another.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn r8_file_that_cannot_be_removed_leaves_no_copy_on_another_file_system() {
+        use std::os::unix::fs::PermissionsExt;
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+            return;
+        };
+        let temp = tempfile::tempdir().unwrap();
+        let folder = open(&temp, "out");
+        let backup = OutputFolder::open(other.path().join("backup")).unwrap();
+        let sub = temp.path().join("out/2024");
+        fs::create_dir(&sub).unwrap();
+        let path = sub.join("a.png");
+        fs::write(&path, b"a").unwrap();
+        // Root may write in any folder, but not remove an immutable file.
+        let set_immutable = |flag: &str| {
+            let chattr = std::process::Command::new("chattr")
+                .arg(flag)
+                .arg(&path)
+                .output();
+            chattr.is_ok_and(|output| output.status.success())
+        };
+        let set_mode = |mode| fs::set_permissions(&sub, fs::Permissions::from_mode(mode)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            if !set_immutable("+i") {
+                return;
+            }
+        } else {
+            set_mode(0o555);
+        }
+        let state = folder.look("2024/a.png").unwrap();
+        let moved = folder.move_to("2024/a.png", &state, ID, &backup);
+        set_immutable("-i");
+        set_mode(0o755);
+        assert!(matches!(moved, Err(MoveError::Name(_))), "{moved:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"a");
+        let copies = fs::read_dir(other.path().join("backup/2024")).unwrap();
+        assert_eq!(copies.count(), 0);
+    }
 }
