@@ -164,7 +164,7 @@ impl Inner {
         }
         match from.folder.remove_file(from.name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            // The original stays. The copy would be taken for another file of its name.
+            // The original stays. The caller would treat the copy as another file of that name.
             Err(e) => {
                 if over.is_nothing() {
                     let _ = to.folder.remove_file(to.name);

@@ -248,8 +248,7 @@ mod tests {
         assert!(copy.len() == 300_000 && copy.iter().all(|b| *b == 7));
     }
 
-    /// The copy has the name that was free before: it must not be taken for a file that was there, or one copy follows
-    /// another.
+    /// A copy that stays has the name that was free before, so each further name would get a copy, too.
     #[cfg(target_os = "linux")]
     #[test]
     fn r8_file_that_cannot_be_removed_leaves_no_copy_on_another_file_system() {
