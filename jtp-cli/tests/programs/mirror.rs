@@ -213,6 +213,23 @@ fn files_that_are_no_images_or_are_filtered_out_stay() {
 }
 
 #[test]
+fn percentage_counts_only_selected_images() {
+    let dir = mirrored(40);
+    let all = dir.files("output");
+    // Three of the ten selected images. Three are within 10 % of 40, and not of 10.
+    for number in 0..3 {
+        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+    }
+    let output = mirror(&dir, &["--include", "0*.png"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    let reason = "3 images of the folder's 10, more than the 1 of --max-delete 10%";
+    assert!(output.err.contains(reason), "{output:?}");
+    assert_eq!(dir.files("output"), all);
+    mirror(&dir, &["--include", "0*.png", "--max-delete", "30%"]).assert_no_error();
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
 fn backup_dir_keeps_what_is_deleted_and_replaced() {
     let dir = mirrored(12);
     let before = dir.files("output");
