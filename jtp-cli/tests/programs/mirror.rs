@@ -213,6 +213,24 @@ fn files_that_are_no_images_or_are_filtered_out_stay() {
 }
 
 #[test]
+fn run_that_ends_at_a_limit_deletes_nothing_and_reports_it() {
+    let dir = mirrored(5);
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    for number in 0..5 {
+        dir.add(&format!("new{number}.png"), &random_image(60 + number, 500));
+    }
+    let output = mirror(&dir, &["--max-total-size", "700", "--max-delete", "100%"]);
+    assert_ne!(output.code, Some(0), "{output:?}");
+    assert!(
+        output
+            .err
+            .contains("nothing was deleted: the run ended early"),
+        "{output:?}"
+    );
+    assert!(dir.path("output/00.png").exists());
+}
+
+#[test]
 fn percentage_counts_only_selected_images() {
     let dir = mirrored(40);
     let all = dir.files("output");
