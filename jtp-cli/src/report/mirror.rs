@@ -46,9 +46,7 @@ impl Reporter {
             not_deleted_text(files, reason, &self.args)
         ));
     }
-}
 
-impl Reporter {
     /// A job has ended by an error, a limit or a signal, before what the server does not list was deleted.
     pub fn ended_early(&self, totals: &Totals) {
         let has_catalog = self.state().lists > 0;
