@@ -33,7 +33,7 @@ complete -c client -l batch -l delta -d 'Fetch only images that the folder lacks
 complete -c client -l checksum -d 'With --batch or --check: hash every file in the folder again instead of trusting its index'
 complete -c client -s w -l watch -d 'Fetch, then keep running and fetch each new image until Ctrl-C'
 complete -c client -l list -d 'Print ID, size, type and name of each image on the server; fetch nothing'
-complete -c client -s n -l dry-run -d 'Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing'
+complete -c client -s n -l dry-run -d 'Print what would be fetched, replaced, renamed and deleted (with -v, also what would stay); change nothing'
 complete -c client -l check -d 'Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any'
 complete -c client -l long -d 'With --list: human-readable sizes; size, type, ID and name in columns'
 complete -c client -l flat -d 'Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned'

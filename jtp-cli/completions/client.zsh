@@ -49,8 +49,8 @@ _client() {
 '-w[Fetch, then keep running and fetch each new image until Ctrl-C]' \
 '--watch[Fetch, then keep running and fetch each new image until Ctrl-C]' \
 '(--batch -w --watch)--list[Print ID, size, type and name of each image on the server; fetch nothing]' \
-'(--list -w --watch)-n[Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing]' \
-'(--list -w --watch)--dry-run[Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing]' \
+'(--list -w --watch)-n[Print what would be fetched, replaced, renamed and deleted (with -v, also what would stay); change nothing]' \
+'(--list -w --watch)--dry-run[Print what would be fetched, replaced, renamed and deleted (with -v, also what would stay); change nothing]' \
 '(--batch --list -w --watch -n --dry-run)--check[Compare the folder with the server and print the differences; change nothing; exit code 3 if there are any]' \
 '--long[With --list\: human-readable sizes; size, type, ID and name in columns]' \
 '--flat[Keep all images in the output folder itself\: folders in their names do not become folders, sub-folders are not scanned]' \

@@ -26,8 +26,8 @@ Every image is verified before its file appears in the output folder; partial fi
 Times are in seconds or have a unit: 500ms, 30s, 5m; 0 means no limit. Sizes: 64KiB, 10GiB, 5MB.
 Ctrl-C, SIGTERM and SIGHUP remove temporary files and exit; a second signal exits immediately.
 Exit codes: 0 success, 1 other error, 2 usage error, 3 some images failed (all others are stored)
-or --check found differences, 4 cannot connect, 5 TLS or certificate error, 6 protocol error by the
-server, 7 rate-limited, 8 local disk error, 130 interrupted.";
+or --check found differences or --mirror deleted nothing, 4 cannot connect, 5 TLS or certificate
+error, 6 protocol error by the server, 7 rate-limited, 8 local disk error, 130 interrupted.";
 
 /// The maximum of `--parallel`.
 pub const MAX_PARALLEL: u8 = 32;
@@ -116,7 +116,7 @@ pub struct ClientArgs {
     #[arg(long, conflicts_with_all = ["batch", "watch"], help_heading = "What to do")]
     pub list: bool,
 
-    /// Print what would be fetched, replaced and renamed (with -v, also what would stay); change nothing
+    /// Print what would be fetched, replaced, renamed and deleted (with -v, also what would stay); change nothing
     #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"], help_heading = "What to do")]
     pub dry_run: bool,
 

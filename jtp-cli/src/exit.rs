@@ -16,7 +16,7 @@ pub enum Exit {
     Other,
     /// 2: options that contradict each other, as far as `clap` does not report it.
     Usage,
-    /// 3: some images failed, and all others are stored; or `--check` found differences.
+    /// 3: some images failed, and all others are stored; or `--check` found differences, or `--mirror` deleted nothing.
     SomeFailed,
     /// 7: the server's rate limit was exceeded.
     RateLimited,

@@ -168,7 +168,7 @@ fn protocol_message(error: &ClientError, args: &ClientArgs, at: &Endpoint) -> Me
 const fn run_again(args: &ClientArgs) -> &'static str {
     if args.list {
         "try again"
-    } else if args.batch {
+    } else if args.batch || args.mirror {
         "run again to fetch the remaining images"
     } else {
         "run again with --batch to fetch the remaining images"
