@@ -40,6 +40,7 @@ pub async fn run(
         reporter.finish(&sync.totals());
         exit = exit.max(reporter.exit());
         if let Err(error) = result {
+            reporter.ended_early(&sync.totals());
             return Err(failure(&error, args).after(exit));
         }
     }

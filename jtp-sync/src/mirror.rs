@@ -18,8 +18,8 @@ use std::str::FromStr;
 pub enum MaxDelete {
     /// This number.
     Files(u64),
-    /// This share of the images that the folder contained when the server was asked for its catalog, rounded up: at least 1
-    /// unless it is 0 %. With 100 %, all images are deleted if the server lists none.
+    /// This share of the selected images that the folder contained when the server was asked for its catalog, rounded up: at
+    /// least 1 unless it is 0 %. With 100 %, all images are deleted if the server lists none.
     Percent(u8),
 }
 
@@ -102,7 +102,7 @@ pub enum NotDeleted {
     OverLimit {
         /// The limit in files.
         limit: u64,
-        /// The images in the folder when the server was asked for its catalog.
+        /// The selected images in the folder when the server was asked for its catalog.
         present: u64,
     },
 }

@@ -1,7 +1,7 @@
 //! What `--mirror` deletes, and why it does not.
 
 use indicatif::HumanCount;
-use jtp_sync::{Cause, NotDeleted};
+use jtp_sync::{Cause, NotDeleted, Totals};
 
 use super::failure::cause_text;
 use super::lines::{LINES_OF_A_KIND, LineKind};
@@ -45,6 +45,16 @@ impl Reporter {
             "warning: {}",
             not_deleted_text(files, reason, &self.args)
         ));
+    }
+
+    /// A job has ended by an error, a limit or a signal, before what the server does not list was deleted.
+    pub fn ended_early(&self, totals: &Totals) {
+        let has_catalog = self.state().lists > 0;
+        if self.args.mirror && has_catalog && totals.deleted == 0 {
+            stderr_line(format_args!(
+                "warning: nothing was deleted: the run ended early"
+            ));
+        }
     }
 }
 

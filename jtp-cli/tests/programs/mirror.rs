@@ -213,6 +213,41 @@ fn files_that_are_no_images_or_are_filtered_out_stay() {
 }
 
 #[test]
+fn run_that_ends_at_a_limit_deletes_nothing_and_reports_it() {
+    let dir = mirrored(5);
+    fs::remove_file(dir.path("images/00.png")).unwrap();
+    for number in 0..5 {
+        dir.add(&format!("new{number}.png"), &random_image(60 + number, 500));
+    }
+    let output = mirror(&dir, &["--max-total-size", "700", "--max-delete", "100%"]);
+    assert_ne!(output.code, Some(0), "{output:?}");
+    assert!(
+        output
+            .err
+            .contains("nothing was deleted: the run ended early"),
+        "{output:?}"
+    );
+    assert!(dir.path("output/00.png").exists());
+}
+
+#[test]
+fn percentage_counts_only_selected_images() {
+    let dir = mirrored(40);
+    let all = dir.files("output");
+    // Three of the ten selected images. Three are within 10 % of 40, and not of 10.
+    for number in 0..3 {
+        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+    }
+    let output = mirror(&dir, &["--include", "0*.png"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    let reason = "3 images of the folder's 10, more than the 1 of --max-delete 10%";
+    assert!(output.err.contains(reason), "{output:?}");
+    assert_eq!(dir.files("output"), all);
+    mirror(&dir, &["--include", "0*.png", "--max-delete", "30%"]).assert_no_error();
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
 fn backup_dir_keeps_what_is_deleted_and_replaced() {
     let dir = mirrored(12);
     let before = dir.files("output");

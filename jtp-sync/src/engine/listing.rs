@@ -129,7 +129,8 @@ impl<R: Runtime> Run<R> {
             let state = &mut *self.session.state();
             let report = state.planner.end_list(received.is_complete());
             if self.session.mirror.is_some() {
-                state.present = state.planner.present();
+                let selects = |name: &str| self.session.selection.selects_extra(name);
+                state.present = state.planner.present_selected(selects);
                 state.awaits_mirror = true;
             }
             report

@@ -60,18 +60,22 @@ impl Backup {
     }
 }
 
-/// The path without links, as far as it exists.
+/// The path without links and `..`. Below the part that exists, where there are no links, `..` removes the component before
+/// it: the missing folders are going to be created. // R8
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for existing in path.ancestors() {
-        if let Ok(real) = existing.canonicalize() {
-            return match path.strip_prefix(existing) {
-                Ok(below) => real.join(below),
-                Err(_) => real,
-            };
+    let mut real = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            real.pop();
+            continue;
+        }
+        real.push(part);
+        if let Ok(existing) = real.canonicalize() {
+            real = existing;
         }
     }
-    path
+    real
 }
 
 impl Session {
@@ -216,5 +220,37 @@ impl Session {
                 folder.remove_empty_folders(name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn r8_backup_folder_whose_path_leads_into_the_folder_over_missing_ones_is_refused() {
+        let name = format!("jtp-sync-backup-{}", std::process::id());
+        let temp = std::env::temp_dir().join(name);
+        fs::create_dir_all(temp.join("out")).unwrap();
+        let is_accepted = |backup: &str, out: &str| {
+            let backup = Backup::new(temp.join(backup));
+            backup.check(&temp.join(out)).is_ok()
+        };
+        let cases = [
+            ("out/.missing/../old", "out", false),
+            ("missing/../out/old", "out", false),
+            ("missing/a/../../out", "out", false),
+            ("missing/../old", "out", true),
+            ("out/missing/../.old", "out", true),
+            ("new/old", "missing/../new", false),
+        ];
+        let wrong: Vec<_> = cases
+            .iter()
+            .filter(|(backup, out, expected)| is_accepted(backup, out) != *expected)
+            .collect();
+        fs::remove_dir_all(&temp).unwrap();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

@@ -90,7 +90,7 @@ pub(super) struct State {
     pub(super) is_other_server: bool,
     /// Another server was used since the run began.
     pub(super) server_changed: bool,
-    /// Images in the folder when the last LIST ended.
+    /// Selected images in the folder when the last LIST ended.
     pub(super) present: u64,
     /// What the last LIST does not account for was not deleted yet.
     pub(super) awaits_mirror: bool,

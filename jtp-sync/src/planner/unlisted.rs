@@ -19,6 +19,29 @@ impl Planner {
         u64::try_from(plain + others).unwrap_or(u64::MAX)
     }
 
+    /// Those of them that a mirror may delete: not [left out](Planner::leave_out), and, unless their names are those that
+    /// the server lists, with a name that the selection `selects`. // R8
+    pub(crate) fn present_selected(&self, selects: impl Fn(&str) -> bool) -> u64 {
+        let is_in = |slot, id| self.state(slot, id) != State::LeftOut;
+        let plain = (0..self.images.names.slots())
+            .filter(|slot| self.images.has(*slot, mark::AT_PLAIN))
+            .filter_map(|slot| Some((slot, self.images.names.at(slot)?)))
+            .filter(|(slot, id)| is_in(*slot, *id))
+            .count();
+        let others = self
+            .files
+            .iter()
+            .filter(|file| match self.files.kind(*file) {
+                FileKind::Image(id) => {
+                    self.images.slot(id).is_none_or(|slot| is_in(slot, id))
+                        && selects(self.files.name(*file))
+                }
+                _ => false,
+            })
+            .count();
+        u64::try_from(plain + others).unwrap_or(u64::MAX)
+    }
+
     /// Whether the last LIST was complete, and the folder is known.
     #[must_use]
     pub fn is_complete(&self) -> bool {
