@@ -340,6 +340,22 @@ fn keep_existing_replaces_no_file() {
 }
 
 #[test]
+fn folders_that_renames_emptied_go_even_if_nothing_may_be_deleted() {
+    let dir = mirrored(4);
+    let out = dir.path("output");
+    fs::create_dir_all(out.join("old/album")).unwrap();
+    fs::rename(out.join("00.png"), out.join("old/album/00.png")).unwrap();
+    for number in 0..2 {
+        let picture = random_image(300 + number, 50);
+        fs::write(out.join(format!("gone{number}.png")), picture).unwrap();
+    }
+    let output = mirror(&dir, &["--max-delete", "1"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(out.join("00.png").exists() && out.join("gone0.png").exists());
+    assert!(!out.join("old").exists());
+}
+
+#[test]
 fn mirror_follows_renames_and_removals_while_it_watches() {
     let dir = mirrored(20);
     let server = dir.serve(&[PLAIN]);

@@ -122,7 +122,9 @@ impl Session {
     pub(super) fn delete_unlisted(&self, max: MaxDelete) -> Result<(), Error> {
         let (unlisted, refused) = self.choose_unlisted(max);
         let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
+        let mut emptied = std::mem::take(&mut self.state().emptied);
         if let Some(reason) = refused {
+            self.remove_emptied(&emptied);
             self.state().planner.not_deleted(count);
             self.emit(&SyncEvent::NotDeleted {
                 files: count,
@@ -130,7 +132,6 @@ impl Session {
             });
             return Ok(());
         }
-        let mut emptied = std::mem::take(&mut self.state().emptied);
         for file in &unlisted {
             self.check()?;
             if self.read_only {
