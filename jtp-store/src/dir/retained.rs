@@ -12,6 +12,9 @@ use crate::known::{Contents, KnownContents, Record};
 /// How long the contents of missing files are kept.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Generations this close to each other may be merged. The older files are kept for up to this much longer.
+const MERGED_WITHIN: Duration = Duration::from_secs(60 * 60);
+
 /// The most records of earlier folders, some 60 MB. Those of the last folder are all kept: they take less memory than
 /// its listed images did.
 const MAX_EARLIER: usize = 1_000_000;
@@ -35,7 +38,8 @@ impl Default for Retained {
 
 #[derive(Debug)]
 struct Generation {
-    since: Instant,
+    /// When its first and its last files were missed.
+    since: (Instant, Instant),
     contents: KnownContents,
 }
 
@@ -75,6 +79,7 @@ impl Retained {
                 .retain(|(fingerprint, _)| contents.get(fingerprint).is_none());
         }
         self.push(contents, now);
+        self.merge_newest();
         let mut earlier = self.len() - self.generations.last().map_or(0, Generation::len);
         while earlier > self.max_earlier {
             let oldest = self.generations.remove(0);
@@ -83,8 +88,26 @@ impl Retained {
         self.remove_empty();
     }
 
-    fn push(&mut self, contents: KnownContents, since: Instant) {
+    fn push(&mut self, contents: KnownContents, now: Instant) {
         if !contents.is_empty() {
+            let since = (now, now);
+            self.generations.push(Generation { since, contents });
+        }
+    }
+
+    /// Merges generations that follow each other closely, as long as the older one is not much larger: files that are deleted
+    /// one after another all day are in few generations, and each record is moved a few times.
+    fn merge_newest(&mut self) {
+        while let [.., older, newer] = &*self.generations {
+            let span = newer.since.1.saturating_duration_since(older.since.0);
+            let is_close = span < MERGED_WITHIN;
+            if !is_close || older.len() > 2 * newer.len() {
+                return;
+            }
+            let since = (older.since.0, newer.since.1);
+            let records = older.contents.records().chain(newer.contents.records());
+            let contents = KnownContents::from_records(records.collect());
+            self.generations.truncate(self.generations.len() - 2);
             self.generations.push(Generation { since, contents });
         }
     }
@@ -109,7 +132,7 @@ impl Retained {
     /// Removes the files that have been missing for too long.
     pub(super) fn expire(&mut self, now: Instant) {
         self.generations
-            .retain(|generation| now.saturating_duration_since(generation.since) < KEEP_FOR);
+            .retain(|generation| now.saturating_duration_since(generation.since.1) < KEEP_FOR);
     }
 
     fn remove_empty(&mut self) {
@@ -183,5 +206,23 @@ mod tests {
         assert_eq!(id(&retained, 5), Some(5), "the last folder is kept whole");
         retained.add(vec![record(many, 7)], now);
         assert_eq!((id(&retained, 5), id(&retained, many)), (None, Some(7)));
+    }
+
+    #[test]
+    fn files_that_go_one_by_one_all_day_are_in_few_generations() {
+        let now = Instant::now();
+        let mut retained = Retained::default();
+        let (count, pause) = (2_000, Duration::from_secs(10));
+        for (file, n) in (0..count).zip(0..) {
+            retained.add(vec![record(file, file)], now + pause * n);
+        }
+        let generations = retained.generations.len();
+        assert!(generations < 60, "{generations}");
+        for file in [0, 1, count / 2, count - 1] {
+            assert_eq!(id(&retained, file), Some(file));
+        }
+        retained.expire(now + KEEP_FOR + MERGED_WITHIN);
+        let ends = (id(&retained, 0), id(&retained, count - 1));
+        assert_eq!(ends, (None, Some(count - 1)));
     }
 }

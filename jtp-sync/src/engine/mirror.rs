@@ -157,7 +157,7 @@ impl Session {
                 Err(Obstacle::Folder(error)) => return Err(error),
             }
         }
-        self.remove_emptied(emptied);
+        self.remove_emptied(&emptied);
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl Session {
     }
 
     /// Removes the folders that were emptied by renaming and deleting files.
-    fn remove_emptied(&self, names: BTreeSet<String>) {
+    fn remove_emptied(&self, names: &BTreeSet<String>) {
         if let (Ok(folder), false) = (self.folder(), self.read_only) {
             for name in names.iter().rev() {
                 folder.remove_empty_folders(name);
