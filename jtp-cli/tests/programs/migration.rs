@@ -387,8 +387,7 @@ impl Machines {
         crate::support::wait_until("the server's list", || {
             let list = self.run("client jtps://nas --list").unwrap().out;
             let is_listed = |(name, id): (&String, &ImageId)| {
-                let name = name.replace('/', "⧸"); // W9
-                let is_it = |line: &str| line.starts_with(&id.to_string()) && line.ends_with(&name);
+                let is_it = |line: &str| line.starts_with(&id.to_string()) && line.ends_with(name);
                 list.lines().any(is_it)
             };
             list.lines().count() == expected.len() && expected.iter().all(is_listed)

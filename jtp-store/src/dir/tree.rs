@@ -42,7 +42,11 @@ pub(super) struct Batch {
 impl Batch {
     /// The path of an entry below the root.
     pub(super) fn path(&self, entry: &DirEntry) -> OsString {
-        join(&self.folder, &entry.file_name())
+        let name = entry.file_name();
+        match self.folder.is_empty() {
+            true => name,
+            false => join(&self.folder, &name),
+        }
     }
 }
 

@@ -265,3 +265,87 @@ fn translate(flags: ReadFlags, name: Option<&[u8]>) -> Option<WatchEvent> {
     let name = Arc::from(OsStr::from_bytes(name?));
     Some(WatchEvent::File(name, event))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: i32 = 1;
+    const SUB: i32 = 2;
+
+    fn watches() -> Watches {
+        let mut watches = Watches::new(ROOT);
+        watches.scan = 1;
+        watches.put(SUB, Name::from(OsStr::new("a/b")));
+        watches
+    }
+
+    fn path(event: Option<WatchEvent>) -> Option<String> {
+        match event {
+            Some(WatchEvent::File(name, _)) => name.to_str().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn w9_the_events_of_files_have_the_present_path_of_their_folder() {
+        let mut watches = watches();
+        let closed = |watches: &mut Watches, watch| {
+            path(watches.translate(watch, ReadFlags::CLOSE_WRITE, Some(b"x.png")))
+        };
+        assert_eq!(closed(&mut watches, ROOT).unwrap(), "x.png");
+        assert_eq!(closed(&mut watches, SUB).unwrap(), "a/b/x.png");
+        // The folder was moved; the kernel keeps the watch.
+        watches.scan += 1;
+        watches.put(SUB, Name::from(OsStr::new("c")));
+        assert!(watches.take_stale().is_empty());
+        assert_eq!(closed(&mut watches, SUB).unwrap(), "c/x.png");
+        // A scan did not find it.
+        watches.scan += 1;
+        assert_eq!(watches.take_stale(), [SUB]);
+        assert_eq!(closed(&mut watches, SUB), None);
+    }
+
+    #[test]
+    fn w9_changes_of_folders_that_are_not_hidden_lead_to_a_scan_of_the_tree() {
+        let is_scan = |event| matches!(event, Some(WatchEvent::Folders));
+        for watch in [ROOT, SUB] {
+            for change in [
+                ReadFlags::CREATE,
+                ReadFlags::MOVED_FROM,
+                ReadFlags::MOVED_TO,
+                ReadFlags::DELETE,
+                ReadFlags::ATTRIB,
+            ] {
+                let flags = change | ReadFlags::ISDIR;
+                assert!(is_scan(watches().translate(watch, flags, Some(b"new"))));
+                assert!(watches().translate(watch, flags, Some(b".new")).is_none());
+            }
+        }
+        for flags in [
+            ReadFlags::MOVE_SELF,
+            ReadFlags::DELETE_SELF,
+            ReadFlags::UNMOUNT,
+        ] {
+            assert!(is_scan(watches().translate(SUB, flags, None)));
+        }
+        let mut watches = watches();
+        assert!(is_scan(watches.translate(SUB, ReadFlags::IGNORED, None)));
+        assert!(watches.translate(SUB, ReadFlags::IGNORED, None).is_none());
+    }
+
+    #[test]
+    fn w9_lost_events_and_events_of_the_root_itself_are_those_of_a_single_folder() {
+        for (watch, flags) in [
+            (-1, ReadFlags::QUEUE_OVERFLOW),
+            (ROOT, ReadFlags::DELETE_SELF),
+            (ROOT, ReadFlags::MOVE_SELF),
+            (ROOT, ReadFlags::IGNORED),
+        ] {
+            let event = watches().translate(watch, flags, None);
+            assert!(matches!(event, Some(WatchEvent::Rescan)), "{flags:?}");
+        }
+        let own_mode = ReadFlags::ATTRIB | ReadFlags::ISDIR;
+        assert!(watches().translate(ROOT, own_mode, None).is_none());
+    }
+}
