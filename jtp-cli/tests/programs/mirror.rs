@@ -356,6 +356,51 @@ fn folders_that_renames_emptied_go_even_if_nothing_may_be_deleted() {
 }
 
 #[test]
+fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
+    let dir = TestDir::new();
+    let out = dir.path("output");
+    for (folder, seed) in [("output/2023", 0), ("edited", 100)] {
+        fs::create_dir_all(dir.path(folder)).unwrap();
+        for number in 0..5 {
+            let picture = random_image(seed + number, 200);
+            fs::write(dir.path(folder).join(format!("{number}.png")), picture).unwrap();
+        }
+    }
+    let new = random_image(500, 100);
+    let id = ImageId::of(&new);
+    let (edited, before) = (dir.path("edited"), dir.path("before"));
+    let server = FakeServer::new(move |_, request, stream| {
+        let response = if request == 1 {
+            list_response(&[("new.png", id, 100)])
+        } else {
+            // The folder was scanned.
+            fs::rename(out.join("2023"), &before).unwrap();
+            fs::rename(&edited, out.join("2023")).unwrap();
+            let header: &[u8] = if request == 0 {
+                b"JTPD\x01"
+            } else {
+                b"JTPB\x01"
+            };
+            [header, &packet(id, &new)].concat()
+        };
+        let _ = stream.write_all(&response);
+    });
+    let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "100%"];
+    let output = dir.run(CLIENT, &args);
+    assert!(dir.path("output/new.png").exists(), "{output:?}");
+    assert!(dir.path("before").exists());
+    assert_eq!(dir.names("output/2023").len(), 5, "{output:?}");
+}
+
+#[test]
+fn hard_link_to_a_listed_image_stays() {
+    let dir = mirrored(4);
+    fs::hard_link(dir.path("output/00.png"), dir.path("output/link.png")).unwrap();
+    mirror(&dir, &[]).assert_no_error();
+    assert!(dir.path("output/link.png").exists() && dir.path("output/00.png").exists());
+}
+
+#[test]
 fn mirror_follows_renames_and_removals_while_it_watches() {
     let dir = mirrored(20);
     let server = dir.serve(&[PLAIN]);

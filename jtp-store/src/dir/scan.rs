@@ -176,7 +176,11 @@ impl InitialScan<'_> {
                 threads.saturating_sub(1)
             };
             for _ in 0..others {
-                scope.spawn(|| self.work(&progress));
+                // Fewer threads do as well, where the system refuses more.
+                let thread = thread::Builder::new();
+                if thread.spawn_scoped(scope, || self.work(&progress)).is_err() {
+                    break;
+                }
             }
             self.work(&progress);
         });

@@ -154,6 +154,8 @@ impl Inner {
         let mut copy = Temporary::create_in(self, to)?;
         io::copy(&mut &source, &mut copy)?;
         copy.keep_mode(from);
+        // The original must not be gone before the copy is on the disk.
+        copy.sync()?;
         copy.close();
         if !is_unchanged()? {
             return Err(Unmoved::Changed);

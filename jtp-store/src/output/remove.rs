@@ -1,7 +1,6 @@
 //! Removes files, or moves them to a backup folder.
 
 use std::io;
-use std::sync::Arc;
 
 use jtp_core::ImageId;
 
@@ -42,7 +41,7 @@ impl OutputFolder {
     ///
     /// # Errors
     ///
-    /// [`MoveError`]: [`MoveError::Folder`] if the other folder's disk is full or read-only. The file is where it was.
+    /// [`MoveError`]: [`MoveError::Name`] for each error of the other folder. The file is where it was.
     pub fn move_to(
         &self,
         name: &str,
@@ -63,7 +62,14 @@ impl OutputFolder {
             let moved = match backup.0.rename_to_free(&from, &to) {
                 Err(e) if is_cross_device(&e) => {
                     let source = (&from, state, self.0.file_system);
-                    backup.0.move_across(source, &to, &FileState::NOTHING)
+                    let moved = backup.0.move_across(source, &to, &FileState::NOTHING);
+                    if moved.is_ok()
+                        && !from.look(self.0.file_system).map_err(&failed)?.is_nothing()
+                    {
+                        // It was changed meanwhile, and stays.
+                        return Err(MoveError::Changed);
+                    }
+                    moved
                 }
                 moved => moved.map_err(Into::into),
             };
@@ -101,8 +107,9 @@ impl OutputFolder {
 }
 
 impl Inner {
-    fn not_removed(self: &Arc<Inner>, name: &str, e: io::Error) -> MoveError {
-        let is_folder = self.concerns_folder(&e);
+    fn not_removed(&self, name: &str, e: io::Error) -> MoveError {
+        // A sub-folder may be on another file system than the root. // W9
+        let is_folder = !name.contains('/') && self.concerns_folder(&e);
         let is_gone = e.kind() == io::ErrorKind::NotFound && !is_folder;
         let error = OutputError::new(&self.path.join(name), e);
         match is_folder {
@@ -112,13 +119,8 @@ impl Inner {
         }
     }
 
-    fn not_backed_up(self: &Arc<Inner>, name: &str, e: io::Error) -> MoveError {
-        let is_folder = self.concerns_folder(&e);
-        let error = OutputError::new(&self.path.join(name), e);
-        match is_folder {
-            true => MoveError::Folder(error),
-            false => MoveError::Name(error),
-        }
+    fn not_backed_up(&self, name: &str, e: io::Error) -> MoveError {
+        MoveError::Name(OutputError::new(&self.path.join(name), e))
     }
 }
 

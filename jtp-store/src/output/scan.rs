@@ -165,7 +165,10 @@ pub(super) fn scan(
             ScanMode::Ids | ScanMode::Rehash => threads.get(),
         };
         for _ in 1..threads {
-            scope.spawn(work);
+            // Fewer threads do as well, where the system refuses more.
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
         work();
     });

@@ -65,6 +65,11 @@ impl Temporary {
         Located { folder, name }
     }
 
+    /// Writes the file to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_all)
+    }
+
     /// Ends writing. The file stays.
     pub(super) fn close(&mut self) {
         self.file = None;

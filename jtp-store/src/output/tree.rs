@@ -176,11 +176,17 @@ fn open_at_once(root: &Dir, path: &Path) -> io::Result<Dir> {
     Ok(Dir::from_std_file(opened.into()))
 }
 
-/// Whether the call itself is refused: by a kernel before 5.6, or by a sandbox.
+/// Whether the call itself is refused: by a kernel before 5.6, by a sandbox, or because the whole path is too long for it.
 #[cfg(target_os = "linux")]
 fn may_walk(e: &io::Error) -> bool {
     use rustix::io::Errno;
-    let refused = [Errno::NOSYS, Errno::PERM, Errno::INVAL, Errno::AGAIN];
+    let refused = [
+        Errno::NOSYS,
+        Errno::PERM,
+        Errno::INVAL,
+        Errno::AGAIN,
+        Errno::NAMETOOLONG,
+    ];
     let is_one = |errno: Errno| e.raw_os_error() == Some(errno.raw_os_error());
     refused.into_iter().any(is_one)
 }

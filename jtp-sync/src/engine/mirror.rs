@@ -9,7 +9,7 @@ use jtp_store::{FileState, OutputError, OutputFolder};
 
 use super::error::Error;
 use super::event::SyncEvent;
-use super::moves::{Move, Obstacle, look};
+use super::moves::{Move, Obstacle, is_image, look};
 use super::session::Session;
 use crate::change::Change;
 use crate::mirror::{MaxDelete, NotDeleted, Unlisted};
@@ -150,7 +150,12 @@ impl Session {
                     emptied.insert(file.name.clone());
                 }
                 // It has changed since the scan.
-                Ok(false) | Err(Obstacle::Stale) => self.look_again(&file.name)?,
+                Ok(false) | Err(Obstacle::Stale) => {
+                    self.look_again(&file.name)?;
+                    if let Some(copy) = &file.copy {
+                        self.look_again(copy)?;
+                    }
+                }
                 Err(Obstacle::Name(cause)) => {
                     self.state().planner.not_deleted(1);
                     let name = &file.name;
@@ -199,12 +204,16 @@ impl Session {
     fn delete(&self, file: &Unlisted) -> Result<bool, Obstacle> {
         let folder = self.folder().map_err(Obstacle::Folder)?;
         let state = look(folder, &file.name)?;
-        if !self.holds(folder, &file.name, &state, file.id)? {
+        // A file that only the last LIST but one made an image may be a disk image. // R5
+        if !self.surely_holds(folder, &file.name, &state, file.id)? || !is_image(folder, &file.name)
+        {
             return Ok(false);
         }
         if let Some(copy) = &file.copy {
-            let copy_state = look(folder, copy)?;
-            if !self.holds(folder, copy, &copy_state, file.id)? {
+            let other = look(folder, copy)?;
+            // One file under two paths: in a folder that is mounted twice, or with a short name on FAT.
+            let is_one = other.is_same_file(&state) || other == state;
+            if is_one || !self.surely_holds(folder, copy, &other, file.id)? {
                 return Ok(false);
             }
         }

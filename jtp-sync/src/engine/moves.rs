@@ -221,10 +221,11 @@ impl Session {
         let to = planned.to.as_str();
         let is_expected = match &planned.expect {
             Expect::Nothing => Ok(false),
-            Expect::Image(expected) => self.holds(folder, to, over, *expected),
+            Expect::Image(expected) => self.surely_holds(folder, to, over, *expected),
             Expect::Copy { id, other } => {
                 let copy = look(folder, other)?;
-                Ok(self.holds(folder, other, &copy, *id)? && self.holds(folder, to, over, *id)?)
+                Ok(self.surely_holds(folder, other, &copy, *id)?
+                    && self.surely_holds(folder, to, over, *id)?)
             }
             // It is read only now. It may be the only copy of another image that the server still has.
             Expect::Unread => match folder.read_id(to, over, self.halted()) {
@@ -253,8 +254,26 @@ impl Session {
         self.state().planner.may_replace_unread(id, content)
     }
 
+    /// The same for a file that is lost if it contains something else. In a sub-folder it is read again in any case: the path
+    /// may lead to another old file since a folder was moved, which changes no time of the files in it.
+    pub(super) fn surely_holds(
+        &self,
+        folder: &OutputFolder,
+        name: &str,
+        file: &FileState,
+        id: ImageId,
+    ) -> Result<bool, Obstacle> {
+        if !is_below(name) || !file.is_file() {
+            return self.holds(folder, name, file, id);
+        }
+        match folder.read_id(name, file, self.halted()) {
+            Ok(found) => Ok(found == id),
+            Err(error) => not_read(&error).map(|()| false),
+        }
+    }
+
     /// Whether a file contains the image: it has not changed since the scan read it, or it is read again.
-    pub(super) fn holds(
+    fn holds(
         &self,
         folder: &OutputFolder,
         name: &str,
@@ -341,7 +360,7 @@ impl Move {
 }
 
 /// Whether a file is certain to be an image.
-fn is_image(folder: &OutputFolder, name: &str) -> bool {
+pub(super) fn is_image(folder: &OutputFolder, name: &str) -> bool {
     folder.is_image(name).unwrap_or(false)
 }
 
