@@ -376,10 +376,10 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
             // The folder was scanned.
             fs::rename(out.join("2023"), &before).unwrap();
             fs::rename(&edited, out.join("2023")).unwrap();
-            let header: &[u8] = if request == 0 {
-                b"JTPD\x01"
-            } else {
-                b"JTPB\x01"
+            let header: &[u8] = match request {
+                0 => b"JTPD\x01",
+                2 => b"JTPB\x01",
+                _ => b"JTPG\x01",
             };
             [header, &packet(id, &new)].concat()
         };
