@@ -1,10 +1,12 @@
 //! The output of `--dry-run` and `--check`.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
+use jtp_core::ImageId;
 use jtp_sync::{Change, Comparison, Difference, SyncEvent, Totals};
 use jtp_tokio::ShutdownSignal;
 
@@ -102,7 +104,9 @@ struct State {
     error: Option<io::Error>,
     fetched: (u64, u64),
     replaced: u64,
-    renamed: u64,
+    /// Images whose files get their own names, and those whose files only get out of the way.
+    renamed: HashSet<ImageId>,
+    kept_aside: HashSet<ImageId>,
     deleted: u64,
     kept: u64,
 }
@@ -158,7 +162,7 @@ impl Printer {
             "dry run: would fetch {} ({}); {} already there",
             images(fetched),
             HumanBytes(bytes),
-            HumanCount(state.kept),
+            HumanCount(state.already_there()),
         );
         for (_, words, count) in state.rows(totals).iter().filter(|row| row.2 > 0) {
             line += &format!("; {} {words}", HumanCount(*count));
@@ -172,7 +176,7 @@ impl Printer {
             .number("fetch", state.fetched.0)
             .number("bytes", state.fetched.1)
             .seconds("seconds", time)
-            .number("already_there", state.kept);
+            .number("already_there", state.already_there());
         let rows = state.rows(totals);
         rows.iter()
             .fold(plan, |plan, (key, _, count)| plan.number(key, *count))
@@ -186,17 +190,23 @@ impl State {
             error: None,
             fetched: (0, 0),
             replaced: 0,
-            renamed: 0,
+            renamed: HashSet::new(),
+            kept_aside: HashSet::new(),
             deleted: 0,
             kept: 0,
         }
     }
 
     /// What the summary names after the images to fetch: the member in JSON, the words after the number, the number.
-    fn rows(&self, totals: &Totals) -> [(&'static str, &'static str, u64); 4] {
+    fn rows(&self, totals: &Totals) -> [(&'static str, &'static str, u64); 5] {
         [
             ("replace", "would replace a file", self.replaced),
-            ("rename", "would be renamed", self.renamed),
+            ("rename", "would be renamed", count(&self.renamed)),
+            (
+                "keep_aside",
+                "would be kept under another name",
+                count(&self.kept_aside),
+            ),
             ("delete", "would be deleted", self.deleted),
             ("left_out", "left out by filter", totals.left_out.images),
         ]
@@ -211,8 +221,19 @@ impl State {
                 self.fetched.1 += u64::from(*length);
                 self.replaced += u64::from(*replaces);
             }
-            Change::Rename { replaces, .. } => {
-                self.renamed += 1;
+            Change::Rename {
+                id,
+                aside,
+                replaces,
+                ..
+            } => {
+                // In a swap, a file has another name for a moment.
+                if *aside {
+                    self.kept_aside.insert(*id);
+                } else {
+                    self.kept_aside.remove(id);
+                    self.renamed.insert(*id);
+                }
                 self.replaced += u64::from(*replaces);
             }
             Change::Delete { .. } => self.deleted += 1,
@@ -221,11 +242,20 @@ impl State {
         }
     }
 
+    /// Images that are in the folder, as far as they are selected.
+    fn already_there(&self) -> u64 {
+        self.kept + count(&self.renamed) + count(&self.kept_aside)
+    }
+
     fn write(&mut self, line: &str) {
         if self.error.is_none() {
             self.error = writeln!(self.out, "{line}").err();
         }
     }
+}
+
+fn count(images: &HashSet<ImageId>) -> u64 {
+    u64::try_from(images.len()).unwrap_or(u64::MAX)
 }
 
 /// The line of `--dry-run`; `None` for what is printed with `-v` only. Each line whose content is lost begins with

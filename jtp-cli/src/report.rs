@@ -68,6 +68,8 @@ struct State {
     started: Instant,
     lists: u64,
     counts: Counts,
+    /// Renames, those of a swap included.
+    renames: u64,
     /// Files that a mirror has deleted.
     deleted: u64,
     has_reported_watch: bool,
@@ -179,8 +181,11 @@ impl Reporter {
                 replaced,
             } => self.placed(*id, name, *bytes, *replaced),
             SyncEvent::Renamed {
-                from, to, aside, ..
-            } => self.renamed(from, to, *aside),
+                id,
+                from,
+                to,
+                aside,
+            } => self.renamed(*id, from, to, *aside),
             SyncEvent::Broken { id, cause } => {
                 tracing::debug!(%id, ?cause, "image is broken; requesting it again");
             }
@@ -300,15 +305,23 @@ impl Reporter {
         }
     }
 
-    fn renamed(&self, from: &str, to: &FileName, aside: bool) {
+    fn renamed(&self, id: ImageId, from: &str, to: &FileName, aside: bool) {
         let (style, count) = {
-            let State { counts, style, .. } = &mut *self.state();
-            let count = match aside {
-                true => &mut counts.kept_aside,
-                false => &mut counts.renamed,
-            };
-            *count += 1;
-            (*style, *count)
+            let State {
+                counts,
+                style,
+                renames,
+                ..
+            } = &mut *self.state();
+            *renames += 1;
+            // In a swap, a file has another name for a moment.
+            if aside {
+                counts.kept_aside.insert(id);
+            } else {
+                counts.kept_aside.remove(&id);
+                counts.renamed += 1;
+            }
+            (*style, *renames)
         };
         let (from, to) = (escaped(from), escaped(to.as_str()));
         if style == Style::Watch {
@@ -422,6 +435,7 @@ impl State {
             started: now,
             lists: 0,
             counts: Counts::default(),
+            renames: 0,
             deleted: 0,
             has_reported_watch: false,
             lines: Lines::new(style == Style::Watch),

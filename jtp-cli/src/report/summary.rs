@@ -1,9 +1,10 @@
 //! The summary of a job: one table, of which both the last line and the object of `--json` are made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
+use jtp_core::ImageId;
 use jtp_sync::Totals;
 
 use super::failure::FailureKind;
@@ -20,7 +21,8 @@ pub(super) struct Counts {
     pub(super) bytes: u64,
     pub(super) replaced: u64,
     pub(super) renamed: u64,
-    pub(super) kept_aside: u64,
+    /// Images whose files were kept under another name, and have it still.
+    pub(super) kept_aside: HashSet<ImageId>,
     /// Images of the last LIST.
     pub(super) listed: u64,
     pub(super) gone: u64,
@@ -35,12 +37,13 @@ struct Row(&'static str, &'static str, u64);
 impl Counts {
     /// All rows but those that the line always begins with.
     fn rows(&self, totals: &Totals) -> Vec<Row> {
+        let kept_aside = u64::try_from(self.kept_aside.len()).unwrap_or(u64::MAX);
         vec![
             Row("replaced", "replaced a file", self.replaced),
             Row("renamed", "renamed", self.renamed),
             Row("deleted", "deleted", totals.deleted),
             Row("undeleted", "not deleted", self.undeleted),
-            Row("kept_aside", "kept under another name", self.kept_aside),
+            Row("kept_aside", "kept under another name", kept_aside),
             Row("gone", "gone from the server meanwhile", self.gone),
             Row("not_fetched", "not fetched", not_fetched(totals)),
             Row("left_out", "left out by filter", totals.left_out.images),

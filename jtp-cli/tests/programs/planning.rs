@@ -75,7 +75,7 @@ fn dry_run_prints_a_line_for_each_change_and_changes_nothing() {
     assert_eq!((output.code, &*output.out), (Some(0), lines), "{output:?}");
     assert_eq!(
         output.err,
-        "dry run: would fetch 2 images (2.44 KiB); 1 already there; 1 would replace a file; 1 would be renamed\n"
+        "dry run: would fetch 2 images (2.44 KiB); 2 already there; 1 would replace a file; 1 would be renamed\n"
     );
     // With -v also what stays, and with a filter what is left out.
     let output = dir.fetch(&server, &["-n", "-v", "--batch", "--exclude", "b.*"]);
@@ -392,6 +392,13 @@ fn carry_out(plan: &str, files: &mut BTreeMap<String, Option<ImageId>>) {
     }
 }
 
+/// The number before these words in a summary; 0 if it does not have them.
+fn number(summary: &str, words: &str) -> u64 {
+    let mut parts = summary.trim_end().split("; ");
+    let number = parts.find_map(|part| part.strip_suffix(words)?.strip_suffix(' '));
+    number.map_or(0, |number| number.parse().unwrap())
+}
+
 #[test]
 fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
     let names = ["a.png", "A.png", "b.jpg", "c.png", "d.gif", "é.png"];
@@ -432,6 +439,23 @@ fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
         carry_out(&planned.out, &mut files);
         let done = dir.fetch(&server, &flags);
         assert_eq!(done.code, Some(0), "seed {seed}: {done:?}");
+        let (plan, run) = (planned.err.lines().last(), done.out.lines().last());
+        let (plan, run) = (plan.unwrap_or_default(), run.unwrap_or_default());
+        for (would, did) in [
+            ("already there", "already there"),
+            ("would be renamed", "renamed"),
+            (
+                "would be kept under another name",
+                "kept under another name",
+            ),
+            ("left out by filter", "left out by filter"),
+        ] {
+            assert_eq!(
+                number(plan, would),
+                number(run, did),
+                "seed {seed}: {plan}\n{run}"
+            );
+        }
         let found: BTreeMap<_, _> = dir.files("output").into_iter().collect();
         assert!(
             found.keys().eq(files.keys()),
