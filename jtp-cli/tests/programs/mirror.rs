@@ -401,6 +401,28 @@ fn hard_link_to_a_listed_image_stays() {
 }
 
 #[test]
+fn file_that_takes_the_name_of_a_folder_gets_it_in_one_run() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("images/p.png")).unwrap();
+    dir.add("p.png/i.png", &random_image(1, 100));
+    dir.add("q.png", &random_image(2, 100));
+    let run = |args: &[&str]| {
+        let server = dir.serve(&[PLAIN, "--recursive"]);
+        let output = dir.fetch(&server, args);
+        server.stop();
+        output
+    };
+    run(&["--mirror"]).assert_no_error();
+    for (from, to) in [("p.png", "t"), ("q.png", "p.png"), ("t", "q.png")] {
+        fs::rename(dir.path("images").join(from), dir.path("images").join(to)).unwrap();
+    }
+    assert_eq!(run(&["--mirror"]).code, Some(0));
+    assert!(dir.path("output/p.png").is_file());
+    assert!(dir.path("output/q.png/i.png").is_file());
+    assert_eq!(run(&["--check"]).code, Some(0));
+}
+
+#[test]
 fn mirror_follows_renames_and_removals_while_it_watches() {
     let dir = mirrored(20);
     let server = dir.serve(&[PLAIN]);

@@ -90,19 +90,24 @@ impl OutputFolder {
         Err(backup.0.not_backed_up(name, full))
     }
 
-    /// Removes the folders of this path that are empty, the innermost first. The output folder itself stays. Blocking. // W9
-    pub fn remove_empty_folders(&self, name: &str) {
+    /// Removes the folders of this path that are empty, the innermost first, and returns their paths. The output folder itself
+    /// stays. Blocking. // W9
+    #[must_use]
+    pub fn remove_empty_folders<'a>(&self, name: &'a str) -> Vec<&'a str> {
+        let mut removed = Vec::new();
         let mut path = name;
         while let Some((folder, _)) = path.rsplit_once('/') {
             path = folder;
-            let removed = self
+            let done = self
                 .0
                 .locate(path)
                 .and_then(|at| at.folder.remove_dir(at.name));
-            if removed.is_err() {
-                return;
+            if done.is_err() {
+                break;
             }
+            removed.push(path);
         }
+        removed
     }
 }
 
@@ -218,7 +223,7 @@ mod tests {
             );
         }
         assert!(!temp.path().join("out/2024/a.png").exists());
-        folder.remove_empty_folders("2024/a.png");
+        assert_eq!(folder.remove_empty_folders("2024/a.png"), ["2024"]);
         assert!(!temp.path().join("out/2024").exists() && temp.path().join("out").exists());
     }
 
@@ -228,7 +233,7 @@ mod tests {
         let folder = open(&temp, "out");
         fs::create_dir_all(temp.path().join("out/a/b/c")).unwrap();
         fs::write(temp.path().join("out/a/notes.txt"), b"").unwrap();
-        folder.remove_empty_folders("a/b/c/x.png");
+        assert_eq!(folder.remove_empty_folders("a/b/c/x.png"), ["a/b/c", "a/b"]);
         assert!(temp.path().join("out/a/notes.txt").exists());
         assert!(!temp.path().join("out/a/b").exists());
     }

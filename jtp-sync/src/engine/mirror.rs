@@ -227,7 +227,10 @@ impl Session {
     fn remove_emptied(&self, names: &BTreeSet<String>) {
         if let (Ok(folder), false) = (self.folder(), self.read_only) {
             for name in names.iter().rev() {
-                folder.remove_empty_folders(name);
+                for removed in folder.remove_empty_folders(name) {
+                    // An image may need its name.
+                    self.state().planner.folder_removed(removed);
+                }
             }
         }
     }

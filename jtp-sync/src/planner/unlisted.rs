@@ -89,6 +89,17 @@ impl Planner {
         self.totals.deleted += 1;
     }
 
+    /// A folder that was empty was removed. An image may have its name. // W9
+    pub(crate) fn folder_removed(&mut self, name: &str) {
+        self.file_gone(name);
+        let waiting = self.images.names.only_with_fold(&fold_case(name));
+        if let Some(slot) = waiting.and_then(|id| self.images.slot(id)) {
+            self.images
+                .clear(slot, mark::DIVERTED | mark::NUMBERED | mark::STUCK);
+            self.ready.push_back(slot);
+        }
+    }
+
     /// Files that the last LIST does not account for were not deleted.
     pub(crate) fn not_deleted(&mut self, files: u64) {
         self.totals.undeleted += files;
