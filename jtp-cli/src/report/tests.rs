@@ -30,8 +30,10 @@ fn the_summary_counts_all_outcomes() {
     let id = ImageId(1);
     let name = FileName::of_id(id, FileType::Png);
     reporter.placed(id, &name, 1 << 20, true);
-    reporter.renamed("old.png", &name, false);
-    reporter.renamed("other.png", &name, true);
+    // The first one has another name for a moment.
+    reporter.renamed(ImageId(2), "old.png", &name, true);
+    reporter.renamed(ImageId(2), "aside.png", &name, false);
+    reporter.renamed(ImageId(3), "other.png", &name, true);
     let too_large = Cause::Fault(ImageFault::TooLarge { limit: 5 });
     reporter.refused(id, Some(&name), Reason::CannotFetch, Some(&too_large));
     reporter.refused(id, None, Reason::NotReceived, Some(&Cause::NotSent));
