@@ -396,6 +396,7 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
 fn hard_link_to_a_listed_image_stays() {
     let dir = mirrored(4);
     fs::hard_link(dir.path("output/00.png"), dir.path("output/link.png")).unwrap();
+    assert_eq!(mirror(&dir, &["--dry-run"]).out, "");
     mirror(&dir, &[]).assert_no_error();
     assert!(dir.path("output/link.png").exists() && dir.path("output/00.png").exists());
 }

@@ -135,6 +135,9 @@ impl Session {
         for file in &unlisted {
             self.check()?;
             if self.read_only {
+                if self.is_alias(file).unwrap_or(false) {
+                    continue;
+                }
                 self.state().planner.file_deleted(&file.name);
                 let (id, name) = (file.id, file.name.clone());
                 self.emit(&SyncEvent::Change(&Change::Delete { id, name }));
@@ -211,9 +214,7 @@ impl Session {
         }
         if let Some(copy) = &file.copy {
             let other = look(folder, copy)?;
-            // One file under two paths: in a folder that is mounted twice, or with a short name on FAT.
-            let is_one = other.is_same_file(&state) || other == state;
-            if is_one || !self.surely_holds(folder, copy, &other, file.id)? {
+            if self.is_alias(file)? || !self.surely_holds(folder, copy, &other, file.id)? {
                 return Ok(false);
             }
         }
@@ -221,6 +222,17 @@ impl Session {
             folder.remove(&file.name, &state)?;
         }
         Ok(true)
+    }
+
+    /// Whether the file and its copy are one file under two paths: a hard link, in a folder that is mounted twice, or with a
+    /// short name on FAT.
+    fn is_alias(&self, file: &Unlisted) -> Result<bool, Obstacle> {
+        let Some(copy) = &file.copy else {
+            return Ok(false);
+        };
+        let folder = self.folder().map_err(Obstacle::Folder)?;
+        let (state, other) = (look(folder, &file.name)?, look(folder, copy)?);
+        Ok(other.is_same_file(&state) || other == state)
     }
 
     /// Removes the folders that were emptied by renaming and deleting files.

@@ -254,6 +254,21 @@ impl Session {
         self.state().planner.may_replace_unread(id, content)
     }
 
+    /// Whether a file contains the image: it has not changed since the scan read it, or it is read again.
+    fn holds(
+        &self,
+        folder: &OutputFolder,
+        name: &str,
+        file: &FileState,
+        id: ImageId,
+    ) -> Result<bool, Obstacle> {
+        let settled = self.state().settled_before;
+        if file.is_file() && settled.is_some_and(|time| file.is_older(time)) {
+            return Ok(true);
+        }
+        self.contains(folder, name, file, id)
+    }
+
     /// The same for a file that is lost if it contains something else. In a sub-folder it is read again in any case: the path
     /// may lead to another old file since a folder was moved, which changes no time of the files in it.
     pub(super) fn surely_holds(
@@ -263,17 +278,14 @@ impl Session {
         file: &FileState,
         id: ImageId,
     ) -> Result<bool, Obstacle> {
-        if !is_below(name) || !file.is_file() {
-            return self.holds(folder, name, file, id);
-        }
-        match folder.read_id(name, file, self.halted()) {
-            Ok(found) => Ok(found == id),
-            Err(error) => not_read(&error).map(|()| false),
+        match is_below(name) {
+            true => self.contains(folder, name, file, id),
+            false => self.holds(folder, name, file, id),
         }
     }
 
-    /// Whether a file contains the image: it has not changed since the scan read it, or it is read again.
-    fn holds(
+    /// Reads a file, and says whether it contains the image.
+    fn contains(
         &self,
         folder: &OutputFolder,
         name: &str,
@@ -282,10 +294,6 @@ impl Session {
     ) -> Result<bool, Obstacle> {
         if !file.is_file() {
             return Ok(false);
-        }
-        let settled = self.state().settled_before;
-        if settled.is_some_and(|time| file.is_older(time)) {
-            return Ok(true);
         }
         match folder.read_id(name, file, self.halted()) {
             Ok(found) => Ok(found == id),
