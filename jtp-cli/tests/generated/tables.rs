@@ -60,7 +60,11 @@ fn tables(program: &Command, names: &[&str], options: &mut Vec<String>) -> Strin
         for arg in args {
             options.push(format!("{} {}", program.get_name(), label(arg)));
             let (meaning, default) = meaning_and_default(arg);
-            let default = if default.is_empty() { " ".to_owned() } else { format!(" {default} ") };
+            let default = if default.is_empty() {
+                " ".to_owned()
+            } else {
+                format!(" {default} ")
+            };
             writeln!(text, "| {} |{default}| {meaning} |", names_of(arg)).unwrap();
         }
     }
@@ -127,7 +131,9 @@ fn meaning_and_default(arg: &Arg) -> (String, String) {
 /// Formats options and patterns as code, and escapes what Markdown interprets.
 fn markdown(text: &str) -> String {
     let words = text.split(' ').map(|word| {
-        let bare = word.trim_start_matches('(').trim_end_matches([',', ';', ')', ':', '.']);
+        let bare = word
+            .trim_start_matches('(')
+            .trim_end_matches([',', ';', ')', ':', '.']);
         let is_code = bare.starts_with("--")
             || bare.contains("://")
             || bare.ends_with(".pem")
