@@ -32,7 +32,7 @@ use super::publisher::Publisher;
 #[cfg(feature = "zstd")]
 use super::record::Name;
 use super::retained::Retained;
-use super::scan::{self, InitialScan};
+use super::scan::{self, Files, InitialScan};
 use super::schedule::FileEvent;
 use super::select::{Naming, Selection};
 use super::settings::Settings;
@@ -78,8 +78,8 @@ pub(super) struct Indexer {
     index_log: IndexLog,
     /// Whether retained files may have been found again.
     may_forget: bool,
-    /// Whether the log says already that the folder cannot be scanned for a shortage.
-    shortage_logged: bool,
+    /// Whether the log says already that the folder cannot be scanned, and its images stay listed.
+    failure_logged: bool,
     /// Why the folder cannot be read, as logged.
     lost: Option<String>,
     /// Limits the lines about other reasons: whoever renames folders can change them again and again.
@@ -152,7 +152,7 @@ impl Indexer {
             publisher: Publisher::new(Arc::clone(index), live.clone()),
             index_log: IndexLog::new(index_file, Arc::clone(index), known, Arc::clone(left_out)),
             may_forget: false,
-            shortage_logged: false,
+            failure_logged: false,
             lost: None,
             reasons: LogThrottle::default(),
         })
@@ -356,7 +356,12 @@ impl Indexer {
         self.known.write().expire(now);
         match self.open_and_scan(now) {
             Ok(()) => {
-                self.shortage_logged = false;
+                if std::mem::take(&mut self.failure_logged) {
+                    tracing::info!(
+                        folder = %self.folder.path().display(),
+                        "the images folder can be scanned again"
+                    );
+                }
                 if self.lost.take().is_some() {
                     tracing::info!(
                         folder = %self.folder.path().display(),
@@ -364,8 +369,8 @@ impl Indexer {
                     );
                 }
             }
-            Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
-                if !std::mem::replace(&mut self.shortage_logged, true) {
+            Err(e) if self.keeps_images_after(&e) => {
+                if !std::mem::replace(&mut self.failure_logged, true) {
                     tracing::warn!(
                         folder = %self.folder.path().display(), error = %e,
                         "cannot scan the images folder; it is tried again, and its images stay listed"
@@ -375,6 +380,13 @@ impl Indexer {
             Err(e) => self.folder_lost(&e, now),
         }
         self.folder.plan_check(now);
+    }
+
+    /// Whether an error leaves open whether the images are still there.
+    fn keeps_images_after(&self, error: &io::Error) -> bool {
+        let is_open = self.folder.dir().is_some();
+        !self.tracker.awaits_initial_scan()
+            && (hash::is_shortage(error) || (is_open && hash::is_inconclusive(error)))
     }
 
     fn folder_lost(&mut self, error: &io::Error, now: Instant) {
@@ -397,6 +409,7 @@ impl Indexer {
         self.folder.close();
         self.retain_known(now);
         self.tracker.folder_lost(now);
+        self.failure_logged = false;
         self.scanned = LeftOut::default();
         self.left_out.set_summary(LeftOut::default());
     }
@@ -431,19 +444,17 @@ impl Indexer {
             }
             self.scanned = found.left_out;
             self.skipped.set(found.skipped, self.index.log());
+            self.tracker.set_unreadable(&found.unreadable);
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
-            let refusals = self.tracker.refusals();
-            let mut differences = scan::scan(
-                &dir,
-                walk,
-                file_system,
-                &self.selection,
-                &index,
-                refusals,
-                &self.left_out,
-            )?;
+            let files = Files {
+                index: &index,
+                refusals: self.tracker.refusals(),
+                unreadable: self.tracker.unreadable(),
+                left_out: &self.left_out,
+            };
+            let mut differences = scan::scan(&dir, walk, file_system, &self.selection, files)?;
             if naming == Naming::Tree {
                 // The files of a folder that was moved are not read again.
                 let records = differences
@@ -458,6 +469,7 @@ impl Indexer {
             let skipped = std::mem::take(&mut differences.skipped);
             self.skipped.set(skipped, self.index.log());
             self.scanned = std::mem::take(&mut differences.left_out);
+            self.tracker.set_unreadable(&differences.unreadable);
             self.summarize_left_out();
             self.tracker.add_differences(differences, now);
         }

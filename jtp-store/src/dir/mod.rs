@@ -45,6 +45,7 @@ mod small;
 mod table;
 mod tracker;
 mod tree;
+mod unreadable;
 mod watcher;
 
 use std::fmt;

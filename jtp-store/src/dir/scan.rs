@@ -19,7 +19,8 @@ use super::refusals::Refusals;
 use super::select::{Naming, Selection};
 use super::shared::{SharedIndex, SharedKnown};
 use super::table::Slot;
-use super::tree::{Rest, Walk};
+use super::tree::Walk;
+use super::unreadable::{Folders, Unreadable};
 use crate::file_system::FileSystem;
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash;
@@ -38,24 +39,41 @@ pub(super) struct Differences {
     pub(super) moved: Vec<Name>,
     /// Indexed files that are missing.
     pub(super) missing: Vec<Name>,
+    /// Indexed files in folders that cannot be read: they may be there.
+    pub(super) unreachable: Vec<Name>,
     /// Refused files that are missing.
     pub(super) missing_refused: Vec<Name>,
     /// The files that are left out by their names and types.
     pub(super) left_out: LeftOut,
     /// The sub-folders that are left out.
     pub(super) skipped: Vec<(Name, io::Error)>,
+    /// The sub-folders that cannot be read.
+    pub(super) unreadable: Vec<(Name, io::Error)>,
 }
 
-/// Compares the folder with the index and the refused files.
+/// What is known of the files of a folder.
+#[derive(Clone, Copy)]
+pub(super) struct Files<'a> {
+    pub(super) index: &'a Index,
+    pub(super) refusals: &'a Refusals,
+    pub(super) unreadable: &'a Unreadable,
+    pub(super) left_out: &'a SharedLeftOut,
+}
+
+/// Compares the folder with what is known of its files.
 pub(super) fn scan(
     dir: &Dir,
     mut walk: Walk<'_>,
     file_system: FileSystem,
     selection: &Selection,
-    index: &Index,
-    refusals: &Refusals,
-    left_out: &SharedLeftOut,
+    files: Files<'_>,
 ) -> io::Result<Differences> {
+    let Files {
+        index,
+        refusals,
+        unreadable,
+        left_out,
+    } = files;
     let mut non_images = left_out.non_images();
     let mut found_non_images = non_images.successor();
     let mut differences = Differences::default();
@@ -71,8 +89,13 @@ pub(super) fn scan(
             }
             let fingerprint = fingerprint(dir, file_system, entry, &name);
             let slot = index.slot(&name);
+            // A file that could not be read, and has not changed since.
+            let mut is_unreadable = false;
             let known = match slot.and_then(|slot| index.at(slot)) {
-                Some((_, record)) => Some(record.fingerprint),
+                Some((name, record)) => {
+                    is_unreadable = unreadable.get(name) == Some(fingerprint);
+                    Some(record.fingerprint)
+                }
                 None => match refusals.get(&name) {
                     Some(refusal) => {
                         found_refused.insert(Name::from(&*name));
@@ -85,6 +108,7 @@ pub(super) fn scan(
                 *found = true;
             }
             match fingerprint {
+                _ if is_unreadable => {}
                 Some(found) if known.is_none() && index.naming() == Naming::Tree => {
                     new.entry(found)
                         .or_insert_with(Vec::new)
@@ -98,19 +122,24 @@ pub(super) fn scan(
         }
     }
     *non_images = found_non_images;
+    let rest = walk.finish();
+    let unreadable_folders = Folders::new(rest.unreadable.iter().map(|(path, _)| path));
     for slot in index.slots() {
         if let (Some(false), Some((name, record))) =
             (found_slots.get(to_index(slot)), index.at(slot))
         {
+            if unreadable_folders.contain(name) {
+                differences.unreachable.push(Name::from(name));
+                continue;
+            }
             differences.missing.push(Name::from(name));
             let moved = new.remove(&record.fingerprint);
             differences.moved.extend(moved.into_iter().flatten());
         }
     }
     differences.changed.extend(new.into_values().flatten());
-    let Rest { left_out, skipped } = walk.finish();
-    differences.left_out.merge(&left_out);
-    differences.skipped = skipped;
+    differences.left_out.merge(&rest.left_out);
+    (differences.skipped, differences.unreadable) = (rest.skipped, rest.unreadable);
     let missing = |name: &&Name| !found_refused.contains(*name);
     differences.missing_refused = refusals.names().filter(missing).cloned().collect();
     Ok(differences)
@@ -147,6 +176,8 @@ pub(super) struct Found {
     pub(super) left_out: LeftOut,
     /// The sub-folders that are left out.
     pub(super) skipped: Vec<(Name, io::Error)>,
+    /// The sub-folders that cannot be read.
+    pub(super) unreadable: Vec<(Name, io::Error)>,
     result: io::Result<()>,
 }
 
@@ -163,6 +194,7 @@ impl InitialScan<'_> {
                 recorded: 0,
                 left_out: LeftOut::default(),
                 skipped: Vec::new(),
+                unreadable: Vec::new(),
                 result: Ok(()),
             }),
             now: SystemTime::now(),
@@ -190,7 +222,7 @@ impl InitialScan<'_> {
         let walk = progress.walk.into_inner();
         let rest = walk.unwrap_or_else(PoisonError::into_inner).finish();
         found.left_out.merge(&rest.left_out);
-        found.skipped = rest.skipped;
+        (found.skipped, found.unreadable) = (rest.skipped, rest.unreadable);
         Ok(found)
     }
 

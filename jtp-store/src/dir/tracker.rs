@@ -1,6 +1,7 @@
 //! Decides which files are checked, listed, refused and removed. No I/O and no clock of its own.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::refusals::{Refusal, Refusals};
 use super::scan::Differences;
 use super::schedule::{Check, FileEvent, Schedule};
 use super::shared::SharedIndex;
+use super::unreadable::Unreadable;
 use crate::fingerprint::Fingerprint;
 use crate::known::Record;
 
@@ -62,6 +64,7 @@ pub(super) struct Tracker {
     comparisons: VecDeque<(Name, Task)>,
     refusals: Refusals,
     left_out: Arc<SharedLeftOut>,
+    unreadable: Unreadable,
     /// Removed files that are still listed, and until when.
     removed: HashMap<Name, Instant>,
     /// `None` once the initial index is complete.
@@ -83,6 +86,7 @@ impl Tracker {
             comparisons: VecDeque::new(),
             refusals: Refusals::default(),
             left_out,
+            unreadable: Unreadable::default(),
             removed: HashMap::new(),
             initial: Some(initial),
             learned: Vec::new(),
@@ -91,6 +95,16 @@ impl Tracker {
 
     pub(super) fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// The folders and listed files that cannot be read now.
+    pub(super) fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
+    }
+
+    /// Takes the folders that a scan could not read.
+    pub(super) fn set_unreadable(&mut self, folders: &[(Name, io::Error)]) {
+        self.unreadable.set_folders(folders, self.index.log());
     }
 
     /// Whether the initial index is not complete yet.
@@ -183,12 +197,16 @@ impl Tracker {
         for name in differences.missing_refused {
             self.refusals.remove(&name);
         }
+        for name in differences.unreachable {
+            self.keep_listed(&name, now);
+        }
     }
 
     /// The folder is missing: so are all its images.
     pub(super) fn folder_lost(&mut self, now: Instant) {
         self.schedule.clear();
         self.refusals.clear();
+        self.unreadable.clear();
         self.left_out.non_images().forget_unsettled();
         let names: Vec<Name> = self.index.read().names().map(Name::from).collect();
         for name in names {
@@ -262,6 +280,7 @@ impl Tracker {
             mut again,
             claim,
         } = work;
+        self.note_readable(name, &outcome);
         // If the file was written to meanwhile, it is read again.
         let outdated = again.is_some_and(|again| again.force);
         match (outcome, claim) {
@@ -306,6 +325,14 @@ impl Tracker {
                 self.not_an_image(name, fingerprint, reread.is_none(), learned, now);
                 self.plan_reread(name, reread, &mut again);
             }
+            (
+                Outcome::Unreadable {
+                    fingerprint,
+                    reason,
+                    with_folder,
+                },
+                _,
+            ) => self.unreadable_now(name, fingerprint, reason, with_folder, now),
             (
                 Outcome::Refused {
                     fingerprint,
@@ -504,6 +531,7 @@ impl Tracker {
     }
 }
 
+mod keep;
 mod refuse;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,7 @@ pub(super) struct Walk<'a> {
     pending: Vec<Name>,
     left_out: LeftOut,
     skipped: Vec<(Name, io::Error)>,
+    unreadable: Vec<(Name, io::Error)>,
 }
 
 /// Entries of one folder.
@@ -55,6 +56,8 @@ pub(super) struct Rest {
     pub(super) left_out: LeftOut,
     /// The sub-folders that are left out, for the log; at most [`MAX_SKIPPED`].
     pub(super) skipped: Vec<(Name, io::Error)>,
+    /// The sub-folders that cannot be read now, or not to the end. Files below them may exist.
+    pub(super) unreadable: Vec<(Name, io::Error)>,
 }
 
 impl<'a> Walk<'a> {
@@ -67,6 +70,7 @@ impl<'a> Walk<'a> {
             pending: Vec::new(),
             left_out: LeftOut::default(),
             skipped: Vec::new(),
+            unreadable: Vec::new(),
         })
     }
 
@@ -160,9 +164,9 @@ impl<'a> Walk<'a> {
         if path.is_empty() || hash::is_shortage(&error) {
             return Err(error);
         }
-        // It was removed or replaced meanwhile: an event or the next scan says so.
-        if error.kind() != io::ErrorKind::NotFound {
-            self.skip(LeftOutReason::Unreadable, path, error);
+        // Else it was removed or replaced meanwhile: an event or the next scan says so.
+        if hash::is_inconclusive(&error) {
+            self.unreadable.push((Name::clone(path), error));
         }
         Ok(())
     }
@@ -178,6 +182,7 @@ impl<'a> Walk<'a> {
         Rest {
             left_out: self.left_out,
             skipped: self.skipped,
+            unreadable: self.unreadable,
         }
     }
 }
