@@ -23,6 +23,7 @@ use super::folder::Folder;
 use super::index_file::IndexFile;
 use super::index_log::IndexLog;
 use super::initial::InitialIndex;
+use super::initial_scan::InitialScan;
 use super::left_out::{LeftOut, LeftOutReason};
 use super::links::Links;
 use super::message::Message;
@@ -32,7 +33,7 @@ use super::publisher::Publisher;
 #[cfg(feature = "zstd")]
 use super::record::Name;
 use super::retained::Retained;
-use super::scan::{self, Files, InitialScan};
+use super::scan::{self, Files};
 use super::schedule::FileEvent;
 use super::select::{Naming, Selection};
 use super::settings::Settings;
@@ -183,7 +184,8 @@ impl Indexer {
             // Advancing may have added comparisons.
             self.dispatch(now);
             if !self.tracker.is_initial() {
-                self.tracker.expire_removed(now);
+                let not_scanned_since = self.folder.not_scanned_since();
+                self.tracker.expire_removed(now, not_scanned_since);
                 let idle = self.tracker.is_idle(now);
                 self.publisher.update(now, idle);
                 if idle && self.may_forget && self.folder.dir().is_some() {
@@ -214,7 +216,7 @@ impl Indexer {
     fn wait(&self) -> Option<Option<Message>> {
         let due = [
             self.folder.next_check(),
-            self.tracker.next_due(),
+            self.tracker.next_due(self.folder.not_scanned_since()),
             self.links.next_due(),
             self.publisher.next_due(),
         ];
@@ -237,7 +239,7 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
-            Message::Watch(WatchEvent::Folders) => self.folder.scan_soon(now),
+            Message::Watch(WatchEvent::Folder(path)) => self.folder.scan_soon(path, now),
             Message::Watch(WatchEvent::Rescan) => {
                 self.tracker.events_lost();
                 self.folder.scan_now(now);
@@ -370,6 +372,7 @@ impl Indexer {
                 }
             }
             Err(e) if self.keeps_images_after(&e) => {
+                self.folder.scan_failed();
                 if !std::mem::replace(&mut self.failure_logged, true) {
                     tracing::warn!(
                         folder = %self.folder.path().display(), error = %e,
@@ -415,16 +418,16 @@ impl Indexer {
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
-        let dir = self.folder.open(now)?;
+        let opened = self.folder.open(now)?;
         if self.folder.take_replaced() {
             self.retain_known(now);
         }
-        let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
+        let (Some((dir, scope)), Some(file_system)) = (opened, self.folder.file_system()) else {
             return Ok(());
         };
         let naming = self.index.read().naming();
-        self.folder.watcher().begin_scan();
-        let walk = Walk::new(&dir, naming, self.folder.watcher())?;
+        self.folder.watcher().begin_scan(&scope);
+        let walk = Walk::new(&dir, naming, self.folder.watcher(), &scope)?;
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
@@ -443,8 +446,8 @@ impl Indexer {
                     .for_each(|name| self.links.add(name, now));
             }
             self.scanned = found.left_out;
-            self.skipped.set(found.skipped, self.index.log());
-            self.tracker.set_unreadable(&found.unreadable);
+            self.skipped.set(&scope, found.skipped, self.index.log());
+            self.tracker.set_unreadable(&scope, &found.unreadable);
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
@@ -454,7 +457,8 @@ impl Indexer {
                 unreadable: self.tracker.unreadable(),
                 left_out: &self.left_out,
             };
-            let mut differences = scan::scan(&dir, walk, file_system, &self.selection, files)?;
+            let place = (&*dir, file_system);
+            let mut differences = scan::scan(place, walk, &scope, &self.selection, files)?;
             if naming == Naming::Tree {
                 // The files of a folder that was moved are not read again.
                 let records = differences
@@ -467,16 +471,19 @@ impl Indexer {
             }
             drop(index);
             let skipped = std::mem::take(&mut differences.skipped);
-            self.skipped.set(skipped, self.index.log());
-            self.scanned = std::mem::take(&mut differences.left_out);
-            self.tracker.set_unreadable(&differences.unreadable);
+            self.skipped.set(&scope, skipped, self.index.log());
+            let left_out = std::mem::take(&mut differences.left_out);
+            if scope.is_whole() {
+                self.scanned = left_out;
+            }
+            self.tracker.set_unreadable(&scope, &differences.unreadable);
             self.summarize_left_out();
             self.tracker.add_differences(differences, now);
         }
         if !self.tracker.is_initial() {
             self.index_log.save();
         }
-        self.folder.scanned(now);
+        self.folder.scanned(&scope, now);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::record::{FileRecord, Name};
 use super::refusals::{Refusal, Refusals};
 use super::scan::Differences;
 use super::schedule::{Check, FileEvent, Schedule};
+use super::scope::Scope;
 use super::shared::SharedIndex;
 use super::unreadable::Unreadable;
 use crate::fingerprint::Fingerprint;
@@ -103,8 +104,9 @@ impl Tracker {
     }
 
     /// Takes the folders that a scan could not read.
-    pub(super) fn set_unreadable(&mut self, folders: &[(Name, io::Error)]) {
-        self.unreadable.set_folders(folders, self.index.log());
+    pub(super) fn set_unreadable(&mut self, scope: &Scope, folders: &[(Name, io::Error)]) {
+        self.unreadable
+            .set_folders(scope, folders, self.index.log());
     }
 
     /// Whether the initial index is not complete yet.
@@ -260,11 +262,14 @@ impl Tracker {
     }
 
     /// When [`Tracker::next_task`] or [`Tracker::expire_removed`] has something to do next.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self, not_scanned_since: Option<Instant>) -> Option<Instant> {
         // While the pool is full, its next outcome makes room.
         let due = self.schedule.next_due();
         let due = due.filter(|_| self.in_progress.len() < MAX_IN_PROGRESS);
-        let removal = self.removed.values().min().copied();
+        let removals = self.removed.values().copied();
+        let removal = removals
+            .filter(|until| may_expire(*until, not_scanned_since))
+            .min();
         due.into_iter()
             .chain(removal.filter(|_| !self.is_initial()))
             .min()
@@ -514,11 +519,14 @@ impl Tracker {
         self.in_progress.is_empty() && due.is_none_or(|due| due > now + SOON)
     }
 
-    /// Unlists the files that were removed and not found under another name.
-    pub(super) fn expire_removed(&mut self, now: Instant) {
+    /// Unlists the files that were removed and not found under another name. Those that were removed after the time
+    /// `not_scanned_since` may have been moved to a folder that is to be scanned.
+    pub(super) fn expire_removed(&mut self, now: Instant, not_scanned_since: Option<Instant>) {
         let idle = self.is_idle(now);
-        let expired =
-            |(name, until): (&Name, &Instant)| (idle || *until <= now).then(|| Arc::clone(name));
+        let expired = |(name, until): (&Name, &Instant)| {
+            let is_due = idle || *until <= now;
+            (is_due && may_expire(*until, not_scanned_since)).then(|| Arc::clone(name))
+        };
         let names: Vec<Name> = self.removed.iter().filter_map(expired).collect();
         for name in names {
             self.detach(&name, now);
@@ -529,6 +537,11 @@ impl Tracker {
     pub(super) fn take_learned(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.learned)
     }
+}
+
+/// Whether a removed file, which stays listed until then at most, was removed before the last scan of changed folders.
+fn may_expire(until: Instant, not_scanned_since: Option<Instant>) -> bool {
+    not_scanned_since.is_none_or(|since| until < since + REMOVAL_DELAY)
 }
 
 mod keep;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::file_log::FileLog;
 use super::left_out::{LeftOut, LeftOutReason};
 use super::record::Name;
+use super::scope::{Folders, Scope};
 use crate::fingerprint::Fingerprint;
 
 /// The sub-folders that the last scan could not read (W9), and the listed files that could not be read in others, by
@@ -18,44 +19,30 @@ pub(super) struct Unreadable {
     files: HashMap<Name, HashMap<Name, Option<Fingerprint>>>,
 }
 
-/// Finds out whether files are in one of some folders.
-#[derive(Debug, Default)]
-pub(super) struct Folders<'a>(HashSet<&'a OsStr>);
-
-impl<'a> Folders<'a> {
-    pub(super) fn new(paths: impl Iterator<Item = &'a Name>) -> Folders<'a> {
-        Folders(paths.map(|path| &**path).collect())
-    }
-
-    /// Whether a file is below one of these folders.
-    pub(super) fn contain(&self, file: &OsStr) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        let mut path = std::path::Path::new(file);
-        while let Some(parent) = path.parent() {
-            if self.0.contains(parent.as_os_str()) {
-                return true;
-            }
-            path = parent;
-        }
-        false
-    }
-}
-
 impl Unreadable {
     /// Takes the folders of a complete scan, and logs which are new and which can be read again.
-    pub(super) fn set_folders(&mut self, found: &[(Name, io::Error)], log: &FileLog) {
-        let names: HashSet<Name> = found.iter().map(|(path, _)| Name::clone(path)).collect();
+    pub(super) fn set_folders(
+        &mut self,
+        scope: &Scope,
+        found: &[(Name, io::Error)],
+        log: &FileLog,
+    ) {
+        let names = || found.iter().map(|(path, _)| Name::clone(path));
         for (path, error) in found {
             if !self.folders.contains(path) {
                 log.folder_unreadable(path, error);
             }
         }
-        for path in self.folders.difference(&names) {
-            log.folder_readable(path);
-        }
-        self.folders = names;
+        let unreadable = Folders::new(names());
+        let now: HashSet<Name> = names().collect();
+        self.folders.retain(|path| {
+            let is_kept = !scope.has_folder(path) || now.contains(path);
+            if !is_kept && !unreadable.contain(path) {
+                log.folder_readable(path);
+            }
+            is_kept
+        });
+        self.folders.extend(now);
     }
 
     /// Counts the folders. Their files are listed, or not known.
@@ -77,7 +64,7 @@ impl Unreadable {
         match self.files.get_mut(folder) {
             Some(files) => _ = files.insert(Arc::clone(name), found),
             None => {
-                if !Folders::new(self.folders.iter()).contain(name) {
+                if !Folders::new(self.folders.iter().cloned()).contain(name) {
                     log.files_unreadable(folder, name, reason);
                 }
                 let files = HashMap::from([(Arc::clone(name), found)]);
@@ -120,28 +107,4 @@ impl Unreadable {
 fn folder_of(path: &OsStr) -> &OsStr {
     let parent = std::path::Path::new(path).parent();
     parent.map_or(OsStr::new(""), std::path::Path::as_os_str)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn w9_a_file_is_in_its_folder_and_in_those_above_and_in_no_other() {
-        let paths = ["a/b", "c"].map(|path| Name::from(OsStr::new(path)));
-        let folders = Folders::new(paths.iter());
-        for (file, is_inside) in [
-            ("a/b/x.png", true),
-            ("a/b/d/x.png", true),
-            ("c/x.png", true),
-            ("a/x.png", false),
-            ("a/bc/x.png", false),
-            ("x.png", false),
-            ("c", false),
-        ] {
-            assert_eq!(folders.contain(OsStr::new(file)), is_inside, "{file}");
-        }
-        let root = [Name::from(OsStr::new(""))];
-        assert!(Folders::new(root.iter()).contain(OsStr::new("a/x.png")));
-    }
 }
