@@ -157,7 +157,9 @@ fn candidate(root: &Path, path: &Path, recursive: bool) -> Option<(String, Vec<u
 /// The names of temporary files and backups that the user's programs make here.
 fn is_set_aside(name: &str) -> bool {
     name.ends_with('~')
-        || name.ends_with("_original")
+        || name
+            .strip_suffix("_original")
+            .is_some_and(jtp_store::has_image_extension)
         || name.ends_with(".part")
         || name.ends_with(".tmp")
 }

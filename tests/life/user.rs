@@ -606,7 +606,9 @@ impl User {
             ".hidden.png",
         ]));
         self.touch(&path);
-        fs::write(self.full(&path), format!("text {}", dice.next()))?;
+        let written = fs::write(self.full(&path), format!("text {}", dice.next()));
+        self.know(&path);
+        written?;
         Ok(Some(format!("writes {}", path.display())))
     }
 
