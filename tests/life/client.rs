@@ -258,7 +258,9 @@ impl Client {
 
     /// Ctrl-C for a watching client.
     pub(super) fn interrupt(&mut self) {
-        let running = self.running.take().unwrap();
+        let mut running = self.running.take().unwrap();
+        // Before that it may not handle signals.
+        running.wait_for("watching");
         running.signal(rustix::process::Signal::INT);
         let output = end(running);
         assert_eq!(output.code, Some(130), "{}: {output:?}", self.description());

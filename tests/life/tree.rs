@@ -151,7 +151,8 @@ fn candidate(root: &Path, path: &Path, recursive: bool) -> Option<(String, Vec<u
     let protected = metadata.permissions().mode() & 0o400 == 0;
     let bytes = fs::read(&full).ok()?;
     let name = jtp_core::join_folders(parts.iter().copied())?;
-    is_image(last, &bytes).then_some((name, bytes, protected))
+    let is_shared = is_image(last, &bytes) && is_image(target.file_name()?.to_str()?, &bytes);
+    is_shared.then_some((name, bytes, protected))
 }
 
 /// The names of temporary files and backups that the user's programs make here.
