@@ -232,15 +232,15 @@ impl Client {
         entries
     }
 
-    /// Waits until a watching client has all images.
-    pub(super) fn await_watched(&mut self, listed: &Catalog) {
+    /// Waits until a watching client has all images but those that the user removed while it ran.
+    pub(super) fn await_watched(&mut self, listed: &Catalog, harmed: &HashSet<u64>) {
         let start = std::time::Instant::now();
         loop {
             let ended = self.running.as_mut().is_none_or(Running::has_ended);
             let output = self.running.as_ref().map(Running::output);
             assert!(!ended, "{} has ended: {output:?}", self.description());
             let ids: HashSet<u64> = tree::content(&self.out).into_values().collect();
-            let wanted = |id: &u64| !ids.contains(id) && !self.harmed.contains(id);
+            let wanted = |id: &u64| !ids.contains(id) && !harmed.contains(id);
             let missing: Vec<_> = listed.iter().filter(|(_, id)| wanted(id)).collect();
             let left = self.temporaries();
             if missing.is_empty() && left.is_empty() {

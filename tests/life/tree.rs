@@ -150,7 +150,11 @@ fn candidate(root: &Path, path: &Path, recursive: bool) -> Option<(String, Vec<u
     let metadata = fs::metadata(&full).ok().filter(fs::Metadata::is_file)?;
     let protected = metadata.permissions().mode() & 0o400 == 0;
     let bytes = fs::read(&full).ok()?;
-    let name = jtp_core::join_folders(parts.iter().copied())?;
+    // Only a server that shares sub-folders replaces the character that stands between folders. // W9
+    let name = match recursive {
+        true => jtp_core::join_folders(parts.iter().copied())?,
+        false => jtp_core::join_folders(last.split(jtp_core::FOLDER_SEPARATOR))?,
+    };
     let is_shared = is_image(last, &bytes) && is_image(target.file_name()?.to_str()?, &bytes);
     is_shared.then_some((name, bytes, protected))
 }

@@ -315,13 +315,17 @@ impl Walk {
         for at in 0..self.clients.len() {
             let client = &mut self.clients[at];
             if client.kind.watches() {
+                let mut harmed = client.harmed.clone();
                 if client.running.is_none() {
                     client.start(&self.workdir, self.server.address());
-                    client.harmed.clear();
+                    harmed.clear();
                 }
-                client.await_watched(&listed);
+                client.await_watched(&listed, &harmed);
+                client.check_always(&self.user.known, &stable);
+                client.harmed = harmed;
+            } else {
+                client.check_always(&self.user.known, &stable);
             }
-            client.check_always(&self.user.known, &stable);
             if !client.kind.watches() {
                 client.run(&self.workdir, self.server.address(), &listed);
                 if client.kind != Kind::Plain && self.dice.percent(30) {
