@@ -34,6 +34,7 @@ mod support;
 mod tls;
 mod trees;
 mod trust;
+mod two_clients;
 mod usage;
 mod watching;
 mod web;
