@@ -271,6 +271,8 @@ impl Reporter {
             state.lists += 1;
             state.retried.clear();
             state.counts.listed = report.entries - report.doubled;
+            // The files to delete are chosen again.
+            state.counts.undeleted = 0;
             // Before the first LIST the client knows of no image.
             state.counts.gone += report.gone;
         }
@@ -446,7 +448,8 @@ impl Reporter {
         if let Some(json) = &self.json {
             json.write(&state.counts.object(totals, time));
         } else if state.style == Style::Job {
-            let line = state.counts.line(totals, time);
+            let backup = self.args.backup_dir.as_deref();
+            let line = state.counts.line(totals, time, backup);
             let _ = stdout_line(format_args!("{line}"));
         }
     }

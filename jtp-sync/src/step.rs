@@ -208,8 +208,11 @@ pub struct Totals {
     /// Files that were deleted because the server does not list them
     /// ([`FolderSyncBuilder::mirror`](crate::FolderSyncBuilder::mirror)).
     pub deleted: u64,
-    /// Files that were not deleted, although the server does not list them.
+    /// Files that were not deleted, although the last LIST does not name them.
     pub undeleted: u64,
+    /// Files that were moved to the backup folder instead of being replaced or deleted
+    /// ([`FolderSyncBuilder::backup`](crate::FolderSyncBuilder::backup)).
+    pub backed_up: u64,
 }
 
 impl Totals {

@@ -13,7 +13,7 @@ fn reporter() -> Reporter {
 }
 
 fn summary(reporter: &Reporter, totals: &Totals, time: Duration) -> String {
-    reporter.state().counts.line(totals, time)
+    reporter.state().counts.line(totals, time, None)
 }
 
 #[test]
@@ -64,4 +64,21 @@ fn an_image_under_another_name_is_no_failure() {
     let reporter = reporter();
     reporter.refused(ImageId(1), None, (Reason::NameTaken, None), None);
     assert_eq!(reporter.exit(), Exit::Success);
+}
+
+#[test]
+fn files_that_are_not_deleted_are_those_of_the_last_list() {
+    let reporter = reporter();
+    let report = jtp_sync::ListReport::default();
+    for files in [7, 3] {
+        reporter.event(&SyncEvent::Listed {
+            report: &report,
+            announced: 0,
+        });
+        reporter.event(&SyncEvent::NotDeleted {
+            files,
+            reason: jtp_sync::NotDeleted::Failed,
+        });
+    }
+    assert_eq!(reporter.state().counts.undeleted, 3);
 }

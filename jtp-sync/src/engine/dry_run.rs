@@ -115,7 +115,7 @@ impl Session {
                 Difference::Missing { .. } => &mut comparison.missing,
                 Difference::Differs { .. } => &mut comparison.differs,
                 Difference::Renamed { .. } => &mut comparison.renamed,
-                Difference::Extra { name, .. } if !self.selection.selects_extra(name) => return,
+                Difference::Extra { name, .. } if !self.selects_extra(name) => return,
                 Difference::Extra { .. } => &mut comparison.extra,
             };
             *count += 1;

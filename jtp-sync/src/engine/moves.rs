@@ -168,10 +168,8 @@ impl Session {
             let staged = &mut *lock(&staged);
             let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
             let over = if backed_up { FileState::NOTHING } else { over };
-            match staged.place(to, &over) {
-                Err(_) if backed_up => return Err(Obstacle::Stale),
-                placed => placed?,
-            }
+            let placed = staged.place(to, &over);
+            self.placed_after_backup(to, backed_up, placed)?;
             self.state().staged.remove(&id);
             return Ok(SyncEvent::Placed {
                 id,
@@ -191,10 +189,8 @@ impl Session {
         let replaces = !is_own && !over.is_nothing();
         let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
         let over = if backed_up { FileState::NOTHING } else { over };
-        match folder.rename(from, &source, to, &over) {
-            Err(_) if backed_up => return Err(Obstacle::Stale),
-            renamed => renamed?,
-        }
+        let renamed = folder.rename(from, &source, to, &over);
+        self.placed_after_backup(to, backed_up, renamed)?;
         if self.mirror.is_some() && is_below(from) {
             self.state().emptied.insert(from.clone());
         }
@@ -204,6 +200,19 @@ impl Session {
             to,
             aside: planned.aside,
         })
+    }
+
+    /// If a file could not get a name whose file is in the backup folder now, the planner learns that the name is free.
+    fn placed_after_backup(
+        &self,
+        to: &FileName,
+        backed_up: bool,
+        placed: Result<(), MoveError>,
+    ) -> Result<(), Obstacle> {
+        if backed_up && placed.is_err() {
+            self.look_again(to.as_str()).map_err(Obstacle::Folder)?;
+        }
+        Ok(placed?)
     }
 
     /// Whether what has the new name is what the planner expects there. // R5 R8
