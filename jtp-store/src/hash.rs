@@ -156,6 +156,40 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
 
+/// Whether an error leaves open whether the file still exists: an I/O error, a lost connection, no permission. It does not
+/// if the name leads nowhere, out of the folder, or to something else than a file.
+pub(crate) fn is_inconclusive(error: &io::Error) -> bool {
+    let is_conclusive = matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+    );
+    // The errors of this crate have no code of the system.
+    error.raw_os_error().is_some()
+        && !is_conclusive
+        && !is_link_error(error)
+        && !is_special_error(error)
+}
+
+/// Whether the name is that of a socket or device.
+pub(crate) fn is_special_error(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let all = [Errno::NXIO, Errno::NODEV];
+        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        return all.into_iter().any(is_one);
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// A file's ID and first bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hashed {

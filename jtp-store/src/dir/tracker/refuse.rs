@@ -89,6 +89,7 @@ impl Tracker {
     /// Counts the files that are left out for other reasons than their name.
     pub(in crate::dir) fn count_left_out(&self, left_out: &mut LeftOut) {
         self.refusals.count_in(left_out);
+        self.unreadable.count_in(left_out);
         let index = self.index.read();
         index.count_duplicates_in(left_out);
         let non_images = self.left_out.non_images();

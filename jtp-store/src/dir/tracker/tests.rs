@@ -99,14 +99,35 @@ fn n1_a_renamed_file_stays_in_the_index_under_either_name() {
         .add_event(&new, FileEvent::Completed, harness.now);
     harness.examined(&old, Outcome::Missing);
     let now = harness.now;
-    harness.tracker.expire_removed(now);
+    harness.tracker.expire_removed(now, None);
     assert_eq!(harness.listed(), [Arc::clone(&old)], "a check is due soon");
     harness.task(&new);
     // The old name does not count as another file with the ID.
     harness.examined(&new, read(7));
     let now = harness.now;
-    harness.tracker.expire_removed(now);
+    harness.tracker.expire_removed(now, None);
     assert_eq!(harness.listed(), [new]);
+}
+
+#[test]
+fn n1_w9_a_missing_file_stays_listed_until_changed_folders_were_scanned_once() {
+    let mut harness = Harness::new();
+    let file = name("album/a.png");
+    harness.list(&file, 7);
+    let last_scan = harness.now;
+    harness.task_after(&file, FileEvent::Suspected);
+    harness.examined(&file, Outcome::Missing);
+    let removed = harness.now;
+    harness.now += Duration::from_secs(60);
+    let now = harness.now;
+    harness.tracker.expire_removed(now, Some(last_scan));
+    assert_eq!(harness.listed(), [Arc::clone(&file)]);
+    assert_eq!(harness.tracker.next_due(Some(last_scan)), None);
+    // Folders change all the time.
+    harness
+        .tracker
+        .expire_removed(now, Some(removed + Duration::from_millis(1)));
+    assert!(harness.listed().is_empty());
 }
 
 #[test]
@@ -124,7 +145,7 @@ fn s4_a_file_with_the_id_of_another_is_compared_and_retried_when_that_one_is_rem
     harness.task_after(&one, FileEvent::Removed);
     harness.examined(&one, Outcome::Missing);
     let now = harness.now;
-    harness.tracker.expire_removed(now);
+    harness.tracker.expire_removed(now, None);
     assert!(harness.listed().is_empty());
     harness.task(&other);
     harness.examined(&other, read(7));
@@ -140,7 +161,7 @@ fn a_postponed_check_keeps_the_file_listed_and_is_repeated() {
     let wait = Duration::from_secs(1);
     harness.examined(&file, Outcome::Postponed { wait });
     assert_eq!(harness.listed(), [Arc::clone(&file)]);
-    assert_eq!(harness.tracker.next_due(), Some(harness.now + wait));
+    assert_eq!(harness.tracker.next_due(None), Some(harness.now + wait));
     harness.now += wait;
     harness.task(&file);
 }
@@ -190,7 +211,7 @@ fn a_file_open_for_writing_is_checked_again_until_it_is_closed() {
     harness.examined(&file, Outcome::OpenForWriting { fingerprint });
     assert!(harness.listed().is_empty());
     for _ in 0..1000 {
-        let due = harness.tracker.next_due().unwrap();
+        let due = harness.tracker.next_due(None).unwrap();
         assert!(due - harness.now <= Duration::from_millis(500));
         harness.now = due;
         let task = harness.task(&file);

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::{EventSink, WatchEvent};
 use crate::dir::record::Name;
 use crate::dir::schedule::FileEvent;
+use crate::dir::scope::Scope;
 use crate::dir::select::Naming;
 use crate::dir::tree::join;
 
@@ -79,9 +80,9 @@ impl Inotify {
         }
     }
 
-    pub(super) fn end_scan(&self) {
+    pub(super) fn end_scan(&self, scope: &Scope) {
         if let Some(tree) = &self.tree {
-            for watch in lock(tree).take_stale() {
+            for watch in lock(tree).take_stale(scope) {
                 let _ = inotify::remove_watch(&self.queue, watch);
             }
         }
@@ -137,11 +138,12 @@ impl Watches {
         self.folders.insert(watch, (path, self.scan));
     }
 
-    /// Removes the folders that the current scan did not find, and returns their watches.
-    fn take_stale(&mut self) -> Vec<i32> {
+    /// Removes the folders that the current scan covers and did not find, and returns their watches.
+    fn take_stale(&mut self, scope: &Scope) -> Vec<i32> {
         let scan = self.scan;
-        let is_stale =
-            |(watch, (_, found)): (&i32, &(Name, u64))| (*found < scan).then_some(*watch);
+        let is_stale = |(watch, (path, found)): (&i32, &(Name, u64))| {
+            (*found < scan && scope.has_folder(path)).then_some(*watch)
+        };
         let stale: Vec<i32> = self.folders.iter().filter_map(is_stale).collect();
         for watch in &stale {
             self.folders.remove(watch);
@@ -162,9 +164,10 @@ impl Watches {
         let is_hidden = || name.is_some_and(|name| name.first() == Some(&b'.'));
         if watch == self.root {
             // What concerns the folder itself has no name.
-            return match flags.contains(ReadFlags::ISDIR) && name.is_some() {
-                true => (!is_hidden()).then_some(WatchEvent::Folders),
-                false => translate(flags, name),
+            return match name.filter(|_| flags.contains(ReadFlags::ISDIR)) {
+                Some(_) if is_hidden() => None,
+                Some(name) => Some(WatchEvent::Folder(Name::from(OsStr::from_bytes(name)))),
+                None => translate(flags, name),
             };
         }
         // Of a watch that was removed, events may still be in the queue.
@@ -173,12 +176,15 @@ impl Watches {
             return None;
         }
         let of_folder = ReadFlags::UNMOUNT | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF;
-        if flags.contains(ReadFlags::IGNORED) {
-            self.folders.remove(&watch);
-            return Some(WatchEvent::Folders);
-        }
-        if flags.intersects(of_folder | ReadFlags::ISDIR) {
-            return Some(WatchEvent::Folders);
+        if flags.intersects(of_folder | ReadFlags::ISDIR | ReadFlags::IGNORED) {
+            let path = match name.filter(|_| !flags.intersects(of_folder)) {
+                Some(name) => Name::from(join(folder, OsStr::from_bytes(name))),
+                None => Name::clone(folder),
+            };
+            if flags.contains(ReadFlags::IGNORED) {
+                self.folders.remove(&watch);
+            }
+            return Some(WatchEvent::Folder(path));
         }
         match translate(flags, name)? {
             WatchEvent::File(name, event) => {
@@ -269,6 +275,7 @@ fn translate(flags: ReadFlags, name: Option<&[u8]>) -> Option<WatchEvent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dir::scope::Folders;
 
     const ROOT: i32 = 1;
     const SUB: i32 = 2;
@@ -298,18 +305,24 @@ mod tests {
         // The folder was moved; the kernel keeps the watch.
         watches.scan += 1;
         watches.put(SUB, Name::from(OsStr::new("c")));
-        assert!(watches.take_stale().is_empty());
+        assert!(watches.take_stale(&Scope::Whole).is_empty());
         assert_eq!(closed(&mut watches, SUB).unwrap(), "c/x.png");
-        // A scan did not find it.
+        // A scan of another folder did not find it, then one of its own.
+        let scope =
+            |path: &str| Scope::Below(Folders::new([Name::from(OsStr::new(path))].into_iter()));
         watches.scan += 1;
-        assert_eq!(watches.take_stale(), [SUB]);
+        assert!(watches.take_stale(&scope("b")).is_empty());
+        assert_eq!(watches.take_stale(&scope("c")), [SUB]);
         assert_eq!(closed(&mut watches, SUB), None);
     }
 
     #[test]
-    fn w9_changes_of_folders_that_are_not_hidden_lead_to_a_scan_of_the_tree() {
-        let is_scan = |event| matches!(event, Some(WatchEvent::Folders));
-        for watch in [ROOT, SUB] {
+    fn w9_changes_of_folders_that_are_not_hidden_lead_to_a_scan_of_them() {
+        let folder = |event: Option<WatchEvent>| match event {
+            Some(WatchEvent::Folder(path)) => path.to_str().map(str::to_owned),
+            _ => None,
+        };
+        for (watch, path) in [(ROOT, "new"), (SUB, "a/b/new")] {
             for change in [
                 ReadFlags::CREATE,
                 ReadFlags::MOVED_FROM,
@@ -318,7 +331,8 @@ mod tests {
                 ReadFlags::ATTRIB,
             ] {
                 let flags = change | ReadFlags::ISDIR;
-                assert!(is_scan(watches().translate(watch, flags, Some(b"new"))));
+                let event = watches().translate(watch, flags, Some(b"new"));
+                assert_eq!(folder(event).as_deref(), Some(path));
                 assert!(watches().translate(watch, flags, Some(b".new")).is_none());
             }
         }
@@ -327,10 +341,12 @@ mod tests {
             ReadFlags::DELETE_SELF,
             ReadFlags::UNMOUNT,
         ] {
-            assert!(is_scan(watches().translate(SUB, flags, None)));
+            let event = watches().translate(SUB, flags, None);
+            assert_eq!(folder(event).as_deref(), Some("a/b"));
         }
         let mut watches = watches();
-        assert!(is_scan(watches.translate(SUB, ReadFlags::IGNORED, None)));
+        let event = watches.translate(SUB, ReadFlags::IGNORED, None);
+        assert_eq!(folder(event).as_deref(), Some("a/b"));
         assert!(watches.translate(SUB, ReadFlags::IGNORED, None).is_none());
     }
 
