@@ -117,8 +117,8 @@ impl Session {
                 Difference::Missing { .. } => &mut comparison.missing,
                 Difference::Differs { .. } => &mut comparison.differs,
                 Difference::Renamed { .. } => &mut comparison.renamed,
-                Difference::Extra { name, .. } if !self.selection.selects_extra(name) => return,
                 Difference::Extra { .. } if is_incomplete => return,
+                Difference::Extra { name, .. } if !self.selects_extra(name) => return,
                 Difference::Extra { .. } => &mut comparison.extra,
             };
             *count += 1;

@@ -133,7 +133,7 @@ impl<R: Runtime> Run<R> {
             let state = &mut *self.session.state();
             let report = state.planner.end_list(received.is_complete());
             if self.session.mirror.is_some() {
-                let selects = |name: &str| self.session.selection.selects_extra(name);
+                let selects = |name: &str| self.session.selects_extra(name);
                 state.present = state.planner.present_selected(selects);
                 state.awaits_mirror = true;
             }
