@@ -27,6 +27,7 @@ mod initial_scan;
 mod left_out;
 mod links;
 mod message;
+mod mounts;
 mod non_images;
 mod opener;
 mod packed;
