@@ -17,6 +17,7 @@ use jtp_core::ImageId;
 
 #[cfg(feature = "zstd")]
 use super::compressor::{Compressor, FollowUp};
+use super::emptied::Emptied;
 #[cfg(feature = "zstd")]
 use super::encode::Encoded;
 use super::folder::Folder;
@@ -143,7 +144,12 @@ impl Indexer {
             index: Arc::clone(index),
             known: Arc::clone(&known),
             folder,
-            tracker: Tracker::new(Arc::clone(index), Arc::clone(left_out), initial),
+            tracker: Tracker::new(
+                Arc::clone(index),
+                Arc::clone(left_out),
+                Emptied::new(Arc::clone(&known)),
+                initial,
+            ),
             links: Links::default(),
             left_out: Arc::clone(left_out),
             scanned: LeftOut::default(),
