@@ -166,6 +166,10 @@ impl Reporter {
         match event {
             // Results follow on stdout.
             SyncEvent::Change(_) | SyncEvent::Difference(_) => self.state().bar.close(),
+            SyncEvent::FolderInUse => self.note(format_args!(
+                "waiting for another client that is syncing {}",
+                escaped(&self.args.out.to_string_lossy())
+            )),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => self.limited(
                 LineKind::Unreadable,

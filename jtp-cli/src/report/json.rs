@@ -22,6 +22,7 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
         SyncEvent::Scanned { files, read } => event("scanned")
             .number("files", *files)
             .number("read", *read),
+        SyncEvent::FolderInUse => event("folder_in_use"),
         SyncEvent::Unreadable { name, error } => unreadable(name, error),
         SyncEvent::Listed { report, announced } => event("listed")
             .number("entries", report.entries)

@@ -32,6 +32,7 @@ mod signals;
 mod support;
 mod tls;
 mod trust;
+mod two_clients;
 mod usage;
 mod watching;
 mod web;

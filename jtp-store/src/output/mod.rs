@@ -2,6 +2,7 @@
 
 mod case;
 mod error;
+mod exclusive;
 mod index;
 mod listing;
 mod moves;
@@ -31,6 +32,7 @@ use jtp_core::{Image, ImageId};
 use crate::FileName;
 use crate::file_system::FileSystem;
 pub use error::OutputError;
+pub use exclusive::FolderLock;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;

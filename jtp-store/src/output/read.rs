@@ -79,7 +79,7 @@ impl Inner {
         if !is_unchanged().map_err(failed)? {
             return Err(ReadError::Changed);
         }
-        let hashed = hash::hash(&file, &mut Vec::new(), stop)
+        let hashed = hash::hash(&file, &mut hash::buffer_for(state.length()), stop)
             .map_err(failed)?
             .ok_or(ReadError::Stopped)?;
         if hashed.length != state.length() || !is_unchanged().map_err(failed)? {

@@ -63,6 +63,9 @@ pub enum SyncEvent<'a> {
         /// Why.
         error: &'a io::Error,
     },
+    /// Another client brings the folder in step, in this process or another one. The run waits until that ends, and scans the
+    /// folder then. Not with [`Fetch::All`](crate::Fetch::All).
+    FolderInUse,
     /// A LIST has arrived.
     Listed {
         /// What it contained.

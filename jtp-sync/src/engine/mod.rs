@@ -14,6 +14,7 @@ mod connection;
 mod dry_run;
 mod error;
 mod event;
+mod exclusive;
 mod follow;
 mod listing;
 mod mirror;

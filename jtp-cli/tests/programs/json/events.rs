@@ -121,6 +121,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
         see(&SyncEvent::NotDeleted { files: 2, reason });
     }
     see(&SyncEvent::Watching);
+    see(&SyncEvent::FolderInUse);
     for change in changes(id, &name) {
         see(&SyncEvent::Change(&change));
     }
