@@ -23,6 +23,7 @@ use super::encode::{EncodeJob, Encoded, encode};
 use super::failure::Failure;
 #[cfg(feature = "zstd")]
 use super::message::Message;
+use super::mounts::not_mounted;
 use super::record::{Located, Variant};
 use super::shared::{SharedDir, SharedIndex};
 use crate::hash::{self, Links};
@@ -117,7 +118,15 @@ impl Opener {
     /// Opens the file of an image, if it is still the indexed one. // S13
     fn open_file(&self, located: &Located) -> Result<File, Failure> {
         let dir = self.dir.get().ok_or(Failure::Gone)?;
-        let file = hash::open(&dir, &located.name, Links::Follow)?;
+        let file =
+            hash::open(&dir, &located.name, Links::Follow).map_err(|error| match Failure::from(
+                error,
+            ) {
+                Failure::Gone if self.index.mounts().hides(&dir, &located.name) => {
+                    Failure::Unavailable(not_mounted())
+                }
+                failure => failure,
+            })?;
         if !located.record.fingerprint.is_of(&file, &located.name)? {
             return Err(Failure::Changed);
         }
