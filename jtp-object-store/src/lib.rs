@@ -13,19 +13,32 @@
 //!
 //! ```
 //! use std::sync::Arc;
+//! use std::time::{Duration, Instant};
 //!
-//! use jtp_driver::store::ImageStore;
+//! use jtp_driver::store::{BoxFuture, ImageStore};
 //! use jtp_object_store::object_store::memory::InMemory;
 //! use jtp_object_store::object_store::{ObjectStoreExt, path::Path};
-//! use jtp_object_store::{Bucket, IndexerConfig, ObjectImages, RuntimeClock, StoreConfig};
+//! use jtp_object_store::{Bucket, Clock, IndexerConfig, ObjectImages, StoreConfig};
 //!
-//! # use jtp_async_std::Smol;
+//! /// `RuntimeClock` does the same for the runtimes of JTP.
+//! #[derive(Debug)]
+//! struct SmolClock;
+//!
+//! impl Clock for SmolClock {
+//!     fn now(&self) -> Instant {
+//!         Instant::now()
+//!     }
+//!
+//!     fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+//!         Box::pin(async move { _ = smol::Timer::after(duration).await })
+//!     }
+//! }
+//!
 //! # smol::block_on(async {
 //! let backend = Arc::new(InMemory::new());
 //! backend.put(&Path::from("photos/a.gif"), "GIF89a".into()).await?;
 //!
-//! let clock = Arc::new(RuntimeClock(Smol::default()));
-//! let bucket = Bucket::new(backend, Path::from("photos"), clock);
+//! let bucket = Bucket::new(backend, Path::from("photos"), Arc::new(SmolClock));
 //! let images = ObjectImages::open(bucket, StoreConfig::default()).await?;
 //! let report = images.indexer(IndexerConfig::default()).run_once().await?;
 //! assert_eq!(report.read, 1);
