@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use futures_util::stream::StreamExt;
+use futures_util::stream::TryStreamExt;
 
 use crate::catalog::SharedCatalog;
 use crate::error::Error;
 use crate::lease::Lease;
+use crate::names::is_candidate;
 use crate::pass::Pass;
 
 /// See [`IndexerConfig::compact_after`].
@@ -204,8 +205,15 @@ impl Indexer {
         }
     }
 
+    /// Whether the bucket has anything but what this crate wrote.
     async fn has_objects(&self) -> Result<bool, Error> {
-        let first = self.catalog.bucket().list_all().next().await;
-        first.transpose().map(|first| first.is_some())
+        let bucket = self.catalog.bucket();
+        let mut listing = bucket.list_all();
+        while let Some(meta) = listing.try_next().await? {
+            if bucket.key(&meta.location).is_some_and(is_candidate) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

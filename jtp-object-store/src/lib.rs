@@ -58,6 +58,7 @@ mod follower;
 mod format;
 mod indexer;
 mod lease;
+mod location;
 mod names;
 mod pass;
 mod permits;
@@ -72,6 +73,7 @@ pub use format::{Contents, ETag, FormatError, Identity, Object};
 #[doc(hidden)]
 pub use format::{check_decoding, framed};
 pub use indexer::{IndexReport, Indexer, IndexerConfig};
+pub use location::{Location, LocationError, Scheme};
 pub use object_store;
 pub use store::{ObjectImages, StoreConfig};
 

@@ -86,7 +86,12 @@ impl<'a> Pass<'a> {
             }
         }
         // The listing had no error, so what it did not contain has gone.
-        let gone = self.catalog.unlisted(&self.listed).into_iter();
+        let gone = self.catalog.unlisted(&self.listed);
+        if !gone.is_empty() {
+            // An error if the catalog has gone, too: the file system is not mounted.
+            self.catalog.pull(true).await?;
+        }
+        let gone = gone.into_iter();
         self.changes.extend(gone.map(|(key, object)| Proposal {
             key,
             before: Some(object),

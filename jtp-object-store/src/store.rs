@@ -111,6 +111,11 @@ impl ObjectImages {
         self.follower().run().await;
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &SharedCatalog {
+        &self.catalog
+    }
+
     pub(crate) fn follower(&self) -> Follower {
         Follower {
             catalog: Arc::clone(&self.catalog),

@@ -171,7 +171,7 @@ impl Schedule {
                     answer_lost: self.rng.below(3) * 10,
                     late: self.rng.below(3) * 10,
                     slow: self.rng.below(2) * 10,
-                    is_down: false,
+                    ..Faults::default()
                 };
                 self.world.store.shared().faults = faults;
             }

@@ -13,7 +13,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 
 use super::executor::{Executor, Rng, SimClock};
@@ -30,6 +31,8 @@ pub(super) struct Faults {
     pub(super) slow: u64,
     /// No request is answered.
     pub(super) is_down: bool,
+    /// The backend has no conditional updates.
+    pub(super) has_no_updates: bool,
 }
 
 /// The backend as one process sees it.
@@ -160,6 +163,12 @@ impl ObjectStore for SimStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
+        if self.shared().faults.has_no_updates && matches!(options.mode, PutMode::Update(_)) {
+            return Err(Error::NotImplemented {
+                operation: "update".to_owned(),
+                implementer: self.to_string(),
+            });
+        }
         match self.request("put").await {
             Fate::Failed => return Err(no_answer()),
             Fate::Late => {
@@ -327,7 +336,7 @@ impl World {
     }
 
     fn path(key: &str) -> Path {
-        Path::parse(format!("{PREFIX}/{key}")).unwrap()
+        Path::parse(format!("{PREFIX}/{key}").trim_end_matches('/')).unwrap()
     }
 
     /// Puts an object into the bucket, as another tool does.
