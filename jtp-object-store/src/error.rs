@@ -51,7 +51,42 @@ pub enum Error {
     CatalogMissing(String),
 }
 
+/// What is wrong, as far as a user can do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bucket or folder does not exist.
+    NoBucket,
+    /// The credentials are missing, wrong, or do not permit the operation.
+    Credentials,
+    /// The store cannot be reached.
+    Unreachable,
+    /// Something else.
+    Other,
+}
+
+/// The host that gives credentials to virtual machines. Without any in the environment it is asked for them.
+const METADATA_HOSTS: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
+
 impl Error {
+    /// What is wrong. An error of a bucket as a whole: an object that is missing is [`ErrorKind::NoBucket`], too.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        use object_store::Error as Backend;
+        match self {
+            Error::TimedOut { .. } => ErrorKind::Unreachable,
+            Error::Backend { source, .. } => match source {
+                Backend::NotFound { .. } => ErrorKind::NoBucket,
+                Backend::PermissionDenied { .. } | Backend::Unauthenticated { .. } => {
+                    ErrorKind::Credentials
+                }
+                Backend::Generic { source, .. } => generic_kind(&**source),
+                _ => ErrorKind::Other,
+            },
+            _ => ErrorKind::Other,
+        }
+    }
+
     /// Whether objects of the catalog cannot be decoded, so that another try does not help.
     #[must_use]
     pub fn is_damage(&self) -> bool {
@@ -82,5 +117,35 @@ impl Error {
             source,
             Backend::NotFound { .. } | Backend::Precondition { .. }
         )
+    }
+}
+
+/// The backends have no variants for these.
+fn generic_kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        text.push_str(&error.to_string());
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
+            return ErrorKind::NoBucket;
+        }
+        next = error.source();
+    }
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&METADATA_HOSTS) || has(&["redential", "Missing", "must be specified"]) {
+        ErrorKind::Credentials
+    } else if has(&[
+        "error sending request",
+        "dns error",
+        "connect",
+        "timed out",
+        "after 3 retries",
+    ]) {
+        ErrorKind::Unreachable
+    } else {
+        ErrorKind::Other
     }
 }

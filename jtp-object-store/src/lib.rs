@@ -68,7 +68,7 @@ mod store;
 
 pub use bucket::Bucket;
 pub use clock::{Clock, RuntimeClock};
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use format::{Contents, ETag, FormatError, Identity, Object};
 #[doc(hidden)]
 pub use format::{check_decoding, framed};

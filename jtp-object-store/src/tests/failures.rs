@@ -283,3 +283,57 @@ fn without_conditional_updates_each_server_indexes() {
         );
     }
 }
+
+#[test]
+fn an_object_that_another_server_adds_during_a_pass_is_not_removed_at_its_end() {
+    for seed in 0..10 {
+        let mut world = with_images(seed, 5);
+        let first = world.open();
+        let other = world.open();
+        let indexer = first.indexer(config());
+        world
+            .executor
+            .block_on(async move { indexer.run_once().await })
+            .unwrap();
+        // A pass that is paused after its listing.
+        world.put("slow.gif", &gif(50));
+        let indexer = first.indexer(config());
+        world
+            .executor
+            .spawn(0, async move { _ = indexer.pass().await });
+        world.executor.spawn(1, Arc::clone(&first).follow());
+        world.executor.run_for(Duration::from_millis(120), |_| {});
+        world.executor.pause(0);
+        world.put("new.gif", &gif(60));
+        let indexer = other.indexer(config());
+        world
+            .executor
+            .block_on(async move { indexer.pass().await })
+            .unwrap();
+        world.run(5);
+        let before = ImageStore::catalog(&*first).snapshot();
+        assert!(before.contains(ImageId::of(&gif(60))));
+        world.executor.resume(0);
+        world.run(5);
+        let after = ImageStore::catalog(&*first).snapshot();
+        assert!(
+            after.changes_since(&before).removed.is_empty(),
+            "seed {seed}"
+        );
+        assert_eq!(after.len(), 7);
+    }
+}
+
+#[test]
+fn a_lost_answer_to_a_renewal_does_not_lose_the_lease() {
+    let mut world = with_images(10, 1);
+    for process in 0..2 {
+        world.start(process, Some(config()));
+    }
+    world.run(20);
+    let first = holder(&world);
+    // What became of a put is found out by reading.
+    world.store.shared().faults.puts_unanswered = true;
+    world.run(120);
+    assert_eq!(holder(&world), first);
+}

@@ -31,6 +31,8 @@ pub(super) struct Faults {
     pub(super) slow: u64,
     /// No request is answered.
     pub(super) is_down: bool,
+    /// Puts are made, and their answers are lost.
+    pub(super) puts_unanswered: bool,
     /// The backend has no conditional updates.
     pub(super) has_no_updates: bool,
 }
@@ -169,7 +171,12 @@ impl ObjectStore for SimStore {
                 implementer: self.to_string(),
             });
         }
-        match self.request("put").await {
+        let fate = self.request("put").await;
+        let fate = match self.shared().faults.puts_unanswered {
+            true => Fate::Lost,
+            false => fate,
+        };
+        match fate {
             Fate::Failed => return Err(no_answer()),
             Fate::Late => {
                 let put = Some((payload, options));
