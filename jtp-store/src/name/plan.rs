@@ -11,7 +11,7 @@ use jtp_core::{FileType, ImageId, nfc};
 
 use self::id_hash::IdHash;
 use super::folder_table::FolderTable;
-use super::{FileName, NameArena, is_plain, suffix_id};
+use super::{FileName, NameArena, fold_case, is_plain, suffix_id};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -177,6 +177,13 @@ impl NamePlan {
         let first = self.group(folded)?;
         let is_only = self.next(first) == NONE && !self.is_folder(folded);
         is_only.then(|| self.ids[index(first)])
+    }
+
+    /// Whether it is certain, by a quick look, that an image with this name in the catalog concerns no other image's name. If
+    /// not, that is to be found out. // R5
+    #[must_use]
+    pub fn is_unrelated(&self, name: &str) -> bool {
+        is_plain(name) && self.group(&fold_case(name)).is_none()
     }
 
     /// Whether an image of the plan is in a folder whose path has this [fold](super::fold_case). // W9

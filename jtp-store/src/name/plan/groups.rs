@@ -14,8 +14,15 @@ impl NamePlan {
 
     /// The first image of the group with this fold.
     pub(super) fn group(&self, folded: &str) -> Option<u32> {
-        let is = |slot: &u32| *fold_case(&self.safe_text(*slot)) == *folded;
-        self.groups.find(self.hasher.hash_one(folded), is).copied()
+        self.group_hashed(self.hasher.hash_one(folded), folded)
+    }
+
+    fn group_hashed(&self, hash: u64, folded: &str) -> Option<u32> {
+        let is = |slot: &u32| match self.is_plain(*slot) {
+            true => self.listed_name(*slot).eq_ignore_ascii_case(folded),
+            false => *self.safe_name(*slot).folded() == *folded,
+        };
+        self.groups.find(hash, is).copied()
     }
 
     pub(super) fn first_listed(&self, name: &str) -> Option<u32> {
@@ -46,7 +53,7 @@ impl NamePlan {
         let safe = self.safe_text(slot);
         let folded = fold_case(&safe);
         let hash = self.hasher.hash_one(&*folded);
-        let Some(first) = self.group(&folded) else {
+        let Some(first) = self.group_hashed(hash, &folded) else {
             let in_folders = self.folders.is_some();
             let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
             let rehash = |slot: &u32| {
