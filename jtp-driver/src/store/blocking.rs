@@ -188,8 +188,10 @@ fn open_one(
 ) -> Result<OpenImage, StoreError> {
     let length = usize::try_from(image.length).unwrap_or(usize::MAX);
     let id = image.id;
-    if let Some(bytes) = body.in_memory().filter(|bytes| bytes.len() == length) {
-        return Ok(OpenImage::whole(image, bytes));
+    if length <= max_first {
+        if let Some(bytes) = body.in_memory().filter(|bytes| bytes.len() == length) {
+            return Ok(OpenImage::whole(image, bytes));
+        }
     }
     let first = read_exact(&*body, id, 0, length.min(max_first))?;
     if first.len() == length {
