@@ -13,8 +13,17 @@ pub(crate) struct Tls {
 /// Created once per run.
 pub(crate) fn tls() -> &'static Tls {
     static TLS: OnceLock<Tls> = OnceLock::new();
-    TLS.get_or_init(|| {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    TLS.get_or_init(|| Tls::of(vec!["localhost".to_owned()]))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+impl Tls {
+    /// A server with these names.
+    pub(crate) fn of(names: Vec<String>) -> Tls {
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let certificate = made.cert.der().clone();
         let server = rustls::ServerConfig::builder_with_provider(provider())
@@ -27,14 +36,8 @@ pub(crate) fn tls() -> &'static Tls {
             server: Arc::new(server),
             certificate,
         }
-    })
-}
+    }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-impl Tls {
     /// A client configuration that trusts the certificate and offers these protocols, with this version of TLS.
     pub(crate) fn client_with(
         &self,

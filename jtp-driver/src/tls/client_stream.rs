@@ -169,7 +169,7 @@ impl<T: Transport> ClientStream<T> {
                 // Needs more input, or is closed on both sides. There is no early data on this side.
                 Ok(_) => false,
                 Err(error) => {
-                    self.queue_alert();
+                    self.queue_alert(&error);
                     return Err(error);
                 }
             };
@@ -180,16 +180,16 @@ impl<T: Transport> ClientStream<T> {
         }
     }
 
-    /// After an error: the alerts that rustls has for the peer.
-    fn queue_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self
-            .connection
-            .process_tls_records(self.input.unused_mut())
-            .state
-        {
-            if append(&mut self.output, 0, |out| encode(&mut data, out)).is_err() {
-                return;
-            }
+    /// After an error: the alert that rustls has for the peer. Asked once only: without an alert, rustls would process
+    /// the rest of the input.
+    fn queue_alert(&mut self, error: &rustls::Error) {
+        if matches!(error, rustls::Error::AlertReceived(_)) {
+            return; // It is not answered.
+        }
+        let status = self.connection.process_tls_records(self.input.unused_mut());
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state {
+            // Without the alert, the peer sees the end of the connection.
+            let _ = append(&mut self.output, 0, |out| encode(&mut data, out));
         }
     }
 
