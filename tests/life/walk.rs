@@ -312,7 +312,7 @@ impl Walk {
             }
             client.end_disturbed();
         }
-        let (_, listed, time) = self.server.await_catalog(&self.workdir);
+        let (listed, time) = self.server.await_catalog(&self.workdir);
         self.note(format!(
             "the server lists {} images after {time:?}",
             listed.len()
