@@ -92,7 +92,9 @@ impl<R: Runtime> Run<R> {
                 self.session.set_folder(folder);
             }
         } else {
-            self.session.set_folder(OutputFolder::open(&self.path)?);
+            let folder = OutputFolder::open(&self.path)?;
+            folder.index_stored();
+            self.session.set_folder(folder);
         }
         Ok(())
     }
