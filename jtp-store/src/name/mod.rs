@@ -6,6 +6,7 @@ mod extension;
 mod fold;
 mod folder_table;
 mod folders;
+mod plain;
 mod plan;
 
 use std::borrow::{Borrow, Cow};
@@ -48,6 +49,9 @@ impl FileName {
     /// The safe form of a name from a catalog, as one component; `<id>.<ext>` for an empty name. A safe name is not changed.
     #[must_use]
     pub fn new(name: &str, id: ImageId, file_type: FileType) -> FileName {
+        if plain::is_plain(name) {
+            return FileName(name.to_owned());
+        }
         let mut safe = without_harm(name);
         if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
             return FileName::of_id(id, file_type);
