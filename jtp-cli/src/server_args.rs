@@ -150,7 +150,7 @@ pub struct ServerArgs {
     )]
     pub no_tls: bool,
 
-    /// Refuse plain TCP [default: accept it from this machine only]
+    /// Refuse plain TCP [default: plain TCP from this machine only]
     #[arg(long, conflicts_with = "allow_plain", help_heading = "TLS")]
     pub require_tls: bool,
 
@@ -166,7 +166,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "PATH", requires = "cert", help_heading = "TLS")]
     pub key: Option<PathBuf>,
 
-    /// Admit only the clients with these keys: lines "sha256:HEX name", # comments. Implies --require-tls
+    /// Admit only clients whose keys are in this file: lines "sha256:HEX name", # comments. Implies --require-tls
     #[arg(
         long,
         value_name = "FILE",
@@ -208,12 +208,12 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_connections_per_ip: Option<usize>,
 
-    /// Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most.
-    /// 0 means no limit [default: half of --max-connections]
+    /// Maximum concurrent clients that watch. Above it, the one that has been idle longest is disconnected, of the address
+    /// with the most. 0 means no limit [default: half of --max-connections]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_watchers: Option<usize>,
 
-    /// Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit
+    /// Maximum concurrent TLS handshakes; others wait, and client addresses take turns. 0 means no limit
     /// [default: 4 per processor]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_handshakes: Option<usize>,

@@ -229,9 +229,12 @@ mod system {
         // They limit the processors of this process, from which numbers of threads are derived.
         let control_groups = BTreeSet::from(["/sys/fs/cgroup".into()]);
         let own_control_group = BTreeSet::from(["/proc/self/cgroup".into()]);
+        // A disk that is mounted in a sub-folder is found by it.
+        let mount_table = BTreeSet::from(["/proc/self/mountinfo".into()]);
         let grants = [
             (&control_groups, read),
             (&own_control_group, AccessFs::ReadFile.into()),
+            (&mount_table, AccessFs::ReadFile.into()),
             (&needs.read_folders, read),
             (&needs.read_files, AccessFs::ReadFile.into()),
             (&needs.write_folders, write),

@@ -2,6 +2,7 @@
 
 mod case;
 mod error;
+mod exclusive;
 mod index;
 mod listing;
 mod moves;
@@ -26,11 +27,12 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::{Image, ImageId};
+use jtp_core::{FileType, Image, ImageId};
 
 use crate::FileName;
 use crate::file_system::FileSystem;
 pub use error::OutputError;
+pub use exclusive::FolderLock;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;
@@ -309,6 +311,16 @@ impl OutputFolder {
     pub fn is_image(&self, name: &str) -> Result<bool, OutputError> {
         let failed = |e| OutputError::new(&self.0.path.join(name), e);
         self.0.is_image(name).map_err(failed)
+    }
+
+    /// The type of the file with this name: by its first bytes where they tell, else by its extension. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: the file cannot be read.
+    pub fn image_type(&self, name: &str) -> Result<FileType, OutputError> {
+        let failed = |e| OutputError::new(&self.0.path.join(name), e);
+        self.0.image_type(name).map_err(failed)
     }
 
     /// Gives the regular file `from` the name `to`. Blocking. // R5 R8
