@@ -49,7 +49,11 @@ impl<R: Runtime> Run<R> {
     pub(super) async fn list(&mut self, rescan: bool) -> Result<(), Error> {
         let scan = self.start_scan(rescan || !self.is_known)?;
         let begun = self.runtime.now();
-        let received = self.receive_list().await?;
+        let received = self.receive_list().await;
+        if received.is_err() {
+            self.session.state().planner.list_failed();
+        }
+        let received = received?;
         self.list_time = self.runtime.now().saturating_duration_since(begun);
         self.end_list(received, scan).await
     }
