@@ -4,6 +4,7 @@ mod case;
 mod error;
 mod exclusive;
 mod index;
+mod known_id;
 mod listing;
 mod moves;
 mod pending;
@@ -31,6 +32,7 @@ use jtp_core::{FileType, Image, ImageId};
 
 use crate::FileName;
 use crate::file_system::FileSystem;
+use crate::known::KnownContents;
 pub use error::OutputError;
 pub use exclusive::FolderLock;
 pub use moves::MoveError;
@@ -98,6 +100,8 @@ pub(super) struct Inner {
     lacks_noreplace: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
+    /// The index, once it was needed.
+    known: Mutex<Option<Arc<KnownContents>>>,
     /// Nothing is created, changed or removed.
     read_only: bool,
 }
@@ -174,6 +178,7 @@ impl OutputFolder {
             counter,
             lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
+            known: Mutex::default(),
             read_only,
         })))
     }
@@ -243,6 +248,7 @@ impl OutputFolder {
         let failed = |e| OutputError::new(&self.0.path, e);
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        *self.0.known() = None;
         let before = index::load(&self.0, mode);
         let scanner = scan::Scanner {
             folder: &self.0,
@@ -356,6 +362,7 @@ impl OutputFolder {
     /// program that exits while other threads still have handles. Call it when no image is being written; another image
     /// makes the lock file again.
     pub fn close(&self) {
+        *self.0.known() = None;
         self.0.end_run();
     }
 

@@ -180,7 +180,7 @@ impl Session {
         };
         let source = look(folder, from)?;
         let is_own = source.is_same_file(&over);
-        if !self.holds(folder, from, &source, id)?
+        if !self.surely_holds(folder, from, &source, id)?
             || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
             || !self.state().planner.is_current(id)
         {
@@ -279,8 +279,9 @@ impl Session {
         self.contains(folder, name, file, id)
     }
 
-    /// The same for a file that is lost if it contains something else. In a sub-folder it is read again in any case: the path
-    /// may lead to another old file since a folder was moved, which changes no time of the files in it.
+    /// The same directly before a file is moved, replaced or deleted. In a sub-folder its age proves nothing: the path may lead
+    /// to another old file since a folder was moved, which changes no time of the files in it. The index of the scan knows
+    /// the file by its inode, under whatever path; others are read again.
     pub(super) fn surely_holds(
         &self,
         folder: &OutputFolder,
@@ -288,9 +289,12 @@ impl Session {
         file: &FileState,
         id: ImageId,
     ) -> Result<bool, Obstacle> {
-        match is_below(name) {
-            true => self.contains(folder, name, file, id),
-            false => self.holds(folder, name, file, id),
+        if !is_below(name) {
+            return self.holds(folder, name, file, id);
+        }
+        match folder.known_id(file) {
+            Some(known) if known == id => Ok(true),
+            _ => self.contains(folder, name, file, id),
         }
     }
 
