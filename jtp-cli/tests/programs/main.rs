@@ -16,6 +16,7 @@ mod logging;
 mod metrics;
 mod migration;
 mod mirror;
+mod mirror_bounds;
 mod mirror_reports;
 mod pages;
 mod pipes;
