@@ -17,6 +17,7 @@ mod logging;
 mod metrics;
 mod migration;
 mod mirror;
+mod mirror_bounds;
 mod mirror_reports;
 mod options;
 mod pages;

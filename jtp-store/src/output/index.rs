@@ -60,7 +60,15 @@ impl Inner {
         self.index().flush_or_log(self);
     }
 
-    /// Reads the index, in the mode that uses it. A missing or damaged one is empty.
+    /// Reads the index, with what was entered until now, between two scans.
+    pub(super) fn read_index(&self) -> IdTable {
+        self.flush_index();
+        open_log(self).map_or_else(IdTable::default, |(file, length)| {
+            IdTable::read(file, expected_records(length)).0
+        })
+    }
+
+    /// Reads the index for a scan, in the mode that uses it. A missing or damaged one is empty.
     pub(super) fn load_index(&self, mode: ScanMode) -> IdTable {
         self.flush_index();
         let mut index = self.index();
@@ -73,8 +81,7 @@ impl Inner {
         if mode == ScanMode::Rehash {
             return IdTable::default();
         }
-        let expected = usize::try_from(length.min(known::MAX_LEN)).unwrap_or(0) / RECORD_LEN;
-        let (table, end) = IdTable::read(file, expected);
+        let (table, end) = IdTable::read(file, expected_records(length));
         index.end = end;
         table
     }
@@ -250,6 +257,11 @@ impl Drop for NewLog<'_> {
             let _ = self.folder.dir.remove_file(&self.name);
         }
     }
+}
+
+/// How many records fit in this length.
+fn expected_records(length: u64) -> usize {
+    usize::try_from(length.min(known::MAX_LEN)).unwrap_or(0) / RECORD_LEN
 }
 
 /// The index file and its length.

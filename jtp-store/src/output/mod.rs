@@ -5,6 +5,7 @@ mod error;
 mod exclusive;
 mod id_table;
 mod index;
+mod known_id;
 mod listing;
 mod moves;
 mod pending;
@@ -35,6 +36,7 @@ use crate::FileName;
 use crate::file_system::FileSystem;
 pub use error::OutputError;
 pub use exclusive::FolderLock;
+use id_table::IdTable;
 use index::Index;
 pub use moves::MoveError;
 pub use pending::PendingFile;
@@ -101,6 +103,8 @@ pub(super) struct Inner {
     lacks_noreplace: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
+    /// The index, once it was needed.
+    known: Mutex<Option<Arc<IdTable>>>,
     /// Nothing is created, changed or removed.
     read_only: bool,
     index: Mutex<Index>,
@@ -180,6 +184,7 @@ impl OutputFolder {
             counter,
             lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
+            known: Mutex::default(),
             read_only,
             index: Mutex::default(),
             indexes_stored: AtomicBool::new(false),
@@ -251,6 +256,7 @@ impl OutputFolder {
         let failed = |e| OutputError::new(&self.0.path, e);
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        *self.0.known() = None;
         let before = self.0.load_index(mode);
         let scanner = scan::Scanner {
             folder: &self.0,
@@ -377,6 +383,7 @@ impl OutputFolder {
     /// makes the lock file again.
     pub fn close(&self) {
         self.0.flush_index();
+        *self.0.known() = None;
         self.0.end_run();
     }
 

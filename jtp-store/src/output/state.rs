@@ -128,6 +128,12 @@ impl FileState {
         })
     }
 
+    /// What the system says of a regular file whose inode and ctime prove something.
+    pub(super) fn trusted_stat(&self) -> Option<&Stat> {
+        let file = self.file().filter(|file| file.is_trusted)?;
+        Some(&file.stat)
+    }
+
     fn file(&self) -> Option<&RegularFile> {
         match &self.0 {
             Kind::File(file) => Some(file),
