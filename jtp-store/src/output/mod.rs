@@ -348,6 +348,17 @@ impl OutputFolder {
         self.0.rename(from, from_state, to, over)
     }
 
+    /// Enters a file in the index that [`rename`](OutputFolder::rename) has just given the name `to`, so that the next scan
+    /// does not read it: a rename sets its ctime. `from_state` is that which it was renamed with, and `id` what it contains.
+    /// Does nothing if the file has changed since, or had changed just before, and unless the folder
+    /// [indexes what is stored](OutputFolder::index_stored). Blocking.
+    pub fn index_renamed(&self, to: &FileName, from_state: &FileState, id: ImageId) {
+        if self.0.indexes_stored.load(Ordering::Relaxed) {
+            // An error shows again when the file is read.
+            let _ = self.0.enter_renamed(to.as_str(), from_state, id);
+        }
+    }
+
     /// From now on, images are entered in the index of [`OutputFolder::scan`] when they are stored, so that the next scan
     /// does not read them: those that are [placed](StagedFile::place) or [committed](PendingFile::commit). Call
     /// [`OutputFolder::close`] at the end: the last of them are written to the index file then, and others now and then.

@@ -194,6 +194,7 @@ impl Session {
             Err(_) if backed_up => return Err(Obstacle::Stale),
             renamed => renamed?,
         }
+        folder.index_renamed(to, &source, id);
         if self.mirror.is_some() && is_below(from) {
             self.state().emptied.insert(from.clone());
         }
