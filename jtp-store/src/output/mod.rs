@@ -2,6 +2,7 @@
 
 mod case;
 mod error;
+mod exclusive;
 mod id_table;
 mod index;
 mod listing;
@@ -28,11 +29,12 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::Dir;
-use jtp_core::{Image, ImageId};
+use jtp_core::{FileType, Image, ImageId};
 
 use crate::FileName;
 use crate::file_system::FileSystem;
 pub use error::OutputError;
+pub use exclusive::FolderLock;
 use index::Index;
 pub use moves::MoveError;
 pub use pending::PendingFile;
@@ -194,9 +196,10 @@ impl OutputFolder {
     /// processor but never on two at once. Blocking. // R2 R8
     ///
     /// The memory does not depend on the number of files, except for the index: with [`ScanMode::Ids`], files that are
-    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again. Their IDs are in the hidden
-    /// file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file. Files longer than any image
-    /// are never read ([`FileContent::TooLong`]).
+    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again, nor are those that were stored
+    /// since ([`OutputFolder::index_stored`]). Their IDs are in the hidden file `.jtp-index`, which is rebuilt if it is lost;
+    /// it takes some 51 bytes for each file, and 16 in memory. Files longer than any image are never read
+    /// ([`FileContent::TooLong`]).
     ///
     /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
     /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
@@ -317,6 +320,16 @@ impl OutputFolder {
     pub fn is_image(&self, name: &str) -> Result<bool, OutputError> {
         let failed = |e| OutputError::new(&self.0.path.join(name), e);
         self.0.is_image(name).map_err(failed)
+    }
+
+    /// The type of the file with this name: by its first bytes where they tell, else by its extension. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: the file cannot be read.
+    pub fn image_type(&self, name: &str) -> Result<FileType, OutputError> {
+        let failed = |e| OutputError::new(&self.0.path.join(name), e);
+        self.0.image_type(name).map_err(failed)
     }
 
     /// Gives the regular file `from` the name `to`. Blocking. // R5 R8

@@ -50,11 +50,15 @@ impl Received {
 impl<R: Runtime> Run<R> {
     /// Requests the catalog and passes it to the planner. `rescan`: what the folder contains, too.
     pub(super) async fn list(&mut self, rescan: bool) -> Result<(), Error> {
-        let scan = self.start_scan(rescan || !self.is_known)?;
-        let begun = self.runtime.now();
-        let received = self.receive_list().await?;
-        self.list_time = self.runtime.now().saturating_duration_since(begun);
-        self.end_list(received, scan).await
+        loop {
+            let scan = self.lock_and_scan(rescan || !self.is_known).await?;
+            let begun = self.runtime.now();
+            let received = self.receive_list().await?;
+            self.list_time = self.runtime.now().saturating_duration_since(begun);
+            if self.lock_new_folder(scan.is_some()).await? {
+                return self.end_list(received, scan).await;
+            }
+        }
     }
 
     /// Begins to scan the folder. One that does not exist is created after the first LIST, so that a wrong address
@@ -91,7 +95,7 @@ impl<R: Runtime> Run<R> {
     }
 
     /// One that is only looked at may be missing.
-    fn open_folder(&self) -> Result<(), Error> {
+    pub(super) fn open_folder(&self) -> Result<(), Error> {
         if self.session.folder().is_ok() {
             return Ok(());
         }
@@ -140,7 +144,7 @@ impl<R: Runtime> Run<R> {
             let state = &mut *self.session.state();
             let report = state.planner.end_list(received.is_complete());
             if self.session.mirror.is_some() {
-                let selects = |name: &str| self.session.selection.selects_extra(name);
+                let selects = |name: &str| self.session.selects_extra(name);
                 state.present = state.planner.present_selected(selects);
                 state.awaits_mirror = true;
             }

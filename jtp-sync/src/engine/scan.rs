@@ -33,7 +33,7 @@ impl Scanned {
     pub(super) fn unreadable_in(&self, selection: &Selection) -> u64 {
         let is_out = |(name, _): &&(OsString, io::Error)| {
             let name = name.to_string_lossy();
-            !name.ends_with('/') && !selection.selects_extra(&name)
+            !name.ends_with('/') && !selection.selects_extra(&name, || None)
         };
         let out = self.unreadable.iter().filter(is_out).count();
         self.unreadable_count - u64::try_from(out).unwrap_or(0)
