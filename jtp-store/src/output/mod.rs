@@ -201,9 +201,10 @@ impl OutputFolder {
     /// processor but never on two at once. Blocking. // R2 R8
     ///
     /// The memory does not depend on the number of files, except for the index: with [`ScanMode::Ids`], files that are
-    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again. Their IDs are in the hidden
-    /// file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file. Files longer than any image
-    /// are never read ([`FileContent::TooLong`]).
+    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again, nor are those that were stored
+    /// since ([`OutputFolder::index_stored`]). Their IDs are in the hidden file `.jtp-index`, which is rebuilt if it is lost;
+    /// it takes some 51 bytes for each file, and 16 in memory. Files longer than any image are never read
+    /// ([`FileContent::TooLong`]).
     ///
     /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
     /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
@@ -364,6 +365,17 @@ impl OutputFolder {
             return Err(MoveError::Folder(OutputError::new(&path, e)));
         }
         self.0.rename(from, from_state, to, over)
+    }
+
+    /// Enters a file in the index that [`rename`](OutputFolder::rename) has just given the name `to`, so that the next scan
+    /// does not read it: a rename sets its ctime. `from_state` is that which it was renamed with, and `id` what it contains.
+    /// Does nothing if the file has changed since, or had changed just before, and unless the folder
+    /// [indexes what is stored](OutputFolder::index_stored). Blocking.
+    pub fn index_renamed(&self, to: &FileName, from_state: &FileState, id: ImageId) {
+        if self.0.indexes_stored.load(Ordering::Relaxed) {
+            // An error shows again when the file is read.
+            let _ = self.0.enter_renamed(to.as_str(), from_state, id);
+        }
     }
 
     /// From now on, images are entered in the index of [`OutputFolder::scan`] when they are stored, so that the next scan

@@ -54,7 +54,7 @@ const MAX_UNLISTED: usize = 1000;
 /// No interruption loses an image: the names of files that are kept aside are visible, so the next run finds them.
 ///
 /// It takes 40 to 50 bytes for each listed image, and the name once: for a million images with names of 20 bytes, 64 to
-/// 70 MB, and some 100 MB while the folder's inventory is compared with the first LIST. A file under the name of its
+/// 70 MB, and some 100 MB while an inventory of the whole folder is compared with the first LIST. A file under the name of its
 /// image takes nothing more; any other file takes 25 to 45 bytes and its name.
 ///
 /// ```
