@@ -30,6 +30,7 @@ mod server;
 mod service_manager;
 mod signals;
 mod support;
+mod system_calls;
 mod tls;
 mod trust;
 mod usage;
