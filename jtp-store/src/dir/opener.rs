@@ -22,6 +22,7 @@ use super::encode::{EncodeJob, Encoded, encode};
 use super::failure::Failure;
 #[cfg(feature = "zstd")]
 use super::message::Message;
+use super::mounts::not_mounted;
 use super::record::{Located, Variant};
 use super::shared::{SharedDir, SharedIndex};
 use crate::hash::{self, Links};
@@ -116,7 +117,13 @@ impl Opener {
     fn open_body(&self, located: &Located) -> Result<Arc<dyn BlockingBody>, Failure> {
         let (record, name) = (&located.record, &located.name);
         let dir = self.dir.get().ok_or(Failure::Gone)?;
-        let file = hash::open(&dir, name, Links::Follow)?;
+        let file =
+            hash::open(&dir, name, Links::Follow).map_err(|error| match Failure::from(error) {
+                Failure::Gone if self.index.mounts().hides(&dir, name) => {
+                    Failure::Unavailable(not_mounted())
+                }
+                failure => failure,
+            })?;
         if is_read_at_once(record) {
             let bytes = read_at_once(&file, record, name)?;
             // From memory, no change would be noticed any more that the metadata of the file do not show.

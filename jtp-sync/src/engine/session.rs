@@ -88,7 +88,7 @@ pub(super) struct State {
     pub(super) relist: bool,
     /// Another server is used since the last LIST. Its catalog decides. // R8
     pub(super) is_other_server: bool,
-    /// Another server was used since the run began.
+    /// An earlier catalog of this run is from another server.
     pub(super) server_changed: bool,
     /// Selected images in the folder when the last LIST ended.
     pub(super) present: u64,
