@@ -34,6 +34,7 @@ mod server;
 mod service_manager;
 mod signals;
 mod support;
+mod system_calls;
 mod tls;
 mod trees;
 mod trust;
