@@ -11,3 +11,6 @@ mod support;
 
 #[path = "everyday/mod.rs"]
 mod everyday;
+
+#[path = "life/mod.rs"]
+mod life;

@@ -6,6 +6,7 @@ mod failure;
 pub mod json;
 mod lines;
 mod mirror;
+mod names;
 mod progress;
 mod summary;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use jtp_core::ImageId;
 use jtp_store::FileName;
-use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+use jtp_sync::{Blocker, Cause, ListReport, Reason, SyncEvent, Totals};
 use jtp_tokio::client::ReplicaError;
 use tokio::time::MissedTickBehavior;
 
@@ -31,6 +32,7 @@ use crate::terminal::{stderr_line, stdout_line};
 use bar::Bar;
 use failure::{FailureKind, failure_text, is_failure};
 use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
+use names::Misnamed;
 use progress::Progress;
 use summary::Counts;
 
@@ -74,6 +76,7 @@ struct State {
     deleted: u64,
     has_reported_watch: bool,
     lines: Lines,
+    misnamed: Misnamed,
     /// What the last retry was about.
     retried: String,
     /// The fewest connections that the server left, if it refused some.
@@ -166,6 +169,10 @@ impl Reporter {
         match event {
             // Results follow on stdout.
             SyncEvent::Change(_) | SyncEvent::Difference(_) => self.state().bar.close(),
+            SyncEvent::FolderInUse => self.note(format_args!(
+                "waiting for another client that is syncing {}",
+                escaped(&self.args.out.to_string_lossy())
+            )),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => self.limited(
                 LineKind::Unreadable,
@@ -193,8 +200,9 @@ impl Reporter {
                 id,
                 name,
                 reason,
+                blocker,
                 cause,
-            } => self.refused(*id, *name, *reason, *cause),
+            } => self.refused(*id, *name, (*reason, *blocker), *cause),
             SyncEvent::NotListed { id } => self.not_listed(*id),
             SyncEvent::Deleted { name, .. } => self.deleted(name),
             SyncEvent::DeleteFailed { name, cause } => self.delete_failed(name, cause),
@@ -263,6 +271,8 @@ impl Reporter {
             state.lists += 1;
             state.retried.clear();
             state.counts.listed = report.entries - report.doubled;
+            // The files to delete are chosen again.
+            state.counts.undeleted = 0;
             // Before the first LIST the client knows of no image.
             state.counts.gone += report.gone;
         }
@@ -308,6 +318,7 @@ impl Reporter {
     fn renamed(&self, id: ImageId, from: &str, to: &FileName, aside: bool) {
         let (style, count) = {
             let State {
+                misnamed,
                 counts,
                 style,
                 renames,
@@ -320,6 +331,9 @@ impl Reporter {
             } else {
                 counts.kept_aside.remove(&id);
                 counts.renamed += 1;
+                if !to.as_str().contains(&id.to_string()) {
+                    misnamed.remove(id);
+                }
             }
             (*style, *renames)
         };
@@ -341,18 +355,21 @@ impl Reporter {
         }
     }
 
-    fn refused(&self, id: ImageId, name: Option<&FileName>, reason: Reason, cause: Option<&Cause>) {
+    fn refused(
+        &self,
+        id: ImageId,
+        name: Option<&FileName>,
+        (reason, blocker): (Reason, Option<&Blocker>),
+        cause: Option<&Cause>,
+    ) {
         let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
-        let text = failure_text(reason, cause, &self.args);
+        let text = failure_text(reason, (blocker, cause), &self.args);
         if !is_failure(reason, cause) {
             if self.args.keep_existing && reason == Reason::NameTaken {
                 // As the user has asked for.
                 tracing::info!(%name, %id, "stored with its ID in its name");
-            } else if self.state().style != Style::Quiet {
-                self.limited(
-                    LineKind::Name,
-                    format_args!("warning: {name} ({id}): {text}"),
-                );
+            } else {
+                self.misnamed(id, blocker);
             }
             return;
         }
@@ -361,6 +378,18 @@ impl Reporter {
             LineKind::Failed,
             format_args!("failed: {name} ({id}): {text}"),
         );
+    }
+
+    /// An image has its ID in its name. A later step of the job may give it its own name, so the line comes at the end.
+    fn misnamed(&self, id: ImageId, blocker: Option<&Blocker>) {
+        let (is_new, style) = {
+            let state = &mut *self.state();
+            (state.misnamed.add(id, blocker), state.style)
+        };
+        if let (true, Style::Watch, Some(blocker)) = (is_new, style, blocker) {
+            let line = names::line(blocker, 1);
+            self.limited(LineKind::Name, format_args!("warning: {line}"));
+        }
     }
 
     fn failed(&self, kind: FailureKind) {
@@ -394,6 +423,10 @@ impl Reporter {
     fn end(&self, state: &mut State) {
         state.bar.close();
         state.lines.print_rest();
+        match state.style {
+            Style::Quiet => {}
+            Style::Job | Style::Plan | Style::Watch => state.misnamed.print(),
+        }
         let fewer = state.connections.take();
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
             stderr_line(format_args!(
@@ -415,7 +448,8 @@ impl Reporter {
         if let Some(json) = &self.json {
             json.write(&state.counts.object(totals, time));
         } else if state.style == Style::Job {
-            let line = state.counts.line(totals, time);
+            let backup = self.args.backup_dir.as_deref();
+            let line = state.counts.line(totals, time, backup);
             let _ = stdout_line(format_args!("{line}"));
         }
     }
@@ -439,6 +473,7 @@ impl State {
             deleted: 0,
             has_reported_watch: false,
             lines: Lines::new(style == Style::Watch),
+            misnamed: Misnamed::default(),
             retried: String::new(),
             connections: None,
         }

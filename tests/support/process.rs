@@ -71,7 +71,12 @@ impl WorkDir {
     }
 
     pub(crate) fn of(images: &[TestImage]) -> WorkDir {
-        let workdir = WorkDir(tempfile::tempdir().unwrap());
+        WorkDir::in_folder(&std::env::temp_dir(), images)
+    }
+
+    /// In a folder of the test's choice, for another file system.
+    pub(crate) fn in_folder(folder: &Path, images: &[TestImage]) -> WorkDir {
+        let workdir = WorkDir(tempfile::tempdir_in(folder).unwrap());
         fs::create_dir(workdir.images()).unwrap();
         for image in images {
             workdir.add(&image.name, &image.bytes);
@@ -97,6 +102,11 @@ impl WorkDir {
 
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Whether the folder stays at the end.
+    pub(crate) fn keep(&mut self, keep: bool) {
+        self.0.disable_cleanup(keep);
     }
 
     /// A command that runs a program in this folder.

@@ -17,23 +17,25 @@ use jtp_core::ImageId;
 
 #[cfg(feature = "zstd")]
 use super::compressor::{Compressor, FollowUp};
+use super::emptied::Emptied;
 #[cfg(feature = "zstd")]
 use super::encode::Encoded;
 use super::folder::Folder;
 use super::index_file::IndexFile;
 use super::index_log::IndexLog;
 use super::initial::InitialIndex;
+use super::initial_scan::InitialScan;
 use super::left_out::{LeftOut, LeftOutReason};
 use super::links::Links;
 use super::message::Message;
 use super::non_images::SharedLeftOut;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
-#[cfg(feature = "zstd")]
 use super::record::Name;
 use super::retained::Retained;
-use super::scan::{self, InitialScan};
+use super::scan::{self, Files};
 use super::schedule::FileEvent;
+use super::scope::Folders;
 use super::select::{Naming, Selection};
 use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
@@ -78,8 +80,8 @@ pub(super) struct Indexer {
     index_log: IndexLog,
     /// Whether retained files may have been found again.
     may_forget: bool,
-    /// Whether the log says already that the folder cannot be scanned for a shortage.
-    shortage_logged: bool,
+    /// Whether the log says already that the folder cannot be scanned, and its images stay listed.
+    failure_logged: bool,
     /// Why the folder cannot be read, as logged.
     lost: Option<String>,
     /// Limits the lines about other reasons: whoever renames folders can change them again and again.
@@ -123,7 +125,8 @@ impl Indexer {
                 outbox.send(message).is_ok()
             }
         };
-        let pool = Pool::start(settings.hashing_threads, &known, left_out, stop, report)?;
+        let threads = settings.hashing_threads;
+        let pool = Pool::start(threads, &known, left_out, index.mounts(), stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
         let folder = Folder::new(
             settings.folder,
@@ -141,7 +144,12 @@ impl Indexer {
             index: Arc::clone(index),
             known: Arc::clone(&known),
             folder,
-            tracker: Tracker::new(Arc::clone(index), Arc::clone(left_out), initial),
+            tracker: Tracker::new(
+                Arc::clone(index),
+                Arc::clone(left_out),
+                Emptied::new(Arc::clone(&known)),
+                initial,
+            ),
             links: Links::default(),
             left_out: Arc::clone(left_out),
             scanned: LeftOut::default(),
@@ -152,7 +160,7 @@ impl Indexer {
             publisher: Publisher::new(Arc::clone(index), live.clone()),
             index_log: IndexLog::new(index_file, Arc::clone(index), known, Arc::clone(left_out)),
             may_forget: false,
-            shortage_logged: false,
+            failure_logged: false,
             lost: None,
             reasons: LogThrottle::default(),
         })
@@ -183,7 +191,8 @@ impl Indexer {
             // Advancing may have added comparisons.
             self.dispatch(now);
             if !self.tracker.is_initial() {
-                self.tracker.expire_removed(now);
+                let not_scanned_since = self.folder.not_scanned_since();
+                self.tracker.expire_removed(now, not_scanned_since);
                 let idle = self.tracker.is_idle(now);
                 self.publisher.update(now, idle);
                 if idle && self.may_forget && self.folder.dir().is_some() {
@@ -214,7 +223,7 @@ impl Indexer {
     fn wait(&self) -> Option<Option<Message>> {
         let due = [
             self.folder.next_check(),
-            self.tracker.next_due(),
+            self.tracker.next_due(self.folder.not_scanned_since()),
             self.links.next_due(),
             self.publisher.next_due(),
         ];
@@ -237,7 +246,7 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
-            Message::Watch(WatchEvent::Folders) => self.folder.scan_soon(now),
+            Message::Watch(WatchEvent::Folder(path)) => self.folder.scan_soon(path, now),
             Message::Watch(WatchEvent::Rescan) => {
                 self.tracker.events_lost();
                 self.folder.scan_now(now);
@@ -356,7 +365,12 @@ impl Indexer {
         self.known.write().expire(now);
         match self.open_and_scan(now) {
             Ok(()) => {
-                self.shortage_logged = false;
+                if std::mem::take(&mut self.failure_logged) {
+                    tracing::info!(
+                        folder = %self.folder.path().display(),
+                        "the images folder can be scanned again"
+                    );
+                }
                 if self.lost.take().is_some() {
                     tracing::info!(
                         folder = %self.folder.path().display(),
@@ -364,8 +378,9 @@ impl Indexer {
                     );
                 }
             }
-            Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
-                if !std::mem::replace(&mut self.shortage_logged, true) {
+            Err(e) if self.keeps_images_after(&e) => {
+                self.folder.scan_failed();
+                if !std::mem::replace(&mut self.failure_logged, true) {
                     tracing::warn!(
                         folder = %self.folder.path().display(), error = %e,
                         "cannot scan the images folder; it is tried again, and its images stay listed"
@@ -375,6 +390,13 @@ impl Indexer {
             Err(e) => self.folder_lost(&e, now),
         }
         self.folder.plan_check(now);
+    }
+
+    /// Whether an error leaves open whether the images are still there.
+    fn keeps_images_after(&self, error: &io::Error) -> bool {
+        let is_open = self.folder.dir().is_some();
+        !self.tracker.awaits_initial_scan()
+            && (hash::is_shortage(error) || (is_open && hash::is_inconclusive(error)))
     }
 
     fn folder_lost(&mut self, error: &io::Error, now: Instant) {
@@ -397,21 +419,23 @@ impl Indexer {
         self.folder.close();
         self.retain_known(now);
         self.tracker.folder_lost(now);
+        self.failure_logged = false;
         self.scanned = LeftOut::default();
         self.left_out.set_summary(LeftOut::default());
     }
 
     fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
-        let dir = self.folder.open(now)?;
+        let opened = self.folder.open(now)?;
         if self.folder.take_replaced() {
             self.retain_known(now);
         }
-        let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
+        let (Some((dir, scope)), Some(file_system)) = (opened, self.folder.file_system()) else {
             return Ok(());
         };
         let naming = self.index.read().naming();
-        self.folder.watcher().begin_scan();
-        let walk = Walk::new(&dir, naming, self.folder.watcher())?;
+        self.folder.watcher().begin_scan(&scope);
+        let mounts = Arc::clone(self.index.mounts());
+        let walk = Walk::new(&dir, naming, self.folder.watcher(), &mounts, &scope)?;
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
@@ -430,20 +454,20 @@ impl Indexer {
                     .for_each(|name| self.links.add(name, now));
             }
             self.scanned = found.left_out;
-            self.skipped.set(found.skipped, self.index.log());
+            self.skipped.set(&scope, found.skipped, self.index.log());
+            self.tracker.set_unreadable(&scope, &found.unreadable);
+            mounts.set(&scope, found.mounts, &Folders::default());
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
-            let refusals = self.tracker.refusals();
-            let mut differences = scan::scan(
-                &dir,
-                walk,
-                file_system,
-                &self.selection,
-                &index,
-                refusals,
-                &self.left_out,
-            )?;
+            let files = Files {
+                index: &index,
+                refusals: self.tracker.refusals(),
+                unreadable: self.tracker.unreadable(),
+                left_out: &self.left_out,
+            };
+            let place = (&*dir, file_system);
+            let mut differences = scan::scan(place, walk, &scope, &self.selection, files)?;
             if naming == Naming::Tree {
                 // The files of a folder that was moved are not read again.
                 let records = differences
@@ -456,15 +480,22 @@ impl Indexer {
             }
             drop(index);
             let skipped = std::mem::take(&mut differences.skipped);
-            self.skipped.set(skipped, self.index.log());
-            self.scanned = std::mem::take(&mut differences.left_out);
+            self.skipped.set(&scope, skipped, self.index.log());
+            let left_out = std::mem::take(&mut differences.left_out);
+            if scope.is_whole() {
+                self.scanned = left_out;
+            }
+            self.tracker.set_unreadable(&scope, &differences.unreadable);
+            let unreadable = differences.unreadable.iter();
+            let unreadable = Folders::new(unreadable.map(|(path, _)| Name::clone(path)));
+            mounts.set(&scope, std::mem::take(&mut differences.mounts), &unreadable);
             self.summarize_left_out();
             self.tracker.add_differences(differences, now);
         }
         if !self.tracker.is_initial() {
             self.index_log.save();
         }
-        self.folder.scanned(now);
+        self.folder.scanned(&scope, now);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use jtp_core::{FileType, ImageId};
 
 use super::scan::exceeds_packet;
+use super::tree::Located;
 use super::{FileState, Inner, OutputError};
 use crate::hash::{self, Links, START_LEN};
 use crate::name::has_certain_extension;
@@ -31,18 +32,16 @@ pub enum ReadError {
 impl Inner {
     pub(super) fn is_image(&self, name: &str) -> io::Result<bool> {
         let at = self.locate(name)?;
-        if has_certain_extension(at.name) {
-            return Ok(true);
-        }
-        let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse)?;
-        // Reading a device might never end.
-        if !file.metadata()?.is_file() {
-            return Ok(false);
-        }
-        let mut start = [0; START_LEN];
-        let length = hash::read_at(&file, 0, &mut start)?;
-        let start = start.get(..length).unwrap_or_default();
-        Ok(FileType::sniff(start).is_some())
+        Ok(has_certain_extension(at.name) || sniff(&at)?.is_some())
+    }
+
+    pub(super) fn image_type(&self, name: &str) -> io::Result<FileType> {
+        let at = self.locate(name)?;
+        let extension = at
+            .name
+            .rsplit_once('.')
+            .map_or("", |(_, extension)| extension);
+        Ok(sniff(&at)?.unwrap_or_else(|| FileType::from_extension(extension)))
     }
 
     pub(super) fn read_id(
@@ -79,7 +78,7 @@ impl Inner {
         if !is_unchanged().map_err(failed)? {
             return Err(ReadError::Changed);
         }
-        let hashed = hash::hash(&file, &mut Vec::new(), stop)
+        let hashed = hash::hash(&file, &mut hash::buffer_for(state.length()), stop)
             .map_err(failed)?
             .ok_or(ReadError::Stopped)?;
         if hashed.length != state.length() || !is_unchanged().map_err(failed)? {
@@ -91,4 +90,16 @@ impl Inner {
             false => Err(ReadError::Changed),
         }
     }
+}
+
+/// The type by the first bytes of a regular file.
+fn sniff(at: &Located<'_>) -> io::Result<Option<FileType>> {
+    let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse)?;
+    // Reading a device might never end.
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut start = [0; START_LEN];
+    let length = hash::read_at(&file, 0, &mut start)?;
+    Ok(FileType::sniff(start.get(..length).unwrap_or_default()))
 }

@@ -9,6 +9,7 @@ use jtp_store::{FileName, FileState, MoveError, OutputError, OutputFolder, ReadE
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
 use super::session::{Session, lock};
+use crate::blocker::{Blocker, BlockerKind};
 use crate::inventory::FileKind;
 use crate::step::{Expect, Outcome, Reason, Step};
 
@@ -116,7 +117,13 @@ impl Session {
         let id = planned.id;
         let outcome = match self.try_move(planned) {
             Ok(event) => {
-                self.state().planner.report(id, Outcome::Done);
+                {
+                    let state = &mut *self.state();
+                    if planned.from.is_none() {
+                        state.staged.remove(&id);
+                    }
+                    state.planner.report(id, Outcome::Done);
+                }
                 self.emit(&event);
                 return Ok(());
             }
@@ -157,21 +164,19 @@ impl Session {
             let Over::Allowed { replaces } = self.may_replace(folder, planned, &over)? else {
                 return Err(Obstacle::Stale);
             };
-            if !self.state().planner.is_current(id) {
-                return Err(Obstacle::Stale);
-            }
-            let staged = self.state().staged.get(&id).cloned();
+            let staged = {
+                let state = self.state();
+                let is_current = state.planner.is_current(id);
+                state.staged.get(&id).filter(|_| is_current).cloned()
+            };
             let Some(staged) = staged else {
                 return Err(Obstacle::Stale);
             };
             let staged = &mut *lock(&staged);
             let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
             let over = if backed_up { FileState::NOTHING } else { over };
-            match staged.place(to, &over) {
-                Err(_) if backed_up => return Err(Obstacle::Stale),
-                placed => placed?,
-            }
-            self.state().staged.remove(&id);
+            let placed = staged.place(to, &over);
+            self.placed_after_backup(to, backed_up, placed)?;
             return Ok(SyncEvent::Placed {
                 id,
                 name: to,
@@ -190,10 +195,8 @@ impl Session {
         let replaces = !is_own && !over.is_nothing();
         let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
         let over = if backed_up { FileState::NOTHING } else { over };
-        match folder.rename(from, &source, to, &over) {
-            Err(_) if backed_up => return Err(Obstacle::Stale),
-            renamed => renamed?,
-        }
+        let renamed = folder.rename(from, &source, to, &over);
+        self.placed_after_backup(to, backed_up, renamed)?;
         if self.mirror.is_some() && is_below(from) {
             self.state().emptied.insert(from.clone());
         }
@@ -203,6 +206,19 @@ impl Session {
             to,
             aside: planned.aside,
         })
+    }
+
+    /// If a file could not get a name whose file is in the backup folder now, the planner learns that the name is free.
+    fn placed_after_backup(
+        &self,
+        to: &FileName,
+        backed_up: bool,
+        placed: Result<(), MoveError>,
+    ) -> Result<(), Obstacle> {
+        if backed_up && placed.is_err() {
+            self.look_again(to.as_str()).map_err(Obstacle::Folder)?;
+        }
+        Ok(placed?)
     }
 
     /// Whether what has the new name is what the planner expects there. // R5 R8
@@ -341,17 +357,50 @@ impl Session {
 
     /// The planner has given up an image.
     fn refused(&self, id: ImageId, reason: Reason) {
-        let (name, cause) = {
+        let (name, found, cause) = {
             let state = &mut *self.state();
             state.suspects.remove(&id);
-            (state.planner.name(id), state.causes.remove(&id))
+            let is_name = matches!(
+                reason,
+                Reason::NameTaken | Reason::NamesTaken | Reason::CannotRename
+            );
+            let found = is_name.then(|| state.planner.blocker(id)).flatten();
+            let name = match is_name {
+                true => state.planner.own_name(id),
+                false => state.planner.name(id),
+            };
+            (name, found, state.causes.remove(&id))
         };
+        let blocker = found.map(|(path, kind, is_folder_of_name)| {
+            let kind = self.blocker_kind(&path, kind);
+            Blocker::new(path, kind, is_folder_of_name)
+        });
         self.emit(&SyncEvent::Refused {
             id,
             name: name.as_ref(),
             reason,
+            blocker: blocker.as_ref(),
             cause: cause.as_ref(),
         });
+    }
+
+    /// What the planner calls reserved is looked at, for a message.
+    fn blocker_kind(&self, path: &str, kind: FileKind) -> BlockerKind {
+        match kind {
+            FileKind::Folder => BlockerKind::Folder,
+            FileKind::Reserved => {
+                let found = self
+                    .folder()
+                    .map(|folder| folder.path().join(path).symlink_metadata());
+                match found {
+                    Ok(Ok(found)) if found.is_dir() => BlockerKind::Folder,
+                    Ok(Ok(found)) if found.is_file() => BlockerKind::File,
+                    Ok(Ok(found)) if !found.is_symlink() => BlockerKind::Device,
+                    _ => BlockerKind::Link,
+                }
+            }
+            _ => BlockerKind::File,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use event_listener::Event;
 use jtp_core::client::CatalogEntry;
 use jtp_core::{ImageFault, ImageId};
 use jtp_driver::ShutdownSignal;
-use jtp_store::{OutputFolder, StagedFile};
+use jtp_store::{FileName, OutputFolder, StagedFile};
 
 use super::error::Error;
 use super::event::{Cause, Observer, SyncEvent};
@@ -88,7 +88,7 @@ pub(super) struct State {
     pub(super) relist: bool,
     /// Another server is used since the last LIST. Its catalog decides. // R8
     pub(super) is_other_server: bool,
-    /// Another server was used since the run began.
+    /// An earlier catalog of this run is from another server.
     pub(super) server_changed: bool,
     /// Selected images in the folder when the last LIST ended.
     pub(super) present: u64,
@@ -166,6 +166,19 @@ impl State {
         match tried.len() < servers {
             true => FetchFailure::Interrupted,
             false => FetchFailure::Broken,
+        }
+    }
+
+    /// The image has arrived. Most have never failed, and need no look-up.
+    fn forget_failures(&mut self, id: ImageId) {
+        if !self.suspects.is_empty() {
+            self.suspects.remove(&id);
+        }
+        if !self.broken_by.is_empty() {
+            self.broken_by.remove(&id);
+        }
+        if !self.causes.is_empty() {
+            self.causes.remove(&id);
         }
     }
 
@@ -318,9 +331,7 @@ impl Session {
         let is_kept;
         {
             let state = &mut *self.state();
-            state.suspects.remove(&id);
-            state.broken_by.remove(&id);
-            state.causes.remove(&id);
+            state.forget_failures(id);
             if state.planner.length(id).is_none() {
                 let bytes = state.unlisted_bytes.saturating_add(length);
                 if bytes > MAX_UNLISTED_BYTES {
@@ -419,21 +430,23 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(
+    /// An image begins to arrive. Also returns the name that it is to get, if a LIST names it.
+    pub(super) fn begin(
         session: &Arc<Session>,
         id: ImageId,
         server: Option<(Arc<str>, usize)>,
-    ) -> Flight {
+    ) -> (Flight, Option<FileName>) {
         let state = &mut *session.state();
         let length = state.planner.length(id).unwrap_or(0);
         let counts = state.planner.awaits(id) && state.arriving.insert(id);
-        Flight {
+        let flight = Flight {
             session: Arc::clone(session),
             id: Some(id).filter(|_| counts),
             listed: if counts { u64::from(length) } else { 0 },
             reported: 0,
             server,
-        }
+        };
+        (flight, state.planner.name(id))
     }
 
     pub(super) fn add(&mut self, bytes: u64) {

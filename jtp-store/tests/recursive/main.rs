@@ -1,10 +1,13 @@
 //! A store of a folder and its sub-folders. // W9
 #![cfg(unix)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod mounted;
+mod unreadable;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -318,34 +321,6 @@ fn w9_links_to_files_lead_from_their_own_folder() {
         symlink("../../z/b/one.png", root.join("z/b/0.png")).unwrap();
         wait_for_paths(&store, &["z/b/0.png"]);
     });
-}
-
-#[test]
-fn w9_a_folder_that_cannot_be_read_leaves_the_others_listed() {
-    for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
-        let folder = temp();
-        let root = folder.path();
-        put(root, "a/1.png", "1");
-        put(root, "b/c/2.png", "2");
-        let set_mode = |mode| {
-            fs::set_permissions(root.join("b"), Permissions::from_mode(mode)).unwrap();
-        };
-        set_mode(0o000);
-        if fs::read_dir(root.join("b")).is_ok() {
-            eprintln!("skipped: this user reads everything");
-            return set_mode(0o700);
-        }
-        let store = build(builder(root).follow(follow));
-        assert_eq!(paths(&store), ["a/1.png"]);
-        assert_eq!(store.left_out().count(LeftOutReason::Unreadable), 1);
-        set_mode(0o700);
-        wait_for_paths(&store, &["a/1.png", "b/c/2.png"]);
-        set_mode(0o000);
-        wait_for_paths(&store, &["a/1.png"]);
-        put(root, "a/3.png", "3");
-        wait_for_paths(&store, &["a/1.png", "a/3.png"]);
-        set_mode(0o700);
-    }
 }
 
 #[test]

@@ -1,0 +1,634 @@
+//! A user who works in the server's folder, step by step.
+
+use std::collections::HashSet;
+use std::fs::{self, File, FileTimes, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::dice::Dice;
+use super::pictures::{id_of_file, picture};
+use super::tree;
+
+/// The user and the folder.
+pub(super) struct User {
+    pub(super) root: PathBuf,
+    /// A folder on the same file system, out of the server's sight.
+    aside: PathBuf,
+    /// An image that is not in the folder.
+    outside: PathBuf,
+    /// The IDs of all contents that were complete at some time.
+    pub(super) known: HashSet<u64>,
+    /// What was changed since the last quiet point, folders as a whole.
+    pub(super) touched: Vec<PathBuf>,
+    writing: Vec<Writing>,
+    pictures: u64,
+    folders: u64,
+}
+
+/// A file that is written slowly.
+struct Writing {
+    file: File,
+    /// Where it is now, if nobody moved it.
+    path: PathBuf,
+    rest: Vec<u8>,
+}
+
+type Step = fn(&mut User, &mut Dice) -> io::Result<Option<String>>;
+
+/// The steps and how often each of them comes.
+const STEPS: &[(usize, Step)] = &[
+    (20, User::add),
+    (6, User::write_slowly),
+    (12, User::go_on_writing),
+    (6, User::edit_in_place),
+    (6, User::edit_by_replacing),
+    (10, User::rename),
+    (6, User::swap),
+    (4, User::rotate),
+    (4, User::change_case),
+    (4, User::make_folder),
+    (5, User::move_folder),
+    (2, User::swap_folders),
+    (2, User::delete_folder),
+    (8, User::delete),
+    (3, User::hard_link),
+    (3, User::link),
+    (4, User::truncate),
+    (4, User::append),
+    (4, User::change_times),
+    (3, User::change_mode),
+    (4, User::copy),
+    (2, User::add_text),
+    (2, User::to_and_fro),
+];
+
+/// Names that are short, so that they meet.
+const NAMES: &[&str] = &[
+    "a.png",
+    "b.jpg",
+    "c.bmp",
+    "d.gif",
+    "e.png",
+    "f.webp",
+    "IMG_0001.JPG",
+    "IMG_0002",
+    "g h.png",
+    "A.png",
+    "B.JPG",
+    "über.png",
+    "u\u{308}ber.png",
+    "a.b.png",
+    "a",
+    "scan.tif",
+    "x⧸y.png",
+];
+
+impl User {
+    pub(super) fn new(root: PathBuf, aside: PathBuf, outside: PathBuf) -> User {
+        User {
+            root,
+            aside,
+            outside,
+            known: HashSet::new(),
+            touched: Vec::new(),
+            writing: Vec::new(),
+            pictures: 0,
+            folders: 0,
+        }
+    }
+
+    /// Makes a step, and says which.
+    pub(super) fn step(&mut self, dice: &mut Dice) -> String {
+        loop {
+            let total: usize = STEPS.iter().map(|(weight, _)| weight).sum();
+            let mut left = dice.below(total);
+            let step = STEPS.iter().find(|(weight, _)| {
+                let found = left < *weight;
+                left = left.saturating_sub(*weight);
+                found
+            });
+            let crowded = tree::files(&self.root).len() > 60;
+            let step: Step = if crowded {
+                User::delete
+            } else {
+                step.unwrap().1
+            };
+            match step(self, dice) {
+                Ok(Some(what)) => return what,
+                // There is no file or folder for such a step.
+                Ok(None) => {}
+                // Names meet, a disk is full: the user sees the error.
+                Err(error) => return format!("fails: {error}"),
+            }
+        }
+    }
+
+    /// Ends all writing.
+    pub(super) fn finish(&mut self) {
+        for mut writing in std::mem::take(&mut self.writing) {
+            let _ = writing.file.write_all(&writing.rest);
+            self.closed(&writing.path, writing.file);
+        }
+        // A server may list protected files or not, and an empty file some seconds later.
+        for path in tree::files(&self.root) {
+            let full = self.root.join(&path);
+            let metadata = fs::metadata(&full).unwrap();
+            if metadata.permissions().mode() & 0o400 == 0 {
+                self.touch(&path);
+                fs::set_permissions(&full, fs::Permissions::from_mode(0o644)).unwrap();
+            }
+            if metadata.len() == 0 {
+                self.pictures += 1;
+                let _ = fs::write(&full, format!("\x89PNG\r\n\x1a\n{}", self.pictures));
+                self.know(&path);
+            }
+        }
+    }
+
+    pub(super) fn is_touched(&self, path: &Path) -> bool {
+        self.touched.iter().any(|touched| path.starts_with(touched))
+    }
+
+    fn full(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn touch(&mut self, path: &Path) {
+        self.touched.push(path.to_owned());
+    }
+
+    /// Notes what a file contains now.
+    fn know(&mut self, path: &Path) {
+        self.touch(path);
+        self.known.extend(id_of_file(&self.full(path)));
+    }
+
+    /// The file may have been moved while it was written.
+    fn closed(&mut self, path: &Path, file: File) {
+        drop(file);
+        self.touch(path);
+        for path in tree::files(&self.root) {
+            self.known.extend(id_of_file(&self.full(&path)));
+        }
+    }
+
+    pub(super) fn picture(&mut self, dice: &mut Dice) -> Vec<u8> {
+        self.pictures += 1;
+        let bytes = picture(dice, self.pictures);
+        self.known.insert(crate::support::bytes::id_of(&bytes));
+        bytes
+    }
+
+    fn file(&self, dice: &mut Dice) -> Option<PathBuf> {
+        dice.pick_any(&tree::files(&self.root))
+    }
+
+    /// A sub-folder, or the folder itself.
+    fn folder(&self, dice: &mut Dice) -> PathBuf {
+        let mut folders = tree::folders(&self.root);
+        folders.push(PathBuf::new());
+        dice.pick(&folders).clone()
+    }
+
+    /// A path, in use or not.
+    fn path(&mut self, dice: &mut Dice) -> PathBuf {
+        let folder = self.folder(dice);
+        if dice.percent(40) {
+            let path = folder.join(dice.pick(NAMES));
+            // Writing would follow a link.
+            if !self.full(&path).is_symlink() {
+                return path;
+            }
+        }
+        self.pictures += 1;
+        folder.join(format!("n{}.png", self.pictures))
+    }
+
+    fn add(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let (path, bytes) = (self.path(dice), self.picture(dice));
+        let before = id_of_file(&self.full(&path));
+        self.known.extend(before);
+        self.touch(&path);
+        if dice.percent(50) {
+            let aside = self.aside.join("new");
+            fs::write(&aside, bytes)?;
+            fs::rename(aside, self.full(&path))?;
+            return Ok(Some(format!("moves in {}", path.display())));
+        }
+        let written = fs::write(self.full(&path), bytes);
+        self.know(&path);
+        written.map(|()| Some(format!("writes {}", path.display())))
+    }
+
+    fn write_slowly(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let (path, mut bytes) = (self.path(dice), self.picture(dice));
+        let rest = bytes.split_off(dice.below(bytes.len()));
+        self.touch(&path);
+        let mut file = File::create(self.full(&path))?;
+        let what = format!(
+            "writes {} of {} bytes of {}",
+            bytes.len(),
+            bytes.len() + rest.len(),
+            path.display()
+        );
+        file.write_all(&bytes)?;
+        self.writing.push(Writing { file, path, rest });
+        Ok(Some(what))
+    }
+
+    fn go_on_writing(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        if self.writing.is_empty() {
+            return Ok(None);
+        }
+        let at = dice.below(self.writing.len());
+        let mut writing = self.writing.swap_remove(at);
+        let all = dice.percent(40);
+        let count = if all {
+            writing.rest.len()
+        } else {
+            dice.below(writing.rest.len() + 1)
+        };
+        let path = writing.path.clone();
+        let written = writing.file.write_all(&writing.rest[..count]);
+        self.touch(&path);
+        if all || written.is_err() {
+            self.closed(&writing.path, writing.file);
+            return written.map(|()| Some(format!("closes {}", path.display())));
+        }
+        writing.rest.drain(..count);
+        self.writing.push(writing);
+        Ok(Some(format!(
+            "writes {count} more bytes of {}",
+            path.display()
+        )))
+    }
+
+    /// Changes bytes of a file; sometimes its time is then set back, as some programs do.
+    fn edit_in_place(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        let full = self.full(&path);
+        let metadata = fs::metadata(&full)?;
+        if metadata.len() < 40 {
+            return Ok(None);
+        }
+        let mut file = OpenOptions::new().write(true).open(&full)?;
+        let middle = metadata.len() / 2;
+        file.seek(SeekFrom::Start(middle))?;
+        file.write_all(&dice.next().to_be_bytes())?;
+        let restored = dice.percent(30);
+        if restored {
+            file.set_modified(metadata.modified()?)?;
+        }
+        drop(file);
+        self.know(&path);
+        let time = if restored {
+            " and restores its time"
+        } else {
+            ""
+        };
+        Ok(Some(format!("edits {} in place{time}", path.display())))
+    }
+
+    /// Like Vim (a backup, then a new file), GIMP (a hidden file, then a rename) and ExifTool (which keeps the original).
+    fn edit_by_replacing(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        let full = self.full(&path);
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut bytes = fs::read(&full)?;
+        bytes.extend(dice.next().to_be_bytes());
+        self.touch(&path);
+        let editor = *dice.pick(&["Vim", "GIMP", "ExifTool", "cp -p"]);
+        match editor {
+            "Vim" => {
+                let backup = full.with_file_name(format!("{name}~"));
+                fs::rename(&full, &backup)?;
+                fs::write(&full, &bytes)?;
+                fs::remove_file(backup)?;
+            }
+            "GIMP" => {
+                let hidden = full.with_file_name(format!(".{name}.XYZ"));
+                let written = fs::write(&hidden, &bytes).and_then(|()| fs::rename(&hidden, &full));
+                if written.is_err() {
+                    let _ = fs::remove_file(hidden);
+                    return written.map(|()| None);
+                }
+            }
+            "ExifTool" => {
+                let temporary = full.with_file_name(format!("{name}.part"));
+                fs::write(&temporary, &bytes)?;
+                fs::rename(&full, full.with_file_name(format!("{name}_original")))?;
+                fs::rename(temporary, &full)?;
+            }
+            _ => {
+                // The same size and time, another file.
+                let mut file = File::create(self.aside.join("copy"))?;
+                let length = bytes.len() - 8;
+                bytes.copy_within(length.., length.saturating_sub(8));
+                bytes.truncate(length);
+                file.write_all(&bytes)?;
+                file.set_modified(fs::metadata(&full)?.modified()?)?;
+                fs::rename(self.aside.join("copy"), &full)?;
+            }
+        }
+        self.know(&path);
+        Ok(Some(format!("edits {} like {editor}", path.display())))
+    }
+
+    fn rename(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(from) = self.file(dice) else {
+            return Ok(None);
+        };
+        let to = self.path(dice);
+        self.touch(&from);
+        self.touch(&to);
+        fs::rename(self.full(&from), self.full(&to))?;
+        Ok(Some(format!(
+            "renames {} to {}",
+            from.display(),
+            to.display()
+        )))
+    }
+
+    /// Gives files the names of the next ones.
+    fn exchange(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+        for path in paths {
+            self.touch(path);
+        }
+        let first = self.full(&paths[0]).with_file_name("exchanged");
+        self.touch(&paths[0].with_file_name("exchanged"));
+        fs::rename(self.full(&paths[0]), &first)?;
+        for pair in paths.windows(2) {
+            fs::rename(self.full(&pair[1]), self.full(&pair[0]))?;
+        }
+        fs::rename(first, self.full(&paths[paths.len() - 1]))
+    }
+
+    fn swap(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        self.exchange_files(dice, 2)
+    }
+
+    fn rotate(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let count = 3 + dice.below(3);
+        self.exchange_files(dice, count)
+    }
+
+    fn exchange_files(&mut self, dice: &mut Dice, count: usize) -> io::Result<Option<String>> {
+        let mut files = tree::files(&self.root);
+        if files.len() < count {
+            return Ok(None);
+        }
+        let chosen: Vec<_> = (0..count)
+            .map(|_| files.swap_remove(dice.below(files.len())))
+            .collect();
+        self.exchange(&chosen)?;
+        Ok(Some(format!("exchanges {chosen:?}")))
+    }
+
+    fn change_case(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let all = [tree::files(&self.root), tree::folders(&self.root)].concat();
+        let Some(from) = dice.pick_any(&all) else {
+            return Ok(None);
+        };
+        let name = from.file_name().unwrap().to_str().unwrap();
+        let changed = match name.to_uppercase() == name {
+            true => name.to_lowercase(),
+            false => name.to_uppercase(),
+        };
+        let to = from.with_file_name(changed);
+        self.touch(&from);
+        self.touch(&to);
+        fs::rename(self.full(&from), self.full(&to))?;
+        Ok(Some(format!(
+            "renames {} to {}",
+            from.display(),
+            to.display()
+        )))
+    }
+
+    fn new_folder(&mut self, dice: &mut Dice) -> PathBuf {
+        self.folders += 1;
+        let name = match dice.percent(20) {
+            true => (*dice.pick(&["a.png", "A", "Rome", "rome", "2024"])).to_owned(),
+            false => format!("f{}", self.folders),
+        };
+        self.folder(dice).join(name)
+    }
+
+    fn make_folder(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        if tree::folders(&self.root).len() > 8 {
+            return Ok(None);
+        }
+        let path = self.new_folder(dice);
+        self.touch(&path);
+        fs::create_dir(self.full(&path))?;
+        for _ in 0..dice.below(4) {
+            let file = path.join(dice.pick(NAMES));
+            let bytes = self.picture(dice);
+            fs::write(self.full(&file), bytes)?;
+        }
+        Ok(Some(format!("makes the folder {}", path.display())))
+    }
+
+    fn move_folder(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(from) = dice.pick_any(&tree::folders(&self.root)) else {
+            return Ok(None);
+        };
+        let to = self.new_folder(dice);
+        if to.starts_with(&from) {
+            return Ok(None);
+        }
+        self.touch(&from);
+        self.touch(&to);
+        fs::rename(self.full(&from), self.full(&to))?;
+        Ok(Some(format!(
+            "moves the folder {} to {}",
+            from.display(),
+            to.display()
+        )))
+    }
+
+    fn swap_folders(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let folders = tree::folders(&self.root);
+        let (Some(one), Some(other)) = (dice.pick_any(&folders), dice.pick_any(&folders)) else {
+            return Ok(None);
+        };
+        if one.starts_with(&other) || other.starts_with(&one) {
+            return Ok(None);
+        }
+        self.exchange(&[one.clone(), other.clone()])?;
+        Ok(Some(format!(
+            "swaps the folders {} and {}",
+            one.display(),
+            other.display()
+        )))
+    }
+
+    fn delete_folder(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = dice.pick_any(&tree::folders(&self.root)) else {
+            return Ok(None);
+        };
+        self.touch(&path);
+        fs::remove_dir_all(self.full(&path))?;
+        Ok(Some(format!("deletes the folder {}", path.display())))
+    }
+
+    fn delete(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        self.touch(&path);
+        fs::remove_file(self.full(&path))?;
+        Ok(Some(format!("deletes {}", path.display())))
+    }
+
+    fn hard_link(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(from) = self.file(dice) else {
+            return Ok(None);
+        };
+        let to = self.path(dice);
+        self.touch(&from);
+        self.touch(&to);
+        fs::hard_link(self.full(&from), self.full(&to))?;
+        Ok(Some(format!(
+            "links {} as {}",
+            from.display(),
+            to.display()
+        )))
+    }
+
+    /// A symbolic link: to a file, out of the folder, or to nothing.
+    fn link(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let target = match (dice.below(4), self.file(dice)) {
+            (0, _) => self.outside.clone(),
+            (1, _) => PathBuf::from("nothing.png"),
+            (_, Some(path)) => self.full(&path),
+            (_, None) => return Ok(None),
+        };
+        let path = self.path(dice);
+        self.touch(&path);
+        symlink(&target, self.full(&path))?;
+        Ok(Some(format!(
+            "makes the link {} to {}",
+            path.display(),
+            target.display()
+        )))
+    }
+
+    fn truncate(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        let file = OpenOptions::new().write(true).open(self.full(&path))?;
+        let length = file.metadata()?.len();
+        if length < 60 {
+            return Ok(None);
+        }
+        let to = if dice.percent(20) {
+            0
+        } else {
+            length - 1 - dice.next() % (length / 4)
+        };
+        file.set_len(to)?;
+        drop(file);
+        self.know(&path);
+        Ok(Some(format!(
+            "truncates {} from {length} to {to} bytes",
+            path.display()
+        )))
+    }
+
+    fn append(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        let mut file = OpenOptions::new().append(true).open(self.full(&path))?;
+        file.write_all(&dice.next().to_be_bytes())?;
+        drop(file);
+        self.know(&path);
+        Ok(Some(format!("appends to {}", path.display())))
+    }
+
+    fn change_times(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        let far = Duration::from_secs(1 + dice.next() % 400_000_000);
+        let now = SystemTime::now();
+        let (time, when) = match dice.percent(50) {
+            true => (now + far, "future"),
+            false => (now - far, "past"),
+        };
+        let file = OpenOptions::new().write(true).open(self.full(&path))?;
+        file.set_times(FileTimes::new().set_accessed(time).set_modified(time))?;
+        drop(file);
+        self.touch(&path);
+        Ok(Some(format!(
+            "sets the time of {} to the {when}",
+            path.display()
+        )))
+    }
+
+    fn change_mode(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = self.file(dice) else {
+            return Ok(None);
+        };
+        let mode = *dice.pick(&[0, 0o600, 0o644, 0o444]);
+        self.touch(&path);
+        fs::set_permissions(self.full(&path), fs::Permissions::from_mode(mode))?;
+        Ok(Some(format!("gives {} the mode {mode:o}", path.display())))
+    }
+
+    fn copy(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(from) = self.file(dice) else {
+            return Ok(None);
+        };
+        let to = self.path(dice);
+        if from == to || self.writing.iter().any(|writing| writing.path == from) {
+            return Ok(None);
+        }
+        self.touch(&from);
+        let copied = fs::copy(self.full(&from), self.full(&to));
+        self.know(&to);
+        copied?;
+        Ok(Some(format!(
+            "copies {} to {}",
+            from.display(),
+            to.display()
+        )))
+    }
+
+    fn add_text(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let path = self.folder(dice).join(*dice.pick(&[
+            "notes.txt",
+            "index.html",
+            "a.xmp",
+            ".hidden.png",
+        ]));
+        self.touch(&path);
+        let written = fs::write(self.full(&path), format!("text {}", dice.next()));
+        self.know(&path);
+        written?;
+        Ok(Some(format!("writes {}", path.display())))
+    }
+
+    /// Moves a folder away and back, as a file manager does on "undo".
+    fn to_and_fro(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+        let Some(path) = dice.pick_any(&tree::folders(&self.root)) else {
+            return Ok(None);
+        };
+        self.touch(&path);
+        let away = self.aside.join("away");
+        fs::rename(self.full(&path), &away)?;
+        fs::rename(away, self.full(&path))?;
+        Ok(Some(format!(
+            "moves the folder {} away and back",
+            path.display()
+        )))
+    }
+}
