@@ -53,7 +53,11 @@ impl<R: Runtime> Run<R> {
         loop {
             let scan = self.lock_and_scan(rescan || !self.is_known).await?;
             let begun = self.runtime.now();
-            let received = self.receive_list().await?;
+            let received = self.receive_list().await;
+            if received.is_err() {
+                self.session.state().planner.list_failed();
+            }
+            let received = received?;
             self.list_time = self.runtime.now().saturating_duration_since(begun);
             if self.lock_new_folder(scan.is_some()).await? {
                 return self.end_list(received, scan).await;
