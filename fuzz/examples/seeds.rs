@@ -42,9 +42,10 @@ fn main() {
 
     // The catalog in an object store. The first byte selects the kind, or a whole object.
     let object = [&[4, 0xac, 0x02][..], &[7; 8], &[1], &[0x5a; 16], &[0]].concat();
-    let other = [&[0x80, 5, 2, 1][..], b"x\x02v1"].concat();
+    let other = [&[0x80, 5, 2, 1][..], b"x\0"].concat();
+    let versioned = [&[0x80, 5, 0][..], b"\x02v1"].concat();
     let log = [&[9; 8][..], &[1, 2, 1, 7], b"b/a.gif", &object, &[0, 1], b"c"].concat();
-    let part = [&[2, 0, 3][..], b"a/b", &object, &[2, 1], b"c", &other].concat();
+    let part = [&[3, 0, 3][..], b"a/b", &object, &[2, 1], b"c", &other, &[0, 1], b"b", &versioned].concat();
     let snapshot = [&[1, 2, 1][..], &[9; 8], &[0, 50], &[3; 8]].concat();
     let lease = [&[9; 8][..], &[5, 0]].concat();
     for (kind, name, body) in [

@@ -141,7 +141,7 @@ impl User {
             }
             if metadata.len() == 0 {
                 self.pictures += 1;
-                let _ = fs::write(&full, format!("\x89PNG\r\n\x1a\n{}", self.pictures));
+                let _ = fs::write(&full, format!("GIF89a {}", self.pictures));
                 self.know(&path);
             }
         }

@@ -10,6 +10,7 @@ mod failures;
 mod fetching;
 mod folders;
 mod identity;
+mod indexing;
 mod json;
 mod left_out;
 mod logging;

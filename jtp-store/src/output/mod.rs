@@ -3,6 +3,7 @@
 mod case;
 mod error;
 mod exclusive;
+mod id_table;
 mod index;
 mod listing;
 mod moves;
@@ -11,6 +12,7 @@ mod read;
 mod remove;
 mod run;
 mod scan;
+mod seal;
 mod staged;
 mod state;
 mod temporary;
@@ -33,6 +35,7 @@ use crate::FileName;
 use crate::file_system::FileSystem;
 pub use error::OutputError;
 pub use exclusive::FolderLock;
+use index::Index;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;
@@ -100,6 +103,9 @@ pub(super) struct Inner {
     cleaned: Once,
     /// Nothing is created, changed or removed.
     read_only: bool,
+    index: Mutex<Index>,
+    /// Files that are stored are entered in the index.
+    indexes_stored: AtomicBool,
 }
 
 impl OutputFolder {
@@ -175,6 +181,8 @@ impl OutputFolder {
             lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
             read_only,
+            index: Mutex::default(),
+            indexes_stored: AtomicBool::new(false),
         })))
     }
 
@@ -243,7 +251,7 @@ impl OutputFolder {
         let failed = |e| OutputError::new(&self.0.path, e);
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let before = index::load(&self.0, mode);
+        let before = self.0.load_index(mode);
         let scanner = scan::Scanner {
             folder: &self.0,
             mode,
@@ -255,8 +263,8 @@ impl OutputFolder {
         if !seen.incomplete && !self.0.read_only {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
-        if mode != ScanMode::Names && !self.0.read_only {
-            if let Err(e) = index::save(&self.0, &before, &seen) {
+        if !self.0.read_only {
+            if let Err(e) = self.0.save_index(mode, &before, &seen) {
                 // A read-only folder can be scanned, too.
                 tracing::debug!(folder = %self.0.path.display(), error = %e, "cannot write the index");
             }
@@ -352,10 +360,23 @@ impl OutputFolder {
         self.0.rename(from, from_state, to, over)
     }
 
-    /// Removes the hidden lock file of this client, which is otherwise done when the last handle is dropped: for a
+    /// From now on, images are entered in the index of [`OutputFolder::scan`] when they are stored, so that the next scan
+    /// does not read them: those that are [placed](StagedFile::place) or [committed](PendingFile::commit). Call
+    /// [`OutputFolder::close`] at the end: the last of them are written to the index file then, and others now and then.
+    ///
+    /// An image that was entered has an mtime of the moment at which it was complete, in units of 100 ns. The kernel's own
+    /// times are those of its last tick, so another program that changes the file sets another mtime, even directly
+    /// afterwards. On a file system that rounds the mtime (FAT, exFAT, ext3), images are not entered. The next scan reads
+    /// them.
+    pub fn index_stored(&self) {
+        self.0.indexes_stored.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes the index, and removes the hidden lock file of this client, which is otherwise done when the last handle is dropped: for a
     /// program that exits while other threads still have handles. Call it when no image is being written; another image
     /// makes the lock file again.
     pub fn close(&self) {
+        self.0.flush_index();
         self.0.end_run();
     }
 
@@ -426,6 +447,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.flush_index();
         self.end_run();
     }
 }

@@ -87,6 +87,10 @@ pub struct Planner {
     options: Options,
     /// What a scan of the folder found, until it is compared with the listed images.
     inventory: Option<Inventory>,
+    /// What a scan that goes on has found, if it cannot be compared yet.
+    parts: Option<Inventory>,
+    /// Parts of what a scan has found were compared.
+    has_parts: bool,
     /// Whether a scan of the folder was compared with the listed images.
     is_folder_known: bool,
     case_sensitive: bool,
@@ -159,6 +163,8 @@ impl Planner {
         Planner {
             options,
             inventory: None,
+            parts: None,
+            has_parts: false,
             is_folder_known: false,
             case_sensitive: false,
             images,
