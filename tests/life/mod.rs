@@ -4,7 +4,8 @@
 //! image; nothing is lost, no file of the user changes, nothing is left over. // R8 S4 S5 S13
 //!
 //! `JTP_LIFE_SECONDS` is the time to go on with new seeds, `JTP_LIFE_SEED` the first seed, `JTP_LIFE_ROUNDS` the quiet
-//! points of each, `JTP_LIFE_KEEP=1` keeps the folders of a seed that fails.
+//! points of each. `JTP_LIFE_KEEP=1` keeps the folders of a seed that fails, `JTP_LIFE_VERBOSE=1` makes its server log
+//! more.
 
 mod client;
 mod dice;

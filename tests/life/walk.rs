@@ -62,6 +62,9 @@ impl Walk {
                 args.push(arg);
             }
         }
+        if std::env::var_os("JTP_LIFE_VERBOSE").is_some() {
+            args.push("-vv");
+        }
         let server = Server::start(&workdir, args.clone());
         let mut walk = Walk {
             seed,
