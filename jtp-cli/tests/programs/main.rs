@@ -17,6 +17,7 @@ mod metrics;
 mod migration;
 mod mirror;
 mod mirror_reports;
+mod object_store;
 mod options;
 mod pages;
 mod pipes;
