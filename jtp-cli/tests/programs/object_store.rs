@@ -14,9 +14,15 @@ fn images_of_an_object_store_are_indexed_once_and_served() {
     let args = ["--images", &url(&dir), "--index-only"];
     let indexed = dir.run(SERVER, &args);
     assert_eq!(indexed.code, Some(0), "{indexed:?}");
-    assert!(indexed.err.contains("3 objects, 3 read, 3 changes"), "{indexed:?}");
+    assert!(
+        indexed.err.contains("3 objects, 3 read, 3 changes"),
+        "{indexed:?}"
+    );
     let again = dir.run(SERVER, &args);
-    assert!(again.err.contains("3 objects, 0 read, 0 changes"), "{again:?}");
+    assert!(
+        again.err.contains("3 objects, 0 read, 0 changes"),
+        "{again:?}"
+    );
     let server = dir.serve(&["--images", &url(&dir)]);
     let fetched = dir.fetch(&server, &["--out", "out"]);
     fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
@@ -29,10 +35,14 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
     let missing = format!("file://{}", dir.path("missing").display());
     for (url, words) in [
         (missing.as_str(), ["missing", "correct the URL of --images"]),
-        ("http://host/a", ["expected s3://BUCKET/PREFIX", "http://host/a"]),
+        (
+            "http://host/a",
+            ["expected s3://BUCKET/PREFIX", "http://host/a"],
+        ),
         ("s3://", ["names no bucket", "s3://"]),
     ] {
-        dir.run(SERVER, &["--images", url]).assert_failure(1, &words);
+        dir.run(SERVER, &["--images", url])
+            .assert_failure(1, &words);
     }
     let mut command = dir.command(SERVER, &["--images", "s3://photos/2024", "--index-only"]);
     // Port 1 refuses connections.
