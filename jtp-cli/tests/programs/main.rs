@@ -19,6 +19,7 @@ mod migration;
 mod mirror;
 mod mirror_bounds;
 mod mirror_reports;
+mod object_store;
 mod options;
 mod pages;
 mod pipes;
