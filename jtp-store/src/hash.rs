@@ -181,7 +181,7 @@ pub(crate) fn is_special_error(error: &io::Error) -> bool {
         use rustix::io::Errno;
         let all = [Errno::NXIO, Errno::NODEV];
         let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
-        return all.into_iter().any(is_one);
+        all.into_iter().any(is_one)
     }
     #[cfg(not(unix))]
     {

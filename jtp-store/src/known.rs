@@ -53,6 +53,12 @@ impl Contents {
     };
 }
 
+impl Contents {
+    pub(crate) fn is_not_an_image(&self) -> bool {
+        *self == Contents::NOT_AN_IMAGE
+    }
+}
+
 /// A file's fingerprint and contents.
 pub(crate) type Record = (Fingerprint, Contents);
 

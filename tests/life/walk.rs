@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
 
 use super::client::{Client, KINDS, Kind};
@@ -244,8 +245,14 @@ impl Walk {
         let full = client.out.join(&path);
         let folder = path.parent().unwrap();
         let shown = format!("{}/{}", client.name, path.display());
-        // The client may rename or replace the file meanwhile.
-        let id = super::pictures::id_of_file(&full);
+        // The client may rename or replace the file meanwhile: what the user takes is what is there then.
+        let aside = self.workdir.path().join("aside/taken");
+        let take = || {
+            fs::rename(&full, &aside).ok()?;
+            let id = super::pictures::id_of_file(&aside);
+            let _ = fs::remove_file(&aside);
+            id
+        };
         match self.dice.below(5) {
             0 => {
                 let own = folder.join(format!("notes-{number}.txt"));
@@ -256,34 +263,33 @@ impl Walk {
                 format!("writes notes beside {shown}")
             }
             1 => {
-                client.harmed.extend(id);
-                let _ = fs::remove_file(&full);
+                client.harmed.extend(take());
                 format!("deletes {shown}")
             }
             2 => {
                 let own = folder.join(format!("own-{number}.png"));
-                // What the client puts there meanwhile has the new name then.
-                client.harmed.extend(self.listed.iter().map(|(_, id)| *id));
                 let _ = fs::rename(&full, client.out.join(&own));
                 format!("renames {shown} to {}", own.display())
             }
             3 => {
-                client.harmed.extend(id);
                 let bytes = self.user.picture(&mut self.dice);
-                let temporary = client.out.join(format!("own-{number}.part"));
-                let _ = fs::write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, &full));
-                if client.kind == Kind::KeepExisting {
-                    client.mine.insert(path, bytes);
+                fs::write(&aside, &bytes).unwrap();
+                let exchanged = renameat_with(CWD, &aside, CWD, &full, RenameFlags::EXCHANGE);
+                if exchanged.is_ok() {
+                    client.harmed.extend(super::pictures::id_of_file(&aside));
+                    if client.kind == Kind::KeepExisting {
+                        client.mine.insert(path, bytes);
+                    }
                 }
+                fs::remove_file(aside).unwrap();
                 format!("replaces {shown} by a picture of the user")
             }
             _ => {
-                client.harmed.extend(id);
-                let own = path.join("note.txt");
-                let _ = fs::remove_file(&full);
+                client.harmed.extend(take());
                 let text = b"mine".to_vec();
-                let made =
-                    fs::create_dir(&full).and_then(|()| fs::write(full.join("note.txt"), &text));
+                let own = path.join("note.txt");
+                let made = fs::create_dir(&full);
+                let made = made.and_then(|()| fs::write(full.join("note.txt"), &text));
                 if made.is_ok() {
                     client.mine.insert(own, text);
                 }
@@ -306,7 +312,7 @@ impl Walk {
             }
             client.end_disturbed();
         }
-        let (_, listed, time) = self.server.await_catalog(&self.workdir);
+        let (listed, time) = self.server.await_catalog(&self.workdir);
         self.note(format!(
             "the server lists {} images after {time:?}",
             listed.len()
@@ -322,6 +328,7 @@ impl Walk {
                 }
                 client.await_watched(&listed, &harmed);
                 client.check_always(&self.user.known, &stable);
+                client.settle();
                 client.harmed = harmed;
             } else {
                 client.check_always(&self.user.known, &stable);

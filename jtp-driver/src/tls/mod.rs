@@ -41,6 +41,8 @@
 
 #[cfg(feature = "client")]
 mod certificates;
+#[cfg(feature = "client")]
+mod client_stream;
 #[cfg(feature = "server")]
 mod clients;
 mod key;
@@ -54,6 +56,8 @@ mod signatures;
 
 #[cfg(feature = "client")]
 pub use certificates::{CertificateVerifier, UnusableCertificate};
+#[cfg(feature = "client")]
+pub use client_stream::connect;
 #[cfg(feature = "server")]
 pub use clients::{AuthorizedClients, ClientChanges, ClientIdentity, ClientList, ClientListError};
 pub use key::{InvalidFingerprint, KeyFingerprint};

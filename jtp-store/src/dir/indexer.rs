@@ -17,6 +17,7 @@ use jtp_core::ImageId;
 
 #[cfg(feature = "zstd")]
 use super::compressor::{Compressor, FollowUp};
+use super::emptied::Emptied;
 #[cfg(feature = "zstd")]
 use super::encode::Encoded;
 use super::folder::Folder;
@@ -30,11 +31,11 @@ use super::message::Message;
 use super::non_images::SharedLeftOut;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
-#[cfg(feature = "zstd")]
 use super::record::Name;
 use super::retained::Retained;
 use super::scan::{self, Files};
 use super::schedule::FileEvent;
+use super::scope::Folders;
 use super::select::{Naming, Selection};
 use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
@@ -124,7 +125,8 @@ impl Indexer {
                 outbox.send(message).is_ok()
             }
         };
-        let pool = Pool::start(settings.hashing_threads, &known, left_out, stop, report)?;
+        let threads = settings.hashing_threads;
+        let pool = Pool::start(threads, &known, left_out, index.mounts(), stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
         let folder = Folder::new(
             settings.folder,
@@ -142,7 +144,12 @@ impl Indexer {
             index: Arc::clone(index),
             known: Arc::clone(&known),
             folder,
-            tracker: Tracker::new(Arc::clone(index), Arc::clone(left_out), initial),
+            tracker: Tracker::new(
+                Arc::clone(index),
+                Arc::clone(left_out),
+                Emptied::new(Arc::clone(&known)),
+                initial,
+            ),
             links: Links::default(),
             left_out: Arc::clone(left_out),
             scanned: LeftOut::default(),
@@ -427,7 +434,8 @@ impl Indexer {
         };
         let naming = self.index.read().naming();
         self.folder.watcher().begin_scan(&scope);
-        let walk = Walk::new(&dir, naming, self.folder.watcher(), &scope)?;
+        let mounts = Arc::clone(self.index.mounts());
+        let walk = Walk::new(&dir, naming, self.folder.watcher(), &mounts, &scope)?;
         if self.tracker.awaits_initial_scan() {
             let scan = InitialScan {
                 dir: &dir,
@@ -448,6 +456,7 @@ impl Indexer {
             self.scanned = found.left_out;
             self.skipped.set(&scope, found.skipped, self.index.log());
             self.tracker.set_unreadable(&scope, &found.unreadable);
+            mounts.set(&scope, found.mounts, &Folders::default());
             self.tracker.begin_initial(found.to_read, found.recorded);
         } else {
             let index = self.index.read();
@@ -477,6 +486,9 @@ impl Indexer {
                 self.scanned = left_out;
             }
             self.tracker.set_unreadable(&scope, &differences.unreadable);
+            let unreadable = differences.unreadable.iter();
+            let unreadable = Folders::new(unreadable.map(|(path, _)| Name::clone(path)));
+            mounts.set(&scope, std::mem::take(&mut differences.mounts), &unreadable);
             self.summarize_left_out();
             self.tracker.add_differences(differences, now);
         }

@@ -54,6 +54,8 @@ pub(super) struct Found {
     pub(super) skipped: Vec<(Name, io::Error)>,
     /// The sub-folders that cannot be read.
     pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The mount points in sub-folders.
+    pub(super) mounts: Vec<Name>,
     result: io::Result<()>,
 }
 
@@ -71,6 +73,7 @@ impl InitialScan<'_> {
                 left_out: LeftOut::default(),
                 skipped: Vec::new(),
                 unreadable: Vec::new(),
+                mounts: Vec::new(),
                 result: Ok(()),
             }),
             now: SystemTime::now(),
@@ -98,7 +101,9 @@ impl InitialScan<'_> {
         let walk = progress.walk.into_inner();
         let rest = walk.unwrap_or_else(PoisonError::into_inner).finish();
         found.left_out.merge(&rest.left_out);
-        (found.skipped, found.unreadable) = (rest.skipped, rest.unreadable);
+        found.skipped = rest.skipped;
+        found.unreadable = rest.unreadable;
+        found.mounts = rest.mounts;
         Ok(found)
     }
 

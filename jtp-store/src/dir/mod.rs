@@ -13,6 +13,7 @@ mod builder;
 #[cfg(feature = "zstd")]
 mod compressor;
 mod counters;
+mod emptied;
 #[cfg(feature = "zstd")]
 mod encode;
 mod failure;
@@ -27,6 +28,7 @@ mod initial_scan;
 mod left_out;
 mod links;
 mod message;
+mod mounts;
 mod non_images;
 mod opener;
 mod packed;
@@ -87,7 +89,8 @@ use crate::variants::VariantCache;
 ///   changes. A file that a program has open for writing is not listed. Where the system does not say whether one has
 ///   (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), the file must be
 ///   unchanged for 0.7 s (1.2 s at the start), or for 60 s if it was written to and no event said that it was closed.
-///   An empty file is listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected
+///   An empty file is listed once it has stayed empty for 5 s, but not if it was an image: that one is unlisted, and
+///   the file is left out until it has contents again, also after a restart if there is an index file. A file that appears, changes or is removed is reflected
 ///   in the catalog within 2 s.
 /// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
 ///   metadata, which is read every second, or less often if that takes more than a tenth of the time.

@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use jtp_core::{FileType, ImageId};
 
 use super::left_out::LeftOutReason;
+use super::mounts::{SharedMounts, not_mounted};
 use super::non_images::{self, SharedLeftOut};
 use super::quiet::Quiet;
 use super::record::Name;
@@ -138,6 +139,7 @@ impl Pool {
         threads: usize,
         known: &Arc<SharedKnown>,
         left_out: &Arc<SharedLeftOut>,
+        mounts: &Arc<SharedMounts>,
         stop: &Arc<AtomicBool>,
         report: impl Fn(Name, Outcome, bool) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
@@ -152,6 +154,7 @@ impl Pool {
             let mut worker = Worker {
                 known: Arc::clone(known),
                 left_out: Arc::clone(left_out),
+                mounts: Arc::clone(mounts),
                 stop: Arc::clone(stop),
                 is_linked: false,
                 writers: WriterCheck::default(),
@@ -186,6 +189,7 @@ impl Drop for Pool {
 struct Worker {
     known: Arc<SharedKnown>,
     left_out: Arc<SharedLeftOut>,
+    mounts: Arc<SharedMounts>,
     stop: Arc<AtomicBool>,
     /// Whether the last file that was examined can change under another name.
     is_linked: bool,
@@ -229,6 +233,13 @@ impl Worker {
             } => self.compare(job, *id, *fingerprint, (other, *other_fingerprint)),
         };
         result.unwrap_or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound if self.mounts.hides(&job.dir, &job.name) => {
+                Outcome::Unreadable {
+                    fingerprint: None,
+                    reason: not_mounted().to_string(),
+                    with_folder: true,
+                }
+            }
             io::ErrorKind::NotFound if self.is_linked => Outcome::LeadsNowhere,
             io::ErrorKind::NotFound => Outcome::Missing,
             _ if hash::is_shortage(&e) => Outcome::Postponed {

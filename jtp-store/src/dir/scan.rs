@@ -42,6 +42,8 @@ pub(super) struct Differences {
     pub(super) skipped: Vec<(Name, io::Error)>,
     /// The sub-folders that cannot be read.
     pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The mount points in sub-folders.
+    pub(super) mounts: Vec<Name>,
 }
 
 /// What is known of the files of a folder.
@@ -214,7 +216,9 @@ impl<'a> Comparison<'a> {
         let new = std::mem::take(&mut self.new);
         self.differences.changed.extend(new.into_values().flatten());
         self.differences.left_out.merge(&rest.left_out);
-        (self.differences.skipped, self.differences.unreadable) = (rest.skipped, rest.unreadable);
+        self.differences.skipped = rest.skipped;
+        self.differences.unreadable = rest.unreadable;
+        self.differences.mounts = rest.mounts;
         let refused = self.files.refusals.names();
         let missing =
             refused.filter(|name| self.scope.has_file(name) && !self.found_refused.contains(*name));

@@ -22,9 +22,6 @@ const LOG_WRITERS: Duration = Duration::from_secs(60);
 /// was closed, and a scan does not say that it changed again.
 const RECHECK: Duration = Duration::from_millis(500);
 
-/// How long until a listed file is tried again that cannot be read. A disk may recover without any event.
-const RETRY: Duration = Duration::from_secs(60);
-
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -173,8 +170,8 @@ impl Check {
     }
 
     /// The check that tries again to read a file that cannot be read now.
-    pub(super) fn retry(now: Instant) -> Check {
-        let mut check = Check::new(FileEvent::Touched, now).delayed(now + RETRY);
+    pub(super) fn retry(due: Instant) -> Check {
+        let mut check = Check::new(FileEvent::Touched, due).delayed(due);
         check.retry = true;
         check
     }
@@ -344,8 +341,9 @@ mod tests {
         let name = Name::from(std::ffi::OsStr::new("a.png"));
         let now = Instant::now();
         let mut schedule = Schedule::default();
-        schedule.insert(&name, Check::retry(now));
-        assert_eq!(schedule.next_due(), Some(now + RETRY));
+        let later = now + Duration::from_secs(60);
+        schedule.insert(&name, Check::retry(later));
+        assert_eq!(schedule.next_due(), Some(later));
         schedule.add_event(&name, FileEvent::Touched, now);
         assert_eq!(schedule.next_due(), Some(now + COLLECT));
         let (_, check) = schedule.pop(now + COLLECT).unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
 
+use super::emptied::Emptied;
 use super::initial::InitialIndex;
 use super::left_out::LeftOutReason;
 use super::non_images::SharedLeftOut;
@@ -66,6 +67,7 @@ pub(super) struct Tracker {
     refusals: Refusals,
     left_out: Arc<SharedLeftOut>,
     unreadable: Unreadable,
+    emptied: Emptied,
     /// Removed files that are still listed, and until when.
     removed: HashMap<Name, Instant>,
     /// `None` once the initial index is complete.
@@ -78,6 +80,7 @@ impl Tracker {
     pub(super) fn new(
         index: Arc<SharedIndex>,
         left_out: Arc<SharedLeftOut>,
+        emptied: Emptied,
         initial: InitialIndex,
     ) -> Tracker {
         Tracker {
@@ -88,6 +91,7 @@ impl Tracker {
             refusals: Refusals::default(),
             left_out,
             unreadable: Unreadable::default(),
+            emptied,
             removed: HashMap::new(),
             initial: Some(initial),
             learned: Vec::new(),
@@ -154,6 +158,7 @@ impl Tracker {
 
     /// The initial index is complete and published.
     pub(super) fn finish_initial(&mut self) {
+        self.emptied.forget_earlier();
         if let Some(initial) = self.initial.take() {
             initial.notify_ready();
         }
@@ -358,6 +363,16 @@ impl Tracker {
             (
                 Outcome::Read {
                     fingerprint,
+                    length: 0,
+                    ..
+                },
+                _,
+            ) if self.was_image(name, &fingerprint) => {
+                self.refuse_emptied(name, fingerprint, now);
+            }
+            (
+                Outcome::Read {
+                    fingerprint,
                     length,
                     contents,
                     from_index_file,
@@ -368,6 +383,9 @@ impl Tracker {
                 let record = FileRecord::new(fingerprint, length, contents, unsettled.is_none());
                 if !from_index_file {
                     self.learned.extend(record.known());
+                }
+                if length > 0 {
+                    self.emptied.remove(name, &fingerprint);
                 }
                 self.file_read(name, record, check, now);
                 let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
@@ -408,6 +426,9 @@ impl Tracker {
         let expired = now.duration_since(check.since) > MAX_STALE;
         let is_stale = |record: &FileRecord| record.fingerprint.size != found.size || expired;
         let listed = self.index.read().file(name);
+        if found.size == 0 && self.was_image(name, found) {
+            self.emptied.add(name, found);
+        }
         if listed.as_ref().is_some_and(is_stale) {
             self.detach(name, now);
         }
@@ -497,6 +518,7 @@ impl Tracker {
     }
 
     fn file_missing(&mut self, name: &Name, now: Instant) {
+        self.emptied.missing(name);
         self.listable(name);
         self.initial_done(name, None);
         // The removal of one link changes the ctime of the others.

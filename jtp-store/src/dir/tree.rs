@@ -10,6 +10,7 @@ use jtp_core::MAX_PATH_COMPONENTS;
 
 use super::file_log::FileLog;
 use super::left_out::{LeftOut, LeftOutReason};
+use super::mounts::{SharedMounts, is_mount_point, not_mounted};
 use super::record::Name;
 use super::scope::Scope;
 use super::select::Naming;
@@ -28,8 +29,11 @@ pub(super) struct Walk<'a> {
     naming: Naming,
     /// Watches each sub-folder before it is read, so that no change is missed.
     watcher: &'a Watcher,
-    /// The folder that is being read; its path is empty for the root.
-    current: Option<(Name, ReadDir)>,
+    /// The mount points that earlier walks found.
+    mounts: &'a SharedMounts,
+    found_mounts: Vec<Name>,
+    /// The folder that is being read.
+    current: Option<Current>,
     /// The paths of the folders that are to be read.
     pending: Vec<Name>,
     /// The folders that were read, as they were before.
@@ -37,6 +41,15 @@ pub(super) struct Walk<'a> {
     left_out: LeftOut,
     skipped: Vec<(Name, io::Error)>,
     unreadable: Vec<(Name, io::Error)>,
+}
+
+/// A folder that is being read.
+struct Current {
+    /// Empty for the root.
+    path: Name,
+    entries: ReadDir,
+    /// Whether it was a mount point and is none now, and no entry was found yet.
+    is_unmounted: bool,
 }
 
 /// Entries of one folder.
@@ -63,6 +76,8 @@ pub(super) struct Rest {
     pub(super) skipped: Vec<(Name, io::Error)>,
     /// The sub-folders that cannot be read now, or not to the end. Files below them may exist.
     pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The sub-folders on which a file system is mounted, or was when they were last read with entries.
+    pub(super) mounts: Vec<Name>,
 }
 
 impl<'a> Walk<'a> {
@@ -70,12 +85,15 @@ impl<'a> Walk<'a> {
         root: &'a Dir,
         naming: Naming,
         watcher: &'a Watcher,
+        mounts: &'a SharedMounts,
         scope: &Scope,
     ) -> io::Result<Walk<'a>> {
         let mut walk = Walk {
             root,
             naming,
             watcher,
+            mounts,
+            found_mounts: Vec::new(),
             current: None,
             pending: Vec::new(),
             visited: HashMap::new(),
@@ -84,7 +102,7 @@ impl<'a> Walk<'a> {
             unreadable: Vec::new(),
         };
         match scope {
-            Scope::Whole => walk.open(Name::from(OsStr::new("")))?,
+            Scope::Whole => walk.open(&Name::from(OsStr::new("")))?,
             Scope::Below(folders) => {
                 let paths = folders.outermost().map(Name::clone);
                 paths.for_each(|path| walk.add_folder(path));
@@ -129,9 +147,9 @@ impl<'a> Walk<'a> {
 
     fn find_next(&mut self, most: usize) -> io::Result<Option<Batch>> {
         loop {
-            let Some((folder, mut entries)) = self.current.take() else {
+            let Some(mut current) = self.current.take() else {
                 match self.pending.pop() {
-                    Some(path) => self.open(path)?,
+                    Some(path) => self.open(&path)?,
                     None => return Ok(None),
                 }
                 continue;
@@ -139,10 +157,13 @@ impl<'a> Walk<'a> {
             let mut found = Vec::new();
             let mut is_end = false;
             while found.len() < most {
-                match entries.next() {
-                    Some(Ok(entry)) => found.extend(self.keep(&folder, entry)),
+                match current.entries.next() {
+                    Some(Ok(entry)) => {
+                        current.is_unmounted &= is_hidden(&entry.file_name());
+                        found.extend(self.keep(&current.path, entry));
+                    }
                     Some(Err(error)) => {
-                        self.fail(&folder, error)?;
+                        self.fail(&current.path, error)?;
                         is_end = true;
                         break;
                     }
@@ -152,8 +173,12 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
+            let folder = Name::clone(&current.path);
             if !is_end {
-                self.current = Some((Name::clone(&folder), entries));
+                self.current = Some(current);
+            } else if current.is_unmounted {
+                self.found_mounts.push(current.path);
+                self.unreadable.push((Name::clone(&folder), not_mounted()));
             }
             if !found.is_empty() {
                 return Ok(Some(Batch {
@@ -192,26 +217,36 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn open(&mut self, path: Name) -> io::Result<()> {
+    fn open(&mut self, path: &Name) -> io::Result<()> {
         let opened = match path.is_empty() {
-            true => self.begin(self.root, &path),
-            false => below::folder(self.root, &path).and_then(|dir| {
-                self.watcher.watch(&dir, &path);
-                self.begin(&dir, &path)
+            true => self.begin(self.root, path),
+            false => below::folder(self.root, path).and_then(|dir| {
+                self.watcher.watch(&dir, path);
+                self.begin(&dir, path)
             }),
         };
         match opened {
-            Ok(entries) => self.current = Some((path, entries)),
-            Err(error) => self.fail(&path, error)?,
+            Ok(current) => self.current = Some(current),
+            Err(error) => self.fail(path, error)?,
         }
         Ok(())
     }
 
-    fn begin(&mut self, dir: &Dir, path: &Name) -> io::Result<ReadDir> {
+    fn begin(&mut self, dir: &Dir, path: &Name) -> io::Result<Current> {
+        let mut is_unmounted = false;
         if self.naming == Naming::Tree {
             self.visited.insert(Name::clone(path), Visit::of(dir));
+            if !path.is_empty() && is_mount_point(dir, self.root) {
+                self.found_mounts.push(Name::clone(path));
+            } else {
+                is_unmounted = self.mounts.contains(path);
+            }
         }
-        dir.entries()
+        Ok(Current {
+            path: Name::clone(path),
+            entries: dir.entries()?,
+            is_unmounted,
+        })
     }
 
     fn fail(&mut self, path: &Name, error: io::Error) -> io::Result<()> {
@@ -237,6 +272,7 @@ impl<'a> Walk<'a> {
             left_out: self.left_out,
             skipped: self.skipped,
             unreadable: self.unreadable,
+            mounts: self.found_mounts,
         }
     }
 }
@@ -314,7 +350,9 @@ mod tests {
             let dir = Dir::open_ambient_dir(root, cap_std::ambient_authority()).unwrap();
             let sink: EventSink = Arc::new(|_| true);
             let watcher = Watcher::new(root.to_owned(), Naming::Tree, sink);
-            let mut walk = Walk::new(&dir, Naming::Tree, &watcher, &Scope::Whole).unwrap();
+            let mounts = SharedMounts::default();
+            let scope = Scope::Whole;
+            let mut walk = Walk::new(&dir, Naming::Tree, &watcher, &mounts, &scope).unwrap();
             // The order of the folders is that of the system.
             let first = next(&mut walk).unwrap();
             let (read, other) = match first.iter().any(|path| path.starts_with("1/")) {
@@ -351,7 +389,9 @@ mod tests {
         for path in ["a/b", "a/b/c", "gone", "d"] {
             changed.add(Name::from(OsStr::new(path)));
         }
-        let mut walk = Walk::new(&dir, Naming::Tree, &watcher, &changed.take()).unwrap();
+        let mounts = SharedMounts::default();
+        let scope = changed.take();
+        let mut walk = Walk::new(&dir, Naming::Tree, &watcher, &mounts, &scope).unwrap();
         assert_eq!(rest(&mut walk), ["a/b/1.png", "a/b/c/2.png", "d/4.png"]);
     }
 

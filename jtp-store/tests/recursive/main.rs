@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod mounted;
 mod unreadable;
 
 use std::fs;

@@ -227,7 +227,7 @@ impl Drop for Disconnected {
 
 #[test]
 fn w9_images_below_a_broken_mount_stay_listed() {
-    for follow in [Follow::Interval(Duration::from_millis(20))] {
+    for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let folder = temp();
         let root = folder.path();
         put(root, "a/1.png", "1");

@@ -110,11 +110,14 @@ impl Session {
     pub(super) fn compare(&self) -> Comparison {
         let mut comparison = Comparison::default();
         let state = self.state();
+        comparison.is_incomplete = !state.planner.is_complete();
+        let is_incomplete = comparison.is_incomplete;
         comparison.same = state.planner.compare(&mut |difference| {
             let count = match difference {
                 Difference::Missing { .. } => &mut comparison.missing,
                 Difference::Differs { .. } => &mut comparison.differs,
                 Difference::Renamed { .. } => &mut comparison.renamed,
+                Difference::Extra { .. } if is_incomplete => return,
                 Difference::Extra { name, .. } if !self.selects_extra(name) => return,
                 Difference::Extra { .. } => &mut comparison.extra,
             };

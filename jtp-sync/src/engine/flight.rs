@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use jtp_core::ImageId;
+use jtp_store::FileName;
 
 use super::session::Session;
 
@@ -21,21 +22,23 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(
+    /// An image begins to arrive. Also returns the name that it is to get, if a LIST names it.
+    pub(super) fn begin(
         session: &Arc<Session>,
         id: ImageId,
         server: Option<(Arc<str>, usize)>,
-    ) -> Flight {
+    ) -> (Flight, Option<FileName>) {
         let state = &mut *session.state();
         let length = state.planner.length(id).unwrap_or(0);
         let counts = state.planner.awaits(id) && state.arriving.insert(id);
-        Flight {
+        let flight = Flight {
             session: Arc::clone(session),
             id: Some(id).filter(|_| counts),
             listed: if counts { u64::from(length) } else { 0 },
             reported: 0,
             server,
-        }
+        };
+        (flight, state.planner.name(id))
     }
 
     pub(super) fn add(&mut self, bytes: u64) {

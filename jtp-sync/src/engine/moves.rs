@@ -9,9 +9,8 @@ use jtp_store::{FileName, FileState, MoveError, OutputError, OutputFolder, ReadE
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
 use super::session::{Session, lock};
-use crate::blocker::{Blocker, BlockerKind};
 use crate::inventory::FileKind;
-use crate::step::{Expect, Outcome, Reason, Step};
+use crate::step::{Expect, Outcome, Step};
 
 /// A step that moves an image.
 pub(super) struct Move {
@@ -117,7 +116,13 @@ impl Session {
         let id = planned.id;
         let outcome = match self.try_move(planned) {
             Ok(event) => {
-                self.state().planner.report(id, Outcome::Done);
+                {
+                    let state = &mut *self.state();
+                    if planned.from.is_none() {
+                        state.staged.remove(&id);
+                    }
+                    state.planner.report(id, Outcome::Done);
+                }
                 self.emit(&event);
                 return Ok(());
             }
@@ -158,10 +163,11 @@ impl Session {
             let Over::Allowed { replaces } = self.may_replace(folder, planned, &over)? else {
                 return Err(Obstacle::Stale);
             };
-            if !self.state().planner.is_current(id) {
-                return Err(Obstacle::Stale);
-            }
-            let staged = self.state().staged.get(&id).cloned();
+            let staged = {
+                let state = self.state();
+                let is_current = state.planner.is_current(id);
+                state.staged.get(&id).filter(|_| is_current).cloned()
+            };
             let Some(staged) = staged else {
                 return Err(Obstacle::Stale);
             };
@@ -170,7 +176,6 @@ impl Session {
             let over = if backed_up { FileState::NOTHING } else { over };
             let placed = staged.place(to, &over);
             self.placed_after_backup(to, backed_up, placed)?;
-            self.state().staged.remove(&id);
             return Ok(SyncEvent::Placed {
                 id,
                 name: to,

@@ -88,7 +88,7 @@ pub(super) struct State {
     pub(super) relist: bool,
     /// Another server is used since the last LIST. Its catalog decides. // R8
     pub(super) is_other_server: bool,
-    /// Another server was used since the run began.
+    /// An earlier catalog of this run is from another server.
     pub(super) server_changed: bool,
     /// Selected images in the folder when the last LIST ended.
     pub(super) present: u64,
@@ -166,6 +166,19 @@ impl State {
         match tried.len() < servers {
             true => FetchFailure::Interrupted,
             false => FetchFailure::Broken,
+        }
+    }
+
+    /// The image has arrived. Most have never failed, and need no look-up.
+    fn forget_failures(&mut self, id: ImageId) {
+        if !self.suspects.is_empty() {
+            self.suspects.remove(&id);
+        }
+        if !self.broken_by.is_empty() {
+            self.broken_by.remove(&id);
+        }
+        if !self.causes.is_empty() {
+            self.causes.remove(&id);
         }
     }
 
@@ -318,9 +331,7 @@ impl Session {
         let is_kept;
         {
             let state = &mut *self.state();
-            state.suspects.remove(&id);
-            state.broken_by.remove(&id);
-            state.causes.remove(&id);
+            state.forget_failures(id);
             if state.planner.length(id).is_none() {
                 let bytes = state.unlisted_bytes.saturating_add(length);
                 if bytes > MAX_UNLISTED_BYTES {

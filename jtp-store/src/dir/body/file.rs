@@ -13,7 +13,7 @@ use crate::fingerprint::Fingerprint;
 use crate::hash;
 use crate::ready::Ready;
 
-/// An open file that was found to be the indexed one. // S13
+/// An open file that was found to be the indexed one, and is too long to be read when it is opened. // S13
 pub(in crate::dir) struct FileBody {
     id: ImageId,
     file: File,
@@ -71,21 +71,8 @@ impl FileBody {
             return Err(Failure::Changed); // The file was truncated.
         }
         let end = u64::try_from(read.len()).map_or(u64::MAX, |n| offset.saturating_add(n));
-        if end >= self.fingerprint.size {
-            if !self.fingerprint.is_of(&self.file, &self.name)? {
-                return Err(Failure::Changed);
-            }
-            if offset == 0 && BodyContext::keeps(read) {
-                // Bytes in memory are not read again: they are verified by their hash as well. // S13
-                if ImageId::of(read) != self.id {
-                    return Err(Failure::Changed);
-                }
-                // From memory, no change would be noticed any more that the metadata of the file do not show.
-                if !self.fingerprint.is_by_name() {
-                    self.context
-                        .keep_small(self.id, false, &self.fingerprint, read);
-                }
-            }
+        if end >= self.fingerprint.size && !self.fingerprint.is_of(&self.file, &self.name)? {
+            return Err(Failure::Changed);
         }
         Ok(read.len())
     }

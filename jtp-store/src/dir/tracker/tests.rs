@@ -23,6 +23,7 @@ impl Harness {
         let mut tracker = Tracker::new(
             Arc::clone(&index),
             Arc::default(),
+            Emptied::default(),
             InitialIndex::new(None, ready),
         );
         let now = Instant::now();
@@ -86,6 +87,65 @@ fn read(id: u64) -> Outcome {
         from_index_file: false,
         unsettled: None,
     }
+}
+
+/// The outcome for an empty file with that inode.
+fn read_empty(inode: u64) -> Outcome {
+    let mut outcome = read(inode);
+    if let Outcome::Read {
+        fingerprint,
+        length,
+        contents,
+        ..
+    } = &mut outcome
+    {
+        (fingerprint.size, *length, contents.id) = (0, 0, ImageId::of(b""));
+    }
+    outcome
+}
+
+#[test]
+fn an_image_that_becomes_empty_is_unlisted_and_is_not_listed_as_an_empty_one() {
+    let mut harness = Harness::new();
+    let (file, moved, other) = (name("a.png"), name("moved.png"), name("other.png"));
+    let Outcome::Read { fingerprint, .. } = read_empty(7) else {
+        unreachable!();
+    };
+    for is_noticed_early in [true, false] {
+        harness.list(&file, 7);
+        harness.task_after(&file, FileEvent::Completed);
+        if is_noticed_early {
+            let wait = Duration::from_millis(100);
+            harness.examined(&file, Outcome::Unsettled { fingerprint, wait });
+            assert!(harness.listed().is_empty());
+            harness.task(&file);
+        }
+        harness.examined(&file, read_empty(7));
+        assert!(harness.listed().is_empty());
+        let refusal = harness.tracker.refusals().get(&file).unwrap();
+        assert_eq!(refusal.kind, LeftOutReason::Emptied);
+        assert!(
+            harness
+                .tracker
+                .take_learned()
+                .iter()
+                .all(|(print, _)| print.size > 0),
+            "the next run would list it"
+        );
+    }
+    // It is moved; another file was always empty.
+    harness.task_after(&file, FileEvent::Removed);
+    harness.examined(&file, Outcome::Missing);
+    harness.task_after(&moved, FileEvent::Completed);
+    harness.examined(&moved, read_empty(7));
+    assert!(harness.tracker.refusals().get(&moved).is_some());
+    harness.task_after(&other, FileEvent::Created);
+    harness.examined(&other, read_empty(8));
+    assert_eq!(harness.listed(), [Arc::clone(&other)]);
+    // It has contents again.
+    harness.list(&moved, 7);
+    assert_eq!(harness.listed().len(), 2);
+    assert!(harness.tracker.refusals().get(&moved).is_none());
 }
 
 #[test]

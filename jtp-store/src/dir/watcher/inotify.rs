@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
+use super::mount_table::MountTable;
 use super::{EventSink, WatchEvent};
 use crate::dir::record::Name;
 use crate::dir::schedule::FileEvent;
@@ -46,12 +47,14 @@ impl Inotify {
         let root = add_watch(&queue, dir, path, WatchFlags::empty())?;
         let queue = Arc::new(queue);
         let tree = (naming == Naming::Tree).then(|| Arc::new(Mutex::new(Watches::new(root))));
+        let mounts = tree.is_some().then(|| MountTable::open(dir));
+        let mounts = mounts.and_then(Result::ok);
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let thread = thread::Builder::new()
             .name("jtp-watcher".to_owned())
             .spawn({
                 let (queue, tree, woken) = (Arc::clone(&queue), tree.clone(), Arc::clone(&wake));
-                move || listen(&queue, tree.as_deref(), &woken, &sink)
+                move || listen(&queue, tree.as_deref(), mounts, &woken, &sink)
             })?;
         Ok(Inotify {
             queue,
@@ -204,21 +207,36 @@ impl Drop for Inotify {
     }
 }
 
-fn listen(queue: &OwnedFd, tree: Option<&Mutex<Watches>>, wake: &OwnedFd, sink: &EventSink) {
+fn listen(
+    queue: &OwnedFd,
+    tree: Option<&Mutex<Watches>>,
+    mut mounts: Option<MountTable>,
+    wake: &OwnedFd,
+    sink: &EventSink,
+) {
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
     let mut reader = Reader::new(queue, &mut buffer);
     loop {
-        let mut fds = [
-            PollFd::new(queue, PollFlags::IN),
+        let mut fds = vec![
             PollFd::new(wake, PollFlags::IN),
+            PollFd::new(queue, PollFlags::IN),
         ];
+        let table = mounts.as_ref();
+        fds.extend(table.map(|table| PollFd::new(table, PollFlags::PRI)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
         }
-        let [_, woken] = &fds;
-        if !woken.revents().is_empty() {
+        let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        if is_ready(0) {
             return;
+        }
+        let have_mounts_changed = is_ready(2);
+        let changed = mounts.as_mut().filter(|_| have_mounts_changed);
+        for path in changed.map(MountTable::changes).unwrap_or_default() {
+            if !sink(WatchEvent::Folder(path)) {
+                return;
+            }
         }
         loop {
             let event = match reader.next() {

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod inotify;
+#[cfg(target_os = "linux")]
+mod mount_table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
