@@ -255,7 +255,7 @@ impl Bucket {
     ) -> Result<Bytes, Error> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let read = async {
-            let mut pieces = self.open(path, identity, Some(range)).await?;
+            let mut pieces = self.open(path, identity, range).await?;
             let mut first = Bytes::new();
             let mut all = BytesMut::new();
             while let Some(piece) = pieces.next().await.transpose()? {
@@ -281,13 +281,14 @@ impl Bucket {
         self.limited("read", path.as_ref(), read).await
     }
 
-    /// Reads the object with this identity in pieces, each within the deadline.
+    /// Reads a range of the object with this identity in pieces, each within the deadline.
     pub(crate) async fn read_pieces(
         &self,
         path: &Path,
         identity: &Identity,
+        range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        let open = self.open(path, identity, None);
+        let open = self.open(path, identity, range);
         let pieces = self.limited("read", path.as_ref(), open).await?;
         let (bucket, path) = (self.clone(), path.to_string());
         Ok(stream::unfold(Some(pieces), move |pieces| {
@@ -307,12 +308,12 @@ impl Bucket {
         &self,
         path: &Path,
         identity: &Identity,
-        range: Option<Range<u64>>,
+        range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, Backend>>, Backend> {
         let is_comparable = identity.is_comparable();
         let options = GetOptions {
             if_match: identity.e_tag.to_text().filter(|_| is_comparable),
-            range: range.map(GetRange::Bounded),
+            range: Some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
         let result = self.store.get_opts(path, options).await?;

@@ -65,8 +65,23 @@ pub enum ErrorKind {
     Other,
 }
 
-/// The host that gives credentials to virtual machines. Without any in the environment it is asked for them.
-const METADATA_HOSTS: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
+/// Parts of the text of an error, and what is wrong then: backends return responses to listings without a type.
+const WORDS: [(&str, ErrorKind); 13] = [
+    // Virtual machines are asked for credentials if there are none in the environment.
+    ("/latest/api/token", ErrorKind::Credentials),
+    ("/computeMetadata/", ErrorKind::Credentials),
+    ("/metadata/identity/", ErrorKind::Credentials),
+    ("redential", ErrorKind::Credentials),
+    ("401 Unauthorized", ErrorKind::Credentials),
+    ("403 Forbidden", ErrorKind::Credentials),
+    ("must be specified", ErrorKind::Credentials),
+    ("404 Not Found", ErrorKind::NoBucket),
+    ("error sending request", ErrorKind::Unreachable),
+    ("dns error", ErrorKind::Unreachable),
+    ("Connect", ErrorKind::Unreachable),
+    ("timed out", ErrorKind::Unreachable),
+    ("after 3 retries", ErrorKind::Unreachable),
+];
 
 impl Error {
     /// What is wrong. An error of a bucket as a whole: an object that is missing is [`ErrorKind::NoBucket`], too.
@@ -120,32 +135,55 @@ impl Error {
     }
 }
 
-/// The backends have no variants for these.
 fn generic_kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
         text.push_str(&error.to_string());
-        if error
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-        {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return ErrorKind::NoBucket;
         }
         next = error.source();
     }
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&METADATA_HOSTS) || has(&["redential", "Missing", "must be specified"]) {
-        ErrorKind::Credentials
-    } else if has(&[
-        "error sending request",
-        "dns error",
-        "connect",
-        "timed out",
-        "after 3 retries",
-    ]) {
-        ErrorKind::Unreachable
-    } else {
-        ErrorKind::Other
+    let found = WORDS.iter().find(|(word, _)| text.contains(word));
+    found.map_or(ErrorKind::Other, |(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_listings_are_recognised_by_their_text() {
+        for (text, kind) in [
+            (
+                "status code: 404 Not Found: <Code>NoSuchBucket",
+                ErrorKind::NoBucket,
+            ),
+            (
+                "status code: 403 Forbidden: <Code>InvalidAccessKeyId",
+                ErrorKind::Credentials,
+            ),
+            (
+                "PUT http://host/latest/api/token - 403 Forbidden",
+                ErrorKind::Credentials,
+            ),
+            (
+                "error sending request: client error (Connect)",
+                ErrorKind::Unreachable,
+            ),
+            ("status code: 400 Bad Request", ErrorKind::Other),
+        ] {
+            let error = Error::Backend {
+                action: "list",
+                path: String::new(),
+                source: object_store::Error::Generic {
+                    store: "S3",
+                    source: text.into(),
+                },
+            };
+            assert_eq!(error.kind(), kind, "{text}");
+        }
     }
 }

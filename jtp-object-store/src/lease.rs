@@ -159,11 +159,17 @@ impl Lease {
 
     /// Lets others take the lease at once.
     pub(crate) async fn release(&self, held: Held) {
-        if held.version.is_some() {
-            let renewals = held.renewals.wrapping_add(1);
-            if let Err(error) = self.write(renewals, true, held.version).await {
-                tracing::debug!(%error, "cannot release the lease");
-            }
+        if held.version.is_none() {
+            return;
+        }
+        let renewals = held.renewals.wrapping_add(1);
+        let result = match self.write(renewals, true, held.version).await {
+            // Without updates no one else can have taken it.
+            Err(error) if error.is_unsupported() => self.bucket.delete(&self.path()).await,
+            result => result.map(drop),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot release the lease");
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::escape::escaped;
 use crate::exit::{Failure, error_chain};
 use crate::server_args::ServerArgs;
 
-/// The most characters of an error of a backend that are shown: some contain a page of XML.
-const MAX_CAUSE: usize = 300;
+/// The most characters of an error of a backend that are shown.
+const MAX_CAUSE: usize = 400;
 
 /// The location that `--images` names, if it is a URL.
 pub(super) fn location(args: &ServerArgs) -> Result<Option<Location>, Failure> {
@@ -84,9 +84,20 @@ pub(super) async fn index(args: &ServerArgs, location: &Location) -> Result<(), 
     }
 }
 
+/// An error without the XML of a response, of which only the code is kept.
+fn cause(chain: &str) -> String {
+    let (text, xml) = chain.split_once('<').unwrap_or((chain, ""));
+    let code = xml
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"));
+    let text = text.trim_end_matches([' ', ':']).to_owned();
+    let cause = code.map_or(text.clone(), |(code, _)| format!("{text}: {code}"));
+    cause.chars().take(MAX_CAUSE).collect()
+}
+
 /// One line that names the store, the cause, and what to do.
 fn failure(location: &Location, error: &Error) -> Failure {
-    let cause: String = error_chain(error).chars().take(MAX_CAUSE).collect();
+    let cause = cause(&error_chain(error));
     let remedy = match error.kind() {
         ErrorKind::NoBucket => "create it, or correct the URL of --images",
         ErrorKind::Credentials => {
@@ -102,4 +113,17 @@ fn failure(location: &Location, error: &Error) -> Failure {
         escaped(&location.to_string()),
         escaped(&cause)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_keeps_the_code_of_a_response_and_no_xml() {
+        let chain =
+            "cannot list a: 404 Not Found: <?xml ?>\n<Error><Code>NoSuchBucket</Code><Message>";
+        assert_eq!(cause(chain), "cannot list a: 404 Not Found: NoSuchBucket");
+        assert_eq!(cause("no answer"), "no answer");
+    }
 }

@@ -32,16 +32,23 @@ enum Repr {
 }
 
 impl ETag {
-    /// The ETag of an object; `None` if the backend has none.
+    /// The ETag of an object; `None` if the backend has none. An MD5 and an ETag of Azure get the quotes that some listings
+    /// leave out, so that they equal those of other responses.
     #[must_use]
     pub fn new(e_tag: Option<&str>) -> ETag {
-        ETag(match e_tag {
-            None => Repr::None,
-            Some(text) => parse_md5(text).map_or_else(|| Repr::Text(text.into()), Repr::Md5),
+        let Some(text) = e_tag else {
+            return ETag::default();
+        };
+        let quoted = format!("\"{text}\"");
+        let md5 = parse_md5(text).or_else(|| parse_md5(&quoted));
+        ETag(match md5 {
+            Some(digest) => Repr::Md5(digest),
+            None if text.starts_with("0x") => Repr::Text(quoted.into()),
+            None => Repr::Text(text.into()),
         })
     }
 
-    /// The text, as the backend gave it.
+    /// The text for `If-Match`.
     #[must_use]
     pub fn to_text(&self) -> Option<String> {
         match &self.0 {
@@ -93,7 +100,8 @@ fn parse_md5(text: &str) -> Option<[u8; 16]> {
 pub struct Identity {
     /// The ETag.
     pub e_tag: ETag,
-    /// The backend's version of the object, if it has versions.
+    /// The backend's version of the object, if it has versions and no ETags. Beside an ETag it is not recorded: listings of
+    /// S3 leave it out.
     pub version: Option<Box<str>>,
     /// The number of bytes.
     pub size: u64,
@@ -131,9 +139,10 @@ impl Identity {
     /// The identity of an object of `size` bytes.
     #[must_use]
     pub fn new(e_tag: Option<&str>, version: Option<&str>, size: u64) -> Identity {
+        let version = version.filter(|text| !text.is_empty() && e_tag.is_none());
         Identity {
             e_tag: ETag::new(e_tag),
-            version: version.filter(|text| !text.is_empty()).map(Into::into),
+            version: version.map(Into::into),
             size,
         }
     }
@@ -223,13 +232,19 @@ impl Object {
             0 => ETag::default(),
             1 => ETag(Repr::Md5(reader.array()?)),
             // A text that is an MD5 has one encoding, so that equal records have equal bytes.
-            2 => match ETag::new(Some(reader.text("ETag", MAX_ETAG_LEN)?)) {
-                ETag(Repr::Md5(_)) => return Err(FormatError::Field("ETag")),
-                e_tag => e_tag,
-            },
+            2 => {
+                let text = reader.text("ETag", MAX_ETAG_LEN)?;
+                match ETag::new(Some(text)) {
+                    ETag(Repr::Text(kept)) if *kept == *text => ETag(Repr::Text(kept)),
+                    _ => return Err(FormatError::Field("ETag")),
+                }
+            }
             _ => return Err(FormatError::Field("ETag")),
         };
         let version = reader.text("version", MAX_VERSION_LEN)?;
+        if !version.is_empty() && e_tag != ETag::default() {
+            return Err(FormatError::Field("version"));
+        }
         let version = Some(version).filter(|text| !text.is_empty());
         let identity = Identity {
             e_tag,

@@ -146,3 +146,24 @@ fn keys_ascend_from_part_to_part() {
         assert_eq!(decoded.is_ok(), is_valid);
     }
 }
+
+#[test]
+fn e_tags_of_listings_equal_those_of_other_responses() {
+    let md5 = "00112233445566778899aabbccddeeff";
+    for (listed, other) in [
+        (md5, format!("\"{md5}\"")),
+        ("0x8DA1", "\"0x8DA1\"".to_owned()),
+    ] {
+        let listed = Identity::new(Some(listed), None, 1);
+        // S3 returns the version with an object, and not in a listing.
+        let found = Identity::new(Some(&other), Some("v1"), 1);
+        assert_eq!(listed, found);
+        assert_eq!(listed.e_tag.to_text(), Some(other));
+    }
+    assert_ne!(
+        Identity::new(None, Some("1"), 1),
+        Identity::new(None, Some("2"), 1)
+    );
+    let local = ETag::new(Some("1f-2e-3d"));
+    assert_eq!(local.to_text().as_deref(), Some("1f-2e-3d"));
+}

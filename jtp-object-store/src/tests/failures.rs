@@ -64,7 +64,10 @@ fn one_of_three_servers_lists_the_bucket() {
     }
     world.run(60);
     let reads = world.store.requests("range");
-    assert_eq!(reads, 0, "all keys have the extension of an image");
+    assert_eq!(
+        reads, 3,
+        "each image is read once: all keys have the extension of an image"
+    );
     let before = world.store.requests("list");
     world.run(60);
     // A pass in about 1 s, and the heads once a minute and in each pass.

@@ -160,7 +160,7 @@ fn s13_an_object_whose_bytes_have_another_hash_is_read_again() {
         .snapshot()
         .get(ImageId::of(&gif(1)))
         .unwrap();
-    let reads = world.store.requests("get");
+    let reads = world.store.requests("range");
     images.report_mismatch(&image);
     world.executor.spawn(0, Arc::clone(&images).follow());
     world.run(1);

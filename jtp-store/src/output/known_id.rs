@@ -5,15 +5,15 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jtp_core::ImageId;
 
-use super::{FileState, Inner, OutputFolder, ScanMode, index};
+use super::id_table::IdTable;
+use super::{FileState, Inner, OutputFolder};
 use crate::fingerprint::BY_NAME;
-use crate::known::KnownContents;
 
 impl OutputFolder {
     /// The ID of the file in this state, by the index of the last scan: whatever its name is now, it is the same file, and
     /// unchanged. `None` if that is not known; then [`OutputFolder::read_id`] tells. Blocking. // R8
     ///
-    /// The first call after a scan reads the index, which then takes some 80 bytes of memory for each file until the next
+    /// The first call after a scan reads the index, which then takes 16 bytes of memory for each file until the next
     /// scan or [`OutputFolder::close`].
     #[must_use]
     pub fn known_id(&self, state: &FileState) -> Option<ImageId> {
@@ -24,16 +24,16 @@ impl OutputFolder {
         }
         let known = {
             let mut known = self.0.known();
-            let load = || Arc::new(index::load(&self.0, ScanMode::Ids));
+            let load = || Arc::new(self.0.read_index());
             Arc::clone(known.get_or_insert_with(load))
         };
-        known.get(&print).map(|contents| contents.id)
+        known.get(&print).map(|(_, contents)| contents.id)
     }
 }
 
 impl Inner {
     /// The index, if it was read since the last scan.
-    pub(super) fn known(&self) -> MutexGuard<'_, Option<Arc<KnownContents>>> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Option<Arc<IdTable>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -196,6 +196,7 @@ impl Session {
         let over = if backed_up { FileState::NOTHING } else { over };
         let renamed = folder.rename(from, &source, to, &over);
         self.placed_after_backup(to, backed_up, renamed)?;
+        folder.index_renamed(to, &source, id);
         if self.mirror.is_some() && is_below(from) {
             self.state().emptied.insert(from.clone());
         }

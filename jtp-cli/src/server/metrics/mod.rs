@@ -55,7 +55,7 @@ fn failure(address: SocketAddr, error: &dyn std::fmt::Display) -> Failure {
 
 struct Sources {
     server: Server,
-    store: Arc<DirStore>,
+    store: Source,
     variant_cache_size: u64,
 }
 
