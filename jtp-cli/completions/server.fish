@@ -1,9 +1,9 @@
-complete -c server -l images -l images-dir -d 'Folder of images to share' -r -F
+complete -c server -l images -l images-dir -d 'Folder of images to share, or the URL of images in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER' -r -F
 complete -c server -l only -l name-contains -d 'Share only files whose name (with --recursive: path below the folder) contains this text, ignoring case' -r
 complete -c server -l include -d 'Share only files whose path below the folder matches, such as \'*.jpg\'; repeatable. Of all --include and --exclude, the last match decides' -r
 complete -c server -l exclude -d 'Skip files whose path below the folder matches; repeatable. A file without a match is shared, unless the first pattern is an --include' -r
 complete -c server -l compression-threshold -l compress-threshold -d 'Compress an image if that reduces it below this fraction of its size; 0 disables compression' -r
-complete -c server -l watch-interval -d 'Rescan the folder at this interval instead of using file system events' -r
+complete -c server -l watch-interval -d 'Rescan the folder at this interval instead of using file system events; list an object store at this interval' -r
 complete -c server -l cache-dir -d 'Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user\'s cache folder]' -r -F
 complete -c server -l cache-size -d 'Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory' -r
 complete -c server -l bind -d 'Address and port to listen on; port 0 picks a free port' -r
@@ -23,6 +23,7 @@ complete -c server -l drain-timeout -d 'How long a shutdown waits for requests i
 complete -c server -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'One line of text for each event'
 json\t'One JSON object on a line for each event'"
 complete -c server -s r -l recursive -d 'Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out'
+complete -c server -l index-only -d 'Bring the catalog of an object store up to date, and exit: for a job that only indexes'
 complete -c server -l watch -d 'Let clients watch for new images (the default)'
 complete -c server -l no-watch -d 'Refuse to let clients watch for new images; the catalog still follows the folder'
 complete -c server -l checksum -d 'Hash every file again instead of trusting the index'

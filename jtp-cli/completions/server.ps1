@@ -21,15 +21,15 @@ Register-ArgumentCompleter -Native -CommandName 'server' -ScriptBlock {
 
     $completions = @(switch ($command) {
         'server' {
-            [CompletionResult]::new('--images', '--images', [CompletionResultType]::ParameterName, 'Folder of images to share')
-            [CompletionResult]::new('--images-dir', '--images-dir', [CompletionResultType]::ParameterName, 'Folder of images to share')
+            [CompletionResult]::new('--images', '--images', [CompletionResultType]::ParameterName, 'Folder of images to share, or the URL of images in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER')
+            [CompletionResult]::new('--images-dir', '--images-dir', [CompletionResultType]::ParameterName, 'Folder of images to share, or the URL of images in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER')
             [CompletionResult]::new('--only', '--only', [CompletionResultType]::ParameterName, 'Share only files whose name (with --recursive: path below the folder) contains this text, ignoring case')
             [CompletionResult]::new('--name-contains', '--name-contains', [CompletionResultType]::ParameterName, 'Share only files whose name (with --recursive: path below the folder) contains this text, ignoring case')
             [CompletionResult]::new('--include', '--include', [CompletionResultType]::ParameterName, 'Share only files whose path below the folder matches, such as ''*.jpg''; repeatable. Of all --include and --exclude, the last match decides')
             [CompletionResult]::new('--exclude', '--exclude', [CompletionResultType]::ParameterName, 'Skip files whose path below the folder matches; repeatable. A file without a match is shared, unless the first pattern is an --include')
             [CompletionResult]::new('--compression-threshold', '--compression-threshold', [CompletionResultType]::ParameterName, 'Compress an image if that reduces it below this fraction of its size; 0 disables compression')
             [CompletionResult]::new('--compress-threshold', '--compress-threshold', [CompletionResultType]::ParameterName, 'Compress an image if that reduces it below this fraction of its size; 0 disables compression')
-            [CompletionResult]::new('--watch-interval', '--watch-interval', [CompletionResultType]::ParameterName, 'Rescan the folder at this interval instead of using file system events')
+            [CompletionResult]::new('--watch-interval', '--watch-interval', [CompletionResultType]::ParameterName, 'Rescan the folder at this interval instead of using file system events; list an object store at this interval')
             [CompletionResult]::new('--cache-dir', '--cache-dir', [CompletionResultType]::ParameterName, 'Folder for the ID index and compressed images; no other user may write to it [default: CACHE_DIRECTORY as set by systemd, or jtp in the user''s cache folder]')
             [CompletionResult]::new('--cache-size', '--cache-size', [CompletionResultType]::ParameterName, 'Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory')
             [CompletionResult]::new('--bind', '--bind', [CompletionResultType]::ParameterName, 'Address and port to listen on; port 0 picks a free port')
@@ -49,6 +49,7 @@ Register-ArgumentCompleter -Native -CommandName 'server' -ScriptBlock {
             [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'Format of the log on stderr')
             [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out')
             [CompletionResult]::new('--recursive', '--recursive', [CompletionResultType]::ParameterName, 'Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out')
+            [CompletionResult]::new('--index-only', '--index-only', [CompletionResultType]::ParameterName, 'Bring the catalog of an object store up to date, and exit: for a job that only indexes')
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Let clients watch for new images (the default)')
             [CompletionResult]::new('--no-watch', '--no-watch', [CompletionResultType]::ParameterName, 'Refuse to let clients watch for new images; the catalog still follows the folder')
             [CompletionResult]::new('--checksum', '--checksum', [CompletionResultType]::ParameterName, 'Hash every file again instead of trusting the index')

@@ -15,15 +15,15 @@ _server() {
 
     local context curcontext="$curcontext" state line
     _arguments "${_arguments_options[@]}" : \
-'--images=[Folder of images to share]:DIR:_files' \
-'--images-dir=[Folder of images to share]:DIR:_files' \
+'--images=[Folder of images to share, or the URL of images in an object store\: s3\://BUCKET/PREFIX, gs\://BUCKET/PREFIX, az\://CONTAINER/PREFIX or file\:///FOLDER]:DIR|URL:_files' \
+'--images-dir=[Folder of images to share, or the URL of images in an object store\: s3\://BUCKET/PREFIX, gs\://BUCKET/PREFIX, az\://CONTAINER/PREFIX or file\:///FOLDER]:DIR|URL:_files' \
 '--only=[Share only files whose name (with --recursive\: path below the folder) contains this text, ignoring case]:SUBSTRING:_default' \
 '--name-contains=[Share only files whose name (with --recursive\: path below the folder) contains this text, ignoring case]:SUBSTRING:_default' \
 '*--include=[Share only files whose path below the folder matches, such as '\''*.jpg'\''; repeatable. Of all --include and --exclude, the last match decides]:GLOB:_default' \
 '*--exclude=[Skip files whose path below the folder matches; repeatable. A file without a match is shared, unless the first pattern is an --include]:GLOB:_default' \
 '--compression-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
 '--compress-threshold=[Compress an image if that reduces it below this fraction of its size; 0 disables compression]:R:_default' \
-'--watch-interval=[Rescan the folder at this interval instead of using file system events]:SEC:_default' \
+'--watch-interval=[Rescan the folder at this interval instead of using file system events; list an object store at this interval]:SEC:_default' \
 '--cache-dir=[Folder for the ID index and compressed images; no other user may write to it \[default\: CACHE_DIRECTORY as set by systemd, or jtp in the user'\''s cache folder\]]:DIR:_files' \
 '--cache-size=[Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory]:SIZE:_default' \
 '--bind=[Address and port to listen on; port 0 picks a free port]:ADDR:_default' \
@@ -44,6 +44,7 @@ _server() {
 json\:"One JSON object on a line for each event"))' \
 '-r[Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out]' \
 '--recursive[Share the images in sub-folders too, with their paths as names; hidden folders and links to folders are left out]' \
+'--index-only[Bring the catalog of an object store up to date, and exit\: for a job that only indexes]' \
 '--watch[Let clients watch for new images (the default)]' \
 '--no-watch[Refuse to let clients watch for new images; the catalog still follows the folder]' \
 '--checksum[Hash every file again instead of trusting the index]' \

@@ -285,7 +285,10 @@ impl Client {
             self.check_names(listed, &after, &what);
         }
         if kept_all {
-            let gone: Vec<_> = before.iter().filter(|(_, id)| !ids.contains(id)).collect();
+            // A file whose name another image has now was replaced.
+            let is_gone =
+                |(path, id): &(&PathBuf, &u64)| !ids.contains(id) && !after.contains_key(*path);
+            let gone: Vec<_> = before.iter().filter(is_gone).collect();
             assert!(gone.is_empty(), "deleted {gone:x?}: {what}");
         } else if self.kind == Kind::Mirror {
             let listed: HashSet<u64> = listed.iter().map(|(_, id)| *id).collect();
@@ -301,6 +304,7 @@ impl Client {
         self.check_backup(&ids);
         self.check_mine();
         self.harmed.clear();
+        self.held = after;
     }
 
     /// The last line says what was fetched.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::tree::{Catalog, Shared};
-use crate::support::bytes::LIST;
+use crate::support::bytes::{LIST, LIST_AND_GET, ZSTD, id_of};
 use crate::support::peer::Peer;
 use crate::support::process::{ServerProcess, WorkDir};
 use crate::support::proxy::Proxy;
@@ -102,20 +102,23 @@ impl Server {
         self.network.open(process.address);
     }
 
-    /// Waits until the server lists exactly the images of its folder; returns the list and the time that it took.
-    pub(super) fn await_catalog(&self, workdir: &WorkDir) -> (Shared, Catalog, Duration) {
+    /// Waits until the server lists and sends exactly the images of its folder; returns the list and the time that it took.
+    pub(super) fn await_catalog(&self, workdir: &WorkDir) -> (Catalog, Duration) {
         let shared = Shared::of(&workdir.images(), self.recursive);
         let address = self.process.as_ref().unwrap().address;
         let start = Instant::now();
         loop {
             let listed = catalog(address);
             let differences = shared.differences(&listed);
-            if differences.is_empty() {
-                return (shared, listed, start.elapsed());
+            // A file with a new mode or link has the same entry; the server sends it when it has read it again. // S13
+            let sent = sent_images(address);
+            let is_sent = sent == listed.iter().map(|(_, id)| *id).collect::<Vec<_>>();
+            if differences.is_empty() && is_sent {
+                return (listed, start.elapsed());
             }
             assert!(
                 start.elapsed() < DEADLINE,
-                "the server's list is not its folder: {differences:#?}"
+                "the server's list is not its folder: {differences:#?}, {listed:x?}, sent: {sent:x?}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -178,4 +181,61 @@ pub(super) fn catalog(address: SocketAddr) -> Catalog {
     let ids: std::collections::HashSet<u64> = entries.iter().map(|(_, id)| *id).collect();
     assert_eq!(ids.len(), entries.len(), "each image once: {entries:?}");
     entries.into_iter().collect()
+}
+
+/// The IDs of all images that a server sends, up to an error. Their content is right. // S3 S12 S13
+fn sent_images(address: SocketAddr) -> Vec<u64> {
+    let mut peer = Peer::connect(address);
+    peer.send([LIST_AND_GET, 0]);
+    let bytes = peer.read_to_end();
+    let mut rest = &bytes[..];
+    let mut sent = Vec::new();
+    if take(&mut rest, 4) != Some(b"JTPG") {
+        return sent;
+    }
+    let count = take_varint(&mut rest);
+    while let Some(id) = take_packet(&mut rest) {
+        sent.push(id);
+    }
+    assert!(count.is_none_or(|count| sent.len() <= count));
+    sent
+}
+
+/// The ID of the next whole packet.
+fn take_packet(rest: &mut &[u8]) -> Option<u64> {
+    let flags = take(rest, 1)?[0];
+    if flags == b'J' {
+        return None;
+    }
+    let length = take_varint(rest)?;
+    let id = u64::from_be_bytes(take(rest, 8)?.try_into().unwrap());
+    let data = take(rest, length)?;
+    let image = match flags & ZSTD {
+        0 => data.to_vec(),
+        _ => zstd::decode_all(data).unwrap(),
+    };
+    assert_eq!(
+        id_of(&image),
+        id,
+        "a whole packet has the bytes of its image"
+    );
+    Some(id)
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn take_varint(rest: &mut &[u8]) -> Option<usize> {
+    let mut value = 0;
+    for place in 0..5 {
+        let byte = take(rest, 1)?[0];
+        value |= usize::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    panic!("a varint of more than five bytes");
 }

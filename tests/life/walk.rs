@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
 
 use super::client::{Client, KINDS, Kind};
-use super::dice::Dice;
+use super::rng::Rng;
 use super::server::Server;
 use super::tree::{self, Catalog};
 use super::user::User;
@@ -18,7 +19,7 @@ use crate::support::process::WorkDir;
 pub(super) struct Walk {
     seed: u64,
     rounds: u64,
-    dice: Dice,
+    rng: Rng,
     // Processes end before their folders go.
     server: Server,
     clients: Vec<Client>,
@@ -33,9 +34,9 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn new(seed: u64, rounds: u64) -> Walk {
-        let mut dice = Dice::new(seed);
+        let mut rng = Rng::new(seed);
         let memory = Path::new("/dev/shm");
-        let in_memory = dice.percent(50) && memory.is_dir();
+        let in_memory = rng.percent(50) && memory.is_dir();
         let folder = if in_memory {
             memory.to_owned()
         } else {
@@ -48,8 +49,8 @@ impl Walk {
         let aside = workdir.path().join("aside");
         fs::create_dir(&aside).unwrap();
         let mut user = User::new(workdir.images(), aside, outside.join("bait.png"));
-        for _ in 0..dice.below(15) {
-            user.step(&mut dice);
+        for _ in 0..rng.below(15) {
+            user.step(&mut rng);
         }
         let mut args = Vec::new();
         for (chance, arg) in [
@@ -57,15 +58,18 @@ impl Walk {
             (30, "--no-tls"),
             (10, "--watch-interval=1"),
         ] {
-            if dice.percent(chance) {
+            if rng.percent(chance) {
                 args.push(arg);
             }
+        }
+        if std::env::var_os("JTP_LIFE_VERBOSE").is_some() {
+            args.push("-vv");
         }
         let server = Server::start(&workdir, args.clone());
         let mut walk = Walk {
             seed,
             rounds,
-            dice,
+            rng,
             server,
             clients: Vec::new(),
             user,
@@ -84,8 +88,8 @@ impl Walk {
         let mut kinds = KINDS.to_vec();
         for number in 0..3 {
             let kind = match number {
-                0 => *walk.dice.pick(&[Kind::Watch, Kind::WatchMirror]),
-                _ => kinds.swap_remove(walk.dice.below(kinds.len())),
+                0 => *walk.rng.pick(&[Kind::Watch, Kind::WatchMirror]),
+                _ => kinds.swap_remove(walk.rng.below(kinds.len())),
             };
             walk.add_client(number, kind);
         }
@@ -94,15 +98,15 @@ impl Walk {
 
     fn add_client(&mut self, number: usize, kind: Kind) {
         let mut more = Vec::new();
-        if self.server.tls && self.dice.percent(50) {
+        if self.server.tls && self.rng.percent(50) {
             more.push("--tls");
         }
         let may_have_backup = kind != Kind::KeepExisting;
         // One backup folder for all: names meet there.
-        if may_have_backup && self.dice.percent(if kind.mirrors() { 70 } else { 20 }) {
+        if may_have_backup && self.rng.percent(if kind.mirrors() { 70 } else { 20 }) {
             more.extend(["--backup-dir", "backup"]);
         }
-        if kind.mirrors() && self.dice.percent(60) {
+        if kind.mirrors() && self.rng.percent(60) {
             more.extend(["--max-delete", "100%"]);
         }
         let client = Client::new(&self.workdir, number, kind, &more);
@@ -118,12 +122,12 @@ impl Walk {
     /// Returns the number of steps.
     pub(super) fn run(mut self) -> usize {
         for round in 0..self.rounds {
-            for _ in 0..1 + self.dice.below(14) {
+            for _ in 0..1 + self.rng.below(14) {
                 self.step();
                 self.steps += 1;
                 // Some steps follow each other at once, others while programs react.
-                if self.dice.percent(60) {
-                    let pause = self.dice.next() % 60;
+                if self.rng.percent(60) {
+                    let pause = self.rng.next() % 60;
                     thread::sleep(Duration::from_millis(pause));
                 }
             }
@@ -138,9 +142,9 @@ impl Walk {
     }
 
     fn step(&mut self) {
-        let chance = self.dice.below(100);
+        let chance = self.rng.below(100);
         let what = match chance {
-            0..70 => self.user.step(&mut self.dice),
+            0..70 => self.user.step(&mut self.rng),
             70..78 => self.start_client(),
             78..84 => self.change_output(),
             84..90 => self.disturb_client(),
@@ -151,7 +155,7 @@ impl Walk {
     }
 
     fn client(&mut self) -> usize {
-        self.dice.below(self.clients.len())
+        self.rng.below(self.clients.len())
     }
 
     fn start_client(&mut self) -> String {
@@ -167,7 +171,7 @@ impl Walk {
 
     fn disturb_client(&mut self) -> String {
         let at = self.client();
-        let choice = self.dice.below(3);
+        let choice = self.rng.below(3);
         let client = &mut self.clients[at];
         let name = client.name.clone();
         let Some(running) = client.running.as_mut().filter(|_| choice > 0) else {
@@ -194,18 +198,18 @@ impl Walk {
 
     fn disturb_network(&mut self) -> String {
         self.disturb_all();
-        if self.dice.percent(30) {
+        if self.rng.percent(30) {
             self.server.cut();
             return "cuts all connections".to_owned();
         }
-        let bytes = self.dice.next() % 60_000;
+        let bytes = self.rng.next() % 60_000;
         self.server.cut_after(bytes);
         format!("cuts all connections after {bytes} bytes")
     }
 
     fn disturb_server(&mut self) -> String {
         self.disturb_all();
-        let what = match (self.server.is_running(), self.dice.below(4)) {
+        let what = match (self.server.is_running(), self.rng.below(4)) {
             (false, _) => {
                 self.server.restore(&self.workdir);
                 "starts the server"
@@ -238,15 +242,21 @@ impl Walk {
         let client = &mut self.clients[at];
         let mut files = tree::files(&client.out);
         files.retain(|path| !client.mine.contains_key(path));
-        let Some(path) = self.dice.pick_any(&files) else {
+        let Some(path) = self.rng.pick_any(&files) else {
             return format!("{} is empty", client.name);
         };
         let full = client.out.join(&path);
         let folder = path.parent().unwrap();
         let shown = format!("{}/{}", client.name, path.display());
-        // The client may rename or replace the file meanwhile.
-        let id = super::pictures::id_of_file(&full);
-        match self.dice.below(5) {
+        // The client may rename or replace the file meanwhile: what the user takes is what is there then.
+        let aside = self.workdir.path().join("aside/taken");
+        let take = || {
+            fs::rename(&full, &aside).ok()?;
+            let id = super::pictures::id_of_file(&aside);
+            let _ = fs::remove_file(&aside);
+            id
+        };
+        match self.rng.below(5) {
             0 => {
                 let own = folder.join(format!("notes-{number}.txt"));
                 let text = format!("mine {number}").into_bytes();
@@ -256,34 +266,33 @@ impl Walk {
                 format!("writes notes beside {shown}")
             }
             1 => {
-                client.harmed.extend(id);
-                let _ = fs::remove_file(&full);
+                client.harmed.extend(take());
                 format!("deletes {shown}")
             }
             2 => {
                 let own = folder.join(format!("own-{number}.png"));
-                // What the client puts there meanwhile has the new name then.
-                client.harmed.extend(self.listed.iter().map(|(_, id)| *id));
                 let _ = fs::rename(&full, client.out.join(&own));
                 format!("renames {shown} to {}", own.display())
             }
             3 => {
-                client.harmed.extend(id);
-                let bytes = self.user.picture(&mut self.dice);
-                let temporary = client.out.join(format!("own-{number}.part"));
-                let _ = fs::write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, &full));
-                if client.kind == Kind::KeepExisting {
-                    client.mine.insert(path, bytes);
+                let bytes = self.user.picture(&mut self.rng);
+                fs::write(&aside, &bytes).unwrap();
+                let exchanged = renameat_with(CWD, &aside, CWD, &full, RenameFlags::EXCHANGE);
+                if exchanged.is_ok() {
+                    client.harmed.extend(super::pictures::id_of_file(&aside));
+                    if client.kind == Kind::KeepExisting {
+                        client.mine.insert(path, bytes);
+                    }
                 }
+                fs::remove_file(aside).unwrap();
                 format!("replaces {shown} by a picture of the user")
             }
             _ => {
-                client.harmed.extend(id);
-                let own = path.join("note.txt");
-                let _ = fs::remove_file(&full);
+                client.harmed.extend(take());
                 let text = b"mine".to_vec();
-                let made =
-                    fs::create_dir(&full).and_then(|()| fs::write(full.join("note.txt"), &text));
+                let own = path.join("note.txt");
+                let made = fs::create_dir(&full);
+                let made = made.and_then(|()| fs::write(full.join("note.txt"), &text));
                 if made.is_ok() {
                     client.mine.insert(own, text);
                 }
@@ -306,7 +315,7 @@ impl Walk {
             }
             client.end_disturbed();
         }
-        let (_, listed, time) = self.server.await_catalog(&self.workdir);
+        let (listed, time) = self.server.await_catalog(&self.workdir);
         self.note(format!(
             "the server lists {} images after {time:?}",
             listed.len()
@@ -322,16 +331,17 @@ impl Walk {
                 }
                 client.await_watched(&listed, &harmed);
                 client.check_always(&self.user.known, &stable);
+                client.settle();
                 client.harmed = harmed;
             } else {
                 client.check_always(&self.user.known, &stable);
             }
             if !client.kind.watches() {
                 client.run(&self.workdir, self.server.address(), &listed);
-                if client.kind != Kind::Plain && self.dice.percent(30) {
+                if client.kind != Kind::Plain && self.rng.percent(30) {
                     client.run_again(&self.workdir, self.server.address(), &listed);
                 }
-            } else if self.dice.percent(20) {
+            } else if self.rng.percent(20) {
                 client.interrupt();
             }
             let client = &mut self.clients[at];

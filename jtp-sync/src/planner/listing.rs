@@ -137,6 +137,21 @@ impl Planner {
         report
     }
 
+    /// The LIST that is being received cannot be completed and is not used: another one is wanted. Entries that have
+    /// arrived stay in the plan, and nothing is replaced because the LIST does not name it.
+    ///
+    /// Without this, nothing happens until the next [`begin_list`](Planner::begin_list).
+    pub fn list_failed(&mut self) {
+        if self.listing.take().is_none() {
+            return;
+        }
+        self.complete = false;
+        self.wants_list = true;
+        self.absorb();
+        self.start_over();
+        self.plan_missing();
+    }
+
     /// The caller will send no other LIST, for example because the time for the job is over. A LIST that is being
     /// received ends as an incomplete one. Images that were not sent have failed, images that no LIST names are
     /// discarded, and what an event made doubtful is kept: it counts as listed. [`Planner::wants_list`] is false until
@@ -213,7 +228,8 @@ impl Planner {
         file_type: FileType,
         length: u32,
     ) -> Option<ImageId> {
-        if let Some(slot) = self.images.slot(id) {
+        let known = self.images.slot(id);
+        if let Some(slot) = known {
             self.set_length(slot, id, length);
             let names = &self.images.names;
             let same = names.listed(id) == Some(&*nfc(name));
@@ -222,6 +238,10 @@ impl Planner {
             }
             self.materialise(slot);
             self.restart_chain(slot);
+        }
+        if known.is_none() && self.images.names.is_unrelated(name) {
+            self.add_image(id, name, file_type, length);
+            return None;
         }
         let earlier = self
             .images
@@ -246,10 +266,18 @@ impl Planner {
             }
             self.name_is_shared(&folded);
         }
-        let is_new = self.images.slot(id).is_none();
+        match known {
+            Some(_) => self.images.names.add(id, name, file_type),
+            None => self.add_image(id, name, file_type, length),
+        }
+        earlier
+    }
+
+    /// Adds an image that is not known.
+    fn add_image(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
         self.images.names.add(id, name, file_type);
         self.images.extend();
-        if let Some(slot) = self.images.slot(id).filter(|_| is_new) {
+        if let Some(slot) = self.images.slot(id) {
             self.images.reset(slot);
             self.images.lengths[slot] = length;
             // A step of the image is still in progress, though the image was not listed meanwhile.
@@ -257,7 +285,6 @@ impl Planner {
                 self.images.states[slot] = State::Moving;
             }
         }
-        earlier
     }
 
     /// The image that has this safe name alone will have its ID as a suffix.
