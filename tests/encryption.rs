@@ -1,9 +1,14 @@
 //! TLS: ALPN, versions, certificates, and plain TCP on the same port.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use jtp_tokio::Error;
 use jtp_tokio::server::PlainPolicy;
+use jtp_tokio::tls::CertificateVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use crate::support::Result;
 use crate::support::bytes::*;
@@ -122,4 +127,77 @@ fn t1_certificates_are_verified() -> Result {
         client.close().await;
         Ok(())
     }))
+}
+
+/// Counts the certificates that are verified: a resumed session verifies none.
+#[derive(Debug)]
+struct CountingVerifier {
+    inner: CertificateVerifier,
+    verified: AtomicUsize,
+}
+
+impl ServerCertVerifier for CountingVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verified.fetch_add(1, Relaxed);
+        self.inner
+            .verify_server_cert(certificate, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[test]
+fn connections_of_one_client_configuration_resume_the_session_of_the_first() -> Result {
+    let served = secure(PlainPolicy::Refuse);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (config, verifier) = tls().client_with_verifier(version, |inner| CountingVerifier {
+            inner,
+            verified: AtomicUsize::new(0),
+        });
+        let builder = served.client().tls(config, localhost());
+        served.block_on(in_time(async {
+            // The first one receives the tickets; two more connect while it is open, as with `--parallel`.
+            let mut clients = [(); 3].map(|()| builder.clone().build());
+            for client in &mut clients {
+                assert_eq!(client.list().await?.len(), 14);
+            }
+            for mut client in clients {
+                client.close().await;
+            }
+            // A connection made later, as after a lost one.
+            assert_eq!(builder.clone().build().list().await?.len(), 14);
+            Ok::<_, Error>(())
+        }))?;
+        assert_eq!(verifier.verified.load(Relaxed), 1, "{version:?}");
+    }
+    Ok(())
 }

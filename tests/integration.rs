@@ -8,6 +8,7 @@
 //! - `face`: the public names and methods of the adapters, compared with each other.
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
+//! - `tls_stream`: the client's TLS stream, against rustls's own server in memory.
 //! - `proxy_protocol`: connections through a proxy, on each runtime.
 //!
 //! The raw peers encode and decode with `support::bytes`, without the project's codec.
@@ -26,4 +27,5 @@ mod large;
 mod programs;
 mod proxy_protocol;
 mod requests;
+mod tls_stream;
 mod watching;

@@ -33,10 +33,10 @@
 //! `--cert cert.pem`.
 #![forbid(unsafe_code)]
 
-/// The programs that README.md shows compile.
+/// The programs that docs/library.md shows compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
+#[doc = include_str!("../../docs/library.md")]
+pub struct LibraryPage;
 
 /// So do those of jtp-sync, which depends on no adapter.
 #[cfg(doctest)]

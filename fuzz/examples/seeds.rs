@@ -40,6 +40,42 @@ fn main() {
     let watch = head(RequestKind::Watch, false);
     let last = head(RequestKind::ListAndGet, false);
 
+    // The catalog in an object store. The first byte selects the kind.
+    let object = [&[4, 0xac, 0x02][..], &[7; 8], &[1], &[0x5a; 16], &[0]].concat();
+    let other = [&[0x80, 5, 2, 1][..], b"x\0"].concat();
+    let versioned = [&[0x80, 5, 0][..], b"\x02v1"].concat();
+    let log = [
+        &[9; 8][..],
+        &[1, 2, 1, 7],
+        b"b/a.gif",
+        &object[..],
+        &[0, 1],
+        b"c",
+    ]
+    .concat();
+    let part = [
+        &[3, 0, 3][..],
+        b"a/b",
+        &object[..],
+        &[2, 1],
+        b"c",
+        &other[..],
+        &[0, 1],
+        b"b",
+        &versioned[..],
+    ]
+    .concat();
+    let snapshot = [&[1, 2, 1][..], &[9; 8], &[0, 50], &[3; 8]].concat();
+    let lease = [&[9; 8][..], &[5, 0]].concat();
+    for (kind, name, body) in [
+        (0, "head", snapshot),
+        (1, "part", part),
+        (2, "log", log),
+        (3, "lease", lease),
+    ] {
+        save("object_catalog", name, &[&[kind], &body[..]].concat());
+    }
+
     // Clients and certificates. The first byte selects what is read.
     let key = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let client_list =

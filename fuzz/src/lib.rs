@@ -7,6 +7,7 @@ pub mod client_bytes;
 pub mod client_chunks;
 pub mod identities;
 pub mod names;
+pub mod object_catalog;
 pub mod pair;
 pub mod proxy;
 mod serve;
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("calls", calls::run),
     ("body", body::run),
     ("names", names::run),
+    ("object_catalog", object_catalog::run),
     ("identities", identities::run),
     ("proxy", proxy::run),
 ];

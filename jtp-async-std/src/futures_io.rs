@@ -140,15 +140,7 @@ macro_rules! sockets {
                 name: rustls::pki_types::ServerName<'static>,
                 socket: Io<Tcp>,
             ) -> impl Future<Output = io::Result<jtp_driver::BoxTransport>> + Send + 'static {
-                async move {
-                    let connector = futures_rustls::TlsConnector::from(config);
-                    let stream = connector.connect(name, socket.stream).await?;
-                    let stream = Io {
-                        stream,
-                        socket: |stream| Some(SockRef::from(&stream.get_ref().0.0)),
-                    };
-                    Ok(Box::new(stream) as jtp_driver::BoxTransport)
-                }
+                jtp_driver::tls::connect(config, name, socket)
             }
         }
     };

@@ -1,4 +1,4 @@
-//! TLS over TCP.
+//! The server's TLS over TCP.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use jtp_driver::{BoxTransport, SockRef, TlsPeer, TlsRuntime, Transport};
+use rustls::ServerConnection;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, Connection, ServerConnection};
 
 use crate::reactor::{PollFlags, attempt, wait_for};
 use crate::runtime::{Tcp, Threads};
@@ -16,12 +16,12 @@ use crate::runtime::{Tcp, Threads};
 /// The most bytes of one read from the socket.
 const READ_SIZE: usize = 64 * 1024;
 
-/// A TLS connection over a socket in non-blocking mode. rustls buffers at most 64 KiB of output, which is the little
-/// that C6 allows.
+/// A server's TLS connection over a socket in non-blocking mode. rustls buffers at most 64 KiB of output, which is the
+/// little that C6 allows.
 #[derive(Debug)]
 pub(crate) struct Tls {
     socket: Arc<TcpStream>,
-    connection: Connection,
+    connection: ServerConnection,
     /// Bytes of the socket. Those from `start` to `end` were not passed to rustls yet. Freed while idle.
     input: Vec<u8>,
     start: usize,
@@ -41,11 +41,8 @@ impl TlsRuntime for Threads {
     ) -> impl Future<Output = io::Result<(BoxTransport, TlsPeer)>> + Send + 'static {
         async move {
             let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-            let stream = Tls::handshake(connection.into(), socket).await?;
-            let peer = match &stream.connection {
-                Connection::Server(connection) => connection.into(),
-                Connection::Client(_) => TlsPeer::default(),
-            };
+            let stream = Tls::handshake(connection, socket).await?;
+            let peer = TlsPeer::from(&stream.connection);
             Ok((Box::new(stream) as BoxTransport, peer))
         }
     }
@@ -56,16 +53,12 @@ impl TlsRuntime for Threads {
         name: ServerName<'static>,
         socket: Tcp,
     ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
-        async move {
-            let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-            let stream = Tls::handshake(connection.into(), socket).await?;
-            Ok(Box::new(stream) as BoxTransport)
-        }
+        jtp_driver::tls::connect(config, name, socket)
     }
 }
 
 impl Tls {
-    async fn handshake(connection: Connection, socket: Tcp) -> io::Result<Tls> {
+    async fn handshake(connection: ServerConnection, socket: Tcp) -> io::Result<Tls> {
         let mut tls = Tls {
             socket: socket.0,
             connection,

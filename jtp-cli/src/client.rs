@@ -130,7 +130,11 @@ async fn print_catalog(
         }
         reported = failed.len();
         exit = exit.max(list::report_not_listed(&selection, &entries, json));
+        let listed = entries.len();
         entries.retain(|entry| selection.selects(entry.id, &entry.name, entry.flags.file_type()));
+        if entries.is_empty() && !args.quiet {
+            list::note_empty(listed, client.address().unwrap_or_default());
+        }
         if let Some(key) = args.sort {
             list::sort(&mut entries, key);
         }

@@ -64,11 +64,11 @@ pub struct ClientArgs {
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub server_name: Option<String>,
 
-    /// Certificates to trust (PEM): of a CA for all that it signed, others for themselves alone [default: cert.pem if it exists, else the system's roots]
+    /// Certificates to trust (PEM). A CA certificate covers all certificates that it signed, any other one only itself [default: cert.pem if it exists, else the system's roots]
     #[arg(long, value_name = "PATH", help_heading = "Server")]
     pub cert: Option<PathBuf>,
 
-    /// Key of the server, as it prints it at its start; replaces certificates, names and dates. Repeatable; implies --tls
+    /// Trust the server that has this key, which it prints when it starts, whatever its certificate. Repeatable; implies --tls
     #[arg(
         long,
         value_name = "sha256:HEX",
@@ -100,7 +100,7 @@ pub struct ClientArgs {
     )]
     pub out: PathBuf,
 
-    /// Fetch only images that the folder lacks
+    /// Fetch only images that are not in the folder yet
     #[arg(long, visible_alias = "delta", help_heading = "What to do")]
     pub batch: bool,
 
@@ -116,7 +116,7 @@ pub struct ClientArgs {
     #[arg(long, conflicts_with_all = ["batch", "watch"], help_heading = "What to do")]
     pub list: bool,
 
-    /// Print what would be fetched, replaced, renamed and deleted (with -v, also what would stay); change nothing
+    /// Print what would be fetched, replaced, renamed and deleted; change nothing. With -v, also print what would stay
     #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"], help_heading = "What to do")]
     pub dry_run: bool,
 
@@ -141,15 +141,15 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub select: SelectArgs,
 
-    /// Keep all images in the output folder itself: folders in their names do not become folders, sub-folders are not scanned
+    /// Store all images in the output folder itself: do not create or scan sub-folders
     #[arg(long, help_heading = "What to do")]
     pub flat: bool,
 
-    /// Keep the folder like the server: implies --batch, renames files as the server does, and deletes images that it does not list
+    /// Make the folder match the server: rename files, and delete images that the server does not list; implies --batch
     #[arg(long, conflicts_with_all = ["list", "check", "get", "keep_existing"], help_heading = "What to do")]
     pub mirror: bool,
 
-    /// With --mirror: delete nothing if more than this number or share of the folder's images would go; an empty catalog needs 100%
+    /// With --mirror: delete nothing if more than this number or percentage of the folder's images would be deleted. An empty catalog requires 100%
     #[arg(
         long,
         value_name = "N|P%",
@@ -159,11 +159,11 @@ pub struct ClientArgs {
     )]
     pub max_delete: MaxDelete,
 
-    /// Move files that are replaced or deleted to this folder; inside --out it must be hidden
+    /// Move replaced and deleted files to this folder; inside --out it must be hidden
     #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "check"], help_heading = "What to do")]
     pub backup_dir: Option<PathBuf>,
 
-    /// Replace no file: an image whose name is in use gets its ID as a suffix
+    /// Do not replace files: an image whose name is in use gets its ID as a suffix
     #[arg(long, conflicts_with_all = ["list", "check"], help_heading = "What to do")]
     pub keep_existing: bool,
 
@@ -223,7 +223,7 @@ pub struct ClientArgs {
     )]
     pub max_image_size: u64,
 
-    /// End the job when its images exceed this size in total; those stored stay, exit code 3 [default: none]
+    /// End the job when its images exceed this size in total; stored images are kept; exit code 3 [default: none]
     // The full path keeps clap from treating `Option` as an optional argument: 0 is `None` too.
     #[arg(
         long,
@@ -235,7 +235,7 @@ pub struct ClientArgs {
     )]
     pub max_total_size: std::option::Option<u64>,
 
-    /// End the job after this time; the images stored stay, exit code 3 [default: none]
+    /// End the job after this time; stored images are kept; exit code 3 [default: none]
     #[arg(
         long,
         value_name = "SEC",

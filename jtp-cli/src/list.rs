@@ -16,6 +16,7 @@ use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
 use crate::json_log::JsonLog;
 use crate::report::{self, not_listed_line};
+use crate::terminal::stderr_line;
 
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,18 @@ pub fn report_not_listed(
         exit = Exit::SomeFailed;
     }
     exit
+}
+
+/// Prints to stderr that there is nothing to print. `listed`: the images that the selection leaves out.
+pub(crate) fn note_empty(listed: usize, server: &str) {
+    let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+    match listed {
+        0 => stderr_line(format_args!("{server} lists no images")),
+        _ => stderr_line(format_args!(
+            "{server} lists {}, and none is selected",
+            report::images(listed)
+        )),
+    }
 }
 
 /// Prints the catalog to stdout: ID, encoded size in bytes, type, name. `long`: size, type, ID, name. Folders in a name are

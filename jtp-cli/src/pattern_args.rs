@@ -54,11 +54,11 @@ impl Args for PatternArgs {
         command
             .arg(flag(
                 INCLUDE,
-                "Only images whose names match, such as '*.jpg'; repeatable. Of all --include and --exclude, the last that matches decides",
+                "Fetch only images whose names match, such as '*.jpg'; repeatable. Of all --include and --exclude, the last match decides",
             ))
             .arg(flag(
                 EXCLUDE,
-                "No images whose names match; repeatable. Without a match: in, unless the first of all is an --include",
+                "Skip images whose names match; repeatable. A name without a match is fetched, unless the first pattern is an --include",
             ))
     }
 
@@ -123,13 +123,13 @@ impl Args for PathPatternArgs {
             .mut_arg(
                 INCLUDE,
                 describe(
-                    "Share only files whose path below the folder matches, such as '*.jpg'; repeatable. Of all --include and --exclude, the last that matches decides",
+                    "Share only files whose path below the folder matches, such as '*.jpg'; repeatable. Of all --include and --exclude, the last match decides",
                 ),
             )
             .mut_arg(
                 EXCLUDE,
                 describe(
-                    "Share no files whose path below the folder matches; repeatable. Without a match: shared, unless the first of all is an --include",
+                    "Skip files whose path below the folder matches; repeatable. A file without a match is shared, unless the first pattern is an --include",
                 ),
             )
     }

@@ -313,5 +313,8 @@ fn check_summary(comparison: &Comparison) -> String {
     for (count, words) in others.iter().filter(|row| row.0 > 0) {
         line += &format!("; {} {words}", HumanCount(*count));
     }
+    if comparison.is_incomplete {
+        line += "; the catalog is incomplete";
+    }
     line
 }

@@ -3,9 +3,11 @@
 
 mod bar;
 mod failure;
+mod images;
 pub mod json;
 mod lines;
 mod mirror;
+mod names;
 mod progress;
 mod summary;
 #[cfg(test)]
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use jtp_core::ImageId;
 use jtp_store::FileName;
-use jtp_sync::{Cause, ListReport, Reason, SyncEvent, Totals};
+use jtp_sync::{Blocker, Cause, ListReport, Reason, SyncEvent, Totals};
 use jtp_tokio::client::ReplicaError;
 use tokio::time::MissedTickBehavior;
 
@@ -31,6 +33,7 @@ use crate::terminal::{stderr_line, stdout_line};
 use bar::Bar;
 use failure::{FailureKind, failure_text, is_failure};
 use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
+use names::Misnamed;
 use progress::Progress;
 use summary::Counts;
 
@@ -74,6 +77,7 @@ struct State {
     deleted: u64,
     has_reported_watch: bool,
     lines: Lines,
+    misnamed: Misnamed,
     /// What the last retry was about.
     retried: String,
     /// The fewest connections that the server left, if it refused some.
@@ -166,6 +170,10 @@ impl Reporter {
         match event {
             // Results follow on stdout.
             SyncEvent::Change(_) | SyncEvent::Difference(_) => self.state().bar.close(),
+            SyncEvent::FolderInUse => self.note(format_args!(
+                "waiting for another client that is syncing {}",
+                escaped(&self.args.out.to_string_lossy())
+            )),
             SyncEvent::Listed { report, announced } => self.listed(report, *announced),
             SyncEvent::Unreadable { name, error } => self.limited(
                 LineKind::Unreadable,
@@ -193,8 +201,9 @@ impl Reporter {
                 id,
                 name,
                 reason,
+                blocker,
                 cause,
-            } => self.refused(*id, *name, *reason, *cause),
+            } => self.refused(*id, *name, (*reason, *blocker), *cause),
             SyncEvent::NotListed { id } => self.not_listed(*id),
             SyncEvent::Deleted { name, .. } => self.deleted(name),
             SyncEvent::DeleteFailed { name, cause } => self.delete_failed(name, cause),
@@ -263,6 +272,8 @@ impl Reporter {
             state.lists += 1;
             state.retried.clear();
             state.counts.listed = report.entries - report.doubled;
+            // The files to delete are chosen again.
+            state.counts.undeleted = 0;
             // Before the first LIST the client knows of no image.
             state.counts.gone += report.gone;
         }
@@ -286,90 +297,12 @@ impl Reporter {
         }
     }
 
-    fn placed(&self, id: ImageId, name: &FileName, bytes: u64, replaced: bool) {
-        tracing::debug!(%id, name = %escaped(name.as_str()), bytes, "stored");
-        let style = {
-            let state = &mut *self.state();
-            state.counts.fetched += 1;
-            state.counts.bytes += bytes;
-            state.counts.replaced += u64::from(replaced);
-            state.style
-        };
-        if style == Style::Watch {
-            self.print(format_args!(
-                "fetched {} ({}){}",
-                escaped(name.as_str()),
-                HumanBytes(bytes),
-                if replaced { ", replacing a file" } else { "" }
-            ));
-        }
-    }
-
-    fn renamed(&self, id: ImageId, from: &str, to: &FileName, aside: bool) {
-        let (style, count) = {
-            let State {
-                counts,
-                style,
-                renames,
-                ..
-            } = &mut *self.state();
-            *renames += 1;
-            // In a swap, a file has another name for a moment.
-            if aside {
-                counts.kept_aside.insert(id);
-            } else {
-                counts.kept_aside.remove(&id);
-                counts.renamed += 1;
-            }
-            (*style, *renames)
-        };
-        let (from, to) = (escaped(from), escaped(to.as_str()));
-        if style == Style::Watch {
-            self.print(format_args!("renamed {from} to {to}"));
-        } else if count <= u64::from(LINES_OF_A_KIND) {
-            tracing::info!(%from, %to, "renamed");
-        } else {
-            tracing::trace!(%from, %to, "renamed");
-        }
-    }
-
     /// Prints a result to stdout, unless that has JSON.
     fn print(&self, line: fmt::Arguments<'_>) {
         if self.json.is_none() {
             // The reader of stdout may have closed the pipe.
             let _ = stdout_line(line);
         }
-    }
-
-    fn refused(&self, id: ImageId, name: Option<&FileName>, reason: Reason, cause: Option<&Cause>) {
-        let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
-        let text = failure_text(reason, cause, &self.args);
-        if !is_failure(reason, cause) {
-            if self.args.keep_existing && reason == Reason::NameTaken {
-                // As the user has asked for.
-                tracing::info!(%name, %id, "stored with its ID in its name");
-            } else if self.state().style != Style::Quiet {
-                self.limited(
-                    LineKind::Name,
-                    format_args!("warning: {name} ({id}): {text}"),
-                );
-            }
-            return;
-        }
-        self.failed(FailureKind::of(reason, cause));
-        self.limited(
-            LineKind::Failed,
-            format_args!("failed: {name} ({id}): {text}"),
-        );
-    }
-
-    fn failed(&self, kind: FailureKind) {
-        *self.state().counts.failed.entry(kind).or_default() += 1;
-    }
-
-    fn not_listed(&self, id: ImageId) {
-        self.failed(FailureKind::NotListed);
-        not_listed_line(id);
     }
 
     /// The exit code determined by the images alone.
@@ -394,6 +327,10 @@ impl Reporter {
     fn end(&self, state: &mut State) {
         state.bar.close();
         state.lines.print_rest();
+        match state.style {
+            Style::Quiet => {}
+            Style::Job | Style::Plan | Style::Watch => state.misnamed.print(),
+        }
         let fewer = state.connections.take();
         if let Some(connections) = fewer.filter(|_| state.style != Style::Quiet) {
             stderr_line(format_args!(
@@ -415,7 +352,8 @@ impl Reporter {
         if let Some(json) = &self.json {
             json.write(&state.counts.object(totals, time));
         } else if state.style == Style::Job {
-            let line = state.counts.line(totals, time);
+            let backup = self.args.backup_dir.as_deref();
+            let line = state.counts.line(totals, time, backup);
             let _ = stdout_line(format_args!("{line}"));
         }
     }
@@ -439,6 +377,7 @@ impl State {
             deleted: 0,
             has_reported_watch: false,
             lines: Lines::new(style == Style::Watch),
+            misnamed: Misnamed::default(),
             retried: String::new(),
             connections: None,
         }

@@ -24,6 +24,7 @@ Examples:
   server --images scans --only .bmp --bind 127.0.0.1:0
   server --images ~/Pictures --include '*.jpg' --exclude 'draft-*'
   server --images ~/Pictures --recursive
+  server --images s3://photos/2024
 
 Images are the files directly in the folder (with --recursive, also in its sub-folders) that have a known extension or
 begin like a PNG, JPEG, WebP, BMP or GIF. Hidden files, temporary files and backups are left out. Changes in the folder are picked up.
@@ -40,11 +41,12 @@ Exit codes: 0 success, 1 error, 2 usage error.";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "server", version, after_help = EXAMPLES, max_term_width = 100, long_about = None, args_override_self = true)]
 pub struct ServerArgs {
-    /// Folder of images to share
+    /// Folder of images to share, or the URL of images in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,
+    /// az://CONTAINER/PREFIX or file:///FOLDER
     #[arg(
         long,
         visible_alias = "images-dir",
-        value_name = "DIR",
+        value_name = "DIR|URL",
         default_value = "images",
         help_heading = IMAGES
     )]
@@ -78,6 +80,10 @@ pub struct ServerArgs {
     )]
     pub compression_threshold: f64,
 
+    /// Bring the catalog of an object store up to date, and exit: for a job that only indexes
+    #[arg(long, help_heading = IMAGES)]
+    pub index_only: bool,
+
     /// Let clients watch for new images (the default)
     #[arg(long, overrides_with = "no_watch", help_heading = IMAGES)]
     pub watch: bool,
@@ -86,7 +92,7 @@ pub struct ServerArgs {
     #[arg(long, overrides_with = "watch", help_heading = IMAGES)]
     pub no_watch: bool,
 
-    /// Rescan the folder at this interval instead of using file system events
+    /// Rescan the folder at this interval instead of using file system events; list an object store at this interval
     #[arg(long, value_name = "SEC", value_parser = parse_seconds, help_heading = IMAGES)]
     pub watch_interval: Option<Duration>,
 
@@ -144,7 +150,7 @@ pub struct ServerArgs {
     )]
     pub no_tls: bool,
 
-    /// Refuse plain TCP [default: accept it from this machine only]
+    /// Refuse plain TCP [default: plain TCP from this machine only]
     #[arg(long, conflicts_with = "allow_plain", help_heading = "TLS")]
     pub require_tls: bool,
 
@@ -160,7 +166,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "PATH", requires = "cert", help_heading = "TLS")]
     pub key: Option<PathBuf>,
 
-    /// Admit only the clients with these keys: lines "sha256:HEX name", # comments. Implies --require-tls
+    /// Admit only clients whose keys are in this file: lines "sha256:HEX name", # comments. Implies --require-tls
     #[arg(
         long,
         value_name = "FILE",
@@ -202,12 +208,12 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_connections_per_ip: Option<usize>,
 
-    /// Maximum concurrent clients that watch; over it, the oldest idle one is disconnected, of the address that has most.
-    /// 0 means no limit [default: half of --max-connections]
+    /// Maximum concurrent clients that watch. Above it, the one that has been idle longest is disconnected, of the address
+    /// with the most. 0 means no limit [default: half of --max-connections]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_watchers: Option<usize>,
 
-    /// Maximum TLS handshakes that are processed at a time; the others wait, and addresses take turns. 0 means no limit
+    /// Maximum concurrent TLS handshakes; others wait, and client addresses take turns. 0 means no limit
     /// [default: 4 per processor]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_handshakes: Option<usize>,
@@ -305,7 +311,7 @@ mod tests {
         assert!(!args.checksum);
         assert_eq!((args.metrics, args.proxy_protocol), (None, vec![]));
         assert_eq!(args.log_format, LogFormat::Text);
-        assert!(!args.recursive);
+        assert!(!args.recursive && !args.index_only);
         assert!(!args.no_tls && !args.require_tls && !args.allow_plain && !args.no_watch);
     }
 

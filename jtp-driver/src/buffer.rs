@@ -40,6 +40,12 @@ impl InputBuffer {
         self.data.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// [`unused`](Self::unused), to decrypt in place.
+    #[cfg(feature = "tls")]
+    pub(crate) fn unused_mut(&mut self) -> &mut [u8] {
+        self.data.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
     /// Marks `count` bytes of [`unused`](Self::unused) as used, or all if there are fewer.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start = self.end.min(self.start.saturating_add(count));
@@ -50,7 +56,7 @@ impl InputBuffer {
     }
 
     /// Whether there is no room left.
-    #[cfg(any(feature = "server", test))]
+    #[cfg(any(feature = "server", feature = "tls", test))]
     pub(crate) fn is_full(&self) -> bool {
         self.end - self.start >= self.max
     }

@@ -207,6 +207,14 @@ impl Fingerprint {
             })
     }
 
+    /// Whether this may be the same file with the same bytes, of which only the mode, owner or number of links changed.
+    pub(crate) fn has_same_contents(&self, other: &Fingerprint) -> bool {
+        Fingerprint {
+            changed: other.changed,
+            ..*self
+        } == *other
+    }
+
     /// See [`Stat::age`].
     pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
         age(self.changed, now)

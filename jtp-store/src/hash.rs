@@ -156,6 +156,40 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
 
+/// Whether an error leaves open whether the file still exists: an I/O error, a lost connection, no permission. It does not
+/// if the name leads nowhere, out of the folder, or to something else than a file.
+pub(crate) fn is_inconclusive(error: &io::Error) -> bool {
+    let is_conclusive = matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+    );
+    // The errors of this crate have no code of the system.
+    error.raw_os_error().is_some()
+        && !is_conclusive
+        && !is_link_error(error)
+        && !is_special_error(error)
+}
+
+/// Whether the name is that of a socket or device.
+pub(crate) fn is_special_error(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let all = [Errno::NXIO, Errno::NODEV];
+        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        all.into_iter().any(is_one)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// A file's ID and first bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hashed {
@@ -172,6 +206,12 @@ impl Hashed {
             .min(START_LEN);
         self.start.get(..known).unwrap_or_default()
     }
+}
+
+/// A buffer for one file of this length and its end. Clearing 256 KiB for each small file takes longer than reading it.
+pub(crate) fn buffer_for(length: u64) -> Vec<u8> {
+    let length = usize::try_from(length).unwrap_or(BUFFER_LEN);
+    vec![0; length.saturating_add(1).min(BUFFER_LEN)]
 }
 
 /// Hashes an open file from the beginning. `None` if `stop` was set.
@@ -210,8 +250,11 @@ pub(crate) struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
+    /// Uses the buffer as it is, unless it is empty.
     pub(crate) fn new(file: &'a File, buffer: &'a mut Vec<u8>) -> Chunks<'a> {
-        buffer.resize(BUFFER_LEN, 0);
+        if buffer.is_empty() {
+            buffer.resize(BUFFER_LEN, 0);
+        }
         Chunks { file, buffer }
     }
 
@@ -244,6 +287,28 @@ pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<us
         match result {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_buffer_for_one_file_is_not_longer_than_the_file_and_its_end() {
+        let stop = AtomicBool::new(false);
+        for length in [0, 1, 100, BUFFER_LEN - 1, BUFFER_LEN, 3 * BUFFER_LEN + 1] {
+            let mut temporary = tempfile::NamedTempFile::new().unwrap();
+            temporary.write_all(&vec![7; length]).unwrap();
+            let file = temporary.reopen().unwrap();
+            let mut buffer = buffer_for(u64::try_from(length).unwrap());
+            let hashed = hash(&file, &mut buffer, &stop).unwrap().unwrap();
+            assert_eq!(hashed.length, u64::try_from(length).unwrap());
+            assert_eq!(hashed.id, ImageId::of(&vec![7; length]));
+            assert_eq!(buffer.len(), BUFFER_LEN.min(length + 1), "{length}");
         }
     }
 }

@@ -92,8 +92,8 @@ pub use name::{
     FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
 };
 pub use output::{
-    FileContent, FileState, MoveError, OutputError, OutputFolder, PendingFile, ReadError, ScanMode,
-    ScanSummary, ScannedFile, StagedFile,
+    FileContent, FileState, FolderLock, MoveError, OutputError, OutputFolder, PendingFile,
+    ReadError, ScanMode, ScanSummary, ScannedFile, StagedFile,
 };
 pub use patterns::{PatternError, Patterns};
 pub use private::create_private_folder;

@@ -61,21 +61,6 @@ fn count_wakes<T>(future: impl Future<Output = T>) -> (T, usize) {
     }
 }
 
-/// Runs `work` on a thread that may read only files whose mode allows it, even as root. Threads that it starts inherit
-/// this.
-fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let mut sets = capabilities(None).unwrap();
-            sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-            set_capabilities(None, sets).unwrap();
-            work()
-        });
-        thread.join().unwrap()
-    })
-}
-
 #[test]
 fn an_unreadable_file_is_unavailable_and_stays_listed() {
     let folder = temp();

@@ -187,6 +187,37 @@ fn a_file_that_stays_empty_is_listed_in_the_end(folder, store) {
     let took = wait_for(store, |c| c.contains(id));
     assert!(took > Duration::from_secs(3), "{took:?}");
 }
+
+fn an_image_that_is_truncated_is_unlisted_at_once_and_listed_once_it_has_contents(folder, store) {
+    let id = write(folder, "a.png", b"picture");
+    wait_for(store, |c| c.contains(id));
+    File::create(folder.join("a.png")).unwrap();
+    assert!(wait_for(store, jtp_core::Catalog::is_empty) < SOON);
+    // Longer than an empty file takes to be listed.
+    let always_empty = write(folder, "b.png", b"");
+    wait_for(store, |c| c.contains(always_empty));
+    assert_eq!(listed(store), ["b.png"]);
+    let id = write(folder, "a.png", b"another picture");
+    wait_for(store, |c| c.contains(id));
+}
+}
+
+#[test]
+fn an_image_that_was_truncated_while_no_store_was_open_is_not_listed_as_an_empty_one() {
+    let place = temp();
+    let (folder, index) = (place.path().join("images"), place.path().join("index"));
+    fs::create_dir(&folder).unwrap();
+    write(&folder, "a.png", b"picture");
+    write(&folder, "b.png", b"other picture");
+    settle(&folder);
+    drop(build(DirStore::builder(&folder).index_file(&index)));
+    File::create(folder.join("a.png")).unwrap();
+    write(&folder, "empty.png", b"");
+    for _ in 0..2 {
+        let store = build(DirStore::builder(&folder).index_file(&index));
+        wait_for(&store, |c| c.contains(ImageId::of(b"")));
+        assert_eq!(listed(&store), ["b.png", "empty.png"]);
+    }
 }
 
 /// Runs `work` on a thread that may take leases of its own files only. Threads that it starts inherit this.

@@ -109,12 +109,16 @@ pub struct Comparison {
     pub left_out: u64,
     /// Files of the folder that cannot be read: nobody knows whether they are what the server lists.
     pub unreadable: u64,
+    /// The LIST was incomplete. No file is [`Difference::Extra`] then: the server may have its image.
+    pub is_incomplete: bool,
 }
 
 impl Comparison {
-    /// Whether the folder contains what the server lists, under the same names, and no other image.
+    /// Whether the folder contains what the server lists, under the same names, and no other image. `false` if the LIST
+    /// was incomplete.
     #[must_use]
     pub fn is_equal(&self) -> bool {
-        self.missing + self.differs + self.renamed + self.extra + self.unreadable == 0
+        !self.is_incomplete
+            && self.missing + self.differs + self.renamed + self.extra + self.unreadable == 0
     }
 }

@@ -44,6 +44,9 @@ impl Files {
 
     /// The files whose name a file system may treat as equal to this one, those with the smallest name first.
     pub(crate) fn with_fold(&self, folded: &str) -> Vec<Index> {
+        if self.by_fold.is_empty() {
+            return Vec::new();
+        }
         let mut found: Vec<Index> = self
             .by_fold
             .iter_hash(self.hasher.hash_one(folded))
@@ -56,6 +59,10 @@ impl Files {
 
     /// The file with exactly this name.
     pub(crate) fn named(&self, name: &str) -> Option<Index> {
+        // Often there are none: files under the names of their images are not here.
+        if self.by_fold.is_empty() {
+            return None;
+        }
         let hash = self.hasher.hash_one(&*fold_case(name));
         let is = |file: &Index| self.name(*file) == name;
         self.by_fold.find(hash, is).copied()
@@ -69,6 +76,9 @@ impl Files {
     }
 
     fn first(&self, id: ImageId) -> Option<Index> {
+        if self.by_id.is_empty() {
+            return None;
+        }
         let is = |file: &Index| self.has_id(*file, id);
         self.by_id.find(self.hasher.hash_one(id.0), is).copied()
     }

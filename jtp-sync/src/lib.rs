@@ -33,6 +33,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod blocker;
 mod change;
 mod engine;
 mod files;
@@ -47,6 +48,7 @@ pub use jtp_core::{FileType, ImageFault, ImageId};
 pub use jtp_driver::ShutdownSignal;
 pub use jtp_store::{FileName, OutputError, PatternError, Patterns};
 
+pub use blocker::{Blocker, BlockerKind};
 pub use change::{Change, Comparison, Difference};
 pub use engine::{Cause, Error, FolderSync, FolderSyncBuilder, Observer, SyncEvent};
 pub use inventory::{FileKind, Inventory};

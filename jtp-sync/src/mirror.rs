@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 /// The most files that a mirror deletes at once. If there are more to delete, it deletes none.
 ///
+/// As with the options of the same name of rsync and rclone, files that are replaced do not count: the server has another
+/// image under their names.
+///
 /// ```
 /// use jtp_sync::MaxDelete;
 ///

@@ -105,11 +105,20 @@ impl Selection {
             && self.patterns.selects(&as_path(name))
     }
 
-    /// Whether an image of the folder that the server does not list would be selected, by its name alone.
-    pub(crate) fn selects_extra(&self, name: &str) -> bool {
-        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-        let file_type = FileType::from_extension(extension);
-        self.ids.is_empty() && self.selects(ImageId(0), name, file_type)
+    /// Whether an image of the folder that the server does not list would be selected, by its name and its type: that is
+    /// asked for only if it matters. If it is not known, the extension decides.
+    pub(crate) fn selects_extra(
+        &self,
+        name: &str,
+        file_type: impl FnOnce() -> Option<FileType>,
+    ) -> bool {
+        let by_name = || {
+            let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+            FileType::from_extension(extension)
+        };
+        self.ids.is_empty()
+            && self.patterns.selects(&as_path(name))
+            && (self.types == 0 || self.types & bit(file_type().unwrap_or_else(by_name)) != 0)
     }
 }
 
@@ -179,12 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn extra_files_are_selected_by_their_names_alone() {
-        assert!(Selection::all().selects_extra("a.png"));
-        assert!(!selection("-a.*").selects_extra("a.png"));
+    fn extra_files_are_selected_by_their_names_and_types() {
+        let unasked = || panic!("the type does not matter");
+        assert!(Selection::all().selects_extra("a.png", unasked));
+        assert!(!selection("-a.*").selects_extra("a.png", unasked));
+        assert!(
+            !Selection::all()
+                .ids([ImageId(0)])
+                .selects_extra("a.png", unasked)
+        );
         let types = Selection::all().types([FileType::Jpeg]);
-        assert!(types.selects_extra("a.JPG") && !types.selects_extra("a.png"));
-        assert!(!Selection::all().ids([ImageId(0)]).selects_extra("a.png"));
+        let selects = |name, file_type| types.selects_extra(name, || file_type);
+        assert!(selects("a.JPG", None) && !selects("a.png", None));
+        assert!(selects("a.png", Some(FileType::Jpeg)) && !selects("a.jpg", Some(FileType::Png)));
     }
 
     #[test]

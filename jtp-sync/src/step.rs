@@ -105,10 +105,9 @@ pub enum Reason {
     /// The image is in the folder, and its file cannot be renamed.
     #[error("the image is in the folder under another name, and cannot be renamed")]
     CannotRename,
-    /// The image is in the folder with its ID in its name, because a file with its own name cannot be replaced.
-    #[error(
-        "a file with the name of the image cannot be replaced, so the image has its ID in its name"
-    )]
+    /// The image is in the folder with its ID in its name, because what has its own name, or the name of one of its folders,
+    /// cannot be replaced.
+    #[error("the name of the image is in use, so the image has its ID in its name")]
     NameTaken,
 }
 
@@ -209,8 +208,11 @@ pub struct Totals {
     /// Files that were deleted because the server does not list them
     /// ([`FolderSyncBuilder::mirror`](crate::FolderSyncBuilder::mirror)).
     pub deleted: u64,
-    /// Files that were not deleted, although the server does not list them.
+    /// Files that were not deleted, although the last LIST does not name them.
     pub undeleted: u64,
+    /// Files that were moved to the backup folder instead of being replaced or deleted
+    /// ([`FolderSyncBuilder::backup`](crate::FolderSyncBuilder::backup)).
+    pub backed_up: u64,
 }
 
 impl Totals {

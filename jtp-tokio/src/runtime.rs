@@ -172,7 +172,7 @@ mod tls {
 
     use jtp_driver::{BoxTransport, TlsPeer, TlsRuntime};
     use rustls::pki_types::ServerName;
-    use tokio_rustls::{TlsAcceptor, TlsConnector};
+    use tokio_rustls::TlsAcceptor;
 
     use super::{Io, SockRef, TcpStream, Tokio, io};
 
@@ -200,15 +200,7 @@ mod tls {
             name: ServerName<'static>,
             socket: Io<TcpStream>,
         ) -> impl Future<Output = io::Result<BoxTransport>> + Send + 'static {
-            let connect = TlsConnector::from(config).connect(name, socket.stream);
-            async move {
-                let stream = connect.await?;
-                let stream = Io {
-                    stream,
-                    socket: |stream| Some(SockRef::from(stream.get_ref().0)),
-                };
-                Ok(Box::new(stream) as BoxTransport)
-            }
+            jtp_driver::tls::connect(config, name, socket)
         }
     }
 }

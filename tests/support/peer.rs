@@ -269,17 +269,17 @@ pub(crate) fn await_read(tcp: &TcpStream) {
     let (Ok(there), Ok(here)) = (tcp.peer_addr(), tcp.local_addr()) else {
         return; // The other end is gone.
     };
-    let (there, here) = (hex(there), hex(here));
+    // A line: "  0: LOCAL REMOTE STATE SENT:RECEIVED ...", with the bytes that wait in each direction.
+    let ends = format!("{} {} ", hex(there), hex(here));
     super::process::eventually("the other end reads", || {
         let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else {
             return true;
         };
-        sockets.lines().all(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let its = fields.get(1) == Some(&&*there) && fields.get(2) == Some(&&*here);
-            !its || fields
-                .get(4)
-                .is_none_or(|queues| queues.ends_with(":00000000"))
-        })
+        let Some((_, rest)) = sockets.split_once(&ends) else {
+            return true;
+        };
+        rest.split(' ')
+            .nth(1)
+            .is_none_or(|queues| queues.ends_with(":00000000"))
     });
 }

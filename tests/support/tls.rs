@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use jtp_tokio::tls::CertificateVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 
 /// A server's configuration and its certificate.
@@ -13,8 +15,17 @@ pub(crate) struct Tls {
 /// Created once per run.
 pub(crate) fn tls() -> &'static Tls {
     static TLS: OnceLock<Tls> = OnceLock::new();
-    TLS.get_or_init(|| {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    TLS.get_or_init(|| Tls::of(vec!["localhost".to_owned()]))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+impl Tls {
+    /// A server with these names.
+    pub(crate) fn of(names: Vec<String>) -> Tls {
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let certificate = made.cert.der().clone();
         let server = rustls::ServerConfig::builder_with_provider(provider())
@@ -27,14 +38,8 @@ pub(crate) fn tls() -> &'static Tls {
             server: Arc::new(server),
             certificate,
         }
-    })
-}
+    }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-impl Tls {
     /// A client configuration that trusts the certificate and offers these protocols, with this version of TLS.
     pub(crate) fn client_with(
         &self,
@@ -50,6 +55,23 @@ impl Tls {
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
+    }
+
+    /// A client configuration that trusts the certificate, with a verifier around the usual one.
+    pub(crate) fn client_with_verifier<V: ServerCertVerifier + 'static>(
+        &self,
+        version: &'static rustls::SupportedProtocolVersion,
+        around: impl FnOnce(CertificateVerifier) -> V,
+    ) -> (rustls::ClientConfig, Arc<V>) {
+        let inner = CertificateVerifier::new([self.certificate.clone()], &provider()).unwrap();
+        let verifier = Arc::new(around(inner));
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
+            .with_no_client_auth();
+        (config, verifier)
     }
 
     /// The default client configuration.

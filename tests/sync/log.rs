@@ -113,6 +113,7 @@ impl Event {
                 name,
                 reason,
                 cause,
+                ..
             } => Event::Refused {
                 id: id.0,
                 name: name.map(|name| name.as_str().to_owned()),

@@ -1,8 +1,9 @@
 //! Why images failed.
 
 use jtp_core::ImageFault;
-use jtp_sync::{Cause, Reason};
+use jtp_sync::{Blocker, Cause, Reason};
 
+use super::names::line;
 use crate::client_args::ClientArgs;
 use crate::connect;
 use crate::exit::error_chain;
@@ -82,8 +83,15 @@ pub(super) const fn is_failure(reason: Reason, cause: Option<&Cause>) -> bool {
 }
 
 /// What happened to an image, in words.
-pub(super) fn failure_text(reason: Reason, cause: Option<&Cause>, args: &ClientArgs) -> String {
+pub(super) fn failure_text(
+    reason: Reason,
+    (blocker, cause): (Option<&Blocker>, Option<&Cause>),
+    args: &ClientArgs,
+) -> String {
     match cause {
+        None if blocker.is_some() && is_stored(reason) => {
+            blocker.map_or_else(String::new, |blocker| line(blocker, 1))
+        }
         None if reason != Reason::NotReceived => reason.to_string(),
         None | Some(Cause::NotSent) => "the server lists this image but did not send it".to_owned(),
         Some(Cause::Folder(error)) if is_stored(reason) => {
@@ -115,9 +123,12 @@ mod tests {
     fn a_failure_without_a_cause_is_described_by_its_reason() {
         let args = ClientArgs::parse_from(["client"]);
         for reason in [Reason::NamesTaken, Reason::CannotWrite, Reason::CannotFetch] {
-            assert_eq!(failure_text(reason, None, &args), reason.to_string());
+            assert_eq!(
+                failure_text(reason, (None, None), &args),
+                reason.to_string()
+            );
         }
-        let text = failure_text(Reason::NotReceived, None, &args);
+        let text = failure_text(Reason::NotReceived, (None, None), &args);
         assert!(text.contains("did not send it"), "{text}");
     }
 }

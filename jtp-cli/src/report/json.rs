@@ -22,6 +22,7 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
         SyncEvent::Scanned { files, read } => event("scanned")
             .number("files", *files)
             .number("read", *read),
+        SyncEvent::FolderInUse => event("folder_in_use"),
         SyncEvent::Unreadable { name, error } => unreadable(name, error),
         SyncEvent::Listed { report, announced } => event("listed")
             .number("entries", report.entries)
@@ -57,6 +58,7 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
             id,
             name,
             reason,
+            blocker,
             cause,
         } => {
             let is_failure = is_failure(*reason, *cause);
@@ -71,7 +73,13 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
                     .bool("stored", is_stored(*reason)),
                 false => object,
             };
-            object.string("message", failure_text(*reason, *cause, args))
+            let object = match blocker {
+                Some(blocker) => object
+                    .string("blocker", &blocker.path)
+                    .string("blocker_kind", blocker.kind),
+                None => object,
+            };
+            object.string("message", failure_text(*reason, (*blocker, *cause), args))
         }
         SyncEvent::NotListed { id } => not_listed(*id),
         SyncEvent::Deleted { id, name } => of_image("deleted", *id).string("name", name),

@@ -39,6 +39,8 @@ pub(super) struct Progress {
     server: String,
     folder: PathBuf,
     phase: Phase,
+    /// Another client brings the folder in step.
+    is_locked_out: bool,
     /// The files found by the scan in progress, and those read.
     scan: Option<(u64, u64)>,
     planned: Count,
@@ -58,6 +60,7 @@ impl Progress {
             server,
             folder,
             phase: Phase::Waiting,
+            is_locked_out: false,
             scan: None,
             planned: Count::default(),
             fetched: Count::default(),
@@ -71,7 +74,11 @@ impl Progress {
 
     pub(super) fn event(&mut self, event: &SyncEvent<'_>) {
         match event {
-            SyncEvent::Scanning { files, read } => self.scan = Some((*files, *read)),
+            SyncEvent::FolderInUse => self.is_locked_out = true,
+            SyncEvent::Scanning { files, read } => {
+                self.is_locked_out = false;
+                self.scan = Some((*files, *read));
+            }
             SyncEvent::Scanned { .. } => self.scan = None,
             SyncEvent::Listed { .. } => {
                 self.scan = None;
@@ -125,6 +132,10 @@ impl Progress {
     /// What is done before the first image is fetched.
     pub(super) fn preparation(&self) -> String {
         match (self.scan, self.phase) {
+            _ if self.is_locked_out => format!(
+                "waiting for another client that is syncing {}",
+                escaped(&self.folder.to_string_lossy())
+            ),
             (Some((files, read)), _) => format!(
                 "scanning {}: {} files, {} read",
                 escaped(&self.folder.to_string_lossy()),

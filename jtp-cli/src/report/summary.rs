@@ -1,6 +1,7 @@
 //! The summary of a job: one table, of which both the last line and the object of `--json` are made.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
@@ -9,6 +10,7 @@ use jtp_sync::Totals;
 
 use super::failure::FailureKind;
 use super::{format_time, images};
+use crate::escape::escaped;
 use crate::json_log::{Object, event};
 use crate::sync::not_fetched;
 
@@ -47,6 +49,7 @@ impl Counts {
             Row("gone", "gone from the server meanwhile", self.gone),
             Row("not_fetched", "not fetched", not_fetched(totals)),
             Row("left_out", "left out by filter", totals.left_out.images),
+            Row("backed_up", "moved to", totals.backed_up),
         ]
     }
 
@@ -60,7 +63,7 @@ impl Counts {
     }
 
     /// The last line of a job.
-    pub(super) fn line(&self, totals: &Totals, time: Duration) -> String {
+    pub(super) fn line(&self, totals: &Totals, time: Duration, backup: Option<&Path>) -> String {
         let mut line = format!(
             "fetched {} ({}) in {}; {} already there; {} failed",
             images(self.fetched),
@@ -75,6 +78,10 @@ impl Counts {
         }
         for Row(_, words, count) in self.rows(totals).iter().filter(|row| row.2 > 0) {
             line += &format!("; {} {words}", HumanCount(*count));
+        }
+        // The last row.
+        if let Some(backup) = backup.filter(|_| totals.backed_up > 0) {
+            line += &format!(" {}", escaped(&backup.to_string_lossy()));
         }
         line
     }

@@ -13,7 +13,7 @@ fn reporter() -> Reporter {
 }
 
 fn summary(reporter: &Reporter, totals: &Totals, time: Duration) -> String {
-    reporter.state().counts.line(totals, time)
+    reporter.state().counts.line(totals, time, None)
 }
 
 #[test]
@@ -35,9 +35,14 @@ fn the_summary_counts_all_outcomes() {
     reporter.renamed(ImageId(2), "aside.png", &name, false);
     reporter.renamed(ImageId(3), "other.png", &name, true);
     let too_large = Cause::Fault(ImageFault::TooLarge { limit: 5 });
-    reporter.refused(id, Some(&name), Reason::CannotFetch, Some(&too_large));
-    reporter.refused(id, None, Reason::NotReceived, Some(&Cause::NotSent));
-    reporter.refused(id, None, Reason::NotReceived, None);
+    reporter.refused(
+        id,
+        Some(&name),
+        (Reason::CannotFetch, None),
+        Some(&too_large),
+    );
+    reporter.refused(id, None, (Reason::NotReceived, None), Some(&Cause::NotSent));
+    reporter.refused(id, None, (Reason::NotReceived, None), None);
     assert_eq!(reporter.exit(), Exit::SomeFailed);
     reporter.state().counts.gone = 1;
     totals.planned.images = 12;
@@ -50,13 +55,30 @@ fn the_summary_counts_all_outcomes() {
         "fetched 1 image (1.00 MiB) in 2.0 s; 0 already there; 3 failed: 2 not sent, 1 too large; \
          1 replaced a file; 1 renamed; 1 kept under another name; 1 gone from the server meanwhile; 8 not fetched"
     );
-    reporter.refused(id, Some(&name), Reason::CannotWrite, None);
+    reporter.refused(id, Some(&name), (Reason::CannotWrite, None), None);
     assert_eq!(reporter.exit(), Exit::Disk);
 }
 
 #[test]
 fn an_image_under_another_name_is_no_failure() {
     let reporter = reporter();
-    reporter.refused(ImageId(1), None, Reason::NameTaken, None);
+    reporter.refused(ImageId(1), None, (Reason::NameTaken, None), None);
     assert_eq!(reporter.exit(), Exit::Success);
+}
+
+#[test]
+fn files_that_are_not_deleted_are_those_of_the_last_list() {
+    let reporter = reporter();
+    let report = jtp_sync::ListReport::default();
+    for files in [7, 3] {
+        reporter.event(&SyncEvent::Listed {
+            report: &report,
+            announced: 0,
+        });
+        reporter.event(&SyncEvent::NotDeleted {
+            files,
+            reason: jtp_sync::NotDeleted::Failed,
+        });
+    }
+    assert_eq!(reporter.state().counts.undeleted, 3);
 }

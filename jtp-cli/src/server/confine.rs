@@ -19,7 +19,23 @@ struct Needs {
     fixed_files: BTreeSet<PathBuf>,
     /// Whether a folder that takes the place of the images folder can be read.
     is_replaceable: bool,
+    /// Whether connections to other hosts are made: to an object store.
+    connects: bool,
 }
+
+/// What the client of an object store reads: names of hosts and root certificates, and the files that variables of the
+/// environment name for credentials.
+const SYSTEM_FOLDERS: &[&str] = &["/etc", "/usr/lib", "/usr/share", "/lib", "/lib64", "/run"];
+const CREDENTIAL_FILES: &[&str] = &[
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 
 /// Confines the calling thread, the threads that it starts later and, if the kernel can do that, all others. Logs what
 /// is confined, or why nothing is.
@@ -76,12 +92,13 @@ impl Needs {
             is_replaceable: true,
             ..Needs::default()
         };
-        for path in both_paths(&args.images) {
-            match narrow_parent(&path) {
-                Some(parent) => drop(needs.read_folders.insert(parent)),
-                None => needs.is_replaceable = false,
+        match args.images.to_str().and_then(|text| text.split_once("://")) {
+            Some(("file", folder)) => {
+                // The catalog is written beside the images.
+                needs.write_folders.extend(both_paths(Path::new(folder)));
             }
-            needs.read_folders.insert(path);
+            Some(_) => needs.add_object_store(),
+            None => needs.add_folder(&args.images),
         }
         if !args.no_tls {
             needs.read_again(&args.cert());
@@ -94,6 +111,29 @@ impl Needs {
             needs.write_folders.extend(folder.canonicalize().ok());
         }
         needs
+    }
+
+    fn add_folder(&mut self, images: &Path) {
+        for path in both_paths(images) {
+            match narrow_parent(&path) {
+                Some(parent) => drop(self.read_folders.insert(parent)),
+                None => self.is_replaceable = false,
+            }
+            self.read_folders.insert(path);
+        }
+    }
+
+    fn add_object_store(&mut self) {
+        self.connects = true;
+        self.read_folders
+            .extend(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+        let files = CREDENTIAL_FILES.iter().filter_map(env::var_os);
+        for file in files {
+            // Tokens are replaced by others of the same name.
+            let paths = both_paths(Path::new(&file)).into_iter();
+            let folders = paths.filter_map(|path| path.parent().map(Path::to_owned));
+            self.read_files.extend(folders);
+        }
     }
 
     /// A file that is read again at SIGHUP. It may have been replaced then, also by a link to another folder that it led
@@ -163,6 +203,13 @@ mod system {
         }
     }
 
+    fn access_net(needs: &Needs) -> BitFlags<AccessNet> {
+        match needs.connects {
+            true => AccessNet::BindTcp.into(),
+            false => AccessNet::from_all(VERSION),
+        }
+    }
+
     fn restrict(needs: &Needs) -> Result<Result<String, String>, RulesetError> {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let write = AccessFs::from_all(VERSION)
@@ -176,15 +223,18 @@ mod system {
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(VERSION))?
-            .handle_access(AccessNet::from_all(VERSION))?
+            .handle_access(access_net(needs))?
             .scope(scope())?
             .create()?;
         // They limit the processors of this process, from which numbers of threads are derived.
         let control_groups = BTreeSet::from(["/sys/fs/cgroup".into()]);
         let own_control_group = BTreeSet::from(["/proc/self/cgroup".into()]);
+        // A disk that is mounted in a sub-folder is found by it.
+        let mount_table = BTreeSet::from(["/proc/self/mountinfo".into()]);
         let grants = [
             (&control_groups, read),
             (&own_control_group, AccessFs::ReadFile.into()),
+            (&mount_table, AccessFs::ReadFile.into()),
             (&needs.read_folders, read),
             (&needs.read_files, AccessFs::ReadFile.into()),
             (&needs.write_folders, write),

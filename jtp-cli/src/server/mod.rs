@@ -1,11 +1,14 @@
 //! The program `server`.
 
 mod activation;
+#[cfg(feature = "object-store")]
+mod bucket;
 mod confine;
 mod listen;
 mod metrics;
 mod open;
 mod reload;
+mod source;
 mod status;
 mod summary;
 
@@ -14,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
-use jtp_store::DirStore;
+#[cfg(feature = "object-store")]
+use jtp_object_store::Location;
 use jtp_tokio::ShutdownSignal;
 use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
 use jtp_tokio::store::ImageStore;
@@ -33,6 +37,7 @@ use crate::units::none_if_zero;
 use listen::Socket;
 use metrics::Metrics;
 use open::{folder_failure, open_store};
+use source::Source;
 use status::{Phase, Status};
 
 /// The time for the exit after the drain time.
@@ -64,8 +69,14 @@ fn run(
     passed: Option<std::net::TcpListener>,
     signals: AtStart,
 ) -> Result<(), Failure> {
-    // Checked first, so that a mistyped folder does not leave a new certificate behind.
-    std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
+    let location = location(args)?;
+    if args.index_only {
+        return index_only(args, location.as_ref(), signals);
+    }
+    if location.is_none() {
+        // Checked first, so that a mistyped folder does not leave a new certificate behind.
+        std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
+    }
     let tls = if args.no_tls {
         None
     } else {
@@ -83,19 +94,99 @@ fn run(
     confine::confine(args);
     logging::start_server_thread();
     let (shutdown, hangups) = signals::listen_as_server(signals)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .event_interval(EVENT_INTERVAL)
-        .build()
-        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
-    let result = runtime.block_on(serve(args, socket, metrics, tls, files, shutdown, hangups));
+    let runtime = start_runtime()?;
+    let serving = serve(
+        args, location, socket, metrics, tls, files, shutdown, hangups,
+    );
+    let result = runtime.block_on(serving);
     // Does not wait for an initial scan that was interrupted.
     runtime.shutdown_background();
     result
 }
 
+fn start_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))
+}
+
+#[cfg(feature = "object-store")]
+fn location(args: &ServerArgs) -> Result<Option<Location>, Failure> {
+    bucket::location(args)
+}
+
+/// `--index-only`.
+#[cfg(feature = "object-store")]
+fn index_only(
+    args: &ServerArgs,
+    location: Option<&Location>,
+    signals: AtStart,
+) -> Result<(), Failure> {
+    let Some(location) = location else {
+        return Err(Failure::other(
+            "--index-only is for images in an object store: name its URL with --images",
+        ));
+    };
+    confine::confine(args);
+    logging::start_server_thread();
+    let (shutdown, _hangups) = signals::listen_as_server(signals)?;
+    let runtime = start_runtime()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = bucket::index(args, location) => result,
+            () = shutdown.wait() => Err(Failure::other("stopped before the catalog was up to date")),
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// No URL is the location of images in this program.
+#[cfg(not(feature = "object-store"))]
+type Location = std::convert::Infallible;
+
+#[cfg(not(feature = "object-store"))]
+fn location(args: &ServerArgs) -> Result<Option<Location>, Failure> {
+    match args
+        .images
+        .to_str()
+        .is_some_and(|text| text.contains("://"))
+    {
+        true => Err(without_object_stores()),
+        false => Ok(None),
+    }
+}
+
+#[cfg(not(feature = "object-store"))]
+fn index_only(_: &ServerArgs, _: Option<&Location>, _: AtStart) -> Result<(), Failure> {
+    Err(without_object_stores())
+}
+
+#[cfg(not(feature = "object-store"))]
+fn without_object_stores() -> Failure {
+    Failure::other("this program was built without object stores (feature object-store)")
+}
+
+async fn open_source(
+    args: &ServerArgs,
+    location: Option<&Location>,
+    status: Arc<Status>,
+) -> Result<Source, Failure> {
+    match location {
+        None => open_store(args, status).await.map(Source::Folder),
+        #[cfg(feature = "object-store")]
+        Some(location) => bucket::open(args, location).await.map(Source::Bucket),
+        #[cfg(not(feature = "object-store"))]
+        Some(never) => match *never {},
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is passed once")]
 async fn serve(
     args: &ServerArgs,
+    location: Option<Location>,
     socket: Socket,
     metrics: Option<(SocketAddr, std::net::TcpListener)>,
     tls: Option<Arc<ServerTls>>,
@@ -109,7 +200,7 @@ async fn serve(
         None => None,
     };
     let store = tokio::select! {
-        store = open_store(args, Arc::clone(&status)) => store?,
+        store = open_source(args, location.as_ref(), Arc::clone(&status)) => store?,
         never = status.report_scan() => never,
         () = shutdown.wait() => {
             service_manager::stopping(None);
@@ -122,7 +213,7 @@ async fn serve(
         args,
         tls.as_deref(),
         files,
-        Arc::clone(&store),
+        store.store(),
         metrics.as_deref(),
     );
     log_start(args, &store, address);
@@ -175,7 +266,7 @@ fn build(
     args: &ServerArgs,
     tls: Option<&ServerTls>,
     files: Option<u64>,
-    store: Arc<DirStore>,
+    store: Arc<dyn ImageStore>,
     metrics: Option<&Metrics>,
 ) -> Server {
     let config = ServerConfig::new()
@@ -234,7 +325,7 @@ fn load_tls(args: &ServerArgs) -> Result<ServerTls, Failure> {
     })
 }
 
-fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
+fn log_start(args: &ServerArgs, store: &Source, address: SocketAddr) {
     let catalog = store.catalog().snapshot();
     let bytes: u64 = catalog.entries().map(|entry| u64::from(entry.length)).sum();
     let transport = match plain_policy(args) {
@@ -255,7 +346,9 @@ fn log_start(args: &ServerArgs, store: &DirStore, address: SocketAddr) {
         HumanBytes(bytes),
         args.images.display()
     );
-    summary::log(&store.left_out(), args.log_format);
+    if let Some(folder) = store.folder() {
+        summary::log(&folder.left_out(), args.log_format);
+    }
     if args.clients.is_none() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "everyone who can connect to {address} can fetch every image: admit only known clients with --clients, or listen on a loopback address with --bind"

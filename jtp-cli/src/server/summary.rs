@@ -117,6 +117,11 @@ const fn words(reason: LeftOutReason) -> (&'static str, &'static str, &'static s
             "sub-folders at the 32nd level or deeper",
             "",
         ),
+        LeftOutReason::Emptied => (
+            "empty file that was an image",
+            "empty files that were images",
+            ": a copy or an editor may have failed",
+        ),
         _ => ("other file", "other files", ""),
     }
 }

@@ -1,6 +1,7 @@
 //! What the server presents to clients, and whom it admits. SIGHUP reads both again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use jtp_tokio::tls::{
@@ -9,7 +10,7 @@ use jtp_tokio::tls::{
 use rustls::CertificateError;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::server::{ParsedCertificate, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 
 use super::host_name::HostName;
@@ -18,6 +19,14 @@ use super::validity::Validity;
 use super::{certificate_error, clients, generated, provider};
 use crate::escape::escaped;
 use crate::exit::{Exit, Failure};
+
+/// The tickets of a TLS 1.3 connection. Each resumes one more connection: those of `--parallel`, and the next one after a
+/// lost connection.
+const TICKETS: usize = 4;
+
+/// The sessions that can be resumed, those of the last 256 connections. They are kept in memory, some 1 KiB each, and
+/// resumed once. Tickets that contain the session would need a key that decrypts the recorded sessions of TLS 1.2.
+const SESSIONS: usize = 256 * TICKETS;
 
 /// How many clients a log line names.
 const MAX_NAMES: usize = 20;
@@ -216,7 +225,10 @@ fn config(
         Some(clients) => builder.with_client_cert_verifier(clients.verifier(&provider)),
         None => builder.with_no_client_auth(),
     };
-    Ok(builder.with_cert_resolver(std::sync::Arc::new(certificate)))
+    let mut config = builder.with_cert_resolver(Arc::new(certificate));
+    config.send_tls13_tickets = TICKETS;
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    Ok(config)
 }
 
 /// Replaces the certificate if that is due. The server does so at its start only: later it may be unable to write.

@@ -8,7 +8,8 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Process, TestDir, list_response, packet, random_image, varint, wait_until,
+    CLIENT, FakeServer, Process, TestDir, jtpe, list_response, packet, random_image, varint,
+    wait_until,
 };
 
 #[test]
@@ -233,5 +234,47 @@ fn a_locked_output_folder_stops_no_mode() {
         assert_eq!(output.code, Some(0), "{output:?}");
         assert!(output.out.starts_with(&summary), "{output:?}");
         assert_eq!(dir.files("output"), dir.files("images"));
+    }
+}
+
+#[test]
+fn list_without_images_says_so_on_stderr_alone() {
+    let dir = TestDir::new();
+    let server = dir.serve(&["--no-tls"]);
+    let lists = |images: &str| format!("{} lists {images}\n", server.address);
+    let list = |args: &[&str]| {
+        let output = dir.fetch(&server, &[&["--list"], args].concat());
+        assert_eq!((output.code, &*output.out), (Some(0), ""), "{output:?}");
+        output.err
+    };
+    assert_eq!(list(&[]), lists("no images"));
+    assert_eq!(list(&["--quiet"]), "");
+    dir.add("a.png", &random_image(1, 10));
+    wait_until("the image is listed", || {
+        let output = dir.fetch(&server, &["--list"]);
+        output.out.contains("a.png")
+    });
+    let unselected = lists("1 image, and none is selected");
+    assert_eq!(list(&["--include", "b*"]), unselected);
+}
+
+#[test]
+fn bytes_of_a_server_are_escaped_once() {
+    let dir = TestDir::new();
+    let garbage = FakeServer::new(|_, _, stream| {
+        let _ = stream.write_all(b"H\0\r\n");
+    });
+    let message = FakeServer::new(|_, _, stream| {
+        let frame = jtpe(2, "a\x1b[2J\\b");
+        let _ = stream.write_all(&frame);
+    });
+    for (server, expected) in [
+        (garbage.addr(), "unknown response header H …;"),
+        (message.addr(), r"a\u{1b}[2J\\b"),
+    ] {
+        for args in [&["--list", "--retries", "0"][..], &["--retries", "0"]] {
+            let output = dir.run(CLIENT, &[&["--addr", &*server], args].concat());
+            assert!(output.err.contains(expected), "{output:?}");
+        }
     }
 }

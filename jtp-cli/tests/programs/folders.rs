@@ -260,11 +260,11 @@ fn w9_links_and_files_in_place_of_folders_stay_and_the_images_get_their_ids() {
         let id = |n: usize| ImageId::of(&library[n].1);
         let expected = [
             "2024".to_owned(),
-            format!("2024⧸Rome⧸b-{}-1.jpg", id(2)),
-            format!("2024⧸a-{}-1.jpg", id(1)),
+            format!("2024⧸Rome⧸b-{}.jpg", id(2)),
+            format!("2024⧸a-{}.jpg", id(1)),
             "2025/".to_owned(),
             "2025/Oslo fjord".to_owned(),
-            format!("2025⧸Oslo fjord⧸c-{}-1.jpg", id(3)),
+            format!("2025⧸Oslo fjord⧸c-{}.jpg", id(3)),
             "top.png".to_owned(),
         ];
         assert_eq!(tree(&dir.path("out")), expected, "{args:?}");
@@ -305,4 +305,61 @@ fn w9_patterns_see_paths_and_other_files_of_the_tree_stay() {
     let flat = server.fetch(&dir, &["--batch", "--flat", "--include", "2025/**"]);
     flat.assert_no_error();
     assert!(dir.path("out/2025⧸Oslo fjord⧸c.jpg").exists());
+}
+
+/// An output folder with a link and a file in place of folders, a folder and a link in place of images.
+fn obstructed() -> TestDir {
+    let dir = TestDir::new();
+    for folder in ["linked", "taken"] {
+        fs::create_dir(dir.path("images").join(folder)).unwrap();
+        for number in 0..30 {
+            let seed = number + if folder == "linked" { 100 } else { 200 };
+            dir.add(
+                &format!("{folder}/{number:02}.png"),
+                &random_image(seed, 90),
+            );
+        }
+    }
+    for (seed, name) in ["folder.png", "link.png", "free.png"].iter().enumerate() {
+        dir.add(name, &random_image(u64::try_from(seed).unwrap(), 80));
+    }
+    fs::create_dir_all(dir.path("output/folder.png")).unwrap();
+    symlink("folder.png", dir.path("output/linked")).unwrap();
+    symlink("folder.png", dir.path("output/link.png")).unwrap();
+    fs::write(dir.path("output/taken"), "notes").unwrap();
+    dir
+}
+
+#[test]
+fn w9_each_thing_in_the_way_has_one_line_that_says_what_it_is() {
+    let dir = obstructed();
+    let expected = "\
+warning: folder.png: a folder has the name of an image and is not replaced; the image has its ID in its name
+warning: link.png: a link has the name of an image and is not followed; the image has its ID in its name
+warning: linked: a link is in place of this folder and is not followed; the 30 images for it have their IDs in their names
+warning: taken: a file is in place of this folder and is not replaced; the 30 images for it have their IDs in their names
+";
+    let server = dir.serve(&["--no-tls", "--recursive"]);
+    for mode in ["--batch", "--mirror", "--batch", "--dry-run"] {
+        let output = dir.fetch(&server, &["--batch", mode]);
+        let begin = output.err.get(..expected.len()).unwrap_or(&output.err);
+        assert_eq!((output.code, begin), (Some(0), expected), "{mode}");
+    }
+    let names = dir.names("output");
+    let numbered = names.iter().find(|name| name.ends_with("-1.png"));
+    assert_eq!(numbered, None, "{names:?}");
+    assert_eq!(names.len(), 4 + 60 + 3, "{names:?}");
+}
+
+#[test]
+fn image_whose_name_is_freed_in_the_same_run_has_no_warning() {
+    let dir = TestDir::new();
+    dir.add("a.png", &random_image(1, 90));
+    // A mirror empties this folder last.
+    fs::create_dir_all(dir.path("output/a.png")).unwrap();
+    fs::write(dir.path("output/a.png/x.png"), random_image(2, 90)).unwrap();
+    let server = dir.serve(&["--no-tls", "--recursive"]);
+    let output = dir.fetch(&server, &["--mirror", "--max-delete", "100%"]);
+    output.assert_no_error();
+    assert_eq!(dir.files("output"), dir.files("images"));
 }

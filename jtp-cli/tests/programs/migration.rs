@@ -1,7 +1,6 @@
 //! Runs the commands of docs/migration.md: ours, and those of rsync, rclone and wget where they are installed. With
 //! `JTP_ALL_TOOLS`, as in CI, they have to be.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,19 +10,10 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::readme::{console_commands, page};
-use crate::support::{CLIENT, Process, ProcessOutput, TestDir, random_image};
+use crate::support::{
+    CLIENT, Process, ProcessOutput, TestDir, Tree, random_image, tree, wait_until,
+};
 use crate::web::WebServer;
-
-/// Between a folder's name and a file's: the pictures are in sub-folders.
-const IN: &str = "/";
-
-/// The path of a picture.
-fn at(folder: &str, file: &str) -> String {
-    format!("{folder}{IN}{file}")
-}
-
-/// A folder's files by their paths below it.
-type Tree = BTreeMap<String, ImageId>;
 
 /// The machine `nas` with its folder `photos`, and the machine `here`, on which the commands are run.
 struct Machines {
@@ -114,15 +104,15 @@ fn is_installed(program: &str) -> bool {
 
 /// The pictures at first.
 fn add_pictures(photos: &Path) {
-    let of_years = [
-        at("2023", "a.jpg"),
-        at("2023", "b.png"),
-        at("2024", "c.jpg"),
-        at("2024", "d.webp"),
-        "top.jpg".to_owned(),
+    let few = [
+        "2023/a.jpg",
+        "2023/b.png",
+        "2024/c.jpg",
+        "2024/d.webp",
+        "top.jpg",
     ];
-    let many = (0..40).map(|number| at("2022", &format!("{number}.jpg")));
-    for (seed, name) in (1..).zip(of_years.into_iter().chain(many)) {
+    let many = (0..40).map(|number| format!("2022/{number}.jpg"));
+    for (seed, name) in (1..).zip(few.map(str::to_owned).into_iter().chain(many)) {
         write(&photos.join(name), seed);
     }
 }
@@ -137,30 +127,6 @@ fn write(path: &Path, seed: u64) {
 fn write_script(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     crate::support::set_mode(path, 0o755);
-}
-
-/// The visible files below a folder.
-fn tree(folder: &Path) -> Tree {
-    fn add(folder: &Path, prefix: &str, tree: &mut Tree) {
-        for entry in fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .map(Result::unwrap)
-        {
-            let name = entry.file_name().into_string().unwrap();
-            let path = format!("{prefix}{name}");
-            if name.starts_with('.') {
-                continue;
-            }
-            match entry.file_type().unwrap().is_dir() {
-                true => add(&entry.path(), &format!("{path}/"), tree),
-                false => drop(tree.insert(path, ImageId::of(&fs::read(entry.path()).unwrap()))),
-            }
-        }
-    }
-    let mut found = Tree::new();
-    add(folder, "", &mut found);
-    found
 }
 
 /// Names, times and sizes of everything below a folder, hidden files too.
@@ -181,27 +147,24 @@ fn details(folder: &Path) -> Vec<(PathBuf, i64, i64, u64)> {
     all
 }
 
-/// The commands of a section, without those of the server.
-fn commands(number: usize) -> Vec<String> {
+fn all_commands(section: usize) -> Vec<String> {
     let text = page("docs/migration.md");
-    let section = text.split("\n## ").nth(number).unwrap();
-    let all = console_commands(section)
-        .into_iter()
-        .map(|found| found.command);
-    let ours: Vec<String> = all
-        .filter(|command| !command.starts_with("server "))
-        .collect();
+    let section = text.split("\n## ").nth(section).unwrap();
+    let all = console_commands(section);
+    all.into_iter().map(|found| found.command).collect()
+}
+
+/// The commands of a section, without those of the server.
+fn commands(section: usize) -> Vec<String> {
+    let mut ours = all_commands(section);
+    ours.retain(|command| !command.starts_with("server "));
     assert!(ours[0].starts_with("client "), "{ours:?}");
     ours
 }
 
 /// The command of the server, in the text before the sections or in one of them.
 fn serve(number: usize) -> String {
-    let text = page("docs/migration.md");
-    let section = text.split("\n## ").nth(number).unwrap();
-    let mut all = console_commands(section)
-        .into_iter()
-        .map(|found| found.command);
+    let mut all = all_commands(number).into_iter();
     all.find(|command| command.starts_with("server ")).unwrap()
 }
 
@@ -212,30 +175,34 @@ fn migration_page_has_six_sections_whose_commands_are_tested() {
     assert_eq!(console_commands(&text).len(), in_sections + 2);
 }
 
+/// Runs each command of a section in an empty folder, and compares the pictures that it copies.
+fn assert_copies(section: usize, expected: &Tree, machines: &Machines) {
+    for command in commands(section) {
+        let Some(output) = machines.run(&command) else {
+            continue;
+        };
+        assert_eq!(output.code, Some(0), "{command}: {output:?}");
+        assert_eq!(tree(&machines.photos()), *expected, "{command}");
+        fs::remove_dir_all(machines.photos()).unwrap();
+    }
+}
+
 #[test]
 fn first_copy_is_the_same_with_each_program() {
     let machines = Machines::new(&serve(0));
     let expected = tree(&machines.dir.path("nas/photos"));
     assert_eq!(expected.len(), 45);
-    for command in commands(1) {
-        let Some(output) = machines.run(&command) else {
-            continue;
-        };
-        assert_eq!(output.code, Some(0), "{command}: {output:?}");
-        assert_eq!(tree(&machines.photos()), expected, "{command}");
-        fs::remove_dir_all(machines.photos()).unwrap();
-    }
+    assert_copies(1, &expected, &machines);
 }
 
 /// A month of changes: new, deleted, renamed, moved and edited pictures.
 fn change(machines: &Machines) {
     let photos = machines.dir.path("nas/photos");
-    let picture = |folder: &str, file: &str| photos.join(at(folder, file));
-    write(&picture("2025", "new.jpg"), 1_000);
-    fs::remove_file(picture("2024", "d.webp")).unwrap();
-    fs::rename(picture("2023", "a.jpg"), picture("2023", "renamed.jpg")).unwrap();
-    fs::rename(photos.join("top.jpg"), picture("2023", "moved.jpg")).unwrap();
-    write(&picture("2024", "c.jpg"), 2_000);
+    write(&photos.join("2025/new.jpg"), 1_000);
+    fs::remove_file(photos.join("2024/d.webp")).unwrap();
+    fs::rename(photos.join("2023/a.jpg"), photos.join("2023/renamed.jpg")).unwrap();
+    fs::rename(photos.join("top.jpg"), photos.join("2023/moved.jpg")).unwrap();
+    write(&photos.join("2024/c.jpg"), 2_000);
     machines.wait_for_list();
 }
 
@@ -245,32 +212,35 @@ fn deletes(command: &str) -> bool {
     words.iter().any(|word| command.contains(word))
 }
 
+/// Each installed program and its command of a section. Before each, the program has made the first copy.
+fn after_first_copy(section: usize, machines: &Machines, check: impl Fn(&str, &str)) {
+    let first = commands(1);
+    for command in commands(section) {
+        let _ = fs::remove_dir_all(machines.photos());
+        machines.restore();
+        let program = command.split(' ').next().unwrap();
+        let copy = first.iter().find(|first| first.starts_with(program));
+        if machines.run(copy.unwrap()).is_some() {
+            check(program, &command);
+        }
+    }
+}
+
 #[test]
 fn copy_is_back_in_step_after_a_month_with_each_program() {
     let machines = Machines::new(&serve(0));
-    let first = commands(1);
-    for command in commands(2) {
-        let _ = fs::remove_dir_all(machines.photos());
-        let program = command.split(' ').next().unwrap();
-        let copy = first
-            .iter()
-            .find(|first| first.starts_with(program))
-            .unwrap();
-        machines.restore();
-        if machines.run(copy).is_none() {
-            continue;
-        }
+    after_first_copy(2, &machines, |program, command| {
         fs::write(machines.photos().join("notes.txt"), "mine").unwrap();
         let before = tree(&machines.photos());
         change(&machines);
-        let output = machines.run(&command).unwrap();
+        let output = machines.run(command).unwrap();
         assert_eq!(output.code, Some(0), "{command}: {output:?}");
         let mut expected = tree(&machines.dir.path("nas/photos"));
         if program == "client" {
             // The new one and the edited one: those that were renamed are there.
             assert!(output.out.contains("fetched 2 images"), "{output:?}");
         }
-        if !deletes(&command) {
+        if !deletes(command) {
             if program == "client" {
                 let renamed =
                     |name: &str| name.ends_with("renamed.jpg") || name.ends_with("moved.jpg");
@@ -285,7 +255,7 @@ fn copy_is_back_in_step_after_a_month_with_each_program() {
             expected.insert("notes.txt".to_owned(), before["notes.txt"]);
         }
         assert_eq!(tree(&machines.photos()), expected, "{command}");
-    }
+    });
 }
 
 #[test]
@@ -294,43 +264,25 @@ fn pattern_selects_the_same_pictures_with_each_program() {
     let mut expected = tree(&machines.dir.path("nas/photos"));
     expected.retain(|name, _| name.ends_with(".jpg"));
     assert_eq!(expected.len(), 43);
-    for command in commands(3) {
-        let Some(output) = machines.run(&command) else {
-            continue;
-        };
-        assert_eq!(output.code, Some(0), "{command}: {output:?}");
-        assert_eq!(tree(&machines.photos()), expected, "{command}");
-        fs::remove_dir_all(machines.photos()).unwrap();
-    }
+    assert_copies(3, &expected, &machines);
 }
 
 #[test]
 fn dry_run_shows_the_changes_and_makes_none_with_each_program() {
     let machines = Machines::new(&serve(0));
-    let first = commands(1);
-    for command in commands(4) {
-        let _ = fs::remove_dir_all(machines.photos());
-        let program = command.split(' ').next().unwrap();
-        let copy = first
-            .iter()
-            .find(|first| first.starts_with(program))
-            .unwrap();
-        machines.restore();
-        if machines.run(copy).is_none() {
-            continue;
-        }
+    after_first_copy(4, &machines, |_, command| {
         change(&machines);
         let before = details(&machines.photos());
-        let output = machines.run(&command).unwrap();
+        let output = machines.run(command).unwrap();
         assert_eq!(output.code, Some(0), "{command}: {output:?}");
         let text = [output.out, output.err].concat();
         let names = ["new.jpg", "c.jpg", "d.webp"];
-        let shown = if deletes(&command) { 3 } else { 2 };
+        let shown = if deletes(command) { 3 } else { 2 };
         for name in &names[..shown] {
             assert!(text.contains(name), "{command}: {name} is not in {text}");
         }
         assert_eq!(details(&machines.photos()), before, "{command}");
-    }
+    });
 }
 
 #[test]
@@ -360,8 +312,8 @@ fn watch_fetches_each_new_picture() {
     client.err.wait_for("watching");
     let line = client.out.next_line();
     assert!(line.starts_with("fetched 45 images "), "{line}");
-    let new = at("2025", "new.jpg");
-    write(&machines.dir.path("nas/photos").join(&new), 1_000);
+    let new = "2025/new.jpg";
+    write(&machines.dir.path("nas/photos").join(new), 1_000);
     let line = client.out.next_line();
     assert!(line.starts_with(&format!("fetched {new} ")), "{line}");
     client.signal(Signal::INT);
@@ -384,7 +336,7 @@ impl Machines {
     /// Waits until the server lists the pictures as they are.
     fn wait_for_list(&self) {
         let expected = tree(&self.dir.path("nas/photos"));
-        crate::support::wait_until("the server's list", || {
+        wait_until("the server's list", || {
             let list = self.run("client jtps://nas --list").unwrap().out;
             let is_listed = |(name, id): (&String, &ImageId)| {
                 let is_it = |line: &str| line.starts_with(&id.to_string()) && line.ends_with(name);

@@ -1,7 +1,8 @@
-//! Checks the `console` blocks of README.md against the programs. `pages.rs` uses the same for other pages.
+//! Checks the `console` blocks of README.md, docs/client.md and docs/server.md against the programs. `pages.rs` checks
+//! other pages.
 //!
-//! Each command is run on the images of `images/`, with only the server's address replaced. In its output, `…` stands for
-//! any number of lines, and numbers may differ.
+//! Each command is run on the images of `images/`, with only the address and the key of the server replaced. In its
+//! output, `…` stands for any number of lines, and numbers may differ.
 
 use std::fs;
 use std::path::Path;
@@ -47,6 +48,15 @@ pub(crate) fn console_commands(text: &str) -> Vec<PageCommand> {
     all
 }
 
+/// The words of a command. A key that is shown in part, as in `sha256:8f43…c1e7`, is replaced.
+pub(crate) fn with_keys(words: &str, key: &str) -> Vec<String> {
+    let word = |word: &str| match word.starts_with("sha256:") && word.contains('…') {
+        true => key.to_owned(),
+        false => word.trim_matches('\'').to_owned(),
+    };
+    words.split_whitespace().map(word).collect()
+}
+
 /// Replaces numbers, units and IDs, which differ from run to run.
 fn normalize(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
@@ -87,54 +97,113 @@ pub(crate) fn copy_images(dir: &TestDir) {
     }
 }
 
-#[test]
-fn readme_commands_print_the_shown_output() {
+/// Runs the commands of a page's `console` blocks.
+fn run_page(path: &str) {
     let dir = TestDir::new();
     copy_images(&dir);
-    let mut servers: Vec<Process> = Vec::new();
-    let mut run = 0;
-    for PageCommand { command, expected } in console_commands(&page("README.md")) {
+    let text = page(path);
+    let mut run = Run::new(&dir);
+    if !text.contains("$ server ") {
+        run.serve("server", &["listening on 0.0.0.0:8443".to_owned()]);
+    }
+    let mut commands = 0;
+    for PageCommand { command, expected } in console_commands(&text) {
         if TESTED_ELSEWHERE.contains(&command.as_str()) {
             continue;
         }
-        run += 1;
-        let words = command.split_whitespace().skip(1);
-        let args: Vec<&str> = words.map(|word| word.trim_matches('\'')).collect();
-        if command.starts_with("server ") {
-            let server = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
-            assert_eq!(expected, ["listening on 0.0.0.0:8443"]);
-            servers.push(server);
-            continue;
+        commands += 1;
+        match command.split(' ').next().unwrap() {
+            "server" => run.serve(&command, &expected),
+            "client" => run.client(&command, &expected),
+            _ => panic!("unexpected command {command:?}"),
         }
-        assert!(
-            command.starts_with("client"),
-            "unexpected command {command:?}"
-        );
-        let address = servers.last().unwrap().address.as_str();
-        let args = [&args[..], &["--addr", address]].concat();
+    }
+    assert!(commands > 0, "no commands in {path}");
+}
+
+/// The server of a page, and the folder in which its commands are run.
+struct Run<'a> {
+    dir: &'a TestDir,
+    server: Option<Process>,
+    /// The key that the server prints.
+    key: String,
+}
+
+impl Run<'_> {
+    fn new(dir: &TestDir) -> Run<'_> {
+        Run {
+            dir,
+            server: None,
+            key: String::new(),
+        }
+    }
+
+    fn serve(&mut self, command: &str, expected: &[String]) {
+        assert_eq!(expected, ["listening on 0.0.0.0:8443"]);
+        let args = with_keys(command, &self.key);
+        let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+        let server = self
+            .dir
+            .serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
+        let line = server.err.wait_for("the server's key is ");
+        let key = line
+            .split_whitespace()
+            .find(|word| word.starts_with("sha256:"));
+        self.key = key.unwrap().to_owned();
+        self.server = Some(server);
+    }
+
+    /// Runs a client with the address of the server in place of the page's.
+    fn client(&self, command: &str, expected: &[String]) {
+        let address = self.server.as_ref().unwrap().address.as_str();
+        let mut args = with_keys(command, &self.key);
+        args.remove(0);
+        let is_url = |arg: &&mut String| arg.starts_with("jtps://");
+        let mut urls = 0;
+        for url in args.iter_mut().filter(is_url) {
+            *url = format!("jtps://{address}");
+            urls += 1;
+        }
+        if urls == 0 {
+            args.extend(["--addr".to_owned(), address.to_owned()]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         if !args.contains(&"--watch") {
-            let output = dir.run(CLIENT, &args);
+            let output = self.dir.run(CLIENT, &args);
             assert_eq!(output.code, Some(0), "{command}: {output:?}");
-            let printed: Vec<&str> = output.out.lines().chain(output.err.lines()).collect();
-            assert_output(&command, &expected, &printed);
-            continue;
+            if !expected.is_empty() {
+                let printed: Vec<&str> = output.out.lines().chain(output.err.lines()).collect();
+                assert_output(command, expected, &printed);
+            }
+            return;
         }
-        // Adds each image that the README shows as fetched.
-        let client = Process::start(dir.command(CLIENT, &args));
+        // Adds each image that the page shows as fetched.
+        let client = Process::start(self.dir.command(CLIENT, &args));
         client.err.wait_for("watching");
         let first = client.out.next_line();
-        assert_output(&command, &expected[..1], &[&first]);
+        assert_output(command, &expected[..1], &[&first]);
         for line in &expected[1..] {
             let new = line.split_whitespace().nth(1).unwrap();
-            dir.add(new, new.as_bytes());
-            assert_output(
-                &command,
-                std::slice::from_ref(line),
-                &[&client.out.next_line()],
-            );
+            self.dir.add(new, new.as_bytes());
+            let printed = client.out.next_line();
+            assert_output(command, std::slice::from_ref(line), &[&printed]);
         }
         client.signal(Signal::INT);
         assert_eq!(client.wait().code, Some(130));
     }
-    assert!(run >= 5, "too few commands found in README.md");
+}
+
+#[test]
+fn readme_commands_print_the_shown_output() {
+    run_page("README.md");
+}
+
+#[test]
+fn client_page_commands_print_the_shown_output() {
+    run_page("docs/client.md");
+}
+
+#[test]
+fn server_page_commands_print_the_shown_output() {
+    run_page("docs/server.md");
 }

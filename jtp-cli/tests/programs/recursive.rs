@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, random_image, wait_until};
+use crate::support::{CLIENT, Process, SERVER, TestDir, random_image, tree, wait_until};
 
 fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
@@ -24,23 +24,7 @@ fn listed(dir: &TestDir, server: &Process) -> Vec<String> {
 
 /// The files below a folder, by path, without hidden ones.
 fn files(folder: &Path) -> Vec<String> {
-    fn add(folder: &Path, prefix: &str, found: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            if name.starts_with('.') {
-                continue;
-            }
-            match entry.file_type().unwrap().is_dir() {
-                true => add(&entry.path(), &format!("{prefix}{name}/"), found),
-                false => found.push(format!("{prefix}{name}")),
-            }
-        }
-    }
-    let mut found = Vec::new();
-    add(folder, "", &mut found);
-    found.sort();
-    found
+    tree(folder).into_keys().collect()
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Test folders, processes, and fake servers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -127,6 +128,28 @@ pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
         .collect();
     files.sort();
     files
+}
+
+/// A folder's visible files by their paths below it.
+pub(crate) type Tree = BTreeMap<String, ImageId>;
+
+pub(crate) fn tree(folder: &Path) -> Tree {
+    fn add(folder: &Path, prefix: &str, tree: &mut Tree) {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let path = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+            if path.rsplit('/').next().unwrap().starts_with('.') {
+                continue;
+            }
+            match entry.file_type().unwrap().is_dir() {
+                true => add(&entry.path(), &format!("{path}/"), tree),
+                false => drop(tree.insert(path, ImageId::of(&fs::read(entry.path()).unwrap()))),
+            }
+        }
+    }
+    let mut found = Tree::new();
+    add(folder, "", &mut found);
+    found
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) {

@@ -35,6 +35,8 @@ pub mod request;
 pub mod response;
 pub mod varint;
 
+use core::fmt;
+
 pub use dissector::{Dissector, Frame};
 
 /// What a decoder found at the start of a slice.
@@ -90,7 +92,7 @@ pub enum WireError {
     #[error("reserved request flags are set ({0:#04x})")]
     RequestFlags(u8),
     /// Bytes that are none of the seven response headers.
-    #[error("unknown response header {}", .0.escape_ascii())]
+    #[error("unknown response header {}", Readable(*.0))]
     UnknownHeader([u8; 4]),
     /// A reserved bit in an entry's flags (bits 4 to 7). // R1
     #[error("reserved flags are set in a catalog entry ({0:#04x})")]
@@ -110,4 +112,51 @@ pub enum WireError {
     /// Bytes after a `JTPE`, which ends the connection. // S11
     #[error("bytes after an error that ends the connection")]
     AfterError,
+}
+
+/// The bytes of a header as text, or in hexadecimal. Zeros at its end stand for bytes that were not needed. Without
+/// backslashes, which a program that escapes messages would double.
+struct Readable([u8; 4]);
+
+impl fmt::Display for Readable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.iter().rposition(|byte| *byte != 0);
+        let seen = self.0.get(..=end.unwrap_or(0)).unwrap_or_default();
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+        match core::str::from_utf8(seen) {
+            Ok(text) if seen.iter().all(is_plain) => f.write_str(text)?,
+            _ => {
+                for (n, byte) in seen.iter().enumerate() {
+                    let space = if n == 0 { "" } else { " " };
+                    write!(f, "{space}{byte:#04x}")?;
+                }
+            }
+        }
+        match seen.len() < self.0.len() {
+            true => f.write_str(" …"),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn unknown_header_is_shown_as_text_or_in_hexadecimal() {
+        for (bytes, expected) in [
+            (b"HTTP", "HTTP"),
+            (b"H\0\0\0", "H …"),
+            (b"H\0\r\n", "0x48 0x00 0x0d 0x0a"),
+            (b"a\\bc", "0x61 0x5c 0x62 0x63"),
+            (b"\xffa\0\0", "0xff 0x61 …"),
+            (b"\0\0\0\0", "0x00 …"),
+        ] {
+            let text = WireError::UnknownHeader(*bytes).to_string();
+            assert_eq!(text, ["unknown response header ", expected].concat());
+        }
+    }
 }

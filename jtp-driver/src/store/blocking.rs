@@ -56,6 +56,12 @@ pub trait BlockingBody: Send + Sync + 'static {
     /// As for [`ImageBody::read`].
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError>;
 
+    /// The bytes of the whole image, if they are in memory: they are sent without being copied. Does not block. The
+    /// default has none.
+    fn in_memory(&self) -> Option<Bytes> {
+        None
+    }
+
     /// Reads bytes that are in memory. Does not block. See [`ImageBody::try_read`].
     ///
     /// # Errors
@@ -182,6 +188,11 @@ fn open_one(
 ) -> Result<OpenImage, StoreError> {
     let length = usize::try_from(image.length).unwrap_or(usize::MAX);
     let id = image.id;
+    if length <= max_first {
+        if let Some(bytes) = body.in_memory().filter(|bytes| bytes.len() == length) {
+            return Ok(OpenImage::whole(image, bytes));
+        }
+    }
     let first = read_exact(&*body, id, 0, length.min(max_first))?;
     if first.len() == length {
         return Ok(OpenImage::whole(image, first));

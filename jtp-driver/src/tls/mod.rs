@@ -41,6 +41,7 @@
 
 #[cfg(feature = "client")]
 mod certificates;
+mod client_stream;
 #[cfg(feature = "server")]
 mod clients;
 mod key;
@@ -54,6 +55,7 @@ mod signatures;
 
 #[cfg(feature = "client")]
 pub use certificates::{CertificateVerifier, UnusableCertificate};
+pub use client_stream::connect;
 #[cfg(feature = "server")]
 pub use clients::{AuthorizedClients, ClientChanges, ClientIdentity, ClientList, ClientListError};
 pub use key::{InvalidFingerprint, KeyFingerprint};

@@ -9,6 +9,7 @@ use jtp_core::ImageId;
 use jtp_driver::store::StoreError;
 
 use super::record::Name;
+use crate::hash;
 
 /// Why an image cannot be opened or read.
 #[derive(Debug)]
@@ -55,9 +56,7 @@ struct FileError {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
-            io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::StaleNetworkFileHandle => Failure::Gone,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::Gone,
             // A length or checksum of the cache is wrong, or the file was truncated.
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Changed,
             _ if is_no_file(&error) => Failure::Changed,
@@ -69,15 +68,10 @@ impl From<io::Error> for Failure {
 /// Whether the name is that of a socket or device now, or of a link that leads nowhere or out of the folder.
 fn is_no_file(error: &io::Error) -> bool {
     #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let all = [Errno::LOOP, Errno::NXIO, Errno::NODEV];
-        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
-        if all.into_iter().any(is_one) {
-            return true;
-        }
+    if hash::is_link_error(error) {
+        return true;
     }
-    crate::hash::leads_out(error)
+    hash::is_special_error(error) || hash::leads_out(error)
 }
 
 #[cfg(all(test, unix))]
@@ -91,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_gone() {
-        for errno in [Errno::NOENT, Errno::NOTDIR, Errno::STALE] {
+        for errno in [Errno::NOENT, Errno::NOTDIR] {
             assert!(matches!(failure(errno), Failure::Gone), "{errno}");
         }
     }
@@ -102,6 +96,9 @@ mod tests {
             Errno::ACCESS,
             Errno::PERM,
             Errno::IO,
+            Errno::STALE,
+            Errno::NOTCONN,
+            Errno::TIMEDOUT,
             Errno::MFILE,
             Errno::NFILE,
             Errno::NOMEM,

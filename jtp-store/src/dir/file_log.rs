@@ -28,6 +28,7 @@ struct State {
     left_out: LogThrottle,
     renamed: LogThrottle,
     open: LogThrottle,
+    unreadable: LogThrottle,
     #[cfg(feature = "zstd")]
     damaged: LogThrottle,
     /// When the counts were logged.
@@ -41,6 +42,7 @@ impl FileLog {
             left_out: throttle(),
             renamed: throttle(),
             open: throttle(),
+            unreadable: throttle(),
             #[cfg(feature = "zstd")]
             damaged: throttle(),
             counted: None,
@@ -52,6 +54,43 @@ impl FileLog {
     pub(super) fn left_out(&self, name: &OsStr, reason: &str) {
         if let Some(count) = self.state().left_out.record(Instant::now()) {
             tracing::warn!(file = ?name, reason, count, "a file is left out of the catalog");
+        }
+    }
+
+    /// A sub-folder cannot be read. // W9
+    pub(super) fn folder_unreadable(&self, path: &OsStr, error: &io::Error) {
+        if let Some(count) = self.state().unreadable.record(Instant::now()) {
+            tracing::warn!(
+                folder = ?path, %error, count,
+                "cannot read a sub-folder; images that were listed stay listed, and it is tried again"
+            );
+        }
+    }
+
+    /// A sub-folder that could not be read can be read, or was removed. // W9
+    pub(super) fn folder_readable(&self, path: &OsStr) {
+        if let Some(count) = self.state().unreadable.record(Instant::now()) {
+            tracing::info!(folder = ?path, count, "a sub-folder can be read again, or was removed");
+        }
+    }
+
+    /// A listed file of a folder cannot be read, the first one.
+    pub(super) fn files_unreadable(&self, folder: &OsStr, file: &OsStr, reason: &str) {
+        if let Some(count) = self.state().unreadable.record(Instant::now()) {
+            tracing::warn!(
+                folder = ?or_dot(folder), ?file, reason, count,
+                "cannot read images of a folder; they stay listed and are tried again"
+            );
+        }
+    }
+
+    /// All listed files of a folder can be read again.
+    pub(super) fn files_readable(&self, folder: &OsStr) {
+        if let Some(count) = self.state().unreadable.record(Instant::now()) {
+            tracing::info!(
+                folder = ?or_dot(folder), count,
+                "all images of a folder can be read again"
+            );
         }
     }
 
@@ -112,8 +151,15 @@ impl FileLog {
         let left_out = state.left_out.take_unlogged();
         let renamed = state.renamed.take_unlogged();
         let open = state.open.take_unlogged();
+        let unreadable = state.unreadable.take_unlogged();
         if left_out > 0 {
             tracing::warn!(count = left_out, "more files are left out of the catalog");
+        }
+        if unreadable > 0 {
+            tracing::warn!(
+                count = unreadable,
+                "more folders cannot be read, or can be read again"
+            );
         }
         if renamed > 0 {
             tracing::warn!(count = renamed, "more file names are not UTF-8");
@@ -138,5 +184,13 @@ impl FileLog {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The images folder itself has an empty path.
+fn or_dot(folder: &OsStr) -> &OsStr {
+    match folder.is_empty() {
+        true => OsStr::new("."),
+        false => folder,
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use cap_std::fs::Dir;
 
 use super::place::Place;
+use super::record::Name;
+use super::scope::{Changed, Scope};
 use super::select::Naming;
 use super::settings::Follow;
 use super::shared::SharedDir;
@@ -46,8 +48,11 @@ pub(super) struct Folder {
     check_at: Option<Instant>,
     /// The earliest time of the next scan; `None` means that the next check is a scan.
     scan_at: Option<Instant>,
-    /// The time of a scan because of events. // W9
+    /// The sub-folders that changed, and the time of their scan. // W9
+    changed: Changed,
     scan_soon_at: Option<Instant>,
+    /// When the last complete scan of changed sub-folders, or of the whole folder, began.
+    scanned_at: Option<Instant>,
     /// Until then there is no further one, so that a tree that changes all the time is scanned a quarter of the time.
     rest_until: Instant,
 }
@@ -74,7 +79,9 @@ impl Folder {
             shared,
             check_at: Some(Instant::now()),
             scan_at: None,
+            changed: Changed::default(),
             scan_soon_at: None,
+            scanned_at: None,
             rest_until: Instant::now(),
         }
     }
@@ -103,16 +110,22 @@ impl Folder {
         self.check_at.into_iter().chain(self.scan_soon_at).min()
     }
 
-    /// Opens the folder, or opens it again if the path leads to another one now. Returns the open folder if it
-    /// is to be scanned.
-    pub(super) fn open(&mut self, now: Instant) -> io::Result<Option<Arc<Dir>>> {
+    /// Opens the folder, or opens it again if the path leads to another one now. Returns the open folder and
+    /// what is to be scanned, if anything is.
+    pub(super) fn open(&mut self, now: Instant) -> io::Result<Option<(Arc<Dir>, Scope)>> {
         self.reopen()?;
+        let is_whole = self.scan_at.is_none_or(|at| at <= now);
         let is_soon = self.scan_soon_at.is_some_and(|at| at <= now);
-        if is_soon {
-            self.scan_soon_at = None;
-        }
-        let scan = is_soon || self.scan_at.is_none_or(|at| at <= now);
-        Ok(self.dir.clone().filter(|_| scan))
+        let Some(dir) = self.dir.clone().filter(|_| is_whole || is_soon) else {
+            return Ok(None);
+        };
+        self.scan_soon_at = None;
+        let changed = self.changed.take();
+        let scope = match is_whole {
+            true => Scope::Whole,
+            false => changed,
+        };
+        Ok(Some((dir, scope)))
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -160,18 +173,36 @@ impl Folder {
     }
 
     /// Plans the next scan after a complete one that began at `begun`.
-    pub(super) fn scanned(&mut self, begun: Instant) {
-        self.watcher.end_scan();
-        let next = begun.checked_add(SCAN_INTERVAL);
-        self.scan_at = next.filter(|_| self.watcher.is_complete());
-        let now = Instant::now();
-        self.rest_until = now + now.saturating_duration_since(begun) * 3;
+    pub(super) fn scanned(&mut self, scope: &Scope, begun: Instant) {
+        self.watcher.end_scan(scope);
+        self.scanned_at = Some(begun);
+        if !self.watcher.is_complete() {
+            self.scan_at = None;
+        } else if scope.is_whole() {
+            self.scan_at = begun.checked_add(SCAN_INTERVAL);
+        }
+        if !scope.is_whole() {
+            let now = Instant::now();
+            self.rest_until = now + now.saturating_duration_since(begun) * 3;
+        }
     }
 
-    /// Plans a scan because a sub-folder changed.
-    pub(super) fn scan_soon(&mut self, now: Instant) {
+    /// A scan was not completed: the next check is a scan of the whole folder.
+    pub(super) fn scan_failed(&mut self) {
+        self.scan_at = None;
+    }
+
+    /// Plans a scan of a sub-folder that changed.
+    pub(super) fn scan_soon(&mut self, path: Name, now: Instant) {
+        self.changed.add(path);
         let at = self.rest_until.max(now + COLLECT);
         self.scan_soon_at.get_or_insert(at);
+    }
+
+    /// While a scan of changed sub-folders is planned: when the last scan began. What is missing since then may have been
+    /// moved to one of them.
+    pub(super) fn not_scanned_since(&self) -> Option<Instant> {
+        self.scanned_at.filter(|_| self.scan_soon_at.is_some())
     }
 
     /// The folder is missing or cannot be read.
@@ -179,7 +210,7 @@ impl Folder {
         self.watcher.stop();
         self.shared.set(None);
         (self.dir, self.file_system) = (None, None);
-        self.scan_soon_at = None;
+        (self.changed, self.scan_soon_at) = (Changed::default(), None);
     }
 
     /// Plans the next check after one that began at `begun`.

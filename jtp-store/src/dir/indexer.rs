@@ -17,6 +17,7 @@ use jtp_core::ImageId;
 
 #[cfg(feature = "zstd")]
 use super::compressor::{Compressor, FollowUp};
+use super::emptied::Emptied;
 #[cfg(feature = "zstd")]
 use super::encode::Encoded;
 use super::folder::Folder;
@@ -29,18 +30,15 @@ use super::message::Message;
 use super::non_images::SharedLeftOut;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
-#[cfg(feature = "zstd")]
 use super::record::Name;
 use super::retained::Retained;
-use super::scan::{self, InitialScan};
 use super::schedule::FileEvent;
 use super::select::{Naming, Selection};
 use super::settings::Settings;
 use super::shared::{SharedDir, SharedIndex, SharedKnown};
 use super::tracker::Tracker;
-use super::tree::{Skipped, Walk};
+use super::tree::Skipped;
 use super::watcher::WatchEvent;
-use crate::hash;
 use crate::name::has_certain_extension;
 use jtp_driver::LogThrottle;
 use jtp_driver::store::LiveCatalog;
@@ -78,8 +76,12 @@ pub(super) struct Indexer {
     index_log: IndexLog,
     /// Whether retained files may have been found again.
     may_forget: bool,
-    /// Whether the log says already that the folder cannot be scanned for a shortage.
-    shortage_logged: bool,
+    /// When what is left out is counted again, because files were checked.
+    count_at: Option<Instant>,
+    /// Not before then: counting takes at most a tenth of the time.
+    count_after: Instant,
+    /// Whether the log says already that the folder cannot be scanned, and its images stay listed.
+    failure_logged: bool,
     /// Why the folder cannot be read, as logged.
     lost: Option<String>,
     /// Limits the lines about other reasons: whoever renames folders can change them again and again.
@@ -123,7 +125,8 @@ impl Indexer {
                 outbox.send(message).is_ok()
             }
         };
-        let pool = Pool::start(settings.hashing_threads, &known, left_out, stop, report)?;
+        let threads = settings.hashing_threads;
+        let pool = Pool::start(threads, &known, left_out, index.mounts(), stop, report)?;
         let events = Arc::new(move |event| outbox.send(Message::Watch(event)).is_ok());
         let folder = Folder::new(
             settings.folder,
@@ -141,7 +144,12 @@ impl Indexer {
             index: Arc::clone(index),
             known: Arc::clone(&known),
             folder,
-            tracker: Tracker::new(Arc::clone(index), Arc::clone(left_out), initial),
+            tracker: Tracker::new(
+                Arc::clone(index),
+                Arc::clone(left_out),
+                Emptied::new(Arc::clone(&known)),
+                initial,
+            ),
             links: Links::default(),
             left_out: Arc::clone(left_out),
             scanned: LeftOut::default(),
@@ -152,7 +160,9 @@ impl Indexer {
             publisher: Publisher::new(Arc::clone(index), live.clone()),
             index_log: IndexLog::new(index_file, Arc::clone(index), known, Arc::clone(left_out)),
             may_forget: false,
-            shortage_logged: false,
+            count_at: None,
+            count_after: Instant::now(),
+            failure_logged: false,
             lost: None,
             reasons: LogThrottle::default(),
         })
@@ -183,7 +193,11 @@ impl Indexer {
             // Advancing may have added comparisons.
             self.dispatch(now);
             if !self.tracker.is_initial() {
-                self.tracker.expire_removed(now);
+                if self.count_at.is_some_and(|at| at <= now) {
+                    self.summarize_left_out();
+                }
+                let not_scanned_since = self.folder.not_scanned_since();
+                self.tracker.expire_removed(now, not_scanned_since);
                 let idle = self.tracker.is_idle(now);
                 self.publisher.update(now, idle);
                 if idle && self.may_forget && self.folder.dir().is_some() {
@@ -214,7 +228,8 @@ impl Indexer {
     fn wait(&self) -> Option<Option<Message>> {
         let due = [
             self.folder.next_check(),
-            self.tracker.next_due(),
+            self.count_at,
+            self.tracker.next_due(self.folder.not_scanned_since()),
             self.links.next_due(),
             self.publisher.next_due(),
         ];
@@ -237,7 +252,7 @@ impl Indexer {
                     self.tracker.add_event(&name, event, now);
                 }
             }
-            Message::Watch(WatchEvent::Folders) => self.folder.scan_soon(now),
+            Message::Watch(WatchEvent::Folder(path)) => self.folder.scan_soon(path, now),
             Message::Watch(WatchEvent::Rescan) => {
                 self.tracker.events_lost();
                 self.folder.scan_now(now);
@@ -263,6 +278,9 @@ impl Indexer {
                     self.links.add(&name, now);
                 }
                 self.tracker.examined(&name, outcome, now);
+                if !self.tracker.is_initial() {
+                    self.count_at.get_or_insert(self.count_after.max(now));
+                }
             }
             #[cfg(feature = "zstd")]
             Message::Encoded(name, id, encoded) => self.encoded(&name, id, encoded, now),
@@ -322,149 +340,6 @@ impl Indexer {
         self.tracker.finish_initial();
         self.index_log.save();
     }
-
-    fn summarize_left_out(&self) {
-        let mut summary = self.scanned.clone();
-        self.tracker.count_left_out(&mut summary);
-        self.left_out.set_summary(summary);
-    }
-
-    /// Keeps what is known of the files, because they are missing now.
-    fn retain_known(&mut self, now: Instant) {
-        let non_images = self.left_out.non_images();
-        let records = non_images
-            .known()
-            .chain(self.index.read().known())
-            .collect();
-        drop(non_images);
-        self.known.write().add(records, now);
-        self.may_forget = true;
-    }
-
-    /// Forgets the retained files that are in the index.
-    fn forget_listed(&mut self) {
-        let index = self.index.read();
-        let others = self.left_out.non_images().fingerprints();
-        self.known
-            .write()
-            .remove_listed(|id| index.contains(id), |print| others.contains(print));
-        self.may_forget = false;
-    }
-
-    /// Checks whether the folder is still the same, and scans it if that is due.
-    fn check_folder(&mut self, now: Instant) {
-        self.known.write().expire(now);
-        match self.open_and_scan(now) {
-            Ok(()) => {
-                self.shortage_logged = false;
-                if self.lost.take().is_some() {
-                    tracing::info!(
-                        folder = %self.folder.path().display(),
-                        "the images folder can be read again"
-                    );
-                }
-            }
-            Err(e) if hash::is_shortage(&e) && !self.tracker.awaits_initial_scan() => {
-                if !std::mem::replace(&mut self.shortage_logged, true) {
-                    tracing::warn!(
-                        folder = %self.folder.path().display(), error = %e,
-                        "cannot scan the images folder; it is tried again, and its images stay listed"
-                    );
-                }
-            }
-            Err(e) => self.folder_lost(&e, now),
-        }
-        self.folder.plan_check(now);
-    }
-
-    fn folder_lost(&mut self, error: &io::Error, now: Instant) {
-        if self.folder.dir().is_some() || self.tracker.is_initial() {
-            tracing::error!(
-                folder = %self.folder.path().display(), %error,
-                "cannot read the images folder; its images are not listed until it can be read again"
-            );
-            self.lost = Some(error.to_string());
-        } else if let Some(before) = self.lost.as_mut() {
-            let reason = error.to_string();
-            if *before != reason && self.reasons.record(now).is_some() {
-                tracing::warn!(
-                    folder = %self.folder.path().display(), %error,
-                    "the images folder still cannot be read, for another reason"
-                );
-                *before = reason;
-            }
-        }
-        self.folder.close();
-        self.retain_known(now);
-        self.tracker.folder_lost(now);
-        self.scanned = LeftOut::default();
-        self.left_out.set_summary(LeftOut::default());
-    }
-
-    fn open_and_scan(&mut self, now: Instant) -> io::Result<()> {
-        let dir = self.folder.open(now)?;
-        if self.folder.take_replaced() {
-            self.retain_known(now);
-        }
-        let (Some(dir), Some(file_system)) = (dir, self.folder.file_system()) else {
-            return Ok(());
-        };
-        let naming = self.index.read().naming();
-        self.folder.watcher().begin_scan();
-        let walk = Walk::new(&dir, naming, self.folder.watcher())?;
-        if self.tracker.awaits_initial_scan() {
-            let scan = InitialScan {
-                dir: &dir,
-                file_system,
-                selection: &self.selection,
-                index: &self.index,
-                known: &self.known,
-                left_out: &self.left_out,
-                stop: &self.stop,
-            };
-            let found = scan.run(walk, self.scan_threads)?;
-            if self.folder.has_events() {
-                found
-                    .links
-                    .iter()
-                    .for_each(|name| self.links.add(name, now));
-            }
-            self.scanned = found.left_out;
-            self.skipped.set(found.skipped, self.index.log());
-            self.tracker.begin_initial(found.to_read, found.recorded);
-        } else {
-            let index = self.index.read();
-            let refusals = self.tracker.refusals();
-            let mut differences = scan::scan(
-                &dir,
-                walk,
-                file_system,
-                &self.selection,
-                &index,
-                refusals,
-                &self.left_out,
-            )?;
-            if naming == Naming::Tree {
-                // The files of a folder that was moved are not read again.
-                let records = differences
-                    .missing
-                    .iter()
-                    .filter_map(|name| index.file(name));
-                let records: Vec<_> = records.filter_map(|record| record.known()).collect();
-                self.may_forget |= !records.is_empty();
-                self.known.write().add(records, now);
-            }
-            drop(index);
-            let skipped = std::mem::take(&mut differences.skipped);
-            self.skipped.set(skipped, self.index.log());
-            self.scanned = std::mem::take(&mut differences.left_out);
-            self.summarize_left_out();
-            self.tracker.add_differences(differences, now);
-        }
-        if !self.tracker.is_initial() {
-            self.index_log.save();
-        }
-        self.folder.scanned(now);
-        Ok(())
-    }
 }
+
+mod scans;

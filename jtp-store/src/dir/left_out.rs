@@ -40,6 +40,9 @@ pub enum LeftOutReason {
     NoRoom,
     /// A sub-folder at the 32nd level: the path of a file in it has too many components. // W9
     TooDeep,
+    /// It was an image and is empty now: a copy, an editor or a full disk may have failed. It is listed again once it has
+    /// contents.
+    Emptied,
 }
 
 impl LeftOutReason {
@@ -60,6 +63,7 @@ impl LeftOutReason {
         LeftOutReason::Changing,
         LeftOutReason::NoRoom,
         LeftOutReason::TooDeep,
+        LeftOutReason::Emptied,
     ];
 
     /// A short name in `snake_case`, for metrics and logs.
@@ -81,6 +85,7 @@ impl LeftOutReason {
             LeftOutReason::Changing => "changing",
             LeftOutReason::NoRoom => "no_room",
             LeftOutReason::TooDeep => "too_deep",
+            LeftOutReason::Emptied => "emptied",
         }
     }
 }

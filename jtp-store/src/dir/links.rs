@@ -2,6 +2,7 @@
 //! No event of the folder says that such a file was written, so their metadata is read every second.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
@@ -63,8 +64,11 @@ impl Links {
         };
         let mut changed = Vec::new();
         self.names.retain(|name, reported| {
-            let Some(found) = look(dir, file_system, name) else {
-                return false; // Events say what happened to it.
+            let found = match look(dir, file_system, name) {
+                Ok(found) => found,
+                // It cannot be looked at now.
+                Err(error) if hash::is_inconclusive(&error) => return true,
+                Err(_) => return false, // Events say what happened to it.
             };
             let known = index.read().file(name).map(|record| record.fingerprint);
             let known = known.or_else(|| left_out.non_images().fingerprint(name));
@@ -82,14 +86,14 @@ impl Links {
     }
 }
 
-/// What a name leads to. `None` if there is no such name, or it is no link any more.
-fn look(dir: &Dir, file_system: FileSystem, name: &Name) -> Option<Found> {
+/// What a name leads to.
+fn look(dir: &Dir, file_system: FileSystem, name: &Name) -> io::Result<Found> {
     let print = |metadata| file_system.fingerprint(&Stat::of_cap(&metadata), name);
-    let metadata = hash::symlink_metadata(dir, name).ok()?;
+    let metadata = hash::symlink_metadata(dir, name)?;
     if metadata.is_symlink() {
         let target = hash::metadata(dir, name).ok();
-        return Some(target.map(print));
+        return Ok(target.map(print));
     }
     // The last of several names still has to be compared once.
-    Some(Some(print(metadata)))
+    Ok(Some(print(metadata)))
 }

@@ -13,6 +13,7 @@ mod builder;
 #[cfg(feature = "zstd")]
 mod compressor;
 mod counters;
+mod emptied;
 #[cfg(feature = "zstd")]
 mod encode;
 mod failure;
@@ -23,9 +24,11 @@ mod index_file;
 mod index_log;
 mod indexer;
 mod initial;
+mod initial_scan;
 mod left_out;
 mod links;
 mod message;
+mod mounts;
 mod non_images;
 mod opener;
 mod packed;
@@ -38,6 +41,7 @@ mod refusals;
 mod retained;
 mod scan;
 mod schedule;
+mod scope;
 mod select;
 mod settings;
 mod shared;
@@ -45,6 +49,8 @@ mod small;
 mod table;
 mod tracker;
 mod tree;
+mod unreadable;
+mod visit;
 mod watcher;
 
 use std::fmt;
@@ -83,7 +89,8 @@ use crate::variants::VariantCache;
 ///   changes. A file that a program has open for writing is not listed. Where the system does not say whether one has
 ///   (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), the file must be
 ///   unchanged for 0.7 s (1.2 s at the start), or for 60 s if it was written to and no event said that it was closed.
-///   An empty file is listed once it has stayed empty for 5 s. A file that appears, changes or is removed is reflected
+///   An empty file is listed once it has stayed empty for 5 s, but not if it was an image: that one is unlisted, and
+///   the file is left out until it has contents again, also after a restart if there is an index file. A file that appears, changes or is removed is reflected
 ///   in the catalog within 2 s.
 /// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
 ///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
@@ -171,8 +178,9 @@ impl DirStore {
         }
     }
 
-    /// What is left out of the catalog, and why: as of the initial index, then as of the last scan of the folder, which
-    /// takes place at least every minute. Nothing while the folder is missing.
+    /// What is left out of the catalog, and why. Files that are left out by their names are counted as of the last scan of
+    /// the folder, which takes place at least every minute, others as of some seconds ago. Nothing while the folder is
+    /// missing.
     ///
     /// ```no_run
     /// # let store = jtp_store::DirStore::open_folder("images")?;

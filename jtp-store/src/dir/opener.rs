@@ -1,6 +1,5 @@
 //! Opens the images that a snapshot lists.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(feature = "zstd")]
@@ -16,13 +15,14 @@ use jtp_driver::store::{BlockingBody, BlockingStore, LiveCatalog, StoreError};
 
 #[cfg(feature = "zstd")]
 use super::body::VariantBody;
-use super::body::{BodyContext, FileBody};
+use super::body::{BodyContext, FileBody, MemoryBody, is_read_at_once, read_at_once};
 use super::counters::StoreCounters;
 #[cfg(feature = "zstd")]
 use super::encode::{EncodeJob, Encoded, encode};
 use super::failure::Failure;
 #[cfg(feature = "zstd")]
 use super::message::Message;
+use super::mounts::not_mounted;
 use super::record::{Located, Variant};
 use super::shared::{SharedDir, SharedIndex};
 use crate::hash::{self, Links};
@@ -98,12 +98,10 @@ impl Opener {
 
     fn open_raw_file(&self, flags: Flags, located: &Located) -> Result<Opened, Failure> {
         let record = &located.record;
-        match self.open_file(located) {
-            Ok(file) => {
-                let (name, context) = (Arc::clone(&located.name), Arc::clone(&self.context));
-                let body = FileBody::new(record.id, file, record.fingerprint, name, context);
+        match self.open_body(located) {
+            Ok(body) => {
                 let flags = Flags::new(flags.file_type(), false);
-                Ok((Image::new(record.id, flags, record.length), Arc::new(body)))
+                Ok((Image::new(record.id, flags, record.length), body))
             }
             Err(failure) => {
                 if failure.contradicts_catalog() {
@@ -114,14 +112,33 @@ impl Opener {
         }
     }
 
-    /// Opens the file of an image, if it is still the indexed one. // S13
-    fn open_file(&self, located: &Located) -> Result<File, Failure> {
+    /// Opens the file of an image, if it is still the indexed one. A small one is read at once: its metadata are then
+    /// looked at only once. // S13
+    fn open_body(&self, located: &Located) -> Result<Arc<dyn BlockingBody>, Failure> {
+        let (record, name) = (&located.record, &located.name);
         let dir = self.dir.get().ok_or(Failure::Gone)?;
-        let file = hash::open(&dir, &located.name, Links::Follow)?;
+        let file =
+            hash::open(&dir, name, Links::Follow).map_err(|error| match Failure::from(error) {
+                Failure::Gone if self.index.mounts().hides(&dir, name) => {
+                    Failure::Unavailable(not_mounted())
+                }
+                failure => failure,
+            })?;
+        if is_read_at_once(record) {
+            let bytes = read_at_once(&file, record, name)?;
+            // From memory, no change would be noticed any more that the metadata of the file do not show.
+            if !record.fingerprint.is_by_name() {
+                let source = &record.fingerprint;
+                self.context.keep_small(record.id, false, source, &bytes);
+            }
+            return Ok(Arc::new(MemoryBody::new(record.id, bytes)));
+        }
         if !located.record.fingerprint.is_of(&file, &located.name)? {
             return Err(Failure::Changed);
         }
-        Ok(file)
+        let (name, context) = (Arc::clone(name), Arc::clone(&self.context));
+        let body = FileBody::new(record.id, file, record.fingerprint, name, context);
+        Ok(Arc::new(body))
     }
 
     #[cfg(not(feature = "zstd"))]
@@ -143,7 +160,7 @@ impl Opener {
             Variant::Memory(bytes) => {
                 let length = variant.length().unwrap_or(u32::MAX);
                 let bytes = bytes.clone();
-                let body = MemoryBody { id, bytes };
+                let body = MemoryBody::new(id, bytes);
                 return Ok((Image::new(id, flags, length), Arc::new(body)));
             }
             Variant::Cached { length, checksum } => (*length, *checksum),
@@ -219,13 +236,7 @@ impl BlockingStore for Opener {
         let source = &located.record.fingerprint;
         // The index was locked when `in_memory` looked.
         if let Some(bytes) = self.context.small_image(image, source) {
-            return Ok((
-                *image,
-                Arc::new(MemoryBody {
-                    id: image.id,
-                    bytes,
-                }),
-            ));
+            return Ok((*image, Arc::new(MemoryBody::new(image.id, bytes))));
         }
         let in_memory = matches!(located.variant, Some(Variant::Memory(_)));
         if self.context.keeps_small(image) && !(in_memory && image.flags.is_compressed()) {
@@ -265,37 +276,6 @@ impl BlockingStore for Opener {
         let located = self.located(id)?;
         let opened = self.open_raw_file(listed.flags, &located);
         opened.map_err(|failure| failure.into_store_error(id, &located.name))
-    }
-}
-
-/// An image in memory. Its bytes were verified when they were read, whatever happened to the file since.
-struct MemoryBody {
-    id: ImageId,
-    bytes: Bytes,
-}
-
-impl BlockingBody for MemoryBody {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|at| self.bytes.get(at..))
-            .unwrap_or_default();
-        if rest.is_empty() && !buf.is_empty() {
-            return Err(StoreError::OutOfRange {
-                id: self.id,
-                offset,
-                length: u64::try_from(self.bytes.len()).unwrap_or(u64::MAX),
-            });
-        }
-        let count = rest.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        Ok(count)
-    }
-
-    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
-        self.read_at(offset, buf).map(Some)
     }
 }
 

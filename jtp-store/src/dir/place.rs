@@ -153,11 +153,7 @@ mod unix {
     /// Whether the folder is the root of a mounted file system. `false` if the system does not say.
     #[cfg(target_os = "linux")]
     fn is_mounted(folder: &File) -> bool {
-        use rustix::fs::{StatxAttributes, StatxFlags, statx};
-        let root = StatxAttributes::MOUNT_ROOT;
-        statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).is_ok_and(|found| {
-            found.stx_attributes_mask.contains(root) && found.stx_attributes.contains(root)
-        })
+        crate::dir::mounts::is_mount_root(folder).unwrap_or(false)
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use jtp_core::{FileType, ImageId};
 
 use super::left_out::LeftOutReason;
+use super::mounts::{SharedMounts, not_mounted};
 use super::non_images::{self, SharedLeftOut};
 use super::quiet::Quiet;
 use super::record::Name;
@@ -101,6 +102,14 @@ pub(super) enum Outcome {
     },
     /// The name is that of a link that leads to no file.
     LeadsNowhere,
+    /// The system cannot open or read the file at the moment, for a reason other than a shortage. It may still be there.
+    Unreadable {
+        /// That of the file, if its metadata can be read.
+        fingerprint: Option<Fingerprint>,
+        reason: String,
+        /// Whether the folder that contains it cannot be opened or searched.
+        with_folder: bool,
+    },
     /// The file cannot be an image of the catalog.
     Refused {
         fingerprint: Option<Fingerprint>,
@@ -130,6 +139,7 @@ impl Pool {
         threads: usize,
         known: &Arc<SharedKnown>,
         left_out: &Arc<SharedLeftOut>,
+        mounts: &Arc<SharedMounts>,
         stop: &Arc<AtomicBool>,
         report: impl Fn(Name, Outcome, bool) -> bool + Clone + Send + 'static,
     ) -> io::Result<Pool> {
@@ -144,6 +154,7 @@ impl Pool {
             let mut worker = Worker {
                 known: Arc::clone(known),
                 left_out: Arc::clone(left_out),
+                mounts: Arc::clone(mounts),
                 stop: Arc::clone(stop),
                 is_linked: false,
                 writers: WriterCheck::default(),
@@ -178,6 +189,7 @@ impl Drop for Pool {
 struct Worker {
     known: Arc<SharedKnown>,
     left_out: Arc<SharedLeftOut>,
+    mounts: Arc<SharedMounts>,
     stop: Arc<AtomicBool>,
     /// Whether the last file that was examined can change under another name.
     is_linked: bool,
@@ -221,19 +233,19 @@ impl Worker {
             } => self.compare(job, *id, *fingerprint, (other, *other_fingerprint)),
         };
         result.unwrap_or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound if self.mounts.hides(&job.dir, &job.name) => {
+                Outcome::Unreadable {
+                    fingerprint: None,
+                    reason: not_mounted().to_string(),
+                    with_folder: true,
+                }
+            }
             io::ErrorKind::NotFound if self.is_linked => Outcome::LeadsNowhere,
             io::ErrorKind::NotFound => Outcome::Missing,
             _ if hash::is_shortage(&e) => Outcome::Postponed {
                 wait: SHORTAGE_DELAY,
             },
-            _ => Outcome::Refused {
-                // With a fingerprint the file is tried again when it changes.
-                fingerprint: hash::metadata(&job.dir, &job.name)
-                    .ok()
-                    .map(|m| job.fingerprint(&Stat::of_cap(&m))),
-                kind: kind_of(&e),
-                reason: e.to_string(),
-            },
+            _ => failed(job, &e),
         })
     }
 
@@ -409,6 +421,28 @@ impl Worker {
     }
 }
 
+/// The outcome for a file that cannot be opened or read.
+fn failed(job: &Job, error: &io::Error) -> Outcome {
+    // With a fingerprint the file is tried again when it changes.
+    let found = hash::symlink_metadata(&job.dir, &job.name);
+    let with_folder = found.as_ref().is_err_and(hash::is_inconclusive);
+    let found = found.and_then(|found| hash::target(&job.dir, &job.name, found));
+    let fingerprint = found.ok().map(|(_, m)| job.fingerprint(&Stat::of_cap(&m)));
+    let reason = error.to_string();
+    if hash::is_inconclusive(error) {
+        return Outcome::Unreadable {
+            fingerprint,
+            reason,
+            with_folder,
+        };
+    }
+    Outcome::Refused {
+        fingerprint,
+        kind: kind_of(error),
+        reason,
+    }
+}
+
 /// The outcome for what is not a regular file.
 fn not_a_file(fingerprint: Fingerprint, is_folder: bool, is_link: bool) -> Outcome {
     let (kind, reason) = match (is_folder, is_link) {
@@ -425,14 +459,8 @@ fn not_a_file(fingerprint: Fingerprint, is_folder: bool, is_link: bool) -> Outco
 
 /// Why a file is left out that cannot be opened or read.
 fn kind_of(error: &io::Error) -> LeftOutReason {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let all = [Errno::NXIO, Errno::NODEV];
-        let is_one = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
-        if all.into_iter().any(is_one) {
-            return LeftOutReason::Special;
-        }
+    if hash::is_special_error(error) {
+        return LeftOutReason::Special;
     }
     match hash::leads_out(error) || hash::is_link_error(error) {
         true => LeftOutReason::Link,

@@ -62,6 +62,8 @@ pub(super) struct Check {
     open: bool,
     /// Only a second reading, see [`Check::reread`]: any event brings it forward.
     reread: bool,
+    /// Only another try to read a file that could not be read: any event replaces it.
+    retry: bool,
     /// Whether the log says already that the file has writers.
     logged: bool,
 }
@@ -77,6 +79,7 @@ impl Check {
             seen: None,
             open: false,
             reread: false,
+            retry: false,
             logged: false,
         };
         match event {
@@ -166,6 +169,13 @@ impl Check {
         Some(check)
     }
 
+    /// The check that tries again to read a file that cannot be read now.
+    pub(super) fn retry(due: Instant) -> Check {
+        let mut check = Check::new(FileEvent::Touched, due).delayed(due);
+        check.retry = true;
+        check
+    }
+
     fn merged_with(mut self, earlier: Check) -> Check {
         self.since = self.since.min(earlier.since);
         self.seen = self.seen.or(earlier.seen);
@@ -194,6 +204,7 @@ impl Schedule {
                 check.force = true;
                 self.put(name, check);
             }
+            Some(check) if check.retry => self.put(name, Check::new(event, now)),
             Some(mut check) => {
                 check.add_event(event, now);
                 self.put(name, check);
@@ -205,8 +216,8 @@ impl Schedule {
     /// Adds a check. One that is scheduled already is of later events.
     pub(super) fn insert(&mut self, name: &Name, check: Check) {
         let check = match self.checks.get(name) {
-            Some(&later) => later.merged_with(check),
-            None => check,
+            Some(&later) if !later.retry => later.merged_with(check),
+            _ => check,
         };
         self.put(name, check);
     }
@@ -214,8 +225,8 @@ impl Schedule {
     /// Adds a check of later events than those of one that is scheduled already.
     pub(super) fn insert_later(&mut self, name: &Name, check: Check) {
         let check = match self.checks.get(name) {
-            Some(&earlier) => check.merged_with(earlier),
-            None => check,
+            Some(&earlier) if !earlier.retry => check.merged_with(earlier),
+            _ => check,
         };
         self.put(name, check);
     }
@@ -225,6 +236,10 @@ impl Schedule {
             self.order.remove(&(old.due, Arc::clone(name)));
         }
         self.order.insert((check.due, Arc::clone(name)));
+    }
+
+    pub(super) fn contains(&self, name: &Name) -> bool {
+        self.checks.contains_key(name)
     }
 
     /// The number of files that wait for a check.
@@ -319,6 +334,20 @@ mod tests {
         assert!(second.reread(wait, later, found).is_none());
         let changed = Fingerprint { size: 5, ..found };
         assert!(second.reread(wait, later, changed).is_some());
+    }
+
+    #[test]
+    fn any_event_of_an_unreadable_file_replaces_the_check_that_tries_it_again() {
+        let name = Name::from(std::ffi::OsStr::new("a.png"));
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        let later = now + Duration::from_secs(60);
+        schedule.insert(&name, Check::retry(later));
+        assert_eq!(schedule.next_due(), Some(later));
+        schedule.add_event(&name, FileEvent::Touched, now);
+        assert_eq!(schedule.next_due(), Some(now + COLLECT));
+        let (_, check) = schedule.pop(now + COLLECT).unwrap();
+        assert!(!check.retry && !check.force);
     }
 
     #[test]

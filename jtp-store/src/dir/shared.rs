@@ -9,6 +9,7 @@ use jtp_core::ImageId;
 
 use super::file_log::FileLog;
 use super::index::Index;
+use super::mounts::SharedMounts;
 use super::retained::Retained;
 use crate::fingerprint::Fingerprint;
 use crate::known::{Contents, KnownContents};
@@ -19,6 +20,7 @@ use crate::variants::VariantUser;
 pub(super) struct SharedIndex {
     index: RwLock<Index>,
     log: FileLog,
+    mounts: Arc<SharedMounts>,
 }
 
 impl SharedIndex {
@@ -26,12 +28,18 @@ impl SharedIndex {
         SharedIndex {
             log: FileLog::new(index.naming()),
             index: RwLock::new(index),
+            mounts: Arc::default(),
         }
     }
 
     /// The log lines about files of the index.
     pub(super) fn log(&self) -> &FileLog {
         &self.log
+    }
+
+    /// The mount points in the folder.
+    pub(super) fn mounts(&self) -> &Arc<SharedMounts> {
+        &self.mounts
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {

@@ -74,7 +74,13 @@ impl SmallImages {
     }
 
     /// Keeps the verified bytes of an image, if it is small enough.
-    pub(super) fn put(&self, id: ImageId, is_compressed: bool, source: &Fingerprint, bytes: &[u8]) {
+    pub(super) fn put(
+        &self,
+        id: ImageId,
+        is_compressed: bool,
+        source: &Fingerprint,
+        bytes: &Bytes,
+    ) {
         if !self.accepts(bytes.len()) {
             return;
         }
@@ -88,7 +94,7 @@ impl SmallImages {
         }
         let key = (id, is_compressed);
         let small = Small {
-            bytes: Bytes::copy_from_slice(bytes),
+            bytes: bytes.clone(),
             source: *source,
             used: false,
         };
@@ -144,7 +150,7 @@ mod tests {
             for n in 0..1000 {
                 match small.get(&image(n, 500), &SOURCE) {
                     Some(bytes) => found += usize::from(bytes.len() == 500),
-                    None => small.put(ImageId(n), false, &SOURCE, &[1; 500]),
+                    None => small.put(ImageId(n), false, &SOURCE, &Bytes::from_static(&[1; 500])),
                 }
                 assert!(small.kept.lock().unwrap().bytes <= 100_000);
             }
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn an_image_is_found_only_by_its_variant_length_and_source() {
         let small = SmallImages::new(1 << 20);
-        small.put(ImageId(1), false, &SOURCE, b"raw");
+        small.put(ImageId(1), false, &SOURCE, &Bytes::from_static(b"raw"));
         assert_eq!(
             small.get(&image(1, 3), &SOURCE).as_deref(),
             Some(&b"raw"[..])
@@ -172,11 +178,11 @@ mod tests {
             ImageId(2),
             false,
             &SOURCE,
-            &[0; SmallImages::MAX_LENGTH + 1],
+            &Bytes::from_static(&[0; SmallImages::MAX_LENGTH + 1]),
         );
         assert_eq!(small.get(&image(2, 16_385), &SOURCE), None);
         let none = SmallImages::new(0);
-        none.put(ImageId(1), false, &SOURCE, b"");
+        none.put(ImageId(1), false, &SOURCE, &Bytes::new());
         assert_eq!(none.get(&image(1, 0), &SOURCE), None);
     }
 }

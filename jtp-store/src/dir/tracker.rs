@@ -1,20 +1,24 @@
 //! Decides which files are checked, listed, refused and removed. No I/O and no clock of its own.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
 
+use super::emptied::Emptied;
 use super::initial::InitialIndex;
 use super::left_out::LeftOutReason;
 use super::non_images::SharedLeftOut;
-use super::pool::{Outcome, Task};
+use super::pool::Task;
 use super::record::{FileRecord, Name};
 use super::refusals::{Refusal, Refusals};
 use super::scan::Differences;
 use super::schedule::{Check, FileEvent, Schedule};
+use super::scope::Scope;
 use super::shared::SharedIndex;
+use super::unreadable::Unreadable;
 use crate::fingerprint::Fingerprint;
 use crate::known::Record;
 
@@ -62,6 +66,8 @@ pub(super) struct Tracker {
     comparisons: VecDeque<(Name, Task)>,
     refusals: Refusals,
     left_out: Arc<SharedLeftOut>,
+    unreadable: Unreadable,
+    emptied: Emptied,
     /// Removed files that are still listed, and until when.
     removed: HashMap<Name, Instant>,
     /// `None` once the initial index is complete.
@@ -74,6 +80,7 @@ impl Tracker {
     pub(super) fn new(
         index: Arc<SharedIndex>,
         left_out: Arc<SharedLeftOut>,
+        emptied: Emptied,
         initial: InitialIndex,
     ) -> Tracker {
         Tracker {
@@ -83,6 +90,8 @@ impl Tracker {
             comparisons: VecDeque::new(),
             refusals: Refusals::default(),
             left_out,
+            unreadable: Unreadable::default(),
+            emptied,
             removed: HashMap::new(),
             initial: Some(initial),
             learned: Vec::new(),
@@ -91,6 +100,17 @@ impl Tracker {
 
     pub(super) fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// The folders and listed files that cannot be read now.
+    pub(super) fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
+    }
+
+    /// Takes the folders that a scan could not read.
+    pub(super) fn set_unreadable(&mut self, scope: &Scope, folders: &[(Name, io::Error)]) {
+        self.unreadable
+            .set_folders(scope, folders, self.index.log());
     }
 
     /// Whether the initial index is not complete yet.
@@ -138,6 +158,7 @@ impl Tracker {
 
     /// The initial index is complete and published.
     pub(super) fn finish_initial(&mut self) {
+        self.emptied.forget_earlier();
         if let Some(initial) = self.initial.take() {
             initial.notify_ready();
         }
@@ -183,12 +204,16 @@ impl Tracker {
         for name in differences.missing_refused {
             self.refusals.remove(&name);
         }
+        for name in differences.unreachable {
+            self.keep_listed(&name, now);
+        }
     }
 
     /// The folder is missing: so are all its images.
     pub(super) fn folder_lost(&mut self, now: Instant) {
         self.schedule.clear();
         self.refusals.clear();
+        self.unreadable.clear();
         self.left_out.non_images().forget_unsettled();
         let names: Vec<Name> = self.index.read().names().map(Name::from).collect();
         for name in names {
@@ -242,132 +267,17 @@ impl Tracker {
     }
 
     /// When [`Tracker::next_task`] or [`Tracker::expire_removed`] has something to do next.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self, not_scanned_since: Option<Instant>) -> Option<Instant> {
         // While the pool is full, its next outcome makes room.
         let due = self.schedule.next_due();
         let due = due.filter(|_| self.in_progress.len() < MAX_IN_PROGRESS);
-        let removal = self.removed.values().min().copied();
+        let removals = self.removed.values().copied();
+        let removal = removals
+            .filter(|until| may_expire(*until, not_scanned_since))
+            .min();
         due.into_iter()
             .chain(removal.filter(|_| !self.is_initial()))
             .min()
-    }
-
-    /// Takes the outcome of a task.
-    pub(super) fn examined(&mut self, name: &Name, outcome: Outcome, now: Instant) {
-        let Some(work) = self.in_progress.remove(name) else {
-            return;
-        };
-        let InProgress {
-            check,
-            mut again,
-            claim,
-        } = work;
-        // If the file was written to meanwhile, it is read again.
-        let outdated = again.is_some_and(|again| again.force);
-        match (outcome, claim) {
-            (Outcome::Stopped, _) => return,
-            (Outcome::Unsettled { fingerprint, wait }, _) => {
-                self.unlist_changed(name, &fingerprint, &check, now);
-                if (now + wait).duration_since(check.since) > MAX_INITIAL {
-                    self.initial_done(name, None);
-                }
-                let check = check.postponed(wait, now, fingerprint);
-                self.schedule.insert(name, check);
-            }
-            (Outcome::OpenForWriting { fingerprint }, _) => {
-                // The initial index does not wait for it.
-                self.initial_done(name, None);
-                self.unlist_changed(name, &fingerprint, &check, now);
-                self.schedule
-                    .insert(name, check.awaiting_close(name, now, self.index.log()));
-            }
-            (Outcome::Postponed { wait }, _) => {
-                // An image that is listed stays listed. The initial index does not wait.
-                self.initial_done(name, None);
-                self.schedule.insert(name, check.delayed(now + wait));
-            }
-            (Outcome::Unchanged, _) => {
-                self.removed.remove(name);
-                self.refusals.remove(name);
-                self.initial_done(name, None);
-            }
-            (Outcome::Missing, _) => self.file_missing(name, now),
-            (Outcome::LeadsNowhere, _) => self.leads_nowhere(name, now),
-            (
-                Outcome::NotAnImage {
-                    fingerprint,
-                    from_index_file,
-                    unsettled,
-                },
-                _,
-            ) => {
-                let learned = unsettled.is_none() && !from_index_file;
-                let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
-                self.not_an_image(name, fingerprint, reread.is_none(), learned, now);
-                self.plan_reread(name, reread, &mut again);
-            }
-            (
-                Outcome::Refused {
-                    fingerprint,
-                    kind,
-                    reason,
-                },
-                _,
-            ) => {
-                let refusal = Refusal {
-                    fingerprint,
-                    kind,
-                    reason,
-                    collides_with: None,
-                };
-                self.refuse(name, refusal, now);
-            }
-            (Outcome::Read { .. }, _) if outdated => self.initial_done(name, None),
-            (
-                Outcome::Read {
-                    fingerprint,
-                    length,
-                    contents,
-                    from_index_file,
-                    unsettled,
-                },
-                _,
-            ) => {
-                let record = FileRecord::new(fingerprint, length, contents, unsettled.is_none());
-                if !from_index_file {
-                    self.learned.extend(record.known());
-                }
-                self.file_read(name, record, check, now);
-                let reread = unsettled.and_then(|wait| check.reread(wait, now, fingerprint));
-                self.plan_reread(name, reread, &mut again);
-            }
-            (Outcome::Equal, Some(record)) => self.attach(name, record, now),
-            (Outcome::OtherChanged, Some(record)) => {
-                let other = self.index.read().holder(record.id, |other| other != name);
-                if let Some((other, _)) = other {
-                    self.add_event(&other, FileEvent::Suspected, now);
-                }
-                self.attach(name, record, now);
-            }
-            (Outcome::Different, Some(record)) => {
-                // S4: the later one of two files with one ID and different bytes.
-                let id = record.id;
-                let refusal = Refusal {
-                    fingerprint: Some(record.fingerprint),
-                    kind: LeftOutReason::SameId,
-                    reason: format!("another file with other bytes has the same ID, {id}"),
-                    collides_with: Some(id),
-                };
-                self.refuse(name, refusal, now);
-            }
-            (Outcome::Equal | Outcome::OtherChanged | Outcome::Different, None) => {}
-        }
-        if let Some(again) = again {
-            match self.in_progress.get_mut(name) {
-                Some(work) => work.again = Some(again),
-                None => self.schedule.insert_later(name, again),
-            }
-        }
     }
 
     /// Unlists an image whose file is being changed: at once if that is certain, else after a while.
@@ -376,6 +286,9 @@ impl Tracker {
         let expired = now.duration_since(check.since) > MAX_STALE;
         let is_stale = |record: &FileRecord| record.fingerprint.size != found.size || expired;
         let listed = self.index.read().file(name);
+        if found.size == 0 && self.was_image(name, found) {
+            self.emptied.add(name, found);
+        }
         if listed.as_ref().is_some_and(is_stale) {
             self.detach(name, now);
         }
@@ -465,6 +378,7 @@ impl Tracker {
     }
 
     fn file_missing(&mut self, name: &Name, now: Instant) {
+        self.emptied.missing(name);
         self.listable(name);
         self.initial_done(name, None);
         // The removal of one link changes the ctime of the others.
@@ -487,11 +401,14 @@ impl Tracker {
         self.in_progress.is_empty() && due.is_none_or(|due| due > now + SOON)
     }
 
-    /// Unlists the files that were removed and not found under another name.
-    pub(super) fn expire_removed(&mut self, now: Instant) {
+    /// Unlists the files that were removed and not found under another name. Those that were removed after the time
+    /// `not_scanned_since` may have been moved to a folder that is to be scanned.
+    pub(super) fn expire_removed(&mut self, now: Instant, not_scanned_since: Option<Instant>) {
         let idle = self.is_idle(now);
-        let expired =
-            |(name, until): (&Name, &Instant)| (idle || *until <= now).then(|| Arc::clone(name));
+        let expired = |(name, until): (&Name, &Instant)| {
+            let is_due = idle || *until <= now;
+            (is_due && may_expire(*until, not_scanned_since)).then(|| Arc::clone(name))
+        };
         let names: Vec<Name> = self.removed.iter().filter_map(expired).collect();
         for name in names {
             self.detach(&name, now);
@@ -504,6 +421,13 @@ impl Tracker {
     }
 }
 
+/// Whether a removed file, which stays listed until then at most, was removed before the last scan of changed folders.
+fn may_expire(until: Instant, not_scanned_since: Option<Instant>) -> bool {
+    not_scanned_since.is_none_or(|since| until < since + REMOVAL_DELAY)
+}
+
+mod keep;
+mod outcomes;
 mod refuse;
 #[cfg(test)]
 mod tests;

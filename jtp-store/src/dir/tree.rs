@@ -1,16 +1,20 @@
 //! Walks the folder: its entries alone, or also those of its sub-folders. // W9
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::time::SystemTime;
 
 use cap_std::fs::{Dir, DirEntry, ReadDir};
 use jtp_core::MAX_PATH_COMPONENTS;
 
 use super::file_log::FileLog;
 use super::left_out::{LeftOut, LeftOutReason};
+use super::mounts::{SharedMounts, is_mount_point, not_mounted};
 use super::record::Name;
+use super::scope::Scope;
 use super::select::Naming;
+use super::visit::Visit;
 use super::watcher::Watcher;
 use crate::name::is_hidden;
 use crate::{below, hash};
@@ -25,12 +29,27 @@ pub(super) struct Walk<'a> {
     naming: Naming,
     /// Watches each sub-folder before it is read, so that no change is missed.
     watcher: &'a Watcher,
-    /// The folder that is being read; its path is empty for the root.
-    current: Option<(Name, ReadDir)>,
+    /// The mount points that earlier walks found.
+    mounts: &'a SharedMounts,
+    found_mounts: Vec<Name>,
+    /// The folder that is being read.
+    current: Option<Current>,
     /// The paths of the folders that are to be read.
     pending: Vec<Name>,
+    /// The folders that were read, as they were before.
+    visited: HashMap<Name, Option<Visit>>,
     left_out: LeftOut,
     skipped: Vec<(Name, io::Error)>,
+    unreadable: Vec<(Name, io::Error)>,
+}
+
+/// A folder that is being read.
+struct Current {
+    /// Empty for the root.
+    path: Name,
+    entries: ReadDir,
+    /// Whether it was a mount point and is none now, and no entry was found yet.
+    is_unmounted: bool,
 }
 
 /// Entries of one folder.
@@ -55,19 +74,60 @@ pub(super) struct Rest {
     pub(super) left_out: LeftOut,
     /// The sub-folders that are left out, for the log; at most [`MAX_SKIPPED`].
     pub(super) skipped: Vec<(Name, io::Error)>,
+    /// The sub-folders that cannot be read now, or not to the end. Files below them may exist.
+    pub(super) unreadable: Vec<(Name, io::Error)>,
+    /// The sub-folders on which a file system is mounted, or was when they were last read with entries.
+    pub(super) mounts: Vec<Name>,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(root: &'a Dir, naming: Naming, watcher: &'a Watcher) -> io::Result<Walk<'a>> {
-        Ok(Walk {
+    pub(super) fn new(
+        root: &'a Dir,
+        naming: Naming,
+        watcher: &'a Watcher,
+        mounts: &'a SharedMounts,
+        scope: &Scope,
+    ) -> io::Result<Walk<'a>> {
+        let mut walk = Walk {
             root,
             naming,
             watcher,
-            current: Some((Name::from(OsStr::new("")), root.entries()?)),
+            mounts,
+            found_mounts: Vec::new(),
+            current: None,
             pending: Vec::new(),
+            visited: HashMap::new(),
             left_out: LeftOut::default(),
             skipped: Vec::new(),
-        })
+            unreadable: Vec::new(),
+        };
+        match scope {
+            Scope::Whole => walk.open(&Name::from(OsStr::new("")))?,
+            Scope::Below(folders) => {
+                let paths = folders.outermost().map(Name::clone);
+                paths.for_each(|path| walk.add_folder(path));
+            }
+        }
+        Ok(walk)
+    }
+
+    /// Plans that the folders are read again that have changed since they were read, if there are any: files may have been
+    /// moved from one that was not read yet to one that was. With `recent`, also those that may have changed without
+    /// another time.
+    pub(super) fn read_changed_again(&mut self, recent: bool) -> bool {
+        if self.naming == Naming::Flat {
+            return false;
+        }
+        let now = SystemTime::now();
+        let has_changed = |(path, before): (&Name, &Option<Visit>)| {
+            let is_same = before.is_some_and(|before| {
+                let is_settled = !recent || before.is_settled(now);
+                is_settled && Visit::at(self.root, path).is_ok_and(|found| found == before)
+            });
+            (!is_same).then(|| Name::clone(path))
+        };
+        self.pending = self.visited.iter().filter_map(has_changed).collect();
+        !self.pending.is_empty()
     }
 
     /// The next entries, at most `most`, without the folders that are walked themselves. `None` at the end.
@@ -87,9 +147,9 @@ impl<'a> Walk<'a> {
 
     fn find_next(&mut self, most: usize) -> io::Result<Option<Batch>> {
         loop {
-            let Some((folder, mut entries)) = self.current.take() else {
+            let Some(mut current) = self.current.take() else {
                 match self.pending.pop() {
-                    Some(path) => self.open(path)?,
+                    Some(path) => self.open(&path)?,
                     None => return Ok(None),
                 }
                 continue;
@@ -97,10 +157,13 @@ impl<'a> Walk<'a> {
             let mut found = Vec::new();
             let mut is_end = false;
             while found.len() < most {
-                match entries.next() {
-                    Some(Ok(entry)) => found.extend(self.keep(&folder, entry)),
+                match current.entries.next() {
+                    Some(Ok(entry)) => {
+                        current.is_unmounted &= is_hidden(&entry.file_name());
+                        found.extend(self.keep(&current.path, entry));
+                    }
                     Some(Err(error)) => {
-                        self.fail(&folder, error)?;
+                        self.fail(&current.path, error)?;
                         is_end = true;
                         break;
                     }
@@ -110,8 +173,12 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
+            let folder = Name::clone(&current.path);
             if !is_end {
-                self.current = Some((Name::clone(&folder), entries));
+                self.current = Some(current);
+            } else if current.is_unmounted {
+                self.found_mounts.push(current.path);
+                self.unreadable.push((Name::clone(&folder), not_mounted()));
             }
             if !found.is_empty() {
                 return Ok(Some(Batch {
@@ -132,37 +199,63 @@ impl<'a> Walk<'a> {
         if !is_folder || is_hidden(&name) {
             return Some(entry);
         }
-        let path = join(folder, &name);
-        // One component is left for a file.
-        match components(&path) < MAX_PATH_COMPONENTS {
-            true => self.pending.push(Name::from(path)),
-            false => {
-                let why = io::Error::other("a path has at most 32 components");
-                self.skip(LeftOutReason::TooDeep, &Name::from(path), why);
-            }
+        let path = Name::from(join(folder, &name));
+        if !self.visited.contains_key(&path) {
+            self.add_folder(path);
         }
         None
     }
 
-    fn open(&mut self, path: Name) -> io::Result<()> {
-        let opened = below::folder(self.root, &path).and_then(|dir| {
-            self.watcher.watch(&dir, &path);
-            dir.entries()
-        });
+    /// Plans that a sub-folder is read.
+    fn add_folder(&mut self, path: Name) {
+        // One component is left for a file.
+        if components(&path) < MAX_PATH_COMPONENTS {
+            self.pending.push(path);
+        } else {
+            let why = io::Error::other("a path has at most 32 components");
+            self.skip(LeftOutReason::TooDeep, &path, why);
+        }
+    }
+
+    fn open(&mut self, path: &Name) -> io::Result<()> {
+        let opened = match path.is_empty() {
+            true => self.begin(self.root, path),
+            false => below::folder(self.root, path).and_then(|dir| {
+                self.watcher.watch(&dir, path);
+                self.begin(&dir, path)
+            }),
+        };
         match opened {
-            Ok(entries) => self.current = Some((path, entries)),
-            Err(error) => self.fail(&path, error)?,
+            Ok(current) => self.current = Some(current),
+            Err(error) => self.fail(path, error)?,
         }
         Ok(())
+    }
+
+    fn begin(&mut self, dir: &Dir, path: &Name) -> io::Result<Current> {
+        let mut is_unmounted = false;
+        if self.naming == Naming::Tree {
+            self.visited.insert(Name::clone(path), Visit::of(dir));
+            if !path.is_empty() && is_mount_point(dir, self.root) {
+                self.found_mounts.push(Name::clone(path));
+            } else {
+                is_unmounted = self.mounts.contains(path);
+            }
+        }
+        Ok(Current {
+            path: Name::clone(path),
+            entries: dir.entries()?,
+            is_unmounted,
+        })
     }
 
     fn fail(&mut self, path: &Name, error: io::Error) -> io::Result<()> {
         if path.is_empty() || hash::is_shortage(&error) {
             return Err(error);
         }
-        // It was removed or replaced meanwhile: an event or the next scan says so.
-        if error.kind() != io::ErrorKind::NotFound {
-            self.skip(LeftOutReason::Unreadable, path, error);
+        // Else it was removed or replaced meanwhile: an event or the next scan says so.
+        if hash::is_inconclusive(&error) {
+            self.unreadable.push((Name::clone(path), error));
         }
         Ok(())
     }
@@ -178,6 +271,8 @@ impl<'a> Walk<'a> {
         Rest {
             left_out: self.left_out,
             skipped: self.skipped,
+            unreadable: self.unreadable,
+            mounts: self.found_mounts,
         }
     }
 }
@@ -205,19 +300,100 @@ pub(super) struct Skipped(HashSet<Name>);
 
 impl Skipped {
     /// Takes those of a complete scan.
-    pub(super) fn set(&mut self, found: Vec<(Name, io::Error)>, log: &FileLog) {
+    pub(super) fn set(&mut self, scope: &Scope, found: Vec<(Name, io::Error)>, log: &FileLog) {
         for (path, error) in &found {
             if !self.0.contains(path) {
                 log.folder_left_out(path, error);
             }
         }
-        self.0 = found.into_iter().map(|(path, _)| path).collect();
+        self.0.retain(|path| !scope.has_folder(path));
+        self.0.extend(found.into_iter().map(|(path, _)| path));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::watcher::EventSink;
     use super::*;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn put(root: &Path, path: &str) {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), path).unwrap();
+    }
+
+    /// The paths of the next files.
+    fn next(walk: &mut Walk<'_>) -> Option<Vec<String>> {
+        let batch = walk.next(100).unwrap()?;
+        let paths = batch.entries.iter().map(|entry| batch.path(entry));
+        let mut paths: Vec<_> = paths.map(|path| path.into_string().unwrap()).collect();
+        paths.sort_unstable();
+        Some(paths)
+    }
+
+    fn rest(walk: &mut Walk<'_>) -> Vec<String> {
+        let mut paths: Vec<_> = std::iter::from_fn(|| next(walk)).flatten().collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    #[test]
+    fn w9_n1_a_folder_that_is_moved_to_one_that_was_read_is_found_by_reading_that_one_again() {
+        for recent in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let root = place.path();
+            for path in ["1/x.png", "1/album/a.png", "2/x.png", "2/album/a.png"] {
+                put(root, path);
+            }
+            let dir = Dir::open_ambient_dir(root, cap_std::ambient_authority()).unwrap();
+            let sink: EventSink = Arc::new(|_| true);
+            let watcher = Watcher::new(root.to_owned(), Naming::Tree, sink);
+            let mounts = SharedMounts::default();
+            let scope = Scope::Whole;
+            let mut walk = Walk::new(&dir, Naming::Tree, &watcher, &mounts, &scope).unwrap();
+            // The order of the folders is that of the system.
+            let first = next(&mut walk).unwrap();
+            let (read, other) = match first.iter().any(|path| path.starts_with("1/")) {
+                true => ("1", "2"),
+                false => ("2", "1"),
+            };
+            fs::rename(
+                root.join(other).join("album"),
+                root.join(read).join("moved"),
+            )
+            .unwrap();
+            let found = rest(&mut walk);
+            let moved = format!("{read}/moved/a.png");
+            assert!(!found.contains(&moved), "{found:?}");
+            assert!(walk.read_changed_again(recent));
+            let found = rest(&mut walk);
+            assert!(found.contains(&moved), "{found:?}");
+            assert!(!walk.read_changed_again(false), "nothing has changed since");
+            assert!(walk.finish().unreadable.is_empty());
+        }
+    }
+
+    #[test]
+    fn w9_a_walk_of_changed_folders_reads_no_others() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path();
+        for path in ["a/b/1.png", "a/b/c/2.png", "a/3.png", "d/4.png", "5.png"] {
+            put(root, path);
+        }
+        let dir = Dir::open_ambient_dir(root, cap_std::ambient_authority()).unwrap();
+        let sink: EventSink = Arc::new(|_| true);
+        let watcher = Watcher::new(root.to_owned(), Naming::Tree, sink);
+        let mut changed = crate::dir::scope::Changed::default();
+        for path in ["a/b", "a/b/c", "gone", "d"] {
+            changed.add(Name::from(OsStr::new(path)));
+        }
+        let mounts = SharedMounts::default();
+        let scope = changed.take();
+        let mut walk = Walk::new(&dir, Naming::Tree, &watcher, &mounts, &scope).unwrap();
+        assert_eq!(rest(&mut walk), ["a/b/1.png", "a/b/c/2.png", "d/4.png"]);
+    }
 
     #[test]
     fn w9_paths_are_joined_by_slashes_below_the_folder() {

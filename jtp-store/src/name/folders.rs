@@ -27,7 +27,9 @@ impl FileName {
     /// ```
     #[must_use]
     pub fn in_folders(name: &str, id: ImageId, file_type: FileType) -> FileName {
-        let Some(mut rest) = split_folders(name) else {
+        // The separator of folders is not ASCII.
+        let path = Some(name).filter(|name| !name.is_ascii());
+        let Some(mut rest) = path.and_then(split_folders) else {
             return FileName::new(name, id, file_type);
         };
         let file = rest.next_back().unwrap_or_default();

@@ -6,6 +6,7 @@ mod extension;
 mod fold;
 mod folder_table;
 mod folders;
+mod plain;
 mod plan;
 
 use std::borrow::{Borrow, Cow};
@@ -22,6 +23,7 @@ pub(crate) use extension::{has_certain_extension, is_hidden};
 pub use fold::fold_case;
 use fold::is_joiner;
 pub use folders::MAX_PATH_LEN;
+use plain::is_plain;
 pub use plan::NamePlan;
 
 /// The longest file name, in bytes of UTF-8. File systems allow 255; the difference leaves room for what other programs
@@ -48,6 +50,14 @@ impl FileName {
     /// The safe form of a name from a catalog, as one component; `<id>.<ext>` for an empty name. A safe name is not changed.
     #[must_use]
     pub fn new(name: &str, id: ImageId, file_type: FileType) -> FileName {
+        match is_plain(name) {
+            true => FileName(name.to_owned()),
+            false => FileName::made_safe(name, id, file_type),
+        }
+    }
+
+    /// The safe form of any name.
+    fn made_safe(name: &str, id: ImageId, file_type: FileType) -> FileName {
         let mut safe = without_harm(name);
         if safe.is_empty() || name.chars().all(|c| c == '.' || c == ' ') {
             return FileName::of_id(id, file_type);
@@ -200,21 +210,23 @@ fn is_device(name: &str) -> bool {
     if stem.len() > 7 {
         return false;
     }
-    let stem = stem.to_ascii_uppercase();
-    if matches!(
-        stem.as_str(),
-        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$"
-    ) {
+    let devices = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"];
+    if devices
+        .iter()
+        .any(|device| stem.eq_ignore_ascii_case(device))
+    {
         return true;
     }
-    let number = stem
-        .strip_prefix("COM")
-        .or_else(|| stem.strip_prefix("LPT"));
-    let mut number = number.unwrap_or_default().chars();
-    matches!(
-        (number.next(), number.next()),
-        (Some('0'..='9' | '\u{b9}' | '\u{b2}' | '\u{b3}'), None)
-    )
+    let Some((port, number)) = stem.split_at_checked(3) else {
+        return false;
+    };
+    let ports = ["COM", "LPT"];
+    let mut number = number.chars();
+    ports.iter().any(|known| port.eq_ignore_ascii_case(known))
+        && matches!(
+            (number.next(), number.next()),
+            (Some('0'..='9' | '\u{b9}' | '\u{b2}' | '\u{b3}'), None)
+        )
 }
 
 /// The stem and the extension with its dot. Each file name has an extension.

@@ -1,20 +1,26 @@
 //! Assigns a file name to each image.
 
 mod groups;
+mod id_hash;
 
-use std::hash::{BuildHasher, RandomState};
+use std::borrow::Cow;
+use std::hash::RandomState;
 
 use hashbrown::HashTable;
 use jtp_core::{FileType, ImageId, nfc};
 
+use self::id_hash::IdHash;
 use super::folder_table::FolderTable;
-use super::{FileName, NameArena, suffix_id};
+use super::{FileName, NameArena, fold_case, is_plain, suffix_id};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
 /// Set in the tag of a name, beside the type's code, if a newer image has the same name.
 const SUPERSEDED: u8 = 0x80;
+
+/// Set in the tag of a name that is its own safe form.
+const PLAIN: u8 = 0x40;
 
 /// Assigns each image of a catalog a unique file name that does not depend on the order of the images. // R5
 ///
@@ -47,11 +53,12 @@ const SUPERSEDED: u8 = 0x80;
 pub struct NamePlan {
     /// The images by slot. A free slot has the address [`NONE`] in `names`.
     ids: Vec<ImageId>,
-    /// The addresses of their names in the catalog, in NFC, tagged with the type's code and [`SUPERSEDED`].
+    /// The addresses of their names in the catalog, in NFC, tagged with the type's code, [`SUPERSEDED`] and [`PLAIN`].
     names: Vec<u32>,
     free: Vec<u32>,
     arena: NameArena,
     by_id: HashTable<u32>,
+    id_hash: IdHash,
     /// The first image of each group: images whose safe names have equal folds. Superseded images are in no group.
     groups: HashTable<u32>,
     /// The previous and next image in the group. Equal catalog names are neighbours. Empty until two images meet.
@@ -106,9 +113,10 @@ impl NamePlan {
         if self.arena.is_wasteful() {
             self.compact();
         }
-        let tag = file_type.code();
+        let code = file_type.code();
+        let tag = if is_plain(&name) { code | PLAIN } else { code };
         let stored = self.arena.push(tag, &name);
-        let Some(address) = stored.or_else(|| self.arena.push(tag, "")) else {
+        let Some(address) = stored.or_else(|| self.arena.push(code, "")) else {
             return self.free_slot(known, id);
         };
         let Some(slot) = known.or_else(|| self.new_slot(id)) else {
@@ -116,7 +124,8 @@ impl NamePlan {
         };
         self.names[index(slot)] = address;
         self.join_group(slot);
-        if self.folders.is_some() {
+        // A plain name has no folders.
+        if self.folders.is_some() && !self.is_plain(slot) {
             let safe = self.safe_name(slot);
             if let Some(folders) = &mut self.folders {
                 folders.add(&safe.folded());
@@ -168,6 +177,13 @@ impl NamePlan {
         let first = self.group(folded)?;
         let is_only = self.next(first) == NONE && !self.is_folder(folded);
         is_only.then(|| self.ids[index(first)])
+    }
+
+    /// Whether it is certain, by a quick look, that an image with this name in the catalog concerns no other image's name. If
+    /// not, that is to be found out. // R5
+    #[must_use]
+    pub fn is_unrelated(&self, name: &str) -> bool {
+        is_plain(name) && self.group(&fold_case(name)).is_none()
     }
 
     /// Whether an image of the plan is in a folder whose path has this [fold](super::fold_case). // W9
@@ -303,7 +319,7 @@ impl NamePlan {
 /// Slots and names.
 impl NamePlan {
     fn find(&self, id: ImageId) -> Option<u32> {
-        let hash = self.hasher.hash_one(id.0);
+        let hash = self.id_hash.of(id);
         let is = |slot: &u32| self.ids[index(*slot)] == id;
         self.by_id.find(hash, is).copied()
     }
@@ -325,15 +341,15 @@ impl NamePlan {
             }
         };
         self.ids[index(slot)] = id;
-        let (ids, hasher) = (&self.ids, &self.hasher);
-        let hash = |slot: &u32| hasher.hash_one(ids[index(*slot)].0);
+        let (ids, id_hash) = (&self.ids, &self.id_hash);
+        let hash = |slot: &u32| id_hash.of(ids[index(*slot)]);
         self.by_id.insert_unique(hash(&slot), slot, hash);
         Some(slot)
     }
 
     fn free_slot(&mut self, slot: Option<u32>, id: ImageId) {
         let Some(slot) = slot else { return };
-        let hash = self.hasher.hash_one(id.0);
+        let hash = self.id_hash.of(id);
         if let Ok(entry) = self.by_id.find_entry(hash, |other| *other == slot) {
             entry.remove();
         }
@@ -353,12 +369,27 @@ impl NamePlan {
         self.arena.tag(self.names[index(slot)]) & SUPERSEDED != 0
     }
 
+    fn is_plain(&self, slot: u32) -> bool {
+        self.arena.tag(self.names[index(slot)]) & PLAIN != 0
+    }
+
     fn safe_name(&self, slot: u32) -> FileName {
+        if self.is_plain(slot) {
+            return FileName(self.listed_name(slot).to_owned());
+        }
         self.file_name(
             self.listed_name(slot),
             self.ids[index(slot)],
             self.type_of(slot),
         )
+    }
+
+    /// The same as text, which need not be copied if the name is plain.
+    fn safe_text(&self, slot: u32) -> Cow<'_, str> {
+        match self.is_plain(slot) {
+            true => Cow::Borrowed(self.listed_name(slot)),
+            false => Cow::Owned(self.safe_name(slot).0),
+        }
     }
 
     /// Whether another image needs the same name.
@@ -378,7 +409,7 @@ impl NamePlan {
 
     /// The image's file is in its folders no more.
     fn leave_folders(&mut self, slot: u32) {
-        if self.folders.is_some() {
+        if self.folders.is_some() && !self.is_plain(slot) {
             let safe = self.safe_name(slot);
             if let Some(folders) = &mut self.folders {
                 folders.remove(&safe.folded());

@@ -2,12 +2,16 @@
 
 use std::io;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use jtp_core::{FileType, ImageId};
 
 use super::scan::exceeds_packet;
+use super::tree::Located;
 use super::{FileState, Inner, OutputError};
+use crate::fingerprint::Stat;
 use crate::hash::{self, Links, START_LEN};
+use crate::known::Contents;
 use crate::name::has_certain_extension;
 
 /// Why the ID of a file cannot be determined.
@@ -31,18 +35,42 @@ pub enum ReadError {
 impl Inner {
     pub(super) fn is_image(&self, name: &str) -> io::Result<bool> {
         let at = self.locate(name)?;
-        if has_certain_extension(at.name) {
-            return Ok(true);
-        }
+        Ok(has_certain_extension(at.name) || sniff(&at)?.is_some())
+    }
+
+    pub(super) fn image_type(&self, name: &str) -> io::Result<FileType> {
+        let at = self.locate(name)?;
+        let extension = at
+            .name
+            .rsplit_once('.')
+            .map_or("", |(_, extension)| extension);
+        Ok(sniff(&at)?.unwrap_or_else(|| FileType::from_extension(extension)))
+    }
+
+    /// Enters a file in the index that had the state `before` and was renamed to `name` since. Reads its first bytes.
+    pub(super) fn enter_renamed(
+        &self,
+        name: &str,
+        before: &FileState,
+        id: ImageId,
+    ) -> io::Result<()> {
+        let at = self.locate(name)?;
         let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse)?;
-        // Reading a device might never end.
-        if !file.metadata()?.is_file() {
-            return Ok(false);
+        let metadata = file.metadata()?;
+        let now = FileState::of_open(&metadata, self.file_system);
+        if !before.is_only_renamed(&now, SystemTime::now()) {
+            return Ok(());
         }
         let mut start = [0; START_LEN];
         let length = hash::read_at(&file, 0, &mut start)?;
-        let start = start.get(..length).unwrap_or_default();
-        Ok(FileType::sniff(start).is_some())
+        let contents = Contents {
+            id,
+            sniffed: FileType::sniff(start.get(..length).unwrap_or_default()),
+            incompressible_at: 0,
+        };
+        let stat = Stat::of(&metadata);
+        self.add_to_index((self.file_system.fingerprint(&stat, name.as_ref()), contents));
+        Ok(())
     }
 
     pub(super) fn read_id(
@@ -79,7 +107,7 @@ impl Inner {
         if !is_unchanged().map_err(failed)? {
             return Err(ReadError::Changed);
         }
-        let hashed = hash::hash(&file, &mut Vec::new(), stop)
+        let hashed = hash::hash(&file, &mut hash::buffer_for(state.length()), stop)
             .map_err(failed)?
             .ok_or(ReadError::Stopped)?;
         if hashed.length != state.length() || !is_unchanged().map_err(failed)? {
@@ -91,4 +119,16 @@ impl Inner {
             false => Err(ReadError::Changed),
         }
     }
+}
+
+/// The type by the first bytes of a regular file.
+fn sniff(at: &Located<'_>) -> io::Result<Option<FileType>> {
+    let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse)?;
+    // Reading a device might never end.
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut start = [0; START_LEN];
+    let length = hash::read_at(&file, 0, &mut start)?;
+    Ok(FileType::sniff(start.get(..length).unwrap_or_default()))
 }

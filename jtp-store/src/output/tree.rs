@@ -212,6 +212,13 @@ pub(super) fn is_cross_device(e: &io::Error) -> bool {
 
 /// Fails unless the name is a single component. // R5
 fn check_component(name: &str) -> io::Result<()> {
+    // Most names, by a look at their bytes: no separator, prefix or `.` alone. On Windows too.
+    let mut bytes = name.bytes();
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric();
+    let may_follow = |byte: u8| is_letter(byte) || matches!(byte, b'.' | b'-' | b'_');
+    if bytes.next().is_some_and(is_letter) && bytes.all(may_follow) {
+        return Ok(());
+    }
     let mut components = Path::new(name).components();
     match (components.next(), components.next()) {
         (Some(Component::Normal(only)), None) if only == name && !name.contains('\0') => Ok(()),

@@ -25,7 +25,14 @@ pub fn wait_for(store: &DirStore, wanted: impl Fn(&Catalog) -> bool) -> Duration
     while !wanted(&catalog) {
         match changes.wait_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
             Some(next) => catalog = next,
-            None => panic!("timed out; the catalog lists {:?}", names(&catalog)),
+            None => {
+                let names = names(&catalog);
+                let first = &names[..names.len().min(20)];
+                panic!(
+                    "timed out; the catalog lists {} images: {first:?}",
+                    names.len()
+                );
+            }
         }
     }
     begun.elapsed()
@@ -269,4 +276,31 @@ pub fn set_age(file: &Path, seconds: u64) {
         last_modification: time,
     };
     utimensat(CWD, file, &times, AtFlags::empty()).unwrap();
+}
+
+/// Runs `work` on a thread that may read only files whose mode allows it, even as root. Threads that it starts inherit
+/// this.
+#[cfg(target_os = "linux")]
+pub fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            set_capabilities(None, sets).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// Waits until a condition that no notification announces is true.
+#[track_caller]
+pub fn wait_until(mut wanted: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !wanted() {
+        assert!(begun.elapsed() < PATIENCE, "timed out");
+        // A loop without a pause would take the processor from the store.
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

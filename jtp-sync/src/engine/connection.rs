@@ -14,9 +14,10 @@ use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
+use super::flight::Flight;
 use super::race::{Either, race};
 use super::request::Request;
-use super::session::{Flight, Session};
+use super::session::Session;
 use super::workers::Workers;
 use crate::step::FetchFailure;
 
@@ -341,14 +342,14 @@ async fn receive<R: Runtime>(
     while let Some(incoming) = while_writing(images.next(), workers).await? {
         let image = incoming.image();
         response.current = Some(image.id);
-        let name = session.state().planner.name(image.id);
+        let server = response.server.clone();
+        let (mut flight, name) = Flight::begin(session, image.id, server);
         session.emit(&SyncEvent::Started {
             id: image.id,
             length: image.length,
             name: name.as_ref(),
         });
         let mut incoming = incoming.undecoded()?;
-        let mut flight = Flight::new(session, image.id, response.server.clone());
         workers.begin(image).await;
         // Sends earlier data to the threads while this image is being received.
         loop {

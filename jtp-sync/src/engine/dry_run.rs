@@ -110,12 +110,15 @@ impl Session {
     pub(super) fn compare(&self) -> Comparison {
         let mut comparison = Comparison::default();
         let state = self.state();
+        comparison.is_incomplete = !state.planner.is_complete();
+        let is_incomplete = comparison.is_incomplete;
         comparison.same = state.planner.compare(&mut |difference| {
             let count = match difference {
                 Difference::Missing { .. } => &mut comparison.missing,
                 Difference::Differs { .. } => &mut comparison.differs,
                 Difference::Renamed { .. } => &mut comparison.renamed,
-                Difference::Extra { name, .. } if !self.selection.selects_extra(name) => return,
+                Difference::Extra { .. } if is_incomplete => return,
+                Difference::Extra { name, .. } if !self.selects_extra(name) => return,
                 Difference::Extra { .. } => &mut comparison.extra,
             };
             *count += 1;

@@ -8,6 +8,7 @@ use jtp_core::{ImageFault, ImageId};
 use jtp_driver::client;
 use jtp_store::{FileName, OutputError};
 
+use crate::blocker::Blocker;
 use crate::change::{Change, Difference};
 use crate::mirror::NotDeleted;
 use crate::step::{ListReport, Reason, Totals};
@@ -63,6 +64,9 @@ pub enum SyncEvent<'a> {
         /// Why.
         error: &'a io::Error,
     },
+    /// Another client brings the folder in step, in this process or another one. The run waits until that ends, and scans the
+    /// folder then. Not with [`Fetch::All`](crate::Fetch::All).
+    FolderInUse,
     /// A LIST has arrived.
     Listed {
         /// What it contained.
@@ -146,6 +150,8 @@ pub enum SyncEvent<'a> {
         name: Option<&'a FileName>,
         /// Why, as far as the planner is concerned.
         reason: Reason,
+        /// What has its name, or that of one of its folders, if it is known.
+        blocker: Option<&'a Blocker>,
         /// What caused that, if it is known.
         cause: Option<&'a Cause>,
     },

@@ -111,7 +111,7 @@ impl<R: Runtime> Run<R> {
         single: bool,
         connected: &mut bool,
     ) -> Result<End, Error> {
-        let scan = self.start_scan(!self.is_known)?;
+        let scan = self.lock_and_scan(!self.is_known).await?;
         {
             let state = &mut *self.session.state();
             state.planner.retry_failed();
@@ -127,6 +127,9 @@ impl<R: Runtime> Run<R> {
         };
         self.list_time = self.runtime.now().saturating_duration_since(begun);
         if listed.is_ok() || received.entries > 0 {
+            if !self.lock_new_folder(scan.is_some()).await? {
+                return Ok(End::Again);
+            }
             self.end_list(received, scan).await?;
         }
         if let Err(error) = listed {
@@ -200,6 +203,8 @@ impl<R: Runtime> Run<R> {
             if let Some(error) = queue.error.take() {
                 return Err(error.into());
             }
+            // Everything is in step.
+            self.lock = None;
             let until = list_at.map_or(reconcile_at, |at| at.min(reconcile_at));
             let sleep = self.runtime.sleep_until(until);
             let session = Arc::clone(&self.session);

@@ -94,6 +94,7 @@ impl Session {
             .folder()
             .map_err(|error| Obstacle::Folder(error.into()))?;
         folder.move_to(name, state, id, into)?;
+        self.state().planner.backed_up();
         Ok(true)
     }
 
@@ -120,6 +121,7 @@ impl Session {
     /// Deletes the files that the last LIST does not account for, or reports why not. In a dry run it reports them. On a
     /// worker thread, when no other step is left.
     pub(super) fn delete_unlisted(&self, max: MaxDelete) -> Result<(), Error> {
+        self.state().planner.begin_deleting();
         let (unlisted, refused) = self.choose_unlisted(max);
         let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
         let mut emptied = std::mem::take(&mut self.state().emptied);
@@ -174,12 +176,20 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a file that the last LIST does not name would be selected. Reads its first bytes if its type matters.
+    pub(super) fn selects_extra(&self, name: &str) -> bool {
+        self.selection.selects_extra(name, || {
+            let folder = self.folder().ok()?;
+            folder.image_type(name).ok()
+        })
+    }
+
     /// The files to delete, and why they must not be deleted.
     fn choose_unlisted(&self, max: MaxDelete) -> (Vec<Unlisted>, Option<NotDeleted>) {
+        let mut unlisted = self.state().planner.unlisted();
+        unlisted.retain(|file| self.selects_extra(&file.name));
         let state = &*self.state();
         let planner = &state.planner;
-        let mut unlisted = planner.unlisted();
-        unlisted.retain(|file| self.selection.selects_extra(&file.name));
         let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
         let listed = u64::try_from(planner.len()).unwrap_or(u64::MAX);
         let selected = listed.saturating_sub(planner.totals().left_out.images);

@@ -14,11 +14,14 @@ mod connection;
 mod dry_run;
 mod error;
 mod event;
+mod exclusive;
+mod flight;
 mod follow;
 mod listing;
 mod mirror;
 mod moves;
 mod race;
+mod refusal;
 mod replicas;
 mod request;
 mod run;
@@ -150,7 +153,7 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// Files that the index knows are not read again, unless [`rehash`](FolderSyncBuilder::rehash) is set. Images in the
     /// folder that the server does not list count as different if the [selection](FolderSyncBuilder::select) would select
-    /// them: their type is that of their extension, and a selection by IDs selects none of them. A missing folder counts
+    /// them: their type is that of their first bytes, and a selection by IDs selects none of them. A missing folder counts
     /// as empty.
     ///
     /// ```no_run

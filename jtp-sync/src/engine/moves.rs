@@ -10,7 +10,7 @@ use super::error::Error;
 use super::event::{Cause, SyncEvent};
 use super::session::{Session, lock};
 use crate::inventory::FileKind;
-use crate::step::{Expect, Outcome, Reason, Step};
+use crate::step::{Expect, Outcome, Step};
 
 /// A step that moves an image.
 pub(super) struct Move {
@@ -116,7 +116,13 @@ impl Session {
         let id = planned.id;
         let outcome = match self.try_move(planned) {
             Ok(event) => {
-                self.state().planner.report(id, Outcome::Done);
+                {
+                    let state = &mut *self.state();
+                    if planned.from.is_none() {
+                        state.staged.remove(&id);
+                    }
+                    state.planner.report(id, Outcome::Done);
+                }
                 self.emit(&event);
                 return Ok(());
             }
@@ -157,21 +163,19 @@ impl Session {
             let Over::Allowed { replaces } = self.may_replace(folder, planned, &over)? else {
                 return Err(Obstacle::Stale);
             };
-            if !self.state().planner.is_current(id) {
-                return Err(Obstacle::Stale);
-            }
-            let staged = self.state().staged.get(&id).cloned();
+            let staged = {
+                let state = self.state();
+                let is_current = state.planner.is_current(id);
+                state.staged.get(&id).filter(|_| is_current).cloned()
+            };
             let Some(staged) = staged else {
                 return Err(Obstacle::Stale);
             };
             let staged = &mut *lock(&staged);
             let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
             let over = if backed_up { FileState::NOTHING } else { over };
-            match staged.place(to, &over) {
-                Err(_) if backed_up => return Err(Obstacle::Stale),
-                placed => placed?,
-            }
-            self.state().staged.remove(&id);
+            let placed = staged.place(to, &over);
+            self.placed_after_backup(to, backed_up, placed)?;
             return Ok(SyncEvent::Placed {
                 id,
                 name: to,
@@ -181,7 +185,7 @@ impl Session {
         };
         let source = look(folder, from)?;
         let is_own = source.is_same_file(&over);
-        if !self.holds(folder, from, &source, id)?
+        if !self.surely_holds(folder, from, &source, id)?
             || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
             || !self.state().planner.is_current(id)
         {
@@ -190,10 +194,9 @@ impl Session {
         let replaces = !is_own && !over.is_nothing();
         let backed_up = replaces && self.back_up_replaced(folder, planned, &over)?;
         let over = if backed_up { FileState::NOTHING } else { over };
-        match folder.rename(from, &source, to, &over) {
-            Err(_) if backed_up => return Err(Obstacle::Stale),
-            renamed => renamed?,
-        }
+        let renamed = folder.rename(from, &source, to, &over);
+        self.placed_after_backup(to, backed_up, renamed)?;
+        folder.index_renamed(to, &source, id);
         if self.mirror.is_some() && is_below(from) {
             self.state().emptied.insert(from.clone());
         }
@@ -203,6 +206,19 @@ impl Session {
             to,
             aside: planned.aside,
         })
+    }
+
+    /// If a file could not get a name whose file is in the backup folder now, the planner learns that the name is free.
+    fn placed_after_backup(
+        &self,
+        to: &FileName,
+        backed_up: bool,
+        placed: Result<(), MoveError>,
+    ) -> Result<(), Obstacle> {
+        if backed_up && placed.is_err() {
+            self.look_again(to.as_str()).map_err(Obstacle::Folder)?;
+        }
+        Ok(placed?)
     }
 
     /// Whether what has the new name is what the planner expects there. // R5 R8
@@ -269,8 +285,9 @@ impl Session {
         self.contains(folder, name, file, id)
     }
 
-    /// The same for a file that is lost if it contains something else. In a sub-folder it is read again in any case: the path
-    /// may lead to another old file since a folder was moved, which changes no time of the files in it.
+    /// The same directly before a file is moved, replaced or deleted. In a sub-folder its age proves nothing: the path may lead
+    /// to another old file since a folder was moved, which changes no time of the files in it. The index of the scan knows
+    /// the file by its inode, under whatever path; others are read again.
     pub(super) fn surely_holds(
         &self,
         folder: &OutputFolder,
@@ -278,9 +295,12 @@ impl Session {
         file: &FileState,
         id: ImageId,
     ) -> Result<bool, Obstacle> {
-        match is_below(name) {
-            true => self.contains(folder, name, file, id),
-            false => self.holds(folder, name, file, id),
+        if !is_below(name) {
+            return self.holds(folder, name, file, id);
+        }
+        match folder.known_id(file) {
+            Some(known) if known == id => Ok(true),
+            _ => self.contains(folder, name, file, id),
         }
     }
 
@@ -337,21 +357,6 @@ impl Session {
         let planner = &mut self.state().planner;
         planner.file_found(name, FileKind::Reserved);
         Ok(())
-    }
-
-    /// The planner has given up an image.
-    fn refused(&self, id: ImageId, reason: Reason) {
-        let (name, cause) = {
-            let state = &mut *self.state();
-            state.suspects.remove(&id);
-            (state.planner.name(id), state.causes.remove(&id))
-        };
-        self.emit(&SyncEvent::Refused {
-            id,
-            name: name.as_ref(),
-            reason,
-            cause: cause.as_ref(),
-        });
     }
 }
 

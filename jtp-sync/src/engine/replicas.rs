@@ -64,7 +64,8 @@ pub(super) fn fail_over<R: Runtime>(
     {
         let state = &mut *session.state();
         state.is_other_server = true;
-        state.server_changed = true;
+        // The run's first catalog may come from any of them.
+        state.server_changed |= !state.planner.is_empty();
     }
     if !is_reported {
         session.emit(&SyncEvent::ServerChanged {

@@ -33,6 +33,9 @@ pub(super) struct Run<R: Runtime> {
     pub(super) main: Connection<R>,
     connections: usize,
     pub(super) retries: u32,
+    /// Other clients wait while the folder is brought in step.
+    pub(super) locks: bool,
+    pub(super) lock: Option<jtp_store::FolderLock>,
     /// Whether the planner knows what the folder contains.
     pub(super) is_known: bool,
     /// Whether the server was reached.
@@ -51,6 +54,7 @@ impl<R: Runtime> Run<R> {
     ) -> Run<R> {
         let runtime = config.clients.runtime().clone();
         let client = config.clients.clone().build();
+        let read_only = session.read_only;
         let scan_mode = match (config.options.fetch(), config.rehash) {
             (Fetch::All, _) => jtp_store::ScanMode::Names,
             (_, true) => jtp_store::ScanMode::Rehash,
@@ -72,6 +76,9 @@ impl<R: Runtime> Run<R> {
             in_folders: config.options.folders(),
             connections: config.connections,
             retries: config.retries,
+            // With `Fetch::All` nothing that another client stores would be used.
+            locks: config.options.fetch() == Fetch::Missing && !read_only,
+            lock: None,
             is_known,
             is_connected: is_known,
             list_time: Duration::ZERO,
@@ -234,6 +241,7 @@ impl<R: Runtime> Run<R> {
         self.main.client.close().await;
         self.join_helpers().await;
         self.main.workers.stop();
+        self.lock = None;
         self.session.close_folder();
         match (self.session.take_failure(), result) {
             (Some(failure), _) => Err(failure),

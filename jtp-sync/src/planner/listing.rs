@@ -228,7 +228,8 @@ impl Planner {
         file_type: FileType,
         length: u32,
     ) -> Option<ImageId> {
-        if let Some(slot) = self.images.slot(id) {
+        let known = self.images.slot(id);
+        if let Some(slot) = known {
             self.set_length(slot, id, length);
             let names = &self.images.names;
             let same = names.listed(id) == Some(&*nfc(name));
@@ -237,6 +238,10 @@ impl Planner {
             }
             self.materialise(slot);
             self.restart_chain(slot);
+        }
+        if known.is_none() && self.images.names.is_unrelated(name) {
+            self.add_image(id, name, file_type, length);
+            return None;
         }
         let earlier = self
             .images
@@ -261,10 +266,18 @@ impl Planner {
             }
             self.name_is_shared(&folded);
         }
-        let is_new = self.images.slot(id).is_none();
+        match known {
+            Some(_) => self.images.names.add(id, name, file_type),
+            None => self.add_image(id, name, file_type, length),
+        }
+        earlier
+    }
+
+    /// Adds an image that is not known.
+    fn add_image(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
         self.images.names.add(id, name, file_type);
         self.images.extend();
-        if let Some(slot) = self.images.slot(id).filter(|_| is_new) {
+        if let Some(slot) = self.images.slot(id) {
             self.images.reset(slot);
             self.images.lengths[slot] = length;
             // A step of the image is still in progress, though the image was not listed meanwhile.
@@ -272,7 +285,6 @@ impl Planner {
                 self.images.states[slot] = State::Moving;
             }
         }
-        earlier
     }
 
     /// The image that has this safe name alone will have its ID as a suffix.

@@ -4,6 +4,7 @@ use jtp_core::{FileType, ImageId};
 use jtp_store::{FileName, fold_case};
 
 use super::{Planner, mark};
+use crate::files::Index;
 use crate::inventory::FileKind;
 use crate::options::{Fetch, Names};
 
@@ -14,8 +15,12 @@ impl Planner {
         let name = self.images.names.name(id, FileType::Other);
         if self.images.has(slot, mark::NUMBERED) {
             // Not in its folder: perhaps nothing can be written there. // W9
-            let flat = name.with_id(id).flattened(id, FileType::Other);
-            return self.numbered(&flat, id, true);
+            let suffixed = name.with_id(id);
+            let flat = suffixed.flattened(id, FileType::Other);
+            return match flat != suffixed && self.is_usable(&flat, id, true) {
+                true => flat,
+                false => self.numbered(&flat, id, true),
+            };
         }
         if self.images.has(slot, mark::DIVERTED) {
             return name.with_id(id);
@@ -45,17 +50,45 @@ impl Planner {
                 id,
                 FileType::Other,
             );
-            let is_own = |file| match self.files.kind(file) {
-                FileKind::Image(content) => own && content == id,
-                // With this ID in its name. It is read before it is replaced.
-                FileKind::Unread => own && self.options.fetch() == Fetch::All,
-                _ => false,
-            };
-            if self.is_unused(&name) || self.files.named(name.as_str()).is_some_and(is_own) {
+            if self.is_usable(&name, id, own) {
                 return name;
             }
             n += 1;
         }
+    }
+
+    /// Whether no file has the name, or, with `own`, one that contains the image or that was not read.
+    fn is_usable(&self, name: &FileName, id: ImageId, own: bool) -> bool {
+        let is_own = |file| match self.files.kind(file) {
+            FileKind::Image(content) => own && content == id,
+            // With this ID in its name. It is read before it is replaced.
+            FileKind::Unread => own && self.options.fetch() == Fetch::All,
+            _ => false,
+        };
+        self.is_unused(name) || self.files.named(name.as_str()).is_some_and(is_own)
+    }
+
+    /// The name that the image has unless something is in the way.
+    pub(crate) fn own_name(&self, id: ImageId) -> Option<FileName> {
+        self.images.slot(id)?;
+        Some(self.images.names.name(id, FileType::Other))
+    }
+
+    /// What the folder has in place of this image's file, or of one of its folders (`true`), and under which name, as far as
+    /// known.
+    pub(crate) fn blocker(&self, id: ImageId) -> Option<(String, FileKind, bool)> {
+        let name = self.own_name(id)?;
+        let is_free = |file: &Index, free: FileKind| self.files.kind(*file) == free;
+        let in_way = |name: &str, free| {
+            let mut files = self.files_like(name).into_iter();
+            files.find(|file| !is_free(file, free))
+        };
+        let described = |file, of_folder| (self.name_of(file), self.files.kind(file), of_folder);
+        let mut folders = name.folders();
+        if let Some(file) = folders.find_map(|folder| in_way(folder, FileKind::Folder)) {
+            return Some(described(file, true));
+        }
+        in_way(name.as_str(), FileKind::Image(id)).map(|file| described(file, false))
     }
 
     /// Gives the image its ID as a suffix, or a number after that if it has it. `false` if it has both.

@@ -20,7 +20,7 @@ impl Planner {
     }
 
     /// Those of them that a mirror may delete: not [left out](Planner::leave_out), and, unless their names are those that
-    /// the server lists, with a name that the selection `selects`. // R8
+    /// the server lists, files that the selection `selects`. // R8
     pub(crate) fn present_selected(&self, selects: impl Fn(&str) -> bool) -> u64 {
         let is_in = |slot, id| self.state(slot, id) != State::LeftOut;
         let plain = (0..self.images.names.slots())
@@ -100,8 +100,34 @@ impl Planner {
         }
     }
 
+    /// The files that the last LIST does not account for are about to be deleted.
+    pub(crate) fn begin_deleting(&mut self) {
+        self.totals.undeleted = 0;
+    }
+
     /// Files that the last LIST does not account for were not deleted.
     pub(crate) fn not_deleted(&mut self, files: u64) {
         self.totals.undeleted += files;
+    }
+
+    /// A file was moved to the backup folder.
+    pub(crate) fn backed_up(&mut self) {
+        self.totals.backed_up += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn files_that_were_not_deleted_are_those_of_the_last_attempt() {
+        let mut planner = Planner::new(Options::new());
+        for files in [7, 3] {
+            planner.begin_deleting();
+            planner.not_deleted(files);
+        }
+        assert_eq!(planner.totals().undeleted, 3);
     }
 }

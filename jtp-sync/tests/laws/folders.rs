@@ -146,7 +146,7 @@ fn w9_where_a_folder_cannot_be_the_image_has_its_id_in_the_folder_itself() {
         let files = [("d", kind), ("e", kind)];
         let listed = [("d⧸e⧸a.png", 1), ("b.png", 2)];
         let mut first = planner_of(Options::new(), &files, true, &listed);
-        let flat = format!("d⧸e⧸a-{}-1.png", id(1));
+        let flat = format!("d⧸e⧸a-{}.png", id(1));
         let mut taken = steps(&mut first);
         taken.sort();
         let place = format!("place 1 {flat}");

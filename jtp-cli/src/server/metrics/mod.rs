@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jtp_store::{DirStore, LeftOutReason};
 use jtp_tokio::Peer;
 use jtp_tokio::server::{Observer, RequestKind, RequestSummary, Server};
-use jtp_tokio::store::ImageStore;
 use metrics::{
     Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram, with_local_recorder,
@@ -22,6 +21,7 @@ use metrics_exporter_prometheus::{
 };
 use tokio::net::TcpListener;
 
+use super::source::Source;
 use super::status::{Phase, Status};
 use crate::exit::Failure;
 
@@ -55,7 +55,7 @@ fn failure(address: SocketAddr, error: &dyn std::fmt::Display) -> Failure {
 
 struct Sources {
     server: Server,
-    store: Arc<DirStore>,
+    store: Source,
     variant_cache_size: u64,
 }
 
@@ -134,12 +134,7 @@ impl Metrics {
     }
 
     /// What the page shows from now on.
-    pub(super) fn set_sources(
-        &self,
-        server: Server,
-        store: Arc<DirStore>,
-        variant_cache_size: u64,
-    ) {
+    pub(super) fn set_sources(&self, server: Server, store: Source, variant_cache_size: u64) {
         let _ = self.sources.set(Sources {
             server,
             store,
@@ -161,14 +156,16 @@ impl Metrics {
             counter!("jtp_index_read_bytes_total").absolute(progress.bytes);
             if let Some(sources) = self.sources.get() {
                 record_server(&sources.server);
-                record_store(sources);
+                if let Some(store) = sources.store.folder() {
+                    record_store(store, sources.variant_cache_size);
+                }
                 self.record_catalog(&sources.store);
             }
         });
         self.handle.render()
     }
 
-    fn record_catalog(&self, store: &DirStore) {
+    fn record_catalog(&self, store: &Source) {
         let catalog = store.catalog().snapshot();
         let mut size = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
         if size.generation != Some(catalog.generation()) {
@@ -208,8 +205,8 @@ fn record_server(server: &Server) {
     }
 }
 
-fn record_store(sources: &Sources) {
-    let counters = sources.store.counters();
+fn record_store(store: &DirStore, variant_cache_size: u64) {
+    let counters = store.counters();
     for (result, small, variants) in [
         (
             "hit",
@@ -225,13 +222,13 @@ fn record_store(sources: &Sources) {
         counter!("jtp_small_image_lookups_total", "result" => result).absolute(small);
         counter!("jtp_variant_cache_lookups_total", "result" => result).absolute(variants);
     }
-    let left_out = sources.store.left_out();
+    let left_out = store.left_out();
     for reason in LeftOutReason::ALL {
         let count = float(left_out.count(*reason));
         gauge!("jtp_files_left_out", "reason" => reason.as_str()).set(count);
     }
-    if let Some(cache) = sources.store.variant_cache() {
-        gauge!("jtp_variant_cache_max_bytes").set(float(sources.variant_cache_size));
+    if let Some(cache) = store.variant_cache() {
+        gauge!("jtp_variant_cache_max_bytes").set(float(variant_cache_size));
         if let Ok(used) = cache.used() {
             gauge!("jtp_variant_cache_bytes").set(float(used));
         }

@@ -11,7 +11,10 @@ use jtp_cli::exit::Exit;
 use jtp_cli::report::json::object;
 use jtp_core::{FileType, ImageFault, ImageId};
 use jtp_store::{FileName, OutputError};
-use jtp_sync::{Cause, Change, Difference, ListReport, NotDeleted, Reason, SyncEvent, Totals};
+use jtp_sync::{
+    Blocker, BlockerKind, Cause, Change, Difference, ListReport, NotDeleted, Reason, SyncEvent,
+    Totals,
+};
 
 use super::schema::Schema;
 
@@ -87,15 +90,27 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
             id,
             name: Some(&name),
             reason: Reason::CannotFetch,
+            blocker: None,
             cause: Some(&cause),
         });
     }
-    see(&SyncEvent::Refused {
-        id,
-        name: Some(&name),
-        reason: Reason::NameTaken,
-        cause: None,
-    });
+    let kinds = [
+        BlockerKind::File,
+        BlockerKind::Folder,
+        BlockerKind::Link,
+        BlockerKind::Device,
+    ];
+    for kind in kinds {
+        for reason in [Reason::NameTaken, Reason::NamesTaken] {
+            see(&SyncEvent::Refused {
+                id,
+                name: Some(&name),
+                reason,
+                blocker: Some(&Blocker::new("a", kind, true)),
+                cause: None,
+            });
+        }
+    }
     let error = jtp_driver::client::Error::Failed;
     see(&SyncEvent::Retrying {
         error: &error,
@@ -121,6 +136,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
         see(&SyncEvent::NotDeleted { files: 2, reason });
     }
     see(&SyncEvent::Watching);
+    see(&SyncEvent::FolderInUse);
     for change in changes(id, &name) {
         see(&SyncEvent::Change(&change));
     }

@@ -1,6 +1,7 @@
 //! `client --json`: the output of all jobs, compared with docs/json.md.
 
 mod events;
+mod failures;
 mod schema;
 
 use std::fs::{self, File};

@@ -13,7 +13,7 @@ use crate::fingerprint::Fingerprint;
 use crate::hash;
 use crate::ready::Ready;
 
-/// An open file that was found to be the indexed one. // S13
+/// An open file that was found to be the indexed one, and is too long to be read when it is opened. // S13
 pub(in crate::dir) struct FileBody {
     id: ImageId,
     file: File,
@@ -74,17 +74,6 @@ impl FileBody {
         if end >= self.fingerprint.size {
             if !self.fingerprint.is_of(&self.file, &self.name)? {
                 return Err(Failure::Changed);
-            }
-            if offset == 0 && BodyContext::keeps(read) {
-                // Bytes in memory are not read again: they are verified by their hash as well. // S13
-                if ImageId::of(read) != self.id {
-                    return Err(Failure::Changed);
-                }
-                // From memory, no change would be noticed any more that the metadata of the file do not show.
-                if !self.fingerprint.is_by_name() {
-                    self.context
-                        .keep_small(self.id, false, &self.fingerprint, read);
-                }
             }
         }
         Ok(read.len())

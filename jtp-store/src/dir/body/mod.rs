@@ -1,6 +1,7 @@
 //! Open images.
 
 mod file;
+mod memory;
 #[cfg(feature = "zstd")]
 mod variant;
 
@@ -17,6 +18,7 @@ use super::record::Name;
 use super::small::SmallImages;
 use crate::fingerprint::Fingerprint;
 pub(super) use file::FileBody;
+pub(super) use memory::{MemoryBody, is_read_at_once, read_at_once};
 #[cfg(feature = "zstd")]
 pub(super) use variant::VariantBody;
 
@@ -53,13 +55,14 @@ impl BodyContext {
         Some(bytes)
     }
 
-    /// Whether an image of these bytes is small enough to be kept in memory.
-    fn keeps(bytes: &[u8]) -> bool {
-        bytes.len() <= SmallImages::MAX_LENGTH
-    }
-
     /// Keeps the verified bytes of an image in memory if it is small.
-    fn keep_small(&self, id: ImageId, is_compressed: bool, source: &Fingerprint, bytes: &[u8]) {
+    pub(super) fn keep_small(
+        &self,
+        id: ImageId,
+        is_compressed: bool,
+        source: &Fingerprint,
+        bytes: &Bytes,
+    ) {
         self.small_images.put(id, is_compressed, source, bytes);
     }
 

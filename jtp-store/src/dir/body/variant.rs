@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use jtp_core::{ImageHasher, ImageId};
 use jtp_driver::store::{BlockingBody, StoreError};
 
@@ -11,6 +12,7 @@ use super::{BodyContext, window};
 use crate::dir::failure::Failure;
 use crate::dir::message::Message;
 use crate::dir::record::Name;
+use crate::dir::small::SmallImages;
 use crate::fingerprint::Fingerprint;
 use crate::hash;
 use crate::ready::Ready;
@@ -107,8 +109,9 @@ impl VariantBody {
             if hashed.hasher.id().0 != self.digest.checksum {
                 return Err(Failure::Changed);
             }
-            if offset == 0 {
-                self.context.keep_small(self.id, true, &self.source, read);
+            if offset == 0 && read.len() <= SmallImages::MAX_LENGTH {
+                let bytes = Bytes::copy_from_slice(read);
+                self.context.keep_small(self.id, true, &self.source, &bytes);
             }
         }
         Ok(read.len())

@@ -3,6 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::dir::index::Index;
+use crate::dir::pool::Outcome;
 use crate::dir::quiet::Quiet;
 use crate::dir::select::Naming;
 use crate::fingerprint::Fingerprint;
@@ -23,6 +24,7 @@ impl Harness {
         let mut tracker = Tracker::new(
             Arc::clone(&index),
             Arc::default(),
+            Emptied::default(),
             InitialIndex::new(None, ready),
         );
         let now = Instant::now();
@@ -88,6 +90,65 @@ fn read(id: u64) -> Outcome {
     }
 }
 
+/// The outcome for an empty file with that inode.
+fn read_empty(inode: u64) -> Outcome {
+    let mut outcome = read(inode);
+    if let Outcome::Read {
+        fingerprint,
+        length,
+        contents,
+        ..
+    } = &mut outcome
+    {
+        (fingerprint.size, *length, contents.id) = (0, 0, ImageId::of(b""));
+    }
+    outcome
+}
+
+#[test]
+fn an_image_that_becomes_empty_is_unlisted_and_is_not_listed_as_an_empty_one() {
+    let mut harness = Harness::new();
+    let (file, moved, other) = (name("a.png"), name("moved.png"), name("other.png"));
+    let Outcome::Read { fingerprint, .. } = read_empty(7) else {
+        unreachable!();
+    };
+    for is_noticed_early in [true, false] {
+        harness.list(&file, 7);
+        harness.task_after(&file, FileEvent::Completed);
+        if is_noticed_early {
+            let wait = Duration::from_millis(100);
+            harness.examined(&file, Outcome::Unsettled { fingerprint, wait });
+            assert!(harness.listed().is_empty());
+            harness.task(&file);
+        }
+        harness.examined(&file, read_empty(7));
+        assert!(harness.listed().is_empty());
+        let refusal = harness.tracker.refusals().get(&file).unwrap();
+        assert_eq!(refusal.kind, LeftOutReason::Emptied);
+        assert!(
+            harness
+                .tracker
+                .take_learned()
+                .iter()
+                .all(|(print, _)| print.size > 0),
+            "the next run would list it"
+        );
+    }
+    // It is moved; another file was always empty.
+    harness.task_after(&file, FileEvent::Removed);
+    harness.examined(&file, Outcome::Missing);
+    harness.task_after(&moved, FileEvent::Completed);
+    harness.examined(&moved, read_empty(7));
+    assert!(harness.tracker.refusals().get(&moved).is_some());
+    harness.task_after(&other, FileEvent::Created);
+    harness.examined(&other, read_empty(8));
+    assert_eq!(harness.listed(), [Arc::clone(&other)]);
+    // It has contents again.
+    harness.list(&moved, 7);
+    assert_eq!(harness.listed().len(), 2);
+    assert!(harness.tracker.refusals().get(&moved).is_none());
+}
+
 #[test]
 fn n1_a_renamed_file_stays_in_the_index_under_either_name() {
     let mut harness = Harness::new();
@@ -99,14 +160,35 @@ fn n1_a_renamed_file_stays_in_the_index_under_either_name() {
         .add_event(&new, FileEvent::Completed, harness.now);
     harness.examined(&old, Outcome::Missing);
     let now = harness.now;
-    harness.tracker.expire_removed(now);
+    harness.tracker.expire_removed(now, None);
     assert_eq!(harness.listed(), [Arc::clone(&old)], "a check is due soon");
     harness.task(&new);
     // The old name does not count as another file with the ID.
     harness.examined(&new, read(7));
     let now = harness.now;
-    harness.tracker.expire_removed(now);
+    harness.tracker.expire_removed(now, None);
     assert_eq!(harness.listed(), [new]);
+}
+
+#[test]
+fn n1_w9_a_missing_file_stays_listed_until_changed_folders_were_scanned_once() {
+    let mut harness = Harness::new();
+    let file = name("album/a.png");
+    harness.list(&file, 7);
+    let last_scan = harness.now;
+    harness.task_after(&file, FileEvent::Suspected);
+    harness.examined(&file, Outcome::Missing);
+    let removed = harness.now;
+    harness.now += Duration::from_secs(60);
+    let now = harness.now;
+    harness.tracker.expire_removed(now, Some(last_scan));
+    assert_eq!(harness.listed(), [Arc::clone(&file)]);
+    assert_eq!(harness.tracker.next_due(Some(last_scan)), None);
+    // Folders change all the time.
+    harness
+        .tracker
+        .expire_removed(now, Some(removed + Duration::from_millis(1)));
+    assert!(harness.listed().is_empty());
 }
 
 #[test]
@@ -124,7 +206,7 @@ fn s4_a_file_with_the_id_of_another_is_compared_and_retried_when_that_one_is_rem
     harness.task_after(&one, FileEvent::Removed);
     harness.examined(&one, Outcome::Missing);
     let now = harness.now;
-    harness.tracker.expire_removed(now);
+    harness.tracker.expire_removed(now, None);
     assert!(harness.listed().is_empty());
     harness.task(&other);
     harness.examined(&other, read(7));
@@ -140,7 +222,7 @@ fn a_postponed_check_keeps_the_file_listed_and_is_repeated() {
     let wait = Duration::from_secs(1);
     harness.examined(&file, Outcome::Postponed { wait });
     assert_eq!(harness.listed(), [Arc::clone(&file)]);
-    assert_eq!(harness.tracker.next_due(), Some(harness.now + wait));
+    assert_eq!(harness.tracker.next_due(None), Some(harness.now + wait));
     harness.now += wait;
     harness.task(&file);
 }
@@ -190,7 +272,7 @@ fn a_file_open_for_writing_is_checked_again_until_it_is_closed() {
     harness.examined(&file, Outcome::OpenForWriting { fingerprint });
     assert!(harness.listed().is_empty());
     for _ in 0..1000 {
-        let due = harness.tracker.next_due().unwrap();
+        let due = harness.tracker.next_due(None).unwrap();
         assert!(due - harness.now <= Duration::from_millis(500));
         harness.now = due;
         let task = harness.task(&file);

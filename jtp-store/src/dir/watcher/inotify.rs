@@ -18,9 +18,11 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
+use super::mount_table::MountTable;
 use super::{EventSink, WatchEvent};
 use crate::dir::record::Name;
 use crate::dir::schedule::FileEvent;
+use crate::dir::scope::Scope;
 use crate::dir::select::Naming;
 use crate::dir::tree::join;
 
@@ -45,12 +47,14 @@ impl Inotify {
         let root = add_watch(&queue, dir, path, WatchFlags::empty())?;
         let queue = Arc::new(queue);
         let tree = (naming == Naming::Tree).then(|| Arc::new(Mutex::new(Watches::new(root))));
+        let mounts = tree.is_some().then(|| MountTable::open(dir));
+        let mounts = mounts.and_then(Result::ok);
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let thread = thread::Builder::new()
             .name("jtp-watcher".to_owned())
             .spawn({
                 let (queue, tree, woken) = (Arc::clone(&queue), tree.clone(), Arc::clone(&wake));
-                move || listen(&queue, tree.as_deref(), &woken, &sink)
+                move || listen(&queue, tree.as_deref(), mounts, &woken, &sink)
             })?;
         Ok(Inotify {
             queue,
@@ -79,9 +83,9 @@ impl Inotify {
         }
     }
 
-    pub(super) fn end_scan(&self) {
+    pub(super) fn end_scan(&self, scope: &Scope) {
         if let Some(tree) = &self.tree {
-            for watch in lock(tree).take_stale() {
+            for watch in lock(tree).take_stale(scope) {
                 let _ = inotify::remove_watch(&self.queue, watch);
             }
         }
@@ -137,11 +141,12 @@ impl Watches {
         self.folders.insert(watch, (path, self.scan));
     }
 
-    /// Removes the folders that the current scan did not find, and returns their watches.
-    fn take_stale(&mut self) -> Vec<i32> {
+    /// Removes the folders that the current scan covers and did not find, and returns their watches.
+    fn take_stale(&mut self, scope: &Scope) -> Vec<i32> {
         let scan = self.scan;
-        let is_stale =
-            |(watch, (_, found)): (&i32, &(Name, u64))| (*found < scan).then_some(*watch);
+        let is_stale = |(watch, (path, found)): (&i32, &(Name, u64))| {
+            (*found < scan && scope.has_folder(path)).then_some(*watch)
+        };
         let stale: Vec<i32> = self.folders.iter().filter_map(is_stale).collect();
         for watch in &stale {
             self.folders.remove(watch);
@@ -162,9 +167,10 @@ impl Watches {
         let is_hidden = || name.is_some_and(|name| name.first() == Some(&b'.'));
         if watch == self.root {
             // What concerns the folder itself has no name.
-            return match flags.contains(ReadFlags::ISDIR) && name.is_some() {
-                true => (!is_hidden()).then_some(WatchEvent::Folders),
-                false => translate(flags, name),
+            return match name.filter(|_| flags.contains(ReadFlags::ISDIR)) {
+                Some(_) if is_hidden() => None,
+                Some(name) => Some(WatchEvent::Folder(Name::from(OsStr::from_bytes(name)))),
+                None => translate(flags, name),
             };
         }
         // Of a watch that was removed, events may still be in the queue.
@@ -173,12 +179,15 @@ impl Watches {
             return None;
         }
         let of_folder = ReadFlags::UNMOUNT | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF;
-        if flags.contains(ReadFlags::IGNORED) {
-            self.folders.remove(&watch);
-            return Some(WatchEvent::Folders);
-        }
-        if flags.intersects(of_folder | ReadFlags::ISDIR) {
-            return Some(WatchEvent::Folders);
+        if flags.intersects(of_folder | ReadFlags::ISDIR | ReadFlags::IGNORED) {
+            let path = match name.filter(|_| !flags.intersects(of_folder)) {
+                Some(name) => Name::from(join(folder, OsStr::from_bytes(name))),
+                None => Name::clone(folder),
+            };
+            if flags.contains(ReadFlags::IGNORED) {
+                self.folders.remove(&watch);
+            }
+            return Some(WatchEvent::Folder(path));
         }
         match translate(flags, name)? {
             WatchEvent::File(name, event) => {
@@ -198,21 +207,36 @@ impl Drop for Inotify {
     }
 }
 
-fn listen(queue: &OwnedFd, tree: Option<&Mutex<Watches>>, wake: &OwnedFd, sink: &EventSink) {
+fn listen(
+    queue: &OwnedFd,
+    tree: Option<&Mutex<Watches>>,
+    mut mounts: Option<MountTable>,
+    wake: &OwnedFd,
+    sink: &EventSink,
+) {
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
     let mut reader = Reader::new(queue, &mut buffer);
     loop {
-        let mut fds = [
-            PollFd::new(queue, PollFlags::IN),
+        let mut fds = vec![
             PollFd::new(wake, PollFlags::IN),
+            PollFd::new(queue, PollFlags::IN),
         ];
+        let table = mounts.as_ref();
+        fds.extend(table.map(|table| PollFd::new(table, PollFlags::PRI)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
         }
-        let [_, woken] = &fds;
-        if !woken.revents().is_empty() {
+        let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        if is_ready(0) {
             return;
+        }
+        let have_mounts_changed = is_ready(2);
+        let changed = mounts.as_mut().filter(|_| have_mounts_changed);
+        for path in changed.map(MountTable::changes).unwrap_or_default() {
+            if !sink(WatchEvent::Folder(path)) {
+                return;
+            }
         }
         loop {
             let event = match reader.next() {
@@ -269,6 +293,7 @@ fn translate(flags: ReadFlags, name: Option<&[u8]>) -> Option<WatchEvent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dir::scope::Folders;
 
     const ROOT: i32 = 1;
     const SUB: i32 = 2;
@@ -298,18 +323,24 @@ mod tests {
         // The folder was moved; the kernel keeps the watch.
         watches.scan += 1;
         watches.put(SUB, Name::from(OsStr::new("c")));
-        assert!(watches.take_stale().is_empty());
+        assert!(watches.take_stale(&Scope::Whole).is_empty());
         assert_eq!(closed(&mut watches, SUB).unwrap(), "c/x.png");
-        // A scan did not find it.
+        // A scan of another folder did not find it, then one of its own.
+        let scope =
+            |path: &str| Scope::Below(Folders::new([Name::from(OsStr::new(path))].into_iter()));
         watches.scan += 1;
-        assert_eq!(watches.take_stale(), [SUB]);
+        assert!(watches.take_stale(&scope("b")).is_empty());
+        assert_eq!(watches.take_stale(&scope("c")), [SUB]);
         assert_eq!(closed(&mut watches, SUB), None);
     }
 
     #[test]
-    fn w9_changes_of_folders_that_are_not_hidden_lead_to_a_scan_of_the_tree() {
-        let is_scan = |event| matches!(event, Some(WatchEvent::Folders));
-        for watch in [ROOT, SUB] {
+    fn w9_changes_of_folders_that_are_not_hidden_lead_to_a_scan_of_them() {
+        let folder = |event: Option<WatchEvent>| match event {
+            Some(WatchEvent::Folder(path)) => path.to_str().map(str::to_owned),
+            _ => None,
+        };
+        for (watch, path) in [(ROOT, "new"), (SUB, "a/b/new")] {
             for change in [
                 ReadFlags::CREATE,
                 ReadFlags::MOVED_FROM,
@@ -318,7 +349,8 @@ mod tests {
                 ReadFlags::ATTRIB,
             ] {
                 let flags = change | ReadFlags::ISDIR;
-                assert!(is_scan(watches().translate(watch, flags, Some(b"new"))));
+                let event = watches().translate(watch, flags, Some(b"new"));
+                assert_eq!(folder(event).as_deref(), Some(path));
                 assert!(watches().translate(watch, flags, Some(b".new")).is_none());
             }
         }
@@ -327,10 +359,12 @@ mod tests {
             ReadFlags::DELETE_SELF,
             ReadFlags::UNMOUNT,
         ] {
-            assert!(is_scan(watches().translate(SUB, flags, None)));
+            let event = watches().translate(SUB, flags, None);
+            assert_eq!(folder(event).as_deref(), Some("a/b"));
         }
         let mut watches = watches();
-        assert!(is_scan(watches.translate(SUB, ReadFlags::IGNORED, None)));
+        let event = watches.translate(SUB, ReadFlags::IGNORED, None);
+        assert_eq!(folder(event).as_deref(), Some("a/b"));
         assert!(watches.translate(SUB, ReadFlags::IGNORED, None).is_none());
     }
 

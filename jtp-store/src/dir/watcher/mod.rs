@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod inotify;
+#[cfg(target_os = "linux")]
+mod mount_table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use cap_std::fs::Dir;
 
 use super::record::Name;
 use super::schedule::FileEvent;
+use super::scope::Scope;
 use super::select::Naming;
 #[cfg(target_os = "linux")]
 use crate::lease;
@@ -24,8 +27,8 @@ use rustix::io::Errno;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(super) enum WatchEvent {
     File(Name, FileEvent),
-    /// A sub-folder was created, moved, removed or changed. // W9
-    Folders,
+    /// The sub-folder of that path was created, moved, removed or changed. // W9
+    Folder(Name),
     /// Events were lost, or concern the folder itself.
     Rescan,
     /// There will be no more events.
@@ -150,21 +153,24 @@ impl Watcher {
     #[allow(clippy::unused_self)]
     pub(super) fn watch(&self, _: &Dir, _: &Name) {}
 
-    /// A scan begins, which watches each sub-folder.
-    pub(super) fn begin_scan(&self) {
-        self.incomplete.store(false, Ordering::Relaxed);
+    /// A scan begins, which watches each sub-folder that it covers.
+    pub(super) fn begin_scan(&self, scope: &Scope) {
+        if scope.is_whole() {
+            self.incomplete.store(false, Ordering::Relaxed);
+        }
         #[cfg(target_os = "linux")]
         if let Some(inotify) = &self.inotify {
             inotify.begin_scan();
         }
     }
 
-    /// The scan is complete: folders that it did not find are not watched any more.
-    pub(super) fn end_scan(&self) {
+    /// The scan is complete: folders that it covers and did not find are not watched any more.
+    #[cfg_attr(not(target_os = "linux"), allow(clippy::unused_self, unused_variables))]
+    pub(super) fn end_scan(&self, scope: &Scope) {
         #[cfg(target_os = "linux")]
         {
             if let Some(inotify) = &self.inotify {
-                inotify.end_scan();
+                inotify.end_scan(scope);
             }
             if self.is_complete() {
                 // If watches are missing one day, the log has to say so.

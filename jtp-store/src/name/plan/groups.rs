@@ -4,17 +4,25 @@ use std::hash::BuildHasher;
 
 use jtp_core::FileType;
 
-use super::{NONE, NamePlan, index, make_name};
+use super::super::fold_case;
+use super::{NONE, NamePlan, PLAIN, index, make_name};
 
 impl NamePlan {
     pub(super) fn fold_hash(&self, slot: u32) -> u64 {
-        self.hasher.hash_one(&*self.safe_name(slot).folded())
+        self.hasher.hash_one(&*fold_case(&self.safe_text(slot)))
     }
 
     /// The first image of the group with this fold.
     pub(super) fn group(&self, folded: &str) -> Option<u32> {
-        let is = |slot: &u32| *self.safe_name(*slot).folded() == *folded;
-        self.groups.find(self.hasher.hash_one(folded), is).copied()
+        self.group_hashed(self.hasher.hash_one(folded), folded)
+    }
+
+    fn group_hashed(&self, hash: u64, folded: &str) -> Option<u32> {
+        let is = |slot: &u32| match self.is_plain(*slot) {
+            true => self.listed_name(*slot).eq_ignore_ascii_case(folded),
+            false => *self.safe_name(*slot).folded() == *folded,
+        };
+        self.groups.find(hash, is).copied()
     }
 
     pub(super) fn first_listed(&self, name: &str) -> Option<u32> {
@@ -42,17 +50,21 @@ impl NamePlan {
     }
 
     pub(super) fn join_group(&mut self, slot: u32) {
-        let safe = self.safe_name(slot);
-        let folded = safe.folded();
+        let safe = self.safe_text(slot);
+        let folded = fold_case(&safe);
         let hash = self.hasher.hash_one(&*folded);
-        let Some(first) = self.group(&folded) else {
+        let Some(first) = self.group_hashed(hash, &folded) else {
             let in_folders = self.folders.is_some();
             let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
             let rehash = |slot: &u32| {
                 let (ids, names, arena, hasher) = plan;
                 let (id, at) = (ids[index(*slot)], names[index(*slot)]);
-                let file_type = FileType::from_code(arena.tag(at));
-                let safe = make_name(in_folders, arena.name(at), id, file_type);
+                let (tag, name) = (arena.tag(at), arena.name(at));
+                if tag & PLAIN != 0 {
+                    return hasher.hash_one(&*fold_case(name));
+                }
+                let file_type = FileType::from_code(tag);
+                let safe = make_name(in_folders, name, id, file_type);
                 hasher.hash_one(&*safe.folded())
             };
             self.groups.insert_unique(hash, slot, rehash);

@@ -1,6 +1,10 @@
-//! Checks that the man pages in `man/` and the shell completions in `completions/` match the command line definitions.
+//! Checks that the man pages in `man/`, the shell completions in `completions/`, and the tables of options in README.md
+//! and `docs/` match the command line definitions.
 //! `UPDATE=1 cargo test -p jtp-cli --test generated` regenerates them.
 
+mod tables;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,14 +65,39 @@ fn man_pages_are_up_to_date() {
     for command in programs() {
         let page = man_page(&command);
         for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-            let name = match arg.get_long() {
-                Some(long) => format!("\\-\\-{}", long.replace('-', "\\-")),
-                None => arg.get_value_names().unwrap()[0].to_string(),
-            };
+            let name = tables::label(arg).replace('-', "\\-");
             assert!(page.contains(&name), "{name}");
         }
         check(&format!("man/{}.1", command.get_name()), page.as_bytes());
     }
+}
+
+#[test]
+fn option_tables_are_up_to_date_and_contain_every_option() {
+    let programs = programs();
+    let mut listed = BTreeSet::new();
+    for path in pages() {
+        let page = fs::read_to_string(&path).unwrap();
+        let (filled, options) = tables::fill(&page, &programs);
+        listed.extend(options);
+        check(path.to_str().unwrap(), filled.as_bytes());
+    }
+    for program in &programs {
+        for arg in program.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let option = format!("{} {}", program.get_name(), tables::label(arg));
+            assert!(listed.contains(&option), "no table contains {option}");
+        }
+    }
+}
+
+/// README.md and the pages in `docs/`.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let mut pages: Vec<PathBuf> = docs.map(|file| file.unwrap().path()).collect();
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.push(root.join("README.md"));
+    pages
 }
 
 /// Renders a man page. The text after the options in `--help` becomes the sections EXAMPLES, NOTES and EXIT STATUS.

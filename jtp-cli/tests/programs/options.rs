@@ -1,0 +1,309 @@
+//! Each option of both programs has a test that runs a program with it, and a value that is rejected.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Arg, Command, CommandFactory};
+use jtp_cli::client_args::ClientArgs;
+use jtp_cli::server_args::ServerArgs;
+
+use crate::support::{CLIENT, Process, SERVER, TestDir, random_image, wait_until};
+
+/// The program, the option as the test passes it, and the file and the function of the test. `tests/` are the tests of
+/// the whole workspace, which run the same programs.
+const TESTS: &str = "
+client ADDR                     replicas                 server_is_named_in_each_form
+client --addr                   failures                 connect_failure_exits_4_and_creates_no_folder
+client --backup-dir             mirror                   backup_dir_keeps_what_is_deleted_and_replaced
+client --batch                  fetching                 batch_fetches_only_missing_images
+client --cert                   tls                      t1_certificates_are_verified
+client --check                  planning                 check_prints_the_differences_and_exits_with_0_or_3
+client --checksum               caching                  client_trusts_its_index_without_checksum_flag
+client --connect-timeout        replicas                 server_is_named_by_its_ipv6_address
+client --dry-run                planning                 dry_run_prints_a_line_for_each_change_and_changes_nothing
+client --exclude                selecting                only_selected_images_are_fetched_and_listed_in_each_mode
+client --flat                   folders                  w9_flat_keeps_all_images_in_one_folder
+client --get                    selecting                only_selected_images_are_fetched_and_listed_in_each_mode
+client --help                   usage                    help_has_groups_defaults_and_examples
+client --identity               identity                 t7_exactly_the_listed_clients_are_admitted
+client --include                selecting                only_selected_images_are_fetched_and_listed_in_each_mode
+client --json                   json/mod                 a_fetch_reports_each_image_and_its_summary
+client --keep-alive             failures                 s15_rate_limited_requests_are_retried_then_exit_7
+client --keep-existing          mirror                   keep_existing_replaces_no_file
+client --list                   fetching                 list_prints_one_line_per_image_and_fetches_nothing
+client --long                   selecting                list_is_sorted_and_printed_long
+client --max-delete             mirror                   shrunken_or_wrong_source_deletes_nothing
+client --max-image-size         failures                 r4_an_image_over_the_size_limit_fails_alone
+client --max-time               selecting                limits_of_the_job_go_by_the_selected_images
+client --max-total-size         selecting                limits_of_the_job_go_by_the_selected_images
+client --mirror                 mirror                   mirror_follows_renames_and_removals_while_it_watches
+client --no-tcp-nodelay         fetching                 all_connection_options_fetch_the_same_images
+client --no-tls                options                  no_tls_after_tls_uses_plain_tcp
+client --out                    fetching                 all_connection_options_fetch_the_same_images
+client --parallel               fetching                 all_connection_options_fetch_the_same_images
+client --pin                    trust                    t7_pinned_key_replaces_certificate_name_and_dates
+client --pipeline               fetching                 all_connection_options_fetch_the_same_images
+client --quiet                  fetching                 all_connection_options_fetch_the_same_images
+client --repeat                 fetching                 all_connection_options_fetch_the_same_images
+client --retries                failures                 r6_early_close_is_retried_then_exits_4
+client --server-name            tls                      t1_certificates_are_verified
+client --show-identity          identity                 t7_identity_is_created_once_with_mode_0600
+client --sort                   selecting                list_is_sorted_and_printed_long
+client --timeout                failures                 r6_early_close_is_retried_then_exits_4
+client --tls                    tls                      t1_certificates_are_verified
+client --type                   selecting                only_selected_images_are_fetched_and_listed_in_each_mode
+client -v                       failures                 r6_verbose_client_logs_why_it_tries_again
+client --version                usage                    help_has_groups_defaults_and_examples
+client --watch                  replicas                 n5_a_watcher_of_several_servers_misses_nothing
+server --allow-plain            server                   startup_log_names_images_address_and_transport
+server --bind                   server                   bind_errors_are_reported_before_images_are_read
+server --cache-dir              caching                  server_trusts_its_index_without_checksum_flag
+server --cache-size             options                  cache_size_0_writes_no_compressed_images
+server --cert                   certificates             server_says_why_a_key_cannot_be_used
+server --checksum               caching                  server_trusts_its_index_without_checksum_flag
+server --clients                identity                 t7_exactly_the_listed_clients_are_admitted
+server --compression-threshold  server                   only_and_compression_options_apply
+server --drain-timeout          service_manager          readiness_and_stop_are_notified
+server --exclude                left_out                 the_last_pattern_that_matches_decides_and_only_applies_as_well
+server --help                   usage                    help_has_groups_defaults_and_examples
+server --images                 server                   missing_images_folder_is_named_in_the_error
+server --include                left_out                 the_last_pattern_that_matches_decides_and_only_applies_as_well
+server --keep-alive-timeout     options                  keep_alive_timeout_closes_an_idle_connection
+server --key                    certificates             server_says_why_a_key_cannot_be_used
+server --log-format             logging                  json_log_has_one_object_a_line_with_fields_and_spans
+server --max-connections        tests/hostile/floods     connections_over_the_limit_are_closed_at_accept
+server --max-connections-per-ip tests/hostile/floods     flood_from_one_address_does_not_affect_others
+server --max-handshakes         tests/hostile/handshakes t8_handshakes_that_wait_for_their_client_delay_no_other
+server --max-watchers           tests/hostile/watchers   t8_over_the_limit_the_address_with_the_most_watchers_loses_its_oldest
+server --metrics                metrics                  page_has_counters_histograms_catalog_and_caches
+server --no-sandbox             confined                 server_reports_that_it_is_not_confined
+server --no-tcp-nodelay         options                  watch_of_the_server_overrides_no_watch
+server --no-tls                 caching                  server_trusts_its_index_without_checksum_flag
+server --no-watch               watching                 s10_a_server_without_watch_is_an_error
+server --only                   server                   only_and_compression_options_apply
+server --proxy-protocol         proxy_protocol           connections_of_listed_proxies_need_a_header_and_are_logged_by_its_address
+server --rate-limit             failures                 s15_rate_limited_requests_are_retried_then_exit_7
+server --rate-limit-window      failures                 s15_rate_limited_requests_are_retried_then_exit_7
+server --recursive              recursive                w9_a_tree_is_shared_and_made_again_by_the_client
+server --require-tls            tls                      t2_plain_client_of_a_tls_server_is_pointed_to_tls_flag
+server -v                       left_out                 a_folder_of_year_folders_is_told_how_to_be_shared
+server --version                usage                    help_has_groups_defaults_and_examples
+server --watch                  options                  watch_of_the_server_overrides_no_watch
+server --watch-interval         recursive                w9_changes_are_noticed_with_events_with_an_interval_and_confined
+";
+
+/// The program, its exit code, and the option with a value that it rejects. An option without a value rejects any value.
+const REJECTED: &str = "
+client 2 http://host
+client 2 --addr host:99999
+client 2 --backup-dir output
+client 5 --cert missing.pem --tls
+client 2 --connect-timeout -1
+client 2 --exclude {a
+client 2 --get 123
+client 5 --identity images
+client 2 --include [
+client 2 --max-delete 101% --mirror
+client 2 --max-image-size 4GiB
+client 2 --max-time soon
+client 2 --max-total-size big
+client 8 --out images/a.png
+client 2 --parallel 33
+client 2 --pin sha256:00
+client 2 --repeat 0
+client 2 --retries -1
+client 5 --server-name no/name --tls
+client 2 --sort date --list
+client 2 --timeout x
+client 2 --type tiff
+server 2 --bind host:x
+server 2 --cache-dir
+server 2 --cache-size big
+server 1 --cert images --key key.pem
+server 1 --clients missing.txt
+server 2 --compression-threshold 1.5
+server 2 --drain-timeout later
+server 2 --exclude [
+server 1 --images missing
+server 2 --include {a
+server 2 --keep-alive-timeout soon
+server 1 --key images --cert cert.pem
+server 2 --log-format xml
+server 2 --max-connections x
+server 2 --max-connections-per-ip -1
+server 2 --max-handshakes many
+server 2 --max-watchers 1.5
+server 2 --metrics localhost
+server 2 --only
+server 2 --proxy-protocol 0.0.0.0/0
+server 2 --rate-limit many
+server 2 --rate-limit-window -1
+server 2 --watch-interval often
+";
+
+fn programs() -> [Command; 2] {
+    [ClientArgs::command(), ServerArgs::command()].map(|mut command| {
+        // Adds `--help` and `--version`.
+        command.build();
+        command
+    })
+}
+
+/// The names of an option on the command line.
+fn names(arg: &Arg) -> Vec<String> {
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    let mut names: Vec<String> = long.into_iter().chain(short).collect();
+    if names.is_empty() {
+        names.push(arg.get_value_names().unwrap()[0].to_string());
+    }
+    names
+}
+
+/// The text of a function of a test file, which must be a test.
+fn test_function<'a>(text: &'a str, name: &str) -> &'a str {
+    let start = text
+        .find(&format!("\n#[test]\nfn {name}() {{\n"))
+        .unwrap_or_else(|| panic!("no test {name}"));
+    let body = &text[start..];
+    &body[..body.find("\n}\n").unwrap()]
+}
+
+#[test]
+fn each_option_has_a_test_that_uses_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tested = BTreeMap::new();
+    for row in TESTS.trim().lines() {
+        let [program, option, file, test] = row.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("{row}");
+        };
+        let path = match file.starts_with("tests/") {
+            true => root.join("..").join(file),
+            false => root.join("tests/programs").join(file),
+        };
+        let text = fs::read_to_string(path.with_extension("rs")).expect(row);
+        let body = test_function(&text, test);
+        let is_used = option == "ADDR" || body.contains(&format!("\"{option}\""));
+        assert!(is_used, "{test} does not use {option}");
+        let replaced = tested.insert((program.to_owned(), option.to_owned()), test);
+        assert!(replaced.is_none(), "{row}");
+    }
+    for program in programs() {
+        for arg in program.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let row = |name: &String| tested.remove(&(program.get_name().to_owned(), name.clone()));
+            let rows = names(arg).iter().filter_map(row).count();
+            assert_eq!(rows, 1, "{} {:?}", program.get_name(), names(arg));
+        }
+    }
+    assert!(tested.is_empty(), "no options: {tested:?}");
+}
+
+#[test]
+fn each_option_rejects_a_bad_value_and_changes_nothing() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let run = |program: &str, args: &[&str], code: i32| {
+        let named: Vec<&str> = args[0].split('=').chain(args.get(1).copied()).collect();
+        let is_client = program == "client";
+        let mut args = args.to_vec();
+        let names_server = args[0] == "--addr" || !args[0].starts_with('-');
+        match is_client {
+            true if !names_server => args.extend(["--addr", &server.address]),
+            false if args[0] != "--bind" => {
+                args.splice(0..0, ["--bind", "127.0.0.1:0"]).for_each(drop)
+            }
+            _ => {}
+        }
+        let path = if is_client { CLIENT } else { SERVER };
+        // A server that accepts the value would not exit.
+        let output = Process::start(dir.command(path, &args)).wait();
+        assert_eq!(output.code, Some(code), "{program} {args:?}: {output:?}");
+        assert_eq!(output.out, "", "{program} {args:?}");
+        assert!(
+            output.err.contains("error: ") || output.err.contains("ERROR"),
+            "{program} {args:?}: {output:?}"
+        );
+        let is_named = named.iter().any(|word| output.err.contains(word));
+        assert!(is_named, "{program} {args:?}: {output:?}");
+        assert!(!output.err.contains("panicked"), "{output:?}");
+    };
+    let mut rejected: Vec<(&str, &str)> = Vec::new();
+    for row in REJECTED.trim().lines() {
+        let words: Vec<&str> = row.split(' ').collect();
+        run(words[0], &words[2..], words[1].parse().unwrap());
+        rejected.push((words[0], words[2]));
+    }
+    for program in programs() {
+        let name = program.get_name();
+        for arg in program.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            if !arg.get_action().takes_values() {
+                run(name, &[&format!("{}=x", names(arg)[0])], 2);
+            } else if arg.get_long().is_some() {
+                let option = &*names(arg)[0];
+                assert!(rejected.contains(&(name, option)), "{name} {option}");
+            }
+        }
+    }
+    assert_eq!(dir.names("images"), ["a.png", "b.jpg", "c.bmp"]);
+    assert!(!dir.path("output").exists());
+}
+
+#[test]
+fn cache_size_0_writes_no_compressed_images() {
+    let dir = TestDir::with_images();
+    for (size, files) in [("0", 0), ("1MiB", 1)] {
+        let cache = format!("cache-{size}");
+        let server = dir.serve(&["--no-tls", "--cache-size", size, "--cache-dir", &cache]);
+        wait_until("the image is listed as compressed", || {
+            let listed = dir.fetch(&server, &["--list", "--include", "*.bmp"]).out;
+            !listed.contains("200002")
+        });
+        dir.fetch(&server, &["--out", size]).assert_no_error();
+        assert_eq!(dir.files(size), dir.files("images"));
+        let forms = dir.names(&format!("{cache}/forms"));
+        let forms = forms.iter().filter(|name| name.ends_with(".form1"));
+        assert_eq!(forms.count(), files, "{size}");
+    }
+}
+
+#[test]
+fn keep_alive_timeout_closes_an_idle_connection() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls", "--keep-alive-timeout", "50ms"]);
+    let mut idle = TcpStream::connect(&server.address).unwrap();
+    // Less than the default of 30 s.
+    idle.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    // LIST with keep-alive.
+    idle.write_all(&[1, 1]).unwrap();
+    let mut response = Vec::new();
+    idle.read_to_end(&mut response).expect("the server closes");
+    assert!(response.starts_with(b"JTPL"));
+    let args = ["--keep-alive", "--repeat", "2"];
+    dir.fetch(&server, &args).assert_no_error();
+}
+
+#[test]
+fn no_tls_after_tls_uses_plain_tcp() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    dir.fetch(&server, &["--no-tls", "--tls"])
+        .assert_failure(5, &["--plain"]);
+    dir.fetch(&server, &["--tls", "--no-tls"]).assert_no_error();
+}
+
+#[test]
+fn watch_of_the_server_overrides_no_watch() {
+    let dir = TestDir::with_images();
+    let args = ["--no-tls", "--no-watch", "--watch", "--no-tcp-nodelay"];
+    let server = dir.serve(&args);
+    let args = ["--watch", "--addr", &server.address];
+    let client = Process::start(dir.command(CLIENT, &args));
+    client.err.wait_for("watching");
+    dir.add("d.png", &random_image(4, 300));
+    client.out.wait_for("fetched d.png");
+}

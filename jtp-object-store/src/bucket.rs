@@ -1,0 +1,393 @@
+//! The prefix of an object store that has the images and the catalog, with a deadline for each request.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{
+    Error as Backend, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    UpdateVersion,
+};
+
+use crate::clock::{Clock, timeout};
+use crate::error::Error;
+use crate::format::{FormatError, Identity, Kind};
+
+/// The folder of the catalog below the prefix.
+const FOLDER: &str = ".jtp/v1";
+
+/// A prefix of an object store. A handle: clones are the same.
+#[derive(Clone)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    clock: Arc<dyn Clock>,
+    deadline: Duration,
+}
+
+/// Whether a conditional put was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// The object has this version now.
+    Made(UpdateVersion),
+    /// There is another object.
+    Refused,
+}
+
+/// An object of the catalog, and the version to replace.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) bytes: Bytes,
+    pub(crate) version: UpdateVersion,
+}
+
+impl Bucket {
+    /// The deadline of a request by default.
+    pub const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// The objects below `prefix`, which may be empty.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, clock: Arc<dyn Clock>) -> Bucket {
+        Bucket {
+            store,
+            prefix,
+            clock,
+            deadline: Bucket::DEADLINE,
+        }
+    }
+
+    /// Sets how long a request to the store may take, retries of the backend included: [`Bucket::DEADLINE`] by default.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Bucket {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The path of an object below the prefix. `None` if the backends' paths cannot express it.
+    pub(crate) fn path(&self, key: &str) -> Option<Path> {
+        let path = match self.prefix.as_ref() {
+            "" => Path::parse(key),
+            prefix => Path::parse(format!("{prefix}/{key}")),
+        };
+        path.ok()
+    }
+
+    /// The path of an object of the catalog; `name` consists of letters, digits, `-` and `/`.
+    pub(crate) fn own(&self, name: &str) -> Path {
+        let key = format!("{FOLDER}/{name}");
+        self.path(&key).unwrap_or_default()
+    }
+
+    /// The key of a listed object.
+    pub(crate) fn key<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        let key = path.as_ref().strip_prefix(self.prefix.as_ref())?;
+        let key = match self.prefix.as_ref().is_empty() {
+            true => key,
+            false => key.strip_prefix('/')?,
+        };
+        (!key.is_empty()).then_some(key)
+    }
+
+    /// All objects below the prefix.
+    pub(crate) fn list_all(&self) -> BoxStream<'static, Result<ObjectMeta, Error>> {
+        let prefix = Some(&self.prefix).filter(|prefix| !prefix.as_ref().is_empty());
+        self.list(prefix, self.prefix.to_string())
+    }
+
+    /// The objects of a folder of the catalog.
+    pub(crate) fn list_own(&self, folder: &str) -> BoxStream<'static, Result<ObjectMeta, Error>> {
+        let path = self.own(folder);
+        self.list(Some(&path), path.to_string())
+    }
+
+    fn list(
+        &self,
+        prefix: Option<&Path>,
+        path: String,
+    ) -> BoxStream<'static, Result<ObjectMeta, Error>> {
+        let listing = self.store.list(prefix);
+        let bucket = self.clone();
+        stream::unfold(Some(listing), move |listing| {
+            let (bucket, path) = (bucket.clone(), path.clone());
+            async move {
+                let mut listing = listing?;
+                let next = async { listing.next().await.transpose() };
+                let item = bucket.limited("list", &path, next).await.transpose()?;
+                // After an error nothing more is read.
+                let rest = item.is_ok().then_some(listing);
+                Some((item, rest))
+            }
+        })
+        .boxed()
+    }
+
+    /// Reads an object of the catalog; `None` if there is none.
+    pub(crate) async fn get(&self, path: &Path, kind: Kind) -> Result<Option<Stored>, Error> {
+        let read = async {
+            let result = self.store.get_opts(path, GetOptions::default()).await?;
+            let (size, limit) = (result.meta.size, kind.max_len());
+            let version = UpdateVersion {
+                e_tag: result.meta.e_tag.clone(),
+                version: result.meta.version.clone(),
+            };
+            if size > limit {
+                return Ok(Err((size, limit)));
+            }
+            let bytes = result.bytes().await?;
+            Ok(Ok(Stored { bytes, version }))
+        };
+        match self.limited("read", path.as_ref(), read).await {
+            Ok(Ok(stored)) => Ok(Some(stored)),
+            Ok(Err((size, limit))) => Err(Error::TooLarge {
+                path: path.to_string(),
+                size,
+                limit,
+            }),
+            Err(Error::Backend {
+                source: Backend::NotFound { .. },
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates an object if there is none. If the result is not known, the object is read.
+    pub(crate) async fn create(&self, path: &Path, kind: Kind, bytes: Bytes) -> Result<Put, Error> {
+        self.put(path, kind, bytes, PutMode::Create).await
+    }
+
+    /// Replaces the object of that version. If the result is not known, the object is read.
+    pub(crate) async fn update(
+        &self,
+        path: &Path,
+        kind: Kind,
+        bytes: Bytes,
+        version: UpdateVersion,
+    ) -> Result<Put, Error> {
+        self.put(path, kind, bytes, PutMode::Update(version)).await
+    }
+
+    async fn put(
+        &self,
+        path: &Path,
+        kind: Kind,
+        bytes: Bytes,
+        mode: PutMode,
+    ) -> Result<Put, Error> {
+        let put = self.store.put_opts(path, bytes.clone().into(), mode.into());
+        let error = match self.limited("write", path.as_ref(), put).await {
+            Ok(result) => return Ok(Put::Made(result.into())),
+            Err(error) if error.is_unsupported() => return Err(error),
+            Err(error) => error,
+        };
+        let is_refused = matches!(
+            &error,
+            Error::Backend {
+                source: Backend::AlreadyExists { .. } | Backend::Precondition { .. },
+                ..
+            }
+        );
+        // Also after a refusal: the backend's client may have repeated a put whose answer was lost.
+        match self.get(path, kind).await {
+            Ok(Some(stored)) if stored.bytes == bytes => Ok(Put::Made(stored.version)),
+            Ok(_) | Err(Error::TooLarge { .. }) if is_refused => Ok(Put::Refused),
+            Ok(None) => Err(error),
+            Ok(Some(_)) => Ok(Put::Refused),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Writes an object under a name that no one else uses.
+    pub(crate) async fn write(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {
+        let put = self.store.put(path, bytes.into());
+        self.limited("write", path.as_ref(), put).await.map(drop)
+    }
+
+    /// Deletes an object of the catalog; one that is not there is no error.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<(), Error> {
+        let result = self
+            .limited("delete", path.as_ref(), self.store.delete(path))
+            .await;
+        match result {
+            Err(error) if !error.is_other_object() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The current identity of an object; `None` if there is none.
+    pub(crate) async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>, Error> {
+        let head = self.store.head(path);
+        match self.limited("read", path.as_ref(), head).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.is_other_object() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a range of the object with this identity.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_other_object`] if there is another object or none.
+    pub(crate) async fn read_range(
+        &self,
+        path: &Path,
+        identity: &Identity,
+        range: Range<u64>,
+    ) -> Result<Bytes, Error> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let read = async {
+            let mut pieces = self.open(path, identity, range).await?;
+            let mut first = Bytes::new();
+            let mut all = BytesMut::new();
+            while let Some(piece) = pieces.next().await.transpose()? {
+                if first.is_empty() {
+                    first = piece;
+                    continue;
+                }
+                if all.is_empty() {
+                    all.reserve(length);
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&piece);
+                if all.len() > length {
+                    break;
+                }
+            }
+            let bytes = if all.is_empty() { first } else { all.freeze() };
+            if bytes.len() != length {
+                return Err(other_object(path, "the range has another length"));
+            }
+            Ok(bytes)
+        };
+        self.limited("read", path.as_ref(), read).await
+    }
+
+    /// Reads a range of the object with this identity in pieces, each within the deadline.
+    pub(crate) async fn read_pieces(
+        &self,
+        path: &Path,
+        identity: &Identity,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        let open = self.open(path, identity, range);
+        let pieces = self.limited("read", path.as_ref(), open).await?;
+        let (bucket, path) = (self.clone(), path.to_string());
+        Ok(stream::unfold(Some(pieces), move |pieces| {
+            let (bucket, path) = (bucket.clone(), path.clone());
+            async move {
+                let mut pieces = pieces?;
+                let next = async { pieces.next().await.transpose() };
+                let item = bucket.limited("read", &path, next).await.transpose()?;
+                let rest = item.is_ok().then_some(pieces);
+                Some((item, rest))
+            }
+        })
+        .boxed())
+    }
+
+    async fn open(
+        &self,
+        path: &Path,
+        identity: &Identity,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, Backend>>, Backend> {
+        let is_comparable = identity.is_comparable();
+        let options = GetOptions {
+            if_match: identity.e_tag.to_text().filter(|_| is_comparable),
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
+        let result = self.store.get_opts(path, options).await?;
+        let found = identity_of(&result.meta);
+        // A backend that ignores If-Match names what it returns.
+        if found.size != identity.size || (is_comparable && found != *identity) {
+            return Err(other_object(path, "the object was replaced"));
+        }
+        Ok(result.into_stream())
+    }
+
+    /// The future's output within the deadline.
+    async fn limited<T>(
+        &self,
+        action: &'static str,
+        path: &str,
+        future: impl Future<Output = Result<T, Backend>>,
+    ) -> Result<T, Error> {
+        match timeout(&*self.clock, self.deadline, future).await {
+            Some(Ok(output)) => Ok(output),
+            Some(Err(source)) => Err(Error::Backend {
+                action,
+                path: path.to_owned(),
+                source,
+            }),
+            None => Err(self.timed_out(action, path)),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) fn timed_out(&self, action: &'static str, path: &str) -> Error {
+        Error::TimedOut {
+            action,
+            path: path.to_owned(),
+            after: self.deadline,
+        }
+    }
+}
+
+/// The identity of an object that a backend described. Without an ETag and a version it is the time of the last change.
+pub(crate) fn identity_of(meta: &ObjectMeta) -> Identity {
+    let (e_tag, version) = (meta.e_tag.as_deref(), meta.version.as_deref());
+    if e_tag.is_none() && version.is_none() {
+        let modified = format!(
+            "{}{}",
+            Identity::MODIFIED,
+            meta.last_modified.timestamp_millis()
+        );
+        return Identity::new(Some(&modified), None, meta.size);
+    }
+    Identity::new(e_tag, version, meta.size)
+}
+
+fn other_object(path: &Path, why: &str) -> Backend {
+    Backend::Precondition {
+        path: path.to_string(),
+        source: why.into(),
+    }
+}
+
+/// An error of decoding the object at a path.
+pub(crate) fn damaged(path: &Path) -> impl FnOnce(FormatError) -> Error {
+    let path = path.to_string();
+    move |source| Error::Damaged { path, source }
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket")
+            .field("store", &format_args!("{}", self.store))
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! The catalog in the store: its state here, and how it follows the log, changes it, and makes snapshots.
+
+mod commit;
+mod compact;
+mod heads;
+mod load;
+mod pull;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use jtp_core::{CatalogWriter, ImageId};
+use jtp_driver::store::LiveCatalog;
+use object_store::path::Path;
+
+use crate::bucket::Bucket;
+use crate::format::{LogRecord, Object, Stamp};
+use crate::state::State;
+
+pub(crate) use commit::Proposal;
+use heads::HeadCache;
+
+/// The catalog of a bucket, as far as this process knows it. All changes go through the log.
+pub(crate) struct SharedCatalog {
+    bucket: Bucket,
+    live: LiveCatalog,
+    state: RwLock<State>,
+    /// A random number of this process.
+    writer: u64,
+    epochs: AtomicU64,
+    heads: Mutex<HeadCache>,
+    /// Hashes of the keys that were changed since [`SharedCatalog::begin_pass`].
+    touched: Mutex<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl SharedCatalog {
+    pub(crate) fn new(bucket: Bucket, writer: u64) -> SharedCatalog {
+        SharedCatalog {
+            bucket,
+            live: LiveCatalog::new(),
+            state: RwLock::default(),
+            writer,
+            epochs: AtomicU64::new(0),
+            heads: Mutex::default(),
+            touched: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    pub(crate) fn live(&self) -> &LiveCatalog {
+        &self.live
+    }
+
+    pub(crate) fn writer(&self) -> u64 {
+        self.writer
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.state().stamp
+    }
+
+    /// A number for a new epoch.
+    fn new_epoch(&self) -> u64 {
+        let count = self.epochs.fetch_add(1, Ordering::Relaxed);
+        let bytes = [self.writer.to_le_bytes(), count.to_le_bytes()].concat();
+        ImageId::of(&bytes).0.max(1)
+    }
+
+    fn log_path(&self, stamp: Stamp) -> Path {
+        let Stamp { epoch, seq } = stamp;
+        self.bucket.own(&format!("log/{epoch:016x}/{seq:016x}"))
+    }
+
+    fn head_path(&self, seq: u64) -> Path {
+        self.bucket.own(&format!("head/{seq:016x}"))
+    }
+
+    fn part_path(&self, seq: u64, writer: u64, number: u64) -> Path {
+        let name = format!("part/{seq:016x}/{writer:016x}-{number:016x}");
+        self.bucket.own(&name)
+    }
+
+    /// Applies a log object if it is the next one. Watchers are notified of it.
+    fn apply(&self, stamp: Stamp, record: &LogRecord) -> bool {
+        let mut state = self.state_mut();
+        if stamp != state.stamp.next() {
+            return false;
+        }
+        let affected = apply_to(&mut state, stamp, record);
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.extend(record.changes.iter().map(|change| self.hash(&change.key)));
+        drop(touched);
+        // While the state is locked, so that two records are published in their order.
+        self.live.edit(|writer| {
+            for id in affected {
+                publish(&state, id, writer);
+            }
+        });
+        true
+    }
+
+    /// Replaces the state by that of a snapshot and the log after it, unless it is older. Watchers are notified of the
+    /// difference.
+    fn replace(&self, new: State) -> bool {
+        let mut state = self.state_mut();
+        let is_same_epoch = new.stamp.epoch == state.stamp.epoch;
+        if is_same_epoch && new.stamp.seq <= state.stamp.seq {
+            return false;
+        }
+        if !is_same_epoch && state.complete && !new.complete {
+            return false; // Images would disappear until they were read again.
+        }
+        let is_first = !state.is_loaded();
+        let old = std::mem::replace(&mut *state, new);
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = state.iter().chain(old.iter());
+        touched.extend(keys.map(|(key, _)| self.hash(key)));
+        drop(touched);
+        self.live.edit(|writer| {
+            if is_first {
+                writer.set_history(0); // No one watches yet.
+            }
+            for id in old.ids().filter(|id| !state.has_image(*id)) {
+                writer.remove(id);
+            }
+            for id in state.ids() {
+                publish(&state, id, writer);
+            }
+        });
+        if is_first {
+            self.live
+                .edit(|writer| writer.set_history(CatalogWriter::HISTORY));
+        }
+        true
+    }
+
+    /// Begins to remember the keys that are changed.
+    pub(crate) fn begin_pass(&self) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.clear();
+    }
+
+    /// The records whose keys are not in `listed`, and were not changed since [`begin_pass`](Self::begin_pass).
+    pub(crate) fn unlisted(&self, listed: &HashSet<u64>) -> Vec<(Box<str>, Object)> {
+        let state = self.state();
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unlisted = |key: &str| {
+            let hash = self.hash(key);
+            !listed.contains(&hash) && !touched.contains(&hash)
+        };
+        state
+            .iter()
+            .filter(|(key, _)| is_unlisted(key))
+            .map(|(key, object)| (key.as_ref().into(), object.clone()))
+            .collect()
+    }
+
+    /// A hash of a key, with a random seed.
+    pub(crate) fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+}
+
+/// Applies the next log object to a state. Returns the images whose entries may have changed, in order.
+fn apply_to(state: &mut State, stamp: Stamp, record: &LogRecord) -> Vec<ImageId> {
+    let mut affected = Vec::with_capacity(record.changes.len());
+    for change in &record.changes {
+        state.set(change, &mut affected);
+    }
+    state.stamp = stamp;
+    state.complete |= record.complete;
+    state.since_head += 1;
+    affected
+}
+
+fn publish(state: &State, id: ImageId, writer: &mut CatalogWriter) {
+    match state.listed(id) {
+        // An error leaves the image out: its name is too long, or the catalog is full. // S14
+        Some((name, image)) if writer.insert(&name, image).is_ok() => {}
+        _ => _ = writer.remove(id),
+    }
+}
+
+impl fmt::Debug for SharedCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("SharedCatalog")
+            .field("bucket", &self.bucket)
+            .field("stamp", &state.stamp)
+            .field("objects", &state.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! Follows the catalog, and corrects it where a server found another object.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use event_listener::Event;
+use futures_util::future::{Either, select};
+
+use crate::bucket::identity_of;
+use crate::catalog::{Proposal, SharedCatalog};
+use crate::error::Error;
+use crate::format::Object;
+use crate::read_object::read_object;
+
+/// How often the heads are listed, at least.
+const HEADS_INTERVAL: Duration = Duration::from_secs(60);
+/// Attempts to read an object that is replaced again and again.
+const ATTEMPTS: usize = 3;
+/// The most objects that wait for a correction. The indexer finds the others.
+const MAX_CORRECTIONS: usize = 4096;
+
+/// The keys of objects that are not what the catalog says.
+#[derive(Debug, Default)]
+pub(crate) struct Corrections {
+    /// And whether the object is read even if its identity is the recorded one.
+    keys: Mutex<BTreeMap<Box<str>, bool>>,
+    added: Event,
+}
+
+impl Corrections {
+    pub(crate) fn add(&self, key: &str, read_anyway: bool) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() < MAX_CORRECTIONS || keys.contains_key(key) {
+            *keys.entry(key.into()).or_default() |= read_anyway;
+        }
+        drop(keys);
+        self.added.notify(usize::MAX);
+    }
+
+    fn next(&self) -> Option<(Box<str>, bool)> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.pop_first()
+    }
+}
+
+/// Follows the catalog of a bucket.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) catalog: Arc<SharedCatalog>,
+    pub(crate) corrections: Arc<Corrections>,
+    pub(crate) poll: Duration,
+}
+
+impl Follower {
+    pub(crate) async fn run(&self) {
+        let clock = Arc::clone(self.catalog.bucket().clock());
+        let mut heads_checked = clock.now();
+        let mut is_failing = false;
+        loop {
+            let now = clock.now();
+            let check_heads = now.saturating_duration_since(heads_checked) >= HEADS_INTERVAL;
+            match self.follow(check_heads).await {
+                Ok(count) => {
+                    if check_heads {
+                        heads_checked = now;
+                    }
+                    if std::mem::take(&mut is_failing) {
+                        tracing::info!("the object store answers again");
+                    }
+                    if count > 0 {
+                        continue; // There may be more.
+                    }
+                }
+                Err(error) if is_failing => {
+                    tracing::debug!(%error, "cannot follow the catalog");
+                }
+                Err(error) => {
+                    is_failing = true;
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, source, "cannot follow the catalog; it is tried again");
+                }
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Reads the log once.
+    pub(crate) async fn follow(&self, check_heads: bool) -> Result<usize, Error> {
+        if self.catalog.state().is_loaded() {
+            return self.catalog.pull(check_heads).await;
+        }
+        self.catalog.reload().await.map(|_| 0)
+    }
+
+    /// Corrects the catalog where that is due, until it is time to read the log again.
+    async fn wait(&self) {
+        let clock = self.catalog.bucket().clock();
+        let begin = clock.now();
+        let mut timer = clock.sleep(self.poll);
+        while clock.now().saturating_duration_since(begin) < self.poll {
+            let added = self.corrections.added.listen();
+            let Some((key, read_anyway)) = self.corrections.next() else {
+                if let Either::Left(_) = select(&mut timer, added).await {
+                    return;
+                }
+                continue;
+            };
+            if let Err(error) = self.correct(&key, read_anyway).await {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, source, "cannot correct the catalog");
+            }
+        }
+    }
+
+    /// Looks at an object again, and changes its record if it is another one. // S13
+    pub(crate) async fn correct(&self, key: &str, read_anyway: bool) -> Result<(), Error> {
+        let bucket = self.catalog.bucket();
+        let Some(path) = bucket.path(key) else {
+            return Ok(());
+        };
+        for _ in 0..ATTEMPTS {
+            let before = self.catalog.state().get(key).cloned();
+            let Some(known) = &before else {
+                return Ok(()); // The indexer finds it.
+            };
+            let after = match bucket.head(&path).await? {
+                None => None,
+                Some(meta) => {
+                    let identity = identity_of(&meta);
+                    if identity == known.identity && !read_anyway {
+                        return Ok(());
+                    }
+                    match read_object(bucket, key, &path, &identity).await? {
+                        None => continue, // Replaced meanwhile.
+                        Some(contents) => Some(Object::new(identity, contents)),
+                    }
+                }
+            };
+            let proposal = Proposal {
+                key: key.into(),
+                before,
+                after,
+            };
+            self.catalog.commit(vec![proposal], false).await?;
+            return Ok(());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The lease: which process indexes. It saves requests; correctness does not depend on it.
+
+use std::future::pending;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::UpdateVersion;
+use object_store::path::Path;
+
+use crate::bucket::{Bucket, Put};
+use crate::error::Error;
+use crate::format::{Kind, LeaseState, Stamp};
+
+/// The lease of a bucket.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    bucket: Bucket,
+    holder: u64,
+    expiry: Duration,
+}
+
+/// A lease that was acquired.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The version to replace; `None` if the backend has no conditional updates.
+    version: Option<UpdateVersion>,
+    renewals: u64,
+}
+
+impl Lease {
+    pub(crate) fn new(bucket: Bucket, holder: u64, expiry: Duration) -> Lease {
+        Lease {
+            bucket,
+            holder,
+            expiry,
+        }
+    }
+
+    fn path(&self) -> Path {
+        self.bucket.own("lease")
+    }
+
+    /// Waits until this process has the lease.
+    pub(crate) async fn acquire(&self) -> Held {
+        let clock = self.bucket.clock();
+        // The lease as it was read last, and when it was seen first.
+        let mut seen: Option<(Bytes, std::time::Instant)> = None;
+        loop {
+            match self.try_acquire(&mut seen).await {
+                Ok(Some(held)) => return held,
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "cannot read or take the lease"),
+            }
+            clock.sleep(self.expiry / 4).await;
+        }
+    }
+
+    async fn try_acquire(
+        &self,
+        seen: &mut Option<(Bytes, std::time::Instant)>,
+    ) -> Result<Option<Held>, Error> {
+        let stored = match self.bucket.get(&self.path(), Kind::Lease).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return self.put(0, None).await,
+            Err(error) => return Err(error),
+        };
+        let state = LeaseState::decode(&stored.bytes).ok();
+        let now = self.bucket.clock().now();
+        let since = match seen {
+            Some((bytes, since)) if *bytes == stored.bytes => *since,
+            _ => {
+                *seen = Some((stored.bytes, now));
+                now
+            }
+        };
+        let is_free = state.is_some_and(|(_, state)| state.released || state.holder == self.holder);
+        if !is_free && now.saturating_duration_since(since) < self.expiry / 2 {
+            return Ok(None);
+        }
+        let renewals = state.map_or(0, |(_, state)| state.renewals);
+        self.put(renewals.wrapping_add(1), Some(stored.version))
+            .await
+    }
+
+    async fn put(
+        &self,
+        renewals: u64,
+        version: Option<UpdateVersion>,
+    ) -> Result<Option<Held>, Error> {
+        match self.write(renewals, false, version).await {
+            Ok(Put::Made(version)) => Ok(Some(Held {
+                version: Some(version),
+                renewals,
+            })),
+            Ok(Put::Refused) => Ok(None),
+            Err(error) if error.is_unsupported() => {
+                tracing::debug!(%error, "the backend has no conditional updates: each server indexes");
+                Ok(Some(Held {
+                    version: None,
+                    renewals,
+                }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(
+        &self,
+        renewals: u64,
+        released: bool,
+        version: Option<UpdateVersion>,
+    ) -> Result<Put, Error> {
+        let state = LeaseState {
+            holder: self.holder,
+            renewals,
+            released,
+        };
+        let bytes = state.encode(Stamp::default()).into();
+        match version {
+            None => self.bucket.create(&self.path(), Kind::Lease, bytes).await,
+            Some(version) => {
+                let path = self.path();
+                self.bucket.update(&path, Kind::Lease, bytes, version).await
+            }
+        }
+    }
+
+    /// Renews the lease. Returns when it is lost.
+    pub(crate) async fn keep(&self, held: &mut Held) {
+        let clock = self.bucket.clock();
+        let mut renewed = clock.now();
+        // After a failure the same bytes are written again: the backend may have them already.
+        let mut has_failed = false;
+        while let Some(version) = held.version.clone() {
+            clock
+                .sleep(self.expiry / if has_failed { 16 } else { 4 })
+                .await;
+            let begin = clock.now();
+            let renewals = held.renewals.wrapping_add(1);
+            match self.write(renewals, false, Some(version)).await {
+                Ok(Put::Made(version)) => {
+                    held.version = Some(version);
+                    held.renewals = renewals;
+                    renewed = begin;
+                    has_failed = false;
+                }
+                Ok(Put::Refused) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot renew the lease");
+                    has_failed = true;
+                    if clock.now().saturating_duration_since(renewed) >= self.expiry / 2 {
+                        return;
+                    }
+                }
+            }
+        }
+        pending::<()>().await;
+    }
+
+    /// Lets others take the lease at once.
+    pub(crate) async fn release(&self, held: Held) {
+        if held.version.is_none() {
+            return;
+        }
+        let renewals = held.renewals.wrapping_add(1);
+        let result = match self.write(renewals, true, held.version).await {
+            // Without updates no one else can have taken it.
+            Err(error) if error.is_unsupported() => self.bucket.delete(&self.path()).await,
+            result => result.map(drop),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot release the lease");
+        }
+    }
+}

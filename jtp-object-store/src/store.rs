@@ -1,0 +1,257 @@
+//! The store that a server takes its images from.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jtp_core::{Flags, Image, ImageId};
+use jtp_driver::store::{BoxFuture, ImageBody, ImageStore, LiveCatalog, OpenImage, StoreError};
+use object_store::path::Path;
+
+use crate::bucket::Bucket;
+use crate::catalog::SharedCatalog;
+use crate::clock::timeout;
+use crate::error::Error;
+use crate::follower::{Corrections, Follower};
+use crate::format::Identity;
+use crate::indexer::{Indexer, IndexerConfig};
+use crate::permits::Permits;
+
+/// How an [`ObjectImages`] works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreConfig {
+    /// How often the log is read: a change is published within this time and that of a request. Default: 2 s.
+    pub poll: Duration,
+    /// Ranges of images that are read at once, for all connections. Default: 256.
+    pub reads: usize,
+    /// A number that differs from that of each other process with the same bucket. Default: a random one.
+    pub writer: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        StoreConfig {
+            poll: Duration::from_secs(2),
+            reads: 256,
+            writer: RandomState::new().hash_one("writer"),
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Another [`poll`](Self::poll).
+    #[must_use]
+    pub fn with_poll(mut self, poll: Duration) -> StoreConfig {
+        self.poll = poll;
+        self
+    }
+
+    /// Another number of [`reads`](Self::reads); at least 1.
+    #[must_use]
+    pub fn with_reads(mut self, reads: usize) -> StoreConfig {
+        self.reads = reads.max(1);
+        self
+    }
+
+    /// Another [`writer`](Self::writer): tests that repeat a run give it.
+    #[must_use]
+    pub fn with_writer(mut self, writer: u64) -> StoreConfig {
+        self.writer = writer;
+        self
+    }
+}
+
+/// The images of a bucket, with the catalog that is kept beside them.
+///
+/// [`follow`](Self::follow) has to be polled, in a task of its own, for the catalog to change. It is changed by an
+/// [`Indexer`], here or in another process.
+pub struct ObjectImages {
+    catalog: Arc<SharedCatalog>,
+    corrections: Arc<Corrections>,
+    reads: Arc<Permits>,
+    config: StoreConfig,
+}
+
+impl ObjectImages {
+    /// Loads the catalog. It is empty if the bucket has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the store cannot be reached, or refuses access. A damaged catalog is no error: it is empty until an
+    /// indexer has made it again.
+    pub async fn open(bucket: Bucket, config: StoreConfig) -> Result<Arc<ObjectImages>, Error> {
+        let images = ObjectImages::unloaded(bucket, config);
+        match images.catalog.reload().await {
+            Ok(_) => {}
+            Err(error) if error.is_damage() => {
+                tracing::warn!(%error, "the catalog in the store is damaged");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(images)
+    }
+
+    /// An empty store. [`follow`](Self::follow) loads the catalog as soon as the store answers: for a server that listens
+    /// although it cannot reach the store.
+    #[must_use]
+    pub fn unloaded(bucket: Bucket, config: StoreConfig) -> Arc<ObjectImages> {
+        Arc::new(ObjectImages {
+            catalog: Arc::new(SharedCatalog::new(bucket, config.writer)),
+            corrections: Arc::default(),
+            reads: Arc::new(Permits::new(config.reads)),
+            config,
+        })
+    }
+
+    /// Follows the catalog and corrects it, until the future is dropped. Errors are logged, and the work is tried again.
+    pub async fn follow(self: Arc<Self>) {
+        self.follower().run().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &SharedCatalog {
+        &self.catalog
+    }
+
+    pub(crate) fn follower(&self) -> Follower {
+        Follower {
+            catalog: Arc::clone(&self.catalog),
+            corrections: Arc::clone(&self.corrections),
+            poll: self.config.poll,
+        }
+    }
+
+    /// An indexer for the same bucket. Its changes are published here at once.
+    #[must_use]
+    pub fn indexer(&self, config: IndexerConfig) -> Indexer {
+        Indexer::new(Arc::clone(&self.catalog), config)
+    }
+
+    /// The bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &Bucket {
+        self.catalog.bucket()
+    }
+
+    /// Whether all objects of the bucket were read once since its catalog was begun.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.catalog.state().complete
+    }
+
+    /// Where an image is.
+    fn locate(&self, id: ImageId) -> Result<Located, StoreError> {
+        let state = self.catalog.state();
+        let (key, object) = state.source(id).ok_or(StoreError::Gone(id))?;
+        let image = object.image().ok_or(StoreError::Gone(id))?;
+        let path = self.catalog.bucket().path(key);
+        Ok(Located {
+            image: Image::new(id, Flags::new(image.flags.file_type(), false), image.length),
+            path: path.ok_or(StoreError::Gone(id))?,
+            key: key.as_ref().into(),
+            identity: object.identity.clone(),
+            catalog: Arc::clone(&self.catalog),
+            corrections: Arc::clone(&self.corrections),
+            reads: Arc::clone(&self.reads),
+        })
+    }
+}
+
+impl ImageStore for ObjectImages {
+    fn catalog(&self) -> &LiveCatalog {
+        self.catalog.live()
+    }
+
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        self.open_raw(image.id, max_first)
+    }
+
+    fn open_raw(
+        self: Arc<Self>,
+        id: ImageId,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        let located = match self.locate(id) {
+            Ok(located) => Arc::new(located),
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        Box::pin(async move {
+            let image = located.image;
+            let length = usize::try_from(image.length).unwrap_or(usize::MAX);
+            let first = located.read_range(0, length.min(max_first)).await?;
+            Ok(match first.len() == length {
+                true => OpenImage::whole(image, first),
+                false => OpenImage::streamed(image, first, located),
+            })
+        })
+    }
+
+    fn report_mismatch(&self, image: &Image) {
+        if let Ok(located) = self.locate(image.id) {
+            self.corrections.add(&located.key, true);
+        }
+    }
+}
+
+/// An image in the bucket.
+struct Located {
+    image: Image,
+    key: Box<str>,
+    path: Path,
+    identity: Identity,
+    catalog: Arc<SharedCatalog>,
+    corrections: Arc<Corrections>,
+    reads: Arc<Permits>,
+}
+
+impl Located {
+    async fn read_range(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let id = self.image.id;
+        let bucket = self.catalog.bucket();
+        let end = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        let read = async {
+            let _permit = self.reads.acquire().await;
+            bucket
+                .read_range(&self.path, &self.identity, offset..end)
+                .await
+        };
+        // Also the wait for a permit has an end: with the store down, no request would ever return its own.
+        match timeout(&**bucket.clock(), bucket.deadline(), read).await {
+            Some(Ok(bytes)) => Ok(bytes),
+            Some(Err(error)) if error.is_other_object() => {
+                self.corrections.add(&self.key, false);
+                Err(StoreError::Changed(id)) // S13
+            }
+            Some(Err(error)) => Err(StoreError::unavailable(id, error)),
+            None => Err(StoreError::unavailable(
+                id,
+                bucket.timed_out("read", self.path.as_ref()),
+            )),
+        }
+    }
+}
+
+impl ImageBody for Located {
+    fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
+        Box::pin(async move { self.read_range(offset, length).await })
+    }
+}
+
+impl fmt::Debug for ObjectImages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectImages")
+            .field("catalog", &self.catalog)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,342 @@
+//! Dead holders, stores that are down, and damaged or deleted catalogs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_driver::store::{ImageStore, StoreError};
+
+use super::world::{Faults, World, gif, names};
+use crate::IndexerConfig;
+use crate::catalog::Proposal;
+use crate::format::LeaseState;
+
+fn config() -> IndexerConfig {
+    IndexerConfig::default().with_rescan(Duration::from_secs(1))
+}
+
+/// The process that has the lease. `World` gives the processes 0, 1, … the writers 1, 2, …
+fn holder(world: &World) -> usize {
+    let (_, state) = LeaseState::decode(&world.read(".jtp/v1/lease")).unwrap();
+    usize::try_from(state.holder - 1).unwrap()
+}
+
+fn with_images(seed: u64, count: u64) -> World {
+    let mut world = World::new(seed);
+    for n in 0..count {
+        world.put(&format!("{n}.gif"), &gif(n));
+    }
+    world
+}
+
+#[test]
+fn a_holder_that_dies_or_stalls_is_replaced_within_the_expiry() {
+    for seed in 0..20 {
+        for dies in [true, false] {
+            let mut world = with_images(seed, 3);
+            for process in 0..3 {
+                world.start(process, Some(config()));
+            }
+            world.run(20 + seed);
+            let first = holder(&world);
+            match dies {
+                true => world.kill(first),
+                false => world.executor.pause(first),
+            }
+            world.put("new.gif", &gif(9));
+            world.run(30);
+            assert_ne!(holder(&world), first, "seed {seed}");
+            world.run(5);
+            world.executor.resume(first);
+            world.run(5);
+            for images in world.images.values() {
+                assert_eq!(names(images).len(), 4, "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_of_three_servers_lists_the_bucket() {
+    let mut world = with_images(1, 3);
+    for process in 0..3 {
+        world.start(process, Some(config()));
+    }
+    world.run(60);
+    let reads = world.store.requests("range");
+    assert_eq!(
+        reads, 3,
+        "each image is read once: all keys have the extension of an image"
+    );
+    let before = world.store.requests("list");
+    world.run(60);
+    // A pass in about 1 s, and the heads once a minute and in each pass.
+    let lists = world.store.requests("list") - before;
+    assert!((80..=125).contains(&lists), "{lists}");
+}
+
+#[test]
+fn a_released_lease_is_taken_at_the_next_look() {
+    let mut world = with_images(2, 1);
+    let images = world.open();
+    let indexer = images.indexer(config());
+    world
+        .executor
+        .block_on(async move { indexer.run_once().await })
+        .unwrap();
+    let other = world.open();
+    let begin = world.executor.clock.elapsed();
+    let indexer = other.indexer(config());
+    world
+        .executor
+        .block_on(async move { indexer.run_once().await })
+        .unwrap();
+    assert!(world.executor.clock.elapsed() - begin < Duration::from_secs(2));
+}
+
+#[test]
+fn s12_with_the_store_down_each_call_ends_within_the_deadline_and_all_recovers() {
+    let mut world = with_images(3, 10);
+    world.start(0, Some(config()));
+    world.start(1, Some(config()));
+    world.run(20);
+    let images = Arc::clone(&world.images[&1]);
+    let image = images
+        .catalog()
+        .snapshot()
+        .get(ImageId::of(&gif(3)))
+        .unwrap();
+    world.store.shared().faults.is_down = true;
+    let opens = (0..1000).map(|_| Arc::clone(&images).open(image, 1 << 20));
+    let opens = futures_util::future::join_all(opens.collect::<Vec<_>>());
+    let begin = world.executor.clock.elapsed();
+    let results = world.executor.block_on(opens);
+    assert!(world.executor.clock.elapsed() - begin < Duration::from_secs(11));
+    for result in results {
+        assert!(matches!(result, Err(StoreError::Unavailable { .. })));
+    }
+    world.run(60);
+    assert_eq!(names(&images).len(), 10, "the catalog stays");
+    world.store.shared().faults = Faults::default();
+    world.put("new.gif", &gif(99));
+    world.run(60);
+    for images in world.images.values() {
+        assert_eq!(names(images).len(), 11);
+    }
+    let open = Arc::clone(&images).open(image, 1 << 20);
+    assert_eq!(world.executor.block_on(open).unwrap().first(), &gif(3));
+}
+
+#[test]
+fn an_unknown_image_is_gone() {
+    let mut world = World::new(4);
+    let images = world.open();
+    let image = Image::new(ImageId(1), Flags::new(FileType::Gif, false), 14);
+    let open = Arc::clone(&images).open(image, 100);
+    let error = world.executor.block_on(open).unwrap_err();
+    assert!(matches!(error, StoreError::Gone(ImageId(1))));
+}
+
+#[test]
+fn a_catalog_that_was_deleted_is_made_again_while_servers_keep_theirs() {
+    for keeps_indexer in [true, false] {
+        let mut world = with_images(5, 8);
+        world.start(0, Some(config().with_compact_after(2)));
+        world.start(1, None);
+        world.run(20);
+        let before = ImageStore::catalog(&*world.images[&1]).snapshot();
+        if !keeps_indexer {
+            world.kill(0);
+        }
+        for key in world.keys(".jtp") {
+            world.delete(&key);
+        }
+        world.start(2, Some(config()));
+        world.run(150);
+        let after = ImageStore::catalog(&*world.images[&1]).snapshot();
+        assert_eq!(
+            after.generation(),
+            before.generation(),
+            "no image disappeared"
+        );
+        world.put("new.gif", &gif(99));
+        world.run(5);
+        for images in world.images.values() {
+            assert_eq!(names(images).len(), 9);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_removed_if_the_catalog_has_gone_with_the_images() {
+    let mut world = with_images(6, 8);
+    world.start(0, Some(config()));
+    world.start(1, None);
+    world.run(20);
+    let keys = world.keys("");
+    let contents: Vec<_> = keys.iter().map(|key| world.read(key)).collect();
+    for key in &keys {
+        world.delete(key);
+    }
+    world.run(120);
+    for images in world.images.values() {
+        assert_eq!(names(images).len(), 8);
+    }
+    // The file system is mounted again.
+    for (key, bytes) in keys.iter().zip(contents) {
+        world.put(key, &bytes);
+    }
+    world.delete("3.gif");
+    world.run(60);
+    for images in world.images.values() {
+        assert_eq!(names(images).len(), 7);
+    }
+}
+
+#[test]
+fn a_damaged_catalog_is_made_again() {
+    // Both heads, a log object that is the next one for a server, or all of it.
+    for folders in [
+        &["head"][..],
+        &["log"],
+        &["part"],
+        &["head", "log", "part", "lease"],
+    ] {
+        let mut world = with_images(7, 8);
+        world.start(0, Some(config().with_compact_after(2)));
+        world.start(1, None);
+        for n in 0..6 {
+            world.put(&format!("more{n}.gif"), &gif(100 + n));
+            world.run(5);
+        }
+        world.kill(0);
+        for folder in folders {
+            for key in world.keys(&format!(".jtp/v1/{folder}")) {
+                world.damage(&key);
+            }
+        }
+        if folders == ["lease"] {
+            world.damage(".jtp/v1/lease");
+        }
+        world.put("new.gif", &gif(99));
+        world.start(2, Some(config()));
+        world.run(200);
+        let other = world.open();
+        for images in world.images.values().chain([&other]) {
+            assert_eq!(names(images).len(), 15, "{folders:?}");
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_continues_after_its_log_was_deleted_changes_nothing() {
+    let mut world = with_images(8, 2);
+    let late = world.open();
+    let indexer = late.indexer(config());
+    world
+        .executor
+        .block_on(async move { indexer.run_once().await })
+        .unwrap();
+    // A server at the same state, which is paused, too.
+    let follower = world.open();
+    world.start(3, Some(config().with_compact_after(1)));
+    for n in 0..6 {
+        world.put(&format!("more{n}.gif"), &gif(100 + n));
+        world.run(5);
+    }
+    world.kill(3);
+    // The name of the next log object is free: the one of that name was deleted.
+    let before = late.shared().state().get("0.gif").cloned();
+    let proposal = Proposal {
+        key: "0.gif".into(),
+        before,
+        after: None,
+    };
+    let writer = Arc::clone(&late);
+    let commit = async move { writer.shared().commit(vec![proposal], false).await };
+    assert_eq!(world.executor.block_on(commit).unwrap(), 1);
+    let fresh = world.open();
+    assert_eq!(names(&fresh).len(), 7);
+    assert_eq!(names(&late), names(&fresh));
+    let follow = follower.follower();
+    world
+        .executor
+        .block_on(async move { follow.follow(false).await })
+        .unwrap();
+    assert_eq!(names(&follower), names(&fresh));
+}
+
+#[test]
+fn without_conditional_updates_each_server_indexes() {
+    let mut world = with_images(9, 3);
+    world.store.shared().faults.has_no_updates = true;
+    for process in 0..2 {
+        world.start(process, Some(config()));
+    }
+    world.run(40);
+    let before = world.store.requests("list");
+    world.put("new.gif", &gif(9));
+    world.run(10);
+    assert!(world.store.requests("list") - before > 20);
+    for images in world.images.values() {
+        assert_eq!(names(images).len(), 4);
+        assert_eq!(
+            ImageStore::catalog(&**images).snapshot().latest().events(),
+            4
+        );
+    }
+}
+
+#[test]
+fn an_object_that_another_server_adds_during_a_pass_is_not_removed_at_its_end() {
+    for seed in 0..10 {
+        let mut world = with_images(seed, 5);
+        let first = world.open();
+        let other = world.open();
+        let indexer = first.indexer(config());
+        world
+            .executor
+            .block_on(async move { indexer.run_once().await })
+            .unwrap();
+        // A pass that is paused after its listing.
+        world.put("slow.gif", &gif(50));
+        let indexer = first.indexer(config());
+        world
+            .executor
+            .spawn(0, async move { _ = indexer.pass().await });
+        world.executor.spawn(1, Arc::clone(&first).follow());
+        world.executor.run_for(Duration::from_millis(120), |_| {});
+        world.executor.pause(0);
+        world.put("new.gif", &gif(60));
+        let indexer = other.indexer(config());
+        world
+            .executor
+            .block_on(async move { indexer.pass().await })
+            .unwrap();
+        world.run(5);
+        let before = ImageStore::catalog(&*first).snapshot();
+        assert!(before.contains(ImageId::of(&gif(60))));
+        world.executor.resume(0);
+        world.run(5);
+        let after = ImageStore::catalog(&*first).snapshot();
+        assert!(
+            after.changes_since(&before).removed.is_empty(),
+            "seed {seed}"
+        );
+        assert_eq!(after.len(), 7);
+    }
+}
+
+#[test]
+fn a_lost_answer_to_a_renewal_does_not_lose_the_lease() {
+    let mut world = with_images(10, 1);
+    for process in 0..2 {
+        world.start(process, Some(config()));
+    }
+    world.run(20);
+    let first = holder(&world);
+    // What became of a put is found out by reading.
+    world.store.shared().faults.puts_unanswered = true;
+    world.run(120);
+    assert_eq!(holder(&world), first);
+}

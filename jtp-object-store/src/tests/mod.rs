@@ -1,0 +1,7 @@
+//! Tests in simulated time, on a backend in memory.
+
+mod executor;
+mod failures;
+mod functions;
+mod schedules;
+mod world;

@@ -1,0 +1,417 @@
+//! A backend in memory whose requests take time, fail, and lose answers; and the processes that use it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use jtp_core::ImageId;
+use jtp_driver::store::ImageStore;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
+};
+
+use super::executor::{Executor, Rng, SimClock};
+use crate::clock::Clock;
+use crate::{Bucket, IndexerConfig, ObjectImages, StoreConfig};
+
+/// How often what happens to a request, in percent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Faults {
+    pub(super) fails: u64,
+    pub(super) answer_lost: u64,
+    /// The request is carried out after its answer was an error.
+    pub(super) late: u64,
+    pub(super) slow: u64,
+    /// No request is answered.
+    pub(super) is_down: bool,
+    /// Puts are made, and their answers are lost.
+    pub(super) puts_unanswered: bool,
+    /// The backend has no conditional updates.
+    pub(super) has_no_updates: bool,
+}
+
+/// The backend as one process sees it.
+#[derive(Clone)]
+pub(super) struct SimStore {
+    pub(super) inner: Arc<InMemory>,
+    clock: SimClock,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    rng: Rng,
+    pub(super) faults: Faults,
+    pub(super) requests: BTreeMap<&'static str, u64>,
+    /// Puts and deletes that are carried out later.
+    late: Vec<(Path, Option<(PutPayload, PutOptions)>)>,
+}
+
+enum Fate {
+    Answered,
+    Failed,
+    Lost,
+    Late,
+}
+
+impl SimStore {
+    pub(super) fn new(seed: u64, clock: SimClock) -> SimStore {
+        SimStore {
+            inner: Arc::new(InMemory::new()),
+            clock,
+            shared: Arc::new(Mutex::new(Shared {
+                rng: Rng(seed),
+                faults: Faults::default(),
+                requests: BTreeMap::new(),
+                late: Vec::new(),
+            })),
+        }
+    }
+
+    pub(super) fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap()
+    }
+
+    pub(super) fn requests(&self, kind: &str) -> u64 {
+        self.shared().requests.get(kind).copied().unwrap_or(0)
+    }
+
+    /// Waits as long as a request takes, before it is carried out, and says what becomes of it.
+    async fn request(&self, kind: &'static str) -> Fate {
+        let (time, fate) = {
+            let mut shared = self.shared();
+            *shared.requests.entry(kind).or_default() += 1;
+            let faults = shared.faults;
+            let mut time = Duration::from_millis(shared.rng.below(20));
+            if shared.rng.chance(faults.slow) {
+                time = Duration::from_millis(shared.rng.below(9000));
+            }
+            if faults.is_down {
+                time = Duration::from_secs(100_000);
+            }
+            let at = shared.rng.below(100);
+            let fate = if at < faults.fails {
+                Fate::Failed
+            } else if at < faults.fails + faults.answer_lost {
+                Fate::Lost
+            } else if at < faults.fails + faults.answer_lost + faults.late {
+                Fate::Late
+            } else {
+                Fate::Answered
+            };
+            (time, fate)
+        };
+        self.clock.sleep(time).await;
+        fate
+    }
+
+    /// Time between carrying a request out and its answer.
+    async fn answer(&self) {
+        let time = self.shared().rng.below(20);
+        self.clock.sleep(Duration::from_millis(time)).await;
+    }
+
+    /// Carries out one of the requests that were thought to have failed.
+    pub(super) async fn carry_out_late(&self) {
+        let late = {
+            let mut shared = self.shared();
+            let count = shared.late.len() as u64;
+            if count == 0 {
+                return;
+            }
+            let at = usize::try_from(shared.rng.below(count)).unwrap();
+            shared.late.swap_remove(at)
+        };
+        match late {
+            (path, Some((payload, options))) => {
+                _ = self.inner.put_opts(&path, payload, options).await;
+            }
+            (path, None) => _ = self.inner.delete(&path).await,
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::Generic {
+        store: "simulated",
+        source: "no answer".into(),
+    }
+}
+
+impl fmt::Display for SimStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimStore")
+    }
+}
+
+impl fmt::Debug for SimStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimStore")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SimStore {
+    async fn put_opts(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        if self.shared().faults.has_no_updates && matches!(options.mode, PutMode::Update(_)) {
+            return Err(Error::NotImplemented {
+                operation: "update".to_owned(),
+                implementer: self.to_string(),
+            });
+        }
+        let fate = self.request("put").await;
+        let fate = match self.shared().faults.puts_unanswered {
+            true => Fate::Lost,
+            false => fate,
+        };
+        match fate {
+            Fate::Failed => return Err(no_answer()),
+            Fate::Late => {
+                let put = Some((payload, options));
+                self.shared().late.push((path.clone(), put));
+                return Err(no_answer());
+            }
+            Fate::Lost => {
+                _ = self.inner.put_opts(path, payload, options).await;
+                return Err(no_answer());
+            }
+            Fate::Answered => {}
+        }
+        let result = self.inner.put_opts(path, payload, options).await;
+        self.answer().await;
+        result
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(no_answer())
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let kind = if options.range.is_some() {
+            "range"
+        } else {
+            "get"
+        };
+        match self.request(kind).await {
+            Fate::Answered => {}
+            _ => return Err(no_answer()),
+        }
+        let result = self.inner.get_opts(path, options).await;
+        self.answer().await;
+        result
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        paths
+            .then(move |path| {
+                let this = this.clone();
+                async move {
+                    let path = path?;
+                    match this.request("delete").await {
+                        Fate::Failed => return Err(no_answer()),
+                        Fate::Late => {
+                            this.shared().late.push((path, None));
+                            return Err(no_answer());
+                        }
+                        Fate::Lost => {
+                            _ = this.inner.delete(&path).await;
+                            return Err(no_answer());
+                        }
+                        Fate::Answered => {}
+                    }
+                    this.inner.delete(&path).await?;
+                    Ok(path)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (this, prefix) = (self.clone(), prefix.cloned());
+        let listing = async move {
+            match this.request("list").await {
+                Fate::Answered => {}
+                _ => return stream::once(async { Err(no_answer()) }).boxed(),
+            }
+            let listed: Vec<_> = this.inner.list(prefix.as_ref()).collect().await;
+            this.answer().await;
+            // The connection may end in the middle of a listing.
+            let (at, breaks) = {
+                let mut shared = this.shared();
+                let fails = shared.faults.fails;
+                (shared.rng.below(8), shared.rng.chance(fails))
+            };
+            let at = usize::try_from(at).unwrap();
+            if breaks && at < listed.len() {
+                let first = listed.into_iter().take(at);
+                return stream::iter(first.chain([Err(no_answer())])).boxed();
+            }
+            stream::iter(listed).boxed()
+        };
+        stream::once(listing).flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(no_answer())
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(no_answer())
+    }
+}
+
+/// A bucket, and what was in it.
+pub(super) struct World {
+    pub(super) executor: Executor,
+    pub(super) store: SimStore,
+    pub(super) images: BTreeMap<usize, Arc<ObjectImages>>,
+    writers: u64,
+    /// The images that each name has had.
+    pub(super) history: BTreeMap<String, BTreeSet<ImageId>>,
+}
+
+pub(super) const PREFIX: &str = "photos";
+
+impl World {
+    pub(super) fn new(seed: u64) -> World {
+        let executor = Executor::new(seed);
+        let store = SimStore::new(seed ^ 0x5eed, executor.clock.clone());
+        World {
+            executor,
+            store,
+            images: BTreeMap::new(),
+            writers: 0,
+            history: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn bucket(&self) -> Bucket {
+        let store = Arc::new(self.store.clone());
+        let clock = Arc::new(self.executor.clock.clone());
+        Bucket::new(store, Path::from(PREFIX), clock)
+    }
+
+    /// A store of a process, without its tasks.
+    pub(super) fn open(&mut self) -> Arc<ObjectImages> {
+        self.writers += 1;
+        let config = StoreConfig::default().with_writer(self.writers);
+        let open = ObjectImages::open(self.bucket(), config);
+        self.executor.block_on(open).unwrap()
+    }
+
+    /// Starts a process: a server, and an indexer if `indexes`.
+    pub(super) fn start(&mut self, process: usize, indexes: Option<IndexerConfig>) {
+        self.writers += 1;
+        let config = StoreConfig::default().with_writer(self.writers);
+        let images = ObjectImages::unloaded(self.bucket(), config);
+        self.images.insert(process, Arc::clone(&images));
+        if let Some(config) = indexes {
+            let indexer = images.indexer(config);
+            self.executor
+                .spawn(process, async move { indexer.run().await });
+        }
+        self.executor.spawn(process, images.follow());
+    }
+
+    pub(super) fn kill(&mut self, process: usize) {
+        self.executor.kill(process);
+        self.images.remove(&process);
+    }
+
+    pub(super) fn run(&mut self, seconds: u64) {
+        self.executor.run_for(Duration::from_secs(seconds), |_| {});
+    }
+
+    fn path(key: &str) -> Path {
+        Path::parse(format!("{PREFIX}/{key}").trim_end_matches('/')).unwrap()
+    }
+
+    /// Puts an object into the bucket, as another tool does.
+    pub(super) fn put(&mut self, key: &str, bytes: &[u8]) {
+        let path = World::path(key);
+        let put = self.store.inner.put(&path, bytes.to_vec().into());
+        futures_util::future::FutureExt::now_or_never(put)
+            .unwrap()
+            .unwrap();
+        let name = key.replace('/', "\u{29f8}");
+        self.history
+            .entry(name)
+            .or_default()
+            .insert(ImageId::of(bytes));
+    }
+
+    pub(super) fn delete(&self, key: &str) {
+        let path = World::path(key);
+        let delete = self.store.inner.delete(&path);
+        futures_util::future::FutureExt::now_or_never(delete)
+            .unwrap()
+            .unwrap();
+    }
+
+    /// The keys below a folder.
+    pub(super) fn keys(&self, folder: &str) -> Vec<String> {
+        let listing = self.store.inner.list(Some(&World::path(folder)));
+        let listed = futures_util::future::FutureExt::now_or_never(listing.collect::<Vec<_>>());
+        let paths = listed
+            .unwrap()
+            .into_iter()
+            .map(|meta| meta.unwrap().location);
+        let key = |path: Path| path.as_ref()[PREFIX.len() + 1..].to_owned();
+        paths.map(key).collect()
+    }
+
+    pub(super) fn read(&self, key: &str) -> Vec<u8> {
+        let inner = &self.store.inner;
+        let path = World::path(key);
+        let read = async { inner.get(&path).await.unwrap().bytes().await.unwrap() };
+        futures_util::future::FutureExt::now_or_never(read)
+            .unwrap()
+            .to_vec()
+    }
+
+    /// Replaces an object of the catalog.
+    pub(super) fn damage(&self, key: &str) {
+        let mut bytes = self.read(key);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let path = World::path(key);
+        let put = self.store.inner.put(&path, bytes.into());
+        futures_util::future::FutureExt::now_or_never(put)
+            .unwrap()
+            .unwrap();
+    }
+}
+
+/// The names and IDs of a store's catalog.
+pub(super) fn names(images: &ObjectImages) -> Vec<(String, ImageId)> {
+    let snapshot = ImageStore::catalog(images).snapshot();
+    let entries = snapshot.entries();
+    entries
+        .map(|entry| (entry.name.to_owned(), entry.id))
+        .collect()
+}
+
+/// A GIF with other bytes for each number.
+pub(super) fn gif(number: u64) -> Vec<u8> {
+    [b"GIF89a".as_slice(), &number.to_le_bytes()].concat()
+}
