@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 
-from measure import Failed, Server
+from measure import Failed, Server, memory, run
 from tools import Workspace, cache_option, wait_until_compressed
 
 GET_ALL = "0500"
@@ -104,6 +104,72 @@ def start(workspace):
     return {"ours": seconds, "other": hashing(workspace, workspace.source)}
 
 
+def least(action, times=10):
+    """The shortest time of several runs."""
+    def timed():
+        started = time.perf_counter()
+        action()
+        return time.perf_counter() - started
+
+    return min(timed() for _ in range(times))
+
+
+def tls_start(workspace):
+    """`client --list` over TLS: a process, a connection, a handshake and a request."""
+    pem = [workspace.work / "start-cert.pem", workspace.work / "start-key.pem"]
+    argv = [workspace.program("server"), "--images", str(workspace.source), "--bind", "127.0.0.1:0"]
+    argv += ["--cert", str(pem[0]), "--key", str(pem[1]), "--allow-plain", *cache_option(workspace)]
+    with Server(argv, workspace.work / "server.log") as server:
+        client = [workspace.program("client"), "--addr", server.address, "--list", "--quiet"]
+        encrypted = client + ["--tls", "--cert", str(pem[0])]
+        least(lambda: output(*encrypted), 1)
+        return {"ours": least(lambda: output(*encrypted)), "other": 0.010, "plain": least(lambda: output(*client))}
+
+
+def held(pid):
+    """The memory of a process in bytes."""
+    return memory([pid])
+
+
+def server_memory(workspace):
+    """The idle server's memory above that of a server of one image, per image, compared with 64 B and the name."""
+    one = workspace.work / "one"
+    shutil.rmtree(one, ignore_errors=True)
+    one.mkdir()
+    shutil.copy(workspace.source / workspace.names[0], one)
+    with jtp_server(workspace, *cache_option(workspace)) as many:
+        time.sleep(1)
+        all_images = held(many.pid)
+    alone = Workspace(workspace.programs, workspace.work, one, None)
+    with jtp_server(alone, *cache_option(workspace)) as few:
+        time.sleep(1)
+        base = held(few.pid)
+    shutil.rmtree(one)
+    return per_image(workspace, all_images - base, 64)
+
+
+def client_memory(workspace):
+    """The client's peak in a --batch without changes, per image, compared with 100 B and the name."""
+    out = workspace.work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    subprocess.run(["cp", "-rl", workspace.source, out], check=True)
+    time.sleep(1)
+    with jtp_server(workspace, *cache_option(workspace)) as server:
+        argv = [workspace.program("client"), "--addr", server.address, "--out", str(out), "--batch", "--quiet"]
+        output(*argv)
+        log = workspace.work / "log"
+        peak = run(argv, log, server, sample=True)["client_memory"]
+        base = run(argv[:3] + ["--list", "--include", "none", "--quiet"], log, server, sample=True)["client_memory"]
+    shutil.rmtree(out)
+    return per_image(workspace, peak - base, 100)
+
+
+def per_image(workspace, size, goal):
+    count = len(workspace.names)
+    name = sum(len(name.encode()) for name in workspace.names) / count
+    return {"ours": max(size, 0) / count, "other": goal + name}
+
+
 CLAIMS = [
     # (goal, corpus, function)
     ("throughput", "photos", throughput),
@@ -112,6 +178,13 @@ CLAIMS = [
     ("unchanged", "tiny", unchanged),
     ("start", "tiny", start),
     ("restart", "tiny", restart),
+    ("server memory", "tiny", server_memory),
+    ("client memory", "tiny", client_memory),
+    ("tls start", "small", tls_start),
+    ("start", "million", start),
+    ("restart", "million", restart),
+    ("server memory", "million", server_memory),
+    ("client memory", "million", client_memory),
     ("unchanged", "web", unchanged),
     ("start", "web", start),
     ("restart", "web", restart),
@@ -121,7 +194,7 @@ CLAIMS = [
 def measure_all(corpora, folder, programs, ledger, has_time, rounds):
     for corpus in corpora:
         chosen = [claim for claim in CLAIMS if claim[1] == corpus.name]
-        if corpus.name == "repository":
+        if corpus.name in ("repository", "desktop"):
             # Only a smoke test: with so few images the ratios are meaningless.
             chosen = list({claim[0]: claim for claim in CLAIMS}.values())
         if not chosen:

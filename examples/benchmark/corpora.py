@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -21,6 +22,8 @@ WALLPAPERS = [
     "ukui-wallpapers",
     "xfdesktop4-data",
 ]
+# The smallest download.
+DESKTOP = ["xfdesktop4-data"]
 PNG = b"\x89PNG\r\n\x1a\n"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,6 +33,8 @@ class Unavailable(Exception):
 
 
 def command(*argv, cwd=None):
+    if not shutil.which(argv[0]):
+        raise Unavailable(f"{argv[0]} is not installed")
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
     if done.returncode:
         raise Unavailable(f"{' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
@@ -61,7 +66,10 @@ def emoji(cache, vendor):
     archive = folder / f"{package}-{EMOJI_VERSION}.tgz"
     if not archive.exists():
         print(f"fetching {package} from npm", file=sys.stderr)
-        command("npm", "pack", "--silent", f"{package}@{EMOJI_VERSION}", cwd=folder)
+        # In a folder of its own: an interrupted download leaves no archive.
+        with tempfile.TemporaryDirectory(dir=folder) as new:
+            command("npm", "pack", "--silent", f"{package}@{EMOJI_VERSION}", cwd=new)
+            Path(new, archive.name).rename(archive)
     inside = f"package/img/{vendor}/64/"
     seen = set()
     with tarfile.open(archive) as tar:
@@ -73,18 +81,35 @@ def emoji(cache, vendor):
                     yield Path(member.name).name, image
 
 
-def wallpapers(cache):
-    """Yields the paths of the distinct images in Debian's wallpaper packages."""
+def unpacked_package(cache, package):
+    """The folder with the content of a Debian package."""
     folder = cache / "debs"
-    folder.mkdir(parents=True, exist_ok=True)
+    unpacked = folder / package
+    if not unpacked.exists():
+        print(f"fetching {package} from Debian", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as new:
+            try:
+                command("apt-get", "download", package, cwd=new)
+            except Unavailable:
+                # A new machine has no lists of packages.
+                if os.geteuid() != 0:
+                    raise
+                command("apt-get", "update")
+                command("apt-get", "download", package, cwd=new)
+            archive = next(Path(new).glob("*.deb"))
+            content = Path(new, "content")
+            content.mkdir()
+            command("dpkg-deb", "-x", str(archive), str(content))
+            content.rename(unpacked)
+    return unpacked
+
+
+def wallpapers(cache, packages=None):
+    """Yields the paths of the distinct images in Debian's wallpaper packages."""
     seen = set()
-    for package in WALLPAPERS:
-        unpacked = folder / "x" / package
-        if not unpacked.exists():
-            print(f"fetching {package} from Debian", file=sys.stderr)
-            command("apt-get", "download", package, cwd=folder)
-            archive = next(folder.glob(f"{package}_*.deb"))
-            command("dpkg-deb", "-x", str(archive), str(unpacked))
+    for package in packages or WALLPAPERS:
+        unpacked = unpacked_package(cache, package)
         for path in sorted(unpacked.rglob("*")):
             is_image = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
             if is_image and path.is_file() and not path.is_symlink() and path.stat().st_size > 100_000:
@@ -114,15 +139,21 @@ def small(cache, into, count):
     made = 0
     for vendor in EMOJI:
         for name, image in emoji(cache, vendor):
-            if made == count:
-                break
             (into / f"{vendor}-{name}").write_bytes(image)
             made += 1
+            if made == count:
+                break
+        if made == count:
+            break  # The next package is not needed.
     return f"64-pixel PNGs of the npm packages emoji-datasource-* {EMOJI_VERSION}, unmodified"
 
 
-def photos(cache, into, count):
-    originals = list(wallpapers(cache))
+def desktop(cache, into, count):
+    return photos(cache, into, count, DESKTOP)
+
+
+def photos(cache, into, count, packages=WALLPAPERS):
+    originals = list(wallpapers(cache, packages))
     made = 0
     copy = 0
     while made < count:
@@ -138,7 +169,7 @@ def photos(cache, into, count):
         copy += 1
     return (
         f"the {len(originals)} photographs and wallpapers (JPEG, PNG, WebP) of the Debian packages "
-        f"{', '.join(WALLPAPERS)}, and copies that differ by a comment"
+        f"{', '.join(packages)}, and copies that differ by a comment"
     )
 
 
@@ -170,6 +201,11 @@ def web(cache, into, _count):
     return "the same wallpapers as JPEGs of at most 1024 x 768 pixels, and copies that differ by a comment"
 
 
+def million(cache, into, _count):
+    """Only the originals, like `web`."""
+    return tiny(cache, into, sum(1 for vendor in EMOJI for _ in emoji(cache, vendor)))
+
+
 def bmp(cache, into, count):
     for number, (path, image) in enumerate(smaller(cache, (2560, 1600))):
         if number == count:
@@ -190,13 +226,33 @@ CORPORA = {
     "small": ("4,000 small images", small, 4_000, 1_000),
     "photos": ("300 photographs", photos, 300, 60),
     "bmp": ("60 BMPs", bmp, 60, 12),
+    "line": ("4,000 small images over a line of 100 Mbit/s with a round trip of 40 ms", small, 4_000, 1_000),
     "web": ("100,000 pictures for the web", web, 100_000, 10_000),
+    "million": ("a million tiny images", million, 1_000_000, 100_000),
+    "desktop": ("60 photographs", desktop, 60, 12),
     "repository": ("the example images", repository, None, None),
 }
 
+# Measured only if they are named: a million images take 10 GB of memory, and the others are for trying the benchmark.
+OPTIONAL = ("million", "desktop", "repository")
+
+# Of these, `Corpus.lay_out` makes the copies: the cache has the originals alone.
+COPIED = ("web", "million")
 
 # Too large for the comparison of programs.
 CLAIMS_ONLY = "web"
+
+# Programs that are compared with a corpus, if not all.
+ONLY = {
+    "million": ("jtp", "rsync", "tar", "raw"),
+    "line": ("jtp", "jtp-tls", "jtp-4", "rsync", "curl", "curl-parallel", "tar", "raw"),
+}
+
+# Corpora that are fetched over a slow line: Mbit/s and the round trip in ms.
+LINES = {"line": (100, 40)}
+
+# Corpora with the same images share their files in the cache.
+SAME_IMAGES = {"line": "small"}
 
 
 class Corpus:
@@ -207,7 +263,8 @@ class Corpus:
         count = fewer if quick else full
         self.name = name
         self.title = title if count == full else f"{title}, reduced to {count:,}"
-        kept = cache / "corpora" / f"{name}-{count or 'all'}"
+        self.line = LINES.get(name)
+        kept = cache / "corpora" / f"{SAME_IMAGES.get(name, name)}-{count or 'all'}"
         about = kept.with_suffix(".txt")
         if not about.exists():
             shutil.rmtree(kept, ignore_errors=True)
@@ -217,7 +274,7 @@ class Corpus:
         self.about = about.read_text()
         sizes = [entry.stat().st_size for entry in os.scandir(kept)]
         # The number of copies of each original.
-        self.copies = (count or len(sizes)) // len(sizes) if name == CLAIMS_ONLY else 1
+        self.copies = (count or len(sizes)) // len(sizes) if name in COPIED else 1
         self.count = len(sizes) * self.copies
         self.bytes = sum(sizes) * self.copies
 

@@ -1,10 +1,12 @@
 """The compared programs: how each one serves and fetches a folder."""
 
+import contextlib
 import re
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -165,6 +167,21 @@ def wait_until_compressed(workspace, server):
         if compressed != last:
             last, since = compressed, time.monotonic()
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def over_line(server, mbit, rtt, log):
+    """Puts a slow and long line before a server."""
+    where = "url" if hasattr(server, "url") else "address"
+    before = getattr(server, where)
+    address = re.search(r"127\.0\.0\.1:\d+", before)[0]
+    argv = [sys.executable, str(Path(__file__).with_name("delay.py")), address, "--mbit", str(mbit), "--rtt", str(rtt)]
+    with Server(argv, log) as line:
+        setattr(server, where, before.replace(address, line.address))
+        try:
+            yield
+        finally:
+            setattr(server, where, before)
 
 
 class Rsync(Tool):

@@ -41,7 +41,7 @@ impl InputBuffer {
     }
 
     /// [`unused`](Self::unused), to decrypt in place.
-    #[cfg(all(feature = "client", feature = "tls"))]
+    #[cfg(feature = "tls")]
     pub(crate) fn unused_mut(&mut self) -> &mut [u8] {
         self.data.get_mut(self.start..self.end).unwrap_or_default()
     }

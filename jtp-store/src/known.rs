@@ -5,6 +5,8 @@
 //! appended, and reading ends at the first damaged or incomplete block. Records of removed files are harmless;
 //! they are dropped when the log is rewritten.
 
+mod reader;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
@@ -14,17 +16,18 @@ use hashbrown::hash_table::Entry;
 use jtp_core::{FileType, ImageId};
 
 use crate::fingerprint::{self, Fingerprint};
+pub(crate) use reader::LogReader;
 
 /// The last byte is the version of the format. Other versions are not read.
 const MAGIC: &[u8; 8] = b"JTPidx\x00\x03";
 const BLOCK_HEAD_LEN: usize = 4 + 8;
-const RECORD_LEN: usize = fingerprint::ENCODED_LEN + 8 + 1 + 2;
+pub(crate) const RECORD_LEN: usize = fingerprint::ENCODED_LEN + 8 + 1 + 2;
 
 /// The most records in a block, which is read, checked and written at once.
 pub(crate) const BLOCK: usize = 4096;
 
 /// The longest log that is read. It has room for some 20 million files.
-const MAX_LEN: u64 = 1024 * 1024 * 1024;
+pub(crate) const MAX_LEN: u64 = 1024 * 1024 * 1024;
 
 /// Stands for the type if the first bytes of a file do not show it. // W5
 const NO_TYPE: u8 = 0xff;
@@ -148,45 +151,29 @@ impl KnownContents {
     /// can be read from the files again.
     pub(crate) fn read(from: impl Read) -> KnownContents {
         let mut known = KnownContents::default();
-        let mut from = from.take(MAX_LEN + 1);
-        let mut magic = [0; MAGIC.len()];
-        if from.read_exact(&mut magic).is_err() || magic != *MAGIC {
+        let Some(mut reader) = LogReader::new(from) else {
             return known;
+        };
+        loop {
+            let at = reader.position();
+            match reader.next() {
+                None => break,
+                Some([]) => {
+                    known.appendable = Some(at);
+                    break;
+                }
+                Some(block) => {
+                    let records = &mut known.records;
+                    if records.capacity() - records.len() < block.len() {
+                        // Grows by an eighth, not by the double.
+                        records.reserve_exact(block.len() + records.len() / 8);
+                    }
+                    records.extend_from_slice(block);
+                }
+            }
         }
-        let mut buffer = Vec::new();
-        while let Some(true) = known.read_block(&mut from, &mut buffer) {}
         known.index_records();
         known
-    }
-
-    /// `None` if the block is damaged or incomplete; `Some(false)` at the end.
-    fn read_block(&mut self, from: &mut io::Take<impl Read>, buffer: &mut Vec<u8>) -> Option<bool> {
-        let mut head = [0; BLOCK_HEAD_LEN];
-        let at = MAX_LEN + 1 - from.limit();
-        if !read_or_end(from, &mut head).ok()? {
-            self.appendable = Some(at);
-            return Some(false);
-        }
-        let (count, checksum) = head.split_first_chunk::<4>()?;
-        let count = usize::try_from(u32::from_be_bytes(*count)).ok()?;
-        if count == 0 || count > BLOCK {
-            return None;
-        }
-        buffer.resize(count * RECORD_LEN, 0);
-        from.read_exact(buffer).ok()?;
-        if ImageId::of(buffer).to_be_bytes() != *checksum {
-            return None;
-        }
-        let mut records = Vec::with_capacity(count);
-        for record in buffer.chunks_exact(RECORD_LEN) {
-            records.push(decode(record)?);
-        }
-        if self.records.capacity() - self.records.len() < count {
-            // Grows by an eighth, not by the double.
-            self.records.reserve_exact(count + self.records.len() / 8);
-        }
-        self.records.append(&mut records);
-        Some(true)
     }
 }
 
@@ -200,7 +187,7 @@ fn is_at(records: &[Record], at: u32, fingerprint: &Fingerprint) -> bool {
     record_at(records, at).is_some_and(|record| record.0 == *fingerprint)
 }
 
-fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
+pub(crate) fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
     // All fields: the records may have been chosen so that any of them is the same in all.
     let Fingerprint {
         file_system,
@@ -210,21 +197,6 @@ fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
         changed,
     } = fingerprint;
     seed.hash_one((file_system, file, size, modified, changed))
-}
-
-/// Fills the buffer; `false` at the end of the input.
-fn read_or_end(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match from.read(rest) {
-            Ok(0) if filled == 0 => return Ok(false),
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(true)
 }
 
 fn decode(record: &[u8]) -> Option<Record> {

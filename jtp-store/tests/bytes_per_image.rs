@@ -8,6 +8,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -20,10 +21,12 @@ struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: each call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         let now = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(now, Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of this function.
@@ -81,4 +84,25 @@ fn a_store_takes_130_bytes_per_image_and_twice_the_name() {
         assert!(steady <= 130.0 + 2.0 * NAME_LEN as f64 + fixed, "{steady}");
         assert!(peak <= 450.0 + fixed, "{peak}");
     }
+    count_allocations_of_opening(&folder, images);
+}
+
+/// Opens small images as the server does, many in one call, and then again from memory.
+fn count_allocations_of_opening(folder: &tempfile::TempDir, images: usize) {
+    let store = Arc::new(DirStore::builder(folder.path()).open().unwrap());
+    let snapshot = store.catalog().snapshot();
+    let all: Vec<_> = snapshot.entries().map(|entry| entry.image()).collect();
+    let mut each = Vec::new();
+    for _ in 0..2 {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for group in all.chunks(128) {
+            let opening = Arc::clone(&store).open_many(group.to_vec()).unwrap();
+            let opened = smol::future::block_on(opening);
+            assert!(opened.len() == group.len() && opened.iter().all(Result::is_ok));
+        }
+        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        each.push(count as f64 / images as f64);
+    }
+    println!("allocations to open a small image: {each:.1?}");
+    assert!(each[0] <= 6.0 && each[1] <= 0.5, "{each:?}");
 }

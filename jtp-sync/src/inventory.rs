@@ -109,6 +109,13 @@ impl Inventory {
         true
     }
 
+    /// Adds all names of another part of the folder.
+    pub(crate) fn append(&mut self, part: &Inventory) {
+        for (name, kind) in part.iter() {
+            self.add(name, kind);
+        }
+    }
+
     /// Replaces unread files by the images that `known` returns for their names. On a file system that may ignore case,
     /// also by those that `alike` returns, with another name that the folder does not have.
     pub(crate) fn resolve(

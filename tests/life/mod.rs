@@ -4,17 +4,18 @@
 //! image; nothing is lost, no file of the user changes, nothing is left over. // R8 S4 S5 S13
 //!
 //! `JTP_LIFE_SECONDS` is the time to go on with new seeds, `JTP_LIFE_SEED` the first seed, `JTP_LIFE_ROUNDS` the quiet
-//! points of each, `JTP_LIFE_KEEP=1` keeps the folders of a seed that fails.
+//! points of each. `JTP_LIFE_KEEP=1` keeps the folders of a seed that fails, `JTP_LIFE_VERBOSE=1` makes its server log
+//! more.
 
 mod client;
-mod dice;
 mod pictures;
+mod rng;
 mod server;
 mod tree;
 mod user;
 mod walk;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use walk::Walk;
 
@@ -27,7 +28,15 @@ fn variable(name: &str) -> Option<u64> {
 fn r8_a_random_life_of_a_folder_loses_nothing_and_leaves_nothing() {
     let start = Instant::now();
     let time = Duration::from_secs(variable("JTP_LIFE_SECONDS").unwrap_or(0));
-    let mut seed = variable("JTP_LIFE_SEED").unwrap_or(1);
+    // A long run has other seeds each time.
+    let clock = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    };
+    let default = if time.is_zero() { 1 } else { clock() };
+    let mut seed = variable("JTP_LIFE_SEED").unwrap_or(default);
     let rounds = variable("JTP_LIFE_ROUNDS").unwrap_or(if time.is_zero() { 2 } else { 12 });
     loop {
         let steps = Walk::new(seed, rounds).run();

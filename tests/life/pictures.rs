@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use super::dice::Dice;
+use super::rng::Rng;
 use crate::support::files::{bmp, images_in, noise, samples_folder};
 
 /// A PNG of one pixel.
@@ -13,33 +13,30 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0
 const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
 /// An image with a number in its trailing data, which viewers ignore.
-pub(super) fn picture(dice: &mut Dice, number: u64) -> Vec<u8> {
-    let mut bytes = match dice.below(10) {
+pub(super) fn picture(rng: &mut Rng, number: u64) -> Vec<u8> {
+    let mut bytes = match rng.below(10) {
         0..4 => PNG.to_vec(),
         4..6 => GIF.to_vec(),
-        6..8 => sample(dice),
-        _ => bmp(
-            200 + dice.below(30_000),
-            u8::try_from(number % 251).unwrap(),
-        ),
+        6..8 => sample(rng),
+        _ => bmp(200 + rng.below(30_000), u8::try_from(number % 251).unwrap()),
     };
     bytes.extend(number.to_be_bytes());
-    let trailing = match dice.below(20) {
+    let trailing = match rng.below(20) {
         0 => 300_000,
         1..4 => 20_000,
         _ => 200,
     };
-    bytes.extend(noise(dice.below(trailing), number));
+    bytes.extend(noise(rng.below(trailing), number));
     bytes
 }
 
-fn sample(dice: &mut Dice) -> Vec<u8> {
+fn sample(rng: &mut Rng) -> Vec<u8> {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let samples = SAMPLES.get_or_init(|| {
         let samples = images_in(&samples_folder()).into_iter();
         samples.map(|sample| sample.bytes).collect()
     });
-    dice.pick(samples).clone()
+    rng.pick(samples).clone()
 }
 
 /// Whether a file with this name and these bytes is shared.

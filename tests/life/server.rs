@@ -214,7 +214,11 @@ fn take_packet(rest: &mut &[u8]) -> Option<u64> {
         0 => data.to_vec(),
         _ => zstd::decode_all(data).unwrap(),
     };
-    assert_eq!(id_of(&image), id, "a whole packet has the bytes of its image");
+    assert_eq!(
+        id_of(&image),
+        id,
+        "a whole packet has the bytes of its image"
+    );
     Some(id)
 }
 

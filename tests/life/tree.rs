@@ -56,8 +56,20 @@ pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
     entries
 }
 
-/// The visible regular files and the IDs of their content.
+/// The visible regular files and the IDs of their content. A file that a program renames meanwhile is not missed: the
+/// folder is read until it is the same twice.
 pub(super) fn content(root: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut before = content_once(root);
+    loop {
+        let content = content_once(root);
+        if content == before {
+            return content;
+        }
+        before = content;
+    }
+}
+
+fn content_once(root: &Path) -> BTreeMap<PathBuf, u64> {
     let mut content = BTreeMap::new();
     for path in files(root) {
         if let Ok(bytes) = fs::read(root.join(&path)) {

@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::dice::Dice;
 use super::pictures::{id_of_file, picture};
+use super::rng::Rng;
 use super::tree;
 
 /// The user and the folder.
@@ -35,7 +35,7 @@ struct Writing {
     rest: Vec<u8>,
 }
 
-type Step = fn(&mut User, &mut Dice) -> io::Result<Option<String>>;
+type Step = fn(&mut User, &mut Rng) -> io::Result<Option<String>>;
 
 /// The steps and how often each of them comes.
 const STEPS: &[(usize, Step)] = &[
@@ -100,10 +100,10 @@ impl User {
     }
 
     /// Makes a step, and says which.
-    pub(super) fn step(&mut self, dice: &mut Dice) -> String {
+    pub(super) fn step(&mut self, rng: &mut Rng) -> String {
         loop {
             let total: usize = STEPS.iter().map(|(weight, _)| weight).sum();
-            let mut left = dice.below(total);
+            let mut left = rng.below(total);
             let step = STEPS.iter().find(|(weight, _)| {
                 let found = left < *weight;
                 left = left.saturating_sub(*weight);
@@ -115,7 +115,7 @@ impl User {
             } else {
                 step.unwrap().1
             };
-            match step(self, dice) {
+            match step(self, rng) {
                 Ok(Some(what)) => return what,
                 // There is no file or folder for such a step.
                 Ok(None) => {}
@@ -141,7 +141,7 @@ impl User {
             }
             if metadata.len() == 0 {
                 self.pictures += 1;
-                let _ = fs::write(&full, format!("\x89PNG\r\n\x1a\n{}", self.pictures));
+                let _ = fs::write(&full, format!("GIF89a {}", self.pictures));
                 self.know(&path);
             }
         }
@@ -174,29 +174,29 @@ impl User {
         }
     }
 
-    pub(super) fn picture(&mut self, dice: &mut Dice) -> Vec<u8> {
+    pub(super) fn picture(&mut self, rng: &mut Rng) -> Vec<u8> {
         self.pictures += 1;
-        let bytes = picture(dice, self.pictures);
+        let bytes = picture(rng, self.pictures);
         self.known.insert(crate::support::bytes::id_of(&bytes));
         bytes
     }
 
-    fn file(&self, dice: &mut Dice) -> Option<PathBuf> {
-        dice.pick_any(&tree::files(&self.root))
+    fn file(&self, rng: &mut Rng) -> Option<PathBuf> {
+        rng.pick_any(&tree::files(&self.root))
     }
 
     /// A sub-folder, or the folder itself.
-    fn folder(&self, dice: &mut Dice) -> PathBuf {
+    fn folder(&self, rng: &mut Rng) -> PathBuf {
         let mut folders = tree::folders(&self.root);
         folders.push(PathBuf::new());
-        dice.pick(&folders).clone()
+        rng.pick(&folders).clone()
     }
 
     /// A path, in use or not.
-    fn path(&mut self, dice: &mut Dice) -> PathBuf {
-        let folder = self.folder(dice);
-        if dice.percent(40) {
-            let path = folder.join(dice.pick(NAMES));
+    fn path(&mut self, rng: &mut Rng) -> PathBuf {
+        let folder = self.folder(rng);
+        if rng.percent(40) {
+            let path = folder.join(rng.pick(NAMES));
             // Writing would follow a link.
             if !self.full(&path).is_symlink() {
                 return path;
@@ -206,12 +206,12 @@ impl User {
         folder.join(format!("n{}.png", self.pictures))
     }
 
-    fn add(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let (path, bytes) = (self.path(dice), self.picture(dice));
+    fn add(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let (path, bytes) = (self.path(rng), self.picture(rng));
         let before = id_of_file(&self.full(&path));
         self.known.extend(before);
         self.touch(&path);
-        if dice.percent(50) {
+        if rng.percent(50) {
             let aside = self.aside.join("new");
             fs::write(&aside, bytes)?;
             fs::rename(aside, self.full(&path))?;
@@ -222,9 +222,9 @@ impl User {
         written.map(|()| Some(format!("writes {}", path.display())))
     }
 
-    fn write_slowly(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let (path, mut bytes) = (self.path(dice), self.picture(dice));
-        let rest = bytes.split_off(dice.below(bytes.len()));
+    fn write_slowly(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let (path, mut bytes) = (self.path(rng), self.picture(rng));
+        let rest = bytes.split_off(rng.below(bytes.len()));
         self.touch(&path);
         let mut file = File::create(self.full(&path))?;
         let what = format!(
@@ -238,17 +238,17 @@ impl User {
         Ok(Some(what))
     }
 
-    fn go_on_writing(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+    fn go_on_writing(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         if self.writing.is_empty() {
             return Ok(None);
         }
-        let at = dice.below(self.writing.len());
+        let at = rng.below(self.writing.len());
         let mut writing = self.writing.swap_remove(at);
-        let all = dice.percent(40);
+        let all = rng.percent(40);
         let count = if all {
             writing.rest.len()
         } else {
-            dice.below(writing.rest.len() + 1)
+            rng.below(writing.rest.len() + 1)
         };
         let path = writing.path.clone();
         let written = writing.file.write_all(&writing.rest[..count]);
@@ -266,8 +266,8 @@ impl User {
     }
 
     /// Changes bytes of a file; sometimes its time is then set back, as some programs do.
-    fn edit_in_place(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn edit_in_place(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
         let full = self.full(&path);
@@ -278,8 +278,8 @@ impl User {
         let mut file = OpenOptions::new().write(true).open(&full)?;
         let middle = metadata.len() / 2;
         file.seek(SeekFrom::Start(middle))?;
-        file.write_all(&dice.next().to_be_bytes())?;
-        let restored = dice.percent(30);
+        file.write_all(&rng.next().to_be_bytes())?;
+        let restored = rng.percent(30);
         if restored {
             file.set_modified(metadata.modified()?)?;
         }
@@ -294,16 +294,16 @@ impl User {
     }
 
     /// Like Vim (a backup, then a new file), GIMP (a hidden file, then a rename) and ExifTool (which keeps the original).
-    fn edit_by_replacing(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn edit_by_replacing(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
         let full = self.full(&path);
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let mut bytes = fs::read(&full)?;
-        bytes.extend(dice.next().to_be_bytes());
+        bytes.extend(rng.next().to_be_bytes());
         self.touch(&path);
-        let editor = *dice.pick(&["Vim", "GIMP", "ExifTool", "cp -p"]);
+        let editor = *rng.pick(&["Vim", "GIMP", "ExifTool", "cp -p"]);
         match editor {
             "Vim" => {
                 let backup = full.with_file_name(format!("{name}~"));
@@ -340,11 +340,11 @@ impl User {
         Ok(Some(format!("edits {} like {editor}", path.display())))
     }
 
-    fn rename(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(from) = self.file(dice) else {
+    fn rename(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(from) = self.file(rng) else {
             return Ok(None);
         };
-        let to = self.path(dice);
+        let to = self.path(rng);
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
@@ -369,30 +369,30 @@ impl User {
         fs::rename(first, self.full(&paths[paths.len() - 1]))
     }
 
-    fn swap(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        self.exchange_files(dice, 2)
+    fn swap(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        self.exchange_files(rng, 2)
     }
 
-    fn rotate(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let count = 3 + dice.below(3);
-        self.exchange_files(dice, count)
+    fn rotate(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let count = 3 + rng.below(3);
+        self.exchange_files(rng, count)
     }
 
-    fn exchange_files(&mut self, dice: &mut Dice, count: usize) -> io::Result<Option<String>> {
+    fn exchange_files(&mut self, rng: &mut Rng, count: usize) -> io::Result<Option<String>> {
         let mut files = tree::files(&self.root);
         if files.len() < count {
             return Ok(None);
         }
         let chosen: Vec<_> = (0..count)
-            .map(|_| files.swap_remove(dice.below(files.len())))
+            .map(|_| files.swap_remove(rng.below(files.len())))
             .collect();
         self.exchange(&chosen)?;
         Ok(Some(format!("exchanges {chosen:?}")))
     }
 
-    fn change_case(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+    fn change_case(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         let all = [tree::files(&self.root), tree::folders(&self.root)].concat();
-        let Some(from) = dice.pick_any(&all) else {
+        let Some(from) = rng.pick_any(&all) else {
             return Ok(None);
         };
         let name = from.file_name().unwrap().to_str().unwrap();
@@ -411,35 +411,35 @@ impl User {
         )))
     }
 
-    fn new_folder(&mut self, dice: &mut Dice) -> PathBuf {
+    fn new_folder(&mut self, rng: &mut Rng) -> PathBuf {
         self.folders += 1;
-        let name = match dice.percent(20) {
-            true => (*dice.pick(&["a.png", "A", "Rome", "rome", "2024"])).to_owned(),
+        let name = match rng.percent(20) {
+            true => (*rng.pick(&["a.png", "A", "Rome", "rome", "2024"])).to_owned(),
             false => format!("f{}", self.folders),
         };
-        self.folder(dice).join(name)
+        self.folder(rng).join(name)
     }
 
-    fn make_folder(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+    fn make_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         if tree::folders(&self.root).len() > 8 {
             return Ok(None);
         }
-        let path = self.new_folder(dice);
+        let path = self.new_folder(rng);
         self.touch(&path);
         fs::create_dir(self.full(&path))?;
-        for _ in 0..dice.below(4) {
-            let file = path.join(dice.pick(NAMES));
-            let bytes = self.picture(dice);
+        for _ in 0..rng.below(4) {
+            let file = path.join(rng.pick(NAMES));
+            let bytes = self.picture(rng);
             fs::write(self.full(&file), bytes)?;
         }
         Ok(Some(format!("makes the folder {}", path.display())))
     }
 
-    fn move_folder(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(from) = dice.pick_any(&tree::folders(&self.root)) else {
+    fn move_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(from) = rng.pick_any(&tree::folders(&self.root)) else {
             return Ok(None);
         };
-        let to = self.new_folder(dice);
+        let to = self.new_folder(rng);
         if to.starts_with(&from) {
             return Ok(None);
         }
@@ -453,9 +453,9 @@ impl User {
         )))
     }
 
-    fn swap_folders(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
+    fn swap_folders(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         let folders = tree::folders(&self.root);
-        let (Some(one), Some(other)) = (dice.pick_any(&folders), dice.pick_any(&folders)) else {
+        let (Some(one), Some(other)) = (rng.pick_any(&folders), rng.pick_any(&folders)) else {
             return Ok(None);
         };
         if one.starts_with(&other) || other.starts_with(&one) {
@@ -469,8 +469,8 @@ impl User {
         )))
     }
 
-    fn delete_folder(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = dice.pick_any(&tree::folders(&self.root)) else {
+    fn delete_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
             return Ok(None);
         };
         self.touch(&path);
@@ -478,8 +478,8 @@ impl User {
         Ok(Some(format!("deletes the folder {}", path.display())))
     }
 
-    fn delete(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn delete(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
         self.touch(&path);
@@ -487,11 +487,11 @@ impl User {
         Ok(Some(format!("deletes {}", path.display())))
     }
 
-    fn hard_link(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(from) = self.file(dice) else {
+    fn hard_link(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(from) = self.file(rng) else {
             return Ok(None);
         };
-        let to = self.path(dice);
+        let to = self.path(rng);
         self.touch(&from);
         self.touch(&to);
         fs::hard_link(self.full(&from), self.full(&to))?;
@@ -503,14 +503,14 @@ impl User {
     }
 
     /// A symbolic link: to a file, out of the folder, or to nothing.
-    fn link(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let target = match (dice.below(4), self.file(dice)) {
+    fn link(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let target = match (rng.below(4), self.file(rng)) {
             (0, _) => self.outside.clone(),
             (1, _) => PathBuf::from("nothing.png"),
             (_, Some(path)) => self.full(&path),
             (_, None) => return Ok(None),
         };
-        let path = self.path(dice);
+        let path = self.path(rng);
         self.touch(&path);
         symlink(&target, self.full(&path))?;
         Ok(Some(format!(
@@ -520,8 +520,8 @@ impl User {
         )))
     }
 
-    fn truncate(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn truncate(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
         let file = OpenOptions::new().write(true).open(self.full(&path))?;
@@ -529,10 +529,10 @@ impl User {
         if length < 60 {
             return Ok(None);
         }
-        let to = if dice.percent(20) {
+        let to = if rng.percent(20) {
             0
         } else {
-            length - 1 - dice.next() % (length / 4)
+            length - 1 - rng.next() % (length / 4)
         };
         file.set_len(to)?;
         drop(file);
@@ -543,24 +543,24 @@ impl User {
         )))
     }
 
-    fn append(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn append(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
         let mut file = OpenOptions::new().append(true).open(self.full(&path))?;
-        file.write_all(&dice.next().to_be_bytes())?;
+        file.write_all(&rng.next().to_be_bytes())?;
         drop(file);
         self.know(&path);
         Ok(Some(format!("appends to {}", path.display())))
     }
 
-    fn change_times(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn change_times(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
-        let far = Duration::from_secs(1 + dice.next() % 400_000_000);
+        let far = Duration::from_secs(1 + rng.next() % 400_000_000);
         let now = SystemTime::now();
-        let (time, when) = match dice.percent(50) {
+        let (time, when) = match rng.percent(50) {
             true => (now + far, "future"),
             false => (now - far, "past"),
         };
@@ -574,21 +574,21 @@ impl User {
         )))
     }
 
-    fn change_mode(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = self.file(dice) else {
+    fn change_mode(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = self.file(rng) else {
             return Ok(None);
         };
-        let mode = *dice.pick(&[0, 0o600, 0o644, 0o444]);
+        let mode = *rng.pick(&[0, 0o600, 0o644, 0o444]);
         self.touch(&path);
         fs::set_permissions(self.full(&path), fs::Permissions::from_mode(mode))?;
         Ok(Some(format!("gives {} the mode {mode:o}", path.display())))
     }
 
-    fn copy(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(from) = self.file(dice) else {
+    fn copy(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(from) = self.file(rng) else {
             return Ok(None);
         };
-        let to = self.path(dice);
+        let to = self.path(rng);
         if from == to || self.writing.iter().any(|writing| writing.path == from) {
             return Ok(None);
         }
@@ -603,23 +603,20 @@ impl User {
         )))
     }
 
-    fn add_text(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let path = self.folder(dice).join(*dice.pick(&[
-            "notes.txt",
-            "index.html",
-            "a.xmp",
-            ".hidden.png",
-        ]));
+    fn add_text(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let path =
+            self.folder(rng)
+                .join(*rng.pick(&["notes.txt", "index.html", "a.xmp", ".hidden.png"]));
         self.touch(&path);
-        let written = fs::write(self.full(&path), format!("text {}", dice.next()));
+        let written = fs::write(self.full(&path), format!("text {}", rng.next()));
         self.know(&path);
         written?;
         Ok(Some(format!("writes {}", path.display())))
     }
 
     /// Moves a folder away and back, as a file manager does on "undo".
-    fn to_and_fro(&mut self, dice: &mut Dice) -> io::Result<Option<String>> {
-        let Some(path) = dice.pick_any(&tree::folders(&self.root)) else {
+    fn to_and_fro(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
             return Ok(None);
         };
         self.touch(&path);

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
 
 use super::client::{Client, KINDS, Kind};
-use super::dice::Dice;
+use super::rng::Rng;
 use super::server::Server;
 use super::tree::{self, Catalog};
 use super::user::User;
@@ -19,7 +19,7 @@ use crate::support::process::WorkDir;
 pub(super) struct Walk {
     seed: u64,
     rounds: u64,
-    dice: Dice,
+    rng: Rng,
     // Processes end before their folders go.
     server: Server,
     clients: Vec<Client>,
@@ -34,9 +34,9 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn new(seed: u64, rounds: u64) -> Walk {
-        let mut dice = Dice::new(seed);
+        let mut rng = Rng::new(seed);
         let memory = Path::new("/dev/shm");
-        let in_memory = dice.percent(50) && memory.is_dir();
+        let in_memory = rng.percent(50) && memory.is_dir();
         let folder = if in_memory {
             memory.to_owned()
         } else {
@@ -49,8 +49,8 @@ impl Walk {
         let aside = workdir.path().join("aside");
         fs::create_dir(&aside).unwrap();
         let mut user = User::new(workdir.images(), aside, outside.join("bait.png"));
-        for _ in 0..dice.below(15) {
-            user.step(&mut dice);
+        for _ in 0..rng.below(15) {
+            user.step(&mut rng);
         }
         let mut args = Vec::new();
         for (chance, arg) in [
@@ -58,15 +58,18 @@ impl Walk {
             (30, "--no-tls"),
             (10, "--watch-interval=1"),
         ] {
-            if dice.percent(chance) {
+            if rng.percent(chance) {
                 args.push(arg);
             }
+        }
+        if std::env::var_os("JTP_LIFE_VERBOSE").is_some() {
+            args.push("-vv");
         }
         let server = Server::start(&workdir, args.clone());
         let mut walk = Walk {
             seed,
             rounds,
-            dice,
+            rng,
             server,
             clients: Vec::new(),
             user,
@@ -85,8 +88,8 @@ impl Walk {
         let mut kinds = KINDS.to_vec();
         for number in 0..3 {
             let kind = match number {
-                0 => *walk.dice.pick(&[Kind::Watch, Kind::WatchMirror]),
-                _ => kinds.swap_remove(walk.dice.below(kinds.len())),
+                0 => *walk.rng.pick(&[Kind::Watch, Kind::WatchMirror]),
+                _ => kinds.swap_remove(walk.rng.below(kinds.len())),
             };
             walk.add_client(number, kind);
         }
@@ -95,15 +98,15 @@ impl Walk {
 
     fn add_client(&mut self, number: usize, kind: Kind) {
         let mut more = Vec::new();
-        if self.server.tls && self.dice.percent(50) {
+        if self.server.tls && self.rng.percent(50) {
             more.push("--tls");
         }
         let may_have_backup = kind != Kind::KeepExisting;
         // One backup folder for all: names meet there.
-        if may_have_backup && self.dice.percent(if kind.mirrors() { 70 } else { 20 }) {
+        if may_have_backup && self.rng.percent(if kind.mirrors() { 70 } else { 20 }) {
             more.extend(["--backup-dir", "backup"]);
         }
-        if kind.mirrors() && self.dice.percent(60) {
+        if kind.mirrors() && self.rng.percent(60) {
             more.extend(["--max-delete", "100%"]);
         }
         let client = Client::new(&self.workdir, number, kind, &more);
@@ -119,12 +122,12 @@ impl Walk {
     /// Returns the number of steps.
     pub(super) fn run(mut self) -> usize {
         for round in 0..self.rounds {
-            for _ in 0..1 + self.dice.below(14) {
+            for _ in 0..1 + self.rng.below(14) {
                 self.step();
                 self.steps += 1;
                 // Some steps follow each other at once, others while programs react.
-                if self.dice.percent(60) {
-                    let pause = self.dice.next() % 60;
+                if self.rng.percent(60) {
+                    let pause = self.rng.next() % 60;
                     thread::sleep(Duration::from_millis(pause));
                 }
             }
@@ -139,9 +142,9 @@ impl Walk {
     }
 
     fn step(&mut self) {
-        let chance = self.dice.below(100);
+        let chance = self.rng.below(100);
         let what = match chance {
-            0..70 => self.user.step(&mut self.dice),
+            0..70 => self.user.step(&mut self.rng),
             70..78 => self.start_client(),
             78..84 => self.change_output(),
             84..90 => self.disturb_client(),
@@ -152,7 +155,7 @@ impl Walk {
     }
 
     fn client(&mut self) -> usize {
-        self.dice.below(self.clients.len())
+        self.rng.below(self.clients.len())
     }
 
     fn start_client(&mut self) -> String {
@@ -168,7 +171,7 @@ impl Walk {
 
     fn disturb_client(&mut self) -> String {
         let at = self.client();
-        let choice = self.dice.below(3);
+        let choice = self.rng.below(3);
         let client = &mut self.clients[at];
         let name = client.name.clone();
         let Some(running) = client.running.as_mut().filter(|_| choice > 0) else {
@@ -195,18 +198,18 @@ impl Walk {
 
     fn disturb_network(&mut self) -> String {
         self.disturb_all();
-        if self.dice.percent(30) {
+        if self.rng.percent(30) {
             self.server.cut();
             return "cuts all connections".to_owned();
         }
-        let bytes = self.dice.next() % 60_000;
+        let bytes = self.rng.next() % 60_000;
         self.server.cut_after(bytes);
         format!("cuts all connections after {bytes} bytes")
     }
 
     fn disturb_server(&mut self) -> String {
         self.disturb_all();
-        let what = match (self.server.is_running(), self.dice.below(4)) {
+        let what = match (self.server.is_running(), self.rng.below(4)) {
             (false, _) => {
                 self.server.restore(&self.workdir);
                 "starts the server"
@@ -239,7 +242,7 @@ impl Walk {
         let client = &mut self.clients[at];
         let mut files = tree::files(&client.out);
         files.retain(|path| !client.mine.contains_key(path));
-        let Some(path) = self.dice.pick_any(&files) else {
+        let Some(path) = self.rng.pick_any(&files) else {
             return format!("{} is empty", client.name);
         };
         let full = client.out.join(&path);
@@ -253,7 +256,7 @@ impl Walk {
             let _ = fs::remove_file(&aside);
             id
         };
-        match self.dice.below(5) {
+        match self.rng.below(5) {
             0 => {
                 let own = folder.join(format!("notes-{number}.txt"));
                 let text = format!("mine {number}").into_bytes();
@@ -272,7 +275,7 @@ impl Walk {
                 format!("renames {shown} to {}", own.display())
             }
             3 => {
-                let bytes = self.user.picture(&mut self.dice);
+                let bytes = self.user.picture(&mut self.rng);
                 fs::write(&aside, &bytes).unwrap();
                 let exchanged = renameat_with(CWD, &aside, CWD, &full, RenameFlags::EXCHANGE);
                 if exchanged.is_ok() {
@@ -335,10 +338,10 @@ impl Walk {
             }
             if !client.kind.watches() {
                 client.run(&self.workdir, self.server.address(), &listed);
-                if client.kind != Kind::Plain && self.dice.percent(30) {
+                if client.kind != Kind::Plain && self.rng.percent(30) {
                     client.run_again(&self.workdir, self.server.address(), &listed);
                 }
-            } else if self.dice.percent(20) {
+            } else if self.rng.percent(20) {
                 client.interrupt();
             }
             let client = &mut self.clients[at];

@@ -111,6 +111,51 @@ fn r6_follow_manages_while_others_use_up_the_limit_now_and_then() {
     }
 }
 
+#[test]
+fn r8_follow_lists_again_over_the_only_connection_after_a_list_over_a_second_one_was_refused() {
+    for world in World::ALL {
+        let old = images(1).remove(0);
+        let new = TestImage::new(&old.name, images_from(100, 1).remove(0).bytes);
+        let moved = TestImage::new("moved.png", old.bytes.clone());
+        let (first, later) = (vec![old], vec![new, moved]);
+        let all = later.clone();
+        let stub = Stub::new(move |connection| match connection.number {
+            // The event gives the name of an image to another one, which leaves open whether the server still has it.
+            0 => {
+                while let Some(request) = connection.request() {
+                    connection.answer(&first, &request);
+                    if request == Request::Watch {
+                        connection.send([&b"JTPW"[..], &later[0].entry()].concat());
+                    }
+                }
+            }
+            // Over a second connection both images come, and no LIST.
+            1 | 2 => {
+                if let Some(request) = connection.request() {
+                    connection.answer(&later, &request);
+                }
+            }
+            // Only one connection is admitted from now on.
+            _ if connection.open > 1 => {}
+            _ => {
+                while let Some(request) = connection.request() {
+                    connection.answer(&later, &request);
+                }
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(10);
+        let following = job.follow(world);
+        job.log.wait_for(2, "images placed", |event| {
+            matches!(event, Event::Placed { .. })
+        });
+        job.log
+            .wait_for(2, "watches", |event| matches!(event, Event::Watching));
+        job.assert_files(&all);
+        drop(following);
+    }
+}
+
 /// Another client of this host, admitted.
 fn occupy(address: SocketAddr) -> Option<Peer> {
     let mut admitted = None;

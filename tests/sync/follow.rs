@@ -1,7 +1,7 @@
 //! Following a server: bursts of events, restarts, files that the user deletes. // N5
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,51 @@ fn n5_image_whose_event_a_server_loses_beside_another_one_comes_without_a_reconn
         let watches = requests.iter().filter(|r| **r == Request::Watch).count();
         assert_eq!(watches, 1, "{requests:?}");
         job.assert_files(first.iter().chain(&new));
+        drop(following);
+    }
+}
+
+#[test]
+fn n5_new_image_that_a_server_cannot_send_at_first_comes_without_a_reconnect() {
+    // A server that has not found a renamed file again: the rename is no event. // N1
+    let (first, new) = (images(3), images_from(100, 1).remove(0));
+    for world in World::ALL {
+        let (renamed, is_found) = (new.clone(), Arc::new(AtomicBool::new(false)));
+        let (catalog, found) = (first.clone(), Arc::clone(&is_found));
+        let stub = Stub::new(move |connection| {
+            let all = [&catalog[..], &[renamed.clone()]].concat();
+            while let Some(request) = connection.request() {
+                let names_new = matches!(&request, Request::Get(ids) if ids.contains(&renamed.id));
+                match request {
+                    Request::Watch => {
+                        connection.send([&b"JTPW"[..], &renamed.entry()].concat());
+                    }
+                    _ if names_new && !found.load(Ordering::SeqCst) => {
+                        connection.send([data_head(1), error(SERVER_ERROR, "")].concat());
+                        return;
+                    }
+                    // The LIST before the event does not have it.
+                    Request::List if connection.number == 0 => {
+                        connection.answer(&catalog, &request);
+                    }
+                    _ => {
+                        connection.answer(&all, &request);
+                    }
+                }
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(30);
+        let following = job.follow(world);
+        job.log.wait_for(1, "images refused", |event| {
+            matches!(event, Event::Refused { .. })
+        });
+        is_found.store(true, Ordering::SeqCst);
+        job.log.wait_for(4, "images placed", is_placed);
+        let requests = stub.requests();
+        let watches = requests.iter().filter(|r| **r == Request::Watch).count();
+        assert_eq!(watches, 1, "{requests:?}");
+        job.assert_files(first.iter().chain([&new]));
         drop(following);
     }
 }

@@ -172,7 +172,7 @@ fn server_reports_why_it_is_not_confined_and_serves() {
     }
 }
 
-fn has_strace() -> bool {
+pub(crate) fn has_strace() -> bool {
     let mut strace = Command::new("strace");
     let output = strace.args(["-qq", "-o", "/dev/null", "true"]).output();
     output.is_ok_and(|output| output.status.success())

@@ -1,8 +1,24 @@
 //! What `--mirror` counts and reports, and which files it judges.
 
 use std::fs;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::support::{ProcessOutput, TestDir, random_image};
+use jtp_core::ImageId;
+
+use crate::support::{
+    CLIENT, FakeServer, ProcessOutput, TestDir, list_response, packet, random_image, wait_until,
+};
+
+/// The header of the response to a request for images of this type.
+fn head(request: u8) -> &'static [u8] {
+    match request {
+        0 => b"JTPD",
+        2 => b"JTPB",
+        _ => b"JTPG",
+    }
+}
 
 const PLAIN: &str = "--no-tls";
 
@@ -43,6 +59,51 @@ fn type_judges_local_files_by_their_content() {
     fs::write(dir.path("output/jpeg.png"), jpeg(3)).unwrap();
     mirror(&dir, &["--type", "jpeg", "--max-delete", "50%"]).assert_no_error();
     assert_eq!(dir.names("output"), ["kept.jpg", "png.jpg"]);
+}
+
+/// The source of a rename is looked at as closely as a file that is deleted.
+#[test]
+fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
+    let dir = TestDir::new();
+    let (original, edited) = (png(1), png(2));
+    for (folder, bytes) in [("output/2023", &original), ("edited", &edited)] {
+        fs::create_dir_all(dir.path(folder)).unwrap();
+        fs::write(dir.path(folder).join("a.png"), bytes).unwrap();
+    }
+    // Older files count as unchanged since the scan.
+    let begun = Instant::now();
+    wait_until("files are settled", || {
+        begun.elapsed() > Duration::from_millis(100)
+    });
+    let (id, new) = (ImageId::of(&original), ImageId(7));
+    let paths = ["output/2023", "before", "edited"].map(|name| dir.path(name));
+    let lists = AtomicUsize::new(0);
+    let server = FakeServer::new(move |_, request, stream| {
+        let [folder, before, edited] = &paths;
+        let response = match request {
+            1 if lists.fetch_add(1, Ordering::SeqCst) == 0 => {
+                list_response(&[("new.png", new, 100)])
+            }
+            1 => list_response(&[("renamed.png", id, 208)]),
+            _ if !before.exists() => {
+                // The folder was scanned. An image that is not sent leads to another LIST.
+                fs::rename(folder, before).unwrap();
+                fs::rename(edited, folder).unwrap();
+                [head(request), &[0]].concat()
+            }
+            _ => [head(request), &[1], &packet(id, &original)].concat(),
+        };
+        let _ = stream.write_all(&response);
+    });
+    let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "0"];
+    let output = dir.run(CLIENT, &args);
+    let stored = fs::read(dir.path("output/renamed.png"));
+    assert_eq!(
+        stored.map(|bytes| ImageId::of(&bytes)).ok(),
+        Some(id),
+        "{output:?}"
+    );
+    assert_eq!(fs::read(dir.path("output/2023/a.png")).unwrap(), edited);
 }
 
 #[test]

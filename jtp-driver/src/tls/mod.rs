@@ -41,7 +41,6 @@
 
 #[cfg(feature = "client")]
 mod certificates;
-#[cfg(feature = "client")]
 mod client_stream;
 #[cfg(feature = "server")]
 mod clients;
@@ -56,7 +55,6 @@ mod signatures;
 
 #[cfg(feature = "client")]
 pub use certificates::{CertificateVerifier, UnusableCertificate};
-#[cfg(feature = "client")]
 pub use client_stream::connect;
 #[cfg(feature = "server")]
 pub use clients::{AuthorizedClients, ClientChanges, ClientIdentity, ClientList, ClientListError};

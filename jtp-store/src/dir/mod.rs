@@ -178,8 +178,9 @@ impl DirStore {
         }
     }
 
-    /// What is left out of the catalog, and why: as of the initial index, then as of the last scan of the folder, which
-    /// takes place at least every minute. Nothing while the folder is missing.
+    /// What is left out of the catalog, and why. Files that are left out by their names are counted as of the last scan of
+    /// the folder, which takes place at least every minute, others as of some seconds ago. Nothing while the folder is
+    /// missing.
     ///
     /// ```no_run
     /// # let store = jtp_store::DirStore::open_folder("images")?;

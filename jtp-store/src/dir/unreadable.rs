@@ -27,14 +27,14 @@ impl Unreadable {
         found: &[(Name, io::Error)],
         log: &FileLog,
     ) {
-        let names = || found.iter().map(|(path, _)| Name::clone(path));
+        let unreadable = Folders::new(found.iter().map(|(path, _)| Name::clone(path)));
+        let mut now = HashSet::new();
         for (path, error) in found {
-            if !self.folders.contains(path) {
+            // A folder that changed during the scan was read twice.
+            if now.insert(Name::clone(path)) && !self.folders.contains(path) {
                 log.folder_unreadable(path, error);
             }
         }
-        let unreadable = Folders::new(names());
-        let now: HashSet<Name> = names().collect();
         self.folders.retain(|path| {
             let is_kept = !scope.has_folder(path) || now.contains(path);
             if !is_kept && !unreadable.contain(path) {

@@ -3,7 +3,9 @@
 mod case;
 mod error;
 mod exclusive;
+mod id_table;
 mod index;
+mod known_id;
 mod listing;
 mod moves;
 mod pending;
@@ -11,6 +13,7 @@ mod read;
 mod remove;
 mod run;
 mod scan;
+mod seal;
 mod staged;
 mod state;
 mod temporary;
@@ -33,6 +36,8 @@ use crate::FileName;
 use crate::file_system::FileSystem;
 pub use error::OutputError;
 pub use exclusive::FolderLock;
+use id_table::IdTable;
+use index::Index;
 pub use moves::MoveError;
 pub use pending::PendingFile;
 pub use read::ReadError;
@@ -98,8 +103,13 @@ pub(super) struct Inner {
     lacks_noreplace: AtomicBool,
     /// Done once temporary files of crashed clients were removed.
     cleaned: Once,
+    /// The index, once it was needed.
+    known: Mutex<Option<Arc<IdTable>>>,
     /// Nothing is created, changed or removed.
     read_only: bool,
+    index: Mutex<Index>,
+    /// Files that are stored are entered in the index.
+    indexes_stored: AtomicBool,
 }
 
 impl OutputFolder {
@@ -174,7 +184,10 @@ impl OutputFolder {
             counter,
             lacks_noreplace: AtomicBool::new(false),
             cleaned: Once::new(),
+            known: Mutex::default(),
             read_only,
+            index: Mutex::default(),
+            indexes_stored: AtomicBool::new(false),
         })))
     }
 
@@ -188,9 +201,10 @@ impl OutputFolder {
     /// processor but never on two at once. Blocking. // R2 R8
     ///
     /// The memory does not depend on the number of files, except for the index: with [`ScanMode::Ids`], files that are
-    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again. Their IDs are in the hidden
-    /// file `.jtp-index`, which is rebuilt if it is lost; it takes some 60 bytes for each file. Files longer than any image
-    /// are never read ([`FileContent::TooLong`]).
+    /// unchanged since an earlier scan (by inode, size, mtime and ctime) are not read again, nor are those that were stored
+    /// since ([`OutputFolder::index_stored`]). Their IDs are in the hidden file `.jtp-index`, which is rebuilt if it is lost;
+    /// it takes some 51 bytes for each file, and 16 in memory. Files longer than any image are never read
+    /// ([`FileContent::TooLong`]).
     ///
     /// On a file system whose inodes and ctimes prove nothing (FAT, exFAT, FUSE, network file systems; all but ext2 to
     /// ext4, xfs, btrfs, bcachefs, f2fs, ZFS and tmpfs, and APFS and HFS+), files go by name, size and mtime, and those
@@ -243,7 +257,8 @@ impl OutputFolder {
         let failed = |e| OutputError::new(&self.0.path, e);
         let begun = SystemTime::now();
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let before = index::load(&self.0, mode);
+        *self.0.known() = None;
+        let before = self.0.load_index(mode);
         let scanner = scan::Scanner {
             folder: &self.0,
             mode,
@@ -255,8 +270,8 @@ impl OutputFolder {
         if !seen.incomplete && !self.0.read_only {
             self.0.clean_up(|| Ok(seen.temporaries.clone()));
         }
-        if mode != ScanMode::Names && !self.0.read_only {
-            if let Err(e) = index::save(&self.0, &before, &seen) {
+        if !self.0.read_only {
+            if let Err(e) = self.0.save_index(mode, &before, &seen) {
                 // A read-only folder can be scanned, too.
                 tracing::debug!(folder = %self.0.path.display(), error = %e, "cannot write the index");
             }
@@ -352,10 +367,35 @@ impl OutputFolder {
         self.0.rename(from, from_state, to, over)
     }
 
-    /// Removes the hidden lock file of this client, which is otherwise done when the last handle is dropped: for a
+    /// Enters a file in the index that [`rename`](OutputFolder::rename) has just given the name `to`, so that the next scan
+    /// does not read it: a rename sets its ctime. `from_state` is that which it was renamed with, and `id` what it contains.
+    /// Does nothing if the file has changed since, or had changed just before, and unless the folder
+    /// [indexes what is stored](OutputFolder::index_stored). Blocking.
+    pub fn index_renamed(&self, to: &FileName, from_state: &FileState, id: ImageId) {
+        if self.0.indexes_stored.load(Ordering::Relaxed) {
+            // An error shows again when the file is read.
+            let _ = self.0.enter_renamed(to.as_str(), from_state, id);
+        }
+    }
+
+    /// From now on, images are entered in the index of [`OutputFolder::scan`] when they are stored, so that the next scan
+    /// does not read them: those that are [placed](StagedFile::place) or [committed](PendingFile::commit). Call
+    /// [`OutputFolder::close`] at the end: the last of them are written to the index file then, and others now and then.
+    ///
+    /// An image that was entered has an mtime of the moment at which it was complete, in units of 100 ns. The kernel's own
+    /// times are those of its last tick, so another program that changes the file sets another mtime, even directly
+    /// afterwards. On a file system that rounds the mtime (FAT, exFAT, ext3), images are not entered. The next scan reads
+    /// them.
+    pub fn index_stored(&self) {
+        self.0.indexes_stored.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes the index, and removes the hidden lock file of this client, which is otherwise done when the last handle is dropped: for a
     /// program that exits while other threads still have handles. Call it when no image is being written; another image
     /// makes the lock file again.
     pub fn close(&self) {
+        self.0.flush_index();
+        *self.0.known() = None;
         self.0.end_run();
     }
 
@@ -426,6 +466,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.flush_index();
         self.end_run();
     }
 }

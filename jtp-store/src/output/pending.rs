@@ -3,12 +3,14 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use jtp_core::{ImageId, Verified};
+use jtp_core::{FileType, ImageId, Verified};
 
 use super::staged::{Content, StagedFile};
 use super::temporary::Temporary;
 use super::{Inner, OutputError};
 use crate::FileName;
+use crate::hash::START_LEN;
+use crate::known::Contents;
 
 /// An image up to this length stays in memory until it is committed; a longer one is written in pieces of this
 /// length.
@@ -25,6 +27,8 @@ pub struct PendingFile {
     length: u64,
     buffer: Vec<u8>,
     temporary: Option<Temporary>,
+    /// The first bytes, which show the type.
+    start: [u8; START_LEN],
 }
 
 impl PendingFile {
@@ -35,6 +39,7 @@ impl PendingFile {
             length: 0,
             buffer: Vec::new(),
             temporary: None,
+            start: [0; START_LEN],
         }
     }
 
@@ -74,8 +79,16 @@ impl PendingFile {
     }
 
     fn stage(mut self) -> io::Result<StagedFile> {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let start = self.start.get(..length).unwrap_or(&self.start);
+        let image = Contents {
+            id: self.id,
+            sniffed: FileType::sniff(start),
+            incompressible_at: 0,
+        };
         if let Some(temporary) = &mut self.temporary {
             temporary.write_all(&self.buffer)?;
+            temporary.complete(image, self.length);
             temporary.close();
             self.buffer = Vec::new();
         }
@@ -83,7 +96,7 @@ impl PendingFile {
             Some(temporary) => Content::Temporary(temporary),
             None => Content::Memory(self.buffer),
         };
-        Ok(StagedFile::new(self.folder, self.id, self.length, content))
+        Ok(StagedFile::new(self.folder, image, self.length, content))
     }
 
     fn check(&self, verified: &Verified) -> Result<(), OutputError> {
@@ -141,6 +154,11 @@ impl Write for PendingFile {
                 bytes.len()
             }
         };
+        let before = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let rest = self.start.get_mut(before..).unwrap_or_default();
+        for (to, from) in rest.iter_mut().zip(bytes.iter().take(written)) {
+            *to = *from;
+        }
         self.length += u64::try_from(written).unwrap_or(0);
         Ok(written)
     }

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use jtp_core::{FileType, ImageId};
 
 use super::scan::exceeds_packet;
 use super::tree::Located;
 use super::{FileState, Inner, OutputError};
+use crate::fingerprint::Stat;
 use crate::hash::{self, Links, START_LEN};
+use crate::known::Contents;
 use crate::name::has_certain_extension;
 
 /// Why the ID of a file cannot be determined.
@@ -42,6 +45,32 @@ impl Inner {
             .rsplit_once('.')
             .map_or("", |(_, extension)| extension);
         Ok(sniff(&at)?.unwrap_or_else(|| FileType::from_extension(extension)))
+    }
+
+    /// Enters a file in the index that had the state `before` and was renamed to `name` since. Reads its first bytes.
+    pub(super) fn enter_renamed(
+        &self,
+        name: &str,
+        before: &FileState,
+        id: ImageId,
+    ) -> io::Result<()> {
+        let at = self.locate(name)?;
+        let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse)?;
+        let metadata = file.metadata()?;
+        let now = FileState::of_open(&metadata, self.file_system);
+        if !before.is_only_renamed(&now, SystemTime::now()) {
+            return Ok(());
+        }
+        let mut start = [0; START_LEN];
+        let length = hash::read_at(&file, 0, &mut start)?;
+        let contents = Contents {
+            id,
+            sniffed: FileType::sniff(start.get(..length).unwrap_or_default()),
+            incompressible_at: 0,
+        };
+        let stat = Stat::of(&metadata);
+        self.add_to_index((self.file_system.fingerprint(&stat, name.as_ref()), contents));
+        Ok(())
     }
 
     pub(super) fn read_id(

@@ -3,9 +3,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::SystemTime;
 
@@ -14,11 +13,12 @@ use jtp_core::{FileType, ImageId};
 
 use super::Inner;
 use super::case::CaseProbe;
+use super::id_table::IdTable;
 use super::listing::{ListedFolder, Listing, Unlisted};
 use super::run::{Stray, is_temporary};
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash::{self, Links};
-use crate::known::{Contents, KnownContents, Record};
+use crate::known::Contents;
 use crate::name::{has_certain_extension, has_image_extension, is_hidden};
 
 /// What a scan reads.
@@ -96,10 +96,8 @@ pub(super) const INDEX_NAME: &str = ".jtp-index";
 /// What a scan has seen, apart from what it passes on.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Records that the index has.
-    pub(super) known: Vec<Record>,
-    /// Records that the index does not have.
-    pub(super) fresh: Vec<Record>,
+    /// The number of files that the index has.
+    pub(super) known: usize,
     /// Files with the name of a temporary file.
     pub(super) temporaries: Vec<Stray>,
     /// Set if the scan was stopped, so that there may be more files.
@@ -222,13 +220,12 @@ impl Shared<'_> {
             Ok(Look::Unread) => FileContent::Other,
             Ok(Look::TooLong) if is_image(None) => FileContent::TooLong,
             Ok(Look::TooLong) => FileContent::Other,
-            Ok(Look::Known(print, contents)) => {
-                self.seen.known.push((print, contents));
+            Ok(Look::Known(contents)) => {
+                self.seen.known += 1;
                 content(contents)
             }
-            Ok(Look::Read(contents, print)) => {
+            Ok(Look::Read(contents)) => {
                 self.seen.read += 1;
-                self.seen.fresh.extend(print.map(|print| (print, contents)));
                 content(contents)
             }
             // Removed since it was listed.
@@ -265,19 +262,20 @@ enum Look {
     Unread,
     /// No image can be that long. // S14
     TooLong,
-    Known(Fingerprint, Contents),
-    /// With the fingerprint, if that identifies the contents from now on.
-    Read(Contents, Option<Fingerprint>),
+    /// The index has it.
+    Known(Contents),
+    /// It was read.
+    Read(Contents),
 }
 
 /// An output folder, and what is known of it.
 pub(super) struct Scanner<'a> {
-    pub(super) folder: &'a Inner,
+    pub(super) folder: &'a Arc<Inner>,
     pub(super) mode: ScanMode,
     /// Sub-folders are scanned, too. // W9
     pub(super) in_tree: bool,
     /// The index of an earlier scan.
-    pub(super) before: &'a KnownContents,
+    pub(super) before: &'a IdTable,
     /// Set to end the scan.
     pub(super) stop: &'a AtomicBool,
 }
@@ -308,9 +306,10 @@ impl Scanner<'_> {
         if !self.before.is_empty() {
             let stat = entry.metadata().ok().map(|there| Stat::of_cap(&there));
             let print = stat.map(|stat| self.fingerprint(&stat, folder, name));
-            let known = print.and_then(|print| Some((print, self.before.get(&print)?)));
-            if let Some((print, contents)) = known {
-                return Ok(Look::Known(print, contents));
+            let known = print.and_then(|print| self.before.get(&print));
+            if let Some((at, contents)) = known {
+                self.before.set_used(at);
+                return Ok(Look::Known(contents));
             }
         }
         let dir = folder.dir(self.folder);
@@ -333,7 +332,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads a file. Returns the fingerprint too if that identifies the contents from now on.
+    /// Reads a file. Enters it in the index if its fingerprint identifies the contents from now on.
     fn read(&self, folder: &ListedFolder, name: &OsStr, buffer: &mut Vec<u8>) -> io::Result<Look> {
         let file = hash::open(folder.dir(self.folder), name, Links::Refuse)?;
         // Reading a pipe or a device might never end.
@@ -358,9 +357,9 @@ impl Scanner<'_> {
             incompressible_at: 0,
         };
         let unchanged = fingerprint()? == print && hashed.length == print.size;
-        Ok(Look::Read(
-            contents,
-            Some(print).filter(|_| settled && unchanged),
-        ))
+        if settled && unchanged {
+            self.folder.add_to_index((print, contents));
+        }
+        Ok(Look::Read(contents))
     }
 }

@@ -11,6 +11,7 @@ use super::temporary::Temporary;
 use super::tree::Folder;
 use super::{FileState, Inner, MoveError, OutputError};
 use crate::FileName;
+use crate::known::Contents;
 
 /// A complete and verified image that is not visible yet, from [`PendingFile::finish`](super::PendingFile::finish).
 /// Dropping it removes it. // R2
@@ -18,7 +19,7 @@ use crate::FileName;
 /// It holds up to 256 KiB in memory and no descriptor, or a closed temporary file.
 pub struct StagedFile {
     folder: Arc<Inner>,
-    id: ImageId,
+    image: Contents,
     length: u64,
     content: Content,
 }
@@ -34,13 +35,13 @@ pub(super) enum Content {
 impl StagedFile {
     pub(super) fn new(
         folder: Arc<Inner>,
-        id: ImageId,
+        image: Contents,
         length: u64,
         content: Content,
     ) -> StagedFile {
         StagedFile {
             folder,
-            id,
+            image,
             length,
             content,
         }
@@ -49,7 +50,7 @@ impl StagedFile {
     /// The ID of the image.
     #[must_use]
     pub fn id(&self) -> ImageId {
-        self.id
+        self.image.id
     }
 
     /// The length of the image in bytes.
@@ -91,7 +92,7 @@ impl StagedFile {
     /// [`MoveError`].
     pub fn place(&mut self, to: &FileName, over: &FileState) -> Result<(), MoveError> {
         match &mut self.content {
-            Content::Memory(bytes) => place_bytes(&self.folder, bytes, to, over)?,
+            Content::Memory(bytes) => place_bytes((&self.folder, self.image), bytes, to, over)?,
             Content::Temporary(temporary) => temporary.place(to, over)?,
             Content::Placed => {
                 let path = self.folder.path.join(to.as_str());
@@ -106,12 +107,12 @@ impl StagedFile {
     /// Makes the image visible under `name`, or under one with its ID if a folder has that name or it is too long.
     /// Replaces a file or link, except one that R5 protects.
     pub(super) fn replace_any(&mut self, name: &FileName) -> io::Result<FileName> {
-        let (folder, id) = (Arc::clone(&self.folder), self.id);
+        let (folder, id) = (Arc::clone(&self.folder), self.image.id);
         let at = folder.locate_or_create(name.as_str())?;
         if let Content::Memory(bytes) = &self.content {
             let mut temporary = Temporary::create_in(&folder, &at)?;
             temporary.write_all(bytes)?;
-            temporary.close();
+            temporary.complete(self.image, self.length);
             self.content = Content::Temporary(temporary);
         }
         let temporary = self.temporary()?;
@@ -121,6 +122,7 @@ impl StagedFile {
             temporary.rename(&at)
         };
         let Err(first) = renamed else {
+            temporary.enter(name.as_str());
             return Ok(name.clone());
         };
         let suffixed = name.with_id(id);
@@ -128,7 +130,10 @@ impl StagedFile {
             .folder
             .symlink_metadata(at.name)
             .is_ok_and(|found| found.is_dir());
-        let mut rename = |other: &FileName| temporary.rename(&at.beside(other.file())).is_ok();
+        let mut rename = |other: &FileName| {
+            let renamed = temporary.rename(&at.beside(other.file()));
+            renamed.map(|()| temporary.enter(other.as_str())).is_ok()
+        };
         if suffixed != *name && is_in_the_way && rename(&suffixed) {
             return Ok(suffixed);
         }
@@ -144,6 +149,7 @@ impl StagedFile {
         if let Content::Memory(bytes) = &self.content {
             let mut temporary = Temporary::create(&self.folder)?;
             temporary.write_all(bytes)?;
+            temporary.complete(self.image, self.length);
             temporary.close();
             self.content = Content::Temporary(temporary);
         }
@@ -157,7 +163,7 @@ impl StagedFile {
 /// Writes the bytes to a temporary file in the folder of the new name, and gives it that name. It has the new name or is
 /// removed.
 fn place_bytes(
-    folder: &Arc<Inner>,
+    (folder, image): (&Arc<Inner>, Contents),
     bytes: &[u8],
     to: &FileName,
     over: &FileState,
@@ -168,7 +174,7 @@ fn place_bytes(
     let write = || -> io::Result<Temporary> {
         let mut temporary = Temporary::create_in(folder, &at)?;
         temporary.write_all(bytes)?;
-        temporary.close();
+        temporary.complete(image, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(temporary)
     };
     let mut temporary = write().map_err(|e| match at.folder {
@@ -177,13 +183,15 @@ fn place_bytes(
     })?;
     temporary
         .place_at(&at, over)
-        .map_err(|unmoved| folder.unmoved(Source::Temporary, to, unmoved))
+        .map_err(|unmoved| folder.unmoved(Source::Temporary, to, unmoved))?;
+    temporary.enter(to.as_str());
+    Ok(())
 }
 
 impl fmt::Debug for StagedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StagedFile")
-            .field("id", &self.id)
+            .field("id", &self.image.id)
             .field("length", &self.length)
             .finish_non_exhaustive()
     }

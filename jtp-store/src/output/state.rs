@@ -128,6 +128,12 @@ impl FileState {
         })
     }
 
+    /// What the system says of a regular file whose inode and ctime prove something.
+    pub(super) fn trusted_stat(&self) -> Option<&Stat> {
+        let file = self.file().filter(|file| file.is_trusted)?;
+        Some(&file.stat)
+    }
+
     fn file(&self) -> Option<&RegularFile> {
         match &self.0 {
             Kind::File(file) => Some(file),
@@ -201,6 +207,26 @@ impl FileState {
             (Some(one), Some(two)) => one.stat == two.stat && one.stat.is_same_file(&two.stat),
             _ => false,
         }
+    }
+
+    /// Whether a regular file with this state can have become one with the other state only by being renamed, and its
+    /// mtime is old enough that a change would have set another one.
+    pub(super) fn is_only_renamed(&self, renamed: &FileState, now: SystemTime) -> bool {
+        let (Some(one), Some(two)) = (self.file(), renamed.file()) else {
+            return false;
+        };
+        let same_file = match (one.is_trusted, two.is_trusted) {
+            (true, true) => one.stat.is_same_file(&two.stat),
+            (trusted, other) => trusted == other,
+        };
+        let same_bytes = (one.stat.size, one.stat.modified) == (two.stat.size, two.stat.modified);
+        let name = std::ffi::OsStr::new("");
+        let mut old = match one.is_trusted {
+            true => one.stat.by_inode(0),
+            false => one.stat.by_name(name),
+        };
+        old.changed = old.modified;
+        same_file && same_bytes && old.is_settled(now)
     }
 
     /// Whether both are regular files that differ in nothing but their inodes.

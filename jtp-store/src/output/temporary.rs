@@ -3,14 +3,18 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cap_std::fs::{Dir, OpenOptions};
 
 use super::moves::{Source, Unmoved, rename_over};
+use super::seal::Seal;
 use super::tree::{Folder, Located, is_cross_device};
 use super::{FileState, Inner, MoveError};
 use crate::FileName;
+use crate::fingerprint::Stat;
 use crate::hash::{self, Links};
+use crate::known::Contents;
 
 /// A temporary file. It is removed when it is dropped, unless it was renamed.
 pub(super) struct Temporary {
@@ -21,11 +25,15 @@ pub(super) struct Temporary {
     /// `None` once it is closed.
     file: Option<File>,
     renamed: bool,
+    /// Set if the file is to be entered in the index once it has its name.
+    seal: Option<Seal>,
 }
 
 impl Temporary {
     /// A temporary file in the root.
     pub(super) fn create(folder: &Arc<Inner>) -> io::Result<Temporary> {
+        folder.check_writable()?;
+        folder.clean_up_unscanned();
         Temporary::create_below(folder, None)
     }
 
@@ -35,12 +43,12 @@ impl Temporary {
             Folder::Root(_) => None,
             Folder::Below(dir) => Some(Arc::clone(dir)),
         };
+        folder.check_writable()?;
+        folder.clean_up_unscanned();
         Temporary::create_below(folder, below)
     }
 
     fn create_below(folder: &Arc<Inner>, below: Option<Arc<Dir>>) -> io::Result<Temporary> {
-        folder.check_writable()?;
-        folder.clean_up_unscanned();
         let name = folder.temporary_name();
         let mut options = OpenOptions::new();
         // With create_new a link of that name is an error and is not followed.
@@ -53,6 +61,7 @@ impl Temporary {
             name,
             file: Some(file),
             renamed: false,
+            seal: None,
         })
     }
 
@@ -70,16 +79,62 @@ impl Temporary {
         self.file.as_ref().map_or(Ok(()), File::sync_all)
     }
 
-    /// Ends writing. The file stays.
+    /// Ends writing: the file contains an image of this length.
+    pub(super) fn complete(&mut self, contents: Contents, length: u64) {
+        if self.folder.indexes_stored.load(Ordering::Relaxed) {
+            let file = self.file.as_ref();
+            self.seal = file.and_then(|file| Seal::new(file, contents, length));
+        }
+    }
+
+    /// Closes the file, which stays.
     pub(super) fn close(&mut self) {
-        self.file = None;
+        let file = self.file.take();
+        if let Some(seal) = &mut self.seal {
+            seal.closed = file.and_then(|file| Stat::of_file(&file).ok());
+        }
+    }
+
+    /// Prepares for a new name: the file is open then if it is to be entered in the index, and closed if not.
+    fn prepare(&mut self) {
+        // Not every system renames an open file.
+        let Some(seal) = self.seal.as_ref().filter(|_| cfg!(unix)) else {
+            self.file = None;
+            return;
+        };
+        if self.file.is_none() {
+            let at = self.at();
+            let file = hash::open(&at.folder, at.name.as_ref(), Links::Refuse).ok();
+            // Another program may have put another file in its place.
+            let is_own = |file: &File| Stat::of_file(file).ok() == seal.closed;
+            self.file = file.filter(is_own);
+        }
+    }
+
+    /// Enters the file in the index, under the path that it has now.
+    pub(super) fn enter(&mut self, path: &str) {
+        let (Some(seal), Some(file)) = (self.seal.take(), self.file.take()) else {
+            return;
+        };
+        if let Some(stat) = Stat::of_file(&file)
+            .ok()
+            .filter(|stat| seal.is_intact(stat))
+        {
+            let print = self.folder.file_system.fingerprint(&stat, path.as_ref());
+            self.folder.add_to_index((print, seal.contents));
+        }
     }
 
     /// Renames the file to `to`, and replaces any file or link of that name.
     pub(super) fn rename(&mut self, to: &Located<'_>) -> io::Result<()> {
+        self.prepare();
         self.keep_mode(to);
         match rename_over(&self.at(), to) {
-            Err(e) if is_cross_device(&e) => self.copy_to(to)?.rename(to),
+            Err(e) if is_cross_device(&e) => {
+                // The copy is read again.
+                self.seal = None;
+                self.copy_to(to)?.rename(to)
+            }
             Err(e) => Err(e),
             Ok(()) => {
                 self.renamed = true;
@@ -93,17 +148,24 @@ impl Temporary {
         let folder = Arc::clone(&self.folder);
         let at = folder.locate_or_create(to.as_str()).map_err(Unmoved::Io);
         at.and_then(|at| self.place_at(&at, over))
-            .map_err(|unmoved| folder.unmoved(Source::Temporary, to, unmoved))
+            .map_err(|unmoved| folder.unmoved(Source::Temporary, to, unmoved))?;
+        self.enter(to.as_str());
+        Ok(())
     }
 
     /// The same in a folder that is open.
     pub(super) fn place_at(&mut self, to: &Located<'_>, over: &FileState) -> Result<(), Unmoved> {
+        self.prepare();
         if over.is_file() {
             self.keep_mode(to);
         }
         match self.folder.move_file(&self.at(), to, over) {
             // A temporary file in the root, and a folder where another file system is mounted.
-            Err(Unmoved::Io(e)) if is_cross_device(&e) => self.copy_to(to)?.place_at(to, over),
+            Err(Unmoved::Io(e)) if is_cross_device(&e) => {
+                // The copy is read again.
+                self.seal = None;
+                self.copy_to(to)?.place_at(to, over)
+            }
             Err(e) => Err(e),
             Ok(()) => {
                 self.renamed = true;

@@ -300,6 +300,7 @@ pub fn wait_until(mut wanted: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !wanted() {
         assert!(begun.elapsed() < PATIENCE, "timed out");
-        std::thread::yield_now();
+        // A loop without a pause would take the processor from the store.
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -13,6 +13,7 @@ mod refusals;
 mod scan;
 mod scan_tree;
 mod staged;
+mod stored;
 mod tree;
 mod untrusted;
 

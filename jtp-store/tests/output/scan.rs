@@ -183,6 +183,31 @@ fn a_scan_stops_when_asked() {
 }
 
 #[test]
+fn r8_index_knows_an_unchanged_file_under_whatever_name() {
+    let temp = temp();
+    let id = write(temp.path(), "a.png", b"a");
+    let folder = open(temp.path());
+    let known = |name| folder.known_id(&folder.look(name).unwrap());
+    assert_eq!(known("a.png"), None);
+    settle(temp.path());
+    ids(&folder);
+    fs::create_dir(temp.path().join("sub")).unwrap();
+    fs::rename(temp.path().join("a.png"), temp.path().join("sub/b.png")).unwrap();
+    // On most file systems the rename was a change.
+    assert!([None, Some(id)].contains(&known("sub/b.png")));
+    fs::rename(temp.path().join("sub"), temp.path().join("moved")).unwrap();
+    settle(temp.path());
+    folder
+        .scan_tree(ScanMode::Ids, &AtomicBool::new(false), &mut |_| {})
+        .unwrap();
+    fs::rename(temp.path().join("moved"), temp.path().join("again")).unwrap();
+    assert_eq!(known("again/b.png"), Some(id));
+    assert_eq!(known("moved/b.png"), None, "nothing");
+    fs::write(temp.path().join("again/b.png"), b"changed").unwrap();
+    assert_eq!(known("again/b.png"), None);
+}
+
+#[test]
 fn a_scan_reads_only_what_changed_since_the_last_one() {
     let temp = temp();
     let id = write(temp.path(), "a.png", b"a");

@@ -14,9 +14,10 @@ use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
+use super::flight::Flight;
 use super::race::{Either, race};
 use super::request::Request;
-use super::session::{Flight, Session};
+use super::session::Session;
 use super::workers::Workers;
 use crate::step::FetchFailure;
 

@@ -163,6 +163,8 @@ impl<R: Runtime> Run<R> {
                     return Ok(End::Again);
                 }
                 queue.overflowed = false;
+                // A renamed file cannot be sent until the server has found it again, and a rename is no event. // N1
+                self.session.state().planner.retry_failed();
                 (list_at, events, announced_bytes) = (None, 0, 0);
                 match self.during(&mut queue, &mut watch, false).await {
                     Err(error) if is_refused(&error) => return Ok(End::Single),

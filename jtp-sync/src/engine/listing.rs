@@ -12,7 +12,7 @@ use super::error::Error;
 use super::event::SyncEvent;
 use super::race::{Either, race};
 use super::run::Run;
-use super::scan::FolderScan;
+use super::scan::{FolderScan, Scanned};
 use super::session::Session;
 use crate::inventory::Inventory;
 
@@ -24,6 +24,9 @@ const FOLDER_BYTES: usize = 40;
 
 /// How often a scan reports its progress at most.
 const SCANNING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// After how many files that it does not read a scan looks at the clock.
+const SCANNING_FILES: u64 = 16;
 
 /// What has arrived of a LIST.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,7 +53,11 @@ impl<R: Runtime> Run<R> {
         loop {
             let scan = self.lock_and_scan(rescan || !self.is_known).await?;
             let begun = self.runtime.now();
-            let received = self.receive_list().await?;
+            let received = self.receive_list().await;
+            if received.is_err() {
+                self.session.state().planner.list_failed();
+            }
+            let received = received?;
             self.list_time = self.runtime.now().saturating_duration_since(begun);
             if self.lock_new_folder(scan.is_some()).await? {
                 return self.end_list(received, scan).await;
@@ -77,7 +84,12 @@ impl<R: Runtime> Run<R> {
         let (session, runtime) = (Arc::clone(&self.session), self.runtime.clone());
         session.emit(&SyncEvent::Scanning { files: 0, read: 0 });
         let mut next = runtime.now() + SCANNING_INTERVAL;
+        let mut read_before = 0;
         move |files, read| {
+            if read == read_before && files % SCANNING_FILES != 0 {
+                return;
+            }
+            read_before = read;
             let now = runtime.now();
             if now >= next && session.check().is_ok() {
                 next = now + SCANNING_INTERVAL;
@@ -96,7 +108,9 @@ impl<R: Runtime> Run<R> {
                 self.session.set_folder(folder);
             }
         } else {
-            self.session.set_folder(OutputFolder::open(&self.path)?);
+            let folder = OutputFolder::open(&self.path)?;
+            folder.index_stored();
+            self.session.set_folder(folder);
         }
         Ok(())
     }
@@ -109,7 +123,8 @@ impl<R: Runtime> Run<R> {
     ) -> Result<(), Error> {
         self.open_folder()?;
         if let Some(mut scan) = scan {
-            let scanned = match race(self.session.stopped(), scan.finish()).await {
+            let absorbed = absorb_parts(&self.session, &mut scan);
+            let scanned = match race(self.session.stopped(), absorbed).await {
                 Either::First(()) => return Err(Error::Cancelled),
                 Either::Second(scanned) => scanned?,
             };
@@ -205,6 +220,14 @@ impl<R: Runtime> Run<R> {
             self.main.sleep(pause).await?;
         }
     }
+}
+
+/// Passes what a scan finds to the planner while it goes on, and returns the rest.
+async fn absorb_parts(session: &Session, scan: &mut FolderScan) -> Result<Scanned, Error> {
+    while let Some(part) = scan.next_part().await {
+        session.state().planner.add_files(part);
+    }
+    scan.finish()
 }
 
 /// Passes the entries of a LIST to the planner, until its end.

@@ -9,9 +9,8 @@ use jtp_store::{FileName, FileState, MoveError, OutputError, OutputFolder, ReadE
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
 use super::session::{Session, lock};
-use crate::blocker::{Blocker, BlockerKind};
 use crate::inventory::FileKind;
-use crate::step::{Expect, Outcome, Reason, Step};
+use crate::step::{Expect, Outcome, Step};
 
 /// A step that moves an image.
 pub(super) struct Move {
@@ -186,7 +185,7 @@ impl Session {
         };
         let source = look(folder, from)?;
         let is_own = source.is_same_file(&over);
-        if !self.holds(folder, from, &source, id)?
+        if !self.surely_holds(folder, from, &source, id)?
             || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
             || !self.state().planner.is_current(id)
         {
@@ -197,6 +196,7 @@ impl Session {
         let over = if backed_up { FileState::NOTHING } else { over };
         let renamed = folder.rename(from, &source, to, &over);
         self.placed_after_backup(to, backed_up, renamed)?;
+        folder.index_renamed(to, &source, id);
         if self.mirror.is_some() && is_below(from) {
             self.state().emptied.insert(from.clone());
         }
@@ -285,8 +285,9 @@ impl Session {
         self.contains(folder, name, file, id)
     }
 
-    /// The same for a file that is lost if it contains something else. In a sub-folder it is read again in any case: the path
-    /// may lead to another old file since a folder was moved, which changes no time of the files in it.
+    /// The same directly before a file is moved, replaced or deleted. In a sub-folder its age proves nothing: the path may lead
+    /// to another old file since a folder was moved, which changes no time of the files in it. The index of the scan knows
+    /// the file by its inode, under whatever path; others are read again.
     pub(super) fn surely_holds(
         &self,
         folder: &OutputFolder,
@@ -294,9 +295,12 @@ impl Session {
         file: &FileState,
         id: ImageId,
     ) -> Result<bool, Obstacle> {
-        match is_below(name) {
-            true => self.contains(folder, name, file, id),
-            false => self.holds(folder, name, file, id),
+        if !is_below(name) {
+            return self.holds(folder, name, file, id);
+        }
+        match folder.known_id(file) {
+            Some(known) if known == id => Ok(true),
+            _ => self.contains(folder, name, file, id),
         }
     }
 
@@ -353,54 +357,6 @@ impl Session {
         let planner = &mut self.state().planner;
         planner.file_found(name, FileKind::Reserved);
         Ok(())
-    }
-
-    /// The planner has given up an image.
-    fn refused(&self, id: ImageId, reason: Reason) {
-        let (name, found, cause) = {
-            let state = &mut *self.state();
-            state.suspects.remove(&id);
-            let is_name = matches!(
-                reason,
-                Reason::NameTaken | Reason::NamesTaken | Reason::CannotRename
-            );
-            let found = is_name.then(|| state.planner.blocker(id)).flatten();
-            let name = match is_name {
-                true => state.planner.own_name(id),
-                false => state.planner.name(id),
-            };
-            (name, found, state.causes.remove(&id))
-        };
-        let blocker = found.map(|(path, kind, is_folder_of_name)| {
-            let kind = self.blocker_kind(&path, kind);
-            Blocker::new(path, kind, is_folder_of_name)
-        });
-        self.emit(&SyncEvent::Refused {
-            id,
-            name: name.as_ref(),
-            reason,
-            blocker: blocker.as_ref(),
-            cause: cause.as_ref(),
-        });
-    }
-
-    /// What the planner calls reserved is looked at, for a message.
-    fn blocker_kind(&self, path: &str, kind: FileKind) -> BlockerKind {
-        match kind {
-            FileKind::Folder => BlockerKind::Folder,
-            FileKind::Reserved => {
-                let found = self
-                    .folder()
-                    .map(|folder| folder.path().join(path).symlink_metadata());
-                match found {
-                    Ok(Ok(found)) if found.is_dir() => BlockerKind::Folder,
-                    Ok(Ok(found)) if found.is_file() => BlockerKind::File,
-                    Ok(Ok(found)) if !found.is_symlink() => BlockerKind::Device,
-                    _ => BlockerKind::Link,
-                }
-            }
-            _ => BlockerKind::File,
-        }
     }
 }
 

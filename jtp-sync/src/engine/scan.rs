@@ -1,9 +1,10 @@
 //! Scans the folder on a thread while the first LIST arrives.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use event_listener::{Event, listener};
@@ -19,6 +20,7 @@ const MAX_UNREADABLE: usize = 1000;
 
 /// What a scan found.
 pub(super) struct Scanned {
+    /// What was not passed on before.
     pub(super) inventory: Inventory,
     pub(super) summary: ScanSummary,
     /// The first of them.
@@ -38,12 +40,27 @@ impl Scanned {
     }
 }
 
+/// The number of names that are passed on at once.
+const PART: usize = 32 * 1024;
+
+/// The most parts that wait for the LIST: until the planner has that, it cannot tell which names it need not remember.
+const MAX_PARTS: usize = 8;
+
 #[derive(Default)]
 struct Shared {
-    result: Mutex<Option<Result<Scanned, OutputError>>>,
-    ended: AtomicBool,
+    queue: Mutex<Queue>,
+    /// There is more in the queue.
     changed: Event,
+    /// There is less in the queue, or the scan is to end.
+    taken: Condvar,
     stop: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    parts: VecDeque<Inventory>,
+    result: Option<Result<Scanned, OutputError>>,
+    has_ended: bool,
 }
 
 /// A scan in progress. Dropping it ends the scan.
@@ -63,29 +80,63 @@ impl FolderScan {
         thread::Builder::new()
             .name("jtp-sync scan".to_owned())
             .spawn(move || {
-                let result = scan(&folder, mode, in_tree, &ours.0.stop, &mut progress);
-                *lock(&ours.0.result) = Some(result);
+                let result = scan(&folder, mode, in_tree, &ours.0, &mut progress);
+                lock(&ours.0.queue).result = Some(result);
             })
             .map_err(Error::Thread)?;
         Ok(FolderScan(shared))
     }
 
-    /// Waits for the result. Cancel safe.
-    pub(super) async fn finish(&mut self) -> Result<Scanned, Error> {
+    /// The next names; `None` once the scan has ended. Cancel safe.
+    pub(super) async fn next_part(&mut self) -> Option<Inventory> {
         loop {
             listener!(self.0.changed => changed);
-            if self.0.ended.load(Ordering::Acquire) {
-                let result = lock(&self.0.result).take();
-                return result.ok_or(Error::Panicked)?.map_err(Error::Folder);
+            {
+                let mut queue = lock(&self.0.queue);
+                if let Some(part) = queue.parts.pop_front() {
+                    self.0.taken.notify_all();
+                    return Some(part);
+                }
+                if queue.has_ended {
+                    return None;
+                }
             }
             changed.await;
         }
+    }
+
+    /// The result of a scan that has ended.
+    pub(super) fn finish(&mut self) -> Result<Scanned, Error> {
+        let result = lock(&self.0.queue).result.take();
+        result.ok_or(Error::Panicked)?.map_err(Error::Folder)
     }
 }
 
 impl Drop for FolderScan {
     fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
+        self.0.end();
+    }
+}
+
+impl Shared {
+    fn end(&self) {
+        // Under the lock, so that a thread that is about to wait sees it.
+        let _queue = lock(&self.queue);
+        self.stop.store(true, Ordering::Relaxed);
+        self.taken.notify_all();
+    }
+
+    /// Passes names on. Waits while too many wait.
+    fn push(&self, part: Inventory) {
+        let is_full = |queue: &mut Queue| {
+            queue.parts.len() >= MAX_PARTS && !self.stop.load(Ordering::Relaxed)
+        };
+        let queue = lock(&self.queue);
+        let queue = self.taken.wait_while(queue, is_full);
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        queue.parts.push_back(part);
+        drop(queue);
+        self.changed.notify(usize::MAX);
     }
 }
 
@@ -94,7 +145,7 @@ struct AtEnd(Arc<Shared>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
+        lock(&self.0.queue).has_ended = true;
         self.0.changed.notify(usize::MAX);
     }
 }
@@ -103,7 +154,7 @@ fn scan(
     folder: &OutputFolder,
     mode: ScanMode,
     in_tree: bool,
-    stop: &AtomicBool,
+    shared: &Shared,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Scanned, OutputError> {
     let mut inventory = Inventory::new();
@@ -155,7 +206,11 @@ fn scan(
         if let Some(name) = file.name.to_str() {
             inventory.add(name, kind);
         }
+        if inventory.len() >= PART {
+            shared.push(std::mem::take(&mut inventory));
+        }
     };
+    let stop = &shared.stop;
     let summary = match in_tree {
         true => folder.scan_tree(mode, stop, &mut found)?,
         false => folder.scan(mode, stop, &mut found)?,

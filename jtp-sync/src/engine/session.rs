@@ -4,17 +4,17 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::SystemTime;
 
 use event_listener::Event;
 use jtp_core::client::CatalogEntry;
 use jtp_core::{ImageFault, ImageId};
 use jtp_driver::ShutdownSignal;
-use jtp_store::{FileName, OutputFolder, StagedFile};
+use jtp_store::{OutputFolder, StagedFile};
 
 use super::error::Error;
 use super::event::{Cause, Observer, SyncEvent};
+use super::flight::Flight;
 use super::mirror::Backup;
 use super::moves::concerns_all;
 use super::race::race;
@@ -398,7 +398,7 @@ impl Session {
         }
     }
 
-    fn progress(&self, add: u64, subtract: u64) {
+    pub(super) fn progress(&self, add: u64, subtract: u64) {
         let bytes = match subtract {
             0 => self.arrived.fetch_add(add, Ordering::Relaxed) + add,
             _ => self.arrived.fetch_sub(subtract, Ordering::Relaxed) - subtract,
@@ -413,66 +413,6 @@ pub(super) struct EndGuard(pub(super) Arc<Session>);
 impl Drop for EndGuard {
     fn drop(&mut self) {
         self.0.end();
-    }
-}
-
-/// One image's contribution to the progress. It never exceeds the listed length, so that the sum stays correct even if
-/// the encoded length has changed. Dropped before it is complete, it is subtracted again. An image that is not planned,
-/// or that is arriving already, contributes nothing. // S6
-pub(super) struct Flight {
-    session: Arc<Session>,
-    /// The image, if it contributes.
-    id: Option<ImageId>,
-    listed: u64,
-    reported: u64,
-    /// Where it comes from, and of how many servers, if there are several.
-    server: Option<(Arc<str>, usize)>,
-}
-
-impl Flight {
-    /// An image begins to arrive. Also returns the name that it is to get, if a LIST names it.
-    pub(super) fn begin(
-        session: &Arc<Session>,
-        id: ImageId,
-        server: Option<(Arc<str>, usize)>,
-    ) -> (Flight, Option<FileName>) {
-        let state = &mut *session.state();
-        let length = state.planner.length(id).unwrap_or(0);
-        let counts = state.planner.awaits(id) && state.arriving.insert(id);
-        let flight = Flight {
-            session: Arc::clone(session),
-            id: Some(id).filter(|_| counts),
-            listed: if counts { u64::from(length) } else { 0 },
-            reported: 0,
-            server,
-        };
-        (flight, state.planner.name(id))
-    }
-
-    pub(super) fn add(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.listed - self.reported);
-        if bytes > 0 {
-            self.reported += bytes;
-            self.session.progress(bytes, 0);
-        }
-    }
-
-    fn complete(&mut self) {
-        self.add(u64::MAX);
-        self.listed = 0;
-        self.reported = 0;
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.session.state().arriving.remove(&id);
-        }
-        // An observer that panics is not called again.
-        if self.reported > 0 && !thread::panicking() {
-            self.session.progress(0, self.reported);
-        }
     }
 }
 

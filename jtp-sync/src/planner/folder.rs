@@ -117,6 +117,11 @@ impl Planner {
     /// that are in progress when this is called are not [current](Planner::is_current) any more. A step that was done
     /// nevertheless is reported as done, and its files replace what the scan found under their names.
     pub fn set_folder(&mut self, mut inventory: Inventory) {
+        if let Some(mut parts) = self.parts.take() {
+            parts.set_case_sensitive(inventory.is_case_sensitive());
+            parts.append(&inventory);
+            inventory = parts;
+        }
         inventory.shrink_to_fit();
         for step in self.moving.values_mut() {
             step.is_outdated = true;
@@ -124,6 +129,33 @@ impl Planner {
         self.inventory = Some(inventory);
         if self.listing.is_none() && !self.images.names.is_empty() {
             self.absorb();
+        }
+    }
+
+    /// Passes on a part of what a scan has found, before [`set_folder`](Planner::set_folder) has the rest. After a LIST has
+    /// arrived, the planner does not keep names that it knows.
+    pub(crate) fn add_files(&mut self, part: Inventory) {
+        let needs_all = self.options.fetch() == Fetch::All && self.is_folder_known;
+        if needs_all || self.images.names.is_empty() {
+            let inventory = self.parts.get_or_insert_default();
+            inventory.append(&part);
+            return;
+        }
+        self.insert_files(&part);
+    }
+
+    fn insert_files(&mut self, part: &Inventory) {
+        if !std::mem::replace(&mut self.has_parts, true) {
+            self.files = Files::default();
+            for marks in &mut self.images.marks {
+                *marks &= !mark::AT_PLAIN;
+            }
+        }
+        for (name, kind) in part.iter() {
+            match self.recognise(kind) {
+                FileKind::Image(id) => self.insert_image(name, id),
+                kind => self.files.insert(name, kind),
+            }
         }
     }
 
@@ -136,17 +168,9 @@ impl Planner {
         if all && self.is_folder_known {
             inventory.resolve(|name| self.content(name), |name| self.alike(name));
         }
-        self.files = Files::default();
         self.case_sensitive = inventory.is_case_sensitive();
-        for marks in &mut self.images.marks {
-            *marks &= !mark::AT_PLAIN;
-        }
-        for (name, kind) in inventory.iter() {
-            match self.recognise(kind) {
-                FileKind::Image(id) => self.insert_image(name, id),
-                kind => self.files.insert(name, kind),
-            }
-        }
+        self.insert_files(&inventory);
+        self.has_parts = false;
         drop(inventory);
         self.is_folder_known = true;
         self.start_over();
@@ -174,5 +198,80 @@ impl Planner {
 
     pub(super) fn name_of(&self, file: Index) -> String {
         self.files.name(file).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jtp_core::FileType::Png;
+
+    use super::*;
+    use crate::options::Options;
+    use crate::step::Step;
+
+    /// Files of each kind, some of them with the names of others in another case, and copies.
+    fn file(n: u64) -> (String, FileKind) {
+        let id = ImageId(n * 7 % 90);
+        let kind = match n % 11 {
+            0 => FileKind::Unrecognised(id),
+            1 => FileKind::Other,
+            2 => FileKind::Unread,
+            3 => FileKind::Folder,
+            4 => FileKind::Reserved,
+            _ => FileKind::Image(id),
+        };
+        let name = match n % 5 {
+            0 => format!("IMG_{}.png", n / 2),
+            _ => format!("img_{n}.png"),
+        };
+        (name, kind)
+    }
+
+    fn planner() -> Planner {
+        let mut planner = Planner::new(Options::new());
+        planner.begin_list();
+        for n in 0..60 {
+            planner.entry(ImageId(n), &format!("img_{n}.png"), Png, 10);
+        }
+        planner
+    }
+
+    fn steps(mut planner: Planner) -> Vec<Step> {
+        let _ = planner.end_list(true);
+        std::iter::from_fn(|| planner.next_move()).collect()
+    }
+
+    fn inventory(files: impl Iterator<Item = u64>) -> Inventory {
+        let mut inventory = Inventory::new();
+        for n in files {
+            let (name, kind) = file(n);
+            inventory.add(&name, kind);
+        }
+        inventory
+    }
+
+    #[test]
+    fn a_folder_that_is_passed_on_in_parts_leads_to_the_same_steps() {
+        for count in [0, 1, 40, 100] {
+            let mut whole = planner();
+            whole.set_folder(inventory(0..count));
+            let whole = steps(whole);
+            for size in [1_u64, 7, 64] {
+                let mut parts = planner();
+                // What was known of an earlier scan counts no more.
+                parts.set_folder(inventory(500..520));
+                let _ = parts.end_list(true);
+                parts.begin_list();
+                for n in 0..60 {
+                    parts.entry(ImageId(n), &format!("img_{n}.png"), Png, 10);
+                }
+                let rest = count % size;
+                for begin in (0..count / size).map(|part| part * size) {
+                    parts.add_files(inventory(begin..begin + size));
+                }
+                parts.set_folder(inventory(count - rest..count));
+                assert_eq!(steps(parts), whole, "{count} files, {size} at once");
+            }
+        }
     }
 }

@@ -137,6 +137,21 @@ impl Planner {
         report
     }
 
+    /// The LIST that is being received cannot be completed and is not used: another one is wanted. Entries that have
+    /// arrived stay in the plan, and nothing is replaced because the LIST does not name it.
+    ///
+    /// Without this, nothing happens until the next [`begin_list`](Planner::begin_list).
+    pub fn list_failed(&mut self) {
+        if self.listing.take().is_none() {
+            return;
+        }
+        self.complete = false;
+        self.wants_list = true;
+        self.absorb();
+        self.start_over();
+        self.plan_missing();
+    }
+
     /// The caller will send no other LIST, for example because the time for the job is over. A LIST that is being
     /// received ends as an incomplete one. Images that were not sent have failed, images that no LIST names are
     /// discarded, and what an event made doubtful is kept: it counts as listed. [`Planner::wants_list`] is false until

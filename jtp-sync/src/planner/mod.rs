@@ -54,7 +54,7 @@ const MAX_UNLISTED: usize = 1000;
 /// No interruption loses an image: the names of files that are kept aside are visible, so the next run finds them.
 ///
 /// It takes 40 to 50 bytes for each listed image, and the name once: for a million images with names of 20 bytes, 64 to
-/// 70 MB, and some 100 MB while the folder's inventory is compared with the first LIST. A file under the name of its
+/// 70 MB, and some 100 MB while an inventory of the whole folder is compared with the first LIST. A file under the name of its
 /// image takes nothing more; any other file takes 25 to 45 bytes and its name.
 ///
 /// ```
@@ -87,6 +87,10 @@ pub struct Planner {
     options: Options,
     /// What a scan of the folder found, until it is compared with the listed images.
     inventory: Option<Inventory>,
+    /// What a scan that goes on has found, if it cannot be compared yet.
+    parts: Option<Inventory>,
+    /// Parts of what a scan has found were compared.
+    has_parts: bool,
     /// Whether a scan of the folder was compared with the listed images.
     is_folder_known: bool,
     case_sensitive: bool,
@@ -159,6 +163,8 @@ impl Planner {
         Planner {
             options,
             inventory: None,
+            parts: None,
+            has_parts: false,
             is_folder_known: false,
             case_sensitive: false,
             images,

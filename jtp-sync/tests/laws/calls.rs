@@ -250,6 +250,28 @@ fn r8_without_another_list_nothing_waits_for_one() {
 }
 
 #[test]
+fn r8_list_that_fails_is_wanted_again_and_proves_nothing() {
+    let mut planner = planner(Options::new(), &[("a.png", 1)], &[("a.png", 1)]);
+    planner.announce(ImageId(2), "a.png", Png, 10);
+    assert_eq!(steps(&mut planner), ["fetch 2"]);
+    assert!(planner.wants_list());
+    planner.begin_list();
+    planner.entry(ImageId(3), "c.png", Png, 10);
+    assert!(planner.next_move().is_none() && !planner.wants_list());
+    planner.list_failed();
+    assert!(planner.wants_list() && !planner.is_finished());
+    assert_eq!(steps(&mut planner), ["fetch 3", "place 3 c.png"]);
+    list(&mut planner, &[("a.png", 2), ("b.png", 1), ("c.png", 3)]);
+    planner.list_failed();
+    assert!(!planner.wants_list());
+    assert_eq!(
+        steps(&mut planner),
+        ["rename 1 a.png b.png", "place 2 a.png"]
+    );
+    assert!(planner.is_finished());
+}
+
+#[test]
 fn r8_without_any_list_a_planner_is_finished() {
     let mut planner = Planner::new(Options::new());
     assert!(planner.wants_list() && !planner.is_finished());

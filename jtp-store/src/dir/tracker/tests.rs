@@ -3,6 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::dir::index::Index;
+use crate::dir::pool::Outcome;
 use crate::dir::quiet::Quiet;
 use crate::dir::select::Naming;
 use crate::fingerprint::Fingerprint;

@@ -2,7 +2,7 @@
 
 use jtp_core::Image;
 
-use crate::engine::session::Flight;
+use crate::engine::flight::Flight;
 
 /// A batch with this many bytes is full.
 const MAX_BYTES: usize = 256 * 1024;

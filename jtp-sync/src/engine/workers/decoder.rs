@@ -6,8 +6,9 @@ use jtp_store::{OutputError, PendingFile};
 use super::batch::{Batch, Step};
 use crate::engine::error::Error;
 use crate::engine::event::Cause;
+use crate::engine::flight::Flight;
 use crate::engine::moves::concerns_all;
-use crate::engine::session::{Flight, Session};
+use crate::engine::session::Session;
 
 /// The most bytes that a thread decodes once the run is to end. Images that have arrived are kept; but some kilobytes
 /// may expand to gigabytes, and a cancelled run ends soon.

@@ -16,7 +16,8 @@ use event_listener::{Event, listener};
 use jtp_core::Image;
 
 use super::error::Error;
-use super::session::{Flight, Session, lock};
+use super::flight::Flight;
+use super::session::{Session, lock};
 use batch::{Batch, Step};
 use decoder::Decoder;
 

@@ -1,11 +1,11 @@
 //! Seeded randomness: a seed gives the same steps again.
 
 /// SplitMix64.
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
-    pub(super) fn new(seed: u64) -> Dice {
-        Dice(seed)
+impl Rng {
+    pub(super) fn new(seed: u64) -> Rng {
+        Rng(seed)
     }
 
     pub(super) fn next(&mut self) -> u64 {

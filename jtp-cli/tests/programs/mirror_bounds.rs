@@ -1,0 +1,171 @@
+//! What `--mirror` never does: lose an image when it is killed or the disk is full, delete more than its bound. // R8
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
+use jtp_core::ImageId;
+use jtp_sync::MaxDelete;
+use rustix::process::Signal;
+
+use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, random_image};
+
+const PLAIN: &str = "--no-tls";
+
+/// The IDs of the images in a folder.
+fn ids(dir: &TestDir, folder: &str) -> BTreeSet<ImageId> {
+    dir.files(folder).into_iter().map(|(_, id)| id).collect()
+}
+
+/// A server that has deleted 3 of the 30 images in the output folder, renamed 5, changed 10 and added 10.
+fn changed() -> TestDir {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("output")).unwrap();
+    for number in 0..30 {
+        let bytes = random_image(1 + number, 400);
+        fs::write(dir.path(&format!("output/{number:02}.png")), &bytes).unwrap();
+        match number {
+            0..3 => {}
+            3..8 => dir.add(&format!("renamed{number}.png"), &bytes),
+            8..18 => dir.add(
+                &format!("{number:02}.png"),
+                &random_image(1000 + number, 400),
+            ),
+            _ => dir.add(&format!("{number:02}.png"), &bytes),
+        }
+    }
+    for number in 0..10 {
+        dir.add(
+            &format!("new{number}.png"),
+            &random_image(2000 + number, 400),
+        );
+    }
+    dir
+}
+
+#[test]
+fn r8_mirror_that_is_killed_loses_nothing_and_the_next_run_completes_it() {
+    for (event, count) in [
+        ("\"renamed\"", 1),
+        ("\"fetched\"", 1),
+        ("\"fetched\"", 5),
+        ("\"deleted\"", 1),
+    ] {
+        let dir = changed();
+        let before = ids(&dir, "output");
+        let server = dir.serve(&[PLAIN]);
+        let args = [
+            "--addr",
+            &server.address,
+            "--mirror",
+            "--backup-dir",
+            "old",
+            "--json",
+        ];
+        let killed = Process::start(dir.command(CLIENT, &args));
+        for _ in 0..count {
+            killed.out.wait_for(event);
+        }
+        killed.signal(Signal::KILL);
+        killed.wait();
+        let kept = || &ids(&dir, "output") | &ids(&dir, "old");
+        assert!(before.is_subset(&kept()), "{event} {count}");
+        let output = dir.run(CLIENT, &args);
+        assert_eq!(output.code, Some(0), "{event} {count}: {output:?}");
+        assert_eq!(dir.files("output"), dir.files("images"), "{event} {count}");
+        let gone = &before - &ids(&dir, "images");
+        assert_eq!(ids(&dir, "old"), gone, "{event} {count}");
+        let hidden = fs::read_dir(dir.path("old")).unwrap();
+        assert_eq!(hidden.count(), gone.len(), "{event} {count}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn r8_what_a_full_backup_disk_cannot_take_stays() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("output")).unwrap();
+    for number in 0..20 {
+        let name = format!("{number:02}.png");
+        fs::write(
+            dir.path("output").join(&name),
+            random_image(number, 100_000),
+        )
+        .unwrap();
+        match number {
+            0..2 => {}
+            2..12 => dir.add(&name, &random_image(1000 + number, 500)),
+            _ => dir.add(&name, &random_image(number, 100_000)),
+        }
+    }
+    let (before, server) = (ids(&dir, "output"), dir.serve(&[PLAIN]));
+    let disk = dir.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let none = rustix::mount::MountFlags::empty();
+    if rustix::mount::mount("tmpfs", &disk, "tmpfs", none, Some(c"size=512k")).is_err() {
+        eprintln!("skipped: cannot mount a tmpfs");
+        return;
+    }
+    let args = ["--mirror", "--backup-dir", "disk/old"];
+    let output = dir.fetch(&server, &args);
+    let kept = &ids(&dir, "output") | &ids(&dir, "disk/old");
+    let (backed_up, names) = (dir.files("disk/old").len(), dir.names("disk/old"));
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert_eq!(output.code, Some(8), "{output:?}");
+    assert!(output.err.contains("no space left"), "{output:?}");
+    assert!(before.is_subset(&kept), "{output:?}");
+    assert!((1..=5).contains(&backed_up), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
+    // With space, the next run goes on.
+    let output = dir.fetch(&server, &["--mirror", "--backup-dir", "old"]);
+    output.assert_no_error();
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
+fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bound() {
+    type Listed = Arc<Mutex<Vec<(String, ImageId)>>>;
+    let listed = Listed::default();
+    let served = Arc::clone(&listed);
+    let server = FakeServer::new(move |_, _, stream| {
+        let list = served.lock().unwrap();
+        let list: Vec<_> = list.iter().map(|(name, id)| (&**name, *id, 100)).collect();
+        let _ = stream.write_all(&list_response(&list));
+    });
+    let mut deleted_any = 0;
+    for seed in 0..24 {
+        let mut random = random_image(seed + 1, 64).into_iter();
+        let mut below = |limit: u8| random.next().unwrap() % limit;
+        let dir = TestDir::new();
+        fs::create_dir(dir.path("output")).unwrap();
+        let present = 1 + below(20);
+        let share = below(101);
+        let mut list = Vec::new();
+        for number in 0..present {
+            let bytes = random_image(1000 * seed + u64::from(number), 100);
+            fs::write(dir.path(&format!("output/{number}.png")), &bytes).unwrap();
+            let prefix = ["", "", "renamed"][usize::from(below(3))];
+            if below(100) < share {
+                list.push((format!("{prefix}{number}.png"), ImageId::of(&bytes)));
+            }
+        }
+        let kept = u64::try_from(list.len()).unwrap();
+        *listed.lock().unwrap() = list;
+        let max = match below(2) {
+            0 => MaxDelete::Files(below(12).into()),
+            _ => MaxDelete::Percent(below(101)),
+        };
+        let args = ["--addr", &server.addr(), "--mirror", "--max-delete"];
+        let output = dir.run(CLIENT, &[&args[..], &[&max.to_string()]].concat());
+        let left = u64::try_from(dir.names("output").len()).unwrap();
+        let (present, deleted) = (u64::from(present), u64::from(present) - left);
+        let context = format!("seed {seed}: {kept} of {present} listed, {max}: {output:?}");
+        assert!(deleted <= max.files(present), "{context}");
+        assert!(deleted == 0 || deleted == present - kept, "{context}");
+        let allowed = present - kept <= max.files(present) && kept > 0;
+        assert!(deleted > 0 || !allowed || kept == present, "{context}");
+        deleted_any += u64::from(deleted > 0);
+    }
+    assert!((4..20).contains(&deleted_any), "{deleted_any}");
+}
