@@ -30,6 +30,7 @@ use super::message::Message;
 use super::non_images::SharedLeftOut;
 use super::pool::{Job, Outcome, Pool};
 use super::publisher::Publisher;
+#[cfg(feature = "zstd")]
 use super::record::Name;
 use super::retained::Retained;
 use super::schedule::FileEvent;
