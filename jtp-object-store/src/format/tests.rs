@@ -40,6 +40,7 @@ fn record() -> impl Strategy<Value = LogRecord> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn log_objects_are_decoded_as_they_were_encoded(record in record()) {
         prop_assert_eq!(LogRecord::decode(&record.encode(STAMP)), Ok((STAMP, record)));

@@ -14,7 +14,7 @@ use crate::IndexerConfig;
 const PROCESSES: usize = 3;
 const STEPS: u64 = 40;
 /// Schedules by default.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 30;
 
 /// What the watchers of a process were notified of.
 struct Watcher {
