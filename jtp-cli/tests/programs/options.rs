@@ -215,7 +215,7 @@ fn each_option_rejects_a_bad_value_and_changes_nothing() {
         match is_client {
             true if !names_server => args.extend(["--addr", &server.address]),
             false if args[0] != "--bind" => {
-                args.splice(0..0, ["--bind", "127.0.0.1:0"]).for_each(drop)
+                args.splice(0..0, ["--bind", "127.0.0.1:0"]).for_each(drop);
             }
             _ => {}
         }
