@@ -220,7 +220,10 @@ fn after_first_copy(section: usize, machines: &Machines, check: impl Fn(&str, &s
         machines.restore();
         let program = command.split(' ').next().unwrap();
         let copy = first.iter().find(|first| first.starts_with(program));
-        if machines.run(copy.unwrap()).is_some() {
+        if let Some(output) = machines.run(copy.unwrap()) {
+            assert_eq!(output.code, Some(0), "{output:?}");
+            let photos = tree(&machines.dir.path("nas/photos"));
+            assert_eq!(tree(&machines.photos()), photos, "{output:?}");
             check(program, &command);
         }
     }
