@@ -111,9 +111,8 @@ impl Error {
     /// Whether the backend says that it does not have the operation.
     pub(crate) fn is_unsupported(&self) -> bool {
         use object_store::Error as Backend;
-        let source = match self {
-            Error::Backend { source, .. } => source,
-            _ => return false,
+        let Error::Backend { source, .. } = self else {
+            return false;
         };
         matches!(
             source,
@@ -124,9 +123,8 @@ impl Error {
     /// Whether the object is not there, or not the expected one.
     pub(crate) fn is_other_object(&self) -> bool {
         use object_store::Error as Backend;
-        let source = match self {
-            Error::Backend { source, .. } => source,
-            _ => return false,
+        let Error::Backend { source, .. } = self else {
+            return false;
         };
         matches!(
             source,
