@@ -17,10 +17,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use indicatif::{HumanCount, HumanDuration};
 use jtp_core::ImageId;
-use jtp_store::FileName;
-use jtp_sync::{Blocker, Cause, ListReport, Reason, SyncEvent, Totals};
+use jtp_sync::{ListReport, SyncEvent, Totals};
 use jtp_tokio::client::ReplicaError;
 use tokio::time::MissedTickBehavior;
 
@@ -31,8 +30,8 @@ use crate::exit::Exit;
 use crate::json_log::JsonLog;
 use crate::terminal::{stderr_line, stdout_line};
 use bar::Bar;
-use failure::{FailureKind, failure_text, is_failure};
-use lines::{LINES_OF_A_KIND, LineKind, Lines, print_more};
+use failure::FailureKind;
+use lines::{LineKind, Lines, print_more};
 use names::Misnamed;
 use progress::Progress;
 use summary::Counts;

@@ -266,8 +266,9 @@ impl Client {
         assert_eq!(output.code, Some(130), "{}: {output:?}", self.description());
     }
 
-    /// Runs to the end while nothing changes, and checks the folder.
-    pub(super) fn run(&mut self, workdir: &WorkDir, address: SocketAddr, listed: &Catalog) {
+    /// Runs to the end while nothing changes, and checks the folder. Returns whether all is done: a mirror may have
+    /// deleted nothing.
+    pub(super) fn run(&mut self, workdir: &WorkDir, address: SocketAddr, listed: &Catalog) -> bool {
         let before = tree::content(&self.out);
         self.start(workdir, address);
         let output = end(self.running.take().unwrap());
@@ -305,6 +306,7 @@ impl Client {
         self.check_mine();
         self.harmed.clear();
         self.held = after;
+        !kept_all
     }
 
     /// The last line says what was fetched.
@@ -333,7 +335,7 @@ impl Client {
     /// A second run changes nothing. // R8
     pub(super) fn run_again(&mut self, workdir: &WorkDir, address: SocketAddr, listed: &Catalog) {
         let before = tree::state(&self.out);
-        self.run(workdir, address, listed);
+        let _ = self.run(workdir, address, listed);
         let after = tree::state(&self.out);
         let index = Path::new(".jtp-index");
         let without_index = |state: BTreeMap<PathBuf, String>| -> BTreeMap<_, _> {

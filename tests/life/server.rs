@@ -13,8 +13,9 @@ use crate::support::peer::Peer;
 use crate::support::process::{ServerProcess, WorkDir};
 use crate::support::proxy::Proxy;
 
-/// How long a condition may take to become true. Only failing runs wait for so long.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a condition may take to become true. A server finds most changes within 2 s, but a file that was changed
+/// under another name (a hard link) which was gone soon after only by the scan of each minute.
+pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(super) struct Server {
     args: Vec<&'static str>,

@@ -61,7 +61,7 @@ const STEPS: &[(usize, Step)] = &[
     (3, User::change_mode),
     (4, User::copy),
     (2, User::add_text),
-    (2, User::to_and_fro),
+    (2, User::move_and_undo),
 ];
 
 /// Names that are short, so that they meet.
@@ -615,7 +615,7 @@ impl User {
     }
 
     /// Moves a folder away and back, as a file manager does on "undo".
-    fn to_and_fro(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn move_and_undo(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
             return Ok(None);
         };

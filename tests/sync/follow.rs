@@ -126,7 +126,7 @@ fn n5_new_image_that_a_server_cannot_send_at_first_comes_without_a_reconnect() {
         let (renamed, is_found) = (new.clone(), Arc::new(AtomicBool::new(false)));
         let (catalog, found) = (first.clone(), Arc::clone(&is_found));
         let stub = Stub::new(move |connection| {
-            let all = [&catalog[..], &[renamed.clone()]].concat();
+            let all = [&catalog[..], std::slice::from_ref(&renamed)].concat();
             while let Some(request) = connection.request() {
                 let names_new = matches!(&request, Request::Get(ids) if ids.contains(&renamed.id));
                 match request {

@@ -1,6 +1,9 @@
 use clap::Parser;
 use jtp_core::{FileType, ImageFault};
 
+use jtp_store::FileName;
+use jtp_sync::{Cause, Reason};
+
 use super::*;
 
 fn reporter() -> Reporter {

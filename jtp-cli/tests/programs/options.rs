@@ -72,6 +72,7 @@ server --exclude                left_out                 the_last_pattern_that_m
 server --help                   usage                    help_has_groups_defaults_and_examples
 server --images                 server                   missing_images_folder_is_named_in_the_error
 server --include                left_out                 the_last_pattern_that_matches_decides_and_only_applies_as_well
+server --index-only             object_store             images_of_an_object_store_are_indexed_once_and_served
 server --keep-alive-timeout     options                  keep_alive_timeout_closes_an_idle_connection
 server --key                    certificates             server_says_why_a_key_cannot_be_used
 server --log-format             logging                  json_log_has_one_object_a_line_with_fields_and_spans

@@ -15,6 +15,7 @@ use super::settings::Follow;
 use super::shared::SharedDir;
 use super::watcher::{EventSink, Watcher};
 use crate::file_system::FileSystem;
+use crate::hash;
 
 /// The interval of scans while events arrive, in case one was missed.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
@@ -51,6 +52,8 @@ pub(super) struct Folder {
     /// The sub-folders that changed, and the time of their scan. // W9
     changed: Changed,
     scan_soon_at: Option<Instant>,
+    /// Whether the open folder was scanned.
+    is_scanned: bool,
     /// When the last complete scan of changed sub-folders, or of the whole folder, began.
     scanned_at: Option<Instant>,
     /// Until then there is no further one, so that a tree that changes all the time is scanned a quarter of the time.
@@ -81,6 +84,7 @@ impl Folder {
             scan_at: None,
             changed: Changed::default(),
             scan_soon_at: None,
+            is_scanned: false,
             scanned_at: None,
             rest_until: Instant::now(),
         }
@@ -137,7 +141,15 @@ impl Folder {
                 return Ok(());
             }
         }
-        let dir = Arc::new(self.place.open()?);
+        let is_open = self.dir.is_some();
+        let dir = Arc::new(self.place.open().map_err(|error| match is_open {
+            // The images are not there, whatever the reason.
+            true if hash::is_inconclusive(&error) && !hash::is_shortage(&error) => io::Error::new(
+                error.kind(),
+                format!("another folder has taken its place: {error}"),
+            ),
+            _ => error,
+        })?);
         if self.dir.is_some() {
             tracing::info!(folder = %self.path.display(), "the images folder was replaced by another one");
             self.replaced = true;
@@ -158,7 +170,7 @@ impl Folder {
         self.file_system = Some(file_system);
         self.shared.set(Some(Arc::clone(&dir)));
         self.dir = Some(dir);
-        self.scan_at = None;
+        (self.is_scanned, self.scan_at) = (false, None);
         Ok(())
     }
 
@@ -175,7 +187,7 @@ impl Folder {
     /// Plans the next scan after a complete one that began at `begun`.
     pub(super) fn scanned(&mut self, scope: &Scope, begun: Instant) {
         self.watcher.end_scan(scope);
-        self.scanned_at = Some(begun);
+        (self.is_scanned, self.scanned_at) = (true, Some(begun));
         if !self.watcher.is_complete() {
             self.scan_at = None;
         } else if scope.is_whole() {
@@ -185,6 +197,11 @@ impl Folder {
             let now = Instant::now();
             self.rest_until = now + now.saturating_duration_since(begun) * 3;
         }
+    }
+
+    /// Whether the open folder was scanned, so that it is the one whose images are listed.
+    pub(super) fn is_scanned(&self) -> bool {
+        self.dir.is_some() && self.is_scanned
     }
 
     /// A scan was not completed: the next check is a scan of the whole folder.

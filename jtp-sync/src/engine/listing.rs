@@ -225,7 +225,7 @@ impl<R: Runtime> Run<R> {
 /// Passes what a scan finds to the planner while it goes on, and returns the rest.
 async fn absorb_parts(session: &Session, scan: &mut FolderScan) -> Result<Scanned, Error> {
     while let Some(part) = scan.next_part().await {
-        session.state().planner.add_files(part);
+        session.state().planner.add_files(&part);
     }
     scan.finish()
 }

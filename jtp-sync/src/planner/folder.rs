@@ -134,14 +134,14 @@ impl Planner {
 
     /// Passes on a part of what a scan has found, before [`set_folder`](Planner::set_folder) has the rest. After a LIST has
     /// arrived, the planner does not keep names that it knows.
-    pub(crate) fn add_files(&mut self, part: Inventory) {
+    pub(crate) fn add_files(&mut self, part: &Inventory) {
         let needs_all = self.options.fetch() == Fetch::All && self.is_folder_known;
         if needs_all || self.images.names.is_empty() {
             let inventory = self.parts.get_or_insert_default();
-            inventory.append(&part);
+            inventory.append(part);
             return;
         }
-        self.insert_files(&part);
+        self.insert_files(part);
     }
 
     fn insert_files(&mut self, part: &Inventory) {
@@ -267,7 +267,7 @@ mod tests {
                 }
                 let rest = count % size;
                 for begin in (0..count / size).map(|part| part * size) {
-                    parts.add_files(inventory(begin..begin + size));
+                    parts.add_files(&inventory(begin..begin + size));
                 }
                 parts.set_folder(inventory(count - rest..count));
                 assert_eq!(steps(parts), whole, "{count} files, {size} at once");

@@ -71,10 +71,8 @@ impl FileBody {
             return Err(Failure::Changed); // The file was truncated.
         }
         let end = u64::try_from(read.len()).map_or(u64::MAX, |n| offset.saturating_add(n));
-        if end >= self.fingerprint.size {
-            if !self.fingerprint.is_of(&self.file, &self.name)? {
-                return Err(Failure::Changed);
-            }
+        if end >= self.fingerprint.size && !self.fingerprint.is_of(&self.file, &self.name)? {
+            return Err(Failure::Changed);
         }
         Ok(read.len())
     }

@@ -84,9 +84,9 @@ impl Indexer {
 
     /// Whether an error leaves open whether the images are still there.
     fn keeps_images_after(&self, error: &io::Error) -> bool {
-        let is_open = self.folder.dir().is_some();
+        let is_scanned = self.folder.is_scanned();
         !self.tracker.awaits_initial_scan()
-            && (hash::is_shortage(error) || (is_open && hash::is_inconclusive(error)))
+            && (hash::is_shortage(error) || (is_scanned && hash::is_inconclusive(error)))
     }
 
     fn folder_lost(&mut self, error: &io::Error, now: Instant) {
