@@ -158,11 +158,7 @@ impl Schedule {
             5 => {
                 self.world.kill(process);
             }
-            6 => {
-                if !self.world.images.contains_key(&process) {
-                    self.start(process);
-                }
-            }
+            6 if !self.world.images.contains_key(&process) => self.start(process),
             7 => self.world.executor.pause(process),
             8 => self.world.executor.resume(process),
             9 => {
