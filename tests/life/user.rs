@@ -1,11 +1,13 @@
 //! A user who works in the server's folder, step by step.
 
+mod edits;
+mod folders;
+
 use std::collections::HashSet;
-use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::pictures::{id_of_file, picture};
 use super::rng::Rng;
@@ -265,81 +267,6 @@ impl User {
         )))
     }
 
-    /// Changes bytes of a file; sometimes its time is then set back, as some programs do.
-    fn edit_in_place(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
-        let full = self.full(&path);
-        let metadata = fs::metadata(&full)?;
-        if metadata.len() < 40 {
-            return Ok(None);
-        }
-        let mut file = OpenOptions::new().write(true).open(&full)?;
-        let middle = metadata.len() / 2;
-        file.seek(SeekFrom::Start(middle))?;
-        file.write_all(&rng.next().to_be_bytes())?;
-        let restored = rng.percent(30);
-        if restored {
-            file.set_modified(metadata.modified()?)?;
-        }
-        drop(file);
-        self.know(&path);
-        let time = if restored {
-            " and restores its time"
-        } else {
-            ""
-        };
-        Ok(Some(format!("edits {} in place{time}", path.display())))
-    }
-
-    /// Like Vim (a backup, then a new file), GIMP (a hidden file, then a rename) and ExifTool (which keeps the original).
-    fn edit_by_replacing(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
-        let full = self.full(&path);
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let mut bytes = fs::read(&full)?;
-        bytes.extend(rng.next().to_be_bytes());
-        self.touch(&path);
-        let editor = *rng.pick(&["Vim", "GIMP", "ExifTool", "cp -p"]);
-        match editor {
-            "Vim" => {
-                let backup = full.with_file_name(format!("{name}~"));
-                fs::rename(&full, &backup)?;
-                fs::write(&full, &bytes)?;
-                fs::remove_file(backup)?;
-            }
-            "GIMP" => {
-                let hidden = full.with_file_name(format!(".{name}.XYZ"));
-                let written = fs::write(&hidden, &bytes).and_then(|()| fs::rename(&hidden, &full));
-                if written.is_err() {
-                    let _ = fs::remove_file(hidden);
-                    return written.map(|()| None);
-                }
-            }
-            "ExifTool" => {
-                let temporary = full.with_file_name(format!("{name}.part"));
-                fs::write(&temporary, &bytes)?;
-                fs::rename(&full, full.with_file_name(format!("{name}_original")))?;
-                fs::rename(temporary, &full)?;
-            }
-            _ => {
-                // The same size and time, another file.
-                let mut file = File::create(self.aside.join("copy"))?;
-                let length = bytes.len() - 8;
-                bytes.copy_within(length.., length.saturating_sub(8));
-                bytes.truncate(length);
-                file.write_all(&bytes)?;
-                file.set_modified(fs::metadata(&full)?.modified()?)?;
-                fs::rename(self.aside.join("copy"), &full)?;
-            }
-        }
-        self.know(&path);
-        Ok(Some(format!("edits {} like {editor}", path.display())))
-    }
-
     fn rename(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         let Some(from) = self.file(rng) else {
             return Ok(None);
@@ -411,73 +338,6 @@ impl User {
         )))
     }
 
-    fn new_folder(&mut self, rng: &mut Rng) -> PathBuf {
-        self.folders += 1;
-        let name = match rng.percent(20) {
-            true => (*rng.pick(&["a.png", "A", "Rome", "rome", "2024"])).to_owned(),
-            false => format!("f{}", self.folders),
-        };
-        self.folder(rng).join(name)
-    }
-
-    fn make_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        if tree::folders(&self.root).len() > 8 {
-            return Ok(None);
-        }
-        let path = self.new_folder(rng);
-        self.touch(&path);
-        fs::create_dir(self.full(&path))?;
-        for _ in 0..rng.below(4) {
-            let file = path.join(rng.pick(NAMES));
-            let bytes = self.picture(rng);
-            fs::write(self.full(&file), bytes)?;
-        }
-        Ok(Some(format!("makes the folder {}", path.display())))
-    }
-
-    fn move_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(from) = rng.pick_any(&tree::folders(&self.root)) else {
-            return Ok(None);
-        };
-        let to = self.new_folder(rng);
-        if to.starts_with(&from) {
-            return Ok(None);
-        }
-        self.touch(&from);
-        self.touch(&to);
-        fs::rename(self.full(&from), self.full(&to))?;
-        Ok(Some(format!(
-            "moves the folder {} to {}",
-            from.display(),
-            to.display()
-        )))
-    }
-
-    fn swap_folders(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let folders = tree::folders(&self.root);
-        let (Some(one), Some(other)) = (rng.pick_any(&folders), rng.pick_any(&folders)) else {
-            return Ok(None);
-        };
-        if one.starts_with(&other) || other.starts_with(&one) {
-            return Ok(None);
-        }
-        self.exchange(&[one.clone(), other.clone()])?;
-        Ok(Some(format!(
-            "swaps the folders {} and {}",
-            one.display(),
-            other.display()
-        )))
-    }
-
-    fn delete_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
-            return Ok(None);
-        };
-        self.touch(&path);
-        fs::remove_dir_all(self.full(&path))?;
-        Ok(Some(format!("deletes the folder {}", path.display())))
-    }
-
     fn delete(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
         let Some(path) = self.file(rng) else {
             return Ok(None);
@@ -485,103 +345,6 @@ impl User {
         self.touch(&path);
         fs::remove_file(self.full(&path))?;
         Ok(Some(format!("deletes {}", path.display())))
-    }
-
-    fn hard_link(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(from) = self.file(rng) else {
-            return Ok(None);
-        };
-        let to = self.path(rng);
-        self.touch(&from);
-        self.touch(&to);
-        fs::hard_link(self.full(&from), self.full(&to))?;
-        Ok(Some(format!(
-            "links {} as {}",
-            from.display(),
-            to.display()
-        )))
-    }
-
-    /// A symbolic link: to a file, out of the folder, or to nothing.
-    fn link(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let target = match (rng.below(4), self.file(rng)) {
-            (0, _) => self.outside.clone(),
-            (1, _) => PathBuf::from("nothing.png"),
-            (_, Some(path)) => self.full(&path),
-            (_, None) => return Ok(None),
-        };
-        let path = self.path(rng);
-        self.touch(&path);
-        symlink(&target, self.full(&path))?;
-        Ok(Some(format!(
-            "makes the link {} to {}",
-            path.display(),
-            target.display()
-        )))
-    }
-
-    fn truncate(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
-        let file = OpenOptions::new().write(true).open(self.full(&path))?;
-        let length = file.metadata()?.len();
-        if length < 60 {
-            return Ok(None);
-        }
-        let to = if rng.percent(20) {
-            0
-        } else {
-            length - 1 - rng.next() % (length / 4)
-        };
-        file.set_len(to)?;
-        drop(file);
-        self.know(&path);
-        Ok(Some(format!(
-            "truncates {} from {length} to {to} bytes",
-            path.display()
-        )))
-    }
-
-    fn append(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
-        let mut file = OpenOptions::new().append(true).open(self.full(&path))?;
-        file.write_all(&rng.next().to_be_bytes())?;
-        drop(file);
-        self.know(&path);
-        Ok(Some(format!("appends to {}", path.display())))
-    }
-
-    fn change_times(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
-        let far = Duration::from_secs(1 + rng.next() % 400_000_000);
-        let now = SystemTime::now();
-        let (time, when) = match rng.percent(50) {
-            true => (now + far, "future"),
-            false => (now - far, "past"),
-        };
-        let file = OpenOptions::new().write(true).open(self.full(&path))?;
-        file.set_times(FileTimes::new().set_accessed(time).set_modified(time))?;
-        drop(file);
-        self.touch(&path);
-        Ok(Some(format!(
-            "sets the time of {} to the {when}",
-            path.display()
-        )))
-    }
-
-    fn change_mode(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
-        let mode = *rng.pick(&[0, 0o600, 0o644, 0o444]);
-        self.touch(&path);
-        fs::set_permissions(self.full(&path), fs::Permissions::from_mode(mode))?;
-        Ok(Some(format!("gives {} the mode {mode:o}", path.display())))
     }
 
     fn copy(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
@@ -612,20 +375,5 @@ impl User {
         self.know(&path);
         written?;
         Ok(Some(format!("writes {}", path.display())))
-    }
-
-    /// Moves a folder away and back, as a file manager does on "undo".
-    fn move_and_undo(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
-            return Ok(None);
-        };
-        self.touch(&path);
-        let away = self.aside.join("away");
-        fs::rename(self.full(&path), &away)?;
-        fs::rename(away, self.full(&path))?;
-        Ok(Some(format!(
-            "moves the folder {} away and back",
-            path.display()
-        )))
     }
 }

@@ -80,7 +80,7 @@ impl Walk {
             steps: 0,
             own_files: 0,
         };
-        walk.note(format_args!(
+        walk.note(&format!(
             "server {} in {}",
             args.join(" "),
             walk.workdir.path().display()
@@ -110,11 +110,11 @@ impl Walk {
             more.extend(["--max-delete", "100%"]);
         }
         let client = Client::new(&self.workdir, number, kind, &more);
-        self.note(client.description());
+        self.note(&client.description());
         self.clients.push(client);
     }
 
-    fn note(&mut self, what: impl std::fmt::Display) {
+    fn note(&mut self, what: &str) {
         self.log
             .push(format!("{:8.3} {what}", self.start.elapsed().as_secs_f64()));
     }
@@ -132,7 +132,7 @@ impl Walk {
                 }
             }
             self.rest();
-            self.note(format!("round {round} is complete"));
+            self.note(&format!("round {round} is complete"));
         }
         for client in &mut self.clients {
             client.kill();
@@ -151,7 +151,7 @@ impl Walk {
             90..95 => self.disturb_network(),
             _ => self.disturb_server(),
         };
-        self.note(what);
+        self.note(&what);
     }
 
     fn client(&mut self) -> usize {
@@ -316,7 +316,7 @@ impl Walk {
             client.end_disturbed();
         }
         let (listed, time) = self.server.await_catalog(&self.workdir);
-        self.note(format!(
+        self.note(&format!(
             "the server lists {} images after {time:?}",
             listed.len()
         ));

@@ -1,0 +1,93 @@
+//! Steps with sub-folders.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::{NAMES, User};
+use crate::life::rng::Rng;
+use crate::life::tree;
+
+impl User {
+    pub(super) fn new_folder(&mut self, rng: &mut Rng) -> PathBuf {
+        self.folders += 1;
+        let name = match rng.percent(20) {
+            true => (*rng.pick(&["a.png", "A", "Rome", "rome", "2024"])).to_owned(),
+            false => format!("f{}", self.folders),
+        };
+        self.folder(rng).join(name)
+    }
+
+    pub(super) fn make_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        if tree::folders(&self.root).len() > 8 {
+            return Ok(None);
+        }
+        let path = self.new_folder(rng);
+        self.touch(&path);
+        fs::create_dir(self.full(&path))?;
+        for _ in 0..rng.below(4) {
+            let file = path.join(rng.pick(NAMES));
+            let bytes = self.picture(rng);
+            fs::write(self.full(&file), bytes)?;
+        }
+        Ok(Some(format!("makes the folder {}", path.display())))
+    }
+
+    pub(super) fn move_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(from) = rng.pick_any(&tree::folders(&self.root)) else {
+            return Ok(None);
+        };
+        let to = self.new_folder(rng);
+        if to.starts_with(&from) {
+            return Ok(None);
+        }
+        self.touch(&from);
+        self.touch(&to);
+        fs::rename(self.full(&from), self.full(&to))?;
+        Ok(Some(format!(
+            "moves the folder {} to {}",
+            from.display(),
+            to.display()
+        )))
+    }
+
+    pub(super) fn swap_folders(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let folders = tree::folders(&self.root);
+        let (Some(one), Some(other)) = (rng.pick_any(&folders), rng.pick_any(&folders)) else {
+            return Ok(None);
+        };
+        if one.starts_with(&other) || other.starts_with(&one) {
+            return Ok(None);
+        }
+        self.exchange(&[one.clone(), other.clone()])?;
+        Ok(Some(format!(
+            "swaps the folders {} and {}",
+            one.display(),
+            other.display()
+        )))
+    }
+
+    pub(super) fn delete_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
+            return Ok(None);
+        };
+        self.touch(&path);
+        fs::remove_dir_all(self.full(&path))?;
+        Ok(Some(format!("deletes the folder {}", path.display())))
+    }
+
+    /// Moves a folder away and back, as a file manager does on "undo".
+    pub(super) fn move_and_undo(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
+            return Ok(None);
+        };
+        self.touch(&path);
+        let away = self.aside.join("away");
+        fs::rename(self.full(&path), &away)?;
+        fs::rename(away, self.full(&path))?;
+        Ok(Some(format!(
+            "moves the folder {} away and back",
+            path.display()
+        )))
+    }
+}
