@@ -20,7 +20,7 @@ pub mod wire_round_trip;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("wire_decode", wire_decode::run),
     ("wire_round_trip", wire_round_trip::run),
     ("server_bytes", server_bytes::run),
