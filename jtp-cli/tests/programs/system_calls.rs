@@ -93,7 +93,13 @@ fn the_client_calls_each_function_at_most_once_for_each_small_image() {
     let calls = Calls::read(&dir.path("calls"));
     // The last two are for its record in the index: an exact mtime, and the file's state after the rename.
     let once = [
-        "openat2", "openat", "write", "close", "renameat2", "utimensat", "statx",
+        "openat2",
+        "openat",
+        "write",
+        "close",
+        "renameat2",
+        "utimensat",
+        "statx",
     ];
     calls.assert_once_for_each_image(&Calls(HashMap::new()), &once);
     // Creating by one of two calls.
