@@ -165,13 +165,24 @@ pub(crate) fn is_inconclusive(error: &io::Error) -> bool {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::InvalidInput
-            | io::ErrorKind::InvalidFilename
-    );
+    ) || is_name_refused(error);
     // The errors of this crate have no code of the system.
     error.raw_os_error().is_some()
         && !is_conclusive
         && !is_link_error(error)
         && !is_special_error(error)
+}
+
+/// Whether the file system does not accept the name, for its length in particular. Compares the code, since
+/// `ErrorKind::InvalidFilename` is newer than the oldest supported compiler.
+pub(crate) fn is_name_refused(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let codes = [rustix::io::Errno::NAMETOOLONG.raw_os_error()];
+    #[cfg(not(unix))]
+    let codes = [206, 123]; // ERROR_FILENAME_EXCED_RANGE, ERROR_INVALID_NAME
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 /// Whether the name is that of a socket or device.

@@ -428,15 +428,6 @@ fn has_short_form(name: &str) -> bool {
     stem.len() <= 8 && extension.len() <= 3 && tail.is_some_and(is_number)
 }
 
-/// Compares the code, since `ErrorKind::InvalidFilename` is newer than the oldest supported compiler.
-pub(super) fn is_too_long(e: &io::Error) -> bool {
-    #[cfg(unix)]
-    let too_long = Some(rustix::io::Errno::NAMETOOLONG.raw_os_error());
-    #[cfg(not(unix))]
-    let too_long = Some(206); // ERROR_FILENAME_EXCED_RANGE
-    e.raw_os_error() == too_long
-}
-
 /// Whether the file system is not there any more: a disk was unplugged, or the process behind FUSE has ended.
 fn is_disconnected(e: &io::Error) -> bool {
     #[cfg(unix)]

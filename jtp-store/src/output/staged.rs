@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use jtp_core::ImageId;
 
-use super::moves::{Source, is_too_long};
+use super::moves::Source;
 use super::temporary::Temporary;
 use super::tree::Folder;
 use super::{FileState, Inner, MoveError, OutputError};
 use crate::FileName;
+use crate::hash::is_name_refused;
 use crate::known::Contents;
 
 /// A complete and verified image that is not visible yet, from [`PendingFile::finish`](super::PendingFile::finish).
@@ -138,7 +139,7 @@ impl StagedFile {
             return Ok(suffixed);
         }
         let short = name.shortened(id);
-        if is_too_long(&first) && rename(&short) {
+        if is_name_refused(&first) && rename(&short) {
             return Ok(short);
         }
         Err(first)

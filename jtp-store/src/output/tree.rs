@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use cap_std::fs::Dir;
 
-use super::moves::is_too_long;
 use super::{FileState, Inner};
 use crate::file_system::FileSystem;
+use crate::hash::is_name_refused;
 
 /// A folder of the tree.
 #[derive(Clone)]
@@ -193,7 +193,7 @@ fn may_walk(e: &io::Error) -> bool {
 
 /// Whether there is nothing under a name: also if it is too long, or a file or a link is in place of its folder.
 pub(super) fn is_absent(e: &io::Error) -> bool {
-    e.kind() == io::ErrorKind::NotFound || is_too_long(e) || is_no_folder(e)
+    e.kind() == io::ErrorKind::NotFound || is_name_refused(e) || is_no_folder(e)
 }
 
 /// Whether a file, a link or a device is in place of a folder.
