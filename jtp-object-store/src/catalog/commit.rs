@@ -28,6 +28,20 @@ impl SharedCatalog {
         complete: bool,
     ) -> Result<usize, Error> {
         let mut made = 0;
+        // Of each log object's proposals alone: all of a large bucket are not looked up again for each.
+        while proposals.len() > MAX_CHANGES {
+            let batch = proposals.split_off(proposals.len() - MAX_CHANGES);
+            made += self.commit_batch(batch, false).await?;
+        }
+        Ok(made + self.commit_batch(proposals, complete).await?)
+    }
+
+    async fn commit_batch(
+        &self,
+        mut proposals: Vec<Proposal>,
+        complete: bool,
+    ) -> Result<usize, Error> {
+        let mut made = 0;
         loop {
             let (next, record) = {
                 let state = self.state();
@@ -48,7 +62,11 @@ impl SharedCatalog {
             let path = self.log_path(next);
             let bytes = record.encode(next).into();
             match self.bucket().create(&path, Kind::Log, bytes).await? {
-                Put::Refused => _ = self.pull(false).await?,
+                Put::Refused => {
+                    if self.pull(false).await? == 0 && self.is_superseded(next).await? {
+                        self.rebase().await?;
+                    }
+                }
                 Put::Made(_) => made += self.confirm(next, &record).await?,
             }
         }
@@ -95,5 +113,11 @@ impl SharedCatalog {
             }
             Verdict::Missing => Err(self.missing()),
         }
+    }
+
+    /// Whether a log object, the next one, is of a catalog that was replaced while this process keeps its state: the newer
+    /// catalog is not complete, and this one is. No other log object can follow here then.
+    async fn is_superseded(&self, next: Stamp) -> Result<bool, Error> {
+        Ok(self.stamp().next() == next && self.check(next).await? == Verdict::Replaced)
     }
 }

@@ -9,7 +9,7 @@ use jtp_driver::store::{ImageStore, StoreError};
 use super::world::{Faults, World, gif, names};
 use crate::IndexerConfig;
 use crate::catalog::Proposal;
-use crate::format::LeaseState;
+use crate::format::{Head, LeaseState, LogRecord, MAX_CHANGES, Object, Stamp};
 
 fn config() -> IndexerConfig {
     IndexerConfig::default().with_rescan(Duration::from_secs(1))
@@ -264,6 +264,83 @@ fn a_writer_that_continues_after_its_log_was_deleted_changes_nothing() {
         .block_on(async move { follow.follow(false).await })
         .unwrap();
     assert_eq!(names(&follower), names(&fresh));
+}
+
+#[test]
+fn a_writer_whose_next_number_is_taken_in_a_replaced_catalog_begins_a_new_one() {
+    let mut world = with_images(12, 2);
+    let images = world.open();
+    let indexer = images.indexer(config());
+    world
+        .executor
+        .block_on(async move { indexer.run_once().await })
+        .unwrap();
+    // The catalog is deleted, and another server begins one. A writer that did not see this has made the next log object.
+    for key in world.keys(".jtp") {
+        world.delete(&key);
+    }
+    let next = images.shared().stamp().next();
+    let record = LogRecord {
+        writer: 9,
+        complete: true,
+        changes: Vec::new(),
+    };
+    let path = format!(".jtp/v1/log/{:016x}/{:016x}", next.epoch, next.seq);
+    world.put(&path, &record.encode(next));
+    let stamp = Stamp {
+        epoch: 9,
+        seq: next.seq,
+    };
+    let head = Head {
+        complete: false,
+        objects: 0,
+        parts: Vec::new(),
+    };
+    world.put(
+        &format!(".jtp/v1/head/{:016x}", stamp.seq),
+        &head.encode(stamp),
+    );
+
+    let proposal = Proposal {
+        key: "0.gif".into(),
+        before: images.shared().state().get("0.gif").cloned(),
+        after: None,
+    };
+    let writer = Arc::clone(&images);
+    let requests = world.store.requests("get");
+    let commit = async move { writer.shared().commit(vec![proposal], false).await };
+    assert_eq!(world.executor.block_on(commit).unwrap(), 1);
+    assert!(world.store.requests("get") - requests < 20);
+    let fresh = world.open();
+    assert_eq!(names(&fresh), names(&images));
+    assert_eq!(names(&fresh).len(), 1);
+}
+
+#[test]
+fn more_changes_than_a_log_object_holds_are_in_several() {
+    let mut world = with_images(13, 1);
+    let images = world.open();
+    let indexer = images.indexer(config());
+    world
+        .executor
+        .block_on(async move { indexer.run_once().await })
+        .unwrap();
+    let object = images.shared().state().get("0.gif").cloned();
+    let change = |n: usize, before: &Option<Object>, after: &Option<Object>| Proposal {
+        key: format!("copy{n}.gif").into(),
+        before: before.clone(),
+        after: after.clone(),
+    };
+    let count = 2 * MAX_CHANGES + 1;
+    for (before, after) in [(&None, &object), (&object, &None)] {
+        let logs = world.keys(".jtp/v1/log").len();
+        let changes = (0..count).map(|n| change(n, before, after)).collect();
+        let writer = Arc::clone(&images);
+        let commit = async move { writer.shared().commit(changes, false).await };
+        assert_eq!(world.executor.block_on(commit).unwrap(), count);
+        assert_eq!(world.keys(".jtp/v1/log").len() - logs, 3);
+    }
+    assert_eq!(images.shared().state().len(), 1);
 }
 
 #[test]
