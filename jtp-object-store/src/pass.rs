@@ -41,6 +41,12 @@ pub(crate) struct Pass<'a> {
     report: IndexReport,
 }
 
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.catalog.end_pass();
+    }
+}
+
 enum Event {
     Listed(Option<Result<ObjectMeta, Error>>),
     Read(Box<Looked>),

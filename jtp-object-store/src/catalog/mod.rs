@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jtp_core::{CatalogWriter, ImageId};
 use jtp_driver::store::LiveCatalog;
@@ -32,8 +32,8 @@ pub(crate) struct SharedCatalog {
     writer: u64,
     epochs: AtomicU64,
     heads: Mutex<HeadCache>,
-    /// Hashes of the keys that were changed since [`SharedCatalog::begin_pass`].
-    touched: Mutex<HashSet<u64>>,
+    /// Hashes of the keys that were changed since [`SharedCatalog::begin_pass`]; `None` while no pass is under way.
+    touched: Mutex<Option<HashSet<u64>>>,
     hasher: RandomState,
 }
 
@@ -103,9 +103,7 @@ impl SharedCatalog {
             return false;
         }
         let affected = apply_to(&mut state, stamp, record);
-        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.extend(record.changes.iter().map(|change| self.hash(&change.key)));
-        drop(touched);
+        self.touch(record.changes.iter().map(|change| &*change.key));
         // While the state is locked, so that two records are published in their order.
         self.live.edit(|writer| {
             for id in affected {
@@ -128,10 +126,7 @@ impl SharedCatalog {
         }
         let is_first = !state.is_loaded();
         let old = std::mem::replace(&mut *state, new);
-        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = state.iter().chain(old.iter());
-        touched.extend(keys.map(|(key, _)| self.hash(key)));
-        drop(touched);
+        self.touch(state.iter().chain(old.iter()).map(|(key, _)| key.as_ref()));
         self.live.edit(|writer| {
             if is_first {
                 writer.set_history(0); // No one watches yet.
@@ -150,19 +145,35 @@ impl SharedCatalog {
         true
     }
 
-    /// Begins to remember the keys that are changed.
+    fn touched(&self) -> MutexGuard<'_, Option<HashSet<u64>>> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch<'a>(&self, keys: impl Iterator<Item = &'a str>) {
+        if let Some(touched) = &mut *self.touched() {
+            touched.extend(keys.map(|key| self.hash(key)));
+        }
+    }
+
+    /// Remembers the keys that are changed, until [`end_pass`](Self::end_pass).
     pub(crate) fn begin_pass(&self) {
-        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.clear();
+        *self.touched() = Some(HashSet::new());
+    }
+
+    pub(crate) fn end_pass(&self) {
+        *self.touched() = None;
     }
 
     /// The records whose keys are not in `listed`, and were not changed since [`begin_pass`](Self::begin_pass).
     pub(crate) fn unlisted(&self, listed: &HashSet<u64>) -> Vec<(Box<str>, Object)> {
         let state = self.state();
-        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let touched = self.touched();
         let is_unlisted = |key: &str| {
             let hash = self.hash(key);
-            !listed.contains(&hash) && !touched.contains(&hash)
+            !listed.contains(&hash)
+                && touched
+                    .as_ref()
+                    .is_some_and(|touched| !touched.contains(&hash))
         };
         state
             .iter()
