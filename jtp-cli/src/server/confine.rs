@@ -23,9 +23,24 @@ struct Needs {
     connects: bool,
 }
 
-/// What the client of an object store reads: names of hosts and root certificates, and the files that variables of the
-/// environment name for credentials.
-const SYSTEM_FOLDERS: &[&str] = &["/etc", "/usr/lib", "/usr/share", "/lib", "/lib64", "/run"];
+/// What the client of an object store reads: settings for names of hosts, libraries that look them up, and root certificates.
+/// `/etc` as a whole, since `/etc/resolv.conf` is replaced while the server runs.
+const SYSTEM_FOLDERS: &[&str] = &[
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/pki",
+    "/var/lib/ca-certificates",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+];
+
+/// Variables of the environment that name files with credentials or root certificates.
 const CREDENTIAL_FILES: &[&str] = &[
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -34,8 +49,10 @@ const CREDENTIAL_FILES: &[&str] = &[
     "GOOGLE_SERVICE_ACCOUNT",
     "GOOGLE_SERVICE_ACCOUNT_PATH",
     "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
 ];
+
+/// Where `gcloud` keeps the credentials of a user, below the home folder.
+const GCLOUD_CREDENTIALS: &str = ".config/gcloud/application_default_credentials.json";
 
 /// Confines the calling thread, the threads that it starts later and, if the kernel can do that, all others. Logs what
 /// is confined, or why nothing is.
@@ -94,8 +111,11 @@ impl Needs {
         };
         match args.images.to_str().and_then(|text| text.split_once("://")) {
             Some(("file", folder)) => {
-                // The catalog is written beside the images.
-                needs.write_folders.extend(both_paths(Path::new(folder)));
+                // The catalog is written beside the images. A rule needs a folder that exists.
+                let catalog = Path::new(folder).join(".jtp");
+                let _ = std::fs::create_dir(&catalog);
+                needs.read_folders.extend(both_paths(Path::new(folder)));
+                needs.write_folders.extend(both_paths(&catalog));
             }
             Some(_) => needs.add_object_store(),
             None => needs.add_folder(&args.images),
@@ -127,12 +147,17 @@ impl Needs {
         self.connects = true;
         self.read_folders
             .extend(SYSTEM_FOLDERS.iter().map(PathBuf::from));
-        let files = CREDENTIAL_FILES.iter().filter_map(env::var_os);
-        for file in files {
-            // Tokens are replaced by others of the same name.
-            let paths = both_paths(Path::new(&file)).into_iter();
-            let folders = paths.filter_map(|path| path.parent().map(Path::to_owned));
-            self.read_files.extend(folders);
+        let certificates = env::var_os("SSL_CERT_DIR");
+        let folders = certificates.iter().flat_map(env::split_paths);
+        self.read_folders
+            .extend(folders.flat_map(|folder| both_paths(&folder)));
+        let named = CREDENTIAL_FILES.iter().filter_map(env::var_os);
+        let home = env::var_os("HOME").map(|home| Path::new(&home).join(GCLOUD_CREDENTIALS));
+        for file in named.map(PathBuf::from).chain(home) {
+            for path in both_paths(&file) {
+                // A token is replaced by another one of the same name. A home folder is not made readable for that.
+                self.read_files.insert(narrow_parent(&path).unwrap_or(path));
+            }
         }
     }
 
@@ -311,11 +336,22 @@ mod tests {
         ] {
             fs::write(folder.join(file), "x").unwrap();
         }
-        let test =
-            "server::confine::tests::a_confined_process_reaches_its_own_folders_and_nothing_else";
+        run_again(
+            "a_confined_process_reaches_its_own_folders_and_nothing_else",
+            &folder,
+        );
+    }
+
+    /// Runs one test in a process of its own, with the folder as its home folder.
+    fn run_again(test: &str, folder: &Path) {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(CONFINED_IN, &folder)
+            .args(["--exact", &format!("server::confine::tests::{test}")])
+            .arg("--nocapture")
+            .env(CONFINED_IN, folder)
+            .env("HOME", folder)
+            .env("GOOGLE_APPLICATION_CREDENTIALS", folder.join("key.json"))
+            .env("AWS_WEB_IDENTITY_TOKEN_FILE", folder.join("tokens/token"))
+            .env("SSL_CERT_DIR", folder.join("certs"))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
@@ -325,6 +361,83 @@ mod tests {
             "{out}{text}"
         );
         print!("{text}");
+    }
+
+    /// Confines this process as a server with these arguments. `false` if this kernel cannot do it.
+    fn confine_as(args: &[&str]) -> bool {
+        let args = ServerArgs::parse_from(["server"].iter().chain(args));
+        match system::confine(&Needs::of(&args)) {
+            Ok(_) => true,
+            Err(reason) => {
+                assert!(reason.contains("Landlock"), "{reason}");
+                eprintln!("nothing is tested: {reason}");
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_of_an_object_store_reads_credentials_and_not_the_home_folder() {
+        if let Some(folder) = std::env::var_os(CONFINED_IN) {
+            let path = |path: &str| Path::new(&folder).join(path);
+            if !confine_as(&["--images", "s3://bucket/prefix", "--no-tls"]) {
+                return;
+            }
+            fs::read(path("key.json")).unwrap();
+            fs::read(path(GCLOUD_CREDENTIALS)).unwrap();
+            fs::write(path("new"), "y").unwrap_err();
+            fs::read(path("tokens/other")).unwrap(); // It can take the token's place.
+            assert_eq!(fs::read_dir(path("certs")).unwrap().count(), 1);
+            fs::read(path("certs/root.pem")).unwrap();
+            denied("a file in the home folder", fs::read(path("secret/id")));
+            denied("the home folder", fs::read_dir(path(".")));
+            return;
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().canonicalize().unwrap();
+        for file in [
+            "key.json",
+            GCLOUD_CREDENTIALS,
+            "tokens/token",
+            "tokens/other",
+            "certs/root.pem",
+            "secret/id",
+        ] {
+            fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+            fs::write(folder.join(file), "x").unwrap();
+        }
+        run_again(
+            "a_server_of_an_object_store_reads_credentials_and_not_the_home_folder",
+            &folder,
+        );
+    }
+
+    #[test]
+    fn a_server_of_a_file_url_writes_its_catalog_and_no_image() {
+        if let Some(folder) = std::env::var_os(CONFINED_IN) {
+            let path = |path: &str| Path::new(&folder).join(path);
+            let url = format!("file://{}", path("images").display());
+            if !confine_as(&["--images", &url, "--no-tls"]) {
+                return;
+            }
+            fs::create_dir_all(path("images/.jtp/v1/log")).unwrap();
+            fs::write(path("images/.jtp/v1/log/1#1"), "y").unwrap();
+            let (staged, log) = (path("images/.jtp/v1/log/1#1"), path("images/.jtp/v1/log/1"));
+            fs::hard_link(&staged, log).unwrap();
+            fs::remove_file(staged).unwrap();
+            fs::read(path("images/a.png")).unwrap();
+            denied("writing to an image", fs::write(path("images/a.png"), "y"));
+            denied("removing an image", fs::remove_file(path("images/a.png")));
+            return;
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().canonicalize().unwrap();
+        fs::create_dir(folder.join("images")).unwrap();
+        fs::write(folder.join("images/a.png"), "x").unwrap();
+        run_again(
+            "a_server_of_a_file_url_writes_its_catalog_and_no_image",
+            &folder,
+        );
     }
 
     fn confined(folder: &Path) {
