@@ -280,7 +280,11 @@ fn a_broken_record_is_an_error_after_the_bytes_before_it_and_the_server_gets_an_
         pair.server_sends(&sent);
         pair.server_sends(&sent);
         *pair.wire.lock().unwrap().to_client.back_mut().unwrap() ^= 1;
-        assert!(matches!(pair.client_read(), Poll::Ready(Ok(1000))));
+        // The buffer has room for the broken record, too.
+        let mut buf = [0; 3000];
+        let read = polled(|cx| pair.client.poll_read(cx, &mut buf));
+        assert!(matches!(read, Poll::Ready(Ok(1000))), "{read:?}");
+        assert_eq!(buf[..1000], sent);
         let Poll::Ready(Err(error)) = pair.client_read() else {
             panic!("no error");
         };

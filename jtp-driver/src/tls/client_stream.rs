@@ -170,7 +170,12 @@ impl<T: Transport> ClientStream<T> {
                 Ok(_) => false,
                 Err(error) => {
                     self.queue_alert(&error);
-                    return Err(error);
+                    if count == 0 {
+                        return Err(error);
+                    }
+                    // The bytes before it are returned first.
+                    self.error = Some(error);
+                    return Ok(count);
                 }
             };
             self.input.consume(used);
