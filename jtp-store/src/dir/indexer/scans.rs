@@ -90,21 +90,23 @@ impl Indexer {
     }
 
     fn folder_lost(&mut self, error: &io::Error, now: Instant) {
-        if self.folder.dir().is_some() || self.tracker.is_initial() {
-            tracing::error!(
-                folder = %self.folder.path().display(), %error,
-                "cannot read the images folder; its images are not listed until it can be read again"
-            );
-            self.lost = Some(error.to_string());
-        } else if let Some(before) = self.lost.as_mut() {
-            let reason = error.to_string();
-            if *before != reason && self.reasons.record(now).is_some() {
+        let reason = error.to_string();
+        match &self.lost {
+            None => {
+                tracing::error!(
+                    folder = %self.folder.path().display(), %error,
+                    "cannot read the images folder; its images are not listed until it can be read again"
+                );
+                self.lost = Some(reason);
+            }
+            Some(before) if *before != reason && self.reasons.record(now).is_some() => {
                 tracing::warn!(
                     folder = %self.folder.path().display(), %error,
                     "the images folder still cannot be read, for another reason"
                 );
-                *before = reason;
+                self.lost = Some(reason);
             }
+            Some(_) => {}
         }
         self.folder.close();
         self.retain_known(now);
