@@ -41,7 +41,11 @@ impl OutputFolder {
         if self.0.read_only {
             return with(None);
         }
-        for _ in 0..ATTEMPTS {
+        // Where inodes change by themselves, nothing tells a lock file that was replaced. Two clients may work at once then,
+        // which costs time only; no client waits for ever.
+        let inodes_change = !self.0.file_system.trusts_inodes();
+        for attempt in 1..=ATTEMPTS {
+            let is_last = attempt == ATTEMPTS;
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
             match dir.open_with(NAME, &options) {
@@ -49,7 +53,9 @@ impl OutputFolder {
                 Ok(_) | Err(_) => {}
             }
             match open_locked(dir, OsStr::new(NAME)) {
-                Ok(Some(file)) if is_current(dir, &file) => return with(Some(file)),
+                Ok(Some(file)) if is_current(dir, &file) || (is_last && inodes_change) => {
+                    return with(Some(file));
+                }
                 Ok(None) => return None,
                 // The client that had it has just removed it.
                 Ok(Some(_)) => {}
