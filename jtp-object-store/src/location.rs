@@ -163,6 +163,12 @@ impl Location {
             }
             #[cfg(feature = "fs")]
             Scheme::File => {
+                if std::fs::metadata(&self.bucket).is_ok_and(|found| !found.is_dir()) {
+                    return Err(object_store::Error::NotFound {
+                        path: self.bucket.clone(),
+                        source: Box::new(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
+                    });
+                }
                 let store = object_store::local::LocalFileSystem::new_with_prefix(&self.bucket)?;
                 Ok(Arc::new(store))
             }

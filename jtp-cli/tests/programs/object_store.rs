@@ -33,8 +33,14 @@ fn images_of_an_object_store_are_indexed_once_and_served() {
 fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
     let dir = TestDir::with_images();
     let missing = format!("file://{}", dir.path("missing").display());
+    dir.add("file", b"");
+    let file = format!("file://{}", dir.path("images/file").display());
     for (url, words) in [
         (missing.as_str(), ["missing", "correct the URL of --images"]),
+        (
+            file.as_str(),
+            ["not a directory", "correct the URL of --images"],
+        ),
         (
             "http://host/a",
             ["expected s3://BUCKET/PREFIX", "http://host/a"],
