@@ -136,7 +136,7 @@ fn cancel_ends_the_pause_before_a_retry_within_a_second() {
         let ended = job.start(world, &[Action::Run]);
         // The second pause takes 2 s.
         job.log
-            .wait_for(2, "retries", |event| matches!(event, Event::Retrying(_)));
+            .wait_for(2, "retries", |event| matches!(event, Event::Retrying(..)));
         let start = Instant::now();
         job.cancel.begin();
         let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();

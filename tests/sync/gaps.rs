@@ -1,5 +1,7 @@
 //! Servers that fail in the place of certain images: all others come, and those are reported with the cause. // R6 R8
 
+use std::time::Duration;
+
 use jtp_sync::Reason;
 
 use super::job::{Job, target};
@@ -153,4 +155,21 @@ fn r8_many_images_in_a_row_that_cannot_be_sent_keep_no_other_from_coming() {
         job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
         assert_eq!(totals.unfetched.images, 130, "{}", job.log);
     }
+}
+
+#[test]
+fn r6_images_that_the_server_reports_as_unreadable_cost_little_time_each() {
+    let images = images(300);
+    let bad: Vec<u64> = images[100..200].iter().map(|image| image.id).collect();
+    let (served, failing) = (images.clone(), bad.clone());
+    let stub =
+        Stub::new(move |connection| serve(connection, &served, &failing, Failure::ServerError));
+    let (_parent, folder) = target();
+    let job = Job::new(stub.address, &folder).accelerated(100);
+    let totals = job.run_ok(World::Tokio);
+    job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
+    assert_eq!(totals.unfetched.images, 100, "{}", job.log);
+    // A folder without permission, for example. Each image is requested twice at most after the first ones.
+    let pauses = job.log.pauses();
+    assert!(pauses < Duration::from_secs(15), "{pauses:?}: {}", job.log);
 }

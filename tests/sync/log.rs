@@ -46,7 +46,7 @@ pub(crate) enum Event {
         reason: Reason,
         cause: Option<String>,
     },
-    Retrying(String),
+    Retrying(String, Duration),
     ServerChanged {
         failed: String,
         address: String,
@@ -120,7 +120,7 @@ impl Event {
                 reason: *reason,
                 cause: cause.map(cause_text),
             },
-            SyncEvent::Retrying { error, .. } => Event::Retrying(format!("{error:?}")),
+            SyncEvent::Retrying { error, pause } => Event::Retrying(format!("{error:?}"), *pause),
             SyncEvent::ServerChanged { failed, address } => Event::ServerChanged {
                 failed: failed.to_string(),
                 address: (*address).to_owned(),
@@ -150,7 +150,17 @@ impl Log {
     }
 
     pub(crate) fn retries(&self) -> usize {
-        self.count(|event| matches!(event, Event::Retrying(_)))
+        self.count(|event| matches!(event, Event::Retrying(..)))
+    }
+
+    /// The pauses after lost connections, together.
+    pub(crate) fn pauses(&self) -> Duration {
+        let events = self.lock();
+        let pauses = events.iter().map(|event| match event {
+            Event::Retrying(_, pause) => *pause,
+            _ => Duration::ZERO,
+        });
+        pauses.sum()
     }
 
     pub(crate) fn placed(&self) -> usize {

@@ -28,6 +28,13 @@ const MAX_STRIKES: u64 = 64;
 /// The pause after such a loss.
 const STRIKE_PAUSE: Duration = Duration::from_millis(250);
 
+/// After as many of these losses in a row, or images that were given up, each because the server said that it cannot read an
+/// image: the other images most likely share the fault, such as a folder without permission.
+const MAX_PATIENCE: u64 = 3;
+
+/// The pause from then on. An image is then requested once alone.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
+
 /// A connection that fetches.
 pub(super) struct Connection<R: Runtime> {
     pub(super) session: Arc<Session>,
@@ -39,6 +46,8 @@ pub(super) struct Connection<R: Runtime> {
     pub(super) retries: u32,
     retry: Retry,
     strikes: u64,
+    /// Images in a row that the server could not read, and that were given up.
+    unreadable: u64,
     /// Connections that were lost.
     losses: u64,
     /// Another connection of this run watches: if this one is refused, the server may admit only one.
@@ -89,6 +98,7 @@ impl<R: Runtime> Connection<R> {
             retries,
             retry: Retry::new(retries),
             strikes: 0,
+            unreadable: 0,
             losses: 0,
             watches: false,
         }
@@ -176,8 +186,7 @@ impl<R: Runtime> Connection<R> {
         let Some(Err(error)) = result else {
             // After the end of the run the next look at the session reports it.
             if complete {
-                self.retry.progress();
-                self.strikes = 0;
+                self.has_progress();
             }
             return Ok(());
         };
@@ -234,8 +243,7 @@ impl<R: Runtime> Connection<R> {
             return Err(error.into());
         }
         if loss.arrived > 0 {
-            self.retry.progress();
-            self.strikes = 0;
+            self.has_progress();
         } else if self.is_one_too_many(&error) || self.is_second(&error) {
             return Err(error.into());
         }
@@ -255,16 +263,20 @@ impl<R: Runtime> Connection<R> {
         let pause = match loss.culprit {
             Some(culprit) if self.strikes < self.max_strikes() => {
                 self.strikes += 1;
+                let pause = match self.is_impatient(&error) {
+                    true => SHORT_PAUSE,
+                    false => STRIKE_PAUSE,
+                };
                 if !changed {
                     self.session.emit(&SyncEvent::Retrying {
                         error: &error,
-                        pause: STRIKE_PAUSE,
+                        pause,
                     });
                 }
                 self.suspect(culprit, loss.alone, error);
                 return match changed {
                     true => Ok(()),
-                    false => self.sleep(STRIKE_PAUSE).await,
+                    false => self.sleep(pause).await,
                 };
             }
             _ if changed => return Ok(()),
@@ -287,6 +299,19 @@ impl<R: Runtime> Connection<R> {
         self.watches && matches!(error, ClientFailure::Refused(_)) && !error.is_rate_limited()
     }
 
+    fn has_progress(&mut self) {
+        self.retry.progress();
+        self.strikes = 0;
+        self.unreadable = 0;
+    }
+
+    /// Whether the server says again and again that it cannot read an image. Several servers are asked as before: another
+    /// one may have it.
+    fn is_impatient(&self, error: &ClientFailure) -> bool {
+        let in_a_row = self.strikes.max(self.unreadable);
+        in_a_row > MAX_PATIENCE && is_server_error(error) && self.client.servers() == 1
+    }
+
     fn max_strikes(&self) -> u64 {
         let fetched = self.session.state().planner.totals().fetched.images;
         MAX_STRIKES.max(fetched)
@@ -295,6 +320,11 @@ impl<R: Runtime> Connection<R> {
     /// The response ended in the place of this image: it is requested last, and given up after some attempts. Images
     /// beside each other often share the fault, such as a disk: more and more of them are postponed.
     fn suspect(&mut self, id: ImageId, alone: bool, error: ClientFailure) {
+        let is_unreadable = is_server_error(&error);
+        let attempts = match self.is_impatient(&error) {
+            true => 1,
+            false => self.max_attempts(),
+        };
         tracing::debug!(%id, error = &error as &dyn std::error::Error, "the server did not send the image");
         {
             let state = &mut *self.session.state();
@@ -302,7 +332,7 @@ impl<R: Runtime> Connection<R> {
             if alone {
                 *count += 1;
             }
-            let is_final = u64::from(*count) >= self.max_attempts();
+            let is_final = u64::from(*count) >= attempts;
             state.remember_cause(id, Cause::Connection(error));
             let postponed = 1usize.checked_shl(u32::try_from(self.strikes).unwrap_or(u32::MAX));
             state.planner.postpone(postponed.unwrap_or(usize::MAX));
@@ -310,6 +340,7 @@ impl<R: Runtime> Connection<R> {
                 state.suspects.remove(&id);
                 state.planner.fetch_failed(id, FetchFailure::Final);
                 self.strikes = 0;
+                self.unreadable += u64::from(is_unreadable);
             }
         }
         if let Err(error) = self.session.run_moves() {
