@@ -79,18 +79,10 @@ fn one_of_three_servers_lists_the_bucket() {
 fn a_released_lease_is_taken_at_the_next_look() {
     let mut world = with_images(2, 1);
     let images = world.open();
-    let indexer = images.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&images);
     let other = world.open();
     let begin = world.executor.clock.elapsed();
-    let indexer = other.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&other);
     assert!(world.executor.clock.elapsed() - begin < Duration::from_secs(2));
 }
 
@@ -232,11 +224,7 @@ fn a_damaged_catalog_is_made_again() {
 fn a_writer_that_continues_after_its_log_was_deleted_changes_nothing() {
     let mut world = with_images(8, 2);
     let late = world.open();
-    let indexer = late.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&late);
     // A server at the same state, which is paused, too.
     let follower = world.open();
     world.start(3, Some(config().with_compact_after(1)));
@@ -270,11 +258,7 @@ fn a_writer_that_continues_after_its_log_was_deleted_changes_nothing() {
 fn a_writer_whose_next_number_is_taken_in_a_replaced_catalog_begins_a_new_one() {
     let mut world = with_images(12, 2);
     let images = world.open();
-    let indexer = images.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&images);
     // The catalog is deleted, and another server begins one. A writer that did not see this has made the next log object.
     for key in world.keys(".jtp") {
         world.delete(&key);
@@ -320,11 +304,7 @@ fn a_writer_whose_next_number_is_taken_in_a_replaced_catalog_begins_a_new_one() 
 fn more_changes_than_a_log_object_holds_are_in_several() {
     let mut world = with_images(13, 1);
     let images = world.open();
-    let indexer = images.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&images);
     let object = images.shared().state().get("0.gif").cloned();
     let change = |n: usize, before: &Option<Object>, after: &Option<Object>| Proposal {
         key: format!("copy{n}.gif").into(),
@@ -370,11 +350,7 @@ fn an_object_that_another_server_adds_during_a_pass_is_not_removed_at_its_end() 
         let mut world = with_images(seed, 5);
         let first = world.open();
         let other = world.open();
-        let indexer = first.indexer(config());
-        world
-            .executor
-            .block_on(async move { indexer.run_once().await })
-            .unwrap();
+        world.index(&first);
         // A pass that is paused after its listing.
         world.put("slow.gif", &gif(50));
         let indexer = first.indexer(config());

@@ -24,11 +24,7 @@ fn w9_images_below_the_prefix_are_listed_and_others_are_not() {
     world.put("empty.png", b"");
     world.put(".hidden.png", &gif(4));
     let images = world.open();
-    let indexer = images.indexer(config());
-    let report = world
-        .executor
-        .block_on(async move { indexer.run_once().await });
-    let report = report.unwrap();
+    let report = world.index(&images);
     assert_eq!((report.listed, report.read, report.failed), (6, 6, 0));
     assert_eq!(report.changes, 6);
     let expected = [
@@ -58,22 +54,15 @@ fn a_second_pass_and_a_second_server_read_no_object_again() {
         world.put(&format!("{n}.gif"), &gif(n));
     }
     let images = world.open();
-    let first = images.indexer(config());
-    let report = world
-        .executor
-        .block_on(async move { first.run_once().await });
-    assert_eq!(report.unwrap().read, 50);
+    let report = world.index(&images);
+    assert_eq!(report.read, 50);
     let lists = world.store.requests("list");
     let other = world.open();
     assert_eq!(names(&other), names(&images));
     assert!(other.is_complete());
     // The heads were listed, before and after the log was read; the bucket was not.
     assert_eq!(world.store.requests("list") - lists, 2);
-    let second = other.indexer(config());
-    let report = world
-        .executor
-        .block_on(async move { second.run_once().await });
-    let report = report.unwrap();
+    let report = world.index(&other);
     assert_eq!((report.listed, report.read, report.changes), (50, 0, 0));
 }
 
@@ -111,11 +100,7 @@ fn s13_an_object_that_was_replaced_ends_the_image_and_is_corrected() {
     world.put("a.gif", &long);
     world.put("b.gif", &gif(7));
     let images = world.open();
-    let indexer = images.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&images);
     let id = ImageId::of(&long);
     let image = images.catalog().snapshot().get(id).unwrap();
     let open = Arc::clone(&images).open(image, 100);
@@ -150,11 +135,7 @@ fn s13_an_object_whose_bytes_have_another_hash_is_read_again() {
     let mut world = World::new(5);
     world.put("a.gif", &gif(1));
     let images = world.open();
-    let indexer = images.indexer(config());
-    world
-        .executor
-        .block_on(async move { indexer.run_once().await })
-        .unwrap();
+    world.index(&images);
     let image = images
         .catalog()
         .snapshot()

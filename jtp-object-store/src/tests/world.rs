@@ -19,7 +19,7 @@ use object_store::{
 
 use super::executor::{Executor, Rng, SimClock};
 use crate::clock::Clock;
-use crate::{Bucket, IndexerConfig, ObjectImages, StoreConfig};
+use crate::{Bucket, IndexReport, IndexerConfig, ObjectImages, StoreConfig};
 
 /// How often what happens to a request, in percent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -317,6 +317,13 @@ impl World {
         let config = StoreConfig::default().with_writer(self.writers);
         let open = ObjectImages::open(self.bucket(), config);
         self.executor.block_on(open).unwrap()
+    }
+
+    /// One pass over the bucket.
+    pub(super) fn index(&mut self, images: &Arc<ObjectImages>) -> IndexReport {
+        let indexer = images.indexer(IndexerConfig::default());
+        let pass = async move { indexer.run_once().await };
+        self.executor.block_on(pass).unwrap()
     }
 
     /// Starts a process: a server, and an indexer if `indexes`.
