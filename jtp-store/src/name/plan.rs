@@ -2,6 +2,7 @@
 
 mod groups;
 mod id_hash;
+mod quick;
 
 use std::borrow::Cow;
 use std::hash::RandomState;
@@ -179,13 +180,6 @@ impl NamePlan {
         is_only.then(|| self.ids[index(first)])
     }
 
-    /// Whether it is certain, by a quick look, that an image with this name in the catalog concerns no other image's name. If
-    /// not, that is to be found out. // R5
-    #[must_use]
-    pub fn is_unrelated(&self, name: &str) -> bool {
-        is_plain(name) && self.group(&fold_case(name)).is_none()
-    }
-
     /// Whether an image of the plan is in a folder whose path has this [fold](super::fold_case). // W9
     #[must_use]
     pub fn is_folder(&self, folded: &str) -> bool {
@@ -251,7 +245,7 @@ impl NamePlan {
             };
         };
         let safe = self.safe_name(slot);
-        if self.has_mark(slot) || self.conflicts(slot, &safe) {
+        if self.has_mark(slot) || self.conflicts(slot, safe.as_str()) {
             safe.with_id(id)
         } else {
             safe
@@ -393,9 +387,17 @@ impl NamePlan {
     }
 
     /// Whether another image needs the same name.
-    fn conflicts(&self, slot: u32, safe: &FileName) -> bool {
-        let folded = safe.folded();
-        if self.links.get(index(slot)).is_some_and(|l| *l != [NONE; 2]) || self.is_folder(&folded) {
+    fn conflicts(&self, slot: u32, safe: &str) -> bool {
+        if self.is_linked(slot) {
+            return true;
+        }
+        // Without a hyphen there is no suffix. Only other characters than ASCII may become one.
+        let may_have_suffix = safe.contains('-') || !safe.is_ascii();
+        if !may_have_suffix && !self.has_folders() {
+            return false;
+        }
+        let folded = fold_case(safe);
+        if self.is_folder(&folded) {
             return true;
         }
         // The name may equal another image's name with its suffix. It does not matter here whether that image needs
@@ -405,6 +407,10 @@ impl NamePlan {
             .filter(|other| *other != self.ids[index(slot)])
             .and_then(suffixed)
             .is_some_and(|other| other.folded() == folded)
+    }
+
+    fn has_folders(&self) -> bool {
+        self.folders() > 0
     }
 
     /// The image's file is in its folders no more.

@@ -239,9 +239,11 @@ impl Planner {
             self.materialise(slot);
             self.restart_chain(slot);
         }
-        if known.is_none() && self.images.names.is_unrelated(name) {
-            self.add_image(id, name, file_type, length);
-            return None;
+        if known.is_none() {
+            if let Some(slot) = self.images.names.add_unrelated(id, name, file_type) {
+                self.init_image(slot, id, length);
+                return None;
+            }
         }
         let earlier = self
             .images
@@ -276,14 +278,18 @@ impl Planner {
     /// Adds an image that is not known.
     fn add_image(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
         self.images.names.add(id, name, file_type);
-        self.images.extend();
         if let Some(slot) = self.images.slot(id) {
-            self.images.reset(slot);
-            self.images.lengths[slot] = length;
-            // A step of the image is still in progress, though the image was not listed meanwhile.
-            if self.moving.contains_key(&id) {
-                self.images.states[slot] = State::Moving;
-            }
+            self.init_image(slot, id, length);
+        }
+    }
+
+    fn init_image(&mut self, slot: usize, id: ImageId, length: u32) {
+        self.images.extend();
+        self.images.reset(slot);
+        self.images.lengths[slot] = length;
+        // A step of the image is still in progress, though the image was not listed meanwhile.
+        if self.moving.contains_key(&id) {
+            self.images.states[slot] = State::Moving;
         }
     }
 

@@ -17,7 +17,7 @@ impl NamePlan {
         self.group_hashed(self.hasher.hash_one(folded), folded)
     }
 
-    fn group_hashed(&self, hash: u64, folded: &str) -> Option<u32> {
+    pub(super) fn group_hashed(&self, hash: u64, folded: &str) -> Option<u32> {
         let is = |slot: &u32| match self.is_plain(*slot) {
             true => self.listed_name(*slot).eq_ignore_ascii_case(folded),
             false => *self.safe_name(*slot).folded() == *folded,
@@ -54,21 +54,7 @@ impl NamePlan {
         let folded = fold_case(&safe);
         let hash = self.hasher.hash_one(&*folded);
         let Some(first) = self.group_hashed(hash, &folded) else {
-            let in_folders = self.folders.is_some();
-            let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
-            let rehash = |slot: &u32| {
-                let (ids, names, arena, hasher) = plan;
-                let (id, at) = (ids[index(*slot)], names[index(*slot)]);
-                let (tag, name) = (arena.tag(at), arena.name(at));
-                if tag & PLAIN != 0 {
-                    return hasher.hash_one(&*fold_case(name));
-                }
-                let file_type = FileType::from_code(tag);
-                let safe = make_name(in_folders, name, id, file_type);
-                hasher.hash_one(&*safe.folded())
-            };
-            self.groups.insert_unique(hash, slot, rehash);
-            return;
+            return self.insert_group(slot, hash);
         };
         if self.links.len() < self.ids.len() {
             self.links.resize(self.ids.len(), [NONE; 2]);
@@ -87,6 +73,31 @@ impl NamePlan {
                 *head = slot;
             }
         }
+    }
+
+    /// Begins a group with its first image, whose fold has this hash.
+    pub(super) fn insert_group(&mut self, slot: u32, hash: u64) {
+        let in_folders = self.folders.is_some();
+        let plan = (&self.ids, &self.names, &self.arena, &self.hasher);
+        let rehash = |slot: &u32| {
+            let (ids, names, arena, hasher) = plan;
+            let (id, at) = (ids[index(*slot)], names[index(*slot)]);
+            let (tag, name) = (arena.tag(at), arena.name(at));
+            if tag & PLAIN != 0 {
+                return hasher.hash_one(&*fold_case(name));
+            }
+            let file_type = FileType::from_code(tag);
+            let safe = make_name(in_folders, name, id, file_type);
+            hasher.hash_one(&*safe.folded())
+        };
+        self.groups.insert_unique(hash, slot, rehash);
+    }
+
+    /// Whether other images have the same fold.
+    pub(super) fn is_linked(&self, slot: u32) -> bool {
+        self.links
+            .get(index(slot))
+            .is_some_and(|links| *links != [NONE; 2])
     }
 
     /// Removes an image from its group. Does nothing if it is superseded.
