@@ -2,15 +2,16 @@
 
 mod groups;
 mod id_hash;
+mod name_hash;
 mod quick;
 
 use std::borrow::Cow;
-use std::hash::RandomState;
 
 use hashbrown::HashTable;
 use jtp_core::{FileType, ImageId, nfc};
 
 use self::id_hash::IdHash;
+use self::name_hash::NameHash;
 use super::folder_table::FolderTable;
 use super::{FileName, NameArena, fold_case, is_plain, suffix_id};
 
@@ -66,7 +67,7 @@ pub struct NamePlan {
     links: Vec<[u32; 2]>,
     /// For groups of two or more: the first image with each catalog name.
     listed: HashTable<u32>,
-    hasher: RandomState,
+    hasher: NameHash,
     /// The folders of the names, with [`NamePlan::with_folders`].
     folders: Option<FolderTable>,
 }

@@ -1,7 +1,5 @@
 //! Groups of images whose names meet.
 
-use std::hash::BuildHasher;
-
 use jtp_core::FileType;
 
 use super::super::fold_case;
@@ -9,12 +7,12 @@ use super::{NONE, NamePlan, PLAIN, index, make_name};
 
 impl NamePlan {
     pub(super) fn fold_hash(&self, slot: u32) -> u64 {
-        self.hasher.hash_one(&*fold_case(&self.safe_text(slot)))
+        self.hasher.of(&*fold_case(&self.safe_text(slot)))
     }
 
     /// The first image of the group with this fold.
     pub(super) fn group(&self, folded: &str) -> Option<u32> {
-        self.group_hashed(self.hasher.hash_one(folded), folded)
+        self.group_hashed(self.hasher.of(folded), folded)
     }
 
     pub(super) fn group_hashed(&self, hash: u64, folded: &str) -> Option<u32> {
@@ -27,7 +25,7 @@ impl NamePlan {
 
     pub(super) fn first_listed(&self, name: &str) -> Option<u32> {
         let is = |slot: &u32| self.listed_name(*slot) == name;
-        self.listed.find(self.hasher.hash_one(name), is).copied()
+        self.listed.find(self.hasher.of(name), is).copied()
     }
 
     pub(super) fn next(&self, slot: u32) -> u32 {
@@ -45,14 +43,14 @@ impl NamePlan {
 
     pub(super) fn insert_listed(&mut self, slot: u32) {
         let (names, arena, hasher) = (&self.names, &self.arena, &self.hasher);
-        let hash = |slot: &u32| hasher.hash_one(arena.name(names[index(*slot)]));
+        let hash = |slot: &u32| hasher.of(arena.name(names[index(*slot)]));
         self.listed.insert_unique(hash(&slot), slot, hash);
     }
 
     pub(super) fn join_group(&mut self, slot: u32) {
         let safe = self.safe_text(slot);
         let folded = fold_case(&safe);
-        let hash = self.hasher.hash_one(&*folded);
+        let hash = self.hasher.of(&*folded);
         let Some(first) = self.group_hashed(hash, &folded) else {
             return self.insert_group(slot, hash);
         };
@@ -84,11 +82,11 @@ impl NamePlan {
             let (id, at) = (ids[index(*slot)], names[index(*slot)]);
             let (tag, name) = (arena.tag(at), arena.name(at));
             if tag & PLAIN != 0 {
-                return hasher.hash_one(&*fold_case(name));
+                return hasher.of(&*fold_case(name));
             }
             let file_type = FileType::from_code(tag);
             let safe = make_name(in_folders, name, id, file_type);
-            hasher.hash_one(&*safe.folded())
+            hasher.of(&*safe.folded())
         };
         self.groups.insert_unique(hash, slot, rehash);
     }
@@ -130,7 +128,7 @@ impl NamePlan {
 
     /// Makes `next` the first image with the name of `slot` if it has that name.
     pub(super) fn remove_listed(&mut self, slot: u32, next: u32) {
-        let hash = self.hasher.hash_one(self.listed_name(slot));
+        let hash = self.hasher.of(self.listed_name(slot));
         let follows = next != NONE && self.listed_name(next) == self.listed_name(slot);
         if let Ok(mut entry) = self.listed.find_entry(hash, |other| *other == slot) {
             if follows {

@@ -1,7 +1,5 @@
 //! Answers about images by slot that copy no name: for what a client asks about each image of a large catalog.
 
-use std::hash::BuildHasher;
-
 use jtp_core::{FileType, ImageId};
 
 use super::super::{fold_case, is_plain};
@@ -10,12 +8,17 @@ use super::{NONE, NamePlan, PLAIN, index};
 impl NamePlan {
     /// Adds an image and returns its slot, if a quick look shows that neither its name nor its ID is that of another image.
     /// `None` if not: then nothing was changed, and [`NamePlan::add`] and the slower queries have to be used. // R5
-    pub fn add_unrelated(&mut self, id: ImageId, name: &str, file_type: FileType) -> Option<usize> {
+    pub fn add_unrelated(
+        &mut self,
+        id: ImageId,
+        name: &str,
+        file_type: FileType,
+    ) -> Option<usize> {
         if !is_plain(name) || self.find(id).is_some() {
             return None;
         }
         let folded = fold_case(name);
-        let hash = self.hasher.hash_one(&*folded);
+        let hash = self.hasher.of(&*folded);
         if self.group_hashed(hash, &folded).is_some() {
             return None;
         }
