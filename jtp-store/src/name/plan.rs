@@ -356,6 +356,10 @@ impl NamePlan {
         self.arena.name(self.names[index(slot)])
     }
 
+    fn listed_bytes(&self, slot: u32) -> &[u8] {
+        self.arena.name_bytes(self.names[index(slot)])
+    }
+
     fn type_of(&self, slot: u32) -> FileType {
         FileType::from_code(self.arena.tag(self.names[index(slot)]))
     }

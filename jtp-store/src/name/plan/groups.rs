@@ -7,7 +7,10 @@ use super::{NONE, NamePlan, PLAIN, index, make_name};
 
 impl NamePlan {
     pub(super) fn fold_hash(&self, slot: u32) -> u64 {
-        self.hasher.of(&*fold_case(&self.safe_text(slot)))
+        match self.is_plain(slot) {
+            true => self.hasher.of_ascii_fold(self.listed_bytes(slot)),
+            false => self.hasher.of(&self.safe_name(slot).folded()),
+        }
     }
 
     /// The first image of the group with this fold.
@@ -15,10 +18,13 @@ impl NamePlan {
         self.group_hashed(self.hasher.of(folded), folded)
     }
 
+    /// The same. A name that is ASCII need not be folded: only its hash is that of its fold.
     pub(super) fn group_hashed(&self, hash: u64, folded: &str) -> Option<u32> {
+        let folded = folded.as_bytes();
+        let is_equal = |name: &[u8]| name == folded || name.eq_ignore_ascii_case(folded);
         let is = |slot: &u32| match self.is_plain(*slot) {
-            true => self.listed_name(*slot).eq_ignore_ascii_case(folded),
-            false => *self.safe_name(*slot).folded() == *folded,
+            true => is_equal(self.listed_bytes(*slot)),
+            false => is_equal(self.safe_name(*slot).folded().as_bytes()),
         };
         self.groups.find(hash, is).copied()
     }
@@ -80,12 +86,12 @@ impl NamePlan {
         let rehash = |slot: &u32| {
             let (ids, names, arena, hasher) = plan;
             let (id, at) = (ids[index(*slot)], names[index(*slot)]);
-            let (tag, name) = (arena.tag(at), arena.name(at));
+            let tag = arena.tag(at);
             if tag & PLAIN != 0 {
-                return hasher.of(&*fold_case(name));
+                return hasher.of_ascii_fold(arena.name_bytes(at));
             }
             let file_type = FileType::from_code(tag);
-            let safe = make_name(in_folders, name, id, file_type);
+            let safe = make_name(in_folders, arena.name(at), id, file_type);
             hasher.of(&*safe.folded())
         };
         self.groups.insert_unique(hash, slot, rehash);

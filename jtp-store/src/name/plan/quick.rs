@@ -8,18 +8,12 @@ use super::{NONE, NamePlan, PLAIN, index};
 impl NamePlan {
     /// Adds an image and returns its slot, if a quick look shows that neither its name nor its ID is that of another image.
     /// `None` if not: then nothing was changed, and [`NamePlan::add`] and the slower queries have to be used. // R5
-    pub fn add_unrelated(
-        &mut self,
-        id: ImageId,
-        name: &str,
-        file_type: FileType,
-    ) -> Option<usize> {
+    pub fn add_unrelated(&mut self, id: ImageId, name: &str, file_type: FileType) -> Option<usize> {
         if !is_plain(name) || self.find(id).is_some() {
             return None;
         }
-        let folded = fold_case(name);
-        let hash = self.hasher.of(&*folded);
-        if self.group_hashed(hash, &folded).is_some() {
+        let hash = self.hasher.of_ascii_fold(name.as_bytes());
+        if self.group_hashed(hash, name).is_some() {
             return None;
         }
         if self.arena.is_wasteful() {
@@ -40,7 +34,10 @@ impl NamePlan {
     #[must_use]
     pub fn is_safe_form(&self, slot: usize, name: &str) -> bool {
         self.used(slot)
-            .is_some_and(|slot| *self.safe_text(slot) == *name)
+            .is_some_and(|slot| match self.is_plain(slot) {
+                true => self.listed_bytes(slot) == name.as_bytes(),
+                false => self.safe_name(slot).as_str() == name,
+            })
     }
 
     /// Whether the image with this slot is the only one whose safe name has its fold: the same as asking
@@ -58,6 +55,11 @@ impl NamePlan {
     #[must_use]
     pub fn has_safe_form(&self, slot: usize) -> bool {
         self.used(slot).is_some_and(|slot| {
+            // A plain name without a hyphen has no suffix.
+            let is_simple = self.is_plain(slot) && !self.listed_bytes(slot).contains(&b'-');
+            if is_simple && !self.has_folders() {
+                return !self.has_mark(slot) && !self.is_linked(slot);
+            }
             let needs_suffix = self.has_mark(slot) || self.conflicts(slot, &self.safe_text(slot));
             // One that is unchanged by its suffix has that already.
             !needs_suffix || self.suffix_is_own(slot)
