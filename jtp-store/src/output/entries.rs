@@ -122,15 +122,15 @@ mod linux {
             self.entries.len()
         }
 
-        fn c_name(&self, at: usize) -> &CStr {
+        /// The name with its NUL.
+        fn bytes(&self, at: usize) -> &[u8] {
             let start = at.checked_sub(1).map_or(0, |before| self.entries[before].0);
-            let name = self.names.get(start..self.entries[at].0);
-            name.and_then(|name| CStr::from_bytes_with_nul(name).ok())
-                .unwrap_or_default()
+            &self.names[start..self.entries[at].0]
         }
 
         pub(in super::super) fn name(&self, at: usize) -> &OsStr {
-            OsStr::from_bytes(self.c_name(at).to_bytes())
+            let name = self.bytes(at).split_last().map(|(_, name)| name);
+            OsStr::from_bytes(name.unwrap_or_default())
         }
 
         pub(in super::super) fn kind(&self, at: usize) -> Kind {
@@ -139,7 +139,8 @@ mod linux {
 
         /// The metadata of the entry itself, if it is a link. `dir`: the folder.
         pub(in super::super) fn stat(&self, dir: &Dir, at: usize) -> Option<Stat> {
-            let found = statat(dir, self.c_name(at), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let name = CStr::from_bytes_with_nul(self.bytes(at)).ok()?;
+            let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             Some(Stat::of_raw(&found))
         }
     }
