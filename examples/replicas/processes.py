@@ -118,6 +118,9 @@ HAPROXY = "127.0.0.2"
 class Replica:
     """A server that can be killed, and started again on the same port."""
 
+    # How often the bucket is listed: each second instead of each 10 s.
+    interval = ["--watch-interval", "1"]
+
     def __init__(self, name, programs, s3, processes):
         self.name, self.programs, self.s3, self.processes = name, programs, s3, processes
         self.address = f"127.0.0.1:{free_port()}"
@@ -126,7 +129,7 @@ class Replica:
 
     def start(self):
         argv = [str(self.programs / "server"), "--images", self.s3.url, "--bind", self.address, "--no-tls"]
-        argv += ["--proxy-protocol", HAPROXY, "--watch-interval", "1", "--cache-dir", str(self.folder)]
+        argv += ["--proxy-protocol", HAPROXY, "--cache-dir", str(self.folder), *self.interval]
         started = time.monotonic()
         self.process = self.processes.start(f"server-{self.name}", argv, self.s3.environment)
         self.process.line()

@@ -80,7 +80,7 @@ class Scenario:
         for name in "ABC":
             self.replicas.append(Replica(name, self.args.programs, self.s3, self.processes))
         say("start of a replica with the catalog: " + ", ".join(f"{replica.seconds:.2f} s" for replica in self.replicas))
-        eventually("a replica indexes", lambda: self.holder())
+        eventually("a replica indexes", self.holder)
 
     def holder(self, besides=None):
         """The replica that says that it indexes."""
@@ -258,13 +258,19 @@ class Scenario:
         say(f"  S3 server continued: all images were fetched after {time.monotonic() - started:.1f} s")
 
     def idle(self):
-        seconds = 20
+        """Counts the requests of replicas with default settings and without clients."""
+        for replica in self.replicas:
+            replica.kill()
+            replica.interval = []
+            replica.start()
+        eventually("a replica indexes", self.holder)
+        seconds = 60
         before, started = self.s3.requests(), time.monotonic()
         while time.monotonic() - started < seconds:
             time.sleep(0.1)
         after = self.s3.requests()
-        rates = {method: (count - before.get(method, 0)) * 3600 / seconds for method, count in after.items()}
-        say("requests in an hour of three idle replicas, one of which lists each second: " + ", ".join(f"{rate:.0f} {method}" for method, rate in sorted(rates.items()) if rate))
+        rates = {method: (count - before.get(method, 0)) * 3600 // seconds for method, count in after.items()}
+        say("requests in an hour of three idle replicas: " + ", ".join(f"{rate} {method}" for method, rate in sorted(rates.items()) if rate))
 
     def run(self):
         started = time.monotonic()
