@@ -56,7 +56,7 @@ impl NamePlan {
     pub(super) fn join_group(&mut self, slot: u32) {
         let safe = self.safe_text(slot);
         let folded = fold_case(&safe);
-        let hash = self.hasher.of(&*folded);
+        let hash = self.hasher.of(&folded);
         let Some(first) = self.group_hashed(hash, &folded) else {
             return self.insert_group(slot, hash);
         };
@@ -92,7 +92,7 @@ impl NamePlan {
             }
             let file_type = FileType::from_code(tag);
             let safe = make_name(in_folders, arena.name(at), id, file_type);
-            hasher.of(&*safe.folded())
+            hasher.of(&safe.folded())
         };
         self.groups.insert_unique(hash, slot, rehash);
     }
