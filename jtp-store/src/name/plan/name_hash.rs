@@ -9,7 +9,7 @@ use foldhash::fast::SeedableRandomState;
 use super::super::MAX_FILE_NAME_LEN;
 
 /// Hashes names with random keys from the system: a server that does not know the keys cannot choose names whose hashes
-/// are equal. A name of 16 bytes takes some 10 instructions, with SipHash some 100.
+/// are equal.
 #[derive(Debug, Clone)]
 pub(super) struct NameHash(SeedableRandomState);
 
