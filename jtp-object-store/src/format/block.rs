@@ -56,7 +56,11 @@ impl Block {
 
     /// The record of an index.
     pub(crate) fn get(&self, index: usize) -> Option<(String, Object)> {
-        self.group(index / GROUP).nth(index % GROUP)
+        let mut records = self.group(index / GROUP);
+        for _ in 0..index % GROUP {
+            records.advance()?;
+        }
+        records.next()
     }
 
     /// The images, in the order of IDs, and the indices of their records.
@@ -166,6 +170,54 @@ impl BlockWriter {
             ids: self.images.iter().map(|(id, _)| *id).collect(),
             indices: self.images.iter().map(|(_, index)| *index).collect(),
             len: self.len,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jtp_core::FileType;
+
+    use super::*;
+    use crate::format::{Contents, Identity};
+
+    #[test]
+    fn each_record_is_found_by_key_index_and_image_at_all_lengths_around_a_group() {
+        for len in [0, 1, 15, 16, 17, 32, 100u32] {
+            let mut writer = BlockWriter::default();
+            let records: Vec<_> = (0..len)
+                .map(|n| {
+                    // Two objects have the same image. Each seventh object is no image.
+                    let id = ImageId(u64::from(n % len.div_ceil(2)));
+                    let file_type = FileType::Png;
+                    let contents = match n % 7 {
+                        0 => Contents::NotImage,
+                        _ => Contents::Image { id, file_type },
+                    };
+                    let identity = Identity::new(Some("e"), None, u64::from(n));
+                    (format!("2024/é{n:04}.png"), Object::new(identity, contents))
+                })
+                .collect();
+            for (key, object) in &records {
+                writer.push(key, object);
+            }
+            let block = writer.finish();
+            assert!(block.iter().eq(records.iter().cloned()));
+            for (index, (key, object)) in records.iter().enumerate() {
+                assert_eq!(block.find(key), Some((index, object.clone())));
+                assert_eq!(block.get(index), Some((key.clone(), object.clone())));
+                for other in [format!("{key}!"), key.replace(".png", "")] {
+                    assert_eq!(block.find(&other), None, "{other}");
+                }
+                let id = ImageId(u64::from(u32::try_from(index).unwrap() % len.div_ceil(2)));
+                let is_same = |object: &Object| object.image().is_some_and(|image| image.id == id);
+                let same = records.iter().enumerate();
+                let same = same.filter(|(_, (_, object))| is_same(object));
+                assert!(block.indices(id).eq(same.map(|(index, _)| index)));
+            }
+            assert_eq!(block.find("2024/"), None);
+            assert_eq!(block.find("3"), None);
+            assert_eq!(block.get(records.len()), None);
         }
     }
 }
