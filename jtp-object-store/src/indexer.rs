@@ -123,26 +123,29 @@ impl Indexer {
         }
     }
 
-    /// Makes one pass as soon as this process has the lease, and releases it: for a job that only indexes.
+    /// Makes one pass: for a job that only indexes. It takes the lease, also from a process that has died, and releases it.
+    /// If another process renews the lease meanwhile, this one makes its pass without it: then both may read an object.
     ///
     /// # Errors
     ///
-    /// [`Error`] of the pass. What was read before is in the catalog.
+    /// [`Error`] of the pass, or of the third attempt in a row to read or take the lease. What was read before is in the
+    /// catalog.
     pub async fn run_once(&self) -> Result<IndexReport, Error> {
         let lease = self.lease();
-        loop {
-            let mut held = lease.acquire().await;
-            let result = {
-                let pass = pin!(self.pass());
-                let keep = pin!(lease.keep(&mut held));
-                match select(pass, keep).await {
-                    Either::Left((result, _)) => result,
-                    Either::Right(((), _)) => continue,
-                }
-            };
-            lease.release(held).await;
-            return result;
-        }
+        let Some(mut held) = lease.acquire_unless_renewed().await? else {
+            tracing::info!("another server indexes the bucket, too");
+            return self.pass().await;
+        };
+        let result = {
+            let pass = pin!(self.pass());
+            let keep = pin!(lease.keep(&mut held));
+            match select(pass, keep).await {
+                Either::Left((result, _)) => result,
+                Either::Right(((), pass)) => return pass.await,
+            }
+        };
+        lease.release(held).await;
+        result
     }
 
     async fn work(&self) {

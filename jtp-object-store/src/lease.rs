@@ -1,7 +1,7 @@
 //! The lease: which process indexes. It saves requests; correctness does not depend on it.
 
 use std::future::pending;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use object_store::UpdateVersion;
@@ -10,6 +10,9 @@ use object_store::path::Path;
 use crate::bucket::{Bucket, Put};
 use crate::error::Error;
 use crate::format::{Kind, LeaseState, Stamp};
+
+/// A job that cannot read or take the lease ends after as many attempts in a row.
+const MAX_FAILURES: u32 = 3;
 
 /// The lease of a bucket.
 #[derive(Debug, Clone)]
@@ -27,6 +30,15 @@ pub(crate) struct Held {
     renewals: u64,
 }
 
+/// The result of an attempt to acquire a lease.
+enum Attempt {
+    Acquired(Held),
+    /// Another process has it, or had it when it was read last.
+    Held,
+    /// Another process has written it since the attempt before.
+    Renewed,
+}
+
 impl Lease {
     pub(crate) fn new(bucket: Bucket, holder: u64, expiry: Duration) -> Lease {
         Lease {
@@ -42,60 +54,88 @@ impl Lease {
 
     /// Waits until this process has the lease.
     pub(crate) async fn acquire(&self) -> Held {
-        let clock = self.bucket.clock();
-        // The lease as it was read last, and when it was seen first.
-        let mut seen: Option<(Bytes, std::time::Instant)> = None;
+        let mut seen = None;
+        let mut is_failing = false;
         loop {
             match self.try_acquire(&mut seen).await {
-                Ok(Some(held)) => return held,
-                Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "cannot read or take the lease"),
+                Ok(Attempt::Acquired(held)) => return held,
+                Ok(Attempt::Held | Attempt::Renewed) => is_failing = false,
+                Err(error) if is_failing => {
+                    tracing::debug!(%error, "cannot read or take the lease");
+                }
+                Err(error) => {
+                    is_failing = true;
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, source, "cannot read or take the lease: this server does not index; it is tried again");
+                }
             }
-            clock.sleep(self.expiry / 4).await;
+            self.pause().await;
         }
     }
 
-    async fn try_acquire(
-        &self,
-        seen: &mut Option<(Bytes, std::time::Instant)>,
-    ) -> Result<Option<Held>, Error> {
-        let stored = match self.bucket.get(&self.path(), Kind::Lease).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return self.put(0, None).await,
-            Err(error) => return Err(error),
+    /// Waits until this process has the lease, or another one has renewed it: then `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] of the last of [`MAX_FAILURES`] attempts in a row.
+    pub(crate) async fn acquire_unless_renewed(&self) -> Result<Option<Held>, Error> {
+        let mut seen = None;
+        let mut failures = 0;
+        loop {
+            match self.try_acquire(&mut seen).await {
+                Ok(Attempt::Acquired(held)) => return Ok(Some(held)),
+                Ok(Attempt::Renewed) => return Ok(None),
+                Ok(Attempt::Held) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    if failures >= MAX_FAILURES {
+                        return Err(error);
+                    }
+                }
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        self.bucket.clock().sleep(self.expiry / 4).await;
+    }
+
+    async fn try_acquire(&self, seen: &mut Option<(Bytes, Instant)>) -> Result<Attempt, Error> {
+        let Some(stored) = self.bucket.get(&self.path(), Kind::Lease).await? else {
+            return self.put(0, None).await;
         };
         let state = LeaseState::decode(&stored.bytes).ok();
         let now = self.bucket.clock().now();
-        let since = match seen {
-            Some((bytes, since)) if *bytes == stored.bytes => *since,
+        let (since, is_renewed) = match seen {
+            Some((bytes, since)) if *bytes == stored.bytes => (*since, false),
             _ => {
-                *seen = Some((stored.bytes, now));
-                now
+                let before = seen.replace((stored.bytes, now));
+                (now, before.is_some())
             }
         };
         let is_free = state.is_some_and(|(_, state)| state.released || state.holder == self.holder);
         if !is_free && now.saturating_duration_since(since) < self.expiry / 2 {
-            return Ok(None);
+            return Ok(match is_renewed {
+                true => Attempt::Renewed,
+                false => Attempt::Held,
+            });
         }
         let renewals = state.map_or(0, |(_, state)| state.renewals);
         self.put(renewals.wrapping_add(1), Some(stored.version))
             .await
     }
 
-    async fn put(
-        &self,
-        renewals: u64,
-        version: Option<UpdateVersion>,
-    ) -> Result<Option<Held>, Error> {
+    async fn put(&self, renewals: u64, version: Option<UpdateVersion>) -> Result<Attempt, Error> {
         match self.write(renewals, false, version).await {
-            Ok(Put::Made(version)) => Ok(Some(Held {
+            Ok(Put::Made(version)) => Ok(Attempt::Acquired(Held {
                 version: Some(version),
                 renewals,
             })),
-            Ok(Put::Refused) => Ok(None),
+            Ok(Put::Refused) => Ok(Attempt::Held),
             Err(error) if error.is_unsupported() => {
                 tracing::debug!(%error, "the backend has no conditional updates: each server indexes");
-                Ok(Some(Held {
+                Ok(Attempt::Acquired(Held {
                     version: None,
                     renewals,
                 }))

@@ -75,6 +75,20 @@ impl Stat {
         }
     }
 
+    /// The types of the fields differ between architectures.
+    #[cfg(target_os = "linux")]
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    pub(crate) fn of_raw(found: &rustix::fs::Stat) -> Stat {
+        let nanos = |nanos| i64::try_from(nanos).unwrap_or(0);
+        Stat {
+            device: found.st_dev.into(),
+            inode: found.st_ino.into(),
+            size: u64::try_from(found.st_size).unwrap_or(0),
+            modified: nanoseconds(found.st_mtime.into(), nanos(found.st_mtime_nsec)),
+            changed: nanoseconds(found.st_ctime.into(), nanos(found.st_ctime_nsec)),
+        }
+    }
+
     pub(crate) fn of_cap(metadata: &cap_std::fs::Metadata) -> Stat {
         use cap_std::fs::MetadataExt;
         Stat {

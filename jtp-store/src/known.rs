@@ -8,7 +8,7 @@
 mod reader;
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 
 use hashbrown::HashTable;
@@ -196,7 +196,16 @@ pub(crate) fn hash(seed: &RandomState, fingerprint: &Fingerprint) -> u64 {
         modified,
         changed,
     } = fingerprint;
-    seed.hash_one((file_system, file, size, modified, changed))
+    let mut bytes = [0; 5 * 8];
+    let numbers = [*file_system, *file, *size].map(u64::to_ne_bytes);
+    let times = [*modified, *changed].map(i64::to_ne_bytes);
+    for (place, field) in bytes.chunks_exact_mut(8).zip(numbers.iter().chain(&times)) {
+        place.copy_from_slice(field);
+    }
+    // In one call, which takes a third of the time of five.
+    let mut hasher = seed.build_hasher();
+    hasher.write(&bytes);
+    hasher.finish()
 }
 
 fn decode(record: &[u8]) -> Option<Record> {

@@ -9,12 +9,12 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use common::*;
 use jtp_driver::store::ImageStore;
-use jtp_store::DirStore;
+use jtp_store::{DirStore, OutputFolder, ScanMode};
 
 /// Counts the bytes that are allocated, and their maximum.
 struct Counting;
@@ -85,6 +85,7 @@ fn a_store_takes_130_bytes_per_image_and_twice_the_name() {
         assert!(peak <= 450.0 + fixed, "{peak}");
     }
     count_allocations_of_opening(&folder, images);
+    count_allocations_of_scanning(&folder, images);
 }
 
 /// Opens small images as the server does, many in one call, and then again from memory.
@@ -105,4 +106,31 @@ fn count_allocations_of_opening(folder: &tempfile::TempDir, images: usize) {
     }
     println!("allocations to open a small image: {each:.1?}");
     assert!(each[0] <= 6.0 && each[1] <= 0.5, "{each:?}");
+}
+
+/// Scans the folder as a client does that finds nothing to fetch.
+fn count_allocations_of_scanning(folder: &tempfile::TempDir, images: usize) {
+    let scan = |mode| {
+        let output = OutputFolder::open(folder.path()).unwrap();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let mut found = 0;
+        let stop = AtomicBool::new(false);
+        let summary = output.scan(mode, &stop, &mut |_| found += 1).unwrap();
+        assert_eq!(found, images);
+        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        (count, usize::try_from(summary.read).unwrap())
+    };
+    let (names, _) = scan(ScanMode::Names);
+    // Reads the files, and enters them in the index.
+    scan(ScanMode::Ids);
+    let (known, read) = scan(ScanMode::Ids);
+    println!(
+        "allocations to scan {images} files: {names} by name, {known} with an index, of which {read} were read"
+    );
+    assert!(names <= images / 100 + 100, "{names}");
+    // On some file systems, and if they have just changed, files are read each time.
+    assert!(
+        known <= images / 100 + 100 + 20 * read,
+        "{known}, {read} read"
+    );
 }

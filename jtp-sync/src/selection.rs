@@ -102,7 +102,7 @@ impl Selection {
     pub fn selects(&self, id: ImageId, name: &str, file_type: FileType) -> bool {
         (self.ids.is_empty() || self.ids.contains(&id))
             && (self.types == 0 || self.types & bit(file_type) != 0)
-            && self.patterns.selects(&as_path(name))
+            && self.selects_name(name)
     }
 
     /// Whether an image of the folder that the server does not list would be selected, by its name and its type: that is
@@ -117,8 +117,12 @@ impl Selection {
             FileType::from_extension(extension)
         };
         self.ids.is_empty()
-            && self.patterns.selects(&as_path(name))
+            && self.selects_name(name)
             && (self.types == 0 || self.types & bit(file_type().unwrap_or_else(by_name)) != 0)
+    }
+
+    fn selects_name(&self, name: &str) -> bool {
+        self.patterns.is_empty() || self.patterns.selects(&as_path(name))
     }
 }
 

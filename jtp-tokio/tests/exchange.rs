@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
-use jtp_core::server::{CloseReason, ServerConfig};
+use jtp_core::server::CloseReason;
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, ImageId};
 use jtp_tokio::server::PlainPolicy;
@@ -99,30 +99,6 @@ async fn every_request_over_one_connection() -> Result {
 }
 
 #[tokio::test]
-async fn without_keep_alive_each_request_has_its_own_connection() -> Result {
-    let running = RunningServer::start(Server::builder(store(3)).build()).await;
-    let mut client = running.client().keep_alive(false).build();
-    assert_eq!(client.list().await?.len(), 3);
-    assert_eq!(collect(&mut client.list_and_get()).await?.len(), 3);
-    assert_eq!(client.list().await?.len(), 3);
-    drop(client);
-    running.stop().await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn r7_pipelining_client_fetches_the_same_images() -> Result {
-    let running = RunningServer::start(Server::builder(store(600)).build()).await;
-    let config = ClientConfig::new().with_pipeline(true);
-    let mut client = running.client().config(config).build();
-    let ids: Vec<ImageId> = client.list().await?.iter().map(|entry| entry.id).collect();
-    assert_eq!(collect(&mut client.get(ids.clone())).await?, ids);
-    drop(client);
-    running.stop().await;
-    Ok(())
-}
-
-#[tokio::test]
 async fn c2_connection_works_after_a_cancel() -> Result {
     let store = MemoryStore::new();
     for n in 0..50u8 {
@@ -208,22 +184,6 @@ async fn s16_shutdown_does_not_wait_for_a_tls_handshake() -> Result {
     stream.write_all(&[0x16, 3, 1]).await?;
     tokio::time::sleep(Duration::from_millis(100)).await;
     tokio::time::timeout(Duration::from_secs(5), running.stop()).await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn s15_client_over_the_limit_gets_rate_limited() -> Result {
-    let server = Server::builder(store(1))
-        .rate_limit(2, Duration::from_secs(3600))
-        .build();
-    let running = RunningServer::start(server).await;
-    let mut client = running.client().retries(0).build();
-    client.list().await?;
-    client.list().await?;
-    let refused = client.list().await.unwrap_err();
-    assert!(refused.is_rate_limited(), "{refused}");
-    drop(client);
-    running.stop().await;
     Ok(())
 }
 
@@ -441,32 +401,6 @@ async fn r6_missing_images_are_requested_on_a_new_connection() -> Result {
     Ok(())
 }
 
-#[tokio::test]
-async fn r2_invalid_image_is_requested_once_more() -> Result {
-    let good = packet(b"an image");
-    let mut bad = good.clone();
-    bad[12] ^= 1;
-    let answers = vec![
-        [b"JTPG\x01".to_vec(), bad.clone()].concat(),
-        [b"JTPD\x01".to_vec(), bad].concat(),
-    ];
-    let (address, requests) = scripted_server(answers).await;
-    let mut client = Client::builder(address).keep_alive(false).build();
-    let mut images = client.list_and_get();
-    let mut last = Vec::new();
-    while let Some(image) = images.next().await? {
-        match image.bytes(100).await {
-            Err(ImageError::Fault { last: is_last, .. }) => last.push(is_last),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(last, [false, true]);
-    let mut get = vec![0, 0, 1];
-    get.extend_from_slice(&ImageId::of(b"an image").to_be_bytes());
-    assert_eq!(requests.await?[1], get);
-    Ok(())
-}
-
 #[tokio::test(start_paused = true)]
 async fn r6_client_fails_after_three_retries_without_progress() -> Result {
     let (address, requests) = scripted_server(vec![b"JTPL".to_vec(); 4]).await;
@@ -477,85 +411,6 @@ async fn r6_client_fails_after_three_retries_without_progress() -> Result {
         "{failed}"
     );
     assert_eq!(requests.await?.len(), 4);
-    Ok(())
-}
-
-#[tokio::test]
-async fn r1_data_behind_a_response_is_an_error_but_jtpe_is_not() -> Result {
-    for keep_alive in [false, true] {
-        let (address, _requests) = scripted_server(vec![b"JTPL\x00GARBAGE".to_vec()]).await;
-        let mut client = Client::builder(address).keep_alive(keep_alive).build();
-        let failed = client.list().await.unwrap_err();
-        assert!(
-            matches!(failed, Error::Protocol(ClientError::Peer(_))),
-            "{failed}"
-        );
-        let (address, _requests) =
-            scripted_server(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]).await;
-        let mut client = Client::builder(address).keep_alive(keep_alive).build();
-        assert!(client.list().await?.is_empty());
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn r3_catalog_over_the_limit_is_an_error() -> Result {
-    let running = RunningServer::start(Server::builder(store(30)).build()).await;
-    let mut client = running.client().catalog_limits(29, usize::MAX).build();
-    assert!(matches!(
-        client.list().await,
-        Err(Error::CatalogTooLarge { .. })
-    ));
-    let mut client = running.client().catalog_limits(30, 100).build();
-    assert!(matches!(
-        client.list().await,
-        Err(Error::CatalogTooLarge { .. })
-    ));
-    let mut client = running.client().catalog_limits(30, usize::MAX).build();
-    assert_eq!(client.list().await?.len(), 30);
-    drop(client);
-    running.stop().await;
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn t6_silent_server_times_out() -> Result {
-    let (client_end, _server_end) = tokio::io::duplex(64);
-    let mut client = Client::from_stream(client_end, ClientConfig::new());
-    let failed = client.list().await.unwrap_err();
-    assert!(
-        matches!(failed, Error::Protocol(ClientError::TimedOut)),
-        "{failed}"
-    );
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn t4_each_timeout_ends_the_connection() -> Result {
-    for (sent, expected) in [
-        (&[][..], "timed out: the peer sent nothing"),
-        (&[1, 1], "timed out: the peer sent no further request"),
-        (&[1], "timed out: a request arrived too slowly"),
-        (&[4, 0, 3], "timed out: a CANCEL was not completed"),
-    ] {
-        let server = Server::builder(store(1)).build();
-        let (mut client_end, server_end) = tokio::io::duplex(64);
-        client_end.write_all(sent).await?;
-        let serving =
-            tokio::spawn(async move { server.serve_stream(server_end, Peer::default()).await });
-        let mut got = Vec::new();
-        client_end.read_to_end(&mut got).await?;
-        assert_eq!(serving.await??.unwrap().to_string(), expected);
-    }
-    // The write timeout: the stream holds 64 bytes, and the peer does not read.
-    let server = Server::builder(store(100)).build();
-    let (mut client_end, server_end) = tokio::io::duplex(64);
-    client_end.write_all(&[5, 1]).await?;
-    let reason = server.serve_stream(server_end, Peer::default()).await?;
-    assert_eq!(
-        reason.unwrap().to_string(),
-        "timed out: the peer accepted no output"
-    );
     Ok(())
 }
 
@@ -570,22 +425,6 @@ async fn t4_tls_handshake_timeouts() -> Result {
         let _ = stream.read_to_end(&mut got).await;
         assert!(got.is_empty());
     }
-    running.stop().await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn s10_watch_can_be_disabled() -> Result {
-    let config = ServerConfig::new().with_watch(false);
-    let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
-    let mut client = running.client().build();
-    let mut watch = client.watch().await?;
-    let refused = watch.next().await.unwrap_err();
-    assert!(
-        refused.to_string().contains("UnsupportedFeature"),
-        "{refused}"
-    );
-    drop(client);
     running.stop().await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Floods of log lines, logs that nobody reads, and text from peers in logs and messages.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
+use crate::support::peer::Peer;
 use crate::support::process::{ServerProcess, WorkDir, eventually};
 
 /// The most bytes of a line in the server's log.
@@ -156,11 +157,8 @@ fn a_log_that_nobody_reads_does_not_stop_the_server() {
         flood(&server, &workdir, gone.id);
         fs::write(honest_images.join("gone.png"), b"\x89PNG soon gone").unwrap();
         eventually("connections of the flood are closed", || {
-            let peer = TcpStream::connect(server.address).unwrap();
-            peer.set_read_timeout(Some(Duration::from_millis(200)))
-                .unwrap();
-            let refused = (&peer).read(&mut [0]);
-            refused.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            let mut peer = Peer::on(TcpStream::connect(server.address).unwrap());
+            peer.try_send([LIST, KEEP]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL"
         });
         let time = honest.fetch();
         let since = Instant::now();

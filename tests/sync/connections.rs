@@ -1,7 +1,7 @@
 //! Servers that admit few connections. // R6
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,11 +44,39 @@ fn r6_server_that_admits_one_connection_serves_a_client_with_four() {
         let totals = job.run_ok(world);
         assert_eq!(totals.failed(), 0, "{}", job.log);
         job.assert_files(&images);
-        let last = job.log.lock().iter().rev().find_map(|event| match event {
+    }
+}
+
+#[test]
+fn r6_each_refused_connection_is_reported_once_and_in_order() {
+    let images = images(120);
+    for world in World::ALL {
+        let served = images.clone();
+        let refused = AtomicUsize::new(0);
+        let stub = Stub::new(move |connection| {
+            if connection.open > 1 {
+                refused.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            while let Some(request) = connection.request() {
+                if request != Request::List {
+                    // Until then something is left to fetch for the other connections.
+                    eventually("three refusals", || refused.load(Ordering::SeqCst) == 3);
+                }
+                connection.answer(&served, &request);
+            }
+        });
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder).accelerated(10);
+        job.connections = 4;
+        job.run_ok(world);
+        job.assert_files(&images);
+        let log = job.log.lock();
+        let fewer = log.iter().filter_map(|event| match event {
             Event::Fewer(connections) => Some(*connections),
             _ => None,
         });
-        assert_eq!(last, Some(1), "{}", job.log);
+        assert_eq!(fewer.collect::<Vec<_>>(), [3, 2, 1], "{world:?}");
     }
 }
 

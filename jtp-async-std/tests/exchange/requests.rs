@@ -1,6 +1,5 @@
 //! Client and server over real sockets, plain and TLS, and over streams in memory: once for each runtime.
 
-mod scripted;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
 
@@ -110,34 +109,6 @@ fn every_request_over_one_connection() -> Result {
 
         // More IDs than one request can name.
         assert_eq!(collect(&mut client.get(all.clone())).await?, all);
-        drop(client);
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn without_keep_alive_each_request_has_its_own_connection() -> Result {
-    block_on(async {
-        let running = RunningServer::start(Server::builder(store(3)).build()).await;
-        let mut client = running.client().keep_alive(false).build();
-        assert_eq!(client.list().await?.len(), 3);
-        assert_eq!(collect(&mut client.list_and_get()).await?.len(), 3);
-        assert_eq!(client.list().await?.len(), 3);
-        drop(client);
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn r7_pipelining_client_fetches_the_same_images() -> Result {
-    block_on(async {
-        let running = RunningServer::start(Server::builder(store(600)).build()).await;
-        let config = ClientConfig::new().with_pipeline(true);
-        let mut client = running.client().config(config).build();
-        let ids: Vec<ImageId> = client.list().await?.iter().map(|entry| entry.id).collect();
-        assert_eq!(collect(&mut client.get(ids.clone())).await?, ids);
         drop(client);
         running.stop().await;
         Ok(())
@@ -316,24 +287,6 @@ fn panicking_store_ends_only_its_connection() -> Result {
 }
 
 #[test]
-fn s15_client_over_the_limit_gets_rate_limited() -> Result {
-    block_on(async {
-        let server = Server::builder(store(1))
-            .rate_limit(2, Duration::from_secs(3600))
-            .build();
-        let running = RunningServer::start(server).await;
-        let mut client = running.client().retries(0).build();
-        client.list().await?;
-        client.list().await?;
-        let refused = client.list().await.unwrap_err();
-        assert!(refused.is_rate_limited(), "{refused}");
-        drop(client);
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
 fn request_handler_sees_the_peer_and_refuses() -> Result {
     block_on(async {
         let server = Server::builder(store(1))
@@ -401,28 +354,6 @@ fn client_and_server_over_a_stream() -> Result {
 }
 
 #[test]
-fn r3_catalog_over_the_limit_is_an_error() -> Result {
-    block_on(async {
-        let running = RunningServer::start(Server::builder(store(30)).build()).await;
-        let mut client = running.client().catalog_limits(29, usize::MAX).build();
-        assert!(matches!(
-            client.list().await,
-            Err(Error::CatalogTooLarge { .. })
-        ));
-        let mut client = running.client().catalog_limits(30, 100).build();
-        assert!(matches!(
-            client.list().await,
-            Err(Error::CatalogTooLarge { .. })
-        ));
-        let mut client = running.client().catalog_limits(30, usize::MAX).build();
-        assert_eq!(client.list().await?.len(), 30);
-        drop(client);
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
 fn t6_silent_server_times_out() -> Result {
     block_on(async {
         let (client_end, _server_end) = duplex(64);
@@ -485,24 +416,6 @@ fn t4_each_timeout_ends_the_connection() -> Result {
             reason.unwrap().to_string(),
             "timed out: the peer accepted no output"
         );
-        Ok(())
-    })
-}
-
-#[test]
-fn s10_watch_can_be_disabled() -> Result {
-    block_on(async {
-        let config = ServerConfig::new().with_watch(false);
-        let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
-        let mut client = running.client().build();
-        let mut watch = client.watch().await?;
-        let refused = watch.next().await.unwrap_err();
-        assert!(
-            refused.to_string().contains("UnsupportedFeature"),
-            "{refused}"
-        );
-        drop(client);
-        running.stop().await;
         Ok(())
     })
 }

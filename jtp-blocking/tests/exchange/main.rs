@@ -2,7 +2,6 @@
 
 mod memory;
 mod pressure;
-mod timeouts;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +15,7 @@ use jtp_blocking::store::{ImageStore, MemoryStore};
 use jtp_blocking::{Client, ClientBuilder, Close, Error, ImageError, Peer, Request};
 use jtp_blocking::{Server, ServerBuilder, ShutdownSignal, Threads};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
-use jtp_core::server::{CloseReason, ServerConfig};
+use jtp_core::server::CloseReason;
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, ImageId};
 use memory::{StreamEnd, duplex};
@@ -155,30 +154,6 @@ fn every_request_over_one_connection() -> Result {
 }
 
 #[test]
-fn without_keep_alive_each_request_has_its_own_connection() -> Result {
-    let running = RunningServer::start(Server::builder(store(3)).build());
-    let mut client = running.client().keep_alive(false).build();
-    assert_eq!(client.list()?.len(), 3);
-    assert_eq!(collect(&mut client.list_and_get())?.len(), 3);
-    assert_eq!(client.list()?.len(), 3);
-    drop(client);
-    running.stop();
-    Ok(())
-}
-
-#[test]
-fn r7_pipelining_client_fetches_the_same_images() -> Result {
-    let running = RunningServer::start(Server::builder(store(600)).build());
-    let config = ClientConfig::new().with_pipeline(true);
-    let mut client = running.client().config(config).build();
-    let ids: Vec<ImageId> = client.list()?.iter().map(|entry| entry.id).collect();
-    assert_eq!(collect(&mut client.get(ids.clone()))?, ids);
-    drop(client);
-    running.stop();
-    Ok(())
-}
-
-#[test]
 fn c2_connection_works_after_a_cancel() -> Result {
     let store = MemoryStore::new();
     for n in 0..50u8 {
@@ -230,22 +205,6 @@ fn s16_shutdown_ends_idle_connections_and_watches() -> Result {
         matches!(ended, Err(Error::Protocol(ClientError::EarlyEof))),
         "{ended:?}"
     );
-    Ok(())
-}
-
-#[test]
-fn s15_client_over_the_limit_gets_rate_limited() -> Result {
-    let server = Server::builder(store(1))
-        .rate_limit(2, Duration::from_secs(3600))
-        .build();
-    let running = RunningServer::start(server);
-    let mut client = running.client().retries(0).build();
-    client.list()?;
-    client.list()?;
-    let refused = client.list().unwrap_err();
-    assert!(refused.is_rate_limited(), "{refused}");
-    drop(client);
-    running.stop();
     Ok(())
 }
 
@@ -405,130 +364,21 @@ fn t2_plain_and_tls_mismatch_is_a_specific_error() -> Result {
     Ok(())
 }
 
-type ReceivedRequests = JoinHandle<Vec<Vec<u8>>>;
-
-/// A server that answers each connection with the next of these byte strings and closes it.
-fn scripted_server(answers: Vec<Vec<u8>>) -> (String, ReceivedRequests) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let thread = thread::spawn(move || {
-        let mut requests = Vec::new();
-        for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = vec![0; 4096];
-            let count = stream.read(&mut request).unwrap();
-            request.truncate(count);
-            requests.push(request);
-            stream.write_all(&answer).unwrap();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
-            let _ = stream.read(&mut [0; 64]);
-        }
-        requests
-    });
-    (address, thread)
-}
-
-fn packet(bytes: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0, u8::try_from(bytes.len()).unwrap()];
-    packet.extend_from_slice(&ImageId::of(bytes).to_be_bytes());
-    packet.extend_from_slice(bytes);
-    packet
-}
-
 #[test]
-fn r6_missing_images_are_requested_on_a_new_connection() -> Result {
-    let (a, b) = (packet(b"first"), packet(b"second"));
-    let cut = [b"JTPG\x02".to_vec(), a.clone(), b[..12].to_vec()].concat();
-    let rest = [b"JTPB\x01".to_vec(), b.clone()].concat();
-    let (address, requests) = scripted_server(vec![cut, rest]);
-    let mut client = Client::builder(address).build();
-    let mut images = client.list_and_get();
-    let mut got = Vec::new();
-    let mut interrupted = 0;
-    while let Some(image) = images.next()? {
-        match image.bytes(100) {
-            Ok(bytes) => got.push(bytes),
-            Err(ImageError::Interrupted(_)) => interrupted += 1,
-            Err(other) => return Err(other.into()),
-        }
+fn t4_tls_handshake_timeouts() -> Result {
+    let tls = tls();
+    let server = with_tls(&tls, 1)
+        .handshake_timeout(SHORT)
+        .first_byte_timeout(SHORT)
+        .build();
+    let running = RunningServer::start(server);
+    for sent in [&[][..], &[0x16, 3, 1]] {
+        let mut stream = TcpStream::connect(&running.address)?;
+        stream.write_all(sent)?;
+        let mut got = Vec::new();
+        let _ = stream.read_to_end(&mut got);
+        assert!(got.is_empty());
     }
-    assert_eq!(got, [b"first".to_vec(), b"second".to_vec()]);
-    assert_eq!(interrupted, 1);
-    client.close();
-    let requests = requests.join().unwrap();
-    assert_eq!(requests[0], [5, 1]);
-    let mut batch = vec![2, 1, 1];
-    batch.extend_from_slice(&ImageId::of(b"first").to_be_bytes());
-    assert_eq!(requests[1], batch);
-    Ok(())
-}
-
-#[test]
-fn r2_invalid_image_is_requested_once_more() -> Result {
-    let good = packet(b"an image");
-    let mut bad = good.clone();
-    bad[12] ^= 1;
-    let answers = vec![
-        [b"JTPG\x01".to_vec(), bad.clone()].concat(),
-        [b"JTPD\x01".to_vec(), bad].concat(),
-    ];
-    let (address, requests) = scripted_server(answers);
-    let mut client = Client::builder(address).keep_alive(false).build();
-    let mut images = client.list_and_get();
-    let mut last = Vec::new();
-    while let Some(image) = images.next()? {
-        match image.bytes(100) {
-            Err(ImageError::Fault { last: is_last, .. }) => last.push(is_last),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(last, [false, true]);
-    let mut get = vec![0, 0, 1];
-    get.extend_from_slice(&ImageId::of(b"an image").to_be_bytes());
-    assert_eq!(requests.join().unwrap()[1], get);
-    Ok(())
-}
-
-#[test]
-fn r6_client_fails_after_three_retries_without_progress() -> Result {
-    let (address, requests) = scripted_server(vec![b"JTPL".to_vec(); 4]);
-    let mut client = Client::builder(address).build();
-    let failed = client.list().unwrap_err();
-    assert!(
-        matches!(failed, Error::Protocol(ClientError::EarlyEof)),
-        "{failed}"
-    );
-    assert_eq!(requests.join().unwrap().len(), 4);
-    Ok(())
-}
-
-#[test]
-fn r1_data_behind_a_response_is_an_error_but_jtpe_is_not() -> Result {
-    for keep_alive in [false, true] {
-        let (address, _requests) = scripted_server(vec![b"JTPL\x00GARBAGE".to_vec()]);
-        let mut client = Client::builder(address).keep_alive(keep_alive).build();
-        let failed = client.list().unwrap_err();
-        assert!(
-            matches!(failed, Error::Protocol(ClientError::Peer(_))),
-            "{failed}"
-        );
-        let (address, _requests) = scripted_server(vec![b"JTPL\x00JTPE\x03\x00\x03bye".to_vec()]);
-        let mut client = Client::builder(address).keep_alive(keep_alive).build();
-        assert!(client.list()?.is_empty());
-    }
-    Ok(())
-}
-
-#[test]
-fn r3_catalog_over_the_limit_is_an_error() -> Result {
-    let running = RunningServer::start(Server::builder(store(30)).build());
-    let mut client = running.client().catalog_limits(29, usize::MAX).build();
-    assert!(matches!(client.list(), Err(Error::CatalogTooLarge { .. })));
-    let mut client = running.client().catalog_limits(30, 100).build();
-    assert!(matches!(client.list(), Err(Error::CatalogTooLarge { .. })));
-    let mut client = running.client().catalog_limits(30, usize::MAX).build();
-    assert_eq!(client.list()?.len(), 30);
-    drop(client);
     running.stop();
     Ok(())
 }

@@ -62,10 +62,11 @@ pub enum LogFormat {
 }
 
 /// The crates of JTP.
-const JTP_CRATES: [&str; 6] = [
+const JTP_CRATES: [&str; 7] = [
     "jtp_cli",
     "jtp_core",
     "jtp_driver",
+    "jtp_object_store",
     "jtp_store",
     "jtp_sync",
     "jtp_tokio",

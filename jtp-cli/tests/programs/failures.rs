@@ -10,7 +10,8 @@ use std::thread;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, ProcessOutput, TestDir, jtpe, list_response, packet, random_image,
+    CLIENT, FakeServer, ProcessOutput, TestDir, copy_program, jtpe, list_response, packet,
+    random_image,
 };
 
 #[test]
@@ -209,7 +210,7 @@ fn unwritable_output_folder_exits_8() {
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
     let program = dir.path("client");
-    fs::copy(CLIENT, &program).unwrap();
+    copy_program(CLIENT.as_ref(), &program);
     let mut command = dir.command(
         program.to_str().unwrap(),
         &["--addr", &server.address, "--out", "read-only"],

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::readme::{console_commands, page};
 use crate::support::{
-    CLIENT, Process, ProcessOutput, TestDir, Tree, random_image, tree, wait_until,
+    CLIENT, Process, ProcessOutput, TestDir, Tree, copy_program, random_image, tree, wait_until,
 };
 use crate::web::WebServer;
 
@@ -125,7 +125,9 @@ fn write(path: &Path, seed: u64) {
 }
 
 fn write_script(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
+    let plain = path.with_extension("txt");
+    fs::write(&plain, text).unwrap();
+    copy_program(&plain, path);
     crate::support::set_mode(path, 0o755);
 }
 
@@ -332,6 +334,10 @@ impl Machines {
     fn restore(&self) {
         let photos = self.dir.path("nas/photos");
         let _ = fs::remove_dir_all(&photos);
+        fs::create_dir(&photos).unwrap();
+        // The pictures that are added have the names and bytes of those before: without this, the list of before would
+        // pass for theirs.
+        self.wait_for_list();
         add_pictures(&photos);
         self.wait_for_list();
     }

@@ -235,7 +235,7 @@ fn a_client_that_was_stopped_for_longer_than_its_timeout_goes_on() {
     let dir = TestDir::new();
     let (go_on, receiver) = mpsc::channel();
     let fake = stalling_server(4 << 20, receiver);
-    let args = ["--addr", &*fake.addr(), "--timeout", "1"];
+    let args = ["--addr", &*fake.addr(), "--timeout", "3"];
     let client = Process::start(dir.command(CLIENT, &args));
     go_on.send(()).unwrap();
     wait_until("a hidden temporary file", || {
@@ -245,7 +245,7 @@ fn a_client_that_was_stopped_for_longer_than_its_timeout_goes_on() {
     // The client does not handle SIGTSTP, whose effect is the same in a shell with job control.
     client.signal(Signal::STOP);
     go_on.send(()).unwrap();
-    thread::sleep(Duration::from_millis(1_500));
+    thread::sleep(Duration::from_secs(4));
     client.signal(Signal::CONT);
     let output = client.wait();
     assert_eq!((output.code, &*output.err), (Some(0), ""), "{output:?}");

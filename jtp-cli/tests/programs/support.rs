@@ -157,6 +157,13 @@ pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Copies a program to be run by this test. Another process writes it: a process that another test starts meanwhile would
+/// inherit a descriptor of this one that is open for writing, and the copy could not be run (ETXTBSY).
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(copied.success(), "{}", to.display());
+}
+
 /// Whether it is the lock file of a running client.
 fn is_lock(name: &str) -> bool {
     name.starts_with(".jtp-") && name.ends_with(".lock")

@@ -7,9 +7,11 @@ use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_driver::store::{ImageStore, StoreError};
 
 use super::world::{Faults, World, gif, names};
-use crate::IndexerConfig;
 use crate::catalog::Proposal;
+use crate::clock::timeout;
+use crate::error::Error;
 use crate::format::{Head, LeaseState, LogRecord, MAX_CHANGES, Object, Stamp};
+use crate::{IndexReport, IndexerConfig, ObjectImages};
 
 fn config() -> IndexerConfig {
     IndexerConfig::default().with_rescan(Duration::from_secs(1))
@@ -84,6 +86,53 @@ fn a_released_lease_is_taken_at_the_next_look() {
     let begin = world.executor.clock.elapsed();
     world.index(&other);
     assert!(world.executor.clock.elapsed() - begin < Duration::from_secs(2));
+}
+
+/// What a job that only indexes returns within a minute.
+fn job(world: &mut World, images: &Arc<ObjectImages>) -> Option<Result<IndexReport, Error>> {
+    let (indexer, clock) = (
+        images.indexer(IndexerConfig::default()),
+        world.executor.clock.clone(),
+    );
+    world.executor.block_on(async move {
+        let pass = indexer.run_once();
+        timeout(&clock, Duration::from_secs(60), pass).await
+    })
+}
+
+#[test]
+fn a_job_that_only_indexes_ends_while_a_server_holds_the_lease() {
+    let mut world = with_images(4, 3);
+    world.start(0, Some(config().with_rescan(Duration::from_secs(3600))));
+    world.run(20);
+    world.put("new.gif", &gif(9));
+    let images = world.open();
+    let report = job(&mut world, &images).expect("it ends").unwrap();
+    assert_eq!((report.listed, report.read, report.changes), (4, 1, 1));
+    assert_eq!(holder(&world), 0);
+    world.run(5);
+    assert_eq!(names(&world.images[&0]).len(), 4);
+}
+
+#[test]
+fn a_job_that_only_indexes_takes_the_lease_of_a_dead_server() {
+    let mut world = with_images(5, 3);
+    world.start(0, Some(config()));
+    world.run(20);
+    world.kill(0);
+    world.put("new.gif", &gif(9));
+    let images = world.open();
+    let report = job(&mut world, &images).expect("it ends").unwrap();
+    assert_eq!((report.read, report.changes), (1, 1));
+}
+
+#[test]
+fn a_job_that_only_indexes_fails_if_the_lease_cannot_be_taken() {
+    let mut world = with_images(6, 3);
+    let images = world.open();
+    world.store.shared().faults.is_down = true;
+    let result = job(&mut world, &images).expect("it ends");
+    assert!(result.is_err(), "{result:?}");
 }
 
 #[test]

@@ -75,9 +75,13 @@ impl NameArena {
     /// The name at an address; empty for an address that this arena did not return.
     #[must_use]
     pub fn name(&self, address: u32) -> &str {
+        std::str::from_utf8(self.name_bytes(address)).unwrap_or_default()
+    }
+
+    /// The same without the check that the bytes are UTF-8, which takes longer than to compare them.
+    pub(crate) fn name_bytes(&self, address: u32) -> &[u8] {
         let (rest, header, len) = self.at(address);
-        let name = rest.get(header..header + len).unwrap_or_default();
-        std::str::from_utf8(name).unwrap_or_default()
+        rest.get(header..header + len).unwrap_or_default()
     }
 
     /// The tag of the name at an address; 0 for an address that this arena did not return.

@@ -2,14 +2,16 @@
 
 mod groups;
 mod id_hash;
+mod name_hash;
+mod quick;
 
 use std::borrow::Cow;
-use std::hash::RandomState;
 
 use hashbrown::HashTable;
 use jtp_core::{FileType, ImageId, nfc};
 
 use self::id_hash::IdHash;
+use self::name_hash::NameHash;
 use super::folder_table::FolderTable;
 use super::{FileName, NameArena, fold_case, is_plain, suffix_id};
 
@@ -65,7 +67,7 @@ pub struct NamePlan {
     links: Vec<[u32; 2]>,
     /// For groups of two or more: the first image with each catalog name.
     listed: HashTable<u32>,
-    hasher: RandomState,
+    hasher: NameHash,
     /// The folders of the names, with [`NamePlan::with_folders`].
     folders: Option<FolderTable>,
 }
@@ -179,13 +181,6 @@ impl NamePlan {
         is_only.then(|| self.ids[index(first)])
     }
 
-    /// Whether it is certain, by a quick look, that an image with this name in the catalog concerns no other image's name. If
-    /// not, that is to be found out. // R5
-    #[must_use]
-    pub fn is_unrelated(&self, name: &str) -> bool {
-        is_plain(name) && self.group(&fold_case(name)).is_none()
-    }
-
     /// Whether an image of the plan is in a folder whose path has this [fold](super::fold_case). // W9
     #[must_use]
     pub fn is_folder(&self, folded: &str) -> bool {
@@ -251,7 +246,7 @@ impl NamePlan {
             };
         };
         let safe = self.safe_name(slot);
-        if self.has_mark(slot) || self.conflicts(slot, &safe) {
+        if self.has_mark(slot) || self.conflicts(slot, safe.as_str()) {
             safe.with_id(id)
         } else {
             safe
@@ -361,6 +356,10 @@ impl NamePlan {
         self.arena.name(self.names[index(slot)])
     }
 
+    fn listed_bytes(&self, slot: u32) -> &[u8] {
+        self.arena.name_bytes(self.names[index(slot)])
+    }
+
     fn type_of(&self, slot: u32) -> FileType {
         FileType::from_code(self.arena.tag(self.names[index(slot)]))
     }
@@ -393,9 +392,17 @@ impl NamePlan {
     }
 
     /// Whether another image needs the same name.
-    fn conflicts(&self, slot: u32, safe: &FileName) -> bool {
-        let folded = safe.folded();
-        if self.links.get(index(slot)).is_some_and(|l| *l != [NONE; 2]) || self.is_folder(&folded) {
+    fn conflicts(&self, slot: u32, safe: &str) -> bool {
+        if self.is_linked(slot) {
+            return true;
+        }
+        // Without a hyphen there is no suffix. Only other characters than ASCII may become one.
+        let may_have_suffix = safe.contains('-') || !safe.is_ascii();
+        if !may_have_suffix && !self.has_folders() {
+            return false;
+        }
+        let folded = fold_case(safe);
+        if self.is_folder(&folded) {
             return true;
         }
         // The name may equal another image's name with its suffix. It does not matter here whether that image needs
@@ -405,6 +412,10 @@ impl NamePlan {
             .filter(|other| *other != self.ids[index(slot)])
             .and_then(suffixed)
             .is_some_and(|other| other.folded() == folded)
+    }
+
+    fn has_folders(&self) -> bool {
+        self.folders() > 0
     }
 
     /// The image's file is in its folders no more.

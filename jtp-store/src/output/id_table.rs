@@ -32,6 +32,10 @@ struct Entry {
     id: u64,
 }
 
+fn position(at: u32) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
+}
+
 /// IDs by fingerprint.
 #[derive(Debug, Default)]
 pub(super) struct IdTable {
@@ -89,28 +93,53 @@ impl IdTable {
     }
 
     fn sort(&mut self) {
-        // The last record of a fingerprint is the valid one.
-        self.entries.reverse();
-        self.entries.sort_by_key(|entry| entry.key & HASH);
-        self.entries.dedup_by_key(|entry| entry.key & HASH);
-        self.entries.shrink_to_fit();
         let count = (self.entries.len() / BUCKET).next_power_of_two();
         self.shift = u64::BITS - count.ilog2();
-        self.buckets = vec![0; count + 1];
-        for entry in &self.entries {
-            let bucket = self.bucket(entry.key);
-            if let Some(next) = self.buckets.get_mut(bucket + 1) {
-                *next += 1;
+        self.count_buckets(count);
+        // The hashes are random: each bucket has few entries.
+        let mut next = self.buckets.clone();
+        let mut sorted = vec![Entry { key: 0, id: 0 }; self.entries.len()];
+        // The last record of a fingerprint is the valid one.
+        for entry in self.entries.iter().rev() {
+            let Some(at) = next.get_mut(self.bucket(entry.key)) else {
+                continue;
+            };
+            if let Some(place) = sorted.get_mut(position(*at)) {
+                *place = *entry;
+            }
+            *at += 1;
+        }
+        for (start, end) in self.buckets.iter().zip(self.buckets.iter().skip(1)) {
+            if let Some(bucket) = sorted.get_mut(position(*start)..position(*end)) {
+                bucket.sort_by_key(|entry| entry.key & HASH);
             }
         }
-        let mut sum = 0;
-        for start in &mut self.buckets {
-            sum += *start;
-            *start = sum;
+        sorted.dedup_by_key(|entry| entry.key & HASH);
+        let has_equal = sorted.len() < self.entries.len();
+        self.entries = sorted;
+        if has_equal {
+            self.entries.shrink_to_fit();
+            self.count_buckets(count);
         }
         self.used = (0..self.entries.len().div_ceil(64))
             .map(|_| AtomicU64::new(0))
             .collect();
+    }
+
+    /// Finds out at which position each bucket begins.
+    fn count_buckets(&mut self, count: usize) {
+        let mut buckets = vec![0; count + 1];
+        for entry in &self.entries {
+            if let Some(next) = buckets.get_mut(self.bucket(entry.key) + 1) {
+                *next += 1;
+            }
+        }
+        let mut sum = 0;
+        for start in &mut buckets {
+            sum += *start;
+            *start = sum;
+        }
+        self.buckets = buckets;
     }
 
     fn bucket(&self, key: u64) -> usize {

@@ -1,15 +1,18 @@
 //! Lists the entries of a folder, or of a tree, in batches for several threads. // W9
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use cap_std::fs::{Dir, DirEntry, ReadDir};
+use cap_std::fs::Dir;
 use jtp_core::MAX_PATH_COMPONENTS;
 
 use super::Inner;
+use super::entries::{End, Entries, Kind, Listed, Part};
 use super::tree::is_absent;
 use crate::hash::is_shortage;
 use crate::name::is_hidden;
@@ -40,18 +43,23 @@ impl ListedFolder {
     }
 
     /// The path of a file in the folder.
-    pub(super) fn path(&self, name: &OsStr) -> OsString {
+    pub(super) fn path<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
+        if self.is_root() {
+            return Cow::Borrowed(name);
+        }
         let mut path = OsString::with_capacity(self.prefix.len() + name.len());
         path.push(&self.prefix);
         path.push(name);
-        path
+        Cow::Owned(path)
     }
 }
 
 /// Entries of one folder.
 pub(super) struct Batch {
     pub(super) folder: Arc<ListedFolder>,
-    pub(super) entries: Vec<DirEntry>,
+    pub(super) part: Arc<Part>,
+    /// Which of the part.
+    pub(super) entries: Range<usize>,
 }
 
 /// A folder that cannot be listed to its end.
@@ -64,7 +72,9 @@ pub(super) struct Unlisted {
 pub(super) struct Listing<'a> {
     root: &'a Inner,
     in_tree: bool,
-    current: Option<(Arc<ListedFolder>, ReadDir)>,
+    current: Option<(Arc<ListedFolder>, Entries)>,
+    /// What was read and is not taken.
+    read: Option<Batch>,
     /// The paths of folders that were found. They are opened one after the other: a process may have few descriptors.
     folders: VecDeque<OsString>,
     pub(super) unlisted: Vec<Unlisted>,
@@ -80,7 +90,8 @@ impl<'a> Listing<'a> {
         Ok(Listing {
             root,
             in_tree,
-            current: Some((Arc::new(folder), root.dir.entries()?)),
+            current: Some((Arc::new(folder), Entries::of(&root.dir)?)),
+            read: None,
             folders: VecDeque::new(),
             unlisted: Vec::new(),
         })
@@ -89,6 +100,9 @@ impl<'a> Listing<'a> {
     /// The next entries; `None` at the end. An error ends the listing.
     pub(super) fn next(&mut self) -> io::Result<Option<Batch>> {
         loop {
+            if let Some(batch) = self.take() {
+                return Ok(Some(batch));
+            }
             let Some((folder, listed)) = &mut self.current else {
                 match self.folders.pop_front() {
                     Some(path) => self.open(path)?,
@@ -97,38 +111,52 @@ impl<'a> Listing<'a> {
                 continue;
             };
             let folder = Arc::clone(folder);
-            let mut entries = Vec::new();
-            for entry in listed.by_ref().take(BATCH) {
-                match entry {
-                    Ok(entry) => entries.push(entry),
-                    Err(e) if folder.is_root() => return Err(e),
-                    Err(error) => {
+            let Listed { part, end } = listed.next();
+            if let Some(end) = end {
+                self.current = None;
+                match end {
+                    End::Complete => {}
+                    End::Failed(error) if folder.is_root() => return Err(error),
+                    End::Failed(error) => {
                         let path = without_slash(&folder.prefix);
                         self.unlisted.push(Unlisted { path, error });
-                        self.current = None;
-                        break;
                     }
                 }
             }
-            if entries.len() < BATCH {
-                self.current = None;
-            }
             if self.in_tree {
-                let found = entries.iter().filter(|entry| is_entered(entry, &folder));
+                let entered = (0..part.len()).filter(|at| is_entered(&part, *at, &folder));
                 self.folders
-                    .extend(found.map(|entry| folder.path(&entry.file_name())));
+                    .extend(entered.map(|at| folder.path(part.name(at)).into_owned()));
             }
-            if !entries.is_empty() {
-                return Ok(Some(Batch { folder, entries }));
-            }
+            self.read = Some(Batch {
+                folder,
+                entries: 0..part.len(),
+                part: Arc::new(part),
+            });
         }
+    }
+
+    /// The first of the entries that were read.
+    fn take(&mut self) -> Option<Batch> {
+        let rest = self.read.as_mut()?;
+        let Range { start, end } = rest.entries;
+        if start == end {
+            self.read = None;
+            return None;
+        }
+        rest.entries.start = end.min(start + BATCH);
+        Some(Batch {
+            folder: Arc::clone(&rest.folder),
+            part: Arc::clone(&rest.part),
+            entries: start..rest.entries.start,
+        })
     }
 
     fn open(&mut self, path: OsString) -> io::Result<()> {
         let opened = self
             .root
             .open_folder(&path)
-            .and_then(|dir| Ok((dir.entries()?, dir)));
+            .and_then(|dir| Ok((Entries::of(&dir)?, dir)));
         match opened {
             Ok((listed, dir)) => {
                 let mut prefix = path;
@@ -149,10 +177,9 @@ impl<'a> Listing<'a> {
 }
 
 /// Whether an entry is a folder that is listed, too. A file in it has at most [`MAX_PATH_COMPONENTS`].
-fn is_entered(entry: &DirEntry, parent: &ListedFolder) -> bool {
-    let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
-    is_folder
-        && !is_hidden(&entry.file_name())
+fn is_entered(part: &Part, at: usize, parent: &ListedFolder) -> bool {
+    part.kind(at) == Kind::Folder
+        && !is_hidden(part.name(at))
         && Path::new(&parent.prefix).components().count() + 2 <= MAX_PATH_COMPONENTS
 }
 

@@ -1,6 +1,7 @@
 //! The folder in which a client stores images.
 
 mod case;
+mod entries;
 mod error;
 mod exclusive;
 mod id_table;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::SystemTime;
 
-use cap_std::fs::DirEntry;
 use jtp_core::{FileType, ImageId};
 
 use super::Inner;
 use super::case::CaseProbe;
+use super::entries::{Kind, Part};
 use super::id_table::IdTable;
 use super::listing::{ListedFolder, Listing, Unlisted};
 use super::run::{Stray, is_temporary};
@@ -131,7 +131,7 @@ pub(super) fn scan(
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let work = || {
-            let mut buffer = Vec::new();
+            let (mut buffer, mut looks) = (Vec::new(), Vec::new());
             while !stop.load(Ordering::Relaxed) {
                 let next = listing
                     .lock()
@@ -145,15 +145,13 @@ pub(super) fn scan(
                         return;
                     }
                 };
-                let mut looks = Vec::with_capacity(batch.entries.len());
-                for entry in batch.entries {
-                    let name = entry.file_name();
-                    let look = scanner.look(&entry, &batch.folder, &name, &mut buffer);
-                    looks.push((name, look));
+                looks.clear();
+                for at in batch.entries.clone() {
+                    looks.push(scanner.look(&batch.part, at, &batch.folder, &mut buffer));
                 }
                 let mut shared = lock();
-                for (name, look) in looks {
-                    shared.add(folder, &batch.folder, &name, look);
+                for (at, look) in batch.entries.zip(looks.drain(..)) {
+                    shared.add(folder, &batch.folder, batch.part.name(at), look);
                 }
             }
         };
@@ -283,20 +281,19 @@ pub(super) struct Scanner<'a> {
 impl Scanner<'_> {
     fn look(
         &self,
-        entry: &DirEntry,
+        part: &Part,
+        at: usize,
         folder: &ListedFolder,
-        name: &OsStr,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Look> {
+        let name = part.name(at);
         if is_hidden(name) {
             return Ok(Look::Hidden);
         }
-        let kind = entry.file_type()?;
-        if !kind.is_file() {
-            return Ok(match kind.is_dir() {
-                true => Look::Folder,
-                false => Look::NotAFile,
-            });
+        match part.kind(at) {
+            Kind::File => {}
+            Kind::Folder => return Ok(Look::Folder),
+            Kind::Other => return Ok(Look::NotAFile),
         }
         // The tree may be a home directory. Files that a client puts into sub-folders have these extensions.
         let is_skipped = || !folder.is_root() && !has_image_extension(&name.to_string_lossy());
@@ -304,7 +301,7 @@ impl Scanner<'_> {
             return Ok(Look::Unread);
         }
         if !self.before.is_empty() {
-            let stat = entry.metadata().ok().map(|there| Stat::of_cap(&there));
+            let stat = part.stat(folder.dir(self.folder), at);
             let print = stat.map(|stat| self.fingerprint(&stat, folder, name));
             let known = print.and_then(|print| self.before.get(&print));
             if let Some((at, contents)) = known {
@@ -325,11 +322,9 @@ impl Scanner<'_> {
 
     /// A file that is known by its name has its path as its name.
     fn fingerprint(&self, stat: &Stat, folder: &ListedFolder, name: &OsStr) -> Fingerprint {
-        let file_system = &self.folder.file_system;
-        match folder.is_root() {
-            true => file_system.fingerprint(stat, name),
-            false => file_system.fingerprint(stat, &folder.path(name)),
-        }
+        self.folder
+            .file_system
+            .fingerprint(stat, &folder.path(name))
     }
 
     /// Reads a file. Enters it in the index if its fingerprint identifies the contents from now on.

@@ -169,9 +169,11 @@ pub enum SyncEvent<'a> {
         /// The other one, as the program named it.
         address: &'a str,
     },
-    /// The server admits fewer connections than were asked for.
+    /// A connection beside the first was refused or lost, and is not replaced in this fetch. The number of an event is never
+    /// larger than that of the one before it.
     FewerConnections {
-        /// The number of connections from now on.
+        /// The number of connections of this fetch, less those that were refused or lost. At least 1. A connection that
+        /// ended because nothing was left to fetch is still counted.
         connections: usize,
     },
     /// The selection asks for this ID ([`Selection::ids`](crate::Selection::ids)), and the server does not list it. Reported

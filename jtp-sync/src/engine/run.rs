@@ -1,7 +1,7 @@
 //! One run: catalog, folder, and connections until nothing is left to do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -173,7 +173,11 @@ impl<R: Runtime> Run<R> {
     async fn fetch(&mut self, wanted: u64) -> Result<(), Error> {
         let useful = usize::try_from(wanted).unwrap_or(usize::MAX);
         let connections = self.connections.min(useful).max(1);
-        self.session.state().connections = connections;
+        {
+            let mut state = self.session.state();
+            state.connections = connections;
+            state.admitted = connections;
+        }
         for number in 1..connections {
             self.start_helper(number)?;
         }
@@ -271,11 +275,11 @@ impl Helper {
 
     /// What the connection has taken was given back: the others go on with it.
     fn ended(self, result: Result<(), Error>) {
-        let connections = {
+        let less = |count: usize| count.saturating_sub(1).max(1);
+        {
             let mut state = self.session.state();
-            state.connections = state.connections.saturating_sub(1).max(1);
-            state.connections
-        };
+            state.connections = less(state.connections);
+        }
         match result {
             Ok(()) | Err(Error::Cancelled) => {}
             Err(error) if is_transient(&error) => {
@@ -283,6 +287,13 @@ impl Helper {
                     error = &error as &dyn std::error::Error,
                     "a connection ended"
                 );
+                let reporting = self.session.reporting.lock();
+                let _order = reporting.unwrap_or_else(PoisonError::into_inner);
+                let connections = {
+                    let mut state = self.session.state();
+                    state.admitted = less(state.admitted);
+                    state.admitted
+                };
                 self.session
                     .emit(&SyncEvent::FewerConnections { connections });
             }

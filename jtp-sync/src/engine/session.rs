@@ -62,6 +62,8 @@ pub(super) struct Session {
     pub(super) backup: Option<Backup>,
     folder: OnceLock<OutputFolder>,
     state: Mutex<State>,
+    /// Held from the count of a lost connection to its event: the numbers of the events only decrease.
+    pub(super) reporting: Mutex<()>,
     observer: Arc<dyn Observer>,
     /// The program cancels the sync.
     cancel: ShutdownSignal,
@@ -114,6 +116,8 @@ pub(super) struct State {
     pub(super) in_flight: usize,
     /// Connections that fetch.
     pub(super) connections: usize,
+    /// The connections of this fetch, less those that were refused or lost.
+    pub(super) admitted: usize,
     /// Whether one request for everything comes next. It is not made twice in a row, nor if the server does not know it.
     pub(super) bulk: bool,
     /// Few images are requested by ID: the run follows a server, where they are what is new.
@@ -141,6 +145,7 @@ impl State {
             unreadable: 0,
             in_flight: 0,
             connections: 1,
+            admitted: 1,
             bulk: true,
             follows: false,
         }
@@ -204,6 +209,7 @@ impl Session {
             backup: config.backup.map(Backup::new),
             folder: OnceLock::new(),
             state: Mutex::new(state),
+            reporting: Mutex::new(()),
             observer,
             cancel,
             stop: ShutdownSignal::new(),

@@ -77,6 +77,9 @@ impl Planner {
 
     /// How the folder differs from what the LIST says about one image.
     fn difference(&self, slot: usize, id: ImageId) -> Option<Difference> {
+        if self.is_at_own_name(slot) {
+            return None;
+        }
         let name = self.target(slot, id);
         if self.has_name(slot, id, &name) {
             return None;

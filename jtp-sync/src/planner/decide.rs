@@ -97,6 +97,10 @@ impl Planner {
                 return Action::Nothing;
             }
         }
+        if self.is_at_own_name(slot) {
+            self.settle(slot, id);
+            return Action::Settled;
+        }
         loop {
             let to = self.target(slot, id);
             if self.has_name(slot, id, &to) {
@@ -147,12 +151,20 @@ impl Planner {
         }
     }
 
+    /// Whether the file of the image has the safe form of its name, and is to have it. `false` does not mean that it has
+    /// another name. Most images of an unchanged folder need no other question.
+    pub(super) fn is_at_own_name(&self, slot: usize) -> bool {
+        self.images.has(slot, mark::AT_PLAIN)
+            && !self.images.has(slot, mark::DIVERTED | mark::NUMBERED)
+            && self.images.names.has_safe_form(slot)
+    }
+
     /// Whether the folder has the image under this name. Names that differ only in their normal form are the same:
     /// some file systems store another one than was asked for. Where case may be ignored, folders in another case are
     /// the same, too: two names may be in one folder then. // W9
     pub(super) fn has_name(&self, slot: usize, id: ImageId, name: &FileName) -> bool {
         if self.images.has(slot, mark::AT_PLAIN)
-            && self.images.names.safe(id).as_ref() == Some(name)
+            && self.images.names.is_safe_form(slot, name.as_str())
         {
             return true;
         }

@@ -61,7 +61,7 @@ impl Planner {
         let id = self.images.names.only_with_fold(&fold_case(name))?;
         let slot = self.images.slot(id)?;
         let is_plain = self.images.has(slot, mark::AT_PLAIN);
-        (is_plain && self.images.names.safe(id)?.as_str() == name).then_some(slot)
+        (is_plain && self.images.names.is_safe_form(slot, name)).then_some(slot)
     }
 
     /// Whether the folder contains the image.
@@ -97,8 +97,8 @@ impl Planner {
         if let Some(slot) = self.images.slot(id) {
             let names = &self.images.names;
             let is_plain = !self.images.has(slot, mark::AT_PLAIN)
-                && names.safe(id).is_some_and(|safe| safe.as_str() == name)
-                && names.only_with_fold(&fold_case(name)) == Some(id);
+                && names.is_safe_form(slot, name)
+                && names.is_only_with_its_fold(slot);
             if is_plain {
                 self.images.set(slot, mark::AT_PLAIN);
                 return;

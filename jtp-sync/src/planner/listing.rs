@@ -64,18 +64,13 @@ impl Planner {
             return self.add_event(id, name, file_type, length, is_selected);
         };
         report.entries += 1;
-        let seen = self
-            .images
-            .slot(id)
-            .map(|slot| self.images.has(slot, mark::SEEN));
-        if seen == Some(true) {
+        let known = self.images.slot(id);
+        if known.is_some_and(|slot| self.images.has(slot, mark::SEEN)) {
             report.doubled += 1;
             return;
         }
-        let earlier = self.insert(id, name, file_type, length);
-        let Some(slot) = self.images.slot(id) else {
-            return;
-        };
+        let (slot, earlier) = self.insert(id, known, name, file_type, length);
+        let Some(slot) = slot else { return };
         self.images.set(slot, mark::SEEN);
         self.images.clear(slot, mark::DOUBTFUL);
         self.set_selected(slot, id, is_selected);
@@ -200,11 +195,12 @@ impl Planner {
         is_selected: bool,
     ) {
         self.absorb();
-        let earlier = self.insert(id, name, file_type, length);
+        let known = self.images.slot(id);
+        let (slot, earlier) = self.insert(id, known, name, file_type, length);
         if let Some(slot) = earlier.and_then(|earlier| self.images.slot(earlier)) {
             self.images.set(slot, mark::DOUBTFUL);
         }
-        if let Some(slot) = self.images.slot(id) {
+        if let Some(slot) = slot {
             self.images.clear(slot, mark::DOUBTFUL);
             self.images.set(slot, mark::SEEN);
             self.set_selected(slot, id, is_selected);
@@ -220,28 +216,31 @@ impl Planner {
         }
     }
 
-    /// Adds or renames an image. Returns the image that had exactly this name before, which is superseded now.
+    /// Adds or renames an image, whose slot is `known` if it has one. Returns its slot, and the image that had exactly this
+    /// name before, which is superseded now.
     fn insert(
         &mut self,
         id: ImageId,
+        known: Option<usize>,
         name: &str,
         file_type: FileType,
         length: u32,
-    ) -> Option<ImageId> {
-        let known = self.images.slot(id);
+    ) -> (Option<usize>, Option<ImageId>) {
         if let Some(slot) = known {
             self.set_length(slot, id, length);
             let names = &self.images.names;
             let same = names.listed(id) == Some(&*nfc(name));
             if same && names.file_type(id) == Some(file_type) && !names.is_superseded(id) {
-                return None;
+                return (known, None);
             }
             self.materialise(slot);
             self.restart_chain(slot);
         }
-        if known.is_none() && self.images.names.is_unrelated(name) {
-            self.add_image(id, name, file_type, length);
-            return None;
+        if known.is_none() {
+            if let Some(slot) = self.images.names.add_unrelated(id, name, file_type) {
+                self.init_image(slot, id, length);
+                return (Some(slot), None);
+            }
         }
         let earlier = self
             .images
@@ -270,20 +269,24 @@ impl Planner {
             Some(_) => self.images.names.add(id, name, file_type),
             None => self.add_image(id, name, file_type, length),
         }
-        earlier
+        (self.images.slot(id), earlier)
     }
 
     /// Adds an image that is not known.
     fn add_image(&mut self, id: ImageId, name: &str, file_type: FileType, length: u32) {
         self.images.names.add(id, name, file_type);
-        self.images.extend();
         if let Some(slot) = self.images.slot(id) {
-            self.images.reset(slot);
-            self.images.lengths[slot] = length;
-            // A step of the image is still in progress, though the image was not listed meanwhile.
-            if self.moving.contains_key(&id) {
-                self.images.states[slot] = State::Moving;
-            }
+            self.init_image(slot, id, length);
+        }
+    }
+
+    fn init_image(&mut self, slot: usize, id: ImageId, length: u32) {
+        self.images.extend();
+        self.images.reset(slot);
+        self.images.lengths[slot] = length;
+        // A step of the image is still in progress, though the image was not listed meanwhile.
+        if self.moving.contains_key(&id) {
+            self.images.states[slot] = State::Moving;
         }
     }
 

@@ -92,6 +92,7 @@ fn check_unique(mut entries: Vec<(u64, String)>, turn: usize, empty: &NamePlan) 
         let is_new = seen.insert(name.folded().into_owned());
         assert!(is_new, "{name} twice in {entries:?}");
         folders.extend(name.folders().map(|folder| fold_case(folder).into_owned()));
+        check_quick_answers(&first, ImageId(*id));
     }
     let both: Vec<_> = seen.intersection(&folders).collect();
     assert!(
@@ -288,6 +289,29 @@ fn names_of_removed_images_do_not_use_memory_forever() {
     );
 }
 
+/// What the plan says of an image by its slot is what it says of it by its names.
+fn check_quick_answers(plan: &NamePlan, id: ImageId) {
+    let slot = plan.slot(id).unwrap();
+    let safe = plan.safe(id).unwrap();
+    assert!(plan.is_safe_form(slot, safe.as_str()));
+    assert!(!plan.is_safe_form(slot, &format!("{safe}x")));
+    let is_only = plan.only_with_fold(&safe.folded()) == Some(id);
+    assert_eq!(plan.is_only_with_its_fold(slot), is_only, "{safe}");
+    let is_named_so = plan.name(id, FileType::Png) == safe;
+    assert_eq!(plan.has_safe_form(slot), is_named_so, "{safe}");
+}
+
+#[test]
+fn no_image_has_a_slot_that_is_free_or_too_large() {
+    let mut plan = NamePlan::new();
+    plan.add(ImageId(1), "a.png", FileType::Png);
+    plan.remove(ImageId(1));
+    for slot in [0, 1, usize::MAX] {
+        assert!(!plan.is_safe_form(slot, "a.png") && !plan.is_safe_form(slot, ""));
+        assert!(!plan.is_only_with_its_fold(slot) && !plan.has_safe_form(slot));
+    }
+}
+
 /// The names that RFC.md describes, found by comparing each image with all others.
 fn expected(images: &BTreeMap<u64, (String, bool)>) -> BTreeMap<u64, String> {
     let safe = |id: u64| FileName::new(&images[&id].0, ImageId(id), FileType::Png);
@@ -338,6 +362,16 @@ proptest! {
                     prop_assert_eq!(replaced, gone);
                     images.insert(id, (name, false));
                 }
+                3 => {
+                    match plan.add_unrelated(ImageId(id), &name, FileType::Png) {
+                        Some(slot) => {
+                            prop_assert!(!images.contains_key(&id));
+                            prop_assert_eq!(plan.slot(ImageId(id)), Some(slot));
+                        }
+                        None => plan.add(ImageId(id), &name, FileType::Png),
+                    }
+                    images.insert(id, (name, false));
+                }
                 _ => {
                     plan.add(ImageId(id), &name, FileType::Png);
                     images.insert(id, (name, false));
@@ -349,6 +383,7 @@ proptest! {
                 prop_assert_eq!(found.as_str(), name);
                 let slot = plan.slot(ImageId(id)).unwrap();
                 prop_assert_eq!(plan.at(slot), Some(ImageId(id)));
+                check_quick_answers(&plan, ImageId(id));
             }
         }
     }
