@@ -120,7 +120,7 @@ impl Follower {
             return Ok(());
         };
         for _ in 0..ATTEMPTS {
-            let before = self.catalog.state().get(key).cloned();
+            let before = self.catalog.state().get(key);
             let Some(known) = &before else {
                 return Ok(()); // The indexer finds it.
             };

@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
         self.report.listed += 1;
         self.listed.insert(self.catalog.hash(key));
         let identity = identity_of(meta);
-        let before = self.catalog.state().get(key).cloned();
+        let before = self.catalog.state().get(key);
         let is_known = before
             .as_ref()
             .is_some_and(|object| object.identity == identity);

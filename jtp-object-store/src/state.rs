@@ -1,15 +1,20 @@
 //! The state of the catalog after a number of changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use jtp_core::{Image, ImageId};
 
-use crate::format::{Change, Object, Stamp};
+use crate::format::{Block, BlockWriter, Change, Object, Stamp};
 use crate::names::listed_name;
 
-/// The records of all objects.
-#[derive(Debug, Default)]
+/// Changes since the block was made are merged into a new one when they are more than this and than a 16th of its records.
+/// Tests merge often.
+const MIN_CHANGES: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// The records of all objects: a compact block that does not change, and what was changed since.
+#[derive(Default)]
 pub(crate) struct State {
     /// The last change. The epoch is 0 if no catalog was loaded.
     pub(crate) stamp: Stamp,
@@ -17,31 +22,22 @@ pub(crate) struct State {
     pub(crate) complete: bool,
     /// Log objects since the last snapshot that is known.
     pub(crate) since_head: u64,
-    objects: BTreeMap<Arc<str>, Object>,
-    ids: HashMap<ImageId, Keys>,
-}
-
-/// The keys of the objects with the same image.
-#[derive(Debug)]
-enum Keys {
-    One(Arc<str>),
-    Many(BTreeSet<Arc<str>>),
-}
-
-impl Keys {
-    fn first(&self) -> Option<&Arc<str>> {
-        match self {
-            Keys::One(key) => Some(key),
-            Keys::Many(keys) => keys.first(),
-        }
-    }
+    block: Block,
+    /// A bit for each record of the block that was replaced or removed since. Empty if there is none.
+    stale: Vec<u64>,
+    stale_count: usize,
+    /// The records that are newer than the block.
+    newer: BTreeMap<Arc<str>, Object>,
+    /// The images of `newer`, and their keys.
+    newer_images: BTreeSet<(u64, Arc<str>)>,
 }
 
 impl State {
-    pub(crate) fn new(stamp: Stamp, complete: bool) -> State {
+    pub(crate) fn new(stamp: Stamp, complete: bool, block: Block) -> State {
         State {
             stamp,
             complete,
+            block,
             ..State::default()
         }
     }
@@ -52,86 +48,150 @@ impl State {
 
     /// The number of records.
     pub(crate) fn len(&self) -> usize {
-        self.objects.len()
+        self.block.len() - self.stale_count + self.newer.len()
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Object> {
-        self.objects.get(key)
+    pub(crate) fn get(&self, key: &str) -> Option<Object> {
+        if let Some(object) = self.newer.get(key) {
+            return Some(object.clone());
+        }
+        self.find_in_block(key).map(|(_, object)| object)
+    }
+
+    /// The record of a key in the block, if it was not replaced or removed.
+    fn find_in_block(&self, key: &str) -> Option<(usize, Object)> {
+        self.block
+            .find(key)
+            .filter(|(index, _)| !self.is_stale(*index))
     }
 
     /// All records in the order of keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Object)> {
-        self.objects.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, Object)> {
+        let mut block = self.block.iter().enumerate();
+        let mut block = std::iter::from_fn(move || {
+            let (_, record) = block.find(|(index, _)| !self.is_stale(*index))?;
+            Some(record)
+        })
+        .peekable();
+        let newer = self.newer.iter();
+        let mut newer = newer
+            .map(|(key, object)| (key.to_string(), object.clone()))
+            .peekable();
+        std::iter::from_fn(move || {
+            let is_newer = match (block.peek(), newer.peek()) {
+                (Some((one, _)), Some((other, _))) => other < one,
+                (one, _) => one.is_none(),
+            };
+            if is_newer { newer.next() } else { block.next() }
+        })
     }
 
-    /// All images.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = ImageId> {
-        self.ids.keys().copied()
+    /// All images, each once.
+    pub(crate) fn ids(&self) -> Vec<ImageId> {
+        let block = self
+            .block
+            .images()
+            .filter(|(_, index)| !self.is_stale(*index));
+        let newer = self.newer_images.iter().map(|(id, _)| ImageId(*id));
+        let mut ids: Vec<_> = block.map(|(id, _)| id).chain(newer).collect();
+        ids.sort_unstable_by_key(|id| id.0);
+        ids.dedup();
+        ids
     }
 
     pub(crate) fn has_image(&self, id: ImageId) -> bool {
-        self.ids.contains_key(&id)
+        self.first_newer(id).is_some() || self.first_in_block(id).is_some()
+    }
+
+    fn first_newer(&self, id: ImageId) -> Option<&Arc<str>> {
+        let (found, key) = self.newer_images.range((id.0, Arc::from(""))..).next()?;
+        (*found == id.0).then_some(key)
+    }
+
+    fn first_in_block(&self, id: ImageId) -> Option<usize> {
+        self.block.indices(id).find(|index| !self.is_stale(*index))
     }
 
     /// The object of an image: that with the first key.
-    pub(crate) fn source(&self, id: ImageId) -> Option<(&Arc<str>, &Object)> {
-        let key = self.ids.get(&id)?.first()?;
-        Some((key, self.objects.get(key)?))
+    pub(crate) fn source(&self, id: ImageId) -> Option<(String, Object)> {
+        let block = self
+            .first_in_block(id)
+            .and_then(|index| self.block.get(index));
+        match (block, self.first_newer(id)) {
+            (Some(record), Some(key)) if record.0.as_str() < key.as_ref() => Some(record),
+            (_, Some(key)) => Some((key.to_string(), self.newer.get(key)?.clone())),
+            (block, None) => block,
+        }
     }
 
     /// The entry of an image in the catalog.
     pub(crate) fn listed(&self, id: ImageId) -> Option<(String, Image)> {
         let (key, object) = self.source(id)?;
-        Some((listed_name(key)?, object.image()?))
+        Some((listed_name(&key)?, object.image()?))
     }
 
     /// Replaces the record of a key. Adds the images whose entries may have changed to `affected`.
     pub(crate) fn set(&mut self, change: &Change, affected: &mut Vec<ImageId>) {
         let key: Arc<str> = change.key.as_ref().into();
-        let old = match &change.object {
-            Some(object) => {
-                let old = self.objects.insert(Arc::clone(&key), object.clone());
-                if let Some(image) = object.image() {
-                    self.add(image.id, &key);
-                    affected.push(image.id);
-                }
-                old
+        let mut old = self.newer.remove(&key);
+        if let Some(image) = old.as_ref().and_then(Object::image) {
+            self.newer_images.remove(&(image.id.0, Arc::clone(&key)));
+        }
+        if let Some((index, object)) = self.find_in_block(&key) {
+            self.mark_stale(index);
+            old = Some(object);
+        }
+        if let Some(object) = &change.object {
+            if let Some(image) = object.image() {
+                self.newer_images.insert((image.id.0, Arc::clone(&key)));
+                affected.push(image.id);
             }
-            None => self.objects.remove(&key),
-        };
-        if let Some(old) = old.and_then(|old| old.image()) {
-            let new = change.object.as_ref().and_then(Object::image);
-            if new.is_none_or(|new| new.id != old.id) {
-                self.remove(old.id, &key);
-            }
-            affected.push(old.id);
+            self.newer.insert(key, object.clone());
+        }
+        affected.extend(old.and_then(|old| old.image()).map(|image| image.id));
+        let changes = self.newer.len() + self.stale_count;
+        if changes > MIN_CHANGES.max(self.block.len() / 16) {
+            self.merge();
         }
     }
 
-    fn add(&mut self, id: ImageId, key: &Arc<str>) {
-        match self.ids.get_mut(&id) {
-            None => _ = self.ids.insert(id, Keys::One(Arc::clone(key))),
-            Some(Keys::Many(keys)) => _ = keys.insert(Arc::clone(key)),
-            Some(Keys::One(one)) if one == key => {}
-            Some(keys @ Keys::One(_)) => {
-                let first = keys.first().into_iter().chain([key]);
-                *keys = Keys::Many(first.cloned().collect());
-            }
+    /// Makes one block of all records.
+    fn merge(&mut self) {
+        let mut writer = BlockWriter::default();
+        for (key, object) in self.iter() {
+            writer.push(&key, &object);
         }
+        self.block = writer.finish();
+        self.stale = Vec::new();
+        self.stale_count = 0;
+        self.newer.clear();
+        self.newer_images.clear();
     }
 
-    fn remove(&mut self, id: ImageId, key: &Arc<str>) {
-        let is_last = match self.ids.get_mut(&id) {
-            None => false,
-            Some(Keys::One(one)) => one == key,
-            Some(Keys::Many(keys)) => {
-                keys.remove(key);
-                keys.is_empty()
-            }
-        };
-        if is_last {
-            self.ids.remove(&id);
+    fn is_stale(&self, index: usize) -> bool {
+        self.stale
+            .get(index / 64)
+            .is_some_and(|bits| bits >> (index % 64) & 1 == 1)
+    }
+
+    fn mark_stale(&mut self, index: usize) {
+        if self.stale.is_empty() {
+            self.stale.resize(self.block.len().div_ceil(64), 0);
         }
+        if let Some(bits) = self.stale.get_mut(index / 64) {
+            *bits |= 1 << (index % 64);
+            self.stale_count += 1;
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("stamp", &self.stamp)
+            .field("complete", &self.complete)
+            .field("objects", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

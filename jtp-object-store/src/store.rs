@@ -147,12 +147,12 @@ impl ObjectImages {
         let state = self.catalog.state();
         let (key, object) = state.source(id).ok_or(StoreError::Gone(id))?;
         let image = object.image().ok_or(StoreError::Gone(id))?;
-        let path = self.catalog.bucket().path(key);
+        let path = self.catalog.bucket().path(&key);
         Ok(Located {
             image: Image::new(id, Flags::new(image.flags.file_type(), false), image.length),
             path: path.ok_or(StoreError::Gone(id))?,
-            key: key.as_ref().into(),
-            identity: object.identity.clone(),
+            key: key.into(),
+            identity: object.identity,
             catalog: Arc::clone(&self.catalog),
             corrections: Arc::clone(&self.corrections),
             reads: Arc::clone(&self.reads),

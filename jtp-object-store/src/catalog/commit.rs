@@ -46,8 +46,7 @@ impl SharedCatalog {
             let (next, record) = {
                 let state = self.state();
                 let is_due = |proposal: &Proposal| {
-                    proposal.before != proposal.after
-                        && state.get(&proposal.key) == proposal.before.as_ref()
+                    proposal.before != proposal.after && state.get(&proposal.key) == proposal.before
                 };
                 proposals.retain(is_due);
                 let is_news = complete && !state.complete;

@@ -93,7 +93,7 @@ impl SharedCatalog {
         };
         let mut writer = PartWriter::new(stamp);
         for (key, object) in state.iter() {
-            writer.push(key, object);
+            writer.push(&key, &object);
             if writer.len() >= PART_LEN {
                 finish(std::mem::replace(&mut writer, PartWriter::new(stamp)));
             }

@@ -7,7 +7,9 @@ use super::heads::Verdict;
 use super::{SharedCatalog, apply_to};
 use crate::bucket::damaged;
 use crate::error::Error;
-use crate::format::{Change, FormatError, Head, Kind, LogRecord, PartRef, Stamp, decode_part};
+use crate::format::{
+    Block, BlockWriter, FormatError, Head, Kind, LogRecord, PartRef, Stamp, decode_part,
+};
 use crate::state::State;
 
 /// Parts of a snapshot, or log objects, that are read at once.
@@ -58,28 +60,27 @@ impl SharedCatalog {
         let Some((stamp, head)) = self.read_head(seq).await? else {
             return Ok(None);
         };
-        let mut state = State::new(stamp, head.complete);
+        if head.objects > Block::MAX_LEN {
+            let path = self.head_path(seq);
+            return Err(damaged(&path)(FormatError::Field("number of objects")));
+        }
+        let mut writer = BlockWriter::default();
         let parts = head.parts.clone();
         let mut reads = stream::iter(parts)
             .map(|part| self.read_part(stamp, part))
             .buffered(AT_ONCE);
         let mut last_key = None;
-        let mut ids = Vec::new();
         while let Some(read) = reads.next().await {
             let Some((path, bytes)) = read? else {
                 return Ok(None);
             };
-            let take = |key: &str, object| {
-                let object = Some(object);
-                let key = key.into();
-                state.set(&Change { key, object }, &mut ids);
-                ids.clear();
-            };
+            let take = |key: &str, object| writer.push(key, &object);
             let part = decode_part(&bytes, Some(&mut last_key), take).map_err(damaged(&path))?;
             if part != stamp {
                 return Err(damaged(&path)(FormatError::Sequence));
             }
         }
+        let state = State::new(stamp, head.complete, writer.finish());
         if !is_length(state.len(), &head) {
             let path = self.head_path(seq);
             return Err(damaged(&path)(FormatError::Field("number of objects")));

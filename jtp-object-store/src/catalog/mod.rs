@@ -103,7 +103,7 @@ impl SharedCatalog {
             return false;
         }
         let affected = apply_to(&mut state, stamp, record);
-        self.touch(record.changes.iter().map(|change| &*change.key));
+        self.touch(record.changes.iter().map(|change| &change.key));
         // While the state is locked, so that two records are published in their order.
         self.live.edit(|writer| {
             for id in affected {
@@ -126,13 +126,15 @@ impl SharedCatalog {
         }
         let is_first = !state.is_loaded();
         let old = std::mem::replace(&mut *state, new);
-        self.touch(state.iter().chain(old.iter()).map(|(key, _)| key.as_ref()));
+        self.touch(state.iter().chain(old.iter()).map(|(key, _)| key));
         self.live.edit(|writer| {
             if is_first {
                 writer.set_history(0); // No one watches yet.
             }
-            for id in old.ids().filter(|id| !state.has_image(*id)) {
-                writer.remove(id);
+            for id in old.ids() {
+                if !state.has_image(id) {
+                    writer.remove(id);
+                }
             }
             for id in state.ids() {
                 publish(&state, id, writer);
@@ -149,9 +151,9 @@ impl SharedCatalog {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn touch<'a>(&self, keys: impl Iterator<Item = &'a str>) {
+    fn touch(&self, keys: impl Iterator<Item = impl AsRef<str>>) {
         if let Some(touched) = &mut *self.touched() {
-            touched.extend(keys.map(|key| self.hash(key)));
+            touched.extend(keys.map(|key| self.hash(key.as_ref())));
         }
     }
 
@@ -178,7 +180,7 @@ impl SharedCatalog {
         state
             .iter()
             .filter(|(key, _)| is_unlisted(key))
-            .map(|(key, object)| (key.as_ref().into(), object.clone()))
+            .map(|(key, object)| (key.into(), object))
             .collect()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Decoding reads each byte once, allocates no more than the input can fill, and never panics.
 
+mod block;
 mod head;
 mod lease;
 mod log;
@@ -11,6 +12,7 @@ mod reader;
 
 use jtp_core::ImageId;
 
+pub(crate) use block::{Block, BlockWriter};
 pub(crate) use head::{Head, PartRef};
 pub(crate) use lease::LeaseState;
 pub(crate) use log::{Change, LogRecord, MAX_CHANGES};

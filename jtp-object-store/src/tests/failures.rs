@@ -283,7 +283,7 @@ fn a_writer_that_continues_after_its_log_was_deleted_changes_nothing() {
     }
     world.kill(3);
     // The name of the next log object is free: the one of that name was deleted.
-    let before = late.shared().state().get("0.gif").cloned();
+    let before = late.shared().state().get("0.gif");
     let proposal = Proposal {
         key: "0.gif".into(),
         before,
@@ -336,7 +336,7 @@ fn a_writer_whose_next_number_is_taken_in_a_replaced_catalog_begins_a_new_one() 
 
     let proposal = Proposal {
         key: "0.gif".into(),
-        before: images.shared().state().get("0.gif").cloned(),
+        before: images.shared().state().get("0.gif"),
         after: None,
     };
     let writer = Arc::clone(&images);
@@ -354,7 +354,7 @@ fn more_changes_than_a_log_object_holds_are_in_several() {
     let mut world = with_images(13, 1);
     let images = world.open();
     world.index(&images);
-    let object = images.shared().state().get("0.gif").cloned();
+    let object = images.shared().state().get("0.gif");
     let change = |n: usize, before: &Option<Object>, after: &Option<Object>| Proposal {
         key: format!("copy{n}.gif").into(),
         before: before.clone(),
