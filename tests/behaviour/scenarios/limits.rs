@@ -7,7 +7,8 @@ use crate::suite::script::{Script, png};
 
 crate::suite::each_pair! {
     more_ids_than_allowed, as_many_ids_as_allowed, more_requests_than_allowed, refused_by_the_application,
-    refused_request_is_retried, a_catalog_of_too_many_entries, a_catalog_of_too_many_bytes,
+    refused_request_is_retried, a_catalog_of_as_many_entries_as_allowed, a_catalog_of_too_many_entries,
+    a_catalog_of_too_many_bytes,
 }
 
 fn album() -> Script {
@@ -74,6 +75,18 @@ fn refused_request_is_retried() -> Script {
         .batch(["a.png"])
         .expect_log("2: request BATCH (1) keep-alive")
         .expect_log("the server reports ServerError: not now")
+}
+
+/// R3
+fn a_catalog_of_as_many_entries_as_allowed() -> Script {
+    album()
+        .setup(|setup| {
+            setup.catalog_limits = Some((3, 1 << 20));
+            setup.connects = true;
+        })
+        .list()
+        .get(["a.png"])
+        .expect_log("1: request GET_BY_ID (1) keep-alive")
 }
 
 /// R3
