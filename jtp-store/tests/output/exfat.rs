@@ -53,7 +53,11 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = run(&["umount", self.path().to_str().unwrap()]);
+        let path = self.path();
+        if run(&["umount", path.to_str().unwrap()]).is_none() {
+            // A file may still be open, or the test has failed.
+            let _ = run(&["umount", "-l", path.to_str().unwrap()]);
+        }
         if let Some(device) = self.device.take() {
             let _ = run(&["losetup", "-d", &device]);
         }
