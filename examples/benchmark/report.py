@@ -250,7 +250,7 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
         f"- Date: {when}. Medians of up to {rounds} timed rounds, after an untimed round that sampled memory and compared every byte of the copy. The programs take turns within a round. Programs that took over 20 s were timed once.\n",
         f"- Programs: {programs or 'none'}.\n",
         "- JTP's client hashes every image and creates each file atomically, by rename. So do rsync and rclone; curl, tar and the raw copy do not. Servers run before the timing starts; by then JTP's server has read the folder (see “first start”) and compressed the BMPs.\n",
-        "- JTP's client writes its index at the end of a `--batch`. The `--batch` in “nothing changed” is the first one after the fetch and reads the whole folder; later ones do not.\n",
+        "- The `--batch` in “nothing changed” is the first one after the fetch. It reads no image: the fetch has written the client's index.\n",
         "- curl is given a list of URLs, which the other programs do not need, and sends `If-Modified-Since` for each file. tar writes directly to the connection.\n",
         "- Memory: the peak of all processes of a side, shared pages counted once. On the wire: IP packets with headers, both directions.\n",
     ]
