@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use jtp_core::ImageId;
 
-use super::{Object, Reader, put_len};
+use super::{Object, Reader, put_key};
 
 /// Each key at such an index is whole; the others share leading bytes with the key before.
 const GROUP: usize = 16;
@@ -144,18 +144,12 @@ impl BlockWriter {
             self.groups.push(self.bytes.len());
             self.last_key.clear();
         }
-        let pairs = key.bytes().zip(self.last_key.bytes());
-        let shared = pairs.take_while(|(one, other)| one == other).count();
-        let rest = key.as_bytes().get(shared..).unwrap_or_default();
-        put_len(shared, &mut self.bytes);
-        put_len(rest.len(), &mut self.bytes);
-        self.bytes.extend_from_slice(rest);
+        put_key(key, &mut self.last_key, &mut self.bytes);
         object.encode(&mut self.bytes);
         if let Some(image) = object.image() {
             let index = u32::try_from(self.len).unwrap_or(u32::MAX);
             self.images.push((image.id, index));
         }
-        key.clone_into(&mut self.last_key);
         self.len += 1;
     }
 

@@ -150,6 +150,17 @@ fn put_len(len: usize, out: &mut Vec<u8>) {
     put_varint(u64::try_from(len).unwrap_or(u64::MAX), out);
 }
 
+/// Appends a key without the leading bytes that it shares with the key before it, which it replaces.
+fn put_key(key: &str, before: &mut String, out: &mut Vec<u8>) {
+    let pairs = key.bytes().zip(before.bytes());
+    let shared = pairs.take_while(|(one, other)| one == other).count();
+    let rest = key.as_bytes().get(shared..).unwrap_or_default();
+    put_len(shared, out);
+    put_len(rest.len(), out);
+    out.extend_from_slice(rest);
+    key.clone_into(before);
+}
+
 /// Decodes bytes as each kind of object and checks that what is accepted is encoded again to an equal object: for the
 /// fuzz target.
 #[doc(hidden)]

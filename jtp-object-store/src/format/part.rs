@@ -2,7 +2,8 @@
 
 use super::object::MIN_OBJECT_LEN;
 use super::{
-    CHECKSUM_LEN, FormatError, Kind, MAX_KEY_LEN, Object, Stamp, begin, open, put_len, seal,
+    CHECKSUM_LEN, FormatError, Kind, MAX_KEY_LEN, Object, Stamp, begin, open, put_key, put_len,
+    seal,
 };
 
 /// Writes a part.
@@ -25,14 +26,8 @@ impl PartWriter {
 
     /// Appends a record. Keys ascend.
     pub(crate) fn push(&mut self, key: &str, object: &Object) {
-        let pairs = key.bytes().zip(self.last_key.bytes());
-        let shared = pairs.take_while(|(one, other)| one == other).count();
-        let rest = key.as_bytes().get(shared..).unwrap_or_default();
-        put_len(shared, &mut self.entries);
-        put_len(rest.len(), &mut self.entries);
-        self.entries.extend_from_slice(rest);
+        put_key(key, &mut self.last_key, &mut self.entries);
         object.encode(&mut self.entries);
-        key.clone_into(&mut self.last_key);
         self.count += 1;
     }
 
