@@ -3,49 +3,19 @@
 //! `JTP_IMAGES=1000000 cargo test --release -p jtp-object-store --test bytes_per_image -- --nocapture` prints the figures
 //! for a million images.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/support/allocations.rs"]
+mod allocations;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use allocations::{LIVE, PEAK};
 use jtp_driver::store::{BoxFuture, ImageStore};
 use jtp_object_store::object_store::memory::InMemory;
 use jtp_object_store::object_store::path::Path;
 use jtp_object_store::object_store::{ObjectStore, ObjectStoreExt};
 use jtp_object_store::{Bucket, Clock, IndexerConfig, ObjectImages, StoreConfig};
-
-/// Counts the bytes that are allocated, and their maximum.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: each call is forwarded to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this function.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this function.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let now = LIVE.fetch_add(size, Ordering::Relaxed) + size - layout.size();
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this function.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[derive(Debug)]
 struct SmolClock;
