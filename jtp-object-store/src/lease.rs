@@ -185,6 +185,11 @@ impl Lease {
                     has_failed = false;
                 }
                 Ok(Put::Refused) => return,
+                // No one can take the lease without an update, either.
+                Err(error) if error.is_unsupported() => {
+                    tracing::debug!(%error, "the backend has no conditional updates: each server indexes");
+                    break;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot renew the lease");
                     has_failed = true;

@@ -394,6 +394,20 @@ fn without_conditional_updates_each_server_indexes() {
 }
 
 #[test]
+fn without_conditional_updates_a_server_lists_the_bucket_as_often_as_with_them() {
+    let lists = |has_no_updates| {
+        let mut world = with_images(9, 3);
+        world.store.shared().faults.has_no_updates = has_no_updates;
+        world.start(0, Some(config().with_rescan(Duration::from_secs(3600))));
+        world.run(2);
+        let before = world.store.requests("list");
+        world.run(60);
+        world.store.requests("list") - before
+    };
+    assert_eq!(lists(true), lists(false));
+}
+
+#[test]
 fn an_object_that_another_server_adds_during_a_pass_is_not_removed_at_its_end() {
     for seed in 0..10 {
         let mut world = with_images(seed, 5);
