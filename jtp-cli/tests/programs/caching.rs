@@ -75,11 +75,7 @@ fn servers_share_a_cache_folder() {
     .into_iter()
     .collect();
     for server in &servers {
-        wait_until("the image is listed as compressed", || {
-            let listed = dir.fetch(server, &["--list"]).out;
-            let bmp = listed.lines().find(|line| line.ends_with(".bmp")).unwrap();
-            !bmp.contains("200002")
-        });
+        dir.wait_for_compressed_bmp(server);
         assert_eq!(dir.fetch(server, &["--out", "out"]).code, Some(0));
     }
     let compressed = files_in(&dir.path("cache/jtp/forms"));

@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory};
 use jtp_cli::client_args::ClientArgs;
 use jtp_cli::server_args::ServerArgs;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, random_image, wait_until};
+use crate::support::{CLIENT, Process, SERVER, TestDir, random_image};
 
 /// The program, the option as the test passes it, and the file and the function of the test. `tests/` are the tests of
 /// the whole workspace, which run the same programs.
@@ -259,10 +259,7 @@ fn cache_size_0_writes_no_compressed_images() {
     for (size, files) in [("0", 0), ("1MiB", 1)] {
         let cache = format!("cache-{size}");
         let server = dir.serve(&["--no-tls", "--cache-size", size, "--cache-dir", &cache]);
-        wait_until("the image is listed as compressed", || {
-            let listed = dir.fetch(&server, &["--list", "--include", "*.bmp"]).out;
-            !listed.contains("200002")
-        });
+        dir.wait_for_compressed_bmp(&server);
         dir.fetch(&server, &["--out", size]).assert_no_error();
         assert_eq!(dir.files(size), dir.files("images"));
         let forms = dir.names(&format!("{cache}/forms"));

@@ -38,6 +38,14 @@ impl TestDir {
         dir
     }
 
+    /// Waits until the server lists the BMP of [`TestDir::with_images`] as compressed. At first it is listed uncompressed.
+    pub(crate) fn wait_for_compressed_bmp(&self, server: &Process) {
+        wait_until("the image is listed as compressed", || {
+            let listed = self.fetch(server, &["--list", "--include", "*.bmp"]).out;
+            listed.contains(".bmp") && !listed.contains("200002")
+        });
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -66,6 +74,8 @@ impl TestDir {
             .current_dir(self.0.path())
             .stdin(Stdio::null());
         command.env_remove("RUST_LOG").env_remove("SSL_CERT_FILE");
+        // Cargo sets it for tests, and the loader looks for each library in some 25 places then.
+        command.env_remove("LD_LIBRARY_PATH");
         // Isolates the tests from the user's cache folder.
         command.env("XDG_CACHE_HOME", self.path("cache"));
         command

@@ -45,6 +45,7 @@ fn names(values: &[Value]) -> Vec<&str> {
 fn list_has_an_object_for_each_image_in_the_order_of_sort() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-tls"]);
+    dir.wait_for_compressed_bmp(&server);
     let output = dir.fetch(
         &server,
         &["--list", "--json", "--sort", "size", "--exclude", "b*"],
