@@ -3,5 +3,6 @@
 mod executor;
 mod failures;
 mod functions;
+mod lease;
 mod schedules;
 mod world;
