@@ -10,6 +10,7 @@ use jtp_object_store::{
 use jtp_tokio::{ShutdownSignal, Tokio};
 use tokio::task::JoinHandle;
 
+use crate::cache;
 use crate::escape::escaped;
 use crate::exit::{Failure, error_chain};
 use crate::server_args::ServerArgs;
@@ -64,7 +65,11 @@ pub(super) async fn open(
     location: &Location,
     shutdown: &ShutdownSignal,
 ) -> Result<(Arc<ObjectImages>, JoinHandle<()>), Failure> {
-    let opened = ObjectImages::open(connect(location)?, StoreConfig::default()).await;
+    let mut bucket = connect(location)?;
+    if let Some(cache) = cache::of_object_store(args) {
+        bucket = bucket.with_cache(cache);
+    }
+    let opened = ObjectImages::open(bucket, StoreConfig::default()).await;
     let images = opened.map_err(|error| failure(location, &error))?;
     tokio::spawn(Arc::clone(&images).follow());
     let indexer = images.indexer(config(args));
