@@ -155,7 +155,7 @@ impl Schedule {
         ));
         match action {
             0..5 => self.mutate(),
-            5 if self.rng.chance(50) => self.end(process),
+            5 if self.rng.percent(50) => self.end(process),
             5 => self.world.kill(process),
             6 if !self.world.images.contains_key(&process) => self.start(process),
             7 => self.world.executor.pause(process),
