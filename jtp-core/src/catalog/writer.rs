@@ -188,6 +188,11 @@ impl CatalogWriter {
     /// The number of events of this publication, and their frames. // N1
     fn take_events(&mut self) -> (u64, Vec<u8>) {
         let mut added = core::mem::take(&mut self.inserted);
+        let all = u64::try_from(self.len()).unwrap_or(u64::MAX);
+        if self.published.is_empty() && !self.history.keeps(all) {
+            // All images are new, and nobody asks in which order they were added.
+            return (all, Vec::new());
+        }
         added.retain(|id| !self.published.contains(*id) && self.contents.index.slot(*id).is_some());
         // Each ID once, in the order of first insertion.
         let mut order: Vec<u32> = (0..u32::try_from(added.len()).unwrap_or(u32::MAX)).collect();
