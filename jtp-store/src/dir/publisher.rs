@@ -1,5 +1,6 @@
 //! Publishes the changes of the index as snapshots of the catalog.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,15 +58,16 @@ impl Publisher {
     fn publish(&mut self) {
         self.unpublished_since = None;
         let dirty = self.index.write().take_dirty();
-        let dirty = dirty.into_ids(); // Sorts them, without the lock.
         if dirty.is_empty() {
             return;
         }
         // The index has each image before a snapshot lists it, so that it can be opened.
         let index = self.index.read();
+        let mut path = OsString::new();
         self.live.edit(|writer| {
+            // An image that changed several times is the same each time.
             for id in &dirty {
-                match index.listing(*id) {
+                match index.listing(*id, &mut path) {
                     Some((listed, image)) => {
                         if let Err(e) = writer.insert(&listed, image) {
                             self.index.log().not_published(&listed, &e);
