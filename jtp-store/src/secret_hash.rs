@@ -4,9 +4,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 
 use foldhash::SharedSeed;
-use foldhash::fast::{FoldHasher, SeedableRandomState};
+use foldhash::quality::{FoldHasher, SeedableRandomState};
 
-/// Hashes with random keys from the system: who does not know the keys cannot choose values whose hashes are equal.
+/// Hashes with random keys from the system: who does not know the keys cannot choose values whose hashes are equal. Not
+/// foldhash's fast variant: hashes of numbers that differ in their upper bits alone have few values in their lower bits.
 #[derive(Debug, Clone)]
 pub(crate) struct SecretHash(SeedableRandomState);
 

@@ -142,6 +142,34 @@ impl Index {
         }
     }
 
+    /// Takes all images of an empty index at once. `false` if an ID is there twice; then the index stays empty.
+    pub(super) fn fill(&mut self, slots: Vec<(ImageId, u32)>) -> bool {
+        let records = slots.into_iter();
+        let mut records: Vec<Record> = records
+            .map(|(id, slot)| Record::new(self.key(id), slot))
+            .collect();
+        records.sort_unstable_by_key(Record::key);
+        let is_twice = |pair: &[Record]| matches!(pair, [a, b] if a.key() == b.key());
+        if records.windows(2).any(is_twice) {
+            return false;
+        }
+        self.len = records.len();
+        self.bits = 0;
+        while self.len > SHARD_LEN << self.bits {
+            self.bits += 1;
+        }
+        let mut rest = records.as_slice();
+        self.shards = (0..1usize << self.bits)
+            .map(|shard| {
+                let end = rest.partition_point(|record| self.shard_of(record.key()) <= shard);
+                let (records, later) = rest.split_at(end);
+                rest = later;
+                Arc::new(records.to_vec())
+            })
+            .collect();
+        true
+    }
+
     pub(super) fn remove(&mut self, id: ImageId) {
         if let Some((shard, Ok(at))) = self.find(id) {
             if let Some(shard) = self.shards.get_mut(shard) {

@@ -37,9 +37,10 @@ impl FolderPaths {
         self.by_path.find(hash, is_match).copied()
     }
 
-    /// Adds a file to a folder. Returns the folder's number; `None` if there is no room.
-    pub(super) fn enter(&mut self, path: &[u8]) -> Option<u32> {
-        let number = match self.number(path) {
+    /// Adds a file to a folder, of which `number` is the number if it has one. Returns the folder's number; `None` if
+    /// there is no room.
+    pub(super) fn enter(&mut self, path: &[u8], number: Option<u32>) -> Option<u32> {
+        let number = match number {
             Some(number) => number,
             None => self.add(path)?,
         };
@@ -113,23 +114,22 @@ mod tests {
     #[test]
     fn a_folder_keeps_its_number_until_its_last_file_is_removed() {
         let mut folders = FolderPaths::default();
-        let root = folders.enter(b"").unwrap();
-        let album = folders.enter(b"2024/album").unwrap();
-        assert_eq!(folders.enter(b"2024/album"), Some(album));
+        let enter = |folders: &mut FolderPaths, path: &[u8]| {
+            let number = folders.number(path);
+            folders.enter(path, number).unwrap()
+        };
+        let root = enter(&mut folders, b"");
+        let album = enter(&mut folders, b"2024/album");
+        assert_eq!(enter(&mut folders, b"2024/album"), album);
         assert_ne!(root, album);
-        assert_eq!(
-            (folders.path(root), folders.path(album)),
-            (&b""[..], &b"2024/album"[..])
-        );
+        assert_eq!(folders.path(root), b"");
+        assert_eq!(folders.path(album), b"2024/album");
         folders.leave(album);
         assert_eq!(folders.number(b"2024/album"), Some(album));
         folders.leave(album);
         assert_eq!(folders.number(b"2024/album"), None);
-        assert_eq!(
-            folders.enter(b"other"),
-            Some(album),
-            "the number is used again"
-        );
+        let other = enter(&mut folders, b"other");
+        assert_eq!(other, album, "the number is used again");
         assert_eq!(folders.number(b"other"), Some(album));
         assert_eq!(folders.number(b""), Some(root));
     }

@@ -39,6 +39,8 @@ pub(super) struct Index {
     shared_ids: HashMap<ImageId, Holders>,
     variants: HashMap<ImageId, VariantState>,
     dirty: Vec<ImageId>,
+    /// The files that became holders by [`Index::claim_recorded`], in the order of names.
+    claimed: Vec<Slot>,
     /// Images to be compressed, in order.
     queue: VecDeque<ImageId>,
     /// The bytes of all variants in memory.
@@ -168,18 +170,16 @@ impl Index {
             .filter(|slot| !self.table.is_holder(*slot))
             .collect();
         let mut slots = sort_by_name(&self.table, slots, self.naming);
-        // Also the order of the first publication: then each image follows the last one of the catalog.
-        self.dirty.reserve_exact(slots.len());
+        self.claimed.reserve_exact(slots.len());
         slots.retain(|slot| {
             let Some(record) = self.table.record(*slot) else {
                 return false;
             };
-            if self.table.first(record.id).is_some() {
+            if !self.table.hold_unless_held(*slot) {
                 return true;
             }
-            self.table.hold(*slot, true);
             self.queue_compression(*slot, &record);
-            self.dirty.push(record.id);
+            self.claimed.push(*slot);
             false
         });
         slots.shrink_to_fit();
@@ -288,8 +288,14 @@ impl Index {
 
     /// The catalog entry of an image: name, flags and length. `buffer`: for the path. // S6
     pub(super) fn listing(&self, id: ImageId, buffer: &mut OsString) -> Option<(String, Image)> {
-        let slot = self.table.first(id)?;
-        let record = self.table.record(slot)?;
+        self.listing_at(self.table.first(id)?, buffer)
+    }
+
+    /// The same for the file that holds the ID. `None` if it holds none.
+    pub(super) fn listing_at(&self, slot: Slot, buffer: &mut OsString) -> Option<(String, Image)> {
+        let record = self.table.record(slot);
+        let record = record.filter(|_| self.table.is_holder(slot))?;
+        let id = record.id;
         let path = self.table.path_in(slot, buffer);
         let file_type = select::file_type(record.sniffed, path);
         let variant = self.variant(id, file_type, &record);
@@ -335,6 +341,12 @@ impl Index {
             _ => None,
         };
         Some((record.fingerprint, variant))
+    }
+
+    /// The files that became holders of their IDs by [`Index::claim_recorded`], in the order of names. Files that changed
+    /// since are also in [`Index::take_dirty`].
+    pub(super) fn take_claimed(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.claimed)
     }
 
     pub(super) fn is_dirty(&self) -> bool {

@@ -34,6 +34,14 @@ pub(super) struct InitialScan<'a> {
     pub(super) stop: &'a AtomicBool,
 }
 
+/// What a thread of the scan uses again for each file.
+#[derive(Default)]
+struct Buffers {
+    path: OsString,
+    /// Where the known contents of the next file probably are.
+    near: usize,
+}
+
 struct Progress<'a> {
     walk: Mutex<Walk<'a>>,
     found: Mutex<Found>,
@@ -110,7 +118,7 @@ impl InitialScan<'_> {
 
     fn work(&self, progress: &Progress<'_>) {
         let naming = self.index.read().naming();
-        let mut path = OsString::new();
+        let mut buffers = Buffers::default();
         loop {
             let next = {
                 let walk = progress.walk.lock();
@@ -118,7 +126,7 @@ impl InitialScan<'_> {
             };
             match next {
                 Ok(Some(batch)) if !self.stop.load(Ordering::Relaxed) => {
-                    self.take(&batch, progress, naming, &mut path);
+                    self.take(&batch, progress, naming, &mut buffers);
                 }
                 Ok(_) => return,
                 Err(e) => {
@@ -130,19 +138,20 @@ impl InitialScan<'_> {
         }
     }
 
-    /// Records the files of a batch. `buffer`: for paths.
+    /// Records the files of a batch.
     fn take(
         &self,
         batch: &Batch<'_>,
         progress: &Progress<'_>,
         naming: Naming,
-        buffer: &mut OsString,
+        buffers: &mut Buffers,
     ) {
         let (mut to_read, mut known) = (Vec::new(), Vec::new());
         let (mut links, mut non_images) = (Vec::new(), Vec::new());
         let mut left_out = LeftOut::default();
+        let earlier = self.known.read();
         for entry in batch.entries() {
-            let path = entry.path(buffer);
+            let path = entry.path(&mut buffers.path);
             if !is_candidate(self.selection, entry, path, &mut left_out) {
                 continue;
             }
@@ -152,7 +161,8 @@ impl InitialScan<'_> {
             };
             let (print, is_linked) = print.unzip();
             let found = print.and_then(|print| {
-                let contents = self.known_contents(&print, progress.now)?;
+                let contents = earlier.get_near(&print, &mut buffers.near)?;
+                is_usable(&print, contents, progress.now).then_some(())?;
                 Some((print, contents, shows_type(entry, contents)?))
             });
             match found {
@@ -165,10 +175,11 @@ impl InitialScan<'_> {
                 _ => to_read.push(Name::from(path)),
             }
         }
+        drop(earlier);
         let mut index = self.index.write();
         let mut recorded = 0;
         for (entry, record) in known {
-            let path = entry.path(buffer);
+            let path = entry.path(&mut buffers.path);
             if index.record(path, &record) {
                 self.index.log().listed(path);
                 recorded += 1;
@@ -189,12 +200,12 @@ impl InitialScan<'_> {
             self.left_out.non_images().merge(&non_images);
         }
     }
+}
 
-    fn known_contents(&self, print: &Fingerprint, now: SystemTime) -> Option<Contents> {
-        let contents = self.known.get(print).filter(|_| print.is_settled(now))?;
-        let is_listable = u32::try_from(print.size).is_ok() || contents == Contents::NOT_AN_IMAGE; // S14
-        is_listable.then_some(contents)
-    }
+/// Whether the contents of a fingerprint are certain to be those of the file, and can be listed.
+fn is_usable(print: &Fingerprint, contents: Contents, now: SystemTime) -> bool {
+    let is_listable = u32::try_from(print.size).is_ok() || contents == Contents::NOT_AN_IMAGE; // S14
+    is_listable && print.is_settled(now)
 }
 
 /// Whether a file of known contents is an image under its name; `None` if it has to be looked at.

@@ -79,7 +79,10 @@ impl Table {
 
     pub(super) fn slot(&self, path: &OsStr) -> Option<Slot> {
         let (folder, name) = split(to_bytes(path));
-        let key = (self.folders.number(folder)?, name);
+        self.find((self.folders.number(folder)?, name))
+    }
+
+    fn find(&self, key: (u32, &[u8])) -> Option<Slot> {
         let is_match = |slot: &Slot| self.files.name(*slot) == key;
         self.by_name.find(name_hash(&self.hash, key), is_match)
     }
@@ -108,12 +111,13 @@ impl Table {
 
     /// Adds a file or replaces its record; the ID of a holder must not change. `None` if the table is full.
     pub(super) fn put(&mut self, path: &OsStr, record: &FileRecord) -> Option<Slot> {
-        if let Some(slot) = self.slot(path) {
+        let (folder, name) = split(to_bytes(path));
+        let number = self.folders.number(folder);
+        if let Some(slot) = number.and_then(|number| self.find((number, name))) {
             self.files.update(slot, record)?;
             return Some(slot);
         }
-        let (folder, name) = split(to_bytes(path));
-        let folder = self.folders.enter(folder)?;
+        let folder = self.folders.enter(folder, number)?;
         let Some(slot) = self.files.add(folder, name, record) else {
             self.folders.leave(folder);
             return None;
@@ -143,6 +147,23 @@ impl Table {
     pub(super) fn first(&self, id: ImageId) -> Option<Slot> {
         let is_match = |slot: &Slot| self.files.id(*slot) == Some(id);
         self.by_id.find(self.hash.of_number(id.0), is_match)
+    }
+
+    /// Makes a file the first holder of its ID, unless another file is one; `true` if it is one now.
+    pub(super) fn hold_unless_held(&mut self, slot: Slot) -> bool {
+        let Some(id) = self.files.id(slot) else {
+            return false;
+        };
+        let (records, hash) = (&self.files, &self.hash);
+        let of_id = hash.of_number(id.0);
+        let is_match = |slot: &Slot| records.id(*slot) == Some(id);
+        if self.by_id.find(of_id, is_match).is_some() {
+            return false;
+        }
+        self.by_id
+            .insert(of_id, slot, |slot| id_hash(records, hash, *slot));
+        self.files.set_holder(slot);
+        true
     }
 
     /// Makes a file a holder of its ID, and the first one if `first` is set.
