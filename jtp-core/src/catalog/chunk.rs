@@ -154,10 +154,11 @@ impl Chunk {
         Ok(())
     }
 
-    /// Returns memory that is reserved and not used.
-    pub(super) fn shrink_to_fit(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.starts.shrink_to_fit();
+    /// Becomes an empty chunk, and keeps its buffers.
+    pub(super) fn restart(&mut self, slot: usize) {
+        self.slot = slot;
+        self.bytes.clear();
+        self.starts.clear();
     }
 
     pub(super) fn remove(&mut self, index: usize) {
@@ -198,7 +199,8 @@ impl Chunk {
             chunk.bytes.extend_from_slice(bytes);
         }
         // Chunks live long and there are thousands: no unused capacity.
-        chunk.shrink_to_fit();
+        chunk.starts.shrink_to_fit();
+        chunk.bytes.shrink_to_fit();
         Some((chunk, removed))
     }
 

@@ -41,6 +41,9 @@ pub struct CatalogWriter {
     changed: bool,
 }
 
+/// The most images for which memory is reserved before they are there.
+const MAX_RESERVED: usize = 1 << 20;
+
 impl CatalogWriter {
     /// The number of events that the history keeps by default. // N2
     pub const HISTORY: u64 = 1_000_000;
@@ -138,19 +141,25 @@ impl CatalogWriter {
         images: impl IntoIterator<Item = (N, Image)>,
         mut refused: impl FnMut(&str, CatalogError),
     ) {
-        let mut bulk = self.is_empty().then(Bulk::default);
+        let images = images.into_iter();
+        // An upper bound may be far too high.
+        let expected = images.size_hint().1.unwrap_or(0).min(MAX_RESERVED);
+        let mut bulk = self.is_empty().then(|| Bulk::new(expected));
         for (name, image) in images {
             let name = name.as_ref();
             if let Some(begun) = &mut bulk {
                 let normal = nfc(name);
                 match valid_entry(&normal, image) {
                     Ok(new) if begun.push(&new) => continue,
-                    Ok(_) => self.take_bulk(bulk.take().unwrap_or_default()),
+                    Ok(_) => {}
                     Err(error) => {
                         refused(name, error);
                         continue;
                     }
                 }
+            }
+            if let Some(begun) = bulk.take() {
+                self.take_bulk(begun);
             }
             if let Err(error) = self.insert(name, image) {
                 refused(name, error);
@@ -162,14 +171,19 @@ impl CatalogWriter {
     }
 
     fn take_bulk(&mut self, bulk: Bulk) {
-        let ids: Vec<ImageId> = bulk.ids().collect();
+        if bulk.len() == 0 {
+            return;
+        }
         match bulk.finish() {
-            Ok(_) if ids.is_empty() => {}
             Ok(contents) => {
                 self.contents = contents;
                 self.free = Vec::new();
-                self.inserted.extend(ids);
                 self.changed = true;
+                let all = u64::try_from(self.len()).unwrap_or(u64::MAX);
+                if !self.published.is_empty() || self.history.keeps(all) {
+                    let ids = self.contents.spine.iter().flat_map(|chunk| chunk.ids());
+                    self.inserted.extend(ids);
+                }
             }
             Err(chunks) => {
                 for entry in chunks.iter().flat_map(Chunk::entries) {
@@ -245,9 +259,15 @@ impl CatalogWriter {
     fn take_events(&mut self) -> (u64, Vec<u8>) {
         let mut added = core::mem::take(&mut self.inserted);
         let all = u64::try_from(self.len()).unwrap_or(u64::MAX);
-        if self.published.is_empty() && !self.history.keeps(all) {
-            // All images are new, and nobody asks in which order they were added.
-            return (all, Vec::new());
+        if self.published.is_empty() {
+            if !self.history.keeps(all) {
+                // All images are new, and nobody asks in which order they were added.
+                return (all, Vec::new());
+            }
+            if added.len() < self.len() {
+                // The history became longer since the catalog was filled.
+                added = self.entries().map(|entry| entry.id).collect();
+            }
         }
         added.retain(|id| !self.published.contains(*id) && self.contents.index.slot(*id).is_some());
         // Each ID once, in the order of first insertion.
