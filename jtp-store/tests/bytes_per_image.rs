@@ -4,8 +4,6 @@
 //! million files.
 #![cfg(target_os = "linux")]
 
-#[path = "../../tests/support/allocations.rs"]
-mod allocations;
 mod common;
 
 use std::fs;
@@ -14,11 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use allocations::{ALLOCATIONS, LIVE, PEAK};
 use common::*;
 use jtp_core::FOLDER_SEPARATOR;
 use jtp_driver::store::ImageStore;
+use jtp_kit::Allocations;
 use jtp_store::{DirStore, OutputFolder, ScanMode};
+
+#[global_allocator]
+static MEMORY: Allocations = Allocations::new();
 
 const NAME_LEN: usize = 20;
 
@@ -39,11 +40,7 @@ fn a_store_takes_100_bytes_per_image_and_twice_the_name() {
     let fixed = bytes_of_a_small_store();
     for run in ["first", "with an index"] {
         let read = Arc::new(AtomicU64::new(0));
-        let (before, allocated) = (
-            LIVE.load(Ordering::Relaxed),
-            ALLOCATIONS.load(Ordering::Relaxed),
-        );
-        PEAK.store(before, Ordering::Relaxed);
+        let (before, allocated) = (MEMORY.reset_peak(), MEMORY.count());
         let begun = Instant::now();
         let builder = DirStore::builder(folder.path()).recursive(true);
         let builder = builder.index_file(cache.path().join("index"));
@@ -54,9 +51,9 @@ fn a_store_takes_100_bytes_per_image_and_twice_the_name() {
         let took = begun.elapsed();
         assert_eq!(store.catalog().snapshot().len(), images);
         let per_image = |count: usize| count as f64 / images as f64;
-        let allocations = per_image(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
-        let steady = per_image(LIVE.load(Ordering::Relaxed) - before);
-        let peak = per_image(PEAK.load(Ordering::Relaxed) - before);
+        let allocations = per_image(MEMORY.count() - allocated);
+        let steady = per_image(MEMORY.live() - before);
+        let peak = per_image(MEMORY.peak() - before);
         let read = read.load(Ordering::Relaxed) / 8;
         println!(
             "{images} files, {run}: {took:?}; {steady:.1} bytes per image, at most {peak:.1}, including {names} of names; {allocations:.2} allocations, {read} files read"
@@ -78,11 +75,11 @@ fn a_store_takes_100_bytes_per_image_and_twice_the_name() {
 fn bytes_of_a_small_store() -> usize {
     let (folder, cache) = (temp(), temp());
     fs::write(folder.path().join("a.png"), "a").unwrap();
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = MEMORY.live();
     let builder = DirStore::builder(folder.path()).recursive(true);
     let store = builder.index_file(cache.path().join("index"));
     let store = store.open().unwrap();
-    let bytes = LIVE.load(Ordering::Relaxed) - before;
+    let bytes = MEMORY.live() - before;
     drop(store);
     println!("a store of one image: {bytes} bytes");
     bytes
@@ -95,13 +92,13 @@ fn count_allocations_of_opening(folder: &Path, images: usize) {
     let all: Vec<_> = snapshot.entries().map(|entry| entry.image()).collect();
     let mut each = Vec::new();
     for _ in 0..2 {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = MEMORY.count();
         for group in all.chunks(128) {
             let opening = Arc::clone(&store).open_many(group.to_vec()).unwrap();
             let opened = smol::future::block_on(opening);
             assert!(opened.len() == group.len() && opened.iter().all(Result::is_ok));
         }
-        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let count = MEMORY.count() - before;
         each.push(count as f64 / images as f64);
     }
     println!("allocations to open a small image: {each:.1?}");
@@ -112,12 +109,12 @@ fn count_allocations_of_opening(folder: &Path, images: usize) {
 fn count_allocations_of_scanning(folder: &Path, images: usize) {
     let scan = |mode| {
         let output = OutputFolder::open(folder).unwrap();
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = MEMORY.count();
         let mut found = 0;
         let stop = AtomicBool::new(false);
         let summary = output.scan(mode, &stop, &mut |_| found += 1).unwrap();
         assert_eq!(found, images);
-        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let count = MEMORY.count() - before;
         (count, usize::try_from(summary.read).unwrap())
     };
     let (names, _) = scan(ScanMode::Names);
