@@ -155,9 +155,8 @@ impl Schedule {
         ));
         match action {
             0..5 => self.mutate(),
-            5 => {
-                self.world.kill(process);
-            }
+            5 if self.rng.percent(50) => self.end(process),
+            5 => self.world.kill(process),
             6 if !self.world.images.contains_key(&process) => self.start(process),
             7 => self.world.executor.pause(process),
             8 => self.world.executor.resume(process),
@@ -181,6 +180,18 @@ impl Schedule {
             duration
         };
         self.run(duration);
+    }
+
+    /// Ends a process as SIGTERM does: its lease is released.
+    fn end(&mut self, process: usize) {
+        let Some(images) = self.world.images.get(&process).cloned() else {
+            return;
+        };
+        self.world.kill(process);
+        let indexer = images.indexer(IndexerConfig::default());
+        self.world
+            .executor
+            .spawn(usize::MAX, async move { _ = indexer.release().await });
     }
 
     fn carry_out_late(&mut self) {
