@@ -17,7 +17,7 @@ use jtp_core::ImageId;
 
 #[cfg(feature = "zstd")]
 use super::compressor::{Compressor, FollowUp};
-use super::emptied::Emptied;
+use super::earlier::EarlierImages;
 #[cfg(feature = "zstd")]
 use super::encode::Encoded;
 use super::folder::Folder;
@@ -148,7 +148,7 @@ impl Indexer {
             tracker: Tracker::new(
                 Arc::clone(index),
                 Arc::clone(left_out),
-                Emptied::new(Arc::clone(&known)),
+                EarlierImages::new(Arc::clone(&known)),
                 initial,
             ),
             links: Links::default(),

@@ -1,4 +1,4 @@
-//! Tests of stores and folders that can run in one process: linking them once takes a third of the time. Those that start
+//! Tests of stores and folders that can run in one process: linking them once takes half the processor time. Those that start
 //! programs, use up descriptors or count allocations have a process of their own.
 #![cfg(unix)]
 
