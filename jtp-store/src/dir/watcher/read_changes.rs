@@ -4,9 +4,9 @@
 //! watch, and says neither (<https://github.com/notify-rs/notify/issues/963>).
 
 use std::io;
-use std::path::Path;
-use std::sync::mpsc;
-use std::sync::{Arc, mpsc::Sender};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use cap_std::fs::Dir;
@@ -125,10 +125,11 @@ fn listen(
                 let Some(changes) = changes else {
                     return Some(vec![WatchEvent::Rescan]);
                 };
-                let events = changes.into_iter();
-                let translate =
-                    |(path, change): (std::path::PathBuf, _)| hints.translate(&path, change);
-                Some(events.filter_map(translate).collect())
+                let translate = |(path, change): (PathBuf, _)| match records::may_be_short(&path) {
+                    true => Some(WatchEvent::Rescan),
+                    false => hints.translate(&path, change),
+                };
+                Some(changes.into_iter().filter_map(translate).collect())
             }
         });
         let events = match next {

@@ -1,6 +1,6 @@
 //! The buffer of ReadDirectoryChangesW: a list of FILE_NOTIFY_INFORMATION.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::hints::Change;
 
@@ -32,6 +32,18 @@ pub(super) fn changes(mut buffer: &[u8]) -> Option<Vec<(PathBuf, Change)>> {
             next => buffer = buffer.get(next..)?,
         }
     }
+}
+
+/// Whether a path may contain a short name (`IMAGES~1.PNG`), by which a program has opened a file or folder. The system
+/// may report that one, and scans know the long one.
+pub(super) fn may_be_short(path: &Path) -> bool {
+    let mut names = path.iter().map(|name| name.to_string_lossy());
+    names.any(|name| {
+        let stem = name.split('.').next().unwrap_or_default();
+        let number = stem.rsplit_once('~').map(|(_, number)| number);
+        let is_number = |number: &str| number.starts_with(|digit: char| digit.is_ascii_digit());
+        name.len() <= 12 && number.is_some_and(is_number)
+    })
 }
 
 fn number(buffer: &[u8], at: usize) -> Option<u32> {
@@ -87,6 +99,23 @@ mod tests {
             ];
             let due = due.map(|(path, change)| (path.split('/').collect(), change));
             assert_eq!(changes(&buffer).unwrap(), due, "{align}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_short_name_is_recognized() {
+        for path in ["IMAGES~1.PNG", "a/LONGNA~2/x.png", "AB12CD~1"] {
+            assert!(may_be_short(Path::new(path)), "{path}");
+        }
+        for path in [
+            "image.png",
+            "a~b.png",
+            "long name~1.png",
+            "x.png~1",
+            "~",
+            "",
+        ] {
+            assert!(!may_be_short(Path::new(path)), "{path}");
         }
     }
 
