@@ -83,6 +83,9 @@ class S3:
         self.client.delete_object(Bucket=BUCKET, Key=PREFIX + name)
         del self.images[name]
 
+    def read(self, name):
+        return self.client.get_object(Bucket=BUCKET, Key=PREFIX + name)["Body"].read()
+
     def requests(self):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.endpoint}/-/requests", timeout=30) as answer:

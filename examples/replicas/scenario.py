@@ -210,6 +210,25 @@ class Scenario:
                 require((self.folder(name) / key).read_bytes() == image, f"{name} has other bytes in {key}")
         say(f"each watcher fetched the {len(self.changes)} changes once")
 
+    def hand_over(self):
+        """Ends the replica that indexes with SIGTERM: it gives up the lease, and another one takes it at its next look."""
+        holder = self.holder()
+        require(holder, "no replica indexes")
+        holder.process.popen.send_signal(signal.SIGTERM)
+        holder.process.wait()
+        lease = self.s3.read(".jtp/v1/lease")
+        # The last byte before the checksum.
+        released = lease[-9] == 1
+        if not self.args.quick:
+            seconds = eventually("another replica indexes", lambda: self.holder(holder))
+            say(f"{holder.name} indexed and was ended by SIGTERM: {self.holder(holder).name} indexes after {seconds:.1f} s")
+            require(seconds < 9, f"another replica indexed after {seconds} s only")
+        else:
+            # Another one may have taken it already.
+            require(released or self.holder(holder), "the lease was not given up")
+            say(f"{holder.name} indexed and was ended by SIGTERM: it gave up the lease")
+        holder.start()
+
     def behind_haproxy(self):
         """A client knows HAProxy alone. The replica that serves it is killed in mid-sync."""
         if not shutil.which("haproxy"):
@@ -281,6 +300,7 @@ class Scenario:
         say(f"undisturbed sync of {self.args.images} images: {undisturbed - self.args.images * SIZE} bytes beside the images")
         for number in range(self.args.rounds):
             self.round(number)
+        self.hand_over()
         if not self.args.quick:
             self.behind_haproxy()
             self.outage()

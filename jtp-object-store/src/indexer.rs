@@ -144,8 +144,20 @@ impl Indexer {
                 Either::Right(((), pass)) => return pass.await,
             }
         };
-        lease.release(held).await;
+        if let Err(error) = lease.release().await {
+            tracing::debug!(%error, "cannot release the lease");
+        }
         result
+    }
+
+    /// Gives up the lease if this process holds it: another one takes it within a quarter of the expiry. Called when a
+    /// program ends, after the future of [`run`](Self::run) or [`run_once`](Self::run_once) was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the lease cannot be read or written. Others take it over when it has expired.
+    pub async fn release(&self) -> Result<(), Error> {
+        self.lease().release().await
     }
 
     async fn work(&self) {

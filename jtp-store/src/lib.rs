@@ -69,6 +69,7 @@ mod dir;
 mod file_system;
 mod fingerprint;
 mod hash;
+mod image_cache;
 mod inside;
 mod known;
 mod lease;
@@ -88,6 +89,7 @@ pub use dir::{
     DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, LeftOut, LeftOutReason,
     StoreCounters,
 };
+pub use image_cache::{CachedImage, ImageCache, NewCachedImage};
 pub use name::{
     FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
 };
