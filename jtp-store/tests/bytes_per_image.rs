@@ -4,19 +4,20 @@
 //! million files.
 #![cfg(target_os = "linux")]
 
-#[path = "../../tests/support/allocations.rs"]
-mod allocations;
 mod common;
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use allocations::{ALLOCATIONS, LIVE, PEAK};
 use common::*;
 use jtp_driver::store::ImageStore;
+use jtp_kit::Allocations;
 use jtp_store::{DirStore, OutputFolder, ScanMode};
+
+#[global_allocator]
+static MEMORY: Allocations = Allocations::new();
 
 const NAME_LEN: usize = 20;
 
@@ -31,18 +32,14 @@ fn a_store_takes_130_bytes_per_image_and_twice_the_name() {
         fs::write(folder.path().join(name), n.to_be_bytes()).unwrap();
     }
     for run in ["first", "with an index"] {
-        let before = LIVE.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
+        let before = MEMORY.reset_peak();
         let begun = Instant::now();
         let builder = DirStore::builder(folder.path()).index_file(cache.path().join("index"));
         let store = builder.open().unwrap();
         let took = begun.elapsed();
         assert_eq!(store.catalog().snapshot().len(), images);
         let each = |bytes: usize| (bytes - before) as f64 / images as f64;
-        let (steady, peak) = (
-            each(LIVE.load(Ordering::Relaxed)),
-            each(PEAK.load(Ordering::Relaxed)),
-        );
+        let (steady, peak) = (each(MEMORY.live()), each(MEMORY.peak()));
         println!(
             "{images} files, {run}: {took:?}; {steady:.1} bytes per image, at most {peak:.1}, including two names of {NAME_LEN}"
         );
@@ -62,13 +59,13 @@ fn count_allocations_of_opening(folder: &tempfile::TempDir, images: usize) {
     let all: Vec<_> = snapshot.entries().map(|entry| entry.image()).collect();
     let mut each = Vec::new();
     for _ in 0..2 {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = MEMORY.count();
         for group in all.chunks(128) {
             let opening = Arc::clone(&store).open_many(group.to_vec()).unwrap();
             let opened = smol::future::block_on(opening);
             assert!(opened.len() == group.len() && opened.iter().all(Result::is_ok));
         }
-        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let count = MEMORY.count() - before;
         each.push(count as f64 / images as f64);
     }
     println!("allocations to open a small image: {each:.1?}");
@@ -79,12 +76,12 @@ fn count_allocations_of_opening(folder: &tempfile::TempDir, images: usize) {
 fn count_allocations_of_scanning(folder: &tempfile::TempDir, images: usize) {
     let scan = |mode| {
         let output = OutputFolder::open(folder.path()).unwrap();
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = MEMORY.count();
         let mut found = 0;
         let stop = AtomicBool::new(false);
         let summary = output.scan(mode, &stop, &mut |_| found += 1).unwrap();
         assert_eq!(found, images);
-        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let count = MEMORY.count() - before;
         (count, usize::try_from(summary.read).unwrap())
     };
     let (names, _) = scan(ScanMode::Names);

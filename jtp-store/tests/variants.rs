@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use common::*;
 use jtp_core::{Catalog, ImageId};
-use jtp_driver::store::{ImageStore, StoreError};
+use jtp_driver::store::StoreError;
 use jtp_store::{DirStore, VariantCache};
 
 const MIB: u64 = 1024 * 1024;
@@ -45,17 +45,6 @@ fn decoded(store: &Arc<DirStore>, id: ImageId) -> Vec<u8> {
     assert!(image.flags.is_compressed());
     let variant = body(store, image).unwrap();
     zstd::decode_all(&variant[..]).unwrap()
-}
-
-/// Waits for a condition that no snapshot shows.
-#[track_caller]
-fn eventually(store: &DirStore, mut condition: impl FnMut() -> bool) {
-    let mut changes = store.catalog().subscribe();
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "timed out");
-        changes.wait_timeout(Duration::from_millis(10));
-    }
 }
 
 fn variant_files(cache: &Path) -> Vec<PathBuf> {
@@ -165,7 +154,7 @@ fn s13_a_variant_damaged_while_listed_is_never_completed_and_made_again() {
     let error = read_rest(&open_image, 50_000, 50_000).unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error}");
     // It may be listed raw until it is made again, but only for a moment.
-    eventually(&store, || {
+    wait_until("the variant is made again", || {
         fs::read(&path).is_ok_and(|variant| variant[10..12] != *b"!?")
     });
     wait_compressed(&store, id);
@@ -194,7 +183,9 @@ fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
     // The image is still sent as the snapshot lists it.
     assert_eq!(decoded(&store, ids[0]), plain(0));
     // The others are found to be missing too, and made again, perhaps before the next snapshot.
-    eventually(&store, || variant_files(cache.path()).len() == 3);
+    wait_until("all variants are made again", || {
+        variant_files(cache.path()).len() == 3
+    });
     for id in &ids {
         wait_compressed(&store, *id);
     }
@@ -228,7 +219,7 @@ fn a_cache_deleted_while_in_use_is_replaced_by_memory() {
     assert!(listed.flags.is_compressed() && !image_sent.flags.is_compressed());
     assert_eq!(bytes, plain(0));
     for (n, id) in (0..).zip(&ids) {
-        eventually(&store, || {
+        wait_until("the image is sent compressed", || {
             let listed = image(&store, *id);
             let (sent, _) = sent(&store, listed).unwrap();
             sent == listed && sent.flags.is_compressed()
@@ -432,34 +423,10 @@ fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
     assert!(bytes_in(cache.path()) <= 6000);
 }
 
-/// Two long images with one ID: a difference in the second 32 bytes cancels the effect of one in the first 32 on the
-/// first of the hash's four lanes.
-fn long_collision() -> (Vec<u8>, Vec<u8>) {
-    const P1: u64 = 0x9e37_79b1_85eb_ca87;
-    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
-    let inverse = (0..6).fold(P2, |x, _| {
-        x.wrapping_mul(2u64.wrapping_sub(P2.wrapping_mul(x)))
-    });
-    let after = |lane: u64| {
-        let sum = P1.wrapping_add(P2).wrapping_add(lane.wrapping_mul(P2));
-        sum.rotate_left(31).wrapping_mul(P1)
-    };
-    let (a1, a2, b1) = (1u64, 2u64, 3u64);
-    let b2 = a2.wrapping_add(after(a1).wrapping_sub(after(b1)).wrapping_mul(inverse));
-    let join = |x: u64, y: u64| {
-        let stripes = [x, 0, 0, 0, y, 0, 0, 0].map(u64::to_le_bytes);
-        [stripes.concat(), plain(1)].concat()
-    };
-    let pair = (join(a1, a2), join(b1, b2));
-    assert_eq!(ImageId::of(&pair.0), ImageId::of(&pair.1));
-    assert_ne!(pair.0, pair.1);
-    pair
-}
-
 #[test]
 fn s4_the_variant_of_another_file_with_the_same_id_is_not_used() {
     let (one, other, cache) = (temp(), temp(), temp());
-    let (left, right) = long_collision();
+    let (left, right) = jtp_kit::long_collision(&plain(1));
     let variants = VariantCache::open(cache.path(), MIB).unwrap();
     let id = write(one.path(), "a.bmp", &left);
     write(other.path(), "b.bmp", &right);

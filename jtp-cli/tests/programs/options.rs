@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory};
 use jtp_cli::client_args::ClientArgs;
 use jtp_cli::server_args::ServerArgs;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, random_image};
+use crate::support::{CLIENT, Process, SERVER, TestDir, noise};
 
 /// The program, the option as the test passes it, and the file and the function of the test. `tests/` are the tests of
 /// the whole workspace, which run the same programs.
@@ -304,6 +304,6 @@ fn watch_of_the_server_overrides_no_watch() {
     let args = ["--watch", "--addr", &server.address];
     let client = Process::start(dir.command(CLIENT, &args));
     client.err.wait_for("watching");
-    dir.add("d.png", &random_image(4, 300));
+    dir.add("d.png", &noise(300, 4));
     client.out.wait_for("fetched d.png");
 }

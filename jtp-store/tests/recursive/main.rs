@@ -317,7 +317,9 @@ fn w9_links_to_files_lead_from_their_own_folder() {
         let store = build(builder);
         wait_for_paths(&store, &["a/b/one.png"]);
         // The initial index does not wait longer than 2 s for files that were just written.
-        wait_until(|| store.left_out().count(LeftOutReason::Duplicate) == 1);
+        wait_until("a duplicate is left out", || {
+            store.left_out().count(LeftOutReason::Duplicate) == 1
+        });
         fs::rename(root.join("a"), root.join(".a")).unwrap();
         wait_for(&store, jtp_core::Catalog::is_empty);
         fs::rename(root.join(".a"), root.join("z")).unwrap();

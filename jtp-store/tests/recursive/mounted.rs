@@ -58,19 +58,27 @@ fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_
                 let error = open(&store, image(&store, top)).map(|_| ()).unwrap_err();
                 assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
             }
-            wait_until(|| store.left_out().count(LeftOutReason::Unreadable) == 1);
+            wait_until("an image is unreadable", || {
+                store.left_out().count(LeftOutReason::Unreadable) == 1
+            });
             let new = put(&root, &format!("b/{round}.png"), format!("new {round}"));
             wait_for(&store, |catalog| catalog.contains(new));
             assert_eq!(store.catalog().snapshot().len(), 4 + round);
             disk = Disk::mount(&contents, &root.join("disks/one"));
-            wait_until(|| body(&store, image(&store, top)).is_ok_and(|read| read == b"1"));
-            wait_until(|| store.left_out().count(LeftOutReason::Unreadable) == 0);
+            wait_until("the image can be read", || {
+                body(&store, image(&store, top)).is_ok_and(|read| read == b"1")
+            });
+            wait_until("all images can be read", || {
+                store.left_out().count(LeftOutReason::Unreadable) == 0
+            });
         }
         // A file that is removed from the disk is gone.
         fs::remove_file(contents.join("deep/2.png")).unwrap();
         wait_for_paths(&store, &["a.png", "b/0.png", "b/1.png", "disks/one/1.png"]);
         drop(disk);
-        wait_until(|| store.left_out().count(LeftOutReason::Unreadable) == 1);
+        wait_until("an image is unreadable", || {
+            store.left_out().count(LeftOutReason::Unreadable) == 1
+        });
         // The folder has other files now, or is removed.
         if follow == Follow::Events {
             put(&root, "disks/one/other.png", "other");

@@ -57,7 +57,7 @@ fn w9_a_folder_that_cannot_be_read_leaves_the_others_listed() {
         assert_eq!(unreadable(&store), 1);
         set_mode(&root.join("b"), 0o700);
         wait_for_paths(&store, &["a/1.png", "b/c/2.png"]);
-        wait_until(|| unreadable(&store) == 0);
+        wait_until("all images can be read", || unreadable(&store) == 0);
     });
 }
 
@@ -71,7 +71,7 @@ fn w9_images_of_a_folder_that_becomes_unreadable_stay_listed_until_it_is_removed
         let store = build(builder);
         let all = ["a/1.png", "b/3.png", "b/c/2.png"];
         set_mode(&root.join("b"), 0o000);
-        wait_until(|| unreadable(&store) == 1);
+        wait_until("an image is unreadable", || unreadable(&store) == 1);
         put(root, "a/4.png", "4");
         wait_for_paths(&store, &["a/1.png", "a/4.png", "b/3.png", "b/c/2.png"]);
         assert_unavailable(&store, below);
@@ -82,9 +82,9 @@ fn w9_images_of_a_folder_that_becomes_unreadable_stay_listed_until_it_is_removed
         fs::remove_file(root.join("b/3.png")).unwrap();
         wait_for_paths(&store, &["a/1.png", "b/c/2.png"]);
         assert_eq!(body(&store, image(&store, below)).unwrap(), b"2");
-        wait_until(|| unreadable(&store) == 0);
+        wait_until("all images can be read", || unreadable(&store) == 0);
         set_mode(&root.join("b"), 0o000);
-        wait_until(|| unreadable(&store) == 1);
+        wait_until("an image is unreadable", || unreadable(&store) == 1);
         assert_eq!(paths(&store), ["a/1.png", "b/c/2.png"]);
         fs::rename(root.join("b"), root.join(".b")).unwrap();
         wait_for_paths(&store, &["a/1.png"]);
@@ -101,7 +101,9 @@ fn w9_images_of_a_folder_that_can_be_read_but_not_searched_stay_listed() {
         put(root, "b/c/3.png", "3");
         let store = build(builder);
         set_mode(&root.join("b"), 0o400);
-        wait_until(|| matches!(error_of(&store, inside), StoreError::Unavailable { .. }));
+        wait_until("the image is unavailable", || {
+            matches!(error_of(&store, inside), StoreError::Unavailable { .. })
+        });
         for n in 4..8 {
             let new = put(root, &format!("a/{n}.png"), format!("{n}"));
             wait_for(&store, |catalog| catalog.contains(new));
@@ -141,7 +143,9 @@ fn files_that_become_unreadable_stay_listed_until_they_are_removed_or_replaced()
         set_mode(&root.join("2.png"), 0o600);
         set_mode(&root.join("1.png"), 0o600);
         wait_for_names(&store, &["1.png", "2.png", "3.png", "new.png"]);
-        wait_until(|| body(&store, image(&store, ids[2])).is_ok_and(|read| read == b"image 2"));
+        wait_until("the image can be read", || {
+            body(&store, image(&store, ids[2])).is_ok_and(|read| read == b"image 2")
+        });
     });
 }
 
@@ -159,7 +163,9 @@ fn of_two_files_with_the_same_bytes_the_readable_one_is_served() {
         wait_for_paths(&store, &["c/1.png"]);
         assert_eq!(body(&store, image(&store, id)).unwrap(), b"same");
         set_mode(&root.join("c/1.png"), 0o000);
-        wait_until(|| matches!(error_of(&store, id), StoreError::Unavailable { .. }));
+        wait_until("the image is unavailable", || {
+            matches!(error_of(&store, id), StoreError::Unavailable { .. })
+        });
         set_mode(&root.join("a"), 0o700);
         wait_for_paths(&store, &["a/1.png"]);
     });
@@ -241,7 +247,7 @@ fn w9_images_below_a_broken_mount_stay_listed() {
         // A scan, because of a change in the root.
         put(root, "d/3.png", "3");
         wait_for_paths(&store, &["a/1.png", "b/c/2.png", "d/3.png"]);
-        wait_until(|| unreadable(&store) == 1);
+        wait_until("an image is unreadable", || unreadable(&store) == 1);
         assert_unavailable(&store, below);
         drop(broken);
         fs::remove_file(root.join("b/c/2.png")).unwrap();
