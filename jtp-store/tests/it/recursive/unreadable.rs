@@ -14,8 +14,8 @@ use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{DirStore, DirStoreBuilder, Follow, LeftOutReason};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::{builder, paths, put, wait_for_paths};
 use crate::common::*;
-use crate::{builder, paths, put, wait_for_paths};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

@@ -1,8 +1,6 @@
 //! The catalog follows the folder: within 2 s after a file was completely written.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -11,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{DirStore, Follow};
 
