@@ -49,16 +49,24 @@ fn s5_entries_are_sorted_by_name_bytes_then_id() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
     /// In order and not, with IDs and names that come several times, into an empty catalog and into another one.
     #[test]
     fn filling_a_catalog_is_the_same_as_inserting_each_image(
         before in prop::collection::vec((0..3u64, "[ab]{0,2}"), 0..3),
-        images in prop::collection::vec((0..2000u64, "[a-c]{0,3}|e\u{301}|a⧸b"), 0..1500),
+        images in prop::collection::vec((0..2000u64, 0..40u8), 0..1200),
         is_sorted: bool,
         is_distinct: bool,
         has_history: bool,
     ) {
-        let mut images = images;
+        let name_of = |n| match n {
+            0 => String::new(),
+            1 => "e\u{301}".to_string(),
+            2 => "a⧸b".to_string(),
+            n => format!("{n}"),
+        };
+        let images = images.into_iter().map(|(id, n)| (id, name_of(n)));
+        let mut images: Vec<(u64, String)> = images.collect();
         if is_distinct {
             let mut ids = BTreeSet::new();
             images.retain(|(id, _)| ids.insert(*id));
@@ -85,7 +93,7 @@ proptest! {
         prop_assert_eq!(filled_now.list().collect::<Vec<_>>().concat(), inserted_now.list().collect::<Vec<_>>().concat());
         prop_assert_eq!(filled_now.latest().events(), inserted_now.latest().events());
         prop_assert_eq!(events(&start).len(), if has_history { filled_now.len() } else { 0 });
-        for id in 0..2000 {
+        for id in (0..2000).step_by(7) {
             prop_assert_eq!(filled_now.get(ImageId(id)), inserted_now.get(ImageId(id)));
         }
         // Further changes find all parts of it in order.
