@@ -332,12 +332,12 @@ impl Indexer {
     }
 
     fn finish_initial(&mut self) {
-        self.publisher.publish_initial();
-        self.summarize_left_out();
         if self.index.read().len() > 0 {
             // The index has these contents now, or they are outdated.
             *self.known.write() = Retained::default();
         } // Else the folder may be the mount point of a disk that is not mounted yet.
+        self.publisher.publish_initial();
+        self.summarize_left_out();
         self.tracker.finish_initial();
         self.index_log.save();
     }

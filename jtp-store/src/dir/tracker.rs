@@ -142,11 +142,7 @@ impl Tracker {
         if initial.finish_reading() {
             let contended = self.index.write().claim_recorded();
             for slot in contended {
-                let index = self.index.read();
-                let found = index
-                    .at(slot)
-                    .map(|(name, record)| (Name::from(name), record));
-                drop(index);
+                let found = self.index.read().at(slot);
                 if let Some((name, record)) = found {
                     let check = Check::new(FileEvent::Initial, now);
                     self.claim(&name, record, check, now);
@@ -215,7 +211,7 @@ impl Tracker {
         self.refusals.clear();
         self.unreadable.clear();
         self.left_out.non_images().forget_unsettled();
-        let names: Vec<Name> = self.index.read().names().map(Name::from).collect();
+        let names: Vec<Name> = self.index.read().names().collect();
         for name in names {
             self.detach(&name, now);
         }

@@ -61,7 +61,7 @@ impl Harness {
     }
 
     fn listed(&self) -> Vec<Name> {
-        self.index.read().names().map(Name::from).collect()
+        self.index.read().names().collect()
     }
 }
 
