@@ -1,15 +1,13 @@
 //! Encoded variants on disk. // S9 S13
 #![cfg(all(target_os = "linux", feature = "zstd"))]
 
-mod common;
-
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::*;
+use crate::common::*;
 use jtp_core::{Catalog, ImageId};
 use jtp_driver::store::StoreError;
 use jtp_store::{DirStore, VariantCache};

@@ -8,27 +8,28 @@ use cap_std::fs::Dir;
 use crate::fingerprint::Stat;
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{Entries, Part};
+pub(crate) use linux::{Entries, Part};
 #[cfg(not(target_os = "linux"))]
-pub(super) use portable::{Entries, Part};
+pub(crate) use portable::{Entries, Part};
 
 /// What an entry of a folder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Folder,
-    /// A link, a device.
+    Link,
+    /// A device, a pipe, a socket.
     Other,
 }
 
 /// The next entries of a folder.
-pub(super) struct Listed {
-    pub(super) part: Part,
+pub(crate) struct Listed {
+    pub(crate) part: Part,
     /// Why there are no more of them. `None`: there may be more.
-    pub(super) end: Option<End>,
+    pub(crate) end: Option<End>,
 }
 
-pub(super) enum End {
+pub(crate) enum End {
     Complete,
     Failed(io::Error),
 }
@@ -48,13 +49,13 @@ mod linux {
     /// The bytes that one call fills: those of some 800 short names.
     const BUFFER: usize = 32 * 1024;
 
-    pub(in super::super) struct Entries {
+    pub(crate) struct Entries {
         listed: OwnedFd,
         buffer: Vec<u8>,
     }
 
     /// Some entries of a folder.
-    pub(in super::super) struct Part {
+    pub(crate) struct Part {
         /// The names, each with a NUL at its end.
         names: Vec<u8>,
         /// The end of each name in `names`, NUL included.
@@ -62,7 +63,7 @@ mod linux {
     }
 
     impl Entries {
-        pub(in super::super) fn of(dir: &Dir) -> io::Result<Entries> {
+        pub(crate) fn of(dir: &Dir) -> io::Result<Entries> {
             // A descriptor with a position of its own.
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(Entries {
@@ -71,7 +72,7 @@ mod linux {
             })
         }
 
-        pub(in super::super) fn next(&mut self) -> Listed {
+        pub(crate) fn next(&mut self) -> Listed {
             let mut part = Part {
                 names: Vec::new(),
                 entries: Vec::new(),
@@ -113,12 +114,13 @@ mod linux {
                 match kind {
                     FileType::RegularFile => Kind::File,
                     FileType::Directory => Kind::Folder,
+                    FileType::Symlink => Kind::Link,
                     _ => Kind::Other,
                 },
             ));
         }
 
-        pub(in super::super) fn len(&self) -> usize {
+        pub(crate) fn len(&self) -> usize {
             self.entries.len()
         }
 
@@ -128,20 +130,25 @@ mod linux {
             &self.names[start..self.entries[at].0]
         }
 
-        pub(in super::super) fn name(&self, at: usize) -> &OsStr {
+        pub(crate) fn name(&self, at: usize) -> &OsStr {
             let name = self.bytes(at).split_last().map(|(_, name)| name);
             OsStr::from_bytes(name.unwrap_or_default())
         }
 
-        pub(in super::super) fn kind(&self, at: usize) -> Kind {
+        pub(crate) fn kind(&self, at: usize) -> Kind {
             self.entries[at].1
         }
 
         /// The metadata of the entry itself, if it is a link. `dir`: the folder.
-        pub(in super::super) fn stat(&self, dir: &Dir, at: usize) -> Option<Stat> {
+        pub(crate) fn stat(&self, dir: &Dir, at: usize) -> Option<Stat> {
+            self.stat_and_links(dir, at).map(|(stat, _)| stat)
+        }
+
+        /// Also whether the file has other names (hard links).
+        pub(crate) fn stat_and_links(&self, dir: &Dir, at: usize) -> Option<(Stat, bool)> {
             let name = CStr::from_bytes_with_nul(self.bytes(at)).ok()?;
             let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            Some(Stat::of_raw(&found))
+            Some((Stat::of_raw(&found), found.st_nlink > 1))
         }
     }
 }
@@ -157,17 +164,17 @@ mod portable {
     /// The number of entries that are read at once.
     const PART: usize = 64;
 
-    pub(in super::super) struct Entries(ReadDir);
+    pub(crate) struct Entries(ReadDir);
 
     /// Some entries of a folder.
-    pub(in super::super) struct Part(Vec<(OsString, Kind, DirEntry)>);
+    pub(crate) struct Part(Vec<(OsString, Kind, DirEntry)>);
 
     impl Entries {
-        pub(in super::super) fn of(dir: &Dir) -> io::Result<Entries> {
+        pub(crate) fn of(dir: &Dir) -> io::Result<Entries> {
             dir.entries().map(Entries)
         }
 
-        pub(in super::super) fn next(&mut self) -> Listed {
+        pub(crate) fn next(&mut self) -> Listed {
             let mut entries = Vec::with_capacity(PART);
             let mut end = None;
             while entries.len() < PART && end.is_none() {
@@ -178,6 +185,7 @@ mod portable {
                         let kind = match entry.file_type() {
                             Ok(kind) if kind.is_file() => Kind::File,
                             Ok(kind) if kind.is_dir() => Kind::Folder,
+                            Ok(kind) if kind.is_symlink() => Kind::Link,
                             _ => Kind::Other,
                         };
                         entries.push((entry.file_name(), kind, entry));
@@ -190,22 +198,31 @@ mod portable {
     }
 
     impl Part {
-        pub(in super::super) fn len(&self) -> usize {
+        pub(crate) fn len(&self) -> usize {
             self.0.len()
         }
 
-        pub(in super::super) fn name(&self, at: usize) -> &OsStr {
+        pub(crate) fn name(&self, at: usize) -> &OsStr {
             &self.0[at].0
         }
 
-        pub(in super::super) fn kind(&self, at: usize) -> Kind {
+        pub(crate) fn kind(&self, at: usize) -> Kind {
             self.0[at].1
         }
 
         /// The metadata of the entry itself, if it is a link. Some systems have them from the listing of the folder.
-        pub(in super::super) fn stat(&self, _: &Dir, at: usize) -> Option<Stat> {
+        pub(crate) fn stat(&self, dir: &Dir, at: usize) -> Option<Stat> {
+            self.stat_and_links(dir, at).map(|(stat, _)| stat)
+        }
+
+        /// Also whether the file has other names (hard links), where the system says so.
+        pub(crate) fn stat_and_links(&self, _: &Dir, at: usize) -> Option<(Stat, bool)> {
             let metadata = self.0[at].2.metadata().ok()?;
-            Some(Stat::of_cap(&metadata))
+            #[cfg(unix)]
+            let is_linked = cap_std::fs::MetadataExt::nlink(&metadata) > 1;
+            #[cfg(not(unix))]
+            let is_linked = false;
+            Some((Stat::of_cap(&metadata), is_linked))
         }
     }
 }

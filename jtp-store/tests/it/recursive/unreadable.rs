@@ -14,8 +14,8 @@ use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{DirStore, DirStoreBuilder, Follow, LeftOutReason};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::{builder, paths, put, wait_for_paths};
 use crate::common::*;
-use crate::{builder, paths, put, wait_for_paths};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -146,6 +146,42 @@ fn files_that_become_unreadable_stay_listed_until_they_are_removed_or_replaced()
         wait_until("the image can be read", || {
             body(&store, image(&store, ids[2])).is_ok_and(|read| read == b"image 2")
         });
+    });
+}
+
+#[test]
+fn r8_files_that_become_unreadable_while_no_store_is_open_stay_listed() {
+    let cache = temp();
+    each_way_to_follow(|later, root| {
+        let index = cache.path().join(root.file_name().unwrap());
+        let ids: Vec<_> = ["1.png", "2.png", "a/3.png", "a/noextension", "b/4.png"]
+            .iter()
+            .map(|name| put(root, name, format!("GIF89a {name}")))
+            .collect();
+        settle(root);
+        drop(build(builder(root).index_file(&index)));
+        for name in ["1.png", "a/3.png", "a/noextension", "b/4.png"] {
+            set_mode(&root.join(name), 0o000);
+        }
+        // Another file, and a file that was changed: neither was an image of an earlier run.
+        fs::rename(root.join("2.png"), root.join("moved.png")).unwrap();
+        fs::write(root.join("new.png"), "new").unwrap();
+        set_mode(&root.join("new.png"), 0o000);
+        set_mode(&root.join("b/4.png"), 0o600);
+        fs::write(root.join("b/4.png"), "GIF89a changed").unwrap();
+        set_mode(&root.join("b/4.png"), 0o000);
+        let store = build(later.index_file(&index));
+        let names = ["1.png", "a/3.png", "a/noextension", "moved.png"];
+        assert_eq!(paths(&store), names);
+        for id in [ids[0], ids[2], ids[3]] {
+            assert_unavailable(&store, id);
+        }
+        set_mode(&root.join("1.png"), 0o600);
+        wait_until("the image can be read", || {
+            body(&store, image(&store, ids[0])).is_ok_and(|read| read == b"GIF89a 1.png")
+        });
+        fs::remove_file(root.join("a/3.png")).unwrap();
+        wait_for_paths(&store, &["1.png", "a/noextension", "moved.png"]);
     });
 }
 

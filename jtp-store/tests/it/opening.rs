@@ -2,8 +2,6 @@
 //! dropped.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::error::Error;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-use common::*;
+use crate::common::*;
 use jtp_core::{Image, ImageId};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
 use jtp_store::{DirStore, Follow};

@@ -1,14 +1,12 @@
 //! Locks of other programs never stop a client, and temporary files belong to the client that made them.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use common::*;
+use crate::common::*;
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_store::{FileName, OutputFolder, PendingFile, ScanMode};
 use rustix::fs::{FlockOperation, flock};

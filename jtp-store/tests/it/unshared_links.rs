@@ -2,15 +2,13 @@
 //! images.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{DirStore, Follow};
 

@@ -1,8 +1,6 @@
 //! A store of a folder and its sub-folders. // W9
 #![cfg(unix)]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod mounted;
 mod unreadable;
 
@@ -13,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jtp_core::ImageId;
 use jtp_driver::store::ImageStore;
 use jtp_store::{DirStore, DirStoreBuilder, Follow, LeftOutReason};

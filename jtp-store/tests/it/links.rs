@@ -1,8 +1,6 @@
 //! Symbolic and hard links: a change of what they lead to is reflected within 2 s, and none leads out of the folder.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -10,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jtp_core::ImageId;
 use jtp_driver::store::ImageStore;
 use jtp_store::DirStore;

@@ -2,15 +2,13 @@
 //! a while. `mounts.rs` tests the same on real file systems, where root and the tools are available.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jtp_core::ImageId;
 use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{DirStore, DirStoreBuilder, Follow, OutputFolder, ScanMode};
@@ -374,7 +372,7 @@ fn a_store_that_is_opened_before_the_disk_is_mounted_uses_and_keeps_its_index() 
 
 fn scan(folder: &Path, mode: ScanMode) -> Found {
     let folder = OutputFolder::open_distrusting_inodes(folder).unwrap();
-    common::scan(&folder, mode)
+    crate::common::scan(&folder, mode)
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! What a served folder lists, and that it never serves other bytes.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 use std::sync::{Arc, Mutex};
 
-use common::*;
+use crate::common::*;
 #[cfg(feature = "zstd")]
 use jtp_core::compress::Threshold;
 use jtp_core::{FileType, ImageId};

@@ -2,8 +2,6 @@
 //! elsewhere is cut or written, and nothing waits for a pipe.
 #![cfg(all(target_os = "linux", feature = "zstd"))]
 
-mod common;
-
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -11,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use jtp_driver::store::ImageStore;
 use jtp_store::{DirStore, Follow, VariantCache, create_private_folder};
 

@@ -1,14 +1,12 @@
 //! Neither a lock of another program nor a pipe in place of a file makes a store wait.
 #![cfg(all(target_os = "linux", feature = "zstd"))]
 
-mod common;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use common::*;
+use crate::common::*;
 use jtp_driver::store::ImageStore;
 use jtp_store::{DirStore, VariantCache};
 use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};

@@ -1,15 +1,13 @@
 //! Files without an image extension: they are images by their first bytes alone.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jtp_core::FileType;
 use jtp_driver::store::ImageStore;
 use jtp_store::{DirStore, DirStoreBuilder, Follow, LeftOutReason};

@@ -9,8 +9,8 @@ use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{Follow, LeftOutReason};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
+use super::{SOON, builder, put, wait_for_paths};
 use crate::common::*;
-use crate::{SOON, builder, put, wait_for_paths};
 
 /// A folder that is mounted at another place.
 struct Disk(PathBuf);

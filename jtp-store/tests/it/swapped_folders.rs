@@ -2,15 +2,13 @@
 //! owner does (a new folder, a link to the next release, a disk that is mounted) is followed.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jtp_driver::store::ImageStore;
 use jtp_store::DirStore;
 

@@ -1,8 +1,6 @@
 //! Many changes at once: the catalog becomes correct in few snapshots, and watchers miss nothing (N1, N2).
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -11,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use jtp_core::server::{ServerConfig, ServerConnection};
 use jtp_core::{ImageId, Time};
 use jtp_driver::store::ImageStore;

@@ -1,11 +1,9 @@
 //! The counters of a store: whether its caches had what was opened.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use jtp_store::DirStore;
 
 #[test]
