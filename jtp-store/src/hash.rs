@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+#[cfg(not(windows))]
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -258,15 +260,23 @@ pub(crate) fn hash(
 pub(crate) struct Chunks<'a> {
     file: &'a File,
     buffer: &'a mut Vec<u8>,
+    /// [`read_at`] moves the position of the file on Windows.
+    #[cfg(windows)]
+    position: u64,
 }
 
 impl<'a> Chunks<'a> {
-    /// Uses the buffer as it is, unless it is empty.
+    /// Reads from the beginning of a file that was only read by [`read_at`]. Uses the buffer as it is, unless it is empty.
     pub(crate) fn new(file: &'a File, buffer: &'a mut Vec<u8>) -> Chunks<'a> {
         if buffer.is_empty() {
             buffer.resize(BUFFER_LEN, 0);
         }
-        Chunks { file, buffer }
+        Chunks {
+            file,
+            buffer,
+            #[cfg(windows)]
+            position: 0,
+        }
     }
 
     /// The next bytes; `None` at the end of the file.
@@ -277,9 +287,19 @@ impl<'a> Chunks<'a> {
             .get_mut(filled..)
             .filter(|rest| !rest.is_empty())
         {
-            match self.file.read(rest) {
+            #[cfg(not(windows))]
+            let read = self.file.read(rest);
+            #[cfg(windows)]
+            let read = read_at(self.file, self.position, rest);
+            match read {
                 Ok(0) => break,
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    filled += n;
+                    #[cfg(windows)]
+                    {
+                        self.position += n as u64;
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -307,6 +327,17 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_hashed_from_its_beginning_after_a_read_at_an_offset() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(BUFFER_LEN + 300).collect();
+        let mut temporary = tempfile::NamedTempFile::new().unwrap();
+        temporary.write_all(&bytes).unwrap();
+        let file = temporary.reopen().unwrap();
+        assert_eq!(read_at(&file, 1000, &mut [0; 100]).unwrap(), 100);
+        let hashed = hash(&file, &mut Vec::new(), &AtomicBool::new(false));
+        assert_eq!(hashed.unwrap().unwrap().id, ImageId::of(&bytes));
+    }
 
     #[test]
     fn a_buffer_for_one_file_is_not_longer_than_the_file_and_its_end() {
