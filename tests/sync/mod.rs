@@ -17,3 +17,4 @@ mod replicas;
 mod resume;
 mod scanning;
 mod select;
+mod user;
