@@ -12,6 +12,7 @@ mod endless;
 mod follow;
 mod gaps;
 mod memory;
+mod mirror;
 mod quirks;
 mod replicas;
 mod resume;
