@@ -3,9 +3,10 @@
 use jtp_store::DirStore;
 
 use crate::support::bytes::*;
-use crate::support::files::{self, bmp, folder_of};
+use crate::support::files::{self, folder_of};
 use crate::support::serve::TestServer;
 use crate::support::tls::tls;
+use jtp_kit::bmp;
 
 #[test]
 fn exact_bytes_of_each_response() {

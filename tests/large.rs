@@ -7,7 +7,7 @@ use jtp_store::DirStore;
 use crate::requests::fetch;
 use crate::support::Result;
 use crate::support::bytes::*;
-use crate::support::files::{bmp, folder_of};
+use crate::support::files::folder_of;
 use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
 #[cfg(target_os = "linux")]
@@ -16,6 +16,7 @@ use crate::support::{
     peer::Peer,
     process::WorkDir,
 };
+use jtp_kit::bmp;
 
 const MANY: u32 = 1_000_000;
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
-use crate::support::process::{Signal, WorkDir, eventually};
+use crate::support::process::{Signal, WorkDir, wait_until};
 use crate::support::proxy::Proxy;
 
 fn names(images: &[TestImage]) -> Vec<&str> {
@@ -51,7 +51,7 @@ fn t2_default_flags_work_with_plain_and_tls() {
             .lines()
             .any(|line| line.starts_with(&format!("{id:016x} ")))
     };
-    eventually("the new image is listed", || listed(added.id));
+    wait_until("the new image is listed", || listed(added.id));
     workdir
         .client(server.address, &["--batch"])
         .assert_fetched(1, 14);
@@ -93,10 +93,10 @@ fn n1_watching_client_fetches_new_images() {
     let server = workdir.server(&[]);
     let mut client =
         workdir.start_client(server.address, &["--watch", "--tls", "--cert", "cert.pem"]);
-    eventually("all images are fetched", || workdir.fetched().len() == 14);
+    wait_until("all images are fetched", || workdir.fetched().len() == 14);
     for n in 0..3 {
         workdir.add(&format!("new-{n}.png"), &noise(200_000, n));
-        eventually("the new image is fetched", || {
+        wait_until("the new image is fetched", || {
             workdir.fetched().len() == 15 + usize::try_from(n).unwrap()
         });
     }
@@ -165,7 +165,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
         } else {
             before.len() + 1
         };
-        eventually("the proxy's limit is reached", || {
+        wait_until("the proxy's limit is reached", || {
             (proxy.is_spent() && workdir.fetched().len() >= known) || client.has_ended()
         });
         if !client.has_ended() {
@@ -219,7 +219,7 @@ fn r6_client_completes_after_a_server_restart() {
         let server = workdir.server(&["--no-tls"]);
         let proxy = Proxy::start(server.address, moment);
         let mut client = workdir.start_client(proxy.address, args);
-        eventually("the proxy's limit is reached", || proxy.is_spent());
+        wait_until("the proxy's limit is reached", || proxy.is_spent());
         server.kill();
         let server = workdir.server(&["--no-tls"]);
         proxy.open(server.address);

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
-use crate::support::process::eventually;
+use crate::support::process::wait_until;
 use crate::support::tls::tls;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -317,7 +317,7 @@ fn a_proxy_without_a_valid_header_is_disconnected() {
             // An end or a reset, and no byte.
             expect_disconnect(peer);
         }
-        eventually("the errors are counted", || {
+        wait_until("the errors are counted", || {
             server.closed("transport_error") == count
         });
         // Cut short.
@@ -328,7 +328,7 @@ fn a_proxy_without_a_valid_header_is_disconnected() {
         let mut peer = server.through_proxy(&[]);
         peer.half_close();
         expect_disconnect(peer);
-        eventually("the ends are counted", || {
+        wait_until("the ends are counted", || {
             server.closed("transport_error") == count + 1 && server.closed("peer_closed") == 1
         });
         assert!(server.take_seen().is_empty());
@@ -344,7 +344,7 @@ fn t4_a_header_that_does_not_come_ends_the_connection() {
     on_each_runtime(setup, |server| {
         expect_disconnect(server.through_proxy(&[]));
         expect_disconnect(server.through_proxy(&proxied("192.0.2.7:4711")[..27]));
-        eventually("the errors are counted", || {
+        wait_until("the errors are counted", || {
             server.closed("transport_error") == 2
         });
     });
@@ -394,7 +394,7 @@ fn t8_connections_count_by_the_address_in_the_header() {
         assert_eq!(counters.connections_open, 5);
         // A permit of the client is returned.
         drop(open.remove(0));
-        eventually("a connection ends", || {
+        wait_until("a connection ends", || {
             (server.counters)().connections_open == 4
         });
         let mut peer = server.through_proxy(&proxied("192.0.2.7:4"));
@@ -409,7 +409,7 @@ fn t8_connections_count_by_the_address_in_the_header() {
         }
         assert_eq!(own.len(), 2);
         drop(peer);
-        eventually("a connection ends", || {
+        wait_until("a connection ends", || {
             (server.counters)().connections_open == 6
         });
         expect_disconnect(server.through_proxy(&local()));

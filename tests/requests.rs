@@ -137,7 +137,7 @@ fn an_empty_folder_answers_everything() -> Result {
 #[test]
 fn r4_images_over_the_limit_fail_individually() -> Result {
     let folder = files::folder_of([
-        ("a.bmp", files::bmp(500_000, 1)),
+        ("a.bmp", jtp_kit::bmp(500_000, 1)),
         ("b.png", files::noise(60_000, 2)),
         ("c.png", files::noise(50_000, 3)),
     ]);

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bucket import S3, SIZE, picture
 from processes import HAPROXY, Failed, Processes, Relay, Replica, accepts, duplicates, eventually, free_port
+from throughput import Throughput
 
 HERE = Path(__file__).resolve().parent
 # Bytes of responses beside images and lists: one header for each image and each response.
@@ -24,6 +25,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="replicas to kill [3; 1 with --quick]")
     parser.add_argument("--images", type=int, help="images in the bucket [300; 40 with --quick]")
     parser.add_argument("--quick", action="store_true", help="do not wait for another replica to index, and skip the outage")
+    parser.add_argument("--throughput", action="store_true", help="compare with rclone, s5cmd and aws-cli instead")
+    parser.add_argument("--s3-server", type=Path, help="with --throughput: the program s3s-fs, in place of moto")
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.images = args.images or (40 if args.quick else 300)
@@ -210,6 +213,25 @@ class Scenario:
                 require((self.folder(name) / key).read_bytes() == image, f"{name} has other bytes in {key}")
         say(f"each watcher fetched the {len(self.changes)} changes once")
 
+    def hand_over(self):
+        """Ends the replica that indexes with SIGTERM: it gives up the lease, and another one takes it at its next look."""
+        holder = self.holder()
+        require(holder, "no replica indexes")
+        holder.process.popen.send_signal(signal.SIGTERM)
+        holder.process.wait()
+        lease = self.s3.read(".jtp/v1/lease")
+        # The last byte before the checksum.
+        released = lease[-9] == 1
+        if not self.args.quick:
+            seconds = eventually("another replica indexes", lambda: self.holder(holder))
+            say(f"{holder.name} indexed and was ended by SIGTERM: {self.holder(holder).name} indexes after {seconds:.1f} s")
+            require(seconds < 9, f"another replica indexed after {seconds} s only")
+        else:
+            # Another one may have taken it already.
+            require(released or self.holder(holder), "the lease was not given up")
+            say(f"{holder.name} indexed and was ended by SIGTERM: it gave up the lease")
+        holder.start()
+
     def behind_haproxy(self):
         """A client knows HAProxy alone. The replica that serves it is killed in mid-sync."""
         if not shutil.which("haproxy"):
@@ -281,6 +303,7 @@ class Scenario:
         say(f"undisturbed sync of {self.args.images} images: {undisturbed - self.args.images * SIZE} bytes beside the images")
         for number in range(self.args.rounds):
             self.round(number)
+        self.hand_over()
         if not self.args.quick:
             self.behind_haproxy()
             self.outage()
@@ -295,7 +318,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="jtp-replicas-") as folder, Processes(Path(folder)) as processes:
-        Scenario(args, processes).run()
+        scenario = Throughput(args, processes, say) if args.throughput else Scenario(args, processes)
+        scenario.run()
 
 
 if __name__ == "__main__":

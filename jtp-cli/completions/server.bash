@@ -23,7 +23,7 @@ _server() {
 
     case "${cmd}" in
         server)
-            opts="-r -v -h -V --images-dir --images --recursive --name-contains --only --include --exclude --compress-threshold --compression-threshold --index-only --watch --no-watch --watch-interval --cache-dir --cache-size --checksum --bind --proxy-protocol --no-sandbox --metrics --no-tcp-nodelay --plain --no-tls --require-tls --allow-plain --cert --key --clients --rate-limit --rate-limit-window --keep-alive-timeout --max-connections --max-connections-per-ip --max-watchers --max-handshakes --drain-timeout --log-format --verbose --help --version"
+            opts="-r -v -h -V --images-dir --images --recursive --name-contains --only --include --exclude --compress-threshold --compression-threshold --index-only --watch --no-watch --watch-interval --cache-dir --cache-size --store-cache-size --checksum --bind --proxy-protocol --no-sandbox --metrics --no-tcp-nodelay --plain --no-tls --require-tls --allow-plain --cert --key --clients --rate-limit --rate-limit-window --keep-alive-timeout --max-connections --max-connections-per-ip --max-watchers --max-handshakes --drain-timeout --log-format --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -70,6 +70,10 @@ _server() {
                     return 0
                     ;;
                 --cache-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-cache-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -26,6 +26,7 @@ _server() {
 '--watch-interval=[Rescan the folder at this interval instead of using file system events; list an object store at this interval]:SEC:_default' \
 '--cache-dir=[Folder for the ID index and compressed images; no other user may write to it \[default\: CACHE_DIRECTORY as set by systemd, or jtp in the user'\''s cache folder\]]:DIR:_files' \
 '--cache-size=[Maximum size of the compressed images there; the least recently used are evicted. 0 keeps them in memory]:SIZE:_default' \
+'--store-cache-size=[Keep copies of images from an object store in the cache folder, up to this size; the least recently used are evicted. Several servers can share the folder. 0 keeps none]:SIZE:_default' \
 '--bind=[Address and port to listen on; port 0 picks a free port]:ADDR:_default' \
 '*--proxy-protocol=[Proxies (addresses or networks, repeatable, or separated by commas)\: their connections must begin with a PROXY protocol header, version 2, which names the client. List only proxies\: others could choose their address]:ADDR[/PREFIX]:_default' \
 '--metrics=[Serve metrics for Prometheus at http\://ADDR/metrics, and the health of the server at /healthz. Everyone who can connect can read them\: a loopback address such as 127.0.0.1\:9184 is a good choice]:ADDR:_default' \

@@ -3,6 +3,7 @@
 //! ```text
 //! index/<16 hex digits>   one per served folder and `--only` filter; the name is a hash of both
 //! forms/                  compressed images, shared by all servers of the user
+//! images/                 images of object stores, likewise (`--store-cache-size`)
 //! ```
 //!
 //! If the cache folder is unusable, the server runs without it and logs one warning. So it does if the folder belongs to
@@ -14,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jtp_core::ImageHasher;
+#[cfg(feature = "object-store")]
+use jtp_object_store::ImageCache;
 use jtp_store::{DirStoreBuilder, VariantCache, create_private_folder};
 
 use crate::server_args::ServerArgs;
@@ -59,6 +62,32 @@ pub fn configure(mut builder: DirStoreBuilder, args: &ServerArgs) -> DirStoreBui
                 folder.display()
             );
             builder
+        }
+    }
+}
+
+/// The cache of images of an object store, if there is to be one.
+#[cfg(feature = "object-store")]
+pub fn of_object_store(args: &ServerArgs) -> Option<ImageCache> {
+    if args.store_cache_size == 0 {
+        return None;
+    }
+    let Some(folder) = folder(args) else {
+        tracing::warn!(
+            "cannot determine this user's cache folder: all images are read from the object store; set a folder with --cache-dir"
+        );
+        return None;
+    };
+    let opened = create_private_folder(&folder)
+        .and_then(|()| ImageCache::open(folder.join("images"), args.store_cache_size));
+    match opened {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            tracing::warn!(
+                "cannot use the cache folder {}: {error}; all images are read from the object store; choose another folder with --cache-dir",
+                folder.display()
+            );
+            None
         }
     }
 }

@@ -104,6 +104,11 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_size, help_heading = "Cache")]
     pub cache_size: u64,
 
+    /// Keep copies of images from an object store in the cache folder, up to this size; the least recently used are evicted.
+    /// Several servers can share the folder. 0 keeps none
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size, help_heading = "Cache")]
+    pub store_cache_size: u64,
+
     /// Hash every file again instead of trusting the index
     #[arg(long, help_heading = "Cache")]
     pub checksum: bool,
@@ -308,6 +313,7 @@ mod tests {
         );
         assert_eq!(args.rescan(), None);
         assert_eq!((args.cache_dir, args.cache_size), (None, 10 << 30));
+        assert_eq!(args.store_cache_size, 0);
         assert!(!args.checksum);
         assert_eq!((args.metrics, args.proxy_protocol), (None, vec![]));
         assert_eq!(args.log_format, LogFormat::Text);
@@ -367,6 +373,7 @@ mod tests {
             "--log-format xml",
             "--cache-size big",
             "--cache-dir",
+            "--store-cache-size big",
             "--include [",
             "--exclude [é]",
             "--include",

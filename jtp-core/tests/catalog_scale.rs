@@ -5,36 +5,13 @@
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId};
-
-/// The system allocator with counts of live bytes and of all bytes ever allocated.
-struct CountingAllocator;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static TOTAL: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all calls go to the system allocator; only counters are added.
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        TOTAL.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller upholds the same contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller upholds the same contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use jtp_kit::Allocations;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static MEMORY: Allocations = Allocations::new();
 
 const NAME_LEN: usize = 20;
 
@@ -50,10 +27,6 @@ fn image(n: u64) -> Image {
     )
 }
 
-fn live() -> usize {
-    LIVE.load(Ordering::Relaxed)
-}
-
 /// A single test, because it counts all allocations of the process.
 #[test]
 fn a_catalog_takes_at_most_64_bytes_per_image_plus_its_name_and_a_change_copies_little() {
@@ -61,7 +34,7 @@ fn a_catalog_takes_at_most_64_bytes_per_image_plus_its_name_and_a_change_copies_
     let count = usize::try_from(images).unwrap();
     assert_eq!(name(0).len(), NAME_LEN);
     for shuffled in [false, true] {
-        let before = live();
+        let before = MEMORY.live();
         let mut writer = CatalogWriter::new();
         writer.set_history(0);
         for n in 0..images {
@@ -72,37 +45,33 @@ fn a_catalog_takes_at_most_64_bytes_per_image_plus_its_name_and_a_change_copies_
         let catalog = writer.publish();
         writer.set_history(CatalogWriter::HISTORY);
         assert_eq!(catalog.len(), count);
-        let each = (live() - before) as f64 / count as f64 - NAME_LEN as f64;
+        let each = (MEMORY.live() - before) as f64 / count as f64 - NAME_LEN as f64;
         println!("{count} images, shuffled: {shuffled}: {each:.1} bytes per image plus its name");
         assert!(each <= 64.0, "{each} bytes per image");
 
         // Add images one by one while all earlier snapshots are held.
-        let total = TOTAL.load(Ordering::Relaxed);
+        let total = MEMORY.total();
         const MORE: u64 = 100;
         let mut held: Vec<Arc<Catalog>> = Vec::new();
-        let grown = live();
+        let grown = MEMORY.live();
         for n in images..images + MORE {
             writer
                 .insert(&name(n * 7919 % images + images), image(n))
                 .unwrap();
             held.push(writer.publish());
         }
-        let copied = (TOTAL.load(Ordering::Relaxed) - total) / usize::try_from(MORE).unwrap();
-        let kept = (live() - grown) / usize::try_from(MORE).unwrap();
+        let copied = (MEMORY.total() - total) / usize::try_from(MORE).unwrap();
+        let kept = (MEMORY.live() - grown) / usize::try_from(MORE).unwrap();
         println!("one more image: {copied} bytes allocated, {kept} held by the previous snapshot");
         // A change copies two lists of pointers, a chunk and a shard; no entries, and no LIST is encoded.
         assert!(copied < 128 * 1024 + count / 8, "{copied} bytes");
         assert!(held.last().is_some_and(|last| last.len() == count + 100));
 
         // LIST is encoded already.
-        let total = TOTAL.load(Ordering::Relaxed);
+        let total = MEMORY.total();
         let length: usize = catalog.list().map(<[u8]>::len).sum();
         assert!(length > count * (NAME_LEN + 11));
-        assert_eq!(
-            TOTAL.load(Ordering::Relaxed),
-            total,
-            "list() must not allocate"
-        );
+        assert_eq!(MEMORY.total(), total, "list() must not allocate");
         assert_eq!(catalog.len(), count, "S3");
     }
 }

@@ -28,18 +28,10 @@ fn image() -> impl Strategy<Value = Image> {
 }
 
 fn head() -> impl Strategy<Value = RequestHead> {
-    let kind = prop_oneof![
-        any::<u8>().prop_map(|count| RequestKind::GetById { count }),
-        number().prop_map(|have| RequestKind::Batch { have }),
-        Just(RequestKind::List),
-        Just(RequestKind::ListAndGet),
-        Just(RequestKind::Cancel),
-        Just(RequestKind::Watch),
-    ];
+    let kind = (prop::sample::select(&RequestKind::ALL[..]), number())
+        .prop_map(|(kind, ids)| kind.with_ids(ids));
     (kind, any::<bool>()).prop_map(|(kind, keep_alive)| {
-        let flagged = !matches!(kind, RequestKind::Cancel | RequestKind::Watch);
-        let keep_alive = keep_alive && flagged; // S10
-        RequestHead::new(kind, keep_alive)
+        RequestHead::new(kind, keep_alive && kind.has_flags()) // S10
     })
 }
 
@@ -90,7 +82,7 @@ proptest! {
         message in ".{0,200}",
     ) {
         let mut out = Vec::new();
-        for header in [Header::List, Header::Batch, Header::ListAndGet] {
+        for header in Header::ALL.into_iter().filter(|header| header.has_varint()) {
             out.clear();
             response::encode_head(header, count, &mut out);
             let (start, rest) = out.split_at(HEADER_LEN);

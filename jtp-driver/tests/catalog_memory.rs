@@ -5,58 +5,19 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use jtp_core::wire::entry::{self, Entry};
 use jtp_core::wire::response::{Header, encode_head};
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_driver::Error;
+use jtp_kit::Allocations;
 use support::Client;
 
-/// Counts the memory that is allocated, as glibc's allocator uses it, and its maximum.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn chunk(size: usize) -> usize {
-    (size + 8).next_multiple_of(16).max(32)
-}
-
-fn add(size: usize) {
-    let now = LIVE.fetch_add(chunk(size), Ordering::Relaxed) + chunk(size);
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: each call is forwarded to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        add(layout.size());
-        // SAFETY: the caller keeps the contract of this function.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(chunk(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this function.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The old allocation may exist until its bytes are copied.
-        add(size);
-        LIVE.fetch_sub(chunk(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this function.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static MEMORY: Allocations = Allocations::of_glibc();
 
 /// A server that answers one LIST with entries of one name, and its address.
 fn listing(count: u32, name: &'static str) -> (String, thread::JoinHandle<()>) {
@@ -88,10 +49,9 @@ fn collect(count: u32, name: &'static str, limit: usize) -> (Option<usize>, usiz
     let (address, server) = listing(count, name);
     let builder = Client::builder(address).retries(0);
     let mut client = builder.catalog_limits(usize::MAX, limit).build();
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = MEMORY.reset_peak();
     let listed = smol::block_on(client.list());
-    let peak = PEAK.load(Ordering::Relaxed) - before;
+    let peak = MEMORY.peak() - before;
     drop(client);
     server.join().unwrap();
     let collected = match listed {

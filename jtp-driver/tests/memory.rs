@@ -89,43 +89,10 @@ fn a_subscription_wakes_a_thread() {
     assert!(store.catalog().subscribe_since(0).try_changed().is_some());
 }
 
-/// Two different images of 16 bytes with the same ID. xxHash64 takes each 8 bytes in an invertible step, so for any
-/// first half there is a second half that leads to any given state.
-fn collision() -> (Vec<u8>, Vec<u8>) {
-    const P1: u64 = 0x9e37_79b1_85eb_ca87;
-    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
-    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
-    const P5: u64 = 0x27d4_eb2f_1656_67c5;
-    let inverse = |n: u64| {
-        (0..6).fold(n, |x, _| {
-            x.wrapping_mul(2u64.wrapping_sub(n.wrapping_mul(x)))
-        })
-    };
-    let round = |lane: u64| lane.wrapping_mul(P2).rotate_left(31).wrapping_mul(P1);
-    let unround = |r: u64| {
-        r.wrapping_mul(inverse(P1))
-            .rotate_right(31)
-            .wrapping_mul(inverse(P2))
-    };
-    let after = |lane: u64| {
-        (P5.wrapping_add(16) ^ round(lane))
-            .rotate_left(27)
-            .wrapping_mul(P1)
-            .wrapping_add(P4)
-    };
-    let (a1, a2, b1) = (1u64, 2u64, 3u64);
-    let b2 = unround(after(a1) ^ after(b1) ^ round(a2));
-    let join = |x: u64, y: u64| [x.to_le_bytes(), y.to_le_bytes()].concat();
-    let pair = (join(a1, a2), join(b1, b2));
-    assert_eq!(ImageId::of(&pair.0), ImageId::of(&pair.1));
-    assert_ne!(pair.0, pair.1);
-    pair
-}
-
 #[test]
 fn s4_equal_bytes_are_one_image_and_a_collision_is_refused() {
     let store = store();
-    let (one, other) = collision();
+    let (one, other) = jtp_kit::collision();
     let id = store.insert("a.png", one.clone()).unwrap();
     assert_eq!(store.insert("b.png", one.clone()), Ok(id));
     let catalog = store.catalog().snapshot();

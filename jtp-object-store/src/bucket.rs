@@ -9,12 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use jtp_store::ImageCache;
 use object_store::path::Path;
 use object_store::{
     Error as Backend, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     UpdateVersion,
 };
 
+use crate::cache::DiskCache;
 use crate::clock::{Clock, timeout};
 use crate::error::Error;
 use crate::format::{FormatError, Identity, Kind};
@@ -29,6 +31,7 @@ pub struct Bucket {
     prefix: Path,
     clock: Arc<dyn Clock>,
     deadline: Duration,
+    cache: Option<DiskCache>,
 }
 
 /// Whether a conditional put was made.
@@ -59,7 +62,16 @@ impl Bucket {
             prefix,
             clock,
             deadline: Bucket::DEADLINE,
+            cache: None,
         }
+    }
+
+    /// Keeps images that are served from this bucket in a cache on disk. Default: none. Bytes of the cache are verified
+    /// when they are read; images that it does not have, or has damaged, are read from the bucket.
+    #[must_use]
+    pub fn with_cache(mut self, cache: ImageCache) -> Bucket {
+        self.cache = Some(DiskCache::new(cache));
+        self
     }
 
     /// Sets how long a request to the store may take, retries of the backend included: [`Bucket::DEADLINE`] by default.
@@ -341,6 +353,10 @@ impl Bucket {
             }),
             None => Err(self.timed_out(action, path)),
         }
+    }
+
+    pub(crate) fn cache(&self) -> Option<&DiskCache> {
+        self.cache.as_ref()
     }
 
     pub(crate) fn deadline(&self) -> Duration {

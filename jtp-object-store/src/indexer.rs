@@ -117,9 +117,11 @@ impl Indexer {
             let work = pin!(self.work());
             let keep = pin!(lease.keep(&mut held));
             match select(work, keep).await {
-                Either::Left(((), _)) | Either::Right(((), _)) => {}
+                Either::Right((false, _)) => {
+                    tracing::warn!("cannot renew the lease: this server does not index");
+                }
+                _ => tracing::info!("another server indexes the bucket"),
             }
-            tracing::info!("another server indexes the bucket");
         }
     }
 
@@ -141,11 +143,23 @@ impl Indexer {
             let keep = pin!(lease.keep(&mut held));
             match select(pass, keep).await {
                 Either::Left((result, _)) => result,
-                Either::Right(((), pass)) => return pass.await,
+                Either::Right((_, pass)) => return pass.await,
             }
         };
-        lease.release(held).await;
+        if let Err(error) = lease.release().await {
+            tracing::debug!(%error, "cannot release the lease");
+        }
         result
+    }
+
+    /// Gives up the lease if this process holds it: another one takes it within a quarter of the expiry. Called when a
+    /// program ends, after the future of [`run`](Self::run) or [`run_once`](Self::run_once) was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the lease cannot be read or written. Others take it over when it has expired.
+    pub async fn release(&self) -> Result<(), Error> {
+        self.lease().release().await
     }
 
     async fn work(&self) {

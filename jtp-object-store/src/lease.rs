@@ -11,6 +11,9 @@ use crate::bucket::{Bucket, Put};
 use crate::error::Error;
 use crate::format::{Kind, LeaseState, Stamp};
 
+/// Attempts to give up the lease while a renewal of this process, of which only the request was made, changes it.
+const RELEASES: u32 = 3;
+
 /// A job that cannot read or take the lease ends after as many attempts in a row.
 const MAX_FAILURES: u32 = 3;
 
@@ -165,8 +168,8 @@ impl Lease {
         }
     }
 
-    /// Renews the lease. Returns when it is lost.
-    pub(crate) async fn keep(&self, held: &mut Held) {
+    /// Renews the lease. Returns when it is lost: `true` if another process has it.
+    pub(crate) async fn keep(&self, held: &mut Held) -> bool {
         let clock = self.bucket.clock();
         let mut renewed = clock.now();
         // After a failure the same bytes are written again: the backend may have them already.
@@ -184,7 +187,7 @@ impl Lease {
                     renewed = begin;
                     has_failed = false;
                 }
-                Ok(Put::Refused) => return,
+                Ok(Put::Refused) => return true,
                 // No one can take the lease without an update, either.
                 Err(error) if error.is_unsupported() => {
                     tracing::debug!(%error, "the backend has no conditional updates: each server indexes");
@@ -194,27 +197,37 @@ impl Lease {
                     tracing::debug!(%error, "cannot renew the lease");
                     has_failed = true;
                     if clock.now().saturating_duration_since(renewed) >= self.expiry / 2 {
-                        return;
+                        return false;
                     }
                 }
             }
         }
-        pending::<()>().await;
+        pending().await
     }
 
-    /// Lets others take the lease at once.
-    pub(crate) async fn release(&self, held: Held) {
-        if held.version.is_none() {
-            return;
+    /// Lets others take the lease at once, if this process holds it. It is read first: a request of this process may have
+    /// changed it whose answer was not waited for.
+    pub(crate) async fn release(&self) -> Result<(), Error> {
+        for _ in 0..RELEASES {
+            let Some(stored) = self.bucket.get(&self.path(), Kind::Lease).await? else {
+                return Ok(());
+            };
+            let state = LeaseState::decode(&stored.bytes).ok();
+            let own = state.filter(|(_, state)| state.holder == self.holder && !state.released);
+            let Some((_, state)) = own else {
+                return Ok(());
+            };
+            let renewals = state.renewals.wrapping_add(1);
+            match self.write(renewals, true, Some(stored.version)).await {
+                Ok(Put::Made(_)) => return Ok(()),
+                Ok(Put::Refused) => {}
+                // Without updates no one else can have taken it.
+                Err(error) if error.is_unsupported() => {
+                    return self.bucket.delete(&self.path()).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let renewals = held.renewals.wrapping_add(1);
-        let result = match self.write(renewals, true, held.version).await {
-            // Without updates no one else can have taken it.
-            Err(error) if error.is_unsupported() => self.bucket.delete(&self.path()).await,
-            result => result.map(drop),
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "cannot release the lease");
-        }
+        Ok(())
     }
 }

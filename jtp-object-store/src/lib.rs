@@ -51,6 +51,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod bucket;
+mod cache;
 mod catalog;
 mod clock;
 mod error;
@@ -62,6 +63,8 @@ mod location;
 mod names;
 mod pass;
 mod permits;
+#[cfg(any(test, feature = "aws"))]
+mod profile;
 mod read_object;
 mod state;
 mod store;
@@ -73,6 +76,7 @@ pub use format::{Contents, ETag, FormatError, Identity, Object};
 #[doc(hidden)]
 pub use format::{check_decoding, framed};
 pub use indexer::{IndexReport, Indexer, IndexerConfig};
+pub use jtp_store::ImageCache;
 pub use location::{Location, LocationError, Scheme};
 pub use object_store;
 pub use store::{ObjectImages, StoreConfig};

@@ -11,6 +11,7 @@ use jtp_driver::store::{BoxFuture, ImageBody, ImageStore, LiveCatalog, OpenImage
 use object_store::path::Path;
 
 use crate::bucket::Bucket;
+use crate::cache::Fill;
 use crate::catalog::SharedCatalog;
 use crate::clock::timeout;
 use crate::error::Error;
@@ -156,6 +157,7 @@ impl ObjectImages {
             catalog: Arc::clone(&self.catalog),
             corrections: Arc::clone(&self.corrections),
             reads: Arc::clone(&self.reads),
+            fill: None,
         })
     }
 }
@@ -179,11 +181,21 @@ impl ImageStore for ObjectImages {
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
         let located = match self.locate(id) {
-            Ok(located) => Arc::new(located),
+            Ok(located) => located,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
+        let cache = self.catalog.bucket().cache().cloned();
         Box::pin(async move {
             let image = located.image;
+            let mut located = Arc::new(located);
+            if let Some(cache) = cache {
+                if let Some(cached) = cache.open(&located, max_first).await {
+                    return Ok(cached);
+                }
+                if let Some(located) = Arc::get_mut(&mut located) {
+                    located.fill = Some(cache.fill(image));
+                }
+            }
             let length = usize::try_from(image.length).unwrap_or(usize::MAX);
             let first = located.read_range(0, length.min(max_first)).await?;
             Ok(match first.len() == length {
@@ -201,7 +213,7 @@ impl ImageStore for ObjectImages {
 }
 
 /// An image in the bucket.
-struct Located {
+pub(crate) struct Located {
     image: Image,
     key: Box<str>,
     path: Path,
@@ -209,10 +221,15 @@ struct Located {
     catalog: Arc<SharedCatalog>,
     corrections: Arc<Corrections>,
     reads: Arc<Permits>,
+    fill: Option<Fill>,
 }
 
 impl Located {
-    async fn read_range(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+    pub(crate) fn image(&self) -> Image {
+        self.image
+    }
+
+    pub(crate) async fn read_range(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
         if length == 0 {
             return Ok(Bytes::new());
         }
@@ -227,7 +244,12 @@ impl Located {
         };
         // Also the wait for a permit has an end: with the store down, no request would ever return its own.
         match timeout(&**bucket.clock(), bucket.deadline(), read).await {
-            Some(Ok(bytes)) => Ok(bytes),
+            Some(Ok(bytes)) => {
+                if let Some(fill) = &self.fill {
+                    fill.add(offset, bytes.clone());
+                }
+                Ok(bytes)
+            }
             Some(Err(error)) if error.is_other_object() => {
                 self.corrections.add(&self.key, false);
                 Err(StoreError::Changed(id)) // S13

@@ -3,19 +3,18 @@
 //! `JTP_IMAGES=1000000 cargo test --release -p jtp-object-store --test bytes_per_image -- --nocapture` prints the figures
 //! for a million images.
 
-#[path = "../../tests/support/allocations.rs"]
-mod allocations;
-
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use allocations::{LIVE, PEAK};
 use jtp_driver::store::{BoxFuture, ImageStore};
+use jtp_kit::Allocations;
 use jtp_object_store::object_store::memory::InMemory;
 use jtp_object_store::object_store::path::Path;
 use jtp_object_store::object_store::{ObjectStore, ObjectStoreExt};
 use jtp_object_store::{Bucket, Clock, IndexerConfig, ObjectImages, StoreConfig};
+
+#[global_allocator]
+static MEMORY: Allocations = Allocations::new();
 
 #[derive(Debug)]
 struct SmolClock;
@@ -55,22 +54,18 @@ fn a_loaded_catalog_takes_128_bytes_per_image_plus_its_name() {
             .unwrap();
         drop(indexing);
 
-        let before = LIVE.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
+        let before = MEMORY.reset_peak();
         let begun = Instant::now();
         let store = ObjectImages::open(bucket.clone(), StoreConfig::default())
             .await
             .unwrap();
         let took = begun.elapsed();
         let each = |bytes: usize| (bytes - before) as f64 / images as f64;
-        let (steady, peak) = (
-            each(LIVE.load(Ordering::Relaxed)),
-            each(PEAK.load(Ordering::Relaxed)),
-        );
+        let (steady, peak) = (each(MEMORY.live()), each(MEMORY.peak()));
         let snapshot = store.catalog().snapshot();
         assert_eq!(snapshot.len(), images);
         drop(store);
-        let listed = each(LIVE.load(Ordering::Relaxed));
+        let listed = each(MEMORY.live());
         println!(
             "{images} images: {took:?}; {steady:.1} bytes per image, at most {peak:.1}, of them {listed:.1} of the list that is served, including a name of {NAME_LEN}"
         );

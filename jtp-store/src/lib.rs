@@ -66,9 +66,11 @@
 
 mod below;
 mod dir;
+mod entries;
 mod file_system;
 mod fingerprint;
 mod hash;
+mod image_cache;
 mod inside;
 mod known;
 mod lease;
@@ -79,6 +81,7 @@ mod path_parts;
 mod patterns;
 mod private;
 mod ready;
+mod secret_hash;
 #[cfg(feature = "zstd")]
 mod variants;
 #[cfg(unix)]
@@ -88,6 +91,7 @@ pub use dir::{
     DirStore, DirStoreBuilder, DirStoreError, Follow, IndexProgress, LeftOut, LeftOutReason,
     StoreCounters,
 };
+pub use image_cache::{CachedImage, ImageCache, NewCachedImage};
 pub use name::{
     FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
 };

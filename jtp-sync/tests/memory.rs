@@ -2,16 +2,15 @@
 //!
 //! `JTP_IMAGES=1000000 cargo test -p jtp-sync --test memory -- --nocapture` prints the figures for a million images.
 
-#[path = "../../tests/support/allocations.rs"]
-mod allocations;
-
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use allocations::{ALLOCATIONS, LIVE, PEAK};
 use jtp_core::{FileType, ImageId};
+use jtp_kit::Allocations;
 use jtp_store::NamePlan;
 use jtp_sync::{FetchFailure, FileKind, Inventory, Options, Outcome, Planner, Received, Step};
+
+#[global_allocator]
+static MEMORY: Allocations = Allocations::new();
 
 const NAME_LEN: usize = 20;
 const LIMIT: f64 = 100.0;
@@ -25,8 +24,7 @@ struct Meter {
 
 impl Meter {
     fn start(what: &'static str, images: usize) -> Meter {
-        let before = LIVE.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
+        let before = MEMORY.reset_peak();
         let begun = Instant::now();
         Meter {
             what,
@@ -39,10 +37,7 @@ impl Meter {
     /// Checks the peak, with some room for what does not depend on the number of images.
     fn check(&self, limit: f64) {
         let each = |bytes: usize| (bytes - self.before) as f64 / self.images as f64;
-        let (now, peak) = (
-            each(LIVE.load(Ordering::Relaxed)),
-            each(PEAK.load(Ordering::Relaxed)),
-        );
+        let (now, peak) = (each(MEMORY.live()), each(MEMORY.peak()));
         println!(
             "{}: {:?}; {now:.1} bytes per image and its name of {NAME_LEN} bytes, at most {peak:.1}",
             self.what,
@@ -157,7 +152,7 @@ fn a_planner_takes_at_most_100_bytes_for_an_image_and_its_name() {
 fn count_allocations_without_changes(images: usize) {
     let inventory = inventory(images);
     let names: Vec<String> = (0..images).map(name).collect();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = MEMORY.count();
     let mut planner = Planner::new(Options::new());
     planner.begin_list();
     for (n, name) in (0..).zip(&names) {
@@ -167,7 +162,7 @@ fn count_allocations_without_changes(images: usize) {
     let _ = planner.end_list(true);
     assert!(planner.next_move().is_none() && planner.is_finished());
     assert_eq!(planner.totals().kept.images, images as u64);
-    let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let count = MEMORY.count() - before;
     println!("allocations for {images} images that the folder has: {count}");
     assert!(count <= images / 100, "{count}");
 }

@@ -53,7 +53,7 @@
 //! proxy. Each transport is run unchanged and with a [`transport::Shape`]: byte by byte if the exchange is short, in
 //! pieces of seeded random sizes, and with reads and writes that stall. With stalls, the async clients also drop each
 //! pending future and call again. A failure prints scenario, pair, transport, shape and seed, and the two logs as a
-//! diff; `JTP_SUITE_SEED=17 cargo test -p jtp-tests --test behaviour during_a_get` repeats a run with that seed.
+//! diff; `JTP_SEED=17 cargo test -p jtp-tests --test behaviour during_a_get` repeats a run with that seed.
 //!
 //! # Peers that are not ours
 //!

@@ -209,20 +209,17 @@ pub(crate) fn check_dropped(
     dropped
 }
 
-/// The seed of a test: fixed, unless `JTP_SUITE_SEED` sets another.
+/// The seed of a test: fixed, unless `JTP_SEED` sets another.
 pub(crate) fn seed(name: &str, server: &str, client: &str) -> u64 {
-    let variable = std::env::var("JTP_SUITE_SEED").ok();
-    variable
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| {
-            jtp_core::ImageId::of(format!("{name} {server} {client}").as_bytes()).0 >> 32
-        })
+    jtp_kit::seed().unwrap_or_else(|| {
+        jtp_core::ImageId::of(format!("{name} {server} {client}").as_bytes()).0 >> 32
+    })
 }
 
 pub(crate) fn describe(name: &str, run: RunConfig) -> String {
     let (server, client) = (run.server.name, run.client.name);
     let seed = match run.shape {
-        Shape::Pieces(seed) | Shape::Stalls(seed) => format!(" (JTP_SUITE_SEED={seed})"),
+        Shape::Pieces(seed) | Shape::Stalls(seed) => format!(" (JTP_SEED={seed})"),
         _ => String::new(),
     };
     let drop_pending = if run.drop_pending {

@@ -8,7 +8,9 @@ use jtp_core::server::ServerConfig;
 use jtp_core::wire::request::RequestHead;
 use jtp_core::wire::response::ErrorCode;
 
-use crate::support::files::{bmp, noise};
+use jtp_kit::bmp;
+
+use crate::support::files::noise;
 
 /// An image of a script, identified by name.
 #[derive(Clone, Debug)]

@@ -55,7 +55,7 @@ impl Camera {
             stop,
             thread: Some(thread),
         };
-        eventually("the camera writes", || camera.count() >= 3);
+        wait_until("the camera writes", || camera.count() >= 3);
         camera
     }
 

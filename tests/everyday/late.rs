@@ -73,7 +73,7 @@ fn an_image_added_after_the_list_has_its_name(args: &[&str], requested: Requeste
         shared.add("a-new.jpg", &picture(70));
         shared.add("c-new.jpg", &picture(71));
         let images = files(&shared.images());
-        eventually("the server lists the new images", || {
+        wait_until("the server lists the new images", || {
             listed(address) == images
         });
     });
@@ -140,7 +140,7 @@ fn r8_images_renamed_replaced_and_removed_after_the_list_keep_no_other_from_comi
             fs::remove_file(shared.images().join("0.jpg")).unwrap();
             rotate(&shared, &["4.jpg", "5.jpg"]);
             let images = files(&shared.images());
-            eventually("the server lists its folder", || listed(address) == images);
+            wait_until("the server lists its folder", || listed(address) == images);
         });
         let output = run(&workdir, proxy, args);
         let what = format!("{args:?}: {output:?}");

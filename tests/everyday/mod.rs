@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{ProgramOutput, ServerProcess, WorkDir, eventually};
+use crate::support::process::{ProgramOutput, ServerProcess, WorkDir, wait_until};
 
 /// Prints that a test, or a part of it, needs what this machine lacks; shown with `--nocapture`.
 macro_rules! skipped {
@@ -138,7 +138,7 @@ pub(crate) fn listed(address: SocketAddr) -> BTreeMap<String, u64> {
 #[track_caller]
 pub(crate) fn await_listed(workdir: &WorkDir, server: &ServerProcess) {
     let images = files(&workdir.images());
-    eventually("the server lists its folder", || {
+    wait_until("the server lists its folder", || {
         listed(server.address) == images
     });
 }

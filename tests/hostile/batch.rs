@@ -11,7 +11,7 @@ use super::{HonestClient, Mib, measuring_time, report, runtime, scale};
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 #[test]
 fn s8_repeated_million_id_batches_need_no_memory() {
@@ -55,7 +55,7 @@ fn s8_repeated_million_id_batches_need_no_memory() {
             })
         })
         .collect();
-    eventually("every attacker has sent some IDs", || {
+    wait_until("every attacker has sent some IDs", || {
         sent.load(Ordering::Relaxed) > (connections * 64 * 1024) as u64
     });
     let start = (Instant::now(), sent.load(Ordering::Relaxed));

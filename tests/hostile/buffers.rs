@@ -8,7 +8,7 @@ use super::{Mib, connect_from, is_full, report_line, scale, sockets};
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 /// The bytes in the system's send queues of connections from this port, also of those that no process holds any more.
 fn send_queues(of: SocketAddr) -> u64 {
@@ -52,7 +52,7 @@ fn t8_the_system_buffers_little_for_clients_that_do_not_read() {
         .collect();
     // Until nothing moves: the clients' receive buffers are full, and so are the queues.
     let mut queued = 0;
-    eventually("the queues are full", || {
+    wait_until("the queues are full", || {
         let last = std::mem::replace(&mut queued, send_queues(server.address));
         queued > 0 && queued == last
     });
@@ -71,7 +71,7 @@ fn t8_the_system_buffers_little_for_clients_that_do_not_read() {
             assert!(start.elapsed() < Duration::from_secs(60), "T4: not closed");
             std::thread::sleep(Duration::from_millis(20));
         }
-        eventually("the system gives the memory back", || {
+        wait_until("the system gives the memory back", || {
             send_queues(server.address) == 0
         });
         report_line!(

@@ -9,7 +9,7 @@ use super::{
     Mib, ParsedRequest, client, is_full, read_request, report_line, scale, scripted_server,
 };
 use crate::support::bytes::*;
-use crate::support::process::{WorkDir, eventually, peak_memory};
+use crate::support::process::{WorkDir, peak_memory, wait_until};
 
 /// Sends `count` entries with ascending IDs from `from`, or until the peer disconnects.
 fn entries(stream: &mut TcpStream, from: u64, count: u64, name: &str, sent: &AtomicU64) {
@@ -141,5 +141,5 @@ fn r3_endless_watch_events_need_bounded_memory() {
     assert_eq!(sent, count);
     assert!(peak < 150 << 20, "R3: {}", Mib(peak));
     watcher.signal(rustix::process::Signal::INT);
-    eventually("the client ends", || watcher.has_ended());
+    wait_until("the client ends", || watcher.has_ended());
 }

@@ -5,25 +5,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use jtp_kit::Rng;
 use rustix::process::Signal;
 
 use super::{report_line, scale};
 use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 use crate::support::proxy::Proxy;
-
-/// An RNG with a fixed seed.
-struct SeededRng(u64);
-
-impl SeededRng {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
-    }
-}
 
 /// 400 images of 1 KB to 1.5 MB, most of them small.
 fn library() -> Vec<TestImage> {
@@ -70,7 +59,9 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
     fs::remove_dir_all(workdir.output()).unwrap();
 
     let times = scale(12, 200);
-    let mut rng = SeededRng(0x1234_5678_9abc_def1);
+    let seed = jtp_kit::seed().unwrap_or(1);
+    println!("JTP_SEED={seed}");
+    let mut rng = Rng::new(seed);
     let mut before = BTreeMap::new();
     let (mut killed, mut late, mut fetched, mut temporaries) = (0, 0, 0, 0);
     for n in 0.. {
@@ -163,7 +154,7 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
             20_000 + n as u64 * 40_000_000 / times as u64,
         );
         let mut client = workdir.start_client(proxy.address, args);
-        eventually("the proxy's limit is reached", || proxy.is_spent());
+        wait_until("the proxy's limit is reached", || proxy.is_spent());
         let gone = workdir.path().join("gone");
         if n % 2 == 0 {
             // The client may still write a file while the folder is removed.

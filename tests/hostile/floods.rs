@@ -8,7 +8,7 @@ use super::{HonestClient, connect_from, measuring_time, report, report_line, sca
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 /// The number of these connections that the server has closed. No request was sent, so no bytes may arrive.
 fn closed(flood: &mut [TcpStream]) -> usize {
@@ -61,7 +61,7 @@ fn connections_over_the_limit_are_closed_at_accept() {
             list_on(&mut open[..1]);
         }
     }
-    eventually("connections over the limit are closed", || {
+    wait_until("connections over the limit are closed", || {
         closed(&mut flood) == attempts - (limit - held)
     });
     assert!(sockets(server.pid()) <= quiet + limit);
@@ -72,7 +72,7 @@ fn connections_over_the_limit_are_closed_at_accept() {
     list_on(&mut open);
     // Once the flood has ended, new connections are accepted.
     drop(flood);
-    eventually("the flood's connections are gone", || {
+    wait_until("the flood's connections are gone", || {
         sockets(server.pid()) <= quiet + held
     });
     list_on(&mut open);
@@ -99,7 +99,7 @@ fn flood_from_one_address_does_not_affect_others() {
         .map(|_| connect_from(2, server.address))
         .collect();
     let under_attack = honest.fetch_for(measuring_time());
-    eventually("connections over the limit are closed", || {
+    wait_until("connections over the limit are closed", || {
         closed(&mut flood) == attempts - limit
     });
     report(

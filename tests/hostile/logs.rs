@@ -14,7 +14,7 @@ use super::{
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
-use crate::support::process::{ServerProcess, WorkDir, eventually};
+use crate::support::process::{ServerProcess, WorkDir, wait_until};
 
 /// The most bytes of a line in the server's log.
 const LONGEST_LINE: usize = 4096 + 64;
@@ -156,7 +156,7 @@ fn a_log_that_nobody_reads_does_not_stop_the_server() {
         honest.fetch();
         flood(&server, &workdir, gone.id);
         fs::write(honest_images.join("gone.png"), b"\x89PNG soon gone").unwrap();
-        eventually("connections of the flood are closed", || {
+        wait_until("connections of the flood are closed", || {
             let mut peer = Peer::on(TcpStream::connect(server.address).unwrap());
             peer.try_send([LIST, KEEP]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL"
         });
@@ -210,7 +210,7 @@ fn a_server_whose_stdout_is_blocked_starts_serves_and_ends() {
         .spawn()
         .unwrap();
     let mut address = None;
-    eventually("the server listens", || {
+    wait_until("the server listens", || {
         let log = fs::read_to_string(workdir.server_log()).unwrap();
         let line = log.lines().find(|line| line.contains(" on 127.0.0.1:"));
         let found = line.map(|line| line.split(" on ").last().unwrap().split(' ').next());
@@ -224,7 +224,7 @@ fn a_server_whose_stdout_is_blocked_starts_serves_and_ends() {
     drop(peer);
     let pid = rustix::process::Pid::from_child(&server);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    eventually("the server ends", || server.try_wait().unwrap().is_some());
+    wait_until("the server ends", || server.try_wait().unwrap().is_some());
     assert_eq!(server.wait().unwrap().code(), Some(0));
 }
 
@@ -237,7 +237,7 @@ fn a_server_that_fails_with_a_blocked_log_ends() {
         .stderr(stderr)
         .spawn()
         .unwrap();
-    eventually("the server ends", || child.try_wait().unwrap().is_some());
+    wait_until("the server ends", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 

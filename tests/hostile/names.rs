@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{HostileImage, ParsedRequest, client, hostile_server, read_request, scripted_server};
 use crate::support::bytes::*;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 /// Files of a working folder, with their modes.
 const FILES: [(&str, u32); 16] = [
@@ -231,7 +231,7 @@ fn r5_names_in_events_of_a_server_replace_and_make_nothing_but_pictures() {
         let (workdir, before) = prepare();
         let args = [args, &["--out", "here"]].concat();
         let mut watcher = workdir.start_client(address, &args);
-        eventually("all images have come", || {
+        wait_until("all images have come", || {
             let is_visible = |name: &String| !name.starts_with(".jtp-");
             let found = contents(&folder(&workdir));
             found.keys().filter(|name| is_visible(name)).count() == count + before.len()

@@ -6,7 +6,7 @@ use super::{HonestClient, Mib, is_full, measuring_time, report, report_line, sca
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 #[test]
 fn t4_c6_stalled_readers_need_bounded_memory_and_are_closed() {
@@ -59,7 +59,7 @@ fn t4_c6_stalled_readers_need_bounded_memory_and_are_closed() {
         drop(stopped);
     } else {
         drop(stopped);
-        eventually("all connections are closed", || {
+        wait_until("all connections are closed", || {
             sockets(server.pid()) <= quiet
         });
     }

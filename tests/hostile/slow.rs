@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{HonestClient, is_full, measuring_time, report, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 struct Case {
     what: &'static str,
@@ -114,7 +114,7 @@ fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
         })
         .collect();
     let all = groups.len() * count;
-    eventually("all attackers are connected", || {
+    wait_until("all attackers are connected", || {
         sockets(server.pid()) >= quiet + all
     });
     let under_attack = honest.fetch_for(measuring_time());
@@ -146,7 +146,7 @@ fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
                 case.what
             );
         }
-        eventually("all connections are closed", || {
+        wait_until("all connections are closed", || {
             sockets(server.pid()) <= quiet
         });
     } else {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 /// Whether the server lists no images.
 fn lists_nothing(address: SocketAddr) -> bool {
@@ -28,7 +28,7 @@ fn a_folder_or_link_in_place_of_the_images_folder_is_not_published_and_is_logged
     let errors = || log().matches("cannot read the images folder").count();
     let swap_back = |n| {
         fs::rename(workdir.path().join("before"), workdir.images()).unwrap();
-        eventually("the images are listed again", || {
+        wait_until("the images are listed again", || {
             !lists_nothing(server.address)
         });
         assert_eq!(errors(), n, "{}", log());
@@ -36,9 +36,9 @@ fn a_folder_or_link_in_place_of_the_images_folder_is_not_published_and_is_logged
 
     fs::rename(workdir.images(), workdir.path().join("before")).unwrap();
     fs::rename(&private, workdir.images()).unwrap();
-    eventually("nothing is listed", || lists_nothing(server.address));
+    wait_until("nothing is listed", || lists_nothing(server.address));
     // The reason is looked up again each second: between the two renames there was another one.
-    eventually("the log says why", || {
+    wait_until("the log says why", || {
         log().contains("may have been put there by another user")
     });
     fs::rename(workdir.images(), &private).unwrap();
@@ -46,8 +46,8 @@ fn a_folder_or_link_in_place_of_the_images_folder_is_not_published_and_is_logged
 
     fs::rename(workdir.images(), workdir.path().join("before")).unwrap();
     symlink("private", workdir.images()).unwrap();
-    eventually("nothing is listed", || lists_nothing(server.address));
-    eventually("the log says why", || log().contains("symbolic link"));
+    wait_until("nothing is listed", || lists_nothing(server.address));
+    wait_until("the log says why", || log().contains("symbolic link"));
     fs::remove_file(workdir.images()).unwrap();
     swap_back(2);
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::{HonestClient, Mib, measuring_time, report, report_line, scale, sockets};
 use crate::support::TEST_TIMEOUT;
-use crate::support::process::{ServerProcess, WorkDir, eventually};
+use crate::support::process::{ServerProcess, WorkDir, wait_until};
 
 /// A TLS record with arbitrary content.
 fn record(kind: u8, length: u16, body: &[u8]) -> Vec<u8> {
@@ -174,7 +174,7 @@ fn t1_renegotiation_in_tls_1_2_is_refused() {
         let _ = stream.read_to_end(&mut rest);
         answers.push(rest.len());
     }
-    eventually("all are closed", || sockets(server.pid()) <= quiet);
+    wait_until("all are closed", || sockets(server.pid()) <= quiet);
     let most = answers.iter().max().unwrap();
     report_line!("{count} connections that request renegotiation repeatedly: all closed");
     // The catalog and some alerts, but no second ServerHello with a certificate.

@@ -14,7 +14,7 @@ use super::{is_full, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 
 /// Set if the test runs in its own network namespace, which it may cut off.
 const INSIDE: &str = "JTP_HOSTILE_NETWORK";
@@ -59,7 +59,7 @@ fn n4_every_adapter_enables_tcp_keep_alive() {
     for address in addresses {
         let peer = TcpStream::connect(address).unwrap();
         let own = peer.local_addr().unwrap();
-        eventually("TCP keep-alive is enabled", || {
+        wait_until("TCP keep-alive is enabled", || {
             has_keep_alive_timer(address, own)
         });
     }
@@ -142,7 +142,7 @@ fn cut() {
         let server = if n < 5 { &server } else { &quiet_server };
         groups.push((what, deadline, connect_peers(server.address, sends)));
     }
-    eventually("all peers are connected", || {
+    wait_until("all peers are connected", || {
         sockets(server.pid()) == quiet + 5 * count && sockets(quiet_server.pid()) == quiet + count
     });
     let start = Instant::now();

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::support::bytes::*;
 use crate::support::peer::{Peer, await_read};
-use crate::support::process::{ServerProcess, WorkDir, eventually};
+use crate::support::process::{ServerProcess, WorkDir, wait_until};
 
 /// Connections from 127.0.0.2 that watch, or try to.
 fn flood(server: &ServerProcess, count: usize) -> Vec<TcpStream> {
@@ -35,7 +35,7 @@ fn t8_watchers_of_one_address_do_not_lock_others_out() {
     let baseline = honest.fetch_for(measuring_time());
     let before = server.peak_memory();
     let flood = flood(&server, count);
-    eventually("the server has seen the flood", || {
+    wait_until("the server has seen the flood", || {
         sockets(server.pid()) == quiet + allowed
     });
     let mut watcher = Peer::on(connect_from(3, server.address));

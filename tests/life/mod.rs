@@ -3,13 +3,12 @@
 //! from a seed. At quiet points, the rules must hold: the server lists what its folder has; each client has each listed
 //! image; nothing is lost, no file of the user changes, nothing is left over. // R8 S4 S5 S13
 //!
-//! `JTP_LIFE_SECONDS` is the time to go on with new seeds, `JTP_LIFE_SEED` the first seed, `JTP_LIFE_ROUNDS` the quiet
+//! `JTP_LIFE_SECONDS` is the time to go on with new seeds, `JTP_SEED` the first seed, `JTP_LIFE_ROUNDS` the quiet
 //! points of each. `JTP_LIFE_KEEP=1` keeps the folders of a seed that fails, `JTP_LIFE_VERBOSE=1` makes its server log
 //! more.
 
 mod client;
 mod pictures;
-mod rng;
 mod server;
 mod tree;
 mod user;
@@ -17,17 +16,14 @@ mod walk;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use walk::Walk;
+use jtp_kit::number;
 
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
-}
+use walk::Walk;
 
 #[test]
 fn r8_a_random_life_of_a_folder_loses_nothing_and_leaves_nothing() {
     let start = Instant::now();
-    let time = Duration::from_secs(variable("JTP_LIFE_SECONDS").unwrap_or(0));
+    let time = Duration::from_secs(number("JTP_LIFE_SECONDS").unwrap_or(0));
     // A long run has other seeds each time.
     let clock = || {
         SystemTime::now()
@@ -36,8 +32,8 @@ fn r8_a_random_life_of_a_folder_loses_nothing_and_leaves_nothing() {
             .as_secs()
     };
     let default = if time.is_zero() { 1 } else { clock() };
-    let mut seed = variable("JTP_LIFE_SEED").unwrap_or(default);
-    let rounds = variable("JTP_LIFE_ROUNDS").unwrap_or(if time.is_zero() { 2 } else { 12 });
+    let mut seed = jtp_kit::seed().unwrap_or(default);
+    let rounds = number("JTP_LIFE_ROUNDS").unwrap_or(if time.is_zero() { 2 } else { 12 });
     loop {
         let steps = Walk::new(seed, rounds).run();
         println!("seed {seed}: {steps} steps, {:?}", start.elapsed());

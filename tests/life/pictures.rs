@@ -3,8 +3,10 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use super::rng::Rng;
-use crate::support::files::{bmp, images_in, noise, samples_folder};
+use jtp_kit::bmp;
+
+use crate::support::files::{images_in, noise, samples_folder};
+use jtp_kit::Rng;
 
 /// A PNG of one pixel.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\x9cc\xf8\xff\xff?\0\x05\xfe\x02\xfe\xa75\x81\x84\0\0\0\0IEND\xaeB`\x82";

@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::pictures::{id_of_file, picture};
-use super::rng::Rng;
 use super::tree;
+use jtp_kit::Rng;
 
 /// The user and the folder.
 pub(super) struct User {

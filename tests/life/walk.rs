@@ -10,11 +10,11 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
 
 use super::client::{Client, KINDS, Kind};
-use super::rng::Rng;
 use super::server::Server;
 use super::tree::{self, Catalog};
 use super::user::User;
 use crate::support::process::WorkDir;
+use jtp_kit::Rng;
 
 pub(super) struct Walk {
     seed: u64,
@@ -416,7 +416,7 @@ impl Drop for Walk {
         let log = fs::read_to_string(self.workdir.server_log()).unwrap_or_default();
         println!("--- the server's log\n{log}---");
         println!(
-            "seed {} fails; again: JTP_LIFE_SEED={} JTP_LIFE_ROUNDS={} cargo test -p jtp-tests --test everyday life:: -- --nocapture",
+            "seed {} fails; again: JTP_SEED={} JTP_LIFE_ROUNDS={} cargo test -p jtp-tests --test everyday life:: -- --nocapture",
             self.seed, self.seed, self.rounds
         );
         let keep = std::env::var_os("JTP_LIFE_KEEP").is_some();

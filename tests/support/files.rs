@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub(crate) use jtp_kit::noise;
+
 use super::bytes::TestImage;
 
 /// The repository's sample images.
@@ -55,37 +57,4 @@ pub(crate) fn generated(count: usize, len: usize) -> tempfile::TempDir {
         fs::write(folder.path().join(format!("{n:04}.png")), bytes).unwrap();
     }
     folder
-}
-
-/// Incompressible bytes, different for each seed.
-pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
-/// A BMP of `len` bytes in total that compresses well.
-pub(crate) fn bmp(len: usize, seed: u8) -> Vec<u8> {
-    let mut bytes = b"BM".to_vec();
-    bytes.extend(u32::try_from(len).unwrap().to_le_bytes());
-    bytes.extend([0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0]);
-    bytes.resize(54, seed);
-    let mut row = Vec::with_capacity(3 << 16);
-    for n in 0..1u32 << 16 {
-        let [_, _, high, low] = n.to_be_bytes();
-        row.extend([low & 0xf0, high, seed]);
-    }
-    while bytes.len() < len {
-        let left = len - bytes.len();
-        bytes.extend_from_slice(&row[..left.min(row.len())]);
-    }
-    bytes.truncate(len);
-    bytes
 }

@@ -271,7 +271,7 @@ pub(crate) fn await_read(tcp: &TcpStream) {
     };
     // A line: "  0: LOCAL REMOTE STATE SENT:RECEIVED ...", with the bytes that wait in each direction.
     let ends = format!("{} {} ", hex(there), hex(here));
-    super::process::eventually("the other end reads", || {
+    super::process::wait_until("the other end reads", || {
         let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else {
             return true;
         };

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use super::TEST_TIMEOUT;
+pub(crate) use jtp_kit::wait_until;
+
 use super::bytes::TestImage;
 use super::files;
 use super::signal;
@@ -241,7 +241,7 @@ impl ClientProcess {
 
     #[track_caller]
     pub(crate) fn end(&mut self) -> ExitStatus {
-        eventually("the process ends", || self.has_ended());
+        wait_until("the process ends", || self.has_ended());
         self.0.wait().unwrap()
     }
 }
@@ -269,7 +269,7 @@ impl ServerProcess {
     #[track_caller]
     pub(crate) fn stop(mut self) -> ExitStatus {
         signal::send(&mut self.child, Signal::TERM);
-        eventually("the server ends", || {
+        wait_until("the server ends", || {
             self.child.try_wait().unwrap().is_some()
         });
         self.child.wait().unwrap()
@@ -303,15 +303,5 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Polls until a condition holds that another process brings about.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < TEST_TIMEOUT, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -13,7 +13,7 @@ use super::stub::{Request, Stub, images, response_of};
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
-use crate::support::process::eventually;
+use crate::support::process::wait_until;
 
 /// Where the test cancels: the stub has reached this point, and sends nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,7 +264,7 @@ fn future_dropped_while_the_server_is_silent_closes_all_connections() {
         job.connections = 3;
         let dropped = job.perform(world, &[Action::DropRunAt(reached)]);
         assert!(dropped[0].is_none(), "{dropped:?}");
-        eventually("all connections are closed", || stub.open() == 0);
+        wait_until("all connections are closed", || stub.open() == 0);
         job.assert_only(&images);
 
         let stub = Stub::of(images.clone());

@@ -14,7 +14,7 @@ use super::stub::{Request, Stub, images, images_from};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, eventually};
+use crate::support::process::{WorkDir, wait_until};
 use crate::support::serve::TestServer;
 
 fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemoryStore> {
@@ -61,7 +61,7 @@ fn r6_each_refused_connection_is_reported_once_and_in_order() {
             while let Some(request) = connection.request() {
                 if request != Request::List {
                     // Until then something is left to fetch for the other connections.
-                    eventually("three refusals", || refused.load(Ordering::SeqCst) == 3);
+                    wait_until("three refusals", || refused.load(Ordering::SeqCst) == 3);
                 }
                 connection.answer(&served, &request);
             }
@@ -236,7 +236,7 @@ fn r8_follow_lists_again_over_the_only_connection_after_a_list_over_a_second_one
 /// Another client of this host, admitted.
 fn occupy(address: SocketAddr) -> Option<Peer> {
     let mut admitted = None;
-    eventually("another client is admitted", || {
+    wait_until("another client is admitted", || {
         let stream = TcpStream::connect(address).unwrap();
         let mut peer = Peer::on(stream);
         if peer.try_send([LIST, KEEP]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL" {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jtp_core::ImageId;
+use jtp_kit::{Rng, for_each_seed};
 use jtp_sync::{Change, Difference, Error, Fetch, Names, Options, Selection, SyncEvent};
 
 use super::job::{Action, Job, target};
@@ -48,29 +49,6 @@ fn entry_text(path: &Path, metadata: &fs::Metadata) -> String {
         metadata.ctime(),
         metadata.ctime_nsec(),
     )
-}
-
-/// A small random number generator.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % n
-    }
-
-    fn percent(&mut self, n: u64) -> bool {
-        self.below(100) < n
-    }
-}
-
-/// The number of random folders: `JTP_SEEDS` tries more.
-fn seeds(default: u64) -> u64 {
-    let given = std::env::var("JTP_SEEDS");
-    given.map_or(default, |text| text.parse().unwrap())
 }
 
 const NAMES: [&str; 9] = [
@@ -187,8 +165,8 @@ impl Lines {
 
 #[test]
 fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
-    for seed in 0..seeds(160) {
-        let mut rng = Rng(seed);
+    for_each_seed(160, |seed| {
+        let mut rng = Rng::new(seed);
         let world = World::ALL[usize::try_from(seed % 4).unwrap()];
         let stub = Stub::of(server(&mut rng));
         let (_parent, folder) = target();
@@ -207,9 +185,9 @@ fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
             .unwrap()
             .unwrap();
         let planned = planned.unwrap();
-        assert_eq!(tree(&folder), before, "seed {seed}");
+        assert_eq!(tree(&folder), before);
         let requests = stub.requests();
-        assert_eq!(requests, [Request::List], "seed {seed}");
+        assert_eq!(requests, [Request::List]);
         let said = lines.take();
         let kept = job
             .log
@@ -217,19 +195,19 @@ fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
         let left_out = job
             .log
             .count(|e| matches!(e, Event::Change(Change::LeaveOut { .. })));
-        assert_eq!(left_out as u64, planned.left_out.images, "seed {seed}");
-        assert!(kept as u64 <= planned.kept.images, "seed {seed}");
+        assert_eq!(left_out as u64, planned.left_out.images);
+        assert!(kept as u64 <= planned.kept.images);
 
         job.log.lock().clear();
         let done = job.run_ok(world);
         assert_eq!(
             lines.take(),
             said,
-            "seed {seed}: {:?}\n{}",
+            "{:?}\n{}",
             job.options,
             before.join("\n")
         );
-        assert_eq!(planned, done, "seed {seed}");
+        assert_eq!(planned, done);
         // With the index of that run, another dry run finds nothing to do.
         if job.options.fetch() == Fetch::Missing {
             let before = tree(&folder);
@@ -238,21 +216,21 @@ fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
                 .pop()
                 .unwrap()
                 .unwrap();
-            assert_eq!(again.unwrap().planned.images, 0, "seed {seed}");
+            assert_eq!(again.unwrap().planned.images, 0);
             let said = lines.take();
             assert!(
                 said.iter().all(|line| line.starts_with("refuse")),
-                "seed {seed}: {said:?}"
+                "{said:?}"
             );
-            assert_eq!(tree(&folder), before, "seed {seed}");
+            assert_eq!(tree(&folder), before);
         }
-    }
+    });
 }
 
 #[test]
 fn r8_a_check_changes_nothing_and_finds_the_differences() {
-    for seed in 0..seeds(60) {
-        let mut rng = Rng(1000 + seed);
+    for_each_seed(60, |seed| {
+        let mut rng = Rng::new(1000 + seed);
         let world = World::ALL[usize::try_from(seed % 4).unwrap()];
         let listed = server(&mut rng);
         let stub = Stub::of(listed.clone());
@@ -265,7 +243,7 @@ fn r8_a_check_changes_nothing_and_finds_the_differences() {
             .unwrap()
             .unwrap()
             .unwrap();
-        assert_eq!(tree(&folder), before, "seed {seed}");
+        assert_eq!(tree(&folder), before);
         assert_eq!(stub.requests(), [Request::List]);
         let mut found = Vec::new();
         for event in &*job.log.lock() {
@@ -328,8 +306,8 @@ fn r8_a_check_changes_nothing_and_finds_the_differences() {
         );
         found.sort();
         expected.sort();
-        assert_eq!(found, expected, "seed {seed}: {}", before.join("\n"));
-    }
+        assert_eq!(found, expected, "{}", before.join("\n"));
+    });
 }
 
 #[test]

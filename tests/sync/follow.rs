@@ -14,7 +14,7 @@ use super::log::Event;
 use super::stub::{Request, Stub, images, images_from};
 use super::world::World;
 use crate::support::bytes::*;
-use crate::support::process::eventually;
+use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
 
 fn is_placed(event: &Event) -> bool {
@@ -191,7 +191,7 @@ fn n5_files_that_the_user_changes_are_repaired_at_the_next_reconcile() {
     job.log.wait_for(6, "images placed", is_placed);
     fs::write(folder.join(&images[0].name), b"other bytes").unwrap();
     fs::rename(folder.join(&images[1].name), folder.join("mine.png")).unwrap();
-    eventually("the folder is in step again", || {
+    wait_until("the folder is in step again", || {
         let files = job.files();
         images.iter().all(|image| {
             files
@@ -281,7 +281,7 @@ fn r8_image_that_takes_over_the_name_of_another_destroys_no_copy() {
         assert!(server.store.remove(id));
         server.store.insert("b.png", old.bytes.clone()).unwrap();
         server.store.insert("a.png", new.bytes.clone()).unwrap();
-        eventually("both images are in the folder", || {
+        wait_until("both images are in the folder", || {
             let has = |image: &TestImage| {
                 job.files()
                     .iter()

@@ -15,7 +15,7 @@ use super::log::Event;
 use super::stub::{Connection, Request, Stub, images, images_from, response_of};
 use super::world::World;
 use crate::support::bytes::*;
-use crate::support::process::eventually;
+use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
 
 /// A server that sends this many images, half of the next one, and after that closes each connection at once.
@@ -510,17 +510,17 @@ fn n5_follow_goes_on_with_the_next_server_and_misses_nothing() {
         let following = job.follow(world);
         let is_watching = |event: &Event| matches!(event, Event::Watching);
         job.log.wait_for(1, "watches", is_watching);
-        eventually("all are placed", || job.files().len() == 10);
+        wait_until("all are placed", || job.files().len() == 10);
         // One that both get, and one that only the second has when the first dies.
         let new = images_from(100, 3);
         insert(&first.store, &new[..1]);
-        eventually("the first new image", || job.files().len() == 11);
+        wait_until("the first new image", || job.files().len() == 11);
         insert(&second.store, &new[..2]);
         drop(first);
-        eventually("the image of the second", || job.files().len() == 12);
+        wait_until("the image of the second", || job.files().len() == 12);
         assert_eq!(changes(&job).len(), 1, "{}", job.log);
         insert(&second.store, &new[2..]);
-        eventually("the image after that", || job.files().len() == 13);
+        wait_until("the image after that", || job.files().len() == 13);
         job.assert_files(images.iter().chain(&new));
         drop(following);
     }
@@ -545,12 +545,12 @@ fn n5_follow_watches_the_server_that_it_fetches_from() {
         let mut job = Job::new(first.address, &folder).accelerated(20);
         job.replicas = vec![second.address];
         let following = job.follow(world);
-        eventually("the second is watched", || {
+        wait_until("the second is watched", || {
             second.requests().contains(&Request::Watch)
         });
-        eventually("all are placed", || job.files().len() == 10);
+        wait_until("all are placed", || job.files().len() == 10);
         job.assert_files(&images);
-        eventually("the first has no connection", || first.open() == 0);
+        wait_until("the first has no connection", || first.open() == 0);
         drop(following);
     }
 }

@@ -1,18 +1,25 @@
 //! Images in an object store: `--images URL`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jtp_object_store::{
-    Bucket, Error, ErrorKind, IndexerConfig, Location, ObjectImages, RuntimeClock, StoreConfig,
+    Bucket, Error, ErrorKind, Indexer, IndexerConfig, Location, ObjectImages, RuntimeClock,
+    StoreConfig,
 };
-use jtp_tokio::Tokio;
+use jtp_tokio::{ShutdownSignal, Tokio};
+use tokio::task::JoinHandle;
 
+use crate::cache;
 use crate::escape::escaped;
 use crate::exit::{Failure, error_chain};
 use crate::server_args::ServerArgs;
 
 /// The most characters of an error of a backend that are shown.
 const MAX_CAUSE: usize = 400;
+
+/// How long a program that ends waits until it has given up the lease.
+const RELEASE_TIME: Duration = Duration::from_secs(5);
 
 /// The location that `--images` names, if it is a URL.
 pub(super) fn location(args: &ServerArgs) -> Result<Option<Location>, Failure> {
@@ -51,25 +58,68 @@ fn config(args: &ServerArgs) -> IndexerConfig {
     }
 }
 
-/// Loads the catalog, follows it, and indexes the bucket whenever no other server does.
+/// Loads the catalog, follows it, and indexes the bucket whenever no other server does. The task ends after the shutdown,
+/// when another server can index at once.
 pub(super) async fn open(
     args: &ServerArgs,
     location: &Location,
-) -> Result<Arc<ObjectImages>, Failure> {
-    let opened = ObjectImages::open(connect(location)?, StoreConfig::default()).await;
+    shutdown: &ShutdownSignal,
+) -> Result<(Arc<ObjectImages>, JoinHandle<()>), Failure> {
+    let mut bucket = connect(location)?;
+    if let Some(cache) = cache::of_object_store(args) {
+        bucket = bucket.with_cache(cache);
+    }
+    let opened = ObjectImages::open(bucket, StoreConfig::default()).await;
     let images = opened.map_err(|error| failure(location, &error))?;
     tokio::spawn(Arc::clone(&images).follow());
     let indexer = images.indexer(config(args));
-    tokio::spawn(async move { indexer.run().await });
-    Ok(images)
+    let shutdown = shutdown.clone();
+    let indexing = tokio::spawn(async move {
+        tokio::select! {
+            () = indexer.run() => {}
+            () = shutdown.wait() => release(&indexer).await,
+        }
+    });
+    Ok((images, indexing))
+}
+
+/// Lets another server index at once.
+async fn release(indexer: &Indexer) {
+    match tokio::time::timeout(RELEASE_TIME, indexer.release()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(
+                "cannot give up the lease: {}; another server indexes when it has expired",
+                error_chain(&error)
+            );
+        }
+        Err(_) => tracing::warn!(
+            "cannot give up the lease within {} s; another server indexes when it has expired",
+            RELEASE_TIME.as_secs()
+        ),
+    }
 }
 
 /// Brings the catalog up to date: `--index-only`.
-pub(super) async fn index(args: &ServerArgs, location: &Location) -> Result<(), Failure> {
-    let opened = ObjectImages::open(connect(location)?, StoreConfig::default()).await;
+pub(super) async fn index(
+    args: &ServerArgs,
+    location: &Location,
+    shutdown: &ShutdownSignal,
+) -> Result<(), Failure> {
+    let stopped = || Failure::other("stopped before the catalog was up to date");
+    let opened = tokio::select! {
+        opened = ObjectImages::open(connect(location)?, StoreConfig::default()) => opened,
+        () = shutdown.wait() => return Err(stopped()),
+    };
     let images = opened.map_err(|error| failure(location, &error))?;
-    let report = images.indexer(config(args)).run_once().await;
-    let report = report.map_err(|error| failure(location, &error))?;
+    let indexer = images.indexer(config(args));
+    let report = tokio::select! {
+        report = indexer.run_once() => report.map_err(|error| failure(location, &error))?,
+        () = shutdown.wait() => {
+            release(&indexer).await;
+            return Err(stopped());
+        }
+    };
     tracing::info!(
         "the catalog of {location} is up to date: {} objects, {} read, {} changes",
         report.listed,

@@ -23,6 +23,7 @@ use jtp_tokio::ShutdownSignal;
 use jtp_tokio::server::{PlainPolicy, Server, ServerConfig};
 use jtp_tokio::store::ImageStore;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::cache;
 use crate::exit::{Exit, Failure};
@@ -133,12 +134,7 @@ fn index_only(
     logging::start_server_thread();
     let (shutdown, _hangups) = signals::listen_as_server(signals)?;
     let runtime = start_runtime()?;
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = bucket::index(args, location) => result,
-            () = shutdown.wait() => Err(Failure::other("stopped before the catalog was up to date")),
-        }
-    });
+    let result = runtime.block_on(bucket::index(args, location, &shutdown));
     runtime.shutdown_background();
     result
 }
@@ -169,17 +165,28 @@ fn without_object_stores() -> Failure {
     Failure::other("this program was built without object stores (feature object-store)")
 }
 
+/// The store, and a task that is waited for after the shutdown.
 async fn open_source(
     args: &ServerArgs,
     location: Option<&Location>,
     status: Arc<Status>,
-) -> Result<Source, Failure> {
+    shutdown: &ShutdownSignal,
+) -> Result<(Source, Option<JoinHandle<()>>), Failure> {
     match location {
-        None => open_store(args, status).await.map(Source::Folder),
+        None => {
+            let store = open_store(args, status).await?;
+            Ok((Source::Folder(store), None))
+        }
         #[cfg(feature = "object-store")]
-        Some(location) => bucket::open(args, location).await.map(Source::Bucket),
+        Some(location) => {
+            let (images, indexing) = bucket::open(args, location, shutdown).await?;
+            Ok((Source::Bucket(images), Some(indexing)))
+        }
         #[cfg(not(feature = "object-store"))]
-        Some(never) => match *never {},
+        Some(never) => {
+            let _ = shutdown;
+            match *never {}
+        }
     }
 }
 
@@ -199,8 +206,8 @@ async fn serve(
         Some((address, listener)) => Some(Metrics::serve(address, listener, Arc::clone(&status))?),
         None => None,
     };
-    let store = tokio::select! {
-        store = open_source(args, location.as_ref(), Arc::clone(&status)) => store?,
+    let (store, task) = tokio::select! {
+        opened = open_source(args, location.as_ref(), Arc::clone(&status), &shutdown) => opened?,
         never = status.report_scan() => never,
         () = shutdown.wait() => {
             service_manager::stopping(None);
@@ -230,7 +237,12 @@ async fn serve(
     ));
     tokio::spawn(service_manager::watchdog());
     stdout_line_detached(format!("listening on {address}"));
-    serve_until_shutdown(args, &server, listener, &status, shutdown).await
+    let served = serve_until_shutdown(args, &server, listener, &status, shutdown).await;
+    if let Some(task) = task.filter(|_| served.is_ok()) {
+        _ = task.await;
+    }
+    tracing::info!("stopped");
+    served
 }
 
 async fn serve_until_shutdown(
@@ -258,7 +270,6 @@ async fn serve_until_shutdown(
         bytes = counters.body_bytes_sent,
         "served"
     );
-    tracing::info!("stopped");
     served.map_err(|error| Failure::other(format!("cannot continue serving: {error}")))
 }
 

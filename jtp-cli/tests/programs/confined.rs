@@ -9,7 +9,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::Signal;
 
-use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
+use crate::support::{Process, SERVER, TestDir, noise, wait_until};
 
 /// Whether each thread of a server gave up privileges for good, which Landlock requires.
 fn confined_threads(server: &Process) -> Vec<bool> {
@@ -96,10 +96,10 @@ fn images_folder_can_be_replaced_but_not_by_a_link_that_leads_outside() {
 
     fs::rename(dir.path("share/images"), dir.path("share/old")).unwrap();
     fs::create_dir(dir.path("share/images")).unwrap();
-    fs::write(dir.path("share/images/new.png"), random_image(1, 1000)).unwrap();
+    fs::write(dir.path("share/images/new.png"), noise(1000, 1)).unwrap();
     wait_until("the new folder is served", || listed().contains("new.png"));
 
-    fs::write(dir.path("secret/secret.png"), random_image(2, 1000)).unwrap();
+    fs::write(dir.path("secret/secret.png"), noise(1000, 2)).unwrap();
     let (images, link) = (dir.path("share/images"), dir.path("share/link"));
     symlink("../secret", &link).unwrap();
     renameat_with(CWD, &images, CWD, &link, RenameFlags::EXCHANGE).unwrap();
@@ -114,7 +114,7 @@ fn images_folder_can_be_replaced_but_not_by_a_link_that_leads_outside() {
 fn disk_that_is_mounted_over_the_images_folder_is_served() {
     let dir = TestDir::new();
     fs::create_dir(dir.path("elsewhere")).unwrap();
-    fs::write(dir.path("elsewhere/bound.png"), random_image(1, 1000)).unwrap();
+    fs::write(dir.path("elsewhere/bound.png"), noise(1000, 1)).unwrap();
     let server = dir.serve(&[]);
     let listed = || dir.fetch(&server, &["--list"]).out;
     let images = dir.path("images");
@@ -125,7 +125,7 @@ fn disk_that_is_mounted_over_the_images_folder_is_served() {
             eprintln!("skipped: cannot mount a tmpfs");
             return;
         }
-        fs::write(images.join(name), random_image(2, 1000)).unwrap();
+        fs::write(images.join(name), noise(1000, 2)).unwrap();
         wait_until("the disk is served", || listed().contains(name));
         // The server has it open.
         unmount(&images, UnmountFlags::DETACH).unwrap();

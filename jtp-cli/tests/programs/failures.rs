@@ -10,8 +10,7 @@ use std::thread;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, ProcessOutput, TestDir, copy_program, jtpe, list_response, packet,
-    random_image,
+    CLIENT, FakeServer, ProcessOutput, TestDir, copy_program, jtpe, list_response, noise, packet,
 };
 
 #[test]
@@ -94,7 +93,7 @@ fn r6_verbose_client_logs_why_it_tries_again() {
 #[test]
 fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
     let dir = TestDir::new();
-    let good = random_image(1, 300);
+    let good = noise(300, 1);
     let (right, wrong) = (ImageId::of(&good), ImageId(7));
     let list = [("good.png", right, 300), ("bad.png", wrong, 300)];
     // Answers the retry, which requests one ID, with both images again.
@@ -140,7 +139,7 @@ fn r4_an_image_over_the_size_limit_fails_alone() {
 #[test]
 fn listed_images_that_are_not_sent_are_reported() {
     let dir = TestDir::new();
-    let image = random_image(1, 300);
+    let image = noise(300, 1);
     let (id, never) = (ImageId::of(&image), ImageId(7));
     let list = [("a.png", id, 300), ("never.png", never, 300)];
     let sent = packet(id, &image);
@@ -229,8 +228,8 @@ fn unwritable_output_folder_exits_8() {
 #[cfg(target_os = "linux")]
 fn full_disk_exits_8_and_leaves_no_partial_file() {
     let dir = TestDir::new();
-    dir.add("a.png", &random_image(1, 500));
-    dir.add("b.png", &random_image(2, 3 << 20));
+    dir.add("a.png", &noise(500, 1));
+    dir.add("b.png", &noise(3 << 20, 2));
     let server = dir.serve(&["--no-tls"]);
     let disk = dir.path("disk");
     fs::create_dir(&disk).unwrap();

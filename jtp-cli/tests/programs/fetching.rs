@@ -8,8 +8,7 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Process, TestDir, jtpe, list_response, packet, random_image, varint,
-    wait_until,
+    CLIENT, FakeServer, Process, TestDir, jtpe, list_response, noise, packet, varint, wait_until,
 };
 
 #[test]
@@ -89,7 +88,7 @@ fn renamed_and_replaced_names_on_the_server_lose_no_image() {
     dir.fetch(&server, &["--batch"]);
     server.stop();
     fs::rename(dir.path("images/a.png"), dir.path("images/z.png")).unwrap();
-    dir.add("a.png", &random_image(9, 500));
+    dir.add("a.png", &noise(500, 9));
     let server = dir.serve(&["--no-tls"]);
     dir.fetch(&server, &["--batch"])
         .assert_success("fetched 1 image (500 B); 3 already there; 0 failed; 1 renamed");
@@ -132,7 +131,7 @@ fn s14_a_file_longer_than_any_image_is_not_read_and_not_replaced_unnoticed() {
 fn all_connection_options_fetch_the_same_images() {
     let dir = TestDir::new();
     for n in 0..300_usize {
-        dir.add(&format!("{n}.gif"), &random_image(n as u64, 1 + n * 7));
+        dir.add(&format!("{n}.gif"), &noise(1 + n * 7, n as u64));
     }
     let server = dir.serve(&[]);
     for (n, args) in [
@@ -176,7 +175,7 @@ fn empty_catalog_is_a_success() {
 #[test]
 fn received_images_are_stored_while_the_server_stalls() {
     let dir = TestDir::new();
-    let (small, large) = (random_image(1, 500), ImageId(7));
+    let (small, large) = (noise(500, 1), ImageId(7));
     let list = list_response(&[
         ("small.png", ImageId::of(&small), 500),
         ("large.png", large, 2 << 20),
@@ -249,7 +248,7 @@ fn list_without_images_says_so_on_stderr_alone() {
     };
     assert_eq!(list(&[]), lists("no images"));
     assert_eq!(list(&["--quiet"]), "");
-    dir.add("a.png", &random_image(1, 10));
+    dir.add("a.png", &noise(10, 1));
     wait_until("the image is listed", || {
         let output = dir.fetch(&server, &["--list"]);
         output.out.contains("a.png")

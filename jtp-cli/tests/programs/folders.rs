@@ -10,7 +10,7 @@ use jtp_tokio::Server;
 use jtp_tokio::store::MemoryStore;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, Process, ProcessOutput, TestDir, random_image, wait_until};
+use crate::support::{CLIENT, Process, ProcessOutput, TestDir, noise, wait_until};
 
 /// A server whose catalog the test chooses.
 struct TreeServer {
@@ -98,10 +98,10 @@ fn stamps(root: &Path) -> Vec<(String, u64, i64, i64)> {
 
 fn library() -> Vec<(&'static str, Vec<u8>)> {
     vec![
-        ("top.png", random_image(1, 500)),
-        ("2024/a.jpg", random_image(2, 3000)),
-        ("2024/Rome/b.jpg", random_image(3, 400_000)),
-        ("2025/Oslo fjord/c.jpg", random_image(4, 700)),
+        ("top.png", noise(500, 1)),
+        ("2024/a.jpg", noise(3000, 2)),
+        ("2024/Rome/b.jpg", noise(400_000, 3)),
+        ("2025/Oslo fjord/c.jpg", noise(700, 4)),
     ]
 }
 
@@ -181,10 +181,10 @@ fn w9_after_a_month_of_changes_only_what_is_new_is_fetched() {
     // The user has moved one image, and the server renames, replaces and adds some.
     fs::create_dir(dir.path("out/best")).unwrap();
     fs::rename(dir.path("out/2024/a.jpg"), dir.path("out/best/a.jpg")).unwrap();
-    let new = random_image(9, 800);
+    let new = noise(800, 9);
     server.rename(&library[2].1, "2024/Roma/b.jpg");
     server.add("2025/Oslo fjord/new.jpg", &new);
-    let changed = random_image(10, 900);
+    let changed = noise(900, 10);
     assert!(server.store.remove(ImageId::of(&library[0].1)));
     server.add("top.png", &changed);
     let plan = server.fetch(&dir, &["--batch", "--dry-run"]);
@@ -235,7 +235,7 @@ fn w9_new_images_arrive_in_their_folders_while_watching() {
     wait_until("the library is there", || {
         out.join("2025/Oslo fjord/c.jpg").exists()
     });
-    let bytes = random_image(20, 600);
+    let bytes = noise(600, 20);
     server.add("2026/June/d.jpg", &bytes);
     wait_until("the new image is there", || {
         out.join("2026/June/d.jpg").exists()
@@ -314,14 +314,11 @@ fn obstructed() -> TestDir {
         fs::create_dir(dir.path("images").join(folder)).unwrap();
         for number in 0..30 {
             let seed = number + if folder == "linked" { 100 } else { 200 };
-            dir.add(
-                &format!("{folder}/{number:02}.png"),
-                &random_image(seed, 90),
-            );
+            dir.add(&format!("{folder}/{number:02}.png"), &noise(90, seed));
         }
     }
     for (seed, name) in ["folder.png", "link.png", "free.png"].iter().enumerate() {
-        dir.add(name, &random_image(u64::try_from(seed).unwrap(), 80));
+        dir.add(name, &noise(80, u64::try_from(seed).unwrap()));
     }
     fs::create_dir_all(dir.path("output/folder.png")).unwrap();
     symlink("folder.png", dir.path("output/linked")).unwrap();
@@ -354,10 +351,10 @@ warning: taken: a file is in place of this folder and is not replaced; the 30 im
 #[test]
 fn image_whose_name_is_freed_in_the_same_run_has_no_warning() {
     let dir = TestDir::new();
-    dir.add("a.png", &random_image(1, 90));
+    dir.add("a.png", &noise(90, 1));
     // A mirror empties this folder last.
     fs::create_dir_all(dir.path("output/a.png")).unwrap();
-    fs::write(dir.path("output/a.png/x.png"), random_image(2, 90)).unwrap();
+    fs::write(dir.path("output/a.png/x.png"), noise(90, 2)).unwrap();
     let server = dir.serve(&["--no-tls", "--recursive"]);
     let output = dir.fetch(&server, &["--mirror", "--max-delete", "100%"]);
     output.assert_no_error();

@@ -7,7 +7,7 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Process, TestDir, list_response, packet, random_image, set_mode, wait_until,
+    CLIENT, FakeServer, Process, TestDir, list_response, noise, packet, set_mode, wait_until,
 };
 
 /// The number of files that a run without changes finds and reads.
@@ -32,10 +32,10 @@ fn counts(out: &str) -> (u64, u64) {
 
 fn tree_of_images() -> TestDir {
     let dir = TestDir::with_images();
-    dir.add("large.png", &random_image(9, 700_000));
+    dir.add("large.png", &noise(700_000, 9));
     fs::create_dir_all(dir.path("images/x/y")).unwrap();
-    dir.add("x/y/deep.png", &random_image(8, 3000));
-    dir.add("x/deep.jpg", &random_image(7, 300_000));
+    dir.add("x/y/deep.png", &noise(3000, 8));
+    dir.add("x/deep.jpg", &noise(300_000, 7));
     dir
 }
 
@@ -73,7 +73,7 @@ fn a_file_that_is_changed_after_a_fetch_is_read_and_fetched_again() {
     assert_eq!(dir.fetch(&server, &[]).code, Some(0));
     let file = dir.path("output/a.png");
     let before = fs::metadata(&file).unwrap().modified().unwrap();
-    fs::write(&file, random_image(77, 1000)).unwrap();
+    fs::write(&file, noise(1000, 77)).unwrap();
     // A program that restores the mtime is seen by the ctime.
     let changed = fs::File::options().write(true).open(&file).unwrap();
     changed.set_modified(before).unwrap();
@@ -89,7 +89,7 @@ fn what_a_watching_client_has_stored_is_not_read() {
     let client = Process::start(dir.command(CLIENT, &["--watch", "--addr", &server.address]));
     client.err.wait_for("watching");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
-    dir.add("new.png", &random_image(5, 400));
+    dir.add("new.png", &noise(400, 5));
     assert_eq!(client.out.next_line(), "fetched new.png (400 B)");
     client.signal(Signal::INT);
     assert_eq!(client.wait().code, Some(130));
@@ -99,7 +99,7 @@ fn what_a_watching_client_has_stored_is_not_read() {
 #[test]
 fn what_an_interrupted_run_has_stored_is_not_read() {
     let dir = TestDir::with_images();
-    let images = [1, 2, 3].map(|n| random_image(n, 1000));
+    let images = [1, 2, 3].map(|n| noise(1000, n));
     let names = ["a.png", "b.jpg", "c.bmp"];
     let list: Vec<_> = names
         .iter()

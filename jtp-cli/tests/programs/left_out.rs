@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
-use crate::support::{Process, SERVER, TestDir, random_image, wait_until};
+use crate::support::{Process, SERVER, TestDir, noise, wait_until};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
 
@@ -46,7 +46,7 @@ fn images_are_shared_by_their_first_bytes_and_get_an_extension_at_the_client() {
     // A download that is complete, and a file that becomes an image.
     let images = dir.path("images");
     fs::rename(images.join("a.png.part"), images.join("a.png")).unwrap();
-    write(&dir, "notes.txt", &random_image(3, 100));
+    write(&dir, "notes.txt", &noise(100, 3));
     write(&dir, "notes.txt", &[b"GIF87a", PNG].concat());
     let expected = ["IMG_0001", "a.png", "disk.img", "notes.txt", "photo.bin"];
     wait_until("both are images", || listed(&dir, &server) == expected);

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Process, SERVER, TestDir, random_image};
+use crate::support::{Process, SERVER, TestDir, noise};
 
 /// A response over HTTP: its status, headers and body.
 struct Response {
@@ -249,7 +249,7 @@ fn health_is_503_during_the_first_scan() {
 #[test]
 fn health_is_503_while_draining() {
     let dir = TestDir::new();
-    dir.add("a.png", &random_image(1, 30 << 20));
+    dir.add("a.png", &noise(30 << 20, 1));
     let server = dir.serve(&["--no-tls", "--metrics", "127.0.0.1:0"]);
     let address = metrics_address(&server);
     let mut peer = TcpStream::connect(&server.address).unwrap();

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::readme::{console_commands, page};
 use crate::support::{
-    CLIENT, Process, ProcessOutput, TestDir, Tree, copy_program, random_image, tree, wait_until,
+    CLIENT, Process, ProcessOutput, TestDir, Tree, copy_program, noise, tree, wait_until,
 };
 use crate::web::WebServer;
 
@@ -121,7 +121,7 @@ fn write(path: &Path, seed: u64) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     // Each length is another: rsync and rclone compare sizes, and times in whole seconds.
     let length = usize::try_from(3_000 + seed).unwrap();
-    fs::write(path, random_image(seed, length)).unwrap();
+    fs::write(path, noise(length, seed)).unwrap();
 }
 
 fn write_script(path: &Path, text: &str) {

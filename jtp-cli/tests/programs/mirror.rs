@@ -1,14 +1,14 @@
 //! `--mirror`, `--backup-dir` and `--keep-existing`: what goes, and what never does.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, Process, ProcessOutput, TestDir, list_response, packet, random_image,
-    set_mode, wait_until,
+    CLIENT, FakeServer, Process, ProcessOutput, TestDir, list_response, noise, packet, set_mode,
+    wait_until,
 };
 
 const PLAIN: &str = "--no-tls";
@@ -18,7 +18,7 @@ fn mirrored(count: u64) -> TestDir {
     let dir = TestDir::new();
     for number in 0..count {
         let name = format!("{number:02}.png");
-        dir.add(&name, &random_image(number + 1, 500));
+        dir.add(&name, &noise(500, number + 1));
     }
     let server = dir.serve(&[PLAIN]);
     dir.fetch(&server, &["--mirror"]).assert_no_error();
@@ -32,6 +32,49 @@ fn mirror(dir: &TestDir, args: &[&str]) -> ProcessOutput {
     let output = dir.fetch(&server, &[&["--mirror"], args].concat());
     server.stop();
     output
+}
+
+#[test]
+fn r8_mirror_keeps_images_whose_files_are_being_changed_or_cannot_be_read_on_the_server() {
+    let dir = mirrored(20);
+    let image = |name: &str| dir.path(&format!("images/{name}"));
+    let before = dir.files("output");
+    let server = dir.serve(&[PLAIN]);
+    let open = |name: &str| File::options().write(true).open(image(name)).unwrap();
+    let overwritten = open("00.png");
+    (&overwritten).write_all(&noise(100, 7)).unwrap();
+    let truncated = open("01.png");
+    truncated.set_len(100).unwrap();
+    let mut half_copied = File::create(image("02.png")).unwrap();
+    half_copied.write_all(b"first half").unwrap();
+    fs::remove_file(image("03.png")).unwrap();
+    let replaced = File::create(image("03.png")).unwrap();
+    drop(File::create(image("04.png")).unwrap());
+    // The server has noticed all of these before it lists a later one.
+    for name in ["20.png", "21.png"] {
+        dir.add(
+            name,
+            &noise(500, name.len() as u64 + u64::from(name.as_bytes()[1])),
+        );
+        wait_until("it is fetched", || {
+            let output = dir.fetch(&server, &["--mirror"]);
+            assert!(!output.out.contains("deleted"), "{output:?}");
+            dir.path(&format!("output/{name}")).exists()
+        });
+    }
+    let after = dir.files("output");
+    assert_eq!(after[..20], before);
+    // Complete again.
+    drop((overwritten, truncated, replaced));
+    half_copied.write_all(b", second half").unwrap();
+    drop(half_copied);
+    fs::write(image("03.png"), noise(500, 99)).unwrap();
+    fs::write(image("04.png"), noise(500, 98)).unwrap();
+    wait_until("both folders are equal", || {
+        dir.fetch(&server, &["--mirror"]).assert_no_error();
+        dir.files("output") == dir.files("images")
+    });
+    server.stop();
 }
 
 #[test]
@@ -100,10 +143,7 @@ fn shrunken_or_wrong_source_deletes_nothing() {
     fs::rename(dir.path("images"), dir.path("right")).unwrap();
     fs::create_dir(dir.path("images")).unwrap();
     for number in 0..20 {
-        dir.add(
-            &format!("other{number}.png"),
-            &random_image(100 + number, 300),
-        );
+        dir.add(&format!("other{number}.png"), &noise(300, 100 + number));
     }
     let output = mirror(&dir, &[]);
     assert_eq!(output.code, Some(3), "{output:?}");
@@ -118,7 +158,7 @@ fn shrunken_or_wrong_source_deletes_nothing() {
 fn half_read_catalog_deletes_nothing() {
     let dir = TestDir::new();
     fs::create_dir(dir.path("output")).unwrap();
-    let images: Vec<_> = (0..3).map(|n| random_image(n, 100)).collect();
+    let images: Vec<_> = (0..3).map(|n| noise(100, n)).collect();
     for (n, bytes) in images.iter().enumerate() {
         fs::write(dir.path(&format!("output/{n}.png")), bytes).unwrap();
     }
@@ -164,7 +204,7 @@ fn half_read_catalog_deletes_nothing() {
 fn failed_image_keeps_what_the_server_does_not_list() {
     let dir = TestDir::new();
     fs::create_dir(dir.path("output")).unwrap();
-    fs::write(dir.path("output/old.png"), random_image(1, 100)).unwrap();
+    fs::write(dir.path("output/old.png"), noise(100, 1)).unwrap();
     let id = ImageId(7);
     let server = FakeServer::with(&[("new.png", id, 3)], &[packet(id, b"bad")]);
     let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "100%"];
@@ -185,13 +225,13 @@ fn files_that_are_no_images_or_are_filtered_out_stay() {
     let out = dir.path("output");
     fs::write(out.join("notes.txt"), "notes").unwrap();
     fs::write(out.join("disk.img"), "a disk image").unwrap();
-    fs::write(out.join(".hidden.png"), random_image(50, 10)).unwrap();
-    fs::write(out.join("raw.dng"), random_image(51, 10)).unwrap();
-    fs::write(out.join("gone.png"), random_image(52, 10)).unwrap();
+    fs::write(out.join(".hidden.png"), noise(10, 50)).unwrap();
+    fs::write(out.join("raw.dng"), noise(10, 51)).unwrap();
+    fs::write(out.join("gone.png"), noise(10, 52)).unwrap();
     fs::create_dir(out.join("empty")).unwrap();
     fs::create_dir(out.join("album")).unwrap();
-    fs::write(out.join("album/gone.png"), random_image(53, 10)).unwrap();
-    fs::write(dir.path("outside.png"), random_image(54, 10)).unwrap();
+    fs::write(out.join("album/gone.png"), noise(10, 53)).unwrap();
+    fs::write(dir.path("outside.png"), noise(10, 54)).unwrap();
     symlink(dir.path("outside.png"), out.join("link.png")).unwrap();
     let output = mirror(&dir, &["--max-delete", "100%", "--exclude", "*.dng"]);
     output.assert_no_error();
@@ -217,7 +257,7 @@ fn run_that_ends_at_a_limit_deletes_nothing_and_reports_it() {
     let dir = mirrored(5);
     fs::remove_file(dir.path("images/00.png")).unwrap();
     for number in 0..5 {
-        dir.add(&format!("new{number}.png"), &random_image(60 + number, 500));
+        dir.add(&format!("new{number}.png"), &noise(500, 60 + number));
     }
     let output = mirror(&dir, &["--max-total-size", "700", "--max-delete", "100%"]);
     assert_ne!(output.code, Some(0), "{output:?}");
@@ -252,7 +292,7 @@ fn backup_dir_keeps_what_is_deleted_and_replaced() {
     let dir = mirrored(12);
     let before = dir.files("output");
     fs::remove_file(dir.path("images/00.png")).unwrap();
-    dir.add("01.png", &random_image(77, 600));
+    dir.add("01.png", &noise(600, 77));
     let output = mirror(&dir, &["--backup-dir", "old"]);
     output.assert_no_error();
     assert!(output.out.contains("1 replaced a file"), "{output:?}");
@@ -260,11 +300,11 @@ fn backup_dir_keeps_what_is_deleted_and_replaced() {
     assert_eq!(dir.files("old"), before[..2]);
     assert_eq!(dir.files("output"), dir.files("images"));
     // Without --mirror, and a name that is in use there.
-    dir.add("01.png", &random_image(78, 600));
+    dir.add("01.png", &noise(600, 78));
     let server = dir.serve(&[PLAIN]);
     dir.fetch(&server, &["--batch", "--backup-dir", "old"])
         .assert_no_error();
-    let suffixed = format!("01-{}.png", ImageId::of(&random_image(77, 600)));
+    let suffixed = format!("01-{}.png", ImageId::of(&noise(600, 77)));
     assert_eq!(
         dir.names("old"),
         ["00.png".to_owned(), suffixed.clone(), "01.png".to_owned()]
@@ -324,7 +364,7 @@ fn file_that_cannot_be_backed_up_is_not_deleted() {
 fn keep_existing_replaces_no_file() {
     let dir = mirrored(3);
     let before = dir.files("output");
-    let new = random_image(90, 700);
+    let new = noise(700, 90);
     dir.add("00.png", &new);
     let server = dir.serve(&[PLAIN]);
     let output = dir.fetch(&server, &["--batch", "--keep-existing"]);
@@ -346,7 +386,7 @@ fn folders_that_renames_emptied_go_even_if_nothing_may_be_deleted() {
     fs::create_dir_all(out.join("old/album")).unwrap();
     fs::rename(out.join("00.png"), out.join("old/album/00.png")).unwrap();
     for number in 0..2 {
-        let picture = random_image(300 + number, 50);
+        let picture = noise(50, 300 + number);
         fs::write(out.join(format!("gone{number}.png")), picture).unwrap();
     }
     let output = mirror(&dir, &["--max-delete", "1"]);
@@ -362,11 +402,11 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
     for (folder, seed) in [("output/2023", 0), ("edited", 100)] {
         fs::create_dir_all(dir.path(folder)).unwrap();
         for number in 0..5 {
-            let picture = random_image(seed + number, 200);
+            let picture = noise(200, seed + number);
             fs::write(dir.path(folder).join(format!("{number}.png")), picture).unwrap();
         }
     }
-    let new = random_image(500, 100);
+    let new = noise(100, 500);
     let id = ImageId::of(&new);
     let (edited, before) = (dir.path("edited"), dir.path("before"));
     let server = FakeServer::new(move |_, request, stream| {
@@ -405,8 +445,8 @@ fn hard_link_to_a_listed_image_stays() {
 fn file_that_takes_the_name_of_a_folder_gets_it_in_one_run() {
     let dir = TestDir::new();
     fs::create_dir(dir.path("images/p.png")).unwrap();
-    dir.add("p.png/i.png", &random_image(1, 100));
-    dir.add("q.png", &random_image(2, 100));
+    dir.add("p.png/i.png", &noise(100, 1));
+    dir.add("q.png", &noise(100, 2));
     let run = |args: &[&str]| {
         let server = dir.serve(&[PLAIN, "--recursive"]);
         let output = dir.fetch(&server, args);
@@ -434,10 +474,7 @@ fn mirror_follows_renames_and_removals_while_it_watches() {
     fs::rename(dir.path("images/01.png"), dir.path("images/renamed.png")).unwrap();
     // A removal and a rename are no events. A LIST follows soon after several new images.
     for number in 0..10 {
-        dir.add(
-            &format!("new{number}.png"),
-            &random_image(200 + number, 300),
-        );
+        dir.add(&format!("new{number}.png"), &noise(300, 200 + number));
     }
     wait_until("the folders to be the same", || {
         dir.files("output") == dir.files("images")

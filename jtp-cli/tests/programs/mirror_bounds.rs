@@ -9,7 +9,7 @@ use jtp_core::ImageId;
 use jtp_sync::MaxDelete;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, random_image};
+use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, noise};
 
 const PLAIN: &str = "--no-tls";
 
@@ -23,23 +23,17 @@ fn changed() -> TestDir {
     let dir = TestDir::new();
     fs::create_dir(dir.path("output")).unwrap();
     for number in 0..30 {
-        let bytes = random_image(1 + number, 400);
+        let bytes = noise(400, 1 + number);
         fs::write(dir.path(&format!("output/{number:02}.png")), &bytes).unwrap();
         match number {
             0..3 => {}
             3..8 => dir.add(&format!("renamed{number}.png"), &bytes),
-            8..18 => dir.add(
-                &format!("{number:02}.png"),
-                &random_image(1000 + number, 400),
-            ),
+            8..18 => dir.add(&format!("{number:02}.png"), &noise(400, 1000 + number)),
             _ => dir.add(&format!("{number:02}.png"), &bytes),
         }
     }
     for number in 0..10 {
-        dir.add(
-            &format!("new{number}.png"),
-            &random_image(2000 + number, 400),
-        );
+        dir.add(&format!("new{number}.png"), &noise(400, 2000 + number));
     }
     dir
 }
@@ -88,15 +82,11 @@ fn r8_what_a_full_backup_disk_cannot_take_stays() {
     fs::create_dir(dir.path("output")).unwrap();
     for number in 0..20 {
         let name = format!("{number:02}.png");
-        fs::write(
-            dir.path("output").join(&name),
-            random_image(number, 100_000),
-        )
-        .unwrap();
+        fs::write(dir.path("output").join(&name), noise(100_000, number)).unwrap();
         match number {
             0..2 => {}
-            2..12 => dir.add(&name, &random_image(1000 + number, 500)),
-            _ => dir.add(&name, &random_image(number, 100_000)),
+            2..12 => dir.add(&name, &noise(500, 1000 + number)),
+            _ => dir.add(&name, &noise(100_000, number)),
         }
     }
     let (before, server) = (ids(&dir, "output"), dir.serve(&[PLAIN]));
@@ -135,7 +125,7 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
     });
     let mut deleted_any = 0;
     for seed in 0..24 {
-        let mut random = random_image(seed + 1, 64).into_iter();
+        let mut random = noise(64, seed + 1).into_iter();
         let mut below = |limit: u8| random.next().unwrap() % limit;
         let dir = TestDir::new();
         fs::create_dir(dir.path("output")).unwrap();
@@ -143,7 +133,7 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
         let share = below(101);
         let mut list = Vec::new();
         for number in 0..present {
-            let bytes = random_image(1000 * seed + u64::from(number), 100);
+            let bytes = noise(100, 1000 * seed + u64::from(number));
             fs::write(dir.path(&format!("output/{number}.png")), &bytes).unwrap();
             let prefix = ["", "", "renamed"][usize::from(below(3))];
             if below(100) < share {

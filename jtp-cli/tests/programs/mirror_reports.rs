@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, ProcessOutput, TestDir, list_response, packet, random_image, wait_until,
+    CLIENT, FakeServer, ProcessOutput, TestDir, list_response, noise, packet, wait_until,
 };
 
 /// The header of the response to a request for images of this type.
@@ -23,11 +23,11 @@ fn head(request: u8) -> &'static [u8] {
 const PLAIN: &str = "--no-tls";
 
 fn png(seed: u64) -> Vec<u8> {
-    [b"\x89PNG\r\n\x1a\n".as_slice(), &random_image(seed, 200)].concat()
+    [b"\x89PNG\r\n\x1a\n".as_slice(), &noise(200, seed)].concat()
 }
 
 fn jpeg(seed: u64) -> Vec<u8> {
-    [b"\xff\xd8\xff\xe0".as_slice(), &random_image(seed, 200)].concat()
+    [b"\xff\xd8\xff\xe0".as_slice(), &noise(200, seed)].concat()
 }
 
 fn mirror(dir: &TestDir, args: &[&str]) -> ProcessOutput {

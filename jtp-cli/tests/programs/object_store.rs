@@ -1,6 +1,6 @@
 //! Images in an object store: `--images URL`. The backend is a folder; it goes through the same code as a bucket.
 
-use crate::support::{SERVER, TestDir};
+use crate::support::{Process, SERVER, TestDir, wait_until};
 
 fn url(dir: &TestDir) -> String {
     format!("file://{}", dir.path("images").display())
@@ -58,8 +58,106 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         .env("AWS_SECRET_ACCESS_KEY", "b");
     let output = crate::support::ProcessOutput::of(unreachable);
     output.assert_failure(1, &["s3://photos/2024", "check the network"]);
+    std::fs::create_dir(dir.path(".aws")).unwrap();
+    std::fs::write(dir.path(".aws/config"), "[profile work]\nsso_session = x\n").unwrap();
+    for (profile, words) in [
+        (
+            "work",
+            [
+                "single sign-on",
+                "aws configure export-credentials --profile work",
+            ],
+        ),
+        ("other", ["the AWS profile other", "is neither in"]),
+    ] {
+        let mut command = dir.command(SERVER, &["--images", "s3://photos", "--index-only"]);
+        let command = command
+            .env("HOME", dir.path(""))
+            .env("AWS_PROFILE", profile);
+        for variable in [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SHARED_CREDENTIALS_FILE",
+            "AWS_CONFIG_FILE",
+        ] {
+            command.env_remove(variable);
+        }
+        crate::support::ProcessOutput::of(command).assert_failure(1, &words);
+    }
     let refused = dir.run(SERVER, &["--images", &url(&dir), "--only", "a"]);
     refused.assert_failure(1, &["--only cannot be used"]);
     let folder = dir.run(SERVER, &["--index-only"]);
     folder.assert_failure(1, &["--index-only is for images in an object store"]);
+}
+
+#[test]
+fn s12_cached_images_of_an_object_store_are_sent_when_it_has_them_no_longer() {
+    let dir = TestDir::with_images();
+    let expected = dir.files("images");
+    let serve = |size: &str| {
+        let url = url(&dir);
+        let args = ["--images", &url, "--store-cache-size", size];
+        let never = [
+            "--no-tls",
+            "--watch-interval",
+            "3600",
+            "--bind",
+            "127.0.0.1:0",
+        ];
+        let mut command = dir.command(
+            SERVER,
+            &[&args[..], &never, &["--cache-dir", "cache"]].concat(),
+        );
+        command.env("RUST_LOG", "warn,jtp_object_store=debug");
+        Process::listening(command)
+    };
+    let server = serve("10MiB");
+    server.err.wait_for("the bucket was listed");
+    dir.fetch(&server, &["--out", "first"]).assert_no_error();
+    let copies = || {
+        let names = dir.names("cache/images");
+        names
+            .iter()
+            .filter(|name| name.ends_with(".image1"))
+            .count()
+    };
+    wait_until("the images are cached", || copies() == 3);
+    // Nothing lists the bucket from now on.
+    let move_all = |from: &str, to: &str| {
+        std::fs::create_dir_all(dir.path(to)).unwrap();
+        for (name, _) in &expected {
+            std::fs::rename(dir.path(from).join(name), dir.path(to).join(name)).unwrap();
+        }
+    };
+    move_all("images", "moved");
+    dir.fetch(&server, &["--out", "second"]).assert_no_error();
+    assert_eq!(dir.files("second"), expected);
+    drop(server);
+
+    move_all("moved", "images");
+    // After SIGKILL; with a size for one of the images.
+    let server = serve("100KiB");
+    assert!(copies() <= 2);
+    dir.fetch(&server, &["--out", "third"]).assert_no_error();
+    assert_eq!(dir.files("third"), expected);
+    drop(server);
+
+    std::fs::remove_dir_all(dir.path("cache/images")).unwrap();
+    std::fs::write(dir.path("cache/images"), b"").unwrap();
+    let server = serve("10MiB");
+    server.err.wait_for("cannot use the cache folder");
+    dir.fetch(&server, &["--out", "fourth"]).assert_no_error();
+    assert_eq!(dir.files("fourth"), expected);
+    let log = server.stop().err;
+    assert!(!log.contains("cache folder"), "warned again: {log}");
+}
+
+#[test]
+fn a_server_that_ends_gives_up_the_lease() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls", "--images", &url(&dir)]);
+    let lease = dir.path("images/.jtp/v1/lease");
+    wait_until("the server indexes", || lease.exists());
+    server.stop();
+    // A folder has no conditional updates: the lease is deleted.
+    assert!(!lease.exists());
 }

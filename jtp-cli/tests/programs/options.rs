@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory};
 use jtp_cli::client_args::ClientArgs;
 use jtp_cli::server_args::ServerArgs;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, random_image};
+use crate::support::{CLIENT, Process, SERVER, TestDir, noise};
 
 /// The program, the option as the test passes it, and the file and the function of the test. `tests/` are the tests of
 /// the whole workspace, which run the same programs.
@@ -91,6 +91,7 @@ server --rate-limit             failures                 s15_rate_limited_reques
 server --rate-limit-window      failures                 s15_rate_limited_requests_are_retried_then_exit_7
 server --recursive              recursive                w9_a_tree_is_shared_and_made_again_by_the_client
 server --require-tls            tls                      t2_plain_client_of_a_tls_server_is_pointed_to_tls_flag
+server --store-cache-size       object_store             s12_cached_images_of_an_object_store_are_sent_when_it_has_them_no_longer
 server -v                       left_out                 a_folder_of_year_folders_is_told_how_to_be_shared
 server --version                usage                    help_has_groups_defaults_and_examples
 server --watch                  options                  watch_of_the_server_overrides_no_watch
@@ -143,6 +144,7 @@ server 2 --only
 server 2 --proxy-protocol 0.0.0.0/0
 server 2 --rate-limit many
 server 2 --rate-limit-window -1
+server 2 --store-cache-size big
 server 2 --watch-interval often
 ";
 
@@ -302,6 +304,6 @@ fn watch_of_the_server_overrides_no_watch() {
     let args = ["--watch", "--addr", &server.address];
     let client = Process::start(dir.command(CLIENT, &args));
     client.err.wait_for("watching");
-    dir.add("d.png", &random_image(4, 300));
+    dir.add("d.png", &noise(300, 4));
     client.out.wait_for("fetched d.png");
 }

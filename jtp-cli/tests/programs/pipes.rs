@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use crate::support::{CLIENT, ProcessOutput, SERVER, TestDir, random_image};
+use crate::support::{CLIENT, ProcessOutput, SERVER, TestDir, noise};
 
 /// Reads one line of stdout, closes it, and waits for the program.
 fn head(mut command: Command) -> (String, ProcessOutput) {
@@ -117,9 +117,9 @@ fn limited(blocks: u32, dir: &TestDir, program: &str, args: &[&str]) -> Command 
 #[test]
 fn images_over_the_file_size_limit_fail_alone_and_exit_8() {
     let dir = TestDir::new();
-    dir.add("small.png", &random_image(1, 10_000));
-    dir.add("large.png", &random_image(2, 3 << 20));
-    dir.add("larger.jpg", &random_image(3, 9 << 20));
+    dir.add("small.png", &noise(10_000, 1));
+    dir.add("large.png", &noise(3 << 20, 2));
+    dir.add("larger.jpg", &noise(9 << 20, 3));
     let server = dir.serve(&["--no-tls"]);
     for args in [&[][..], &["--batch", "--parallel", "3"]] {
         let _ = fs::remove_dir_all(dir.path("output"));

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jtp_core::ImageId;
+use jtp_kit::{Rng, for_each_seed};
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, random_image, wait_until};
+use crate::support::{CLIENT, FakeServer, Process, TestDir, noise, wait_until};
 
 /// Everything that can be seen of a folder, but for access times.
 fn tree(folder: &Path) -> Vec<String> {
@@ -65,7 +66,7 @@ fn dry_run_prints_a_line_for_each_change_and_changes_nothing() {
     // On the server: a.png becomes z.png, and another image has its name.
     fs::rename(dir.path("images/a.png"), dir.path("images/z.png")).unwrap();
     server.stop();
-    dir.add("a.png", &random_image(9, 500));
+    dir.add("a.png", &noise(500, 9));
     let server = dir.serve(&["--no-tls", "--compression-threshold", "0"]);
     fs::write(dir.path("output/b.jpg"), "damaged").unwrap();
     fs::write(dir.path("output/.jtp-0123456789abcdef-0.part"), "stale").unwrap();
@@ -101,14 +102,14 @@ fn dry_run_prints_a_line_for_each_change_and_changes_nothing() {
 #[test]
 fn a_renamed_file_that_replaces_another_is_announced_as_a_replacement() {
     let dir = TestDir::new();
-    let image = random_image(1, 400);
+    let image = noise(400, 1);
     dir.add("a.png", &image);
     let server = dir.serve(&["--no-tls"]);
     fs::create_dir(dir.path("output")).unwrap();
     // The image has its ID in its name, and its own name has what the server no longer lists.
     let with_id = format!("a-{}.png", ImageId::of(&image));
     fs::write(dir.path("output").join(&with_id), &image).unwrap();
-    fs::write(dir.path("output/a.png"), random_image(2, 400)).unwrap();
+    fs::write(dir.path("output/a.png"), noise(400, 2)).unwrap();
     let output = dir.fetch(&server, &["-n", "--batch"]);
     assert_eq!(output.out, format!("replace  {with_id} -> a.png\n"));
     dir.fetch(&server, &["--batch"]);
@@ -246,7 +247,7 @@ fn check_prints_the_differences_and_exits_with_0_or_3() {
     fs::write(dir.path("output/b.jpg"), "damaged").unwrap();
     fs::write(dir.path("output/mine.png"), "mine").unwrap();
     fs::write(dir.path("output/notes.txt"), "no image").unwrap();
-    dir.add("new.gif", &random_image(7, 100));
+    dir.add("new.gif", &noise(100, 7));
     let before = tree(&dir.path("output"));
     let listed = || dir.fetch(&server, &["--list"]).out.contains("new.gif");
     wait_until("the server lists the new image", listed);
@@ -304,7 +305,7 @@ fn a_file_that_cannot_be_read_is_a_difference_if_it_is_selected() {
 #[test]
 fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
     let dir = TestDir::new();
-    let (good, bad) = (random_image(1, 1000), random_image(2, 1000));
+    let (good, bad) = (noise(1000, 1), noise(1000, 2));
     dir.add("a.png", &good);
     let server = dir.serve(&["--no-tls"]);
     dir.fetch(&server, &["--batch"]);
@@ -402,23 +403,18 @@ fn number(summary: &str, words: &str) -> u64 {
 #[test]
 fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
     let names = ["a.png", "A.png", "b.jpg", "c.png", "d.gif", "é.png"];
-    for seed in 0..24_u64 {
-        let mut state = seed;
-        let mut below = |n: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) % n
-        };
+    for_each_seed(24, |seed| {
+        let mut rng = Rng::new(seed);
+        let mut below = |n: u64| rng.below(n);
         let dir = TestDir::new();
         fs::create_dir(dir.path("output")).unwrap();
         for name in names {
             if below(4) > 0 {
-                dir.add(name, &random_image(below(6), 300));
+                dir.add(name, &noise(300, below(6)));
             }
             if below(4) > 0 {
                 let file = dir.path("output").join(name);
-                fs::write(file, random_image(below(8), 300)).unwrap();
+                fs::write(file, noise(300, below(8))).unwrap();
             }
         }
         let server = dir.serve(&["--no-tls"]);
@@ -431,14 +427,14 @@ fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
         let flags = [flags, mode].concat();
         let before = tree(&dir.path("output"));
         let planned = dir.fetch(&server, &[&flags[..], &["-n"]].concat());
-        assert_eq!(planned.code, Some(0), "seed {seed}: {planned:?}");
-        assert_eq!(tree(&dir.path("output")), before, "seed {seed}");
+        assert_eq!(planned.code, Some(0), "{planned:?}");
+        assert_eq!(tree(&dir.path("output")), before);
 
         let known = |(name, id)| (name, Some(id));
         let mut files: BTreeMap<_, _> = dir.files("output").into_iter().map(known).collect();
         carry_out(&planned.out, &mut files);
         let done = dir.fetch(&server, &flags);
-        assert_eq!(done.code, Some(0), "seed {seed}: {done:?}");
+        assert_eq!(done.code, Some(0), "{done:?}");
         let (plan, run) = (planned.err.lines().last(), done.out.lines().last());
         let (plan, run) = (plan.unwrap_or_default(), run.unwrap_or_default());
         for (would, did) in [
@@ -450,24 +446,16 @@ fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
             ),
             ("left out by filter", "left out by filter"),
         ] {
-            assert_eq!(
-                number(plan, would),
-                number(run, did),
-                "seed {seed}: {plan}\n{run}"
-            );
+            assert_eq!(number(plan, would), number(run, did), "{plan}\n{run}");
         }
         let found: BTreeMap<_, _> = dir.files("output").into_iter().collect();
-        assert!(
-            found.keys().eq(files.keys()),
-            "seed {seed}: {}\n{found:?}",
-            planned.out
-        );
+        assert!(found.keys().eq(files.keys()), "{}\n{found:?}", planned.out);
         let listed: Vec<ImageId> = dir.files("images").into_iter().map(|(_, id)| id).collect();
         for (name, content) in files {
             match content {
-                Some(content) => assert_eq!(found[&name], content, "seed {seed}: {name}"),
-                None => assert!(listed.contains(&found[&name]), "seed {seed}: {name}"),
+                Some(content) => assert_eq!(found[&name], content, "{name}"),
+                None => assert!(listed.contains(&found[&name]), "{name}"),
             }
         }
-    }
+    });
 }

@@ -11,9 +11,7 @@ use jtp_core::ImageId;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{
-    CLIENT, FakeServer, ProcessOutput, TestDir, list_response, random_image, varint,
-};
+use crate::support::{CLIENT, FakeServer, ProcessOutput, TestDir, list_response, noise, varint};
 
 /// A program whose stderr is a terminal.
 struct AtTerminal {
@@ -101,7 +99,7 @@ impl Drop for AtTerminal {
 
 /// A server that sends half of an image of this length, and the rest when the test has seen enough.
 pub(crate) fn stalling_server(length: u32, go_on: Receiver<()>) -> FakeServer {
-    let image = random_image(1, usize::try_from(length).unwrap());
+    let image = noise(usize::try_from(length).unwrap(), 1);
     let id = ImageId::of(&image);
     let go_on = std::sync::Mutex::new(go_on);
     FakeServer::new(move |_, request, stream| {

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, random_image, tree, wait_until};
+use crate::support::{CLIENT, Process, SERVER, TestDir, noise, tree, wait_until};
 
 fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, random_image(seed, 2_000)).unwrap();
+    fs::write(path, noise(2_000, seed)).unwrap();
 }
 
 /// The names in the catalog as the client prints them, with `/` between folders, sorted.
@@ -123,7 +123,7 @@ fn w9_a_link_in_place_of_a_folder_is_not_followed() {
     let images = dir.path("images");
     let outside = dir.path("outside");
     fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("secret.png"), random_image(3, 2_000)).unwrap();
+    fs::write(outside.join("secret.png"), noise(2_000, 3)).unwrap();
     let server = dir.serve(&["-r"]);
     assert_eq!(listed(&dir, &server), ["a/secret.png", "b.png"]);
     fs::rename(images.join("a"), dir.path("before")).unwrap();

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use rustls::HandshakeKind;
 
 use crate::identity::{ALL, RawClient, VERSIONS, identity, list};
-use crate::support::{CLIENT, Process, TestDir, random_image};
+use crate::support::{CLIENT, Process, TestDir, noise};
 
 fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
     let args = ["--watch", "--addr", &server.address, "--identity", identity];
@@ -37,7 +37,7 @@ fn t7_removed_client_is_disconnected_and_others_go_on() {
     let output = removed.wait();
     output.assert_failure(5, &["does not admit this client", "sha256:"]);
     // The connection of the other one is still the same.
-    dir.add("new.png", &random_image(5, 400));
+    dir.add("new.png", &noise(400, 5));
     kept.out.wait_for("fetched new.png");
     list(&dir, &[&bob, &alice]);
     server.signal(Signal::HUP);
@@ -250,7 +250,7 @@ fn new_certificate_is_used_and_open_connections_go_on() {
     assert!(line.contains("of the same key"), "{line}");
     dir.fetch(&server, &["--tls", "--out", "other"])
         .assert_success(ALL);
-    dir.add("new.png", &random_image(5, 400));
+    dir.add("new.png", &noise(400, 5));
     client.out.wait_for("fetched new.png");
     let output = server.stop();
     assert_eq!(output.code, Some(0));

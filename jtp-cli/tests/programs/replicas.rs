@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, jtpe, random_image, wait_until};
+use crate::support::{CLIENT, FakeServer, Process, TestDir, jtpe, noise, wait_until};
 
 const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
 
@@ -152,7 +152,7 @@ fn r6_kill_of_one_server_after_the_other_costs_no_image_and_fetches_none_twice()
     const SIZE: usize = 1 << 20;
     let dir = TestDir::new();
     for number in 0..COUNT {
-        let image = random_image(u64::try_from(number).unwrap() + 100, SIZE);
+        let image = noise(SIZE, u64::try_from(number).unwrap() + 100);
         dir.add(&format!("{number}.png"), &image);
     }
     for (flags, attempt) in [
@@ -208,28 +208,28 @@ fn n5_a_watcher_of_several_servers_misses_nothing() {
     let client = Process::start(dir.command(CLIENT, &args));
     client.err.wait_for("watching");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
-    dir.add("one.png", &random_image(5, 400));
+    dir.add("one.png", &noise(400, 5));
     assert_eq!(client.out.next_line(), "fetched one.png (400 B)");
     first.signal(Signal::KILL);
     first.wait();
-    dir.add("two.png", &random_image(6, 400));
+    dir.add("two.png", &noise(400, 6));
     assert_eq!(client.out.next_line(), "fetched two.png (400 B)");
     client
         .err
         .wait_for(&format!("going on with {}", second.address));
     // Back to the first, which has come again.
     let first = dir.serve_on(&address, &[]);
-    dir.add("three.png", &random_image(7, 400));
+    dir.add("three.png", &noise(400, 7));
     assert_eq!(client.out.next_line(), "fetched three.png (400 B)");
     second.signal(Signal::KILL);
     second.wait();
-    dir.add("four.png", &random_image(8, 400));
+    dir.add("four.png", &noise(400, 8));
     assert_eq!(client.out.next_line(), "fetched four.png (400 B)");
     // None is up for a while.
     first.signal(Signal::KILL);
     first.wait();
     client.err.wait_for("retrying in");
-    dir.add("five.png", &random_image(9, 400));
+    dir.add("five.png", &noise(400, 9));
     let _first = dir.serve_on(&address, &[]);
     assert_eq!(client.out.next_line(), "fetched five.png (400 B)");
     client.signal(Signal::INT);

@@ -5,14 +5,14 @@ use std::fs;
 use jtp_core::ImageId;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, random_image};
+use crate::support::{CLIENT, FakeServer, Process, TestDir, noise};
 
 /// `a.png`, `b.jpg`, `c.bmp`, and three more.
 fn gallery() -> TestDir {
     let dir = TestDir::with_images();
-    dir.add("a-small.png", &random_image(4, 300));
-    dir.add("d.gif", &random_image(5, 500));
-    dir.add("scan.tiff", &random_image(6, 700));
+    dir.add("a-small.png", &noise(300, 4));
+    dir.add("d.gif", &noise(500, 5));
+    dir.add("scan.tiff", &noise(700, 6));
     dir
 }
 
@@ -172,11 +172,11 @@ fn n5_a_watching_client_fetches_only_new_images_that_are_selected() {
     let client = Process::start(dir.command(CLIENT, &args));
     client.err.wait_for("watching");
     assert!(client.out.next_line().starts_with("fetched 2 images"));
-    dir.add("no.jpg", &random_image(10, 400));
-    dir.add("new.png", &random_image(11, 400));
+    dir.add("no.jpg", &noise(400, 10));
+    dir.add("new.png", &noise(400, 11));
     assert_eq!(client.out.next_line(), "fetched new.png (400 B)");
-    dir.add("other.gif", &random_image(12, 400));
-    dir.add("newer.png", &random_image(13, 400));
+    dir.add("other.gif", &noise(400, 12));
+    dir.add("newer.png", &noise(400, 13));
     assert_eq!(client.out.next_line(), "fetched newer.png (400 B)");
     client.signal(Signal::INT);
     assert_eq!(client.wait().code, Some(130));

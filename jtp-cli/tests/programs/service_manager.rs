@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, random_image};
+use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, noise};
 
 /// A socket that receives a service's notifications.
 struct NotifySocket(UnixDatagram);
@@ -56,7 +56,7 @@ fn command_with_notify(dir: &TestDir, args: &[&str]) -> Command {
 #[test]
 fn readiness_and_stop_are_notified() {
     let dir = TestDir::new();
-    dir.add("a.png", &random_image(1, 30 << 20));
+    dir.add("a.png", &noise(30 << 20, 1));
     let socket = NotifySocket::new(&dir);
     let server = Process::start(command_with_notify(&dir, &["--drain-timeout", "200"]));
     let ready = socket.wait_for("READY=1");

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::progress::stalling_server;
 use crate::support::{
-    CLIENT, FakeServer, Process, SERVER, TestDir, list_response, random_image, varint, wait_until,
+    CLIENT, FakeServer, Process, SERVER, TestDir, list_response, noise, varint, wait_until,
 };
 
 #[test]
@@ -32,7 +32,7 @@ fn s16_server_exits_0_on_sigint_and_sigterm() {
 #[test]
 fn s16_requests_in_progress_finish_unless_a_second_signal_arrives() {
     let dir = TestDir::new();
-    let image = random_image(1, 30 << 20);
+    let image = noise(30 << 20, 1);
     dir.add("a.png", &image);
     for graceful in [true, false] {
         let server = dir.serve(&["--no-tls"]);
@@ -96,7 +96,7 @@ fn interrupted_client_leaves_no_partial_file_and_exits_130() {
 #[test]
 fn killed_client_leaves_no_visible_file_and_the_next_run_cleans_up() {
     let dir = TestDir::new();
-    let image = random_image(1, 2 << 20);
+    let image = noise(2 << 20, 1);
     let id = ImageId::of(&image);
     let fake = FakeServer::new(move |n, request, stream| {
         let head = [

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
+pub(crate) use jtp_kit::{noise, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_server");
@@ -32,8 +33,8 @@ impl TestDir {
     /// Creates a folder with three images: `a.png`, `b.jpg`, `c.bmp`.
     pub(crate) fn with_images() -> TestDir {
         let dir = TestDir::new();
-        dir.add("a.png", &random_image(1, 1000));
-        dir.add("b.jpg", &random_image(2, 2000));
+        dir.add("a.png", &noise(1000, 1));
+        dir.add("b.jpg", &noise(2000, 2));
         dir.add("c.bmp", &[b"BM".as_slice(), &[7; 200_000]].concat());
         dir
     }
@@ -177,27 +178,6 @@ pub(crate) fn copy_program(from: &Path, to: &Path) {
 /// Whether it is the lock file of a running client.
 fn is_lock(name: &str) -> bool {
     name.starts_with(".jtp-") && name.ends_with(".lock")
-}
-
-/// Incompressible bytes without the signature of an image type.
-pub(crate) fn random_image(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-/// Polls until a condition holds.
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + TIMEOUT;
-    while !condition() {
-        assert!(Instant::now() < until, "timed out: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The exit code and output of a program.

@@ -77,7 +77,7 @@ fn small_images() -> Option<TestDir> {
     let dir = TestDir::new();
     for n in 0..IMAGES {
         let path = dir.path(&format!("images/{n}.png"));
-        fs::write(path, random_image(n, 3000)).unwrap();
+        fs::write(path, noise(3000, n)).unwrap();
     }
     Some(dir)
 }

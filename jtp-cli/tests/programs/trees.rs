@@ -7,14 +7,12 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::support::{
-    CLIENT, Process, ProcessOutput, SERVER, TestDir, random_image, tree, wait_until,
-};
+use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, noise, tree, wait_until};
 
 fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, random_image(seed, 2_000)).unwrap();
+    fs::write(path, noise(2_000, seed)).unwrap();
 }
 
 /// The key that a server prints at its start.
@@ -117,11 +115,11 @@ fn large_catalog(dir: &TestDir) {
     fs::create_dir(dir.path("output")).unwrap();
     for number in 0..300 {
         let name = format!("{}-{number}.png", "n".repeat(190));
-        dir.add(&name, &random_image(number + 1, 100));
+        dir.add(&name, &noise(100, number + 1));
     }
     for number in 250..350 {
         let path = dir.path(&format!("output/{number}.png"));
-        fs::write(path, random_image(number + 1, 100)).unwrap();
+        fs::write(path, noise(100, number + 1)).unwrap();
     }
 }
 

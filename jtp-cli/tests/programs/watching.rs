@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jtp_core::ImageId;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, packet, random_image};
+use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, noise, packet};
 
 fn watch(dir: &TestDir, server: &Process, args: &[&str]) -> Process {
     let args = [&["--watch", "--addr", server.address.as_str()], args].concat();
@@ -23,10 +23,10 @@ fn n1_new_images_are_fetched_until_ctrl_c() {
     let server = dir.serve(&["--no-tls"]);
     let client = watch(&dir, &server, &[]);
     assert!(client.out.next_line().starts_with("fetched 3 images"));
-    dir.add("new.png", &random_image(5, 400));
+    dir.add("new.png", &noise(400, 5));
     assert_eq!(client.out.next_line(), "fetched new.png (400 B)");
     // A changed image has a new ID and replaces the old file.
-    dir.add("a.png", &random_image(6, 2048));
+    dir.add("a.png", &noise(2048, 6));
     assert_eq!(
         client.out.next_line(),
         "fetched a.png (2.00 KiB), replacing a file"
@@ -46,11 +46,11 @@ fn n5_no_image_is_missed_across_a_reconnect() {
     assert_eq!(server.stop().code, Some(0));
     let lost = client.err.wait_for("retrying in");
     assert!(lost.contains(&address), "{lost}");
-    dir.add("meanwhile.png", &random_image(5, 400));
+    dir.add("meanwhile.png", &noise(400, 5));
     fs::remove_file(dir.path("images/b.jpg")).unwrap();
     let server = dir.serve_on(&address, &[]);
     assert_eq!(client.out.next_line(), "fetched meanwhile.png (400 B)");
-    dir.add("later.png", &random_image(6, 400));
+    dir.add("later.png", &noise(400, 6));
     assert_eq!(client.out.next_line(), "fetched later.png (400 B)");
     client.signal(Signal::TERM);
     assert_eq!(client.wait().code, Some(130));
@@ -76,7 +76,7 @@ fn event(name: &str, id: ImageId, size: u32) -> Vec<u8> {
 fn n2_events_are_read_while_an_image_is_fetched() {
     let dir = TestDir::new();
     let response = |packet: &[u8]| [b"JTPD".as_slice(), &[1], packet].concat();
-    let (image, second) = (random_image(5, 400), random_image(6, 400));
+    let (image, second) = (noise(400, 5), noise(400, 6));
     let (id, second_id) = (ImageId::of(&image), ImageId::of(&second));
     let (requested, all_read) = (Barrier::new(2), Barrier::new(2));
     let (lists, gets) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::event::ResponseKind;
 use crate::image::ImageId;
-use crate::wire::request::{RequestHead, RequestKind, encode_ids};
+use crate::wire::request::{MAX_GET, RequestHead, RequestKind, encode_ids};
 
 /// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,45 @@ pub enum Request {
 }
 
 impl Request {
+    /// A request of this kind with these IDs, which kinds without IDs ignore. `None` for CANCEL, which is a request
+    /// only on the wire, and for more IDs than a request can have.
+    #[must_use]
+    pub fn of(kind: RequestKind, ids: Vec<ImageId>) -> Option<Request> {
+        Some(match kind {
+            RequestKind::List => Request::List,
+            RequestKind::GetById { .. } if ids.len() > MAX_GET => return None,
+            RequestKind::GetById { .. } => Request::GetById(ids),
+            RequestKind::Batch { .. } => Request::Batch(HaveSet::try_from(ids).ok()?),
+            RequestKind::ListAndGet => Request::ListAndGet,
+            RequestKind::Watch => Request::Watch,
+            RequestKind::Cancel => return None,
+        })
+    }
+
+    /// Its kind on the wire, with the number of its IDs.
+    #[must_use]
+    pub fn wire_kind(&self) -> RequestKind {
+        match self {
+            Request::List => RequestKind::List,
+            Request::GetById(ids) => RequestKind::GetById { count: 0 }.with_ids(count(ids)),
+            Request::Batch(have) => RequestKind::Batch {
+                have: count(have.as_slice()),
+            },
+            Request::ListAndGet => RequestKind::ListAndGet,
+            Request::Watch => RequestKind::Watch,
+        }
+    }
+
+    /// Its IDs on the wire. // S7 S8
+    #[must_use]
+    pub fn ids(&self) -> &[ImageId] {
+        match self {
+            Request::GetById(ids) => ids,
+            Request::Batch(have) => have.as_slice(),
+            Request::List | Request::ListAndGet | Request::Watch => &[],
+        }
+    }
+
     /// The kind of the response that answers it.
     #[must_use]
     pub const fn kind(&self) -> ResponseKind {
@@ -35,6 +74,11 @@ impl Request {
             Request::Watch => ResponseKind::Watch,
         }
     }
+}
+
+/// The number of IDs. No request has more than 1,000,000.
+fn count(ids: &[ImageId]) -> u32 {
+    u32::try_from(ids.len()).unwrap_or(u32::MAX)
 }
 
 /// The images that a client has: at most 1,000,000 IDs, sorted and without duplicates. Cheap to clone. // S8
@@ -197,38 +241,20 @@ impl Pending {
             || match self.kind() {
                 ResponseKind::Watch => true,        // N3
                 ResponseKind::GetById => !pipeline, // R7
-                _ => false,
+                ResponseKind::List | ResponseKind::Batch | ResponseKind::ListAndGet => false,
             }
     }
 
     /// The IDs that it has on the wire.
     pub(super) fn ids(&self) -> &[ImageId] {
-        match &self.request {
-            Request::GetById(ids) => ids,
-            Request::Batch(have) => have.as_slice(),
-            _ => &[],
-        }
+        self.request.ids()
     }
 
     /// Encodes the next part, about `room` bytes at most, and after the last one a CANCEL that is wanted. Returns
     /// whether the request is completely encoded.
     pub(super) fn encode(&mut self, out: &mut Vec<u8>, room: usize) -> bool {
         if self.encoded == Encoded::Nothing {
-            let count = self.ids().len();
-            let kind = match self.request {
-                Request::List => RequestKind::List,
-                // Both counts were checked when the request was made.
-                Request::GetById(_) => RequestKind::GetById {
-                    count: u8::try_from(count).unwrap_or(u8::MAX),
-                },
-                Request::Batch(_) => RequestKind::Batch {
-                    have: u32::try_from(count).unwrap_or(u32::MAX),
-                },
-                Request::ListAndGet => RequestKind::ListAndGet,
-                Request::Watch => RequestKind::Watch,
-            };
-            let keep_alive = self.keep_alive;
-            RequestHead::new(kind, keep_alive).encode(out);
+            RequestHead::new(self.request.wire_kind(), self.keep_alive).encode(out);
             self.encoded = Encoded::Ids(0);
         }
         if let Encoded::Ids(done) = self.encoded {
@@ -260,7 +286,7 @@ impl Pending {
                 None => false,
             },
             Request::Batch(have) => !have.contains(id),
-            _ => true,
+            Request::List | Request::ListAndGet | Request::Watch => true,
         }
     }
 }

@@ -130,15 +130,12 @@ fn requests() -> Vec<u8> {
         RequestHead::new(kind, true).encode(&mut out);
         encode_ids(ids, &mut out);
     };
-    request(RequestKind::List, &[]);
-    request(RequestKind::GetById { count: 3 }, &ids);
-    request(RequestKind::Cancel, &[]);
-    request(RequestKind::GetById { count: 0 }, &[]);
-    request(RequestKind::Batch { have: 2 }, &ids[..2]);
-    request(RequestKind::Batch { have: 0 }, &[]);
-    request(RequestKind::Watch, &[]);
-    request(RequestKind::Cancel, &[]);
-    request(RequestKind::ListAndGet, &[]);
+    for kind in RequestKind::ALL {
+        for count in [0, 2, 3] {
+            let kind = kind.with_ids(count);
+            request(kind, &ids[..kind.ids() as usize]);
+        }
+    }
     out
 }
 
@@ -174,11 +171,15 @@ fn requests_are_split_into_heads_and_ids() {
     assert_eq!(outcome.bytes, bytes);
     assert!(outcome.at_boundary && !outcome.failed);
     let frames = [
-        ("request", 2),
+        ("request", 2), // GET_BY_ID
         ("ids", 1),
-        ("request", 3),
+        ("request", 1),
         ("ids", 1),
-        ("request", 4),
+        ("request", 3 + 2), // LIST, BATCH
+        ("ids", 1),
+        ("request", 1),
+        ("ids", 1),
+        ("request", 3 * (RequestKind::ALL.len() - 3)),
     ];
     assert_eq!(outcome.frames, frames);
 }

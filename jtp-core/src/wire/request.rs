@@ -53,6 +53,16 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// One request of each kind, without IDs, in the order of the type bytes.
+    pub const ALL: [RequestKind; 6] = [
+        RequestKind::GetById { count: 0 },
+        RequestKind::List,
+        RequestKind::Batch { have: 0 },
+        RequestKind::Cancel,
+        RequestKind::Watch,
+        RequestKind::ListAndGet,
+    ];
+
     /// The type byte.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -85,8 +95,33 @@ impl RequestKind {
         match self {
             RequestKind::GetById { count } => count as u32,
             RequestKind::Batch { have } => have,
-            _ => 0,
+            RequestKind::List
+            | RequestKind::Cancel
+            | RequestKind::Watch
+            | RequestKind::ListAndGet => 0,
         }
+    }
+
+    /// The same kind with this number of IDs, or with the maximum that its head can state; unchanged if the kind has
+    /// no IDs.
+    #[must_use]
+    pub fn with_ids(self, ids: u32) -> RequestKind {
+        match self {
+            RequestKind::GetById { .. } => RequestKind::GetById {
+                count: u8::try_from(ids).unwrap_or(u8::MAX),
+            },
+            RequestKind::Batch { .. } => RequestKind::Batch { have: ids },
+            RequestKind::List
+            | RequestKind::Cancel
+            | RequestKind::Watch
+            | RequestKind::ListAndGet => self,
+        }
+    }
+
+    /// Whether the flag that keeps the connection open has a meaning. // W7
+    #[must_use]
+    pub const fn has_flags(self) -> bool {
+        !matches!(self, RequestKind::Cancel | RequestKind::Watch)
     }
 }
 
@@ -111,15 +146,15 @@ impl RequestHead {
     ///
     /// The flags of CANCEL and WATCH are always 0. // W7
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let flags = match self.kind {
-            RequestKind::Cancel | RequestKind::Watch => 0,
-            _ => u8::from(self.keep_alive),
-        };
+        let flags = u8::from(self.keep_alive && self.kind.has_flags());
         out.extend_from_slice(&[self.kind.code(), flags]);
         match self.kind {
             RequestKind::GetById { count } => out.push(count),
             RequestKind::Batch { have } => varint::encode(have, out),
-            _ => {}
+            RequestKind::List
+            | RequestKind::Cancel
+            | RequestKind::Watch
+            | RequestKind::ListAndGet => {}
         }
     }
 
@@ -133,9 +168,9 @@ impl RequestHead {
         let Some(&code) = input.first() else {
             return Ok(Decoded::Incomplete { need: 1 });
         };
-        if code > 5 {
+        let Some(&kind) = RequestKind::ALL.get(usize::from(code)) else {
             return Err(WireError::UnknownRequest(code));
-        }
+        };
         let Some(&flags) = input.get(1) else {
             return Ok(Decoded::Incomplete { need: 1 });
         };
@@ -143,22 +178,22 @@ impl RequestHead {
             return Err(WireError::RequestFlags(flags));
         }
         let rest = input.get(2..).unwrap_or_default();
-        let (kind, used) = match code {
-            0 => match rest.first() {
-                Some(&count) => (RequestKind::GetById { count }, 3),
+        let (ids, used) = match kind {
+            RequestKind::GetById { .. } => match rest.first() {
+                Some(&count) => (u32::from(count), 3),
                 None => return Ok(Decoded::Incomplete { need: 1 }),
             },
-            1 => (RequestKind::List, 2),
-            2 => match varint::decode(rest)? {
-                Decoded::Complete { value, used } => (RequestKind::Batch { have: value }, 2 + used),
+            RequestKind::Batch { .. } => match varint::decode(rest)? {
+                Decoded::Complete { value, used } => (value, 2 + used),
                 Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
             },
-            3 => (RequestKind::Cancel, 2),
-            4 => (RequestKind::Watch, 2),
-            _ => (RequestKind::ListAndGet, 2),
+            RequestKind::List
+            | RequestKind::Cancel
+            | RequestKind::Watch
+            | RequestKind::ListAndGet => (0, 2),
         };
         Ok(Decoded::Complete {
-            value: RequestHead::new(kind, flags & 1 != 0),
+            value: RequestHead::new(kind.with_ids(ids), flags & 1 != 0),
             used,
         })
     }
@@ -198,6 +233,21 @@ mod tests {
 
     fn head(kind: RequestKind, keep_alive: bool) -> RequestHead {
         RequestHead { kind, keep_alive }
+    }
+
+    #[test]
+    fn each_kind_stands_at_its_type_byte() {
+        for (code, kind) in (0..).zip(RequestKind::ALL) {
+            assert_eq!(kind.code(), code);
+            let mut out = Vec::new();
+            head(kind, false).encode(&mut out);
+            let used = out.len();
+            let value = head(kind, false);
+            assert_eq!(
+                RequestHead::decode(&out),
+                Ok(Decoded::Complete { value, used })
+            );
+        }
     }
 
     #[test]
@@ -264,7 +314,7 @@ mod tests {
             RequestHead::decode(&[255, 255]),
             Err(WireError::UnknownRequest(255))
         );
-        for code in 0..=5 {
+        for code in (0..).take(RequestKind::ALL.len()) {
             assert_eq!(
                 RequestHead::decode(&[code, 2]),
                 Err(WireError::RequestFlags(2))

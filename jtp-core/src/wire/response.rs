@@ -47,6 +47,17 @@ pub enum Header {
 }
 
 impl Header {
+    /// All headers.
+    pub const ALL: [Header; 7] = [
+        Header::List,
+        Header::Data,
+        Header::Batch,
+        Header::ListAndGet,
+        Header::Cancelled,
+        Header::Watch,
+        Header::Error,
+    ];
+
     /// The four bytes on the wire.
     #[must_use]
     pub const fn bytes(self) -> [u8; HEADER_LEN] {
@@ -61,23 +72,23 @@ impl Header {
         }
     }
 
+    /// Whether a varint follows that counts entries or packets.
+    #[must_use]
+    pub const fn has_varint(self) -> bool {
+        match self {
+            Header::List | Header::Batch | Header::ListAndGet => true,
+            Header::Data | Header::Cancelled | Header::Watch | Header::Error => false,
+        }
+    }
+
     /// Reads a header from the start of `input`.
     ///
     /// # Errors
     ///
     /// [`WireError::UnknownHeader`] as soon as no header begins with these bytes; missing ones are reported as 0.
     pub fn decode(input: &[u8]) -> DecodeResult<Header> {
-        let known = [
-            Header::List,
-            Header::Data,
-            Header::Batch,
-            Header::ListAndGet,
-            Header::Cancelled,
-            Header::Watch,
-            Header::Error,
-        ];
         let seen = input.get(..HEADER_LEN).unwrap_or(input);
-        match known
+        match Header::ALL
             .into_iter()
             .find(|header| header.bytes().starts_with(seen))
         {
@@ -289,15 +300,7 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_an_unknown_one_fails_at_its_first_wrong_byte() {
-        for header in [
-            Header::List,
-            Header::Data,
-            Header::Batch,
-            Header::ListAndGet,
-            Header::Cancelled,
-            Header::Watch,
-            Header::Error,
-        ] {
+        for header in Header::ALL {
             let bytes = header.bytes();
             assert_eq!(
                 Header::decode(&bytes),

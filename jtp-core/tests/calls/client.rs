@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientConnection, Event, HaveSet, Request, ResponseKind};
+use jtp_core::client::{ClientConfig, ClientConnection, Event, Request, ResponseKind};
+use jtp_core::wire::request::RequestKind;
 use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, Header};
 use jtp_core::wire::{entry, packet};
 use jtp_core::{FileType, Flags, Image, ImageHasher, ImageId, Time};
@@ -119,25 +120,23 @@ fn some_image(rng: RngFn<'_>) -> (ImageId, Vec<u8>) {
 
 fn request(rng: RngFn<'_>) -> Request {
     let ids = |rng: RngFn<'_>| -> Vec<ImageId> { (0..rng(5)).map(|_| some_image(rng).0).collect() };
-    match rng(7) {
-        0 | 1 => Request::List,
-        2 => Request::GetById(ids(rng)),
-        3 => Request::Batch(HaveSet::try_from(ids(rng)).unwrap()),
-        4 => Request::ListAndGet,
-        5 => Request::Batch(HaveSet::try_from_iter((0..2_500).map(ImageId)).unwrap()),
-        _ => Request::Watch,
-    }
+    let kind = RequestKind::ALL[rng(RequestKind::ALL.len() as u32) as usize];
+    let ids = match kind {
+        RequestKind::Batch { .. } if rng(2) == 0 => (0..2_500).map(ImageId).collect(),
+        _ => ids(rng),
+    };
+    // CANCEL is a call of its own.
+    Request::of(kind, ids).unwrap_or(Request::List)
 }
 
 /// A frame that a server may send, expected or not.
 fn frame(rng: RngFn<'_>, out: &mut Vec<u8>) {
     match rng(12) {
-        0 => response::encode_head(Header::List, rng(4), out),
-        1 => response::encode_data_head(rng(4) as u8, out),
-        2 => response::encode_head(Header::Batch, rng(4), out),
-        3 => response::encode_head(Header::ListAndGet, rng(4), out),
-        4 => out.extend_from_slice(b"JTPC"),
-        5 => out.extend_from_slice(b"JTPW"),
+        0..6 => match Header::ALL[rng(Header::ALL.len() as u32) as usize] {
+            Header::Data => response::encode_data_head(rng(4) as u8, out),
+            header if header.has_varint() => response::encode_head(header, rng(4), out),
+            header => out.extend_from_slice(&header.bytes()),
+        },
         6 | 7 => {
             let name = ["", "a.png", "../e\u{301}"][rng(3) as usize];
             let id = ImageId(rng(9).into());

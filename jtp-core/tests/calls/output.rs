@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use jtp_core::client::Request;
 use jtp_core::wire::request::{RequestHead, RequestKind};
 use jtp_core::wire::response::{self, ErrorFrame, HEADER_LEN, Header};
 use jtp_core::wire::{Decoded, entry, packet};
@@ -126,14 +127,8 @@ impl OutputChecker {
                     self.due.pop_front();
                 }
                 let request = self.due.pop_front().expect("a response without a request");
-                let fits = match header {
-                    Header::List => request == RequestKind::List,
-                    Header::ListAndGet => request == RequestKind::ListAndGet,
-                    Header::Batch => matches!(request, RequestKind::Batch { .. }),
-                    _ => {
-                        matches!(request, RequestKind::GetById { count: max } if count <= max.into())
-                    }
-                };
+                let answer = Request::of(request, Vec::new()).unwrap().kind().header();
+                let fits = header == answer && (header != Header::Data || count <= request.ids());
                 assert!(fits, "S1: {header:?} for {request:?}");
                 self.position = match (header, count) {
                     (_, 0) => Position::Boundary,

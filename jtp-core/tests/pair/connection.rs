@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use jtp_core::client::{ClientConfig, ClientConnection, Event, HaveSet, Request};
+use jtp_core::client::{ClientConfig, ClientConnection, Event, Request};
 use jtp_core::server::{BodyRequest, CloseReason, ServerConfig, ServerConnection, Timeout};
+use jtp_core::wire::request::RequestKind;
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Time};
 
@@ -115,18 +116,14 @@ impl Connection {
             let count = rng.below(limit);
             (0..count).map(|_| store.some_id(rng)).collect()
         };
-        let request = match rng.below(10) {
-            0..2 => Request::List,
-            2..5 => Request::GetById(ids(rng, 6)),
-            5..7 => Request::Batch(HaveSet::try_from(ids(rng, 8)).unwrap()),
-            7 if rng.one_in(4) => {
-                // Larger than one output window.
-                let many = (0..2_500).map(|n| ImageId(1_000 + n));
-                let ids = ids(rng, 8).into_iter().chain(many);
-                Request::Batch(HaveSet::try_from_iter(ids).unwrap())
-            }
-            7 => Request::ListAndGet,
-            _ => Request::Watch,
+        let kind = RequestKind::ALL[rng.index(RequestKind::ALL.len())];
+        let mut ids = ids(rng, 8);
+        if matches!(kind, RequestKind::Batch { .. }) && rng.one_in(6) {
+            // Larger than one output window.
+            ids.extend((0..2_500).map(|n| ImageId(1_000 + n)));
+        }
+        let Some(request) = Request::of(kind, ids) else {
+            return; // CANCEL is a call of its own.
         };
         let keep_alive = !rng.one_in(10);
         if self

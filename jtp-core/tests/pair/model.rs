@@ -217,13 +217,14 @@ impl Model {
                 }
                 Vec::new()
             }
-            _ => {
+            Request::Watch => {
                 // A LIST of another history does not determine the first event.
                 let watch_from = watch_from.filter(|(history, _)| *history == snapshot.history);
                 request.history = snapshot.history;
                 request.from = watch_from.map_or(snapshot.events, |(_, events)| events);
                 Vec::new()
             }
+            other => panic!("the model does not know the answer to {other:?}"),
         };
         request.snapshot = Some(snapshot);
     }

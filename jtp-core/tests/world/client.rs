@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 
 use jtp_core::client::{HaveSet, Request, Retry, Transfer};
-use jtp_core::{ImageId, Time};
+use std::time::Duration;
 
+use jtp_core::{ImageId, Time};
+use jtp_kit::Rng;
+
+use super::Counts;
 use super::connection::{ClientEvent, Connection};
 use super::store::SimStore;
-use super::{Counts, SeededRng};
 
 #[derive(Debug)]
 enum Job {
@@ -39,7 +42,7 @@ pub(crate) struct SimClient {
 }
 
 impl SimClient {
-    pub(crate) fn new(rng: &mut SeededRng) -> SimClient {
+    pub(crate) fn new(rng: &mut Rng) -> SimClient {
         let job = match rng.below(4) {
             0 | 1 => Job::Fetch {
                 transfer: Transfer::all(),
@@ -60,7 +63,7 @@ impl SimClient {
             connection: None,
             pipeline: matches!(job, Job::Cancel { .. }) || rng.one_in(2),
             retry: Retry::new(3),
-            next_try: Time::ZERO + rng.millis(3_000),
+            next_try: Time::ZERO + Duration::from_millis(rng.below(3_000)),
             job,
         }
     }
@@ -103,8 +106,8 @@ impl SimClient {
             .is_some()
     }
 
-    pub(crate) fn stall(&mut self, now: Time, rng: &mut SeededRng) -> bool {
-        let (time, both) = (rng.millis(70_000), rng.one_in(2));
+    pub(crate) fn stall(&mut self, now: Time, rng: &mut Rng) -> bool {
+        let (time, both) = (Duration::from_millis(rng.below(70_000)), rng.one_in(2));
         self.connection
             .as_mut()
             .map(|connection| connection.stall(time, both, now))
@@ -123,7 +126,7 @@ impl SimClient {
         store: &SimStore,
         now: Time,
         stable: bool,
-        rng: &mut SeededRng,
+        rng: &mut Rng,
         counts: &mut Counts,
     ) -> bool {
         let Some(connection) = &mut self.connection else {
@@ -150,7 +153,7 @@ impl SimClient {
         moved
     }
 
-    fn start_requests(&mut self, now: Time, rng: &mut SeededRng) {
+    fn start_requests(&mut self, now: Time, rng: &mut Rng) {
         let Some(connection) = &mut self.connection else {
             return;
         };
@@ -174,7 +177,7 @@ impl SimClient {
                     _ => Request::ListAndGet,
                 };
                 connection.request(request, now);
-                *at = Some(now + rng.millis(800));
+                *at = Some(now + Duration::from_millis(rng.below(800)));
             }
         }
     }
@@ -196,7 +199,7 @@ impl SimClient {
         &mut self,
         event: ClientEvent,
         now: Time,
-        rng: &mut SeededRng,
+        rng: &mut Rng,
         stable: bool,
         counts: &mut Counts,
     ) {
@@ -271,7 +274,7 @@ impl SimClient {
                 known.insert(id);
                 if !stable && rng.one_in(30) {
                     // A slow watcher.
-                    connection.stall(rng.millis(40_000), false, now);
+                    connection.stall(Duration::from_millis(rng.below(40_000)), false, now);
                 }
             }
             (Job::Watch { listed, .. }, ClientEvent::End(_)) => *listed = true,

@@ -8,10 +8,11 @@ use jtp_core::client::{ClientConfig, ClientConnection, Event, Request, ResponseK
 use jtp_core::server::{CloseReason, ServerConfig, ServerConnection};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{Image, ImageId, Time};
+use jtp_kit::Rng;
 
+use super::Counts;
 use super::network::Pipe;
 use super::store::{SimStore, Snapshot};
-use super::{Counts, SeededRng};
 
 /// An event of the client connection, checked and reduced to what [`SimClient`](super::client::SimClient) needs.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub(crate) struct ClientView {
 }
 
 impl Connection {
-    pub(crate) fn new(pipeline: bool, rng: &mut SeededRng, now: Time) -> Connection {
+    pub(crate) fn new(pipeline: bool, rng: &mut Rng, now: Time) -> Connection {
         Connection {
             client: ClientConnection::new(ClientConfig::new().with_pipeline(pipeline), now),
             server: ServerConnection::new(ServerConfig::new(), now),
@@ -153,7 +154,7 @@ impl Connection {
         &mut self,
         store: &SimStore,
         now: Time,
-        rng: &mut SeededRng,
+        rng: &mut Rng,
         counts: &mut Counts,
     ) -> Option<Vec<ClientEvent>> {
         if self.was_reset {
@@ -181,7 +182,7 @@ impl Connection {
         &mut self,
         store: &SimStore,
         now: Time,
-        rng: &mut SeededRng,
+        rng: &mut Rng,
         counts: &mut Counts,
     ) -> bool {
         let mut moved = false;
@@ -196,7 +197,7 @@ impl Connection {
             return moved | open;
         }
         if self.server.wants_read(&self.input) {
-            let piece = self.up.take(rng.pick(&[1, 500, 9_000, 1 << 20]), now);
+            let piece = self.up.take(*rng.pick(&[1, 500, 9_000, 1 << 20]), now);
             moved |= !piece.is_empty();
             self.input.extend(piece);
             if self.up.take_end(now) {
@@ -213,7 +214,7 @@ impl Connection {
         self.input.drain(..received.used);
         moved |= received.used > 0;
         if received.event.is_some() {
-            self.decision_at = Some(now + rng.millis(20));
+            self.decision_at = Some(now + Duration::from_millis(rng.below(20)));
         }
         if self.decision_at.is_some_and(|at| at <= now) {
             self.decision_at = None;
@@ -230,7 +231,7 @@ impl Connection {
         moved
     }
 
-    fn decide(&mut self, store: &SimStore, now: Time, rng: &mut SeededRng, counts: &mut Counts) {
+    fn decide(&mut self, store: &SimStore, now: Time, rng: &mut Rng, counts: &mut Counts) {
         if rng.one_in(150) {
             counts.refusals += 1;
             self.server
@@ -252,7 +253,7 @@ impl Connection {
         self.generation = usize::MAX;
     }
 
-    fn server_loads(&mut self, store: &SimStore, now: Time, rng: &mut SeededRng) -> bool {
+    fn server_loads(&mut self, store: &SimStore, now: Time, rng: &mut Rng) -> bool {
         let Some(wanted) = self.server.wants_body() else {
             self.load = None;
             return false;
@@ -260,8 +261,8 @@ impl Connection {
         let rest = wanted.remaining();
         match self.load {
             None => {
-                let count = rest.min(rng.pick(&[100, 60_000]));
-                self.load = Some((now + Duration::from_micros(rng.below(3_000).into()), count));
+                let count = rest.min(*rng.pick(&[100, 60_000]));
+                self.load = Some((now + Duration::from_micros(rng.below(3_000)), count));
                 true
             }
             Some((at, count)) if at <= now => {
@@ -297,11 +298,11 @@ impl Connection {
         &mut self,
         store: &SimStore,
         now: Time,
-        rng: &mut SeededRng,
+        rng: &mut Rng,
         counts: &mut Counts,
         events: &mut Vec<ClientEvent>,
     ) -> bool {
-        let piece = self.down.take(rng.pick(&[1, 500, 9_000, 1 << 20]), now);
+        let piece = self.down.take(*rng.pick(&[1, 500, 9_000, 1 << 20]), now);
         let mut moved = !piece.is_empty();
         let mut rest = &piece[..];
         while let Ok(received) = self.client.receive(rest, now) {

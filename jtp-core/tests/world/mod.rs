@@ -9,35 +9,10 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use jtp_core::Time;
+use jtp_kit::Rng;
 
 use client::SimClient;
 use store::SimStore;
-
-/// A seeded random number generator.
-pub(crate) struct SeededRng(u64);
-
-impl SeededRng {
-    pub(crate) fn below(&mut self, limit: u32) -> u32 {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        u32::try_from(high % u64::from(limit)).unwrap()
-    }
-
-    pub(crate) fn one_in(&mut self, count: u32) -> bool {
-        self.below(count) == 0
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(u32::try_from(of.len()).unwrap()) as usize]
-    }
-
-    pub(crate) fn millis(&mut self, limit: u32) -> Duration {
-        Duration::from_millis(self.below(limit).into())
-    }
-}
 
 /// Counts of what happened, to check that every kind of event occurred.
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,7 +34,8 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    fn numbers(&self) -> [u64; 13] {
+    /// In the order of the fields.
+    fn numbers(&mut self) -> [&mut u64; 13] {
         let Counts {
             connections,
             images,
@@ -74,7 +50,7 @@ impl Counts {
             half_closes,
             refusals,
             seconds,
-        } = *self;
+        } = self;
         [
             connections,
             images,
@@ -92,26 +68,16 @@ impl Counts {
         ]
     }
 
-    pub(crate) fn all_above_zero(&self) -> bool {
-        self.numbers().iter().all(|count| *count > 0)
+    pub(crate) fn all_above_zero(mut self) -> bool {
+        self.numbers().iter().all(|count| **count > 0)
     }
 }
 
 impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Counts) {
-        self.connections += other.connections;
-        self.images += other.images;
-        self.answers += other.answers;
-        self.cancels += other.cancels;
-        self.events += other.events;
-        self.resets += other.resets;
-        self.stalls += other.stalls;
-        self.vanished += other.vanished;
-        self.timeouts += other.timeouts;
-        self.restarts += other.restarts;
-        self.half_closes += other.half_closes;
-        self.refusals += other.refusals;
-        self.seconds += other.seconds;
+    fn add_assign(&mut self, mut other: Counts) {
+        for (count, more) in self.numbers().into_iter().zip(other.numbers()) {
+            *count += *more;
+        }
     }
 }
 
@@ -122,7 +88,7 @@ const FAULT_TIME: Duration = Duration::from_secs(90);
 const END: Duration = Duration::from_secs(90 + 600);
 
 pub(crate) fn run(seed: u64) -> Counts {
-    let mut rng = SeededRng((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
+    let mut rng = Rng::new(seed);
     let mut counts = Counts::default();
     let mut store = SimStore::new(&mut rng);
     let mut clients: Vec<SimClient> = (0..3 + rng.below(9))
@@ -138,8 +104,8 @@ pub(crate) fn run(seed: u64) -> Counts {
         if !stable && now >= next_change {
             inject_fault(&mut store, &mut clients, now, &mut rng, &mut counts);
             // Sometimes many changes follow each other closely.
-            let longest = rng.pick(&[20, 200, 3_000]);
-            next_change = now + rng.millis(longest);
+            let longest = *rng.pick(&[20, 200, 3_000]);
+            next_change = now + Duration::from_millis(rng.below(longest));
         }
         for client in &mut clients {
             let mut rounds = 0;
@@ -183,7 +149,7 @@ fn inject_fault(
     store: &mut SimStore,
     clients: &mut [SimClient],
     now: Time,
-    rng: &mut SeededRng,
+    rng: &mut Rng,
     counts: &mut Counts,
 ) {
     match rng.below(10) {

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jtp_core::Time;
-
-use super::SeededRng;
+use jtp_kit::Rng;
 
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -25,9 +24,9 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(rng: &mut SeededRng, now: Time) -> Pipe {
+    pub(crate) fn new(rng: &mut Rng, now: Time) -> Pipe {
         // Slow, but fast enough for every client to finish before the end.
-        let (capacity, latency) = rng.pick(&[
+        let (capacity, latency) = *rng.pick(&[
             (600, 2_000),
             (3_000, 10),
             (3_000, 60_000),
@@ -38,7 +37,7 @@ impl Pipe {
             length: 0,
             capacity,
             latency: Duration::from_micros(latency),
-            time_per_kilobyte: Duration::from_micros(rng.pick(&[0, 1, 100, 2_000])),
+            time_per_kilobyte: Duration::from_micros(*rng.pick(&[0, 1, 100, 2_000])),
             last: now,
             end: None,
             end_reported: false,

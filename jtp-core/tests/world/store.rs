@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use jtp_core::{Catalog, CatalogWriter, FileType, Flags, Image, ImageId};
-
-use super::SeededRng;
+use jtp_kit::{Rng, noise};
 
 /// The expected content of one published catalog.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub(crate) struct SimStore {
 }
 
 impl SimStore {
-    pub(crate) fn new(rng: &mut SeededRng) -> SimStore {
+    pub(crate) fn new(rng: &mut Rng) -> SimStore {
         let mut store = SimStore {
             writer: CatalogWriter::new(),
             images: BTreeMap::new(),
@@ -61,23 +60,15 @@ impl SimStore {
     }
 
     /// Adds, replaces or removes a file.
-    pub(crate) fn change(&mut self, rng: &mut SeededRng) {
+    pub(crate) fn change(&mut self, rng: &mut Rng) {
         let name = format!("{}.png", rng.below(40));
         if rng.one_in(4) {
             self.disk.remove(&name);
             return;
         }
         self.created += 1;
-        let length = rng.pick(&[0, 1, 200, 4_000, 20_000]);
-        let mut state = u64::from(self.created) | 1 << 40;
-        let bytes: Vec<u8> = (0..length)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                state.to_be_bytes()[0]
-            })
-            .collect();
+        let length = *rng.pick(&[0, 1, 200, 4_000, 20_000]);
+        let bytes = noise(length, self.created.into());
         let id = ImageId::of(&bytes);
         self.images.insert(id, bytes);
         if !self.is_on_disk(id) {
@@ -86,7 +77,7 @@ impl SimStore {
     }
 
     /// Removes a file without updating the catalog; returns whether there was one.
-    pub(crate) fn remove_file(&mut self, rng: &mut SeededRng) -> bool {
+    pub(crate) fn remove_file(&mut self, rng: &mut Rng) -> bool {
         let names: Vec<&String> = self.disk.keys().collect();
         if names.is_empty() {
             return false;

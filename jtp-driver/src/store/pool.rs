@@ -76,6 +76,34 @@ impl ReadPool {
         self.0.push(Arc::clone(&job) as Arc<dyn Task>);
         PoolJob(job)
     }
+
+    /// Runs `work` on a thread of the pool, in the order of the calls, without a result. It is dropped if the pool has no
+    /// thread and the system starts none. A panic of `work` is ignored.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        self.0
+            .push(Arc::new(Detached(Mutex::new(Some(Box::new(work))))));
+    }
+}
+
+/// Work that nobody waits for.
+struct Detached(Mutex<Option<Work<()>>>);
+
+impl Detached {
+    fn take(&self) -> Option<Work<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Task for Detached {
+    fn run(&self) {
+        if let Some(work) = self.take() {
+            drop(catch_unwind(AssertUnwindSafe(work)));
+        }
+    }
+
+    fn fail(&self) {
+        drop(self.take());
+    }
 }
 
 impl Default for ReadPool {
@@ -293,6 +321,17 @@ mod tests {
             assert_eq!(smol::block_on(job), Ok(n));
         }
         assert!((1..=3).contains(&peak.load(Ordering::SeqCst)));
+    }
+
+    #[test]
+    fn detached_work_runs_after_what_was_queued_before_it_and_may_panic() {
+        let pool = pool(1);
+        let (sender, receiver) = mpsc::channel();
+        let other = sender.clone();
+        pool.spawn(move || sender.send(1).unwrap());
+        pool.spawn(|| panic!("a store's fault"));
+        pool.spawn(move || other.send(2).unwrap());
+        assert_eq!(receiver.iter().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -8,31 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use jtp_driver::store::BoxFuture;
+use jtp_kit::Rng;
 
 use crate::clock::Clock;
-
-/// SplitMix64.
-#[derive(Debug, Clone)]
-pub(super) struct Rng(pub(super) u64);
-
-impl Rng {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// Simulated time. A handle.
 #[derive(Debug, Clone)]
@@ -154,7 +132,7 @@ impl Executor {
     pub(super) fn new(seed: u64) -> Executor {
         Executor {
             clock: SimClock::new(),
-            rng: Rng(seed),
+            rng: Rng::new(seed),
             tasks: BTreeMap::new(),
             count: 0,
             ready: Ready::default(),

@@ -13,49 +13,22 @@ use crate::error::Error;
 use crate::format::{Head, LeaseState, LogRecord, MAX_CHANGES, Object, Stamp};
 use crate::{IndexReport, IndexerConfig, ObjectImages};
 
-fn config() -> IndexerConfig {
+pub(super) fn config() -> IndexerConfig {
     IndexerConfig::default().with_rescan(Duration::from_secs(1))
 }
 
 /// The process that has the lease. `World` gives the processes 0, 1, … the writers 1, 2, …
-fn holder(world: &World) -> usize {
+pub(super) fn holder(world: &World) -> usize {
     let (_, state) = LeaseState::decode(&world.read(".jtp/v1/lease")).unwrap();
     usize::try_from(state.holder - 1).unwrap()
 }
 
-fn with_images(seed: u64, count: u64) -> World {
+pub(super) fn with_images(seed: u64, count: u64) -> World {
     let mut world = World::new(seed);
     for n in 0..count {
         world.put(&format!("{n}.gif"), &gif(n));
     }
     world
-}
-
-#[test]
-fn a_holder_that_dies_or_stalls_is_replaced_within_the_expiry() {
-    for seed in 0..20 {
-        for dies in [true, false] {
-            let mut world = with_images(seed, 3);
-            for process in 0..3 {
-                world.start(process, Some(config()));
-            }
-            world.run(20 + seed);
-            let first = holder(&world);
-            match dies {
-                true => world.kill(first),
-                false => world.executor.pause(first),
-            }
-            world.put("new.gif", &gif(9));
-            world.run(30);
-            assert_ne!(holder(&world), first, "seed {seed}");
-            world.run(5);
-            world.executor.resume(first);
-            world.run(5);
-            for images in world.images.values() {
-                assert_eq!(names(images).len(), 4, "seed {seed}");
-            }
-        }
-    }
 }
 
 #[test]
@@ -75,17 +48,6 @@ fn one_of_three_servers_lists_the_bucket() {
     // A pass in about 1 s, and the heads once a minute and in each pass.
     let lists = world.store.requests("list") - before;
     assert!((80..=125).contains(&lists), "{lists}");
-}
-
-#[test]
-fn a_released_lease_is_taken_at_the_next_look() {
-    let mut world = with_images(2, 1);
-    let images = world.open();
-    world.index(&images);
-    let other = world.open();
-    let begin = world.executor.clock.elapsed();
-    world.index(&other);
-    assert!(world.executor.clock.elapsed() - begin < Duration::from_secs(2));
 }
 
 /// What a job that only indexes returns within a minute.
@@ -441,18 +403,4 @@ fn an_object_that_another_server_adds_during_a_pass_is_not_removed_at_its_end() 
         );
         assert_eq!(after.len(), 7);
     }
-}
-
-#[test]
-fn a_lost_answer_to_a_renewal_does_not_lose_the_lease() {
-    let mut world = with_images(10, 1);
-    for process in 0..2 {
-        world.start(process, Some(config()));
-    }
-    world.run(20);
-    let first = holder(&world);
-    // What became of a put is found out by reading.
-    world.store.shared().faults.puts_unanswered = true;
-    world.run(120);
-    assert_eq!(holder(&world), first);
 }

@@ -1,7 +1,9 @@
 //! Tests in simulated time, on a backend in memory.
 
+mod cache;
 mod executor;
 mod failures;
 mod functions;
+mod lease;
 mod schedules;
 mod world;

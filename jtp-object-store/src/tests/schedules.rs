@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jtp_core::{Catalog, ImageId};
 use jtp_driver::store::ImageStore;
+use jtp_kit::{Rng, for_each_seed};
 
-use super::executor::Rng;
 use super::world::{Faults, SimStore, World, gif, names};
 use crate::IndexerConfig;
 
@@ -38,7 +38,7 @@ impl Schedule {
     fn new(seed: u64) -> Schedule {
         Schedule {
             world: World::new(seed),
-            rng: Rng(seed ^ 0xabcd),
+            rng: Rng::new(seed ^ 0xabcd),
             watchers: BTreeMap::new(),
             objects: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -155,9 +155,8 @@ impl Schedule {
         ));
         match action {
             0..5 => self.mutate(),
-            5 => {
-                self.world.kill(process);
-            }
+            5 if self.rng.percent(50) => self.end(process),
+            5 => self.world.kill(process),
             6 if !self.world.images.contains_key(&process) => self.start(process),
             7 => self.world.executor.pause(process),
             8 => self.world.executor.resume(process),
@@ -175,12 +174,24 @@ impl Schedule {
             _ => {}
         }
         let duration = Duration::from_millis(self.rng.below(4000));
-        let duration = if self.rng.chance(5) {
+        let duration = if self.rng.percent(5) {
             duration * 10
         } else {
             duration
         };
         self.run(duration);
+    }
+
+    /// Ends a process as SIGTERM does: its lease is released.
+    fn end(&mut self, process: usize) {
+        let Some(images) = self.world.images.get(&process).cloned() else {
+            return;
+        };
+        self.world.kill(process);
+        let indexer = images.indexer(IndexerConfig::default());
+        self.world
+            .executor
+            .spawn(usize::MAX, async move { _ = indexer.release().await });
     }
 
     fn carry_out_late(&mut self) {
@@ -232,21 +243,17 @@ fn run(seed: u64) {
     }));
     if let Err(panic) = result {
         eprintln!(
-            "{}\nJTP_SEED={seed} repeats this schedule",
-            schedule.log.join("\n")
+            "{}",
+            schedule.log.join(
+                "
+"
+            )
         );
         std::panic::resume_unwind(panic);
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 #[test]
 fn catalogs_agree_with_the_bucket_after_crashes_pauses_and_lost_answers() {
-    match number("JTP_SEED") {
-        Some(seed) => run(seed),
-        None => (0..number("JTP_SEEDS").unwrap_or(SEEDS)).for_each(run),
-    }
+    for_each_seed(SEEDS, run);
 }

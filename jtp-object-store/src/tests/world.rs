@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use jtp_core::ImageId;
 use jtp_driver::store::ImageStore;
+use jtp_kit::Rng;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -17,7 +18,7 @@ use object_store::{
     Result,
 };
 
-use super::executor::{Executor, Rng, SimClock};
+use super::executor::{Executor, SimClock};
 use crate::clock::Clock;
 use crate::{Bucket, IndexReport, IndexerConfig, ObjectImages, StoreConfig};
 
@@ -67,7 +68,7 @@ impl SimStore {
             inner: Arc::new(InMemory::new()),
             clock,
             shared: Arc::new(Mutex::new(Shared {
-                rng: Rng(seed),
+                rng: Rng::new(seed),
                 faults: Faults::default(),
                 requests: BTreeMap::new(),
                 late: Vec::new(),
@@ -90,7 +91,7 @@ impl SimStore {
             *shared.requests.entry(kind).or_default() += 1;
             let faults = shared.faults;
             let mut time = Duration::from_millis(shared.rng.below(20));
-            if shared.rng.chance(faults.slow) {
+            if shared.rng.percent(faults.slow) {
                 time = Duration::from_millis(shared.rng.below(9000));
             }
             if faults.is_down {
@@ -259,7 +260,7 @@ impl ObjectStore for SimStore {
             let (at, breaks) = {
                 let mut shared = this.shared();
                 let fails = shared.faults.fails;
-                (shared.rng.below(8), shared.rng.chance(fails))
+                (shared.rng.below(8), shared.rng.percent(fails))
             };
             let at = usize::try_from(at).unwrap();
             if breaks && at < listed.len() {

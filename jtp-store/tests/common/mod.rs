@@ -1,5 +1,5 @@
 //! Helpers for tests of folders.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jtp_core::{BodyReceiver, Catalog, FileType, Flags, Image, ImageId, Verified};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
+pub use jtp_kit::{collision, noise, wait_until};
 use jtp_store::{DirStore, DirStoreBuilder, FileContent, OutputFolder, ScanMode};
 
 /// Far longer than any step takes: only a failing test waits this long.
@@ -150,55 +151,9 @@ pub fn body(store: &Arc<DirStore>, image: Image) -> Result<Vec<u8>, StoreError> 
     Ok(bytes.into())
 }
 
-/// Incompressible bytes, different for each seed.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
-}
-
 /// The number of images that entered the catalog since it was created.
 pub fn events(store: &DirStore) -> u64 {
     store.catalog().snapshot().latest().events()
-}
-
-/// Two different images of 16 bytes with the same ID. xxHash64 takes each 8 bytes in an invertible step, so for any
-/// first half there is a second half that leads to any given state.
-pub fn collision() -> (Vec<u8>, Vec<u8>) {
-    const P1: u64 = 0x9e37_79b1_85eb_ca87;
-    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
-    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
-    const P5: u64 = 0x27d4_eb2f_1656_67c5;
-    let inverse = |n: u64| {
-        (0..6).fold(n, |x, _| {
-            x.wrapping_mul(2u64.wrapping_sub(n.wrapping_mul(x)))
-        })
-    };
-    let round = |lane: u64| lane.wrapping_mul(P2).rotate_left(31).wrapping_mul(P1);
-    let unround = |r: u64| {
-        r.wrapping_mul(inverse(P1))
-            .rotate_right(31)
-            .wrapping_mul(inverse(P2))
-    };
-    let after = |lane: u64| {
-        (P5.wrapping_add(16) ^ round(lane))
-            .rotate_left(27)
-            .wrapping_mul(P1)
-            .wrapping_add(P4)
-    };
-    let (a1, a2, b1) = (1u64, 2u64, 3u64);
-    let b2 = unround(after(a1) ^ after(b1) ^ round(a2));
-    let join = |x: u64, y: u64| [x.to_le_bytes(), y.to_le_bytes()].concat();
-    let pair = (join(a1, a2), join(b1, b2));
-    assert_eq!(ImageId::of(&pair.0), ImageId::of(&pair.1));
-    assert_ne!(pair.0, pair.1);
-    pair
 }
 
 /// Receives the bytes as an image, as a client does before it commits them.
@@ -313,15 +268,4 @@ pub fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         });
         thread.join().unwrap()
     })
-}
-
-/// Waits until a condition that no notification announces is true.
-#[track_caller]
-pub fn wait_until(mut wanted: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !wanted() {
-        assert!(begun.elapsed() < PATIENCE, "timed out");
-        // A loop without a pause would take the processor from the store.
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

@@ -17,7 +17,7 @@ const CALM: Trouble = Trouble {
 
 /// Syncs the folder once. Returns the number of images fetched and the log.
 fn sync(folder: &mut Folder, server: &mut Server, options: Options) -> (usize, Vec<String>) {
-    let mut rng = Rng(7);
+    let mut rng = Rng::new(7);
     let mut run = Run::new(&mut rng, folder, server, options, CALM);
     assert!(run.finish());
     (run.fetched.len(), run.log)

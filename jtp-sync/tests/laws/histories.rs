@@ -9,26 +9,8 @@ use jtp_core::{ImageId, nfc};
 use jtp_store::{FileName, fold_case};
 use jtp_sync::{Fetch, FileKind, Names, Options};
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().unwrap())
-    };
-    match number("JTP_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("JTP_SEEDS").unwrap_or(3000),
-    }
-}
-
 fn for_each_seed(law: impl Fn(&mut Rng)) {
-    for seed in seeds() {
-        let result = catch_unwind(AssertUnwindSafe(|| law(&mut Rng(seed))));
-        if let Err(panic) = result {
-            eprintln!("failed with JTP_SEED={seed}");
-            resume_unwind(panic);
-        }
-    }
+    jtp_kit::for_each_seed(3000, |seed| law(&mut Rng::new(seed)));
 }
 
 /// A history: a random folder and server, and runs in which much goes wrong.

@@ -3,35 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jtp_core::{FileType, ImageId, nfc};
+pub(crate) use jtp_kit::Rng;
 use jtp_store::{FileName, NamePlan, fold_case};
 use jtp_sync::FileKind;
-
-/// A seeded random number generator (SplitMix64).
-#[derive(Debug)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    /// True with this probability.
-    pub(crate) fn percent(&mut self, n: usize) -> bool {
-        self.below(100) < n
-    }
-
-    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-}
 
 /// A folder: names and what they stand for.
 #[derive(Debug, Clone, Default)]

@@ -45,7 +45,7 @@ impl SimPipe {
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.ended {
-            return; // The reader is image_cannot_be_opened.
+            return; // The reader has closed.
         }
         let left = self.cut.map_or(u64::MAX, |cut| cut - self.passed);
         let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -229,7 +229,7 @@ impl SimConnection {
     fn send_output(&mut self, now: Time) -> bool {
         let shown = self.server.transmit();
         let room = if self.down.ended {
-            usize::MAX // A client that is image_cannot_be_opened accepts everything.
+            usize::MAX // A client that has closed accepts everything.
         } else {
             self.down.room()
         };

@@ -7,7 +7,7 @@ use crate::suite::adapters::Adapter;
 use crate::suite::script::{SHORT, Setup, png};
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
-use crate::support::process::eventually;
+use crate::support::process::wait_until;
 use crate::support::tls::tls;
 
 crate::suite::each_adapter! {
@@ -56,7 +56,7 @@ fn t8_watchers_over_the_limit_are_ended(server: Adapter) {
     for peer in &mut watchers {
         peer.send(WATCH);
     }
-    eventually("two watchers are ended", || {
+    wait_until("two watchers are ended", || {
         let log = fixture.stub.log();
         let ended = log
             .iter()

@@ -17,11 +17,13 @@ pub(crate) enum Shape {
     Stalls(u64),
 }
 
+use jtp_kit::Rng;
+
 /// Draws the sizes of a shape's pieces from a seeded RNG.
 #[derive(Clone, Debug)]
 pub(crate) struct PieceSizes {
     shape: Shape,
-    state: u64,
+    rng: Rng,
     stall_next: bool,
 }
 
@@ -33,28 +35,23 @@ impl PieceSizes {
         };
         PieceSizes {
             shape,
-            state: (seed ^ salt.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            rng: Rng::new(seed ^ salt.rotate_left(32)),
             stall_next: false,
         }
     }
 
     /// The maximum number of bytes of the next read or write.
     pub(crate) fn next(&mut self) -> usize {
-        // xorshift64*
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        let roll = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        let roll = usize::try_from(roll).unwrap();
+        let mut up_to = |most: usize| 1 + self.rng.below(most);
         match self.shape {
             Shape::Whole => usize::MAX,
             Shape::Bytes => 1,
             // Mostly small sizes, some large, to split heads as well as bodies.
-            Shape::Pieces(_) | Shape::Stalls(_) => match roll % 4 {
-                0 => 1,
-                1 => 1 + (roll >> 2) % 12,
-                2 => 1 + (roll >> 2) % 700,
-                _ => 1 + (roll >> 2) % 20_000,
+            Shape::Pieces(_) | Shape::Stalls(_) => match up_to(4) {
+                1 => 1,
+                2 => up_to(12),
+                3 => up_to(700),
+                _ => up_to(20_000),
             },
         }
     }

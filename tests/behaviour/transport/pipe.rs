@@ -248,7 +248,7 @@ impl MemoryConnection {
         let mut state = self.state();
         let outgoing = state.outgoing(side);
         if outgoing.reader_closed {
-            return Some(Ok(buf.len())); // As with a socket whose peer is image_cannot_be_opened.
+            return Some(Ok(buf.len())); // As with a socket whose peer has closed.
         }
         if outgoing.ended {
             // Cut off by the script, or ended by this side.

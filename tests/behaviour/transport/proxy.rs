@@ -94,7 +94,7 @@ impl Proxy {
                 if proxy.state().closed {
                     return;
                 }
-                // If the server is image_cannot_be_opened, the client's connection is closed.
+                // If the server has closed, the client's connection is closed.
                 if let Ok(server) = connect(proxy.upstream) {
                     proxy.relay(&client, &server);
                 }
@@ -200,7 +200,7 @@ impl Shared {
                 break;
             }
             if to.write_all(&buffer[..count]).is_err() {
-                // The client is image_cannot_be_opened: discard the rest.
+                // The client has closed: discard the rest.
                 while read(&mut from, &mut buffer) > 0 {}
                 break;
             }

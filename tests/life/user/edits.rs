@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::User;
-use crate::life::rng::Rng;
+use jtp_kit::Rng;
 
 impl User {
     /// Changes bytes of a file; sometimes its time is then set back, as some programs do.

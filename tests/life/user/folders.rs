@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{NAMES, User};
-use crate::life::rng::Rng;
 use crate::life::tree;
+use jtp_kit::Rng;
 
 impl User {
     pub(super) fn new_folder(&mut self, rng: &mut Rng) -> PathBuf {

@@ -14,9 +14,7 @@ use serde_json::{Value, json};
 
 use crate::progress::stalling_server;
 use crate::readme::{PageCommand, console_commands, copy_images, page};
-use crate::support::{
-    CLIENT, FakeServer, Process, ProcessOutput, TestDir, jtpe, packet, random_image,
-};
+use crate::support::{CLIENT, FakeServer, Process, ProcessOutput, TestDir, jtpe, noise, packet};
 use schema::Schema;
 
 /// Asserts the exit code and that the last object names it, and returns all objects.
@@ -55,10 +53,7 @@ fn list_has_an_object_for_each_image_in_the_order_of_sort() {
     assert_eq!(names(&values), ["start", "job", "entry", "entry", "end"]);
     assert_eq!(values[0]["command"], "list");
     assert_eq!(values[0]["server"], server.address.as_str());
-    let (a, c) = (
-        random_image(1, 1000),
-        fs::read(dir.path("images/c.bmp")).unwrap(),
-    );
+    let (a, c) = (noise(1000, 1), fs::read(dir.path("images/c.bmp")).unwrap());
     let entry = |id: &[u8], size: u64, name: &str, kind: &str, compressed: bool| {
         json!({"event": "entry", "id": ImageId::of(id).to_string(), "size": size, "type": kind,
             "compressed": compressed, "name": name})
@@ -73,7 +68,7 @@ fn list_has_an_object_for_each_image_in_the_order_of_sort() {
 #[test]
 fn names_are_the_servers_and_messages_are_not_escaped_twice() {
     let dir = TestDir::new();
-    let image = random_image(1, 100);
+    let image = noise(100, 1);
     let name = "a\"b\\\u{1b}[2J\n\u{202e}写.png";
     let list = [(name, ImageId::of(&image), 100)];
     let fake = FakeServer::with(&list, &[packet(ImageId::of(&image), &image)]);
@@ -143,7 +138,7 @@ fn replaced_and_renamed_files_are_reported() {
     dir.fetch(&server, &[]);
     server.stop();
     // a.png gets the name of b.jpg's image, and another image comes.
-    fs::write(dir.path("output/a.png"), random_image(8, 300)).unwrap();
+    fs::write(dir.path("output/a.png"), noise(300, 8)).unwrap();
     fs::rename(dir.path("output/b.jpg"), dir.path("output/c.bmp")).unwrap();
     let server = dir.serve(&["--no-tls"]);
     let check = parsed(&dir.fetch(&server, &["--check", "--json"]), 3);
@@ -186,7 +181,7 @@ fn replaced_and_renamed_files_are_reported() {
 #[test]
 fn failures_are_reported_and_the_last_object_has_the_exit_code() {
     let dir = TestDir::new();
-    let (image, bad) = (random_image(1, 100), ImageId(7));
+    let (image, bad) = (noise(100, 1), ImageId(7));
     let fake = FakeServer::with(&[("b.png", bad, 100)], &[packet(bad, &image)]);
     let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--json"]);
     let values = parsed(&output, 3);
@@ -252,7 +247,7 @@ fn each_event_of_watch_is_flushed_and_ctrl_c_is_reported() {
     let args = ["--addr", &server.address, "--watch", "--json"];
     let client = Process::start(dir.command(CLIENT, &args));
     client.out.wait_for("\"event\":\"watching\"");
-    dir.add("new.png", &random_image(5, 400));
+    dir.add("new.png", &noise(400, 5));
     let fetched = schema.parse(&client.out.wait_for("\"event\":\"fetched\""));
     assert_eq!(
         (&fetched["name"], &fetched["size"]),

@@ -1,18 +1,15 @@
 //! Any bytes in any pieces, with any requests: no panic, and the result does not depend on how they are split.
 
 use super::*;
+use crate::wire::request::RequestKind;
 use proptest::prelude::*;
 
 fn request() -> impl Strategy<Value = Request> {
-    let ids = || proptest::collection::vec((0u64..4).prop_map(ImageId), 0..5);
-    prop_oneof![
-        Just(Request::List),
-        ids().prop_map(Request::GetById),
-        ids().prop_map(|ids| Request::Batch(HaveSet::try_from(ids).unwrap())),
-        Just(Request::ListAndGet),
-        Just(Request::Watch),
-        Just(many()),
-    ]
+    let ids = proptest::collection::vec((0u64..4).prop_map(ImageId), 0..5);
+    let kind = prop::sample::select(&RequestKind::ALL[..]);
+    // CANCEL is a step of its own.
+    let any = (kind, ids).prop_map(|(kind, ids)| Request::of(kind, ids).unwrap_or(Request::List));
+    prop_oneof![5 => any, 1 => Just(many())]
 }
 
 /// A BATCH that is longer than one window of output.
@@ -22,14 +19,7 @@ fn many() -> Request {
 
 /// A part of a stream, often a valid one, so that scripts reach later states.
 fn part() -> impl Strategy<Value = Vec<u8>> {
-    let header = prop::sample::select(vec![
-        Header::List,
-        Header::Data,
-        Header::Batch,
-        Header::ListAndGet,
-        Header::Cancelled,
-        Header::Watch,
-    ]);
+    let header = prop::sample::select(&Header::ALL[..6]); // an error has a message
     let whole_head = (header.clone(), 0u32..4).prop_map(|(header, count)| match header {
         Header::Cancelled | Header::Watch => header.bytes().to_vec(),
         header => head(header, count),

@@ -1,0 +1,28 @@
+//! What the tests of several crates share. It depends on no crate, so each crate can use it, and is never published: a
+//! dev-dependency without a version is left out of packages.
+
+mod allocations;
+mod collision;
+mod images;
+mod rng;
+mod seeds;
+
+pub use allocations::Allocations;
+pub use collision::{collision, long_collision};
+pub use images::{bmp, noise};
+pub use rng::Rng;
+pub use seeds::{for_each_seed, number, seed};
+
+use std::time::{Duration, Instant};
+
+/// Polls until a condition that no notification announces is true. Only a failing test waits for a minute.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(60), "timed out: {what}");
+        // A loop without a pause would take the processor from the code under test.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
