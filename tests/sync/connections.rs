@@ -106,6 +106,55 @@ fn r6_follow_manages_with_one_connection() {
     }
 }
 
+/// The server admits one connection, then is down for a moment, and admits more after that.
+#[test]
+fn r6_follow_uses_a_second_connection_again_after_the_watch_was_lost() {
+    for world in World::ALL {
+        let first = images(5);
+        let new = images_from(100, 1).remove(0);
+        let all = [&first[..], std::slice::from_ref(&new)].concat();
+        let (event, listed) = (new.clone(), first.clone());
+        let (watches, admits) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let fetched_beside = Arc::new(AtomicBool::new(false));
+        let beside = Arc::clone(&fetched_beside);
+        let stub = Stub::new(move |connection| {
+            if connection.open > 1 && !admits.load(Ordering::SeqCst) {
+                return;
+            }
+            while let Some(request) = connection.request() {
+                match request {
+                    Request::List => {
+                        connection.answer(&listed, &request);
+                    }
+                    // The first one ends because the client has to fetch.
+                    Request::Watch => match watches.fetch_add(1, Ordering::SeqCst) {
+                        0 => {}
+                        1 => {
+                            admits.store(true, Ordering::SeqCst);
+                            return;
+                        }
+                        _ => {
+                            connection.send([&b"JTPW"[..], &event.entry()].concat());
+                        }
+                    },
+                    request => {
+                        beside.fetch_or(connection.open > 1, Ordering::SeqCst);
+                        connection.answer(&all, &request);
+                    }
+                }
+            }
+        });
+        let (_parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(10);
+        let following = job.follow(world);
+        let count = first.len() + 1;
+        let placed = |event: &Event| matches!(event, Event::Placed { .. });
+        job.log.wait_for(count, "images placed", placed);
+        drop(following);
+        assert!(fetched_beside.load(Ordering::SeqCst), "{}", job.log);
+    }
+}
+
 #[test]
 fn r6_follow_manages_while_others_use_up_the_limit_now_and_then() {
     for world in World::ALL {

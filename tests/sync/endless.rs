@@ -397,6 +397,25 @@ fn r3_endless_list_ends_the_run() {
 }
 
 #[test]
+fn r3_folders_in_the_names_of_a_list_count_for_its_memory() {
+    // 5,000 entries and their names take 1 MB, their 150,000 folders 6 MB.
+    let stub = Stub::new(|connection| {
+        while connection.request().is_some() {
+            let entries = (0..5_000u64).flat_map(|id| {
+                let name = format!("{id}⧸{}a.png", "f⧸".repeat(29));
+                entry(0, id, &name, 5)
+            });
+            connection.send([head(b"JTPL", 5_000), entries.collect()].concat());
+        }
+    });
+    let (_parent, folder) = target();
+    let mut job = Job::new(stub.address, &folder);
+    job.catalog_limits = Some((20_000, 4 << 20));
+    let error = job.run(World::Tokio).unwrap_err();
+    assert!(matches!(error, Error::CatalogTooLarge { .. }), "{error:?}");
+}
+
+#[test]
 fn r6_server_that_closes_each_connection_is_given_up_after_the_retries() {
     for world in World::ALL {
         let stub = Stub::new(|_| {});

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jtp_core::client::ClientConfig;
 use jtp_driver::client::{Client, ClientBuilder};
 use jtp_driver::{Runtime, ShutdownSignal};
-use jtp_sync::{Error, FolderSync, Options, Selection, SyncEvent, Totals};
+use jtp_sync::{Error, FolderSync, MaxDelete, Options, Selection, SyncEvent, Totals};
 use tempfile::TempDir;
 
 use super::log::Log;
@@ -40,6 +40,7 @@ pub(crate) struct Job {
     pub(crate) max_total_size: Option<u64>,
     pub(crate) max_time: Option<Duration>,
     pub(crate) catalog_limits: Option<(usize, usize)>,
+    pub(crate) mirror: Option<MaxDelete>,
     /// How fast the clock of the engine's runtime runs.
     pub(crate) rate: u32,
     pub(crate) cancel: ShutdownSignal,
@@ -81,6 +82,7 @@ impl Job {
             max_total_size: None,
             max_time: None,
             catalog_limits: None,
+            mirror: None,
             rate: 1,
             cancel: ShutdownSignal::new(),
             log: Log::default(),
@@ -244,7 +246,7 @@ impl Job {
         if let Some((images, bytes)) = self.catalog_limits {
             builder = builder.catalog_limits(images, bytes);
         }
-        builder.build()
+        builder.mirror(self.mirror).build()
     }
 
     /// The visible files.

@@ -1,9 +1,11 @@
 //! Catalogs and responses that lack something, or contain what nobody asked for.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jtp_sync::Reason;
+use jtp_sync::{Reason, SyncEvent};
 
 use super::job::{Job, target};
 use super::log::Event;
@@ -343,10 +345,28 @@ fn r8_large_images_that_no_list_names_are_not_stored() {
         }
     });
     let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder).accelerated(10);
+    let most = Arc::new(AtomicU64::new(0));
+    let (measured, path) = (Arc::clone(&most), folder.clone());
+    let job = Job::new(stub.address, &folder)
+        .accelerated(10)
+        .reaction(move |event| {
+            if matches!(event, SyncEvent::Progress { .. } | SyncEvent::Listed { .. }) {
+                measured.fetch_max(bytes_in(&path), Ordering::Relaxed);
+            }
+        });
     job.run_ok(World::Tokio);
     job.assert_files(&listed);
     assert_nothing_hidden_is_left(&job);
+    // 256 MiB, and images that the threads decode.
+    let most = most.load(Ordering::Relaxed) >> 20;
+    assert!((64..=330).contains(&most), "{most} MiB: R3");
+}
+
+/// The bytes of all files of a folder, with those that are hidden.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let lengths = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+    lengths.sum()
 }
 
 /// The folder has no temporary files. The index may be there.

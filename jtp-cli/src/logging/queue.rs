@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn a_queued_line_is_cut() {
+        let (queue, permit, written) = gated();
+        queue.push(&[&[b'x'; 2 * MAX_LINE][..], b"\n"].concat());
+        permit.send(()).unwrap();
+        let line = written.recv().unwrap();
+        assert!(line.len() <= MAX_LINE && line.ends_with('\n'), "{line}");
+    }
+
+    #[test]
     fn flush_waits_until_all_is_written_but_no_longer_than_its_limit() {
         let (queue, permit, written) = gated();
         assert!(queue.flush(Duration::from_secs(60)));

@@ -263,12 +263,13 @@ mod tests {
         let missing = MissingImages::new(catalog.clone(), have);
         let mut queue = ImageQueue::Missing(Box::new(missing));
         let mut total = queue.take_lookups();
+        assert!(total <= MAX_LOOKUPS, "{total} at the start");
         while queue.next().is_some() {
             assert!(queue.peek().count() <= MAX_AHEAD);
             let lookups = queue.take_lookups();
             assert!(lookups <= MAX_LOOKUPS, "{lookups}");
             total += lookups;
         }
-        assert!(total as u64 <= images, "{total}");
+        assert!((images / 2..=images).contains(&(total as u64)), "{total}");
     }
 }

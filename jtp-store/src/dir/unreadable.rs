@@ -1,5 +1,8 @@
 //! What was listed and cannot be read at the moment. It stays listed: only what is known to be gone is unlisted.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;

@@ -245,6 +245,7 @@ fn s13_a_change_that_metadata_do_not_show_is_not_sent_and_corrects_the_catalog()
             Err(StoreError::Changed(id)) => assert_eq!(id, old),
             // What a server does with bytes that it hashes on the way out.
             Ok((_, bytes)) => {
+                assert!(length > 1000, "a small image is hashed when it is opened");
                 assert_eq!(ImageId::of(&bytes), new);
                 store.report_mismatch(&listed);
             }

@@ -312,3 +312,55 @@ impl Drop for Helper {
         self.session.changed.notify(usize::MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use jtp_driver::ShutdownSignal;
+    use jtp_driver::client::Error as ClientFailure;
+
+    use super::super::session::{Config, Limits, State, lock};
+    use super::*;
+    use crate::{Options, Planner, Selection};
+
+    #[test]
+    fn r6_a_connection_that_ends_without_work_is_not_counted_as_refused() {
+        let reported = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&reported);
+        let observer = move |event: &SyncEvent<'_>| {
+            if let SyncEvent::FewerConnections { connections } = event {
+                lock(&seen).push(*connections);
+            }
+        };
+        let config = Config {
+            limits: Limits {
+                max_image_size: 1,
+                max_total_size: None,
+                max_entries: 1,
+                max_catalog_bytes: 1,
+            },
+            selection: Arc::new(Selection::all()),
+            read_only: false,
+            mirror: None,
+            backup: None,
+        };
+        let state = State::new(Planner::new(Options::new()));
+        let cancel = ShutdownSignal::new();
+        let session = Arc::new(Session::new(config, state, Arc::new(observer), cancel));
+        {
+            let state = &mut *session.state();
+            (state.connections, state.admitted) = (4, 4);
+        }
+        let running = Arc::default();
+        let lost = || {
+            let reset = io::ErrorKind::ConnectionReset.into();
+            Err(Error::Client(ClientFailure::Io(reset)))
+        };
+        for result in [Ok(()), lost(), lost()] {
+            Helper::new(&running, &session).ended(result);
+        }
+        assert_eq!(*lock(&reported), [3, 2]);
+        assert_eq!(running.load(Ordering::Acquire), 0);
+    }
+}

@@ -1,0 +1,71 @@
+//! Files that a mirror must not delete.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jtp_sync::{MaxDelete, SyncEvent};
+
+use super::job::{Job, target};
+use super::log::Event;
+use super::stub::{Request, Stub, images};
+use super::world::World;
+use crate::support::bytes::TestImage;
+use crate::support::files::noise;
+
+/// Only a LIST showed that the file is an image, and the next LIST does not name it.
+#[test]
+fn r5_disk_image_that_was_listed_before_is_not_deleted() {
+    let listed = images(3);
+    let disk = TestImage::new("disk.img", noise(300, 77));
+    let (with_disk, without) = ([&listed[..], &[disk.clone()]].concat(), listed.clone());
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&is_gone);
+    let stub = Stub::new(move |connection| {
+        while let Some(request) = connection.request() {
+            let images = match gone.load(Ordering::SeqCst) {
+                true => &without,
+                false => &with_disk,
+            };
+            connection.answer(images, &request);
+        }
+    });
+    let (_parent, folder) = target();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("disk.img"), noise(300, 77)).unwrap();
+    let mut job = Job::new(stub.address, &folder)
+        .accelerated(1000)
+        .reaction(move |event| {
+            is_gone.fetch_or(matches!(event, SyncEvent::Watching), Ordering::SeqCst);
+        });
+    job.mirror = Some(MaxDelete::Percent(100));
+    let following = job.follow(World::Tokio);
+    // The catalog is compared again after 5 minutes.
+    let watching = |event: &Event| matches!(event, Event::Watching);
+    job.log.wait_for(3, "watches", watching);
+    drop(following);
+    job.assert_files(listed.iter().chain([&disk]));
+}
+
+/// The next server's catalog may be older than that of the first one.
+#[test]
+fn r8_nothing_is_deleted_after_a_change_of_the_server() {
+    let listed = images(3);
+    let extra = TestImage::new("extra.png", noise(300, 77));
+    let first = listed.clone();
+    let first = Stub::new(move |connection| {
+        while let Some(request @ Request::List) = connection.request() {
+            connection.answer(&first, &request);
+        }
+    });
+    let next = Stub::of(listed.clone());
+    let (_parent, folder) = target();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("extra.png"), noise(300, 77)).unwrap();
+    let mut job = Job::new(first.address, &folder).accelerated(10);
+    job.replicas = vec![next.address];
+    job.mirror = Some(MaxDelete::Percent(100));
+    let totals = job.run_ok(World::Tokio);
+    assert_eq!((totals.deleted, totals.undeleted), (0, 1), "{}", job.log);
+    job.assert_files(listed.iter().chain([&extra]));
+}
