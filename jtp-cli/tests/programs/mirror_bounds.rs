@@ -159,3 +159,37 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
     }
     assert!((4..20).contains(&deleted_any), "{deleted_any}");
 }
+
+#[test]
+fn files_that_a_server_leaves_out_by_name_are_neither_deleted_nor_extra() {
+    let dir = TestDir::new();
+    for number in 0..20 {
+        dir.add(&format!("{number:02}.png"), &noise(500, number + 1));
+    }
+    let server = dir.serve(&[PLAIN]);
+    dir.fetch(&server, &["--mirror"]).assert_no_error();
+    let names = [
+        "05.png_original",
+        "06.png~",
+        "07.bak",
+        "08.png.part",
+        "09.png.crdownload",
+        "~$10.png",
+        "11.tmp",
+        "12.orig",
+    ];
+    for (number, name) in (0..).zip(names) {
+        let bytes = noise(600, 200 + number);
+        // The type shows in the first bytes.
+        let bytes = [b"\x89PNG\r\n\x1a\n".as_slice(), &bytes].concat();
+        fs::write(dir.path("output").join(name), bytes).unwrap();
+    }
+    fs::write(dir.path("output/empty.png"), b"").unwrap();
+    let before = dir.files("output");
+    let output = dir.fetch(&server, &["--mirror", "--max-delete", "100%"]);
+    output.assert_no_error();
+    assert!(!output.out.contains("deleted"), "{output:?}");
+    assert_eq!(dir.files("output"), before);
+    let check = dir.fetch(&server, &["--check"]);
+    assert_eq!((check.code, &*check.out), (Some(0), ""), "{check:?}");
+}
