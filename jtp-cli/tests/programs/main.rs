@@ -30,6 +30,7 @@ mod readme;
 mod recursive;
 mod reload;
 mod replicas;
+mod replaced_folder;
 mod selecting;
 mod server;
 mod service_manager;

@@ -41,6 +41,13 @@ pub enum OutputError {
         /// The system's error.
         source: io::Error,
     },
+    /// The path of the folder leads to nothing or to another folder, although this one is still open: it was moved, or
+    /// another disk was mounted in its place.
+    #[error("{} was moved, removed or replaced while it was in use", path.display())]
+    Replaced {
+        /// The path of the folder.
+        path: PathBuf,
+    },
     /// The verified image is not the one that the file was begun for. // R2
     #[error("cannot commit image {expected}: the bytes are those of image {found}")]
     NotVerified {

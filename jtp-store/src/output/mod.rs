@@ -9,6 +9,7 @@ mod index;
 mod known_id;
 mod listing;
 mod moves;
+mod path_check;
 mod pending;
 mod read;
 mod remove;

@@ -53,6 +53,7 @@ impl Backup {
 
     fn folder(&self) -> Result<&OutputFolder, OutputError> {
         if let Some(folder) = self.folder.get() {
+            folder.check_path()?;
             return Ok(folder);
         }
         let opened = OutputFolder::open(&self.path)?;
@@ -126,6 +127,7 @@ impl Session {
         let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
         let mut emptied = std::mem::take(&mut self.state().emptied);
         if let Some(reason) = refused {
+        self.check_folder()?;
             self.remove_emptied(&emptied);
             self.state().planner.not_deleted(count);
             self.emit(&SyncEvent::NotDeleted {

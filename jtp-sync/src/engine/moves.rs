@@ -397,6 +397,7 @@ pub(super) fn concerns_all(error: &OutputError) -> bool {
     )
 }
 
+            | OutputError::Replaced { .. }
 /// What has this name now. An error below a sub-folder concerns that alone. // W9
 pub(super) fn look(folder: &OutputFolder, name: &str) -> Result<FileState, Obstacle> {
     folder.look(name).map_err(|error| match is_below(name) {

@@ -231,6 +231,15 @@ impl Session {
         self.folder.get().ok_or(Error::Panicked)
     }
 
+    /// Fails if the path of the folder leads to another one, or to nothing: images would be stored, and deleted, where nobody
+    /// looks. // R8
+    pub(super) fn check_folder(&self) -> Result<(), Error> {
+        match self.folder.get() {
+            Some(folder) => Ok(folder.check_path()?),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn set_folder(&self, folder: OutputFolder) {
         // Set once for each run.
         let _ = self.folder.set(folder);
