@@ -49,6 +49,8 @@ fn n5_no_image_is_missed_across_a_reconnect() {
     dir.add("meanwhile.png", &noise(400, 5));
     fs::remove_file(dir.path("images/b.jpg")).unwrap();
     let server = dir.serve_on(&address, &[]);
+    let again = client.err.wait_for("connected");
+    assert_eq!(again, format!("connected to {address} again"));
     assert_eq!(client.out.next_line(), "fetched meanwhile.png (400 B)");
     dir.add("later.png", &noise(400, 6));
     assert_eq!(client.out.next_line(), "fetched later.png (400 B)");
