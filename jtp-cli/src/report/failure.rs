@@ -33,7 +33,7 @@ impl FailureKind {
 
     pub(super) fn of_cause(cause: &Cause) -> FailureKind {
         match cause {
-            Cause::Folder(_) => FailureKind::LocalDisk,
+            Cause::Folder(_) | Cause::Backup(_) => FailureKind::LocalDisk,
             Cause::Fault(ImageFault::WrongId { .. }) => FailureKind::WrongContent,
             Cause::Fault(ImageFault::Broken(_)) => FailureKind::Damaged,
             Cause::Fault(ImageFault::TooLarge { .. }) => FailureKind::TooLarge,
@@ -94,6 +94,10 @@ pub(super) fn failure_text(
         }
         None if reason != Reason::NotReceived => reason.to_string(),
         None | Some(Cause::NotSent) => "the server lists this image but did not send it".to_owned(),
+        Some(cause @ Cause::Backup(_)) if is_stored(reason) => format!(
+            "the image has its ID in its name, because the file of its name stays: {}",
+            cause_text(cause, args)
+        ),
         Some(Cause::Folder(error)) if is_stored(reason) => {
             format!("{reason}: {}", error_chain(error))
         }
@@ -110,6 +114,7 @@ pub(super) fn cause_text(cause: &Cause, args: &ClientArgs) -> String {
             connect::retry_message(error, args)
         ),
         Cause::Folder(error) => error_chain(error),
+        Cause::Backup(error) => format!("cannot move it to --backup-dir: {}", error_chain(error)),
         _ => "the server did not send it".to_owned(),
     }
 }

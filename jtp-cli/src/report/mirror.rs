@@ -28,7 +28,11 @@ impl Reporter {
     }
 
     pub(super) fn delete_failed(&self, name: &str, cause: &Cause) {
-        self.state().counts.undeleted += 1;
+        {
+            let state = &mut *self.state();
+            state.counts.undeleted += 1;
+            state.has_no_backup |= matches!(cause, Cause::Backup(_));
+        }
         self.limited(
             LineKind::Failed,
             format_args!(

@@ -3,6 +3,7 @@
 // Some tests are for Linux alone, and what they share is then not used.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
+mod backups;
 mod caching;
 mod certificates;
 mod confined;
@@ -29,8 +30,8 @@ mod proxy_protocol;
 mod readme;
 mod recursive;
 mod reload;
-mod replicas;
 mod replaced_folder;
+mod replicas;
 mod selecting;
 mod server;
 mod service_manager;

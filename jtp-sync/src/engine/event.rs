@@ -202,4 +202,6 @@ pub enum Cause {
     Connection(client::Error),
     /// It cannot be written.
     Folder(OutputError),
+    /// A file that is to be replaced or deleted stays, because it cannot be moved to the backup folder. // R8
+    Backup(OutputError),
 }

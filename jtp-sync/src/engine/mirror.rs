@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use jtp_core::ImageId;
-use jtp_store::{FileState, OutputError, OutputFolder};
+use jtp_store::{FileState, MoveError, OutputError, OutputFolder};
 
 use super::error::Error;
-use super::event::SyncEvent;
+use super::event::{Cause, SyncEvent};
 use super::moves::{Move, Obstacle, is_image, look};
 use super::session::Session;
 use crate::change::Change;
@@ -91,10 +91,15 @@ impl Session {
         let Some(backup) = &self.backup else {
             return Ok(false);
         };
+        // Other images need no backup. // R8
         let into = backup
             .folder()
-            .map_err(|error| Obstacle::Folder(error.into()))?;
-        folder.move_to(name, state, id, into)?;
+            .map_err(|error| Obstacle::Name(Cause::Backup(error)))?;
+        let moved = folder.move_to(name, state, id, into);
+        moved.map_err(|error| match error {
+            MoveError::Name(error) => Obstacle::Name(Cause::Backup(error)),
+            error => error.into(),
+        })?;
         self.state().planner.backed_up();
         Ok(true)
     }
@@ -122,12 +127,12 @@ impl Session {
     /// Deletes the files that the last LIST does not account for, or reports why not. In a dry run it reports them. On a
     /// worker thread, when no other step is left.
     pub(super) fn delete_unlisted(&self, max: MaxDelete) -> Result<(), Error> {
+        self.check_folder()?;
         self.state().planner.begin_deleting();
         let (unlisted, refused) = self.choose_unlisted(max);
         let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
         let mut emptied = std::mem::take(&mut self.state().emptied);
         if let Some(reason) = refused {
-        self.check_folder()?;
             self.remove_emptied(&emptied);
             self.state().planner.not_deleted(count);
             self.emit(&SyncEvent::NotDeleted {
