@@ -312,3 +312,21 @@ fn r8_five_minute_comparison_ends_if_the_folder_was_replaced() {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 }
+
+#[test]
+fn time_limit_bounds_run_and_watch_together() {
+    let first = images(3);
+    for world in World::ALL {
+        let stub = Stub::of(first.clone());
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder).accelerated(60);
+        job.max_time = Some(Duration::from_secs(60));
+        let ended = job.perform(world, &[Action::Run, Action::Follow]);
+        assert!(matches!(ended[0], Some(Ok(_))), "{world:?}: {ended:?}");
+        assert!(
+            matches!(ended[1], Some(Err(Error::TimeLimit))),
+            "{world:?}: {ended:?}"
+        );
+        job.assert_files(&first);
+    }
+}

@@ -60,6 +60,16 @@ fn n5_no_image_is_missed_across_a_reconnect() {
 }
 
 #[test]
+fn watch_ends_after_the_time_limit_of_the_whole_job() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let output = dir.fetch(&server, &["--batch", "--watch", "--max-time", "700ms"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.err.contains("--max-time"), "{output:?}");
+    assert_eq!(dir.files("output"), dir.files("images"));
+}
+
+#[test]
 fn s10_a_server_without_watch_is_an_error() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-watch"]);
