@@ -178,7 +178,7 @@ impl Inner {
     }
 
     /// Whether two names may stand for one file.
-    fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
+    pub(super) fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
         // On FUSE, the spellings of a name may have different inodes. Also there, hard links may have one inode.
         let may_be_one = || {
             let is_variant =

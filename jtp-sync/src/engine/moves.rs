@@ -184,7 +184,10 @@ impl Session {
             });
         };
         let source = look(folder, from)?;
-        let is_own = source.is_same_file(&over);
+        // Where inodes prove nothing, an equal content under the other name is enough: nothing is lost.
+        let is_own = source.is_same_file(&over)
+            || (folder.may_be_same_file((from, &source), (to.as_str(), &over))
+                && self.surely_holds(folder, to.as_str(), &over, id)?);
         if !self.surely_holds(folder, from, &source, id)?
             || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
             || !self.state().planner.is_current(id)
@@ -394,10 +397,10 @@ pub(super) fn concerns_all(error: &OutputError) -> bool {
             | OutputError::ReadOnly { .. }
             | OutputError::Permission { .. }
             | OutputError::Vanished { .. }
+            | OutputError::Replaced { .. }
     )
 }
 
-            | OutputError::Replaced { .. }
 /// What has this name now. An error below a sub-folder concerns that alone. // W9
 pub(super) fn look(folder: &OutputFolder, name: &str) -> Result<FileState, Obstacle> {
     folder.look(name).map_err(|error| match is_below(name) {
@@ -410,3 +413,6 @@ pub(super) fn look(folder: &OutputFolder, name: &str) -> Result<FileState, Obsta
 fn is_below(name: &str) -> bool {
     name.contains('/')
 }
+
+#[cfg(test)]
+mod tests;
