@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use jtp_core::ImageId;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use rustix::process::Signal;
 
 use crate::support::{CLIENT, Process, ProcessOutput, TestDir, noise};
@@ -95,4 +96,56 @@ fn watch_goes_on_when_the_path_still_leads_to_the_folder() {
     client.signal(Signal::INT);
     assert_eq!(client.wait().code, Some(130));
     assert_eq!(dir.names("second").len(), 4);
+}
+
+#[test]
+fn w9_sub_folder_that_is_replaced_by_a_link_meanwhile_is_reported_as_in_a_plain_run() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("images/sub")).unwrap();
+    dir.add("sub/a.png", &noise(400, 1));
+    let server = dir.serve(&[PLAIN, "--recursive"]);
+    let client = watch(&dir, &server.address, &["--batch"]);
+    fs::rename(dir.path("output/sub"), dir.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(dir.path("elsewhere"), dir.path("output/sub")).unwrap();
+    let image = noise(400, 2);
+    dir.add("sub/b.png", &image);
+    client
+        .out
+        .wait_for(&format!("sub⧸b-{}.png", ImageId::of(&image)));
+    let line = client.err.wait_for("sub");
+    let expected = "warning: sub: a link is in place of this folder and is not followed";
+    assert!(line.starts_with(expected), "{line}");
+    client.signal(Signal::INT);
+    let output = client.wait();
+    assert!(!output.err.contains("failed"), "{output:?}");
+    assert_eq!(fs::read_dir(dir.path("elsewhere")).unwrap().count(), 1);
+}
+
+#[test]
+fn w9_sub_folder_that_cannot_be_written_is_named_with_the_name_that_the_image_has_instead() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("images/sub")).unwrap();
+    dir.add("sub/a.png", &noise(400, 1));
+    let server = dir.serve(&[PLAIN, "--recursive"]);
+    dir.fetch(&server, &["--batch"]).assert_no_error();
+    let sub = dir.path("output/sub");
+    let flags = MountFlags::BIND | MountFlags::RDONLY;
+    let is_read_only = mount_bind(&sub, &sub).is_ok() && mount_remount(&sub, flags, "").is_ok();
+    if !is_read_only {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    let image = noise(400, 2);
+    dir.add("sub/b.png", &image);
+    server.stop();
+    let server = dir.serve(&[PLAIN, "--recursive"]);
+    let output = dir.fetch(&server, &["--batch"]);
+    unmount(&sub, UnmountFlags::DETACH).unwrap();
+    let id = ImageId::of(&image);
+    let expected = format!(
+        "failed: sub/b.png ({id}): a file of this name cannot be written (Read-only file system (os error 30)); the image is stored as sub⧸b-{id}.png\n"
+    );
+    assert!(output.err.contains(&expected), "{output:?}");
+    assert_eq!(output.code, Some(8), "{output:?}");
+    assert!(dir.path("output").join(format!("sub⧸b-{id}.png")).exists());
 }
