@@ -77,6 +77,8 @@ struct State {
     has_reported_watch: bool,
     /// A line has said that the connection was lost.
     has_reported_loss: bool,
+    /// A line has said that nothing was deleted because the disk is full.
+    has_reported_undeleted: bool,
     /// A file cannot be moved to the backup folder.
     has_no_backup: bool,
     lines: Lines,
@@ -385,6 +387,7 @@ impl State {
             deleted: 0,
             has_reported_watch: false,
             has_reported_loss: false,
+            has_reported_undeleted: false,
             has_no_backup: false,
             lines: Lines::new(style == Style::Watch),
             misnamed: Misnamed::default(),

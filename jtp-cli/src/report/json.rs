@@ -158,6 +158,7 @@ fn reason_key(reason: NotDeleted) -> &'static str {
         NotDeleted::IncompleteCatalog => "incomplete_catalog",
         NotDeleted::Failed => "failed",
         NotDeleted::ServerChanged => "server_changed",
+        NotDeleted::DiskFull { .. } => "disk_full",
         NotDeleted::OverLimit { .. } => "over_limit",
         _ => "other",
     }

@@ -193,3 +193,36 @@ fn files_that_a_server_leaves_out_by_name_are_neither_deleted_nor_extra() {
     let check = dir.fetch(&server, &["--check"]);
     assert_eq!((check.code, &*check.out), (Some(0), ""), "{check:?}");
 }
+
+#[test]
+fn full_disk_names_the_room_that_unlisted_files_take() {
+    let dir = TestDir::new();
+    for number in 0..12 {
+        dir.add(&format!("{number:02}.png"), &noise(50_000, number));
+    }
+    let disk = dir.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let (flags, options) = (rustix::mount::MountFlags::empty(), Some(c"size=704k"));
+    if rustix::mount::mount("tmpfs", &disk, "tmpfs", flags, options).is_err() {
+        eprintln!("skipped: cannot mount a tmpfs");
+        return;
+    }
+    let server = dir.serve(&[PLAIN]);
+    let args = ["--mirror", "--out", "disk", "--max-delete", "50%"];
+    let first = dir.fetch(&server, &args);
+    server.stop();
+    for number in 0..3 {
+        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+        dir.add(&format!("new{number}.png"), &noise(50_000, 100 + number));
+    }
+    let server = dir.serve(&[PLAIN]);
+    let full = dir.fetch(&server, &args);
+    let plan = dir.fetch(&server, &[&args[..], &["--dry-run"]].concat());
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    first.assert_no_error();
+    assert_eq!(full.code, Some(8), "{full:?}");
+    let expected = "3 images of the folder (146.48 KiB) that the server does not list can be deleted to make room: --dry-run names them";
+    assert!(full.err.contains(expected), "{full:?}");
+    assert!(!full.err.contains("the run ended early"), "{full:?}");
+    assert_eq!(plan.out.matches("delete ").count(), 3, "{plan:?}");
+}

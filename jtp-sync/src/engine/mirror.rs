@@ -183,6 +183,30 @@ impl Session {
         Ok(())
     }
 
+    /// Reports the files that would make room on the full disk that has ended the run: nothing is deleted before all images
+    /// have arrived. // R8
+    pub(super) fn emit_room(&self) {
+        let mut unlisted = {
+            let planner = &self.state().planner;
+            let is_untouched = planner.is_complete() && planner.totals().deleted == 0;
+            match self.mirror.is_some() && !self.read_only && is_untouched {
+                true => planner.unlisted(),
+                false => return,
+            }
+        };
+        unlisted.retain(|file| self.selects_extra(&file.name));
+        let Ok(folder) = self.folder() else {
+            return;
+        };
+        let length = |file: &Unlisted| folder.look(&file.name).map_or(0, |found| found.length());
+        let bytes = unlisted.iter().map(length).sum();
+        let files = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
+        if files > 0 {
+            let reason = NotDeleted::DiskFull { bytes };
+            self.emit(&SyncEvent::NotDeleted { files, reason });
+        }
+    }
+
     /// Whether a file that the last LIST does not name would be selected. Reads its first bytes if its type matters.
     pub(super) fn selects_extra(&self, name: &str) -> bool {
         self.selection.selects_extra(name, || {

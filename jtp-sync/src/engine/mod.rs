@@ -36,7 +36,7 @@ use std::time::Instant;
 
 use jtp_driver::Runtime;
 use jtp_driver::client::ClientBuilder;
-use jtp_store::{OutputFolder, ScanMode};
+use jtp_store::{OutputError, OutputFolder, ScanMode};
 
 use crate::change::Comparison;
 use crate::planner::Planner;
@@ -107,6 +107,9 @@ impl<R: Runtime> FolderSync<R> {
         self.until = self.time_limit();
         let result = self.within_time(self.until, Box::pin(run.sync())).await;
         let result = Box::pin(run.finish(result)).await;
+        if matches!(&result, Err(Error::Folder(OutputError::DiskFull { .. }))) {
+            run.session.emit_room();
+        }
         self.keep(&run, result.is_ok());
         result.map(|()| self.totals)
     }

@@ -130,6 +130,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
         NotDeleted::IncompleteCatalog,
         NotDeleted::Failed,
         NotDeleted::ServerChanged,
+        NotDeleted::DiskFull { bytes: 1 },
         NotDeleted::OverLimit {
             limit: 1,
             present: 2,
