@@ -67,6 +67,17 @@ pub enum OutputError {
 }
 
 impl OutputError {
+    /// Whether the disk has reported an I/O error, such as for a bad sector, or after it was unplugged.
+    #[must_use]
+    pub fn is_io_error(&self) -> bool {
+        #[cfg(unix)]
+        let code = rustix::io::Errno::IO.raw_os_error();
+        // ERROR_IO_DEVICE.
+        #[cfg(not(unix))]
+        let code = 1117;
+        matches!(self, OutputError::Io { source, .. } if source.raw_os_error() == Some(code))
+    }
+
     pub(super) fn new(path: &Path, source: io::Error) -> OutputError {
         let path = path.to_owned();
         match source.kind() {

@@ -17,6 +17,7 @@ mod event;
 mod exclusive;
 mod flight;
 mod follow;
+mod io_errors;
 mod listing;
 mod mirror;
 mod moves;

@@ -123,6 +123,7 @@ impl Session {
                     }
                     state.planner.report(id, Outcome::Done);
                 }
+                self.io_errors.reset();
                 self.emit(&event);
                 return Ok(());
             }
@@ -132,7 +133,13 @@ impl Session {
             }
             Err(Obstacle::Name(cause)) => {
                 tracing::debug!(%id, to = planned.to.as_str(), ?cause, "cannot use the name");
-                self.state().remember_cause(id, cause);
+                match self.count_io_error(cause) {
+                    Ok(cause) => self.state().remember_cause(id, cause),
+                    Err(error) => {
+                        self.state().planner.report(id, Outcome::Failed);
+                        return Err(error);
+                    }
+                }
                 Outcome::Failed
             }
             Err(Obstacle::Stale) => Outcome::Stale,
