@@ -151,10 +151,15 @@ fn every_change_at_every_moment(secure: bool) {
         cases.len()
     );
     // The catalog is corrected: it lists the folder's content, and every listed image can be fetched.
-    // What was an image and is empty now is left out.
-    let now = served.images();
-    let full = now.iter().filter(|image| !image.bytes.is_empty());
-    let mut distinct: Vec<u64> = full.map(|image| image.id).collect();
+    // What was an image and is empty now stays listed, and cannot be fetched. // R8
+    let (empty, full): (Vec<_>, Vec<_>) = served
+        .images()
+        .into_iter()
+        .partition(|image| image.bytes.is_empty());
+    for image in empty {
+        fs::remove_file(served.path().join(image.name)).unwrap();
+    }
+    let mut distinct: Vec<u64> = full.iter().map(|image| image.id).collect();
     distinct.sort_unstable();
     distinct.dedup(); // S4: some changes make several files equal.
     served.wait_for(|catalog| {

@@ -121,7 +121,8 @@ class Replica:
     # How often the bucket is listed: each second instead of each 10 s.
     interval = ["--watch-interval", "1"]
 
-    def __init__(self, name, programs, s3, processes):
+    def __init__(self, name, programs, s3, processes, flags=()):
+        self.flags = flags
         self.name, self.programs, self.s3, self.processes = name, programs, s3, processes
         self.address = f"127.0.0.1:{free_port()}"
         self.folder = processes.folder / f"server-{name}"
@@ -129,7 +130,7 @@ class Replica:
 
     def start(self):
         argv = [str(self.programs / "server"), "--images", self.s3.url, "--bind", self.address, "--no-tls"]
-        argv += ["--proxy-protocol", HAPROXY, "--cache-dir", str(self.folder), *self.interval]
+        argv += ["--proxy-protocol", HAPROXY, "--cache-dir", str(self.folder), *self.interval, *self.flags]
         started = time.monotonic()
         self.process = self.processes.start(f"server-{self.name}", argv, self.s3.environment)
         self.process.line()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bucket import S3, SIZE, picture
 from processes import HAPROXY, Failed, Processes, Relay, Replica, accepts, duplicates, eventually, free_port
+from throughput import Throughput
 
 HERE = Path(__file__).resolve().parent
 # Bytes of responses beside images and lists: one header for each image and each response.
@@ -24,6 +25,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="replicas to kill [3; 1 with --quick]")
     parser.add_argument("--images", type=int, help="images in the bucket [300; 40 with --quick]")
     parser.add_argument("--quick", action="store_true", help="do not wait for another replica to index, and skip the outage")
+    parser.add_argument("--throughput", action="store_true", help="compare with rclone, s5cmd and aws-cli instead")
+    parser.add_argument("--s3-server", type=Path, help="with --throughput: the program s3s-fs, in place of moto")
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.images = args.images or (40 if args.quick else 300)
@@ -315,7 +318,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="jtp-replicas-") as folder, Processes(Path(folder)) as processes:
-        Scenario(args, processes).run()
+        scenario = Throughput(args, processes, say) if args.throughput else Scenario(args, processes)
+        scenario.run()
 
 
 if __name__ == "__main__":

@@ -122,13 +122,23 @@ fn main() {
         ("last", [&last[..], &cancel].concat()),
         ("stray_cancel", cancel.clone()),
     ];
+    let mut exchanges: Vec<(String, Vec<u8>)> = exchanges
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .into();
+    for kind in RequestKind::ALL {
+        let kind = kind.with_ids(2);
+        let request = with_ids(kind, &ids[..kind.ids() as usize]);
+        let name = format!("type_{}", kind.code());
+        exchanges.push((name, [&request[..], &list].concat()));
+    }
     let invalid = [
-        ("bad_type", vec![6]),
+        ("bad_type", vec![RequestKind::ALL.len() as u8]),
         ("bad_flags", vec![1, 0x82]),
         ("bad_varint", vec![2, 1, 0x80, 0]),
         ("too_many", [&[2, 1][..], &[0xc1, 0x84, 0x3d]].concat()),
         ("cut", get[..7].to_vec()),
     ];
+    let invalid = invalid.map(|(name, bytes)| (name.to_owned(), bytes));
     for (name, bytes) in exchanges.iter().chain(&invalid) {
         save(
             "server_bytes",

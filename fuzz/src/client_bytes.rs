@@ -47,7 +47,11 @@ pub fn request(choice: u8) -> Request {
         3 => Request::Batch(HaveSet::try_from(ids(choice >> 3)).unwrap()),
         4 => Request::ListAndGet,
         5 => Request::Watch,
-        _ => Request::GetById(Vec::new()),
+        // CANCEL is not requested here.
+        code => RequestKind::ALL
+            .get(usize::from(code))
+            .and_then(|kind| Request::of(*kind, ids(choice >> 3)))
+            .unwrap_or(Request::GetById(Vec::new())),
     }
 }
 
@@ -164,14 +168,9 @@ fn check_sent(mut sent: &[u8], requested: &[Request], cancels: usize) {
             cancelled += 1;
             continue;
         }
-        let ids = match (requested.next().expect("an unrequested request"), head.kind) {
-            (Request::GetById(ids), RequestKind::GetById { .. }) => &ids[..],
-            (Request::Batch(have), RequestKind::Batch { .. }) => have.as_slice(),
-            (Request::List, RequestKind::List)
-            | (Request::ListAndGet, RequestKind::ListAndGet)
-            | (Request::Watch, RequestKind::Watch) => &[],
-            (requested, kind) => panic!("{kind:?} for {requested:?}"),
-        };
+        let request = requested.next().expect("an unrequested request");
+        assert_eq!(head.kind, request.wire_kind());
+        let ids = request.ids();
         let mut expected = Vec::new();
         request::encode_ids(ids, &mut expected);
         assert_eq!(head.kind.ids() as usize, ids.len());

@@ -138,16 +138,18 @@ impl Expected {
                     .filter(|image| !ids.contains(&image.id))
                     .copied()
                     .collect(),
-                _ => all.clone(),
+                RequestKind::List | RequestKind::ListAndGet => all.clone(),
+                other => panic!("the reference does not know the answer to {other:?}"),
             };
             let count = u32::try_from(images.len()).unwrap();
             match head.kind {
                 RequestKind::GetById { .. } => response::encode_data_head(count as u8, out),
                 RequestKind::Batch { .. } => response::encode_head(Header::Batch, count, out),
                 RequestKind::ListAndGet => response::encode_head(Header::ListAndGet, count, out),
-                _ => catalog
+                RequestKind::List => catalog
                     .list()
                     .for_each(|piece| out.extend_from_slice(piece)),
+                other => panic!("the reference does not know the answer to {other:?}"),
             }
             // The reference sees a CANCEL that directly follows before the first packet. // C2 C5
             if let [CANCEL, 0..=1, rest @ ..] = input {

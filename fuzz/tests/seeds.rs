@@ -19,3 +19,16 @@ fn every_seed_passes() {
         assert!(count > 0, "no seeds for {name}");
     }
 }
+
+#[test]
+fn each_type_of_request_has_a_seed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/server_bytes");
+    for kind in jtp_core::wire::request::RequestKind::ALL {
+        let seed = folder.join(format!("type_{}", kind.code()));
+        let name = kind.name();
+        assert!(
+            seed.exists(),
+            "{name}: run `cargo run --example seeds` in fuzz/"
+        );
+    }
+}

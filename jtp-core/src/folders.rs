@@ -39,8 +39,12 @@ pub fn join_folders<'a>(components: impl IntoIterator<Item = &'a str>) -> Option
         if count > 1 {
             name.push(FOLDER_SEPARATOR);
         }
-        let replaced = |c| if c == FOLDER_SEPARATOR { '_' } else { c };
-        name.extend(nfc(component).chars().map(replaced));
+        if component.is_ascii() {
+            name.push_str(component);
+        } else {
+            let replaced = |c| if c == FOLDER_SEPARATOR { '_' } else { c };
+            name.extend(nfc(component).chars().map(replaced));
+        }
         if name.len() > MAX_NAME_LEN {
             return None;
         }

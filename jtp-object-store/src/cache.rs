@@ -44,7 +44,7 @@ impl DiskCache {
         let read = self.readers.run(move || {
             let cached = images.get(image.id, image.length)?;
             let first = cached.read(0, length.min(max_first))?;
-            Some((cached, first))
+            Some((cached, Bytes::from(first)))
         });
         let (cached, first) = read.await.ok()??;
         if first.len() == length {
@@ -146,7 +146,7 @@ impl ImageBody for CachedBody {
             let cached = Arc::clone(&self.cached);
             let read = self.readers.run(move || cached.read(offset, length));
             match read.await {
-                Ok(Some(bytes)) => Ok(bytes),
+                Ok(Some(bytes)) => Ok(bytes.into()),
                 // It is damaged.
                 _ => self.located.read_range(offset, length).await,
             }

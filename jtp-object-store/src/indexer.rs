@@ -117,9 +117,11 @@ impl Indexer {
             let work = pin!(self.work());
             let keep = pin!(lease.keep(&mut held));
             match select(work, keep).await {
-                Either::Left(((), _)) | Either::Right(((), _)) => {}
+                Either::Right((false, _)) => {
+                    tracing::warn!("cannot renew the lease: this server does not index");
+                }
+                _ => tracing::info!("another server indexes the bucket"),
             }
-            tracing::info!("another server indexes the bucket");
         }
     }
 
@@ -141,7 +143,7 @@ impl Indexer {
             let keep = pin!(lease.keep(&mut held));
             match select(pass, keep).await {
                 Either::Left((result, _)) => result,
-                Either::Right(((), pass)) => return pass.await,
+                Either::Right((_, pass)) => return pass.await,
             }
         };
         if let Err(error) = lease.release().await {

@@ -168,8 +168,8 @@ impl Lease {
         }
     }
 
-    /// Renews the lease. Returns when it is lost.
-    pub(crate) async fn keep(&self, held: &mut Held) {
+    /// Renews the lease. Returns when it is lost: `true` if another process has it.
+    pub(crate) async fn keep(&self, held: &mut Held) -> bool {
         let clock = self.bucket.clock();
         let mut renewed = clock.now();
         // After a failure the same bytes are written again: the backend may have them already.
@@ -187,7 +187,7 @@ impl Lease {
                     renewed = begin;
                     has_failed = false;
                 }
-                Ok(Put::Refused) => return,
+                Ok(Put::Refused) => return true,
                 // No one can take the lease without an update, either.
                 Err(error) if error.is_unsupported() => {
                     tracing::debug!(%error, "the backend has no conditional updates: each server indexes");
@@ -197,12 +197,12 @@ impl Lease {
                     tracing::debug!(%error, "cannot renew the lease");
                     has_failed = true;
                     if clock.now().saturating_duration_since(renewed) >= self.expiry / 2 {
-                        return;
+                        return false;
                     }
                 }
             }
         }
-        pending::<()>().await;
+        pending().await
     }
 
     /// Lets others take the lease at once, if this process holds it. It is read first: a request of this process may have

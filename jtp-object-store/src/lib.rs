@@ -63,6 +63,8 @@ mod location;
 mod names;
 mod pass;
 mod permits;
+#[cfg(any(test, feature = "aws"))]
+mod profile;
 mod read_object;
 mod state;
 mod store;

@@ -10,6 +10,8 @@ use object_store::path::Path;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
 use crate::error::Error;
+#[cfg(feature = "aws")]
+use crate::profile::{self, Profile};
 
 /// Where images are: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or `file:///FOLDER`.
 ///
@@ -113,7 +115,8 @@ impl Location {
 
     /// Connects to the store, with credentials and settings from the environment variables of the backend, as `object_store`
     /// reads them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`
-    /// and so on. Nothing is sent yet. Needs tokio, except for its errors.
+    /// and so on. For S3 also from the profile that `AWS_PROFILE` names, if it has keys; variables have precedence. Nothing
+    /// is sent yet. Needs tokio, except for its errors.
     ///
     /// # Errors
     ///
@@ -133,9 +136,30 @@ impl Location {
             #[cfg(feature = "aws")]
             Scheme::S3 => {
                 let mut builder = object_store::aws::AmazonS3Builder::from_env();
+                let profile = Profile::read(&profile::Process).map_err(|error| {
+                    object_store::Error::Generic {
+                        store: "S3",
+                        source: Box::new(error),
+                    }
+                })?;
+                if let Some(keys) = profile.keys {
+                    builder = builder
+                        .with_access_key_id(keys.id)
+                        .with_secret_access_key(keys.secret);
+                    if let Some(token) = keys.session_token {
+                        builder = builder.with_token(token);
+                    }
+                }
+                if let Some(region) = profile.region {
+                    builder = builder.with_region(region);
+                }
+                if let Some(endpoint) = &profile.endpoint {
+                    builder = builder.with_endpoint(endpoint);
+                }
                 // An endpoint without TLS was chosen by its URL.
                 let endpoints = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
                 let endpoint = endpoints.iter().find_map(|name| std::env::var(name).ok());
+                let endpoint = endpoint.or(profile.endpoint);
                 if endpoint.is_some_and(|url| url.starts_with("http://")) {
                     builder = builder.with_allow_http(true);
                 }

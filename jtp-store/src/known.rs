@@ -29,6 +29,10 @@ pub(crate) const BLOCK: usize = 4096;
 /// The longest log that is read. It has room for some 20 million files.
 pub(crate) const MAX_LEN: u64 = 1024 * 1024 * 1024;
 
+/// The number of records that [`KnownContents::get_near`] compares: files were read by several threads, so the order of
+/// their records is not quite that of a walk.
+const NEAR: usize = 8;
+
 /// Stands for the type if the first bytes of a file do not show it. // W5
 const NO_TYPE: u8 = 0xff;
 
@@ -80,13 +84,31 @@ pub(crate) struct KnownContents {
 
 impl KnownContents {
     pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<Contents> {
+        let at = self.position(fingerprint)?;
+        record_at(&self.records, at).map(|(_, contents)| *contents)
+    }
+
+    fn position(&self, fingerprint: &Fingerprint) -> Option<u32> {
         if self.records.is_empty() {
             return None;
         }
         let is_match = |at: &u32| is_at(&self.records, *at, fingerprint);
         let hash = hash(&self.seed, fingerprint);
-        let at = self.by_fingerprint.find(hash, is_match)?;
-        record_at(&self.records, *at).map(|(_, contents)| *contents)
+        self.by_fingerprint.find(hash, is_match).copied()
+    }
+
+    /// The same for files that come in about the order of the records, as those of a folder do that is walked as it was
+    /// before: the records from `near` on are compared first, without a hash and mostly without a cache miss. `near` is
+    /// set to the place behind the one that was found.
+    pub(crate) fn get_near(&self, fingerprint: &Fingerprint, near: &mut usize) -> Option<Contents> {
+        let next = self.records.iter().skip(*near).take(NEAR);
+        if let Some(ahead) = next.clone().position(|record| record.0 == *fingerprint) {
+            *near += ahead + 1;
+            return self.records.get(*near - 1).map(|(_, contents)| *contents);
+        }
+        let at = self.position(fingerprint)?;
+        *near = usize::try_from(at).ok()? + 1;
+        record_at(&self.records, at).map(|(_, contents)| *contents)
     }
 
     pub(crate) fn from_records(records: Vec<Record>) -> KnownContents {
@@ -98,7 +120,7 @@ impl KnownContents {
         known
     }
 
-    /// All records; of one fingerprint the last is the valid one.
+    /// All records. Those of one fingerprint are equal.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> + '_ {
         self.records.iter().copied()
     }
@@ -118,6 +140,7 @@ impl KnownContents {
         let (records, seed) = (&self.records, &self.seed);
         let hash_at = |at: &u32| record_at(records, *at).map_or(0, |r| hash(seed, &r.0));
         self.by_fingerprint.reserve(records.len(), hash_at);
+        let mut outdated = Vec::new();
         for (at, (fingerprint, _)) in (0..).zip(records) {
             let is_match = |at: &u32| is_at(records, *at, fingerprint);
             match self
@@ -125,10 +148,22 @@ impl KnownContents {
                 .entry(hash(seed, fingerprint), is_match, hash_at)
             {
                 // The last record of a fingerprint is the valid one.
-                Entry::Occupied(mut entry) => *entry.get_mut() = at,
+                Entry::Occupied(mut entry) => {
+                    outdated.push((*entry.get(), at));
+                    *entry.get_mut() = at;
+                }
                 Entry::Vacant(entry) => {
                     entry.insert(at);
                 }
+            }
+        }
+        // The last ones first: of three records, the first one gets the contents of the third.
+        for (earlier, later) in outdated.into_iter().rev() {
+            let valid = record_at(&self.records, later).copied();
+            let place = usize::try_from(earlier).ok();
+            let place = place.and_then(|at| self.records.get_mut(at));
+            if let (Some(valid), Some(place)) = (valid, place) {
+                *place = valid;
             }
         }
     }
@@ -292,6 +327,40 @@ mod tests {
             incompressible_at: 9500,
         };
         (fingerprint, contents)
+    }
+
+    #[test]
+    fn the_last_record_of_a_fingerprint_is_found_in_any_order() {
+        let of = |n: u64, id: u64| {
+            let (print, contents) = record(n);
+            let id = ImageId(id);
+            (print, Contents { id, ..contents })
+        };
+        let numbers = (0..100).chain([3, 50, 3]);
+        let records = numbers.zip(1000..).map(|(n, id)| of(n, id));
+        let known = KnownContents::read(log(records).as_slice());
+        let expected = |n| match n {
+            3 => 1102,
+            50 => 1101,
+            n => 1000 + n,
+        };
+        let mut near = 0;
+        let orders = [0, 1, 2, 5, 4, 3, 99, 50, 51, 3, 0, 98, 99];
+        for n in orders.into_iter().chain(0..100).chain((0..100).rev()) {
+            let print = record(n).0;
+            let found = known.get_near(&print, &mut near);
+            assert_eq!(found, known.get(&print));
+            assert_eq!(
+                found.map(|contents| contents.id.0),
+                Some(expected(n)),
+                "{n}"
+            );
+        }
+        assert_eq!(known.get_near(&record(100).0, &mut near), None);
+        COMPARISONS.set(0);
+        near = 0;
+        assert!((4..100).all(|n| known.get_near(&record(n).0, &mut near).is_some()));
+        assert_eq!(COMPARISONS.get(), 0, "none was looked up");
     }
 
     #[test]

@@ -7,13 +7,21 @@
 //! Such an `open` sends a signal to the holder of the lease. By default that is SIGIO, which terminates a process
 //! without a handler, so another signal is set before: SIGURG, which is ignored by default. It is not a real-time
 //! signal, so the kernel never falls back to SIGIO for want of room in a queue.
+//!
+//! Windows opens a file that nobody may write to meanwhile only if no program has it open for writing. It is closed at
+//! once: until then, a program that opens the file for writing gets an error.
 
 #[cfg(any(not(target_os = "linux"), test))]
+use std::ffi::OsStr;
+#[cfg(any(not(any(windows, target_os = "linux")), test))]
 use std::fs::File;
+
+#[cfg(any(not(target_os = "linux"), test))]
+use cap_std::fs::Dir;
 
 /// Whether a program has a file open for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[cfg_attr(not(any(windows, target_os = "linux")), allow(dead_code))]
 pub(crate) enum Writers {
     /// No program has.
     None,
@@ -32,11 +40,29 @@ pub(crate) struct WriterCheck {
     device: Option<(u64, bool)>,
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(windows, target_os = "linux")))]
 impl WriterCheck {
     #[allow(clippy::unused_self)]
-    pub(crate) fn look(&mut self, _: &File) -> Writers {
+    pub(crate) fn look(&mut self, _: &File, _: (&Dir, &OsStr)) -> Writers {
         Writers::Unknown
+    }
+}
+
+#[cfg(windows)]
+impl WriterCheck {
+    /// `path` is that of the file below the folder, without links.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn look(&mut self, _: &std::fs::File, (dir, path): (&Dir, &OsStr)) -> Writers {
+        use cap_std::fs::OpenOptions;
+
+        let opened = crate::below::parent(dir, path).and_then(|(parent, name)| {
+            crate::lock::open_alone(&parent, name, OpenOptions::new().read(true))
+        });
+        match opened {
+            Ok(Some(_)) => Writers::None,
+            Ok(None) => Writers::Some,
+            Err(_) => Writers::Unknown,
+        }
     }
 }
 
@@ -45,10 +71,12 @@ pub(crate) use linux::is_remote;
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::ffi::OsStr;
     use std::fs::File;
     use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::fs::MetadataExt;
 
+    use cap_std::fs::Dir;
     use rustix::io::Errno;
 
     use super::{WriterCheck, Writers};
@@ -58,7 +86,7 @@ mod linux {
 
     impl WriterCheck {
         /// `file` has to be open for reading alone.
-        pub(crate) fn look(&mut self, file: &File) -> Writers {
+        pub(crate) fn look(&mut self, file: &File, _: (&Dir, &OsStr)) -> Writers {
             match Lease::take(file) {
                 Ok(lease) => drop(lease),
                 Err(Errno::AGAIN) => return Writers::Some,
@@ -159,7 +187,8 @@ mod tests {
     use super::*;
 
     fn look(file: &File) -> Writers {
-        WriterCheck::default().look(file)
+        let dir = Dir::open_ambient_dir("/", cap_std::ambient_authority()).unwrap();
+        WriterCheck::default().look(file, (&dir, OsStr::new("unused")))
     }
 
     #[test]
@@ -203,5 +232,31 @@ mod tests {
         drop(lease);
         options.open(&path).unwrap();
         assert_eq!(look(&file), Writers::None);
+    }
+}
+
+#[cfg(all(test, windows))]
+mod windows_tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_writers_until_the_last_one_closes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let path = folder.path().join("sub/a");
+        let first = File::create(&path).unwrap();
+        let second = File::options().append(true).open(&path).unwrap();
+        let file = File::open(&path).unwrap();
+        let look = || WriterCheck::default().look(&file, (&dir, OsStr::new("sub/a")));
+        assert_eq!(look(), Writers::Some);
+        drop(first);
+        assert_eq!(look(), Writers::Some);
+        drop(second);
+        assert_eq!(look(), Writers::None);
+        // The look has left nothing open.
+        drop(File::options().append(true).open(&path).unwrap());
+        drop(file);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -66,6 +66,7 @@
 
 mod below;
 mod dir;
+mod entries;
 mod file_system;
 mod fingerprint;
 mod hash;
@@ -80,6 +81,7 @@ mod path_parts;
 mod patterns;
 mod private;
 mod ready;
+mod secret_hash;
 #[cfg(feature = "zstd")]
 mod variants;
 #[cfg(unix)]

@@ -33,22 +33,43 @@ pub(crate) fn open_locked(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
 /// The same on Windows: nobody else can open the file for writing while it is open. It can be read and removed.
 #[cfg(windows)]
 pub(crate) fn open_locked(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
-    use cap_std::fs::{OpenOptions, OpenOptionsExt};
+    open_alone(dir, name, cap_std::fs::OpenOptions::new().write(true))
+}
+
+/// Opens a file so that nobody else can open it for writing meanwhile; `None` if somebody has. Does not follow links.
+#[cfg(windows)]
+pub(crate) fn open_alone(
+    dir: &Dir,
+    name: &OsStr,
+    options: &mut cap_std::fs::OpenOptions,
+) -> io::Result<Option<File>> {
+    use cap_std::fs::OpenOptionsExt;
+
+    const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    refuse_writers(options).custom_flags(OPEN_REPARSE_POINT);
+    match dir.open_with(std::path::Path::new(name), options) {
+        Ok(file) => Ok(Some(file.into_std())),
+        Err(e) if is_sharing_violation(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Nobody else can open the file for writing while it is opened so; with writers, the file cannot be opened.
+#[cfg(windows)]
+pub(crate) fn refuse_writers(
+    options: &mut cap_std::fs::OpenOptions,
+) -> &mut cap_std::fs::OpenOptions {
+    use cap_std::fs::OpenOptionsExt;
 
     const SHARE_READ: u32 = 1;
     const SHARE_DELETE: u32 = 4;
-    const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    options.share_mode(SHARE_READ | SHARE_DELETE)
+}
+
+/// Whether another program has the file open and does not share it.
+pub(crate) fn is_sharing_violation(error: &io::Error) -> bool {
     const SHARING_VIOLATION: i32 = 32;
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .share_mode(SHARE_READ | SHARE_DELETE)
-        .custom_flags(OPEN_REPARSE_POINT);
-    match dir.open_with(name, &options) {
-        Ok(file) => Ok(Some(file.into_std())),
-        Err(e) if e.raw_os_error() == Some(SHARING_VIOLATION) => Ok(None),
-        Err(e) => Err(e),
-    }
+    cfg!(windows) && error.raw_os_error() == Some(SHARING_VIOLATION)
 }
 
 #[cfg(not(any(unix, windows)))]

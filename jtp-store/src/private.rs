@@ -119,10 +119,24 @@ fn is_own(names: u64, owner: u32) -> bool {
 ///
 /// The system's error; a folder of that name stays.
 pub(crate) fn open_or_replace(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    open_or_replace_with(dir, name, |_| {})
+}
+
+/// The same with other options.
+///
+/// # Errors
+///
+/// Those of [`open_or_replace`].
+pub(crate) fn open_or_replace_with(
+    dir: &Dir,
+    name: &OsStr,
+    set: impl Fn(&mut OpenOptions),
+) -> io::Result<File> {
     let mut result = Err(io::ErrorKind::NotFound.into());
     for _ in 0..ATTEMPTS {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
+        set(&mut options);
         result = open_file(dir, name, &mut options);
         let Err(_) = &result else {
             break;

@@ -51,6 +51,13 @@ const CREDENTIAL_FILES: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
+/// Variables that name files with profiles of AWS, and where these files are below the home folder by default. They are
+/// read once.
+const PROFILES: &[(&str, &str)] = &[
+    ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+    ("AWS_CONFIG_FILE", ".aws/config"),
+];
+
 /// Where `gcloud` keeps the credentials of a user, below the home folder.
 const GCLOUD_CREDENTIALS: &str = ".config/gcloud/application_default_credentials.json";
 
@@ -151,8 +158,15 @@ impl Needs {
         let folders = certificates.iter().flat_map(env::split_paths);
         self.read_folders
             .extend(folders.flat_map(|folder| both_paths(&folder)));
+        let home = env::var_os("HOME").map(PathBuf::from);
+        for (variable, default) in PROFILES {
+            let named = env::var_os(variable).map(PathBuf::from);
+            let file = named.or_else(|| home.as_ref().map(|home| home.join(default)));
+            self.read_files
+                .extend(file.iter().flat_map(|file| both_paths(file)));
+        }
         let named = CREDENTIAL_FILES.iter().filter_map(env::var_os);
-        let home = env::var_os("HOME").map(|home| Path::new(&home).join(GCLOUD_CREDENTIALS));
+        let home = home.map(|home| home.join(GCLOUD_CREDENTIALS));
         for file in named.map(PathBuf::from).chain(home) {
             for path in both_paths(&file) {
                 // A token is replaced by another one of the same name. A home folder is not made readable for that.
@@ -349,6 +363,8 @@ mod tests {
             .arg("--nocapture")
             .env(CONFINED_IN, folder)
             .env("HOME", folder)
+            .env_remove("AWS_SHARED_CREDENTIALS_FILE")
+            .env_remove("AWS_CONFIG_FILE")
             .env("GOOGLE_APPLICATION_CREDENTIALS", folder.join("key.json"))
             .env("AWS_WEB_IDENTITY_TOKEN_FILE", folder.join("tokens/token"))
             .env("SSL_CERT_DIR", folder.join("certs"))
@@ -385,6 +401,8 @@ mod tests {
             }
             fs::read(path("key.json")).unwrap();
             fs::read(path(GCLOUD_CREDENTIALS)).unwrap();
+            fs::read(path(".aws/credentials")).unwrap();
+            denied("another file of AWS", fs::read(path(".aws/sso/cache")));
             fs::write(path("new"), "y").unwrap_err();
             fs::read(path("tokens/other")).unwrap(); // It can take the token's place.
             assert_eq!(fs::read_dir(path("certs")).unwrap().count(), 1);
@@ -398,6 +416,8 @@ mod tests {
         for file in [
             "key.json",
             GCLOUD_CREDENTIALS,
+            ".aws/credentials",
+            ".aws/sso/cache",
             "tokens/token",
             "tokens/other",
             "certs/root.pem",

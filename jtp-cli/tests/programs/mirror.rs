@@ -1,6 +1,6 @@
 //! `--mirror`, `--backup-dir` and `--keep-existing`: what goes, and what never does.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
@@ -32,6 +32,49 @@ fn mirror(dir: &TestDir, args: &[&str]) -> ProcessOutput {
     let output = dir.fetch(&server, &[&["--mirror"], args].concat());
     server.stop();
     output
+}
+
+#[test]
+fn r8_mirror_keeps_images_whose_files_are_being_changed_or_cannot_be_read_on_the_server() {
+    let dir = mirrored(20);
+    let image = |name: &str| dir.path(&format!("images/{name}"));
+    let before = dir.files("output");
+    let server = dir.serve(&[PLAIN]);
+    let open = |name: &str| File::options().write(true).open(image(name)).unwrap();
+    let overwritten = open("00.png");
+    (&overwritten).write_all(&noise(100, 7)).unwrap();
+    let truncated = open("01.png");
+    truncated.set_len(100).unwrap();
+    let mut half_copied = File::create(image("02.png")).unwrap();
+    half_copied.write_all(b"first half").unwrap();
+    fs::remove_file(image("03.png")).unwrap();
+    let replaced = File::create(image("03.png")).unwrap();
+    drop(File::create(image("04.png")).unwrap());
+    // The server has noticed all of these before it lists a later one.
+    for name in ["20.png", "21.png"] {
+        dir.add(
+            name,
+            &noise(500, name.len() as u64 + u64::from(name.as_bytes()[1])),
+        );
+        wait_until("it is fetched", || {
+            let output = dir.fetch(&server, &["--mirror"]);
+            assert!(!output.out.contains("deleted"), "{output:?}");
+            dir.path(&format!("output/{name}")).exists()
+        });
+    }
+    let after = dir.files("output");
+    assert_eq!(after[..20], before);
+    // Complete again.
+    drop((overwritten, truncated, replaced));
+    half_copied.write_all(b", second half").unwrap();
+    drop(half_copied);
+    fs::write(image("03.png"), noise(500, 99)).unwrap();
+    fs::write(image("04.png"), noise(500, 98)).unwrap();
+    wait_until("both folders are equal", || {
+        dir.fetch(&server, &["--mirror"]).assert_no_error();
+        dir.files("output") == dir.files("images")
+    });
+    server.stop();
 }
 
 #[test]

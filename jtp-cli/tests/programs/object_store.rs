@@ -58,6 +58,31 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         .env("AWS_SECRET_ACCESS_KEY", "b");
     let output = crate::support::ProcessOutput::of(unreachable);
     output.assert_failure(1, &["s3://photos/2024", "check the network"]);
+    std::fs::create_dir(dir.path(".aws")).unwrap();
+    std::fs::write(dir.path(".aws/config"), "[profile work]\nsso_session = x\n").unwrap();
+    for (profile, words) in [
+        (
+            "work",
+            [
+                "single sign-on",
+                "aws configure export-credentials --profile work",
+            ],
+        ),
+        ("other", ["the AWS profile other", "is neither in"]),
+    ] {
+        let mut command = dir.command(SERVER, &["--images", "s3://photos", "--index-only"]);
+        let command = command
+            .env("HOME", dir.path(""))
+            .env("AWS_PROFILE", profile);
+        for variable in [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SHARED_CREDENTIALS_FILE",
+            "AWS_CONFIG_FILE",
+        ] {
+            command.env_remove(variable);
+        }
+        crate::support::ProcessOutput::of(command).assert_failure(1, &words);
+    }
     let refused = dir.run(SERVER, &["--images", &url(&dir), "--only", "a"]);
     refused.assert_failure(1, &["--only cannot be used"]);
     let folder = dir.run(SERVER, &["--index-only"]);

@@ -140,6 +140,27 @@ impl Chunk {
         Ok(index + 1 == self.len())
     }
 
+    /// Whether an entry can be appended without a split.
+    pub(super) fn has_room_for(&self, new: &Entry<'_>) -> bool {
+        let len = entry::encoded_len(new.name.len(), new.length);
+        self.len() == 0 || (self.len() < MAX_ENTRIES && self.bytes.len() + len <= MAX_BYTES)
+    }
+
+    /// Appends an entry that follows the last one.
+    pub(super) fn push(&mut self, new: &Entry<'_>) -> Result<(), NameTooLong> {
+        let start = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        entry::encode(new, &mut self.bytes)?;
+        self.starts.push(start);
+        Ok(())
+    }
+
+    /// Becomes an empty chunk, and keeps its buffers.
+    pub(super) fn restart(&mut self, slot: usize) {
+        self.slot = slot;
+        self.bytes.clear();
+        self.starts.clear();
+    }
+
     pub(super) fn remove(&mut self, index: usize) {
         let (start, end) = (self.start(index), self.start(index + 1));
         self.bytes.drain(start..end);

@@ -42,6 +42,8 @@ pub(super) struct Index {
     bits: u32,
     shards: Vec<Arc<Vec<Record>>>,
     len: usize,
+    /// See [`Index::append`].
+    appended: Vec<Record>,
 }
 
 impl Index {
@@ -51,6 +53,7 @@ impl Index {
             bits: 0,
             shards: vec![Arc::default()],
             len: 0,
+            appended: Vec::new(),
         }
     }
 
@@ -140,6 +143,49 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// Reserves memory for images that are appended.
+    pub(super) fn reserve(&mut self, images: usize) {
+        self.appended.reserve_exact(images);
+    }
+
+    /// Adds an image that is found only after [`Index::sort_appended`]. Setting IDs one by one costs several cache misses
+    /// for each.
+    pub(super) fn append(&mut self, id: ImageId, slot: usize) {
+        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        let key = self.key(id);
+        self.appended.push(Record::new(key, slot));
+    }
+
+    /// The number of images that were appended.
+    pub(super) fn appended(&self) -> usize {
+        self.appended.len()
+    }
+
+    /// Takes the appended images, which replace all others. `false` if an ID is there twice: then there are none.
+    pub(super) fn sort_appended(&mut self) -> bool {
+        let mut records = core::mem::take(&mut self.appended);
+        records.sort_unstable_by_key(Record::key);
+        let is_twice = |pair: &[Record]| matches!(pair, [a, b] if a.key() == b.key());
+        if records.windows(2).any(is_twice) {
+            return false;
+        }
+        self.len = records.len();
+        self.bits = 0;
+        while self.len > SHARD_LEN << self.bits {
+            self.bits += 1;
+        }
+        let mut rest = records.as_slice();
+        self.shards = (0..1usize << self.bits)
+            .map(|shard| {
+                let end = rest.partition_point(|record| self.shard_of(record.key()) <= shard);
+                let (records, later) = rest.split_at(end);
+                rest = later;
+                Arc::new(records.to_vec())
+            })
+            .collect();
+        true
     }
 
     pub(super) fn remove(&mut self, id: ImageId) {

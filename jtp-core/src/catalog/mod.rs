@@ -15,6 +15,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(not(feature = "std"), allow(clippy::arc_with_non_send_sync))]
 
+mod bulk;
 mod changes;
 mod chunk;
 mod history;

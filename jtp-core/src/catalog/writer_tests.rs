@@ -48,6 +48,68 @@ fn s5_entries_are_sorted_by_name_bytes_then_id() {
     assert_eq!(order, [("Z", 5), ("a", 2), ("a", 9), ("b", 1), ("é", 4)]);
 }
 
+proptest! {
+    /// In order and not, with IDs and names that come several times, into an empty catalog and into another one.
+    #[test]
+    fn filling_a_catalog_is_the_same_as_inserting_each_image(
+        before in prop::collection::vec((0..3u64, "[ab]{0,2}"), 0..3),
+        images in prop::collection::vec((0..2000u64, "[a-c]{0,3}|e\u{301}|a⧸b"), 0..1500),
+        is_sorted: bool,
+        is_distinct: bool,
+        has_history: bool,
+    ) {
+        let mut images = images;
+        if is_distinct {
+            let mut ids = BTreeSet::new();
+            images.retain(|(id, _)| ids.insert(*id));
+        }
+        if is_sorted {
+            images.sort_by_key(|(id, name)| (crate::nfc(name).into_owned(), *id));
+        }
+        let [mut filled, mut inserted] = [CatalogWriter::new(), CatalogWriter::new()];
+        for writer in [&mut filled, &mut inserted] {
+            if !has_history {
+                writer.set_history(0);
+            }
+            for (id, name) in &before {
+                writer.insert(name, image(*id)).unwrap();
+            }
+        }
+        let start = filled.snapshot().latest().clone();
+        filled.fill(images.iter().map(|(id, name)| (name, image(*id))), |_, _| panic!());
+        for (id, name) in &images {
+            inserted.insert(name, image(*id)).unwrap();
+        }
+        let [filled_now, inserted_now] = [filled.publish(), inserted.publish()];
+        prop_assert!(filled_now.entries().eq(inserted_now.entries()));
+        prop_assert_eq!(filled_now.list().collect::<Vec<_>>().concat(), inserted_now.list().collect::<Vec<_>>().concat());
+        prop_assert_eq!(filled_now.latest().events(), inserted_now.latest().events());
+        prop_assert_eq!(events(&start).len(), if has_history { filled_now.len() } else { 0 });
+        for id in 0..2000 {
+            prop_assert_eq!(filled_now.get(ImageId(id)), inserted_now.get(ImageId(id)));
+        }
+        // Further changes find all parts of it in order.
+        for writer in [&mut filled, &mut inserted] {
+            for (id, name) in images.iter().step_by(3) {
+                writer.insert(&(name.clone() + "x"), image(*id)).unwrap();
+                writer.remove(ImageId(id / 2));
+            }
+        }
+        prop_assert!(filled.publish().entries().eq(inserted.publish().entries()));
+    }
+}
+
+#[test]
+fn s14_names_that_are_too_long_are_refused_while_a_catalog_is_filled() {
+    let long = "x".repeat(65_536);
+    let mut writer = CatalogWriter::new();
+    let mut refused = Vec::new();
+    let images = [("a", image(1)), (&long, image(2)), ("z", image(3))];
+    writer.fill(images, |name, error| refused.push((name.len(), error)));
+    assert_eq!(refused, [(65_536, CatalogError::NameTooLong)]);
+    assert_eq!(names(&writer.publish()), ["a", "z"]);
+}
+
 #[test]
 fn w6_names_become_nfc_and_s14_long_names_are_refused() {
     let mut writer = CatalogWriter::new();

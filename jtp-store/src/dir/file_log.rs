@@ -58,12 +58,19 @@ impl FileLog {
     }
 
     /// A sub-folder cannot be read. // W9
-    pub(super) fn folder_unreadable(&self, path: &OsStr, error: &io::Error) {
-        if let Some(count) = self.state().unreadable.record(Instant::now()) {
-            tracing::warn!(
+    pub(super) fn folder_unreadable(&self, path: &OsStr, error: &io::Error, is_initial: bool) {
+        let Some(count) = self.state().unreadable.record(Instant::now()) else {
+            return;
+        };
+        match is_initial {
+            true => tracing::warn!(
+                folder = ?path, %error, count,
+                "cannot read a sub-folder; its images are not listed until it can be read, and mirrors may delete them"
+            ),
+            false => tracing::warn!(
                 folder = ?path, %error, count,
                 "cannot read a sub-folder; images that were listed stay listed, and it is tried again"
-            );
+            ),
         }
     }
 
@@ -127,7 +134,7 @@ impl FileLog {
         if let Some(count) = self.state().open.record(Instant::now()) {
             tracing::info!(
                 file = ?name, count,
-                "a file is left out of the catalog while a program has it open for writing"
+                "a file is not read while a program has it open for writing"
             );
         }
     }
@@ -167,7 +174,7 @@ impl FileLog {
         if open > 0 {
             tracing::info!(
                 count = open,
-                "more files are left out of the catalog while programs have them open for writing"
+                "more files are not read while programs have them open for writing"
             );
         }
         #[cfg(feature = "zstd")]

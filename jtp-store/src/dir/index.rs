@@ -1,19 +1,19 @@
 //! The files and images of a folder as far as they are known. No I/O, no clock.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use jtp_core::compress::is_eligible;
 use jtp_core::{FileType, Flags, Image, ImageId};
 
 use super::left_out::{LeftOut, LeftOutReason};
+use super::order::{holder_key, sort_by_name};
 use super::record::{FileRecord, Located, Name, Variant};
 use super::select::{self, Naming};
 use super::table::{Slot, Table};
 use crate::fingerprint::Fingerprint;
 use crate::known::Record;
-use crate::name::has_certain_extension;
 
 /// The progress of an image towards its encoded variant. An image that has none and waits for none has no entry.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub(super) struct Index {
     shared_ids: HashMap<ImageId, Holders>,
     variants: HashMap<ImageId, VariantState>,
     dirty: Vec<ImageId>,
+    /// The files that became holders by [`Index::claim_recorded`], in the order of names.
+    claimed: Vec<Slot>,
     /// Images to be compressed, in order.
     queue: VecDeque<ImageId>,
     /// The bytes of all variants in memory.
@@ -92,8 +94,8 @@ impl Index {
         self.table.slots_end()
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &OsStr> {
-        self.table.slots().map(|slot| self.table.name(slot))
+    pub(super) fn names(&self) -> impl Iterator<Item = Name> + '_ {
+        self.table.slots().map(|slot| self.table.path(slot))
     }
 
     /// Whether any file holds the ID.
@@ -105,10 +107,7 @@ impl Index {
     fn holders(&self, id: ImageId) -> impl Iterator<Item = (Name, FileRecord)> + '_ {
         let several = self.shared_ids.get(&id);
         let only = match several {
-            None => self
-                .table
-                .first(id)
-                .map(|slot| Name::from(self.table.name(slot))),
+            None => self.table.first(id).map(|slot| self.table.path(slot)),
             Some(_) => None,
         };
         let names = several
@@ -164,30 +163,35 @@ impl Index {
     /// Makes each recorded file a holder if it is the first by name with its ID. Returns the others, sorted by
     /// name: their bytes have to be compared. // S4
     pub(super) fn claim_recorded(&mut self) -> Vec<Slot> {
-        let mut slots: Vec<Slot> = self
+        self.table.shrink_to_fit();
+        let slots = self
             .table
             .slots()
             .filter(|slot| !self.table.is_holder(*slot))
             .collect();
-        sort_by_name(&self.table, &mut slots, self.naming);
+        let mut slots = sort_by_name(&self.table, slots, self.naming);
+        self.claimed.reserve_exact(slots.len());
         slots.retain(|slot| {
             let Some(record) = self.table.record(*slot) else {
                 return false;
             };
-            if self.table.first(record.id).is_some() {
+            if !self.table.hold_unless_held(*slot) {
                 return true;
             }
-            self.table.hold(*slot, true);
             self.queue_compression(*slot, &record);
-            self.dirty.push(record.id);
+            self.claimed.push(*slot);
             false
         });
         slots.shrink_to_fit();
         slots
     }
 
-    pub(super) fn at(&self, slot: Slot) -> Option<(&OsStr, FileRecord)> {
-        Some((self.table.name(slot), self.table.record(slot)?))
+    pub(super) fn at(&self, slot: Slot) -> Option<(Name, FileRecord)> {
+        Some((self.table.path(slot), self.table.record(slot)?))
+    }
+
+    pub(super) fn record_at(&self, slot: Slot) -> Option<FileRecord> {
+        self.table.record(slot)
     }
 
     pub(super) fn is_holder(&self, name: &OsStr, id: ImageId) -> bool {
@@ -230,7 +234,7 @@ impl Index {
             return;
         };
         let naming = self.naming;
-        let key = |slot| holder_key(self.table.name(slot), naming);
+        let key = |slot| holder_key(&self.table.path(slot), naming);
         let (key, first_key) = (key(slot), key(first));
         let holders = self.shared_ids.entry(id).or_default();
         if holders.is_empty() {
@@ -282,11 +286,18 @@ impl Index {
         }
     }
 
-    /// The catalog entry of an image: name, flags and length. // S6
-    pub(super) fn listing(&self, id: ImageId) -> Option<(String, Image)> {
-        let slot = self.table.first(id)?;
-        let (name, record) = self.at(slot)?;
-        let file_type = select::file_type(record.sniffed, name);
+    /// The catalog entry of an image: name, flags and length. `buffer`: for the path. // S6
+    pub(super) fn listing(&self, id: ImageId, buffer: &mut OsString) -> Option<(String, Image)> {
+        self.listing_at(self.table.first(id)?, buffer)
+    }
+
+    /// The same for the file that holds the ID. `None` if it holds none.
+    pub(super) fn listing_at(&self, slot: Slot, buffer: &mut OsString) -> Option<(String, Image)> {
+        let record = self.table.record(slot);
+        let record = record.filter(|_| self.table.is_holder(slot))?;
+        let id = record.id;
+        let path = self.table.path_in(slot, buffer);
+        let file_type = select::file_type(record.sniffed, path);
         let variant = self.variant(id, file_type, &record);
         let variant_length = variant.and_then(Variant::length);
         let image = Image::new(
@@ -294,7 +305,7 @@ impl Index {
             Flags::new(file_type, variant_length.is_some()),
             variant_length.unwrap_or(record.length),
         );
-        Some((self.naming.listed(name)?, image))
+        Some((self.naming.listed(path)?, image))
     }
 
     fn variant(&self, id: ImageId, file_type: FileType, record: &FileRecord) -> Option<&Variant> {
@@ -316,7 +327,7 @@ impl Index {
             _ => None,
         };
         Some(Located {
-            name: Name::from(name),
+            name,
             record,
             variant,
         })
@@ -332,61 +343,20 @@ impl Index {
         Some((record.fingerprint, variant))
     }
 
+    /// The files that became holders of their IDs by [`Index::claim_recorded`], in the order of names. Files that changed
+    /// since are also in [`Index::take_dirty`].
+    pub(super) fn take_claimed(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.claimed)
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The IDs that were added, removed or changed since the last call.
-    pub(super) fn take_dirty(&mut self) -> Dirty {
-        Dirty(std::mem::take(&mut self.dirty))
+    /// The IDs that were added, removed or changed since the last call, in the order of their changes.
+    pub(super) fn take_dirty(&mut self) -> Vec<ImageId> {
+        std::mem::take(&mut self.dirty)
     }
-}
-
-/// Sorts files by listed name, then file name.
-fn sort_by_name(table: &Table, slots: &mut [Slot], naming: Naming) {
-    let bytes = |slot: Slot| table.name(slot).as_encoded_bytes();
-    // Names often share a prefix, and the 8 bytes behind it tell most of them apart without a full comparison.
-    let first = slots.first().map_or(&[][..], |slot| bytes(*slot));
-    let prefix = slots.iter().fold(first.len(), |prefix, slot| {
-        let pairs = first.iter().zip(bytes(*slot)).take(prefix);
-        pairs.take_while(|(left, right)| left == right).count()
-    });
-    let is_listed_as_is =
-        |bytes: &[u8]| bytes.is_ascii() && (naming == Naming::Flat || !bytes.contains(&b'/'));
-    let all_ascii = slots.iter().all(|slot| is_listed_as_is(bytes(*slot)));
-    let key = |slot: Slot| {
-        let mut key = [0; 8];
-        let rest = bytes(slot).get(prefix..).unwrap_or_default();
-        for (key, byte) in key.iter_mut().zip(rest) {
-            *key = *byte;
-        }
-        u64::from_be_bytes(key)
-    };
-    let mut keyed: Vec<(u64, Slot)> = slots.iter().map(|slot| (key(*slot), *slot)).collect();
-    if all_ascii {
-        // The listed name of an ASCII file name is the file name, unless it has folders.
-        keyed.sort_unstable_by(|(left, a), (right, b)| {
-            left.cmp(right).then_with(|| bytes(*a).cmp(bytes(*b)))
-        });
-    } else {
-        keyed.sort_by_cached_key(|(_, slot)| sort_key(table.name(*slot), naming));
-    }
-    for (slot, (_, sorted)) in slots.iter_mut().zip(keyed) {
-        *slot = sorted;
-    }
-}
-
-/// The order of names.
-fn sort_key(name: &OsStr, naming: Naming) -> (Box<str>, Name) {
-    let listed = naming.listed(name).unwrap_or_default();
-    (listed.into_boxed_str(), Name::from(name))
-}
-
-/// The order in which files with the same bytes are listed. // S4
-fn holder_key(name: &OsStr, naming: Naming) -> (bool, Box<str>, Name) {
-    let is_other = !has_certain_extension(&name.to_string_lossy());
-    let (listed, name) = sort_key(name, naming);
-    (is_other, listed, name)
 }
 
 #[cfg(feature = "zstd")]
@@ -483,24 +453,4 @@ impl Index {
 
 fn byte_len(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-/// IDs that were added, removed or changed.
-pub(super) struct Dirty(Vec<ImageId>);
-
-impl Dirty {
-    /// Each ID once, in the order of their first change.
-    pub(super) fn into_ids(self) -> Vec<ImageId> {
-        let dirty = self.0;
-        let mut order: Vec<u32> = (0..u32::try_from(dirty.len()).unwrap_or(u32::MAX)).collect();
-        let id_at = |at: u32| {
-            usize::try_from(at)
-                .ok()
-                .and_then(|at| dirty.get(at).copied())
-        };
-        order.sort_by_key(|at| id_at(*at));
-        order.dedup_by_key(|at| id_at(*at));
-        order.sort_unstable();
-        order.into_iter().filter_map(id_at).collect()
-    }
 }

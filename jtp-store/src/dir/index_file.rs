@@ -87,8 +87,13 @@ impl IndexFile {
         let name = name(&self.path)?;
         let mut options = OpenOptions::new();
         options.append(true);
+        #[cfg(windows)]
+        crate::lock::refuse_writers(&mut options);
         let file = match private::open_file(&dir, name, &mut options) {
             Ok(file) => file,
+            Err(e) if crate::lock::is_sharing_violation(&e) => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             Err(e) if hash::is_shortage(&e) => return Err(e),
             // Whatever has the name is replaced by a new file.
             Err(_) => return Err(io::ErrorKind::NotFound.into()),
@@ -114,7 +119,7 @@ impl IndexFile {
         let name = name(&self.path)?;
         let mut temporary = OsString::from(name);
         temporary.push(".part");
-        let file = private::open_or_replace(&dir, &temporary)?;
+        let file = open_alone(&dir, &temporary)?;
         lock(&file)?;
         if !is_at(&file, &dir, &temporary) {
             // Another process has just renamed it to the index file.
@@ -172,6 +177,23 @@ fn is_at(_: &File, _: &Dir, _: &OsStr) -> bool {
     true
 }
 
+#[cfg(not(windows))]
+fn open_alone(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    private::open_or_replace(dir, name)
+}
+
+/// Nobody else can write to the file while it is open.
+#[cfg(windows)]
+fn open_alone(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    let opened = private::open_or_replace_with(dir, name, |options| {
+        crate::lock::refuse_writers(options);
+    });
+    opened.map_err(|e| match crate::lock::is_sharing_violation(&e) {
+        true => io::ErrorKind::WouldBlock.into(),
+        false => e,
+    })
+}
+
 #[cfg(unix)]
 fn lock(file: &File) -> io::Result<()> {
     use rustix::fs::{FlockOperation, flock};
@@ -183,12 +205,13 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
+/// On Windows, whoever has opened the file has locked it.
 #[cfg(not(unix))]
 fn lock(_: &File) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, any(unix, windows)))]
 mod tests {
     use super::*;
     use crate::fingerprint::Fingerprint;
@@ -307,7 +330,7 @@ mod tests {
         let mut one = Run::new(&path);
         one.find(0..10).save();
         let mut other = Run::new(&path);
-        let locked = File::open(&path).unwrap();
+        let locked = File::options().append(true).open(&path).unwrap();
         lock(&locked).unwrap();
         one.find(10..20).save();
         assert_eq!(known(&path), 10);

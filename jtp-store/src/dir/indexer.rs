@@ -17,7 +17,7 @@ use jtp_core::ImageId;
 
 #[cfg(feature = "zstd")]
 use super::compressor::{Compressor, FollowUp};
-use super::emptied::Emptied;
+use super::earlier::EarlierImages;
 #[cfg(feature = "zstd")]
 use super::encode::Encoded;
 use super::folder::Folder;
@@ -148,7 +148,7 @@ impl Indexer {
             tracker: Tracker::new(
                 Arc::clone(index),
                 Arc::clone(left_out),
-                Emptied::new(Arc::clone(&known)),
+                EarlierImages::new(Arc::clone(&known)),
                 initial,
             ),
             links: Links::default(),
@@ -332,12 +332,12 @@ impl Indexer {
     }
 
     fn finish_initial(&mut self) {
-        self.publisher.publish_initial();
-        self.summarize_left_out();
         if self.index.read().len() > 0 {
             // The index has these contents now, or they are outdated.
             *self.known.write() = Retained::default();
         } // Else the folder may be the mount point of a disk that is not mounted yet.
+        self.publisher.publish_initial();
+        self.summarize_left_out();
         self.tracker.finish_initial();
         self.index_log.save();
     }

@@ -1,22 +1,23 @@
 //! The first scan of a folder. After a restart with an unchanged folder it is all that the store has to wait for.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, DirEntry};
+use cap_std::fs::Dir;
 use jtp_core::FileType;
 
 use super::left_out::LeftOut;
 use super::non_images::SharedLeftOut;
 use super::record::{FileRecord, Name};
-use super::scan::{BATCH, fingerprint_and_links, is_candidate};
-use super::select::Selection;
+use super::scan::{fingerprint_and_links, is_candidate};
+use super::select::{Naming, Selection};
 use super::shared::{SharedIndex, SharedKnown};
-use super::tree::Walk;
+use super::tree::{Batch, Entry, Walk};
+use crate::entries::Kind;
 use crate::file_system::FileSystem;
 use crate::fingerprint::Fingerprint;
 use crate::known::Contents;
@@ -31,6 +32,14 @@ pub(super) struct InitialScan<'a> {
     pub(super) known: &'a SharedKnown,
     pub(super) left_out: &'a SharedLeftOut,
     pub(super) stop: &'a AtomicBool,
+}
+
+/// What a thread of the scan uses again for each file.
+#[derive(Default)]
+struct Buffers {
+    path: OsString,
+    /// Where the known contents of the next file probably are.
+    near: usize,
 }
 
 struct Progress<'a> {
@@ -109,83 +118,101 @@ impl InitialScan<'_> {
 
     fn work(&self, progress: &Progress<'_>) {
         let naming = self.index.read().naming();
+        let mut buffers = Buffers::default();
         loop {
             let next = {
                 let walk = progress.walk.lock();
-                walk.unwrap_or_else(PoisonError::into_inner).next(BATCH)
+                walk.unwrap_or_else(PoisonError::into_inner).next()
             };
-            let batch = match next {
-                Ok(Some(batch)) if !self.stop.load(Ordering::Relaxed) => batch,
+            match next {
+                Ok(Some(batch)) if !self.stop.load(Ordering::Relaxed) => {
+                    self.take(&batch, progress, naming, &mut buffers);
+                }
                 Ok(_) => return,
                 Err(e) => {
                     let found = progress.found.lock();
                     found.unwrap_or_else(PoisonError::into_inner).result = Err(e);
                     return;
                 }
-            };
-            let (mut to_read, mut known) = (Vec::new(), Vec::new());
-            let (mut links, mut non_images) = (Vec::new(), Vec::new());
-            let mut left_out = LeftOut::default();
-            for entry in &batch.entries {
-                let name = batch.path(entry);
-                if !is_candidate(self.selection, entry, &name, &mut left_out) {
-                    continue;
-                }
-                let print = match progress.nothing_known {
-                    true => None,
-                    false => fingerprint_and_links(self.dir, self.file_system, entry, &name),
-                };
-                let (print, is_linked) = print.unzip();
-                let found = print.and_then(|print| {
-                    let contents = self.known_contents(&print, progress.now)?;
-                    Some((print, contents, shows_type(entry, &name, contents)?))
-                });
-                let is_link = is_linked == Some(true);
-                match found {
-                    Some((print, _, false)) => non_images.push((Name::from(name), print)),
-                    Some((print, contents, true)) if naming.listed(&name).is_some() => {
-                        links.extend(is_link.then(|| Name::from(&*name)));
-                        let length = u32::try_from(print.size).unwrap_or(u32::MAX);
-                        known.push((name, FileRecord::new(print, length, contents, true)));
-                    }
-                    _ => to_read.push(Name::from(name)),
-                }
             }
-            let mut index = self.index.write();
-            let mut recorded = 0;
-            for (name, record) in known {
-                if index.record(&name, &record) {
-                    self.index.log().listed(&name);
-                    recorded += 1;
-                } else {
-                    to_read.push(Name::from(name));
-                }
-            }
-            drop(index);
-            let mut found = progress
-                .found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            found.to_read.append(&mut to_read);
-            found.links.append(&mut links);
-            found.recorded += recorded + non_images.len();
-            found.left_out.merge(&left_out);
-            self.left_out.non_images().merge(&non_images);
         }
     }
 
-    fn known_contents(&self, print: &Fingerprint, now: SystemTime) -> Option<Contents> {
-        let contents = self.known.get(print).filter(|_| print.is_settled(now))?;
-        let is_listable = u32::try_from(print.size).is_ok() || contents == Contents::NOT_AN_IMAGE; // S14
-        is_listable.then_some(contents)
+    /// Records the files of a batch.
+    fn take(
+        &self,
+        batch: &Batch<'_>,
+        progress: &Progress<'_>,
+        naming: Naming,
+        buffers: &mut Buffers,
+    ) {
+        let (mut to_read, mut known) = (Vec::new(), Vec::new());
+        let (mut links, mut non_images) = (Vec::new(), Vec::new());
+        let mut left_out = LeftOut::default();
+        let earlier = self.known.read();
+        for entry in batch.entries() {
+            let path = entry.path(&mut buffers.path);
+            if !is_candidate(self.selection, entry, path, &mut left_out) {
+                continue;
+            }
+            let print = match progress.nothing_known {
+                true => None,
+                false => fingerprint_and_links(self.dir, self.file_system, entry, path),
+            };
+            let (print, is_linked) = print.unzip();
+            let found = print.and_then(|print| {
+                let contents = earlier.get_near(&print, &mut buffers.near)?;
+                is_usable(&print, contents, progress.now).then_some(())?;
+                Some((print, contents, shows_type(entry, contents)?))
+            });
+            match found {
+                Some((print, _, false)) => non_images.push((Name::from(path), print)),
+                Some((print, contents, true)) if naming.lists(path) => {
+                    links.extend((is_linked == Some(true)).then(|| Name::from(path)));
+                    let length = u32::try_from(print.size).unwrap_or(u32::MAX);
+                    known.push((entry, FileRecord::new(print, length, contents, true)));
+                }
+                _ => to_read.push(Name::from(path)),
+            }
+        }
+        drop(earlier);
+        let mut index = self.index.write();
+        let mut recorded = 0;
+        for (entry, record) in known {
+            let path = entry.path(&mut buffers.path);
+            if index.record(path, &record) {
+                self.index.log().listed(path);
+                recorded += 1;
+            } else {
+                to_read.push(Name::from(path));
+            }
+        }
+        drop(index);
+        let mut found = progress
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        found.to_read.append(&mut to_read);
+        found.links.append(&mut links);
+        found.recorded += recorded + non_images.len();
+        found.left_out.merge(&left_out);
+        if !non_images.is_empty() {
+            self.left_out.non_images().merge(&non_images);
+        }
     }
 }
 
-/// Whether a file of known contents is an image under this name; `None` if it has to be looked at.
-fn shows_type(entry: &DirEntry, name: &OsStr, contents: Contents) -> Option<bool> {
+/// Whether the contents of a fingerprint are certain to be those of the file, and can be listed.
+fn is_usable(print: &Fingerprint, contents: Contents, now: SystemTime) -> bool {
+    let is_listable = u32::try_from(print.size).is_ok() || contents == Contents::NOT_AN_IMAGE; // S14
+    is_listable && print.is_settled(now)
+}
+
+/// Whether a file of known contents is an image under its name; `None` if it has to be looked at.
+fn shows_type(entry: Entry<'_>, contents: Contents) -> Option<bool> {
     // The name of a link's target counts.
-    let is_link = entry.file_type().is_ok_and(|found| found.is_symlink());
-    let has_extension = has_certain_extension(&name.to_string_lossy());
+    let is_link = entry.kind() == Kind::Link;
+    let has_extension = has_certain_extension(&entry.name().to_string_lossy());
     match contents {
         Contents::NOT_AN_IMAGE => (!is_link && !has_extension).then_some(false),
         _ if has_extension && !is_link => Some(true),

@@ -13,12 +13,14 @@ mod builder;
 #[cfg(feature = "zstd")]
 mod compressor;
 mod counters;
+mod earlier;
 mod emptied;
 #[cfg(feature = "zstd")]
 mod encode;
 mod failure;
 mod file_log;
 mod folder;
+mod folders;
 mod index;
 mod index_file;
 mod index_log;
@@ -31,6 +33,7 @@ mod message;
 mod mounts;
 mod non_images;
 mod opener;
+mod order;
 mod packed;
 mod place;
 mod pool;
@@ -45,6 +48,7 @@ mod scope;
 mod select;
 mod settings;
 mod shared;
+mod slot_table;
 mod small;
 mod table;
 mod tracker;
@@ -86,12 +90,13 @@ use crate::variants::VariantCache;
 ///   fingerprint is unchanged, and takes some 65 bytes of memory. Without an image extension, a BMP must have the four
 ///   reserved bytes of its header, 0: other files begin with `BM`, too.
 /// - A bounded number of threads hashes each file in constant memory, and again when its inode, size, mtime or ctime
-///   changes. A file that a program has open for writing is not listed. Where the system does not say whether one has
+///   changes. A file that a program has open for writing is not read. Where the system does not say whether one has
 ///   (files of other users without `CAP_LEASE`, network file systems, systems other than Linux), the file must be
 ///   unchanged for 0.7 s (1.2 s at the start), or for 60 s if it was written to and no event said that it was closed.
-///   An empty file is listed once it has stayed empty for 5 s, but not if it was an image: that one is unlisted, and
-///   the file is left out until it has contents again, also after a restart if there is an index file. A file that appears, changes or is removed is reflected
-///   in the catalog within 2 s.
+///   An empty file is listed once it has stayed empty for 5 s, but not if it was an image, which an index file shows
+///   also after a restart. A file that appears, changes or is removed is reflected in the catalog within 2 s.
+/// - An image whose file is being changed, was emptied, or cannot be read stays listed until the file has other
+///   contents or is gone; it cannot be opened meanwhile. // R8 S13
 /// - A change of a linked file under another name (the target of a symbolic link, another hard link) is found by its
 ///   metadata, which is read every second, or less often if that takes more than a tenth of the time.
 /// - Files with the same bytes are one image under the first name that has an image extension, else under the first

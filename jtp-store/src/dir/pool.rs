@@ -22,6 +22,7 @@ use crate::fingerprint::{Fingerprint, SETTLE, Stat};
 use crate::hash::{self, Chunks, Links};
 use crate::known::Contents;
 use crate::lease::{WriterCheck, Writers};
+use crate::lock;
 use crate::name::has_certain_extension;
 
 /// The time until a file is tried again for which the system had no file descriptor or memory.
@@ -267,7 +268,14 @@ impl Worker {
         }
         let (is_link, file) = hash::open_link(&job.dir, &job.name);
         self.is_linked = is_link;
-        let file = file?;
+        let file = match file {
+            // A program writes to it and lets nobody read it meanwhile.
+            Err(e) if lock::is_sharing_violation(&e) => {
+                let fingerprint = job.fingerprint(&Stat::of_cap(&found));
+                return Ok(Outcome::OpenForWriting { fingerprint });
+            }
+            file => file?,
+        };
         let metadata = file.metadata()?;
         self.is_linked |= has_more_names(&metadata);
         let fingerprint = job.fingerprint(&Stat::of(&metadata));
@@ -306,7 +314,7 @@ impl Worker {
                 reason: "it is longer than 4,294,967,295 bytes, the limit of a packet".to_owned(), // S14
             });
         };
-        let writers = self.writers.look(&file);
+        let writers = self.writers.look(&file, (&job.dir, path.as_os_str()));
         if writers == Writers::Some {
             return Ok(Outcome::OpenForWriting { fingerprint });
         }

@@ -1,11 +1,13 @@
 //! Publishes the changes of the index as snapshots of the catalog.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jtp_core::CatalogWriter;
 
 use super::shared::SharedIndex;
+use super::table::Slot;
 use jtp_driver::store::LiveCatalog;
 
 /// The longest time that changes are collected before they are published.
@@ -42,33 +44,40 @@ impl Publisher {
         }
         let since = *self.unpublished_since.get_or_insert(now);
         if idle || now >= since + COLLECT {
-            self.publish();
+            self.publish(&[]);
         }
     }
 
     /// Publishes the initial index. Nobody can have watched before, so no history is kept of it.
     pub(super) fn publish_initial(&mut self) {
+        let claimed = self.index.write().take_claimed();
         self.live.edit(|writer| writer.set_history(0));
-        self.publish();
+        self.publish(&claimed);
         self.live
             .edit(|writer| writer.set_history(CatalogWriter::HISTORY));
     }
 
-    fn publish(&mut self) {
+    /// Publishes files that hold their IDs, in the order of names, and then what has changed.
+    fn publish(&mut self, claimed: &[Slot]) {
         self.unpublished_since = None;
         let dirty = self.index.write().take_dirty();
-        let dirty = dirty.into_ids(); // Sorts them, without the lock.
-        if dirty.is_empty() {
+        if dirty.is_empty() && claimed.is_empty() {
             return;
         }
         // The index has each image before a snapshot lists it, so that it can be opened.
         let index = self.index.read();
+        let refused = |listed: &str, error| self.index.log().not_published(listed, &error);
+        let mut path = OsString::new();
         self.live.edit(|writer| {
+            let images = claimed.iter();
+            let images = images.filter_map(|slot| index.listing_at(*slot, &mut path));
+            writer.fill(images, refused);
+            // An image that changed several times is the same each time.
             for id in &dirty {
-                match index.listing(*id) {
+                match index.listing(*id, &mut path) {
                     Some((listed, image)) => {
-                        if let Err(e) = writer.insert(&listed, image) {
-                            self.index.log().not_published(&listed, &e);
+                        if let Err(error) = writer.insert(&listed, image) {
+                            refused(&listed, error);
                         }
                     }
                     None => {
@@ -79,6 +88,7 @@ impl Publisher {
         });
         drop(index);
         let images = self.live.snapshot().len();
-        tracing::debug!(changes = dirty.len(), images, "published a catalog");
+        let changes = claimed.len() + dirty.len();
+        tracing::debug!(changes, images, "published a catalog");
     }
 }

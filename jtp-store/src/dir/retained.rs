@@ -55,6 +55,16 @@ impl Retained {
         newest_first.find_map(|generation| generation.contents.get(fingerprint))
     }
 
+    /// The same for files that come in about the order of the records; see [`KnownContents::get_near`].
+    pub(super) fn get_near(&self, fingerprint: &Fingerprint, near: &mut usize) -> Option<Contents> {
+        let (newest, older) = self.generations.split_last()?;
+        let found = newest.contents.get_near(fingerprint, near);
+        found.or_else(|| {
+            let mut newest_first = older.iter().rev();
+            newest_first.find_map(|generation| generation.contents.get(fingerprint))
+        })
+    }
+
     /// An upper bound of the number of files whose contents are known.
     pub(super) fn len(&self) -> usize {
         let lens = self.generations.iter().map(|g| g.contents.record_count());

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use cap_std::fs::{Dir, DirEntry};
+use cap_std::fs::Dir;
 
 use super::index::Index;
 use super::left_out::LeftOut;
@@ -14,14 +14,12 @@ use super::refusals::Refusals;
 use super::scope::{Folders, Scope};
 use super::select::{Naming, Selection};
 use super::table::Slot;
-use super::tree::{Rest, Walk};
+use super::tree::{Entry, Rest, Walk};
 use super::unreadable::Unreadable;
+use crate::entries::Kind;
 use crate::file_system::FileSystem;
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash;
-
-/// The number of files that a scan takes at once.
-pub(super) const BATCH: usize = 256;
 
 /// The differences between the folder and what is known of it.
 #[derive(Debug, Default)]
@@ -112,10 +110,11 @@ impl<'a> Comparison<'a> {
         let mut non_images = self.files.left_out.non_images();
         // A scan of the whole folder forgets the others that it does not find.
         let mut found_non_images = self.scope.is_whole().then(|| non_images.successor());
+        let mut path = OsString::new();
         for round in 0.. {
-            while let Some(batch) = walk.next(BATCH)? {
-                for entry in &batch.entries {
-                    let name = batch.path(entry);
+            while let Some(batch) = walk.next()? {
+                for entry in batch.entries() {
+                    let name = entry.path(&mut path);
                     let is_other = |name: &OsStr| match &mut found_non_images {
                         Some(found) => found.carry(&non_images, name),
                         None => non_images.fingerprint(name),
@@ -138,8 +137,8 @@ impl<'a> Comparison<'a> {
 
     fn compare(
         &mut self,
-        entry: &DirEntry,
-        name: OsString,
+        entry: Entry<'_>,
+        name: &OsStr,
         is_again: bool,
         other: impl FnOnce(&OsStr) -> Option<Fingerprint>,
     ) {
@@ -148,7 +147,7 @@ impl<'a> Comparison<'a> {
             true => &mut counted_before,
             false => &mut self.differences.left_out,
         };
-        if !is_candidate(self.selection, entry, &name, left_out) {
+        if !is_candidate(self.selection, entry, name, left_out) {
             return;
         }
         let Files {
@@ -157,47 +156,47 @@ impl<'a> Comparison<'a> {
             unreadable,
             ..
         } = self.files;
-        let fingerprint = fingerprint(self.dir, self.file_system, entry, &name);
-        let slot = index.slot(&name);
-        let known = match slot.and_then(|slot| index.at(slot)) {
-            Some((_, record)) => Some(record.fingerprint),
-            None => match refusals.get(&name) {
+        let fingerprint = fingerprint(self.dir, self.file_system, entry, name);
+        let slot = index.slot(name);
+        let known = match slot.and_then(|slot| index.record_at(slot)) {
+            Some(record) => Some(record.fingerprint),
+            None => match refusals.get(name) {
                 Some(refusal) => {
-                    self.found_refused.insert(Name::from(&*name));
+                    self.found_refused.insert(Name::from(name));
                     refusal.fingerprint
                 }
-                None => other(&name),
+                None => other(name),
             },
         };
         if let Some(found) = slot.and_then(|slot| self.found_slots.get_mut(to_index(slot))) {
             *found = true;
         }
         // A file that could not be read, and has not changed since.
-        if slot.is_some() && unreadable.get(&name) == Some(fingerprint) {
+        if slot.is_some() && unreadable.get(name) == Some(fingerprint) {
             return;
         }
-        let name = Name::from(name);
         match fingerprint {
             Some(found) if known.is_none() && index.naming() == Naming::Tree => {
+                let name = Name::from(name);
                 let names = self.new.entry(found).or_default();
                 if !names.contains(&name) {
                     names.push(name);
                 }
             }
             _ if known != fingerprint || fingerprint.is_none() => {
-                self.differences.changed.push(name);
+                self.differences.changed.push(Name::from(name));
             }
             _ => {}
         }
     }
 
     /// The indexed files that were not found.
-    fn missing(&self) -> impl Iterator<Item = (&'a OsStr, FileRecord)> + '_ {
+    fn missing(&self) -> impl Iterator<Item = (Name, FileRecord)> + '_ {
         let index = self.files.index;
         index.slots().filter_map(move |slot| {
             let is_found = *self.found_slots.get(to_index(slot))?;
-            let found = index.at(slot).filter(|_| !is_found);
-            found.filter(|(name, _)| self.scope.has_file(name))
+            let missing = (!is_found).then(|| index.at(slot)).flatten();
+            missing.filter(|(name, _)| self.scope.has_file(name))
         })
     }
 
@@ -205,11 +204,11 @@ impl<'a> Comparison<'a> {
         let unreadable = Folders::new(rest.unreadable.iter().map(|(path, _)| Name::clone(path)));
         let missing: Vec<_> = self.missing().collect();
         for (name, record) in missing {
-            if unreadable.contain(name) {
-                self.differences.unreachable.push(Name::from(name));
+            if unreadable.contain(&name) {
+                self.differences.unreachable.push(name);
                 continue;
             }
-            self.differences.missing.push(Name::from(name));
+            self.differences.missing.push(name);
             let moved = self.new.remove(&record.fingerprint);
             self.differences.moved.extend(moved.into_iter().flatten());
         }
@@ -228,14 +227,14 @@ impl<'a> Comparison<'a> {
 
 pub(super) fn is_candidate(
     selection: &Selection,
-    entry: &DirEntry,
-    name: &OsStr,
+    entry: Entry<'_>,
+    path: &OsStr,
     left_out: &mut LeftOut,
 ) -> bool {
-    let is_folder = || entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-    let reason = selection.reason_against(name, is_folder);
+    let is_folder = entry.kind() == Kind::Folder;
+    let reason = selection.reason_against(path, entry.name(), is_folder);
     if let Some(reason) = reason {
-        left_out.add(reason, name);
+        left_out.add(reason, path);
     }
     reason.is_none()
 }
@@ -247,32 +246,22 @@ fn to_index(slot: Slot) -> usize {
 fn fingerprint(
     dir: &Dir,
     file_system: FileSystem,
-    entry: &DirEntry,
-    name: &OsStr,
+    entry: Entry<'_>,
+    path: &OsStr,
 ) -> Option<Fingerprint> {
-    fingerprint_and_links(dir, file_system, entry, name).map(|(print, _)| print)
+    fingerprint_and_links(dir, file_system, entry, path).map(|(print, _)| print)
 }
 
 /// Also whether the file can change under another name.
 pub(super) fn fingerprint_and_links(
     dir: &Dir,
     file_system: FileSystem,
-    entry: &DirEntry,
-    name: &OsStr,
+    entry: Entry<'_>,
+    path: &OsStr,
 ) -> Option<(Fingerprint, bool)> {
-    let is_link = entry
-        .file_type()
-        .is_ok_and(|file_type| file_type.is_symlink());
-    let metadata = if is_link {
-        hash::metadata(dir, name)
-    } else {
-        entry.metadata()
+    let (stat, is_linked) = match entry.kind() {
+        Kind::Link => (Stat::of_cap(&hash::metadata(dir, path).ok()?), true),
+        _ => entry.stat_and_links()?,
     };
-    let metadata = metadata.ok()?;
-    #[cfg(unix)]
-    let is_linked = is_link || cap_std::fs::MetadataExt::nlink(&metadata) > 1;
-    #[cfg(not(unix))]
-    let is_linked = is_link;
-    let print = file_system.fingerprint(&Stat::of_cap(&metadata), name);
-    Some((print, is_linked))
+    Some((file_system.fingerprint(&stat, path), is_linked))
 }

@@ -24,12 +24,15 @@ const RECHECK: Duration = Duration::from_millis(500);
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+// Each system makes some of them.
+#[allow(dead_code)]
 pub(super) enum FileEvent {
     /// It was closed after writing, or renamed to this name: it is complete.
     Completed,
     /// It was written to and is not closed yet.
     Written,
+    /// It was written to, on a system that does not say when it is closed.
+    Changed,
     /// The name appeared: a link, or a file that is about to be written.
     Created,
     /// Its metadata changed.
@@ -107,6 +110,12 @@ impl Check {
                 self.force = true;
                 self.open = true;
                 self.quiet = Quiet::OPEN;
+            }
+            FileEvent::Changed => {
+                self.force = true;
+                if !self.open {
+                    self.quiet = Quiet::FOUND;
+                }
             }
             // The file system may have hidden a change.
             FileEvent::Suspected => self.force = true,

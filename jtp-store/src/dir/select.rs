@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use jtp_core::wire::entry::MAX_NAME_LEN;
-use jtp_core::{FileType, join_folders, nfc};
+use jtp_core::{FileType, MAX_PATH_COMPONENTS, join_folders, nfc};
 
 use super::left_out::LeftOutReason;
 use crate::name::{is_hidden, is_temporary};
@@ -29,25 +29,26 @@ impl Selection {
         self.patterns = patterns;
     }
 
-    /// Whether a file of that name is selected.
-    pub(super) fn takes(&self, name: &OsStr) -> bool {
-        self.reason_against(name, || false).is_none()
+    /// Whether a file of that path is selected.
+    pub(super) fn takes(&self, path: &OsStr) -> bool {
+        let name = Path::new(path).file_name().unwrap_or(path);
+        self.reason_against(path, name, false).is_none()
     }
 
-    /// Why an entry of the folder is left out, as far as its name and type say.
+    /// Why an entry of a folder is left out, as far as its path, which ends with its name, and its type say.
     pub(super) fn reason_against(
         &self,
+        path: &OsStr,
         name: &OsStr,
-        is_folder: impl FnOnce() -> bool,
+        is_folder: bool,
     ) -> Option<LeftOutReason> {
-        let last = Path::new(name).file_name().unwrap_or(name);
-        if is_hidden(last) {
+        if is_hidden(name) {
             Some(LeftOutReason::Hidden)
-        } else if is_folder() {
+        } else if is_folder {
             Some(LeftOutReason::Folder)
-        } else if is_temporary(&last.to_string_lossy()) {
+        } else if is_temporary(&name.to_string_lossy()) {
             Some(LeftOutReason::Temporary)
-        } else if self.excludes(name) {
+        } else if self.excludes(path) {
             Some(LeftOutReason::Excluded)
         } else {
             None
@@ -90,6 +91,20 @@ pub(super) enum Naming {
 }
 
 impl Naming {
+    /// Whether a path has a name in the catalog.
+    pub(super) fn lists(self, path: &OsStr) -> bool {
+        // NFC makes a character at most three times as long, and so do U+FFFD and the separator.
+        let is_short = path.len() <= MAX_NAME_LEN / 9;
+        let components = || path.as_encoded_bytes().split(|byte| *byte == b'/');
+        let is_certain = match self {
+            Naming::Flat => true,
+            Naming::Tree => {
+                components().count() <= MAX_PATH_COMPONENTS && components().all(|c| !c.is_empty())
+            }
+        };
+        (is_short && is_certain) || self.listed(path).is_some()
+    }
+
     /// The name in the catalog: NFC, with U+FFFD in place of invalid UTF-8. `None` if it is too long for an
     /// entry. // W6 W9 S14
     pub(super) fn listed(self, name: &OsStr) -> Option<String> {
@@ -137,10 +152,11 @@ mod tests {
             ("a.png.part", LeftOutReason::Temporary),
             ("~$a.png", LeftOutReason::Temporary),
         ] {
-            let found = all.reason_against(OsStr::new(name), || false);
-            assert_eq!(found, Some(reason), "{name}");
+            let name = OsStr::new(name);
+            let found = all.reason_against(name, name, false);
+            assert_eq!(found, Some(reason), "{name:?}");
         }
-        let folder = |name| all.reason_against(OsStr::new(name), || true);
+        let folder = |name| all.reason_against(OsStr::new(name), OsStr::new(name), true);
         assert_eq!(folder("2026.png"), Some(LeftOutReason::Folder));
         assert_eq!(folder(".git"), Some(LeftOutReason::Hidden));
     }
@@ -160,7 +176,7 @@ mod tests {
         ] {
             assert_eq!(both.takes(OsStr::new(name)), is_taken, "{name:?}");
         }
-        let excluded = both.reason_against(OsStr::new("beach.png"), || false);
+        let excluded = both.reason_against(OsStr::new("beach.png"), OsStr::new("beach.png"), false);
         assert_eq!(excluded, Some(LeftOutReason::Excluded));
     }
 

@@ -15,9 +15,9 @@ use crate::variants::VariantCache;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Follow {
-    /// By file system events (inotify), and by a scan of names and times every minute in case an event was
-    /// missed. Where events are incomplete or unavailable (network file systems, systems other than Linux, the
-    /// inotify limit is reached): by a scan every second, or less often if a scan takes long.
+    /// By file system events (of Linux, Windows or macOS), and by a scan of names and times every minute in case an event
+    /// was missed. Where events are incomplete or unavailable (network file systems, other systems, the inotify limit is
+    /// reached): by a scan every second, or less often if a scan takes long.
     #[default]
     Events,
     /// By a scan of names and times at this interval alone, at least 10 ms.

@@ -1,25 +1,28 @@
-//! Finds files by name and by ID. Beside the packed records it takes some 12 to 23 bytes for each file.
+//! Finds files by path and by ID. Beside the packed records it takes some 12 bytes for each file, and the paths of folders.
 
-use std::collections::hash_map::RandomState;
-use std::ffi::OsStr;
-use std::hash::BuildHasher;
+use std::ffi::{OsStr, OsString};
+use std::hash::Hasher;
 
-use hashbrown::HashTable;
 use jtp_core::ImageId;
 
+use super::folders::{FolderPaths, split};
 pub(super) use super::packed::Slot;
-use super::packed::{PackedFiles, to_bytes};
-use super::record::FileRecord;
+use super::packed::{PackedFiles, from_bytes, to_bytes};
+use super::record::{FileRecord, Name};
+use super::slot_table::SlotTable;
+use super::tree::join_to;
+use crate::secret_hash::SecretHash;
 
 /// The files of a folder. Names are chosen by those who fill the folder and IDs by file contents, so both hashes have
-/// a random seed.
+/// random keys.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     files: PackedFiles,
-    by_name: HashTable<Slot>,
+    folders: FolderPaths,
+    by_name: SlotTable,
     /// The first holder of each ID.
-    by_id: HashTable<Slot>,
-    seed: RandomState,
+    by_id: SlotTable,
+    hash: SecretHash,
 }
 
 impl Table {
@@ -29,23 +32,59 @@ impl Table {
 
     /// Reserves memory for more files, each with its own ID.
     pub(super) fn reserve(&mut self, files: usize) {
-        let (records, seed) = (&self.files, &self.seed);
+        let (records, hash) = (&self.files, &self.hash);
         self.by_name
-            .reserve(files, |slot| name_hash(records, seed, *slot));
+            .reserve(files, |slot| name_hash(hash, records.name(*slot)));
         self.by_id
-            .reserve(files, |slot| id_hash(records, seed, *slot));
+            .reserve(files, |slot| id_hash(records, hash, *slot));
+        self.files.reserve(files);
     }
 
+    /// Returns memory that is reserved and not used.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.files.shrink_to_fit();
+    }
+
+    /// The path below the images folder.
+    pub(super) fn path(&self, slot: Slot) -> Name {
+        let mut path = OsString::new();
+        Name::from(self.path_in(slot, &mut path))
+    }
+
+    /// The path below the images folder, in a buffer whose memory is used again.
+    pub(super) fn path_in<'a>(&self, slot: Slot, buffer: &'a mut OsString) -> &'a OsStr {
+        let (folder, name) = self.files.name(slot);
+        buffer.clear();
+        join_to(
+            buffer,
+            from_bytes(self.folders.path(folder)),
+            from_bytes(name),
+        );
+        buffer
+    }
+
+    /// The name in its folder.
     pub(super) fn name(&self, slot: Slot) -> &OsStr {
+        from_bytes(self.files.name(slot).1)
+    }
+
+    /// The number of the file's folder, and the name in it.
+    pub(super) fn parts(&self, slot: Slot) -> (u32, &[u8]) {
         self.files.name(slot)
     }
 
-    pub(super) fn slot(&self, name: &OsStr) -> Option<Slot> {
-        let name = to_bytes(name);
-        let is_match = |slot: &Slot| self.files.name_bytes(*slot) == name;
-        self.by_name
-            .find(self.seed.hash_one(name), is_match)
-            .copied()
+    pub(super) fn folders(&self) -> &FolderPaths {
+        &self.folders
+    }
+
+    pub(super) fn slot(&self, path: &OsStr) -> Option<Slot> {
+        let (folder, name) = split(to_bytes(path));
+        self.find((self.folders.number(folder)?, name))
+    }
+
+    fn find(&self, key: (u32, &[u8])) -> Option<Slot> {
+        let is_match = |slot: &Slot| self.files.name(*slot) == key;
+        self.by_name.find(name_hash(&self.hash, key), is_match)
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
@@ -71,36 +110,60 @@ impl Table {
     }
 
     /// Adds a file or replaces its record; the ID of a holder must not change. `None` if the table is full.
-    pub(super) fn put(&mut self, name: &OsStr, record: &FileRecord) -> Option<Slot> {
-        if let Some(slot) = self.slot(name) {
+    pub(super) fn put(&mut self, path: &OsStr, record: &FileRecord) -> Option<Slot> {
+        let (folder, name) = split(to_bytes(path));
+        let number = self.folders.number(folder);
+        if let Some(slot) = number.and_then(|number| self.find((number, name))) {
             self.files.update(slot, record)?;
             return Some(slot);
         }
-        let slot = self.files.add(name, record)?;
-        let (records, seed) = (&self.files, &self.seed);
-        let hash = seed.hash_one(to_bytes(name));
+        let folder = self.folders.enter(folder, number)?;
+        let Some(slot) = self.files.add(folder, name, record) else {
+            self.folders.leave(folder);
+            return None;
+        };
+        let (records, hash) = (&self.files, &self.hash);
         self.by_name
-            .insert_unique(hash, slot, |slot| name_hash(records, seed, *slot));
+            .insert(name_hash(hash, (folder, name)), slot, |slot| {
+                name_hash(hash, records.name(*slot))
+            });
         Some(slot)
     }
 
     /// Removes a file that is not the first holder of an ID any more.
     pub(super) fn remove(&mut self, slot: Slot) {
-        let hash = name_hash(&self.files, &self.seed, slot);
-        if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == slot) {
-            entry.remove();
-        }
+        let (folder, name) = self.files.name(slot);
+        let hash = name_hash(&self.hash, (folder, name));
+        self.by_name.remove(hash, |other| *other == slot);
         self.files.remove(slot);
+        self.folders.leave(folder);
         if self.len() == 0 {
             // Returns the memory of a folder that was emptied.
-            (self.files, self.by_name, self.by_id) = Default::default();
+            *self = Table::default();
         }
     }
 
     /// The first holder of an ID.
     pub(super) fn first(&self, id: ImageId) -> Option<Slot> {
         let is_match = |slot: &Slot| self.files.id(*slot) == Some(id);
-        self.by_id.find(self.seed.hash_one(id), is_match).copied()
+        self.by_id.find(self.hash.of_number(id.0), is_match)
+    }
+
+    /// Makes a file the first holder of its ID, unless another file is one; `true` if it is one now.
+    pub(super) fn hold_unless_held(&mut self, slot: Slot) -> bool {
+        let Some(id) = self.files.id(slot) else {
+            return false;
+        };
+        let (records, hash) = (&self.files, &self.hash);
+        let of_id = hash.of_number(id.0);
+        let is_match = |slot: &Slot| records.id(*slot) == Some(id);
+        if self.by_id.find(of_id, is_match).is_some() {
+            return false;
+        }
+        self.by_id
+            .insert(of_id, slot, |slot| id_hash(records, hash, *slot));
+        self.files.set_holder(slot);
+        true
     }
 
     /// Makes a file a holder of its ID, and the first one if `first` is set.
@@ -109,33 +172,34 @@ impl Table {
         let Some(id) = self.files.id(slot).filter(|_| first) else {
             return;
         };
-        let (records, seed) = (&self.files, &self.seed);
-        let hash = seed.hash_one(id);
+        let (records, hash) = (&self.files, &self.hash);
+        let of_id = hash.of_number(id.0);
         let is_match = |slot: &Slot| records.id(*slot) == Some(id);
-        if let Some(before) = self.by_id.find_mut(hash, is_match) {
+        if let Some(before) = self.by_id.find_mut(of_id, is_match) {
             *before = slot;
             return;
         }
         self.by_id
-            .insert_unique(hash, slot, |slot| id_hash(records, seed, *slot));
+            .insert(of_id, slot, |slot| id_hash(records, hash, *slot));
     }
 
     /// Removes an ID that no file holds any more. Its first holder must not be removed before.
     pub(super) fn remove_id(&mut self, id: ImageId) {
         let files = &self.files;
         let is_match = |slot: &Slot| files.id(*slot) == Some(id);
-        if let Ok(entry) = self.by_id.find_entry(self.seed.hash_one(id), is_match) {
-            entry.remove();
-        }
+        self.by_id.remove(self.hash.of_number(id.0), is_match);
     }
 }
 
-fn name_hash(files: &PackedFiles, seed: &RandomState, slot: Slot) -> u64 {
-    seed.hash_one(files.name_bytes(slot))
+fn name_hash(hash: &SecretHash, (folder, name): (u32, &[u8])) -> u64 {
+    hash.of(|hasher| {
+        hasher.write_u32(folder);
+        hasher.write(name);
+    })
 }
 
-fn id_hash(files: &PackedFiles, seed: &RandomState, slot: Slot) -> u64 {
-    files.id(slot).map_or(0, |id| seed.hash_one(id))
+fn id_hash(files: &PackedFiles, hash: &SecretHash, slot: Slot) -> u64 {
+    files.id(slot).map_or(0, |id| hash.of_number(id.0))
 }
 
 #[cfg(test)]
@@ -172,7 +236,11 @@ mod tests {
             let mut table = Table::default();
             let mut model = BTreeMap::new();
             for (n, add, id) in steps {
-                let name = format!("{}{n}.png", "long".repeat(usize::try_from(n).unwrap() * 40));
+                let long = "long".repeat(usize::try_from(n).unwrap() * 40);
+                let name = match n % 3 {
+                    0 => format!("{long}{n}.png"),
+                    folder => format!("{folder}/{long}/{n}.png"),
+                };
                 if add {
                     // The ID of a holder stays.
                     let id = model.get(&name).copied().unwrap_or(id * 64 + n);
@@ -188,7 +256,7 @@ mod tests {
                 prop_assert_eq!(table.slots().count(), model.len());
                 for (name, id) in &model {
                     let slot = table.slot(OsStr::new(name)).unwrap();
-                    prop_assert_eq!(table.name(slot), OsStr::new(name));
+                    prop_assert_eq!(&*table.path(slot), OsStr::new(name));
                     prop_assert_eq!(table.record(slot).unwrap(), record(*id));
                     prop_assert_eq!(table.first(ImageId(*id)), Some(slot));
                 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
 
+use super::earlier::EarlierImages;
 use super::emptied::Emptied;
 use super::initial::InitialIndex;
 use super::left_out::LeftOutReason;
@@ -19,15 +20,11 @@ use super::schedule::{Check, FileEvent, Schedule};
 use super::scope::Scope;
 use super::shared::SharedIndex;
 use super::unreadable::Unreadable;
-use crate::fingerprint::Fingerprint;
 use crate::known::Record;
 
 /// How long a removed file stays listed while other files are checked: it may have been renamed, and a rename is
 /// no event for clients (N1).
 const REMOVAL_DELAY: Duration = Duration::from_secs(1);
-
-/// How long an image stays listed whose file is being changed and cannot be read yet.
-const MAX_STALE: Duration = Duration::from_secs(1);
 
 /// How long the initial index waits for a file that is being changed.
 const MAX_INITIAL: Duration = Duration::from_secs(2);
@@ -68,6 +65,7 @@ pub(super) struct Tracker {
     left_out: Arc<SharedLeftOut>,
     unreadable: Unreadable,
     emptied: Emptied,
+    earlier: EarlierImages,
     /// Removed files that are still listed, and until when.
     removed: HashMap<Name, Instant>,
     /// `None` once the initial index is complete.
@@ -80,7 +78,7 @@ impl Tracker {
     pub(super) fn new(
         index: Arc<SharedIndex>,
         left_out: Arc<SharedLeftOut>,
-        emptied: Emptied,
+        earlier: EarlierImages,
         initial: InitialIndex,
     ) -> Tracker {
         Tracker {
@@ -91,7 +89,8 @@ impl Tracker {
             refusals: Refusals::default(),
             left_out,
             unreadable: Unreadable::default(),
-            emptied,
+            emptied: Emptied::default(),
+            earlier,
             removed: HashMap::new(),
             initial: Some(initial),
             learned: Vec::new(),
@@ -109,8 +108,9 @@ impl Tracker {
 
     /// Takes the folders that a scan could not read.
     pub(super) fn set_unreadable(&mut self, scope: &Scope, folders: &[(Name, io::Error)]) {
+        let is_initial = self.is_initial();
         self.unreadable
-            .set_folders(scope, folders, self.index.log());
+            .set_folders(scope, folders, is_initial, self.index.log());
     }
 
     /// Whether the initial index is not complete yet.
@@ -142,11 +142,7 @@ impl Tracker {
         if initial.finish_reading() {
             let contended = self.index.write().claim_recorded();
             for slot in contended {
-                let index = self.index.read();
-                let found = index
-                    .at(slot)
-                    .map(|(name, record)| (Name::from(name), record));
-                drop(index);
+                let found = self.index.read().at(slot);
                 if let Some((name, record)) = found {
                     let check = Check::new(FileEvent::Initial, now);
                     self.claim(&name, record, check, now);
@@ -158,7 +154,7 @@ impl Tracker {
 
     /// The initial index is complete and published.
     pub(super) fn finish_initial(&mut self) {
-        self.emptied.forget_earlier();
+        self.earlier.forget();
         if let Some(initial) = self.initial.take() {
             initial.notify_ready();
         }
@@ -215,7 +211,7 @@ impl Tracker {
         self.refusals.clear();
         self.unreadable.clear();
         self.left_out.non_images().forget_unsettled();
-        let names: Vec<Name> = self.index.read().names().map(Name::from).collect();
+        let names: Vec<Name> = self.index.read().names().collect();
         for name in names {
             self.detach(&name, now);
         }
@@ -278,20 +274,6 @@ impl Tracker {
         due.into_iter()
             .chain(removal.filter(|_| !self.is_initial()))
             .min()
-    }
-
-    /// Unlists an image whose file is being changed: at once if that is certain, else after a while.
-    fn unlist_changed(&mut self, name: &Name, found: &Fingerprint, check: &Check, now: Instant) {
-        self.left_out.non_images().remove(name);
-        let expired = now.duration_since(check.since) > MAX_STALE;
-        let is_stale = |record: &FileRecord| record.fingerprint.size != found.size || expired;
-        let listed = self.index.read().file(name);
-        if found.size == 0 && self.was_image(name, found) {
-            self.emptied.add(name, found);
-        }
-        if listed.as_ref().is_some_and(is_stale) {
-            self.detach(name, now);
-        }
     }
 
     fn file_read(&mut self, name: &Name, record: FileRecord, check: Check, now: Instant) {

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, DirEntry, ReadDir};
+use cap_std::fs::Dir;
 use jtp_core::MAX_PATH_COMPONENTS;
 
 use super::file_log::FileLog;
@@ -16,6 +17,8 @@ use super::scope::Scope;
 use super::select::Naming;
 use super::visit::Visit;
 use super::watcher::Watcher;
+use crate::entries::{End, Entries, Kind, Listed, Part};
+use crate::fingerprint::Stat;
 use crate::name::is_hidden;
 use crate::{below, hash};
 
@@ -45,28 +48,69 @@ pub(super) struct Walk<'a> {
 
 /// A folder that is being read.
 struct Current {
-    /// Empty for the root.
-    path: Name,
-    entries: ReadDir,
+    folder: Arc<OpenFolder>,
+    entries: Entries,
     /// Whether it was a mount point and is none now, and no entry was found yet.
     is_unmounted: bool,
 }
 
-/// Entries of one folder.
-pub(super) struct Batch {
-    folder: Name,
-    pub(super) entries: Vec<DirEntry>,
+struct OpenFolder {
+    /// Empty for the root.
+    path: Name,
+    /// `None` for the root.
+    dir: Option<Dir>,
 }
 
-impl Batch {
-    /// The path of an entry below the root.
-    pub(super) fn path(&self, entry: &DirEntry) -> OsString {
-        let name = entry.file_name();
-        match self.folder.is_empty() {
-            true => name,
-            false => join(&self.folder, &name),
-        }
+/// Entries of one folder.
+pub(super) struct Batch<'a> {
+    root: &'a Dir,
+    naming: Naming,
+    folder: Arc<OpenFolder>,
+    part: Part,
+}
+
+impl Batch<'_> {
+    /// The entries, without the folders that are walked themselves.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let entries = (0..self.part.len()).map(|at| Entry { batch: self, at });
+        entries.filter(|entry| !is_walked(self.naming, entry.kind(), entry.name()))
     }
+}
+
+/// An entry of a folder.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    batch: &'a Batch<'a>,
+    at: usize,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn name(self) -> &'a OsStr {
+        self.batch.part.name(self.at)
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        self.batch.part.kind(self.at)
+    }
+
+    /// The path below the root, in a buffer whose memory is used again.
+    pub(super) fn path(self, buffer: &mut OsString) -> &OsStr {
+        buffer.clear();
+        join_to(buffer, &self.batch.folder.path, self.name());
+        buffer
+    }
+
+    /// The metadata of the entry itself, if it is a link, and whether the file has other names.
+    pub(super) fn stat_and_links(self) -> Option<(Stat, bool)> {
+        let folder = &*self.batch.folder;
+        let dir = folder.dir.as_ref().unwrap_or(self.batch.root);
+        self.batch.part.stat_and_links(dir, self.at)
+    }
+}
+
+/// Whether an entry is a folder whose entries are walked, too.
+fn is_walked(naming: Naming, kind: Kind, name: &OsStr) -> bool {
+    naming == Naming::Tree && kind == Kind::Folder && !is_hidden(name)
 }
 
 /// What a walk leaves out.
@@ -130,14 +174,14 @@ impl<'a> Walk<'a> {
         !self.pending.is_empty()
     }
 
-    /// The next entries, at most `most`, without the folders that are walked themselves. `None` at the end.
+    /// The next entries, without the folders that are walked themselves. `None` at the end.
     ///
     /// # Errors
     ///
     /// The folder itself cannot be read, or the process has no file descriptor or memory for a sub-folder. Then the walk
     /// is at its end.
-    pub(super) fn next(&mut self, most: usize) -> io::Result<Option<Batch>> {
-        let next = self.find_next(most);
+    pub(super) fn next(&mut self) -> io::Result<Option<Batch<'a>>> {
+        let next = self.find_next();
         if next.is_err() {
             self.current = None;
             self.pending = Vec::new();
@@ -145,7 +189,7 @@ impl<'a> Walk<'a> {
         next
     }
 
-    fn find_next(&mut self, most: usize) -> io::Result<Option<Batch>> {
+    fn find_next(&mut self) -> io::Result<Option<Batch<'a>>> {
         loop {
             let Some(mut current) = self.current.take() else {
                 match self.pending.pop() {
@@ -154,56 +198,40 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             };
-            let mut found = Vec::new();
-            let mut is_end = false;
-            while found.len() < most {
-                match current.entries.next() {
-                    Some(Ok(entry)) => {
-                        current.is_unmounted &= is_hidden(&entry.file_name());
-                        found.extend(self.keep(&current.path, entry));
-                    }
-                    Some(Err(error)) => {
-                        self.fail(&current.path, error)?;
-                        is_end = true;
-                        break;
-                    }
-                    None => {
-                        is_end = true;
-                        break;
+            let Listed { part, end } = current.entries.next();
+            let folder = Arc::clone(&current.folder);
+            for at in 0..part.len() {
+                current.is_unmounted &= is_hidden(part.name(at));
+                if is_walked(self.naming, part.kind(at), part.name(at)) {
+                    let path = Name::from(join(&folder.path, part.name(at)));
+                    if !self.visited.contains_key(&path) {
+                        self.add_folder(path);
                     }
                 }
             }
-            let folder = Name::clone(&current.path);
-            if !is_end {
-                self.current = Some(current);
-            } else if current.is_unmounted {
-                self.found_mounts.push(current.path);
-                self.unreadable.push((Name::clone(&folder), not_mounted()));
+            match end {
+                None => self.current = Some(current),
+                Some(end) => {
+                    if let End::Failed(error) = end {
+                        self.fail(&folder.path, error)?;
+                    }
+                    if current.is_unmounted {
+                        let path = &folder.path;
+                        self.found_mounts.push(Name::clone(path));
+                        self.unreadable.push((Name::clone(path), not_mounted()));
+                    }
+                }
             }
-            if !found.is_empty() {
-                return Ok(Some(Batch {
-                    folder,
-                    entries: found,
-                }));
+            let batch = Batch {
+                root: self.root,
+                naming: self.naming,
+                folder,
+                part,
+            };
+            if batch.entries().next().is_some() {
+                return Ok(Some(batch));
             }
         }
-    }
-
-    /// Returns an entry that is no folder to be walked.
-    fn keep(&mut self, folder: &OsStr, entry: DirEntry) -> Option<DirEntry> {
-        if self.naming == Naming::Flat {
-            return Some(entry);
-        }
-        let name = entry.file_name();
-        let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
-        if !is_folder || is_hidden(&name) {
-            return Some(entry);
-        }
-        let path = Name::from(join(folder, &name));
-        if !self.visited.contains_key(&path) {
-            self.add_folder(path);
-        }
-        None
     }
 
     /// Plans that a sub-folder is read.
@@ -219,10 +247,10 @@ impl<'a> Walk<'a> {
 
     fn open(&mut self, path: &Name) -> io::Result<()> {
         let opened = match path.is_empty() {
-            true => self.begin(self.root, path),
+            true => self.begin(None, path),
             false => below::folder(self.root, path).and_then(|dir| {
                 self.watcher.watch(&dir, path);
-                self.begin(&dir, path)
+                self.begin(Some(dir), path)
             }),
         };
         match opened {
@@ -232,7 +260,9 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn begin(&mut self, dir: &Dir, path: &Name) -> io::Result<Current> {
+    /// `opened`: a sub-folder; `None` for the root.
+    fn begin(&mut self, opened: Option<Dir>, path: &Name) -> io::Result<Current> {
+        let dir = opened.as_ref().unwrap_or(self.root);
         let mut is_unmounted = false;
         if self.naming == Naming::Tree {
             self.visited.insert(Name::clone(path), Visit::of(dir));
@@ -243,8 +273,11 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(Current {
-            path: Name::clone(path),
-            entries: dir.entries()?,
+            entries: Entries::of(dir)?,
+            folder: Arc::new(OpenFolder {
+                path: Name::clone(path),
+                dir: opened,
+            }),
             is_unmounted,
         })
     }
@@ -279,14 +312,18 @@ impl<'a> Walk<'a> {
 
 /// The path of an entry of a folder. That of the root is empty.
 pub(super) fn join(folder: &OsStr, name: &OsStr) -> OsString {
-    if folder.is_empty() {
-        return name.to_owned();
-    }
     let mut path = OsString::with_capacity(folder.len() + 1 + name.len());
-    path.push(folder);
-    path.push("/");
-    path.push(name);
+    join_to(&mut path, folder, name);
     path
+}
+
+/// Appends the path of an entry of a folder.
+pub(super) fn join_to(path: &mut OsString, folder: &OsStr, name: &OsStr) {
+    if !folder.is_empty() {
+        path.push(folder);
+        path.push("/");
+    }
+    path.push(name);
 }
 
 fn components(path: &OsStr) -> usize {
@@ -326,9 +363,12 @@ mod tests {
 
     /// The paths of the next files.
     fn next(walk: &mut Walk<'_>) -> Option<Vec<String>> {
-        let batch = walk.next(100).unwrap()?;
-        let paths = batch.entries.iter().map(|entry| batch.path(entry));
-        let mut paths: Vec<_> = paths.map(|path| path.into_string().unwrap()).collect();
+        let batch = walk.next().unwrap()?;
+        let mut buffer = OsString::new();
+        let paths = batch
+            .entries()
+            .map(|entry| entry.path(&mut buffer).to_str().unwrap().to_owned());
+        let mut paths: Vec<String> = paths.collect();
         paths.sort_unstable();
         Some(paths)
     }

@@ -25,6 +25,7 @@ impl Unreadable {
         &mut self,
         scope: &Scope,
         found: &[(Name, io::Error)],
+        is_initial: bool,
         log: &FileLog,
     ) {
         let unreadable = Folders::new(found.iter().map(|(path, _)| Name::clone(path)));
@@ -32,7 +33,7 @@ impl Unreadable {
         for (path, error) in found {
             // A folder that changed during the scan was read twice.
             if now.insert(Name::clone(path)) && !self.folders.contains(path) {
-                log.folder_unreadable(path, error);
+                log.folder_unreadable(path, error, is_initial);
             }
         }
         self.folders.retain(|path| {

@@ -6,7 +6,6 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cap_std::fs::Dir;
 use jtp_core::{ImageHasher, ImageId};
 
@@ -105,7 +104,7 @@ impl CachedImage {
     /// Reads exactly `length` bytes from `offset` on. `None` if they are damaged: then the image is removed from the cache.
     /// The range has to be within the image.
     #[must_use]
-    pub fn read(&self, offset: u64, length: usize) -> Option<Bytes> {
+    pub fn read(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
         match self.try_read(offset, length) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -115,7 +114,7 @@ impl CachedImage {
         }
     }
 
-    fn try_read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+    fn try_read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let block = u64::from(BLOCK);
         let end = u64::try_from(length)
             .ok()
@@ -141,7 +140,10 @@ impl CachedImage {
             }
         }
         let skip = usize::try_from(offset - begin).map_err(|_| damaged())?;
-        Ok(Bytes::from(bytes).slice(skip..skip + length))
+        bytes.truncate(skip + length);
+        // Servers read from the beginning of a block on.
+        bytes.drain(..skip);
+        Ok(bytes)
     }
 }
 

@@ -182,6 +182,7 @@ impl ImageCache {
 
     /// Writes an image that is in memory. `false` if it was not written: it is larger than the cache, another thread writes
     /// it, an error was met within the last minute, or the bytes are not those of the image.
+    #[must_use]
     pub fn insert(&self, id: ImageId, image: &[u8]) -> bool {
         let length = u32::try_from(image.len()).ok();
         let new = length.and_then(|length| self.begin(id, length));
@@ -284,7 +285,8 @@ impl ImageCache {
                 continue;
             }
             // Another program may just have removed it.
-            let Some(metadata) = entry.metadata().ok().filter(|found| found.is_file()) else {
+            let Some(metadata) = entry.metadata().ok().filter(cap_std::fs::Metadata::is_file)
+            else {
                 continue;
             };
             let used = metadata.modified().map(cap_std::time::SystemTime::into_std);

@@ -24,7 +24,7 @@ fn path(cache: &ImageCache, id: ImageId) -> PathBuf {
 /// All bytes of an image, if the cache has it.
 fn read(cache: &ImageCache, id: ImageId, length: usize) -> Option<Vec<u8>> {
     let cached = cache.get(id, u32::try_from(length).unwrap())?;
-    cached.read(0, length).map(|bytes| bytes.to_vec())
+    cached.read(0, length)
 }
 
 /// The bytes that all files take, the temporary ones too.
@@ -116,7 +116,8 @@ fn s13_a_damaged_image_is_not_returned_and_is_removed() {
         file_len - 1,
     ];
     let flips = at.map(|at| move |file: &mut Vec<u8>| file[at] ^= 1);
-    let mut damages: Vec<Box<dyn Fn(&mut Vec<u8>)>> = Vec::new();
+    type Damage = Box<dyn Fn(&mut Vec<u8>)>;
+    let mut damages: Vec<Damage> = Vec::new();
     damages.extend(flips.into_iter().map(|flip| Box::new(flip) as Box<_>));
     damages.push(Box::new(|file| file.truncate(file.len() - 1)));
     damages.push(Box::new(|file| file.truncate(0)));
@@ -234,7 +235,7 @@ fn caches_of_one_folder_keep_within_the_size_and_return_no_other_bytes() {
                     let (id, bytes) = image((step * (7 + number)) % 40, 20_000);
                     match read(cache, id, bytes.len()) {
                         Some(found) => assert_eq!(found, bytes),
-                        None => _ = cache.insert(id, &bytes),
+                        None => drop(cache.insert(id, &bytes)),
                     }
                     // A sixteenth for the other one, and its image under way.
                     assert!(on_disk_now(cache) <= size + size / 16 + 24 * 1024);

@@ -12,8 +12,8 @@ use cap_std::fs::Dir;
 use jtp_core::MAX_PATH_COMPONENTS;
 
 use super::Inner;
-use super::entries::{End, Entries, Kind, Listed, Part};
 use super::tree::is_absent;
+use crate::entries::{End, Entries, Kind, Listed, Part};
 use crate::hash::is_shortage;
 use crate::name::is_hidden;
 

@@ -1,7 +1,6 @@
 //! The folder in which a client stores images.
 
 mod case;
-mod entries;
 mod error;
 mod exclusive;
 mod id_table;

@@ -12,10 +12,10 @@ use jtp_core::{FileType, ImageId};
 
 use super::Inner;
 use super::case::CaseProbe;
-use super::entries::{Kind, Part};
 use super::id_table::IdTable;
 use super::listing::{ListedFolder, Listing, Unlisted};
 use super::run::{Stray, is_temporary};
+use crate::entries::{Kind, Part};
 use crate::fingerprint::{Fingerprint, Stat};
 use crate::hash::{self, Links};
 use crate::known::Contents;
@@ -293,7 +293,7 @@ impl Scanner<'_> {
         match part.kind(at) {
             Kind::File => {}
             Kind::Folder => return Ok(Look::Folder),
-            Kind::Other => return Ok(Look::NotAFile),
+            Kind::Link | Kind::Other => return Ok(Look::NotAFile),
         }
         // The tree may be a home directory. Files that a client puts into sub-folders have these extensions.
         let is_skipped = || !folder.is_root() && !has_image_extension(&name.to_string_lossy());

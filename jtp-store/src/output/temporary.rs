@@ -98,7 +98,8 @@ impl Temporary {
     /// Prepares for a new name: the file is open then if it is to be entered in the index, and closed if not.
     fn prepare(&mut self) {
         // Not every system renames an open file.
-        let Some(seal) = self.seal.as_ref().filter(|_| cfg!(unix)) else {
+        let seal = self.seal.as_ref().filter(|_| cfg!(any(unix, windows)));
+        let Some(seal) = seal else {
             self.file = None;
             return;
         };

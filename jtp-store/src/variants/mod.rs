@@ -6,6 +6,7 @@
 //! variants is in a separate file, which is locked for each change. The mtime of a variant is the time of its last
 //! use.
 
+mod lock;
 mod variant;
 
 use std::collections::hash_map::RandomState;
@@ -16,8 +17,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-#[cfg(unix)]
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::fs::{Dir, OpenOptions};
@@ -41,12 +40,6 @@ const STAMP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A temporary file that is older than this was left by a crash.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How often, and at which interval, a lock is tried that another program holds: for 1 s.
-#[cfg(unix)]
-const LOCK_ATTEMPTS: u32 = 200;
-#[cfg(unix)]
-const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long no variants are made after the cache was found to be full of variants in use.
 const FULL_FOR: Duration = Duration::from_secs(60);
@@ -335,7 +328,7 @@ impl VariantCache {
     ) -> io::Result<T> {
         let file = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file: &File = &file;
-        let _lock = Lock::take(file, &self.0.is_lock_held)?;
+        let _lock = lock::take(&self.0.dir, file, &self.0.is_lock_held)?;
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0))?;
         file.take(17).read_to_end(&mut bytes)?;
@@ -369,52 +362,6 @@ fn stamp(file: &File) {
     if old {
         // If this fails, the variant is evicted earlier than it should be.
         let _ = file.set_modified(SystemTime::now());
-    }
-}
-
-/// A lock that all programs respect, held until it is dropped. Our programs hold it for a moment only. If another one
-/// holds it for longer, the work goes on without: the total may then be wrong until the folder is listed again.
-struct Lock<'a>(&'a File);
-
-impl<'a> Lock<'a> {
-    #[cfg(unix)]
-    fn take(file: &'a File, is_held: &AtomicBool) -> io::Result<Lock<'a>> {
-        use rustix::fs::{FlockOperation, flock};
-        use rustix::io::Errno;
-        // A lock that was not free the last time is not waited for again.
-        let attempts = match is_held.load(Ordering::Relaxed) {
-            true => 1,
-            false => LOCK_ATTEMPTS,
-        };
-        for attempt in 1..=attempts {
-            match flock(file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) if attempt < attempts => thread::sleep(LOCK_INTERVAL),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => break,
-                // Also a file system without locks.
-                Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
-                    is_held.store(false, Ordering::Relaxed);
-                    return Ok(Lock(file));
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-        is_held.store(true, Ordering::Relaxed);
-        Ok(Lock(file))
-    }
-
-    #[cfg(not(unix))]
-    fn take(file: &'a File, _: &AtomicBool) -> io::Result<Lock<'a>> {
-        Ok(Lock(file))
-    }
-}
-
-impl Drop for Lock<'_> {
-    fn drop(&mut self) {
-        #[cfg(unix)]
-        let _ = rustix::fs::flock(self.0, rustix::fs::FlockOperation::Unlock);
-        #[cfg(not(unix))]
-        let _ = self.0;
     }
 }
 

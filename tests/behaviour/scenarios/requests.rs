@@ -1,6 +1,13 @@
 //! Every request type, one after another, over one connection.
 
-use crate::suite::script::{ClientAction, Script, compressed, png, small_images, trigger};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use jtp_core::wire::request::RequestKind;
+
+use crate::suite::reference;
+use crate::suite::script::{
+    ClientAction, Script, WatchAction, compressed, png, small_images, trigger,
+};
 
 crate::suite::each_pair! {
     every_request, an_empty_catalog, more_ids_than_a_request_holds, pipelined_requests,
@@ -79,4 +86,26 @@ fn a_name_that_is_not_nfc() -> Script {
         .list()
         .get(["cafe\u{301}.png"])
         .expect_log("caf\u{e9}.png flags 00 size 4")
+}
+
+/// The script language has steps for all kinds of requests, and so have the clients that carry them out.
+#[test]
+fn s10_each_kind_of_request_has_a_step() {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let script = every_request().watch([WatchAction::Cancel]).setup(|setup| {
+        setup.refuse = |head| {
+            SEEN.fetch_or(1 << head.kind.code(), Relaxed);
+            None
+        }
+    });
+    reference::run(&script, reference::Mode::Stream);
+    // The handler does not see CANCEL.
+    for kind in RequestKind::ALL {
+        let seen = SEEN.load(Relaxed) >> kind.code() & 1 == 1;
+        let name = kind.name();
+        assert!(
+            seen || kind == RequestKind::Cancel,
+            "`every_request` has no step for {name}"
+        );
+    }
 }

@@ -1,13 +1,14 @@
 //! Exchanges with the client state machine, with the input split in several ways.
 
 use jtp_core::client::{
-    ClientConfig, ClientConnection, ClientError, Event, HaveSet, PeerError, Request, ResponseKind,
+    ClientConfig, ClientConnection, ClientError, Event, PeerError, Request, ResponseKind,
 };
 use jtp_core::wire::WireError;
+use jtp_core::wire::request::RequestKind;
 use jtp_core::{ImageFault, ImageId, Time};
 use serde_json::{Value, json};
 
-use crate::read::{Vector, bytes, vectors};
+use crate::read::{Vector, bytes, kind_named, vectors};
 
 const NOW: Time = Time::ZERO;
 
@@ -91,14 +92,8 @@ impl Exchange {
                 let ids = with.get("ids").and_then(Value::as_array);
                 let ids = ids.into_iter().flatten().map(|id| id.as_str().unwrap());
                 let ids: Vec<ImageId> = ids.map(|id| id.parse().unwrap()).collect();
-                let request = match with["request"].as_str().unwrap() {
-                    "LIST" => Request::List,
-                    "GET_BY_ID" => Request::GetById(ids),
-                    "BATCH" => Request::Batch(HaveSet::try_from(ids).unwrap()),
-                    "LIST_AND_GET" => Request::ListAndGet,
-                    "WATCH" => Request::Watch,
-                    other => panic!("{label}: {other}"),
-                };
+                let kind = kind_named(with["request"].as_str().unwrap());
+                let request = Request::of(kind, ids).unwrap();
                 let keep_alive = with["keep_alive"].as_bool().unwrap();
                 self.connection.request(request, keep_alive, NOW).unwrap();
             }
@@ -147,14 +142,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn name(kind: ResponseKind) -> &'static str {
-    match kind {
-        ResponseKind::GetById => "GET_BY_ID",
-        ResponseKind::List => "LIST",
-        ResponseKind::Batch => "BATCH",
-        ResponseKind::ListAndGet => "LIST_AND_GET",
-        ResponseKind::Watch => "WATCH",
-        other => panic!("{other:?}"),
-    }
+    let answered_by = |request: &RequestKind| {
+        Request::of(*request, Vec::new()).is_some_and(|request| request.kind() == kind)
+    };
+    let request = RequestKind::ALL.into_iter().find(answered_by);
+    request.expect("a response answers a request").name()
 }
 
 fn encode_event(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {

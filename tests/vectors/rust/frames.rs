@@ -1,12 +1,15 @@
 //! Frames: each is decoded complete and truncated at any byte, and encoded again.
 
+use std::collections::BTreeSet;
+
+use jtp_core::wire::request::RequestKind;
 use jtp_core::wire::response::{self, ErrorCode, ErrorFrame, Header};
 use jtp_core::wire::{DecodeResult, Decoded, WireError};
 use jtp_core::wire::{entry, packet, request, varint};
 use jtp_core::{FileType, Flags, Image, ImageId, nfc};
 use serde_json::{Value, json};
 
-use crate::read::{Vector, vectors};
+use crate::read::{Vector, kind_named, vectors};
 
 /// Frames up to this many bytes are truncated at every byte.
 const SHORT: usize = 4096;
@@ -135,19 +138,8 @@ fn w7_s10_requests() {
             Ok(Decoded::Complete { value, used })
         };
         check(&vector, read, |value| {
-            let kind = match value["request"].as_str().unwrap() {
-                "GET_BY_ID" => RequestKind::GetById {
-                    count: u8_of(&value["count"]),
-                },
-                "LIST" => RequestKind::List,
-                "BATCH" => RequestKind::Batch {
-                    have: u32_of(&value["count"]),
-                },
-                "CANCEL" => RequestKind::Cancel,
-                "WATCH" => RequestKind::Watch,
-                "LIST_AND_GET" => RequestKind::ListAndGet,
-                other => panic!("{other}"),
-            };
+            let kind = kind_named(value["request"].as_str().unwrap());
+            let kind = kind.with_ids(value.get("count").map_or(0, u32_of));
             let keep_alive = value["keep_alive"].as_bool().unwrap();
             let mut out = Vec::new();
             RequestHead::new(kind, keep_alive).encode(&mut out);
@@ -189,7 +181,7 @@ fn r1_headers_and_counts() {
             match Header::decode(bytes) {
                 Ok(Decoded::Complete { value: header, .. }) => match header {
                     Header::Data => response::encode_data_head(u8_of(&value["count"]), &mut out),
-                    Header::List | Header::Batch | Header::ListAndGet => {
+                    header if header.has_varint() => {
                         response::encode_head(header, u32_of(&value["count"]), &mut out);
                     }
                     _ => out.extend_from_slice(&header.bytes()),
@@ -292,5 +284,52 @@ fn r1_error_frames() {
             ErrorFrame::new(code, message).encode(&mut out);
             out
         });
+    }
+}
+
+/// A new type is complete when this passes: it names what lacks it.
+#[test]
+fn s10_r1_all_types_of_requests_and_all_headers_are_in_the_vectors_and_in_rfc_md() {
+    let text = super::rfc::rfc();
+    let of = |files: [&str; 2], field: &str, about: fn(&Value) -> Option<String>| {
+        let all = files.into_iter().flat_map(vectors);
+        let found = all.flat_map(|vector| match vector.get(field) {
+            Some(Value::Array(steps)) => steps.iter().filter_map(about).collect(),
+            Some(value) => about(value).into_iter().collect::<Vec<_>>(),
+            None => Vec::new(),
+        });
+        found.collect::<BTreeSet<String>>()
+    };
+    let frames = of(["request", "request"], "value", |value| {
+        Some(value["request"].as_str()?.to_owned())
+    });
+    let asked = of(["client", "client_states"], "steps", |step| {
+        match step.get("cancel") {
+            Some(_) => Some("CANCEL".to_owned()),
+            None => Some(step["ask"]["request"].as_str()?.to_owned()),
+        }
+    });
+    let received = of(["server", "server_states"], "steps", |step| {
+        Some(step["client"].as_str()?.get(..2)?.to_owned())
+    });
+    for kind in RequestKind::ALL {
+        let (code, name) = (kind.code(), kind.name());
+        assert!(frames.contains(name), "request.json has no {name}");
+        assert!(asked.contains(name), "client.json asks for no {name}");
+        let code_is_sent = received.contains(&format!("{code:02X}"));
+        assert!(code_is_sent, "server.json receives no {name}");
+        let row = format!("\n| {code} | {name} |");
+        assert!(text.contains(&row), "RFC.md has no row {row}");
+    }
+    let unassigned = format!("a type of {} or more", RequestKind::ALL.len());
+    assert!(text.contains(&unassigned), "RFC.md, S10: {unassigned}");
+    let heads = of(["head", "head"], "value", |value| {
+        Some(value["header"].as_str()?.to_owned())
+    });
+    for header in Header::ALL {
+        let name = String::from_utf8(header.bytes().to_vec()).unwrap();
+        let known = heads.contains(&name) || header == Header::Error;
+        assert!(known, "head.json has no {name}");
+        assert!(text.contains(&format!("\n| `{name}` | ")), "RFC.md: {name}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use jtp_core::wire::request::RequestKind;
 use serde_json::Value;
 
 /// One vector.
@@ -58,6 +59,14 @@ pub(crate) fn vectors(kind: &str) -> Vec<Vector> {
             Vector { label, fields }
         })
         .collect()
+}
+
+/// The kind of request with this name.
+pub(crate) fn kind_named(name: &str) -> RequestKind {
+    let kind = RequestKind::ALL
+        .into_iter()
+        .find(|kind| kind.name() == name);
+    kind.unwrap_or_else(|| panic!("no request is named {name}"))
 }
 
 /// Decodes groups of hex digits, separated by spaces; `*N` behind a group repeats it.

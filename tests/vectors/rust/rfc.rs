@@ -18,7 +18,7 @@ fn all() -> BTreeMap<String, Vector> {
     all.map(|vector| (vector.label.clone(), vector)).collect()
 }
 
-fn rfc() -> String {
+pub(crate) fn rfc() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../RFC.md");
     fs::read_to_string(path).unwrap()
 }

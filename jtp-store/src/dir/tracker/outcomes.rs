@@ -26,7 +26,7 @@ impl Tracker {
         match (outcome, claim) {
             (Outcome::Stopped, _) => return,
             (Outcome::Unsettled { fingerprint, wait }, _) => {
-                self.unlist_changed(name, &fingerprint, &check, now);
+                self.file_changing(name, &fingerprint, now);
                 if (now + wait).duration_since(check.since) > MAX_INITIAL {
                     self.initial_done(name, None);
                 }
@@ -36,7 +36,7 @@ impl Tracker {
             (Outcome::OpenForWriting { fingerprint }, _) => {
                 // The initial index does not wait for it.
                 self.initial_done(name, None);
-                self.unlist_changed(name, &fingerprint, &check, now);
+                self.file_changing(name, &fingerprint, now);
                 self.schedule
                     .insert(name, check.awaiting_close(name, now, self.index.log()));
             }
@@ -98,7 +98,7 @@ impl Tracker {
                 },
                 _,
             ) if self.was_image(name, &fingerprint) => {
-                self.refuse_emptied(name, fingerprint, now);
+                self.image_emptied(name, fingerprint, now);
             }
             (
                 Outcome::Read {

@@ -34,26 +34,6 @@ impl Tracker {
         self.refuse(name, refusal, now);
     }
 
-    /// Whether an empty file was an image.
-    pub(super) fn was_image(&mut self, name: &Name, found: &Fingerprint) -> bool {
-        let listed = self.index.read().file(name);
-        listed.is_some_and(|record| record.length > 0) || self.emptied.contains(name, found)
-    }
-
-    /// A file was an image and has stayed empty for a while. It is not listed as an empty image: clients would take that
-    /// in place of the good one.
-    pub(super) fn refuse_emptied(&mut self, name: &Name, found: Fingerprint, now: Instant) {
-        self.emptied.add(name, &found);
-        let refusal = Refusal {
-            fingerprint: Some(found),
-            kind: LeftOutReason::Emptied,
-            reason: "it was an image and is empty now; it is listed once it has contents again"
-                .to_owned(),
-            collides_with: None,
-        };
-        self.refuse(name, refusal, now);
-    }
-
     /// The name has no image extension, and the first bytes are not those of an image.
     pub(super) fn not_an_image(
         &mut self,

@@ -24,7 +24,7 @@ impl Harness {
         let mut tracker = Tracker::new(
             Arc::clone(&index),
             Arc::default(),
-            Emptied::default(),
+            EarlierImages::default(),
             InitialIndex::new(None, ready),
         );
         let now = Instant::now();
@@ -61,7 +61,7 @@ impl Harness {
     }
 
     fn listed(&self) -> Vec<Name> {
-        self.index.read().names().map(Name::from).collect()
+        self.index.read().names().collect()
     }
 }
 
@@ -105,8 +105,12 @@ fn read_empty(inode: u64) -> Outcome {
     outcome
 }
 
+fn listed_id(harness: &Harness, file: &Name) -> Option<u64> {
+    harness.index.read().file(file).map(|record| record.id.0)
+}
+
 #[test]
-fn an_image_that_becomes_empty_is_unlisted_and_is_not_listed_as_an_empty_one() {
+fn r8_an_image_that_becomes_empty_stays_listed_and_is_not_listed_as_an_empty_one() {
     let mut harness = Harness::new();
     let (file, moved, other) = (name("a.png"), name("moved.png"), name("other.png"));
     let Outcome::Read { fingerprint, .. } = read_empty(7) else {
@@ -118,13 +122,14 @@ fn an_image_that_becomes_empty_is_unlisted_and_is_not_listed_as_an_empty_one() {
         if is_noticed_early {
             let wait = Duration::from_millis(100);
             harness.examined(&file, Outcome::Unsettled { fingerprint, wait });
-            assert!(harness.listed().is_empty());
+            assert_eq!(listed_id(&harness, &file), Some(7));
             harness.task(&file);
         }
         harness.examined(&file, read_empty(7));
-        assert!(harness.listed().is_empty());
-        let refusal = harness.tracker.refusals().get(&file).unwrap();
-        assert_eq!(refusal.kind, LeftOutReason::Emptied);
+        assert_eq!(listed_id(&harness, &file), Some(7));
+        // A scan does not look at it again.
+        let unreadable = harness.tracker.unreadable().get(&file);
+        assert_eq!(unreadable, Some(Some(fingerprint)));
         assert!(
             harness
                 .tracker
@@ -134,19 +139,63 @@ fn an_image_that_becomes_empty_is_unlisted_and_is_not_listed_as_an_empty_one() {
             "the next run would list it"
         );
     }
-    // It is moved; another file was always empty.
+    // It is moved: the image is no longer listed under its name. Another file was always empty.
     harness.task_after(&file, FileEvent::Removed);
     harness.examined(&file, Outcome::Missing);
+    assert_eq!(harness.tracker.unreadable().get(&file), None);
     harness.task_after(&moved, FileEvent::Completed);
     harness.examined(&moved, read_empty(7));
-    assert!(harness.tracker.refusals().get(&moved).is_some());
+    let refusal = harness.tracker.refusals().get(&moved).unwrap();
+    assert_eq!(refusal.kind, LeftOutReason::Emptied);
     harness.task_after(&other, FileEvent::Created);
     harness.examined(&other, read_empty(8));
+    let now = harness.now;
+    harness.tracker.expire_removed(now, None);
     assert_eq!(harness.listed(), [Arc::clone(&other)]);
     // It has contents again.
     harness.list(&moved, 7);
     assert_eq!(harness.listed().len(), 2);
     assert!(harness.tracker.refusals().get(&moved).is_none());
+}
+
+#[test]
+fn r8_an_image_that_is_being_changed_stays_listed_until_its_new_contents_are_known() {
+    for is_open in [true, false] {
+        let mut harness = Harness::new();
+        let (file, copy) = (name("a.png"), name("copy.png"));
+        harness.list(&file, 7);
+        harness.task_after(&file, FileEvent::Removed);
+        harness.examined(&file, Outcome::Missing);
+        // Another file has its name, and is being written.
+        harness.task_after(&file, FileEvent::Created);
+        let fingerprint = found(3);
+        for _ in 0..20 {
+            harness.examined(
+                &file,
+                match is_open {
+                    true => Outcome::OpenForWriting { fingerprint },
+                    false => Outcome::Unsettled {
+                        fingerprint,
+                        wait: Duration::from_millis(100),
+                    },
+                },
+            );
+            let now = harness.now;
+            harness.tracker.expire_removed(now, None);
+            assert_eq!(listed_id(&harness, &file), Some(7));
+            harness.now += Duration::from_millis(500);
+            harness.task(&file);
+        }
+        harness.examined(&file, read(8));
+        assert_eq!(listed_id(&harness, &file), Some(8));
+        // Another file with the same bytes is listed in its place.
+        harness.list(&copy, 8);
+        harness.task(&copy);
+        harness.examined(&copy, Outcome::Equal);
+        harness.task_after(&file, FileEvent::Written);
+        harness.examined(&file, Outcome::OpenForWriting { fingerprint });
+        assert_eq!(harness.listed(), [copy]);
+    }
 }
 
 #[test]
@@ -267,10 +316,8 @@ fn a_file_open_for_writing_is_checked_again_until_it_is_closed() {
     harness.list(&file, 7);
     let task = harness.task_after(&file, FileEvent::Written);
     assert_eq!(quiet(&task), Quiet::OPEN);
-    // Another length: the listed image is certainly gone.
     let fingerprint = found(6);
     harness.examined(&file, Outcome::OpenForWriting { fingerprint });
-    assert!(harness.listed().is_empty());
     for _ in 0..1000 {
         let due = harness.tracker.next_due(None).unwrap();
         assert!(due - harness.now <= Duration::from_millis(500));
@@ -281,8 +328,8 @@ fn a_file_open_for_writing_is_checked_again_until_it_is_closed() {
     }
     let task = harness.task_after(&file, FileEvent::Completed);
     assert_eq!(quiet(&task), Quiet::CLOSED);
-    harness.examined(&file, read(7));
-    assert_eq!(harness.listed(), [file]);
+    harness.examined(&file, read(8));
+    assert_eq!(listed_id(&harness, &file), Some(8));
 }
 
 #[test]

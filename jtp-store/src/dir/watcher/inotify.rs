@@ -25,6 +25,7 @@ use crate::dir::schedule::FileEvent;
 use crate::dir::scope::Scope;
 use crate::dir::select::Naming;
 use crate::dir::tree::join;
+use crate::lease;
 
 /// A thread that forwards the events of a folder until it is dropped.
 pub(super) struct Inotify {
@@ -36,6 +37,13 @@ pub(super) struct Inotify {
 }
 
 impl Inotify {
+    pub(super) const IS_SUPPORTED: bool = true;
+
+    /// Whether the open folder can change without events.
+    pub(super) fn is_remote(dir: &Dir, _: &Path) -> bool {
+        lease::is_remote(rustix::fs::fstatfs(dir))
+    }
+
     /// Watches the open folder. `path` leads there, too.
     pub(super) fn start(
         dir: &Dir,
@@ -65,14 +73,23 @@ impl Inotify {
     }
 
     /// Watches a sub-folder. `root` leads to the folder.
-    pub(super) fn watch(&self, dir: &Dir, root: &Path, path: &Name) -> Result<(), Errno> {
+    pub(super) fn watch(&self, dir: &Dir, root: &Path, path: &Name) -> io::Result<()> {
         let Some(tree) = &self.tree else {
             return Ok(());
         };
+        let place = root.join(Path::new(&**path));
+        if Inotify::is_remote(dir, &place) {
+            return Err(io::Error::other("its file system has no complete events"));
+        }
         // Until the path is known, the thread waits with an event of this folder.
         let mut watches = lock(tree);
-        let place = root.join(Path::new(&**path));
-        let watch = add_watch(&self.queue, dir, &place, WatchFlags::DONT_FOLLOW)?;
+        let watch = add_watch(&self.queue, dir, &place, WatchFlags::DONT_FOLLOW);
+        let watch = watch.map_err(|errno| match errno {
+            Errno::NOSPC => {
+                io::Error::other("the limit fs.inotify.max_user_watches is reached; raise it")
+            }
+            errno => errno.into(),
+        })?;
         watches.put(watch, Name::clone(path));
         Ok(())
     }

@@ -1,0 +1,67 @@
+//! The first images of a catalog, many at once and in catalog order.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Contents;
+use super::chunk::Chunk;
+use crate::wire::entry::Entry;
+
+/// Contents that are being made from entries in catalog order.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    contents: Contents,
+    /// The full chunks.
+    chunks: Vec<Chunk>,
+    last: Chunk,
+}
+
+impl Bulk {
+    /// `expected`: the number of entries, for which memory is reserved.
+    pub(super) fn new(expected: usize) -> Bulk {
+        let mut contents = Contents::new();
+        contents.index.reserve(expected);
+        Bulk {
+            contents,
+            chunks: Vec::new(),
+            last: Chunk::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.contents.index.appended()
+    }
+
+    /// Appends an entry. `false` if it does not follow the last one, or there is no room.
+    pub(super) fn push(&mut self, entry: &Entry<'_>) -> bool {
+        let is_next = self.last.len() == 0 || self.last.is_before(entry.name, entry.id);
+        if !is_next || u32::try_from(self.len() + 1).is_err() {
+            return false;
+        }
+        if !self.last.has_room_for(entry) {
+            // A copy has no unused capacity, and leaves no gap between it and the next one in the heap.
+            self.chunks.push(self.last.clone());
+            self.last.restart(self.chunks.len());
+        }
+        let is_pushed = self.last.push(entry).is_ok();
+        if is_pushed {
+            self.contents.index.append(entry.id, self.last.slot);
+        }
+        is_pushed
+    }
+
+    /// The contents. If an ID is there twice: the chunks alone.
+    pub(super) fn finish(self) -> Result<Contents, Vec<Chunk>> {
+        let mut chunks = self.chunks;
+        if self.last.len() > 0 {
+            chunks.push(self.last.clone());
+        }
+        let mut contents = self.contents;
+        if !contents.index.sort_appended() {
+            return Err(chunks);
+        }
+        contents.slots = (0..chunks.len()).collect();
+        contents.spine = chunks.into_iter().map(Arc::new).collect();
+        Ok(contents)
+    }
+}
