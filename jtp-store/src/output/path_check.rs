@@ -7,7 +7,7 @@ impl OutputFolder {
     /// disk is in its place. This handle still leads to the folder that was opened, so a program that goes on with it writes
     /// where nobody looks. Blocking; two system calls. // R8
     ///
-    /// Where inodes prove nothing, folders on one file system are told apart on Linux only, by the path that the kernel
+    /// Where inodes prove nothing, folders on one file system are distinguished on Linux only, by the path that the kernel
     /// gives for the handle. On systems other than Unix, an open folder cannot be moved, and nothing is checked.
     ///
     /// # Errors
