@@ -75,6 +75,12 @@ struct State {
     /// Files that a mirror has deleted.
     deleted: u64,
     has_reported_watch: bool,
+    /// A line has said that the connection was lost.
+    has_reported_loss: bool,
+    /// A line has said that nothing was deleted because the disk is full.
+    has_reported_undeleted: bool,
+    /// A file cannot be moved to the backup folder.
+    has_no_backup: bool,
     lines: Lines,
     misnamed: Misnamed,
     /// What the last retry was about.
@@ -202,7 +208,8 @@ impl Reporter {
                 reason,
                 blocker,
                 cause,
-            } => self.refused(*id, *name, (*reason, *blocker), *cause),
+                stored_as,
+            } => self.refused(*id, (*name, *stored_as), (*reason, *blocker), *cause),
             SyncEvent::NotListed { id } => self.not_listed(*id),
             SyncEvent::Deleted { name, .. } => self.deleted(name),
             SyncEvent::DeleteFailed { name, cause } => self.delete_failed(name, cause),
@@ -218,11 +225,14 @@ impl Reporter {
             }
             SyncEvent::Watching => {
                 let first = !std::mem::replace(&mut self.state().has_reported_watch, true);
+                let was_lost = std::mem::take(&mut self.state().has_reported_loss);
                 if first {
                     self.note(format_args!(
                         "watching {} for new images; press Ctrl-C to stop",
                         self.server()
                     ));
+                } else if was_lost {
+                    self.note(format_args!("connected to {} again", self.server()));
                 }
             }
             _ => {}
@@ -242,6 +252,7 @@ impl Reporter {
         if let Some(unprinted) = due {
             print_more(kind, unprinted);
             stderr_line(line);
+            self.state().has_reported_loss |= kind == LineKind::Retry;
         }
     }
 
@@ -309,7 +320,7 @@ impl Reporter {
     pub fn exit(&self) -> Exit {
         let state = self.state();
         let (failed, undeleted) = (&state.counts.failed, state.counts.undeleted);
-        if failed.contains_key(&FailureKind::LocalDisk) {
+        if failed.contains_key(&FailureKind::LocalDisk) || state.has_no_backup {
             Exit::Disk
         } else if failed.is_empty() && undeleted == 0 {
             Exit::Success
@@ -375,6 +386,9 @@ impl State {
             renames: 0,
             deleted: 0,
             has_reported_watch: false,
+            has_reported_loss: false,
+            has_reported_undeleted: false,
+            has_no_backup: false,
             lines: Lines::new(style == Style::Watch),
             misnamed: Misnamed::default(),
             retried: String::new(),

@@ -152,6 +152,9 @@ pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
 fn output_failure(error: &OutputError) -> Failure {
     let hint = match error {
         OutputError::DiskFull { .. } => "; free some space, or choose another folder with --out",
+        OutputError::Replaced { .. } => {
+            "; start the client again to use the folder that is there now"
+        }
         _ => "; choose another folder with --out",
     };
     Failure::new(Exit::Disk, format!("{}{hint}", error_chain(error)))

@@ -94,6 +94,7 @@ pub use dir::{
 pub use image_cache::{CachedImage, ImageCache, NewCachedImage};
 pub use name::{
     FileName, MAX_FILE_NAME_LEN, MAX_PATH_LEN, NameArena, NamePlan, fold_case, has_image_extension,
+    is_temporary_name,
 };
 pub use output::{
     FileContent, FileState, FolderLock, MoveError, OutputError, OutputFolder, PendingFile,

@@ -100,6 +100,12 @@ pub enum NotDeleted {
     /// Another server took over during the run: it may lag behind.
     #[error("another server took over")]
     ServerChanged,
+    /// The disk is full, so the run ended before. They take this space.
+    #[error("the disk is full")]
+    DiskFull {
+        /// The lengths of the files in bytes.
+        bytes: u64,
+    },
     /// There are more to delete than [`MaxDelete`] permits.
     #[error("more than the limit of {limit} of {present} images")]
     OverLimit {

@@ -293,8 +293,11 @@ impl Client {
             assert!(gone.is_empty(), "deleted {gone:x?}: {what}");
         } else if self.kind == Kind::Mirror {
             let listed: HashSet<u64> = listed.iter().map(|(_, id)| *id).collect();
-            let is_extra =
-                |path: &Path, id: &u64| !listed.contains(id) && !self.mine.contains_key(path);
+            // An empty file stays: another program may be about to write it.
+            let empty = jtp_core::ImageId::of(b"").0;
+            let is_extra = |path: &Path, id: &u64| {
+                *id != empty && !listed.contains(id) && !self.mine.contains_key(path)
+            };
             let extra = after.iter().filter(|(path, id)| is_extra(path, id));
             let extra: Vec<_> = extra.collect();
             assert!(extra.is_empty(), "not deleted {extra:x?}: {what}");

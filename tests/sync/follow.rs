@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use jtp_core::server::ServerConfig;
 use jtp_driver::ShutdownSignal;
+use jtp_sync::Error;
 use jtp_tokio::store::MemoryStore;
 
 use super::job::{Action, Job, target};
 use super::log::Event;
 use super::stub::{Request, Stub, images, images_from};
 use super::world::World;
+use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
@@ -290,5 +292,41 @@ fn r8_image_that_takes_over_the_name_of_another_destroys_no_copy() {
             has(&renamed) && has(&new)
         });
         drop(following);
+    }
+}
+
+#[test]
+fn r8_five_minute_comparison_ends_if_the_folder_was_replaced() {
+    let first = images(3);
+    for world in World::ALL {
+        let stub = Stub::of(first.clone());
+        let (parent, folder) = target();
+        let job = Job::new(stub.address, &folder).accelerated(200);
+        let ended = job.start(world, &[Action::Run, Action::Follow]);
+        job.log.wait_for(1, "watches", is_watching);
+        fs::rename(&folder, parent.path().join("old")).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+        let is_replaced = matches!(ended[1], Some(Err(Error::Folder(_))));
+        assert!(is_replaced, "{world:?}: {ended:?}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn time_limit_bounds_run_and_watch_together() {
+    let first = images(3);
+    for world in World::ALL {
+        let stub = Stub::of(first.clone());
+        let (_parent, folder) = target();
+        let mut job = Job::new(stub.address, &folder).accelerated(60);
+        job.max_time = Some(Duration::from_secs(60));
+        let ended = job.perform(world, &[Action::Run, Action::Follow]);
+        assert!(matches!(ended[0], Some(Ok(_))), "{world:?}: {ended:?}");
+        assert!(
+            matches!(ended[1], Some(Err(Error::TimeLimit))),
+            "{world:?}: {ended:?}"
+        );
+        job.assert_files(&first);
     }
 }

@@ -1,11 +1,15 @@
 //! Why images failed.
 
+use std::error::Error as _;
+
 use jtp_core::ImageFault;
+use jtp_store::FileName;
 use jtp_sync::{Blocker, Cause, Reason};
 
 use super::names::line;
 use crate::client_args::ClientArgs;
 use crate::connect;
+use crate::escape::escaped;
 use crate::exit::error_chain;
 
 /// The kind of a failure, as the summary counts it.
@@ -33,7 +37,7 @@ impl FailureKind {
 
     pub(super) fn of_cause(cause: &Cause) -> FailureKind {
         match cause {
-            Cause::Folder(_) => FailureKind::LocalDisk,
+            Cause::Folder(_) | Cause::Backup(_) => FailureKind::LocalDisk,
             Cause::Fault(ImageFault::WrongId { .. }) => FailureKind::WrongContent,
             Cause::Fault(ImageFault::Broken(_)) => FailureKind::Damaged,
             Cause::Fault(ImageFault::TooLarge { .. }) => FailureKind::TooLarge,
@@ -86,6 +90,7 @@ pub(super) const fn is_failure(reason: Reason, cause: Option<&Cause>) -> bool {
 pub(super) fn failure_text(
     reason: Reason,
     (blocker, cause): (Option<&Blocker>, Option<&Cause>),
+    stored_as: Option<&FileName>,
     args: &ClientArgs,
 ) -> String {
     match cause {
@@ -94,8 +99,22 @@ pub(super) fn failure_text(
         }
         None if reason != Reason::NotReceived => reason.to_string(),
         None | Some(Cause::NotSent) => "the server lists this image but did not send it".to_owned(),
-        Some(Cause::Folder(error)) if is_stored(reason) => {
-            format!("{reason}: {}", error_chain(error))
+        Some(cause) if is_stored(reason) => {
+            let text = match cause {
+                Cause::Folder(error) => {
+                    let cause = error.source().map(ToString::to_string);
+                    let cause = cause.unwrap_or_else(|| error.to_string());
+                    format!("a file of this name cannot be written ({cause})")
+                }
+                Cause::Backup(_) => {
+                    format!("the file of this name stays: {}", cause_text(cause, args))
+                }
+                cause => cause_text(cause, args),
+            };
+            match stored_as {
+                Some(name) => format!("{text}; the image is stored as {}", escaped(name.as_str())),
+                None => format!("{text}; the image is stored under another name"),
+            }
         }
         Some(cause) => cause_text(cause, args),
     }
@@ -110,6 +129,7 @@ pub(super) fn cause_text(cause: &Cause, args: &ClientArgs) -> String {
             connect::retry_message(error, args)
         ),
         Cause::Folder(error) => error_chain(error),
+        Cause::Backup(error) => format!("cannot move it to --backup-dir: {}", error_chain(error)),
         _ => "the server did not send it".to_owned(),
     }
 }
@@ -124,11 +144,11 @@ mod tests {
         let args = ClientArgs::parse_from(["client"]);
         for reason in [Reason::NamesTaken, Reason::CannotWrite, Reason::CannotFetch] {
             assert_eq!(
-                failure_text(reason, (None, None), &args),
+                failure_text(reason, (None, None), None, &args),
                 reason.to_string()
             );
         }
-        let text = failure_text(Reason::NotReceived, (None, None), &args);
+        let text = failure_text(Reason::NotReceived, (None, None), None, &args);
         assert!(text.contains("did not send it"), "{text}");
     }
 }

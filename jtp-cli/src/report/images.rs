@@ -65,12 +65,12 @@ impl Reporter {
     pub(super) fn refused(
         &self,
         id: ImageId,
-        name: Option<&FileName>,
+        (name, stored_as): (Option<&FileName>, Option<&FileName>),
         (reason, blocker): (Reason, Option<&Blocker>),
         cause: Option<&Cause>,
     ) {
         let name = name.map_or_else(|| id.to_string(), |name| escaped(name.as_str()).to_string());
-        let text = failure_text(reason, (blocker, cause), &self.args);
+        let text = failure_text(reason, (blocker, cause), stored_as, &self.args);
         if !is_failure(reason, cause) {
             if self.args.keep_existing && reason == Reason::NameTaken {
                 // As the user has asked for.

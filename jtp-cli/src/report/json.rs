@@ -60,6 +60,7 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
             reason,
             blocker,
             cause,
+            stored_as,
         } => {
             let is_failure = is_failure(*reason, *cause);
             let object = of_image(if is_failure { "failed" } else { "misnamed" }, *id);
@@ -79,7 +80,10 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
                     .string("blocker_kind", blocker.kind),
                 None => object,
             };
-            object.string("message", failure_text(*reason, (*blocker, *cause), args))
+            object.string(
+                "message",
+                failure_text(*reason, (*blocker, *cause), *stored_as, args),
+            )
         }
         SyncEvent::NotListed { id } => not_listed(*id),
         SyncEvent::Deleted { id, name } => of_image("deleted", *id).string("name", name),
@@ -154,6 +158,7 @@ fn reason_key(reason: NotDeleted) -> &'static str {
         NotDeleted::IncompleteCatalog => "incomplete_catalog",
         NotDeleted::Failed => "failed",
         NotDeleted::ServerChanged => "server_changed",
+        NotDeleted::DiskFull { .. } => "disk_full",
         NotDeleted::OverLimit { .. } => "over_limit",
         _ => "other",
     }

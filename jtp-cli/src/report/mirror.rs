@@ -1,6 +1,6 @@
 //! What `--mirror` deletes, and why it does not.
 
-use indicatif::HumanCount;
+use indicatif::{HumanBytes, HumanCount};
 use jtp_sync::{Cause, NotDeleted, Totals};
 
 use super::failure::cause_text;
@@ -28,7 +28,11 @@ impl Reporter {
     }
 
     pub(super) fn delete_failed(&self, name: &str, cause: &Cause) {
-        self.state().counts.undeleted += 1;
+        {
+            let state = &mut *self.state();
+            state.counts.undeleted += 1;
+            state.has_no_backup |= matches!(cause, Cause::Backup(_));
+        }
         self.limited(
             LineKind::Failed,
             format_args!(
@@ -40,7 +44,14 @@ impl Reporter {
     }
 
     pub(super) fn not_deleted(&self, files: u64, reason: NotDeleted) {
-        self.state().counts.undeleted += files;
+        {
+            let state = &mut *self.state();
+            match reason {
+                // The run has ended by an error, which has an exit code of its own.
+                NotDeleted::DiskFull { .. } => state.has_reported_undeleted = true,
+                _ => state.counts.undeleted += files,
+            }
+        }
         stderr_line(format_args!(
             "warning: {}",
             not_deleted_text(files, reason, &self.args)
@@ -49,8 +60,11 @@ impl Reporter {
 
     /// A job has ended by an error, a limit or a signal, before what the server does not list was deleted.
     pub fn ended_early(&self, totals: &Totals) {
-        let has_catalog = self.state().lists > 0;
-        if self.args.mirror && has_catalog && totals.deleted == 0 {
+        let is_due = {
+            let state = self.state();
+            state.lists > 0 && !state.has_reported_undeleted
+        };
+        if self.args.mirror && is_due && totals.deleted == 0 {
             stderr_line(format_args!(
                 "warning: nothing was deleted: the run ended early"
             ));
@@ -84,6 +98,10 @@ pub(super) fn not_deleted_text(files: u64, reason: NotDeleted, args: &ClientArgs
             HumanCount(present),
             HumanCount(limit),
             args.max_delete
+        ),
+        NotDeleted::DiskFull { bytes } => format!(
+            "{begin}: the disk is full, and files are deleted only when all images are there; {files} of the folder ({}) that the server does not list can be deleted to make room: --dry-run names them",
+            HumanBytes(bytes)
         ),
         reason => format!("{begin}: {reason}; the server does not list {files} of the folder"),
     }

@@ -3,6 +3,7 @@
 // Some tests are for Linux alone, and what they share is then not used.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
+mod backups;
 mod caching;
 mod certificates;
 mod confined;
@@ -29,6 +30,7 @@ mod proxy_protocol;
 mod readme;
 mod recursive;
 mod reload;
+mod replaced_folder;
 mod replicas;
 mod selecting;
 mod server;

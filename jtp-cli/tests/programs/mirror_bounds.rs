@@ -159,3 +159,70 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
     }
     assert!((4..20).contains(&deleted_any), "{deleted_any}");
 }
+
+#[test]
+fn files_that_a_server_leaves_out_by_name_are_neither_deleted_nor_extra() {
+    let dir = TestDir::new();
+    for number in 0..20 {
+        dir.add(&format!("{number:02}.png"), &noise(500, number + 1));
+    }
+    let server = dir.serve(&[PLAIN]);
+    dir.fetch(&server, &["--mirror"]).assert_no_error();
+    let names = [
+        "05.png_original",
+        "06.png~",
+        "07.bak",
+        "08.png.part",
+        "09.png.crdownload",
+        "~$10.png",
+        "11.tmp",
+        "12.orig",
+    ];
+    for (number, name) in (0..).zip(names) {
+        let bytes = noise(600, 200 + number);
+        // The type shows in the first bytes.
+        let bytes = [b"\x89PNG\r\n\x1a\n".as_slice(), &bytes].concat();
+        fs::write(dir.path("output").join(name), bytes).unwrap();
+    }
+    fs::write(dir.path("output/empty.png"), b"").unwrap();
+    let before = dir.files("output");
+    let output = dir.fetch(&server, &["--mirror", "--max-delete", "100%"]);
+    output.assert_no_error();
+    assert!(!output.out.contains("deleted"), "{output:?}");
+    assert_eq!(dir.files("output"), before);
+    let check = dir.fetch(&server, &["--check"]);
+    assert_eq!((check.code, &*check.out), (Some(0), ""), "{check:?}");
+}
+
+#[test]
+fn full_disk_names_the_room_that_unlisted_files_take() {
+    let dir = TestDir::new();
+    for number in 0..12 {
+        dir.add(&format!("{number:02}.png"), &noise(50_000, number));
+    }
+    let disk = dir.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let (flags, options) = (rustix::mount::MountFlags::empty(), Some(c"size=704k"));
+    if rustix::mount::mount("tmpfs", &disk, "tmpfs", flags, options).is_err() {
+        eprintln!("skipped: cannot mount a tmpfs");
+        return;
+    }
+    let server = dir.serve(&[PLAIN]);
+    let args = ["--mirror", "--out", "disk", "--max-delete", "50%"];
+    let first = dir.fetch(&server, &args);
+    server.stop();
+    for number in 0..3 {
+        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+        dir.add(&format!("new{number}.png"), &noise(50_000, 100 + number));
+    }
+    let server = dir.serve(&[PLAIN]);
+    let full = dir.fetch(&server, &args);
+    let plan = dir.fetch(&server, &[&args[..], &["--dry-run"]].concat());
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    first.assert_no_error();
+    assert_eq!(full.code, Some(8), "{full:?}");
+    let expected = "3 images of the folder (146.48 KiB) that the server does not list can be deleted to make room: --dry-run names them";
+    assert!(full.err.contains(expected), "{full:?}");
+    assert!(!full.err.contains("the run ended early"), "{full:?}");
+    assert_eq!(plan.out.matches("delete ").count(), 3, "{plan:?}");
+}

@@ -49,12 +49,24 @@ fn n5_no_image_is_missed_across_a_reconnect() {
     dir.add("meanwhile.png", &noise(400, 5));
     fs::remove_file(dir.path("images/b.jpg")).unwrap();
     let server = dir.serve_on(&address, &[]);
+    let again = client.err.wait_for("connected");
+    assert_eq!(again, format!("connected to {address} again"));
     assert_eq!(client.out.next_line(), "fetched meanwhile.png (400 B)");
     dir.add("later.png", &noise(400, 6));
     assert_eq!(client.out.next_line(), "fetched later.png (400 B)");
     client.signal(Signal::TERM);
     assert_eq!(client.wait().code, Some(130));
     drop(server);
+}
+
+#[test]
+fn watch_ends_after_the_time_limit_of_the_whole_job() {
+    let dir = TestDir::with_images();
+    let server = dir.serve(&["--no-tls"]);
+    let output = dir.fetch(&server, &["--batch", "--watch", "--max-time", "700ms"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.err.contains("--max-time"), "{output:?}");
+    assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]

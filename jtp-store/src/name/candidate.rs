@@ -60,6 +60,21 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     })
 }
 
+/// Whether a [`DirStore`](crate::DirStore) leaves out the file with this path because of its name: it is being written
+/// (`a.png.part`), a backup (`a.png~`) or a lock (`~$a.png`). A client does not delete such a file because no server lists
+/// it. // R8
+///
+/// ```
+/// use jtp_store::is_temporary_name;
+///
+/// assert!(is_temporary_name("2024/a.png.crdownload"));
+/// assert!(!is_temporary_name("2024/a.png"));
+/// ```
+#[must_use]
+pub fn is_temporary_name(path: &str) -> bool {
+    is_temporary(path.rsplit('/').next().unwrap_or(path))
+}
+
 /// Whether a file of this name is shared if it is an image: it is neither hidden nor temporary.
 pub(crate) fn is_candidate(name: &str) -> bool {
     !is_hidden(name.as_ref()) && !is_temporary(name)

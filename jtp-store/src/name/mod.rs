@@ -17,6 +17,7 @@ use std::path::Path;
 use jtp_core::{FileType, ImageId, nfc};
 
 pub use arena::NameArena;
+pub use candidate::is_temporary_name;
 pub(crate) use candidate::{is_candidate, is_temporary};
 pub use extension::has_image_extension;
 pub(crate) use extension::{has_certain_extension, is_hidden};

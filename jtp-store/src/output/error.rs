@@ -41,6 +41,13 @@ pub enum OutputError {
         /// The system's error.
         source: io::Error,
     },
+    /// The path of the folder leads to nothing or to another folder, although this one is still open: it was moved, or
+    /// another disk was mounted in its place.
+    #[error("{} was moved, removed or replaced while it was in use", path.display())]
+    Replaced {
+        /// The path of the folder.
+        path: PathBuf,
+    },
     /// The verified image is not the one that the file was begun for. // R2
     #[error("cannot commit image {expected}: the bytes are those of image {found}")]
     NotVerified {
@@ -60,6 +67,17 @@ pub enum OutputError {
 }
 
 impl OutputError {
+    /// Whether the disk has reported an I/O error, such as for a bad sector, or after it was unplugged.
+    #[must_use]
+    pub fn is_io_error(&self) -> bool {
+        #[cfg(unix)]
+        let code = rustix::io::Errno::IO.raw_os_error();
+        // ERROR_IO_DEVICE.
+        #[cfg(not(unix))]
+        let code = 1117;
+        matches!(self, OutputError::Io { source, .. } if source.raw_os_error() == Some(code))
+    }
+
     pub(super) fn new(path: &Path, source: io::Error) -> OutputError {
         let path = path.to_owned();
         match source.kind() {

@@ -8,6 +8,7 @@ mod index;
 mod known_id;
 mod listing;
 mod moves;
+mod path_check;
 mod pending;
 mod read;
 mod remove;
@@ -365,6 +366,14 @@ impl OutputFolder {
             return Err(MoveError::Folder(OutputError::new(&path, e)));
         }
         self.0.rename(from, from_state, to, over)
+    }
+
+    /// Whether two names may stand for one regular file, to judge by their states: for certain if
+    /// [`FileState::is_same_file`], and possibly if inodes prove nothing and the names differ only in case, or the inodes
+    /// are equal. Then [`rename`](OutputFolder::rename) treats them as one, and the caller compares the contents first. // R8
+    #[must_use]
+    pub fn may_be_same_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
+        one.1.is_file() && two.1.is_file() && self.0.is_one_file(one, two)
     }
 
     /// Enters a file in the index that [`rename`](OutputFolder::rename) has just given the name `to`, so that the next scan

@@ -132,8 +132,8 @@ impl Inner {
             .map_err(failed)
     }
 
-    /// Moves a visible file to another file system: as a copy, whose original is removed once the copy is visible. A crash
-    /// between the two leaves both. // R8
+    /// Moves a visible file to another file system: as a copy with its mode and times, whose original is removed once the
+    /// copy is visible. A crash between the two leaves both. // R8
     ///
     /// `from`: the file, its state, and the file system that the state comes from.
     pub(super) fn move_across(
@@ -154,6 +154,7 @@ impl Inner {
         let mut copy = Temporary::create_in(self, to)?;
         io::copy(&mut &source, &mut copy)?;
         copy.keep_mode(from);
+        copy.keep_times(&source);
         // The original must not be gone before the copy is on the disk.
         copy.sync()?;
         copy.close();
@@ -178,7 +179,7 @@ impl Inner {
     }
 
     /// Whether two names may stand for one file.
-    fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
+    pub(super) fn is_one_file(&self, one: (&str, &FileState), two: (&str, &FileState)) -> bool {
         // On FUSE, the spellings of a name may have different inodes. Also there, hard links may have one inode.
         let may_be_one = || {
             let is_variant =

@@ -1,6 +1,7 @@
 //! Removes files, or moves them to a backup folder.
 
 use std::io;
+use std::sync::atomic::AtomicBool;
 
 use jtp_core::ImageId;
 
@@ -35,9 +36,9 @@ impl OutputFolder {
 
     /// Moves the regular file with this name to another folder, under the same path there; returns that path. Blocking. // R8
     ///
-    /// If something has that path, the file gets the ID as a suffix, and then a number: nothing is replaced. Between two
-    /// file systems the file is copied, and removed once the copy is complete. `state` is as in
-    /// [`OutputFolder::remove`].
+    /// If something has that path, the file gets the ID as a suffix, and then a number: nothing is replaced. If a file with the
+    /// same content has one of these paths, this file is removed. Between two file systems the file is copied with its mode
+    /// and times, and removed once the copy is complete. `state` is as in [`OutputFolder::remove`].
     ///
     /// # Errors
     ///
@@ -85,9 +86,32 @@ impl OutputFolder {
             if !is_taken {
                 return Err(failed(error));
             }
+            if self.is_equal((name, state), &path, backup) {
+                self.remove(name, state)?;
+                return Ok(path);
+            }
         }
         let full = io::Error::new(io::ErrorKind::AlreadyExists, "too many files of this name");
         Err(backup.0.not_backed_up(name, full))
+    }
+
+    /// Whether a file of the backup folder has the content of this file. Both are read.
+    fn is_equal(
+        &self,
+        (name, state): (&str, &FileState),
+        path: &str,
+        backup: &OutputFolder,
+    ) -> bool {
+        let Ok(other) = backup.0.look(path) else {
+            return false;
+        };
+        if !other.is_file() || other.length() != state.length() {
+            return false;
+        }
+        let stop = AtomicBool::new(false);
+        let id = self.0.read_id(name, state, &stop);
+        let other = backup.0.read_id(path, &other, &stop);
+        matches!((id, other), (Ok(id), Ok(other)) if id == other)
     }
 
     /// Removes the folders of this path that are empty, the innermost first, and returns their paths. The output folder itself
@@ -253,6 +277,78 @@ mod tests {
         assert!(!temp.path().join("out/a.png").exists());
         let copy = fs::read(other.path().join("backup/a.png")).unwrap();
         assert!(copy.len() == 300_000 && copy.iter().all(|b| *b == 7));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn r8_a_backup_keeps_its_modification_time_on_each_file_system() {
+        use std::time::{Duration, SystemTime};
+        let temp = tempfile::tempdir().unwrap();
+        let others = [
+            tempfile::tempdir().ok(),
+            tempfile::tempdir_in("/dev/shm").ok(),
+        ];
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_700);
+        for other in others.into_iter().flatten() {
+            let folder = open(&temp, "out");
+            let backup = OutputFolder::open(other.path().join("backup")).unwrap();
+            let path = temp.path().join("out/a.png");
+            fs::write(&path, vec![7; 300_000]).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+            let state = folder.look("a.png").unwrap();
+            folder.move_to("a.png", &state, ID, &backup).unwrap();
+            let copy = fs::metadata(other.path().join("backup/a.png")).unwrap();
+            assert_eq!(copy.modified().unwrap(), time, "{}", other.path().display());
+        }
+    }
+
+    #[test]
+    fn r8_a_file_that_is_backed_up_already_gets_no_second_copy() {
+        let (temp, other) = (
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir_in("/dev/shm"),
+        );
+        let mut places = vec![temp.path().join("backup")];
+        places.extend(other.iter().map(|other| other.path().join("backup")));
+        for place in places {
+            let folder = open(&temp, "out");
+            let backup = OutputFolder::open(&place).unwrap();
+            let out = temp.path().join("out/a.png");
+            let mut back_up = |content: &[u8]| {
+                fs::write(&out, content).unwrap();
+                let state = folder.look("a.png").unwrap();
+                let id = ImageId::of(content);
+                let path = folder.move_to("a.png", &state, id, &backup).unwrap();
+                assert!(!out.exists());
+                assert_eq!(fs::read(place.join(&path)).unwrap(), content);
+                path
+            };
+            let second = format!("a-{}.png", ImageId::of(b"other"));
+            let expected = ["a.png", "a.png", &second, &second, "a.png"];
+            let contents: [&[u8]; 5] = [b"first", b"first", b"other", b"other", b"first"];
+            assert_eq!(contents.map(&mut back_up), expected);
+            let images = fs::read_dir(&place)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            let images = images.filter(|name| name.to_string_lossy().ends_with(".png"));
+            assert_eq!(images.count(), 2);
+        }
+    }
+
+    /// The caller gives another ID if the file cannot be read.
+    #[test]
+    fn r8_a_file_is_not_removed_because_the_backup_has_another_image_with_its_id_in_the_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let (folder, backup) = (open(&temp, "out"), open(&temp, "backup"));
+        fs::write(temp.path().join("backup/a.png"), b"one").unwrap();
+        fs::write(temp.path().join("out/a.png"), b"two").unwrap();
+        let state = folder.look("a.png").unwrap();
+        let id = ImageId::of(b"one");
+        let path = folder.move_to("a.png", &state, id, &backup).unwrap();
+        assert_eq!(path, format!("a-{id}.png"));
+        let moved = fs::read(temp.path().join("backup").join(path)).unwrap();
+        assert_eq!(moved, b"two");
     }
 
     /// A copy that stays has the name that was free before, so each further name would get a copy, too.

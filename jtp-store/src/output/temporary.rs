@@ -1,6 +1,6 @@
 //! Hidden files in which images are complete before they get a name.
 
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -186,6 +186,22 @@ impl Temporary {
         io::copy(&mut own, &mut copy)?;
         copy.close();
         Ok(copy)
+    }
+
+    /// Sets the times to those of the file that this one is a copy of. A failure is ignored: not every file system has all
+    /// times.
+    pub(super) fn keep_times(&self, original: &File) {
+        let (Some(file), Ok(original)) = (&self.file, original.metadata()) else {
+            return;
+        };
+        let mut times = FileTimes::new();
+        if let Ok(modified) = original.modified() {
+            times = times.set_modified(modified);
+        }
+        if let Ok(accessed) = original.accessed() {
+            times = times.set_accessed(accessed);
+        }
+        let _ = file.set_times(times);
     }
 
     /// Sets the mode to that of the file that is replaced, without the permissions to execute it: a picture that only its

@@ -94,6 +94,37 @@ fn w9_images_are_placed_and_renamed_across_file_systems() {
 }
 
 #[test]
+fn w9_files_renamed_across_file_systems_keep_their_modification_times() {
+    use std::time::{Duration, SystemTime};
+    let (temp, other) = (temp(), temp());
+    let Some(_mounts) = mounts(temp.path(), other.path()) else {
+        return;
+    };
+    let folder = open(temp.path());
+    let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_700);
+    let paths = [
+        "x.png",
+        "tmpfs/x.png",
+        "bind/a/x.png",
+        "tmpfs/b/x.png",
+        "x.png",
+    ];
+    fs::write(temp.path().join(paths[0]), noise(300_000, 1)).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(temp.path().join(paths[0]));
+    file.unwrap().set_modified(time).unwrap();
+    for pair in paths.windows(2) {
+        let state = folder.look(pair[0]).unwrap();
+        folder
+            .rename(pair[0], &state, &tree_name(pair[1]), &FileState::NOTHING)
+            .unwrap();
+        let moved = fs::metadata(temp.path().join(pair[1])).unwrap();
+        assert_eq!(moved.modified().unwrap(), time, "{pair:?}");
+    }
+}
+
+#[test]
 fn w9_a_full_or_read_only_file_system_below_concerns_the_images_on_it_alone() {
     let (temp, other) = (temp(), temp());
     let Some(_mounts) = mounts(temp.path(), other.path()) else {

@@ -137,7 +137,9 @@ impl<R: Runtime> FolderSyncBuilder<R> {
         self
     }
 
-    /// Ends [`FolderSync::run`] with [`Error::TimeLimit`](crate::Error::TimeLimit) after this time. Default: `None`.
+    /// Ends [`FolderSync::run`], [`dry_run`](FolderSync::dry_run) and [`check`](FolderSync::check) with
+    /// [`Error::TimeLimit`](crate::Error::TimeLimit) after this time, and a [`follow`](FolderSync::follow) after this time
+    /// since the run before it began. Default: `None`.
     pub fn max_time(mut self, time: Option<Duration>) -> Self {
         self.max_time = time;
         self

@@ -288,7 +288,8 @@ impl<R: Runtime> Connection<R> {
                     error: &error,
                     pause,
                 });
-                self.sleep(pause).await
+                self.sleep(pause).await?;
+                self.session.check_folder()
             }
             None => Err(error.into()),
         }

@@ -154,6 +154,8 @@ pub enum SyncEvent<'a> {
         blocker: Option<&'a Blocker>,
         /// What caused that, if it is known.
         cause: Option<&'a Cause>,
+        /// The name of its file, if that has the ID of the image in it: [`Reason::NameTaken`].
+        stored_as: Option<&'a FileName>,
     },
     /// A connection was lost, or could not be made. Another one is made after a pause. // R6
     Retrying {
@@ -202,4 +204,6 @@ pub enum Cause {
     Connection(client::Error),
     /// It cannot be written.
     Folder(OutputError),
+    /// A file that is to be replaced or deleted stays, because it cannot be moved to the backup folder. // R8
+    Backup(OutputError),
 }

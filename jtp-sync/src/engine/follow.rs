@@ -179,6 +179,9 @@ impl<R: Runtime> Run<R> {
                 self.session.state().server_changed = false;
                 return Ok(End::Again);
             }
+            if !queue.entries.is_empty() {
+                self.session.check_folder()?;
+            }
             for entry in queue.take() {
                 events += 1;
                 announced_bytes += entry.name.len() + 128;

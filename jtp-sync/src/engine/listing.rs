@@ -98,10 +98,10 @@ impl<R: Runtime> Run<R> {
         }
     }
 
-    /// One that is only looked at may be missing.
+    /// One that is only looked at may be missing. One that is open must still be the one at the path.
     pub(super) fn open_folder(&self) -> Result<(), Error> {
         if self.session.folder().is_ok() {
-            return Ok(());
+            return self.session.check_folder();
         }
         if self.session.read_only {
             if let Some(folder) = OutputFolder::open_read_only(&self.path)? {

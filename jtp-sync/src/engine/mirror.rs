@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use jtp_core::ImageId;
-use jtp_store::{FileState, OutputError, OutputFolder};
+use jtp_store::{FileState, MoveError, OutputError, OutputFolder};
 
 use super::error::Error;
-use super::event::SyncEvent;
+use super::event::{Cause, SyncEvent};
 use super::moves::{Move, Obstacle, is_image, look};
 use super::session::Session;
 use crate::change::Change;
@@ -53,6 +53,7 @@ impl Backup {
 
     fn folder(&self) -> Result<&OutputFolder, OutputError> {
         if let Some(folder) = self.folder.get() {
+            folder.check_path()?;
             return Ok(folder);
         }
         let opened = OutputFolder::open(&self.path)?;
@@ -90,10 +91,15 @@ impl Session {
         let Some(backup) = &self.backup else {
             return Ok(false);
         };
+        // Other images need no backup. // R8
         let into = backup
             .folder()
-            .map_err(|error| Obstacle::Folder(error.into()))?;
-        folder.move_to(name, state, id, into)?;
+            .map_err(|error| Obstacle::Name(Cause::Backup(error)))?;
+        let moved = folder.move_to(name, state, id, into);
+        moved.map_err(|error| match error {
+            MoveError::Name(error) => Obstacle::Name(Cause::Backup(error)),
+            error => error.into(),
+        })?;
         self.state().planner.backed_up();
         Ok(true)
     }
@@ -121,6 +127,7 @@ impl Session {
     /// Deletes the files that the last LIST does not account for, or reports why not. In a dry run it reports them. On a
     /// worker thread, when no other step is left.
     pub(super) fn delete_unlisted(&self, max: MaxDelete) -> Result<(), Error> {
+        self.check_folder()?;
         self.state().planner.begin_deleting();
         let (unlisted, refused) = self.choose_unlisted(max);
         let count = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
@@ -174,6 +181,30 @@ impl Session {
         }
         self.remove_emptied(&emptied);
         Ok(())
+    }
+
+    /// Reports the files that would make room on the full disk that has ended the run: nothing is deleted before all images
+    /// have arrived. // R8
+    pub(super) fn emit_room(&self) {
+        let mut unlisted = {
+            let planner = &self.state().planner;
+            let is_untouched = planner.is_complete() && planner.totals().deleted == 0;
+            match self.mirror.is_some() && !self.read_only && is_untouched {
+                true => planner.unlisted(),
+                false => return,
+            }
+        };
+        unlisted.retain(|file| self.selects_extra(&file.name));
+        let Ok(folder) = self.folder() else {
+            return;
+        };
+        let length = |file: &Unlisted| folder.look(&file.name).map_or(0, |found| found.length());
+        let bytes = unlisted.iter().map(length).sum();
+        let files = u64::try_from(unlisted.len()).unwrap_or(u64::MAX);
+        if files > 0 {
+            let reason = NotDeleted::DiskFull { bytes };
+            self.emit(&SyncEvent::NotDeleted { files, reason });
+        }
     }
 
     /// Whether a file that the last LIST does not name would be selected. Reads its first bytes if its type matters.

@@ -17,6 +17,7 @@ mod event;
 mod exclusive;
 mod flight;
 mod follow;
+mod io_errors;
 mod listing;
 mod mirror;
 mod moves;
@@ -32,10 +33,11 @@ mod workers;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jtp_driver::Runtime;
 use jtp_driver::client::ClientBuilder;
-use jtp_store::{OutputFolder, ScanMode};
+use jtp_store::{OutputError, OutputFolder, ScanMode};
 
 use crate::change::Comparison;
 use crate::planner::Planner;
@@ -65,6 +67,8 @@ pub struct FolderSync<R: Runtime> {
     /// The planner of the last run.
     planner: Option<Planner>,
     totals: Totals,
+    /// When the last run would have reached the time limit. A `follow` after it has the time that is left.
+    until: Option<Instant>,
 }
 
 impl<R: Runtime> FolderSync<R> {
@@ -87,6 +91,7 @@ impl<R: Runtime> FolderSync<R> {
             folder: None,
             planner: None,
             totals: Totals::default(),
+            until: None,
         }
     }
 
@@ -100,8 +105,12 @@ impl<R: Runtime> FolderSync<R> {
     /// [`Error`]: what ended the run early. [`FolderSync::totals`] says what was done by then.
     pub async fn run(&mut self) -> Result<Totals, Error> {
         let (mut run, _end) = self.start_again(false);
-        let result = self.within_time(Box::pin(run.sync())).await;
+        self.until = self.time_limit();
+        let result = self.within_time(self.until, Box::pin(run.sync())).await;
         let result = Box::pin(run.finish(result)).await;
+        if matches!(&result, Err(Error::Folder(OutputError::DiskFull { .. }))) {
+            run.session.emit_room();
+        }
         self.keep(&run, result.is_ok());
         result.map(|()| self.totals)
     }
@@ -141,7 +150,8 @@ impl<R: Runtime> FolderSync<R> {
     /// [`Error`]: the catalog cannot be fetched, or the folder cannot be read.
     pub async fn dry_run(&mut self) -> Result<Totals, Error> {
         let (mut run, _end) = self.start_again(true);
-        let result = self.within_time(Box::pin(run.dry_run())).await;
+        let until = self.time_limit();
+        let result = self.within_time(until, Box::pin(run.dry_run())).await;
         let result = Box::pin(run.finish(result)).await;
         self.keep(&run, false);
         self.folder = None;
@@ -180,7 +190,8 @@ impl<R: Runtime> FolderSync<R> {
         };
         let mut comparison = Comparison::default();
         let compared = async { run.compare().await.map(|found| comparison = found) };
-        let result = self.within_time(Box::pin(compared)).await;
+        let until = self.time_limit();
+        let result = self.within_time(until, Box::pin(compared)).await;
         let result = Box::pin(run.finish(result)).await;
         self.keep(&run, false);
         self.folder = None;
@@ -194,12 +205,21 @@ impl<R: Runtime> FolderSync<R> {
         self.start(read_only)
     }
 
-    async fn within_time(&self, job: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-        let Some(time) = self.config.max_time else {
+    /// When a job that begins now reaches the time limit.
+    fn time_limit(&self) -> Option<Instant> {
+        let time = self.config.max_time?;
+        Some(self.config.clients.runtime().now() + time)
+    }
+
+    async fn within_time<T>(
+        &self,
+        until: Option<Instant>,
+        job: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(until) = until else {
             return job.await;
         };
         let runtime = self.config.clients.runtime().clone();
-        let until = runtime.now() + time;
         match race(job, runtime.sleep_until(until)).await {
             Either::First(result) => result,
             Either::Second(()) => Err(Error::TimeLimit),
@@ -210,14 +230,16 @@ impl<R: Runtime> FolderSync<R> {
     /// events and every 5 minutes, and by looking at the folder again. // N5 R8
     ///
     /// Lost connections are replaced after a pause of 1 s that grows to 30 s, without limit. After
-    /// [`run`](FolderSync::run) it goes on with what that has found in the folder.
+    /// [`run`](FolderSync::run) it goes on with what that has found in the folder, and within the rest of its
+    /// [time](FolderSyncBuilder::max_time).
     ///
     /// # Errors
     ///
     /// [`Error::Cancelled`], or what another attempt cannot repair.
     pub async fn follow(&mut self) -> Result<std::convert::Infallible, Error> {
         let (mut run, _end) = self.start(false);
-        let result = Box::pin(run.follow()).await;
+        let until = self.until.take().or_else(|| self.time_limit());
+        let result = self.within_time(until, Box::pin(run.follow())).await;
         let finished = Box::pin(run.finish(result.map(|never| match never {})));
         let error = match finished.await {
             Err(error) => error,

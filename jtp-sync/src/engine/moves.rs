@@ -123,6 +123,7 @@ impl Session {
                     }
                     state.planner.report(id, Outcome::Done);
                 }
+                self.io_errors.reset();
                 self.emit(&event);
                 return Ok(());
             }
@@ -132,7 +133,13 @@ impl Session {
             }
             Err(Obstacle::Name(cause)) => {
                 tracing::debug!(%id, to = planned.to.as_str(), ?cause, "cannot use the name");
-                self.state().remember_cause(id, cause);
+                match self.count_io_error(cause) {
+                    Ok(cause) => self.state().remember_cause(id, cause),
+                    Err(error) => {
+                        self.state().planner.report(id, Outcome::Failed);
+                        return Err(error);
+                    }
+                }
                 Outcome::Failed
             }
             Err(Obstacle::Stale) => Outcome::Stale,
@@ -184,7 +191,10 @@ impl Session {
             });
         };
         let source = look(folder, from)?;
-        let is_own = source.is_same_file(&over);
+        // Where inodes prove nothing, an equal content under the other name is enough: nothing is lost.
+        let is_own = source.is_same_file(&over)
+            || (folder.may_be_same_file((from, &source), (to.as_str(), &over))
+                && self.surely_holds(folder, to.as_str(), &over, id)?);
         if !self.surely_holds(folder, from, &source, id)?
             || !(is_own || self.may_replace(folder, planned, &over)? != Over::Unexpected)
             || !self.state().planner.is_current(id)
@@ -394,6 +404,7 @@ pub(super) fn concerns_all(error: &OutputError) -> bool {
             | OutputError::ReadOnly { .. }
             | OutputError::Permission { .. }
             | OutputError::Vanished { .. }
+            | OutputError::Replaced { .. }
     )
 }
 
@@ -409,3 +420,6 @@ pub(super) fn look(folder: &OutputFolder, name: &str) -> Result<FileState, Obsta
 fn is_below(name: &str) -> bool {
     name.contains('/')
 }
+
+#[cfg(test)]
+mod tests;

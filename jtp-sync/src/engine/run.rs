@@ -91,6 +91,7 @@ impl<R: Runtime> Run<R> {
         self.check_backup()?;
         Box::pin(self.list(true)).await?;
         Box::pin(self.settle()).await?;
+        self.session.check_folder()?;
         self.session.emit_not_listed();
         Ok(())
     }

@@ -15,6 +15,7 @@ use jtp_store::{OutputFolder, StagedFile};
 use super::error::Error;
 use super::event::{Cause, Observer, SyncEvent};
 use super::flight::Flight;
+use super::io_errors::IoErrors;
 use super::mirror::Backup;
 use super::moves::concerns_all;
 use super::race::race;
@@ -71,6 +72,7 @@ pub(super) struct Session {
     stop: ShutdownSignal,
     /// The same for code that reads files.
     halted: Arc<AtomicBool>,
+    pub(super) io_errors: IoErrors,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     /// The state has changed in a way that another task may be waiting for.
@@ -214,6 +216,7 @@ impl Session {
             cancel,
             stop: ShutdownSignal::new(),
             halted: Arc::default(),
+            io_errors: IoErrors::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             changed: Event::new(),
@@ -229,6 +232,15 @@ impl Session {
     /// The folder. It is opened before anything is written.
     pub(super) fn folder(&self) -> Result<&OutputFolder, Error> {
         self.folder.get().ok_or(Error::Panicked)
+    }
+
+    /// Fails if the path of the folder leads to another one, or to nothing: images would be stored, and deleted, where nobody
+    /// looks. // R8
+    pub(super) fn check_folder(&self) -> Result<(), Error> {
+        match self.folder.get() {
+            Some(folder) => Ok(folder.check_path()?),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn set_folder(&self, folder: OutputFolder) {
@@ -379,6 +391,10 @@ impl Session {
         let failure = match is_final {
             true => FetchFailure::Final,
             false => FetchFailure::Broken,
+        };
+        let cause = match self.count_io_error(cause) {
+            Ok(cause) => cause,
+            Err(error) => return self.fail(error),
         };
         self.emit(&SyncEvent::Broken { id, cause: &cause });
         {

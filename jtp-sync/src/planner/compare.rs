@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use jtp_core::ImageId;
 
+use super::unlisted::may_be_listed;
 use super::{Planner, State};
 use crate::change::Difference;
 use crate::inventory::FileKind;
 
 impl Planner {
     /// Passes each difference between the folder and the last LIST to `found`: first what concerns listed images, in the
-    /// server's order, then the images in the folder that the server does not list, by name, but for those that differ.
-    /// Images that are left out are not compared. Returns the number of images that are the same: in the folder under their own names.
+    /// server's order, then the images in the folder that the server does not list, by name, but for those that differ
+    /// and those that [`unlisted`](Planner::unlisted) passes over. Images that are left out are not compared. Returns the number of images that are the same: in the folder under their own names.
     ///
     /// Call it after the folder and a LIST are known and before any step is taken. With
     /// [`Fetch::All`](crate::Fetch::All) the files may be unread, and then differ.
@@ -65,7 +66,7 @@ impl Planner {
                 FileKind::Image(id) => Some((self.files.name(file), id)),
                 _ => None,
             })
-            .filter(|(_, id)| self.images.slot(*id).is_none())
+            .filter(|(name, id)| self.images.slot(*id).is_none() && may_be_listed(name, *id))
             .collect();
         extra.sort_unstable();
         for (name, id) in extra {

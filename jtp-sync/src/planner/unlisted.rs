@@ -1,7 +1,7 @@
 //! Files that the last LIST does not account for.
 
-use jtp_core::nfc;
-use jtp_store::fold_case;
+use jtp_core::{ImageId, nfc};
+use jtp_store::{fold_case, is_temporary_name};
 
 use super::{Planner, State, mark};
 use crate::inventory::FileKind;
@@ -20,7 +20,7 @@ impl Planner {
     }
 
     /// Those of them that a mirror may delete: not [left out](Planner::leave_out), and, unless their names are those that
-    /// the server lists, files that the selection `selects`. // R8
+    /// the server lists, files that the selection `selects` and that a server may list. // R8
     pub(crate) fn present_selected(&self, selects: impl Fn(&str) -> bool) -> u64 {
         let is_in = |slot, id| self.state(slot, id) != State::LeftOut;
         let plain = (0..self.images.names.slots())
@@ -34,6 +34,7 @@ impl Planner {
             .filter(|file| match self.files.kind(*file) {
                 FileKind::Image(id) => {
                     self.images.slot(id).is_none_or(|slot| is_in(slot, id))
+                        && may_be_listed(self.files.name(*file), id)
                         && selects(self.files.name(*file))
                 }
                 _ => false,
@@ -50,7 +51,8 @@ impl Planner {
 
     /// The files with an image that the last LIST does not name, and further files with an image that the folder contains
     /// under its own name, ordered by their names. Files of images that are [left out](Planner::leave_out) are not among them,
-    /// nor what is no image, or was not read. // R8
+    /// nor what is no image, or was not read, temporary files and backups, which a server leaves out
+    /// ([`is_temporary_name`]), and empty files: another program may be about to write them. // R8
     ///
     /// Ask it when the planner [is finished](Planner::is_finished), and the LIST [was complete](Planner::is_complete).
     #[must_use]
@@ -62,6 +64,7 @@ impl Planner {
                 FileKind::Image(id) => Some((self.files.name(file), id)),
                 _ => None,
             })
+            .filter(|(name, id)| may_be_listed(name, *id))
             .filter_map(|(name, id)| {
                 let copy = match self.images.slot(id) {
                     None => None,
@@ -114,6 +117,12 @@ impl Planner {
     pub(crate) fn backed_up(&mut self) {
         self.totals.backed_up += 1;
     }
+}
+
+/// Whether the file with this image counts as one that a server would list if it had it: not if it is empty, or its name is
+/// that of a temporary file or a backup. // R8
+pub(super) fn may_be_listed(name: &str, id: ImageId) -> bool {
+    !is_temporary_name(name) && id != ImageId::of(b"")
 }
 
 #[cfg(test)]

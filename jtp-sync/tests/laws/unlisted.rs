@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jtp_core::FileType::Png;
 use jtp_core::ImageId;
-use jtp_sync::{FileKind, Inventory, Options, Planner, Unlisted};
+use jtp_sync::{Difference, FileKind, Inventory, Options, Planner, Unlisted};
 use proptest::prelude::*;
 
 use crate::cases::{planner, steps};
@@ -60,6 +60,39 @@ fn r8_what_is_no_image_was_not_read_or_is_left_out_is_never_unlisted() {
     assert_eq!(planner.end_list(true).entries, 1);
     assert!(steps(&mut planner).is_empty());
     assert!(planner.unlisted().is_empty());
+}
+
+#[test]
+fn r8_temporary_files_backups_and_empty_files_are_never_unlisted_or_extra() {
+    let files = [
+        ("a.png", 1),
+        ("a.png_original", 1),
+        ("b.png~", 2),
+        ("c.bak", 3),
+        ("sub/d.png.part", 4),
+        ("e.png.crdownload", 5),
+        ("~$f.png", 6),
+        ("gone.png", 8),
+        ("listed.png~", 9),
+    ];
+    let mut inventory = Inventory::new();
+    for (name, id) in files {
+        inventory.add(name, FileKind::Image(ImageId(id)));
+    }
+    inventory.add("empty.png", FileKind::Image(ImageId::of(b"")));
+    let mut planner = Planner::new(Options::new());
+    planner.set_folder(inventory);
+    crate::cases::list(&mut planner, &[("a.png", 1), ("listed.png", 9)]);
+    let mut extra = Vec::new();
+    planner.compare(&mut |difference| {
+        if let Difference::Extra { name, .. } = difference {
+            extra.push(name.clone());
+        }
+    });
+    assert_eq!(extra, ["gone.png"]);
+    // A listed image gets its name, whatever name its file has.
+    assert_eq!(steps(&mut planner), ["rename 9 listed.png~ listed.png"]);
+    assert_eq!(unlisted(&planner), [("gone.png".to_owned(), 8, None)]);
 }
 
 proptest! {

@@ -92,6 +92,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
             reason: Reason::CannotFetch,
             blocker: None,
             cause: Some(&cause),
+            stored_as: None,
         });
     }
     let kinds = [
@@ -108,6 +109,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
                 reason,
                 blocker: Some(&Blocker::new("a", kind, true)),
                 cause: None,
+                stored_as: Some(&name),
             });
         }
     }
@@ -128,6 +130,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
         NotDeleted::IncompleteCatalog,
         NotDeleted::Failed,
         NotDeleted::ServerChanged,
+        NotDeleted::DiskFull { bytes: 1 },
         NotDeleted::OverLimit {
             limit: 1,
             present: 2,
@@ -167,13 +170,14 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
 }
 
 fn causes() -> Vec<Cause> {
-    let error = OutputError::Io {
+    let error = || OutputError::Io {
         path: "a".into(),
         source: io::Error::other("bad sector"),
     };
     vec![
         Cause::NotSent,
-        Cause::Folder(error),
+        Cause::Folder(error()),
+        Cause::Backup(error()),
         Cause::Fault(ImageFault::Encrypted),
         Cause::Fault(ImageFault::TooLarge { limit: 1 }),
         Cause::Fault(ImageFault::WrongId {

@@ -1,0 +1,116 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jtp_core::FileType::Png;
+use jtp_core::ImageId;
+use jtp_driver::ShutdownSignal;
+use jtp_store::OutputFolder;
+
+use super::super::event::Silent;
+use super::super::session::{Config, Limits, Session, State};
+use crate::inventory::{FileKind, Inventory};
+use crate::options::Options;
+use crate::planner::Planner;
+use crate::selection::Selection;
+
+/// A folder, removed when this is dropped.
+struct Temp(PathBuf);
+
+impl Temp {
+    fn new(name: &str) -> Temp {
+        let name = format!("jtp-sync-moves-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Temp(path)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A session in a folder whose inodes prove nothing, of which a scan has found these files, and in step with a LIST.
+fn session(folder: &Path, files: &[(&str, &[u8])], listed: &[(&str, &[u8])]) -> Session {
+    let mut inventory = Inventory::new();
+    for (name, bytes) in files {
+        inventory.add(name, FileKind::Image(ImageId::of(bytes)));
+    }
+    let mut planner = Planner::new(Options::new());
+    planner.set_folder(inventory);
+    planner.begin_list();
+    for (name, bytes) in listed {
+        planner.entry(ImageId::of(bytes), name, Png, 3);
+    }
+    assert_eq!(planner.end_list(true).entries, listed.len() as u64);
+    let config = Config {
+        limits: Limits {
+            max_image_size: 100,
+            max_total_size: None,
+            max_entries: 100,
+            max_catalog_bytes: 100_000,
+        },
+        selection: Arc::new(Selection::all()),
+        read_only: false,
+        mirror: None,
+        backup: None,
+    };
+    let state = State::new(planner);
+    let session = Session::new(config, state, Arc::new(Silent), ShutdownSignal::new());
+    session.set_folder(OutputFolder::open_distrusting_inodes(folder).unwrap());
+    session
+}
+
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let files = entries.map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    });
+    let mut files: Vec<_> = files.collect();
+    files.retain(|(name, _)| !name.starts_with('.'));
+    files.sort();
+    files
+}
+
+#[test]
+fn r8_file_gets_its_name_in_another_case_where_inodes_prove_nothing() {
+    let temp = Temp::new("case");
+    fs::write(temp.0.join("x00.png"), b"one").unwrap();
+    if !temp.0.join("X00.png").exists() {
+        // Like a file system that ignores case: both spellings lead to one file.
+        fs::hard_link(temp.0.join("x00.png"), temp.0.join("X00.png")).unwrap();
+    }
+    let session = session(&temp.0, &[("x00.png", b"one")], &[("X00.png", b"one")]);
+    session.run_moves().unwrap();
+    assert_eq!(contents(&temp.0), [("X00.png".to_owned(), b"one".to_vec())]);
+    assert!(session.state().planner.is_finished());
+    assert_eq!(session.state().planner.totals().failed(), 0);
+}
+
+#[test]
+fn r8_other_image_of_the_same_size_and_time_is_not_taken_for_the_same_file_in_another_case() {
+    let temp = Temp::new("other");
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for (name, bytes) in [("X00.png", b"two"), ("x00.png", b"one")] {
+        fs::write(temp.0.join(name), bytes).unwrap();
+        let file = fs::File::options().write(true).open(temp.0.join(name));
+        file.unwrap().set_modified(time).unwrap();
+    }
+    if fs::read(temp.0.join("X00.png")).unwrap() != b"two" {
+        eprintln!("skipped: the file system ignores case");
+        return;
+    }
+    let listed: [(&str, &[u8]); 2] = [("X00.png", b"one"), ("z.png", b"two")];
+    // The second file came after the scan.
+    let session = session(&temp.0, &[("x00.png", b"one")], &listed);
+    session.run_moves().unwrap();
+    let expected = [
+        ("X00.png".to_owned(), b"one".to_vec()),
+        ("z.png".to_owned(), b"two".to_vec()),
+    ];
+    assert_eq!(contents(&temp.0), expected);
+}
