@@ -18,7 +18,10 @@ use crate::support::files::noise;
 fn r5_disk_image_that_was_listed_before_is_not_deleted() {
     let listed = images(3);
     let disk = TestImage::new("disk.img", noise(300, 77));
-    let (with_disk, without) = ([&listed[..], &[disk.clone()]].concat(), listed.clone());
+    let (with_disk, without) = (
+        [&listed[..], std::slice::from_ref(&disk)].concat(),
+        listed.clone(),
+    );
     let is_gone = Arc::new(AtomicBool::new(false));
     let gone = Arc::clone(&is_gone);
     let stub = Stub::new(move |connection| {
