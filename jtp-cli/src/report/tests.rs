@@ -40,12 +40,17 @@ fn the_summary_counts_all_outcomes() {
     let too_large = Cause::Fault(ImageFault::TooLarge { limit: 5 });
     reporter.refused(
         id,
-        Some(&name),
+        (Some(&name), None),
         (Reason::CannotFetch, None),
         Some(&too_large),
     );
-    reporter.refused(id, None, (Reason::NotReceived, None), Some(&Cause::NotSent));
-    reporter.refused(id, None, (Reason::NotReceived, None), None);
+    reporter.refused(
+        id,
+        (None, None),
+        (Reason::NotReceived, None),
+        Some(&Cause::NotSent),
+    );
+    reporter.refused(id, (None, None), (Reason::NotReceived, None), None);
     assert_eq!(reporter.exit(), Exit::SomeFailed);
     reporter.state().counts.gone = 1;
     totals.planned.images = 12;
@@ -58,14 +63,14 @@ fn the_summary_counts_all_outcomes() {
         "fetched 1 image (1.00 MiB) in 2.0 s; 0 already there; 3 failed: 2 not sent, 1 too large; \
          1 replaced a file; 1 renamed; 1 kept under another name; 1 gone from the server meanwhile; 8 not fetched"
     );
-    reporter.refused(id, Some(&name), (Reason::CannotWrite, None), None);
+    reporter.refused(id, (Some(&name), None), (Reason::CannotWrite, None), None);
     assert_eq!(reporter.exit(), Exit::Disk);
 }
 
 #[test]
 fn an_image_under_another_name_is_no_failure() {
     let reporter = reporter();
-    reporter.refused(ImageId(1), None, (Reason::NameTaken, None), None);
+    reporter.refused(ImageId(1), (None, None), (Reason::NameTaken, None), None);
     assert_eq!(reporter.exit(), Exit::Success);
 }
 
