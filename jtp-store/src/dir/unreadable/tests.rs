@@ -58,7 +58,7 @@ fn w9_the_log_says_when_a_folder_cannot_be_read_and_when_it_can_again() {
         let log = FileLog::new(Naming::Tree);
         let mut unreadable = Unreadable::default();
         for found in [refused(), refused(), Vec::new(), Vec::new()] {
-            unreadable.set_folders(&Scope::Whole, &found, &log);
+            unreadable.set_folders(&Scope::Whole, &found, false, &log);
         }
         unreadable.insert(&name, None, "permission denied", &log);
         unreadable.remove(&name, true, &log);
