@@ -62,7 +62,7 @@ fn assert_only_that_name_failed(workdir: &WorkDir, output: &ProgramOutput, what:
     let failures = output.err.lines().filter(|line| line.contains("failed:"));
     let failures: Vec<_> = failures.collect();
     assert!(
-        matches!(failures[..], [line] if line.contains("output/4.png")),
+        matches!(failures[..], [line] if line.contains("failed: 4.png ")),
         "one message, which names the file: {what}"
     );
     assert_eq!(temporaries(&workdir.output()), [""; 0], "{what}");

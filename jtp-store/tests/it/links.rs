@@ -113,10 +113,11 @@ fn a_hard_link_that_is_written_under_its_other_name_is_reflected_within_2_s() {
         folders.write("outside/second", "SECOND"),
     );
     assert_soon(&store, &[first, other]);
-    // A writer under the other name keeps it from being listed.
+    // While a program writes it under the other name, the image stays listed and is not served. // R8 S13
     let mut file = File::create(folders.path("outside/first")).unwrap();
     file.write_all(b"the third").unwrap();
-    assert_soon(&store, &[other]);
+    assert!(body(&store, image(&store, first)).is_err());
+    assert_soon(&store, &[first, other]);
     file.write_all(b" picture").unwrap();
     drop(file);
     assert_soon(&store, &[ImageId::of(b"the third picture"), other]);
