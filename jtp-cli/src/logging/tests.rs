@@ -232,6 +232,7 @@ fn other_crates_log_errors_only_unless_more_is_asked_for() {
         // The dependencies of this crate, and the crate itself.
         let manifest = include_str!("../../Cargo.toml").lines();
         let dependencies = manifest
+            .take_while(|line| *line != "[dev-dependencies]")
             .filter_map(|line| line.split([' ', '.', '=']).next())
             .filter(|name| name.starts_with("jtp-"));
         let crates: Vec<_> = dependencies.chain(["jtp-cli"]).collect();
