@@ -27,6 +27,7 @@ impl Record {
         }
     }
 
+    #[inline]
     fn key(&self) -> u64 {
         u64::from(self.high) << 32 | u64::from(self.low)
     }
@@ -61,16 +62,19 @@ impl Index {
         self.len
     }
 
+    #[inline]
     fn key(&self, id: ImageId) -> u64 {
         id.0.wrapping_mul(self.factor)
     }
 
+    #[inline]
     fn shard_of(&self, key: u64) -> usize {
         // With no bits there is one shard, and a shift by 64 is an overflow.
         let top = key.checked_shr(u64::BITS - self.bits).unwrap_or(0);
         usize::try_from(top).unwrap_or(0)
     }
 
+    #[inline]
     fn find(&self, id: ImageId) -> Option<(usize, Result<usize, usize>)> {
         let key = self.key(id);
         let shard = self.shard_of(key);
@@ -92,6 +96,7 @@ impl Index {
     }
 
     /// [`Index::ordinal`] and [`Index::slot`] in one lookup.
+    #[inline]
     pub(super) fn locate(&self, id: ImageId, starts: &[usize]) -> Option<(usize, usize)> {
         let (shard, position) = self.find(id)?;
         let position = position.ok()?;

@@ -55,6 +55,7 @@ impl Request {
 
     /// Its IDs on the wire. // S7 S8
     #[must_use]
+    #[inline]
     pub fn ids(&self) -> &[ImageId] {
         match self {
             Request::GetById(ids) => ids,

@@ -63,6 +63,19 @@ impl RequestKind {
         RequestKind::ListAndGet,
     ];
 
+    /// The kind with this type byte, without IDs.
+    const fn of_code(code: u8) -> Option<RequestKind> {
+        Some(match code {
+            0 => RequestKind::GetById { count: 0 },
+            1 => RequestKind::List,
+            2 => RequestKind::Batch { have: 0 },
+            3 => RequestKind::Cancel,
+            4 => RequestKind::Watch,
+            5 => RequestKind::ListAndGet,
+            _ => return None,
+        })
+    }
+
     /// The type byte.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -168,7 +181,7 @@ impl RequestHead {
         let Some(&code) = input.first() else {
             return Ok(Decoded::Incomplete { need: 1 });
         };
-        let Some(&kind) = RequestKind::ALL.get(usize::from(code)) else {
+        let Some(kind) = RequestKind::of_code(code) else {
             return Err(WireError::UnknownRequest(code));
         };
         let Some(&flags) = input.get(1) else {
@@ -178,22 +191,22 @@ impl RequestHead {
             return Err(WireError::RequestFlags(flags));
         }
         let rest = input.get(2..).unwrap_or_default();
-        let (ids, used) = match kind {
+        let (kind, used) = match kind {
             RequestKind::GetById { .. } => match rest.first() {
-                Some(&count) => (u32::from(count), 3),
+                Some(&count) => (RequestKind::GetById { count }, 3),
                 None => return Ok(Decoded::Incomplete { need: 1 }),
             },
             RequestKind::Batch { .. } => match varint::decode(rest)? {
-                Decoded::Complete { value, used } => (value, 2 + used),
+                Decoded::Complete { value, used } => (RequestKind::Batch { have: value }, 2 + used),
                 Decoded::Incomplete { need } => return Ok(Decoded::Incomplete { need }),
             },
             RequestKind::List
             | RequestKind::Cancel
             | RequestKind::Watch
-            | RequestKind::ListAndGet => (0, 2),
+            | RequestKind::ListAndGet => (kind, 2),
         };
         Ok(Decoded::Complete {
-            value: RequestHead::new(kind.with_ids(ids), flags & 1 != 0),
+            value: RequestHead::new(kind, flags & 1 != 0),
             used,
         })
     }
@@ -201,9 +214,11 @@ impl RequestHead {
 
 /// Appends the IDs that follow a head.
 pub fn encode_ids(ids: &[ImageId], out: &mut Vec<u8>) {
-    out.reserve(ids.len() * ImageId::LEN);
-    for id in ids {
-        out.extend_from_slice(&id.to_be_bytes());
+    let start = out.len();
+    out.resize(start + ids.len() * ImageId::LEN, 0);
+    let places = out.get_mut(start..).unwrap_or_default();
+    for (place, id) in places.chunks_exact_mut(ImageId::LEN).zip(ids) {
+        place.copy_from_slice(&id.to_be_bytes());
     }
 }
 
