@@ -43,7 +43,7 @@ impl Session {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::io;
 
@@ -59,7 +59,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn r8_only_io_errors_in_a_row_mean_that_the_disk_has_failed() {
         const EIO: i32 = 5;
