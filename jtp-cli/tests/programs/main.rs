@@ -30,6 +30,7 @@ mod proxy_protocol;
 mod readme;
 mod recursive;
 mod reload;
+#[cfg(target_os = "linux")]
 mod replaced_folder;
 mod replicas;
 mod selecting;

@@ -194,6 +194,7 @@ fn files_that_a_server_leaves_out_by_name_are_neither_deleted_nor_extra() {
     assert_eq!((check.code, &*check.out), (Some(0), ""), "{check:?}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn full_disk_names_the_room_that_unlisted_files_take() {
     let dir = TestDir::new();
