@@ -3,7 +3,8 @@
 //! Each image is a file, named after its ID. It is written under a temporary name, read back and compared with the ID,
 //! and then renamed. It never changes after that, so a reader that has it open can finish when it is evicted. A trailer
 //! has a checksum for each block of 32 KiB, and each block is verified when it is read, so that nothing damaged is
-//! returned and no sync to the disk is needed. The mtime of a file is the time of its last use.
+//! returned and no sync to the disk is needed. The mtime of a file is the time of its last use; on Windows it stays that of
+//! the writing.
 
 mod entry;
 #[cfg(test)]
