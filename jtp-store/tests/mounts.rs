@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use common::*;
 use jtp_core::{FileType, Flags, Image, ImageId};
-use jtp_driver::store::ImageStore;
 use jtp_store::{DirStore, FileName, Follow, IndexProgress, OutputFolder, ScanMode};
 
 /// A file system in a file, which can be mounted repeatedly.
@@ -141,14 +140,6 @@ fn open_never(folder: &Path, index: &Path) -> (Arc<DirStore>, IndexProgress) {
     let store = build(builder);
     let last = *last.lock().unwrap();
     (store, last)
-}
-
-fn entries(store: &DirStore) -> Vec<(String, ImageId)> {
-    let catalog = store.catalog().snapshot();
-    let entries = catalog.entries();
-    entries
-        .map(|entry| (entry.name.to_owned(), entry.id))
-        .collect()
 }
 
 #[test]

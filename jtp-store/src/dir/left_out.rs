@@ -40,8 +40,8 @@ pub enum LeftOutReason {
     NoRoom,
     /// A sub-folder at the 32nd level: the path of a file in it has too many components. // W9
     TooDeep,
-    /// It was an image and is empty now: a copy, an editor or a full disk may have failed. It is listed again once it has
-    /// contents.
+    /// It is empty, and was an image in an earlier run or under another name: a copy, an editor or a full disk may have
+    /// failed. It is listed again once it has contents. An image that becomes empty while it is listed stays listed. // R8
     Emptied,
 }
 

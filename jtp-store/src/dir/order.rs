@@ -129,26 +129,7 @@ fn index(folder: u32) -> usize {
 mod tests {
     use super::*;
     use crate::dir::record::FileRecord;
-    use crate::fingerprint::Fingerprint;
-    use jtp_core::ImageId;
     use proptest::prelude::*;
-
-    fn record() -> FileRecord {
-        FileRecord {
-            id: ImageId(1),
-            fingerprint: Fingerprint {
-                file_system: 0,
-                file: 1,
-                size: 1,
-                modified: 1,
-                changed: 1,
-            },
-            length: 1,
-            sniffed: None,
-            incompressible_at: 0,
-            settled: true,
-        }
-    }
 
     proptest! {
         #[test]
@@ -164,7 +145,7 @@ mod tests {
             let mut table = Table::default();
             for path in &paths {
                 let path = if is_tree { path.clone() } else { file_name(path) };
-                table.put(OsStr::new(&path), &record()).unwrap();
+                table.put(OsStr::new(&path), &FileRecord::sample(0)).unwrap();
             }
             let slots: Vec<Slot> = table.slots().collect();
             let sorted = sort_by_name(&table, slots.clone(), naming);

@@ -449,26 +449,12 @@ mod tests {
 
     #[test]
     fn files_on_too_many_file_systems_are_refused() {
-        let record = |file_system| FileRecord {
-            id: ImageId(1),
-            fingerprint: Fingerprint {
-                file_system,
-                file: 1,
-                size: 1,
-                modified: 1,
-                changed: 1,
-            },
-            length: 1,
-            sniffed: None,
-            incompressible_at: 0,
-            settled: true,
-        };
         let mut files = PackedFiles::default();
         for id in 0..u64::from(MAX_FILE_SYSTEMS) {
-            assert!(files.add(0, b"a.png", &record(id)).is_some());
+            assert!(files.add(0, b"a.png", &FileRecord::sample(id)).is_some());
         }
-        let other = record(u64::from(MAX_FILE_SYSTEMS));
+        let other = FileRecord::sample(u64::from(MAX_FILE_SYSTEMS));
         assert!(files.add(0, b"b.png", &other).is_none());
-        assert!(files.add(0, b"b.png", &record(7)).is_some());
+        assert!(files.add(0, b"b.png", &FileRecord::sample(7)).is_some());
     }
 }

@@ -48,6 +48,25 @@ impl FileRecord {
         }
     }
 
+    /// A file of one byte on this file system.
+    #[cfg(test)]
+    pub(super) fn sample(file_system: u64) -> FileRecord {
+        FileRecord {
+            id: ImageId(1),
+            fingerprint: Fingerprint {
+                file_system,
+                file: 1,
+                size: 1,
+                modified: 1,
+                changed: 1,
+            },
+            length: 1,
+            sniffed: None,
+            incompressible_at: 0,
+            settled: true,
+        }
+    }
+
     /// The part that is kept for the next run, if it is certain to be right then.
     pub(super) fn known(&self) -> Option<Record> {
         if !self.settled {

@@ -269,3 +269,12 @@ pub fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         thread.join().unwrap()
     })
 }
+
+/// The names and IDs that the store lists.
+pub fn entries(store: &DirStore) -> Vec<(String, ImageId)> {
+    let catalog = store.catalog().snapshot();
+    let entries = catalog.entries();
+    entries
+        .map(|entry| (entry.name.to_owned(), entry.id))
+        .collect()
+}

@@ -60,14 +60,6 @@ fn open_and_count(builder: DirStoreBuilder) -> (Arc<DirStore>, u64) {
     (store, bytes)
 }
 
-fn entries(store: &DirStore) -> Vec<(String, ImageId)> {
-    let catalog = store.catalog().snapshot();
-    let entries = catalog.entries();
-    entries
-        .map(|entry| (entry.name.to_owned(), entry.id))
-        .collect()
-}
-
 /// Changes the contents of a file, but neither its size nor its mtime.
 fn edit(folder: &Path, name: &str, bytes: &[u8]) -> ImageId {
     let path = folder.join(name);

@@ -22,7 +22,7 @@ thread_local! {
 /// ```
 #[derive(Debug)]
 pub struct Allocations {
-    /// The size of the block that holds so many bytes.
+    /// The size of the block that holds this number of bytes.
     block: fn(usize) -> usize,
     live: AtomicUsize,
     peak: AtomicUsize,
