@@ -75,6 +75,11 @@ fn run(
         return index_only(args, location.as_ref(), signals);
     }
     if location.is_none() {
+        if args.store_cache_size > 0 {
+            return Err(Failure::other(
+                "--store-cache-size is for images in an object store: name its URL with --images, or leave the option out",
+            ));
+        }
         // Checked first, so that a mistyped folder does not leave a new certificate behind.
         std::fs::read_dir(&args.images).map_err(|error| folder_failure(&args.images, &error))?;
     }

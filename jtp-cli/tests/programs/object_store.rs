@@ -87,6 +87,8 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
     refused.assert_failure(1, &["--only cannot be used"]);
     let folder = dir.run(SERVER, &["--index-only"]);
     folder.assert_failure(1, &["--index-only is for images in an object store"]);
+    let folder = dir.run(SERVER, &["--store-cache-size", "1G", "--images", "missing"]);
+    folder.assert_failure(1, &["--store-cache-size is for images in an object store"]);
 }
 
 #[test]
