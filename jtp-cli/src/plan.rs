@@ -289,6 +289,7 @@ fn difference_line(difference: &Difference) -> String {
     match difference {
         Difference::Missing { name, .. } => format!("missing  {}", escaped(name.as_str())),
         Difference::Differs { name, .. } => format!("differs  {}", escaped(name.as_str())),
+        Difference::Unreadable { name, .. } => format!("unread   {}", escaped(name.as_str())),
         Difference::Renamed { from, to, .. } => {
             format!("renamed  {} -> {}", escaped(from), escaped(to.as_str()))
         }

@@ -65,9 +65,15 @@ pub enum Difference {
         /// Its name.
         name: FileName,
     },
-    /// No file contains the image, and something else has its name: a file with other content or one that cannot be
-    /// read, a folder, a link.
+    /// No file contains the image, and something else has its name: a file with other content, a folder, a link.
     Differs {
+        /// The image.
+        id: ImageId,
+        /// Its name.
+        name: FileName,
+    },
+    /// No other file contains the image, and the file with its name cannot be read: nobody knows whether they differ.
+    Unreadable {
         /// The image.
         id: ImageId,
         /// Its name.

@@ -209,6 +209,7 @@ fn difference(difference: &Difference) -> Option<Object> {
     Some(match difference {
         Difference::Missing { id, name } => kind("missing", *id).string("name", name),
         Difference::Differs { id, name } => kind("differs", *id).string("name", name),
+        Difference::Unreadable { id, name } => kind("unreadable", *id).string("name", name),
         Difference::Renamed { id, from, to } => {
             kind("renamed", *id).string("from", from).string("name", to)
         }

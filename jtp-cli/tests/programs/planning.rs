@@ -285,20 +285,25 @@ fn a_file_that_cannot_be_read_is_a_difference_if_it_is_selected() {
     let dir = TestDir::with_images();
     let server = dir.serve(&["--no-tls"]);
     dir.fetch(&server, &[]);
-    // Longer than any image, so it is not read.
-    let long = fs::File::create(dir.path("output/mine.png")).unwrap();
-    long.set_len(1 << 40).unwrap();
+    // Longer than any image, so they are not read.
+    for name in ["a.png", "mine.png"] {
+        let long = fs::File::create(dir.path("output").join(name)).unwrap();
+        long.set_len(1 << 40).unwrap();
+    }
     let output = dir.fetch(&server, &["--check"]);
-    assert_eq!((output.code, &*output.out), (Some(3), ""), "{output:?}");
+    let lines = "unread   a.png\n";
+    assert_eq!((output.code, &*output.out), (Some(3), lines), "{output:?}");
     assert!(
         output.err.contains("warning: cannot read mine.png"),
         "{output:?}"
     );
     assert!(
-        output.err.ends_with("0 extra; 1 cannot be read\n"),
+        output
+            .err
+            .ends_with("0 differ; 0 renamed; 0 extra; 2 cannot be read\n"),
         "{output:?}"
     );
-    let output = dir.fetch(&server, &["--check", "--exclude", "mine*"]);
+    let output = dir.fetch(&server, &["--check", "--exclude", "[am]*"]);
     assert_eq!((output.code, &*output.out), (Some(0), ""), "{output:?}");
 }
 

@@ -116,6 +116,8 @@ impl Session {
             let count = match difference {
                 Difference::Missing { .. } => &mut comparison.missing,
                 Difference::Differs { .. } => &mut comparison.differs,
+                // The file is counted already.
+                Difference::Unreadable { .. } => &mut 0,
                 Difference::Renamed { .. } => &mut comparison.renamed,
                 Difference::Extra { .. } if is_incomplete => return,
                 Difference::Extra { name, .. } if !self.selects_extra(name) => return,

@@ -7,15 +7,17 @@ use jtp_core::ImageId;
 use super::unlisted::may_be_listed;
 use super::{Planner, State};
 use crate::change::Difference;
+use crate::files::Index;
 use crate::inventory::FileKind;
 
 impl Planner {
     /// Passes each difference between the folder and the last LIST to `found`: first what concerns listed images, in the
     /// server's order, then the images in the folder that the server does not list, by name, but for those that differ
-    /// and those that [`unlisted`](Planner::unlisted) passes over. Images that are left out are not compared. Returns the number of images that are the same: in the folder under their own names.
+    /// and those that [`unlisted`](Planner::unlisted) passes over. Images that are left out are not compared. Returns the
+    /// number of images that are the same: in the folder under their own names.
     ///
     /// Call it after the folder and a LIST are known and before any step is taken. With
-    /// [`Fetch::All`](crate::Fetch::All) the files may be unread, and then differ.
+    /// [`Fetch::All`](crate::Fetch::All) the files may be unread, and then count as unreadable.
     ///
     /// ```
     /// use jtp_core::{FileType::Png, ImageId};
@@ -88,8 +90,11 @@ impl Planner {
         if let Some(from) = self.present_name(slot, id) {
             return Some(Difference::Renamed { id, from, to: name });
         }
-        Some(match self.files_like(name.as_str()).is_empty() {
+        let files = self.files_like(name.as_str());
+        let is_unread = |file: &Index| self.files.kind(*file) == FileKind::Unread;
+        Some(match files.is_empty() {
             true => Difference::Missing { id, name },
+            false if files.iter().any(is_unread) => Difference::Unreadable { id, name },
             false => Difference::Differs { id, name },
         })
     }

@@ -201,6 +201,7 @@ fn differences_between_folder_and_server_are_found() {
         found.push(match difference {
             Difference::Missing { id, name } => format!("missing {} {name}", id.0),
             Difference::Differs { id, name } => format!("differs {} {name}", id.0),
+            Difference::Unreadable { id, name } => format!("unreadable {} {name}", id.0),
             Difference::Renamed { id, from, to } => format!("renamed {} {from} > {to}", id.0),
             Difference::Extra { id, name } => format!("extra {} {name}", id.0),
             other => panic!("{other:?}"),
@@ -210,7 +211,7 @@ fn differences_between_folder_and_server_are_found() {
         "renamed 2 old name.png > new name.png",
         "missing 3 missing.png",
         "differs 4 differs.png",
-        "differs 5 unread.png",
+        "unreadable 5 unread.png",
         "differs 6 folder.png",
         "differs 9 x.png",
         "renamed 10 x.png > y.png",
