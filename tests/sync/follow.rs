@@ -330,3 +330,27 @@ fn time_limit_bounds_run_and_watch_together() {
         job.assert_files(&first);
     }
 }
+
+#[test]
+fn size_limit_bounds_run_and_watch_together() {
+    let (all, world) = (images(3), World::Tokio);
+    let server = TestServer::store(MemoryStore::new(), |server| server);
+    let add = |image: &TestImage| {
+        server
+            .store
+            .insert(&image.name, image.bytes.clone())
+            .unwrap();
+    };
+    all[..2].iter().for_each(add);
+    let (_parent, folder) = target();
+    let mut job = Job::new(server.address, &folder).accelerated(50);
+    let length: usize = all.iter().map(|image| image.bytes.len()).sum();
+    job.max_total_size = Some(length as u64 - 1);
+    let ended = job.start(world, &[Action::Run, Action::Follow]);
+    job.log.wait_for(1, "watches", is_watching);
+    add(&all[2]);
+    let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+    let is_at_limit = matches!(ended[1], Some(Err(Error::SizeLimit { .. })));
+    assert!(is_at_limit, "{ended:?}");
+    job.assert_files(&all[..2]);
+}

@@ -130,8 +130,8 @@ impl<R: Runtime> FolderSyncBuilder<R> {
         self
     }
 
-    /// Ends the sync with [`Error::SizeLimit`](crate::Error::SizeLimit) once this many bytes were decoded in all.
-    /// Default: `None`.
+    /// Ends the sync with [`Error::SizeLimit`](crate::Error::SizeLimit) once this many bytes were decoded in all, by a
+    /// [`follow`](FolderSync::follow) together with the run before it. Default: `None`.
     pub fn max_total_size(mut self, bytes: Option<u64>) -> Self {
         self.limits.max_total_size = bytes;
         self

@@ -33,6 +33,7 @@ mod workers;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use jtp_driver::Runtime;
@@ -69,6 +70,8 @@ pub struct FolderSync<R: Runtime> {
     totals: Totals,
     /// When the last run would have reached the time limit. A `follow` after it has the time that is left.
     until: Option<Instant>,
+    /// The bytes that the last run has decoded. A `follow` after it counts on.
+    decoded: u64,
 }
 
 impl<R: Runtime> FolderSync<R> {
@@ -92,6 +95,7 @@ impl<R: Runtime> FolderSync<R> {
             planner: None,
             totals: Totals::default(),
             until: None,
+            decoded: 0,
         }
     }
 
@@ -202,6 +206,7 @@ impl<R: Runtime> FolderSync<R> {
     fn start_again(&mut self, read_only: bool) -> (Run<R>, EndGuard) {
         self.planner = None;
         self.folder = None;
+        self.decoded = 0;
         self.start(read_only)
     }
 
@@ -231,7 +236,7 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// Lost connections are replaced after a pause of 1 s that grows to 30 s, without limit. After
     /// [`run`](FolderSync::run) it goes on with what that has found in the folder, and within the rest of its
-    /// [time](FolderSyncBuilder::max_time).
+    /// [time](FolderSyncBuilder::max_time) and [size](FolderSyncBuilder::max_total_size).
     ///
     /// # Errors
     ///
@@ -247,6 +252,7 @@ impl<R: Runtime> FolderSync<R> {
             Ok(()) => Error::Cancelled,
         };
         self.keep(&run, false);
+        self.decoded = 0;
         Err(error)
     }
 
@@ -273,6 +279,7 @@ impl<R: Runtime> FolderSync<R> {
             Arc::clone(&self.config.observer),
             self.config.cancel.clone(),
         ));
+        session.decoded.store(self.decoded, Ordering::Relaxed);
         if let Some(folder) = &self.folder {
             session.set_folder(folder.clone());
         }
@@ -283,6 +290,7 @@ impl<R: Runtime> FolderSync<R> {
     fn keep(&mut self, run: &Run<R>, complete: bool) {
         let state = &mut *run.session.state();
         self.totals = state.planner.totals();
+        self.decoded = run.session.decoded.load(Ordering::Relaxed);
         let planner = std::mem::replace(
             &mut state.planner,
             Planner::new(self.config.options.clone()),

@@ -79,7 +79,7 @@ pub(super) struct Session {
     pub(super) changed: Event,
     /// The encoded bytes of planned images that have arrived.
     arrived: AtomicU64,
-    decoded: AtomicU64,
+    pub(super) decoded: AtomicU64,
 }
 
 /// What is protected by one lock, held for the time of a call to the planner.
