@@ -370,6 +370,11 @@ impl Client {
             {
                 continue;
             }
+            // So does a folder with images that are no longer listed, unless a mirror deletes them.
+            let is_below = |other: &PathBuf| *other != path && other.starts_with(&path);
+            if self.kind != Kind::Mirror && content.keys().any(is_below) {
+                continue;
+            }
             assert!(
                 content.get(&path) == Some(&id),
                 "{} is not {id:016x}, but {:x?}: {what}",
