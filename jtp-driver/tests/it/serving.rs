@@ -310,16 +310,17 @@ fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
         let store = memory(&[b"one", b"two"]);
         let server = Server::builder(Arc::clone(&store)).build();
         let (ours, theirs) = socket_pair().await;
-        let serving = smol::spawn(async move {
-            let served = server.serve_stream(ours, Peer::new(None)).await;
-            drop(served);
-        });
         let mut client = Client::from_stream(theirs, Default::default());
         {
             let mut dropped = Box::pin(client.list());
             let mut cx = Context::from_waker(Waker::noop());
             assert!(dropped.as_mut().poll(&mut cx).is_pending());
         }
+        // Only now, so that the answer does not arrive before the future is dropped.
+        let serving = smol::spawn(async move {
+            let served = server.serve_stream(ours, Peer::new(None)).await;
+            drop(served);
+        });
         assert_eq!(fetch_all(&mut client).await.unwrap().len(), 2);
         drop(client);
         serving.await;
