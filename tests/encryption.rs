@@ -85,6 +85,15 @@ fn t2_refused_plain_client_gets_an_error_that_names_tls() -> Result {
         "{refused:?}"
     );
 
+    // And if the server does not speak TLS.
+    let plain = TestServer::samples();
+    let client = plain.client().tls(tls().client(), localhost());
+    let refused = plain.block_on(in_time(async { client.build().list().await }));
+    assert!(
+        matches!(refused, Err(Error::PlainServer { .. })),
+        "{refused:?}"
+    );
+
     // The same from a non-loopback address of this machine, if it has one.
     if let Some(address) = address_of_this_machine() {
         let server = |plain| {

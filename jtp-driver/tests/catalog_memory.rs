@@ -3,18 +3,16 @@
 //! `JTP_ENTRIES=10000000 cargo test --release -p jtp-driver --test catalog_memory -- --nocapture` prints the figures for
 //! ten million entries.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
+use jtp_async_std::smol::Client;
 use jtp_core::wire::entry::{self, Entry};
 use jtp_core::wire::response::{Header, encode_head};
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_driver::Error;
 use jtp_kit::Allocations;
-use support::Client;
 
 #[global_allocator]
 static MEMORY: Allocations = Allocations::of_glibc();

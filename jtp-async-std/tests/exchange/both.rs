@@ -12,12 +12,6 @@ use jtp_driver::{ClientBuilder, Runtime};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-fn store() -> Result<(Arc<MemoryStore>, ImageId)> {
-    let store = Arc::new(MemoryStore::new());
-    let id = store.insert("a.png", vec![7; 1 << 20])?;
-    Ok((store, id))
-}
-
 async fn list_and_fetch<R: Runtime>(client: ClientBuilder<R>, id: ImageId) -> Result {
     let mut client = client.build();
     assert_eq!(client.list().await?[0].id, id);
@@ -29,40 +23,9 @@ async fn list_and_fetch<R: Runtime>(client: ClientBuilder<R>, id: ImageId) -> Re
 }
 
 #[test]
-fn smol_client_of_an_async_std_server() -> Result {
-    let (store, id) = store()?;
-    let server = AsyncStdServer::builder(store).build();
-    let listener = async_std::task::block_on(async_std::net::TcpListener::bind("127.0.0.1:0"))?;
-    let address = listener.local_addr()?.to_string();
-    let serving = async_std::task::spawn({
-        let server = server.clone();
-        async move { server.serve(listener, std::future::pending()).await }
-    });
-    smol::block_on(list_and_fetch(SmolClient::builder(address), id))?;
-    async_std::task::block_on(server.shutdown());
-    async_std::task::block_on(serving)?;
-    Ok(())
-}
-
-#[test]
-fn async_std_client_of_a_smol_server() -> Result {
-    let (store, id) = store()?;
-    let server = SmolServer::builder(store).build();
-    let listener = smol::block_on(smol::net::TcpListener::bind("127.0.0.1:0"))?;
-    let address = listener.local_addr()?.to_string();
-    let serving = smol::spawn({
-        let server = server.clone();
-        async move { server.serve(listener, std::future::pending()).await }
-    });
-    async_std::task::block_on(list_and_fetch(AsyncStdClient::builder(address), id))?;
-    smol::block_on(server.shutdown());
-    smol::block_on(serving)?;
-    Ok(())
-}
-
-#[test]
 fn one_store_behind_servers_on_both_runtimes() -> Result {
-    let (store, id) = store()?;
+    let store = Arc::new(MemoryStore::new());
+    let id = store.insert("a.png", vec![7; 1 << 20])?;
     let (a, b) = (
         AsyncStdServer::builder(Arc::clone(&store)).build(),
         SmolServer::builder(store).build(),

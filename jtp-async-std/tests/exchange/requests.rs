@@ -1,4 +1,5 @@
-//! Client and server over real sockets, plain and TLS, and over streams in memory: once for each runtime.
+//! Client and server over real sockets, plain and TLS, and over streams in memory: once for each runtime. What all adapters
+//! do alike is in the behaviour suite of `tests/`, on async-std.
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
@@ -6,17 +7,15 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use jtp_async_std::store::{
     BoxFuture, ImageStore, LiveCatalog, MemoryStore, OpenImage, StoreError,
 };
-use jtp_core::client::{ClientConfig, ClientError, HaveSet};
+use jtp_core::client::{ClientConfig, HaveSet};
 use jtp_core::server::{CloseReason, ServerConfig};
-use jtp_core::wire::response::ErrorCode;
-use jtp_core::{FileType, Image, ImageId};
+use jtp_core::{Image, ImageId};
 
-use super::adapter::{Client, ClientBuilder, Error, Images, Peer, Request, Server};
+use super::adapter::{Client, ClientBuilder, Images, Peer, Server};
 use super::runtime::{JoinHandle, TcpListener, TcpStream, block_on, channel, spawn};
 use crate::stream::duplex;
 
@@ -32,14 +31,6 @@ fn store(count: u32) -> Arc<MemoryStore> {
         store.insert(&format!("{n:04}.png"), bytes).unwrap();
     }
     Arc::new(store)
-}
-
-fn big_images() -> Result<Arc<MemoryStore>> {
-    let store = MemoryStore::new();
-    for n in 0..50u8 {
-        store.insert(&format!("{n}.png"), vec![n; 1 << 20])?;
-    }
-    Ok(Arc::new(store))
 }
 
 struct RunningServer {
@@ -85,161 +76,58 @@ async fn collect(images: &mut Images<'_>) -> Result<Vec<ImageId>> {
     Ok(ids)
 }
 
+/// The calls of a client whose server has the images of [`store`], and gets another one.
+async fn requests(mut client: Client, store: &MemoryStore) -> Result {
+    let catalog = store.catalog().snapshot();
+    let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
+    assert_eq!(client.list().await?.len(), all.len());
+    assert_eq!(collect(&mut client.list_and_get()).await?, all);
+    let have = HaveSet::try_from(all[..2].to_vec())?;
+    assert_eq!(collect(&mut client.batch(have)).await?, all[2..]);
+    assert_eq!(collect(&mut client.get(all.clone())).await?, all);
+    let (_, mut watch) = client.list_and_watch().await?;
+    let id = store.insert("new.gif", b"GIF89a".as_slice())?;
+    assert_eq!(watch.next().await?.id, id);
+    watch.cancel().await?;
+    client.close().await;
+    assert!(store.remove(id));
+    Ok(())
+}
+
 #[test]
-fn every_request_over_one_connection() -> Result {
+fn s11_s16_all_requests_over_tcp_and_over_a_stream_then_the_end_of_both() -> Result {
     block_on(async {
-        let store = store(300);
-        let catalog = store.catalog().snapshot();
-        let all: Vec<ImageId> = catalog.entries().map(|entry| entry.id).collect();
-        let running = RunningServer::start(Server::builder(store).build()).await;
-        let mut client = running.client().build();
+        let store = store(40);
+        let server = Server::builder(Arc::clone(&store)).build();
+        let running = RunningServer::start(server.clone()).await;
+        requests(running.client().build(), &store).await?;
+        let (client_end, server_end) = duplex(64);
+        let embedded = server.clone();
+        let serving =
+            spawn(async move { embedded.serve_stream(server_end, Peer::default()).await });
+        let client = Client::from_stream(client_end, ClientConfig::new().with_pipeline(true));
+        requests(client, &store).await?;
+        assert_eq!(serving.await?, Some(CloseReason::PeerClosed));
 
-        let listed = client.list().await?;
-        assert_eq!(listed.iter().map(|entry| entry.id).collect::<Vec<_>>(), all);
-        assert_eq!(listed[7].name, "0007.png");
-
-        assert_eq!(collect(&mut client.list_and_get()).await?, all);
-
-        let have = HaveSet::try_from(all[..200].to_vec())?;
-        assert_eq!(collect(&mut client.batch(have)).await?, all[200..]);
-
-        let mut images = client.get([all[3], ImageId(1), all[1]]);
-        assert_eq!(collect(&mut images).await?, [all[3], all[1]]);
-        assert_eq!(images.absent(), [ImageId(1)]);
-
-        // More IDs than one request can name.
-        assert_eq!(collect(&mut client.get(all.clone())).await?, all);
-        drop(client);
+        let mut idle = TcpStream::connect(&running.address).await?;
         running.stop().await;
+        assert_eq!(idle.read(&mut [0]).await?, 0);
         Ok(())
     })
 }
 
-#[test]
-fn c2_connection_works_after_a_cancel() -> Result {
-    block_on(async {
-        let running = RunningServer::start(Server::builder(big_images()?).build()).await;
-        for pipeline in [false, true] {
-            let config = ClientConfig::new().with_pipeline(pipeline);
-            let mut client = running.client().config(config).build();
-            let mut images = client.list_and_get();
-            let mut first = images.next().await?.unwrap();
-            assert!(!first.chunk().await?.unwrap().is_empty());
-            images.cancel().await?;
-            assert_eq!(client.list().await?.len(), 50);
-        }
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn n1_n3_watch_yields_new_images_and_ends_by_cancel() -> Result {
-    block_on(async {
-        let store = store(2);
-        let running = RunningServer::start(Server::builder(Arc::clone(&store)).build()).await;
-        let config = ClientConfig::new().with_pipeline(true);
-        let mut client = running.client().config(config).build();
-        let (listed, mut watch) = client.list_and_watch().await?;
-        assert_eq!(listed.len(), 2);
-        let id = store.insert("new.gif", b"GIF89a".as_slice())?;
-        let event = watch.next().await?;
-        assert_eq!((event.id, &*event.name), (id, "new.gif"));
-        assert_eq!(event.flags.file_type(), FileType::Gif);
-        watch.cancel().await?;
-        assert_eq!(client.list().await?.len(), 3);
-        drop(client);
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn s16_shutdown_ends_idle_connections_and_watches() -> Result {
-    block_on(async {
-        let running = RunningServer::start(Server::builder(store(2)).build()).await;
-        let mut idle = running.client().build();
-        assert_eq!(idle.list().await?.len(), 2);
-        let mut watching = running.client().retries(0).build();
-        let (_, mut watch) = watching.list_and_watch().await?;
-        let ((), ended) = zip(running.stop(), watch.next()).await;
-        assert!(
-            matches!(ended, Err(Error::Protocol(ClientError::EarlyEof))),
-            "{ended:?}"
-        );
-        Ok(())
-    })
-}
-
-#[test]
-fn s16_response_in_progress_is_completed() -> Result {
-    block_on(async {
-        // The client does not read to the end, so the server lingers for the whole time. // S11
-        let config = ServerConfig::new()
-            .with_linger_timeout(Duration::from_millis(50))
-            .with_linger_bytes(1024);
-        let server = Server::builder(big_images()?)
-            .config(config)
-            .drain_timeout(None)
-            .build();
-        let running = RunningServer::start(server).await;
-        let mut client = running.client().build();
-        let mut images = client.list_and_get();
-        let first = images.next().await?.unwrap().bytes(1 << 20).await?;
-        assert_eq!(first.len(), 1 << 20);
-        let ((), rest) = zip(running.stop(), collect(&mut images)).await;
-        assert_eq!(rest?.len(), 49);
-        Ok(())
-    })
-}
-
-#[test]
-fn s16_connections_close_after_the_drain_time() -> Result {
-    block_on(async {
-        let server = Server::builder(big_images()?).drain_timeout(SHORT).build();
-        let running = RunningServer::start(server).await;
-        let mut client = running.client().retries(0).build();
-        let mut images = client.list_and_get();
-        let mut first = images.next().await?.unwrap();
-        assert!(first.chunk().await?.is_some());
-        // The client does not read; the write timeout is 30 s.
-        running.stop().await;
-        assert!(collect(&mut images).await.is_err());
-        Ok(())
-    })
-}
-
-#[test]
-fn connections_end_when_serving_is_dropped() -> Result {
-    block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let mut stream = TcpStream::connect(listener.local_addr()?).await?;
-        let server = Server::builder(store(0)).build();
-        let serving = async {
-            server.serve(listener, std::future::pending()).await?;
-            Ok(())
-        };
-        let asking = async {
-            stream.write_all(&[1, 1]).await?;
-            let mut got = [0; 5];
-            stream.read_exact(&mut got).await?;
-            assert_eq!(&got, b"JTPL\0");
-            Ok::<_, std::io::Error>(())
-        };
-        or(serving, asking).await?;
-        assert_eq!(stream.read(&mut [0]).await?, 0);
-        Ok(())
-    })
+/// A server that discards for an hour what a client sends after its last request.
+fn lingering() -> ServerConfig {
+    ServerConfig::new()
+        .with_linger_timeout(Duration::from_secs(3600))
+        .with_linger_bytes(u64::MAX)
 }
 
 #[test]
 fn s11_peer_receives_eof_while_the_server_lingers() -> Result {
-    let hour = Duration::from_secs(3600);
-    let config = ServerConfig::new()
-        .with_linger_timeout(hour)
-        .with_linger_bytes(u64::MAX);
     block_on(async {
-        let running = RunningServer::start(Server::builder(store(1)).config(config).build()).await;
+        let server = Server::builder(store(1)).config(lingering()).build();
+        let running = RunningServer::start(server).await;
         let mut stream = TcpStream::connect(&running.address).await?;
         stream.write_all(&[255, 0]).await?;
         let mut got = Vec::new();
@@ -282,88 +170,6 @@ fn panicking_store_ends_only_its_connection() -> Result {
         assert_eq!(collect(&mut client.get([good])).await?, [good]);
         drop(client);
         running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn request_handler_sees_the_peer_and_refuses() -> Result {
-    block_on(async {
-        let server = Server::builder(store(1))
-            .on_request(|request: Request| async move {
-                assert!(request.peer().address.unwrap().ip().is_loopback());
-                match request.kind().name() {
-                    "LIST" => request.accept(),
-                    _ => request.refuse(ErrorCode::UnsupportedFeature, "only LIST"),
-                }
-            })
-            .build();
-        let running = RunningServer::start(server).await;
-        let mut client = running.client().build();
-        client.list().await?;
-        let refused = collect(&mut client.list_and_get()).await.unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "the server reports UnsupportedFeature: only LIST"
-        );
-        drop(client);
-        running.stop().await;
-        Ok(())
-    })
-}
-
-#[test]
-fn connections_over_the_limit_are_closed_at_accept() -> Result {
-    block_on(async {
-        for server in [
-            Server::builder(store(1)).max_connections(1).build(),
-            Server::builder(store(1)).max_connections_per_ip(1).build(),
-        ] {
-            let running = RunningServer::start(server).await;
-            let mut first = running.client().build();
-            first.list().await?;
-            let mut second = running.client().retries(0).build();
-            assert!(second.list().await.is_err());
-            first.list().await?;
-            first.close().await;
-            drop(first);
-            // A new connection is accepted once the server has seen the end.
-            let mut third = running.client().retries(10).build();
-            third.list().await?;
-            drop((second, third));
-            running.stop().await;
-        }
-        Ok(())
-    })
-}
-
-#[test]
-fn client_and_server_over_a_stream() -> Result {
-    block_on(async {
-        let server = Server::builder(store(20)).build();
-        let (client_end, server_end) = duplex(64);
-        let serving = spawn(async move { server.serve_stream(server_end, Peer::default()).await });
-        let mut client = Client::from_stream(client_end, ClientConfig::new());
-        assert_eq!(client.list().await?.len(), 20);
-        assert_eq!(collect(&mut client.list_and_get()).await?.len(), 20);
-        client.close().await;
-        drop(client);
-        assert_eq!(serving.await?, Some(CloseReason::PeerClosed));
-        Ok(())
-    })
-}
-
-#[test]
-fn t6_silent_server_times_out() -> Result {
-    block_on(async {
-        let (client_end, _server_end) = duplex(64);
-        let config = ClientConfig::new().with_response_timeout(SHORT);
-        let mut client = Client::from_stream(client_end, config);
-        let failed = client.list().await.unwrap_err();
-        assert!(
-            matches!(failed, Error::Protocol(ClientError::TimedOut)),
-            "{failed}"
-        );
         Ok(())
     })
 }

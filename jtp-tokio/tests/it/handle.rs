@@ -12,7 +12,7 @@ use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+use crate::Result;
 
 struct Unpark(Thread);
 

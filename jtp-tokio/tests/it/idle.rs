@@ -1,7 +1,5 @@
 //! Resources held by an idle connection.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +9,8 @@ use jtp_tokio::store::{
     Blocking, BlockingBody, BlockingStore, ImageStore, LiveCatalog, MemoryStore, StoreError,
 };
 
-use common::{client_of, read_whole};
+use crate::Result;
+use crate::common::{client_of, read_whole};
 
 /// A store that counts open images.
 struct CountingStore {
@@ -52,7 +51,7 @@ impl Drop for CountingBody {
 }
 
 #[tokio::test]
-async fn an_idle_connection_holds_no_image_open() -> Result<(), Box<dyn std::error::Error>> {
+async fn an_idle_connection_holds_no_image_open() -> Result {
     let open = Arc::new(AtomicUsize::new(0));
     let store = CountingStore {
         store: Arc::default(),

@@ -1,12 +1,11 @@
 //! Servers over asynchronous stores: look-ahead, errors, abandoned reads, other variants.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jtp_async_std::smol::{Server, ServerBuilder};
 use jtp_core::client::ClientError;
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, Flags, Image, ImageId};
@@ -14,9 +13,10 @@ use jtp_driver::store::{
     Blocking, BlockingBody, BlockingStore, ImageBody, ImageStore, LiveCatalog, OpenImage,
     StoreError,
 };
-use jtp_driver::{BoxFuture, Error, ServerBuilder};
+use jtp_driver::{BoxFuture, Error};
 use smol::Timer;
-use support::{Server, Smol, client, fetch_all, start};
+
+use crate::support::{client, fetch_all, socket_pair, start};
 
 /// Counts calls under way.
 #[derive(Debug, Default)]
@@ -182,7 +182,7 @@ fn calls_to_a_store_are_dropped_when_the_peer_has_left() {
     smol::block_on(async {
         let store = Arc::new(Remote::new(50, 500, Duration::from_secs(3600)));
         let server = server(&store);
-        let (ours, theirs) = support::socket_pair().await;
+        let (ours, theirs) = socket_pair().await;
         let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
         let asking = async {
             use smol::io::AsyncWriteExt as _;
@@ -309,7 +309,7 @@ fn a_stalled_backend_does_not_delay_images_in_memory() {
             in_memory: in_memory.clone(),
             release: std::sync::Mutex::new(stalled),
         });
-        let builder: ServerBuilder<Smol> = Server::builder(store);
+        let builder: ServerBuilder = Server::builder(store);
         let address = start(&builder.build()).await;
         // More requests than the pool has threads, all stalled.
         let stalled: Vec<_> = (1..=100)

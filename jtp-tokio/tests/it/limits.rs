@@ -1,25 +1,14 @@
 //! The limits of one host, by default and as counted. // T8
-#![cfg(all(feature = "client", feature = "server", feature = "tls"))]
 
-use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jtp_tokio::store::MemoryStore;
 use jtp_tokio::{Client, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
-
-/// Serves until the end of the test's runtime.
-async fn start(server: &Server) -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?.to_string();
-    let server = server.clone();
-    tokio::spawn(async move { server.serve(listener, std::future::pending()).await });
-    Ok(address)
-}
+use crate::Result;
+use crate::common::{certified, start};
 
 /// Whether the server closes this connection without a byte; by a reset, if it did not read what was sent.
 async fn is_closed(mut stream: TcpStream) -> bool {
@@ -69,15 +58,8 @@ async fn t8_evicted_watchers_are_counted() -> Result {
 
 #[tokio::test]
 async fn t8_handshakes_are_counted_and_subject_to_the_rate_limit() -> Result {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
     let server = Server::builder(MemoryStore::new())
-        .tls(config)
+        .tls(certified()?.0)
         .rate_limit(2, Duration::from_secs(3600))
         .build();
     let address = start(&server).await?;

@@ -6,37 +6,18 @@ use std::thread;
 
 use jtp_blocking::runtime::Threads;
 use jtp_blocking::store::MemoryStore;
-use jtp_blocking::{Client, Request, Server, ShutdownSignal};
+use jtp_blocking::{Client, Request, Server};
 use jtp_core::server::CloseReason;
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
-
-fn store(count: u8) -> Arc<MemoryStore> {
-    let store = MemoryStore::new();
-    for n in 0..count {
-        store.insert(&format!("{n}.png"), vec![n; 100]).unwrap();
-    }
-    Arc::new(store)
-}
-
-fn listen() -> Result<(TcpListener, String)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?.to_string();
-    Ok((listener, address))
-}
+use crate::{Result, RunningServer, store};
 
 #[test]
 fn s16_shutdown_ends_serve_and_waits_for_it() -> Result {
     let server = Server::builder(store(3)).build();
-    let (listener, address) = listen()?;
-    let serving = thread::spawn({
-        let server = server.clone();
-        move || server.serve(listener, &ShutdownSignal::new())
-    });
-    let mut client = Client::builder(address).build();
-    assert_eq!(client.list()?.len(), 3);
+    let running = RunningServer::start(server.clone());
+    assert_eq!(running.client().build().list()?.len(), 3);
     server.shutdown();
-    serving.join().unwrap()?;
+    running.thread.join().unwrap();
     Ok(())
 }
 
@@ -46,23 +27,19 @@ fn s16_shutdown_lets_serve_finish_a_response_under_way() -> Result {
     let store = MemoryStore::new();
     store.insert("large.png", vec![1; LENGTH])?;
     let server = Server::builder(Arc::new(store)).build();
-    let (listener, address) = listen()?;
-    let serving = thread::spawn({
-        let server = server.clone();
-        move || server.serve(listener, &ShutdownSignal::new())
-    });
-    let mut client = Client::builder(address).build();
+    let running = RunningServer::start(server.clone());
+    let mut client = running.client().build();
     let mut images = client.list_and_get();
     let mut image = images.next()?.ok_or("no image")?;
     assert!(image.chunk()?.is_some());
     let ending = thread::spawn(move || server.shutdown());
     thread::sleep(std::time::Duration::from_millis(100));
-    assert!(!ending.is_finished() && !serving.is_finished());
+    assert!(!ending.is_finished() && !running.thread.is_finished());
     while image.chunk()?.is_some() {}
     assert!(images.next()?.is_none());
     client.close();
     ending.join().unwrap();
-    serving.join().unwrap()?;
+    running.thread.join().unwrap();
     Ok(())
 }
 
@@ -72,8 +49,8 @@ fn s16_serve_tcp_serves_an_accepted_socket_until_shutdown() -> Result {
     let server = Server::builder_on(threads, store(3))
         .max_connections(1)
         .build();
-    let (listener, address) = listen()?;
-    let mut client = Client::builder(&address).build();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut client = Client::builder(listener.local_addr()?.to_string()).build();
     let serving = thread::spawn({
         let server = server.clone();
         move || {
@@ -91,16 +68,8 @@ fn s16_serve_tcp_serves_an_accepted_socket_until_shutdown() -> Result {
 
 #[test]
 fn a_request_handler_may_use_a_client() -> Result {
-    let (listener, upstream) = listen()?;
-    let shutdown = ShutdownSignal::new();
-    let serve = |server: Server, listener| {
-        let shutdown = shutdown.clone();
-        thread::spawn(move || server.serve(listener, &shutdown))
-    };
-    let upstream_serving = serve(Server::builder(store(2)).build(), listener);
-
-    let (listener, address) = listen()?;
-    let client = Mutex::new(Client::builder(upstream).build());
+    let upstream = RunningServer::start(Server::builder(store(2)).build());
+    let client = Mutex::new(upstream.client().build());
     let client = Arc::new(client);
     let server = Server::builder(store(1))
         .on_request(move |request: Request| {
@@ -112,18 +81,16 @@ fn a_request_handler_may_use_a_client() -> Result {
             }
         })
         .build();
-    let serving = serve(server, listener);
-    let mut client = Client::builder(address).build();
+    let running = RunningServer::start(server);
+    let mut client = running.client().build();
     for _ in 0..3 {
         assert_eq!(client.list()?.len(), 7);
     }
-    shutdown.begin();
-    serving.join().unwrap()?;
-    upstream_serving.join().unwrap()?;
+    running.stop();
+    upstream.stop();
     Ok(())
 }
 
-#[cfg(feature = "aws-lc-rs")]
 #[test]
 fn t1_a_request_handler_sees_the_server_name_that_the_client_requested() -> Result {
     use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
@@ -150,16 +117,22 @@ fn t1_a_request_handler_sees_the_server_name_that_the_client_requested() -> Resu
             request.accept()
         })
         .build();
-    let (listener, address) = listen()?;
-    let serving = thread::spawn({
-        let server = server.clone();
-        move || server.serve(listener, &ShutdownSignal::new())
-    });
+    let running = RunningServer::start(server);
     let name = ServerName::try_from("gallery.example")?;
-    let mut client = Client::builder(address).tls(client_config, name).build();
+    let mut client = running.client().tls(client_config, name).build();
     assert_eq!(client.list()?.len(), 1);
     client.close();
-    server.shutdown();
-    serving.join().unwrap()?;
+    running.stop();
+    Ok(())
+}
+
+#[test]
+fn a_server_serves_again_after_a_shutdown() -> Result {
+    let server = Server::builder(store(3)).build();
+    for _ in 0..2 {
+        let running = RunningServer::start(server.clone());
+        assert_eq!(running.client().build().list()?.len(), 3);
+        running.stop();
+    }
     Ok(())
 }

@@ -1,17 +1,16 @@
 //! The client against scripted servers.
 
-mod support;
-
 use std::time::Duration;
 
-use jtp_core::client::{CatalogEntry, ClientConfig, ClientError, HaveSet};
-use jtp_core::wire::entry::{self, Entry};
-use jtp_core::wire::response::{ErrorCode, ErrorFrame, Header, encode_head};
-use jtp_core::{FileType, Flags, Image, ImageId, Misuse};
+use jtp_async_std::smol::{Client, Smol};
+use jtp_core::client::{ClientConfig, ClientError, HaveSet};
+use jtp_core::wire::response::ErrorCode;
+use jtp_core::{ImageId, Misuse};
 use jtp_driver::{Error, Runtime};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
-use support::{Client, Smol};
+
+use crate::support::{self, error, list, named, names};
 
 const LIST: [u8; 2] = [1, 1];
 const WATCH: [u8; 2] = [4, 0];
@@ -42,31 +41,6 @@ async fn play(stream: &mut TcpStream, script: Script) {
         assert_eq!(request, expected);
         stream.write_all(&answer).await.unwrap();
     }
-}
-
-fn named(name: &str) -> Vec<u8> {
-    let flags = Flags::new(FileType::Png, false);
-    let image = Image::new(ImageId::of(name.as_bytes()), flags, 1);
-    let mut bytes = Vec::new();
-    entry::encode(&Entry::new(name, image), &mut bytes).unwrap();
-    bytes
-}
-
-fn list(announced: u32, names: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode_head(Header::List, announced, &mut bytes);
-    bytes.extend(names.iter().flat_map(|name| named(name)));
-    bytes
-}
-
-fn error(code: ErrorCode) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    ErrorFrame::new(code, "no").encode(&mut bytes);
-    bytes
-}
-
-fn names(entries: &[CatalogEntry<'_>]) -> Vec<String> {
-    entries.iter().map(|entry| entry.name.to_string()).collect()
 }
 
 #[test]

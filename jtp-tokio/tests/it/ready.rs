@@ -1,7 +1,5 @@
 //! Bodies that can sometimes be read without blocking.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
@@ -12,7 +10,8 @@ use jtp_tokio::store::{
     Blocking, BlockingBody, BlockingStore, ImageStore, LiveCatalog, MemoryStore, StoreError,
 };
 
-use common::{client_of, read_whole};
+use crate::Result;
+use crate::common::{client_of, read_whole};
 
 /// The threads on which bodies were read.
 #[derive(Debug, Default)]
@@ -84,9 +83,7 @@ impl BlockingBody for PartlyReadyBody {
     }
 }
 
-async fn fetch_all(
-    ready: fn(usize) -> Option<usize>,
-) -> Result<Arc<Reads>, Box<dyn std::error::Error>> {
+async fn fetch_all(ready: fn(usize) -> Option<usize>) -> Result<Arc<Reads>> {
     let reads = Arc::<Reads>::default();
     let store = PartlyReadyStore {
         store: Arc::default(),
@@ -113,8 +110,7 @@ async fn fetch_all(
 
 /// On this single-threaded runtime, connections are served on the test's thread.
 #[tokio::test]
-async fn in_memory_bodies_are_read_on_the_connections_thread()
--> Result<(), Box<dyn std::error::Error>> {
+async fn in_memory_bodies_are_read_on_the_connections_thread() -> Result {
     let test_thread = thread::current().id();
     let reads = fetch_all(|_| Some(usize::MAX)).await?;
     let non_blocking = reads.non_blocking.lock().unwrap().clone();
@@ -130,7 +126,7 @@ async fn in_memory_bodies_are_read_on_the_connections_thread()
 }
 
 #[tokio::test]
-async fn blocking_reads_run_on_other_threads() -> Result<(), Box<dyn std::error::Error>> {
+async fn blocking_reads_run_on_other_threads() -> Result {
     let test_thread = thread::current().id();
     let reads = fetch_all(|_| None).await?;
     let blocking = reads.blocking.lock().unwrap().clone();

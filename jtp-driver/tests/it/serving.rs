@@ -1,7 +1,5 @@
 //! What an application sees and decides: requests, counters, shutdown, connections of its own.
 
-mod support;
-
 use std::future::pending;
 use std::io;
 use std::pin::Pin;
@@ -9,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use jtp_async_std::smol::{Client, Server};
 use jtp_core::client::{ClientConfig, ClientError};
 use jtp_core::server::{CloseReason, ServerConfig};
 use jtp_core::wire::request::RequestKind;
@@ -20,7 +19,8 @@ use jtp_driver::{Error, ImageError};
 use smol::Timer;
 use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpListener;
-use support::{Server, client, fetch_all, memory, start};
+
+use crate::support::{client, fetch_all, memory, socket_pair, start};
 
 /// The code of a server's error.
 fn code(error: &Error) -> ErrorCode {
@@ -197,8 +197,8 @@ fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
         let server = Server::builder(memory(&[b"one"]))
             .observer(Arc::clone(&log) as Arc<dyn Observer>)
             .build();
-        let (ours, theirs) = support::socket_pair().await;
-        let mut client = support::Client::from_stream(theirs, Default::default());
+        let (ours, theirs) = socket_pair().await;
+        let mut client = Client::from_stream(theirs, Default::default());
         let mut serving = Box::pin(server.serve_stream(ours, Peer::new(None)));
         let mut watching = Box::pin(client.list_and_watch());
         // Both make progress until the catalog has arrived, and the server is inside WATCH.
@@ -236,7 +236,7 @@ fn s16_shutdown_ends_connections_without_a_serve_under_way() {
             let server = server.clone();
             smol::spawn(async move {
                 let (stream, address) = listener.accept().await.unwrap();
-                server.serve_tcp(support::Io(stream), address).await
+                server.serve_tcp(stream, address).await
             })
         };
         let mut client = client(&address);
@@ -309,17 +309,18 @@ fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
     smol::block_on(async {
         let store = memory(&[b"one", b"two"]);
         let server = Server::builder(Arc::clone(&store)).build();
-        let (ours, theirs) = support::socket_pair().await;
-        let serving = smol::spawn(async move {
-            let served = server.serve_stream(ours, Peer::new(None)).await;
-            drop(served);
-        });
-        let mut client = support::Client::from_stream(theirs, Default::default());
+        let (ours, theirs) = socket_pair().await;
+        let mut client = Client::from_stream(theirs, Default::default());
         {
             let mut dropped = Box::pin(client.list());
             let mut cx = Context::from_waker(Waker::noop());
             assert!(dropped.as_mut().poll(&mut cx).is_pending());
         }
+        // Only now, so that the answer does not arrive before the future is dropped.
+        let serving = smol::spawn(async move {
+            let served = server.serve_stream(ours, Peer::new(None)).await;
+            drop(served);
+        });
         assert_eq!(fetch_all(&mut client).await.unwrap().len(), 2);
         drop(client);
         serving.await;
@@ -331,13 +332,13 @@ fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
 fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
     smol::block_on(async {
         let server = Server::builder(memory(&[b"one"])).build();
-        let (ours, theirs) = support::socket_pair().await;
+        let (ours, theirs) = socket_pair().await;
         let serving = {
             let server = server.clone();
             smol::spawn(async move { server.serve_stream(ours, Peer::new(None)).await })
         };
         let config = ClientConfig::new().with_pipeline(true);
-        let mut client = support::Client::from_stream(theirs, config);
+        let mut client = Client::from_stream(theirs, config);
         let (entries, watch) = client.list_and_watch().await.unwrap();
         assert_eq!(entries.len(), 1);
         watch.cancel().await.unwrap();
@@ -358,7 +359,7 @@ fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
         serving.await.unwrap();
 
         // A client that can connect does so.
-        let mut client = support::client(&start(&server).await);
+        let mut client = crate::support::client(&start(&server).await);
         drop(client.list_and_watch().await.unwrap());
         assert_eq!(client.list().await.unwrap().len(), 1);
     });
@@ -400,7 +401,7 @@ impl AsyncWrite for Alerted {
 #[test]
 fn t1_an_alert_is_final_even_if_a_write_failed_before_it_was_read() {
     smol::block_on(async {
-        let mut client = support::Client::from_stream(Alerted, ClientConfig::new());
+        let mut client = Client::from_stream(Alerted, ClientConfig::new());
         let error = client.list().await.err().unwrap();
         assert!(matches!(error, Error::Tls { .. }), "{error:?}");
         assert!(!error.is_transient());

@@ -12,7 +12,7 @@ use jtp_core::client::ClientConfig;
 /// How long a call may take to return, on a busy machine. What the client waits for takes longer.
 const PROMPT: Duration = Duration::from_secs(2);
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+use crate::Result;
 
 /// A server that stops answering.
 struct StalledServer {
@@ -107,7 +107,6 @@ fn list_from_a_silent_server() -> Result {
     Ok(())
 }
 
-#[cfg(feature = "aws-lc-rs")]
 #[test]
 fn a_tls_handshake_with_a_silent_server() -> Result {
     use rustls::pki_types::ServerName;

@@ -1,15 +1,14 @@
 //! Clients with several servers. // R6
 
-mod support;
-
-use jtp_core::client::{CatalogEntry, PeerError};
-use jtp_core::wire::entry::{self, Entry};
-use jtp_core::wire::response::{ErrorCode, ErrorFrame, Header, encode_head};
-use jtp_core::{FileType, Flags, Image, ImageId};
+use jtp_async_std::smol::Client;
+use jtp_core::ImageId;
+use jtp_core::client::PeerError;
+use jtp_core::wire::response::ErrorCode;
 use jtp_driver::{Error, ImageError, ReplicaError};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::TcpListener;
-use support::Client;
+
+use crate::support::{error, list, names};
 
 /// A server that sends one of these answers to the first bytes of each connection, then closes it.
 async fn answering(answers: Vec<Vec<u8>>) -> (String, smol::Task<()>) {
@@ -26,27 +25,6 @@ async fn answering(answers: Vec<Vec<u8>>) -> (String, smol::Task<()>) {
     (address, task)
 }
 
-fn list(names: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode_head(
-        Header::List,
-        u32::try_from(names.len()).unwrap(),
-        &mut bytes,
-    );
-    for name in names {
-        let flags = Flags::new(FileType::Png, false);
-        let image = Image::new(ImageId::of(name.as_bytes()), flags, 1);
-        entry::encode(&Entry::new(name, image), &mut bytes).unwrap();
-    }
-    bytes
-}
-
-fn error(code: ErrorCode) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    ErrorFrame::new(code, "no").encode(&mut bytes);
-    bytes
-}
-
 /// A `DATA` response that ends after `sent` bytes of the last image.
 fn data(images: &[&[u8]], sent: usize) -> Vec<u8> {
     let mut bytes = b"JTPD".to_vec();
@@ -61,16 +39,12 @@ fn data(images: &[&[u8]], sent: usize) -> Vec<u8> {
     bytes
 }
 
-fn names(entries: &[CatalogEntry<'_>]) -> Vec<String> {
-    entries.iter().map(|entry| entry.name.to_string()).collect()
-}
-
 #[test]
 fn list_comes_from_the_first_server_that_answers_and_the_failures_of_others_are_known() {
     smol::block_on(async {
         let (refuses, _a) = answering(vec![error(ErrorCode::RateLimited)]).await;
         let (violates, _b) = answering(vec![b"HTTP/1.1 200 OK\r\n".to_vec()]).await;
-        let (good, _c) = answering(vec![list(&["a.png"]), list(&["b.png"])]).await;
+        let (good, _c) = answering(vec![list(1, &["a.png"]), list(1, &["b.png"])]).await;
         let builder = Client::builder(&refuses)
             .replica(Client::builder(&violates))
             .replica(Client::builder(&good))
@@ -161,8 +135,8 @@ fn error_of_all_servers_names_each_with_its_cause() {
 #[test]
 fn without_retries_the_caller_decides_when_another_server_is_used() {
     smol::block_on(async {
-        let (first, _a) = answering(vec![list(&[])[..3].to_vec(), list(&["a.png"])]).await;
-        let (second, _b) = answering(vec![list(&["b.png"])]).await;
+        let (first, _a) = answering(vec![list(0, &[])[..3].to_vec(), list(1, &["a.png"])]).await;
+        let (second, _b) = answering(vec![list(1, &["b.png"])]).await;
         let builder = Client::builder(&first).replica(Client::builder(&second));
         let mut client = builder.without_retries().build();
         let error = client.list().await.unwrap_err();
@@ -183,7 +157,7 @@ fn without_retries_the_caller_decides_when_another_server_is_used() {
 #[test]
 fn wrong_calls_and_limits_of_the_client_lead_to_no_other_server() {
     smol::block_on(async {
-        let (first, _a) = answering(vec![list(&["a.png", "b.png"])]).await;
+        let (first, _a) = answering(vec![list(2, &["a.png", "b.png"])]).await;
         let mut client = Client::builder(&first)
             .replica(Client::builder("127.0.0.1:9"))
             .catalog_limits(1, 1 << 20)

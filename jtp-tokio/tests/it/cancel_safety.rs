@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+use crate::Result;
 
 /// Drops `future` when it returns `Pending` for the `at`th time, counted from 0, and returns `None` then.
 async fn drop_at<F: Future>(at: usize, future: F) -> Option<F::Output> {
@@ -463,9 +463,13 @@ async fn serve() -> Result {
     };
     assert_eq!((listed.len(), server.counters().connections_open), (1, 1));
     drop(serving);
-    while server.counters().connections_open > 0 {
-        tokio::task::yield_now().await;
-    }
+    // Long before the connection is closed for being idle.
+    let closed = tokio::time::timeout(Duration::from_secs(20), async {
+        while server.counters().connections_open > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    closed.await?;
     assert!(matches!(client.list().await, Err(Error::Connect { .. })));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The pause before a retry.
+//! The pauses before retries.
 
 use std::future::Future;
 use std::io::{Read, Write};
@@ -9,11 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
-use jtp_tokio::Client;
+use jtp_core::client::ClientError;
+use jtp_tokio::{Client, Error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::Result;
 
 /// R6: the pause is kept although the waiting future is dropped and created again.
 #[tokio::test]
-async fn r6_retry_pause_survives_a_dropped_future() -> Result<(), Box<dyn std::error::Error>> {
+async fn r6_retry_pause_survives_a_dropped_future() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let id = ImageId::of(b"an image");
@@ -43,5 +47,23 @@ async fn r6_retry_pause_survives_a_dropped_future() -> Result<(), Box<dyn std::e
     assert!(began.elapsed() >= Duration::from_millis(250));
     assert_eq!(image.bytes(100).await?, b"an image");
     serving.join().unwrap()?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_client_fails_after_three_retries_without_progress() -> Result {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let mut client = Client::builder(listener.local_addr()?.to_string()).build();
+    let listing = tokio::spawn(async move { client.list().await });
+    for _ in 0..4 {
+        let (mut stream, _) = listener.accept().await?;
+        stream.read_exact(&mut [0; 2]).await?;
+        stream.write_all(b"JTPL").await?;
+    }
+    let failed = listing.await?;
+    assert!(
+        matches!(failed, Err(Error::Protocol(ClientError::EarlyEof))),
+        "{failed:?}"
+    );
     Ok(())
 }
