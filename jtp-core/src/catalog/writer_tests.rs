@@ -207,6 +207,26 @@ fn many_images_are_found_by_id_and_listed_in_order() {
 }
 
 #[test]
+fn chunks_have_up_to_512_entries_and_64_kib_and_are_full_in_order() {
+    // An entry has 12 bytes beside its name.
+    for (name_len, count, chunks) in [(10, 1024, 2), (1012, 128, 2), (65_000, 3, 3)] {
+        let named: Vec<_> = (0..count)
+            .map(|n| (format!("{n:0name_len$}"), image(n)))
+            .collect();
+        let [mut filled, mut inserted] = [CatalogWriter::new(), CatalogWriter::new()];
+        filled.fill(
+            named.iter().map(|(name, image)| (name, *image)),
+            |_, _| panic!(),
+        );
+        for (name, image) in &named {
+            inserted.insert(name, *image).unwrap();
+        }
+        assert_eq!(filled.publish().chunks(), chunks, "{name_len}");
+        assert_eq!(inserted.publish().chunks(), chunks, "{name_len}");
+    }
+}
+
+#[test]
 fn retain_keeps_unchanged_chunks_shared() {
     let count: u64 = if cfg!(miri) { 1_500 } else { 5_000 };
     let mut writer = CatalogWriter::new();

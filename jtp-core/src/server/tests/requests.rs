@@ -78,7 +78,13 @@ fn s7_get_by_id_answers_in_the_order_of_the_request_without_unknown_ids() {
 fn s5_s8_batch_sends_what_the_client_lacks_in_catalog_order() {
     let mut server = Scenario::new(5);
     let have = [server.id(3), ImageId(1), server.id(0), server.id(3)];
+    server.write_limit = 0;
     server.send(&batch(true, &have));
+    assert_eq!(server.connection.take_lookups(), 5);
+    let upcoming = server.connection.upcoming().map(|image| image.id);
+    assert!(upcoming.eq([2, 4].map(|n| server.id(n))));
+    server.write_limit = usize::MAX;
+    server.run();
     assert_eq!(
         server.frames(),
         ["JTPB 3", "packet 1", "packet 2", "packet 4"]
