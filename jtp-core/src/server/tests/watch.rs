@@ -87,7 +87,8 @@ fn n2_cancel_does_not_wait_for_all_of_many_events() {
     server.write_limit = 1;
     server.publish();
     server.write();
-    assert!(server.connection.transmit().len() <= 16 * 1024);
+    let offered = server.connection.transmit().len();
+    assert!((15 * 1024..=16 * 1024).contains(&offered), "{offered}");
     server.write_limit = usize::MAX;
     server.input.extend_from_slice(CANCEL);
     server.run();
