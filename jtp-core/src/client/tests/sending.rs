@@ -156,7 +156,9 @@ fn misuse_is_reported_and_changes_nothing() {
     };
     let too_many = Request::GetById(vec![ImageId(1); 256]);
     assert_eq!(misuse_of(&[Ask(too_many)]), Misuse::TooManyIds(256));
-    let most = Request::GetById(vec![ImageId(1); 255]);
+    let kind = crate::wire::request::RequestKind::GetById { count: 0 };
+    assert_eq!(Request::of(kind, vec![ImageId(1); 256]), None);
+    let most = Request::of(kind, vec![ImageId(1); 255]).unwrap();
     assert_eq!(
         connection(ClientConfig::default()).request(most, true, NOW),
         Ok(())
@@ -203,6 +205,8 @@ fn misuse_is_reported_and_changes_nothing() {
             .len(),
         HaveSet::MAX
     );
+    let one = HaveSet::try_from_iter([ImageId(1)]).unwrap();
+    assert!(HaveSet::new().is_empty() && !one.is_empty());
 }
 
 #[test]

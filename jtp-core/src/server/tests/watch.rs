@@ -97,6 +97,11 @@ fn n2_cancel_does_not_wait_for_all_of_many_events() {
     assert!(frames.len() < 1_000);
     server.send(WATCH);
     assert!(server.frames().is_empty(), "N1: a new WATCH begins now");
+    // One event may be larger.
+    server.add(&"x".repeat(20_000), vec![1]);
+    server.publish();
+    server.run();
+    assert_eq!(server.frames().len(), 1);
 }
 
 #[test]
