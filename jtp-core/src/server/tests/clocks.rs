@@ -52,7 +52,7 @@ fn t4_a_request_must_arrive_at_16_kib_per_second_after_10_s() {
         Some(CloseReason::Timeout(Timeout::Request))
     );
     let reason = format!("{}", server.reason().unwrap());
-    assert_eq!(reason, "timeout: a request arrived too slowly");
+    assert_eq!(reason, "timed out: a request arrived too slowly");
 }
 
 #[test]
