@@ -3,7 +3,7 @@
 //! mutant without a build, and only against the mutants whose code it reaches (`run`).
 //!
 //! ```text
-//! tests/mutants/run jtp-core [--file GLOB]... [--again] [--matrix] [-- ARGUMENTS OF cargo test]
+//! tests/mutants/run jtp-core [--file GLOB]... [--again] [--matrix] [--jobs N] [-- ARGUMENTS OF cargo test]
 //! ```
 //!
 //! The results are in `target/mutants/CRATE.txt`: a line for each mutant with its outcome, the mutant, and the test that
@@ -17,6 +17,8 @@ mod run;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What the tests said about a mutant.
 #[derive(Clone, PartialEq)]
@@ -54,18 +56,20 @@ struct Options {
     files: Vec<String>,
     again: bool,
     matrix: bool,
+    jobs: usize,
     tests: Vec<String>,
 }
 
 fn options() -> Options {
     let mut arguments = std::env::args().skip(1);
     let package = arguments.next().unwrap_or_else(|| fail("usage: tests/mutants/run CRATE [-- ARGUMENTS]"));
-    let mut options = Options { package, files: Vec::new(), again: false, matrix: false, tests: Vec::new() };
+    let mut options = Options { package, files: Vec::new(), again: false, matrix: false, jobs: 1, tests: Vec::new() };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--file" => options.files.extend(["--file".to_owned(), arguments.next().unwrap_or_default()]),
             "--again" => options.again = true,
             "--matrix" => options.matrix = true,
+            "--jobs" => options.jobs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--" => options.tests.extend(arguments.by_ref()),
             other => fail(&format!("unknown option {other}")),
         }
@@ -134,9 +138,8 @@ fn main() {
     let argued = argued(&root);
     let known = if options.again { earlier(&results) } else { HashMap::new() };
     let tests = run::Tests::measure(built.executables, &target);
-    let mut outcomes = Vec::new();
-    let mut lines = String::new();
-    for (n, mutant) in mutants.iter().enumerate() {
+    let outcome_of = |n: usize| {
+        let mutant = &mutants[n];
         let outcome = match known.get(&mutant.key) {
             _ if built.unswitched[n] => Outcome::Unswitched,
             _ if !built.viable[n] => Outcome::Unviable,
@@ -144,28 +147,42 @@ fn main() {
             None => tests.outcome(n, options.matrix),
         };
         let is_argued = argued.contains(&mutant.key);
-        let outcome = match outcome {
-            Outcome::Survived | Outcome::Unreached if is_argued => Outcome::Argued,
+        match outcome {
+            Outcome::Survived | Outcome::Unreached if is_argued => return Outcome::Argued,
+            Outcome::Survived | Outcome::Unreached => println!("{}: {}", outcome.columns().0, mutant.key),
             Outcome::Caught(_) | Outcome::Timeout(_) if is_argued => {
                 println!("caught, although equivalent.txt says that it cannot be: {}", mutant.key);
-                outcome
             }
-            outcome => outcome,
-        };
-        let (word, by) = outcome.columns();
-        if matches!(outcome, Outcome::Survived | Outcome::Unreached) {
-            println!("{n}: {word}: {}", mutant.key);
+            _ => {}
         }
-        lines += &format!("{word}\t{by}\t{}\t{}\n", mutant.line, mutant.key);
-        outcomes.push(word);
-        if n % 20 == 0 {
-            std::fs::write(results.with_extension("part"), &lines).expect("the results can be written");
+        outcome
+    };
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let n = next.fetch_add(1, Relaxed);
+            if n >= mutants.len() {
+                return;
+            }
+            let outcome = outcome_of(n);
+            let mut outcomes = outcomes.lock().expect("no thread panics");
+            outcomes.insert(n, outcome);
+            if outcomes.len() % 50 == 0 || outcomes.len() == mutants.len() {
+                let line = |(n, outcome): (&usize, &Outcome)| {
+                    let ((word, by), mutant) = (outcome.columns(), &mutants[*n]);
+                    format!("{word}\t{by}\t{}\t{}\n", mutant.line, mutant.key)
+                };
+                let lines: String = outcomes.iter().map(line).collect();
+                std::fs::write(&results, lines).expect("the results can be written");
+            }
         }
-    }
-    std::fs::write(&results, lines).expect("the results can be written");
+    };
+    std::thread::scope(|scope| (0..options.jobs).for_each(|_| drop(scope.spawn(work))));
+    let outcomes = outcomes.into_inner().expect("no thread panics");
     let mut counts = BTreeMap::new();
-    for outcome in &outcomes {
-        *counts.entry(*outcome).or_insert(0) += 1;
+    for outcome in outcomes.values() {
+        *counts.entry(outcome.columns().0).or_insert(0) += 1;
     }
     println!("{}: {} mutants: {counts:?}; {}", options.package, mutants.len(), results.display());
     if counts.contains_key("survived") || counts.contains_key("unreached") {

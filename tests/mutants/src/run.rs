@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,6 @@ pub struct Tests {
     executables: Vec<Executable>,
     /// The fastest first.
     tests: Vec<Test>,
-    temporary: PathBuf,
 }
 
 enum Ended {
@@ -38,8 +37,7 @@ enum Ended {
 impl Tests {
     /// Runs each test once without a mutant.
     pub fn measure(executables: Vec<Executable>, target: &Path) -> Self {
-        let temporary = std::env::temp_dir().join(format!("jtp-mutants-{}", std::process::id()));
-        let mut this = Self { executables, tests: Vec::new(), temporary };
+        let mut this = Self { executables, tests: Vec::new() };
         for executable in 0..this.executables.len() {
             let Executable { path, folder, .. } = &this.executables[executable];
             let list = crate::output_of(Command::new(path).args(["--list", "--format", "terse"]).current_dir(folder));
@@ -94,11 +92,13 @@ impl Tests {
 
     fn run(&self, executable: usize, name: &str, variable: (&str, &str), limit: Duration) -> Ended {
         let Executable { path, folder, .. } = &self.executables[executable];
-        std::fs::create_dir_all(&self.temporary).expect("there is a folder for temporary files");
+        let thread = std::thread::current().id();
+        let temporary = std::env::temp_dir().join(format!("jtp-mutants-{}-{thread:?}", std::process::id()));
+        std::fs::create_dir_all(&temporary).expect("there is a folder for temporary files");
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -v {MAX_MEMORY_KIB}; exec \"$0\" \"$@\"")]).arg(path);
         command.args(["--exact", name, "--test-threads", "1"]).current_dir(folder);
-        command.env(variable.0, variable.1).env("TMPDIR", &self.temporary).env("RUST_BACKTRACE", "0");
+        command.env(variable.0, variable.1).env("TMPDIR", &temporary).env("RUST_BACKTRACE", "0");
         // The same cases each time; a failing one is neither made smaller nor kept for the next mutant.
         command.env("PROPTEST_RNG_SEED", "1").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
         command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
@@ -117,7 +117,7 @@ impl Tests {
         // Also the processes that it has started.
         let _ = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).stderr(Stdio::null()).status();
         let _ = child.wait();
-        let _ = std::fs::remove_dir_all(&self.temporary);
+        let _ = std::fs::remove_dir_all(&temporary);
         ended
     }
 }
