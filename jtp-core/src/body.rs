@@ -92,7 +92,7 @@ pub struct Piece<'a> {
 }
 
 /// Where the decoded bytes of a step are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum DataAt {
     /// There are none.
     Nowhere,
@@ -189,7 +189,7 @@ impl BodyReceiver {
             self.hasher.update(input);
             (input.len(), DataAt::Input)
         };
-        if self.fault.is_some() && data_at == DataAt::Nowhere {
+        if self.fault.is_some() {
             used = input.len();
         }
         self.left = self

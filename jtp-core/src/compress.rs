@@ -67,7 +67,7 @@ impl Threshold {
     #[must_use]
     pub fn accepts(self, raw: u64, compressed: u64) -> bool {
         // An f64 represents both exactly: images are far smaller than 2^53 bytes. // S14
-        raw > 0 && (compressed as f64) < self.0 * raw as f64
+        (compressed as f64) < self.0 * raw as f64
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn s9_compression_is_used_only_below_the_threshold() {
         let usual = Threshold::default();
-        assert!(usual.accepts(100, 94));
+        assert!(!usual.is_off() && usual.accepts(100, 94));
         assert!(!usual.accepts(100, 95));
         assert!(!usual.accepts(0, 0));
         assert_eq!(usual.ten_thousandths(), 9500);

@@ -402,6 +402,7 @@ mod tests {
         assert_eq!(Flags::new(FileType::Reserved5, false).bits(), 7);
         assert_eq!(Flags::new(FileType::Reserved6, true).bits(), 0b1111);
         assert_eq!(FileType::Reserved6.extension(), "img");
+        assert_eq!(FileType::Reserved6.to_string(), "other");
         assert_eq!(FileType::Reserved6.mime(), FileType::Other.mime());
     }
 

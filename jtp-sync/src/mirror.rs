@@ -128,3 +128,33 @@ pub struct Unlisted {
     /// file is deleted. // R8
     pub copy: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_a_share_rounded_up() {
+        for (text, present, files) in [
+            ("0", 9, 0),
+            ("500", 9, 500),
+            ("0%", 9, 0),
+            ("1%", 0, 1),
+            ("10%", 30, 3),
+            ("10%", 31, 4),
+            ("100%", u64::MAX, u64::MAX),
+        ] {
+            let limit: MaxDelete = text.parse().unwrap();
+            assert_eq!(limit.files(present), files, "{text} of {present}");
+            assert_eq!(limit.to_string(), text);
+            assert_eq!(limit.allows_all(), text == "100%");
+        }
+        for bad in ["", "%", "-1", "+1", "+1%", "1.5%", "101%", "256%"] {
+            assert_eq!(
+                bad.parse::<MaxDelete>(),
+                Err(ParseMaxDeleteError(())),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -34,7 +34,7 @@ impl Bulk {
 
     /// Appends an entry. `false` if it does not follow the last one, or there is no room.
     pub(super) fn push(&mut self, entry: &Entry<'_>) -> bool {
-        let is_next = self.last.len() == 0 || self.last.is_before(entry.name, entry.id);
+        let is_next = self.last.is_before(entry.name, entry.id);
         if !is_next || u32::try_from(self.len() + 1).is_err() {
             return false;
         }
@@ -50,12 +50,10 @@ impl Bulk {
         is_pushed
     }
 
-    /// The contents. If an ID is there twice: the chunks alone.
+    /// The contents, of at least one entry. If an ID is there twice: the chunks alone.
     pub(super) fn finish(self) -> Result<Contents, Vec<Chunk>> {
         let mut chunks = self.chunks;
-        if self.last.len() > 0 {
-            chunks.push(self.last.clone());
-        }
+        chunks.push(self.last.clone());
         let mut contents = self.contents;
         if !contents.index.sort_appended() {
             return Err(chunks);

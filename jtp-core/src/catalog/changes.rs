@@ -31,10 +31,7 @@ impl CatalogChanges<'_> {
     /// Whether both snapshots have the same entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty()
-            && self.removed.is_empty()
-            && self.renamed.is_empty()
-            && self.variant_changed.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -185,6 +182,7 @@ mod tests {
         let empty = Catalog::empty();
         assert!(empty.changes_since(&Catalog::empty()).is_empty());
         let all = catalog.changes_since(&empty);
+        assert!(!all.is_empty());
         assert_eq!(all.added, catalog.entries().collect::<Vec<_>>());
         // Equal entries of another writer.
         let mut writer = CatalogWriter::new();

@@ -13,6 +13,11 @@ const MAX_ENTRIES: usize = 512;
 /// A chunk of more bytes than this is split, unless it is one entry.
 const MAX_BYTES: usize = 64 * 1024;
 
+/// Whether a chunk of this size is not split.
+fn fits(entries: usize, bytes: usize) -> bool {
+    entries <= 1 || (entries <= MAX_ENTRIES && bytes <= MAX_BYTES)
+}
+
 /// Entries in catalog order, encoded. The encoding is the only copy of a name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
@@ -143,7 +148,7 @@ impl Chunk {
     /// Whether an entry can be appended without a split.
     pub(super) fn has_room_for(&self, new: &Entry<'_>) -> bool {
         let len = entry::encoded_len(new.name.len(), new.length);
-        self.len() == 0 || (self.len() < MAX_ENTRIES && self.bytes.len() + len <= MAX_BYTES)
+        fits(self.len() + 1, self.bytes.len() + len)
     }
 
     /// Appends an entry that follows the last one.
@@ -213,7 +218,7 @@ impl Chunk {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len() > MAX_ENTRIES || (self.bytes.len() > MAX_BYTES && self.len() > 1)
+        !fits(self.len(), self.bytes.len())
     }
 
     /// Moves the entries from `index` on into a new chunk.

@@ -58,6 +58,7 @@ proptest! {
         is_sorted: bool,
         is_distinct: bool,
         has_history: bool,
+        is_emptied: bool,
     ) {
         let name_of = |n| match n {
             0 => String::new(),
@@ -82,6 +83,10 @@ proptest! {
             for (id, name) in &before {
                 writer.insert(name, image(*id)).unwrap();
             }
+            if is_emptied {
+                writer.publish();
+                writer.retain(|_| false);
+            }
         }
         let start = filled.snapshot().latest().clone();
         filled.fill(images.iter().map(|(id, name)| (name, image(*id))), |_, _| panic!());
@@ -92,7 +97,8 @@ proptest! {
         prop_assert!(filled_now.entries().eq(inserted_now.entries()));
         prop_assert_eq!(filled_now.list().collect::<Vec<_>>().concat(), inserted_now.list().collect::<Vec<_>>().concat());
         prop_assert_eq!(filled_now.latest().events(), inserted_now.latest().events());
-        prop_assert_eq!(events(&start).len(), if has_history { filled_now.len() } else { 0 });
+        let new = filled_now.latest().events() - start.events();
+        prop_assert_eq!(events(&start).len() as u64, if has_history { new } else { 0 });
         for id in (0..2000).step_by(7) {
             prop_assert_eq!(filled_now.get(ImageId(id)), inserted_now.get(ImageId(id)));
         }
@@ -112,10 +118,16 @@ fn s14_names_that_are_too_long_are_refused_while_a_catalog_is_filled() {
     let long = "x".repeat(65_536);
     let mut writer = CatalogWriter::new();
     let mut refused = Vec::new();
+    writer.set_history(0);
+    writer.fill([("", image(0)); 0], |_, _| panic!());
+    assert_eq!(writer.publish().generation(), 0, "nothing was added");
     let images = [("a", image(1)), (&long, image(2)), ("z", image(3))];
     writer.fill(images, |name, error| refused.push((name.len(), error)));
     assert_eq!(refused, [(65_536, CatalogError::NameTooLong)]);
+    let start = writer.snapshot().latest().clone();
+    writer.set_history(2);
     assert_eq!(names(&writer.publish()), ["a", "z"]);
+    assert_eq!(events(&start), ["a", "z"]);
 }
 
 #[test]
@@ -127,6 +139,7 @@ fn w6_names_become_nfc_and_s14_long_names_are_refused() {
         Err(CatalogError::NameTooLong)
     );
     assert_eq!(names(&writer.publish()), ["café"]);
+    writer.insert(&"x".repeat(65_535), image(2)).unwrap();
 }
 
 #[test]
@@ -192,6 +205,7 @@ fn many_images_are_found_by_id_and_listed_in_order() {
     let catalog = writer.publish();
     assert_eq!(catalog.len(), count);
     assert!(names(&catalog).is_sorted());
+    assert!(catalog.chunks() <= count / 200, "{}", catalog.chunks());
     let ordinals: BTreeSet<_> = catalog
         .entries()
         .map(|entry| catalog.ordinal(entry.id).unwrap())
@@ -207,6 +221,41 @@ fn many_images_are_found_by_id_and_listed_in_order() {
 }
 
 #[test]
+fn entries_in_catalog_order_are_appended_without_a_search() {
+    let mut bulk = Bulk::new(3);
+    let pushed = ["b", "a", "c"].map(|name| {
+        let image = image(u64::from(name.as_bytes()[0]));
+        bulk.push(&valid_entry(name, image).unwrap())
+    });
+    assert_eq!((pushed, bulk.len()), ([true, false, true], 2));
+}
+
+#[test]
+fn chunks_have_up_to_512_entries_and_64_kib_and_are_full_in_order() {
+    // An entry has 12 bytes beside its name.
+    for (name_len, count, chunks) in [
+        (10, 1024, 2),
+        (1012, 128, 2),
+        (1012, 129, 3),
+        (65_000, 3, 3),
+    ] {
+        let named: Vec<_> = (0..count)
+            .map(|n| (format!("{n:0name_len$}"), image(n)))
+            .collect();
+        let [mut filled, mut inserted] = [CatalogWriter::new(), CatalogWriter::new()];
+        filled.fill(
+            named.iter().map(|(name, image)| (name, *image)),
+            |_, _| panic!(),
+        );
+        for (name, image) in &named {
+            inserted.insert(name, *image).unwrap();
+        }
+        assert_eq!(filled.publish().chunks(), chunks, "{name_len}");
+        assert_eq!(inserted.publish().chunks(), chunks, "{name_len}");
+    }
+}
+
+#[test]
 fn retain_keeps_unchanged_chunks_shared() {
     let count: u64 = if cfg!(miri) { 1_500 } else { 5_000 };
     let mut writer = CatalogWriter::new();
@@ -215,15 +264,20 @@ fn retain_keeps_unchanged_chunks_shared() {
     }
     let all = writer.publish();
     writer.retain(|_| true);
-    assert_eq!(writer.publish().generation(), 1, "nothing was removed");
+    writer.insert("000000", image(0)).unwrap();
+    assert_eq!(writer.publish().generation(), 1, "nothing was changed");
     // The first chunk stays, the second loses some entries, the others become empty.
     writer.retain(|entry| entry.id.0 < 600);
-    writer.insert("again", image(count)).unwrap();
+    for n in 0..1_000 {
+        writer
+            .insert(&format!("again{n:03}"), image(count + n))
+            .unwrap();
+    }
     let kept = writer.publish();
     let ids: Vec<_> = kept.entries().map(|entry| entry.id.0).collect();
-    assert!(ids.into_iter().eq((0..600).chain([count])));
-    for id in 0..=count {
-        let expected = id < 600 || id == count;
+    assert!(ids.into_iter().eq((0..600).chain(count..count + 1_000)));
+    for id in 0..count + 1_000 {
+        let expected = id < 600 || id >= count;
         assert_eq!(kept.get(ImageId(id)).is_some(), expected, "{id}");
     }
     let first = |catalog: &Catalog| catalog.contents.spine.first().map(Arc::as_ptr);

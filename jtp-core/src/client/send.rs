@@ -34,17 +34,12 @@ impl Output {
 
     fn acknowledge(&mut self, n: usize) {
         self.sent = self.sent.saturating_add(n);
-        if self.is_empty() {
-            self.clear();
-        }
     }
 
     /// Removes the acknowledged bytes, so that the buffer does not grow while it is refilled.
     fn compact(&mut self) {
-        if self.sent > 0 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
+        self.bytes.drain(..self.sent);
+        self.sent = 0;
     }
 }
 

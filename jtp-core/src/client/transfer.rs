@@ -304,6 +304,7 @@ mod tests {
     #[test]
     fn images_are_requested_255_at_a_time() {
         let mut transfer = Transfer::of(ids(0..300));
+        assert!(!transfer.is_done());
         assert_eq!(transfer.next_request(), Some(Request::GetById(ids(0..255))));
         assert_eq!(
             transfer.next_request(),
@@ -421,6 +422,8 @@ mod tests {
         assert_eq!(pauses.len(), 40);
         assert_eq!(pauses[..3], [1, 2, 4].map(Duration::from_secs));
         assert!(pauses.iter().all(|pause| *pause <= MAX_PAUSE));
+        retry.progress();
+        assert!(retry.pause(false).is_some());
         assert_eq!(Retry::new(0).pause(false), None);
     }
 
@@ -428,6 +431,7 @@ mod tests {
     fn r6_transient_errors_are_those_that_a_new_attempt_may_avoid() {
         let server = |code| ClientError::Server(ServerError::new(code, ""));
         assert!(ClientError::EarlyEof.is_transient());
+        assert!(!ClientError::EarlyEof.is_rate_limited());
         assert!(server(ErrorCode::ServerError).is_transient());
         assert!(server(ErrorCode::RateLimited).is_rate_limited());
         assert!(!server(ErrorCode::InvalidRequest).is_transient());

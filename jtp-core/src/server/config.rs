@@ -213,3 +213,42 @@ impl Default for ServerConfig {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_keeps_the_others() {
+        let time = Duration::from_secs;
+        let config = ServerConfig::new()
+            .with_record_ids(true)
+            .with_watch(false)
+            .with_max_watch_lag(1)
+            .with_max_have(2)
+            .with_linger_bytes(3)
+            .with_linger_timeout(time(4))
+            .with_cancel_timeout(Some(time(5)))
+            .with_write_timeout(Some(time(6)))
+            .with_request_rate(0)
+            .with_request_grace(Some(time(8)))
+            .with_idle_timeout(Some(time(9)))
+            .with_first_request_timeout(None);
+        let expected = ServerConfig {
+            first_request_timeout: None,
+            idle_timeout: Some(time(9)),
+            request_grace: Some(time(8)),
+            request_rate: 1,
+            write_timeout: Some(time(6)),
+            cancel_timeout: Some(time(5)),
+            linger_timeout: time(4),
+            linger_bytes: 3,
+            max_have: 2,
+            max_watch_lag: 1,
+            watch: false,
+            record_ids: true,
+        };
+        assert_eq!(config, expected);
+        assert_eq!(config.with_request_rate(7).request_rate(), 7);
+    }
+}

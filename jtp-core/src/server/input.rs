@@ -61,10 +61,7 @@ impl RequestIds {
     fn read(&mut self, input: &[u8], mut record: Option<&mut RequestLog>) -> usize {
         let limit = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
         let input = input.get(..limit).unwrap_or(input);
-        let mut rest = input;
-        if self.partial_len > 0 {
-            rest = self.complete_partial(rest, record.as_deref_mut());
-        }
+        let rest = self.complete_partial(input, record.as_deref_mut());
         let mut whole = rest.chunks_exact(8);
         for chunk in &mut whole {
             if let Some(bytes) = chunk.first_chunk::<8>() {

@@ -182,6 +182,11 @@ fn requests_are_split_into_heads_and_ids() {
         ("request", 3 * (RequestKind::ALL.len() - 3)),
     ];
     assert_eq!(outcome.frames, frames);
+    // IDs do not wait for the next ones.
+    let mut batch = CLIENT;
+    batch.decode(&[2, 1, 3]).unwrap();
+    let ids = batch.decode(&[0; 20]);
+    assert!(matches!(ids, Ok(Decoded::Complete { used: 16, .. })));
 }
 
 #[test]

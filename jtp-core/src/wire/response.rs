@@ -282,16 +282,12 @@ impl<'a> ErrorFrame<'a> {
 
 /// The longest prefix of `text` of at most `limit` bytes that ends at a character boundary, and its length.
 fn truncate(text: &str, limit: u16) -> (&str, u16) {
-    match u16::try_from(text.len()) {
-        Ok(length) if length <= limit => (text, length),
-        _ => {
-            let end = (0..=limit)
-                .rev()
-                .find(|&at| text.is_char_boundary(usize::from(at)));
-            let end = end.unwrap_or(0);
-            (text.get(..usize::from(end)).unwrap_or_default(), end)
-        }
-    }
+    let most = u16::try_from(text.len()).unwrap_or(limit).min(limit);
+    let end = (0..=most)
+        .rev()
+        .find(|&at| text.is_char_boundary(usize::from(at)));
+    let end = end.unwrap_or(0);
+    (text.get(..usize::from(end)).unwrap_or_default(), end)
 }
 
 #[cfg(test)]

@@ -142,4 +142,29 @@ mod tests {
         at.iter().for_each(|at| arena.forget(*at));
         assert!(arena.is_wasteful());
     }
+
+    #[test]
+    fn chunks_are_filled_to_the_last_byte_and_half_of_64_kib_may_be_wasted() {
+        let of = |count| {
+            let mut arena = NameArena::new();
+            // Each takes 256 bytes.
+            let at = (0..count).map(|_| arena.push(0, &"x".repeat(254)).unwrap());
+            let at: Vec<u32> = at.collect();
+            (arena, at)
+        };
+        let (mut arena, _) = of(4096);
+        assert_eq!(arena.bytes(), CHUNK);
+        let next = arena.push(0, "y").unwrap();
+        assert_eq!((arena.name(next), arena.bytes()), ("y", CHUNK + 3));
+        for (count, removed, wasteful) in [
+            (4096, 2048, false),
+            (4096, 2049, true),
+            (300, 256, false),
+            (300, 257, true),
+        ] {
+            let (mut arena, at) = of(count);
+            at[..removed].iter().for_each(|at| arena.forget(*at));
+            assert_eq!(arena.is_wasteful(), wasteful, "{removed} of {count}");
+        }
+    }
 }

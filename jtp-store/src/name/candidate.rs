@@ -106,6 +106,7 @@ mod tests {
             "a.jpg.old",
         ] {
             assert!(is_temporary(name) && !is_candidate(name), "{name}");
+            assert!(is_temporary_name(&format!("a/{name}")), "{name}");
         }
         for name in [
             "IMG_0001",
@@ -118,6 +119,7 @@ mod tests {
             "~a.png",
             "#1",
             "#",
+            "##",
             "the_original",
             "original",
             "a.img",
@@ -125,7 +127,9 @@ mod tests {
             "",
         ] {
             assert!(!is_temporary(name) && is_candidate(name), "{name}");
+            assert!(!is_temporary_name(&format!("a.tmp/{name}")), "{name}");
         }
+        assert!(!is_temporary(".png_original"), "not that of an image");
         assert!(!is_candidate(".a.png") && !is_candidate(".hidden"));
     }
 }

@@ -202,6 +202,9 @@ mod tests {
         assert!(!flat.contains('/') && flat.len() <= MAX_FILE_NAME_LEN);
         let cut = safe(&path(1, &"é".repeat(300)));
         assert_eq!(cut.split('/').next().unwrap().len(), MAX_FILE_NAME_LEN);
+        let made = format!("{}-0123456789abcdef.png", "x".repeat(219));
+        let kept = safe(&path(1, &made));
+        assert_eq!(kept, format!("{}_/a.png", &made[..239]));
     }
 
     #[test]

@@ -165,9 +165,7 @@ fn without_harm(name: &str) -> String {
         .chars()
         .take_while(dots)
         .fold((0, 0), |(count, len), c| (count + 1, len + c.len_utf8()));
-    if len > 0 {
-        safe.replace_range(..len, &"_".repeat(count));
-    }
+    safe.replace_range(..len, &"_".repeat(count));
     trim_end(&mut safe);
     safe
 }
@@ -207,10 +205,6 @@ fn trim_end(name: &mut String) {
 /// Whether the name is that of a Windows device, with any extension and in any case.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
-    // The longest is CONOUT$.
-    if stem.len() > 7 {
-        return false;
-    }
     let devices = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"];
     if devices
         .iter()
@@ -232,10 +226,7 @@ fn is_device(name: &str) -> bool {
 
 /// The stem and the extension with its dot. Each file name has an extension.
 pub(crate) fn split(name: &str) -> (&str, &str) {
-    match name.rfind('.') {
-        Some(dot) if dot > 0 => name.split_at(dot),
-        _ => (name, ""),
-    }
+    name.split_at(name.rfind('.').unwrap_or(name.len()))
 }
 
 /// The name with `suffix` before its extension; the stem is cut so that the result is short enough.
@@ -285,6 +276,7 @@ mod tests {
             ("a<>\"|?*.png", "a______.png"),
             ("CON", "_CON.img"),
             ("nul.tar.png", "_nul.tar.png"),
+            ("conout$.png", "_conout$.png"),
             ("com1 .png", "_com1 .png"),
             ("LPT\u{b2}.gif", "_LPT\u{b2}.gif"),
             ("com10.png", "com10.png"),

@@ -21,6 +21,8 @@ fn t6_a_due_response_times_out_60_s_after_the_last_byte() {
     connection.transmitted(1, at(1020)).unwrap();
     assert_eq!(connection.deadline(), Some(at(1080)));
     connection.transmitted(3, at(1021)).unwrap();
+    connection.transmitted(0, at(1025)).unwrap();
+    assert_eq!(connection.deadline(), Some(at(1081)));
     let answer = [&head(Header::List, 0)[..], b"J"].concat();
     let mut input = &answer[..];
     loop {

@@ -178,6 +178,7 @@ fn r1_unknown_headers_and_headers_of_other_responses_are_errors() {
     let list = |answer: &[u8]| failure(&[Ask(Request::List), bytes(&[answer])]);
     assert_eq!(list(b"HTTP/1.1 400"), unknown(b"H\0\0\0", Location::Header));
     assert_eq!(list(b"JTPX"), unknown(b"JTPX", Location::Header));
+    assert_eq!(alloc::format!("{}", Location::Header), "response header");
     let requests = [
         (Request::List, Header::List),
         (get(&[A]), Header::Data),
@@ -365,7 +366,9 @@ fn r2_the_stream_continues_after_a_bad_image() {
             &packet(A),
         ]),
     ];
-    let config = ClientConfig::default().with_max_image_size(64); // R4
+    let config = ClientConfig::default()
+        .with_max_image_size(64) // R4
+        .with_max_window(8 << 20);
     let run = play_with(config, &steps);
     let verdicts = run.log.iter().filter_map(|log| match log {
         Log::ImageEnd(_, verdict) => Some(*verdict),

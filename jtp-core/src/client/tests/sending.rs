@@ -156,6 +156,13 @@ fn misuse_is_reported_and_changes_nothing() {
     };
     let too_many = Request::GetById(vec![ImageId(1); 256]);
     assert_eq!(misuse_of(&[Ask(too_many)]), Misuse::TooManyIds(256));
+    let kind = crate::wire::request::RequestKind::GetById { count: 0 };
+    assert_eq!(Request::of(kind, vec![ImageId(1); 256]), None);
+    let most = Request::of(kind, vec![ImageId(1); 255]).unwrap();
+    assert_eq!(
+        connection(ClientConfig::default()).request(most, true, NOW),
+        Ok(())
+    );
     assert_eq!(
         misuse_of(&[AskLast(Request::List), Ask(Request::List)]),
         Misuse::LastRequest
@@ -198,23 +205,51 @@ fn misuse_is_reported_and_changes_nothing() {
             .len(),
         HaveSet::MAX
     );
+    let one = HaveSet::try_from_iter([ImageId(1)]).unwrap();
+    assert!(HaveSet::new().is_empty() && !one.is_empty());
 }
 
 #[test]
 fn eof_is_valid_while_the_last_events_are_not_returned() {
-    let mut connection = connection(ClientConfig::default());
-    connection.request(get(&[A]), false, NOW).unwrap();
-    let answer = [&head(Header::Data, 1)[..], &packet(A)].concat();
-    let mut input = &answer[..];
-    while !input.is_empty() {
-        input = &input[connection.receive(input, NOW).unwrap().used..];
+    let one = |image| {
+        (
+            get(&[image]),
+            [&head(Header::Data, 1)[..], &packet(image)].concat(),
+        )
+    };
+    let list = (Request::List, head(Header::List, 0));
+    for ((request, answer), undecoded) in [
+        (one(A), false),
+        (one(A), true),
+        (one(b""), false),
+        (list, false),
+    ] {
+        let mut connection = connection(ClientConfig::default());
+        connection.request(request.clone(), false, NOW).unwrap();
+        let mut input = &answer[..];
+        while !input.is_empty() {
+            let received = connection.receive(input, NOW).unwrap();
+            input = &input[received.used..];
+            if undecoded && matches!(received.event, Some(Event::Image(_))) {
+                connection.leave_undecoded().unwrap();
+            }
+        }
+        assert_eq!(connection.receive_eof(NOW), Ok(()), "{request:?}");
+        let after = b"bytes after the end";
+        let mut ends = Vec::new();
+        while let Some(event) = connection.receive(after, NOW).unwrap().event {
+            ends.push(match event {
+                Event::ImageEnd { verdict, .. } => verdict.is_ok(),
+                Event::PacketEnd { .. } => undecoded,
+                event => matches!(event, Event::End { .. }),
+            });
+        }
+        assert_eq!(
+            ends,
+            vec![true; if request == Request::List { 1 } else { 2 }]
+        );
+        assert_eq!(connection.receive_eof(NOW), Ok(()));
     }
-    assert_eq!(connection.receive_eof(NOW), Ok(()));
-    let mut log = Vec::new();
-    receive(&mut connection, b"bytes after the end", &mut log);
-    let end = Log::ImageEnd(id(A), Ok(()));
-    assert_eq!(log, [end, Log::End(ResponseKind::GetById)]);
-    assert_eq!(connection.receive_eof(NOW), Ok(()));
 
     // It is early while JTPC is due after them.
     let mut connection = ClientConnection::new(ClientConfig::default(), NOW);

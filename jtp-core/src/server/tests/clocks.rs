@@ -30,6 +30,14 @@ fn t4_a_connection_without_requests_is_closed() {
 #[test]
 fn t4_a_request_must_arrive_at_16_kib_per_second_after_10_s() {
     let mut server = Scenario::new(1);
+    server.send(&[1]).wait(11 * SECOND);
+    let timeout = Some(CloseReason::Timeout(Timeout::Request));
+    assert_eq!(
+        server.reason(),
+        timeout,
+        "the clock starts with the first byte"
+    );
+    let mut server = Scenario::new(1);
     server.send(&[2, 1, 0xc0, 0x84, 0x3d]);
     // 16 KiB per second is fast enough. A pause may be as long as the grace period.
     for _ in 0..50 {
@@ -43,6 +51,8 @@ fn t4_a_request_must_arrive_at_16_kib_per_second_after_10_s() {
         server.reason(),
         Some(CloseReason::Timeout(Timeout::Request))
     );
+    let reason = format!("{}", server.reason().unwrap());
+    assert_eq!(reason, "timed out: a request arrived too slowly");
 }
 
 #[test]

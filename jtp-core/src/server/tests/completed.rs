@@ -7,6 +7,8 @@ type Record = (&'static str, u64, u64, RequestOutcome);
 fn records(server: &mut Scenario) -> Vec<Record> {
     core::iter::from_fn(|| server.connection.take_completed())
         .map(|request| {
+            let label = format!("{:?}", request.outcome).to_lowercase();
+            assert!(label.starts_with(request.outcome.as_str()));
             (
                 request.kind.name(),
                 request.images,

@@ -116,6 +116,7 @@ impl Scenario {
         let shown = self.connection.transmit();
         let mut bytes = shown.bytes.to_vec();
         if let Some(span) = shown.body {
+            assert!(span.length > 0);
             bytes.extend_from_slice(&self.images[&span.image.id][span.range()]);
         }
         bytes.truncate(self.write_limit);

@@ -1,0 +1,191 @@
+//! Mutation testing with a single build. `cargo mutants` lists the mutants of a crate; here all of them are compiled into
+//! a copy of the workspace, each behind a switch that is read when a test runs (`rewrite`). A test then runs against a
+//! mutant without a build, and only against the mutants whose code it reaches (`run`).
+//!
+//! ```text
+//! tests/mutants/run jtp-core [--file GLOB]... [--again] [--matrix] [--jobs N] [-- ARGUMENTS OF cargo test]
+//! ```
+//!
+//! The results are in `target/mutants/CRATE.txt`: a line for each mutant with its outcome, the mutant, and the test that
+//! caught it. `equivalent.txt` lists the mutants that no test can catch, with the reasons. `--again` runs only those that
+//! were not caught the last time. `--matrix` goes on after the first test that fails, to show which tests are redundant.
+
+mod build;
+mod rewrite;
+mod run;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What the tests said about a mutant.
+#[derive(Clone, PartialEq)]
+enum Outcome {
+    Caught(String),
+    Timeout(String),
+    Survived,
+    /// Survived without a test that runs its code.
+    Unreached,
+    /// Survived, and `equivalent.txt` says why.
+    Argued,
+    /// Does not compile.
+    Unviable,
+    /// In a constant, a type or code of another system: no switch can be there.
+    Unswitched,
+}
+
+impl Outcome {
+    fn columns(&self) -> (&'static str, &str) {
+        match self {
+            Self::Caught(by) => ("caught", by),
+            Self::Timeout(by) => ("timeout", by),
+            Self::Survived => ("survived", ""),
+            Self::Unreached => ("unreached", ""),
+            Self::Argued => ("argued", ""),
+            Self::Unviable => ("unviable", ""),
+            Self::Unswitched => ("unswitched", ""),
+        }
+    }
+}
+
+struct Options {
+    package: String,
+    /// Passed to `cargo mutants`.
+    files: Vec<String>,
+    again: bool,
+    matrix: bool,
+    jobs: usize,
+    tests: Vec<String>,
+}
+
+fn options() -> Options {
+    let mut arguments = std::env::args().skip(1);
+    let package = arguments.next().unwrap_or_else(|| fail("usage: tests/mutants/run CRATE [-- ARGUMENTS]"));
+    let mut options = Options { package, files: Vec::new(), again: false, matrix: false, jobs: 1, tests: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--file" => options.files.extend(["--file".to_owned(), arguments.next().unwrap_or_default()]),
+            "--again" => options.again = true,
+            "--matrix" => options.matrix = true,
+            "--jobs" => options.jobs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
+            "--" => options.tests.extend(arguments.by_ref()),
+            other => fail(&format!("unknown option {other}")),
+        }
+    }
+    if options.tests.is_empty() {
+        options.tests = ["-p", &options.package, "--lib", "--tests"].map(str::to_owned).to_vec();
+    }
+    options
+}
+
+fn fail(message: &str) -> ! {
+    eprintln!("mutants: {message}");
+    exit(2)
+}
+
+/// The output of a command that has to succeed.
+fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| fail(&format!("{command:?}: {error}")));
+    if !output.status.success() {
+        fail(&format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Copies all files that git knows, and leaves alone those that are the same: their crates need no new build.
+fn copy_workspace(root: &Path, copy: &Path) {
+    let files = output_of(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root));
+    for file in files.lines().filter(|file| root.join(file).is_file()) {
+        let (from, to) = (root.join(file), copy.join(file));
+        build::write_if_new(&to, &std::fs::read(&from).expect("a file of the workspace can be read"));
+        let permissions = std::fs::metadata(&from).expect("it was read").permissions();
+        std::fs::set_permissions(&to, permissions).expect("the copy is ours");
+    }
+}
+
+/// The keys in `equivalent.txt`: its lines that are not indented.
+fn argued(root: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(root.join("tests/mutants/equivalent.txt")).unwrap_or_default();
+    text.lines().filter(|line| !line.starts_with([' ', '#']) && !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// The outcome of each mutant in an earlier file of results.
+fn earlier(results: &Path) -> HashMap<String, Outcome> {
+    let text = std::fs::read_to_string(results).unwrap_or_default();
+    let outcome = |line: &str| {
+        let mut columns = line.splitn(4, '\t');
+        let outcome = columns.next()?;
+        let by = columns.next()?.to_owned();
+        let known = [Outcome::Caught(by.clone()), Outcome::Timeout(by), Outcome::Unviable, Outcome::Unswitched];
+        let outcome = known.into_iter().find(|known| known.columns().0 == outcome)?;
+        Some((columns.nth(1)?.to_owned(), outcome))
+    };
+    text.lines().filter_map(outcome).collect()
+}
+
+fn main() {
+    let options = options();
+    let root = PathBuf::from(output_of(Command::new("git").args(["rev-parse", "--show-toplevel"])).trim());
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let (copy, results) = (target.join("mutants/workspace"), target.join(format!("mutants/{}.txt", options.package)));
+    let mutants = rewrite::list(&root, &options.package, &options.files);
+    println!("{} mutants", mutants.len());
+    copy_workspace(&root, &copy);
+
+    let built = build::build(&copy, &target, &options, &mutants);
+    let argued = argued(&root);
+    let known = if options.again { earlier(&results) } else { HashMap::new() };
+    let tests = run::Tests::measure(built.executables, &target);
+    let outcome_of = |n: usize| {
+        let mutant = &mutants[n];
+        let outcome = match known.get(&mutant.key) {
+            _ if built.unswitched[n] => Outcome::Unswitched,
+            _ if !built.viable[n] => Outcome::Unviable,
+            Some(outcome) => outcome.clone(),
+            None => tests.outcome(n, options.matrix),
+        };
+        let is_argued = argued.contains(&mutant.key);
+        match outcome {
+            Outcome::Survived | Outcome::Unreached if is_argued => return Outcome::Argued,
+            Outcome::Survived | Outcome::Unreached => println!("{}: {}", outcome.columns().0, mutant.key),
+            Outcome::Caught(_) | Outcome::Timeout(_) if is_argued => {
+                println!("caught, although equivalent.txt says that it cannot be: {}", mutant.key);
+            }
+            _ => {}
+        }
+        outcome
+    };
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let n = next.fetch_add(1, Relaxed);
+            if n >= mutants.len() {
+                return;
+            }
+            let outcome = outcome_of(n);
+            let mut outcomes = outcomes.lock().expect("no thread panics");
+            outcomes.insert(n, outcome);
+            if outcomes.len() % 50 == 0 || outcomes.len() == mutants.len() {
+                let line = |(n, outcome): (&usize, &Outcome)| {
+                    let ((word, by), mutant) = (outcome.columns(), &mutants[*n]);
+                    format!("{word}\t{by}\t{}\t{}\n", mutant.line, mutant.key)
+                };
+                let lines: String = outcomes.iter().map(line).collect();
+                std::fs::write(&results, lines).expect("the results can be written");
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..options.jobs).for_each(|_| drop(scope.spawn(work))));
+    let outcomes = outcomes.into_inner().expect("no thread panics");
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes.values() {
+        *counts.entry(outcome.columns().0).or_insert(0) += 1;
+    }
+    println!("{}: {} mutants: {counts:?}; {}", options.package, mutants.len(), results.display());
+    if counts.contains_key("survived") || counts.contains_key("unreached") {
+        exit(1);
+    }
+}

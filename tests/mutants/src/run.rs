@@ -1,0 +1,123 @@
+//! Runs tests, each in a process of its own, with or without a mutant.
+
+use std::collections::HashSet;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::build::Executable;
+
+/// A mutant must not take all memory of the machine.
+const MAX_MEMORY_KIB: u64 = 6 << 20;
+/// A test that took this long without a mutant may hang.
+const MAX_TIME: Duration = Duration::from_secs(300);
+
+struct Test {
+    executable: usize,
+    name: String,
+    usual: Duration,
+    /// The mutants whose code it runs.
+    reaches: HashSet<usize>,
+}
+
+pub struct Tests {
+    executables: Vec<Executable>,
+    /// The fastest first.
+    tests: Vec<Test>,
+}
+
+enum Ended {
+    Passed,
+    Failed,
+    TimedOut,
+}
+
+impl Tests {
+    /// Runs each test once without a mutant.
+    pub fn measure(executables: Vec<Executable>, target: &Path) -> Self {
+        let mut this = Self { executables, tests: Vec::new() };
+        for executable in 0..this.executables.len() {
+            let Executable { path, folder, .. } = &this.executables[executable];
+            let list = crate::output_of(Command::new(path).args(["--list", "--format", "terse"]).current_dir(folder));
+            for name in list.lines().filter_map(|line| line.strip_suffix(": test")) {
+                let log = target.join("mutants/reached");
+                let _ = std::fs::remove_file(&log);
+                let start = Instant::now();
+                let ended = this.run(executable, name, ("JTP_MUTANT_LOG", &log.to_string_lossy()), MAX_TIME);
+                let usual = start.elapsed();
+                if !matches!(ended, Ended::Passed) {
+                    println!("left out, since it fails without a mutant: {name}");
+                    continue;
+                }
+                let log = std::fs::read(&log).unwrap_or_default();
+                let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes) as usize;
+                let reaches = log.chunks(4).map(number).collect();
+                this.tests.push(Test { executable, name: name.to_owned(), usual, reaches });
+            }
+        }
+        this.tests.sort_by_key(|test| test.usual);
+        let total: Duration = this.tests.iter().map(|test| test.usual).sum();
+        println!("{} tests, {} s", this.tests.len(), total.as_secs());
+        for test in this.tests.iter().rev().take(10) {
+            println!("  {:6} ms  {}", test.usual.as_millis(), test.name);
+        }
+        this
+    }
+
+    /// Runs the tests that reach a mutant, until one fails. With `all`, all of them, and `by` has those that fail.
+    pub fn outcome(&self, mutant: usize, all: bool) -> Outcome {
+        let mut outcome = Outcome::Unreached;
+        let mut failed = Vec::new();
+        for test in self.tests.iter().filter(|test| test.reaches.contains(&mutant)) {
+            let limit = test.usual * 5 + Duration::from_secs(2);
+            let ended = self.run(test.executable, &test.name, ("JTP_MUTANT", &mutant.to_string()), limit);
+            let name = format!("{}::{}", self.executables[test.executable].name, test.name);
+            outcome = match ended {
+                Ended::Passed if failed.is_empty() => Outcome::Survived,
+                Ended::Passed => continue,
+                Ended::Failed => {
+                    failed.push(name);
+                    Outcome::Caught(failed.join(" "))
+                }
+                Ended::TimedOut => return Outcome::Timeout(name),
+            };
+            if !all && !failed.is_empty() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn run(&self, executable: usize, name: &str, variable: (&str, &str), limit: Duration) -> Ended {
+        let Executable { path, folder, .. } = &self.executables[executable];
+        let thread = std::thread::current().id();
+        let temporary = std::env::temp_dir().join(format!("jtp-mutants-{}-{thread:?}", std::process::id()));
+        std::fs::create_dir_all(&temporary).expect("there is a folder for temporary files");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -v {MAX_MEMORY_KIB}; exec \"$0\" \"$@\"")]).arg(path);
+        command.args(["--exact", name, "--test-threads", "1"]).current_dir(folder);
+        command.env(variable.0, variable.1).env("TMPDIR", &temporary).env("RUST_BACKTRACE", "0");
+        // The same cases each time; a failing one is neither made smaller nor kept for the next mutant.
+        command.env("PROPTEST_RNG_SEED", "1").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
+        command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let mut child = command.spawn().expect("a test can be run");
+        let start = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                break if status.success() { Ended::Passed } else { Ended::Failed };
+            }
+            if start.elapsed() > limit {
+                break Ended::TimedOut;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        // Also the processes that it has started.
+        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).stderr(Stdio::null()).status();
+        let _ = child.wait();
+        let _ = std::fs::remove_dir_all(&temporary);
+        ended
+    }
+}
