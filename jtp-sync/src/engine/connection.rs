@@ -195,7 +195,7 @@ impl<R: Runtime> Connection<R> {
             let latency = first.saturating_duration_since(begun);
             let total = self.runtime.now().saturating_duration_since(begun);
             let state = &mut *self.session.state();
-            state.pace = Pace::measured(response.bytes, latency, total);
+            state.pace = Some(Pace::measured(response.bytes, latency, total));
         }
         self.release(&response, bulk, complete);
         let Some(Err(error)) = result else {

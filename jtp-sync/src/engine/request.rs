@@ -86,8 +86,14 @@ impl State {
         let (max_images, min_bytes, max_bytes) = match self.connections {
             0 | 1 => (MAX_SINGLE, 0, u64::MAX),
             n => {
-                let share = wanted.bytes / u64::try_from(n).unwrap_or(1) / 2;
-                let min_bytes = self.pace.min_request(n);
+                let share = wanted.bytes / u64::try_from(n).unwrap_or(1);
+                // The first requests take most of what is wanted. They differ, since each is a share of the rest.
+                let share = if self.pace.is_some() {
+                    share / 2
+                } else {
+                    share
+                };
+                let min_bytes = self.pace.map_or(0, |pace| pace.min_request(n));
                 let max_bytes = share.max(MIN_BYTES).max(min_bytes);
                 (images.div_ceil(n).min(MAX_GET), min_bytes, max_bytes)
             }

@@ -124,7 +124,7 @@ pub(super) struct State {
     /// Whether one request for everything comes next. It is not made twice in a row, nor if the server does not know it.
     pub(super) bulk: bool,
     /// The pace of the last response.
-    pub(super) pace: Pace,
+    pub(super) pace: Option<Pace>,
     /// Few images are requested by ID: the run follows a server, where they are what is new.
     pub(super) follows: bool,
 }
@@ -152,7 +152,7 @@ impl State {
             connections: 1,
             admitted: 1,
             bulk: true,
-            pace: Pace::default(),
+            pace: None,
             follows: false,
         }
     }
