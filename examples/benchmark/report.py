@@ -48,7 +48,7 @@ def megabytes(value):
 
 
 def memory(value):
-    """A run that ended before the first sample has 0."""
+    """0 if the run ended before any sample."""
     return megabytes(value or None)
 
 
@@ -257,7 +257,7 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
         "- JTP's client hashes every image and creates each file atomically, by rename. So do rsync and rclone; curl, tar and the raw copy do not. Servers run before the timing starts; by then JTP's server has read the folder (see “first start”) and compressed the BMPs.\n",
         "- The `--batch` in “nothing changed” is the first one after the fetch. It reads no image: the fetch has written the client's index.\n",
         "- curl is given a list of URLs, which the other programs do not need, and sends `If-Modified-Since` for each file. tar writes directly to the connection.\n",
-        "- Memory: the peak of all processes of a side, shared pages counted once. “–”: the run ended before the first sample. On the wire: IP packets with headers, both directions.\n",
+        "- Memory: the peak of all processes of a side, shared pages counted once; of clients that ran for less than 50 ms, with all shared pages. On the wire: IP packets with headers, both directions.\n",
     ]
     text.append("- Where JTP is slower than another program or misses a goal, the tables say so: “**no**”, and ratios below 1.\n")
     if any(corpus.line for corpus in corpora):

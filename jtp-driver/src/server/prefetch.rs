@@ -79,6 +79,10 @@ impl Opening {
         }
     }
 
+    fn is_pending(&self) -> bool {
+        matches!(self, Opening::One(..) | Opening::Many(..))
+    }
+
     fn images(&self) -> &[Image] {
         match self {
             Opening::One(image, _) | Opening::Done(image, _) => std::slice::from_ref(image),
@@ -254,19 +258,22 @@ impl BodyReader {
         let Some(store) = self.store.clone() else {
             return;
         };
-        if self.read_ahead.opens == 1 && !self.opening.is_empty() {
+        let is_local = self.read_ahead.opens == 1;
+        if is_local && self.opening.back().is_some_and(Opening::is_pending) {
             return;
         }
         let chunk = self.budget();
-        let (max_opens, max_bytes) = match self.share {
-            _ if self.read_ahead.opens == 1 => (1, chunk),
-            Some(_) => (self.read_ahead.opens, self.read_ahead.bytes),
-            None => (self.read_ahead.opens.min(4), chunk),
-        };
         let known = self.opening.iter().flat_map(Opening::images);
         let (mut count, mut bytes) = known.fold((0, 0), |(count, bytes), image| {
             (count + 1, bytes + first_len(image, chunk))
         });
+        let (max_opens, max_bytes) = match self.share {
+            // One call at a time. It is made while the images of the call before are being sent.
+            _ if is_local && bytes >= chunk => return,
+            _ if is_local => (self.opening.len() + 1, 2 * chunk),
+            Some(_) => (self.read_ahead.opens, self.read_ahead.bytes),
+            None => (self.read_ahead.opens.min(4), chunk),
+        };
         let mut upcoming = machine.upcoming().skip(count).peekable();
         while let Some(first) = upcoming.next() {
             let length = first_len(&first, chunk);
@@ -289,9 +296,6 @@ impl BodyReader {
                         count += group.len();
                         bytes += total;
                         self.opening.push_back(Opening::Many(group, opening));
-                        if max_opens == 1 {
-                            return;
-                        }
                         continue;
                     }
                     self.opens_many = false;
@@ -353,9 +357,9 @@ impl BodyReader {
             }
             at += 1;
         }
-        match self.opening.front() {
-            Some(Opening::One(..) | Opening::Many(..)) => Poll::Pending,
-            _ => Poll::Ready(()),
+        match self.opening.front().is_some_and(Opening::is_pending) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
         }
     }
 

@@ -11,7 +11,7 @@ use jtp_core::wire::response::ErrorCode;
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_driver::store::{
     Blocking, BlockingBody, BlockingStore, ImageBody, ImageStore, LiveCatalog, OpenImage,
-    StoreError,
+    ReadAhead, StoreError,
 };
 use jtp_driver::{BoxFuture, Error};
 use smol::Timer;
@@ -219,6 +219,65 @@ fn s12_a_backend_that_is_down_is_reported_where_the_packet_would_begin() {
         };
         assert_eq!(error.code, ErrorCode::ServerError);
         assert!(!error.message.contains("fire"), "{}", error.message);
+    });
+}
+
+/// A store on this machine. Counts the calls that open many images.
+struct Local(Remote, AtomicUsize);
+
+impl ImageStore for Local {
+    fn catalog(&self) -> &LiveCatalog {
+        &self.0.catalog
+    }
+
+    fn open(self: Arc<Self>, image: Image, _: usize) -> BoxFuture<Result<OpenImage, StoreError>> {
+        let bytes = self.0.bytes(image.id).unwrap();
+        Box::pin(async move { Ok(OpenImage::whole(image, bytes)) })
+    }
+
+    fn open_many(
+        self: Arc<Self>,
+        images: Vec<Image>,
+    ) -> Option<BoxFuture<Vec<Result<OpenImage, StoreError>>>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        let bytes = move |image: &Image| self.0.bytes(image.id).unwrap();
+        let opened = images
+            .iter()
+            .map(|image| Ok(OpenImage::whole(*image, bytes(image))));
+        let opened = opened.collect();
+        Some(Box::pin(async move { opened }))
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead::local()
+    }
+}
+
+#[test]
+fn the_next_images_of_a_local_store_are_opened_while_those_before_are_being_sent() {
+    smol::block_on(async {
+        let remote = Remote::new(1_000, 2_000, Duration::ZERO);
+        let store = Arc::new(Local(remote, AtomicUsize::new(0)));
+        let server = Server::builder(Arc::clone(&store)).build();
+        let (ours, theirs) = support::socket_pair().await;
+        // Less than one call opens.
+        let socket = jtp_driver::SockRef::from(&ours);
+        socket.set_send_buffer_size(16 * 1024).unwrap();
+        let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
+        let asking = async {
+            use smol::io::AsyncWriteExt as _;
+            let mut theirs = theirs;
+            theirs.write_all(&[5, 0]).await.unwrap(); // LIST_AND_GET
+            while store.1.load(Ordering::SeqCst) < 2 {
+                smol::future::yield_now().await;
+            }
+            for _ in 0..1_000 {
+                smol::future::yield_now().await;
+            }
+            let calls = store.1.load(Ordering::SeqCst);
+            assert_eq!(calls, 2, "the peer reads nothing, so the rest waits");
+        };
+        smol::future::or(async { drop(serving.await) }, asking).await;
     });
 }
 

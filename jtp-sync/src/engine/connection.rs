@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_listener::listener;
 use jtp_core::ImageId;
@@ -15,6 +15,7 @@ use jtp_driver::client::{Client, Error as ClientFailure, ImageError, Images};
 use super::error::Error;
 use super::event::{Cause, SyncEvent};
 use super::flight::Flight;
+use super::pace::Pace;
 use super::race::{Either, race};
 use super::request::Request;
 use super::session::Session;
@@ -65,6 +66,10 @@ struct Response {
     current: Option<ImageId>,
     /// Images that have arrived.
     arrived: u64,
+    /// The encoded bytes of images that have begun to arrive.
+    bytes: u64,
+    /// When the first of them began.
+    first: Option<Instant>,
 }
 
 /// A request that was not answered in full.
@@ -163,10 +168,14 @@ impl<R: Runtime> Connection<R> {
             }
         };
         let requested = response.pending.len();
+        let begun = self.runtime.now();
         let result = {
             let session = Arc::clone(&self.session);
+            let runtime = self.runtime.clone();
             let workers = &mut self.workers;
-            let receiving = Box::pin(receive(&session, &mut images, workers, &mut response));
+            let now = move || runtime.now();
+            let receiving = receive(&session, &mut images, workers, &mut response, now);
+            let receiving = Box::pin(receiving);
             match race(session.stopped(), receiving).await {
                 Either::First(()) => None,
                 Either::Second(result) => Some(result),
@@ -182,6 +191,12 @@ impl<R: Runtime> Connection<R> {
             self.drain().await;
         }
         let complete = matches!(result, Some(Ok(())));
+        if let Some(first) = response.first.filter(|_| complete) {
+            let latency = first.saturating_duration_since(begun);
+            let total = self.runtime.now().saturating_duration_since(begun);
+            let state = &mut *self.session.state();
+            state.pace = Some(Pace::measured(response.bytes, latency, total));
+        }
         self.release(&response, bulk, complete);
         let Some(Err(error)) = result else {
             // After the end of the run the next look at the session reports it.
@@ -370,10 +385,13 @@ async fn receive<R: Runtime>(
     images: &mut Images<'_, R>,
     workers: &mut Workers,
     response: &mut Response,
+    now: impl Fn() -> Instant,
 ) -> Result<(), ClientFailure> {
     while let Some(incoming) = while_writing(images.next(), workers).await? {
         let image = incoming.image();
         response.current = Some(image.id);
+        response.first.get_or_insert_with(&now);
+        response.bytes += u64::from(image.length);
         let server = response.server.clone();
         let (mut flight, name) = Flight::begin(session, image.id, server);
         session.emit(&SyncEvent::Started {

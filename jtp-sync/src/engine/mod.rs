@@ -21,6 +21,7 @@ mod io_errors;
 mod listing;
 mod mirror;
 mod moves;
+mod pace;
 mod race;
 mod refusal;
 mod replicas;

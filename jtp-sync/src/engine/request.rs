@@ -7,7 +7,8 @@ use jtp_core::wire::request::MAX_GET;
 use super::session::{Session, State};
 use crate::step::FetchFailure;
 
-/// Minimum size of a request in bytes, unless nothing else is wanted: smaller ones are not worth a round trip.
+/// Minimum size of a request in bytes, unless nothing else is wanted: smaller ones are not worth a round trip. On a long
+/// line it is larger: see [`Pace`](super::pace::Pace).
 const MIN_BYTES: u64 = 64 * 1024;
 
 /// Maximum number of images that a single connection takes at once: several GET_BY_ID, one after another.
@@ -82,11 +83,19 @@ impl State {
     fn next_ids(&mut self) -> Option<Request> {
         let wanted = self.planner.wanted();
         let images = usize::try_from(wanted.images).unwrap_or(usize::MAX);
-        let (max_images, max_bytes) = match self.connections {
-            0 | 1 => (MAX_SINGLE, u64::MAX),
+        let (max_images, min_bytes, max_bytes) = match self.connections {
+            0 | 1 => (MAX_SINGLE, 0, u64::MAX),
             n => {
-                let share = wanted.bytes / u64::try_from(n).unwrap_or(1) / 2;
-                (images.div_ceil(n).min(MAX_GET), share.max(MIN_BYTES))
+                let share = wanted.bytes / u64::try_from(n).unwrap_or(1);
+                // The first requests take most of what is wanted. They differ, since each is a share of the rest.
+                let share = if self.pace.is_some() {
+                    share / 2
+                } else {
+                    share
+                };
+                let min_bytes = self.pace.map_or(0, |pace| pace.min_request(n));
+                let max_bytes = share.max(MIN_BYTES).max(min_bytes);
+                (images.div_ceil(n).min(MAX_GET), min_bytes, max_bytes)
             }
         };
         let mut ids = Vec::new();
@@ -102,7 +111,8 @@ impl State {
             }
             bytes += u64::from(length);
             ids.push(id);
-            if ids.len() >= max_images || bytes >= max_bytes {
+            let is_share = ids.len() >= max_images && (bytes >= min_bytes || ids.len() >= MAX_GET);
+            if is_share || bytes >= max_bytes {
                 break;
             }
         }

@@ -18,6 +18,7 @@ use super::flight::Flight;
 use super::io_errors::IoErrors;
 use super::mirror::Backup;
 use super::moves::concerns_all;
+use super::pace::Pace;
 use super::race::race;
 use crate::mirror::MaxDelete;
 use crate::planner::Planner;
@@ -122,6 +123,8 @@ pub(super) struct State {
     pub(super) admitted: usize,
     /// Whether one request for everything comes next. It is not made twice in a row, nor if the server does not know it.
     pub(super) bulk: bool,
+    /// The pace of the last response.
+    pub(super) pace: Option<Pace>,
     /// Few images are requested by ID: the run follows a server, where they are what is new.
     pub(super) follows: bool,
 }
@@ -149,6 +152,7 @@ impl State {
             connections: 1,
             admitted: 1,
             bulk: true,
+            pace: None,
             follows: false,
         }
     }
