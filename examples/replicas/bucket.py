@@ -16,7 +16,7 @@ from processes import accepts, eventually, free_port
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUCKET, PREFIX = "photos", "2024/"
 PNG = b"\x89PNG\r\n\x1a\n"
-# One byte more than a server reads with its first request for an image.
+# One byte more than a server sends in one piece.
 SIZE = 256 * 1024 + 1
 # What only a request to a cloud could need is fake, or leads to a port that refuses connections.
 ENVIRONMENT = {

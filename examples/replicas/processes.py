@@ -1,9 +1,11 @@
 """Processes, and relays in front of servers that count bytes."""
 
+import asyncio
 import collections
 import contextlib
 import ctypes
 import json
+import resource
 import shutil
 import signal
 import socket
@@ -111,8 +113,8 @@ def free_port():
         return found.getsockname()[1]
 
 
-# HAProxy connects to the servers from this address.
-HAPROXY = "127.0.0.2"
+# A load balancer connects to the servers from this address.
+PROXY = "127.0.0.2"
 
 
 class Replica:
@@ -130,15 +132,49 @@ class Replica:
 
     def start(self):
         argv = [str(self.programs / "server"), "--images", self.s3.url, "--bind", self.address, "--no-tls"]
-        argv += ["--proxy-protocol", HAPROXY, "--cache-dir", str(self.folder), *self.interval, *self.flags]
+        argv += ["--proxy-protocol", PROXY, "--cache-dir", str(self.folder), *self.interval, *self.flags]
         started = time.monotonic()
         self.process = self.processes.start(f"server-{self.name}", argv, self.s3.environment)
         self.process.line()
         self.seconds = time.monotonic() - started
 
+    def memory(self):
+        """The resident memory in bytes."""
+        with open(f"/proc/{self.process.popen.pid}/status") as status:
+            [size] = [line.split()[1] for line in status if line.startswith("VmRSS:")]
+        return int(size) * 1024
+
     def kill(self):
         self.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Crowd:
+    """Connections that ask a server for all images, again and again."""
+
+    def __init__(self, address, count):
+        self.address, self.count = split(address), count
+        # Answers that end with an error frame.
+        self.errors = 0
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    def run(self, seconds):
+        async def ask():
+            while True:
+                reader, writer = await asyncio.open_connection(*self.address)
+                # LIST_AND_GET, keep-alive.
+                writer.write(b"\x05\x01")
+                answer = await reader.read()
+                self.errors += b"JTPE\x03" in answer
+                writer.close()
+                await asyncio.sleep(1)
+
+        async def all_of_them():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(self.count))), seconds)
+
+        asyncio.run(all_of_them())
 
 
 class Relay:

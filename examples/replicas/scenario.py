@@ -1,15 +1,18 @@
 """Kills replicas of a bucket in mid-sync, and checks that each image and each change arrives once. See `run`."""
 
 import argparse
+import glob
+import os
 import shutil
 import signal
+import string
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from bucket import S3, SIZE, picture
-from processes import HAPROXY, Failed, Processes, Relay, Replica, accepts, duplicates, eventually, free_port
+from processes import PROXY, Crowd, Failed, Processes, Relay, Replica, accepts, duplicates, eventually, free_port
 from throughput import Throughput
 
 HERE = Path(__file__).resolve().parent
@@ -232,21 +235,39 @@ class Scenario:
             say(f"{holder.name} indexed and was ended by SIGTERM: it gave up the lease")
         holder.start()
 
-    def behind_haproxy(self):
-        """A client knows HAProxy alone. The replica that serves it is killed in mid-sync."""
-        if not shutil.which("haproxy"):
-            say("HAProxy is not installed: skipped")
-            return
+    def start_proxy(self, name, relays):
+        """Starts a load balancer in front of the relays of the replicas. Returns its address, `None` if it is not installed."""
+        program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+        modules = glob.glob("/usr/lib*/nginx/modules/ngx_stream_module.so")
+        if not program or (name == "nginx" and not modules):
+            say(f"{name} is not installed: skipped")
+            return None
         frontend = f"127.0.0.1:{free_port()}"
-        variables = {"JTP_BIND": frontend, "JTP_SOURCE": HAPROXY}
-        relays = [Relay(replica.address, HAPROXY) for replica in self.replicas]
+        variables = {"JTP_BIND": frontend, "JTP_SOURCE": PROXY}
         variables.update({f"JTP_{replica.name}": relay.address for replica, relay in zip(self.replicas, relays)})
-        haproxy = self.processes.start("haproxy", ["haproxy", "-db", "-f", str(HERE / "haproxy.cfg")], {**self.s3.environment, **variables})
-        eventually("HAProxy listens", lambda: accepts(frontend))
+        if name == "nginx":
+            config = self.processes.folder / "nginx.conf"
+            text = string.Template((HERE / "nginx.conf").read_text()).safe_substitute(variables)
+            config.write_text(text.replace("modules/ngx_stream_module.so", modules[0]))
+            argv = [program, "-p", str(self.processes.folder), "-e", "stderr", "-c", str(config)]
+        else:
+            argv = [program, "-db", "-f", str(HERE / "haproxy.cfg")]
+        self.processes.start(name, argv, {**self.s3.environment, **variables})
+        eventually(f"{name} listens", lambda: accepts(frontend))
+        return frontend
+
+    def behind(self, name):
+        """A client knows a load balancer alone. The replica that serves it is killed in mid-sync."""
+        # nginx does not send the PROXY protocol's version 2.
+        source = PROXY if name == "haproxy" else "127.0.0.1"
+        relays = [Relay(replica.address, source) for replica in self.replicas]
+        frontend = self.start_proxy(name, relays)
+        if not frontend:
+            return
         list_size, _ = self.list_size()
         for relay in relays:
             relay.hold(len(self.s3.images) * SIZE // 2)
-        client = self.client("haproxy", "--batch", "--out", str(self.folder("haproxy")), frontend)
+        client = self.client(name, "--batch", "--out", str(self.folder(name)), frontend)
         eventually("half of the images have arrived", lambda: any(relay.held.is_set() for relay in relays))
         [used] = [number for number, relay in enumerate(relays) if relay.held.is_set()]
         victim = self.replicas[used]
@@ -255,16 +276,31 @@ class Scenario:
         for relay in relays:
             relay.release()
         client.wait()
-        self.compare("haproxy")
+        self.compare(name)
         require(len(client.events("fetched")) == len(self.s3.images), "images were fetched twice")
         again = sum(relay.bytes for relay in relays) - len(self.s3.images) * SIZE - 2 * list_size
         require(again <= SIZE + SLACK, f"{again} bytes were sent again")
-        say(f"behind HAProxy: {victim.name} killed in mid-sync, exit code 0, {max(0, again) / SIZE:.2f} images sent again")
+        say(f"behind {name}: {victim.name} killed in mid-sync, exit code 0, {max(0, again) / SIZE:.2f} images sent again")
         victim.start()
+
+    def crowd(self, replica):
+        """Asks for all images over 1,000 connections, again and again, while the S3 server is stopped."""
+        crowd = Crowd(replica.address, 1000)
+        sizes = []
+        for _ in range(6):
+            crowd.run(10)
+            sizes.append(replica.memory())
+        require(crowd.errors > 1000, f"{crowd.errors} answers in a minute")
+        require(sizes[-1] < 1.1 * sizes[0] + 4e6, f"memory grows: {sizes}")
+        shown = ", ".join(f"{size / 1e6:.0f}" for size in sizes)
+        say(f"  1,000 connections that ask for images: {crowd.errors} answers ServerError in 60 s; memory each 10 s: {shown} MB")
 
     def outage(self):
         """The S3 server answers no request for a while."""
         replica = self.replicas[0]
+        replica.kill()
+        replica.flags = ["--max-connections-per-ip", "0"]
+        replica.start()
         with self.s3.stopped():
             started = time.monotonic()
             _, entries = self.list_size()
@@ -274,7 +310,12 @@ class Scenario:
             client.wait(3)
             seconds = time.monotonic() - started
             require(seconds < 120, f"the client ended after {seconds} s")
-            say(f"  a client gives up after {seconds:.0f} s, with exit code 3")
+            say(f"  a client gives up after {seconds:.0f} s, with exit code {client.popen.returncode}")
+            self.crowd(replica)
+            started = time.monotonic()
+            client = self.client("once", "--retries", "0", "--out", str(self.folder("once")), replica.address)
+            client.popen.wait(60)
+            say(f"  a client with --retries 0 then ends after {time.monotonic() - started:.2f} s, with exit code {client.popen.returncode}")
         started = time.monotonic()
         self.sync("recovered", ["--batch"], self.replicas)
         say(f"  S3 server continued: all images were fetched after {time.monotonic() - started:.1f} s")
@@ -305,7 +346,8 @@ class Scenario:
             self.round(number)
         self.hand_over()
         if not self.args.quick:
-            self.behind_haproxy()
+            self.behind("haproxy")
+            self.behind("nginx")
             self.outage()
         self.end_watchers()
         if not self.args.quick:

@@ -18,8 +18,9 @@ use object_store::{
 
 use crate::cache::DiskCache;
 use crate::clock::{Clock, timeout};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::format::{FormatError, Identity, Kind};
+use crate::health::{Attempt, Health};
 
 /// The folder of the catalog below the prefix.
 const FOLDER: &str = ".jtp/v1";
@@ -32,6 +33,7 @@ pub struct Bucket {
     clock: Arc<dyn Clock>,
     deadline: Duration,
     cache: Option<DiskCache>,
+    health: Arc<Health>,
 }
 
 /// Whether a conditional put was made.
@@ -63,6 +65,7 @@ impl Bucket {
             clock,
             deadline: Bucket::DEADLINE,
             cache: None,
+            health: Arc::default(),
         }
     }
 
@@ -267,30 +270,21 @@ impl Bucket {
     ) -> Result<Bytes, Error> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let read = async {
-            let mut pieces = self.open(path, identity, range).await?;
-            let mut first = Bytes::new();
-            let mut all = BytesMut::new();
-            while let Some(piece) = pieces.next().await.transpose()? {
-                if first.is_empty() {
-                    first = piece;
-                    continue;
-                }
-                if all.is_empty() {
-                    all.reserve(length);
-                    all.extend_from_slice(&first);
-                }
-                all.extend_from_slice(&piece);
-                if all.len() > length {
-                    break;
-                }
-            }
-            let bytes = if all.is_empty() { first } else { all.freeze() };
-            if bytes.len() != length {
-                return Err(other_object(path, "the range has another length"));
-            }
-            Ok(bytes)
+            let mut object = self.open(path, identity, range).await?;
+            object.read(length).await
         };
         self.limited("read", path.as_ref(), read).await
+    }
+
+    /// Requests a range of the object with this identity. Has no deadline.
+    pub(crate) async fn open_range(
+        &self,
+        path: &Path,
+        identity: &Identity,
+        range: Range<u64>,
+    ) -> Result<OpenRange, Error> {
+        let open = self.open(path, identity, range).await;
+        open.map_err(|source| read_failed(path, source))
     }
 
     /// Reads a range of the object with this identity in pieces, each within the deadline.
@@ -301,7 +295,7 @@ impl Bucket {
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         let open = self.open(path, identity, range);
-        let pieces = self.limited("read", path.as_ref(), open).await?;
+        let pieces = self.limited("read", path.as_ref(), open).await?.pieces;
         let (bucket, path) = (self.clone(), path.to_string());
         Ok(stream::unfold(Some(pieces), move |pieces| {
             let (bucket, path) = (bucket.clone(), path.clone());
@@ -321,11 +315,11 @@ impl Bucket {
         path: &Path,
         identity: &Identity,
         range: Range<u64>,
-    ) -> Result<BoxStream<'static, Result<Bytes, Backend>>, Backend> {
+    ) -> Result<OpenRange, Backend> {
         let is_comparable = identity.is_comparable();
         let options = GetOptions {
             if_match: identity.e_tag.to_text().filter(|_| is_comparable),
-            range: Some(GetRange::Bounded(range)),
+            range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
         let result = self.store.get_opts(path, options).await?;
@@ -334,7 +328,15 @@ impl Bucket {
         if found.size != identity.size || (is_comparable && found != *identity) {
             return Err(other_object(path, "the object was replaced"));
         }
-        Ok(result.into_stream())
+        if result.range != range {
+            return Err(other_object(path, "the range has another length"));
+        }
+        Ok(OpenRange {
+            path: path.clone(),
+            left: range.end - range.start,
+            piece: Bytes::new(),
+            pieces: result.into_stream(),
+        })
     }
 
     /// The future's output within the deadline.
@@ -344,31 +346,109 @@ impl Bucket {
         path: &str,
         future: impl Future<Output = Result<T, Backend>>,
     ) -> Result<T, Error> {
-        match timeout(&*self.clock, self.deadline, future).await {
-            Some(Ok(output)) => Ok(output),
-            Some(Err(source)) => Err(Error::Backend {
+        let future = async {
+            future.await.map_err(|source| Error::Backend {
                 action,
                 path: path.to_owned(),
                 source,
+            })
+        };
+        self.watched(action, path, future).await
+    }
+
+    /// The future's output within the deadline. What it says about the store's health is recorded.
+    pub(crate) async fn watched<T>(
+        &self,
+        action: &'static str,
+        path: &str,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let began = self.clock.now();
+        let result = match timeout(&*self.clock, self.deadline, future).await {
+            Some(result) => result,
+            None => Err(Error::TimedOut {
+                action,
+                path: path.to_owned(),
+                after: self.deadline,
             }),
-            None => Err(self.timed_out(action, path)),
+        };
+        let now = self.clock.now();
+        match &result {
+            Err(Error::Down { .. }) => {}
+            Err(error) if error.kind() == ErrorKind::Unreachable => self.health.failed(began, now),
+            _ => self.health.answered(now),
         }
+        result
+    }
+
+    /// Begins a request for an image. Fails while the store does not answer.
+    pub(crate) fn attempt(&self, path: &Path) -> Result<Attempt<'_>, Error> {
+        let attempt = self.health.attempt(self.clock.now());
+        attempt.map_err(|after| Error::Down {
+            path: path.to_string(),
+            after,
+        })
     }
 
     pub(crate) fn cache(&self) -> Option<&DiskCache> {
         self.cache.as_ref()
     }
+}
 
-    pub(crate) fn deadline(&self) -> Duration {
-        self.deadline
+/// A range of an object whose bytes come as they are asked for: the backend waits with the others.
+pub(crate) struct OpenRange {
+    path: Path,
+    /// Bytes that are still to be read.
+    left: u64,
+    /// Bytes that came with the last piece.
+    piece: Bytes,
+    pieces: BoxStream<'static, Result<Bytes, Backend>>,
+}
+
+impl OpenRange {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.left == 0
     }
 
-    pub(crate) fn timed_out(&self, action: &'static str, path: &str) -> Error {
-        Error::TimedOut {
-            action,
-            path: path.to_owned(),
-            after: self.deadline,
+    /// The next `length` bytes. Has no deadline. After an error, or if the future is dropped, the position is not known.
+    pub(crate) async fn next(&mut self, length: usize) -> Result<Bytes, Error> {
+        let read = self.read(length).await;
+        read.map_err(|source| read_failed(&self.path, source))
+    }
+
+    async fn read(&mut self, length: usize) -> Result<Bytes, Backend> {
+        let mut all = BytesMut::new();
+        while self.piece.len() < length - all.len() {
+            let piece = std::mem::take(&mut self.piece);
+            if !piece.is_empty() {
+                if all.is_empty() {
+                    all.reserve(length);
+                }
+                all.extend_from_slice(&piece);
+            }
+            let next = self.pieces.next().await.transpose()?;
+            self.piece = next.ok_or_else(|| other_object(&self.path, "it ends early"))?;
         }
+        let last = self.piece.split_to(length - all.len());
+        let count = u64::try_from(length).unwrap_or(u64::MAX);
+        self.left = self.left.saturating_sub(count);
+        // At its end the backend's connection is free for another request.
+        if self.left == 0 && (!self.piece.is_empty() || self.pieces.next().await.is_some()) {
+            return Err(other_object(&self.path, "the range has another length"));
+        }
+        if all.is_empty() {
+            return Ok(last);
+        }
+        all.extend_from_slice(&last);
+        Ok(all.freeze())
+    }
+}
+
+fn read_failed(path: &Path, source: Backend) -> Error {
+    Error::Backend {
+        action: "read",
+        path: path.to_string(),
+        source,
     }
 }
 

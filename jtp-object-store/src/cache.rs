@@ -9,7 +9,7 @@ use jtp_core::Image;
 use jtp_driver::store::{BoxFuture, ImageBody, OpenImage, ReadPool, StoreError};
 use jtp_store::{CachedImage, ImageCache, NewCachedImage};
 
-use crate::store::Located;
+use crate::located::Located;
 
 /// Threads that read, and one that writes: a disk that is slow to write does not delay reads.
 const READERS: NonZeroUsize = NonZeroUsize::new(16).unwrap();

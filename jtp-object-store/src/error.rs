@@ -28,6 +28,14 @@ pub enum Error {
         /// The deadline.
         after: Duration,
     },
+    /// The backend was not asked, because it has not answered other requests.
+    #[error("cannot read {path}: the object store has not answered for {} s", after.as_secs_f32())]
+    Down {
+        /// The object.
+        path: String,
+        /// How long.
+        after: Duration,
+    },
     /// An object of the catalog is damaged.
     #[error("{path} is damaged")]
     Damaged {
@@ -89,7 +97,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         use object_store::Error as Backend;
         match self {
-            Error::TimedOut { .. } => ErrorKind::Unreachable,
+            Error::TimedOut { .. } | Error::Down { .. } => ErrorKind::Unreachable,
             Error::Backend { source, .. } => match source {
                 Backend::NotFound { .. } => ErrorKind::NoBucket,
                 Backend::PermissionDenied { .. } | Backend::Unauthenticated { .. } => {

@@ -2,22 +2,18 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jtp_core::{Flags, Image, ImageId};
-use jtp_driver::store::{BoxFuture, ImageBody, ImageStore, LiveCatalog, OpenImage, StoreError};
-use object_store::path::Path;
+use jtp_driver::store::{BoxFuture, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
 
 use crate::bucket::Bucket;
-use crate::cache::Fill;
 use crate::catalog::SharedCatalog;
-use crate::clock::timeout;
 use crate::error::Error;
 use crate::follower::{Corrections, Follower};
-use crate::format::Identity;
 use crate::indexer::{Indexer, IndexerConfig};
+use crate::located::Located;
 use crate::permits::Permits;
 
 /// How an [`ObjectImages`] works.
@@ -26,7 +22,7 @@ use crate::permits::Permits;
 pub struct StoreConfig {
     /// How often the log is read: a change is published within this time and that of a request. Default: 2 s.
     pub poll: Duration,
-    /// Ranges of images that are read at once, for all connections. Default: 256.
+    /// Images that are read at once, for all connections. One that waits for its peer does not count. Default: 256.
     pub reads: usize,
     /// A number that differs from that of each other process with the same bucket. Default: a random one.
     pub writer: u64,
@@ -158,6 +154,7 @@ impl ObjectImages {
             corrections: Arc::clone(&self.corrections),
             reads: Arc::clone(&self.reads),
             fill: None,
+            sequence: Mutex::default(),
         })
     }
 }
@@ -205,67 +202,15 @@ impl ImageStore for ObjectImages {
         })
     }
 
+    /// One range at a time: each continues the request of the one before.
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead::remote().with_reads(1)
+    }
+
     fn report_mismatch(&self, image: &Image) {
         if let Ok(located) = self.locate(image.id) {
             self.corrections.add(&located.key, true);
         }
-    }
-}
-
-/// An image in the bucket.
-pub(crate) struct Located {
-    image: Image,
-    key: Box<str>,
-    path: Path,
-    identity: Identity,
-    catalog: Arc<SharedCatalog>,
-    corrections: Arc<Corrections>,
-    reads: Arc<Permits>,
-    fill: Option<Fill>,
-}
-
-impl Located {
-    pub(crate) fn image(&self) -> Image {
-        self.image
-    }
-
-    pub(crate) async fn read_range(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
-        if length == 0 {
-            return Ok(Bytes::new());
-        }
-        let id = self.image.id;
-        let bucket = self.catalog.bucket();
-        let end = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-        let read = async {
-            let _permit = self.reads.acquire().await;
-            bucket
-                .read_range(&self.path, &self.identity, offset..end)
-                .await
-        };
-        // Also the wait for a permit has an end: with the store down, no request would ever return its own.
-        match timeout(&**bucket.clock(), bucket.deadline(), read).await {
-            Some(Ok(bytes)) => {
-                if let Some(fill) = &self.fill {
-                    fill.add(offset, bytes.clone());
-                }
-                Ok(bytes)
-            }
-            Some(Err(error)) if error.is_other_object() => {
-                self.corrections.add(&self.key, false);
-                Err(StoreError::Changed(id)) // S13
-            }
-            Some(Err(error)) => Err(StoreError::unavailable(id, error)),
-            None => Err(StoreError::unavailable(
-                id,
-                bucket.timed_out("read", self.path.as_ref()),
-            )),
-        }
-    }
-}
-
-impl ImageBody for Located {
-    fn read(self: Arc<Self>, offset: u64, length: usize) -> BoxFuture<Result<Bytes, StoreError>> {
-        Box::pin(async move { self.read_range(offset, length).await })
     }
 }
 

@@ -20,8 +20,12 @@ const CHUNK: usize = 256 * 1024;
 const SMALL_CHUNK: usize = 32 * 1024;
 
 /// The number of connections of a server that use large chunks at a time. A peer that stops reading keeps what was
-/// loaded for it: two chunks of an image, and as much again of the next ones.
+/// loaded for it: two chunks of an image, the ranges of it that are being read, and the first chunk of the next image.
 const MAX_LARGE: usize = 64;
+
+/// The bytes of images that a server has opened ahead, for all connections, beside the first chunk of the next image of
+/// each.
+const MAX_AHEAD: usize = 64 << 20;
 
 /// Images that are opened in one call.
 const MAX_GROUP: usize = 128;
@@ -29,14 +33,16 @@ const MAX_GROUP: usize = 128;
 /// Chunks of one image that are loaded and not sent.
 const MAX_CHUNKS: usize = 2;
 
-/// The memory that a server has for large chunks.
+/// The memory that a server has for images on their way to all connections.
 #[derive(Debug, Default)]
 pub(super) struct MemoryBudget {
-    /// The number of connections that use it.
-    used: AtomicUsize,
+    /// The number of connections that use large chunks.
+    large: AtomicUsize,
+    /// The bytes that are reserved for images that were opened ahead.
+    ahead: AtomicUsize,
 }
 
-/// One connection's share of the budget; returned when dropped.
+/// One connection's right to use large chunks; returned when dropped.
 #[derive(Debug)]
 struct Share(Arc<MemoryBudget>);
 
@@ -44,14 +50,65 @@ impl MemoryBudget {
     fn share(self: &Arc<Self>) -> Option<Share> {
         let take_one = |used| (used < MAX_LARGE).then_some(used + 1);
         let order = Ordering::Relaxed;
-        let taken = self.used.fetch_update(order, order, take_one);
+        let taken = self.large.fetch_update(order, order, take_one);
         taken.is_ok().then(|| Share(Arc::clone(self)))
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::Relaxed);
+        self.0.large.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one connection has reserved of the budget for images that are opened ahead.
+#[derive(Debug)]
+struct Ahead {
+    budget: Arc<MemoryBudget>,
+    held: AtomicUsize,
+}
+
+/// Reserved bytes; returned when dropped.
+#[derive(Debug)]
+struct Reserved {
+    by: Arc<Ahead>,
+    bytes: usize,
+}
+
+impl Ahead {
+    fn new(budget: Arc<MemoryBudget>) -> Arc<Ahead> {
+        Arc::new(Ahead {
+            budget,
+            held: AtomicUsize::new(0),
+        })
+    }
+
+    /// Reserves bytes, never waiting, if the connection then holds neither more than `max` nor more than it leaves free:
+    /// `n` peers that do not read hold `n` of `n + 1` parts of the budget, and another connection finds the last one.
+    fn reserve(self: &Arc<Self>, bytes: usize, max: usize) -> Option<Arc<Reserved>> {
+        let order = Ordering::Relaxed;
+        let held = self.held.load(order).saturating_add(bytes);
+        if held > max {
+            return None;
+        }
+        let take = |used: usize| {
+            let after = used.checked_add(bytes)?;
+            (held <= MAX_AHEAD.checked_sub(after)?).then_some(after)
+        };
+        self.budget.ahead.fetch_update(order, order, take).ok()?;
+        self.held.store(held, order);
+        Some(Arc::new(Reserved {
+            by: Arc::clone(self),
+            bytes,
+        }))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.by.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        let ahead = &self.by.budget.ahead;
+        ahead.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -64,8 +121,13 @@ pub(super) enum Loaded {
     Read(u32),
 }
 
-/// A call to open images, in the order of the response.
-enum Opening {
+/// A call to open images, in the order of the response, with the memory that is reserved for them.
+struct Opening {
+    call: Call,
+    reserved: Option<Arc<Reserved>>,
+}
+
+enum Call {
     One(Image, BoxFuture<Result<OpenImage, StoreError>>),
     Many(Vec<Image>, BoxFuture<Vec<Result<OpenImage, StoreError>>>),
     Done(Image, Result<OpenImage, StoreError>),
@@ -73,20 +135,20 @@ enum Opening {
 
 impl Opening {
     fn first(&self) -> Option<Image> {
-        match self {
-            Opening::One(image, _) | Opening::Done(image, _) => Some(*image),
-            Opening::Many(images, _) => images.first().copied(),
+        match &self.call {
+            Call::One(image, _) | Call::Done(image, _) => Some(*image),
+            Call::Many(images, _) => images.first().copied(),
         }
     }
 
     fn is_pending(&self) -> bool {
-        matches!(self, Opening::One(..) | Opening::Many(..))
+        matches!(self.call, Call::One(..) | Call::Many(..))
     }
 
     fn images(&self) -> &[Image] {
-        match self {
-            Opening::One(image, _) | Opening::Done(image, _) => std::slice::from_ref(image),
-            Opening::Many(images, _) => images,
+        match &self.call {
+            Call::One(image, _) | Call::Done(image, _) => std::slice::from_ref(image),
+            Call::Many(images, _) => images,
         }
     }
 }
@@ -114,6 +176,8 @@ enum Reading {
 struct Chunk {
     offset: u32,
     bytes: Bytes,
+    /// Returned when the chunk is sent.
+    _reserved: Option<Arc<Reserved>>,
 }
 
 /// The images of a response on their way from the store to the connection.
@@ -121,6 +185,7 @@ pub(super) struct BodyReader {
     budget: Arc<MemoryBudget>,
     /// Held while a response is under way, if one was available.
     share: Option<Share>,
+    ahead: Arc<Ahead>,
     /// The store of the response under way.
     store: Option<Arc<dyn ImageStore>>,
     read_ahead: ReadAhead,
@@ -136,6 +201,7 @@ pub(super) struct BodyReader {
 impl BodyReader {
     pub(super) fn new(budget: Arc<MemoryBudget>) -> Self {
         BodyReader {
+            ahead: Ahead::new(Arc::clone(&budget)),
             budget,
             share: None,
             store: None,
@@ -178,7 +244,8 @@ impl BodyReader {
             }
             let sent = self.chunks.pop_front().map(|chunk| chunk.bytes);
             if let Some(Ok(buffer)) = sent.map(Bytes::try_into_mut) {
-                if buffer.capacity() > self.spare.capacity() {
+                let kept = self.spare.capacity() + 1..=2 * CHUNK;
+                if kept.contains(&buffer.capacity()) {
                     self.spare = buffer;
                 }
             }
@@ -204,9 +271,12 @@ impl BodyReader {
                     // Opened ahead for a response that CANCEL ended.
                     self.opening.clear();
                 }
-                if let Some(Opening::Done(..)) = self.opening.front() {
-                    if let Some(Opening::Done(_, result)) = self.opening.pop_front() {
-                        return Poll::Ready(result.and_then(|opened| self.begin(image, opened)));
+                if let Some(Call::Done(..)) = self.opening.front().map(|opening| &opening.call) {
+                    if let Some(opening) = self.opening.pop_front() {
+                        if let Call::Done(_, result) = opening.call {
+                            let begin = |opened| self.begin(image, opened, opening.reserved);
+                            return Poll::Ready(result.and_then(begin));
+                        }
                     }
                 }
                 self.open_ahead(machine);
@@ -253,36 +323,44 @@ impl BodyReader {
         }
     }
 
-    /// Opens images of the response ahead of their packets, as far as the store and the budget allow.
+    /// Opens images of the response ahead of their packets, as far as the store and the budget allow. If none is open, the
+    /// next one is opened whatever the budget says, with its first chunk: the peer may be waiting for it.
     fn open_ahead(&mut self, machine: &ServerConnection) {
         let Some(store) = self.store.clone() else {
             return;
         };
-        let is_local = self.read_ahead.opens == 1;
-        if is_local && self.opening.back().is_some_and(Opening::is_pending) {
+        let ahead = self.read_ahead;
+        let is_local = ahead.opens == 1;
+        let is_full = match is_local {
+            true => self.opening.back().is_some_and(Opening::is_pending),
+            false => self.opening.len() >= ahead.opens,
+        };
+        if is_full {
             return;
         }
         let chunk = self.budget();
         let known = self.opening.iter().flat_map(Opening::images);
-        let (mut count, mut bytes) = known.fold((0, 0), |(count, bytes), image| {
+        let (mut count, bytes) = known.fold((0, 0), |(count, bytes), image| {
             (count + 1, bytes + first_len(image, chunk))
         });
-        let (max_opens, max_bytes) = match self.share {
-            // One call at a time. It is made while the images of the call before are being sent.
-            _ if is_local && bytes >= chunk => return,
-            _ if is_local => (self.opening.len() + 1, 2 * chunk),
-            Some(_) => (self.read_ahead.opens, self.read_ahead.bytes),
-            None => (self.read_ahead.opens.min(4), chunk),
+        // One call at a time to a store on this machine. It is made while the images of the call before are being sent,
+        // and needs no reservation: with them it has two chunks at most.
+        if is_local && bytes >= chunk {
+            return;
+        }
+        let max_opens = match is_local {
+            true => self.opening.len() + 1,
+            false => ahead.opens,
         };
+        let must_reserve = |count| count > 0 && !is_local;
         let mut upcoming = machine.upcoming().skip(count).peekable();
-        while let Some(first) = upcoming.next() {
-            let length = first_len(&first, chunk);
-            if count > 0 && (self.opening.len() >= max_opens || bytes + length > max_bytes) {
+        while let Some(&first) = upcoming.peek() {
+            if count > 0 && self.opening.len() >= max_opens {
                 return;
             }
             if self.opens_many && first_len(&first, usize::MAX) <= chunk {
-                let mut group = vec![first];
-                let mut total = length;
+                let mut group = Vec::new();
+                let mut total = 0;
                 while group.len() < MAX_GROUP {
                     let fits = |image: &Image| first_len(image, usize::MAX) <= chunk - total;
                     let Some(image) = upcoming.next_if(fits) else {
@@ -291,51 +369,54 @@ impl BodyReader {
                     total += first_len(&image, chunk);
                     group.push(image);
                 }
-                if group.len() > 1 {
-                    if let Some(opening) = Arc::clone(&store).open_many(group.clone()) {
-                        count += group.len();
-                        bytes += total;
-                        self.opening.push_back(Opening::Many(group, opening));
-                        continue;
-                    }
-                    self.opens_many = false;
+                let must_reserve = must_reserve(count);
+                let reserved = must_reserve.then(|| self.reserve(total)).flatten();
+                if must_reserve && reserved.is_none() {
+                    return;
                 }
-                // One by one, as far as they are allowed.
-                for image in group {
-                    let length = first_len(&image, chunk);
-                    if count > 0 && (self.opening.len() >= max_opens || bytes + length > max_bytes)
-                    {
-                        return;
-                    }
-                    self.start_open(&store, image, chunk);
-                    count += 1;
-                    bytes += length;
+                if let Some(opening) = Arc::clone(&store).open_many(group.clone()) {
+                    count += group.len();
+                    let call = Call::Many(group, opening);
+                    self.opening.push_back(Opening { call, reserved });
+                    continue;
                 }
+                self.opens_many = false;
+                upcoming = machine.upcoming().skip(count).peekable();
                 continue;
             }
-            self.start_open(&store, first, chunk);
+            // As much of the image as is loaded ahead, or its first chunk if the budget does not allow that.
+            let lengths = [ahead.first.max(chunk), chunk].map(|max| first_len(&first, max));
+            let must_reserve = must_reserve(count);
+            let mut lengths = lengths.into_iter().filter(|_| must_reserve);
+            let reserved = lengths.find_map(|length| self.reserve(length));
+            if must_reserve && reserved.is_none() {
+                return;
+            }
+            let length = reserved.as_ref().map_or(chunk, |reserved| reserved.bytes);
+            let opening = Arc::clone(&store).open(first, length);
+            let opening = Box::pin(async move { with_first(opening.await?, chunk).await });
+            let call = Call::One(first, opening);
+            self.opening.push_back(Opening { call, reserved });
+            upcoming.next();
             count += 1;
-            bytes += length;
         }
     }
 
-    fn start_open(&mut self, store: &Arc<dyn ImageStore>, image: Image, chunk: usize) {
-        let opening = Arc::clone(store).open(image, chunk);
-        let opening = Box::pin(async move { with_first(opening.await?, chunk).await });
-        self.opening.push_back(Opening::One(image, opening));
+    fn reserve(&self, bytes: usize) -> Option<Arc<Reserved>> {
+        self.ahead.reserve(bytes, self.read_ahead.bytes)
     }
 
     /// Polls the calls that are under way. `Ready` once the first image is open, or failed.
     fn poll_opening(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut at = 0;
         while let Some(opening) = self.opening.get_mut(at) {
-            match opening {
-                Opening::One(image, future) => {
+            match &mut opening.call {
+                Call::One(image, future) => {
                     if let Poll::Ready(result) = future.as_mut().poll(cx) {
-                        *opening = Opening::Done(*image, result);
+                        opening.call = Call::Done(*image, result);
                     }
                 }
-                Opening::Many(images, future) => {
+                Call::Many(images, future) => {
                     if let Poll::Ready(mut results) = future.as_mut().poll(cx) {
                         let images = std::mem::take(images);
                         if results.is_empty() {
@@ -343,8 +424,12 @@ impl BodyReader {
                             let gone = images.iter().map(|image| StoreError::Gone(image.id));
                             results.extend(gone.map(Err).take(1));
                         }
+                        let reserved = opening.reserved.take();
                         let done = images.into_iter().zip(results);
-                        let done = done.map(|(image, result)| Opening::Done(image, result));
+                        let done = done.map(|(image, result)| Opening {
+                            call: Call::Done(image, result),
+                            reserved: reserved.clone(),
+                        });
                         let rest = self.opening.split_off(at + 1);
                         self.opening.truncate(at);
                         self.opening.extend(done);
@@ -353,7 +438,7 @@ impl BodyReader {
                         continue;
                     }
                 }
-                Opening::Done(..) => {}
+                Call::Done(..) => {}
             }
             at += 1;
         }
@@ -364,7 +449,12 @@ impl BodyReader {
     }
 
     /// Makes an image the one that is being sent.
-    fn begin(&mut self, asked: Image, opened: OpenImage) -> Result<Loaded, StoreError> {
+    fn begin(
+        &mut self,
+        asked: Image,
+        opened: OpenImage,
+        reserved: Option<Arc<Reserved>>,
+    ) -> Result<Loaded, StoreError> {
         let (image, first, body) = opened.into_parts();
         let loaded = u32::try_from(first.len()).unwrap_or(u32::MAX);
         let is_whole = loaded == image.length;
@@ -385,6 +475,7 @@ impl BodyReader {
             self.chunks.push_back(Chunk {
                 offset: 0,
                 bytes: first,
+                _reserved: reserved,
             });
         }
         self.open = body.filter(|_| !is_whole).map(|body| OpenBody {
@@ -469,7 +560,11 @@ impl BodyReader {
                 return Err(self.mismatch(image));
             }
         }
-        self.chunks.push_back(Chunk { offset, bytes });
+        self.chunks.push_back(Chunk {
+            offset,
+            bytes,
+            _reserved: None,
+        });
         Ok(Loaded::Read(count))
     }
 

@@ -268,18 +268,23 @@ impl fmt::Debug for OpenImage {
 }
 
 /// How far ahead of the peer a server asks a store for images: it bounds the requests that are under way at once for one
-/// connection.
+/// connection, and the memory for their answers.
 ///
-/// A range is 256 KiB. While more than 64 connections of the server are sent images, the others open at most 4 images at
-/// once, of 32 KiB in all, and read one range of 32 KiB.
+/// For all connections of a server the images that are opened ahead have 64 MiB. One connection holds at most half of
+/// them, and never more than it leaves free, so peers that do not read leave others a part. Without a part a connection
+/// opens one image ahead, with 256 KiB. Those 256 KiB, and ranges, are 32 KiB while more than 64 connections of the server
+/// are sent images, and then one range is read at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadAhead {
     /// Images that are opened at once, ahead of the one that is being sent.
     pub opens: usize,
-    /// The most bytes of the images that are opened ahead, counting at most 256 KiB of each.
+    /// The most bytes of the images that are opened ahead, counting at most [`first`](Self::first) of each.
     pub bytes: usize,
-    /// Ranges of one image that are read at once.
+    /// The most bytes of an image that are loaded when it is opened ahead, as `max_first` of
+    /// [`ImageStore::open`]: a shorter image is loaded in one call. At least 256 KiB.
+    pub first: usize,
+    /// Ranges of one image that are read at once, each of 256 KiB.
     pub reads: usize,
 }
 
@@ -290,16 +295,18 @@ impl ReadAhead {
         ReadAhead {
             opens: 1,
             bytes: 256 * 1024,
+            first: 256 * 1024,
             reads: 1,
         }
     }
 
-    /// For a store behind a network: 32 images of 1 MiB in all, 4 ranges.
+    /// For a store behind a network: 128 images of 16 MiB in all, images up to 4 MiB in one call, 4 ranges.
     #[must_use]
     pub const fn remote() -> ReadAhead {
         ReadAhead {
-            opens: 32,
-            bytes: 1024 * 1024,
+            opens: 128,
+            bytes: 16 << 20,
+            first: 4 << 20,
             reads: 4,
         }
     }
@@ -315,6 +322,13 @@ impl ReadAhead {
     #[must_use]
     pub const fn with_bytes(mut self, bytes: usize) -> ReadAhead {
         self.bytes = bytes;
+        self
+    }
+
+    /// Another limit for the bytes of an image that are loaded when it is opened ahead.
+    #[must_use]
+    pub const fn with_first(mut self, first: usize) -> ReadAhead {
+        self.first = first;
         self
     }
 

@@ -66,7 +66,24 @@ struct Remote {
     delay: Duration,
     opens: Arc<Calls>,
     reads: Arc<Calls>,
+    /// Bytes of whole images that are in the server's memory.
+    held: Arc<AtomicUsize>,
     fail: Option<fn(ImageId) -> StoreError>,
+}
+
+/// Bytes that are counted while they are in memory.
+struct Held(Bytes, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0.len(), Ordering::SeqCst);
+    }
 }
 
 impl Remote {
@@ -89,6 +106,7 @@ impl Remote {
             delay,
             opens: Arc::default(),
             reads: Arc::default(),
+            held: Arc::default(),
             fail: None,
         }
     }
@@ -136,7 +154,9 @@ impl ImageStore for Remote {
             }
             let bytes = self.bytes(image.id).ok_or(StoreError::Gone(image.id))?;
             if bytes.len() <= max_first {
-                return Ok(OpenImage::whole(image, bytes));
+                self.held.fetch_add(bytes.len(), Ordering::SeqCst);
+                let held = Held(bytes, Arc::clone(&self.held));
+                return Ok(OpenImage::whole(image, Bytes::from_owner(held)));
             }
             let body = RemoteBody {
                 bytes,
@@ -160,14 +180,49 @@ fn images_of_a_remote_store_are_opened_ahead_and_arrive_in_order() {
         let images = fetch_all(&mut client(&address)).await.unwrap();
         assert_eq!(images, store.images);
         let peak = store.opens.peak.load(Ordering::SeqCst);
-        assert!((16..=32).contains(&peak), "{peak} at once");
+        assert!((64..=128).contains(&peak), "{peak} at once");
+    });
+}
+
+#[test]
+fn t8_peers_that_do_not_read_hold_a_bounded_part_of_the_memory_and_leave_some() {
+    smol::block_on(async {
+        const MIB: usize = 1 << 20;
+        let store = Arc::new(Remote::new(12, 2 * MIB, Duration::ZERO));
+        let server = server(&store);
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            let (ours, mut theirs) = support::socket_pair().await;
+            let (server, peer) = (server.clone(), jtp_driver::Peer::new(None));
+            silent.push(smol::spawn(async move {
+                let serving = async { drop(server.serve_stream(ours, peer).await) };
+                let asking = async {
+                    use smol::io::AsyncWriteExt as _;
+                    theirs.write_all(&[5, 1]).await.unwrap(); // LIST_AND_GET
+                    std::future::pending().await
+                };
+                smol::future::or(serving, asking).await;
+            }));
+        }
+        let held = || store.held.load(Ordering::SeqCst);
+        while held() < 40 * MIB {
+            smol::future::yield_now().await;
+        }
+        let address = start(&server).await;
+        let images = fetch_all(&mut client(&address)).await.unwrap();
+        assert!(images == store.images);
+        assert!(held() <= 64 * MIB, "{}", held());
+        drop(silent);
+        while held() > 0 {
+            smol::future::yield_now().await;
+        }
     });
 }
 
 #[test]
 fn ranges_of_a_remote_body_are_read_at_once_and_arrive_in_order() {
     smol::block_on(async {
-        let store = Arc::new(Remote::new(3, 3_000_001, Duration::from_millis(5)));
+        let store = Arc::new(Remote::new(3, 5_000_001, Duration::from_millis(5)));
         let address = start(&server(&store)).await;
         let images = fetch_all(&mut client(&address)).await.unwrap();
         assert!(images == store.images);

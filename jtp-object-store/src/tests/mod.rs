@@ -1,5 +1,6 @@
 //! Tests in simulated time, on a backend in memory.
 
+mod bodies;
 mod cache;
 mod executor;
 mod failures;

@@ -13,9 +13,9 @@ use jtp_kit::Rng;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 
 use super::executor::{Executor, SimClock};
@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) puts_unanswered: bool,
     /// The backend has no conditional updates.
     pub(super) has_no_updates: bool,
+    /// Answers with more bytes end after this number of them.
+    pub(super) breaks_after: Option<usize>,
 }
 
 /// The backend as one process sees it.
@@ -215,7 +217,17 @@ impl ObjectStore for SimStore {
         }
         let result = self.inner.get_opts(path, options).await;
         self.answer().await;
-        result
+        let (breaks_after, mut result) = (self.shared().faults.breaks_after, result?);
+        if let Some(at) = breaks_after {
+            let mut bytes = self.inner.get_range(path, result.range.clone()).await?;
+            let breaks = bytes.len() > at;
+            bytes.truncate(at);
+            let half = bytes.split_to(bytes.len() / 2);
+            let pieces = [Ok(half), Ok(bytes)].into_iter();
+            let pieces = pieces.chain(breaks.then(|| Err(no_answer())));
+            result.payload = GetResultPayload::Stream(stream::iter(pieces).boxed());
+        }
+        Ok(result)
     }
 
     fn delete_stream(
@@ -314,9 +326,12 @@ impl World {
 
     /// A store of a process, without its tasks.
     pub(super) fn open(&mut self) -> Arc<ObjectImages> {
+        self.open_with(StoreConfig::default())
+    }
+
+    pub(super) fn open_with(&mut self, config: StoreConfig) -> Arc<ObjectImages> {
         self.writers += 1;
-        let config = StoreConfig::default().with_writer(self.writers);
-        let open = ObjectImages::open(self.bucket(), config);
+        let open = ObjectImages::open(self.bucket(), config.with_writer(self.writers));
         self.executor.block_on(open).unwrap()
     }
 
