@@ -192,7 +192,7 @@ fn t8_peers_that_do_not_read_hold_a_bounded_part_of_the_memory_and_leave_some() 
         let server = server(&store);
         let mut silent = Vec::new();
         for _ in 0..20 {
-            let (ours, mut theirs) = support::socket_pair().await;
+            let (ours, mut theirs) = socket_pair().await;
             let (server, peer) = (server.clone(), jtp_driver::Peer::new(None));
             silent.push(smol::spawn(async move {
                 let serving = async { drop(server.serve_stream(ours, peer).await) };
@@ -314,7 +314,7 @@ fn the_next_images_of_a_local_store_are_opened_while_those_before_are_being_sent
         let remote = Remote::new(1_000, 2_000, Duration::ZERO);
         let store = Arc::new(Local(remote, AtomicUsize::new(0)));
         let server = Server::builder(Arc::clone(&store)).build();
-        let (ours, theirs) = support::socket_pair().await;
+        let (ours, theirs) = socket_pair().await;
         // Less than one call opens.
         let socket = jtp_driver::SockRef::from(&ours);
         socket.set_send_buffer_size(16 * 1024).unwrap();
