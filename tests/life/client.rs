@@ -370,9 +370,12 @@ impl Client {
             {
                 continue;
             }
-            // So does a folder with images that are no longer listed, unless a mirror deletes them.
-            let is_below = |other: &PathBuf| *other != path && other.starts_with(&path);
-            if self.kind != Kind::Mirror && content.keys().any(is_below) {
+            // So do images that are no longer listed, in a folder with this name or under the name of a folder of this
+            // path, unless a mirror deletes them.
+            let is_in_the_way = |other: &PathBuf| {
+                *other != path && (other.starts_with(&path) || path.starts_with(other))
+            };
+            if self.kind != Kind::Mirror && content.keys().any(is_in_the_way) {
                 continue;
             }
             assert!(
