@@ -1,4 +1,4 @@
-//! How connections end: half-close, disconnect at each byte, lingering close, shutdown.
+//! How connections end: without close_notify, disconnected at each byte, lingering. The rest is in the behaviour suite.
 
 use crate::support::bytes::*;
 use crate::support::files::{generated, samples};
@@ -37,19 +37,11 @@ fn answers(conversation: &[(Vec<u8>, Vec<u8>)], mut cut: usize) -> Vec<u8> {
 }
 
 #[test]
-fn t5_s10_half_close_at_each_byte() {
-    // T5: complete requests are answered in full; S10: EOF inside a request causes no error frame.
+fn t1_t5_s10_end_of_a_tls_stream_without_close_notify() {
+    // T5: complete requests are answered in full; S10: the end inside a request causes no error frame.
     let served = TestServer::folder_with(generated(3, 700), |s| s.tls(tls().server.clone()));
     let conversation = conversation(&served);
     let requests: Vec<u8> = conversation.iter().flat_map(|(r, _)| r.clone()).collect();
-    for cut in 0..=requests.len() {
-        let mut peer = served.peer();
-        peer.send(&requests[..cut]);
-        peer.half_close();
-        peer.expect(answers(&conversation, cut));
-        peer.expect_end();
-    }
-    // T1: the same over TLS, ended without close_notify.
     for cut in (0..=requests.len()).step_by(5) {
         let mut peer = served.peer().tls(tls().client());
         peer.send(&requests[..cut]);
@@ -74,18 +66,6 @@ fn s10_disconnect_at_each_byte() {
     let mut peer = served.peer();
     peer.send(&requests);
     peer.expect(answers(&conversation, requests.len()));
-    peer.expect_end();
-}
-
-#[test]
-fn t5_large_response_is_completed_after_a_half_close() {
-    let served = TestServer::folder(generated(8, 1 << 20));
-    let images = served.images();
-    let mut peer = served.peer();
-    peer.send([LIST_AND_GET, KEEP, LIST, KEEP]);
-    peer.half_close();
-    peer.expect(images_of(b"JTPG", &images));
-    peer.expect(list_of(&images));
     peer.expect_end();
 }
 
@@ -141,27 +121,4 @@ fn s11_linger_byte_limit() {
         .take_while(|_| peer.try_send(&chunk).is_ok())
         .count();
     assert!((16..40).contains(&sent), "{sent} MiB were accepted");
-}
-
-#[test]
-fn s16_shutdown_completes_the_response_in_progress_and_drops_later_requests() {
-    let served = TestServer::folder(generated(8, 1 << 20));
-    let images = served.images();
-    let answer = images_of(b"JTPG", &images);
-    let mut idle = served.peer();
-    idle.send([LIST, KEEP]);
-    idle.expect(list_of(&images));
-    let mut watching = served.peer();
-    watching.send([&[LIST, KEEP][..], &WATCH].concat());
-    watching.expect(list_of(&images));
-    let mut busy = served.peer();
-    busy.send([LIST_AND_GET, KEEP, LIST, KEEP]);
-    busy.expect(&answer[..100]);
-    let stopping = std::thread::spawn(move || drop(served));
-    // These end before the busy connection is finished.
-    idle.expect_end();
-    watching.expect_end();
-    busy.expect(&answer[100..]);
-    busy.expect_end();
-    stopping.join().unwrap();
 }

@@ -5,7 +5,6 @@ use jtp_store::DirStore;
 use crate::support::bytes::*;
 use crate::support::files::{self, folder_of};
 use crate::support::serve::TestServer;
-use crate::support::tls::tls;
 use jtp_kit::bmp;
 
 #[test]
@@ -27,100 +26,6 @@ fn exact_bytes_of_each_response() {
     peer.send(get(0, &[8]));
     peer.expect(data_of(&[])); // S7
     peer.expect_end(); // S2
-}
-
-#[test]
-fn s1_pipelined_requests_are_answered_in_order() {
-    let served = TestServer::folder_with(files::samples(), |s| s.tls(tls().server.clone()));
-    let images = served.images();
-    let requests = [
-        vec![LIST, KEEP],
-        get(KEEP, &[images[3].id, images[4].id]),
-        batch(KEEP, &[images[0].id]),
-        vec![LIST_AND_GET, KEEP],
-        get(KEEP, &[]),
-        vec![LIST, 0],
-        vec![LIST, 0], // S2: discarded
-    ]
-    .concat();
-    let answers = [
-        list_of(&images),
-        data_of(&[&images[3], &images[4]]),
-        images_of(b"JTPB", &images[1..]),
-        images_of(b"JTPG", &images),
-        data_of(&[]),
-        list_of(&images),
-    ]
-    .concat();
-    for secure in [false, true] {
-        let exchange = |mut peer: crate::support::peer::Peer| {
-            peer.send(&requests);
-            peer.expect(&answers);
-            peer.expect_end();
-        };
-        let peer = served.peer();
-        exchange(if secure {
-            peer.tls(tls().client())
-        } else {
-            peer
-        });
-    }
-    // The same one byte at a time.
-    let mut peer = served.peer();
-    for byte in &requests {
-        peer.send([*byte]);
-    }
-    peer.expect(&answers);
-    peer.expect_end();
-}
-
-#[test]
-fn s1_more_requests_than_are_read_ahead() {
-    let served = TestServer::samples();
-    let images = served.images();
-    let mut peer = served.peer();
-    let ids = [images[2].id; 255];
-    let each = data_of(&[&images[2]; 255]);
-    // Each response is far longer than its request, so both directions are full at once.
-    let requests = get(KEEP, &ids).repeat(3);
-    peer.send(&requests);
-    for _ in 0..3 {
-        peer.expect(&each);
-    }
-    peer.send([LIST, 0]);
-    peer.expect(list_of(&images));
-    peer.expect_end();
-}
-
-#[test]
-fn s10_invalid_request_gets_an_error_and_the_end() {
-    let served = TestServer::samples();
-    let list = list_of(&served.images());
-    let have = |varint: &[u8]| [&[BATCH, KEEP], varint].concat();
-    for (bytes, code) in [
-        (vec![6, 0], UNSUPPORTED_FEATURE),
-        (vec![255, 255], UNSUPPORTED_FEATURE), // the type is checked first
-        (vec![LIST, 2], INVALID_REQUEST),
-        (vec![GET, 0x80, 0], INVALID_REQUEST),
-        (vec![CANCEL[0], 2], INVALID_REQUEST),
-        (vec![WATCH[0], 0x41], INVALID_REQUEST),
-        (have(&[0x80, 0x00]), INVALID_REQUEST), // W2: longer than needed
-        (have(&[0xff, 0xff, 0xff, 0xff, 0x1f]), INVALID_REQUEST), // W2: over a u32
-        (have(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), INVALID_REQUEST), // W2: a sixth byte
-        (have(&varint(1_000_001)), INVALID_REQUEST), // S8
-        (CANCEL.to_vec(), INVALID_REQUEST),     // C4
-    ] {
-        let mut peer = served.peer();
-        peer.send(&bytes);
-        assert!(!peer.expect_error(code).is_empty(), "{bytes:02x?}"); // S11
-        // Behind a valid request, that one is answered first.
-        if bytes != CANCEL {
-            let mut peer = served.peer();
-            peer.send([&[LIST, KEEP], &bytes[..]].concat());
-            peer.expect(&list);
-            peer.expect_error(code);
-        }
-    }
 }
 
 #[test]

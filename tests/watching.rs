@@ -1,7 +1,6 @@
 //! WATCH on a folder that changes.
 
 use std::fs;
-use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
 use jtp_tokio::store::MemoryStore;
@@ -122,27 +121,6 @@ fn n1_many_added_images_are_all_notified() {
 }
 
 #[test]
-fn n3_anything_but_cancel_is_invalid_during_watch() {
-    let served = TestServer::samples();
-    for request in [vec![LIST, KEEP], WATCH.to_vec(), get(KEEP, &[])] {
-        let mut peer = served.peer();
-        peer.send([&WATCH[..], &request].concat());
-        peer.expect_error(INVALID_REQUEST);
-    }
-}
-
-#[test]
-fn n6_the_end_of_the_clients_stream_ends_the_watch() {
-    let served = TestServer::samples();
-    for rest in [&[][..], &[CANCEL[0]]] {
-        let mut peer = served.peer();
-        peer.send([&WATCH[..], rest].concat());
-        peer.half_close();
-        peer.expect_end();
-    }
-}
-
-#[test]
 fn client_watches_over_tls_and_fetches_new_images() -> Result {
     let served = TestServer::folder_with(samples(), |s| s.tls(tls().server.clone()));
     let client = || served.client().tls(tls().client(), localhost()).build();
@@ -163,25 +141,6 @@ fn client_watches_over_tls_and_fetches_new_images() -> Result {
         fetching.close().await;
         Ok(())
     }))
-}
-
-#[test]
-fn n4_idle_timeouts_do_not_end_a_watch() {
-    let config = ServerConfig::new().with_idle_timeout(Some(Duration::from_millis(50)));
-    let served = TestServer::folder_with(samples(), |s| s.config(config));
-    let list = list_of(&served.images());
-    let mut watching = served.peer();
-    watching.send([&[LIST, KEEP][..], &WATCH].concat());
-    watching.expect(&list);
-    let mut idle = served.peer();
-    idle.send([LIST, KEEP]);
-    idle.expect(&list);
-    idle.expect_end(); // T4: its timeout has elapsed, and the watch was idle for longer.
-    watching.expect(event(&put(&served, "new.png", &noise(10, 1))));
-    // After the watch the idle timeout applies again.
-    watching.send(CANCEL);
-    watching.expect(b"JTPC");
-    watching.expect_end();
 }
 
 /// Adds images with names of 1000 bytes to the store; returns the events that a watcher must receive.

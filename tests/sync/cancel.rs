@@ -79,8 +79,7 @@ fn cancel_from_another_thread_ends_the_run_within_a_second_against_a_silent_serv
     ] {
         for (world, connections) in World::ALL.into_iter().zip([1, 3, 1, 3]) {
             let (stub, reached) = silent_server(&images, point);
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder);
+            let mut job = Job::of(stub.address);
             job.connections = connections;
             let ended = job.start(world, &[Action::Run]);
             jtp_blocking::runtime::block_on(reached.wait());
@@ -109,8 +108,7 @@ fn cancel_ends_a_watch_within_a_second() {
     let images = images(10);
     for world in World::ALL {
         let (stub, reached) = silent_server(&images, Point::Watching);
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder);
+        let job = Job::of(stub.address);
         let following = job.follow(world);
         jtp_blocking::runtime::block_on(reached.wait());
         job.log.wait_for(10, "images placed", |event| {
@@ -130,8 +128,7 @@ fn cancel_ends_the_pause_before_a_retry_within_a_second() {
             connection.request();
             connection.send(error(RATE_LIMITED, "later"));
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.retries = 20;
         let ended = job.start(world, &[Action::Run]);
         // The second pause takes 2 s.
@@ -283,18 +280,13 @@ fn cancel_ends_the_decoding_of_an_image_that_expands_to_a_gibibyte_within_a_seco
     let length = u32::try_from(data.len()).unwrap();
     for world in [World::Tokio, World::Blocking] {
         let data = data.clone();
-        let stub = Stub::new(move |connection| {
-            while let Some(request) = connection.request() {
-                connection.send(match request {
-                    Request::List => {
-                        [head(b"JTPL", 1), entry(ZSTD | 7, id, "a.tif", length)].concat()
-                    }
-                    _ => [head(b"JTPG", 1), packet(ZSTD | 7, id, &data)].concat(),
-                });
-            }
+        let stub = Stub::answering(move |connection, request| {
+            connection.send(match request {
+                Request::List => [head(b"JTPL", 1), entry(ZSTD | 7, id, "a.tif", length)].concat(),
+                _ => [head(b"JTPG", 1), packet(ZSTD | 7, id, &data)].concat(),
+            });
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder);
+        let job = Job::of(stub.address);
         let ended = job.start(world, &[Action::Run]);
         let all = u64::from(length);
         job.log.wait_for(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jtp_core::server::ServerConfig;
 use jtp_tokio::store::MemoryStore;
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::log::Event;
 use super::stub::{Request, Stub, images, images_from};
 use super::world::World;
@@ -38,12 +38,9 @@ fn r6_server_that_admits_one_connection_serves_a_client_with_four() {
     let images = images(120);
     for world in World::ALL {
         let server = memory_server(&images, 1);
-        let (_parent, folder) = target();
-        let mut job = Job::new(server.address, &folder).accelerated(10);
+        let mut job = Job::of(server.address).accelerated(10);
         job.connections = 4;
-        let totals = job.run_ok(world);
-        assert_eq!(totals.failed(), 0, "{}", job.log);
-        job.assert_files(&images);
+        job.fetch_all(world, &images);
     }
 }
 
@@ -66,8 +63,7 @@ fn r6_each_refused_connection_is_reported_once_and_in_order() {
                 connection.answer(&served, &request);
             }
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder).accelerated(10);
+        let mut job = Job::of(stub.address).accelerated(10);
         job.connections = 4;
         job.run_ok(world);
         job.assert_files(&images);
@@ -85,8 +81,7 @@ fn r6_follow_manages_with_one_connection() {
     for world in World::ALL {
         let first = images(10);
         let server = memory_server(&first, 1);
-        let (_parent, folder) = target();
-        let job = Job::new(server.address, &folder).accelerated(10);
+        let job = Job::of(server.address).accelerated(10);
         let following = job.follow(world);
         let mut all = first;
         for round in 0..4 {
@@ -144,8 +139,7 @@ fn r6_follow_uses_a_second_connection_again_after_the_watch_was_lost() {
                 }
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(10);
+        let job = Job::of(stub.address).accelerated(10);
         let following = job.follow(world);
         let count = first.len() + 1;
         let placed = |event: &Event| matches!(event, Event::Placed { .. });
@@ -160,8 +154,7 @@ fn r6_follow_manages_while_others_use_up_the_limit_now_and_then() {
     for world in World::ALL {
         let mut all = images(10);
         let server = memory_server(&all, 2);
-        let (_parent, folder) = target();
-        let job = Job::new(server.address, &folder).accelerated(10);
+        let job = Job::of(server.address).accelerated(10);
         let following = job.follow(world);
         job.log
             .wait_for(1, "watches", |event| matches!(event, Event::Watching));
@@ -220,8 +213,7 @@ fn r8_follow_lists_again_over_the_only_connection_after_a_list_over_a_second_one
                 }
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(10);
+        let job = Job::of(stub.address).accelerated(10);
         let following = job.follow(world);
         job.log.wait_for(2, "images placed", |event| {
             matches!(event, Event::Placed { .. })
@@ -282,12 +274,9 @@ fn r6_images_of_refused_connections_come_over_the_admitted_ones() {
     for refusal in [Refusal::Close, Refusal::RateLimited] {
         for world in World::ALL {
             let (stub, refused) = admits_three(&images, refusal);
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder).accelerated(10);
+            let mut job = Job::of(stub.address).accelerated(10);
             job.connections = 8;
-            let totals = job.run_ok(world);
-            assert_eq!(totals.failed(), 0, "{world:?}, {refusal:?}\n{}", job.log);
-            job.assert_files(&images);
+            job.fetch_all(world, &images);
             if refused.load(Ordering::SeqCst) {
                 let fewer = job.log.count(|event| matches!(event, Event::Fewer(3..=7)));
                 assert!(fewer > 0, "{world:?}, {refusal:?}\n{}", job.log);
@@ -326,8 +315,7 @@ fn r6_connections_that_are_refused_at_first_are_no_failure() {
                 connection.answer(&served, &request);
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(10);
+        let job = Job::of(stub.address).accelerated(10);
         job.run_ok(world);
         job.assert_files(&images);
         assert_eq!(job.log.retries(), 2, "{}", job.log);

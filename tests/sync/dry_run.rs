@@ -380,8 +380,7 @@ fn a_folder_without_permission_to_write_can_be_looked_at() {
 fn one_sync_can_run_after_a_dry_run_and_a_check_and_the_other_way_round() {
     let images = images(4);
     let stub = Stub::of(images.clone());
-    let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder);
+    let job = Job::of(stub.address);
     let actions = [
         Action::DryRun,
         Action::Check,

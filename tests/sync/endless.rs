@@ -55,12 +55,9 @@ fn r6_server_that_sends_one_image_a_connection_is_asked_until_all_have_come() {
                     }
                 }
             });
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder).accelerated(500);
+            let mut job = Job::of(stub.address).accelerated(500);
             job.connections = connections;
-            let totals = job.run_ok(world);
-            assert_eq!(totals.failed(), 0, "{world:?}, {end:?}\n{}", job.log);
-            job.assert_files(&images);
+            job.fetch_all(world, &images);
             let lost = job.log.retries() + job.log.count(|event| matches!(event, Event::Fewer(_)));
             let made = stub.accepted();
             assert!(
@@ -99,8 +96,7 @@ fn server_that_sends_one_unlisted_image_a_connection_is_given_up() {
                 return;
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(1_000);
+        let job = Job::of(stub.address).accelerated(1_000);
         let ended = job.run(World::Tokio);
         if let Ok(totals) = &ended {
             assert_eq!(totals.unfetched.images, 5, "{end:?}\n{}", job.log);
@@ -122,18 +118,15 @@ fn server_that_sends_one_unlisted_image_a_connection_is_given_up() {
 fn server_whose_every_list_names_another_image_that_it_does_not_send_is_given_up() {
     for world in World::ALL {
         let lists = AtomicUsize::new(0);
-        let stub = Stub::new(move |connection| {
-            while let Some(request) = connection.request() {
-                if request == Request::List {
-                    let number = lists.fetch_add(1, Ordering::SeqCst);
-                    connection.answer(&images_from(number, 1), &request);
-                } else {
-                    connection.answer(&[], &request);
-                }
+        let stub = Stub::answering(move |connection, request| {
+            if request == Request::List {
+                let number = lists.fetch_add(1, Ordering::SeqCst);
+                connection.answer(&images_from(number, 1), &request);
+            } else {
+                connection.answer(&[], &request);
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(100);
+        let job = Job::of(stub.address).accelerated(100);
         let totals = job.run_ok(world);
         assert_eq!(totals.placed.images, 0, "{}", job.log);
         let lists = stub
@@ -161,26 +154,14 @@ fn t6_image_that_comes_a_byte_a_second_is_given_up_and_all_others_come() {
     let images = images(30);
     let slow = images[10].id;
     for world in [World::Tokio, World::Blocking] {
-        let served = images.clone();
-        let stub = Stub::new(move |connection| {
-            while let Some(request) = connection.request() {
-                if request == Request::List {
-                    connection.answer(&served, &request);
-                    continue;
-                }
-                let (head, selected) = response_of(&served, &request);
-                connection.send(head);
-                for image in selected {
-                    if image.id == slow {
-                        drip(connection, &image.packet(), DRIP_RATE);
-                        return;
-                    }
-                    connection.send(image.packet());
-                }
+        let stub = Stub::sending(&images, move |connection, image| {
+            if image.id == slow {
+                drip(connection, &image.packet(), DRIP_RATE);
+                return false;
             }
+            connection.send_image(image, false)
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder).accelerated(DRIP_RATE);
+        let mut job = Job::of(stub.address).accelerated(DRIP_RATE);
         job.response_timeout = Duration::from_secs(60);
         job.run_ok(world);
         job.assert_files(images.iter().filter(|image| image.id != slow));
@@ -201,8 +182,7 @@ fn t6_list_that_comes_a_byte_a_second_ends_the_run() {
                 drip(connection, &list_of(&served), DRIP_RATE);
             }
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder).accelerated(DRIP_RATE);
+        let mut job = Job::of(stub.address).accelerated(DRIP_RATE);
         job.response_timeout = Duration::from_secs(60);
         job.retries = 1;
         let start = Instant::now();
@@ -228,31 +208,27 @@ fn bombs(count: u8, size: usize) -> Vec<(u64, Vec<u8>)> {
 /// Serves `images`, and compressed images before and between them.
 fn bomb_server(images: &[TestImage], bombs: &[(u64, Vec<u8>)]) -> Stub {
     let (images, bombs) = (images.to_vec(), Arc::new(bombs.to_vec()));
-    Stub::new(move |connection| {
-        while let Some(request) = connection.request() {
-            match &request {
-                Request::List => {
-                    connection.send(head(b"JTPL", images.len() + bombs.len()));
-                    for (n, (id, data)) in bombs.iter().enumerate() {
-                        let length = u32::try_from(data.len()).unwrap();
-                        connection.send(entry(ZSTD | 7, *id, &format!("bomb{n}.tif"), length));
-                    }
-                    for image in &images {
-                        connection.send(image.entry());
-                    }
-                }
-                Request::All => {
-                    connection.send(head(b"JTPG", images.len() + bombs.len()));
-                    for (id, data) in bombs.iter() {
-                        connection.send(packet(ZSTD | 7, *id, data));
-                    }
-                    for image in &images {
-                        connection.send(image.packet());
-                    }
-                }
-                _ => drop(connection.answer(&images, &request)),
+    Stub::answering(move |connection, request| match &request {
+        Request::List => {
+            connection.send(head(b"JTPL", images.len() + bombs.len()));
+            for (n, (id, data)) in bombs.iter().enumerate() {
+                let length = u32::try_from(data.len()).unwrap();
+                connection.send(entry(ZSTD | 7, *id, &format!("bomb{n}.tif"), length));
+            }
+            for image in &images {
+                connection.send(image.entry());
             }
         }
+        Request::All => {
+            connection.send(head(b"JTPG", images.len() + bombs.len()));
+            for (id, data) in bombs.iter() {
+                connection.send(packet(ZSTD | 7, *id, data));
+            }
+            for image in &images {
+                connection.send(image.packet());
+            }
+        }
+        _ => drop(connection.answer(&images, &request)),
     })
 }
 
@@ -262,8 +238,7 @@ fn r4_compressed_images_over_the_limit_are_refused_and_all_others_come() {
     let bombs = bombs(4, 16 << 20);
     for world in World::ALL {
         let stub = bomb_server(&images, &bombs);
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.max_image_size = Some(1 << 20);
         let totals = job.run_ok(world);
         assert_eq!(totals.unfetched.images, 4, "{}", job.log);
@@ -282,8 +257,7 @@ fn compressed_images_over_the_limit_in_all_end_the_run() {
     let limit = 9 << 20;
     for world in World::ALL {
         let stub = bomb_server(&images(5), &bombs);
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.max_total_size = Some(limit);
         let error = job.run(world).unwrap_err();
         let is_limit = matches!(error, Error::SizeLimit { limit: 9_437_184 });
@@ -347,8 +321,7 @@ fn time_limit_ends_the_run_wherever_the_server_falls_silent() {
     ] {
         for (world, connections) in World::ALL.into_iter().zip([1, 2, 3, 1]) {
             let stub = silent_server(&images, silence);
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder);
+            let mut job = Job::of(stub.address);
             job.connections = connections;
             job.max_time = Some(Duration::from_millis(50));
             let start = Instant::now();
@@ -408,8 +381,7 @@ fn r3_folders_in_the_names_of_a_list_count_for_its_memory() {
             connection.send([head(b"JTPL", 5_000), entries.collect()].concat());
         }
     });
-    let (_parent, folder) = target();
-    let mut job = Job::new(stub.address, &folder);
+    let mut job = Job::of(stub.address);
     job.catalog_limits = Some((20_000, 4 << 20));
     let error = job.run(World::Tokio).unwrap_err();
     assert!(matches!(error, Error::CatalogTooLarge { .. }), "{error:?}");

@@ -40,21 +40,19 @@ impl Gallery {
         let images = Arc::new(Mutex::new(first));
         let burst = ShutdownSignal::new();
         let (catalog, signal) = (Arc::clone(&images), burst.clone());
-        let stub = Stub::new(move |connection| {
-            while let Some(request) = connection.request() {
-                if request != Request::Watch {
-                    let images = catalog.lock().unwrap().clone();
-                    connection.answer(&images, &request);
-                    continue;
-                }
-                if signal.has_begun() {
-                    continue;
-                }
-                jtp_blocking::runtime::block_on(signal.wait());
-                let events = new[..reported].iter();
-                let events = events.flat_map(|image| [&b"JTPW"[..], &image.entry()].concat());
-                connection.send(events.collect::<Vec<u8>>());
+        let stub = Stub::answering(move |connection, request| {
+            if request != Request::Watch {
+                let images = catalog.lock().unwrap().clone();
+                connection.answer(&images, &request);
+                return;
             }
+            if signal.has_begun() {
+                return;
+            }
+            jtp_blocking::runtime::block_on(signal.wait());
+            let events = new[..reported].iter();
+            let events = events.flat_map(|image| [&b"JTPW"[..], &image.entry()].concat());
+            connection.send(events.collect::<Vec<u8>>());
         });
         Gallery {
             stub,
@@ -85,8 +83,7 @@ fn n5_images_whose_events_a_server_loses_in_a_burst_come_within_seconds() {
         (World::Smol, 8),
     ] {
         let gallery = Gallery::new(first.clone(), new.clone(), reported);
-        let (_parent, folder) = target();
-        let job = Job::new(gallery.stub.address, &folder);
+        let job = Job::of(gallery.stub.address);
         let following = job.follow(world);
         job.log.wait_for(1, "watches", is_watching);
         job.log.wait_for(3, "images placed", is_placed);
@@ -106,8 +103,7 @@ fn n5_image_whose_event_a_server_loses_beside_another_one_comes_without_a_reconn
     let new = images_from(100, 2);
     for world in World::ALL {
         let gallery = Gallery::new(first.clone(), new.clone(), 1);
-        let (_parent, folder) = target();
-        let job = Job::new(gallery.stub.address, &folder).accelerated(30);
+        let job = Job::of(gallery.stub.address).accelerated(30);
         let following = job.follow(world);
         job.log.wait_for(1, "watches", is_watching);
         gallery.burst(&new);
@@ -149,8 +145,7 @@ fn n5_new_image_that_a_server_cannot_send_at_first_comes_without_a_reconnect() {
                 }
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(30);
+        let job = Job::of(stub.address).accelerated(30);
         let following = job.follow(world);
         job.log.wait_for(1, "images refused", |event| {
             matches!(event, Event::Refused { .. })
@@ -219,8 +214,7 @@ fn follow_goes_on_after_a_restart_of_the_server() {
         let config = ServerConfig::new().with_linger_timeout(Duration::from_millis(50));
         let mut server = TestServer::store(store(&all), |server| server.config(config));
         let address = server.address;
-        let (_parent, folder) = target();
-        let job = Job::new(address, &folder).accelerated(20);
+        let job = Job::of(address).accelerated(20);
         let following = job.follow(world);
         for round in 1..4 {
             job.log.wait_for(all.len(), "images placed", is_placed);
@@ -256,8 +250,7 @@ fn follow_goes_on_after_watches_that_end_at_once() {
                 }
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(100);
+        let job = Job::of(stub.address).accelerated(100);
         let following = job.follow(world);
         job.log.wait_for(5, "images placed", is_placed);
         drop(following);
@@ -318,8 +311,7 @@ fn time_limit_bounds_run_and_watch_together() {
     let first = images(3);
     for world in World::ALL {
         let stub = Stub::of(first.clone());
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder).accelerated(60);
+        let mut job = Job::of(stub.address).accelerated(60);
         job.max_time = Some(Duration::from_secs(60));
         let ended = job.perform(world, &[Action::Run, Action::Follow]);
         assert!(matches!(ended[0], Some(Ok(_))), "{world:?}: {ended:?}");
@@ -342,8 +334,7 @@ fn size_limit_bounds_run_and_watch_together() {
             .unwrap();
     };
     all[..2].iter().for_each(add);
-    let (_parent, folder) = target();
-    let mut job = Job::new(server.address, &folder).accelerated(50);
+    let mut job = Job::of(server.address).accelerated(50);
     let length: usize = all.iter().map(|image| image.bytes.len()).sum();
     job.max_total_size = Some(length as u64 - 1);
     let ended = job.start(world, &[Action::Run, Action::Follow]);

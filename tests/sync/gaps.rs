@@ -5,7 +5,7 @@ use std::time::Duration;
 use jtp_sync::Reason;
 
 use super::job::{Job, target};
-use super::stub::{Connection, Request, Stub, images, response_of};
+use super::stub::{Stub, images};
 use super::world::World;
 use crate::support::bytes::*;
 
@@ -23,30 +23,21 @@ enum Failure {
 const FAILURES: [Failure; 3] = [Failure::Close, Failure::CloseWithin, Failure::ServerError];
 
 /// Serves images, and fails in the place of each of `bad`.
-fn serve(connection: &mut Connection, images: &[TestImage], bad: &[u64], failure: Failure) {
-    while let Some(request) = connection.request() {
-        if matches!(request, Request::List | Request::Watch) {
-            connection.answer(images, &request);
-            continue;
+fn failing(images: &[TestImage], bad: Vec<u64>, failure: Failure) -> Stub {
+    Stub::sending(images, move |connection, image| {
+        if !bad.contains(&image.id) {
+            return connection.send_image(image, false);
         }
-        let (head, selected) = response_of(images, &request);
-        connection.send(head);
-        for image in selected {
-            if !bad.contains(&image.id) {
-                connection.send(image.packet());
-                continue;
+        match failure {
+            Failure::Close => {}
+            Failure::CloseWithin => {
+                let packet = image.packet();
+                connection.send(&packet[..packet.len() - 10]);
             }
-            match failure {
-                Failure::Close => {}
-                Failure::CloseWithin => {
-                    let packet = image.packet();
-                    connection.send(&packet[..packet.len() - 10]);
-                }
-                Failure::ServerError => drop(connection.send(error(SERVER_ERROR, "bad disk"))),
-            }
-            return;
+            Failure::ServerError => drop(connection.send(error(SERVER_ERROR, "bad disk"))),
         }
-    }
+        false
+    })
 }
 
 #[track_caller]
@@ -54,30 +45,21 @@ fn check(world: World, positions: &[usize], failure: Failure, connections: usize
     let what = format!("{world:?}, {positions:?}, {failure:?}, {connections} connections");
     let images = images(60);
     let mut bad: Vec<u64> = positions.iter().map(|n| images[*n].id).collect();
-    let (served, failing) = (images.clone(), bad.clone());
-    let stub = Stub::new(move |connection| serve(connection, &served, &failing, failure));
+    let stub = failing(&images, bad.clone(), failure);
     let (_parent, folder) = target();
     let mut job = Job::new(stub.address, &folder).accelerated(100);
     job.connections = connections;
     let totals = job.run_ok(world);
     job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
-    assert_eq!(
-        totals.unfetched.images,
-        bad.len() as u64,
-        "{what}\n{}",
-        job.log
-    );
+    let count = bad.len() as u64;
+    assert_eq!(totals.unfetched.images, count, "{what}\n{}", job.log);
     let refused = job.log.refused();
     bad.sort_unstable();
     let ids: Vec<u64> = refused.iter().map(|refused| refused.0).collect();
     assert_eq!(ids, bad, "{what}\n{}", job.log);
     for (_, reason, cause) in refused {
         assert_eq!(reason, Reason::CannotFetch, "{what}\n{}", job.log);
-        assert!(
-            cause.starts_with("connection"),
-            "{what}: {cause}\n{}",
-            job.log
-        );
+        assert!(cause.starts_with("connection"), "{what}: {cause}");
     }
     assert!(
         job.log.retries() > 0,
@@ -88,12 +70,7 @@ fn check(world: World, positions: &[usize], failure: Failure, connections: usize
     // The next run tries them again, and fetches nothing else. // R8 (b)
     let again = Job::new(stub.address, &folder).accelerated(100);
     let totals = again.run_ok(world);
-    assert_eq!(
-        totals.planned.images,
-        bad.len() as u64,
-        "{what}\n{}",
-        again.log
-    );
+    assert_eq!(totals.planned.images, count, "{what}\n{}", again.log);
     assert_eq!(totals.placed.images, 0, "{what}\n{}", again.log);
 }
 
@@ -145,11 +122,8 @@ fn r8_many_images_in_a_row_that_cannot_be_sent_keep_no_other_from_coming() {
     let images = images(300);
     for (world, connections) in [(World::Tokio, 1), (World::Blocking, 3)] {
         let bad: Vec<u64> = images[20..150].iter().map(|image| image.id).collect();
-        let (served, failing) = (images.clone(), bad.clone());
-        let stub =
-            Stub::new(move |connection| serve(connection, &served, &failing, Failure::Close));
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder).accelerated(200);
+        let stub = failing(&images, bad.clone(), Failure::Close);
+        let mut job = Job::of(stub.address).accelerated(200);
         job.connections = connections;
         let totals = job.run_ok(world);
         job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
@@ -161,11 +135,8 @@ fn r8_many_images_in_a_row_that_cannot_be_sent_keep_no_other_from_coming() {
 fn r6_images_that_the_server_reports_as_unreadable_cost_little_time_each() {
     let images = images(300);
     let bad: Vec<u64> = images[100..200].iter().map(|image| image.id).collect();
-    let (served, failing) = (images.clone(), bad.clone());
-    let stub =
-        Stub::new(move |connection| serve(connection, &served, &failing, Failure::ServerError));
-    let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder).accelerated(100);
+    let stub = failing(&images, bad.clone(), Failure::ServerError);
+    let job = Job::of(stub.address).accelerated(100);
     let totals = job.run_ok(World::Tokio);
     job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
     assert_eq!(totals.unfetched.images, 100, "{}", job.log);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Poll;
 use std::thread;
@@ -31,6 +32,8 @@ pub(crate) struct Job {
     /// Other servers with the same catalog.
     pub(crate) replicas: Vec<SocketAddr>,
     pub(crate) folder: PathBuf,
+    /// Keeps the folder of [`Job::of`].
+    _parent: Option<Arc<TempDir>>,
     pub(crate) options: Options,
     pub(crate) selection: Selection,
     pub(crate) connections: usize,
@@ -46,7 +49,7 @@ pub(crate) struct Job {
     pub(crate) cancel: ShutdownSignal,
     pub(crate) log: Log,
     /// Called in the observer.
-    pub(crate) reaction: std::sync::Arc<Reaction>,
+    pub(crate) reaction: Arc<Reaction>,
 }
 
 /// What is done with one [`FolderSync`], one after another.
@@ -68,11 +71,23 @@ pub(crate) enum Action {
 pub(crate) type Ended = Option<Result<Totals, Error>>;
 
 impl Job {
+    /// A sync into a new folder, which does not exist yet.
+    pub(crate) fn of(address: SocketAddr) -> Job {
+        let (parent, folder) = target();
+        let parent = Some(Arc::new(parent));
+        Job {
+            _parent: parent,
+            ..Job::new(address, &folder)
+        }
+    }
+
+    /// A sync into this folder.
     pub(crate) fn new(address: SocketAddr, folder: &Path) -> Job {
         Job {
             address,
             replicas: Vec::new(),
             folder: folder.to_owned(),
+            _parent: None,
             options: Options::new(),
             selection: Selection::all(),
             connections: 1,
@@ -86,7 +101,7 @@ impl Job {
             rate: 1,
             cancel: ShutdownSignal::new(),
             log: Log::default(),
-            reaction: std::sync::Arc::new(|_| {}),
+            reaction: Arc::new(|_| {}),
         }
     }
 
@@ -101,7 +116,7 @@ impl Job {
         mut self,
         reaction: impl Fn(&SyncEvent<'_>) + Send + Sync + 'static,
     ) -> Job {
-        self.reaction = std::sync::Arc::new(reaction);
+        self.reaction = Arc::new(reaction);
         self
     }
 
@@ -121,6 +136,19 @@ impl Job {
     pub(crate) fn run_ok(&self, world: World) -> Totals {
         self.run(world)
             .unwrap_or_else(|error| panic!("{world:?}: {error:?}\n{}", self.log))
+    }
+
+    /// Runs the sync once. No image may fail, and the folder has exactly these images then.
+    #[track_caller]
+    pub(crate) fn fetch_all<'a>(
+        &self,
+        world: World,
+        images: impl IntoIterator<Item = &'a TestImage>,
+    ) -> Totals {
+        let totals = self.run_ok(world);
+        assert_eq!(totals.failed(), 0, "{world:?}\n{}", self.log);
+        self.assert_files(images);
+        totals
     }
 
     /// Does this with one `FolderSync`; all must end in time.
@@ -227,7 +255,7 @@ impl Job {
                 first.replica(server(address))
             })
             .config(config);
-        let (log, reaction) = (self.log.clone(), std::sync::Arc::clone(&self.reaction));
+        let (log, reaction) = (self.log.clone(), Arc::clone(&self.reaction));
         let mut builder = FolderSync::builder(server, &self.folder)
             .options(self.options.clone())
             .select(self.selection.clone())

@@ -24,14 +24,12 @@ fn r5_disk_image_that_was_listed_before_is_not_deleted() {
     );
     let is_gone = Arc::new(AtomicBool::new(false));
     let gone = Arc::clone(&is_gone);
-    let stub = Stub::new(move |connection| {
-        while let Some(request) = connection.request() {
-            let images = match gone.load(Ordering::SeqCst) {
-                true => &without,
-                false => &with_disk,
-            };
-            connection.answer(images, &request);
-        }
+    let stub = Stub::answering(move |connection, request| {
+        let images = match gone.load(Ordering::SeqCst) {
+            true => &without,
+            false => &with_disk,
+        };
+        connection.answer(images, &request);
     });
     let (_parent, folder) = target();
     fs::create_dir(&folder).unwrap();

@@ -52,8 +52,7 @@ fn entries_of_a_list_that_ends_one_short_are_used() {
     let images = images(40);
     for world in World::ALL {
         let stub = short_list(&images, false);
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(20);
+        let job = Job::of(stub.address).accelerated(20);
         assert_short_list_is_used(&job, world, &images);
     }
 }
@@ -63,8 +62,7 @@ fn entries_of_a_list_that_stalls_one_short_are_used_after_one_timeout() {
     let images = images(40);
     for world in World::ALL {
         let stub = short_list(&images, true);
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.response_timeout = Duration::from_millis(500);
         assert_short_list_is_used(&job, world, &images);
         let lists = stub
@@ -149,9 +147,7 @@ fn server_that_does_not_know_batch_or_list_and_get_is_asked_by_id() {
                 std::fs::write(folder.join(&image.name), &image.bytes).unwrap();
             }
             let job = Job::new(stub.address, &folder);
-            let totals = job.run_ok(world);
-            assert_eq!(totals.failed(), 0, "{}", job.log);
-            job.assert_files(&images);
+            job.fetch_all(world, &images);
             let bulk = |r: &Request| matches!(r, Request::All | Request::Batch(_));
             assert_eq!(stub.requests().iter().filter(|r| bulk(r)).count(), 1);
         }
@@ -164,19 +160,16 @@ fn images_that_a_complete_response_lacks_are_reported_and_all_others_come() {
     let missing = [images[0].id, images[30].id, images[59].id];
     for connections in [1, 3] {
         let served = images.clone();
-        let stub = Stub::new(move |connection| {
-            while let Some(request) = connection.request() {
-                match request {
-                    Request::List => connection.answer(&served, &request),
-                    _ => {
-                        let sent = served.iter().filter(|image| !missing.contains(&image.id));
-                        connection.answer(&sent.cloned().collect::<Vec<_>>(), &request)
-                    }
-                };
-            }
+        let stub = Stub::answering(move |connection, request| {
+            match request {
+                Request::List => connection.answer(&served, &request),
+                _ => {
+                    let sent = served.iter().filter(|image| !missing.contains(&image.id));
+                    connection.answer(&sent.cloned().collect::<Vec<_>>(), &request)
+                }
+            };
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder).accelerated(20);
+        let mut job = Job::of(stub.address).accelerated(20);
         job.connections = connections;
         let totals = job.run_ok(World::Tokio);
         assert_eq!(totals.unfetched.images, 3, "{}", job.log);
@@ -198,26 +191,10 @@ fn r2_broken_image_is_requested_twice_and_reported_and_all_others_come() {
     let images = images(60);
     let broken = images[20].id;
     for world in World::ALL {
-        let served = images.clone();
-        let stub = Stub::new(move |connection| {
-            while let Some(request) = connection.request() {
-                if request == Request::List {
-                    connection.answer(&served, &request);
-                    continue;
-                }
-                let (head, selected) = response_of(&served, &request);
-                connection.send(head);
-                for image in selected {
-                    let mut packet = image.packet();
-                    if image.id == broken {
-                        *packet.last_mut().unwrap() ^= 1;
-                    }
-                    connection.send(packet);
-                }
-            }
+        let stub = Stub::sending(&images, move |connection, image| {
+            connection.send_image(image, image.id == broken)
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder);
+        let job = Job::of(stub.address);
         job.run_ok(world);
         let count = job.log.count(|event| {
             matches!(event, Event::Broken { id, cause } if *id == broken && cause.starts_with("fault"))
@@ -233,24 +210,10 @@ fn r2_broken_image_is_requested_twice_and_reported_and_all_others_come() {
 
 /// A server that damages this image once.
 fn damages_once(images: &[TestImage], damaged: u64) -> Stub {
-    let served = images.to_vec();
     let is_first = AtomicBool::new(true);
-    Stub::new(move |connection| {
-        while let Some(request) = connection.request() {
-            if request == Request::List {
-                connection.answer(&served, &request);
-                continue;
-            }
-            let (head, selected) = response_of(&served, &request);
-            connection.send(head);
-            for image in selected {
-                let mut packet = image.packet();
-                if image.id == damaged && is_first.swap(false, Ordering::SeqCst) {
-                    *packet.last_mut().unwrap() ^= 1;
-                }
-                connection.send(packet);
-            }
-        }
+    Stub::sending(images, move |connection, image| {
+        let is_damaged = image.id == damaged && is_first.swap(false, Ordering::SeqCst);
+        connection.send_image(image, is_damaged)
     })
 }
 
@@ -258,11 +221,8 @@ fn damages_once(images: &[TestImage], damaged: u64) -> Stub {
 fn r2_image_that_arrives_intact_at_the_second_attempt_is_placed() {
     let images = images(10);
     let stub = damages_once(&images, images[4].id);
-    let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder);
-    let totals = job.run_ok(World::Tokio);
-    assert_eq!(totals.failed(), 0, "{}", job.log);
-    job.assert_files(&images);
+    let job = Job::of(stub.address);
+    job.fetch_all(World::Tokio, &images);
 }
 
 #[test]
@@ -309,8 +269,7 @@ fn r8_thousands_of_images_that_no_list_names_are_not_stored() {
     for world in [World::Tokio, World::Blocking] {
         let (listed_too, extra) = (listed.clone(), extra.clone());
         let stub = Stub::new(move |connection| serve_with_extra(connection, &listed_too, &extra));
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(10);
+        let job = Job::of(stub.address).accelerated(10);
         let totals = job.run_ok(world);
         assert_eq!(totals.placed.images, 20, "{}", job.log);
         job.assert_files(&listed);
@@ -329,19 +288,17 @@ fn r8_large_images_that_no_list_names_are_not_stored() {
         })
         .collect();
     let served = listed.clone();
-    let stub = Stub::new(move |connection| {
-        while let Some(request) = connection.request() {
-            if request != Request::All {
-                connection.answer(&served, &request);
-                continue;
-            }
-            connection.send(head(b"JTPG", served.len() + extra.len()));
-            for (id, data) in &extra {
-                connection.send(packet(ZSTD | 7, *id, data));
-            }
-            for image in &served {
-                connection.send(image.packet());
-            }
+    let stub = Stub::answering(move |connection, request| {
+        if request != Request::All {
+            connection.answer(&served, &request);
+            return;
+        }
+        connection.send(head(b"JTPG", served.len() + extra.len()));
+        for (id, data) in &extra {
+            connection.send(packet(ZSTD | 7, *id, data));
+        }
+        for image in &served {
+            connection.send(image.packet());
         }
     });
     let (_parent, folder) = target();
@@ -399,8 +356,7 @@ fn r8_image_that_only_the_next_list_names_gets_its_name() {
                 connection.answer(if is_first_list { &listed_too } else { &all }, &request);
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(10);
+        let job = Job::of(stub.address).accelerated(10);
         job.run_ok(world);
         job.assert_files(listed.iter().chain(&late));
         let fetched = stub.requests();
@@ -425,11 +381,8 @@ fn s15_rate_limited_requests_are_made_again() {
                 connection.answer(&served, &request);
             }
         });
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(20);
-        let totals = job.run_ok(world);
-        assert_eq!(totals.failed(), 0, "{}", job.log);
-        job.assert_files(&images);
+        let job = Job::of(stub.address).accelerated(20);
+        job.fetch_all(world, &images);
         assert!(job.log.retries() >= 2, "{}", job.log);
     }
 }
@@ -444,11 +397,8 @@ fn r6_server_that_closes_after_each_response_is_asked_again() {
                 connection.answer(&served, &request);
             }
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.connections = connections;
-        let totals = job.run_ok(World::Tokio);
-        assert_eq!(totals.failed(), 0, "{}", job.log);
-        job.assert_files(&images);
+        job.fetch_all(World::Tokio, &images);
     }
 }

@@ -196,8 +196,7 @@ fn r6_each_way_to_fail_at_the_start_leads_to_the_next_server_without_a_pause() {
         let world = World::ALL[index % 4];
         let (address, _stub) = failure.stub(&images);
         let good = Stub::of(images.clone());
-        let (_parent, folder) = target();
-        let mut job = Job::new(address, &folder);
+        let mut job = Job::of(address);
         if failure == Failure::IsSilent {
             job.response_timeout /= 100;
         }
@@ -290,8 +289,7 @@ fn r6_a_server_that_fails_for_good_does_not_end_a_run_that_another_one_repairs()
                 }
             }
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(bad, &folder).accelerated(50);
+        let mut job = Job::of(bad).accelerated(50);
         job.replicas = vec![late.address];
         job.run_ok(world);
         job.assert_files(&images);
@@ -308,8 +306,7 @@ fn r8_images_that_the_next_server_lacks_are_gone_and_what_has_arrived_stays() {
             let behind: Vec<_> = images[5..35].to_vec();
             let first = mortal(&images, 10);
             let second = Stub::of(behind.clone());
-            let (_parent, folder) = target();
-            let mut job = Job::new(first.address, &folder).accelerated(20);
+            let mut job = Job::of(first.address).accelerated(20);
             job.replicas = vec![second.address];
             job.connections = connections;
             let totals = job.run_ok(world);
@@ -337,8 +334,7 @@ fn r8_images_that_only_the_next_server_has_are_fetched_too() {
         for connections in [1, 3] {
             let first = mortal(&images[..30], 10);
             let second = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let mut job = Job::new(first.address, &folder).accelerated(20);
+            let mut job = Job::of(first.address).accelerated(20);
             job.replicas = vec![second.address];
             job.connections = connections;
             let totals = job.run_ok(world);
@@ -364,8 +360,7 @@ fn r8_each_server_sends_the_names_of_its_own_catalog() {
     for world in World::ALL {
         let first = mortal(&images, 10);
         let second = Stub::of(renamed.clone());
-        let (_parent, folder) = target();
-        let mut job = Job::new(first.address, &folder).accelerated(20);
+        let mut job = Job::of(first.address).accelerated(20);
         job.replicas = vec![second.address];
         job.run_ok(world);
         let starts = starts(&job);
@@ -389,8 +384,7 @@ fn r8_list_of_the_next_server_is_requested_without_a_pause() {
         connection.request();
     });
     let second = Stub::of(images.clone());
-    let (_parent, folder) = target();
-    let mut job = Job::new(first.address, &folder);
+    let mut job = Job::of(first.address);
     job.replicas = vec![second.address];
     let start = Instant::now();
     job.run_ok(World::Tokio);
@@ -404,32 +398,16 @@ fn image_that_one_server_cannot_send_comes_from_another() {
     let images = images(20);
     for world in World::ALL {
         for connections in [1, 3] {
-            let served = images.clone();
-            let first = Stub::new(move |connection| {
-                while let Some(request) = connection.request() {
-                    if request == Request::List {
-                        connection.answer(&served, &request);
-                        continue;
-                    }
-                    let (head, selected) = response_of(&served, &request);
-                    connection.send(head);
-                    for image in selected {
-                        if image.id == served[7].id {
-                            return;
-                        }
-                        connection.send(image.packet());
-                    }
-                }
+            let missing = images[7].id;
+            let first = Stub::sending(&images, move |connection, image| {
+                image.id != missing && connection.send_image(image, false)
             });
             let second = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let mut job = Job::new(first.address, &folder);
+            let mut job = Job::of(first.address);
             job.replicas = vec![second.address];
             job.connections = connections;
             job.retries = 0;
-            let totals = job.run_ok(world);
-            assert_eq!(totals.failed(), 0, "{}", job.log);
-            job.assert_files(&images);
+            job.fetch_all(world, &images);
         }
     }
 }
@@ -504,8 +482,7 @@ fn n5_follow_goes_on_with_the_next_server_and_misses_nothing() {
             TestServer::store(store, |server| server)
         };
         let (first, second) = (serve(), serve());
-        let (_parent, folder) = target();
-        let mut job = Job::new(first.address, &folder).accelerated(20);
+        let mut job = Job::of(first.address).accelerated(20);
         job.replicas = vec![second.address];
         let following = job.follow(world);
         let is_watching = |event: &Event| matches!(event, Event::Watching);
@@ -541,8 +518,7 @@ fn n5_follow_watches_the_server_that_it_fetches_from() {
             }
         });
         let second = Stub::of(images.clone());
-        let (_parent, folder) = target();
-        let mut job = Job::new(first.address, &folder).accelerated(20);
+        let mut job = Job::of(first.address).accelerated(20);
         job.replicas = vec![second.address];
         let following = job.follow(world);
         wait_until("the second is watched", || {
@@ -562,8 +538,7 @@ fn dry_run_and_check_go_on_with_the_next_server() {
     for world in World::ALL {
         let (address, _stub) = Failure::ClosesInTheCatalog.stub(&images);
         let good = Stub::of(images.clone());
-        let (_parent, folder) = target();
-        let mut job = Job::new(address, &folder);
+        let mut job = Job::of(address);
         job.replicas = vec![good.address];
         for ended in job.perform(world, &[Action::DryRun, Action::Check]) {
             ended.unwrap().unwrap();

@@ -23,9 +23,8 @@ use crate::support::serve::TestServer;
 #[test]
 fn futures_of_a_sync_fit_on_small_stacks() {
     // Helper threads of jtp-blocking have 256 KiB, and a build without optimisation copies futures several times.
-    let (_parent, folder) = target();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-    let mut sync = Job::new(address, &folder).build(&Tokio::default());
+    let mut sync = Job::of(address).build(&Tokio::default());
     let run = size_of_val(&sync.run());
     let follow = size_of_val(&sync.follow());
     assert!(run < 8 << 10, "run: {run} bytes");
@@ -136,22 +135,8 @@ fn totals_agree_with_the_events_when_images_come_are_renamed_replaced_and_refuse
                 // Both names are wanted: the old image is still listed, under another one.
                 served.push(TestImage::new("z.png", old.bytes.clone()));
                 let broken = served[7].id;
-                let images = served.clone();
-                let stub = Stub::new(move |connection| {
-                    while let Some(request) = connection.request() {
-                        if request == Request::List {
-                            connection.answer(&images, &request);
-                            continue;
-                        }
-                        let (head, selected) = response_of(&images, &request);
-                        connection.send(head);
-                        for image in selected {
-                            let mut packet = image.packet();
-                            let last = packet.last_mut().unwrap();
-                            *last ^= u8::from(image.id == broken);
-                            connection.send(packet);
-                        }
-                    }
+                let stub = Stub::sending(&served, move |connection, image| {
+                    connection.send_image(image, image.id == broken)
                 });
                 let (_parent, folder) = target();
                 fs::create_dir(&folder).unwrap();
@@ -182,19 +167,16 @@ fn progress_never_exceeds_what_is_planned() {
     // All images arrive twice, and one that no LIST names.
     let images = images(30);
     let served = images.clone();
-    let stub = Stub::new(move |connection| {
-        while let Some(request) = connection.request() {
-            if request != Request::All {
-                connection.answer(&served, &request);
-                continue;
-            }
-            let extra = images_from(500, 1);
-            let all = [&served[..], &served, &extra].concat();
-            connection.send(images_of(b"JTPG", &all));
+    let stub = Stub::answering(move |connection, request| {
+        if request != Request::All {
+            connection.answer(&served, &request);
+            return;
         }
+        let extra = images_from(500, 1);
+        let all = [&served[..], &served, &extra].concat();
+        connection.send(images_of(b"JTPG", &all));
     });
-    let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder).accelerated(10);
+    let job = Job::of(stub.address).accelerated(10);
     let ended = job.run(World::Tokio);
     let mut planned = 0;
     for event in job.log.lock().iter() {
@@ -281,8 +263,7 @@ fn observer_that_panics_at_every_event_of_an_image_ends_the_run() {
     for world in [World::Tokio, World::Blocking] {
         for connections in [1, 3] {
             let stub = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder).reaction(|event| {
+            let mut job = Job::of(stub.address).reaction(|event| {
                 if is_kind(event, Kind::Progress) || is_kind(event, Kind::Placed) {
                     panic::resume_unwind(Box::new("the observer panics"));
                 }

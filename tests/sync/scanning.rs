@@ -64,8 +64,7 @@ fn a_scan_reports_its_progress_at_most_every_100_ms() {
 fn an_image_that_begins_to_arrive_has_the_name_of_its_file() {
     let images = images(3);
     let stub = Stub::of(images.clone());
-    let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder);
+    let job = Job::of(stub.address);
     job.run_ok(World::Tokio);
     let started = |event: &Event| match event {
         Event::Started(_, name) => name.clone(),

@@ -48,8 +48,7 @@ fn r8_only_selected_images_are_requested_and_none_in_bulk() {
         for (selection, wanted) in &selections {
             for fetch in [Fetch::Missing, Fetch::All] {
                 let stub = Stub::of(images.clone());
-                let (_parent, folder) = target();
-                let mut job = Job::new(stub.address, &folder);
+                let mut job = Job::of(stub.address);
                 job.options = Options::new().with_fetch(fetch);
                 job.selection = selection.clone();
                 job.connections = connections;
@@ -118,8 +117,7 @@ fn r8_files_whose_images_are_left_out_stay_as_they_are() {
 fn ids_that_the_server_does_not_list_are_reported_once() {
     let images = images(3);
     let stub = Stub::of(images.clone());
-    let (_parent, folder) = target();
-    let mut job = Job::new(stub.address, &folder);
+    let mut job = Job::of(stub.address);
     job.selection = Selection::all().ids([ImageId(images[1].id), ImageId(9), ImageId(8)]);
     job.run_ok(World::Smol);
     job.assert_files(&images[1..2]);
@@ -148,8 +146,7 @@ fn limits_of_the_job_count_selected_images_only() {
     job.run_ok(World::Tokio);
     job.assert_files(&images[..1]);
     // One byte less.
-    let (_parent, folder) = target();
-    let mut job = Job::new(stub.address, &folder);
+    let mut job = Job::of(stub.address);
     job.selection = Selection::all().include("*.png").unwrap();
     job.max_total_size = Some(length(&images[0]) - 1);
     let error = job.run(World::Tokio).unwrap_err();
@@ -170,8 +167,7 @@ fn n5_a_follower_fetches_new_images_only_if_they_are_selected() {
                 .unwrap();
         };
         first.iter().for_each(add);
-        let (_parent, folder) = target();
-        let mut job = Job::new(server.address, &folder).accelerated(50);
+        let mut job = Job::of(server.address).accelerated(50);
         job.selection = Selection::all().include("*.png").unwrap();
         let following = job.follow(world);
         job.log

@@ -83,12 +83,43 @@ impl Stub {
         stub
     }
 
-    /// Answers all requests with these images.
-    pub(crate) fn of(images: Vec<TestImage>) -> Stub {
+    /// Calls a function for each request, until the client ends the connection.
+    pub(crate) fn answering(
+        answer: impl Fn(&mut Connection, Request) + Send + Sync + 'static,
+    ) -> Stub {
         Stub::new(move |connection| {
             while let Some(request) = connection.request() {
-                connection.answer(&images, &request);
+                answer(connection, request);
             }
+        })
+    }
+
+    /// Answers as a correct server with these images, but calls a function to send each image. If that returns false, it
+    /// ends the connection.
+    pub(crate) fn sending(
+        images: &[TestImage],
+        send: impl Fn(&mut Connection, &TestImage) -> bool + Send + Sync + 'static,
+    ) -> Stub {
+        let images = images.to_vec();
+        Stub::new(move |connection| {
+            while let Some(request) = connection.request() {
+                if matches!(request, Request::List | Request::Watch) {
+                    connection.answer(&images, &request);
+                    continue;
+                }
+                let (head, selected) = response_of(&images, &request);
+                connection.send(head);
+                if !selected.iter().all(|image| send(connection, image)) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Answers all requests with these images.
+    pub(crate) fn of(images: Vec<TestImage>) -> Stub {
+        Stub::answering(move |connection, request| {
+            connection.answer(&images, &request);
         })
     }
 
@@ -164,6 +195,13 @@ impl Connection {
     /// Sends bytes. Returns whether the client may still read them.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Sends an image, with another last byte if it is damaged.
+    pub(crate) fn send_image(&mut self, image: &TestImage, is_damaged: bool) -> bool {
+        let mut packet = image.packet();
+        *packet.last_mut().unwrap() ^= u8::from(is_damaged);
+        self.send(packet)
     }
 
     /// Answers a request as a correct server with these images does. WATCH has no events.
