@@ -392,10 +392,13 @@ fn r6_server_that_closes_each_connection_is_given_up_after_the_retries() {
     for world in World::ALL {
         let stub = Stub::new(|_| {});
         let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(100);
+        let job = Job::new(stub.address, &folder).accelerated(10);
+        let start = Instant::now();
         let error = job.run(world).unwrap_err();
+        let waited = start.elapsed() * 10 + Duration::from_millis(50);
         assert!(matches!(error, Error::Client(_)), "{error:?}");
         assert_eq!(job.log.retries(), 3, "{}", job.log);
+        assert!(waited >= job.log.pauses(), "{waited:?}: {}", job.log);
         assert_eq!(stub.accepted(), 4);
         assert!(!folder.exists());
     }

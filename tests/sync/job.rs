@@ -17,7 +17,7 @@ use jtp_driver::{Runtime, ShutdownSignal};
 use jtp_sync::{Error, FolderSync, MaxDelete, Options, Selection, SyncEvent, Totals};
 use tempfile::TempDir;
 
-use super::log::Log;
+use super::log::{Event, Log};
 use super::world::{Accelerated, World};
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::TestImage;
@@ -220,7 +220,20 @@ impl Job {
             ended.push(match action {
                 Action::Run => Some(sync.run().await),
                 Action::DryRun => Some(sync.dry_run().await),
-                Action::Check => Some(sync.check().await.map(|_| sync.totals())),
+                Action::Check => {
+                    let reported = || {
+                        let is_difference = |event: &Event| matches!(event, Event::Difference(_));
+                        u64::try_from(self.log.count(is_difference)).unwrap()
+                    };
+                    let before = reported();
+                    Some(sync.check().await.map(|found| {
+                        let count = found.missing + found.differs + found.renamed + found.extra;
+                        assert_eq!(count, reported() - before);
+                        let is_known = !found.is_incomplete && found.unreadable == 0;
+                        assert_eq!(found.is_equal(), count == 0 && is_known);
+                        sync.totals()
+                    }))
+                }
                 Action::Follow => match sync.follow().await {
                     Ok(never) => match never {},
                     Err(error) => Some(Err(error)),

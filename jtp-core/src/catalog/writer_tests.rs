@@ -119,7 +119,7 @@ fn s14_names_that_are_too_long_are_refused_while_a_catalog_is_filled() {
     let mut writer = CatalogWriter::new();
     let mut refused = Vec::new();
     writer.set_history(0);
-    writer.fill([("", image(0)); 0], |_, _| panic!());
+    writer.fill([].map(|name: &str| (name, image(0))), |_, _| panic!());
     assert_eq!(writer.publish().generation(), 0, "nothing was added");
     let images = [("a", image(1)), (&long, image(2)), ("z", image(3))];
     writer.fill(images, |name, error| refused.push((name.len(), error)));

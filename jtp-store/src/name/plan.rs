@@ -396,9 +396,8 @@ impl NamePlan {
         if self.is_linked(slot) {
             return true;
         }
-        // Without a hyphen there is no suffix. Only other characters than ASCII may become one.
-        let may_have_suffix = safe.contains('-') || !safe.is_ascii();
-        if !may_have_suffix && !self.has_folders() {
+        // Without a hyphen there is no suffix, and no other character has one in its folded form.
+        if !safe.contains('-') && !self.has_folders() {
             return false;
         }
         let folded = fold_case(safe);

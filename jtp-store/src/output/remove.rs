@@ -227,6 +227,8 @@ mod tests {
     fn r8_a_backup_never_replaces_a_file() {
         let temp = tempfile::tempdir().unwrap();
         let (folder, backup) = (open(&temp, "out"), open(&temp, "backup"));
+        let long = numbered(&format!("x{}.png", "é".repeat(120)), ID, 1);
+        assert_eq!(long, format!("x{}-{ID}.png", "é".repeat(99)));
         let mut paths = Vec::new();
         for content in [b"1", b"2", b"3"] {
             fs::create_dir_all(temp.path().join("out/2024")).unwrap();

@@ -240,3 +240,27 @@ impl FileState {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use crate::OutputFolder;
+
+    #[test]
+    fn hard_links_are_one_file_only_where_inodes_are_trusted() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name| temp.path().join(name);
+        fs::write(path("a.png"), "image").unwrap();
+        fs::hard_link(path("a.png"), path("b.png")).unwrap();
+        for distrusted in [false, true] {
+            let folder = OutputFolder::open_with(temp.path().into(), distrusted, false).unwrap();
+            let look = |name| folder.look(name).unwrap();
+            let (one, two) = (look("a.png"), look("b.png"));
+            assert_eq!(one.is_same_file(&two), !distrusted);
+            assert!(one.is_identical(&two) && one.is_file() && !one.is_folder());
+            fs::write(path("a.png"), "longer".repeat(1 + usize::from(distrusted))).unwrap();
+            assert!(!one.is_identical(&look("a.png")));
+        }
+    }
+}

@@ -234,6 +234,19 @@ mod tests {
     use super::*;
     use crate::OutputFolder;
 
+    #[test]
+    fn r5_a_name_is_one_component_without_a_nul() {
+        for name in [
+            "", ".", "..", "/", "/a", "a/", "a/.", "./a", "a/b", "a\0b", "\0",
+        ] {
+            let refused = check_component(name).map_err(|e| e.kind());
+            assert_eq!(refused, Err(io::ErrorKind::InvalidInput), "{name:?}");
+        }
+        for name in ["a-1_b.png", "-a", ".a", "a b", "é.png", "a\\b"] {
+            check_component(name).unwrap();
+        }
+    }
+
     /// Where the system cannot open all components at once.
     #[test]
     fn w9_a_walk_creates_folders_and_follows_no_link() {

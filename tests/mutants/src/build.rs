@@ -84,7 +84,8 @@ pub fn build(copy: &Path, target: &Path, options: &Options, mutants: &[Mutant]) 
     let root = format!("{}/src/lib.rs", options.package);
     let mut files: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.file.as_str()).collect();
     files.insert(&root);
-    let originals: Vec<_> = files.iter().map(|file| (copy.join(file), copy.join(file).with_extension("orig"))).collect();
+    let originals: Vec<_> =
+        files.iter().map(|file| (copy.join(file), copy.join(file).with_extension("orig"))).collect();
     for (file, original) in &originals {
         std::fs::copy(file, original).expect("the copy is ours");
     }
@@ -101,7 +102,8 @@ pub fn build(copy: &Path, target: &Path, options: &Options, mutants: &[Mutant]) 
     loop {
         let mut unswitched = HashSet::new();
         for (file, (path, original)) in files.iter().zip(&originals) {
-            let here: Vec<_> = mutants.iter().enumerate().filter(|(n, mutant)| viable[*n] && mutant.file == *file).collect();
+            let here: Vec<_> =
+                mutants.iter().enumerate().filter(|(n, mutant)| viable[*n] && mutant.file == *file).collect();
             let mut text = rewrite::rewrite(original, &here, &constant, &mut unswitched);
             if *file == root {
                 text += include_str!("switch.rs");
@@ -133,7 +135,8 @@ pub fn build(copy: &Path, target: &Path, options: &Options, mutants: &[Mutant]) 
             let text = std::fs::read_to_string(copy.join(&file)).unwrap_or_default();
             let mut about = rewrite::marked(&text, offset);
             if about.is_empty() {
-                let in_function = |(_, mutant): &(usize, &Mutant)| mutant.file == file && mutant.function.contains(&line);
+                let in_function =
+                    |(_, mutant): &(usize, &Mutant)| mutant.file == file && mutant.function.contains(&line);
                 about = mutants.iter().enumerate().filter(in_function).map(|(n, _)| n).collect();
             }
             if about.is_empty() {

@@ -3,12 +3,13 @@
 //! mutant without a build, and only against the mutants whose code it reaches (`run`).
 //!
 //! ```text
-//! tests/mutants/run jtp-core [--file GLOB]... [--again] [--matrix] [--jobs N] [-- ARGUMENTS OF cargo test]
+//! tests/mutants/run jtp-core [--file GLOB]... [--again] [--jobs N] [-- ARGUMENTS OF cargo test]
 //! ```
 //!
 //! The results are in `target/mutants/CRATE.txt`: a line for each mutant with its outcome, the mutant, and the test that
-//! caught it. `equivalent.txt` lists the mutants that no test can catch, with the reasons. `--again` runs only those that
-//! were not caught the last time. `--matrix` goes on after the first test that fails, to show which tests are redundant.
+//! caught it. `equivalent.txt` lists the mutants that no test can catch, with the reasons; `survivors.txt` those that no test
+//! catches yet. Any other survivor is printed, and the run fails. `--again` runs only those that
+//! were not caught the last time.
 
 mod build;
 mod rewrite;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// What the tests said about a mutant.
 #[derive(Clone, PartialEq)]
@@ -26,7 +27,7 @@ enum Outcome {
     Caught(String),
     Timeout(String),
     Survived,
-    /// Survived without a test that runs its code.
+    /// No test runs its code. (Tests in documentation are not run.)
     Unreached,
     /// Survived, and `equivalent.txt` says why.
     Argued,
@@ -55,7 +56,6 @@ struct Options {
     /// Passed to `cargo mutants`.
     files: Vec<String>,
     again: bool,
-    matrix: bool,
     jobs: usize,
     tests: Vec<String>,
 }
@@ -63,12 +63,11 @@ struct Options {
 fn options() -> Options {
     let mut arguments = std::env::args().skip(1);
     let package = arguments.next().unwrap_or_else(|| fail("usage: tests/mutants/run CRATE [-- ARGUMENTS]"));
-    let mut options = Options { package, files: Vec::new(), again: false, matrix: false, jobs: 1, tests: Vec::new() };
+    let mut options = Options { package, files: Vec::new(), again: false, jobs: 1, tests: Vec::new() };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--file" => options.files.extend(["--file".to_owned(), arguments.next().unwrap_or_default()]),
             "--again" => options.again = true,
-            "--matrix" => options.matrix = true,
             "--jobs" => options.jobs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--" => options.tests.extend(arguments.by_ref()),
             other => fail(&format!("unknown option {other}")),
@@ -96,7 +95,9 @@ fn output_of(command: &mut Command) -> String {
 
 /// Copies all files that git knows, and leaves alone those that are the same: their crates need no new build.
 fn copy_workspace(root: &Path, copy: &Path) {
-    let files = output_of(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root));
+    let files = output_of(
+        Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root),
+    );
     for file in files.lines().filter(|file| root.join(file).is_file()) {
         let (from, to) = (root.join(file), copy.join(file));
         build::write_if_new(&to, &std::fs::read(&from).expect("a file of the workspace can be read"));
@@ -105,9 +106,9 @@ fn copy_workspace(root: &Path, copy: &Path) {
     }
 }
 
-/// The keys in `equivalent.txt`: its lines that are not indented.
-fn argued(root: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(root.join("tests/mutants/equivalent.txt")).unwrap_or_default();
+/// The mutants that a file lists: its lines that are not indented.
+fn listed(root: &Path, file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root.join("tests/mutants").join(file)).unwrap_or_default();
     text.lines().filter(|line| !line.starts_with([' ', '#']) && !line.is_empty()).map(str::to_owned).collect()
 }
 
@@ -135,23 +136,28 @@ fn main() {
     copy_workspace(&root, &copy);
 
     let built = build::build(&copy, &target, &options, &mutants);
-    let argued = argued(&root);
+    let (equivalent, survivors) = (listed(&root, "equivalent.txt"), listed(&root, "survivors.txt"));
     let known = if options.again { earlier(&results) } else { HashMap::new() };
     let tests = run::Tests::measure(built.executables, &target);
+    let is_new = AtomicBool::new(false);
     let outcome_of = |n: usize| {
         let mutant = &mutants[n];
         let outcome = match known.get(&mutant.key) {
             _ if built.unswitched[n] => Outcome::Unswitched,
             _ if !built.viable[n] => Outcome::Unviable,
             Some(outcome) => outcome.clone(),
-            None => tests.outcome(n, options.matrix),
+            None => tests.outcome(n),
         };
-        let is_argued = argued.contains(&mutant.key);
+        let is_argued = equivalent.contains(&mutant.key);
+        let is_listed = is_argued || survivors.contains(&mutant.key);
         match outcome {
             Outcome::Survived | Outcome::Unreached if is_argued => return Outcome::Argued,
-            Outcome::Survived | Outcome::Unreached => println!("{}: {}", outcome.columns().0, mutant.key),
-            Outcome::Caught(_) | Outcome::Timeout(_) if is_argued => {
-                println!("caught, although equivalent.txt says that it cannot be: {}", mutant.key);
+            Outcome::Survived | Outcome::Unreached if !is_listed => {
+                is_new.store(true, Relaxed);
+                println!("{}: {}", outcome.columns().0, mutant.key);
+            }
+            Outcome::Caught(_) | Outcome::Timeout(_) if is_listed => {
+                println!("caught, although listed: {}", mutant.key)
             }
             _ => {}
         }
@@ -185,7 +191,7 @@ fn main() {
         *counts.entry(outcome.columns().0).or_insert(0) += 1;
     }
     println!("{}: {} mutants: {counts:?}; {}", options.package, mutants.len(), results.display());
-    if counts.contains_key("survived") || counts.contains_key("unreached") {
+    if is_new.into_inner() {
         exit(1);
     }
 }

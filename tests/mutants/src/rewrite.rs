@@ -169,7 +169,12 @@ pub fn marked(text: &str, offset: usize) -> Vec<usize> {
 
 /// A file with the switches of its mutants, given with their numbers. Functions are not constant in it, but those in
 /// `constant`. Adds those without a switch to `unswitched`.
-pub fn rewrite(path: &Path, mutants: &[(usize, &Mutant)], constant: &HashSet<String>, unswitched: &mut HashSet<usize>) -> String {
+pub fn rewrite(
+    path: &Path,
+    mutants: &[(usize, &Mutant)],
+    constant: &HashSet<String>,
+    unswitched: &mut HashSet<usize>,
+) -> String {
     let source = Source::read(path);
     let file = syn::parse_file(&source.text).expect("a source of the crate is Rust");
     let mut sites = Sites { source: &source, operators: HashMap::new(), guards: HashMap::new(), constants: Vec::new() };
@@ -210,7 +215,8 @@ pub fn rewrite(path: &Path, mutants: &[(usize, &Mutant)], constant: &HashSet<Str
     }
     for ((start, end), versions) in expressions {
         let numbers: Vec<String> = versions.iter().map(|(n, _)| n.to_string()).collect();
-        let version = |(n, text): &(usize, String)| mark(&n.to_string(), &format!("if {} {{ {text} }} else ", switch(*n)));
+        let version =
+            |(n, text): &(usize, String)| mark(&n.to_string(), &format!("if {} {{ {text} }} else ", switch(*n)));
         let before = format!("/*<{}*/({}{{ ", numbers.join(","), versions.iter().map(version).collect::<String>());
         inserted.push((start, 1, usize::MAX - (end - start), before));
         inserted.push((end, 0, end - start, " })/*>*/".to_owned()));

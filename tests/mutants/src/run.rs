@@ -66,25 +66,16 @@ impl Tests {
         this
     }
 
-    /// Runs the tests that reach a mutant, until one fails. With `all`, all of them, and `by` has those that fail.
-    pub fn outcome(&self, mutant: usize, all: bool) -> Outcome {
+    /// Runs the tests that reach a mutant, until one fails.
+    pub fn outcome(&self, mutant: usize) -> Outcome {
         let mut outcome = Outcome::Unreached;
-        let mut failed = Vec::new();
         for test in self.tests.iter().filter(|test| test.reaches.contains(&mutant)) {
             let limit = test.usual * 5 + Duration::from_secs(2);
-            let ended = self.run(test.executable, &test.name, ("JTP_MUTANT", &mutant.to_string()), limit);
-            let name = format!("{}::{}", self.executables[test.executable].name, test.name);
-            outcome = match ended {
-                Ended::Passed if failed.is_empty() => Outcome::Survived,
-                Ended::Passed => continue,
-                Ended::Failed => {
-                    failed.push(name);
-                    Outcome::Caught(failed.join(" "))
-                }
-                Ended::TimedOut => return Outcome::Timeout(name),
-            };
-            if !all && !failed.is_empty() {
-                break;
+            let name = || format!("{}::{}", self.executables[test.executable].name, test.name);
+            match self.run(test.executable, &test.name, ("JTP_MUTANT", &mutant.to_string()), limit) {
+                Ended::Passed => outcome = Outcome::Survived,
+                Ended::Failed => return Outcome::Caught(name()),
+                Ended::TimedOut => return Outcome::Timeout(name()),
             }
         }
         outcome

@@ -30,7 +30,9 @@ fn t4_a_connection_without_requests_is_closed() {
 #[test]
 fn t4_a_request_must_arrive_at_16_kib_per_second_after_10_s() {
     let mut server = Scenario::new(1);
-    server.send(&[1]).wait(11 * SECOND);
+    server.wait(20 * SECOND).send(&[1]).wait(9 * SECOND);
+    assert_eq!(server.reason(), None);
+    server.wait(2 * SECOND);
     let timeout = Some(CloseReason::Timeout(Timeout::Request));
     assert_eq!(
         server.reason(),
