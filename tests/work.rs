@@ -23,8 +23,11 @@ const LENGTH: usize = 2_000;
 /// Work that does the same at each call.
 type Work = Box<dyn FnMut()>;
 
+/// Prepares work with this number of images.
+type Prepare = fn(usize) -> Work;
+
 /// All work: its name, and the most allocations for each image.
-const ALL: [(&str, fn(usize) -> Work, f64); 5] = [
+const ALL: [(&str, Prepare, f64); 5] = [
     ("driver: images, served and received", images, 0.1),
     ("driver: LIST, served and received", list, 1.1),
     ("driver: BATCH of nothing, served and received", batch, 0.1),

@@ -12,15 +12,19 @@ use crate::FileName;
 use crate::hash::START_LEN;
 use crate::known::Contents;
 
-/// An image up to this length stays in memory until it is committed; a longer one is written in pieces of this
+/// An image up to this length stays in memory until it is committed; short pieces of a longer one are collected up to this
 /// length.
 const BUFFER_LEN: usize = 256 * 1024;
+
+/// Pieces from this length on are written as they come, once the image is known to be a longer one: to copy them into the
+/// buffer costs more than another call. A block of Zstd has up to 128 KiB.
+const DIRECT_LEN: usize = 64 * 1024;
 
 /// An image that is being written to an [`OutputFolder`](super::OutputFolder). It is visible once it is committed;
 /// dropping it before that removes it.
 ///
-/// It writes to the disk, and blocks, for each 256 KiB; [`PendingFile::would_block`] says when. It holds at most
-/// 256 KiB in memory, and never more than was appended (R3).
+/// It writes to the disk, and blocks, for each 256 KiB, or for each longer piece of an image of more than that;
+/// [`PendingFile::would_block`] says when. It holds at most 256 KiB in memory, and never more than was appended (R3).
 pub struct PendingFile {
     folder: Arc<Inner>,
     id: ImageId,
@@ -48,7 +52,8 @@ impl PendingFile {
     /// thread only for those.
     #[must_use]
     pub fn would_block(&self, len: usize) -> bool {
-        self.buffer.len().saturating_add(len) > BUFFER_LEN
+        let is_direct = self.temporary.is_some() && len >= DIRECT_LEN;
+        is_direct || self.buffer.len().saturating_add(len) > BUFFER_LEN
     }
 
     /// Appends the next bytes, like [`Write::write_all`], with an error that names the folder. After an error the
@@ -143,7 +148,7 @@ impl PendingFile {
 impl Write for PendingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let direct = if self.would_block(bytes.len()) {
-            Some(self.write_out()?).filter(|_| bytes.len() >= BUFFER_LEN)
+            Some(self.write_out()?).filter(|_| bytes.len() >= DIRECT_LEN)
         } else {
             None
         };

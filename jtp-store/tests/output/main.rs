@@ -140,6 +140,8 @@ fn small_images_are_written_only_when_committed() {
     assert!(all(temp.path()).is_empty());
     file.write_all(&noise(300_000, 2)).unwrap();
     assert_eq!(all(temp.path()).len(), 1);
+    // Long pieces of a long image are not collected.
+    assert!(!file.would_block(1000) && file.would_block(100_000));
 }
 
 #[test]

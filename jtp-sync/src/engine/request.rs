@@ -127,3 +127,45 @@ impl State {
         (!ids.is_empty()).then_some(Request::Ids(ids))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jtp_core::FileType;
+
+    use super::super::pace::Pace;
+    use super::*;
+    use crate::{Inventory, Options, Planner};
+
+    /// The images of the next request.
+    fn next(state: &mut State) -> usize {
+        match state.next_ids() {
+            Some(Request::Ids(ids)) => ids.len(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn requests_of_four_connections_end_one_after_another_and_are_never_too_small_for_the_line() {
+        let mut planner = Planner::new(Options::new());
+        planner.set_folder(Inventory::new());
+        planner.begin_list();
+        for n in 0..1_000 {
+            planner.entry(ImageId(n), &format!("{n}.png"), FileType::Png, 5_000);
+        }
+        planner.end_list(true);
+        let mut state = State::new(planner);
+        state.connections = 4;
+        let first: Vec<_> = (0..4).map(|_| next(&mut state)).collect();
+        assert!(first.iter().sum::<usize>() > 600, "{first:?}");
+        assert!(first.windows(2).all(|pair| pair[0] > pair[1]), "{first:?}");
+        // On loopback the rest is divided until requests have 64 KiB.
+        let ms = Duration::from_millis;
+        state.pace = Some(Pace::measured(1_000_000, ms(0), ms(2)));
+        assert!((30..50).contains(&next(&mut state)));
+        // 500 kB arrive until the next response begins.
+        state.pace = Some(Pace::measured(500_000, ms(80), ms(320)));
+        assert_eq!(next(&mut state), 100);
+    }
+}
