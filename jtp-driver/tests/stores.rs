@@ -199,7 +199,7 @@ fn t8_peers_that_do_not_read_hold_a_bounded_part_of_the_memory_and_leave_some() 
                 let asking = async {
                     use smol::io::AsyncWriteExt as _;
                     theirs.write_all(&[5, 1]).await.unwrap(); // LIST_AND_GET
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 };
                 smol::future::or(serving, asking).await;
             }));
