@@ -3,12 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a store that does not answer is asked for an image.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a store that does not answer was not asked for anything when it is asked for an image. Longer than the readers
+/// of the log need for an attempt: as long as they find out whether the store answers, no client has to wait for it.
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A circuit breaker. It opens when a request fails without an answer, and none has come for another request since it
-/// began; it closes with the next answer. While it is open, one request at a time finds out whether the store answers
-/// again.
+/// began; it closes with the next answer. While it is open, requests for the log find out whether the store answers again; if
+/// there are none, one request for an image at a time does.
 #[derive(Debug, Default)]
 pub(crate) struct Health(Mutex<State>);
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use jtp_core::server::{BodyRequest, ServerConnection};
@@ -124,7 +124,39 @@ pub(super) enum Loaded {
 /// A call to open images, in the order of the response, with the memory that is reserved for them.
 struct Opening {
     call: Call,
+    progress: Arc<Progress>,
     reserved: Option<Arc<Reserved>>,
+}
+
+/// Whether a call can go on. Of a hundred calls under way only those are polled that can.
+struct Progress {
+    is_woken: AtomicBool,
+    task: Arc<Task>,
+}
+
+/// The connection's task.
+struct Task(Mutex<Waker>);
+
+impl Task {
+    fn set(&self, waker: &Waker) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone_from(waker);
+    }
+}
+
+impl Wake for Progress {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Before the waker is read: a task that replaces it looks at the calls afterwards.
+        self.is_woken.store(true, Ordering::Release);
+        let task = self.task.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waker = task.clone();
+        drop(task); // A waker may do anything.
+        waker.wake();
+    }
 }
 
 enum Call {
@@ -186,6 +218,7 @@ pub(super) struct BodyReader {
     /// Held while a response is under way, if one was available.
     share: Option<Share>,
     ahead: Arc<Ahead>,
+    task: Arc<Task>,
     /// The store of the response under way.
     store: Option<Arc<dyn ImageStore>>,
     read_ahead: ReadAhead,
@@ -202,6 +235,7 @@ impl BodyReader {
     pub(super) fn new(budget: Arc<MemoryBudget>) -> Self {
         BodyReader {
             ahead: Ahead::new(Arc::clone(&budget)),
+            task: Arc::new(Task(Mutex::new(Waker::noop().clone()))),
             budget,
             share: None,
             store: None,
@@ -376,8 +410,7 @@ impl BodyReader {
                 }
                 if let Some(opening) = Arc::clone(&store).open_many(group.clone()) {
                     count += group.len();
-                    let call = Call::Many(group, opening);
-                    self.opening.push_back(Opening { call, reserved });
+                    self.start(Call::Many(group, opening), reserved);
                     continue;
                 }
                 self.opens_many = false;
@@ -395,11 +428,22 @@ impl BodyReader {
             let length = reserved.as_ref().map_or(chunk, |reserved| reserved.bytes);
             let opening = Arc::clone(&store).open(first, length);
             let opening = Box::pin(async move { with_first(opening.await?, chunk).await });
-            let call = Call::One(first, opening);
-            self.opening.push_back(Opening { call, reserved });
+            self.start(Call::One(first, opening), reserved);
             upcoming.next();
             count += 1;
         }
+    }
+
+    fn start(&mut self, call: Call, reserved: Option<Arc<Reserved>>) {
+        let progress = Arc::new(Progress {
+            is_woken: AtomicBool::new(true),
+            task: Arc::clone(&self.task),
+        });
+        self.opening.push_back(Opening {
+            call,
+            progress,
+            reserved,
+        });
     }
 
     fn reserve(&self, bytes: usize) -> Option<Arc<Reserved>> {
@@ -408,8 +452,15 @@ impl BodyReader {
 
     /// Polls the calls that are under way. `Ready` once the first image is open, or failed.
     fn poll_opening(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.task.set(cx.waker());
         let mut at = 0;
         while let Some(opening) = self.opening.get_mut(at) {
+            if !opening.progress.is_woken.swap(false, Ordering::AcqRel) {
+                at += 1;
+                continue;
+            }
+            let waker = Waker::from(Arc::clone(&opening.progress));
+            let cx = &mut Context::from_waker(&waker);
             match &mut opening.call {
                 Call::One(image, future) => {
                     if let Poll::Ready(result) = future.as_mut().poll(cx) {
@@ -425,9 +476,11 @@ impl BodyReader {
                             results.extend(gone.map(Err).take(1));
                         }
                         let reserved = opening.reserved.take();
+                        let progress = Arc::clone(&opening.progress);
                         let done = images.into_iter().zip(results);
                         let done = done.map(|(image, result)| Opening {
                             call: Call::Done(image, result),
+                            progress: Arc::clone(&progress),
                             reserved: reserved.clone(),
                         });
                         let rest = self.opening.split_off(at + 1);
