@@ -294,3 +294,25 @@ impl EventQueue {
 fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Client(error) if error.is_refused() && !error.is_rate_limited())
 }
+
+#[cfg(test)]
+mod tests {
+    use jtp_core::wire::entry::Entry;
+    use jtp_core::{Flags, Image, ImageId};
+
+    use super::*;
+
+    #[test]
+    fn r3_events_are_queued_up_to_10_000_and_8_mib_of_names() {
+        for (name, most) in [("a", 10_000), (&*"x".repeat(1 << 16), 128)] {
+            let image = Image::new(ImageId(1), Flags::from_bits(0), 1);
+            let event = || Ok(CatalogEntry::from(Entry::new(name, image)).into_owned());
+            let mut queue = EventQueue::default();
+            (0..most).for_each(|_| queue.push(event()));
+            assert_eq!((queue.overflowed, queue.entries.len()), (false, most));
+            queue.push(event());
+            queue.push(event());
+            assert_eq!((queue.overflowed, queue.entries.len()), (true, 0));
+        }
+    }
+}

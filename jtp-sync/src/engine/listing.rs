@@ -272,3 +272,22 @@ fn was_never_reached(error: &ClientFailure) -> bool {
 fn is_timeout(error: &ClientFailure) -> bool {
     matches!(error, ClientFailure::Protocol(ClientError::TimedOut))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_lacks_at_most_16_entries_or_one_in_a_hundred() {
+        for (announced, entries, expected) in [
+            (16, 0, false),
+            (17, 1, true),
+            (18, 1, false),
+            (2_000, 1_980, true),
+            (2_000, 1_979, false),
+        ] {
+            let received = Received { announced, entries };
+            assert_eq!(received.is_nearly_complete(), expected, "{received:?}");
+        }
+    }
+}
