@@ -227,6 +227,10 @@ fn differences(id: ImageId, name: &FileName) -> Vec<Difference> {
             id,
             name: name.clone(),
         },
+        Difference::Unreadable {
+            id,
+            name: name.clone(),
+        },
         Difference::Renamed {
             id,
             from: "b".to_owned(),
