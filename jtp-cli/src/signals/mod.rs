@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use crate::exit::{Exit, Failure};
 use crate::logging;
 #[cfg(unix)]
-use unix::{Signals, forward};
+use unix::{Signals, exit, forward};
 #[cfg(windows)]
 use windows::Signals;
 
@@ -162,7 +162,12 @@ async fn wait(shutdown: &ShutdownSignal, ending: Ending, ready: &mpsc::Sender<io
         never = forwarding => match never {},
     }
     logging::flush(LAST_LINES);
-    std::process::exit(ending.exit.code().into());
+    exit(ending.exit.code().into());
+}
+
+#[cfg(not(unix))]
+fn exit(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 #[cfg(not(unix))]

@@ -53,6 +53,11 @@ impl Signals {
     }
 }
 
+/// Exits without the clean-up of the standard library. That writes what is buffered for stdout, which nobody may read.
+pub(super) fn exit(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
+}
+
 /// Whether the parent process has made this one ignore a signal.
 ///
 /// A program can read that only by code that counts as unsafe, except on Linux. Elsewhere a program without a terminal
