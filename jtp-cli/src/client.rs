@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::Parser;
+use jtp_sync::Error;
 use jtp_tokio::ShutdownSignal;
 use tokio::runtime::{Builder, Runtime};
 
@@ -99,6 +100,14 @@ fn start_runtime(connections: u8) -> Result<Runtime, Failure> {
         .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))
 }
 
+/// Waits for the end of `--max-time`.
+async fn time_limit(args: &ClientArgs) {
+    match args.max_time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn print_catalog(
     args: &ClientArgs,
     connector: &Connector,
@@ -117,6 +126,7 @@ async fn print_catalog(
             biased;
             () = shutdown.wait() => return Err(Failure::interrupted()),
             entries = client.list() => entries.map_err(|error| connect::failure(&error, args))?,
+            () = time_limit(args) => return Err(sync::failure(&Error::TimeLimit, args, 0)),
         };
         let failed = client.replica_errors();
         let address = client.address().unwrap_or_default();

@@ -77,7 +77,8 @@ pub async fn run(
         reporter.finish_plan();
         printer.finish()?;
         exit = exit.max(reporter.exit());
-        let (found, summary, object) = ended.map_err(|error| failure(&error, args).after(exit))?;
+        let (found, summary, object) =
+            ended.map_err(|error| failure(&error, args, 0).after(exit))?;
         exit = exit.max(found);
         if let Some(json) = json {
             json.write(&object);

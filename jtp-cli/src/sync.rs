@@ -41,7 +41,7 @@ pub async fn run(
         exit = exit.max(reporter.exit());
         if let Err(error) = result {
             reporter.ended_early(&sync.totals());
-            return Err(failure(&error, args).after(exit));
+            return Err(failure(&error, args, sync.totals().placed.images).after(exit));
         }
     }
     if !args.watch {
@@ -57,7 +57,7 @@ pub async fn run(
     }
     match sync.follow().await {
         Err(Error::Cancelled) if json.is_some_and(|json| json.has_failed()) => Ok(exit),
-        Err(error) => Err(failure(&error, args).after(exit)),
+        Err(error) => Err(failure(&error, args, sync.totals().placed.images).after(exit)),
         Ok(never) => match never {},
     }
 }
@@ -110,31 +110,30 @@ pub(crate) fn not_fetched(totals: &Totals) -> u64 {
     totals.planned.images.saturating_sub(ended)
 }
 
-/// Converts an error of the engine into a message for the user and an exit code.
-pub(crate) fn failure(error: &Error, args: &ClientArgs) -> Failure {
+/// Converts an error of the engine into a message for the user and an exit code. `fetched`: the images that are in the
+/// output folder since the job began.
+pub(crate) fn failure(error: &Error, args: &ClientArgs, fetched: u64) -> Failure {
+    let limit = |flag: &str| {
+        let fetched = match fetched {
+            _ if args.list => format!("{} had not listed all images", args.servers),
+            _ if args.dry_run || args.check => {
+                format!("the folder and {} were not compared", args.servers)
+            }
+            0 => format!("nothing was fetched from {}", args.servers),
+            _ => format!("what was fetched is in {}", args.out.display()),
+        };
+        Failure::new(
+            Exit::SomeFailed,
+            format!("{error}; {fetched}: raise {flag} to allow more"),
+        )
+    };
     match error {
         Error::Client(error) => connect::failure(error, args),
         Error::Folder(error) => output_failure(error),
         Error::Cancelled => Failure::interrupted(),
         Error::CatalogTooLarge { .. } => Failure::other(format!("{}: {error}", args.servers)),
-        Error::TimeLimit if args.dry_run || args.check => {
-            let message = format!("{error}; raise --max-time to allow more");
-            Failure::new(Exit::SomeFailed, message)
-        }
-        Error::SizeLimit { .. } => Failure::new(
-            Exit::SomeFailed,
-            format!(
-                "{error}; what was fetched is in {}: raise --max-total-size to fetch more",
-                args.out.display()
-            ),
-        ),
-        Error::TimeLimit => Failure::new(
-            Exit::SomeFailed,
-            format!(
-                "{error}; what was fetched is in {}: raise --max-time to fetch more",
-                args.out.display()
-            ),
-        ),
+        Error::SizeLimit { .. } => limit("--max-total-size"),
+        Error::TimeLimit => limit("--max-time"),
         Error::BackupFolder { path } => Failure::new(
             Exit::Usage,
             format!(

@@ -166,7 +166,7 @@ fn protocol_message(error: &ClientError, args: &ClientArgs, at: &Endpoint) -> Me
 
 /// How to fetch what is missing.
 const fn run_again(args: &ClientArgs) -> &'static str {
-    if args.list {
+    if args.list || args.check || args.dry_run {
         "try again"
     } else if args.batch || args.mirror {
         "run again to fetch the remaining images"

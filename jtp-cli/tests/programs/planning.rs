@@ -190,16 +190,21 @@ fn errors_of_the_folder_and_the_network_are_those_of_a_run() {
 }
 
 #[test]
-fn time_limit_ends_a_dry_run_and_a_check() {
+fn time_limit_ends_each_job_and_says_what_was_done() {
     let dir = TestDir::new();
     // Never answers.
     let fake = FakeServer::new(|_, _, stream| {
         let _ = stream.read(&mut [0]);
     });
-    for flag in ["--dry-run", "--check"] {
-        let output = dir.run(CLIENT, &[flag, "--max-time", "0.2", "--addr", &fake.addr()]);
-        output.assert_failure(3, &["time limit", "--max-time"]);
-        assert!(!output.err.contains("fetched"), "{output:?}");
+    for (flag, done) in [
+        ("--dry-run", "were not compared"),
+        ("--check", "were not compared"),
+        ("--list", "had not listed all images"),
+        ("--batch", "nothing was fetched from 127.0.0.1"),
+    ] {
+        let args = [flag, "--max-time", "0.2", "--addr", &fake.addr()];
+        let output = dir.run(CLIENT, &args);
+        output.assert_failure(3, &["time limit", done, "--max-time"]);
     }
 }
 
