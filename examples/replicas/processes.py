@@ -212,9 +212,15 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
+                server = socket.socket()
+                # The system would take some megabytes that the relay holds back, and a server that is killed has sent them.
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+                server.settimeout(TIMEOUT)
                 try:
-                    server = socket.create_connection(self.target, TIMEOUT, self.source)
+                    server.bind(self.source)
+                    server.connect(self.target)
                 except OSError:
+                    server.close()
                     # Closed with a reset, as by a server that is down.
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     client.close()
