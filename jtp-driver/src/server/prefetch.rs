@@ -1,10 +1,12 @@
 //! Brings the images of a response into memory, ahead of the bytes that are being sent.
 
+mod budget;
+mod opening;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use jtp_core::server::{BodyRequest, ServerConnection};
@@ -12,6 +14,9 @@ use jtp_core::{Image, ImageHasher, ImageId};
 
 use crate::BoxFuture;
 use crate::store::{ImageBody, ImageStore, OpenImage, ReadAhead, StoreError};
+pub(super) use budget::MemoryBudget;
+use budget::{Ahead, Reserved, Share};
+use opening::{Call, Openings};
 
 /// The length of a chunk. Two of them keep the store and the network busy at once.
 const CHUNK: usize = 256 * 1024;
@@ -19,98 +24,11 @@ const CHUNK: usize = 256 * 1024;
 /// The length of a chunk while many connections are sent images: slower for one of them, not for all.
 const SMALL_CHUNK: usize = 32 * 1024;
 
-/// The number of connections of a server that use large chunks at a time. A peer that stops reading keeps what was
-/// loaded for it: two chunks of an image, the ranges of it that are being read, and the first chunk of the next image.
-const MAX_LARGE: usize = 64;
-
-/// The bytes of images that a server has opened ahead, for all connections, beside the first chunk of the next image of
-/// each.
-const MAX_AHEAD: usize = 64 << 20;
-
 /// Images that are opened in one call.
 const MAX_GROUP: usize = 128;
 
 /// Chunks of one image that are loaded and not sent.
 const MAX_CHUNKS: usize = 2;
-
-/// The memory that a server has for images on their way to all connections.
-#[derive(Debug, Default)]
-pub(super) struct MemoryBudget {
-    /// The number of connections that use large chunks.
-    large: AtomicUsize,
-    /// The bytes that are reserved for images that were opened ahead.
-    ahead: AtomicUsize,
-}
-
-/// One connection's right to use large chunks; returned when dropped.
-#[derive(Debug)]
-struct Share(Arc<MemoryBudget>);
-
-impl MemoryBudget {
-    fn share(self: &Arc<Self>) -> Option<Share> {
-        let take_one = |used| (used < MAX_LARGE).then_some(used + 1);
-        let order = Ordering::Relaxed;
-        let taken = self.large.fetch_update(order, order, take_one);
-        taken.is_ok().then(|| Share(Arc::clone(self)))
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.0.large.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What one connection has reserved of the budget for images that are opened ahead.
-#[derive(Debug)]
-struct Ahead {
-    budget: Arc<MemoryBudget>,
-    held: AtomicUsize,
-}
-
-/// Reserved bytes; returned when dropped.
-#[derive(Debug)]
-struct Reserved {
-    by: Arc<Ahead>,
-    bytes: usize,
-}
-
-impl Ahead {
-    fn new(budget: Arc<MemoryBudget>) -> Arc<Ahead> {
-        Arc::new(Ahead {
-            budget,
-            held: AtomicUsize::new(0),
-        })
-    }
-
-    /// Reserves bytes, never waiting, if the connection then holds neither more than `max` nor more than it leaves free:
-    /// `n` peers that do not read hold `n` of `n + 1` parts of the budget, and another connection finds the last one.
-    fn reserve(self: &Arc<Self>, bytes: usize, max: usize) -> Option<Arc<Reserved>> {
-        let order = Ordering::Relaxed;
-        let held = self.held.load(order).saturating_add(bytes);
-        if held > max {
-            return None;
-        }
-        let take = |used: usize| {
-            let after = used.checked_add(bytes)?;
-            (held <= MAX_AHEAD.checked_sub(after)?).then_some(after)
-        };
-        self.budget.ahead.fetch_update(order, order, take).ok()?;
-        self.held.store(held, order);
-        Some(Arc::new(Reserved {
-            by: Arc::clone(self),
-            bytes,
-        }))
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.by.held.fetch_sub(self.bytes, Ordering::Relaxed);
-        let ahead = &self.by.budget.ahead;
-        ahead.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// What [`BodyReader::poll`] has loaded.
 #[derive(Debug)]
@@ -119,70 +37,6 @@ pub(super) enum Loaded {
     Opened(Image, u32),
     /// This many more bytes of the open image are loaded.
     Read(u32),
-}
-
-/// A call to open images, in the order of the response, with the memory that is reserved for them.
-struct Opening {
-    call: Call,
-    progress: Arc<Progress>,
-    reserved: Option<Arc<Reserved>>,
-}
-
-/// Whether a call can go on. Of a hundred calls under way only those are polled that can.
-struct Progress {
-    is_woken: AtomicBool,
-    task: Arc<Task>,
-}
-
-/// The connection's task.
-struct Task(Mutex<Waker>);
-
-impl Task {
-    fn set(&self, waker: &Waker) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        current.clone_from(waker);
-    }
-}
-
-impl Wake for Progress {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Before the waker is read: a task that replaces it looks at the calls afterwards.
-        self.is_woken.store(true, Ordering::Release);
-        let task = self.task.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waker = task.clone();
-        drop(task); // A waker may do anything.
-        waker.wake();
-    }
-}
-
-enum Call {
-    One(Image, BoxFuture<Result<OpenImage, StoreError>>),
-    Many(Vec<Image>, BoxFuture<Vec<Result<OpenImage, StoreError>>>),
-    Done(Image, Result<OpenImage, StoreError>),
-}
-
-impl Opening {
-    fn first(&self) -> Option<Image> {
-        match &self.call {
-            Call::One(image, _) | Call::Done(image, _) => Some(*image),
-            Call::Many(images, _) => images.first().copied(),
-        }
-    }
-
-    fn is_pending(&self) -> bool {
-        matches!(self.call, Call::One(..) | Call::Many(..))
-    }
-
-    fn images(&self) -> &[Image] {
-        match &self.call {
-            Call::One(image, _) | Call::Done(image, _) => std::slice::from_ref(image),
-            Call::Many(images, _) => images,
-        }
-    }
 }
 
 /// The image that is being sent, while bytes of it are still to be read.
@@ -218,13 +72,12 @@ pub(super) struct BodyReader {
     /// Held while a response is under way, if one was available.
     share: Option<Share>,
     ahead: Arc<Ahead>,
-    task: Arc<Task>,
     /// The store of the response under way.
     store: Option<Arc<dyn ImageStore>>,
     read_ahead: ReadAhead,
     /// Whether the store opens many images in one call.
     opens_many: bool,
-    opening: VecDeque<Opening>,
+    opening: Openings,
     open: Option<OpenBody>,
     chunks: VecDeque<Chunk>,
     /// A buffer that was sent, for the next read in place: a new one would have to be zeroed.
@@ -235,13 +88,12 @@ impl BodyReader {
     pub(super) fn new(budget: Arc<MemoryBudget>) -> Self {
         BodyReader {
             ahead: Ahead::new(Arc::clone(&budget)),
-            task: Arc::new(Task(Mutex::new(Waker::noop().clone()))),
             budget,
             share: None,
             store: None,
             read_ahead: ReadAhead::local(),
             opens_many: true,
-            opening: VecDeque::new(),
+            opening: Openings::new(),
             open: None,
             chunks: VecDeque::new(),
             spare: BytesMut::new(),
@@ -301,28 +153,25 @@ impl BodyReader {
     ) -> Poll<Result<Loaded, StoreError>> {
         match machine.wants_body() {
             Some(BodyRequest::Open { image }) => loop {
-                if self.opening.front().and_then(Opening::first) != Some(image) {
+                if self.opening.images().next() != Some(&image) {
                     // Opened ahead for a response that CANCEL ended.
                     self.opening.clear();
                 }
-                if let Some(Call::Done(..)) = self.opening.front().map(|opening| &opening.call) {
-                    if let Some(opening) = self.opening.pop_front() {
-                        if let Call::Done(_, result) = opening.call {
-                            let begin = |opened| self.begin(image, opened, opening.reserved);
-                            return Poll::Ready(result.and_then(begin));
-                        }
-                    }
+                if let Some((result, reserved)) = self.opening.take_done() {
+                    return Poll::Ready(
+                        result.and_then(|opened| self.begin(image, opened, reserved)),
+                    );
                 }
                 self.open_ahead(machine);
                 if self.opening.is_empty() {
                     return Poll::Ready(Err(StoreError::Gone(image.id)));
                 }
-                ready!(self.poll_opening(cx));
+                ready!(self.opening.poll(cx));
             },
             Some(BodyRequest::Read { image, offset }) => {
                 if self.read_ahead.opens > 1 {
                     self.open_ahead(machine);
-                    let _ = self.poll_opening(cx);
+                    let _ = self.opening.poll(cx);
                 }
                 self.poll_read(cx, image, offset)
             }
@@ -331,7 +180,7 @@ impl BodyReader {
                 self.open = None;
                 if machine.upcoming().next().is_none() {
                     // Nor memory.
-                    self.opening = VecDeque::new();
+                    self.opening.clear();
                     self.spare = BytesMut::new();
                     if self.chunks.is_empty() {
                         self.share = None;
@@ -339,7 +188,7 @@ impl BodyReader {
                 } else {
                     // The next images are loaded while the last bytes of this one are sent.
                     self.open_ahead(machine);
-                    let _ = self.poll_opening(cx);
+                    let _ = self.opening.poll(cx);
                 }
                 Poll::Pending
             }
@@ -366,14 +215,14 @@ impl BodyReader {
         let ahead = self.read_ahead;
         let is_local = ahead.opens == 1;
         let is_full = match is_local {
-            true => self.opening.back().is_some_and(Opening::is_pending),
+            true => self.opening.is_last_pending(),
             false => self.opening.len() >= ahead.opens,
         };
         if is_full {
             return;
         }
         let chunk = self.budget();
-        let known = self.opening.iter().flat_map(Opening::images);
+        let known = self.opening.images();
         let (mut count, bytes) = known.fold((0, 0), |(count, bytes), image| {
             (count + 1, bytes + first_len(image, chunk))
         });
@@ -410,7 +259,7 @@ impl BodyReader {
                 }
                 if let Some(opening) = Arc::clone(&store).open_many(group.clone()) {
                     count += group.len();
-                    self.start(Call::Many(group, opening), reserved);
+                    self.opening.start(Call::Many(group, opening), reserved);
                     continue;
                 }
                 self.opens_many = false;
@@ -428,77 +277,14 @@ impl BodyReader {
             let length = reserved.as_ref().map_or(chunk, |reserved| reserved.bytes);
             let opening = Arc::clone(&store).open(first, length);
             let opening = Box::pin(async move { with_first(opening.await?, chunk).await });
-            self.start(Call::One(first, opening), reserved);
+            self.opening.start(Call::One(first, opening), reserved);
             upcoming.next();
             count += 1;
         }
     }
 
-    fn start(&mut self, call: Call, reserved: Option<Arc<Reserved>>) {
-        let progress = Arc::new(Progress {
-            is_woken: AtomicBool::new(true),
-            task: Arc::clone(&self.task),
-        });
-        self.opening.push_back(Opening {
-            call,
-            progress,
-            reserved,
-        });
-    }
-
     fn reserve(&self, bytes: usize) -> Option<Arc<Reserved>> {
         self.ahead.reserve(bytes, self.read_ahead.bytes)
-    }
-
-    /// Polls the calls that are under way. `Ready` once the first image is open, or failed.
-    fn poll_opening(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.task.set(cx.waker());
-        let mut at = 0;
-        while let Some(opening) = self.opening.get_mut(at) {
-            if !opening.progress.is_woken.swap(false, Ordering::AcqRel) {
-                at += 1;
-                continue;
-            }
-            let waker = Waker::from(Arc::clone(&opening.progress));
-            let cx = &mut Context::from_waker(&waker);
-            match &mut opening.call {
-                Call::One(image, future) => {
-                    if let Poll::Ready(result) = future.as_mut().poll(cx) {
-                        opening.call = Call::Done(*image, result);
-                    }
-                }
-                Call::Many(images, future) => {
-                    if let Poll::Ready(mut results) = future.as_mut().poll(cx) {
-                        let images = std::mem::take(images);
-                        if results.is_empty() {
-                            // At least the first image has a result.
-                            let gone = images.iter().map(|image| StoreError::Gone(image.id));
-                            results.extend(gone.map(Err).take(1));
-                        }
-                        let reserved = opening.reserved.take();
-                        let progress = Arc::clone(&opening.progress);
-                        let done = images.into_iter().zip(results);
-                        let done = done.map(|(image, result)| Opening {
-                            call: Call::Done(image, result),
-                            progress: Arc::clone(&progress),
-                            reserved: reserved.clone(),
-                        });
-                        let rest = self.opening.split_off(at + 1);
-                        self.opening.truncate(at);
-                        self.opening.extend(done);
-                        at = self.opening.len();
-                        self.opening.extend(rest);
-                        continue;
-                    }
-                }
-                Call::Done(..) => {}
-            }
-            at += 1;
-        }
-        match self.opening.front().is_some_and(Opening::is_pending) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
     }
 
     /// Makes an image the one that is being sent.

@@ -70,7 +70,7 @@ pub(crate) fn named(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A LIST that announces so many entries and has these.
+/// A LIST that announces this many entries and has these.
 pub(crate) fn list(announced: u32, names: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_head(Header::List, announced, &mut bytes);
