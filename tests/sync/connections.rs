@@ -10,7 +10,7 @@ use jtp_tokio::store::MemoryStore;
 
 use super::job::Job;
 use super::log::Event;
-use super::stub::{Request, Stub, images, images_from};
+use super::stub::{Request, Stub, images, images_from, insert};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
@@ -25,12 +25,6 @@ fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemorySt
     TestServer::store(store, |server| {
         server.max_connections_per_ip(max_per_ip).config(config)
     })
-}
-
-fn insert(store: &MemoryStore, images: &[TestImage]) {
-    for image in images {
-        store.insert(&image.name, image.bytes.clone()).unwrap();
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use jtp_tokio::store::MemoryStore;
 
 use super::job::{Action, Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images, images_from};
+use super::stub::{Request, Stub, images, images_from, insert};
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
@@ -205,9 +205,7 @@ fn follow_goes_on_after_a_restart_of_the_server() {
         let mut all = images(5);
         let store = |images: &[TestImage]| {
             let store = MemoryStore::new();
-            for image in images {
-                store.insert(&image.name, image.bytes.clone()).unwrap();
-            }
+            insert(&store, images);
             store
         };
         // At its end it waits for clients that have not closed an idle connection.
@@ -327,19 +325,13 @@ fn time_limit_bounds_run_and_watch_together() {
 fn size_limit_bounds_run_and_watch_together() {
     let (all, world) = (images(3), World::Tokio);
     let server = TestServer::store(MemoryStore::new(), |server| server);
-    let add = |image: &TestImage| {
-        server
-            .store
-            .insert(&image.name, image.bytes.clone())
-            .unwrap();
-    };
-    all[..2].iter().for_each(add);
+    insert(&server.store, &all[..2]);
     let mut job = Job::of(server.address).accelerated(50);
     let length: usize = all.iter().map(|image| image.bytes.len()).sum();
     job.max_total_size = Some(length as u64 - 1);
     let ended = job.start(world, &[Action::Run, Action::Follow]);
     job.log.wait_for(1, "watches", is_watching);
-    add(&all[2]);
+    insert(&server.store, &all[2..]);
     let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
     let is_at_limit = matches!(ended[1], Some(Err(Error::SizeLimit { .. })));
     assert!(is_at_limit, "{ended:?}");

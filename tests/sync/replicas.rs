@@ -12,7 +12,7 @@ use jtp_tokio::store::MemoryStore;
 
 use super::job::{Job, target};
 use super::log::Event;
-use super::stub::{Connection, Request, Stub, images, images_from, response_of};
+use super::stub::{Connection, Request, Stub, images, images_from, insert, response_of};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::process::wait_until;
@@ -48,12 +48,6 @@ fn mortal(served: &[TestImage], images: usize) -> Stub {
             }
         }
     })
-}
-
-fn insert(store: &MemoryStore, images: &[TestImage]) {
-    for image in images {
-        store.insert(&image.name, image.bytes.clone()).unwrap();
-    }
 }
 
 fn unused_address() -> SocketAddr {

@@ -13,7 +13,7 @@ use jtp_tokio::store::MemoryStore;
 
 use super::job::{Action, Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images, images_from, response_of};
+use super::stub::{Request, Stub, images, images_from, insert, response_of};
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
@@ -287,9 +287,7 @@ fn folder_removed_while_it_is_followed_ends_that() {
     let first = images(5);
     for world in World::ALL {
         let store = MemoryStore::new();
-        for image in &first {
-            store.insert(&image.name, image.bytes.clone()).unwrap();
-        }
+        insert(&store, &first);
         let server = TestServer::store(store, |server| server);
         let (_parent, folder) = target();
         let job = Job::new(server.address, &folder).accelerated(20);
@@ -300,8 +298,7 @@ fn folder_removed_while_it_is_followed_ends_that() {
             matches!(event, Event::Placed { .. })
         });
         fs::remove_dir_all(&folder).unwrap();
-        let new = images_from(100, 1).remove(0);
-        server.store.insert(&new.name, new.bytes).unwrap();
+        insert(&server.store, &images_from(100, 1));
         let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
         assert!(matches!(ended[0], Some(Err(Error::Folder(_)))), "{ended:?}");
     }

@@ -9,7 +9,7 @@ use jtp_tokio::store::MemoryStore;
 
 use super::job::{Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images};
+use super::stub::{Request, Stub, images, insert};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
@@ -160,13 +160,7 @@ fn n5_a_follower_fetches_new_images_only_if_they_are_selected() {
         let first = named(&["a.png", "b.jpg"]);
         let later = named(&["x0", "x1", "c.jpg", "d.png", "e.jpg", "f.png"]).split_off(2);
         let server = TestServer::store(MemoryStore::new(), |server| server);
-        let add = |image: &TestImage| {
-            server
-                .store
-                .insert(&image.name, image.bytes.clone())
-                .unwrap();
-        };
-        first.iter().for_each(add);
+        insert(&server.store, &first);
         let mut job = Job::of(server.address).accelerated(50);
         job.selection = Selection::all().include("*.png").unwrap();
         let following = job.follow(world);
@@ -174,7 +168,7 @@ fn n5_a_follower_fetches_new_images_only_if_they_are_selected() {
             .wait_for(1, "watching", |e| matches!(e, Event::Watching));
         job.log
             .wait_for(1, "placed", |e| matches!(e, Event::Placed { .. }));
-        later.iter().for_each(add);
+        insert(&server.store, &later);
         job.log
             .wait_for(3, "placed", |e| matches!(e, Event::Placed { .. }));
         // The LIST that follows the events changes nothing.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use jtp_tokio::store::MemoryStore;
+
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::files::noise;
@@ -266,6 +268,13 @@ pub(crate) fn response_of<'a>(
         _ => head(header, selected.len()),
     };
     (head, selected)
+}
+
+/// Adds images to a store.
+pub(crate) fn insert(store: &MemoryStore, images: &[TestImage]) {
+    for image in images {
+        store.insert(&image.name, image.bytes.clone()).unwrap();
+    }
 }
 
 /// `count` different images of some hundred bytes.
