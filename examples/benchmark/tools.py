@@ -1,6 +1,7 @@
 """The compared programs: how each one serves and fetches a folder."""
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -202,7 +203,9 @@ class Rsync(Tool):
     def serve(self, workspace, log):
         port = free_port()
         config = workspace.work / "rsyncd.conf"
-        config.write_text(f"use chroot = no\n[images]\npath = {workspace.source}\nread only = yes\n")
+        # As root, the daemon would become `nobody`, who may not enter the temporary folder.
+        user = "uid = root\ngid = root\n" if os.geteuid() == 0 else ""
+        config.write_text(f"use chroot = no\n{user}[images]\npath = {workspace.source}\nread only = yes\n")
         argv = ["rsync", "--daemon", "--no-detach", f"--port={port}", "--address=127.0.0.1"]
         server = Server(argv + [f"--config={config}"], log, until_connectable(port))
         server.url = f"rsync://127.0.0.1:{port}/images/"
