@@ -213,68 +213,6 @@ mod compressed {
         frame
     }
 
-    const SKIPPABLE: &[u8] = &[0x57, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
-    const EMPTY_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
-
-    #[test]
-    fn w8_frames_of_every_level_and_window_are_decoded() {
-        for data in [
-            vec![],
-            b"x".to_vec(),
-            text(300),
-            noise(300),
-            text(700_000),
-            noise(300_000),
-        ] {
-            for level in [-5, 1, 3, 6, 19] {
-                good(&data, &compress(&data, level));
-            }
-            for log in [10, 17, 23] {
-                good(&data, &compress_stream(&data, log, true));
-                good(&data, &compress_stream(&data, log, false));
-            }
-        }
-    }
-
-    #[test]
-    fn w8_an_image_may_consist_of_several_frames_and_skippable_ones() {
-        let (a, b) = (text(5000), noise(900));
-        let whole = [&a[..], &b[..]].concat();
-        let (fa, fb) = (compress(&a, 3), compress_stream(&b, 12, true));
-        good(&whole, &[&fa[..], &fb].concat());
-        good(
-            &whole,
-            &[SKIPPABLE, &fa, EMPTY_SKIPPABLE, SKIPPABLE, &fb, SKIPPABLE].concat(),
-        );
-        good(
-            &whole,
-            &[&compress(b"", 3)[..], &fa, &fb, EMPTY_SKIPPABLE].concat(),
-        );
-    }
-
-    #[test]
-    fn w8_anything_but_complete_frames_is_broken() {
-        let data = text(2000);
-        let frame = compress_stream(&data, 12, true);
-        broken(&data, b"");
-        broken(&data, SKIPPABLE);
-        broken(&data, &[&frame[..], b"\0"].concat());
-        broken(&data, &[&frame[..], b"trailing"].concat());
-        broken(&data, &[&frame[..], &SKIPPABLE[..9]].concat());
-        broken(&data, &[&frame[..], &SKIPPABLE[..3]].concat());
-        for end in 1..frame.len() {
-            broken(&data, &frame[..end]);
-        }
-        // After a fault, the same receiver accepts the next image.
-        let mut body = BodyReceiver::default();
-        for end in [frame.len() - 1, frame.len()] {
-            let verdict = outcome_with(&mut body, ImageId::of(&data), true, &frame[..end]).1;
-            assert_eq!(verdict.is_ok(), end == frame.len());
-        }
-        let verdict = outcome_with(&mut body, ImageId::of(b""), true, SKIPPABLE).1;
-        assert_eq!(verdict, Err(ImageFault::Broken("no frame of data")));
-    }
-
     #[test]
     fn w8_a_changed_bit_gives_the_same_outcome_from_any_split() {
         let data = text(600);
@@ -326,32 +264,6 @@ mod compressed {
                 .1
                 .is_ok()
         );
-    }
-
-    #[test]
-    fn w8_a_dictionary_and_a_false_content_size_are_faults() {
-        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 1, 0, 9][..], &[1, 0, 0]].concat();
-        assert_eq!(broken(b"", &frame), "a dictionary is needed");
-        // Dictionary ID 0 means no dictionary.
-        good(
-            b"",
-            &[&[0x28, 0xb5, 0x2f, 0xfd, 1, 0, 0][..], &[1, 0, 0]].concat(),
-        );
-        // It declares 5 bytes, and has 3 and an empty last block.
-        let frame = [
-            &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 5][..],
-            &[24, 0, 0],
-            b"abc",
-            &[1, 0, 0],
-        ]
-        .concat();
-        assert_eq!(
-            broken(b"abc", &frame),
-            "a frame does not have its declared length"
-        );
-        let mut right = frame;
-        right[5] = 3;
-        good(b"abc", &right);
     }
 
     #[test]

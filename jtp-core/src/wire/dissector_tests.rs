@@ -165,77 +165,18 @@ fn responses() -> Vec<u8> {
 }
 
 #[test]
-fn requests_are_split_into_heads_and_ids() {
-    let bytes = requests();
-    let outcome = dissect_in_all_ways(&CLIENT, &bytes);
-    assert_eq!(outcome.bytes, bytes);
-    assert!(outcome.at_boundary && !outcome.failed);
-    let frames = [
-        ("request", 2), // GET_BY_ID
-        ("ids", 1),
-        ("request", 1),
-        ("ids", 1),
-        ("request", 3 + 2), // LIST, BATCH
-        ("ids", 1),
-        ("request", 1),
-        ("ids", 1),
-        ("request", 3 * (RequestKind::ALL.len() - 3)),
-    ];
-    assert_eq!(outcome.frames, frames);
-    // IDs do not wait for the next ones.
-    let mut batch = CLIENT;
-    batch.decode(&[2, 1, 3]).unwrap();
-    let ids = batch.decode(&[0; 20]);
-    assert!(matches!(ids, Ok(Decoded::Complete { used: 16, .. })));
-}
-
-#[test]
-fn c2_s12_responses_are_split_into_all_their_frames() {
-    let bytes = responses();
-    let outcome = dissect_in_all_ways(&SERVER, &bytes);
-    assert_eq!(outcome.bytes, bytes);
-    assert!(outcome.at_boundary && !outcome.failed);
-    let frames = [
-        ("response", 1),
-        ("entry", 2),
-        ("response", 3),
-        ("packet", 1),
-        ("body", 1),
-        ("packet", 1),
-        ("response", 1),
-        ("packet", 1),
-        ("body", 1),
-        ("response", 1),
-        ("packet", 1),
-        ("body", 1),
-        ("cancelled", 2),
-        ("new image", 2),
-        ("cancelled", 1),
-        ("response", 1),
-        ("error", 1),
-    ];
-    assert_eq!(outcome.frames, frames);
-}
-
-#[test]
-fn a_stream_ends_well_only_between_requests_or_responses() {
-    for (start, bytes, ends) in [
-        (CLIENT, &b""[..], true),
-        (CLIENT, b"\0\x01\x01", false),
-        (CLIENT, b"\0\x01\0", true),
-        (SERVER, b"", true),
-        (SERVER, b"JTPL\x01", false),
-        (SERVER, b"JTPG\x01\0\x01\0\0\0\0\0\0\0\x07", false),
-        (SERVER, b"JTPG\x01\0\x01\0\0\0\0\0\0\0\x07x", true),
-        (SERVER, b"JTPE\x03\0\0", true),
-        (SERVER, b"JT", false),
-    ] {
-        assert_eq!(
-            dissect_in_all_ways(&start, bytes).at_boundary,
-            ends,
-            "{bytes:?}"
-        );
-    }
+fn ids_are_passed_on_as_they_arrive() {
+    let input = [2, 1, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    let mut dissector = CLIENT;
+    let head = dissector.decode(&input);
+    assert!(matches!(head, Ok(Decoded::Complete { used: 3, .. })));
+    let Ok(Decoded::Complete { value, used: 8 }) = dissector.decode(&input[3..]) else {
+        panic!("one of three IDs is there");
+    };
+    let Frame::Ids(ids) = value else {
+        panic!("{value:?}")
+    };
+    assert!(decode_ids(ids).eq([ImageId(0x0102_0304_0506_0708)]));
 }
 
 #[test]

@@ -122,63 +122,7 @@ pub fn decode(input: &[u8]) -> DecodeResult<Entry<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::FileType;
     use alloc::string::String;
-
-    const BYTES: &[u8] = &[
-        1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 5, b'a', b'.', b'p', b'n', b'g', 0xb4, 0x24,
-    ];
-
-    #[test]
-    fn an_entry_round_trips_and_every_prefix_is_incomplete() {
-        let id = ImageId(0x0102_0304_0506_0708);
-        let image = Image::new(id, Flags::new(FileType::Png, false), 4660);
-        let entry = Entry::new("a.png", image);
-        let mut out = Vec::new();
-        encode(&entry, &mut out).unwrap();
-        assert_eq!(out, BYTES);
-        assert_eq!(out.len(), encoded_len(5, 4660));
-        assert_eq!(
-            decode(BYTES),
-            Ok(Decoded::Complete {
-                value: entry,
-                used: BYTES.len()
-            })
-        );
-        for cut in 0..BYTES.len() {
-            match decode(&BYTES[..cut]) {
-                Ok(Decoded::Incomplete { need }) => {
-                    assert!((1..=BYTES.len() - cut).contains(&need));
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn r1_reserved_flags_invalid_names_and_invalid_lengths_are_errors() {
-        let with = |at: usize, byte: u8| {
-            let mut bytes = BYTES.to_vec();
-            bytes[at] = byte;
-            bytes
-        };
-        assert_eq!(decode(&with(8, 0x10)), Err(WireError::EntryFlags(0x10)));
-        assert_eq!(decode(&with(8, 0x80)), Err(WireError::EntryFlags(0x80)));
-        assert_eq!(decode(&with(12, 0xff)), Err(WireError::Name));
-        assert_eq!(decode(&with(17, 0x00)), Err(WireError::Varint));
-    }
-
-    #[test]
-    fn r1_an_error_is_returned_at_the_byte_that_causes_it() {
-        let mut bytes = BYTES.to_vec();
-        bytes[8] = 0x20;
-        bytes[12] = 0xff;
-        assert_eq!(decode(&bytes[..8]), Ok(Decoded::Incomplete { need: 4 }));
-        assert_eq!(decode(&bytes[..9]), Err(WireError::EntryFlags(0x20)));
-        bytes[8] = 0;
-        assert_eq!(decode(&bytes[..15]), Ok(Decoded::Incomplete { need: 2 }));
-        assert_eq!(decode(&bytes[..16]), Err(WireError::Name));
-    }
 
     #[test]
     fn s14_a_name_over_65535_bytes_is_not_encoded() {

@@ -64,46 +64,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn w1_least_significant_group_first() {
-        for (value, bytes) in [
-            (0u32, &[0x00][..]),
-            (127, &[0x7f]),
-            (128, &[0x80, 0x01]),
-            (4660, &[0xb4, 0x24]),
-            (u32::MAX, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-        ] {
-            let mut out = Vec::new();
-            encode(value, &mut out);
-            assert_eq!(out, bytes);
-            assert_eq!(encoded_len(value), bytes.len());
-            assert_eq!(
-                decode(bytes),
-                Ok(Decoded::Complete {
-                    value,
-                    used: bytes.len()
-                })
-            );
-            for cut in 0..bytes.len() {
-                assert_eq!(decode(&bytes[..cut]), Ok(Decoded::Incomplete { need: 1 }));
-            }
-        }
-    }
-
-    #[test]
-    fn w2_encodings_that_are_not_the_shortest_are_errors() {
-        for bad in [
-            &[0x80, 0x00][..],
-            &[0xff, 0x80, 0x00],
-            &[0x80, 0x80, 0x80, 0x80, 0x00],
-            &[0xff, 0xff, 0xff, 0xff, 0x10],
-            &[0xff, 0xff, 0xff, 0xff, 0x8f],
-            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
-        ] {
-            assert_eq!(decode(bad), Err(WireError::Varint), "{bad:02x?}");
-        }
-    }
-
-    #[test]
     fn encoded_len_grows_by_one_at_each_power_of_128() {
         for shift in [7, 14, 21, 28] {
             let edge = 1u32 << shift;

@@ -218,7 +218,7 @@ fn failure(error: &ClientError) -> Value {
 }
 
 #[test]
-fn client_exchanges() {
+fn c7_r1_r7_n3_client_exchanges() {
     for vector in ["client", "client_states"].into_iter().flat_map(vectors) {
         for cut in (1..60).chain([usize::MAX]) {
             let label = format!("{}, cut by {cut}", vector.label);

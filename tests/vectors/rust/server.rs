@@ -174,7 +174,7 @@ fn expect<'a>(got: &'a [u8], parts: &[Value]) -> Option<&'a [u8]> {
 }
 
 #[test]
-fn server_exchanges() {
+fn c3_c4_s1_s10_n3_server_exchanges() {
     const UNLIMITED: usize = 1 << 20;
     let catalogs = vectors("catalog");
     for vector in ["server", "server_states"].into_iter().flat_map(vectors) {

@@ -1,7 +1,6 @@
 //! Tests of the client's connection: scripts of the application's calls and the server's bytes. Each runs with the
 //! bytes in one piece, one at a time, and split at every point.
 
-mod cancel;
 mod clock;
 mod fuzz;
 mod refused;
@@ -17,7 +16,6 @@ use crate::body::{BodyReceiver, Verified};
 use crate::connection::{Misuse, Received};
 use crate::fault::ImageFault;
 use crate::image::{FileType, Flags, ImageId};
-use crate::wire::WireError;
 use crate::wire::entry::{self, Entry};
 use crate::wire::packet;
 use crate::wire::response::{ErrorCode, ErrorFrame, Header, encode_data_head, encode_head};
@@ -319,15 +317,6 @@ pub(super) fn packet_of(flags: u8, id: ImageId, data: &[u8]) -> Vec<u8> {
 /// A raw image's packet.
 pub(super) fn packet(image: &[u8]) -> Vec<u8> {
     packet_of(0, id(image), image)
-}
-
-/// The log of a raw image's packet.
-pub(super) fn image_logs(image: &[u8]) -> Vec<Log> {
-    let (begin, end) = (Log::Image(id(image)), Log::ImageEnd(id(image), Ok(())));
-    if image.is_empty() {
-        return vec![begin, end];
-    }
-    vec![begin, Log::Data(image.to_vec()), end]
 }
 
 pub(super) fn entry(name: &str) -> Vec<u8> {

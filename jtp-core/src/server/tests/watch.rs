@@ -3,20 +3,6 @@
 use super::*;
 
 #[test]
-fn n1_each_new_image_is_announced_once_and_no_earlier_one() {
-    let mut server = Scenario::new(2);
-    server.send(WATCH);
-    server.add("b.png", vec![1]);
-    server.add("a.png", vec![2]);
-    server.publish();
-    server.run();
-    server.add("c.png", vec![3]);
-    server.publish();
-    server.run();
-    assert_eq!(server.frames(), ["JTPW b.png", "JTPW a.png", "JTPW c.png"]);
-}
-
-#[test]
 fn n2_a_client_that_falls_too_far_behind_is_disconnected() {
     for (events, sent) in [(1, 2), (2, 1), (9, 1)] {
         let mut server = Scenario::with(0, ServerConfig::new().with_max_watch_lag(2));
@@ -106,27 +92,6 @@ fn n2_cancel_does_not_wait_for_all_of_many_events() {
     server.publish();
     server.run();
     assert_eq!(server.frames().len(), 1);
-}
-
-#[test]
-fn n3_after_cancel_ends_a_watch_the_connection_accepts_requests() {
-    let mut server = Scenario::new(1);
-    server
-        .send(WATCH)
-        .send(&[3])
-        .send(&[0])
-        .send(LIST)
-        .send(CANCEL);
-    assert_eq!(server.frames(), ["JTPC", "JTPL 000", "JTPC"]);
-}
-
-#[test]
-fn n3_anything_but_cancel_during_watch_is_invalid() {
-    for bytes in [LIST, &[4], &[3, 4], &[0xff]] {
-        let mut server = Scenario::new(1);
-        server.send(WATCH).send(bytes);
-        assert_eq!(server.frames(), ["JTPE InvalidRequest"], "{bytes:?}");
-    }
 }
 
 #[test]
