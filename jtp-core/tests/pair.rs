@@ -15,7 +15,7 @@ use simulation::{Plan, Rng};
 const SEEDS: u64 = 2_000;
 
 #[test]
-fn s1_s3_s6_c1_n2_n5_t5_every_seeded_simulation_matches_the_model() {
+fn s1_s3_s5_s6_s7_s8_c1_n2_n5_t5_every_seeded_simulation_matches_the_model() {
     for_each_seed(SEEDS, |seed| {
         let plan = Plan {
             connections: [1, 3, 12][(seed % 3) as usize],
