@@ -113,7 +113,11 @@ impl Error {
     /// Whether objects of the catalog cannot be decoded, so that another try does not help.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Error::Damaged { .. } | Error::TooLarge { .. })
+        match self {
+            // Another program can decode it.
+            Error::Damaged { source, .. } => !matches!(source, FormatError::Version(_)),
+            _ => matches!(self, Error::TooLarge { .. }),
+        }
     }
 
     /// Whether the backend says that it does not have the operation.

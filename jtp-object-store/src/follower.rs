@@ -10,7 +10,6 @@ use futures_util::future::{Either, select};
 use crate::bucket::identity_of;
 use crate::catalog::{Proposal, SharedCatalog};
 use crate::error::Error;
-use crate::format::Object;
 use crate::read_object::read_object;
 
 /// How often the heads are listed, at least.
@@ -133,7 +132,7 @@ impl Follower {
                     }
                     match read_object(bucket, key, &path, &identity).await? {
                         None => continue, // Replaced meanwhile.
-                        Some(contents) => Some(Object::new(identity, contents)),
+                        Some(contents) => Some(self.catalog.record(identity, contents)),
                     }
                 }
             };

@@ -11,6 +11,7 @@ use crate::catalog::SharedCatalog;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::names::is_candidate;
+use crate::orphans::Orphans;
 use crate::pass::Pass;
 
 /// See [`IndexerConfig::compact_after`].
@@ -94,11 +95,16 @@ pub struct IndexReport {
 pub struct Indexer {
     catalog: Arc<SharedCatalog>,
     config: IndexerConfig,
+    orphans: Arc<Orphans>,
 }
 
 impl Indexer {
     pub(crate) fn new(catalog: Arc<SharedCatalog>, config: IndexerConfig) -> Indexer {
-        Indexer { catalog, config }
+        Indexer {
+            catalog,
+            config,
+            orphans: Arc::default(),
+        }
     }
 
     fn lease(&self) -> Lease {
@@ -189,7 +195,8 @@ impl Indexer {
     pub(crate) async fn pass(&self) -> Result<IndexReport, Error> {
         self.prepare().await?;
         let was_complete = self.catalog.state().complete;
-        let report = Pass::new(&self.catalog, self.config.reads).run().await?;
+        let pass = Pass::new(&self.catalog, &self.orphans, self.config.reads);
+        let report = pass.run().await?;
         let objects = u64::try_from(self.catalog.state().len()).unwrap_or(u64::MAX);
         let log_len = self.catalog.log_len();
         let is_long = log_len >= self.config.compact_after.max(objects / OBJECTS_PER_LOG);

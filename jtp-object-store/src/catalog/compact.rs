@@ -128,7 +128,9 @@ impl SharedCatalog {
             .await?;
         let bytes = head.encode(stamp).into();
         let path = self.head_path(stamp.seq);
-        self.bucket().create(&path, Kind::Head, bytes).await
+        self.bucket()
+            .create(&path, Kind::Head.max_len(), bytes)
+            .await
     }
 
     /// Deletes what is older than the second newest head.
