@@ -182,7 +182,7 @@ impl Schedule {
                 self.world.store.shared().faults = faults;
             }
             10 => self.carry_out_late(),
-            11 => (0..4).for_each(|_| self.fetch(process)),
+            11 => self.fetch(),
             12 => self.damage(),
             _ => {}
         }
@@ -207,16 +207,25 @@ impl Schedule {
             .spawn(usize::MAX, async move { _ = indexer.release().await });
     }
 
-    /// Requests an image of a process. What comes as a whole is the image. // S13
-    fn fetch(&mut self, process: usize) {
-        let Some(images) = self.world.images.get(&process).cloned() else {
-            return;
-        };
-        let snapshot = ImageStore::catalog(&*images).snapshot();
-        let ids: Vec<_> = snapshot.entries().map(|entry| entry.id).collect();
-        if let Some(id) = self.rng.pick_any(&ids) {
-            let max_first = 20 + self.rng.below(400);
-            let fetch = fetch(images, id, max_first);
+    /// Requests some images of each process.
+    fn fetch(&mut self) {
+        for process in 0..PROCESSES {
+            if let Some(images) = self.world.images.get(&process) {
+                let snapshot = ImageStore::catalog(&**images).snapshot();
+                let ids: Vec<_> = snapshot.entries().map(|entry| entry.id).collect();
+                for _ in 0..3 {
+                    if let Some(id) = self.rng.pick_any(&ids) {
+                        self.fetch_one(process, id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What comes as a whole is the image. // S13
+    fn fetch_one(&mut self, process: usize, id: ImageId) {
+        if let Some(images) = self.world.images.get(&process).cloned() {
+            let fetch = fetch(images, id, 20 + self.rng.below(400));
             self.world.executor.spawn(process, async move {
                 if let Ok((_, verdict)) = fetch.await {
                     verdict.unwrap();
@@ -225,15 +234,18 @@ impl Schedule {
         }
     }
 
-    /// Deletes or changes a variant.
+    /// Deletes or changes a variant, and requests the image.
     fn damage(&mut self) {
-        if let Some(key) = self.rng.pick_any(&self.world.keys(VARIANTS)) {
-            match self.rng.below(3) {
-                0 => self.world.delete(&key),
-                1 => self.world.damage(&key),
-                _ => self.world.replace(&key, b"a part"),
-            }
+        let Some(key) = self.rng.pick_any(&self.world.keys(VARIANTS)) else {
+            return;
+        };
+        match self.rng.below(3) {
+            0 => self.world.delete(&key),
+            1 => self.world.damage(&key),
+            _ => self.world.replace(&key, b"a part"),
         }
+        let id = key.rsplit('/').next().unwrap().parse().unwrap();
+        (0..PROCESSES).for_each(|process| self.fetch_one(process, id));
     }
 
     fn carry_out_late(&mut self) {
