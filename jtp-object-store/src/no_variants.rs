@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jtp_core::ImageId;
+use jtp_core::compress::Threshold;
 
 use crate::catalog::SharedCatalog;
 
@@ -15,7 +16,7 @@ const MAX_LOST: usize = 4096;
 pub(crate) struct Variants(Mutex<HashSet<ImageId>>);
 
 impl Variants {
-    pub(crate) fn new(_: Arc<SharedCatalog>) -> Variants {
+    pub(crate) fn new(_: Arc<SharedCatalog>, _: Threshold) -> Variants {
         Variants(Mutex::default())
     }
 

@@ -116,7 +116,7 @@ impl ObjectImages {
         let catalog = SharedCatalog::new(bucket, config.writer, config.compression);
         let catalog = Arc::new(catalog);
         Arc::new(ObjectImages {
-            variants: Arc::new(Variants::new(Arc::clone(&catalog))),
+            variants: Arc::new(Variants::new(Arc::clone(&catalog), config.compression)),
             catalog,
             corrections: Arc::default(),
             reads: Arc::new(Permits::new(config.reads)),

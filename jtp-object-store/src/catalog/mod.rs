@@ -67,10 +67,6 @@ impl SharedCatalog {
         self.writer
     }
 
-    pub(crate) fn threshold(&self) -> Threshold {
-        self.threshold
-    }
-
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -32,7 +32,7 @@ impl Variants {
         let Some(raw) = before.image() else {
             return Ok(None);
         };
-        if !is_lost && !before.lacks_variant(self.catalog.threshold()) {
+        if !is_lost && !before.lacks_variant(self.threshold) {
             return Ok(None);
         }
         let found = match self.find(raw).await? {
@@ -99,7 +99,7 @@ impl Variants {
         record: &Object,
         raw: Image,
     ) -> Result<Option<Encoded>, Error> {
-        let (bucket, threshold) = (self.catalog.bucket(), self.catalog.threshold());
+        let (bucket, threshold) = (self.catalog.bucket(), self.threshold);
         let (Some(path), identity) = (bucket.path(key), &record.identity) else {
             return Ok(None);
         };

@@ -17,6 +17,7 @@ use event_listener::{Event, EventListener};
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jtp_core::ImageId;
+use jtp_core::compress::Threshold;
 use jtp_driver::store::{BoxFuture, ReadPool};
 
 use crate::catalog::{Proposal, SharedCatalog};
@@ -35,6 +36,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Makes the variants of a bucket's images.
 pub(crate) struct Variants {
     catalog: Arc<SharedCatalog>,
+    threshold: Threshold,
     queue: Mutex<Queue>,
     added: Event,
     pool: ReadPool,
@@ -59,9 +61,10 @@ enum Happened {
 }
 
 impl Variants {
-    pub(crate) fn new(catalog: Arc<SharedCatalog>) -> Variants {
+    pub(crate) fn new(catalog: Arc<SharedCatalog>, threshold: Threshold) -> Variants {
         Variants {
             catalog,
+            threshold,
             queue: Mutex::default(),
             added: Event::new(),
             pool: ReadPool::new(AT_ONCE),
