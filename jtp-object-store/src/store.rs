@@ -26,7 +26,8 @@ use crate::verified::verified;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// How often the log is read: a change is published within this time and that of a request. Default: 2 s.
+    /// A change of the log is published within this time: the log is read after three quarters of it, and a quarter is left
+    /// for the requests. Default: 2 s.
     pub poll: Duration,
     /// Images that are read at once, for all connections. One that waits for its peer does not count. Default: 256.
     pub reads: usize,

@@ -34,6 +34,8 @@ pub(super) struct Faults {
     pub(super) is_down: bool,
     /// Puts are made, and their answers are lost.
     pub(super) puts_unanswered: bool,
+    /// Ranges are read, and take 9 s.
+    pub(super) slow_ranges: bool,
     /// Puts and deletes are refused.
     pub(super) is_read_only: bool,
     /// The backend has no conditional updates.
@@ -97,6 +99,9 @@ impl SimStore {
             let mut time = Duration::from_millis(shared.rng.below(20));
             if shared.rng.percent(faults.slow) {
                 time = Duration::from_millis(shared.rng.below(9000));
+            }
+            if faults.slow_ranges && kind == "range" {
+                time = Duration::from_secs(9);
             }
             if faults.is_down {
                 time = Duration::from_secs(100_000);
