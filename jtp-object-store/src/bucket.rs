@@ -27,6 +27,8 @@ use crate::health::{Attempt, Health};
 const FOLDER: &str = ".jtp/v1";
 /// The folder of the variants below it.
 const VARIANTS: &str = "variant";
+/// The contents of the object that shows whether puts are conditional.
+const PROBE: &str = "JTP";
 
 /// A prefix of an object store. A handle: clones are the same.
 #[derive(Clone)]
@@ -233,13 +235,7 @@ impl Bucket {
             Err(error) if error.is_unsupported() => return Err(error),
             Err(error) => error,
         };
-        let is_refused = matches!(
-            &error,
-            Error::Backend {
-                source: Backend::AlreadyExists { .. } | Backend::Precondition { .. },
-                ..
-            }
-        );
+        let is_refused = error.is_refused();
         // Also after a refusal: the backend's client may have repeated a put whose answer was lost.
         match self.get(path, max_len).await {
             Ok(Some(stored)) if stored.bytes == bytes => Ok(Put::Made(stored.version)),
@@ -248,6 +244,22 @@ impl Bucket {
             Ok(Some(_)) => Ok(Put::Refused),
             Err(_) => Err(error),
         }
+    }
+
+    /// Whether a put with the condition that there is no object is refused if there is one. The object stays, and is the same
+    /// for all who ask.
+    pub(crate) async fn refuses_second(&self, path: &Path) -> Result<bool, Error> {
+        for _ in 0..2 {
+            let put = self
+                .store
+                .put_opts(path, PROBE.into(), PutMode::Create.into());
+            match self.limited("write", path.as_ref(), put).await {
+                Ok(_) => {}
+                Err(error) if error.is_refused() => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// Writes an object under a name that no one else uses.

@@ -133,12 +133,15 @@ impl Indexer {
 
     /// Makes one pass: for a job that only indexes. It takes the lease, also from a process that has died, and releases it.
     /// If another process renews the lease meanwhile, this one makes its pass without it: then both may read an object.
+    /// It also works with a backend that ignores the conditions of puts, where [`run`](Self::run) does not; then only one
+    /// process at a time may call it.
     ///
     /// # Errors
     ///
     /// [`Error`] of the pass, or of the third attempt in a row to read or take the lease. What was read before is in the
     /// catalog.
     pub async fn run_once(&self) -> Result<IndexReport, Error> {
+        self.catalog.set_sole_writer();
         let lease = self.lease();
         let Some(mut held) = lease.acquire_unless_renewed().await? else {
             tracing::info!("another server indexes the bucket, too");
@@ -183,7 +186,12 @@ impl Indexer {
                 }
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, source, "cannot index the bucket; it is tried again");
+                    match failures {
+                        0 => {
+                            tracing::warn!(%error, source, "cannot index the bucket; it is tried again")
+                        }
+                        _ => tracing::debug!(%error, source, "cannot index the bucket"),
+                    }
                     clock.sleep(Duration::from_secs(1 << failures)).await;
                     failures = (failures + 1).min(5);
                 }

@@ -58,6 +58,7 @@ impl SharedCatalog {
                     self.log_record(&state, &proposals, complete),
                 )
             };
+            self.check_conditions().await?;
             let path = self.log_path(next);
             let bytes = record.encode(next).into();
             match self

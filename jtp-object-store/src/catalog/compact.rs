@@ -37,6 +37,7 @@ impl SharedCatalog {
 
     /// Begins a new epoch with the state of this process: if there is no catalog, or if it cannot be read any more.
     pub(crate) async fn rebase(&self) -> Result<(), Error> {
+        self.check_conditions().await?;
         let heads = self.list_heads().await?;
         let newest = heads.last().map_or(0, |head| head.seq);
         let (before, stamp, parts, head) = {

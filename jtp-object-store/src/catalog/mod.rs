@@ -2,6 +2,7 @@
 
 mod commit;
 mod compact;
+mod conditions;
 mod heads;
 mod load;
 mod pull;
@@ -9,8 +10,10 @@ mod pull;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 use jtp_core::compress::Threshold;
 use jtp_core::{CatalogWriter, ImageId};
@@ -31,6 +34,9 @@ pub(crate) struct SharedCatalog {
     state: RwLock<State>,
     /// A random number of this process.
     writer: u64,
+    /// Whether the backend has conditional puts, if that is known.
+    is_conditional: OnceLock<bool>,
+    is_sole_writer: AtomicBool,
     /// Variants are listed below it.
     threshold: Threshold,
     epochs: AtomicU64,
@@ -47,6 +53,8 @@ impl SharedCatalog {
             live: LiveCatalog::new(),
             state: RwLock::default(),
             writer,
+            is_conditional: OnceLock::new(),
+            is_sole_writer: AtomicBool::new(false),
             threshold,
             epochs: AtomicU64::new(0),
             heads: Mutex::default(),

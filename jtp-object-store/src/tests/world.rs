@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) puts_unanswered: bool,
     /// Ranges are read, and take 9 s.
     pub(super) slow_ranges: bool,
+    /// Puts are made whatever their condition is.
+    pub(super) ignores_conditions: bool,
     /// Puts and deletes are refused.
     pub(super) is_read_only: bool,
     /// The backend has no conditional updates.
@@ -189,6 +191,10 @@ impl ObjectStore for SimStore {
             });
         }
         let fate = self.request("put").await;
+        let options = match self.shared().faults.ignores_conditions {
+            true => PutOptions::default(),
+            false => options,
+        };
         if self.shared().faults.is_read_only {
             return Err(denied(path));
         }
