@@ -97,6 +97,11 @@ class S3:
     def read(self, name):
         return self.client.get_object(Bucket=BUCKET, Key=PREFIX + name)["Body"].read()
 
+    def log(self):
+        """The newest object of the catalog's log."""
+        listed = self.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{PREFIX}.jtp/v1/log/")
+        return max((entry["Key"] for entry in listed.get("Contents", [])), default=None)
+
     def requests(self):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.endpoint}/-/requests", timeout=30) as answer:

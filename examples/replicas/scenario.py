@@ -14,6 +14,7 @@ from pathlib import Path
 from bucket import S3, SIZE, picture
 from processes import PROXY, Crowd, Failed, Processes, Relay, Replica, accepts, duplicates, eventually, free_port
 from throughput import Throughput
+from variants import Variants
 
 HERE = Path(__file__).resolve().parent
 # Bytes of responses beside images and lists: one header for each image and each response.
@@ -29,6 +30,7 @@ def arguments():
     parser.add_argument("--images", type=int, help="images in the bucket [300; 40 with --quick]")
     parser.add_argument("--quick", action="store_true", help="do not wait for another replica to index, and skip the outage")
     parser.add_argument("--throughput", action="store_true", help="compare with rclone, s5cmd and aws-cli instead")
+    parser.add_argument("--variants", action="store_true", help="compare a server that compresses images with one that finds them compressed")
     parser.add_argument("--s3-server", type=Path, help="with --throughput: the program s3s-fs, in place of moto")
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 3)
@@ -178,9 +180,18 @@ class Scenario:
         elif holder_killed:
             seconds = eventually("another replica indexes", lambda: self.holder(victim))
             say(f"  {self.holder(victim).name} indexes {seconds:.1f} s after the kill and the sync")
-        for name, watcher in self.watchers:
-            eventually(f"{name} has all changes", lambda watcher=watcher: len(watcher.events("fetched")) >= self.first + len(self.changes))
-        say(f"  each of {len(self.watchers)} watchers has 4 new images {time.monotonic() - started:.1f} s after the first change")
+        logged, log = time.monotonic(), self.s3.log()
+
+        def is_told():
+            nonlocal logged, log
+            before, log = log, self.s3.log()
+            logged = time.monotonic() if log != before else logged
+            expected = self.first + len(self.changes)
+            return all(len(watcher.events("fetched")) >= expected for _, watcher in self.watchers)
+
+        eventually("each watcher has all changes", is_told)
+        now = time.monotonic()
+        say(f"  each of {len(self.watchers)} watchers has 4 new images {now - started:.1f} s after the first change, {now - logged:.1f} s after the log")
         for replica in self.replicas:
             if replica is not victim:
                 self.has_all(replica)
@@ -316,6 +327,12 @@ class Scenario:
             client = self.client("once", "--retries", "0", "--out", str(self.folder("once")), replica.address)
             client.wait(1)
             say(f"  a client with --retries 0 then ends after {time.monotonic() - started:.2f} s")
+            patient = self.client("patient", "--retries", "8", "--out", str(self.folder("patient")), replica.address)
+            eventually("a client tries again", lambda: patient.events("retry"))
+        started = time.monotonic()
+        patient.wait()
+        self.compare("patient")
+        say(f"  S3 server continued: a client with --retries 8 ends with exit code 0 after {time.monotonic() - started:.1f} s")
         started = time.monotonic()
         self.sync("recovered", ["--batch"], self.replicas)
         say(f"  S3 server continued: all images were fetched after {time.monotonic() - started:.1f} s")
@@ -360,8 +377,11 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="jtp-replicas-") as folder, Processes(Path(folder)) as processes:
-        scenario = Throughput(args, processes, say) if args.throughput else Scenario(args, processes)
-        scenario.run()
+        if args.throughput or args.variants:
+            comparison = Throughput if args.throughput else Variants
+            comparison(args, processes, say).run()
+        else:
+            Scenario(args, processes).run()
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "SEC", default_value = "60", value_parser = parse_seconds, help_heading = "Limits")]
     pub timeout: Duration,
 
-    /// Retries in a row without progress, with increasing delays
+    /// Retries in a row without progress. The pauses before them double up to 30 s: 3 wait 2 s in all, 8 a minute, 20 seven minutes
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Limits")]
     pub retries: u32,
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use jtp_core::ImageId;
 use jtp_store::ImageCache;
 use object_store::path::Path;
 use object_store::{
@@ -19,11 +20,15 @@ use object_store::{
 use crate::cache::DiskCache;
 use crate::clock::{Clock, timeout};
 use crate::error::{Error, ErrorKind};
-use crate::format::{FormatError, Identity, Kind};
+use crate::format::{FormatError, Identity};
 use crate::health::{Attempt, Health};
 
 /// The folder of the catalog below the prefix.
 const FOLDER: &str = ".jtp/v1";
+/// The folder of the variants below it.
+const VARIANTS: &str = "variant";
+/// The contents of the object that shows whether puts are conditional.
+const PROBE: &str = "JTP";
 
 /// A prefix of an object store. A handle: clones are the same.
 #[derive(Clone)]
@@ -111,6 +116,17 @@ impl Bucket {
         self.path(&key).unwrap_or_default()
     }
 
+    /// The path of an image's encoded variant.
+    pub(crate) fn variant_path(&self, id: ImageId) -> Path {
+        self.own(&format!("{VARIANTS}/{id}"))
+    }
+
+    /// The image whose variant is listed under this key.
+    pub(crate) fn variant_of(key: &str) -> Option<ImageId> {
+        let name = key.strip_prefix(FOLDER)?.strip_prefix('/')?;
+        name.strip_prefix(VARIANTS)?.strip_prefix('/')?.parse().ok()
+    }
+
     /// The key of a listed object.
     pub(crate) fn key<'a>(&self, path: &'a Path) -> Option<&'a str> {
         let key = path.as_ref().strip_prefix(self.prefix.as_ref())?;
@@ -154,11 +170,11 @@ impl Bucket {
         .boxed()
     }
 
-    /// Reads an object of the catalog; `None` if there is none.
-    pub(crate) async fn get(&self, path: &Path, kind: Kind) -> Result<Option<Stored>, Error> {
+    /// Reads an object of the catalog that has at most `max_len` bytes; `None` if there is none.
+    pub(crate) async fn get(&self, path: &Path, max_len: u64) -> Result<Option<Stored>, Error> {
         let read = async {
             let result = self.store.get_opts(path, GetOptions::default()).await?;
-            let (size, limit) = (result.meta.size, kind.max_len());
+            let (size, limit) = (result.meta.size, max_len);
             let version = UpdateVersion {
                 e_tag: result.meta.e_tag.clone(),
                 version: result.meta.version.clone(),
@@ -185,25 +201,31 @@ impl Bucket {
     }
 
     /// Creates an object if there is none. If the result is not known, the object is read.
-    pub(crate) async fn create(&self, path: &Path, kind: Kind, bytes: Bytes) -> Result<Put, Error> {
-        self.put(path, kind, bytes, PutMode::Create).await
+    pub(crate) async fn create(
+        &self,
+        path: &Path,
+        max_len: u64,
+        bytes: Bytes,
+    ) -> Result<Put, Error> {
+        self.put(path, max_len, bytes, PutMode::Create).await
     }
 
     /// Replaces the object of that version. If the result is not known, the object is read.
     pub(crate) async fn update(
         &self,
         path: &Path,
-        kind: Kind,
+        max_len: u64,
         bytes: Bytes,
         version: UpdateVersion,
     ) -> Result<Put, Error> {
-        self.put(path, kind, bytes, PutMode::Update(version)).await
+        self.put(path, max_len, bytes, PutMode::Update(version))
+            .await
     }
 
     async fn put(
         &self,
         path: &Path,
-        kind: Kind,
+        max_len: u64,
         bytes: Bytes,
         mode: PutMode,
     ) -> Result<Put, Error> {
@@ -213,21 +235,31 @@ impl Bucket {
             Err(error) if error.is_unsupported() => return Err(error),
             Err(error) => error,
         };
-        let is_refused = matches!(
-            &error,
-            Error::Backend {
-                source: Backend::AlreadyExists { .. } | Backend::Precondition { .. },
-                ..
-            }
-        );
+        let is_refused = error.is_refused();
         // Also after a refusal: the backend's client may have repeated a put whose answer was lost.
-        match self.get(path, kind).await {
+        match self.get(path, max_len).await {
             Ok(Some(stored)) if stored.bytes == bytes => Ok(Put::Made(stored.version)),
             Ok(_) | Err(Error::TooLarge { .. }) if is_refused => Ok(Put::Refused),
             Ok(None) => Err(error),
             Ok(Some(_)) => Ok(Put::Refused),
             Err(_) => Err(error),
         }
+    }
+
+    /// Whether a put with the condition that there is no object is refused if there is one. The object stays, and is the same
+    /// for all who ask.
+    pub(crate) async fn refuses_second(&self, path: &Path) -> Result<bool, Error> {
+        for _ in 0..2 {
+            let put = self
+                .store
+                .put_opts(path, PROBE.into(), PutMode::Create.into());
+            match self.limited("write", path.as_ref(), put).await {
+                Ok(_) => {}
+                Err(error) if error.is_refused() => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// Writes an object under a name that no one else uses.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use jtp_core::Image;
+use jtp_core::ImageId;
 use jtp_driver::store::{BoxFuture, ImageBody, OpenImage, ReadPool, StoreError};
 use jtp_store::{CachedImage, ImageCache, NewCachedImage};
 
@@ -39,10 +39,10 @@ impl DiskCache {
 
     /// Opens an image of the cache with its first bytes. `None` if the cache does not have it.
     pub(crate) async fn open(&self, located: &Arc<Located>, max_first: usize) -> Option<OpenImage> {
-        let (images, image) = (self.images.clone(), located.image());
+        let (images, image, content) = (self.images.clone(), located.image, located.content);
         let length = usize::try_from(image.length).unwrap_or(usize::MAX);
         let read = self.readers.run(move || {
-            let cached = images.get(image.id, image.length)?;
+            let cached = images.get(content, image.length)?;
             let first = cached.read(0, length.min(max_first))?;
             Some((cached, Bytes::from(first)))
         });
@@ -64,11 +64,12 @@ impl DiskCache {
         self.writers.run(|| ()).await.unwrap();
     }
 
-    /// Writes an image to the cache as its bytes are read.
-    pub(crate) fn fill(&self, image: Image) -> Fill {
+    /// Writes an image, or a variant of this hash, to the cache as its bytes are read.
+    pub(crate) fn fill(&self, content: ImageId, length: u32) -> Fill {
         Fill {
             cache: self.clone(),
-            image,
+            content,
+            length,
             state: Arc::new(Mutex::new(FillState::Waiting)),
         }
     }
@@ -78,7 +79,8 @@ impl DiskCache {
 #[derive(Debug)]
 pub(crate) struct Fill {
     cache: DiskCache,
-    image: Image,
+    content: ImageId,
+    length: u32,
     state: Arc<Mutex<FillState>>,
 }
 
@@ -99,12 +101,13 @@ impl Fill {
         if before.saturating_add(length) > MAX_WAITING {
             return;
         }
-        let (images, image, state) = (cache.images.clone(), self.image, Arc::clone(&self.state));
+        let (images, state) = (cache.images.clone(), Arc::clone(&self.state));
+        let (content, all) = (self.content, self.length);
         cache.writers.spawn(move || {
             let _waiting = waiting;
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             if matches!(*state, FillState::Waiting) {
-                let new = images.begin(image.id, image.length);
+                let new = images.begin(content, all);
                 *state = new.map_or(FillState::Ended, FillState::Writing);
             }
             if let FillState::Writing(new) = &mut *state {

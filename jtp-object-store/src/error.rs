@@ -57,6 +57,11 @@ pub enum Error {
     /// The catalog's objects are gone: someone deleted them, or the file system is not mounted.
     #[error("the catalog in the store is missing: nothing is below {0}")]
     CatalogMissing(String),
+    /// The backend makes a put whether or not its condition holds, so several processes cannot write.
+    #[error(
+        "the object store ignores the condition of a put: one job at a time can index it, and servers cannot"
+    )]
+    Unconditional,
 }
 
 /// What is wrong, as far as a user can do something about it.
@@ -113,7 +118,11 @@ impl Error {
     /// Whether objects of the catalog cannot be decoded, so that another try does not help.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Error::Damaged { .. } | Error::TooLarge { .. })
+        match self {
+            // Another program can decode it.
+            Error::Damaged { source, .. } => !matches!(source, FormatError::Version(_)),
+            _ => matches!(self, Error::TooLarge { .. }),
+        }
     }
 
     /// Whether the backend says that it does not have the operation.
@@ -125,6 +134,18 @@ impl Error {
         matches!(
             source,
             Backend::NotImplemented { .. } | Backend::NotSupported { .. }
+        )
+    }
+
+    /// Whether the condition of a put does not hold.
+    pub(crate) fn is_refused(&self) -> bool {
+        use object_store::Error as Backend;
+        let Error::Backend { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source,
+            Backend::AlreadyExists { .. } | Backend::Precondition { .. }
         )
     }
 
@@ -159,6 +180,17 @@ fn generic_kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_of_a_later_version_is_not_damaged() {
+        for (source, is_damage) in [
+            (FormatError::Version(3), false),
+            (FormatError::Checksum, true),
+        ] {
+            let path = String::new();
+            assert_eq!(Error::Damaged { path, source }.is_damage(), is_damage);
+        }
+    }
 
     #[test]
     fn errors_of_listings_are_recognised_by_their_text() {

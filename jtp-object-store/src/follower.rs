@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_listener::Event;
-use futures_util::future::{Either, select};
+use futures_util::future::join;
 
 use crate::bucket::identity_of;
 use crate::catalog::{Proposal, SharedCatalog};
 use crate::error::Error;
-use crate::format::Object;
 use crate::read_object::read_object;
 
 /// How often the heads are listed, at least.
 const HEADS_INTERVAL: Duration = Duration::from_secs(60);
+/// The part of the poll interval that is left for the requests that read a log object and publish it.
+const REQUESTS_PART: u32 = 4;
 /// Attempts to read an object that is replaced again and again.
 const ATTEMPTS: usize = 3;
 /// The most objects that wait for a correction. The indexer finds the others.
@@ -53,17 +54,22 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// Follows and corrects, each without waiting for the other: an object may take long to be read.
     pub(crate) async fn run(&self) {
+        join(self.follow_always(), self.correct_always()).await;
+    }
+
+    async fn follow_always(&self) {
         let clock = Arc::clone(self.catalog.bucket().clock());
         let mut heads_checked = clock.now();
         let mut is_failing = false;
         loop {
-            let now = clock.now();
-            let check_heads = now.saturating_duration_since(heads_checked) >= HEADS_INTERVAL;
+            let mut began = clock.now();
+            let check_heads = began.saturating_duration_since(heads_checked) >= HEADS_INTERVAL;
             match self.follow(check_heads).await {
                 Ok(count) => {
                     if check_heads {
-                        heads_checked = now;
+                        heads_checked = began;
                     }
                     if std::mem::take(&mut is_failing) {
                         tracing::info!("the object store answers again");
@@ -72,16 +78,20 @@ impl Follower {
                         continue; // There may be more.
                     }
                 }
-                Err(error) if is_failing => {
-                    tracing::debug!(%error, "cannot follow the catalog");
-                }
                 Err(error) => {
-                    is_failing = true;
-                    let source = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, source, "cannot follow the catalog; it is tried again");
+                    if std::mem::replace(&mut is_failing, true) {
+                        tracing::debug!(%error, "cannot follow the catalog");
+                    } else {
+                        let source = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::warn!(%error, source, "cannot follow the catalog; it is tried again");
+                    }
+                    began = clock.now();
                 }
             }
-            self.wait().await;
+            let next = began + self.poll - self.poll / REQUESTS_PART;
+            clock
+                .sleep(next.saturating_duration_since(clock.now()))
+                .await;
         }
     }
 
@@ -93,17 +103,12 @@ impl Follower {
         self.catalog.reload().await.map(|_| 0)
     }
 
-    /// Corrects the catalog where that is due, until it is time to read the log again.
-    async fn wait(&self) {
-        let clock = self.catalog.bucket().clock();
-        let begin = clock.now();
-        let mut timer = clock.sleep(self.poll);
-        while clock.now().saturating_duration_since(begin) < self.poll {
+    /// Corrects the catalog where that is due.
+    async fn correct_always(&self) {
+        loop {
             let added = self.corrections.added.listen();
             let Some((key, read_anyway)) = self.corrections.next() else {
-                if let Either::Left(_) = select(&mut timer, added).await {
-                    return;
-                }
+                added.await;
                 continue;
             };
             if let Err(error) = self.correct(&key, read_anyway).await {
@@ -133,7 +138,7 @@ impl Follower {
                     }
                     match read_object(bucket, key, &path, &identity).await? {
                         None => continue, // Replaced meanwhile.
-                        Some(contents) => Some(Object::new(identity, contents)),
+                        Some(contents) => Some(self.catalog.record(identity, contents)),
                     }
                 }
             };

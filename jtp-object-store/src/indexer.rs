@@ -11,6 +11,7 @@ use crate::catalog::SharedCatalog;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::names::is_candidate;
+use crate::orphans::Orphans;
 use crate::pass::Pass;
 
 /// See [`IndexerConfig::compact_after`].
@@ -94,11 +95,16 @@ pub struct IndexReport {
 pub struct Indexer {
     catalog: Arc<SharedCatalog>,
     config: IndexerConfig,
+    orphans: Arc<Orphans>,
 }
 
 impl Indexer {
     pub(crate) fn new(catalog: Arc<SharedCatalog>, config: IndexerConfig) -> Indexer {
-        Indexer { catalog, config }
+        Indexer {
+            catalog,
+            config,
+            orphans: Arc::default(),
+        }
     }
 
     fn lease(&self) -> Lease {
@@ -127,12 +133,15 @@ impl Indexer {
 
     /// Makes one pass: for a job that only indexes. It takes the lease, also from a process that has died, and releases it.
     /// If another process renews the lease meanwhile, this one makes its pass without it: then both may read an object.
+    /// It also works with a backend that ignores the conditions of puts, where [`run`](Self::run) does not; then only one
+    /// process at a time may call it.
     ///
     /// # Errors
     ///
     /// [`Error`] of the pass, or of the third attempt in a row to read or take the lease. What was read before is in the
     /// catalog.
     pub async fn run_once(&self) -> Result<IndexReport, Error> {
+        self.catalog.set_sole_writer();
         let lease = self.lease();
         let Some(mut held) = lease.acquire_unless_renewed().await? else {
             tracing::info!("another server indexes the bucket, too");
@@ -177,7 +186,12 @@ impl Indexer {
                 }
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, source, "cannot index the bucket; it is tried again");
+                    match failures {
+                        0 => {
+                            tracing::warn!(%error, source, "cannot index the bucket; it is tried again")
+                        }
+                        _ => tracing::debug!(%error, source, "cannot index the bucket"),
+                    }
                     clock.sleep(Duration::from_secs(1 << failures)).await;
                     failures = (failures + 1).min(5);
                 }
@@ -189,7 +203,8 @@ impl Indexer {
     pub(crate) async fn pass(&self) -> Result<IndexReport, Error> {
         self.prepare().await?;
         let was_complete = self.catalog.state().complete;
-        let report = Pass::new(&self.catalog, self.config.reads).run().await?;
+        let pass = Pass::new(&self.catalog, &self.orphans, self.config.reads);
+        let report = pass.run().await?;
         let objects = u64::try_from(self.catalog.state().len()).unwrap_or(u64::MAX);
         let log_len = self.catalog.log_len();
         let is_long = log_len >= self.config.compact_after.max(objects / OBJECTS_PER_LOG);

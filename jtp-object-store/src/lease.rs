@@ -105,7 +105,7 @@ impl Lease {
     }
 
     async fn try_acquire(&self, seen: &mut Option<(Bytes, Instant)>) -> Result<Attempt, Error> {
-        let Some(stored) = self.bucket.get(&self.path(), Kind::Lease).await? else {
+        let Some(stored) = self.bucket.get(&self.path(), Kind::Lease.max_len()).await? else {
             return self.put(0, None).await;
         };
         let state = LeaseState::decode(&stored.bytes).ok();
@@ -160,10 +160,16 @@ impl Lease {
         };
         let bytes = state.encode(Stamp::default()).into();
         match version {
-            None => self.bucket.create(&self.path(), Kind::Lease, bytes).await,
+            None => {
+                self.bucket
+                    .create(&self.path(), Kind::Lease.max_len(), bytes)
+                    .await
+            }
             Some(version) => {
                 let path = self.path();
-                self.bucket.update(&path, Kind::Lease, bytes, version).await
+                self.bucket
+                    .update(&path, Kind::Lease.max_len(), bytes, version)
+                    .await
             }
         }
     }
@@ -209,7 +215,7 @@ impl Lease {
     /// changed it whose answer was not waited for.
     pub(crate) async fn release(&self) -> Result<(), Error> {
         for _ in 0..RELEASES {
-            let Some(stored) = self.bucket.get(&self.path(), Kind::Lease).await? else {
+            let Some(stored) = self.bucket.get(&self.path(), Kind::Lease.max_len()).await? else {
                 return Ok(());
             };
             let state = LeaseState::decode(&stored.bytes).ok();

@@ -63,6 +63,7 @@ mod lease;
 mod located;
 mod location;
 mod names;
+mod orphans;
 mod pass;
 mod permits;
 #[cfg(any(test, feature = "aws"))]
@@ -70,14 +71,18 @@ mod profile;
 mod read_object;
 mod state;
 mod store;
+#[cfg_attr(not(feature = "zstd"), path = "no_variants.rs")]
+mod variants;
+mod verified;
 
 pub use bucket::Bucket;
 pub use clock::{Clock, RuntimeClock};
 pub use error::{Error, ErrorKind};
-pub use format::{Contents, ETag, FormatError, Identity, Object};
+pub use format::{Contents, ETag, FormatError, Identity, Object, Variant};
 #[doc(hidden)]
 pub use format::{check_decoding, framed};
 pub use indexer::{IndexReport, Indexer, IndexerConfig};
+pub use jtp_core::compress::Threshold;
 pub use jtp_store::ImageCache;
 pub use location::{Location, LocationError, Scheme};
 pub use object_store;

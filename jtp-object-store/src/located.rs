@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use jtp_core::Image;
+use jtp_core::{Image, ImageId};
 use jtp_driver::store::{BoxFuture, ImageBody, StoreError};
 use object_store::path::Path;
 
@@ -15,14 +15,17 @@ use crate::follower::Corrections;
 use crate::format::Identity;
 use crate::permits::Permits;
 
-/// An image in the bucket.
+/// An image in the bucket, or its encoded variant.
 ///
 /// Reads that follow one another share one request for the whole object: its bytes come as they are read, and those that
 /// are not stay with the backend. If that request breaks, or takes longer than the backend's client permits, the next read
 /// makes another one for the rest.
 pub(crate) struct Located {
     pub(crate) image: Image,
-    pub(crate) key: Box<str>,
+    /// The hash of its bytes: the ID, if it is raw.
+    pub(crate) content: ImageId,
+    /// The key of the image; `None` for a variant, which has no record of its own.
+    pub(crate) key: Option<Box<str>>,
     pub(crate) path: Path,
     pub(crate) identity: Identity,
     pub(crate) catalog: Arc<SharedCatalog>,
@@ -41,10 +44,6 @@ pub(crate) struct Sequence {
 }
 
 impl Located {
-    pub(crate) fn image(&self) -> Image {
-        self.image
-    }
-
     pub(crate) async fn read_range(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
         if length == 0 {
             return Ok(Bytes::new());
@@ -61,7 +60,9 @@ impl Located {
                 Ok(bytes)
             }
             Err(error) if error.is_other_object() => {
-                self.corrections.add(&self.key, false);
+                if let Some(key) = &self.key {
+                    self.corrections.add(key, false);
+                }
                 Err(StoreError::Changed(id)) // S13
             }
             Err(error) => Err(StoreError::unavailable(id, error)),

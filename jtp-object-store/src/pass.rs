@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use jtp_core::ImageId;
 use jtp_driver::store::BoxFuture;
 use object_store::ObjectMeta;
 
-use crate::bucket::identity_of;
+use crate::bucket::{Bucket, identity_of};
 use crate::catalog::{Proposal, SharedCatalog};
 use crate::error::Error;
 use crate::format::{Contents, Identity, Object};
 use crate::indexer::IndexReport;
 use crate::names::is_candidate;
+use crate::orphans::Orphans;
 use crate::read_object::read_object;
 
 /// Changes are appended when there are as many.
@@ -33,6 +35,9 @@ pub(crate) struct Pass<'a> {
     listing: Option<BoxStream<'static, Result<ObjectMeta, Error>>>,
     /// Hashes of the keys that were listed.
     listed: HashSet<u64>,
+    /// Variants that were listed, of images that the catalog does not have.
+    variants: Vec<ImageId>,
+    orphans: &'a Orphans,
     reads: FuturesUnordered<BoxFuture<Looked>>,
     changes: Vec<Proposal>,
     /// When the changes are appended.
@@ -63,12 +68,18 @@ struct Looked {
 }
 
 impl<'a> Pass<'a> {
-    pub(crate) fn new(catalog: &'a Arc<SharedCatalog>, max_reads: usize) -> Pass<'a> {
+    pub(crate) fn new(
+        catalog: &'a Arc<SharedCatalog>,
+        orphans: &'a Orphans,
+        max_reads: usize,
+    ) -> Pass<'a> {
         Pass {
             catalog,
             max_reads,
             listing: None,
             listed: HashSet::new(),
+            variants: Vec::new(),
+            orphans,
             reads: FuturesUnordered::new(),
             changes: Vec::new(),
             timer: None,
@@ -106,6 +117,8 @@ impl<'a> Pass<'a> {
         let changes = std::mem::take(&mut self.changes);
         let made = self.catalog.commit(changes, true).await?;
         self.report.changes += u64::try_from(made).unwrap_or(0);
+        let variants = std::mem::take(&mut self.variants);
+        self.orphans.delete_old(self.catalog, variants).await?;
         Ok(self.report)
     }
 
@@ -128,9 +141,15 @@ impl<'a> Pass<'a> {
     /// Begins to read a listed object, unless its record is of the same one.
     fn look(&mut self, meta: &ObjectMeta) {
         let bucket = self.catalog.bucket();
-        let Some(key) = bucket.key(&meta.location).filter(|key| is_candidate(key)) else {
+        let Some(key) = bucket.key(&meta.location) else {
             return;
         };
+        if let Some(id) = Bucket::variant_of(key) {
+            Orphans::note(self.catalog, id, &mut self.variants);
+        }
+        if !is_candidate(key) {
+            return;
+        }
         self.report.listed += 1;
         self.listed.insert(self.catalog.hash(key));
         let identity = identity_of(meta);
@@ -173,7 +192,7 @@ impl<'a> Pass<'a> {
         self.changes.push(Proposal {
             key: looked.key,
             before: looked.before,
-            after: Some(Object::new(looked.identity, contents)),
+            after: Some(self.catalog.record(looked.identity, contents)),
         });
         if self.timer.is_none() {
             self.timer = Some(self.catalog.bucket().clock().sleep(BATCH_TIME));

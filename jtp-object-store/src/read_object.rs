@@ -1,6 +1,7 @@
 //! Reads an object to find out what it is.
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jtp_core::ImageHasher;
 use object_store::path::Path;
 
@@ -45,20 +46,37 @@ async fn read(
     let mut hasher = ImageHasher::new();
     let mut start = Vec::with_capacity(START_LEN);
     let mut length = 0;
-    while length < size {
-        let end = size.min(length.saturating_add(RANGE));
-        let mut pieces = bucket.read_pieces(path, identity, length..end).await?;
-        while let Some(piece) = pieces.try_next().await? {
-            start.extend(piece.iter().take(START_LEN - start.len()));
-            hasher.update(&piece);
-            length += u64::try_from(piece.len()).unwrap_or(0);
-        }
-        if length != end {
-            return Ok(None);
-        }
+    let mut pieces = read_whole(bucket, path, identity);
+    while let Some(piece) = pieces.try_next().await? {
+        start.extend(piece.iter().take(START_LEN - start.len()));
+        hasher.update(&piece);
+        length += u64::try_from(piece.len()).unwrap_or(0);
+    }
+    if length != size {
+        return Ok(None);
     }
     Ok(Some(Contents::Image {
         id: hasher.id(),
         file_type: file_type(&start, key),
     }))
+}
+
+/// All bytes of an object in pieces, by several requests if it is long.
+pub(crate) fn read_whole(
+    bucket: &Bucket,
+    path: &Path,
+    identity: &Identity,
+) -> BoxStream<'static, Result<Bytes, Error>> {
+    let (bucket, path, identity) = (bucket.clone(), path.clone(), identity.clone());
+    let starts = stream::iter((0..identity.size.div_ceil(RANGE)).map(|n| n * RANGE));
+    starts
+        .then(move |start| {
+            let (bucket, path, identity) = (bucket.clone(), path.clone(), identity.clone());
+            async move {
+                let end = identity.size.min(start.saturating_add(RANGE));
+                bucket.read_pieces(&path, &identity, start..end).await
+            }
+        })
+        .try_flatten()
+        .boxed()
 }

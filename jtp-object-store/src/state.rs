@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use jtp_core::compress::Threshold;
 use jtp_core::{Image, ImageId};
 
 use crate::format::{Block, BlockWriter, Change, Object, Stamp};
@@ -124,10 +125,11 @@ impl State {
         }
     }
 
-    /// The entry of an image in the catalog.
-    pub(crate) fn listed(&self, id: ImageId) -> Option<(String, Image)> {
+    /// The entry of an image in the catalog: its variant, if that is below the threshold. // S6
+    pub(crate) fn listed(&self, id: ImageId, threshold: Threshold) -> Option<(String, Image)> {
         let (key, object) = self.source(id)?;
-        Some((listed_name(&key)?, object.image()?))
+        let encoded = object.encoded(threshold).map(|(image, _)| image);
+        Some((listed_name(&key)?, encoded.or_else(|| object.image())?))
     }
 
     /// Replaces the record of a key. Adds the images whose entries may have changed to `affected`.
@@ -223,7 +225,7 @@ mod tests {
             let mut state = State::default();
             let mut model = BTreeMap::new();
             for (key, id) in changes {
-                let before: Vec<_> = (1..4).map(|id| state.listed(ImageId(id))).collect();
+                let before: Vec<_> = (1..4).map(|id| state.listed(ImageId(id), Threshold::default())).collect();
                 let mut affected = Vec::new();
                 let change = Change { key: key.as_str().into(), object: id.map(object) };
                 state.set(&change, &mut affected);
@@ -233,7 +235,7 @@ mod tests {
                 };
                 for id in 1..4 {
                     let expected = model.iter().find(|(_, of)| **of == id).map(|(key, _)| key.clone());
-                    let listed = state.listed(ImageId(id));
+                    let listed = state.listed(ImageId(id), Threshold::default());
                     prop_assert_eq!(listed.as_ref().map(|(name, _)| name), expected.as_ref());
                     prop_assert_eq!(state.has_image(ImageId(id)), expected.is_some());
                     let before = &before[usize::try_from(id - 1).unwrap()];

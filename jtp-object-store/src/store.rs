@@ -5,25 +5,35 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jtp_core::{Flags, Image, ImageId};
+use futures_util::future::join;
+use jtp_core::compress::Threshold;
+use jtp_core::{Image, ImageId};
 use jtp_driver::store::{BoxFuture, ImageStore, LiveCatalog, OpenImage, ReadAhead, StoreError};
+use object_store::path::Path;
 
 use crate::bucket::Bucket;
 use crate::catalog::SharedCatalog;
 use crate::error::Error;
 use crate::follower::{Corrections, Follower};
+use crate::format::{Identity, Object};
 use crate::indexer::{Indexer, IndexerConfig};
 use crate::located::Located;
 use crate::permits::Permits;
+use crate::variants::Variants;
+use crate::verified::verified;
 
 /// How an [`ObjectImages`] works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// How often the log is read: a change is published within this time and that of a request. Default: 2 s.
+    /// A change of the log is published within this time: the log is read after three quarters of it, and a quarter is left
+    /// for the requests. Default: 2 s.
     pub poll: Duration,
     /// Images that are read at once, for all connections. One that waits for its peer does not count. Default: 256.
     pub reads: usize,
+    /// Compressed variants are made and sent if they are shorter than this part of the image. 0 sends all images raw.
+    /// Default: 0.95. // S9
+    pub compression: Threshold,
     /// A number that differs from that of each other process with the same bucket. Default: a random one.
     pub writer: u64,
 }
@@ -33,6 +43,7 @@ impl Default for StoreConfig {
         StoreConfig {
             poll: Duration::from_secs(2),
             reads: 256,
+            compression: Threshold::default(),
             writer: RandomState::new().hash_one("writer"),
         }
     }
@@ -53,6 +64,13 @@ impl StoreConfig {
         self
     }
 
+    /// Another threshold for [`compression`](Self::compression).
+    #[must_use]
+    pub fn with_compression(mut self, threshold: Threshold) -> StoreConfig {
+        self.compression = threshold;
+        self
+    }
+
     /// Another [`writer`](Self::writer): tests that repeat a run give it.
     #[must_use]
     pub fn with_writer(mut self, writer: u64) -> StoreConfig {
@@ -68,6 +86,7 @@ impl StoreConfig {
 pub struct ObjectImages {
     catalog: Arc<SharedCatalog>,
     corrections: Arc<Corrections>,
+    variants: Arc<Variants>,
     reads: Arc<Permits>,
     config: StoreConfig,
 }
@@ -95,22 +114,32 @@ impl ObjectImages {
     /// although it cannot reach the store.
     #[must_use]
     pub fn unloaded(bucket: Bucket, config: StoreConfig) -> Arc<ObjectImages> {
+        let catalog = SharedCatalog::new(bucket, config.writer, config.compression);
+        let catalog = Arc::new(catalog);
         Arc::new(ObjectImages {
-            catalog: Arc::new(SharedCatalog::new(bucket, config.writer)),
+            variants: Arc::new(Variants::new(Arc::clone(&catalog), config.compression)),
+            catalog,
             corrections: Arc::default(),
             reads: Arc::new(Permits::new(config.reads)),
             config,
         })
     }
 
-    /// Follows the catalog and corrects it, until the future is dropped. Errors are logged, and the work is tried again.
+    /// Follows the catalog, corrects it, and makes the compressed variants that clients need, until the future is dropped.
+    /// Errors are logged, and the work is tried again.
     pub async fn follow(self: Arc<Self>) {
-        self.follower().run().await;
+        let follower = self.follower();
+        join(follower.run(), self.variants.run()).await;
     }
 
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &SharedCatalog {
         &self.catalog
+    }
+
+    #[cfg(test)]
+    pub(crate) fn variants(&self) -> &Variants {
+        &self.variants
     }
 
     pub(crate) fn follower(&self) -> Follower {
@@ -139,24 +168,77 @@ impl ObjectImages {
         self.catalog.state().complete
     }
 
+    fn source(&self, id: ImageId) -> Result<(String, Object), StoreError> {
+        let source = self.catalog.state().source(id);
+        source.ok_or(StoreError::Gone(id))
+    }
+
     /// Where an image is.
     fn locate(&self, id: ImageId) -> Result<Located, StoreError> {
-        let state = self.catalog.state();
-        let (key, object) = state.source(id).ok_or(StoreError::Gone(id))?;
+        let (key, object) = self.source(id)?;
         let image = object.image().ok_or(StoreError::Gone(id))?;
         let path = self.catalog.bucket().path(&key);
+        let path = path.ok_or(StoreError::Gone(id))?;
         Ok(Located {
-            image: Image::new(id, Flags::new(image.flags.file_type(), false), image.length),
-            path: path.ok_or(StoreError::Gone(id))?,
-            key: key.into(),
+            key: Some(key.into()),
             identity: object.identity,
+            ..self.at(image, id, path)
+        })
+    }
+
+    /// Where the variant of an image is, and its checksum. If it is missing, it is made.
+    fn locate_variant(&self, id: ImageId) -> Option<(Located, u64)> {
+        let (_, object) = self.source(id).ok()?;
+        let threshold = self.config.compression;
+        let Some((image, checksum)) = object.encoded(threshold) else {
+            if object.lacks_variant(threshold) {
+                self.variants.request(id);
+            }
+            return None;
+        };
+        if self.variants.is_lost(id) {
+            self.variants.report_lost(id);
+            return None;
+        }
+        let path = self.catalog.bucket().variant_path(id);
+        Some((self.at(image, ImageId(checksum), path), checksum))
+    }
+
+    fn at(&self, image: Image, content: ImageId, path: Path) -> Located {
+        Located {
+            image,
+            content,
+            path,
+            key: None,
+            identity: Identity::new(None, None, image.length.into()),
             catalog: Arc::clone(&self.catalog),
             corrections: Arc::clone(&self.corrections),
             reads: Arc::clone(&self.reads),
             fill: None,
             sequence: Mutex::default(),
-        })
+        }
     }
+}
+
+/// Opens an image or a variant, in the cache or in the bucket.
+async fn open_located(located: Located, max_first: usize) -> Result<OpenImage, StoreError> {
+    let image = located.image;
+    let cache = located.catalog.bucket().cache().cloned();
+    let mut located = Arc::new(located);
+    if let Some(cache) = cache {
+        if let Some(cached) = cache.open(&located, max_first).await {
+            return Ok(cached);
+        }
+        if let Some(located) = Arc::get_mut(&mut located) {
+            located.fill = Some(cache.fill(located.content, image.length));
+        }
+    }
+    let length = usize::try_from(image.length).unwrap_or(usize::MAX);
+    let first = located.read_range(0, length.min(max_first)).await?;
+    Ok(match first.len() == length {
+        true => OpenImage::whole(image, first),
+        false => OpenImage::streamed(image, first, located),
+    })
 }
 
 impl ImageStore for ObjectImages {
@@ -169,7 +251,19 @@ impl ImageStore for ObjectImages {
         image: Image,
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        self.open_raw(image.id, max_first)
+        let Some((located, checksum)) = self.locate_variant(image.id) else {
+            return self.open_raw(image.id, max_first);
+        };
+        Box::pin(async move {
+            let opened = open_located(located, max_first).await;
+            match opened.and_then(|opened| verified(opened, checksum, &self.variants)) {
+                Err(StoreError::Changed(id)) => {
+                    self.variants.report_lost(id);
+                    self.open_raw(id, max_first).await
+                }
+                result => result,
+            }
+        })
     }
 
     fn open_raw(
@@ -177,29 +271,10 @@ impl ImageStore for ObjectImages {
         id: ImageId,
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let located = match self.locate(id) {
-            Ok(located) => located,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
-        };
-        let cache = self.catalog.bucket().cache().cloned();
-        Box::pin(async move {
-            let image = located.image;
-            let mut located = Arc::new(located);
-            if let Some(cache) = cache {
-                if let Some(cached) = cache.open(&located, max_first).await {
-                    return Ok(cached);
-                }
-                if let Some(located) = Arc::get_mut(&mut located) {
-                    located.fill = Some(cache.fill(image));
-                }
-            }
-            let length = usize::try_from(image.length).unwrap_or(usize::MAX);
-            let first = located.read_range(0, length.min(max_first)).await?;
-            Ok(match first.len() == length {
-                true => OpenImage::whole(image, first),
-                false => OpenImage::streamed(image, first, located),
-            })
-        })
+        match self.locate(id) {
+            Ok(located) => Box::pin(open_located(located, max_first)),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     /// One range at a time: each continues the request of the one before.
@@ -208,8 +283,8 @@ impl ImageStore for ObjectImages {
     }
 
     fn report_mismatch(&self, image: &Image) {
-        if let Ok(located) = self.locate(image.id) {
-            self.corrections.add(&located.key, true);
+        if let Ok((key, _)) = self.source(image.id) {
+            self.corrections.add(&key, true);
         }
     }
 }

@@ -143,14 +143,22 @@ fn protocol_message(error: &ClientError, args: &ClientArgs, at: &Endpoint) -> Me
             ),
         )
         .with_hint(fewer_requests(args)),
-        ClientError::Server(error) => Message::new(
-            Exit::Other,
-            format!(
+        ClientError::Server(error) => {
+            let what = format!(
                 "{at} reported {}: {}",
                 error.code,
                 shortened(&error.message, MAX_SERVER_MESSAGE)
-            ),
-        ),
+            );
+            let message = Message::new(Exit::Other, what);
+            match error.code {
+                // The images may be elsewhere, where the server cannot reach them now.
+                ErrorCode::ServerError => message.with_hint(format!(
+                    "{}, or raise --retries to wait longer",
+                    run_again(args)
+                )),
+                _ => message,
+            }
+        }
         ClientError::EarlyEof => {
             Message::new(Exit::Connect, format!("{at} closed the connection early"))
                 .with_hint(run_again(args))
@@ -205,7 +213,7 @@ fn without_lookup_prefix(error: &io::Error) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
-    use jtp_core::client::ServerError;
+    use jtp_core::client::{Retry, ServerError};
     use rustls::CertificateError;
 
     #[test]
@@ -253,7 +261,11 @@ mod tests {
                 Exit::RateLimited,
                 "--keep-alive",
             ),
-            (server(ErrorCode::ServerError, "a\nb"), Exit::Other, r"a\nb"),
+            (
+                server(ErrorCode::ServerError, "a\nb"),
+                Exit::Other,
+                r"a\nb; run again with --batch to fetch the remaining images, or raise --retries",
+            ),
             (
                 Error::Protocol(ClientError::EarlyEof),
                 Exit::Connect,
@@ -286,6 +298,18 @@ mod tests {
                 .into_iter()
                 .chain(flags.split_whitespace()),
         )
+    }
+
+    #[test]
+    fn r6_retries_wait_as_long_as_the_help_says() {
+        for (retries, seconds) in [(3, 2), (8, 62), (20, 422)] {
+            let mut retry = Retry::new(retries);
+            let pauses = std::iter::from_fn(|| retry.pause(false));
+            assert_eq!(
+                pauses.sum::<Duration>().as_secs_f64().round(),
+                f64::from(seconds)
+            );
+        }
     }
 
     #[test]

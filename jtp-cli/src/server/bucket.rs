@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jtp_object_store::{
     Bucket, Error, ErrorKind, Indexer, IndexerConfig, Location, ObjectImages, RuntimeClock,
-    StoreConfig,
+    StoreConfig, Threshold,
 };
 use jtp_tokio::{ShutdownSignal, Tokio};
 use tokio::task::JoinHandle;
@@ -69,7 +69,9 @@ pub(super) async fn open(
     if let Some(cache) = cache::of_object_store(args) {
         bucket = bucket.with_cache(cache);
     }
-    let opened = ObjectImages::open(bucket, StoreConfig::default()).await;
+    let threshold = Threshold::new(args.compression_threshold).unwrap_or_default();
+    let config_of_store = StoreConfig::default().with_compression(threshold);
+    let opened = ObjectImages::open(bucket, config_of_store).await;
     let images = opened.map_err(|error| failure(location, &error))?;
     tokio::spawn(Arc::clone(&images).follow());
     let indexer = images.indexer(config(args));

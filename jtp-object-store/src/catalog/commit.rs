@@ -55,12 +55,17 @@ impl SharedCatalog {
                 }
                 (
                     state.stamp.next(),
-                    self.record(&state, &proposals, complete),
+                    self.log_record(&state, &proposals, complete),
                 )
             };
+            self.check_conditions().await?;
             let path = self.log_path(next);
             let bytes = record.encode(next).into();
-            match self.bucket().create(&path, Kind::Log, bytes).await? {
+            match self
+                .bucket()
+                .create(&path, Kind::Log.max_len(), bytes)
+                .await?
+            {
                 Put::Refused => {
                     if self.pull(false).await? == 0 && self.is_superseded(next).await? {
                         self.rebase().await?;
@@ -71,7 +76,7 @@ impl SharedCatalog {
         }
     }
 
-    fn record(&self, state: &State, proposals: &[Proposal], complete: bool) -> LogRecord {
+    fn log_record(&self, state: &State, proposals: &[Proposal], complete: bool) -> LogRecord {
         let mut changes = Vec::new();
         let mut len = 0;
         for proposal in proposals {

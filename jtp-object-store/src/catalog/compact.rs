@@ -37,6 +37,7 @@ impl SharedCatalog {
 
     /// Begins a new epoch with the state of this process: if there is no catalog, or if it cannot be read any more.
     pub(crate) async fn rebase(&self) -> Result<(), Error> {
+        self.check_conditions().await?;
         let heads = self.list_heads().await?;
         let newest = heads.last().map_or(0, |head| head.seq);
         let (before, stamp, parts, head) = {
@@ -128,7 +129,9 @@ impl SharedCatalog {
             .await?;
         let bytes = head.encode(stamp).into();
         let path = self.head_path(stamp.seq);
-        self.bucket().create(&path, Kind::Head, bytes).await
+        self.bucket()
+            .create(&path, Kind::Head.max_len(), bytes)
+            .await
     }
 
     /// Deletes what is older than the second newest head.

@@ -50,7 +50,7 @@ impl SharedCatalog {
     /// The newest head that can be read. `None` if all of them have gone meanwhile.
     pub(super) async fn read_head(&self, seq: u64) -> Result<Option<(Stamp, Head)>, Error> {
         let path = self.head_path(seq);
-        let Some(stored) = self.bucket().get(&path, Kind::Head).await? else {
+        let Some(stored) = self.bucket().get(&path, Kind::Head.max_len()).await? else {
             return Ok(None);
         };
         let (stamp, head) = Head::decode(&stored.bytes).map_err(damaged(&path))?;

@@ -94,7 +94,7 @@ impl SharedCatalog {
         part: PartRef,
     ) -> Result<Option<(Path, bytes::Bytes)>, Error> {
         let path = self.part_path(stamp.seq, part.writer, part.number);
-        let Some(stored) = self.bucket().get(&path, Kind::Part).await? else {
+        let Some(stored) = self.bucket().get(&path, Kind::Part.max_len()).await? else {
             return Ok(None);
         };
         let checksum = stored
@@ -134,7 +134,7 @@ impl SharedCatalog {
     /// Reads a log object; `None` if there is none.
     pub(super) async fn read_log(&self, stamp: Stamp) -> Result<Option<LogRecord>, Error> {
         let path = self.log_path(stamp);
-        let Some(stored) = self.bucket().get(&path, Kind::Log).await? else {
+        let Some(stored) = self.bucket().get(&path, Kind::Log.max_len()).await? else {
             return Ok(None);
         };
         let (found, record) = LogRecord::decode(&stored.bytes).map_err(damaged(&path))?;

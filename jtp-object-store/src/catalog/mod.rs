@@ -2,6 +2,7 @@
 
 mod commit;
 mod compact;
+mod conditions;
 mod heads;
 mod load;
 mod pull;
@@ -9,15 +10,18 @@ mod pull;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
+use jtp_core::compress::Threshold;
 use jtp_core::{CatalogWriter, ImageId};
 use jtp_driver::store::LiveCatalog;
 use object_store::path::Path;
 
 use crate::bucket::Bucket;
-use crate::format::{LogRecord, Object, Stamp};
+use crate::format::{Contents, Identity, LogRecord, Object, Stamp};
 use crate::state::State;
 
 pub(crate) use commit::Proposal;
@@ -30,6 +34,11 @@ pub(crate) struct SharedCatalog {
     state: RwLock<State>,
     /// A random number of this process.
     writer: u64,
+    /// Whether the backend has conditional puts, if that is known.
+    is_conditional: OnceLock<bool>,
+    is_sole_writer: AtomicBool,
+    /// Variants are listed below it.
+    threshold: Threshold,
     epochs: AtomicU64,
     heads: Mutex<HeadCache>,
     /// Hashes of the keys that were changed since [`SharedCatalog::begin_pass`]; `None` while no pass is under way.
@@ -38,12 +47,15 @@ pub(crate) struct SharedCatalog {
 }
 
 impl SharedCatalog {
-    pub(crate) fn new(bucket: Bucket, writer: u64) -> SharedCatalog {
+    pub(crate) fn new(bucket: Bucket, writer: u64, threshold: Threshold) -> SharedCatalog {
         SharedCatalog {
             bucket,
             live: LiveCatalog::new(),
             state: RwLock::default(),
             writer,
+            is_conditional: OnceLock::new(),
+            is_sole_writer: AtomicBool::new(false),
+            threshold,
             epochs: AtomicU64::new(0),
             heads: Mutex::default(),
             touched: Mutex::default(),
@@ -107,7 +119,7 @@ impl SharedCatalog {
         // While the state is locked, so that two records are published in their order.
         self.live.edit(|writer| {
             for id in affected {
-                publish(&state, id, writer);
+                publish(&state, id, self.threshold, writer);
             }
         });
         true
@@ -137,7 +149,7 @@ impl SharedCatalog {
                 }
             }
             for id in state.ids() {
-                publish(&state, id, writer);
+                publish(&state, id, self.threshold, writer);
             }
         });
         if is_first {
@@ -184,6 +196,16 @@ impl SharedCatalog {
             .collect()
     }
 
+    /// The record of an object that was read. Its image may be known under another key, and have a variant.
+    pub(crate) fn record(&self, identity: Identity, contents: Contents) -> Object {
+        let mut object = Object::new(identity, contents);
+        if let Contents::Image { id, .. } = contents {
+            let known = self.state().source(id);
+            object.variant = known.and_then(|(_, known)| known.variant);
+        }
+        object
+    }
+
     /// A hash of a key, with a random seed.
     pub(crate) fn hash(&self, key: &str) -> u64 {
         self.hasher.hash_one(key)
@@ -202,8 +224,8 @@ fn apply_to(state: &mut State, stamp: Stamp, record: &LogRecord) -> Vec<ImageId>
     affected
 }
 
-fn publish(state: &State, id: ImageId, writer: &mut CatalogWriter) {
-    match state.listed(id) {
+fn publish(state: &State, id: ImageId, threshold: Threshold, writer: &mut CatalogWriter) {
+    match state.listed(id, threshold) {
         // An error leaves the image out: its name is too long, or the catalog is full. // S14
         Some((name, image)) if writer.insert(&name, image).is_ok() => {}
         _ => _ = writer.remove(id),

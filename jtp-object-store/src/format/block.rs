@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use jtp_core::ImageId;
 
-use super::{Object, Reader, put_key};
+use super::{Object, Reader, VARIANT_VERSION, put_key};
 
 /// Each key at such an index is whole; the others share leading bytes with the key before.
 const GROUP: usize = 16;
@@ -82,14 +82,14 @@ impl Block {
     fn group(&self, group: usize) -> Records<'_> {
         let start = self.groups.get(group).copied().unwrap_or(self.bytes.len());
         Records {
-            reader: Reader::new(self.bytes.get(start..).unwrap_or_default()),
+            reader: Reader::new(self.bytes.get(start..).unwrap_or_default(), VARIANT_VERSION),
             key: Vec::new(),
         }
     }
 
     /// The key of the first record of a group.
     fn key_at(&self, start: usize) -> Option<&[u8]> {
-        let mut reader = Reader::new(self.bytes.get(start..)?);
+        let mut reader = Reader::new(self.bytes.get(start..)?, VARIANT_VERSION);
         reader.varint().ok()?;
         let len = reader.varint().ok()?;
         reader.bytes(usize::try_from(len).ok()?).ok()

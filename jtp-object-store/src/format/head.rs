@@ -1,6 +1,6 @@
 //! The head of a snapshot: which parts it consists of.
 
-use super::{FormatError, Kind, Reader, Stamp, begin, open, put_len, put_varint, seal};
+use super::{FormatError, Kind, Reader, Stamp, VERSION, begin, open, put_len, put_varint, seal};
 
 /// The most parts of a snapshot.
 const MAX_PARTS: usize = 65_536;
@@ -26,7 +26,7 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn encode(&self, stamp: Stamp) -> Vec<u8> {
-        let mut out = begin(Kind::Head, stamp);
+        let mut out = begin(Kind::Head, VERSION, stamp);
         out.push(if self.complete { COMPLETE } else { 0 });
         put_varint(self.objects, &mut out);
         put_len(self.parts.len(), &mut out);

@@ -1,6 +1,6 @@
 //! The lease object.
 
-use super::{FormatError, Kind, Stamp, begin, open, put_varint, seal};
+use super::{FormatError, Kind, Stamp, VERSION, begin, open, put_varint, seal};
 
 /// Who indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) struct LeaseState {
 
 impl LeaseState {
     pub(crate) fn encode(&self, stamp: Stamp) -> Vec<u8> {
-        let mut out = begin(Kind::Lease, stamp);
+        let mut out = begin(Kind::Lease, VERSION, stamp);
         out.extend_from_slice(&self.holder.to_le_bytes());
         put_varint(self.renewals, &mut out);
         out.push(u8::from(self.released));

@@ -1,7 +1,7 @@
 //! A log object: changes from one state of the catalog to the next.
 
 use super::head::decode_flags;
-use super::{FormatError, Kind, MAX_KEY_LEN, Object, Stamp, begin, open, put_len, seal};
+use super::{FormatError, Kind, MAX_KEY_LEN, Object, Stamp, VERSION, begin, open, put_len, seal};
 
 /// The most changes of a log object.
 pub(crate) const MAX_CHANGES: usize = 10_000;
@@ -26,7 +26,9 @@ pub(crate) struct LogRecord {
 
 impl LogRecord {
     pub(crate) fn encode(&self, stamp: Stamp) -> Vec<u8> {
-        let mut out = begin(Kind::Log, stamp);
+        let objects = self.changes.iter().flat_map(|change| &change.object);
+        let version = objects.map(Object::version).max().unwrap_or(VERSION);
+        let mut out = begin(Kind::Log, version, stamp);
         out.extend_from_slice(&self.writer.to_le_bytes());
         out.push(u8::from(self.complete));
         put_len(self.changes.len(), &mut out);

@@ -17,12 +17,14 @@ pub(crate) use head::{Head, PartRef};
 pub(crate) use lease::LeaseState;
 pub(crate) use log::{Change, LogRecord, MAX_CHANGES};
 pub(crate) use object::MAX_KEY_LEN;
-pub use object::{Contents, ETag, Identity, Object};
+pub use object::{Contents, ETag, Identity, Object, Variant};
 pub(crate) use part::{PartWriter, decode_part};
 use reader::Reader;
 
 const MAGIC: &[u8] = b"JTPO";
 const VERSION: u8 = 1;
+/// The version of logs and parts in which a record has a variant.
+const VARIANT_VERSION: u8 = 2;
 /// The bytes before the body.
 const HEADER_LEN: usize = 24;
 const CHECKSUM_LEN: usize = 8;
@@ -45,6 +47,14 @@ impl Kind {
             Kind::Lease => 1 << 10,
         }
     }
+
+    /// The latest version.
+    const fn version(self) -> u8 {
+        match self {
+            Kind::Log | Kind::Part => VARIANT_VERSION,
+            Kind::Head | Kind::Lease => VERSION,
+        }
+    }
 }
 
 /// Why the bytes of an object below `.jtp/` are not valid.
@@ -58,7 +68,7 @@ pub enum FormatError {
     #[error("it is not an object of this kind of a catalog")]
     Magic,
     /// A later version of this crate wrote it.
-    #[error("it has format {0}, and this program reads format 1: update the program")]
+    #[error("it has format {0}, which is newer than this program: update the program")]
     Version(u8),
     /// The checksum does not match: it is damaged.
     #[error("its checksum is wrong")]
@@ -89,11 +99,11 @@ impl Stamp {
 }
 
 /// Begins a frame; [`seal`] ends it.
-fn begin(kind: Kind, stamp: Stamp) -> Vec<u8> {
+fn begin(kind: Kind, version: u8, stamp: Stamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(MAGIC);
     out.push(kind as u8);
-    out.push(VERSION);
+    out.push(version);
     out.extend_from_slice(&[0; 2]);
     out.extend_from_slice(&stamp.epoch.to_le_bytes());
     out.extend_from_slice(&stamp.seq.to_le_bytes());
@@ -115,12 +125,12 @@ fn open(kind: Kind, bytes: &[u8]) -> Result<(Stamp, Reader<'_>), FormatError> {
         .filter(|end| *end >= HEADER_LEN)
         .ok_or(FormatError::Length)?;
     let (frame, checksum) = bytes.split_at(end);
-    let mut reader = Reader::new(frame);
+    let version = frame.get(MAGIC.len() + 1).copied().unwrap_or(0);
+    let mut reader = Reader::new(frame, version);
     if reader.bytes(MAGIC.len())? != MAGIC || reader.byte()? != kind as u8 {
         return Err(FormatError::Magic);
     }
-    let version = reader.byte()?;
-    if version != VERSION {
+    if !(VERSION..=kind.version()).contains(&reader.byte()?) {
         return Err(FormatError::Version(version));
     }
     if ImageId::of(frame).0.to_le_bytes() != checksum {
@@ -200,7 +210,7 @@ pub fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
         2 => Kind::Log,
         _ => Kind::Lease,
     };
-    let mut out = begin(kind, Stamp { epoch: 1, seq: 1 });
+    let mut out = begin(kind, kind.version(), Stamp { epoch: 1, seq: 1 });
     out.extend_from_slice(body);
     seal(out)
 }

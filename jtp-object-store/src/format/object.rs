@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use jtp_core::compress::{Threshold, is_eligible};
 use jtp_core::{FileType, Flags, Image, ImageId};
 
-use super::{FormatError, Reader, put_len, put_varint};
+use super::{FormatError, Reader, VARIANT_VERSION, VERSION, put_len, put_varint};
 
 /// The longest key below the prefix, in bytes.
 pub(crate) const MAX_KEY_LEN: usize = 4096;
@@ -13,8 +14,13 @@ const MAX_ETAG_LEN: usize = 512;
 /// The longest version, in bytes.
 const MAX_VERSION_LEN: usize = 1024;
 
+/// A threshold of 1.
+const MAX_THRESHOLD: u16 = 10_000;
+
 /// The contents byte of an object that is no image.
 const NOT_IMAGE: u8 = 0x80;
+/// The bit of the contents byte that says that a variant follows the ID.
+const HAS_VARIANT: u8 = 0x08;
 /// The length of the shortest encoding: contents, size, no ETag, no version.
 pub(super) const MIN_OBJECT_LEN: usize = 4;
 
@@ -131,9 +137,13 @@ impl Identity {
         e_tag <= MAX_ETAG_LEN && version.len() <= MAX_VERSION_LEN
     }
 
-    /// Whether the ETag is one of the backend.
+    /// Whether the ETag or the version is one of the backend.
     pub(crate) fn is_comparable(&self) -> bool {
-        !matches!(&self.e_tag.0, Repr::Text(text) if text.starts_with(Identity::MODIFIED))
+        match &self.e_tag.0 {
+            Repr::None => self.version.is_some(),
+            Repr::Md5(_) => true,
+            Repr::Text(text) => !text.starts_with(Identity::MODIFIED),
+        }
     }
 
     /// The identity of an object of `size` bytes.
@@ -163,6 +173,24 @@ pub enum Contents {
     NotImage,
 }
 
+/// What is known of an image's encoded variant: its Zstd form, which is an object of its own. // S9
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Variant {
+    /// It was made.
+    Encoded {
+        /// Its length in bytes, less than that of the image.
+        length: u32,
+        /// The xxHash64 of its bytes.
+        checksum: u64,
+    },
+    /// It is not made: it would not be below this threshold, in units of 1/10,000.
+    TooLong {
+        /// The threshold of who tried to make it, see [`Threshold::ten_thousandths`].
+        threshold: u16,
+    },
+}
+
 /// The record of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -171,16 +199,22 @@ pub struct Object {
     pub identity: Identity,
     /// What they are.
     pub contents: Contents,
+    /// The variant of an image; `None` if no one has tried to make it.
+    pub variant: Option<Variant>,
 }
 
 impl Object {
-    /// A record.
+    /// A record, of which no variant is known.
     #[must_use]
     pub fn new(identity: Identity, contents: Contents) -> Object {
-        Object { identity, contents }
+        Object {
+            identity,
+            contents,
+            variant: None,
+        }
     }
 
-    /// The image, if it is one.
+    /// The image, if it is one, as it is in the bucket.
     #[must_use]
     pub fn image(&self) -> Option<Image> {
         let Contents::Image { id, file_type } = self.contents else {
@@ -190,14 +224,58 @@ impl Object {
         Some(Image::new(id, Flags::new(file_type, false), length))
     }
 
+    /// The variant, if it is below the threshold: what is sent in place of the image, and its checksum. // S9
+    pub(crate) fn encoded(&self, threshold: Threshold) -> Option<(Image, u64)> {
+        let raw = self.image()?;
+        let Some(Variant::Encoded { length, checksum }) = self.variant else {
+            return None;
+        };
+        let flags = Flags::new(raw.flags.file_type(), true);
+        let is_short = threshold.accepts(raw.length.into(), length.into());
+        is_short.then(|| (Image::new(raw.id, flags, length), checksum))
+    }
+
+    /// Whether a variant may be below the threshold, and no one has tried to make it. // S9
+    pub(crate) fn lacks_variant(&self, threshold: Threshold) -> bool {
+        let has_none = match self.variant {
+            None => !threshold.is_off(),
+            Some(Variant::TooLong { threshold: tried }) => threshold.ten_thousandths() > tried,
+            Some(Variant::Encoded { .. }) => false,
+        };
+        let is_bulky = |image: Image| is_eligible(image.flags.file_type(), image.length.into());
+        has_none && self.image().is_some_and(is_bulky)
+    }
+
+    /// The version of the format that can express it.
+    pub(super) fn version(&self) -> u8 {
+        match self.variant {
+            Some(_) => VARIANT_VERSION,
+            None => VERSION,
+        }
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self.contents {
+            Contents::Image { file_type, .. } if self.variant.is_some() => {
+                out.push(file_type.code() | HAS_VARIANT);
+            }
             Contents::Image { file_type, .. } => out.push(file_type.code()),
             Contents::NotImage => out.push(NOT_IMAGE),
         }
         put_varint(self.identity.size, out);
         if let Contents::Image { id, .. } = self.contents {
             out.extend_from_slice(&id.0.to_le_bytes());
+            match self.variant {
+                None => {}
+                Some(Variant::Encoded { length, checksum }) => {
+                    put_varint(length.into(), out);
+                    out.extend_from_slice(&checksum.to_le_bytes());
+                }
+                Some(Variant::TooLong { threshold }) => {
+                    put_varint(0, out);
+                    put_varint(threshold.into(), out);
+                }
+            }
         }
         match &self.identity.e_tag.0 {
             Repr::None => out.push(0),
@@ -219,15 +297,18 @@ impl Object {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Object, FormatError> {
         let code = reader.byte()?;
         let size = reader.varint()?;
-        let contents = match code {
+        let has_variant = reader.version() >= VARIANT_VERSION && code & !7 == HAS_VARIANT;
+        let contents = match if has_variant { code & 7 } else { code } {
             NOT_IMAGE => Contents::NotImage,
             0..=7 if u32::try_from(size).is_err() => return Err(FormatError::Field("size")),
-            0..=7 => Contents::Image {
+            code @ 0..=7 => Contents::Image {
                 file_type: FileType::from_code(code),
                 id: ImageId(reader.u64()?),
             },
             _ => return Err(FormatError::Field("contents")),
         };
+        let variant = has_variant.then(|| Variant::decode(reader, size));
+        let variant = variant.transpose()?;
         let e_tag = match reader.byte()? {
             0 => ETag::default(),
             1 => ETag(Repr::Md5(reader.array()?)),
@@ -251,6 +332,29 @@ impl Object {
             version: version.map(Into::into),
             size,
         };
-        Ok(Object { identity, contents })
+        Ok(Object {
+            identity,
+            contents,
+            variant,
+        })
+    }
+}
+
+impl Variant {
+    fn decode(reader: &mut Reader<'_>, raw: u64) -> Result<Variant, FormatError> {
+        let invalid = || FormatError::Field("variant");
+        match reader.varint()? {
+            0 => {
+                let threshold = u16::try_from(reader.varint()?).ok();
+                let threshold = threshold.filter(|threshold| *threshold <= MAX_THRESHOLD);
+                let threshold = threshold.ok_or_else(invalid)?;
+                Ok(Variant::TooLong { threshold })
+            }
+            length if length < raw => Ok(Variant::Encoded {
+                length: u32::try_from(length).map_err(|_| invalid())?,
+                checksum: reader.u64()?,
+            }),
+            _ => Err(invalid()),
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use super::object::MIN_OBJECT_LEN;
 use super::{
-    CHECKSUM_LEN, FormatError, Kind, MAX_KEY_LEN, Object, Stamp, begin, open, put_key, put_len,
-    seal,
+    CHECKSUM_LEN, FormatError, Kind, MAX_KEY_LEN, Object, Stamp, VERSION, begin, open, put_key,
+    put_len, seal,
 };
 
 /// Writes a part.
 pub(crate) struct PartWriter {
     stamp: Stamp,
+    version: u8,
     entries: Vec<u8>,
     count: usize,
     last_key: String,
@@ -18,6 +19,7 @@ impl PartWriter {
     pub(crate) fn new(stamp: Stamp) -> PartWriter {
         PartWriter {
             stamp,
+            version: VERSION,
             entries: Vec::new(),
             count: 0,
             last_key: String::new(),
@@ -28,6 +30,7 @@ impl PartWriter {
     pub(crate) fn push(&mut self, key: &str, object: &Object) {
         put_key(key, &mut self.last_key, &mut self.entries);
         object.encode(&mut self.entries);
+        self.version = self.version.max(object.version());
         self.count += 1;
     }
 
@@ -37,7 +40,7 @@ impl PartWriter {
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
-        let mut out = begin(Kind::Part, self.stamp);
+        let mut out = begin(Kind::Part, self.version, self.stamp);
         out.reserve_exact(self.entries.len() + 10 + CHECKSUM_LEN);
         put_len(self.count, &mut out);
         out.extend_from_slice(&self.entries);

@@ -2,26 +2,37 @@
 
 use super::FormatError;
 
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    /// That of the format.
+    version: u8,
+}
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader(bytes)
+    pub(super) fn new(bytes: &'a [u8], version: u8) -> Reader<'a> {
+        Reader { bytes, version }
+    }
+
+    pub(super) fn version(&self) -> u8 {
+        self.version
     }
 
     pub(super) fn left(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     pub(super) fn bytes(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(FormatError::Length)?;
-        self.0 = rest;
+        let (bytes, rest) = self
+            .bytes
+            .split_at_checked(len)
+            .ok_or(FormatError::Length)?;
+        self.bytes = rest;
         Ok(bytes)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
-        let (bytes, rest) = self.0.split_first_chunk().ok_or(FormatError::Length)?;
-        self.0 = rest;
+        let (bytes, rest) = self.bytes.split_first_chunk().ok_or(FormatError::Length)?;
+        self.bytes = rest;
         Ok(*bytes)
     }
 
@@ -76,7 +87,7 @@ impl<'a> Reader<'a> {
 
     /// The end of the body.
     pub(super) fn end(&self) -> Result<(), FormatError> {
-        match self.0.is_empty() {
+        match self.bytes.is_empty() {
             true => Ok(()),
             false => Err(FormatError::Length),
         }

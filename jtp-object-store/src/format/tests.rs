@@ -19,9 +19,18 @@ fn object() -> impl Strategy<Value = Object> {
         }),
     ];
     let version = prop::option::of(".{1,9}");
-    (e_tag, version, any::<u32>(), contents).prop_map(|(e_tag, version, size, contents)| {
+    let variant = prop_oneof![
+        (1..100u32, any::<u64>())
+            .prop_map(|(length, checksum)| Variant::Encoded { length, checksum }),
+        (0..=10_000u16).prop_map(|threshold| Variant::TooLong { threshold }),
+    ];
+    let size = 100..=u32::MAX;
+    let fields = (e_tag, version, size, contents, prop::option::of(variant));
+    fields.prop_map(|(e_tag, version, size, contents, variant)| {
         let identity = Identity::new(e_tag.as_deref(), version.as_deref(), size.into());
-        Object::new(identity, contents)
+        let mut object = Object::new(identity, contents);
+        object.variant = variant.filter(|_| contents != Contents::NotImage);
+        object
     })
 }
 
@@ -112,6 +121,45 @@ fn the_bytes_of_a_log_object_are_those_of_the_documentation() {
     let (body, checksum) = bytes.split_at(bytes.len() - 8);
     assert_eq!(body, expected);
     assert_eq!(checksum, ImageId::of(&expected).0.to_le_bytes());
+}
+
+#[test]
+fn a_record_with_a_variant_needs_version_2_and_others_keep_version_1() {
+    let contents = Contents::Image {
+        id: ImageId(1),
+        file_type: FileType::Bmp,
+    };
+    let mut object = Object::new(Identity::new(None, None, 300), contents);
+    let encoded = |object: &Object| {
+        let mut writer = PartWriter::new(STAMP);
+        writer.push("a", object);
+        writer.finish()
+    };
+    assert_eq!(encoded(&object)[5], 1);
+    let (length, checksum) = (200, 0x0807_0605_0403_0201);
+    for (variant, fields) in [
+        (
+            Variant::Encoded { length, checksum },
+            &b"\xc8\x01\x01\x02\x03\x04\x05\x06\x07\x08"[..],
+        ),
+        (Variant::TooLong { threshold: 9500 }, b"\0\x9c\x4a"),
+    ] {
+        object.variant = Some(variant);
+        let mut bytes = encoded(&object);
+        let expected = [b"\x0b\xac\x02\x01\0\0\0\0\0\0\0", fields, &[0, 0]].concat();
+        bytes.truncate(bytes.len() - 8);
+        assert_eq!((bytes[5], &bytes[HEADER_LEN + 4..]), (2, &*expected));
+        bytes[5] = 1;
+        let result = decode_part(&seal(bytes), None, |_, _| {});
+        assert_eq!(result, Err(FormatError::Field("contents")));
+    }
+    let longer = [
+        b"\x01\0\x01a\x0b\x05\x01\0\0\0\0\0\0\0\x05".as_slice(),
+        &[0; 10],
+    ]
+    .concat();
+    let result = decode_part(&framed(1, &longer), None, |_, _| {});
+    assert_eq!(result, Err(FormatError::Field("variant")));
 }
 
 #[test]

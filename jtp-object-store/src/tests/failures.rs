@@ -404,3 +404,28 @@ fn an_object_that_another_server_adds_during_a_pass_is_not_removed_at_its_end() 
         assert_eq!(after.len(), 7);
     }
 }
+
+#[test]
+fn a_store_that_ignores_conditions_is_indexed_by_a_job_alone() {
+    let mut world = with_images(8, 2);
+    world.store.shared().faults.ignores_conditions = true;
+    for process in 0..2 {
+        world.start(process, Some(config()));
+    }
+    world.run(60);
+    assert!(names(&world.images[&0]).is_empty() && world.keys(".jtp/v1/head").is_empty());
+    let images = world.open();
+    let report = job(&mut world, &images).expect("it ends").unwrap();
+    assert_eq!((report.read, report.changes), (2, 2));
+    world.put("new.gif", &gif(9));
+    world.run(10);
+    for process in 0..2 {
+        assert_eq!(names(&world.images[&process]).len(), 2);
+    }
+    let report = job(&mut world, &images).expect("it ends").unwrap();
+    assert_eq!((report.read, report.changes), (1, 1));
+    world.run(10);
+    for process in 0..2 {
+        assert_eq!(names(&world.images[&process]).len(), 3);
+    }
+}

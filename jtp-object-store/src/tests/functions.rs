@@ -7,7 +7,10 @@ use jtp_core::{FileType, ImageId};
 use jtp_driver::store::{ImageStore, StoreError};
 
 use super::world::{World, gif, names};
-use crate::IndexerConfig;
+use crate::catalog::Proposal;
+use crate::clock::Clock;
+use crate::format::{Contents, Identity, Object};
+use crate::{IndexerConfig, StoreConfig};
 
 fn config() -> IndexerConfig {
     IndexerConfig::default()
@@ -90,6 +93,45 @@ fn n1_a_change_is_published_on_each_server_within_the_poll_interval() {
             .latest()
             .events();
         assert!(latest <= 2);
+    }
+}
+
+#[test]
+fn n1_a_record_of_the_log_is_published_within_the_poll_interval_while_objects_are_read_again() {
+    let mut world = World::new(3);
+    world.put("a.gif", &gif(1));
+    world.start(0, None);
+    world.start(1, None);
+    let writer = Arc::clone(&world.images[&0]);
+    world.index(&writer);
+    world.run(10);
+    let reader = Arc::clone(&world.images[&1]);
+    let wrong = reader.catalog().snapshot().get(ImageId::of(&gif(1)));
+    world.store.shared().faults.slow_ranges = true;
+    for n in 2..12 {
+        reader.report_mismatch(&wrong.unwrap());
+        world
+            .executor
+            .run_for(Duration::from_millis(n * 370), |_| {});
+        let id = ImageId(n);
+        let file_type = FileType::Gif;
+        let image = Object::new(Identity::default(), Contents::Image { id, file_type });
+        let proposal = Proposal {
+            key: format!("{n}.gif").into(),
+            before: None,
+            after: Some(image),
+        };
+        let (images, clock) = (Arc::clone(&writer), world.executor.clock.clone());
+        let commit = async move {
+            images.shared().commit(vec![proposal], false).await.unwrap();
+            clock.elapsed()
+        };
+        let committed = world.executor.block_on(commit);
+        while reader.catalog().snapshot().get(id).is_none() {
+            world.executor.run_for(Duration::from_millis(10), |_| {});
+        }
+        let delay = world.executor.clock.elapsed() - committed;
+        assert!(delay <= StoreConfig::default().poll, "{n}: {delay:?}");
     }
 }
 

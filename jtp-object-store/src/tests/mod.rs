@@ -7,4 +7,5 @@ mod failures;
 mod functions;
 mod lease;
 mod schedules;
+mod variants;
 mod world;

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jtp_core::{Catalog, ImageId};
+use jtp_core::{Catalog, FileType, ImageId};
 use jtp_driver::store::ImageStore;
-use jtp_kit::{Rng, for_each_seed};
+use jtp_kit::{Rng, bmp, for_each_seed};
 
-use super::world::{Faults, SimStore, World, gif, names};
+use super::world::{Faults, SimStore, World, fetch, gif, names};
 use crate::IndexerConfig;
 
 const PROCESSES: usize = 3;
@@ -20,6 +20,17 @@ const SEEDS: u64 = 30;
 struct Watcher {
     seen: Arc<Catalog>,
     notified: BTreeSet<ImageId>,
+}
+
+/// The folder of the variants.
+const VARIANTS: &str = ".jtp/v1/variant";
+
+/// Images with other bytes for each number. One of two has a variant.
+fn image(number: u64) -> Vec<u8> {
+    match number % 2 {
+        0 => gif(number),
+        _ => bmp(300 + usize::try_from(number).unwrap(), 1),
+    }
 }
 
 struct Schedule {
@@ -131,24 +142,24 @@ impl Schedule {
                     .nth(usize::try_from(at).unwrap())
                     .unwrap();
                 let copy = format!("copy{}", self.rng.below(3));
-                self.world.put(&copy, &gif(contents));
+                self.world.put(&copy, &image(contents));
                 replaced.push((copy.clone(), self.objects.insert(copy, contents)));
             }
             _ => {
                 self.contents += 1;
-                self.world.put(&key, &gif(self.contents));
+                self.world.put(&key, &image(self.contents));
                 replaced.push((key.clone(), self.objects.insert(key, self.contents)));
             }
         }
         for (key, contents) in replaced {
-            let id = contents.map(|contents| ImageId::of(&gif(contents)));
+            let id = contents.map(|contents| ImageId::of(&image(contents)));
             self.ended.extend(id.map(|id| (key, id)));
         }
     }
 
     fn step(&mut self) {
         let process = usize::try_from(self.rng.below(PROCESSES as u64)).unwrap();
-        let action = self.rng.below(12);
+        let action = self.rng.below(14);
         self.log.push(format!(
             "{:?}: action {action}, process {process}",
             self.world.executor.clock.elapsed()
@@ -171,6 +182,8 @@ impl Schedule {
                 self.world.store.shared().faults = faults;
             }
             10 => self.carry_out_late(),
+            11 => self.fetch(),
+            12 => self.damage(),
             _ => {}
         }
         let duration = Duration::from_millis(self.rng.below(4000));
@@ -192,6 +205,47 @@ impl Schedule {
         self.world
             .executor
             .spawn(usize::MAX, async move { _ = indexer.release().await });
+    }
+
+    /// Requests some images of each process.
+    fn fetch(&mut self) {
+        for process in 0..PROCESSES {
+            if let Some(images) = self.world.images.get(&process) {
+                let snapshot = ImageStore::catalog(&**images).snapshot();
+                let ids: Vec<_> = snapshot.entries().map(|entry| entry.id).collect();
+                for _ in 0..3 {
+                    if let Some(id) = self.rng.pick_any(&ids) {
+                        self.fetch_one(process, id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What comes as a whole is the image. // S13
+    fn fetch_one(&mut self, process: usize, id: ImageId) {
+        if let Some(images) = self.world.images.get(&process).cloned() {
+            let fetch = fetch(images, id, 20 + self.rng.below(400));
+            self.world.executor.spawn(process, async move {
+                if let Ok((_, verdict)) = fetch.await {
+                    verdict.unwrap();
+                }
+            });
+        }
+    }
+
+    /// Deletes or changes a variant, and requests the image.
+    fn damage(&mut self) {
+        let Some(key) = self.rng.pick_any(&self.world.keys(VARIANTS)) else {
+            return;
+        };
+        match self.rng.below(3) {
+            0 => self.world.delete(&key),
+            1 => self.world.damage(&key),
+            _ => self.world.replace(&key, b"a part"),
+        }
+        let id = key.rsplit('/').next().unwrap().parse().unwrap();
+        (0..PROCESSES).for_each(|process| self.fetch_one(process, id));
     }
 
     fn carry_out_late(&mut self) {
@@ -216,7 +270,9 @@ impl Schedule {
         self.run(Duration::from_secs(120));
         let mut expected: BTreeMap<ImageId, &String> = BTreeMap::new();
         for (key, contents) in &self.objects {
-            expected.entry(ImageId::of(&gif(*contents))).or_insert(key);
+            expected
+                .entry(ImageId::of(&image(*contents)))
+                .or_insert(key);
         }
         let mut expected: Vec<_> = expected
             .into_iter()
@@ -226,6 +282,39 @@ impl Schedule {
         for (process, images) in &self.world.images {
             assert_eq!(names(images), expected, "process {process}");
             assert!(images.is_complete());
+        }
+        self.finish_variants();
+    }
+}
+
+impl Schedule {
+    /// All processes send all images, and the same variants at last.
+    fn finish_variants(&mut self) {
+        for _ in 0..2 {
+            for process in 0..=PROCESSES {
+                for id in ImageStore::catalog(&*self.world.images[&process])
+                    .snapshot()
+                    .entries()
+                    .map(|entry| entry.id)
+                {
+                    let images = Arc::clone(&self.world.images[&process]);
+                    let fetched = self.world.executor.block_on(fetch(images, id, 100));
+                    fetched.unwrap().1.unwrap();
+                }
+            }
+            self.world.settle();
+        }
+        let lists = self.world.images.values();
+        let lists = lists.map(|images| ImageStore::catalog(&**images).snapshot());
+        let lists: Vec<Vec<_>> = lists
+            .map(|list| list.entries().map(|entry| entry.image()).collect())
+            .collect();
+        for list in &lists {
+            assert_eq!(list, &lists[0]);
+        }
+        for image in &lists[0] {
+            let is_bmp = image.flags.file_type() == FileType::Bmp;
+            assert_eq!(image.flags.is_compressed(), is_bmp, "{image:?}");
         }
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use jtp_core::ImageId;
-use jtp_driver::store::ImageStore;
-use jtp_kit::Rng;
+use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image, ImageFault, ImageId};
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_kit::{Rng, wait_until};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -34,6 +34,12 @@ pub(super) struct Faults {
     pub(super) is_down: bool,
     /// Puts are made, and their answers are lost.
     pub(super) puts_unanswered: bool,
+    /// Ranges are read, and take 9 s.
+    pub(super) slow_ranges: bool,
+    /// Puts are made whatever their condition is.
+    pub(super) ignores_conditions: bool,
+    /// Puts and deletes are refused.
+    pub(super) is_read_only: bool,
     /// The backend has no conditional updates.
     pub(super) has_no_updates: bool,
     /// Answers with more bytes end after this number of them.
@@ -96,6 +102,9 @@ impl SimStore {
             if shared.rng.percent(faults.slow) {
                 time = Duration::from_millis(shared.rng.below(9000));
             }
+            if faults.slow_ranges && kind == "range" {
+                time = Duration::from_secs(9);
+            }
             if faults.is_down {
                 time = Duration::from_secs(100_000);
             }
@@ -141,6 +150,13 @@ impl SimStore {
     }
 }
 
+fn denied(path: &Path) -> Error {
+    Error::PermissionDenied {
+        path: path.to_string(),
+        source: "read only".into(),
+    }
+}
+
 fn no_answer() -> Error {
     Error::Generic {
         store: "simulated",
@@ -175,6 +191,13 @@ impl ObjectStore for SimStore {
             });
         }
         let fate = self.request("put").await;
+        let options = match self.shared().faults.ignores_conditions {
+            true => PutOptions::default(),
+            false => options,
+        };
+        if self.shared().faults.is_read_only {
+            return Err(denied(path));
+        }
         let fate = match self.shared().faults.puts_unanswered {
             true => Fate::Lost,
             false => fate,
@@ -240,6 +263,9 @@ impl ObjectStore for SimStore {
                 let this = this.clone();
                 async move {
                     let path = path?;
+                    if this.shared().faults.is_read_only {
+                        return Err(denied(&path));
+                    }
                     match this.request("delete").await {
                         Fate::Failed => return Err(no_answer()),
                         Fate::Late => {
@@ -365,6 +391,16 @@ impl World {
         self.executor.run_for(Duration::from_secs(seconds), |_| {});
     }
 
+    /// Waits until all variants are made that were requested, and until all servers know it.
+    pub(super) fn settle(&mut self) {
+        wait_until("variants are made", || {
+            self.run(2);
+            let mut servers = self.images.values();
+            servers.all(|images| images.variants().is_idle())
+        });
+        self.run(5);
+    }
+
     fn path(key: &str) -> Path {
         Path::parse(format!("{PREFIX}/{key}").trim_end_matches('/')).unwrap()
     }
@@ -412,13 +448,18 @@ impl World {
             .to_vec()
     }
 
-    /// Replaces an object of the catalog.
+    /// Changes the last byte of an object of the catalog.
     pub(super) fn damage(&self, key: &str) {
         let mut bytes = self.read(key);
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
+        self.replace(key, &bytes);
+    }
+
+    /// Replaces an object of the catalog.
+    pub(super) fn replace(&self, key: &str, bytes: &[u8]) {
         let path = World::path(key);
-        let put = self.store.inner.put(&path, bytes.into());
+        let put = self.store.inner.put(&path, bytes.to_vec().into());
         futures_util::future::FutureExt::now_or_never(put)
             .unwrap()
             .unwrap();
@@ -432,6 +473,33 @@ pub(super) fn names(images: &ObjectImages) -> Vec<(String, ImageId)> {
     entries
         .map(|entry| (entry.name.to_owned(), entry.id))
         .collect()
+}
+
+/// What a client gets: the packet's head, and its verdict of the body.
+pub(super) async fn fetch(
+    server: Arc<ObjectImages>,
+    id: ImageId,
+    max_first: usize,
+) -> Result<(Image, Result<(), ImageFault>), StoreError> {
+    let listed = server.catalog().snapshot().get(id);
+    let opened = server.open(listed.ok_or(StoreError::Gone(id))?, max_first);
+    let opened = opened.await?;
+    let image = opened.image();
+    assert_eq!(image.id, id);
+    let mut body = BodyReceiver::new(1 << 30, DEFAULT_MAX_WINDOW);
+    body.begin(image);
+    let mut offset = 0;
+    loop {
+        let bytes = opened.read(offset, max_first).await?;
+        offset += bytes.len() as u64;
+        let mut rest = &*bytes;
+        while !rest.is_empty() {
+            rest = &rest[body.receive(rest).used..];
+        }
+        if offset == u64::from(image.length) {
+            return Ok((image, body.verdict().unwrap().map(drop)));
+        }
+    }
 }
 
 /// A GIF with other bytes for each number.
