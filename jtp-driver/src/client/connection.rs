@@ -40,6 +40,8 @@ pub(super) struct Connection<R: Runtime> {
     address: String,
     tls: bool,
     ready_reads: u32,
+    /// A LIST_AND_GET was sent behind a LIST, for whoever asks for all images next.
+    pub(super) requested_all: bool,
 }
 
 impl<R: Runtime> fmt::Debug for Connection<R> {
@@ -73,6 +75,7 @@ impl<R: Runtime> Connection<R> {
             address,
             tls,
             ready_reads: 0,
+            requested_all: false,
         }
     }
 

@@ -26,6 +26,9 @@ pub struct Images<'c, R: Runtime> {
     /// Requests on this connection whose responses are not complete.
     outstanding: usize,
     announced: u64,
+    /// The request was made with an earlier one, and its response has not begun: the server may close the connection
+    /// before that. // R6
+    ahead: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +54,21 @@ impl<'c, R: Runtime> Images<'c, R> {
             state: State::Active,
             outstanding: 0,
             announced: 0,
+            ahead: false,
         }
+    }
+
+    /// All images, which may be requested already.
+    pub(super) fn all(client: &'c mut Client<R>) -> Self {
+        let connection = client.connection.as_mut();
+        let ahead = connection.is_some_and(|at| std::mem::take(&mut at.requested_all));
+        let mut images = Images::new(client, Transfer::all());
+        if ahead {
+            images.transfer.next_request();
+            images.outstanding = 1;
+            images.ahead = true;
+        }
+        images
     }
 
     /// The next image; `None` when all have arrived. If the image before it was not read to its end, the rest is
@@ -150,7 +167,10 @@ impl<'c, R: Runtime> Images<'c, R> {
                 return Ok(None);
             }
             match self.event().await? {
-                Event::Begin { count, .. } => self.announced += u64::from(count),
+                Event::Begin { count, .. } => {
+                    self.ahead = false;
+                    self.announced += u64::from(count);
+                }
                 Event::Image(image) => {
                     self.open = Some(image);
                     return Ok(Some(image));
@@ -234,6 +254,11 @@ impl<'c, R: Runtime> Images<'c, R> {
         self.open = None;
         self.outstanding = 0;
         self.transfer.connection_lost();
+        if std::mem::take(&mut self.ahead) && error.is_end() {
+            // Closed between responses: that is no failure. // R6
+            self.client.lose_connection(&error);
+            return Ok(());
+        }
         match self.client.retry_at(&mut self.retry, error) {
             Ok((at, _)) => {
                 self.state = State::Paused(at);
