@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::task::{Context, Poll};
 
 use jtp_core::Misuse;
@@ -105,6 +106,16 @@ impl<R: Runtime> Connection<R> {
     /// The bytes of the `Data` event that [`next`](Self::next) has just returned.
     pub(super) fn data(&self) -> &[u8] {
         self.machine.data(self.input.unused())
+    }
+
+    /// Moves the bytes of the undecoded `Data` event that [`next`](Self::next) has just returned. See
+    /// [`InputBuffer::move_to`].
+    pub(super) fn move_data(&mut self, memory: &mut Vec<u8>) -> Range<usize> {
+        // They are the last ones that the event used.
+        let used = std::mem::take(&mut self.pinned);
+        let count = self.machine.data(self.input.unused()).len().min(used);
+        self.input.consume(used - count);
+        self.input.move_to(count, memory)
     }
 
     /// All bytes that were received and used so far.

@@ -1,5 +1,6 @@
 //! The images of a response.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use jtp_core::client::{ClientError, Event, Retry, Transfer};
@@ -431,5 +432,13 @@ impl<R: Runtime> Undecoded<'_, '_, R> {
     /// request failed. // R6
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
         self.0.chunk().await
+    }
+
+    /// Moves the bytes that [`chunk`](Self::chunk) has just returned to `memory`, whose contents are lost, and returns
+    /// where they are. Of long chunks nothing is copied: the connection then goes on in the memory that it was given,
+    /// which is best that of an earlier chunk, with the length that it had.
+    pub fn move_chunk(&mut self, memory: &mut Vec<u8>) -> Range<usize> {
+        let connection = self.0.images.client.connection.as_mut();
+        connection.map_or(0..0, |connection| connection.move_data(memory))
     }
 }
