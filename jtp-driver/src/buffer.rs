@@ -1,6 +1,8 @@
 //! Bytes that were read from a stream and not used yet.
 
 use std::io;
+#[cfg(feature = "client")]
+use std::ops::Range;
 use std::task::{Context, Poll};
 
 use crate::runtime::Transport;
@@ -53,6 +55,27 @@ impl InputBuffer {
             self.start = 0;
             self.end = 0;
         }
+    }
+
+    /// Marks the first `count` bytes as used and moves them to `memory`, whose contents are lost. Returns where they are.
+    ///
+    /// If they are most of the unused bytes, they stay where they are, and `memory` is what is read into from now on.
+    #[cfg(feature = "client")]
+    pub(crate) fn move_to(&mut self, count: usize, memory: &mut Vec<u8>) -> Range<usize> {
+        let middle = self.end.min(self.start + count);
+        let (moved, rest) = (self.start..middle, middle..self.end);
+        if moved.len() < rest.len() {
+            memory.clear();
+            memory.extend_from_slice(&self.data[moved.clone()]);
+            self.start = middle;
+            return 0..moved.len();
+        }
+        // Longer memory would exceed the limit.
+        memory.resize(self.data.len(), 0);
+        memory[..rest.len()].copy_from_slice(&self.data[rest.clone()]);
+        std::mem::swap(&mut self.data, memory);
+        (self.start, self.end) = (0, rest.len());
+        moved
     }
 
     /// Whether there is no room left.
@@ -155,6 +178,28 @@ mod tests {
                 expected = expected.wrapping_add(1);
             }
             input.consume(used);
+        }
+    }
+
+    #[cfg(feature = "client")]
+    #[test]
+    fn moved_bytes_and_the_rest_are_the_ones_that_were_read() {
+        let mut input = InputBuffer::new(2000, 2000);
+        let mut memory = Vec::new();
+        let (mut next, mut expected) = (0, 0u8);
+        for round in 0..2000 {
+            read(&mut input, &mut next);
+            let unused = input.unused().len();
+            // All of them, some, and more than there are.
+            let count = (round * 7) % 2300;
+            let moved = input.move_to(count, &mut memory);
+            assert_eq!(moved.len(), count.min(unused));
+            assert_eq!(input.unused().len(), unused - moved.len());
+            for byte in &memory[moved] {
+                assert_eq!(*byte, expected);
+                expected = expected.wrapping_add(1);
+            }
+            assert!(memory.len() <= 2000 && input.data.len() <= 2000);
         }
     }
 

@@ -38,6 +38,51 @@ fn r6_server_that_admits_one_connection_serves_a_client_with_four() {
     }
 }
 
+/// What a server does with a request for all images behind a LIST.
+#[derive(Debug, Clone, Copy)]
+enum Second {
+    Answers,
+    /// It closes the connection after the LIST.
+    Closes,
+    /// It does not know the request.
+    Refuses,
+}
+
+#[test]
+fn r6_s10_first_sync_requests_catalog_and_images_at_once() {
+    let images = images(20);
+    for (second, requests) in [
+        (Second::Answers, 2),
+        (Second::Closes, 3),
+        (Second::Refuses, 3),
+    ] {
+        for world in World::ALL {
+            let served = images.clone();
+            let stub = Stub::new(move |connection| {
+                while let Some(request) = connection.request() {
+                    match (second, &request) {
+                        (Second::Closes, Request::All) if connection.number == 0 => return,
+                        (Second::Refuses, Request::All) => {
+                            connection.send(error(UNSUPPORTED_FEATURE, "what is 5?"));
+                            return;
+                        }
+                        _ => connection.answer(&served, &request),
+                    };
+                }
+            });
+            let job = Job::of(stub.address);
+            job.fetch_all(world, &images);
+            assert_eq!(job.log.retries(), 0, "{second:?}\n{}", job.log);
+            let made = stub.requests();
+            assert_eq!(made[..2], [Request::List, Request::All]);
+            assert_eq!(made.len(), requests, "{second:?}: {made:?}");
+            // Now the folder decides what is requested.
+            Job::new(stub.address, &job.folder).run_ok(world);
+            assert_eq!(stub.requests()[requests..], [Request::List], "{second:?}");
+        }
+    }
+}
+
 #[test]
 fn r6_each_refused_connection_is_reported_once_and_in_order() {
     let images = images(120);

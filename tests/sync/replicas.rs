@@ -373,9 +373,9 @@ fn r8_list_of_the_next_server_is_requested_without_a_pause() {
         if connection.request() == Some(Request::List) {
             thread::sleep(Duration::from_millis(500));
             connection.answer(&served, &Request::List);
+            // It answers no request for images.
+            connection.request();
         }
-        // It answers no request for images.
-        connection.request();
     });
     let second = Stub::of(images.clone());
     let mut job = Job::of(first.address);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::task::{Context, Poll};
 
 use jtp_core::Misuse;
@@ -40,6 +41,8 @@ pub(super) struct Connection<R: Runtime> {
     address: String,
     tls: bool,
     ready_reads: u32,
+    /// A LIST_AND_GET was sent behind a LIST, for whoever asks for all images next.
+    pub(super) requested_all: bool,
 }
 
 impl<R: Runtime> fmt::Debug for Connection<R> {
@@ -73,6 +76,7 @@ impl<R: Runtime> Connection<R> {
             address,
             tls,
             ready_reads: 0,
+            requested_all: false,
         }
     }
 
@@ -102,6 +106,16 @@ impl<R: Runtime> Connection<R> {
     /// The bytes of the `Data` event that [`next`](Self::next) has just returned.
     pub(super) fn data(&self) -> &[u8] {
         self.machine.data(self.input.unused())
+    }
+
+    /// Moves the bytes of the undecoded `Data` event that [`next`](Self::next) has just returned. See
+    /// [`InputBuffer::move_to`].
+    pub(super) fn move_data(&mut self, memory: &mut Vec<u8>) -> Range<usize> {
+        // They are the last ones that the event used.
+        let used = std::mem::take(&mut self.pinned);
+        let count = self.machine.data(self.input.unused()).len().min(used);
+        self.input.consume(used - count);
+        self.input.move_to(count, memory)
     }
 
     /// All bytes that were received and used so far.

@@ -18,11 +18,20 @@ use crate::runtime::Runtime;
 #[must_use]
 pub struct Entries<'c, R: Runtime> {
     client: &'c mut Client<R>,
-    /// Whether WATCH is requested as well.
-    watch: bool,
+    next: Next,
     state: State,
     announced: Option<u64>,
     received: u64,
+}
+
+/// What is requested in the same write as the LIST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Nothing,
+    /// WATCH. // N5
+    Watch,
+    /// LIST_AND_GET.
+    AllImages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +44,10 @@ enum State {
 }
 
 impl<'c, R: Runtime> Entries<'c, R> {
-    pub(super) fn new(client: &'c mut Client<R>, watch: bool) -> Self {
+    pub(super) fn new(client: &'c mut Client<R>, next: Next) -> Self {
         Entries {
             client,
-            watch,
+            next,
             state: State::New,
             announced: None,
             received: 0,
@@ -88,7 +97,7 @@ impl<'c, R: Runtime> Entries<'c, R> {
     /// `None` yet, [`Misuse::Closed`] after an error.
     pub fn into_watch(self) -> Result<Watch<'c, R>, Error> {
         match self.state {
-            State::Done if self.watch => Ok(Watch {
+            State::Done if self.next == Next::Watch => Ok(Watch {
                 client: self.client,
             }),
             State::Failed => Err(Error::Misuse(Misuse::Closed)),
@@ -113,11 +122,16 @@ impl<'c, R: Runtime> Entries<'c, R> {
     }
 
     async fn request(&mut self) -> Result<(), Error> {
-        let keep_alive = self.client.options.keep_alive || self.watch;
+        let keep_alive = self.client.options.keep_alive;
         let connection = self.client.connection().await?;
-        connection.request(Request::List, keep_alive)?;
-        if self.watch {
-            connection.request(Request::Watch, true)?;
+        connection.request(Request::List, keep_alive || self.next != Next::Nothing)?;
+        match self.next {
+            Next::Nothing => {}
+            Next::Watch => connection.request(Request::Watch, true)?,
+            Next::AllImages => {
+                connection.request(Request::ListAndGet, keep_alive)?;
+                connection.requested_all = true;
+            }
         }
         self.state = State::Active;
         Ok(())
@@ -136,7 +150,7 @@ impl<'c, R: Runtime> Entries<'c, R> {
                 }
                 Some(Event::End { .. }) => {
                     self.state = State::Done;
-                    if !self.watch {
+                    if self.next == Next::Nothing {
                         self.client.response_done().await;
                     }
                     return Ok(None);

@@ -170,6 +170,16 @@ impl Error {
         }
     }
 
+    /// Whether the server ended the connection, without a reason.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Error::Protocol(error) => matches!(error, ClientError::EarlyEof),
+            Error::Io(error) => is_end(error),
+            Error::Refused(error) => error.is_end(),
+            _ => false,
+        }
+    }
+
     pub(super) fn refused(self) -> Error {
         Error::Refused(Box::new(self))
     }

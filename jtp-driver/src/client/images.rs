@@ -1,5 +1,6 @@
 //! The images of a response.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use jtp_core::client::{ClientError, Event, Retry, Transfer};
@@ -26,6 +27,9 @@ pub struct Images<'c, R: Runtime> {
     /// Requests on this connection whose responses are not complete.
     outstanding: usize,
     announced: u64,
+    /// The request was made with an earlier one, and its response has not begun: the server may close the connection
+    /// before that. // R6
+    ahead: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +55,21 @@ impl<'c, R: Runtime> Images<'c, R> {
             state: State::Active,
             outstanding: 0,
             announced: 0,
+            ahead: false,
         }
+    }
+
+    /// All images, which may be requested already.
+    pub(super) fn all(client: &'c mut Client<R>) -> Self {
+        let connection = client.connection.as_mut();
+        let ahead = connection.is_some_and(|at| std::mem::take(&mut at.requested_all));
+        let mut images = Images::new(client, Transfer::all());
+        if ahead {
+            images.transfer.next_request();
+            images.outstanding = 1;
+            images.ahead = true;
+        }
+        images
     }
 
     /// The next image; `None` when all have arrived. If the image before it was not read to its end, the rest is
@@ -150,7 +168,10 @@ impl<'c, R: Runtime> Images<'c, R> {
                 return Ok(None);
             }
             match self.event().await? {
-                Event::Begin { count, .. } => self.announced += u64::from(count),
+                Event::Begin { count, .. } => {
+                    self.ahead = false;
+                    self.announced += u64::from(count);
+                }
                 Event::Image(image) => {
                     self.open = Some(image);
                     return Ok(Some(image));
@@ -234,6 +255,11 @@ impl<'c, R: Runtime> Images<'c, R> {
         self.open = None;
         self.outstanding = 0;
         self.transfer.connection_lost();
+        if std::mem::take(&mut self.ahead) && error.is_end() {
+            // Closed between responses: that is no failure. // R6
+            self.client.lose_connection(&error);
+            return Ok(());
+        }
         match self.client.retry_at(&mut self.retry, error) {
             Ok((at, _)) => {
                 self.state = State::Paused(at);
@@ -406,5 +432,13 @@ impl<R: Runtime> Undecoded<'_, '_, R> {
     /// request failed. // R6
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
         self.0.chunk().await
+    }
+
+    /// Moves the bytes that [`chunk`](Self::chunk) has just returned to `memory`, whose contents are lost, and returns
+    /// where they are. Of long chunks nothing is copied: the connection then goes on in the memory that it was given,
+    /// which is best that of an earlier chunk, with the length that it had.
+    pub fn move_chunk(&mut self, memory: &mut Vec<u8>) -> Range<usize> {
+        let connection = self.0.images.client.connection.as_mut();
+        connection.map_or(0..0, |connection| connection.move_data(memory))
     }
 }

@@ -22,6 +22,7 @@ pub use builder::ClientBuilder;
 use builder::Options;
 use connection::Connection;
 pub use entries::Entries;
+use entries::Next;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
 pub use replicas::ReplicaError;
@@ -108,13 +109,22 @@ impl<R: Runtime> Client<R> {
     /// The entries of the catalog in the server's order, one at a time, in constant memory: for a catalog that is not
     /// collected, or a server whose incomplete catalog is of use. Nothing is retried. // S5
     pub fn entries(&mut self) -> Entries<'_, R> {
-        Entries::new(self, false)
+        Entries::new(self, Next::Nothing)
     }
 
     /// As [`entries`](Self::entries), with a WATCH in the same write: [`Entries::into_watch`] returns it after the last
     /// entry. Nothing is missed between them if the server keeps N5.
     pub fn entries_and_watch(&mut self) -> Entries<'_, R> {
-        Entries::new(self, true)
+        Entries::new(self, Next::Watch)
+    }
+
+    /// As [`entries`](Self::entries), with a LIST_AND_GET in the same write, which saves a round trip and, without
+    /// [keep-alive](ClientBuilder::keep_alive), a connection: [`list_and_get`](Self::list_and_get), called next, returns
+    /// the images. Any other request abandons them, and connects again.
+    ///
+    /// The response to LIST_AND_GET has a snapshot of its own: images may have come or gone since the LIST. // S3
+    pub fn entries_and_images(&mut self) -> Entries<'_, R> {
+        Entries::new(self, Next::AllImages)
     }
 
     /// The whole catalog, in the server's order. // S5
@@ -126,7 +136,7 @@ impl<R: Runtime> Client<R> {
     ///
     /// [`Error`]; [`Error::CatalogTooLarge`] beyond [`ClientBuilder::catalog_limits`].
     pub async fn list(&mut self) -> Result<Vec<CatalogEntry<'static>>, Error> {
-        self.collect_entries(false).await
+        self.collect_entries(Next::Nothing).await
     }
 
     /// These images, each verified. The server leaves out those that it does not have (S7): see [`Images::absent`].
@@ -139,9 +149,9 @@ impl<R: Runtime> Client<R> {
         Images::new(self, Transfer::missing(have))
     }
 
-    /// All images, each verified.
+    /// All images, each verified. After [`entries_and_images`](Self::entries_and_images) they are requested already.
     pub fn list_and_get(&mut self) -> Images<'_, R> {
-        Images::new(self, Transfer::all())
+        Images::all(self)
     }
 
     /// Each image that enters the catalog from now on. The request is sent with the first wait for an event, and the
@@ -172,7 +182,7 @@ impl<R: Runtime> Client<R> {
     pub async fn list_and_watch(
         &mut self,
     ) -> Result<(Vec<CatalogEntry<'static>>, Watch<'_, R>), Error> {
-        let entries = self.collect_entries(true).await?;
+        let entries = self.collect_entries(Next::Watch).await?;
         Ok((entries, Watch { client: self }))
     }
 
@@ -239,11 +249,11 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// The whole catalog, after retries. With `watch`, the connection is in WATCH then.
-    async fn collect_entries(&mut self, watch: bool) -> Result<Vec<CatalogEntry<'static>>, Error> {
+    /// The whole catalog, after retries.
+    async fn collect_entries(&mut self, next: Next) -> Result<Vec<CatalogEntry<'static>>, Error> {
         let mut retry = self.retry();
         loop {
-            match Entries::new(self, watch).collect().await {
+            match Entries::new(self, next).collect().await {
                 Ok(entries) => return Ok(entries),
                 Err(error) => self.recover(&mut retry, error).await?,
             }

@@ -14,6 +14,7 @@ use crate::support::{self, error, list, named, names};
 
 const LIST: [u8; 2] = [1, 1];
 const WATCH: [u8; 2] = [4, 0];
+const LIST_AND_GET: [u8; 2] = [5, 0];
 
 /// What a scripted server does on one connection: each request that it expects, and its answer.
 type Script = Vec<(Vec<u8>, Vec<u8>)>;
@@ -167,6 +168,52 @@ fn entries_become_a_watch_only_after_the_last_one_and_if_it_was_requested() {
         let mut entries = client.entries();
         while entries.next().await.unwrap().is_some() {}
         assert!(not_watching(entries.into_watch()));
+    });
+}
+
+/// A client without keep-alive requests the catalog and all images, and reads the catalog.
+async fn list_before_images(scripts: Vec<Script>) -> (Client, smol::Task<usize>) {
+    let (address, server) = scripted(scripts).await;
+    let mut client = Client::builder(address).keep_alive(false).build();
+    let mut entries = client.entries_and_images();
+    while entries.next().await.unwrap().is_some() {}
+    assert_eq!(entries.received(), 1);
+    (client, server)
+}
+
+#[test]
+fn s2_all_images_come_over_the_connection_of_the_list_that_they_were_requested_with() {
+    smol::block_on(async {
+        // The images are there before the client looks for them.
+        let answer = [list(1, &["a.png"]), b"JTPG\0".to_vec()].concat();
+        let script = vec![([LIST, LIST_AND_GET].concat(), answer)];
+        let (mut client, server) = list_before_images(vec![script]).await;
+        assert!(client.list_and_get().next().await.unwrap().is_none());
+        assert_eq!(server.await, 1);
+    });
+}
+
+#[test]
+fn r6_all_images_are_requested_again_if_the_server_closes_after_the_list() {
+    smol::block_on(async {
+        let lists = vec![([LIST, LIST_AND_GET].concat(), list(1, &["a.png"]))];
+        let sends = vec![(LIST_AND_GET.into(), b"JTPG\0".to_vec())];
+        let (mut client, server) = list_before_images(vec![lists, sends]).await;
+        assert!(client.list_and_get().next().await.unwrap().is_none());
+        assert_eq!(server.await, 2);
+    });
+}
+
+#[test]
+fn another_request_than_that_for_all_images_abandons_them() {
+    smol::block_on(async {
+        let answer = [list(1, &["a.png"]), b"JTPG\0".to_vec()].concat();
+        let both = vec![([LIST, LIST_AND_GET].concat(), answer)];
+        let one = vec![(vec![2, 0, 0], b"JTPB\0".to_vec())];
+        let (mut client, server) = list_before_images(vec![both, one]).await;
+        let mut images = client.batch(HaveSet::default());
+        assert!(images.next().await.unwrap().is_none());
+        assert_eq!(server.await, 2);
     });
 }
 

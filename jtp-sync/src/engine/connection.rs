@@ -19,7 +19,7 @@ use super::pace::Pace;
 use super::race::{Either, race};
 use super::request::Request;
 use super::session::Session;
-use super::workers::Workers;
+use super::workers::{MIN_MOVED, Workers};
 use crate::step::FetchFailure;
 
 /// Losses in a row without an image between them, in each of which the server failed to send a certain image: the
@@ -405,8 +405,14 @@ async fn receive<R: Runtime>(
         loop {
             match while_writing(incoming.chunk(), workers).await {
                 Ok(Some(chunk)) => {
-                    workers.append(chunk);
-                    flight.add(u64::try_from(chunk.len()).unwrap_or(0));
+                    let length = chunk.len();
+                    if length < MIN_MOVED {
+                        workers.append(chunk);
+                    } else {
+                        workers.flush_bytes().await;
+                        workers.take(|memory| incoming.move_chunk(memory));
+                    }
+                    flight.add(u64::try_from(length).unwrap_or(0));
                 }
                 Ok(None) => break,
                 Err(ImageError::Interrupted(error) | ImageError::Fatal(error)) => {

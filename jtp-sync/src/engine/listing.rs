@@ -15,6 +15,7 @@ use super::run::Run;
 use super::scan::{FolderScan, Scanned};
 use super::session::Session;
 use crate::inventory::Inventory;
+use crate::options::Fetch;
 
 /// The memory that an image of the catalog takes, apart from its name, in bytes.
 const ENTRY_BYTES: usize = 100;
@@ -53,7 +54,8 @@ impl<R: Runtime> Run<R> {
         loop {
             let scan = self.lock_and_scan(rescan || !self.is_known).await?;
             let begun = self.runtime.now();
-            let received = self.receive_list().await;
+            let with_images = rescan && self.wants_all_images();
+            let received = self.receive_list(with_images).await;
             if received.is_err() {
                 self.session.state().planner.list_failed();
             }
@@ -63,6 +65,13 @@ impl<R: Runtime> Run<R> {
                 return self.end_list(received, scan).await;
             }
         }
+    }
+
+    /// Whether the request that follows the LIST is known before it: one for all images, over this connection.
+    fn wants_all_images(&self) -> bool {
+        let fetches = !self.session.read_only && self.connections == 1;
+        let all = self.fetch == Fetch::All || !self.path.is_dir();
+        fetches && all && self.session.selection.is_all()
     }
 
     /// Begins to scan the folder. One that does not exist is created after the first LIST, so that a wrong address
@@ -164,13 +173,19 @@ impl<R: Runtime> Run<R> {
 
     /// Receives a LIST. After lost connections it is requested again; if the same part of it arrives again, or most of
     /// it, that is used: some servers announce more entries than they send. // R6 R8
-    async fn receive_list(&mut self) -> Result<Received, Error> {
+    ///
+    /// `with_images`: all images are requested in the same write, at the first attempt.
+    async fn receive_list(&mut self, mut with_images: bool) -> Result<Received, Error> {
         let mut retry = Retry::new(self.retries);
         let mut before = 0;
         loop {
             self.session.check()?;
             let session = Arc::clone(&self.session);
-            let mut entries = self.main.client.entries();
+            let with_images = std::mem::take(&mut with_images);
+            let mut entries = match with_images {
+                true => self.main.client.entries_and_images(),
+                false => self.main.client.entries(),
+            };
             let result = Box::pin(receive_entries(&session, &mut entries)).await;
             let received = Received {
                 announced: entries.announced().unwrap_or(0),
@@ -183,6 +198,11 @@ impl<R: Runtime> Run<R> {
                 Err(error) => return Err(error),
             };
             let is_transient = error.is_transient();
+            let is_violation = matches!(error, ClientFailure::Protocol(ClientError::Peer(_)));
+            if with_images && is_violation && received.entries > 0 {
+                // The images may have begun where another entry was due.
+                continue;
+            }
             if self.main.is_second(&error) {
                 return Err(error.into());
             }

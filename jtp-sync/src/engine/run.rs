@@ -26,12 +26,13 @@ pub(super) struct Run<R: Runtime> {
     pub(super) runtime: R,
     pub(super) clients: ClientBuilder<R, Client<R>>,
     pub(super) path: std::path::PathBuf,
+    pub(super) fetch: Fetch,
     pub(super) scan_mode: jtp_store::ScanMode,
     /// Images are in sub-folders, too. // W9
     pub(super) in_folders: bool,
     /// Requests the catalog and images.
     pub(super) main: Connection<R>,
-    connections: usize,
+    pub(super) connections: usize,
     pub(super) retries: u32,
     /// Other clients wait while the folder is brought in step.
     pub(super) locks: bool,
@@ -72,6 +73,7 @@ impl<R: Runtime> Run<R> {
             runtime,
             clients: config.clients.clone(),
             path: config.path.clone(),
+            fetch: config.options.fetch(),
             scan_mode,
             in_folders: config.options.folders(),
             connections: config.connections,

@@ -142,7 +142,7 @@ class ServerConnection:
             # Reads even while writing is blocked, to see a CANCEL.
             reads = not self.ended and self.server.wants_input()
             moved = (reads and self.read()) | self.write()
-            if not moved:
+            if not moved and (self.server.state != "closing" or self.output):
                 wants = ([self.socket] if reads else []) + [self.woken]
                 ready, _, _ = select.select(wants, [self.socket] if self.output else [], [], TIMEOUT)
                 if self.woken in ready:

@@ -1,5 +1,7 @@
 //! Received data on its way from a connection to a worker thread.
 
+use std::ops::Range;
+
 use jtp_core::Image;
 
 use crate::engine::flight::Flight;
@@ -21,11 +23,17 @@ pub(super) enum Step {
     Discard,
 }
 
+/// Chunks of this many bytes are not copied.
+pub(in crate::engine) const MIN_MOVED: usize = 64 * 1024;
+
 /// Steps, and the bytes that they refer to.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) bytes: Vec<u8>,
     pub(super) steps: Vec<Step>,
+    /// It keeps its length, so that it is not filled with zeros again and again.
+    memory: Vec<u8>,
+    /// The place of the bytes in it.
+    used: Range<usize>,
 }
 
 impl Batch {
@@ -33,14 +41,43 @@ impl Batch {
         self.steps.is_empty()
     }
 
+    /// The bytes, and the steps that are to be done with them.
+    pub(super) fn parts(&mut self) -> (&[u8], &mut Vec<Step>) {
+        let bytes = self.memory.get(self.used.clone()).unwrap_or_default();
+        (bytes, &mut self.steps)
+    }
+
+    /// Whether the batch has no bytes.
+    pub(super) fn has_no_bytes(&self) -> bool {
+        self.used.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+        self.used = 0..0;
+    }
+
     /// Whether the batch has no room for `more` additional bytes.
     pub(super) fn is_full(&self, more: u32) -> bool {
         let more = usize::try_from(more).unwrap_or(usize::MAX);
-        self.bytes.len().saturating_add(more) > MAX_BYTES || self.steps.len() >= MAX_STEPS
+        self.used.len().saturating_add(more) >= MAX_BYTES || self.steps.len() >= MAX_STEPS
+    }
+
+    /// Takes over bytes: `moved` exchanges the memory, and returns where in it they are. The batch has no others.
+    pub(super) fn take(&mut self, moved: impl FnOnce(&mut Vec<u8>) -> Range<usize>) {
+        debug_assert!(self.has_no_bytes());
+        self.used = moved(&mut self.memory);
+        self.steps.push(Step::Bytes(self.used.len()));
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        let at = self.used.end;
+        self.used.end += bytes.len();
+        if self.memory.len() < self.used.end {
+            let length = self.used.end.max(2 * self.memory.len());
+            self.memory.resize(length, 0);
+        }
+        self.memory[at..self.used.end].copy_from_slice(bytes);
         match self.steps.last_mut() {
             // Merged, because few long writes are faster than many short ones.
             Some(Step::Bytes(count)) => *count += bytes.len(),

@@ -38,8 +38,8 @@ impl Decoder<'_> {
     }
 
     pub(super) fn process(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let mut rest = batch.bytes.as_slice();
-        for step in batch.steps.drain(..) {
+        let (mut rest, steps) = batch.parts();
+        for step in steps.drain(..) {
             match step {
                 Step::Begin(image) => {
                     self.body.begin(image);
@@ -55,7 +55,6 @@ impl Decoder<'_> {
                 Step::Discard => self.image = None,
             }
         }
-        batch.bytes.clear();
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 mod batch;
 mod decoder;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,7 @@ use jtp_core::Image;
 use super::error::Error;
 use super::flight::Flight;
 use super::session::{Session, lock};
+pub(super) use batch::MIN_MOVED;
 use batch::{Batch, Step};
 use decoder::Decoder;
 
@@ -96,6 +98,19 @@ impl Workers {
         }
         self.batch.steps.push(Step::Begin(image));
         self.image_open = true;
+    }
+
+    /// Sends the bytes of the current batch, if it has any. Cancel safe.
+    pub(super) async fn flush_bytes(&mut self) {
+        if !self.batch.has_no_bytes() {
+            self.flush().await;
+        }
+    }
+
+    /// Takes over bytes of the image's packet, after [`flush_bytes`](Self::flush_bytes). `moved` exchanges the memory of
+    /// the batch for theirs, and returns where in it they are.
+    pub(super) fn take(&mut self, moved: impl FnOnce(&mut Vec<u8>) -> Range<usize>) {
+        self.batch.take(moved);
     }
 
     /// Appends bytes of the image's packet.
@@ -309,8 +324,7 @@ fn work(session: &Session, jobs: &mpsc::Receiver<Job>, shared: &Shared, pending:
                         session.fail(error);
                     }
                 }
-                batch.steps.clear();
-                batch.bytes.clear();
+                batch.clear();
                 Some(batch)
             }
             Job::Moves => {
