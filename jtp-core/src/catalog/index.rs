@@ -9,42 +9,22 @@ use crate::image::ImageId;
 /// The index grows when its shards hold more than this on average.
 const SHARD_LEN: usize = 512;
 
-/// The chunk that holds an image. The key is in two halves, so that a record takes 12 bytes instead of 16.
-#[derive(Debug, Clone, Copy)]
-struct Record {
-    high: u32,
-    low: u32,
-    slot: u32,
-}
-
-impl Record {
-    fn new(key: u64, slot: u32) -> Record {
-        let [a, b, c, d, low @ ..] = key.to_be_bytes();
-        Record {
-            high: u32::from_be_bytes([a, b, c, d]),
-            low: u32::from_be_bytes(low),
-            slot,
-        }
-    }
-
-    #[inline]
-    fn key(&self) -> u64 {
-        u64::from(self.high) << 32 | u64::from(self.low)
-    }
-}
-
 /// Maps IDs to chunks. The top bits of an ID's key choose the shard.
 ///
 /// The key is a product of the ID and a random odd factor, which is a bijection. IDs with equal top bits can be made at
 /// will; without the factor, all of them would be in one shard, and adding `n` would move `n * n` records.
+///
+/// A record takes 8 bytes: all keys of a shard have the same top bits, so the slot of the chunk takes their place, in the
+/// lowest bits. There are as many shards as it takes for each slot to fit.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     factor: u64,
+    /// The number of bits that choose a shard, and of those that are a slot: at most 32.
     bits: u32,
-    shards: Vec<Arc<Vec<Record>>>,
+    shards: Vec<Arc<Vec<u64>>>,
     len: usize,
     /// See [`Index::append`].
-    appended: Vec<Record>,
+    appended: Vec<(ImageId, u32)>,
 }
 
 impl Index {
@@ -74,19 +54,32 @@ impl Index {
         usize::try_from(top).unwrap_or(0)
     }
 
+    /// The shard of an ID, and the place of its record in it.
     #[inline]
     fn find(&self, id: ImageId) -> Option<(usize, Result<usize, usize>)> {
         let key = self.key(id);
         let shard = self.shard_of(key);
         let records = self.shards.get(shard)?;
-        Some((shard, records.binary_search_by_key(&key, Record::key)))
+        let rest = key << self.bits;
+        let of_record = |record: &u64| record & !self.slot_mask();
+        Some((shard, records.binary_search_by_key(&rest, of_record)))
+    }
+
+    #[inline]
+    fn slot_mask(&self) -> u64 {
+        (1 << self.bits) - 1
+    }
+
+    #[inline]
+    fn slot_at(&self, shard: usize, position: usize) -> Option<usize> {
+        let record = self.shards.get(shard)?.get(position)?;
+        usize::try_from(record & self.slot_mask()).ok()
     }
 
     /// The slot of the chunk that holds the image.
     pub(super) fn slot(&self, id: ImageId) -> Option<usize> {
         let (shard, position) = self.find(id)?;
-        let record = self.shards.get(shard)?.get(position.ok()?)?;
-        usize::try_from(record.slot).ok()
+        self.slot_at(shard, position.ok()?)
     }
 
     /// The image's position in the order of keys, given [`Index::starts`].
@@ -100,8 +93,7 @@ impl Index {
     pub(super) fn locate(&self, id: ImageId, starts: &[usize]) -> Option<(usize, usize)> {
         let (shard, position) = self.find(id)?;
         let position = position.ok()?;
-        let record = self.shards.get(shard)?.get(position)?;
-        let slot = usize::try_from(record.slot).ok()?;
+        let slot = self.slot_at(shard, position)?;
         Some((starts.get(shard)? + position, slot))
     }
 
@@ -119,21 +111,24 @@ impl Index {
 
     /// Records the chunk of an image, which replaces an earlier record.
     pub(super) fn set(&mut self, id: ImageId, slot: usize) {
-        let Ok(slot) = u32::try_from(slot) else {
+        let Ok(slot) = u32::try_from(slot).map(u64::from) else {
             return;
         };
+        while slot > self.slot_mask() {
+            self.grow();
+        }
         let Some((shard, position)) = self.find(id) else {
             return;
         };
-        let key = self.key(id);
+        let record = self.key(id) << self.bits | slot;
         let Some(shard) = self.shards.get_mut(shard) else {
             return;
         };
         let shard = Arc::make_mut(shard);
         match position {
             Ok(at) => {
-                if let Some(record) = shard.get_mut(at) {
-                    record.slot = slot;
+                if let Some(known) = shard.get_mut(at) {
+                    *known = record;
                 }
             }
             Err(at) => {
@@ -141,7 +136,7 @@ impl Index {
                     // Grow by an eighth, not by a factor of two: shards are short, and there are thousands.
                     shard.reserve_exact(shard.len() / 8 + 4);
                 }
-                shard.insert(at, Record::new(key, slot));
+                shard.insert(at, record);
                 self.len += 1;
                 if self.len > self.shards.len() * SHARD_LEN {
                     self.grow();
@@ -159,8 +154,7 @@ impl Index {
     /// for each.
     pub(super) fn append(&mut self, id: ImageId, slot: usize) {
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-        let key = self.key(id);
-        self.appended.push(Record::new(key, slot));
+        self.appended.push((id, slot));
     }
 
     /// The number of images that were appended.
@@ -170,26 +164,36 @@ impl Index {
 
     /// Takes the appended images, which replace all others. `false` if an ID is there twice: then there are none.
     pub(super) fn sort_appended(&mut self) -> bool {
-        let mut records = core::mem::take(&mut self.appended);
-        records.sort_unstable_by_key(Record::key);
-        let is_twice = |pair: &[Record]| matches!(pair, [a, b] if a.key() == b.key());
-        if records.windows(2).any(is_twice) {
-            return false;
-        }
-        self.len = records.len();
-        self.bits = 0;
-        while self.len > SHARD_LEN << self.bits {
+        let appended = core::mem::take(&mut self.appended);
+        let last_slot = appended.iter().map(|(_, slot)| *slot).max().unwrap_or(0);
+        self.bits = u32::BITS - last_slot.leading_zeros();
+        while appended.len() > SHARD_LEN << self.bits {
             self.bits += 1;
         }
-        let mut rest = records.as_slice();
-        self.shards = (0..1usize << self.bits)
-            .map(|shard| {
-                let end = rest.partition_point(|record| self.shard_of(record.key()) <= shard);
-                let (records, later) = rest.split_at(end);
-                rest = later;
-                Arc::new(records.to_vec())
-            })
-            .collect();
+        let mut lengths = vec![0; 1 << self.bits];
+        for (id, _) in &appended {
+            if let Some(length) = lengths.get_mut(self.shard_of(self.key(*id))) {
+                *length += 1;
+            }
+        }
+        let mut shards: Vec<_> = lengths.into_iter().map(Vec::with_capacity).collect();
+        for (id, slot) in &appended {
+            let key = self.key(*id);
+            if let Some(shard) = shards.get_mut(self.shard_of(key)) {
+                shard.push(key << self.bits | u64::from(*slot));
+            }
+        }
+        let mut is_any_twice = false;
+        for shard in &mut shards {
+            shard.sort_unstable();
+            let is_twice = |pair: &[u64]| matches!(pair, [a, b] if a ^ b <= self.slot_mask());
+            is_any_twice |= shard.windows(2).any(is_twice);
+        }
+        if is_any_twice {
+            return false;
+        }
+        self.len = appended.len();
+        self.shards = shards.into_iter().map(Arc::new).collect();
         true
     }
 
@@ -202,17 +206,20 @@ impl Index {
         }
     }
 
-    /// Splits every shard in two.
+    /// Splits every shard in two, which makes room for one more bit of the slots.
     fn grow(&mut self) {
+        const TOP: u32 = u64::BITS - 1;
+        let mask = self.slot_mask();
         self.bits += 1;
-        let bit = u64::BITS - self.bits;
+        let widen = |record: &u64| (record & !mask) << 1 | record & mask;
         self.shards = self
             .shards
             .iter()
             .flat_map(|shard| {
-                let middle = shard.partition_point(|record| (record.key() >> bit) & 1 == 0);
+                let middle = shard.partition_point(|record| record >> TOP == 0);
                 let (low, high) = shard.split_at(middle);
-                [Arc::new(low.to_vec()), Arc::new(high.to_vec())]
+                let half = |records: &[u64]| Arc::new(records.iter().map(widen).collect());
+                [half(low), half(high)]
             })
             .collect();
     }
@@ -263,6 +270,25 @@ mod tests {
             let longest = index.shards.iter().map(|shard| shard.len()).max();
             assert!(longest.unwrap() <= 4 * SHARD_LEN, "{what}: {longest:?}");
             assert!((0..COUNT).all(|n| index.slot(ImageId(id(n))).is_some()));
+        }
+    }
+
+    #[test]
+    fn many_slots_for_few_images_are_found_however_they_were_added() {
+        let slots = [0, 1, 2, 1, 3, 4, 900, 5, 17, 0];
+        let id = |n: usize| ImageId(u64::MAX - u64::try_from(n).unwrap());
+        let (mut set, mut appended) = (Index::new(), Index::new());
+        for (n, slot) in slots.into_iter().enumerate() {
+            set.set(id(n), slot);
+            appended.append(id(n), slot);
+        }
+        assert!(appended.sort_appended());
+        for index in [set, appended] {
+            let found = |n| index.locate(id(n), &index.starts());
+            for (n, slot) in slots.into_iter().enumerate() {
+                assert_eq!(found(n).map(|(_, slot)| slot), Some(slot));
+            }
+            assert_eq!((found(slots.len()), index.len()), (None, slots.len()));
         }
     }
 

@@ -8,7 +8,7 @@
 //! ```text
 //! Catalog ── spine ──► Chunk (names a…c) ─ encoded entries, in catalog order
 //!    │           └───► Chunk (names d…f) ─ …            shared with other snapshots
-//!    ├── index ──► Shard (IDs 0…) ─ sorted (ID, chunk)
+//!    ├── index ──► Shard (IDs 0…) ─ sorted (ID, chunk), 8 bytes each
 //!    └── latest ─► position in the history: WATCH sends the events after it
 //! ```
 
@@ -82,10 +82,10 @@ impl Contents {
         }
     }
 
-    /// The index of the image's chunk in the spine, and of its entry in the chunk.
+    /// The index of the image's chunk in the spine, and the offset of its entry in the chunk.
     fn find(&self, id: ImageId) -> Option<(usize, usize)> {
         let position = *self.slots.get(self.index.slot(id)?)?;
-        Some((position, self.spine.get(position)?.index_of(id)?))
+        Some((position, self.spine.get(position)?.offset_of(id)?))
     }
 }
 
@@ -93,7 +93,8 @@ impl Contents {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place {
     chunk: usize,
-    index: usize,
+    /// Of an entry in the chunk, or the chunk's end.
+    offset: usize,
 }
 
 impl Catalog {
@@ -146,15 +147,16 @@ impl Catalog {
     /// The image with this ID, as this snapshot sends it.
     #[must_use]
     pub fn get(&self, id: ImageId) -> Option<Image> {
-        let (position, index) = self.contents.find(id)?;
-        self.contents.spine.get(position)?.image(index)
+        let (position, offset) = self.contents.find(id)?;
+        let image = self.contents.spine.get(position)?.image(offset);
+        image.map(|(image, _)| image)
     }
 
     /// The entry with this ID.
     #[must_use]
     pub fn entry(&self, id: ImageId) -> Option<Entry<'_>> {
-        let (position, index) = self.contents.find(id)?;
-        self.contents.spine.get(position)?.entry(index)
+        let (position, offset) = self.contents.find(id)?;
+        self.contents.spine.get(position)?.entry(offset)
     }
 
     /// Whether the catalog has an image with this ID.
@@ -192,13 +194,13 @@ impl Catalog {
     pub(crate) fn next_image(&self, at: &mut Place) -> Option<Image> {
         loop {
             let chunk = self.contents.spine.get(at.chunk)?;
-            if at.index < chunk.len() {
-                at.index += 1;
-                return chunk.image(at.index - 1);
+            if let Some((image, next)) = chunk.image(at.offset) {
+                at.offset = next;
+                return Some(image);
             }
             *at = Place {
                 chunk: at.chunk + 1,
-                index: 0,
+                offset: 0,
             };
         }
     }
@@ -218,12 +220,13 @@ impl Catalog {
     /// of images.
     pub(crate) fn skip_chunks(&self, at: &mut Place, skips: impl Fn(usize, usize) -> bool) {
         while let Some(chunk) = self.contents.spine.get(at.chunk) {
-            if at.index < chunk.len() && (at.index > 0 || !skips(at.chunk, chunk.len())) {
+            let is_at_end = at.offset >= chunk.bytes().len();
+            if !is_at_end && (at.offset > 0 || !skips(at.chunk, chunk.len())) {
                 return;
             }
             *at = Place {
                 chunk: at.chunk + 1,
-                index: 0,
+                offset: 0,
             };
         }
     }

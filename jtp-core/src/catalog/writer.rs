@@ -92,8 +92,8 @@ impl CatalogWriter {
     /// The entry with this ID, unpublished changes included.
     #[must_use]
     pub fn entry(&self, id: ImageId) -> Option<Entry<'_>> {
-        let (position, index) = self.contents.find(id)?;
-        self.contents.spine.get(position)?.entry(index)
+        let (position, offset) = self.contents.find(id)?;
+        self.contents.spine.get(position)?.entry(offset)
     }
 
     /// All entries in catalog order, unpublished changes included. // S5
@@ -326,12 +326,7 @@ impl CatalogWriter {
         let Some(chunk) = self.contents.spine.get_mut(position) else {
             return;
         };
-        let index = if in_order {
-            chunk.len() - 1
-        } else {
-            chunk.len() / 2
-        };
-        let later = Arc::make_mut(chunk).split(slot, index);
+        let later = Arc::make_mut(chunk).split(slot, in_order);
         for id in later.ids() {
             self.contents.index.set(id, slot);
         }
@@ -340,14 +335,14 @@ impl CatalogWriter {
     }
 
     fn detach(&mut self, id: ImageId) {
-        let Some((position, index)) = self.contents.find(id) else {
+        let Some((position, offset)) = self.contents.find(id) else {
             return;
         };
         let Some(chunk) = self.contents.spine.get_mut(position) else {
             return;
         };
         let chunk = Arc::make_mut(chunk);
-        chunk.remove(index);
+        chunk.remove(offset);
         self.contents.index.remove(id);
         if chunk.len() == 0 {
             self.free.push(chunk.slot);

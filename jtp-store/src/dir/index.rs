@@ -171,6 +171,7 @@ impl Index {
             .collect();
         let mut slots = sort_by_name(&self.table, slots, self.naming);
         self.claimed.reserve_exact(slots.len());
+        let mut path = OsString::new();
         slots.retain(|slot| {
             let Some(record) = self.table.record(*slot) else {
                 return false;
@@ -178,7 +179,7 @@ impl Index {
             if !self.table.hold_unless_held(*slot) {
                 return true;
             }
-            self.queue_compression(*slot, &record);
+            self.queue_compression(*slot, &record, &mut path);
             self.claimed.push(*slot);
             false
         });
@@ -212,13 +213,15 @@ impl Index {
             return false;
         };
         self.hold(slot, record.id);
-        self.queue_compression(slot, record);
+        self.queue_compression(slot, record, &mut OsString::new());
         self.dirty.push(record.id);
         true
     }
 
-    fn queue_compression(&mut self, slot: Slot, record: &FileRecord) {
-        let file_type = select::file_type(record.sniffed, self.table.name(slot));
+    /// `buffer`: for the path.
+    fn queue_compression(&mut self, slot: Slot, record: &FileRecord, buffer: &mut OsString) {
+        let by_name = || select::file_type(None, self.table.path_in(slot, buffer));
+        let file_type = record.sniffed.unwrap_or_else(by_name);
         if self.threshold > record.incompressible_at
             && is_eligible(file_type, u64::from(record.length))
             && !self.variants.contains_key(&record.id)

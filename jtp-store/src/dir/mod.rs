@@ -35,6 +35,7 @@ mod non_images;
 mod opener;
 mod order;
 mod packed;
+mod page;
 mod place;
 mod pool;
 mod publisher;

@@ -27,10 +27,12 @@ pub(super) fn holder_key(path: &OsStr, naming: Naming) -> (bool, Box<str>, Name)
 pub(super) fn sort_by_name(table: &Table, slots: Vec<Slot>, naming: Naming) -> Vec<Slot> {
     let mut is_used = vec![false; table.folders().numbers_end()];
     let mut all_ascii = true;
+    let mut name = Vec::new();
     for slot in &slots {
-        let (folder, name) = table.parts(*slot);
+        name.clear();
+        table.append_name(*slot, &mut name);
         all_ascii &= name.is_ascii();
-        if let Some(used) = is_used.get_mut(index(folder)) {
+        if let Some(used) = is_used.get_mut(index(table.folder(*slot))) {
             *used = true;
         }
     }
@@ -64,7 +66,7 @@ fn sort_ascii(table: &Table, slots: &[Slot], mut folders: Vec<u32>) -> Vec<Slot>
         }
     }
     for slot in slots {
-        let group = group_of.get(index(table.parts(*slot).0));
+        let group = group_of.get(index(table.folder(*slot)));
         if let Some(group) = group.and_then(|group| groups.get_mut(*group)) {
             group.push(*slot);
         }
@@ -79,11 +81,17 @@ fn sort_ascii(table: &Table, slots: &[Slot], mut folders: Vec<u32>) -> Vec<Slot>
     };
     // The files of a folder may belong between those of its sub-folders. Else the folders do not overlap.
     if folders.windows(2).any(is_below) {
-        let path = |slot: Slot| {
-            let (folder, name) = table.parts(slot);
-            with_end(folder).chain(name.iter().copied())
+        let path = |slot: Slot, buffer: &mut Vec<u8>| {
+            buffer.clear();
+            buffer.extend(with_end(table.folder(slot)));
+            table.append_name(slot, buffer);
         };
-        sorted.sort_by(|left, right| path(*left).cmp(path(*right)));
+        let (mut left_path, mut right_path) = (Vec::new(), Vec::new());
+        sorted.sort_by(|left, right| {
+            path(*left, &mut left_path);
+            path(*right, &mut right_path);
+            left_path.cmp(&right_path)
+        });
     }
     sorted
 }
@@ -97,26 +105,34 @@ fn listed(byte: u8) -> u8 {
 
 /// Sorts files of one folder by name.
 fn sort_in_folder(table: &Table, slots: &mut [Slot]) {
-    let name = |slot: Slot| table.parts(slot).1;
+    // Each name ends with a byte that is in none, and less than those that are. So names are compared by comparing all
+    // that follows.
+    let mut names = Vec::new();
+    let mut keyed = Vec::with_capacity(slots.len());
+    for slot in slots.iter() {
+        keyed.push((0, names.len(), *slot));
+        table.append_name(*slot, &mut names);
+        names.push(0);
+    }
+    let from = |start: usize| names.get(start..).unwrap_or_default();
     // Names often share a prefix, and the 8 bytes behind it tell most of them apart without a full comparison.
-    let first = slots.first().map_or(&[][..], |slot| name(*slot));
-    let prefix = slots.iter().fold(first.len(), |prefix, slot| {
-        let pairs = first.iter().zip(name(*slot)).take(prefix);
+    let first = names.iter().position(|byte| *byte == 0).unwrap_or(0);
+    let prefix = keyed.iter().fold(first, |prefix, (_, start, _)| {
+        let pairs = names.iter().zip(from(*start)).take(prefix);
         pairs.take_while(|(left, right)| left == right).count()
     });
-    let key = |slot: Slot| {
-        let mut key = [0; 8];
-        let rest = name(slot).get(prefix..).unwrap_or_default();
-        for (key, byte) in key.iter_mut().zip(rest) {
-            *key = *byte;
+    for (key, start, _) in &mut keyed {
+        let rest = from(*start + prefix).iter().take_while(|byte| **byte != 0);
+        let mut bytes = [0; 8];
+        for (place, byte) in bytes.iter_mut().zip(rest) {
+            *place = *byte;
         }
-        u64::from_be_bytes(key)
-    };
-    let mut keyed: Vec<(u64, Slot)> = slots.iter().map(|slot| (key(*slot), *slot)).collect();
-    keyed.sort_unstable_by(|(left, a), (right, b)| {
-        left.cmp(right).then_with(|| name(*a).cmp(name(*b)))
+        *key = u64::from_be_bytes(bytes);
+    }
+    keyed.sort_unstable_by(|(left, a, _), (right, b, _)| {
+        left.cmp(right).then_with(|| from(*a).cmp(from(*b)))
     });
-    for (slot, (_, sorted)) in slots.iter_mut().zip(keyed) {
+    for (slot, (_, _, sorted)) in slots.iter_mut().zip(keyed) {
         *slot = sorted;
     }
 }

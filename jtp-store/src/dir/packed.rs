@@ -1,95 +1,46 @@
-//! The records of files, packed: 44 bytes for each file, and its name with 2 to 4 bytes for its folder and length.
-
-use std::ffi::OsStr;
+//! The records of files and their names, packed: some 25 bytes for each, if files of one folder have similar names and
+//! were written in a row.
 
 use jtp_core::{FileType, ImageId};
+use std::ffi::{OsStr, OsString};
 
+use super::page::{OpenPage, PAGE, Page, Row};
 use super::record::FileRecord;
 use crate::fingerprint::Fingerprint;
 
 /// The position of a file in [`PackedFiles`].
 pub(super) type Slot = u32;
 
-/// The record of one file. Numbers of 64 bits are in two halves: as they are, they would add 4 bytes.
-#[derive(Debug, Clone, Copy)]
-struct Packed {
-    file: Halves,
-    modified: Halves,
-    changed: Halves,
-    id: Halves,
-    length: u32,
-    /// The offset of the name.
-    name: u32,
-    rest: Rest,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Halves([u32; 2]);
-
-impl Halves {
-    fn of(number: u64) -> Halves {
-        let [a, b, c, d, high @ ..] = number.to_le_bytes();
-        Halves([u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes(high)])
-    }
-
-    fn of_time(time: i64) -> Halves {
-        Halves::of(u64::from_ne_bytes(time.to_ne_bytes()))
-    }
-
-    fn number(self) -> u64 {
-        let Halves([low, high]) = self;
-        u64::from(high) << 32 | u64::from(low)
-    }
-
-    fn time(self) -> i64 {
-        i64::from_ne_bytes(self.number().to_ne_bytes())
-    }
-}
-
-/// The small parts of a record: from the lowest bits on the state (2), whether the record is not
-/// [settled](FileRecord::settled) (1), the type (4), the threshold at which it is incompressible (14), and the number of
-/// the file system (11).
+/// The small parts of a record: from the lowest bits on whether the record is not [settled](FileRecord::settled) (1), the
+/// type (4), the threshold at which it is incompressible (14), and the number of the file system (11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rest(u32);
 
-const UNSETTLED: u32 = 1 << 2;
-const TYPE_AT: u32 = 3;
-const THRESHOLD_AT: u32 = 7;
-const FILE_SYSTEM_AT: u32 = 21;
+const UNSETTLED: u32 = 1;
+const TYPE_AT: u32 = 1;
+const THRESHOLD_AT: u32 = 5;
+const FILE_SYSTEM_AT: u32 = 19;
 
 /// More than each threshold, which is at most 10,000.
 const MAX_THRESHOLD: u16 = (1 << 14) - 1;
 
 /// The most file systems that the files of one folder are on.
-const MAX_FILE_SYSTEMS: u32 = 1 << (u32::BITS - FILE_SYSTEM_AT);
+const MAX_FILE_SYSTEMS: u32 = 1 << 11;
 
 /// Stands for a type that the first bytes do not show.
 const NOT_SNIFFED: u32 = 8;
 
 impl Rest {
-    fn of(record: &FileRecord, file_system: u32, state: State) -> Rest {
+    fn of(record: &FileRecord, file_system: u32) -> Rest {
         let settled = if record.settled { 0 } else { UNSETTLED };
         let sniffed = record.sniffed.map(|found| u32::from(found.code()));
         let threshold = u32::from(record.incompressible_at.min(MAX_THRESHOLD));
         Rest(
-            state.code()
-                | settled
+            settled
                 | sniffed.unwrap_or(NOT_SNIFFED) << TYPE_AT
                 | threshold << THRESHOLD_AT
                 | file_system << FILE_SYSTEM_AT,
         )
-    }
-
-    fn state(self) -> State {
-        match self.0 & 3 {
-            1 => State::Recorded,
-            2 => State::Holder,
-            _ => State::Vacant,
-        }
-    }
-
-    fn with_state(self, state: State) -> Rest {
-        Rest(self.0 & !3 | state.code())
     }
 
     fn is_settled(self) -> bool {
@@ -117,152 +68,237 @@ impl Rest {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Vacant,
-    /// The file was read, and does not hold its ID yet.
-    Recorded,
-    /// The file is one of the holders of its ID.
-    Holder,
-}
-
-impl State {
-    fn code(self) -> u32 {
-        match self {
-            State::Vacant => 0,
-            State::Recorded => 1,
-            State::Holder => 2,
-        }
-    }
-}
-
 /// Records and names by slot.
 #[derive(Debug, Default)]
 pub(super) struct PackedFiles {
-    files: Vec<Packed>,
+    /// Full pages. One whose files were all removed is empty.
+    pages: Vec<Page>,
+    /// The files after those of the pages.
+    last: OpenPage,
+    /// The states of the files of each page, and of the last files.
+    states: Vec<States>,
     vacant: Vec<Slot>,
-    /// All names, one after another, each after the number of its folder and its length. Those of removed files stay as
-    /// gaps until they are compacted.
-    names: Vec<u8>,
-    gaps: usize,
     file_systems: Vec<u64>,
 }
 
+/// The states of the files of a page, a bit for each. They change more often than records.
+#[derive(Debug, Clone, Copy, Default)]
+struct States {
+    used: u64,
+    /// The files that are holders of their IDs. The others were read, and do not hold their IDs yet.
+    holders: u64,
+}
+
+/// The page of a slot, and the place in it.
+fn place(slot: Slot) -> (usize, usize) {
+    let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+    (slot / PAGE, slot % PAGE)
+}
+
 impl PackedFiles {
-    fn file(&self, slot: Slot) -> Option<&Packed> {
-        self.files.get(usize::try_from(slot).ok()?)
+    fn row(&self, slot: Slot) -> Option<Row> {
+        let (page, at) = place(slot);
+        match self.pages.get(page) {
+            Some(page) => page.row(at),
+            None if page == self.pages.len() => self.last.row(at),
+            None => None,
+        }
     }
 
-    fn file_mut(&mut self, slot: Slot) -> Option<&mut Packed> {
-        self.files.get_mut(usize::try_from(slot).ok()?)
+    fn states(&self, slot: Slot) -> (States, u64) {
+        let (page, at) = place(slot);
+        (self.states.get(page).copied().unwrap_or_default(), 1 << at)
+    }
+
+    /// The states of a slot's page, and the bit of the slot.
+    fn states_mut(&mut self, slot: Slot) -> Option<(&mut States, u64)> {
+        let (page, at) = place(slot);
+        Some((self.states.get_mut(page)?, 1 << at))
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        let bits = self.states.iter().flat_map(|states| {
+            let used = states.used;
+            (0..PAGE).map(move |at| used >> at & 1 == 1)
+        });
         (0..)
-            .zip(&self.files)
-            .filter_map(|(slot, file)| (file.rest.state() != State::Vacant).then_some(slot))
+            .zip(bits)
+            .filter_map(|(slot, used)| used.then_some(slot))
     }
 
     /// An exclusive upper bound of all slots.
     pub(super) fn slots_end(&self) -> usize {
-        self.files.len()
+        self.pages.len() * PAGE + self.last.len()
     }
 
-    /// The number of the file's folder, and the file's name in it.
-    pub(super) fn name(&self, slot: Slot) -> (u32, &[u8]) {
-        let found = self.file(slot).and_then(|file| {
-            let at = usize::try_from(file.name).ok()?;
-            decode_name(self.names.get(at..)?)
-        });
-        found.unwrap_or_default()
+    /// The number of the file's folder.
+    pub(super) fn folder(&self, slot: Slot) -> u32 {
+        let (page, at) = place(slot);
+        let folder = match self.pages.get(page) {
+            Some(page) => page.folder(at),
+            None => self.last.row(at).map(|row| row.folder),
+        };
+        folder.unwrap_or_default()
+    }
+
+    /// Appends the file's name in its folder.
+    pub(super) fn append_name(&self, slot: Slot, to: &mut Vec<u8>) {
+        let (page, at) = place(slot);
+        match self.pages.get(page) {
+            Some(page) => page.append_name(at, to),
+            None => to.extend_from_slice(self.last.name(at)),
+        }
+    }
+
+    /// Whether this is the file's name in this folder.
+    pub(super) fn is_named(&self, slot: Slot, (folder, name): (u32, &[u8])) -> bool {
+        let (page, at) = place(slot);
+        match self.pages.get(page) {
+            Some(page) => page.has_name(at, name) && page.folder(at) == Some(folder),
+            None => self.last.name(at) == name && self.folder(slot) == folder,
+        }
     }
 
     pub(super) fn id(&self, slot: Slot) -> Option<ImageId> {
-        self.file(slot).map(|file| ImageId(file.id.number()))
+        let (page, at) = place(slot);
+        match self.pages.get(page) {
+            Some(page) => page.id(at),
+            None => self.last.row(at).map(|row| row.id),
+        }
     }
 
     pub(super) fn is_holder(&self, slot: Slot) -> bool {
-        self.file(slot)
-            .is_some_and(|file| file.rest.state() == State::Holder)
+        let (states, bit) = self.states(slot);
+        states.holders & bit != 0
     }
 
     pub(super) fn set_holder(&mut self, slot: Slot) {
-        if let Some(file) = self.file_mut(slot) {
-            file.rest = file.rest.with_state(State::Holder);
+        if let Some((states, bit)) = self.states_mut(slot) {
+            states.holders |= bit;
         }
     }
 
     #[cfg(feature = "zstd")]
     pub(super) fn set_incompressible(&mut self, slot: Slot, threshold: u16) {
-        if let Some(file) = self.file_mut(slot) {
-            file.rest = file.rest.with_threshold(threshold);
+        if let Some(row) = self.row(slot) {
+            let rest = Rest(row.rest).with_threshold(threshold).0;
+            self.replace(slot, None, Row { rest, ..row });
         }
     }
 
     pub(super) fn record(&self, slot: Slot) -> Option<FileRecord> {
-        let file = self.file(slot)?;
-        let file_system = self.file_systems.get(file.rest.file_system());
+        let row = self.row(slot)?;
+        let rest = Rest(row.rest);
+        let file_system = self.file_systems.get(rest.file_system());
         Some(FileRecord {
-            id: ImageId(file.id.number()),
+            id: row.id,
             fingerprint: Fingerprint {
                 file_system: file_system.copied().unwrap_or(0),
-                file: file.file.number(),
-                size: u64::from(file.length),
-                modified: file.modified.time(),
-                changed: file.changed.time(),
+                file: row.file,
+                size: u64::from(row.length),
+                modified: row.modified,
+                changed: row.changed,
             },
-            length: file.length,
-            sniffed: file.rest.sniffed(),
-            incompressible_at: file.rest.threshold(),
-            settled: file.rest.is_settled(),
+            length: row.length,
+            sniffed: rest.sniffed(),
+            incompressible_at: rest.threshold(),
+            settled: rest.is_settled(),
         })
     }
 
     /// Reserves memory for more files.
     pub(super) fn reserve(&mut self, files: usize) {
-        self.files.reserve_exact(files);
+        self.pages.reserve_exact(files / PAGE + 1);
+        self.states.reserve_exact(files / PAGE + 1);
     }
 
     /// Returns memory that is reserved and not used.
     pub(super) fn shrink_to_fit(&mut self) {
-        self.files.shrink_to_fit();
-        self.names.shrink_to_fit();
+        self.pages.shrink_to_fit();
+        self.states.shrink_to_fit();
     }
 
-    /// Adds a file. `None` if there is no room: the names take 4 GiB, or there are 2,048 file systems.
+    /// Adds a file. `None` if there is no room: there are 2,048 file systems.
     pub(super) fn add(&mut self, folder: u32, name: &[u8], record: &FileRecord) -> Option<Slot> {
-        let file_system = self.file_system(record.fingerprint.file_system)?;
-        let at = self.add_name(folder, name)?;
-        let file = pack(record, at, file_system, State::Recorded);
-        if let Some(slot) = self.vacant.pop() {
-            *self.file_mut(slot)? = file;
-            return Some(slot);
-        }
-        let slot = Slot::try_from(self.files.len()).ok()?;
-        reserve(&mut self.files, 1);
-        self.files.push(file);
+        u16::try_from(name.len()).ok()?;
+        let row = self.pack(folder, record)?;
+        let slot = match self.vacant.pop() {
+            Some(slot) => {
+                self.replace(slot, Some(name), row);
+                slot
+            }
+            None => {
+                let slot = Slot::try_from(self.slots_end()).ok()?;
+                self.push(name, row);
+                slot
+            }
+        };
+        let (states, bit) = self.states_mut(slot)?;
+        states.used |= bit;
         Some(slot)
+    }
+
+    fn push(&mut self, name: &[u8], row: Row) {
+        if self.last.len() == 0 {
+            reserve(&mut self.states);
+            self.states.push(States::default());
+        }
+        self.last.push(name, row);
+        if self.last.len() == PAGE {
+            reserve(&mut self.pages);
+            self.pages.push(Page::pack(&self.last));
+            self.last.clear();
+        }
     }
 
     /// Replaces the record of a file; its name and state stay. `None` if there are 2,048 file systems.
     pub(super) fn update(&mut self, slot: Slot, record: &FileRecord) -> Option<()> {
-        let file_system = self.file_system(record.fingerprint.file_system)?;
-        let file = self.file_mut(slot)?;
-        *file = pack(record, file.name, file_system, file.rest.state());
+        let row = self.pack(self.folder(slot), record)?;
+        self.replace(slot, None, row);
         Some(())
     }
 
-    pub(super) fn remove(&mut self, slot: Slot) {
-        let (folder, name) = self.name(slot);
-        self.gaps += encoded_len(folder, name);
-        let Some(file) = self.file_mut(slot) else {
+    /// Replaces a row, and the name if there is a new one.
+    fn replace(&mut self, slot: Slot, name: Option<&[u8]>, row: Row) {
+        let (page, at) = place(slot);
+        let Some(page) = self.pages.get_mut(page) else {
+            self.last.replace(at, name, row);
             return;
         };
-        file.rest = file.rest.with_state(State::Vacant);
-        self.vacant.push(slot);
-        if self.gaps > self.names.len() / 2 + 64 * 1024 {
-            self.compact_names();
+        let mut open = page.unpack();
+        if open.len() == 0 {
+            // All of its files were removed. Rows that are alike take the least memory.
+            (0..PAGE).for_each(|_| open.push(name.unwrap_or_default(), row));
         }
+        open.replace(at, name, row);
+        *page = Page::pack(&open);
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let Some((states, bit)) = self.states_mut(slot) else {
+            return;
+        };
+        states.used &= !bit;
+        states.holders &= !bit;
+        let is_unused = states.used == 0;
+        self.vacant.push(slot);
+        // The memory of single files is used again by others.
+        if let Some(page) = self.pages.get_mut(place(slot).0).filter(|_| is_unused) {
+            *page = Page::default();
+        }
+    }
+
+    fn pack(&mut self, folder: u32, record: &FileRecord) -> Option<Row> {
+        let file_system = self.file_system(record.fingerprint.file_system)?;
+        Some(Row {
+            id: record.id,
+            file: record.fingerprint.file,
+            modified: record.fingerprint.modified,
+            changed: record.fingerprint.changed,
+            length: record.length,
+            rest: Rest::of(record, file_system).0,
+            folder,
+        })
     }
 
     fn file_system(&mut self, id: u64) -> Option<u32> {
@@ -276,95 +312,12 @@ impl PackedFiles {
         }
         Some(number)
     }
-
-    fn add_name(&mut self, folder: u32, name: &[u8]) -> Option<u32> {
-        u16::try_from(name.len()).ok()?;
-        let len = encoded_len(folder, name);
-        if u32::try_from(self.names.len() + len).is_err() {
-            self.compact_names();
-        }
-        let at = u32::try_from(self.names.len()).ok()?;
-        u32::try_from(self.names.len() + len).ok()?;
-        reserve(&mut self.names, len);
-        encode_name(&mut self.names, folder, name);
-        Some(at)
-    }
-
-    fn compact_names(&mut self) {
-        let mut names = Vec::with_capacity(self.names.len() - self.gaps);
-        let used = |file: &&mut Packed| file.rest.state() != State::Vacant;
-        for file in self.files.iter_mut().filter(used) {
-            let at = usize::try_from(file.name).unwrap_or(0);
-            let name = self.names.get(at..).and_then(decode_name);
-            let (folder, name) = name.unwrap_or_default();
-            // No longer than before, so the offset fits.
-            file.name = u32::try_from(names.len()).unwrap_or(0);
-            encode_name(&mut names, folder, name);
-        }
-        self.names = names;
-        self.gaps = 0;
-    }
 }
 
-fn pack(record: &FileRecord, name: u32, file_system: u32, state: State) -> Packed {
-    Packed {
-        file: Halves::of(record.fingerprint.file),
-        modified: Halves::of_time(record.fingerprint.modified),
-        changed: Halves::of_time(record.fingerprint.changed),
-        id: Halves::of(record.id.0),
-        length: record.length,
-        name,
-        rest: Rest::of(record, file_system, state),
-    }
-}
-
-fn encode_name(to: &mut Vec<u8>, folder: u32, name: &[u8]) {
-    encode_number(to, folder);
-    encode_number(to, u32::try_from(name.len()).unwrap_or(0));
-    to.extend_from_slice(name);
-}
-
-/// The folder and the name at the beginning of `from`.
-fn decode_name(from: &[u8]) -> Option<(u32, &[u8])> {
-    let (folder, from) = decode_number(from)?;
-    let (len, from) = decode_number(from)?;
-    Some((folder, from.get(..usize::try_from(len).ok()?)?))
-}
-
-fn encoded_len(folder: u32, name: &[u8]) -> usize {
-    let len = u32::try_from(name.len()).unwrap_or(0);
-    number_len(folder) + number_len(len) + name.len()
-}
-
-/// Seven bits in each byte, the lowest first; the last byte is below 0x80.
-fn encode_number(to: &mut Vec<u8>, mut number: u32) {
-    while number >= 0x80 {
-        to.push(0x80 | u8::try_from(number & 0x7f).unwrap_or(0));
-        number >>= 7;
-    }
-    to.push(u8::try_from(number).unwrap_or(0));
-}
-
-fn decode_number(from: &[u8]) -> Option<(u32, &[u8])> {
-    let mut number = 0;
-    for (at, byte) in (0..).zip(from.iter().take(5)) {
-        number |= u32::from(byte & 0x7f) << (7 * at);
-        if *byte < 0x80 {
-            return Some((number, &from[usize::try_from(at).ok()? + 1..]));
-        }
-    }
-    None
-}
-
-fn number_len(number: u32) -> usize {
-    let bits = u32::BITS - number.leading_zeros();
-    usize::try_from(bits.div_ceil(7).max(1)).unwrap_or(1)
-}
-
-/// Grows by an eighth, not by the double.
-fn reserve<T>(vec: &mut Vec<T>, more: usize) {
-    if vec.capacity() - vec.len() < more {
-        vec.reserve_exact(more + vec.len() / 8 + 64);
+/// Makes room for one more. Grows by an eighth, not by the double.
+fn reserve<T>(vec: &mut Vec<T>) {
+    if vec.len() == vec.capacity() {
+        vec.reserve_exact(vec.len() / 8 + 4);
     }
 }
 
@@ -373,9 +326,21 @@ pub(super) fn to_bytes(name: &OsStr) -> &[u8] {
     std::os::unix::ffi::OsStrExt::as_bytes(name)
 }
 
-#[cfg(unix)]
-pub(super) fn from_bytes(name: &[u8]) -> &OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(name)
+/// Changes the bytes of a name or path, and uses its memory again.
+pub(super) fn with_bytes(name: &mut OsString, change: impl FnOnce(&mut Vec<u8>)) {
+    #[cfg(unix)]
+    let mut bytes = std::os::unix::ffi::OsStringExt::into_vec(std::mem::take(name));
+    #[cfg(not(unix))]
+    let mut bytes = std::mem::take(name)
+        .into_string()
+        .unwrap_or_default()
+        .into_bytes();
+    change(&mut bytes);
+    #[cfg(unix)]
+    let changed = std::os::unix::ffi::OsStringExt::from_vec(bytes);
+    #[cfg(not(unix))]
+    let changed = OsString::from(String::from_utf8(bytes).unwrap_or_default());
+    *name = changed;
 }
 
 /// On systems without byte names, names that are not Unicode are left out.
@@ -384,65 +349,69 @@ pub(super) fn to_bytes(name: &OsStr) -> &[u8] {
     name.to_str().map_or(&[], str::as_bytes)
 }
 
-#[cfg(not(unix))]
-pub(super) fn from_bytes(name: &[u8]) -> &OsStr {
-    OsStr::new(std::str::from_utf8(name).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn a_record_takes_44_bytes() {
-        assert_eq!(size_of::<Packed>(), 44);
+    fn record() -> impl Strategy<Value = FileRecord> {
+        let numbers = prop::array::uniform3(prop_oneof![0..4u64, any::<u64>()]);
+        let times = prop::array::uniform2(prop_oneof![0..4i64, any::<i64>()]);
+        let rest = (prop::option::of(0..8u8), 0..=10_000u16, any::<bool>());
+        (numbers, times, any::<u32>(), rest).prop_map(|(numbers, times, length, rest)| FileRecord {
+            id: ImageId(numbers[0]),
+            fingerprint: Fingerprint {
+                file_system: numbers[1],
+                file: numbers[2],
+                size: u64::from(length),
+                modified: times[0],
+                changed: times[1],
+            },
+            length,
+            sniffed: rest.0.map(FileType::from_code),
+            incompressible_at: rest.1,
+            settled: rest.2,
+        })
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn a_name_is_the_same_after_it_was_encoded_and_decoded(
-            folder in prop_oneof![0..300u32, any::<u32>()],
-            name in prop::collection::vec(any::<u8>(), 0..300),
+        fn packed_files_equal_a_map(
+            steps in prop::collection::vec((0..300u32, 0..8u8, 0..3u32, "[ab]{0,3}", record()), 0..400),
         ) {
-            let mut bytes = Vec::new();
-            encode_name(&mut bytes, folder, &name);
-            prop_assert_eq!(bytes.len(), encoded_len(folder, &name));
-            prop_assert_eq!(decode_name(&bytes), Some((folder, &*name)));
-        }
-
-        #[test]
-        fn a_record_is_the_same_after_it_was_packed(
-            numbers in prop::array::uniform3(any::<u64>()),
-            times in prop::array::uniform2(any::<i64>()),
-            length: u32,
-            sniffed in prop::option::of(0..8u8),
-            incompressible_at in 0..=10_000u16,
-            settled: bool,
-        ) {
-            let record = FileRecord {
-                id: ImageId(numbers[0]),
-                fingerprint: Fingerprint {
-                    file_system: numbers[1],
-                    file: numbers[2],
-                    size: u64::from(length),
-                    modified: times[0],
-                    changed: times[1],
-                },
-                length,
-                sniffed: sniffed.map(FileType::from_code),
-                incompressible_at,
-                settled,
-            };
-            let mut files = PackedFiles::default();
-            for _ in 0..2 {
-                let slot = files.add(3, b"a.png", &record).unwrap();
+            let (mut files, mut model) = (PackedFiles::default(), BTreeMap::new());
+            for (slot, step, folder, name, record) in steps {
+                match step {
+                    0 if model.remove(&slot).is_some() => files.remove(slot),
+                    1 => {
+                        if let Some((_, known, is_holder)) = model.get_mut(&slot) {
+                            files.update(slot, &record).unwrap();
+                            files.set_holder(slot);
+                            (*known, *is_holder) = (record, true);
+                        }
+                    }
+                    _ => {
+                        let slot = files.add(folder, name.as_bytes(), &record).unwrap();
+                        let before = model.insert(slot, ((folder, name), record, false));
+                        prop_assert!(before.is_none());
+                    }
+                }
+            }
+            prop_assert!(files.slots().eq(model.keys().copied()));
+            for (slot, ((folder, name), record, is_holder)) in model {
                 prop_assert_eq!(files.record(slot), Some(record));
-                files.set_holder(slot);
-                prop_assert_eq!(files.record(slot), Some(record));
-                files.update(slot, &record).unwrap();
-                prop_assert!(files.is_holder(slot));
-                prop_assert_eq!(files.name(slot), (3, &b"a.png"[..]));
+                prop_assert_eq!(files.id(slot), Some(record.id));
+                prop_assert_eq!(files.is_holder(slot), is_holder);
+                let mut found = Vec::new();
+                files.append_name(slot, &mut found);
+                prop_assert_eq!((files.folder(slot), &found[..]), (folder, name.as_bytes()));
+                prop_assert!(files.is_named(slot, (folder, name.as_bytes())));
+                for other in [format!("{name}a"), name.replace('a', "b"), String::new()] {
+                    let is_named = files.is_named(slot, (folder, other.as_bytes()));
+                    prop_assert_eq!(is_named, other == name);
+                }
             }
         }
     }

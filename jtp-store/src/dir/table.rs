@@ -1,5 +1,6 @@
 //! Finds files by path and by ID. Beside the packed records it takes some 12 bytes for each file, and the paths of folders.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::hash::Hasher;
 
@@ -7,10 +8,9 @@ use jtp_core::ImageId;
 
 use super::folders::{FolderPaths, split};
 pub(super) use super::packed::Slot;
-use super::packed::{PackedFiles, from_bytes, to_bytes};
+use super::packed::{PackedFiles, to_bytes, with_bytes};
 use super::record::{FileRecord, Name};
 use super::slot_table::SlotTable;
-use super::tree::join_to;
 use crate::secret_hash::SecretHash;
 
 /// The files of a folder. Names are chosen by those who fill the folder and IDs by file contents, so both hashes have
@@ -33,8 +33,7 @@ impl Table {
     /// Reserves memory for more files, each with its own ID.
     pub(super) fn reserve(&mut self, files: usize) {
         let (records, hash) = (&self.files, &self.hash);
-        self.by_name
-            .reserve(files, |slot| name_hash(hash, records.name(*slot)));
+        self.by_name.reserve(files, name_hashes(records, hash));
         self.by_id
             .reserve(files, |slot| id_hash(records, hash, *slot));
         self.files.reserve(files);
@@ -53,24 +52,25 @@ impl Table {
 
     /// The path below the images folder, in a buffer whose memory is used again.
     pub(super) fn path_in<'a>(&self, slot: Slot, buffer: &'a mut OsString) -> &'a OsStr {
-        let (folder, name) = self.files.name(slot);
-        buffer.clear();
-        join_to(
-            buffer,
-            from_bytes(self.folders.path(folder)),
-            from_bytes(name),
-        );
+        with_bytes(buffer, |path| {
+            path.clear();
+            path.extend_from_slice(self.folders.path(self.files.folder(slot)));
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            self.files.append_name(slot, path);
+        });
         buffer
     }
 
-    /// The name in its folder.
-    pub(super) fn name(&self, slot: Slot) -> &OsStr {
-        from_bytes(self.files.name(slot).1)
+    /// The number of the file's folder.
+    pub(super) fn folder(&self, slot: Slot) -> u32 {
+        self.files.folder(slot)
     }
 
-    /// The number of the file's folder, and the name in it.
-    pub(super) fn parts(&self, slot: Slot) -> (u32, &[u8]) {
-        self.files.name(slot)
+    /// Appends the name in its folder.
+    pub(super) fn append_name(&self, slot: Slot, to: &mut Vec<u8>) {
+        self.files.append_name(slot, to);
     }
 
     pub(super) fn folders(&self) -> &FolderPaths {
@@ -83,7 +83,7 @@ impl Table {
     }
 
     fn find(&self, key: (u32, &[u8])) -> Option<Slot> {
-        let is_match = |slot: &Slot| self.files.name(*slot) == key;
+        let is_match = |slot: &Slot| self.files.is_named(*slot, key);
         self.by_name.find(name_hash(&self.hash, key), is_match)
     }
 
@@ -123,17 +123,16 @@ impl Table {
             return None;
         };
         let (records, hash) = (&self.files, &self.hash);
+        let of_name = name_hash(hash, (folder, name));
         self.by_name
-            .insert(name_hash(hash, (folder, name)), slot, |slot| {
-                name_hash(hash, records.name(*slot))
-            });
+            .insert(of_name, slot, name_hashes(records, hash));
         Some(slot)
     }
 
     /// Removes a file that is not the first holder of an ID any more.
     pub(super) fn remove(&mut self, slot: Slot) {
-        let (folder, name) = self.files.name(slot);
-        let hash = name_hash(&self.hash, (folder, name));
+        let folder = self.files.folder(slot);
+        let hash = name_hashes(&self.files, &self.hash)(&slot);
         self.by_name.remove(hash, |other| *other == slot);
         self.files.remove(slot);
         self.folders.leave(folder);
@@ -196,6 +195,17 @@ fn name_hash(hash: &SecretHash, (folder, name): (u32, &[u8])) -> u64 {
         hasher.write_u32(folder);
         hasher.write(name);
     })
+}
+
+/// The hash of the name of each slot.
+fn name_hashes<'a>(files: &'a PackedFiles, hash: &'a SecretHash) -> impl Fn(&Slot) -> u64 + 'a {
+    let buffer = RefCell::new(Vec::new());
+    move |slot| {
+        let mut name = buffer.borrow_mut();
+        name.clear();
+        files.append_name(*slot, &mut name);
+        name_hash(hash, (files.folder(*slot), &name))
+    }
 }
 
 fn id_hash(files: &PackedFiles, hash: &SecretHash, slot: Slot) -> u64 {
