@@ -154,7 +154,7 @@ fn main() {
     let built = build::build(&copy, &target, &options, &mutants);
     let (equivalent, survivors) = (listed(&root, "equivalent.txt"), listed(&root, "survivors.txt"));
     let known = if options.again { earlier(&results) } else { HashMap::new() };
-    let tests = run::Tests::measure(built.executables, &target, |_| true);
+    let tests = run::Tests::measure(built.executables, (&target, None), options.jobs, |_| true);
     let is_new = AtomicBool::new(false);
     let outcome_of = |n: usize| {
         let mutant = &mutants[n];

@@ -1,7 +1,7 @@
 //! Plants faults that were found once, or that would break a guarantee, and names the tests that find them.
 //!
 //! ```text
-//! tests/mutants/run faults [--only NAME]... [--jobs N] [--write]
+//! tests/mutants/run faults [--only NAME OR LIST]... [--jobs N] [--write] [--check]
 //! ```
 //!
 //! `faults/*.txt` list them, one a paragraph: a name and the guarantee that the fault breaks, a file, the text to replace
@@ -18,7 +18,9 @@
 //! The text has to be in the file exactly once; white space does not matter. An expression or a statement is chosen when a
 //! test runs, all with one build. What cannot be replaced that way has the word `FAULT` in its replacement: whether the fault
 //! is active. A paragraph may replace several texts. `found by` has beginnings of names of tests. `--write` replaces
-//! them with the test that has found the fault, which is the only one to run the next time.
+//! them with the test that has found the fault, which is the only one to run the next time. A fault that no test can find
+//! has `found by no test:` and the reason. `--check` only looks for the
+//! texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -36,6 +38,8 @@ struct Fault {
     changes: Vec<Change>,
     /// Beginnings of names of tests.
     tests: Vec<String>,
+    /// Why no test can find it.
+    argued: Option<String>,
     list: PathBuf,
 }
 
@@ -51,6 +55,7 @@ struct Options {
     only: Vec<String>,
     jobs: usize,
     write: bool,
+    check: bool,
 }
 
 fn options() -> Options {
@@ -61,6 +66,7 @@ fn options() -> Options {
             "--only" => options.only.extend(arguments.next()),
             "--jobs" => options.jobs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--write" => options.write = true,
+            "--check" => options.check = true,
             other => fail(&format!("unknown option {other}")),
         }
     }
@@ -91,7 +97,7 @@ fn parse<'a>(list: &Path, mut lines: impl Iterator<Item = &'a str>) -> Option<Fa
     let first = lines.next()?;
     let wrong = |line: &str| -> ! { fail(&format!("{}: {line}", list.display())) };
     let (name, guarantee) = first.split_once(": ").unwrap_or_else(|| wrong(first));
-    let (mut file, mut changes, mut tests) = ("", Vec::<Change>::new(), Vec::new());
+    let (mut file, mut changes, mut tests, mut argued) = ("", Vec::<Change>::new(), Vec::new(), None);
     for line in lines {
         let (kind, rest) = line.split_at(1);
         match (kind, changes.last_mut()) {
@@ -99,16 +105,24 @@ fn parse<'a>(list: &Path, mut lines: impl Iterator<Item = &'a str>) -> Option<Fa
             ("-", _) => changes.push(Change { file: file.to_owned(), old: rest.to_owned(), new: String::new() }),
             ("+", Some(change)) => change.new += &format!("{rest}\n"),
             _ => match line.trim().strip_prefix("found by ") {
+                Some(reason) if reason.starts_with("no test: ") => argued = Some(reason.to_owned()),
                 Some(names) => tests = names.split(' ').map(str::to_owned).collect(),
                 None if line.starts_with("  ") => file = line.trim(),
                 None => wrong(line),
             },
         }
     }
-    if changes.is_empty() || tests.is_empty() {
+    if changes.is_empty() || tests.is_empty() == argued.is_none() {
         wrong(first);
     }
-    Some(Fault { name: name.to_owned(), guarantee: guarantee.to_owned(), changes, tests, list: list.to_owned() })
+    Some(Fault {
+        name: name.to_owned(),
+        guarantee: guarantee.to_owned(),
+        changes,
+        tests,
+        argued,
+        list: list.to_owned(),
+    })
 }
 
 /// Where a text is in a source, if it is there exactly once. White space does not matter.
@@ -230,8 +244,10 @@ fn build(copy: &Path, target: &Path, faults: &[Fault]) -> Vec<build::Executable>
 /// Replaces what is to find a fault with what has found it.
 fn write_finder(fault: &Fault, test: &str) {
     let text = std::fs::read_to_string(&fault.list).expect("the list was read");
-    let start = text.find(&format!("{}: {}\n", fault.name, fault.guarantee)).expect("the fault was read");
-    let line = start + text[start..].find("\n  found by ").expect("the fault was read") + 1;
+    let find = |from: usize, what: &str| Some(from + text[from..].find(what)?);
+    let start = find(0, &format!("{}: {}\n", fault.name, fault.guarantee));
+    // Unless somebody has changed the list meanwhile.
+    let Some(line) = start.and_then(|start| find(start, "  found by ")) else { return };
     let end = text[line..].find('\n').map_or(text.len(), |end| line + end);
     let text = format!("{}  found by {test}{}", &text[..line], &text[end..]);
     std::fs::write(&fault.list, text).expect("the list can be written");
@@ -241,22 +257,33 @@ pub fn main() {
     let options = options();
     let (root, target) = folders();
     let faults = read_lists(&root.join("tests/mutants/faults"));
+    let sources = plant(&root, &faults);
+    if options.check {
+        return println!("{} faults can be planted", faults.len());
+    }
     let copy = target.join("mutants/workspace");
-    copy_workspace(&root, &copy, &plant(&root, &faults));
-    let is_chosen = |fault: &Fault| options.only.is_empty() || options.only.contains(&fault.name);
+    copy_workspace(&root, &copy, &sources);
+    let is_chosen = |fault: &Fault| {
+        let list = fault.list.file_stem().unwrap_or_default();
+        let is_named = |only: &String| *only == fault.name || list == only.as_str();
+        options.only.is_empty() || options.only.iter().any(is_named)
+    };
     let chosen: Vec<usize> = (0..faults.len()).filter(|n| is_chosen(&faults[*n])).collect();
     println!("{} faults", chosen.len());
 
     let executables = build(&copy, &target, &faults);
     let names = |fault: &Fault, test: &str| fault.tests.iter().any(|prefix| test.starts_with(prefix.as_str()));
     let wanted = |test: &str| chosen.iter().any(|n| names(&faults[*n], test));
-    let tests = run::Tests::measure(executables, &target, wanted);
+    let tests = run::Tests::measure(executables, (&target, Some(target.join("debug"))), options.jobs, wanted);
 
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(BTreeMap::new());
     let work = || {
         while let Some(&n) = chosen.get(next.fetch_add(1, Relaxed)) {
-            let outcome = tests.outcome(n, |test| names(&faults[n], test));
+            let outcome = match &faults[n].argued {
+                Some(_) => Outcome::Argued,
+                None => tests.outcome(n, |test| names(&faults[n], test)),
+            };
             let (word, by) = outcome.columns();
             println!("{word:10} {:40} {by}", faults[n].name);
             let mut outcomes = outcomes.lock().expect("no thread panics");
@@ -275,6 +302,7 @@ pub fn main() {
         let found = match outcome {
             Outcome::Caught(by) => by.clone(),
             Outcome::Timeout(by) => format!("{by} (does not end)"),
+            Outcome::Argued => faults[*n].argued.clone().unwrap_or_default(),
             other => format!("**{}**", other.columns().0),
         };
         let _ = writeln!(table, "| {} | {} | {found} |", faults[*n].name, faults[*n].guarantee);
@@ -283,7 +311,7 @@ pub fn main() {
     let is_found = |outcome: &&Outcome| matches!(outcome, Outcome::Caught(_) | Outcome::Timeout(_));
     let found = outcomes.values().filter(is_found).count();
     println!("{found} of {} faults are found; {}", outcomes.len(), results.display());
-    if found < outcomes.len() {
+    if outcomes.values().any(|outcome| matches!(outcome, Outcome::Survived | Outcome::Unreached)) {
         exit(1);
     }
 }
