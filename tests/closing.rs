@@ -122,3 +122,36 @@ fn s11_linger_byte_limit() {
         .count();
     assert!((16..40).contains(&sent), "{sent} MiB were accepted");
 }
+
+/// T8: what the system has buffered for a client that does not read is bounded, and given up with the connection.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn t8_what_the_system_buffers_is_bounded_and_given_back() {
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    let store = jtp_tokio::store::MemoryStore::new();
+    store.insert("a.png", vec![0; 32 << 20]).unwrap();
+    let config = jtp_core::server::ServerConfig::new();
+    let config = config.with_write_timeout(Some(Duration::from_secs(1)));
+    let server = jtp_tokio::Server::builder(store).config(config).build();
+    for is_small in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let request = if is_small { LIST } else { LIST_AND_GET };
+        client.write_all(&[request, 0]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (socket, address) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let same = socket2::Socket::from(socket.try_clone().unwrap());
+        let socket = tokio::net::TcpStream::from_std(socket).unwrap();
+        server.serve_tcp(socket, address).await.unwrap();
+        assert_eq!(same.tcp_notsent_lowat().unwrap(), 128 * 1024);
+        // The last bytes, if no byte of them is acknowledged. After T4, a reset.
+        let limit = same.tcp_user_timeout().unwrap();
+        assert_eq!(limit == Some(Duration::from_secs(1)), is_small, "{limit:?}");
+        let is_reset = same.linger().unwrap() == Some(Duration::ZERO);
+        assert_eq!(is_reset, !is_small);
+    }
+}

@@ -211,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_of_several_machines_is_known() {
+        let mut there = rustix::fs::fstatfs(&File::open("/").unwrap()).unwrap();
+        assert!(!is_remote(Ok(there)));
+        // NFS.
+        there.f_type = 0x6969;
+        assert!(is_remote(Ok(there)));
+    }
+
+    #[test]
     fn a_file_without_leases_may_have_writers() {
         assert_eq!(look(&File::open("/dev/null").unwrap()), Writers::Unknown);
     }

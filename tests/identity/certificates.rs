@@ -1,10 +1,19 @@
 //! The verifiers of clients: trusted certificates, and pinned keys.
 
-use jtp_driver::tls::{CertificateVerifier, KeyFingerprint, ServerKeyVerifier, UnexpectedKey};
+use std::sync::Arc;
+
+use jtp_driver::tls::{
+    AuthorizedClients, CertificateVerifier, ClientList, KeyFingerprint, ServerKeyVerifier,
+    UnexpectedKey,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyUsagePurpose};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, Error};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
+};
 
 use super::{Identity, params, provider};
 
@@ -163,4 +172,68 @@ fn t7_a_fingerprint_is_that_of_the_public_key_alone() {
     let identity = Identity::new("a.example");
     let spki = rcgen::PublicKeyData::subject_public_key_info(&identity.key);
     assert_eq!(identity.fingerprint(), KeyFingerprint::of_public_key(&spki));
+}
+
+/// A handshake in memory. The error is that of the first side that fails.
+fn handshake(mut client: ClientConnection, mut server: ServerConnection) -> Result<(), Error> {
+    let mut bytes = Vec::new();
+    while client.is_handshaking() || server.is_handshaking() {
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        let sent = std::mem::take(&mut bytes);
+        let mut rest = sent.as_slice();
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).unwrap();
+            server.process_new_packets()?;
+        }
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        let sent = std::mem::take(&mut bytes);
+        let mut rest = sent.as_slice();
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn t7_a_certificate_is_of_no_use_without_its_key() {
+    let [server, client, other] = ["localhost", "client", "other"].map(Identity::new);
+    let presented = |identity: &Identity, key: &Identity| {
+        let key = provider().key_provider.load_private_key(key.private_key());
+        let chain = vec![identity.certificate.clone()];
+        Arc::new(SingleCertAndKey::from(CertifiedKey::new(
+            chain,
+            key.unwrap(),
+        )))
+    };
+    let clients = AuthorizedClients::new(ClientList::from_iter([(client.fingerprint(), "a")]));
+    for version in [&TLS12, &TLS13] {
+        let result = |server_key: &Identity, client_key: &Identity| {
+            let config = ServerConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_client_cert_verifier(clients.verifier(&provider()))
+                .with_cert_resolver(presented(&server, server_key));
+            let at_server = ServerConnection::new(Arc::new(config)).unwrap();
+            let verifier = ServerKeyVerifier::new([server.fingerprint()], &provider());
+            let config = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_client_cert_resolver(presented(&client, client_key));
+            let name = ServerName::try_from("localhost").unwrap();
+            let at_client = ClientConnection::new(Arc::new(config), name).unwrap();
+            handshake(at_client, at_server)
+        };
+        result(&server, &client).unwrap();
+        let forged = Err(CertificateError::BadSignature.into());
+        assert_eq!(result(&other, &client), forged, "{version:?}");
+        assert_eq!(result(&server, &other), forged, "{version:?}");
+    }
 }

@@ -70,3 +70,26 @@ fn r8_nothing_is_deleted_after_a_change_of_the_server() {
     assert_eq!((totals.deleted, totals.undeleted), (0, 1), "{}", job.log);
     job.assert_files(listed.iter().chain([&extra]));
 }
+
+/// Of two files with the listed image, the one under its name is changed after the scan.
+#[test]
+fn r8_second_copy_stays_if_the_first_one_is_gone() {
+    let listed = images(1);
+    let stub = Stub::of(listed.clone());
+    let (_parent, folder) = target();
+    fs::create_dir(&folder).unwrap();
+    let own = folder.join(&listed[0].name);
+    let copy = TestImage::new("copy.png", listed[0].bytes.clone());
+    for path in [&own, &folder.join("copy.png")] {
+        fs::write(path, &copy.bytes).unwrap();
+    }
+    let mut job = Job::new(stub.address, &folder).reaction(move |event| {
+        if matches!(event, SyncEvent::Listed { .. }) {
+            fs::write(&own, noise(300, 78)).unwrap();
+        }
+    });
+    job.mirror = Some(MaxDelete::Percent(100));
+    job.run_ok(World::Tokio);
+    let files = job.files();
+    assert!(files.iter().any(|file| file.id == copy.id), "{}", job.log);
+}

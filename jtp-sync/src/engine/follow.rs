@@ -60,6 +60,32 @@ struct EventQueue {
     error: Option<ClientFailure>,
 }
 
+/// When a LIST follows the events since the last one.
+#[derive(Default)]
+struct ListTimer {
+    at: Option<Instant>,
+    events: u64,
+    /// What the names of the events take, in bytes of memory.
+    bytes: usize,
+}
+
+impl ListTimer {
+    /// Counts an event with a name of this length. LISTs take at most a twentieth of the time.
+    fn count(&mut self, name_length: usize, now: Instant, list_time: Duration) {
+        self.events += 1;
+        self.bytes += name_length + 128;
+        let settle = match self.events >= BURST {
+            true => SETTLE_TIME,
+            false => LATE_SETTLE_TIME,
+        };
+        self.at = Some(now + settle.max(list_time.saturating_mul(20)));
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.bytes > MAX_ANNOUNCED_BYTES || self.at.is_some_and(|at| at <= now)
+    }
+}
+
 impl<R: Runtime> Run<R> {
     /// Follows the server until an error that another attempt cannot repair.
     pub(super) async fn follow(&mut self) -> Result<Infallible, Error> {
@@ -147,8 +173,7 @@ impl<R: Runtime> Run<R> {
         let mut queue = EventQueue::default();
         let begun = self.runtime.now();
         let reconcile_at = begun + RECONCILE_INTERVAL.max(self.list_time.saturating_mul(100));
-        let mut list_at: Option<Instant> = None;
-        let (mut events, mut announced_bytes) = (0, 0);
+        let mut list_timer = ListTimer::default();
         loop {
             self.session.check()?;
             if self.main.client.address() != server.as_deref() {
@@ -157,15 +182,14 @@ impl<R: Runtime> Run<R> {
             }
             // Checked first, so that a constant flow of events does not postpone it.
             let now = self.runtime.now();
-            let list_due = list_at.is_some_and(|at| at <= now);
-            if queue.overflowed || announced_bytes > MAX_ANNOUNCED_BYTES || list_due {
+            if queue.overflowed || list_timer.is_due(now) {
                 if single {
                     return Ok(End::Again);
                 }
                 queue.overflowed = false;
                 // A renamed file cannot be sent until the server has found it again, and a rename is no event. // N1
                 self.session.state().planner.retry_failed();
-                (list_at, events, announced_bytes) = (None, 0, 0);
+                list_timer = ListTimer::default();
                 match self.during(&mut queue, &mut watch, false).await {
                     Err(error) if is_refused(&error) => return Ok(End::Single),
                     done => done?,
@@ -183,15 +207,8 @@ impl<R: Runtime> Run<R> {
                 self.session.check_folder()?;
             }
             for entry in queue.take() {
-                events += 1;
-                announced_bytes += entry.name.len() + 128;
                 self.session.add_entry(&mut self.session.state(), &entry);
-                let settle = if events >= BURST {
-                    SETTLE_TIME
-                } else {
-                    LATE_SETTLE_TIME
-                };
-                list_at = Some(now + settle.max(self.list_time.saturating_mul(20)));
+                list_timer.count(entry.name.len(), now, self.list_time);
             }
             if self.is_unsettled().await? {
                 if single {
@@ -208,7 +225,9 @@ impl<R: Runtime> Run<R> {
             }
             // Everything is in step.
             self.lock = None;
-            let until = list_at.map_or(reconcile_at, |at| at.min(reconcile_at));
+            let until = list_timer
+                .at
+                .map_or(reconcile_at, |at| at.min(reconcile_at));
             let sleep = self.runtime.sleep_until(until);
             let session = Arc::clone(&self.session);
             let woken = race(race(session.stopped(), sleep), watch.next()).await;
@@ -314,5 +333,23 @@ mod tests {
             queue.push(event());
             assert_eq!((queue.overflowed, queue.entries.len()), (true, 0));
         }
+    }
+    #[test]
+    fn n5_a_list_follows_events_and_sooner_a_burst_or_names_that_fill_the_memory() {
+        let now = Instant::now();
+        let after = |events: u64, name_length: usize, list_time: Duration| {
+            let mut timer = ListTimer::default();
+            (0..events).for_each(|_| timer.count(name_length, now, list_time));
+            let seconds = (0..120).map(Duration::from_secs);
+            seconds.into_iter().find(|time| timer.is_due(now + *time))
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(after(0, 10, seconds(0)), None);
+        assert_eq!(after(BURST - 1, 10, seconds(0)), Some(seconds(30)));
+        assert_eq!(after(BURST, 10, seconds(0)), Some(seconds(2)));
+        assert_eq!(after(BURST, 10, seconds(3)), Some(seconds(60)));
+        // R3: 32 MiB.
+        assert_eq!(after(512, (1 << 16) - 128, seconds(0)), Some(seconds(2)));
+        assert_eq!(after(513, (1 << 16) - 128, seconds(0)), Some(seconds(0)));
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn may_be_listed(name: &str, id: ImageId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Options;
+    use crate::{Inventory, Options};
 
     #[test]
     fn files_that_were_not_deleted_are_those_of_the_last_attempt() {
@@ -138,5 +138,16 @@ mod tests {
             planner.not_deleted(files);
         }
         assert_eq!(planner.totals().undeleted, 3);
+    }
+    #[test]
+    fn files_that_are_not_selected_do_not_count_as_present() {
+        let mut inventory = Inventory::new();
+        inventory.add("a.png", FileKind::Image(ImageId(1)));
+        inventory.add("b.png", FileKind::Image(ImageId(2)));
+        let mut planner = Planner::new(Options::new());
+        planner.set_folder(inventory);
+        planner.begin_list();
+        let _ = planner.end_list(true);
+        assert_eq!(planner.present_selected(|name| name == "a.png"), 1);
     }
 }

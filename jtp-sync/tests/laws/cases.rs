@@ -512,3 +512,38 @@ fn r8_a_second_copy_that_a_step_in_progress_uses_is_waited_for() {
         "{seen:?}"
     );
 }
+
+#[test]
+fn r8_a_list_that_fails_proves_nothing_about_the_rest() {
+    let mut planner = planner(Options::new(), &[("a.png", 9)], &[]);
+    planner.begin_list();
+    planner.entry(ImageId(1), "a.png", Png, 10);
+    planner.list_failed();
+    let aside = "aside 9 a.png a-0000000000000009.png";
+    assert_eq!(steps(&mut planner), ["fetch 1", aside, "place 1 a.png"]);
+}
+
+#[test]
+fn r8_a_file_that_cannot_be_renamed_is_not_replaced() {
+    let listed = [("b.png", 1), ("a.png", 2)];
+    let mut planner = planner(Options::new(), &[("a.png", 1)], &listed);
+    while let Some(step) = planner.next_move() {
+        if let Step::Rename { id, .. } = step {
+            planner.report(id, Outcome::Failed);
+        }
+    }
+    let seen = steps(&mut planner);
+    let expected = "place 2 a-0000000000000002.png".to_owned();
+    assert!(seen.contains(&expected), "{seen:?}");
+}
+
+#[test]
+fn r8_a_name_that_a_step_in_progress_uses_is_waited_for() {
+    let listed = [("a.png", 2), ("b.png", 1), ("b-0000000000000002.png", 3)];
+    let mut planner = planner(Options::new(), &[("a.png", 1), ("b.png", 2)], &listed);
+    let aside = planner.next_move();
+    assert!(matches!(aside, Some(Step::KeepAside { to, .. }) if to.as_str() == listed[2].0));
+    assert_eq!(planner.next_fetch().map(|(id, _)| id), Some(ImageId(3)));
+    assert_eq!(planner.fetched(ImageId(3)), Received::Keep);
+    assert_eq!(planner.next_move(), None);
+}

@@ -43,16 +43,20 @@ async fn t8_one_address_has_an_eighth_of_the_connections_by_default() -> Result 
 
 #[tokio::test]
 async fn t8_evicted_watchers_are_counted() -> Result {
-    let server = Server::builder(MemoryStore::new()).max_watchers(1).build();
-    let address = start(&server).await?;
-    let mut first = Client::builder(&address).retries(0).build();
-    let (_, mut first) = first.list_and_watch().await?;
-    until(|| server.counters().watchers == 1).await;
-    let mut second = Client::builder(&address).retries(0).build();
-    let (_, _second) = second.list_and_watch().await?;
-    assert!(first.next().await.is_err());
-    assert_eq!(server.counters().watchers_evicted, 1);
-    until(|| server.counters().watchers == 1).await;
+    let builder = || Server::builder(MemoryStore::new()).max_connections_per_ip(0);
+    // By default half of the connections may watch.
+    for builder in [builder().max_watchers(1), builder().max_connections(2)] {
+        let server = builder.build();
+        let address = start(&server).await?;
+        let mut first = Client::builder(&address).retries(0).build();
+        let (_, mut first) = first.list_and_watch().await?;
+        until(|| server.counters().watchers == 1).await;
+        let mut second = Client::builder(&address).retries(0).build();
+        let (_, _second) = second.list_and_watch().await?;
+        assert!(first.next().await.is_err());
+        assert_eq!(server.counters().watchers_evicted, 1);
+        until(|| server.counters().watchers == 1).await;
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub struct Executable {
     pub path: PathBuf,
     /// Where its tests run: the folder of its package.
     pub folder: PathBuf,
+    /// `PACKAGE/TARGET`; `PACKAGE/lib` are the unit tests.
     pub name: String,
 }
 
@@ -26,12 +27,12 @@ pub struct Built {
 
 /// What the compiler said.
 #[derive(Default)]
-struct Messages {
+pub struct Messages {
     /// File, offset, line and text of each error.
-    errors: Vec<(String, usize, usize, String)>,
+    pub errors: Vec<(String, usize, usize, String)>,
     compiled: HashSet<usize>,
-    executables: Vec<Executable>,
-    succeeded: bool,
+    pub executables: Vec<Executable>,
+    pub succeeded: bool,
 }
 
 /// Cargo keeps what was built from files that stay as they are.
@@ -44,10 +45,18 @@ pub fn write_if_new(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap_or_else(|error| fail(&format!("{}: {error}", path.display())));
 }
 
-fn cargo(copy: &Path, target: &Path, arguments: &[String], package: &str) -> Messages {
-    let optimised = format!("profile.dev.package.{package}.opt-level=1");
+/// The name of a package in its identifier: `path+file:///…/NAME#VERSION`, or `…#NAME@VERSION`.
+fn package_name(id: &str) -> &str {
+    let (path, version) = id.split_once('#').unwrap_or((id, ""));
+    match version.split_once('@') {
+        Some((name, _)) => name,
+        None => path.rsplit('/').next().unwrap_or_default(),
+    }
+}
+
+pub fn cargo(copy: &Path, target: &Path, arguments: &[String]) -> Messages {
     let mut command = Command::new("cargo");
-    command.args(arguments).args(["--locked", "--message-format=json", "--config", &optimised]);
+    command.args(arguments).args(["--locked", "--message-format=json"]);
     let output = command.current_dir(copy).env("CARGO_TARGET_DIR", target).output().expect("cargo runs");
     let mut messages = Messages { succeeded: output.status.success(), ..Messages::default() };
     for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -56,7 +65,9 @@ fn cargo(copy: &Path, target: &Path, arguments: &[String], package: &str) -> Mes
         if let Some(path) = value["executable"].as_str().filter(|_| value["profile"]["test"] == true) {
             let manifest = Path::new(value["manifest_path"].as_str().unwrap_or_default());
             let folder = manifest.parent().unwrap_or(copy).to_owned();
-            let name = value["target"]["name"].as_str().unwrap_or_default().to_owned();
+            let is_lib = value["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "lib"));
+            let target = if is_lib { "lib" } else { value["target"]["name"].as_str().unwrap_or_default() };
+            let name = format!("{}/{target}", package_name(value["package_id"].as_str().unwrap_or_default()));
             messages.executables.push(Executable { path: path.into(), folder, name });
         }
         let text = message["message"].as_str().unwrap_or_default();
@@ -94,9 +105,11 @@ pub fn build(copy: &Path, target: &Path, options: &Options, mutants: &[Mutant]) 
     let mut in_constants = HashSet::new();
     let mut compiled = HashSet::new();
     let package = &options.package;
+    let optimised = ["--config".to_owned(), format!("profile.dev.package.{package}.opt-level=1")];
+    let check = ["check", "-p", package, "--lib"].map(str::to_owned);
     let steps = [
-        ["check", "-p", package, "--lib"].map(str::to_owned).to_vec(),
-        [&["test".to_owned(), "--no-run".to_owned()], options.tests.as_slice()].concat(),
+        [check.as_slice(), &optimised].concat(),
+        [&["test".to_owned(), "--no-run".to_owned()], options.tests.as_slice(), &optimised].concat(),
     ];
     let mut step = 0;
     loop {
@@ -110,7 +123,7 @@ pub fn build(copy: &Path, target: &Path, options: &Options, mutants: &[Mutant]) 
             }
             write_if_new(path, text.as_bytes());
         }
-        let messages = cargo(copy, target, &steps[step], package);
+        let messages = cargo(copy, target, &steps[step]);
         if step == 0 {
             compiled = messages.compiled;
         }

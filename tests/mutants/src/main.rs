@@ -10,8 +10,11 @@
 //! caught it. `equivalent.txt` lists the mutants that no test can catch, with the reasons; `survivors.txt` those that no test
 //! catches yet. Any other survivor is printed, and the run fails. `--again` runs only those that
 //! were not caught the last time.
+//!
+//! `tests/mutants/run faults` plants the faults that `faults/` lists instead: see `planted`.
 
 mod build;
+mod planted;
 mod rewrite;
 mod run;
 
@@ -84,6 +87,13 @@ fn fail(message: &str) -> ! {
     exit(2)
 }
 
+/// The workspace, and where builds go.
+fn folders() -> (PathBuf, PathBuf) {
+    let root = PathBuf::from(output_of(Command::new("git").args(["rev-parse", "--show-toplevel"])).trim());
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    (root, target)
+}
+
 /// The output of a command that has to succeed.
 fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| fail(&format!("{command:?}: {error}")));
@@ -93,14 +103,18 @@ fn output_of(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Copies all files that git knows, and leaves alone those that are the same: their crates need no new build.
-fn copy_workspace(root: &Path, copy: &Path) {
+/// Copies all files that git knows, some with a `changed` text, and leaves alone those that are the same: their crates need
+/// no new build.
+fn copy_workspace(root: &Path, copy: &Path, changed: &BTreeMap<String, String>) {
     let files = output_of(
         Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root),
     );
     for file in files.lines().filter(|file| root.join(file).is_file()) {
         let (from, to) = (root.join(file), copy.join(file));
-        build::write_if_new(&to, &std::fs::read(&from).expect("a file of the workspace can be read"));
+        match changed.get(file) {
+            Some(text) => build::write_if_new(&to, text.as_bytes()),
+            None => build::write_if_new(&to, &std::fs::read(&from).expect("a file of the workspace can be read")),
+        }
         let permissions = std::fs::metadata(&from).expect("it was read").permissions();
         std::fs::set_permissions(&to, permissions).expect("the copy is ours");
     }
@@ -127,18 +141,20 @@ fn earlier(results: &Path) -> HashMap<String, Outcome> {
 }
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|first| first == "faults") {
+        return planted::main();
+    }
     let options = options();
-    let root = PathBuf::from(output_of(Command::new("git").args(["rev-parse", "--show-toplevel"])).trim());
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let (root, target) = folders();
     let (copy, results) = (target.join("mutants/workspace"), target.join(format!("mutants/{}.txt", options.package)));
     let mutants = rewrite::list(&root, &options.package, &options.files);
     println!("{} mutants", mutants.len());
-    copy_workspace(&root, &copy);
+    copy_workspace(&root, &copy, &BTreeMap::new());
 
     let built = build::build(&copy, &target, &options, &mutants);
     let (equivalent, survivors) = (listed(&root, "equivalent.txt"), listed(&root, "survivors.txt"));
     let known = if options.again { earlier(&results) } else { HashMap::new() };
-    let tests = run::Tests::measure(built.executables, &target);
+    let tests = run::Tests::measure(built.executables, (&target, None), options.jobs, |_| true);
     let is_new = AtomicBool::new(false);
     let outcome_of = |n: usize| {
         let mutant = &mutants[n];
@@ -146,7 +162,7 @@ fn main() {
             _ if built.unswitched[n] => Outcome::Unswitched,
             _ if !built.viable[n] => Outcome::Unviable,
             Some(outcome) => outcome.clone(),
-            None => tests.outcome(n),
+            None => tests.outcome(n, |_| true),
         };
         let is_argued = equivalent.contains(&mutant.key);
         let is_listed = is_argued || survivors.contains(&mutant.key);

@@ -150,7 +150,7 @@ fn switch(n: usize) -> String {
 }
 
 /// Marks text that the mutants `n` brought, so that `marked` knows which of them an error is about.
-fn mark(n: &str, text: &str) -> String {
+pub fn mark(n: &str, text: &str) -> String {
     format!("/*<{n}*/{text}/*>*/")
 }
 

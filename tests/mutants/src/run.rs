@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
@@ -13,6 +14,9 @@ use crate::build::Executable;
 const MAX_MEMORY_KIB: u64 = 6 << 20;
 /// A test that took this long without a mutant may hang.
 const MAX_TIME: Duration = Duration::from_secs(300);
+
+/// A test that takes less does not depend on what else the machine does.
+const CERTAIN_TIME: Duration = Duration::from_millis(200);
 
 struct Test {
     executable: usize,
@@ -24,6 +28,8 @@ struct Test {
 
 pub struct Tests {
     executables: Vec<Executable>,
+    /// Where the tests find the programs, which otherwise they build.
+    programs: Option<PathBuf>,
     /// The fastest first.
     tests: Vec<Test>,
 }
@@ -35,28 +41,32 @@ enum Ended {
 }
 
 impl Tests {
-    /// Runs each test once without a mutant.
-    pub fn measure(executables: Vec<Executable>, target: &Path) -> Self {
-        let mut this = Self { executables, tests: Vec::new() };
-        for executable in 0..this.executables.len() {
-            let Executable { path, folder, .. } = &this.executables[executable];
+    /// Runs each test whose name is `wanted` once without a mutant, `jobs` at a time.
+    pub fn measure(
+        executables: Vec<Executable>,
+        (target, programs): (&Path, Option<PathBuf>),
+        jobs: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Self {
+        let mut names = Vec::new();
+        for (number, Executable { path, folder, name }) in executables.iter().enumerate() {
             let list = crate::output_of(Command::new(path).args(["--list", "--format", "terse"]).current_dir(folder));
-            for name in list.lines().filter_map(|line| line.strip_suffix(": test")) {
-                let log = target.join("mutants/reached");
-                let _ = std::fs::remove_file(&log);
-                let start = Instant::now();
-                let ended = this.run(executable, name, ("JTP_MUTANT_LOG", &log.to_string_lossy()), MAX_TIME);
-                let usual = start.elapsed();
-                if !matches!(ended, Ended::Passed) {
-                    println!("left out, since it fails without a mutant: {name}");
-                    continue;
-                }
-                let log = std::fs::read(&log).unwrap_or_default();
-                let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes) as usize;
-                let reaches = log.chunks(4).map(number).collect();
-                this.tests.push(Test { executable, name: name.to_owned(), usual, reaches });
-            }
+            let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
+            let tests = tests.filter(|test| wanted(&format!("{name}::{test}")));
+            names.extend(tests.map(|test| (number, test.to_owned())));
         }
+        let mut this = Self { executables, programs, tests: Vec::new() };
+        let (names, tests) = (Mutex::new(names.into_iter()), Mutex::new(Vec::new()));
+        let work = || {
+            loop {
+                let next = names.lock().expect("no thread panics").next();
+                let Some((executable, name)) = next else { return };
+                let test = this.measured(executable, name, target);
+                tests.lock().expect("no thread panics").extend(test);
+            }
+        };
+        std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(work))));
+        this.tests = tests.into_inner().expect("no thread panics");
         this.tests.sort_by_key(|test| test.usual);
         let total: Duration = this.tests.iter().map(|test| test.usual).sum();
         println!("{} tests, {} s", this.tests.len(), total.as_secs());
@@ -66,16 +76,40 @@ impl Tests {
         this
     }
 
-    /// Runs the tests that reach a mutant, until one fails.
-    pub fn outcome(&self, mutant: usize) -> Outcome {
+    /// A test, how long it takes, and what it reaches; nothing if it fails.
+    fn measured(&self, executable: usize, name: String, target: &Path) -> Option<Test> {
+        let log = target.join(format!("mutants/reached-{:?}", std::thread::current().id()));
+        let _ = std::fs::remove_file(&log);
+        let start = Instant::now();
+        let ended = self.run(executable, &name, ("JTP_MUTANT_LOG", &log.to_string_lossy()), MAX_TIME);
+        let usual = start.elapsed();
+        if !matches!(ended, Ended::Passed) {
+            println!("left out, since it fails without a mutant: {name}");
+            return None;
+        }
+        let log = std::fs::read(&log).unwrap_or_default();
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes) as usize;
+        let reaches = log.chunks(4).map(number).collect();
+        Some(Test { executable, name, usual, reaches })
+    }
+
+    /// Runs the tests that reach a mutant and whose names are `wanted`, until one fails.
+    pub fn outcome(&self, mutant: usize, wanted: impl Fn(&str) -> bool) -> Outcome {
         let mut outcome = Outcome::Unreached;
         for test in self.tests.iter().filter(|test| test.reaches.contains(&mutant)) {
+            let name = format!("{}::{}", self.executables[test.executable].name, test.name);
+            if !wanted(&name) {
+                continue;
+            }
             let limit = test.usual * 5 + Duration::from_secs(2);
-            let name = || format!("{}::{}", self.executables[test.executable].name, test.name);
-            match self.run(test.executable, &test.name, ("JTP_MUTANT", &mutant.to_string()), limit) {
-                Ended::Passed => outcome = Outcome::Survived,
-                Ended::Failed => return Outcome::Caught(name()),
-                Ended::TimedOut => return Outcome::Timeout(name()),
+            let run = |mutant: &str| self.run(test.executable, &test.name, ("JTP_MUTANT", mutant), limit);
+            let ended = run(&mutant.to_string());
+            // A slow test may fail because the machine is busy: then it fails without the mutant, too.
+            let is_certain = || test.usual < CERTAIN_TIME || matches!(run(""), Ended::Passed);
+            match ended {
+                Ended::Failed if is_certain() => return Outcome::Caught(name),
+                Ended::TimedOut if is_certain() => return Outcome::Timeout(name),
+                _ => outcome = Outcome::Survived,
             }
         }
         outcome
@@ -93,6 +127,7 @@ impl Tests {
         // The same cases each time; a failing one is neither made smaller nor kept for the next mutant.
         command.env("PROPTEST_RNG_SEED", "1").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
         command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+        command.envs(self.programs.iter().map(|programs| ("JTP_PROGRAMS", programs)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let mut child = command.spawn().expect("a test can be run");
         let start = Instant::now();

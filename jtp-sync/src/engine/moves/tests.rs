@@ -1,15 +1,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use jtp_core::FileType::Png;
-use jtp_core::ImageId;
+use jtp_core::{BodyReceiver, Flags, Image, ImageId};
 use jtp_driver::ShutdownSignal;
-use jtp_store::OutputFolder;
+use jtp_store::{OutputFolder, StagedFile};
 
 use super::super::event::Silent;
 use super::super::session::{Config, Limits, Session, State};
+use super::Obstacle;
 use crate::inventory::{FileKind, Inventory};
 use crate::options::Options;
 use crate::planner::Planner;
@@ -113,4 +114,43 @@ fn r8_other_image_of_the_same_size_and_time_is_not_taken_for_the_same_file_in_an
         ("z.png".to_owned(), b"two".to_vec()),
     ];
     assert_eq!(contents(&temp.0), expected);
+}
+
+fn staged(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
+    let image = Image::new(ImageId::of(bytes), Flags::new(Png, false), 3);
+    let mut body = BodyReceiver::default();
+    body.begin(image);
+    assert_eq!(body.receive(bytes).used, bytes.len());
+    let mut file = folder.begin(&image);
+    file.append(bytes).unwrap();
+    file.finish(body.verdict().unwrap().unwrap()).unwrap()
+}
+
+#[test]
+fn r8_step_that_an_event_has_overtaken_is_not_made() {
+    let (one, two): (&[u8], &[u8]) = (b"one", b"two");
+    for renames in [false, true] {
+        let temp = Temp::new(&format!("event-{renames}"));
+        let mut files = vec![("a.png", one)];
+        files.extend(renames.then_some(("b.png", two)));
+        for (name, bytes) in &files {
+            fs::write(temp.0.join(name), bytes).unwrap();
+        }
+        let session = session(&temp.0, &files, &[("a.png", two)]);
+        if !renames {
+            let file = staged(session.folder().unwrap(), two);
+            let state = &mut *session.state();
+            let _ = state.planner.fetched(file.id());
+            state.staged.insert(file.id(), Arc::new(Mutex::new(file)));
+        }
+        let step = session.state().planner.next_move().unwrap();
+        let planned = session.next_move_of(step).unwrap();
+        assert_eq!(planned.from.is_some(), renames);
+        // The server still has the image that is to be replaced.
+        let kept = ImageId::of(one);
+        session.state().planner.announce(kept, "c.png", Png, 3);
+        let made = session.try_move(&planned);
+        assert!(matches!(made, Err(Obstacle::Stale)));
+        assert_eq!(fs::read(temp.0.join("a.png")).unwrap(), one);
+    }
 }
