@@ -99,8 +99,8 @@ fn add_all(workdir: &WorkDir, mut seed: u64) {
     }
 }
 
-fn watch(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> Running {
-    let mut client = Running::client(workdir, server.address, &[&["--watch"], args].concat());
+fn watch(workdir: &WorkDir, server: &Process, args: &[&str]) -> Process {
+    let mut client = start_client(workdir, server.addr(), &[&["--watch"], args].concat());
     client.wait_for("watching");
     client
 }
@@ -108,36 +108,36 @@ fn watch(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> Running {
 #[test]
 fn r8_watch_with_batch_loses_no_image_whose_name_a_new_one_takes() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     let client = watch(&workdir, &server, &["--batch"]);
     rename_all(&workdir);
     await_listed(&workdir, &server);
     add_all(&workdir, 200);
     await_complete(&workdir, &client);
-    client.interrupt();
+    interrupt(client);
     assert_nothing_to_do(&workdir, &server);
 }
 
 #[test]
 fn r8_watch_without_batch_loses_no_image_whose_name_a_new_one_takes() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let client = watch(&workdir, &server, &[]);
     assert_complete(&workdir);
     rename_all(&workdir);
     await_listed(&workdir, &server);
     add_all(&workdir, 200);
     await_complete(&workdir, &client);
-    client.interrupt();
+    interrupt(client);
     assert_nothing_to_do(&workdir, &server);
 }
 
 #[test]
 fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     rename_all(&workdir);
     await_listed(&workdir, &server);
     let before = files(&workdir.images());
@@ -146,7 +146,7 @@ fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
     assert_eq!(missing(&before, &files(&workdir.output())), [""; 0]);
     add_all(&workdir, 200);
     await_complete(&workdir, &client);
-    client.interrupt();
+    interrupt(client);
     assert_nothing_to_do(&workdir, &server);
     // Another round, on files that were kept under other names.
     let client = watch(&workdir, &server, &["--batch", "-k"]);
@@ -158,15 +158,15 @@ fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
     await_listed(&workdir, &server);
     workdir.add("moved-a.jpg", &picture(300));
     await_complete(&workdir, &client);
-    client.interrupt();
+    interrupt(client);
     assert_nothing_to_do(&workdir, &server);
 }
 
 #[test]
 fn r8_watch_killed_while_new_images_take_the_names_of_others_loses_none() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     for round in 0..6 {
         let client = watch(&workdir, &server, &["--batch"]);
         // The names of all images move by one, and a new image takes the first of them.
@@ -182,9 +182,9 @@ fn r8_watch_killed_while_new_images_take_the_names_of_others_loses_none() {
         let before = files(&workdir.output());
         assert!(within(|| files(&workdir.output()) != before));
         client.signal(Signal::KILL);
-        assert_eq!(client.end().code, Some(-9));
+        assert_eq!(client.wait().code, Some(-9));
         assert_eq!(missing(&held, &files(&workdir.output())), [""; 0]);
-        run(&workdir, server.address, &["--batch"]).assert_success();
+        run(&workdir, server.addr(), "--batch").assert_exit(0);
         assert_complete(&workdir);
         assert_nothing_to_do(&workdir, &server);
     }
@@ -198,14 +198,14 @@ fn r8_changes_while_the_client_is_off_lose_no_image() {
         &["--batch", "-p", "4"],
     ] {
         let workdir = library();
-        let server = workdir.server(&["--no-tls"]);
-        run(&workdir, server.address, args).assert_success();
+        let server = workdir.server("--no-tls");
+        run(&workdir, server.addr(), args).assert_exit(0);
         rename_all(&workdir);
         add_all(&workdir, 200);
         await_listed(&workdir, &server);
         let added: usize = CHANGES.iter().map(|change| change.added.len()).sum();
         let total = files(&workdir.images()).len();
-        run(&workdir, server.address, args).assert_fetched(added, total - added);
+        run(&workdir, server.addr(), args).assert_fetched(added, total - added);
         assert_complete(&workdir);
         assert_nothing_to_do(&workdir, &server);
     }
@@ -214,31 +214,30 @@ fn r8_changes_while_the_client_is_off_lose_no_image() {
 #[test]
 fn r8_watch_after_changes_while_the_client_and_the_server_were_off_loses_no_image() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let client = watch(&workdir, &server, &["--batch"]);
     assert_complete(&workdir);
-    client.interrupt();
-    assert_eq!(server.stop().code(), Some(0));
+    interrupt(client);
+    server.stop().assert_exit(0);
     rename_all(&workdir);
     add_all(&workdir, 200);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let client = watch(&workdir, &server, &["--batch"]);
     await_complete(&workdir, &client);
-    client.interrupt();
+    interrupt(client);
     assert_nothing_to_do(&workdir, &server);
 }
 
 #[test]
 fn r8_plain_run_stores_each_image_under_its_name_after_renames() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &[]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "").assert_exit(0);
     rename_all(&workdir);
     add_all(&workdir, 200);
     await_listed(&workdir, &server);
     let images = files(&workdir.images());
-    let output = run(&workdir, server.address, &[]);
-    output.assert_fetched(images.len(), 0);
+    run(&workdir, server.addr(), "").assert_fetched(images.len(), 0);
     let output = files(&workdir.output());
     assert_eq!(missing(&images, &output), [""; 0]);
     let plain = images.iter().filter(|(name, _)| !name.starts_with("case-"));

@@ -109,26 +109,26 @@ fn fill_output(workdir: &WorkDir) {
 #[test]
 fn r8_changes_by_the_user_during_a_run_lose_no_image() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let images = files(&workdir.images());
     // The folder has been scanned when images begin to arrive.
     let first_image = list_of(&images_in(&workdir.images())).len() as u64 + 100_000;
     for UserChange { what, change, kept } in &CHANGES {
         for args in MODES {
             fill_output(&workdir);
-            let proxy = Proxy::start(server.address, first_image);
-            let mut client = Running::client(&workdir, proxy.address, args);
+            let proxy = Proxy::start(server.addr(), first_image);
+            let mut client = start_client(&workdir, proxy.address, args);
             let reached = within(|| proxy.is_spent());
             assert!(
                 reached && !client.has_ended(),
                 "{what}: {}",
-                client.output()
+                client.printed()
             );
             change(&workdir.output());
-            proxy.open(server.address);
-            let output = client.end();
+            proxy.open(server.addr());
+            let output = client.wait();
             let what = format!("{what}, {args:?}: {output:?}");
-            output.assert_success();
+            output.assert_exit(0);
             let output = files(&workdir.output());
             let absent = missing(&images, &output);
             let came = ["0.png", "a.jpg", "e.png"];
@@ -141,7 +141,7 @@ fn r8_changes_by_the_user_during_a_run_lose_no_image() {
                 "{lost:?} are lost or did not come: {what}: {output:?}"
             );
             // What the user deleted comes with the next run.
-            run(&workdir, server.address, &["--batch"]).assert_success();
+            run(&workdir, server.addr(), "--batch").assert_exit(0);
             // (A file that the user renamed may have been fetched under its old name.)
             let missing = missing(&images, &files(&workdir.output()));
             assert!(missing.is_empty(), "{missing:?}: {what}");
@@ -157,8 +157,8 @@ fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
         let workdir = WorkDir::of(&[]);
         workdir.add("a.jpg", &picture(2));
         workdir.add("c.png", &picture(3));
-        let server = workdir.server(&["--no-tls"]);
-        let mut client = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+        let server = workdir.server("--no-tls");
+        let mut client = start_client(&workdir, server.addr(), "--watch --batch");
         client.wait_for("watching");
         assert_complete(&workdir);
         rename(&workdir, "a.jpg", "b.jpg");
@@ -173,8 +173,8 @@ fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
             .filter(|(name, _)| ["a.jpg", "e.png"].contains(&&**name));
         let new: BTreeMap<_, _> = new.collect();
         let came = within(|| missing(&new, &files(&workdir.output())).is_empty());
-        assert!(came, "{what}: {}", client.output());
-        client.interrupt();
+        assert!(came, "{what}: {}", client.printed());
+        interrupt(client);
         let (output, images) = (files(&workdir.output()), files(&workdir.images()));
         let still_listed = |id: &u64| images.values().any(|of| of == id);
         let held = before
@@ -183,7 +183,7 @@ fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
             .collect();
         let lost = missing(&held, &output);
         assert!(lost.is_empty(), "{lost:?} are lost: {what}: {output:?}");
-        run(&workdir, server.address, &["--batch"]).assert_success();
+        run(&workdir, server.addr(), "--batch").assert_exit(0);
         let missing = missing(&images, &files(&workdir.output()));
         assert!(missing.is_empty(), "{missing:?}: {what}");
         assert_nothing_to_do(&workdir, &server);

@@ -188,8 +188,7 @@ impl Run<'_> {
             let printed = client.out.next_line();
             assert_output(command, std::slice::from_ref(line), &[&printed]);
         }
-        client.signal(Signal::INT);
-        assert_eq!(client.wait().code, Some(130));
+        client.end(Signal::INT).assert_exit(130);
     }
 }
 
