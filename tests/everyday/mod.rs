@@ -22,7 +22,7 @@ use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
 use crate::support::process::{Args, Output, Process, WorkDir, wait_until};
-use jtp_kit::Signal;
+use jtp_kit::{Folder, Signal};
 
 /// Prints that a test, or a part of it, needs what this machine lacks; shown with `--nocapture`.
 macro_rules! skipped {
@@ -146,15 +146,21 @@ pub(crate) fn rename(workdir: &WorkDir, from: &str, to: &str) {
     fs::rename(images.join(from), images.join(to)).unwrap();
 }
 
-/// Gives files of the server each other's names: the first gets the second's, and so on, the last gets the first's.
-pub(crate) fn rotate(workdir: &WorkDir, names: &[&str]) {
-    let aside = workdir.path().join("aside");
+/// Gives files of the server each other's names: the first gets the second's, and so on, the last, if it is there, gets
+/// the first's.
+pub(crate) fn rotate(workdir: &WorkDir, names: &[impl AsRef<str>]) {
+    let images = workdir.images();
     let (last, others) = names.split_last().unwrap();
-    fs::rename(workdir.images().join(last), &aside).unwrap();
-    for (from, to) in others.iter().zip(&names[1..]).rev() {
-        rename(workdir, from, to);
+    let has_last = files(&images).contains_key(last.as_ref());
+    if has_last {
+        images.rename(last.as_ref(), "../aside");
     }
-    fs::rename(aside, workdir.images().join(names[0])).unwrap();
+    for (from, to) in others.iter().zip(&names[1..]).rev() {
+        images.rename(from.as_ref(), to.as_ref());
+    }
+    if has_last {
+        images.rename("../aside", names[0].as_ref());
+    }
 }
 
 /// Starts a program in a process group of its own, which `flock` and `strace` share with the client that they run.

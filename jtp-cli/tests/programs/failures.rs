@@ -10,8 +10,8 @@ use std::thread;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Output, TestDir, copy_program, jtpe, list_response, noise,
-    packet,
+    CLIENT, Disk, FakeServer, Folder as _, Output, TestDir, copy_program, images_response, jtpe,
+    list_response, noise, packet,
 };
 
 #[test]
@@ -38,7 +38,7 @@ fn r1_protocol_errors_exit_6() {
         let fake = FakeServer::new(move |_, _, stream| {
             let _ = stream.write_all(answer);
         });
-        dir.run(CLIENT, &format!("--addr {}", fake.addr()))
+        fake.fetch(&dir, "")
             .assert_failure(6, &[&fake.addr(), "protocol error by"]);
     }
 }
@@ -92,23 +92,18 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
     let list = [("good.png", right, 300), ("bad.png", wrong, 300)];
     // Answers the retry, which requests one ID, with both images again.
     let careless = FakeServer::with(&list, &[packet(right, &good), packet(wrong, &good)]);
-    let strict = FakeServer::new(move |n, request, stream| {
-        let (list, packets) = (
-            list_response(&list),
-            [packet(right, &good), packet(wrong, &good)],
-        );
-        let answer = match (n, request) {
-            (_, 1) => list,
-            (_, 0) => [b"JTPD\x01".as_slice(), &packets[1]].concat(),
-            _ => [b"JTPG\x02".as_slice(), &packets.concat()].concat(),
+    let strict = FakeServer::new(move |_, request, stream| {
+        let packets = [packet(right, &good), packet(wrong, &good)];
+        let answer = match request {
+            1 => list_response(&list),
+            0 => images_response(request, &packets[1..]),
+            _ => images_response(request, &packets),
         };
         let _ = stream.write_all(&answer);
     });
-    dir.run(
-        CLIENT,
-        &format!("--addr {} --out careless", careless.addr()),
-    )
-    .assert_failure(6, &["protocol error by"]);
+    careless
+        .fetch(&dir, "--out careless")
+        .assert_failure(6, &["protocol error by"]);
     let output = dir.run(CLIENT, &["--addr", &strict.addr()]);
     output.assert_exit(3);
     output
@@ -144,12 +139,12 @@ fn listed_images_that_are_not_sent_are_reported() {
         let answer = match request {
             1 => list_response(&list),
             // It is requested again by its ID, and not sent.
-            0 => b"JTPD\x00".to_vec(),
-            _ => [b"JTPG\x01".as_slice(), &sent].concat(),
+            0 => images_response(request, &[]),
+            _ => images_response(request, std::slice::from_ref(&sent)),
         };
         let _ = stream.write_all(&answer);
     });
-    dir.run(CLIENT, &format!("--addr {}", fake.addr()))
+    fake.fetch(&dir, "")
         .assert_exit(3)
         .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
     // The second LIST no longer has the image: the server removed it, which is not a failure.
@@ -158,14 +153,13 @@ fn listed_images_that_are_not_sent_are_reported() {
         let answer = match (n, request) {
             (0, 1) => list_response(&list),
             (_, 1) => list_response(&list[..1]),
-            _ => [b"JTPG\x01".as_slice(), &packet(id, &image)].concat(),
+            _ => images_response(request, &[packet(id, &image)]),
         };
         let _ = stream.write_all(&answer);
     });
-    dir.run(CLIENT, &format!("--addr {}", removed.addr()))
-        .assert_success(
-            "fetched 1 image (300 B); 0 already there; 0 failed; 1 gone from the server meanwhile",
-        );
+    removed.fetch(&dir, "").assert_success(
+        "fetched 1 image (300 B); 0 already there; 0 failed; 1 gone from the server meanwhile",
+    );
 }
 
 #[test]
@@ -189,7 +183,7 @@ fn server_error_messages_are_escaped() {
     let fake = FakeServer::new(|_, _, stream| {
         let _ = stream.write_all(&jtpe(2, "no\x1b[31m\nerror: fake"));
     });
-    dir.run(CLIENT, &format!("--addr {}", fake.addr()))
+    fake.fetch(&dir, "")
         .assert_failure(1, &[r"no\u{1b}[31m\nerror: fake"]);
 }
 
@@ -228,21 +222,11 @@ fn full_disk_exits_8_and_leaves_no_partial_file() {
     dir.add("b.png", &noise(3 << 20, 2));
     let server = dir.serve("--no-tls");
     let disk = dir.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let mounted = rustix::mount::mount(
-        "tmpfs",
-        &disk,
-        "tmpfs",
-        rustix::mount::MountFlags::empty(),
-        Some(c"size=1m"),
-    );
-    if mounted.is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(_disk) = Disk::mount(&disk, "1m") else {
         return;
-    }
+    };
     let output = dir.fetch(&server, "--out disk");
     let names = dir.names("disk");
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
     output.assert_failure(8, &["no space left", "disk", "--out"]);
     output.assert_in_out(" not fetched");
     // Whether the small image was written before the disk was full depends on the threads.

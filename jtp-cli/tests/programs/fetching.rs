@@ -32,7 +32,7 @@ fn list_prints_one_line_per_image_and_fetches_nothing() {
 fn listed_names_are_escaped_and_closed_stdout_is_not_an_error() {
     let dir = TestDir::new();
     let fake = FakeServer::with(&[("a\x1b[2J\u{202e}\n.png", ImageId(1), 5)], &[]);
-    dir.run(CLIENT, &format!("--list --addr {}", fake.addr()))
+    fake.fetch(&dir, "--list")
         .assert_exit(0)
         .assert_out("0000000000000001  5  PNG         a\\u{1b}[2J\\u{202e}\\n.png\n");
 

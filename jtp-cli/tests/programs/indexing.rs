@@ -7,7 +7,8 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Process, TestDir, list_response, noise, packet, wait_until,
+    CLIENT, FakeServer, Folder as _, Process, TestDir, images_response, list_response, noise,
+    packet, wait_until,
 };
 
 /// The number of files that a run without changes finds and reads.
@@ -105,13 +106,12 @@ fn what_an_interrupted_run_has_stored_is_not_read() {
         .collect();
     // Two images arrive, and the third never does.
     let listed = list_response(&list);
-    let arriving = [packet(list[0].1, &images[0]), packet(list[1].1, &images[1])].concat();
+    let packets = [0, 1, 2].map(|n| packet(list[n].1, &images[n]));
     let fake = FakeServer::new(move |_, request, stream| match request {
         1 => stream.write_all(&listed).unwrap(),
         _ => {
-            let magic = if request == 0 { b"JTPD" } else { b"JTPG" };
-            stream.write_all(magic).unwrap();
-            stream.write_all(&[3]).unwrap();
+            let mut arriving = images_response(request, &packets);
+            arriving.truncate(arriving.len() - packets[2].len());
             stream.write_all(&arriving).unwrap();
             let _ = stream.read(&mut [0]);
         }

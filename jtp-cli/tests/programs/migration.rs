@@ -11,7 +11,8 @@ use rustix::process::Signal;
 
 use crate::readme::{console_commands, page};
 use crate::support::{
-    CLIENT, Folder as _, Output, Process, TestDir, Tree, copy_program, noise, tree, wait_until,
+    CLIENT, Folder as _, Output, Process, TestDir, Tree, copy_program, key_of, noise, tree,
+    wait_until,
 };
 use crate::web::WebServer;
 
@@ -34,14 +35,7 @@ impl Machines {
         let nas = dir.path("nas").to_str().unwrap().to_owned();
         write_script(&dir.path("ssh"), &ssh.replace("@nas", &nas));
         let server = Machines::serve(&dir, serve);
-        let line = server.err.wait_for("the server's key is ");
-        let key = line
-            .split_whitespace()
-            .find(|word| word.starts_with("sha256:"));
-        let key = key
-            .unwrap()
-            .trim_matches(|c: char| !c.is_alphanumeric())
-            .to_owned();
+        let key = key_of(&server);
         // As copied to this machine.
         fs::copy(dir.path("nas/cert.pem"), dir.path("here/cert.pem")).unwrap();
         let web = WebServer::new(dir.path("nas"));
@@ -130,7 +124,7 @@ fn write_script(path: &Path, text: &str) {
     let plain = path.with_extension("txt");
     fs::write(&plain, text).unwrap();
     copy_program(&plain, path);
-    path.set_mode("", 0o755);
+    path.parent().unwrap().set_mode(path, 0o755);
 }
 
 /// Names, times and sizes of everything below a folder, hidden files too.

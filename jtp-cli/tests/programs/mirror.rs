@@ -6,7 +6,8 @@ use std::io::Write as _;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Output, TestDir, list_response, noise, packet, wait_until,
+    CLIENT, FakeServer, Folder as _, Output, TestDir, images_response, list_response, noise,
+    packet, wait_until,
 };
 
 /// A folder `images` with `count` images, and an output folder with all of them.
@@ -23,7 +24,7 @@ fn mirrored(count: u64) -> TestDir {
     dir
 }
 
-fn mirror(dir: &TestDir, args: &str) -> Output {
+pub(crate) fn mirror(dir: &TestDir, args: &str) -> Output {
     let server = dir.serve("--no-tls");
     let output = dir.fetch(&server, &format!("--mirror {args}"));
     server.stop();
@@ -391,12 +392,7 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
             // The folder was scanned.
             fs::rename(out.join("2023"), &before).unwrap();
             fs::rename(&edited, out.join("2023")).unwrap();
-            let header: &[u8] = match request {
-                0 => b"JTPD\x01",
-                2 => b"JTPB\x01",
-                _ => b"JTPG\x01",
-            };
-            [header, &packet(id, &new)].concat()
+            images_response(request, &[packet(id, &new)])
         };
         let _ = stream.write_all(&response);
     });

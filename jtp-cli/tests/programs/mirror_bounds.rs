@@ -9,7 +9,9 @@ use jtp_core::ImageId;
 use jtp_sync::MaxDelete;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Folder as _, Process, TestDir, list_response, noise};
+use crate::support::{
+    CLIENT, Disk, FakeServer, Folder as _, Process, TestDir, list_response, noise,
+};
 
 /// The IDs of the images in a folder.
 fn ids(dir: &TestDir, folder: &str) -> BTreeSet<ImageId> {
@@ -82,17 +84,14 @@ fn r8_what_a_full_backup_disk_cannot_take_stays() {
     }
     let (before, server) = (ids(&dir, "output"), dir.serve("--no-tls"));
     let disk = dir.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let none = rustix::mount::MountFlags::empty();
-    if rustix::mount::mount("tmpfs", &disk, "tmpfs", none, Some(c"size=512k")).is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(mounted) = Disk::mount(&disk, "512k") else {
         return;
-    }
+    };
     let args = "--mirror --backup-dir disk/old";
     let output = dir.fetch(&server, &args);
     let kept = &ids(&dir, "output") | &ids(&dir, "disk/old");
     let (backed_up, names) = (dir.files("disk/old").len(), dir.names("disk/old"));
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    drop(mounted);
     output.assert_exit(8);
     output.assert_in_err("no space left");
     assert!(before.is_subset(&kept), "{output:?}");
@@ -192,12 +191,9 @@ fn full_disk_names_the_room_that_unlisted_files_take() {
         dir.add(&format!("{number:02}.png"), &noise(50_000, number));
     }
     let disk = dir.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let (flags, options) = (rustix::mount::MountFlags::empty(), Some(c"size=704k"));
-    if rustix::mount::mount("tmpfs", &disk, "tmpfs", flags, options).is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(mounted) = Disk::mount(&disk, "704k") else {
         return;
-    }
+    };
     let server = dir.serve("--no-tls");
     let args = "--mirror --out disk --max-delete 50%";
     let first = dir.fetch(&server, &args);
@@ -209,7 +205,7 @@ fn full_disk_names_the_room_that_unlisted_files_take() {
     let server = dir.serve("--no-tls");
     let full = dir.fetch(&server, &args);
     let plan = dir.fetch(&server, &format!("{args} --dry-run"));
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    drop(mounted);
     first.assert_no_error();
     full.assert_exit(8);
     let expected = "3 images of the folder (146.48 KiB) that the server does not list can be deleted to make room: --dry-run names them";

@@ -7,18 +7,11 @@ use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
 
+use crate::mirror::mirror;
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Output, TestDir, list_response, noise, packet, wait_until,
+    CLIENT, FakeServer, Folder as _, TestDir, images_response, list_response, noise, packet,
+    wait_until,
 };
-
-/// The header of the response to a request for images of this type.
-fn head(request: u8) -> &'static [u8] {
-    match request {
-        0 => b"JTPD",
-        2 => b"JTPB",
-        _ => b"JTPG",
-    }
-}
 
 fn png(seed: u64) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n".as_slice(), &noise(200, seed)].concat()
@@ -26,13 +19,6 @@ fn png(seed: u64) -> Vec<u8> {
 
 fn jpeg(seed: u64) -> Vec<u8> {
     [b"\xff\xd8\xff\xe0".as_slice(), &noise(200, seed)].concat()
-}
-
-fn mirror(dir: &TestDir, args: &str) -> Output {
-    let server = dir.serve("--no-tls");
-    let output = dir.fetch(&server, &format!("--mirror {args}"));
-    server.stop();
-    output
 }
 
 #[test]
@@ -86,9 +72,9 @@ fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
                 // The folder was scanned. An image that is not sent leads to another LIST.
                 fs::rename(folder, before).unwrap();
                 fs::rename(edited, folder).unwrap();
-                [head(request), &[0]].concat()
+                images_response(request, &[])
             }
-            _ => [head(request), &[1], &packet(id, &original)].concat(),
+            _ => images_response(request, &[packet(id, &original)]),
         };
         let _ = stream.write_all(&response);
     });

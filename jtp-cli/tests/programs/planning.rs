@@ -13,7 +13,7 @@ use jtp_core::ImageId;
 use jtp_kit::{Rng, for_each_seed};
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Folder as _, TestDir, noise, wait_until};
+use crate::support::{CLIENT, Disk, FakeServer, Folder as _, TestDir, noise, wait_until};
 
 /// Everything that can be seen of a folder, but for access times.
 fn tree(folder: &Path) -> Vec<String> {
@@ -328,21 +328,17 @@ fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_read_only_file_system_can_be_looked_at() {
-    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+    use rustix::mount::{MountFlags, mount_remount};
     let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
     let disk = dir.path("output");
-    fs::create_dir(&disk).unwrap();
-    let flags = MountFlags::empty();
-    if mount("tmpfs", &disk, "tmpfs", flags, c"size=1m").is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(_disk) = Disk::mount(&disk, "1m") else {
         return;
-    }
+    };
     fs::copy(dir.path("images/a.png"), disk.join("a.png")).unwrap();
     mount_remount(&disk, MountFlags::RDONLY, c"").unwrap();
     let planned = dir.fetch(&server, "-n --batch");
     let checked = dir.fetch(&server, "--check");
-    unmount(&disk, UnmountFlags::DETACH).unwrap();
     planned.assert_exit(0);
     assert_eq!(planned.out.lines().count(), 2, "{planned:?}");
     checked.assert_exit(3);

@@ -11,7 +11,9 @@ use jtp_core::ImageId;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{CLIENT, FakeServer, Output, TestDir, list_response, noise, varint};
+use crate::support::{
+    CLIENT, FakeServer, Output, TestDir, images_response, list_response, noise, packet,
+};
 
 /// A program whose stderr is a terminal.
 struct AtTerminal {
@@ -110,15 +112,8 @@ pub(crate) fn stalling_server(length: u32, go_on: Receiver<()>) -> FakeServer {
             let _ = stream.write_all(&list_response(&[("large.png", id, length)]));
             return;
         }
-        let magic = if request == 0 { b"JTPD" } else { b"JTPG" };
-        let head = [
-            magic.to_vec(),
-            vec![1, 0],
-            varint(length),
-            id.to_be_bytes().to_vec(),
-        ];
-        let _ = stream.write_all(&head.concat());
-        let (first, rest) = image.split_at(image.len() / 2);
+        let response = images_response(request, &[packet(id, &image)]);
+        let (first, rest) = response.split_at(response.len() - image.len() / 2);
         let _ = stream.write_all(first);
         let _ = go_on.lock().unwrap().recv();
         let _ = stream.write_all(rest);

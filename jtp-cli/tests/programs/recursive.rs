@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::{Folder as _, Process, SERVER, TestDir, noise, tree, wait_until};
 
-fn write(dir: &TestDir, path: &str, seed: u64) {
+pub(crate) fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, noise(2_000, seed)).unwrap();

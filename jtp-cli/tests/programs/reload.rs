@@ -9,8 +9,8 @@ use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
 use rustls::HandshakeKind;
 
-use crate::identity::{ALL, RawClient, VERSIONS, identity, list};
-use crate::support::{CLIENT, Folder as _, Process, TestDir, noise};
+use crate::identity::{RawClient, VERSIONS, identity, list};
+use crate::support::{ALL, CLIENT, Folder as _, Process, TestDir, key_in, key_of, noise};
 
 fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
     let args = format!("--watch --addr {} --identity {identity}", server.address);
@@ -166,8 +166,7 @@ fn unusable_files_leave_what_was_in_use() {
 fn new_certificate_is_used_and_open_connections_go_on() {
     let dir = TestDir::with_images();
     let server = dir.serve("");
-    let line = server.err.wait_for("the server's key is");
-    let old_pin = fingerprint(&line).to_owned();
+    let old_pin = key_of(&server);
     let key = KeyPair::generate().unwrap();
     let params = |serial: u64| {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -184,7 +183,7 @@ fn new_certificate_is_used_and_open_connections_go_on() {
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: new certificate");
     assert!(line.contains("with the new key sha256:"), "{line}");
-    assert_eq!(fingerprint(&line), new_pin);
+    assert_eq!(key_in(&line), new_pin);
     dir.fetch(&server, &format!("--pin {new_pin} --out other"))
         .assert_success(ALL);
     dir.fetch(&server, &format!("--pin {old_pin} --out other"))
@@ -199,12 +198,6 @@ fn new_certificate_is_used_and_open_connections_go_on() {
     server.stop().assert_exit(0);
     let lost = client.err.next_line();
     assert!(lost.contains("retrying"), "{lost}");
-}
-
-/// The key in a line of the server's log.
-fn fingerprint(line: &str) -> &str {
-    let start = line.find("sha256:").unwrap();
-    &line[start..start + "sha256:".len() + 64]
 }
 
 #[test]

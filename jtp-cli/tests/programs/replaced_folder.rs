@@ -3,10 +3,10 @@
 use std::fs;
 
 use jtp_core::ImageId;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 use rustix::process::Signal;
 
-use crate::support::{Folder as _, Output, TestDir, noise};
+use crate::support::{Disk, Folder as _, Output, TestDir, noise};
 
 #[track_caller]
 fn assert_ended(dir: &TestDir, output: &Output) {
@@ -58,17 +58,15 @@ fn r8_watch_ends_when_a_disk_is_mounted_over_the_folder() {
     let server = dir.serve("--no-tls");
     let client = dir.watch(&server.address, "--batch");
     let output = dir.path("output");
-    if mount("tmpfs", &output, "tmpfs", MountFlags::empty(), None).is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
-        client.signal(Signal::INT);
-        client.wait();
+    let Some(disk) = Disk::mount(&output, "1m") else {
         return;
-    }
+    };
     dir.add("new.png", &noise(400, 5));
     let ended = client.wait();
     let names = dir.names("output");
-    unmount(&output, UnmountFlags::DETACH).unwrap();
-    assert_eq!((ended.code, names.len()), (Some(8), 0), "{ended:?}");
+    drop(disk);
+    ended.assert_exit(8);
+    assert!(names.is_empty(), "{names:?}");
     assert_eq!(dir.names("output"), ["a.png", "b.jpg", "c.bmp"]);
 }
 

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Folder as _, Process, TestDir, jtpe, noise, wait_until};
-
-const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{
+    ALL, CLIENT, FakeServer, Folder as _, Process, TestDir, jtpe, noise, wait_until,
+};
 
 fn unused_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -207,7 +207,7 @@ fn hostile_names_are_matched_as_the_server_sends_them() {
         ("**", &["1", "2", "3", "4"]),
     ] {
         let include = format!("--include={pattern}");
-        let output = dir.run(CLIENT, &format!("--list --addr {} {include}", fake.addr()));
+        let output = fake.fetch(&dir, &format!("--list {include}"));
         output.assert_exit(0);
         let ids: Vec<_> = output.out.lines().map(|line| &line[15..16]).collect();
         assert_eq!(ids, expected, "{pattern}");

@@ -187,6 +187,57 @@ fn is_lock(name: &str) -> bool {
     name.starts_with(".jtp-") && name.ends_with(".lock")
 }
 
+/// The summary of a client that fetches all of [`TestDir::with_images`].
+pub(crate) const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+
+/// The key in a text, as in `sha256:…`.
+pub(crate) fn key_in(text: &str) -> &str {
+    let start = text.find("sha256:").unwrap();
+    &text[start..start + "sha256:".len() + 64]
+}
+
+/// The key that a server logs at its start.
+pub(crate) fn key_of(server: &Process) -> String {
+    key_in(&server.err.wait_for("the server's key is ")).to_owned()
+}
+
+/// A temporary file system of this size on a folder, which is created, until this is dropped. `None` if nothing can be
+/// mounted here.
+#[cfg(target_os = "linux")]
+pub(crate) struct Disk<'a>(&'a Path);
+
+#[cfg(target_os = "linux")]
+impl Disk<'_> {
+    pub(crate) fn mount<'a>(path: &'a Path, size: &str) -> Option<Disk<'a>> {
+        use rustix::mount::{MountFlags, mount};
+        path.make_dir("");
+        let size = std::ffi::CString::new(format!("size={size}")).unwrap();
+        if mount("tmpfs", path, "tmpfs", MountFlags::empty(), &*size).is_err() {
+            eprintln!("skipped: cannot mount a tmpfs");
+            return None;
+        }
+        Some(Disk(path))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// The response to a request for images of this type.
+pub(crate) fn images_response(request: u8, packets: &[Vec<u8>]) -> Vec<u8> {
+    let head = match request {
+        0 => b"JTPD",
+        2 => b"JTPB",
+        _ => b"JTPG",
+    };
+    let count = u8::try_from(packets.len()).unwrap();
+    [&head[..], &[count], &packets.concat()].concat()
+}
+
 /// A fake server. It reads one request per connection with a single read, and calls `answer` with the number of the
 /// connection and the type byte of the request.
 pub(crate) struct FakeServer {
@@ -220,18 +271,7 @@ impl FakeServer {
         FakeServer::new(move |_, request, stream| {
             let response = match request {
                 1 => list.clone(),
-                0 => [
-                    b"JTPD".as_slice(),
-                    &[u8::try_from(packets.len()).unwrap()],
-                    &packets.concat(),
-                ]
-                .concat(),
-                _ => [
-                    b"JTPG".as_slice(),
-                    &[u8::try_from(packets.len()).unwrap()],
-                    &packets.concat(),
-                ]
-                .concat(),
+                _ => images_response(request, &packets),
             };
             let _ = stream.write_all(&response);
         })
@@ -239,6 +279,11 @@ impl FakeServer {
 
     pub(crate) fn addr(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Runs a client.
+    pub(crate) fn fetch(&self, dir: &TestDir, args: &(impl Args + ?Sized)) -> Output {
+        Output::of(&mut dir.client_command(&self.addr(), args))
     }
 }
 

@@ -12,9 +12,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 
-use crate::support::{CLIENT, Folder as _, TestDir};
-
-const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{ALL, CLIENT, Folder as _, TestDir};
 
 #[test]
 fn t2_default_server_accepts_plain_and_tls() {

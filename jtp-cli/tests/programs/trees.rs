@@ -7,24 +7,10 @@ use std::thread;
 
 use rustix::process::Signal;
 
+use crate::recursive::write;
 use crate::support::{
-    CLIENT, Folder as _, Output, Process, SERVER, TestDir, noise, tree, wait_until,
+    CLIENT, Folder as _, Output, Process, SERVER, TestDir, key_of, noise, tree, wait_until,
 };
-
-fn write(dir: &TestDir, path: &str, seed: u64) {
-    let path = dir.path("images").join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, noise(2_000, seed)).unwrap();
-}
-
-/// The key that a server prints at its start.
-fn key_of(server: &Process) -> String {
-    let line = server.err.wait_for("the server's key is ");
-    let key = line
-        .split_whitespace()
-        .find(|word| word.starts_with("sha256:"));
-    key.unwrap().to_owned()
-}
 
 #[test]
 fn w9_t7_tree_is_mirrored_over_tls() {

@@ -4,9 +4,7 @@ use std::fs;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use crate::support::{CLIENT, Folder as _, Output, Process, SERVER, TestDir};
-
-const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{ALL, CLIENT, Folder as _, Output, Process, SERVER, TestDir, key_of};
 
 const CA: IsCa = IsCa::Ca(BasicConstraints::Unconstrained);
 
@@ -153,8 +151,7 @@ fn client_says_what_it_verifies_the_server_with() {
     };
     says("", "cert.pem in the current folder");
     says("--cert ./cert.pem", "./cert.pem");
-    let log = dir.serve("").stop().err;
-    let pin = fingerprint(&log);
+    let pin = key_of(&server);
     says(&format!("--pin {pin}"), "--pin");
     dir.fetch(&server, "--tls --server-name bank.example")
         .assert_failure(5, &["(verified with cert.pem in the current folder)"]);
@@ -192,21 +189,14 @@ fn certificate_that_another_user_left_in_the_current_folder_is_not_trusted() {
         .assert_success(ALL);
 }
 
-/// The key in the line that the server logs at its start.
-fn fingerprint(log: &str) -> String {
-    let (_, rest) = log.split_once("the server's key is ").unwrap();
-    rest.split_whitespace().next().unwrap().to_owned()
-}
-
 #[test]
 fn t7_pinned_key_replaces_certificate_name_and_dates() {
     let dir = TestDir::with_images();
     let mut own = params("elsewhere.example", IsCa::NoCa);
     own.not_after = rcgen::date_time_ymd(2001, 1, 1);
     self_signed(&dir, "a", &own);
-    let log = serve(&dir, "a").stop().err;
-    let pin = fingerprint(&log);
     let server = serve(&dir, "a");
+    let pin = key_of(&server);
     dir.fetch(&server, &format!("--pin {pin}"))
         .assert_success(ALL);
     let other = format!("sha256:{}", "0a".repeat(32));
@@ -307,7 +297,7 @@ fn generated_certificate_near_its_end_is_renewed_with_the_same_key() {
         line.contains("clients that trust a copy of the old file with --cert need the new one"),
         "{line}"
     );
-    let pin = fingerprint(&server.err.wait_for("the server's key is"));
+    let pin = key_of(&server);
     assert_ne!(dir.read("a.pem"), old);
     assert_eq!(
         fs::read_to_string(dir.path("a.key")).unwrap(),

@@ -8,7 +8,8 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Process, TestDir, list_response, noise, packet,
+    CLIENT, FakeServer, Folder as _, Process, TestDir, images_response, list_response, noise,
+    packet,
 };
 
 fn watch(dir: &TestDir, server: &Process, args: &str) -> Process {
@@ -86,7 +87,6 @@ fn event(name: &str, id: ImageId, size: u32) -> Vec<u8> {
 #[test]
 fn n2_events_are_read_while_an_image_is_fetched() {
     let dir = TestDir::new();
-    let response = |packet: &[u8]| [b"JTPD".as_slice(), &[1], packet].concat();
     let (image, second) = (noise(400, 5), noise(400, 6));
     let (id, second_id) = (ImageId::of(&image), ImageId::of(&second));
     let (requested, all_read) = (Barrier::new(2), Barrier::new(2));
@@ -119,9 +119,9 @@ fn n2_events_are_read_while_an_image_is_fetched() {
             (_, 0) => {
                 requested.wait();
                 all_read.wait();
-                drop(stream.write_all(&response(&packet(id, &image))));
+                drop(stream.write_all(&images_response(0, &[packet(id, &image)])));
             }
-            _ => drop(stream.write_all(&response(&packet(second_id, &second)))),
+            _ => drop(stream.write_all(&images_response(0, &[packet(second_id, &second)]))),
         }
     });
     let client = dir.watch(&fake.addr(), "");

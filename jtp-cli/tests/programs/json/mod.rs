@@ -69,10 +69,10 @@ fn names_are_the_servers_and_messages_are_not_escaped_twice() {
     let name = "a\"b\\\u{1b}[2J\n\u{202e}写.png";
     let list = [(name, ImageId::of(&image), 100)];
     let fake = FakeServer::with(&list, &[packet(ImageId::of(&image), &image)]);
-    let output = dir.run(CLIENT, &format!("--addr {} --list --json", fake.addr()));
+    let output = fake.fetch(&dir, "--list --json");
     let values = parsed(&output, 0);
     assert_eq!(of(&values, "entry")[0]["name"], name);
-    let output = dir.run(CLIENT, &format!("--addr {} --json", fake.addr()));
+    let output = fake.fetch(&dir, "--json");
     let values = parsed(&output, 0);
     // The file's name is that of R5.
     let file = of(&values, "fetched")[0]["name"].as_str().unwrap();
@@ -81,10 +81,7 @@ fn names_are_the_servers_and_messages_are_not_escaped_twice() {
     let fake = FakeServer::new(|_, _, stream| {
         let _ = std::io::Write::write_all(stream, &jtpe(3, "go\n\u{1b}away"));
     });
-    let output = dir.run(
-        CLIENT,
-        &format!("--addr {} --json --retries 0", fake.addr()),
-    );
+    let output = fake.fetch(&dir, "--json --retries 0");
     let code = output.code.unwrap();
     let values = parsed(&output, code);
     let message = of(&values, "error")[0]["message"].as_str().unwrap();
@@ -177,7 +174,7 @@ fn failures_are_reported_and_the_last_object_has_the_exit_code() {
     let dir = TestDir::new();
     let (image, bad) = (noise(100, 1), ImageId(7));
     let fake = FakeServer::with(&[("b.png", bad, 100)], &[packet(bad, &image)]);
-    let output = dir.run(CLIENT, &format!("--addr {} --json", fake.addr()));
+    let output = fake.fetch(&dir, "--json");
     let values = parsed(&output, 3);
     let failed = of(&values, "failed")[0];
     assert_eq!(
